@@ -1,0 +1,51 @@
+# Every target works alone on a bare machine with Python >= 3.11: it sets up .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+# On a GPU machine without a network the system's own Python and torch are used (see `make gpu`).
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+MARKS ?= not gpu
+
+.PHONY: install demo test lint docs bench gpu clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "reprkit needs Python 3.11 or newer; say which: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing reprkit and what it needs into $(VENV) (about 5 GB: torch comes with its CUDA libraries; two minutes) ..."
+	@$(PIP) -e ".[test,lint,docs]"
+	@touch $@
+
+demo: install
+	$(BIN)/python recipes/latent_swap.py
+
+test: install
+	$(BIN)/python -m pytest -m "$(MARKS)"
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+
+# Side by side with the peers, in one process, same threads and dtype: prints tables, writes runs/bench/*.json.
+bench: install
+	@$(PIP) -e ".[bench]"
+	@mkdir -p runs/bench
+	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# Everything that needs a CUDA device. Without a network: pip install --no-deps --no-build-isolation -e . && make gpu
+gpu:
+	$(GPU_PYTHON) -m pytest -m gpu
+	$(GPU_PYTHON) tests/benchmarks/bench_vq.py --device cuda
+	$(GPU_PYTHON) tests/benchmarks/bench_ntxent.py --device cuda
+	$(GPU_PYTHON) recipes/latent_swap.py --out runs/gpu/latent_swap
+
+clean:
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache
