@@ -1,0 +1,166 @@
+"""``rk.build``: references and the data's signature in, a model out; what does not fit is refused here, not at step one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from reprkit.data.signature import Signature
+from reprkit.errors import BuildError
+from reprkit.interfaces import Decoder, Encoder, Latent, Objective
+from reprkit.model import Model
+from reprkit.objectives.weighted import objective_from
+from reprkit.parts import create
+from reprkit.paths import Factor, Path
+from reprkit.types import Decoded
+
+
+def build(
+    *,
+    data: Any = None,
+    encoder: Any = None,
+    latent: Any = "continuous",
+    decoder: Any = None,
+    objective: Any = "reconstruction",
+    factors: Mapping[str, Factor] | None = None,
+    output: str = "x",
+    weights: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> Model:
+    """Assemble a model; each part is a reference (``"vq(codes=512)"``) or an instance.
+
+    Args:
+        data: a data set, or its Signature: widths and likelihoods are set from it.
+        encoder: with ``latent``, short for ``factors={"code": rk.factor(encoder, latent)}``.
+        latent: see ``encoder``.
+        decoder: None where the objective needs none.
+        objective: a reference, or a weighted sum such as ``"reconstruction + 0.1 * contrastive"``.
+        factors: name -> ``rk.factor(...)``, for more than one.
+        output: the field that the decoder makes.
+        weights: loss name -> weight, over the latents' and the objective's own (``"commit"``, ``"content.commit"``).
+        seed: of the initial weights; the global random state is left as it was.
+
+    Raises:
+        BuildError: parts that do not fit each other or the data.
+        UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
+    """
+    if factors is not None and encoder is not None:
+        raise BuildError("give either encoder= and latent=, or factors=, not both")
+    chosen = dict(factors or ({} if encoder is None else {"code": Factor(encoder=encoder, latent=latent)}))
+    signature = _signature(data)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        goal: Objective = objective_from(objective, data=_reading(signature, output))
+        paths = {name: _path(name, each, signature) for name, each in chosen.items()}
+        made = None if decoder is None else _decoder(decoder, paths, signature, output)
+        _fit_together(goal, paths, made)
+        model = Model(paths, made, goal, signature=signature, output=output, weights=weights)
+        _check_weights(model)
+        if signature is not None:
+            _rehearse(model)
+    return model
+
+
+def _signature(data: Any) -> Signature | None:
+    if data is None or isinstance(data, Signature):
+        return data
+    if isinstance(data, str):
+        from reprkit.data.resolve import dataset
+
+        data = dataset(data)
+    if not hasattr(data, "signature"):
+        raise BuildError(f"data= takes a data set or its signature, not {type(data).__name__}; see rk.dataset")
+    return data.signature
+
+
+def _reading(signature: Signature | None, name: str) -> Signature | None:
+    return None if signature is None else signature.reading(name)
+
+
+def _path(name: str, factor: Factor, signature: Signature | None) -> Path:
+    if not name.isidentifier():
+        raise BuildError(f"a factor's name must be a plain word, not {name!r}: it names weights in the checkpoint")
+    encoder = create("encoder", factor.encoder, data=_reading(signature, factor.input))
+    latent = create("latent", factor.latent)
+    for part, kind in ((encoder, Encoder), (latent, Latent)):
+        if not isinstance(part, kind):
+            raise BuildError(f"factor {name}: {type(part).__name__} is not a {kind.__name__}")
+    return Path(name, encoder, latent, input=factor.input, pool=factor.pool)
+
+
+def _decoder(decoder: Any, paths: Mapping[str, Path], signature: Signature | None, output: str) -> Decoder:
+    tokens = None
+    if signature is not None and paths:
+        example, longer = signature.example(1, 4), signature.example(1, 8)
+        counts = [1 if p.pool else p.encoder.count(p.view(example)) for p in paths.values()]
+        again = [1 if p.pool else p.encoder.count(p.view(longer)) for p in paths.values()]
+        tokens = max(counts) if counts == again else None  # None: it varies with the example's length
+    made = create("decoder", decoder, data=_reading(signature, output), tokens=tokens)
+    if not isinstance(made, Decoder):
+        raise BuildError(f"{type(made).__name__} is not a Decoder")
+    return made
+
+
+def _fit_together(goal: Objective, paths: Mapping[str, Path], decoder: Decoder | None) -> None:
+    name = goal.qualified or type(goal).__name__
+    if "decoder" in goal.needs and decoder is None:
+        raise BuildError(f"objective {name} needs a decoder: give decoder=")
+    if decoder is not None and "decoder" not in goal.needs:
+        raise BuildError(
+            f"objective {name} never uses a decoder: leave decoder= out, or add an objective that does "
+            f'("reconstruction + 0.1 * {name.rpartition("/")[2]}")'
+        )
+    if "encoder" in goal.needs and not paths:
+        raise BuildError(f"objective {name} needs an encoder: give encoder= or factors=")
+    if not paths and decoder is None:
+        raise BuildError("there is nothing to build: give encoder=, decoder= or factors=")
+    if "keep" in goal.needs:
+        for path in paths.values():
+            if "keep" not in path.encoder.provides:
+                raise BuildError(
+                    f"objective {name} shows encoders only some tokens (keep), and {path.encoder.qualified or path.encoder} "
+                    "cannot read only some: use vit, gru or transformer, or denoising with a mask corruption"
+                )
+    if "causal" in goal.needs and (decoder is None or "causal" not in decoder.provides):
+        raise BuildError(f"objective {name} needs a causal decoder: gru(causal=True) or transformer(causal=True)")
+    if "indices" in goal.needs:
+        for path in paths.values():
+            if path.latent.vocab is None:
+                raise BuildError(f"objective {name} needs indices, and {path.latent.qualified} is continuous")
+
+
+def _check_weights(model: Model) -> None:
+    """Weights are checked by name as far as names are known before a step: a factor's prefix must exist."""
+    for name, value in model.weights.items():
+        head = name.partition(".")[0]
+        if "." in name and head not in model.factors:
+            raise BuildError(f"weights: no factor named {head!r}; there are: {', '.join(model.factors) or 'none'}")
+        if not isinstance(value, int | float):
+            raise BuildError(f"weights: {name!r} must be a number, not {value!r}")
+
+
+@torch.no_grad()
+def _rehearse(model: Model) -> None:
+    """Run two blank examples through, so that widths and shapes that do not fit are found now."""
+    assert model.signature is not None
+    model.eval()
+    example = model.to_device(model.signature.example(2))
+    codes = model.encode(example) if model.factors else None
+    if model.decoder is not None:
+        decoded: Decoded
+        if "causal" in model.decoder.provides:
+            field = model.signature[model.output]
+            from reprkit.layout import row_grid, to_tokens
+
+            teacher = to_tokens(example[model.output], row_grid(field, example[model.output]), field.kind)
+            decoded = model.decode(codes, teacher=teacher)
+        else:
+            decoded = model.decode(codes)
+        target = model.target(example, decoded)
+        if target.shape != decoded.x.shape:
+            raise BuildError(
+                f"the decoder made {tuple(decoded.x.shape)} for {model.output!r}, which reads as {tuple(target.shape)}"
+            )
+    model.train()

@@ -1,0 +1,174 @@
+"""What a data set says of itself: per field its kind, shape, range and vocabulary, as plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from reprkit.errors import BuildError, DataError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Kind = Literal["image", "vector", "sequence", "tokens", "label"]
+
+# Each kind's axes, in the order of Field.shape.
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    "image": ("h", "w", "c"),
+    "vector": ("d",),
+    "sequence": ("t", "c"),
+    "tokens": ("t",),
+    "label": (),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a batch.
+
+    Attributes:
+        kind: "image" (h w c), "vector" (d,), "sequence" (t c) real frames, "tokens" (t,) int64, "label" ()
+            int64, for evaluation only.
+        shape: of one example, channels last; None for a length that varies (then ``NAME_mask`` says which
+            steps are real).
+        range: lowest and highest value, where the data promises one.
+        vocab: number of symbols: of tokens, of label classes, and 2 for real fields that hold only 0 and 1.
+            Data holds tokens 0 to vocab - 1; the id ``vocab`` itself is the mask symbol that mask corruptions
+            put in, so an encoder of tokens embeds vocab + 1 symbols.
+
+    Raises:
+        DataError: a kind that does not exist, a shape that is not its kind's, an empty range, tokens without
+            a vocabulary.
+    """
+
+    kind: Kind
+    shape: tuple[int | None, ...]
+    range: tuple[float, float] | None = None
+    vocab: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no data set can be."""
+        if self.kind not in LAYOUTS:
+            raise DataError(
+                f"no kind of field {self.kind!r}.{nearest(str(self.kind), LAYOUTS)}\n"
+                f"  known: {', '.join(LAYOUTS)}"
+            )
+        layout = LAYOUTS[self.kind]
+        if len(self.shape) != len(layout):
+            raise DataError(
+                f"{self.kind} fields have the shape ({' '.join(layout)}) of one example, not {self.shape}"
+            )
+        varies = [axis for axis, size in zip(layout, self.shape, strict=True) if size is None]
+        if any(size is not None and size < 1 for size in self.shape) or set(varies) - {"t"}:
+            raise DataError(
+                f"a shape holds sizes from 1, or None for a t that varies, not {self.shape} ({self.kind})"
+            )
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise DataError(f"a range is (lowest, highest), not {self.range}")
+        if self.vocab is not None and self.vocab < 1:
+            raise DataError(f"a vocabulary has at least 1 symbol, not {self.vocab}")
+        if self.kind == "tokens" and self.vocab is None:
+            raise DataError("tokens need a vocab=: how many symbols there are")
+        if self.kind in ("image", "vector", "sequence") and self.vocab not in (None, 2):
+            raise DataError(
+                f"vocab of a real field ({self.kind}) is 2 (only 0 and 1) or None, not {self.vocab}"
+            )
+
+    @property
+    def axes(self) -> str:
+        """The shape with the names of its axes: ``h=8 w=8 c=1``."""
+        return " ".join(
+            f"{axis}={size or 'any'}" for axis, size in zip(LAYOUTS[self.kind], self.shape, strict=True)
+        )
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the values are int64 symbols (tokens, label) and not real numbers."""
+        return self.kind in ("tokens", "label")
+
+    @property
+    def space(self) -> tuple[int | None, ...]:
+        """The lengths that tokens may cut: (h, w), (t,), or (1,) for a vector."""
+        return {"image": self.shape[:2], "sequence": self.shape[:1], "tokens": self.shape[:1]}.get(
+            self.kind, (1,)
+        )
+
+    @property
+    def channels(self) -> int:
+        """Values at one place: c of an image or sequence, d of a vector, 1 for tokens."""
+        return 1 if self.discrete else int(self.shape[-1] or 1)
+
+    @property
+    def likelihood(self) -> str:
+        """The likelihood that suits the values: categorical for symbols, bernoulli for 0/1, else gaussian."""
+        if self.discrete:
+            return "categorical"
+        return "bernoulli" if self.vocab == 2 else "gaussian"
+
+
+class Signature(Mapping[str, Field]):
+    """Field name -> Field, in the data set's order; JSON through ``to_json`` and ``from_json``."""
+
+    def __init__(self, fields: Mapping[str, Field]) -> None:
+        self._fields = dict(fields)
+
+    def __getitem__(self, name: str) -> Field:
+        """The field; BuildError names the nearest one when there is none."""
+        if name not in self._fields:
+            raise BuildError(
+                f"the data has no field {name!r}.{nearest(name, self._fields)}\n"
+                f"  its fields: {', '.join(self._fields)}"
+            )
+        return self._fields[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the data has the field."""
+        return name in self._fields
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the fields."""
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        """How many fields."""
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        """The fields, readable."""
+        return f"Signature({self._fields!r})"
+
+    def reading(self, name: str) -> Signature:
+        """The same data with field ``name`` called ``x``: what a part sees that reads or writes it."""
+        others = {key: value for key, value in self._fields.items() if key not in (name, "x")}
+        return Signature({"x": self[name], **others})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers."""
+        return {name: asdict(value) for name, value in self._fields.items()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Signature:
+        """The inverse of ``to_json``."""
+        pairs = {}
+        for name, value in record.items():
+            span = value.get("range")
+            pairs[name] = Field(
+                kind=value["kind"],
+                shape=tuple(value["shape"]),
+                range=None if span is None else (span[0], span[1]),
+                vocab=value.get("vocab"),
+            )
+        return cls(pairs)
+
+    def example(self, size: int = 1, length: int = 4) -> dict[str, Tensor]:
+        """A batch of zeros that fits the signature; lengths that vary become ``length``."""
+        import torch
+
+        batch = {}
+        for name, value in self._fields.items():
+            shape = [size, *(length if n is None else n for n in value.shape)]
+            batch[name] = torch.zeros(shape, dtype=torch.int64 if value.discrete else torch.float32)
+            if None in value.shape:
+                batch[f"{name}_mask"] = torch.ones(shape[:2], dtype=torch.bool)
+        return batch

@@ -1,0 +1,109 @@
+"""How data and tokens lie over each other: blocks of a grid to tokens and back, and codes onto a decoder's tokens."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from reprkit.data.signature import Field
+from reprkit.errors import BuildError
+from reprkit.types import Code, Features
+
+
+def row_grid(field: Field, x: Tensor) -> tuple[int, ...]:
+    """The grid under which ``x`` (b ...) reads as a sequence: an image by rows, a sequence by frames, a vector whole."""
+    return (x.shape[1], 1) if field.kind == "image" else (1,) if field.kind in ("vector", "label") else (x.shape[1],)
+
+
+def to_tokens(x: Tensor, grid: tuple[int, ...], kind: str) -> Tensor:
+    """Cut data (b h w c), (b t c), (b d) or symbols (b t) into the equal blocks of ``grid``: (b n p).
+
+    Raises:
+        BuildError: the grid does not divide the data.
+    """
+    if kind == "vector":
+        return x.unsqueeze(1)
+    if kind == "label":
+        return x[:, None, None]
+    space = x.shape[1:3] if kind == "image" else x.shape[1:2]
+    if len(grid) != len(space) or any(size % cells for size, cells in zip(space, grid, strict=True)):
+        raise BuildError(f"a grid of {grid} tokens does not divide {kind} data of size {tuple(space)}")
+    if kind == "image":
+        return rearrange(x, "b (gh ph) (gw pw) c -> b (gh gw) (ph pw c)", gh=grid[0], gw=grid[1])
+    return rearrange(x, "b (g p) c -> b g (p c)" if kind == "sequence" else "b (g p) -> b g p", g=grid[0])
+
+
+def from_tokens(tokens: Tensor, grid: tuple[int, ...], field: Field) -> Tensor:
+    """The inverse of ``to_tokens``: (b n p) back to the field's own layout (b h w c), (b t c), (b d), (b t) or (b)."""
+    if field.kind == "vector":
+        return tokens.squeeze(1)
+    if field.kind == "label":
+        return tokens[:, 0, 0]
+    if field.kind == "image":
+        height, width = (int(size or 0) for size in field.shape[:2])
+        return rearrange(
+            tokens,
+            "b (gh gw) (ph pw c) -> b (gh ph) (gw pw) c",
+            gh=grid[0],
+            gw=grid[1],
+            ph=height // grid[0],
+            pw=width // grid[1],
+        )
+    if field.kind == "sequence":
+        return rearrange(tokens, "b g (p c) -> b (g p) c", c=field.channels)
+    return rearrange(tokens, "b g p -> b (g p)")
+
+
+def gather_tokens(x: Tensor, keep: Tensor) -> Tensor:
+    """The kept tokens (b k d) of (b n d), by ``keep`` (b k)."""
+    return torch.take_along_dim(x, keep.unsqueeze(-1), dim=1)
+
+
+def align(
+    code: Features | Code, tokens: int, grid: tuple[int, ...] | None = None
+) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"] | None]:
+    """Lay a code over ``tokens`` places: (b n d) and which places hold something (None: all do).
+
+    Kept tokens are put back to their positions (zeros elsewhere); one token is broadcast; another number of tokens is
+    resampled to the nearest, in two dimensions where both sides have a grid.
+    """
+    x = code.z if isinstance(code, Code) else code.x
+    present: Tensor | None = None
+    if code.positions is not None:
+        # An encoder that saw only some tokens: put them back where they were.
+        length = code.length or int(code.positions.max()) + 1
+        shape = (x.shape[0], length)
+        present = torch.zeros(shape, dtype=torch.bool, device=x.device).scatter(1, code.positions, True)
+        place = code.positions.unsqueeze(-1).expand(-1, -1, x.shape[-1])
+        x = torch.zeros(*shape, x.shape[-1], dtype=x.dtype, device=x.device).scatter(1, place, x)
+    if x.shape[1] == tokens:
+        return x, present
+    if x.shape[1] == 1:
+        return x.expand(-1, tokens, -1), None if present is None else present.expand(-1, tokens)
+    index = _nearest(code.grid, x.shape[1], grid, tokens, x.device)
+    return x[:, index], None if present is None else present[:, index]
+
+
+def _nearest(
+    source: tuple[int, ...] | None, count: int, target: tuple[int, ...] | None, tokens: int, device: torch.device
+) -> Tensor:
+    """For each of the target's tokens the index of the source token that covers it."""
+    if source and target and len(source) == len(target) == 2 and math.prod(source) == count:
+        rows = torch.arange(target[0], device=device) * source[0] // target[0]
+        columns = torch.arange(target[1], device=device) * source[1] // target[1]
+        return (rows[:, None] * source[1] + columns[None]).flatten()
+    return torch.arange(tokens, device=device) * count // tokens
+
+
+def spread(hit: Bool[Tensor, "b n"], source: tuple[int, ...], target: tuple[int, ...], field: Field, x: Tensor) -> Tensor:
+    """Which elements of the target's tokens (b m p) lie under the hit tokens of the source's grid, as 0.0 or 1.0."""
+    space = x.shape[1:3] if field.kind == "image" else x.shape[1:2]
+    if field.kind in ("vector", "label"):
+        return repeat(hit.float(), "b 1 -> b 1 p", p=field.channels)
+    cells = math.prod(space) // math.prod(source) * field.channels
+    image = from_tokens(repeat(hit.float(), "b n -> b n p", p=cells), source, field)
+    return to_tokens(image, target, field.kind)

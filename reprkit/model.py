@@ -1,0 +1,282 @@
+"""The model: factors, a decoder and an objective, and everything one does with them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from reprkit import distributed
+from reprkit.data.signature import Signature
+from reprkit.errors import BuildError
+from reprkit.interfaces import Decoder, Latent, Objective, Term
+from reprkit.layout import align, from_tokens, gather_tokens, to_tokens
+from reprkit.paths import Path, linear, masked_mean
+from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
+
+if TYPE_CHECKING:
+    from pathlib import Path as FilePath
+
+
+@dataclass
+class _Pass:
+    """What one training forward gathers: each distinct view is encoded once, and its losses count once."""
+
+    codes: dict[tuple[int, int, tuple[str, ...]], tuple[Codes, Any]] = field(default_factory=dict)
+    views: list[Codes] = field(default_factory=list)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Model(nn.Module):
+    """Encoder → latent → decoder, by factors, driven by an objective.  Made by ``rk.build`` or ``rk.load``.
+
+    ``forward`` is the only training entry (so DDP and FSDP see every use); ``encode``, ``decode``, ``represent``, ``sample`` and
+    ``generate`` are how a trained model is used.
+    """
+
+    def __init__(
+        self,
+        paths: Mapping[str, Path],
+        decoder: Decoder | None,
+        objective: Objective,
+        *,
+        signature: Signature | None = None,
+        output: str = "x",
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.factors = nn.ModuleDict(paths)
+        self.adapters = nn.ModuleDict(
+            {} if decoder is None else {n: linear(p.latent.out_dim, decoder.in_dim) for n, p in paths.items()}
+        )
+        self.decoder, self.signature, self.output = decoder, signature, output
+        self.weights = dict(weights or {})
+        self._pass: _Pass | None = None
+        self.objective = objective
+        objective.bind(self)
+
+    # ------------------------------------------------------------------ using a model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.parameters()), torch.empty(0)).device
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Factor -> its encoder → adapter → latent path."""
+        return cast("dict[str, Path]", dict(self.factors.items()))
+
+    def latent(self, factor: str | None = None) -> Latent:
+        """The latent of one factor; of the only one when no name is given."""
+        return self._path(factor).latent
+
+    def encode(self, batch: Batch, *, keep: Tensor | None = None, factors: Sequence[str] | None = None) -> Codes:
+        """The codes of a batch, by factor; moves the batch to the model's device.
+
+        Args:
+            batch: what the data set yields.
+            keep: indices of the tokens to read (b k); the encoders must provide "keep".
+            factors: only these; all when not given.
+        """
+        names = tuple(self.factors) if factors is None else tuple(factors)
+        scope = self._pass
+        key = (id(batch), id(keep), names)
+        if scope is not None and key in scope.codes:
+            return scope.codes[key][0]
+        moved = self.to_device(batch)
+        codes = Codes({name: self._path(name)(moved, keep=keep) for name in names})
+        if scope is not None:
+            scope.codes[key] = (codes, (batch, keep))  # holding them keeps their ids theirs
+            scope.views.append(codes)
+        return codes
+
+    def decode(
+        self, codes: Codes | Mapping[str, Code] | None = None, *, teacher: Tensor | None = None, length: int | None = None
+    ) -> Decoded:
+        """The likelihood of the data given the codes; a causal decoder also reads ``teacher``, the target tokens (b n p).
+
+        Raises:
+            BuildError: the model has no decoder.
+        """
+        decoder = self._decoder()
+        features = self.merge(codes) if codes else None
+        with decoder.blamed():
+            return decoder(features, teacher=teacher, length=length)
+
+    def merge(self, codes: Mapping[str, Code]) -> Features:
+        """All factors' codes as the decoder reads them: adapted, aligned to the one with the most tokens, and summed."""
+        adapted = [replace(code, z=self.adapters[name](code.z)) for name, code in codes.items()]
+        lead = max(adapted, key=lambda code: code.length or code.z.shape[1])
+        x = lead.z
+        for code in adapted:
+            if code is not lead:
+                laid, _ = align(code, lead.length or lead.z.shape[1], lead.grid)
+                x = x + (laid if lead.positions is None else gather_tokens(laid, lead.positions))
+        return Features(x=x, mask=lead.mask, grid=lead.grid, positions=lead.positions, length=lead.length)
+
+    def target(self, batch: Batch, decoded: Decoded) -> Tensor:
+        """What ``decoded`` must equal (b n p): the output field cut into the decoder's tokens."""
+        kind = self._output_field().kind
+        return to_tokens(batch[self.output].to(decoded.x.device), decoded.grid or (1,), kind)
+
+    def to_batch(self, decoded: Decoded, batch: Batch | None = None) -> dict[str, Tensor]:
+        """The inverse of ``target``: a batch that holds the point estimate, so that an output can be encoded again."""
+        made = from_tokens(decoded.x, decoded.grid or (1,), self._output_field())
+        return {**(batch or {}), self.output: made}
+
+    def represent(
+        self, batch: Batch, factor: str | None = None, pool: Literal["mean", "flatten"] = "mean"
+    ) -> Tensor:
+        """One vector per example (b d): the masked mean over tokens, or all tokens in a row with ``pool="flatten"``.
+
+        Without ``factor`` the vectors of all factors, one after another.
+        """
+        if not self.factors:
+            raise BuildError("this model has no encoder, so it has no representation of its own")
+        names = tuple(self.factors) if factor is None else (factor,)
+        vectors = []
+        for code in self.encode(batch, factors=names).values():
+            z = code.z if code.mean is None else code.mean
+            if pool == "flatten" and code.mask is not None:
+                z = z * code.mask.unsqueeze(-1)
+            vectors.append(z.flatten(1) if pool == "flatten" else masked_mean(z, code.mask))
+        return torch.cat(vectors, -1)
+
+    def from_indices(self, indices: Mapping[str, Tensor], like: Codes | None = None) -> Codes:
+        """Codes for given indices (b n q), by factor; mask, grid and positions are taken from ``like``."""
+        made = {}
+        for name, each in indices.items():
+            latent = self._path(name).latent
+            z = latent.embed(each.to(self.device))
+            made[name] = replace(like[name], z=z, mean=None, indices=each) if like else Code(z=z, indices=each)
+        return (like or Codes({})) | made
+
+    def sample(self, size: int, generator: torch.Generator | None = None) -> Decoded:
+        """``size`` new examples: codes drawn from each latent's own prior, decoded.
+
+        Raises:
+            PartArgumentError: a latent has no prior of its own.
+        """
+        from reprkit.generation import generate, prior_codes
+
+        codes = prior_codes(self, size, generator)
+        if "causal" in self._decoder().provides and not self.factors:
+            return generate(self, size=size, generator=generator)
+        return self.decode(codes)
+
+    def generate(self, codes: Codes | None = None, **options: Any) -> Decoded:
+        """Token after token from a causal decoder: see ``reprkit.generation.generate``."""
+        from reprkit.generation import generate
+
+        return generate(self, codes, **options)
+
+    def save(self, folder: str | FilePath) -> FilePath:
+        """Write the model as a folder: ``reprkit.json`` and ``model.safetensors``; ``rk.load`` reads it."""
+        from reprkit.checkpoint import save
+
+        return save(self, folder)
+
+    # ------------------------------------------------------------------ training
+
+    def forward(self, batch: Batch, turn: str = "main") -> Losses:
+        """One step's losses: the objective's, and each latent's once for every distinct view it encoded."""
+        with self._gathering() as scope:
+            moved = self.to_device(batch)
+            with self.objective.blamed():
+                named = self.objective(self, moved, turn)
+            terms = {name: _normalised(term) for name, term in named.items()}
+            total = sum((self.objective_weight(name) * value for name, value in terms.items()), self._zero())
+            for codes in scope.views:
+                for name, code in codes.items():
+                    total = total + self._latent_losses(name, code, terms, scope.metrics)
+        detached = {name: value.detach() for name, value in terms.items()}
+        return Losses(total=total, terms=detached, metrics=scope.metrics)
+
+    def objective_weight(self, name: str) -> float:
+        """The weight of one of the objective's terms."""
+        return getattr(self.objective, "term_weights", {}).get(name, 1.0) * self.weights.get(name, 1.0)
+
+    def record(self, **metrics: Tensor | float) -> None:
+        """Note metrics of this step; for objectives.  A name that is taken gets a number: ``error-2``."""
+        if self._pass is not None:
+            for name, value in metrics.items():
+                self._pass.metrics[unused(name, self._pass.metrics)] = torch.as_tensor(value).detach()
+
+    def update(self) -> None:
+        """Close an optimiser step: codebook statistics, annealing, usage.  ``step.update`` calls it; so must a loop by hand."""
+        for path in self.paths.values():
+            path.latent.update()
+            path.usage.update()
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch on the model's device; the same object when it is there already."""
+        device = self.device
+        if all(value.device == device for value in batch.values()):
+            return batch
+        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+    @contextmanager
+    def _gathering(self) -> Iterator[_Pass]:
+        self._pass = scope = _Pass()
+        try:
+            yield scope
+        finally:
+            self._pass = None
+
+    def _latent_losses(self, name: str, code: Code, terms: dict[str, Tensor], metrics: dict[str, Tensor]) -> Tensor:
+        path = self._path(name)
+        prefix = f"{name}." if len(self.factors) > 1 else ""
+        if self.training:
+            path.usage.see(code)
+        total = self._zero()
+        for key, loss in code.losses.items():
+            weight = self.weights.get(prefix + key, path.latent.weights.get(key, 1.0))
+            total = total + weight * loss
+            terms[prefix + key] = terms.get(prefix + key, self._zero()) + loss
+        metrics[prefix + "usage"] = path.usage.value()
+        if code.bits is not None:
+            metrics[prefix + "bits"] = code.bits.detach().mean()
+        metrics.update({prefix + key: value.detach() for key, value in code.metrics.items()})
+        return total
+
+    def _zero(self) -> Tensor:
+        return torch.zeros((), device=self.device)
+
+    def _path(self, factor: str | None) -> Path:
+        paths = self.paths
+        if factor is None and len(paths) == 1:
+            return next(iter(paths.values()))
+        if factor not in paths:
+            raise BuildError(f"no factor named {factor!r}; there are: {', '.join(paths) or 'none'}")
+        return paths[factor]
+
+    def _decoder(self) -> Decoder:
+        if self.decoder is None:
+            raise BuildError(f"this model has no decoder: {type(self.objective).__name__} does not need one")
+        return self.decoder
+
+    def _output_field(self) -> Any:
+        if self.signature is None:
+            raise BuildError("this model was built without data=, so it does not know what its output looks like")
+        return self.signature[self.output]
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name itself, or with the first number from 2 that makes it a new one."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return name if name not in taken else next(each for each in numbered if each not in taken)
+
+
+def _normalised(term: Term) -> Tensor:
+    """A (sum, count) pair as this rank's share of the mean over all ranks, so that averaged gradients are the joined batch's."""
+    if isinstance(term, Tensor):
+        return term
+    total, count = term
+    everyone = distributed.sum_over_ranks(torch.as_tensor(count, dtype=total.dtype, device=total.device))
+    return total * distributed.world_size() / everyone.clamp(min=1e-12)

@@ -1,0 +1,121 @@
+"""A weighted sum of objectives: ``"reconstruction + 0.1 * contrastive"``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from reprkit.errors import BuildError
+from reprkit.interfaces import Objective, Term
+from reprkit.parts import create
+from reprkit.reference import parse_sum
+from reprkit.types import Batch
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+_STRICTNESS = (
+    "mean",
+    "statistic",
+    "gather",
+)  # a sum compares examples of all ranks when one of its terms does
+
+
+class Weighted(Objective):
+    """Several objectives on the same batch; the encoder runs once for those that look at the same view.
+
+    Made by ``objective_from``.  A loss name that two terms use gets a number: ``reconstruction``,
+    ``reconstruction-2``.
+
+    Args:
+        terms: (weight, objective), weights from 0; a sum among them is opened.
+
+    Raises:
+        BuildError: no terms, something that is no objective, one objective twice, or a weight that is
+            negative or not finite.
+    """
+
+    def __init__(self, terms: Sequence[tuple[float, Objective]]) -> None:
+        super().__init__()
+        opened = _opened(terms)
+        if not opened:
+            raise BuildError("a sum of objectives needs at least one")
+        if len({id(each) for _, each in opened}) < len(opened):
+            raise BuildError("one objective object is in the sum twice; add up its weights")
+        self.parts = nn.ModuleList([each for _, each in opened])
+        self.part_weights = [float(weight) for weight, _ in opened]
+        self.needs = frozenset().union(*(each.needs for _, each in opened))
+        self.turns = tuple(dict.fromkeys(turn for _, each in opened for turn in each.turns))
+        self.distributes = max((each.distributes for _, each in opened), key=_STRICTNESS.index)
+        self.term_weights: dict[str, float] = {}
+
+    @property
+    def terms(self) -> list[tuple[float, Objective]]:
+        """The weights and objectives, in order."""
+        parts = [part for part in self.parts if isinstance(part, Objective)]
+        return list(zip(self.part_weights, parts, strict=True))
+
+    def bind(self, model: Model) -> None:
+        """Bind every objective."""
+        for _, each in self.terms:
+            with each.blamed():
+                each.bind(model)
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The losses of all objectives that have this turn."""
+        named: dict[str, Term] = {}
+        for weight, each in self.terms:
+            if turn not in each.turns:
+                continue
+            with each.blamed():
+                losses = each(model, batch, turn)
+            for name, term in losses.items():
+                unique = unused(name, named)
+                named[unique] = term
+                self.term_weights[unique] = weight
+        return named
+
+
+def objective_from(objective: Any, data: Any = None) -> Objective:
+    """An objective from a reference, a weighted sum of them, (weight, objective) pairs, or an instance.
+
+    Raises:
+        BuildError: something else, or a sum that ``Weighted`` refuses.
+        UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
+    """
+    if isinstance(objective, Objective):
+        return objective
+    if isinstance(objective, str):
+        wanted: list[tuple[float, Any]] = list(parse_sum(objective))
+    elif isinstance(objective, list | tuple):
+        wanted = [_pair(each) for each in objective]
+    else:
+        raise BuildError(
+            f"objective= takes a reference, a sum, or an Objective, not {type(objective).__name__}"
+        )
+    terms = [(weight, create("objective", each, data=data)) for weight, each in wanted]
+    if len(terms) == 1 and terms[0][0] == 1.0 and isinstance(terms[0][1], Objective):
+        return terms[0][1]
+    return Weighted(terms)
+
+
+def _pair(each: Any) -> tuple[float, Any]:
+    if isinstance(each, list | tuple) and len(each) == 2:
+        return each[0], each[1]
+    raise BuildError(f"a list of objectives holds (weight, objective) pairs, not {each!r}")
+
+
+def _opened(terms: Sequence[tuple[float, Any]]) -> list[tuple[float, Objective]]:
+    opened: list[tuple[float, Objective]] = []
+    for weight, each in terms:
+        if not isinstance(each, Objective):
+            raise BuildError(f"{type(each).__name__} is not an Objective")
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or weight < 0 or not math.isfinite(weight):
+            raise BuildError(f"a weight is a finite number from 0, not {weight!r}")
+        inner = each.terms if isinstance(each, Weighted) else [(1.0, each)]
+        opened += [(float(weight) * factor, part) for factor, part in inner]
+    return opened

@@ -1,0 +1,89 @@
+"""From a reference to a part: find the class, check the arguments against its constructor, hand over what build knows."""
+
+from __future__ import annotations
+
+import inspect
+import types as python_types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from reprkit.errors import PartArgumentError, nearest
+from reprkit.interfaces import FACTS, Part
+from reprkit.plugins import Registry, default_registry
+from reprkit.reference import Reference, parse
+
+
+def create(kind: str, part: str | Reference | Any, *, registry: Registry | None = None, **facts: Any) -> Any:
+    """Make one part: ``create("latent", "vq(codes=512, dim=64)")``; an instance is returned as it is.
+
+    Args:
+        kind: "encoder", "latent", "decoder", "objective", "corruption", "dataset" or "evaluator".
+        part: a reference, or an instance.
+        registry: where to look it up; the process-wide one when not given.
+        facts: ``data=`` and ``tokens=``, handed over where the constructor has them; any other keyword is an argument.
+
+    Raises:
+        ReferenceSyntaxError: the reference cannot be read.
+        UnknownPartError: nobody offers the name, or two do.
+        PartArgumentError: an argument that the part does not have, or a value that it refuses.
+    """
+    if not isinstance(part, str | Reference):
+        return part
+    reference = parse(part) if isinstance(part, str) else part
+    registry = registry or default_registry()
+    found = registry.find(kind, reference)
+    cls = registry.load(kind, reference)
+    given = {**reference.arguments, **{k: v for k, v in facts.items() if k not in FACTS}}
+    handed = {k: v for k, v in facts.items() if k in FACTS and v is not None}
+    made = construct(cls, given, handed, f"{kind} {found.qualified}")
+    if isinstance(made, Part):
+        made.qualified = found.qualified
+    return made
+
+
+def construct(cls: Any, given: Mapping[str, Any], facts: Mapping[str, Any], what: str) -> Any:
+    """Call a part's constructor with checked arguments; ``what`` names it in errors."""
+    parameters = dict(inspect.signature(cls).parameters)
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    known = [name for name in parameters if name not in FACTS]
+    for name in given:
+        if name not in known and not open_ended:
+            raise PartArgumentError(
+                f"{what} has no argument {name!r}.{nearest(name, known)}\n  its arguments: {', '.join(known) or 'none'}"
+            )
+    missing = [
+        name
+        for name, p in parameters.items()
+        if p.default is inspect.Parameter.empty
+        and p.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        and name not in given
+        and name not in facts
+    ]
+    if missing:
+        facts_too = [name for name in missing if name in FACTS]
+        hint = " (data= is handed over by rk.build(data=...))" if facts_too else ""
+        raise PartArgumentError(f"{what} needs {', '.join(missing)}{hint}")
+    arguments = {**_tuples(cls, given), **{k: v for k, v in facts.items() if k in parameters}}
+    try:
+        return cls(**arguments)
+    except Exception as error:
+        error.add_note(f"while making {what}")
+        raise
+
+
+def _tuples(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows only lists: make tuples of those whose parameter is annotated as one."""
+    init = getattr(cls, "__init__", cls)
+    try:
+        hints = typing.get_type_hints(inspect.unwrap(init))
+    except NameError:  # an annotation that only a type checker can see
+        hints = {}
+    return {k: tuple(v) if isinstance(v, list) and _wants_tuple(hints.get(k)) else v for k, v in given.items()}
+
+
+def _wants_tuple(hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, python_types.UnionType):
+        return any(_wants_tuple(each) for each in typing.get_args(hint))
+    return hint is tuple or origin is tuple

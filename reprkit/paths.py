@@ -1,0 +1,106 @@
+"""A factor: one encoder → linear adapter → latent path of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reprkit.errors import BuildError
+from reprkit.interfaces import Encoder, Latent
+from reprkit.types import Batch, Code, Features
+from reprkit.usage import Usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """What ``rk.factor`` describes, before it is built."""
+
+    encoder: Any
+    latent: Any = "continuous"
+    input: str = "x"
+    pool: bool = False
+
+
+def factor(encoder: Any, latent: Any = "continuous", *, input: str = "x", pool: bool = False) -> Factor:
+    """Describe one factor for ``rk.build(factors={...})``.
+
+    Args:
+        encoder: a reference or an instance.
+        latent: a reference or an instance.
+        input: the field of the data that the encoder reads.
+        pool: one token per example (the masked mean of the features), for what holds of the whole example.
+    """
+    return Factor(encoder=encoder, latent=latent, input=input, pool=pool)
+
+
+def linear(width: int, out: int) -> nn.Linear:
+    """The adapter: a linear map that starts as the identity where the widths agree, so it changes nothing by itself."""
+    layer = nn.Linear(width, out)
+    nn.init.zeros_(layer.bias)
+    if width == out:
+        nn.init.eye_(layer.weight)
+    else:
+        nn.init.xavier_uniform_(layer.weight)
+    return layer
+
+
+class Path(nn.Module):
+    """The built factor: runs encoder, adapter and latent, the latent in float32 unless it says otherwise."""
+
+    def __init__(self, name: str, encoder: Encoder, latent: Latent, *, input: str = "x", pool: bool = False) -> None:
+        super().__init__()
+        self.name, self.input, self.pool = name, input, pool
+        self.encoder, self.latent = encoder, latent
+        self.adapter = linear(encoder.out_dim, latent.in_dim)
+        self.usage = Usage(latent, f"latent {latent.qualified or type(latent).__name__} of factor {name}")
+
+    def view(self, batch: Batch) -> Batch:
+        """The batch as this factor's encoder reads it: its input called ``x``.
+
+        Raises:
+            BuildError: the batch has no such field.
+        """
+        if self.input not in batch:
+            raise BuildError(f"factor {self.name} reads field {self.input!r}; the batch has {', '.join(batch)}")
+        if self.input == "x":
+            return batch
+        view = {key: value for key, value in batch.items() if key not in ("x", "x_mask")}
+        view["x"] = batch[self.input]
+        if f"{self.input}_mask" in batch:
+            view["x_mask"] = batch[f"{self.input}_mask"]
+        return view
+
+    def forward(self, batch: Batch, keep: Tensor | None = None) -> Code:
+        """The code of one batch."""
+        with self.encoder.blamed(f", factor {self.name}"):
+            features = self.encoder(self.view(batch), keep=keep)
+        features = _replaced(features, x=self.adapter(features.x))
+        if self.pool:
+            features = pooled(features)
+        with self.latent.blamed(f", factor {self.name}"):
+            if self.latent.precision != "float32":
+                return self.latent(features)
+            with torch.autocast(features.x.device.type, enabled=False):
+                return self.latent(_replaced(features, x=features.x.float()))
+
+
+def _replaced(features: Features, x: Tensor) -> Features:
+    return Features(
+        x=x, mask=features.mask, grid=features.grid, positions=features.positions, length=features.length
+    )
+
+
+def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over valid tokens: (b n d) to (b d)."""
+    if mask is None:
+        return x.mean(1)
+    weight = mask.unsqueeze(-1).to(x.dtype)
+    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def pooled(features: Features) -> Features:
+    """One token per example: the masked mean."""
+    return Features(x=masked_mean(features.x, features.mask).unsqueeze(1), grid=(1,), length=1)
