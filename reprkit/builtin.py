@@ -1,0 +1,193 @@
+"""The parts that come with reprkit: a plugin like any other, strings only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reprkit.hookspecs import Spec, hookimpl
+
+
+@hookimpl
+def reprkit_encoders() -> Iterator[Spec]:
+    """The built-in encoders."""
+    yield Spec("mlp", "reprkit.encoders.mlp:MLPEncoder", "Fully connected layers; one token per example")
+    yield Spec(
+        "conv",
+        "reprkit.encoders.conv:ConvEncoder",
+        "Strided residual convolutions over images (He et al. 2016)",
+    )
+    yield Spec(
+        "vit",
+        "reprkit.encoders.vit:ViTEncoder",
+        "Vision transformer; reads only the patches to keep (Dosovitskiy et al. 2021)",
+    )
+    yield Spec(
+        "gru", "reprkit.encoders.gru:GRUEncoder", "Gated recurrent network over sequences (Cho et al. 2014)"
+    )
+    yield Spec(
+        "transformer",
+        "reprkit.encoders.transformer:TransformerEncoder",
+        "Transformer over sequences (Vaswani et al. 2017)",
+    )
+
+
+@hookimpl
+def reprkit_decoders() -> Iterator[Spec]:
+    """The built-in decoders."""
+    yield Spec("mlp", "reprkit.decoders.mlp:MLPDecoder", "Fully connected layers")
+    yield Spec(
+        "conv",
+        "reprkit.decoders.conv:ConvDecoder",
+        "Upsampling residual convolutions to images (He et al. 2016)",
+    )
+    yield Spec(
+        "vit", "reprkit.decoders.vit:ViTDecoder", "Transformer from tokens to patches (He et al. 2021)"
+    )
+    yield Spec(
+        "gru", "reprkit.decoders.gru:GRUDecoder", "Gated recurrent network over sequences (Cho et al. 2014)"
+    )
+    yield Spec(
+        "transformer",
+        "reprkit.decoders.transformer:TransformerDecoder",
+        "Transformer over sequences (Vaswani et al. 2017)",
+    )
+
+
+@hookimpl
+def reprkit_latents() -> Iterator[Spec]:
+    """The built-in latents."""
+    yield Spec(
+        "continuous",
+        "reprkit.latents.continuous:Continuous",
+        "Plain real vectors, with optional sparsity (Hinton 2006; Ng 2011)",
+    )
+    yield Spec(
+        "gaussian",
+        "reprkit.latents.gaussian:Gaussian",
+        "Reparametrised Gaussian with a KL term (Kingma and Welling 2014)",
+    )
+    yield Spec(
+        "binary", "reprkit.latents.binary:Binary", "Bernoulli bits, straight-through (Bengio et al. 2013)"
+    )
+    yield Spec(
+        "one-hot",
+        "reprkit.latents.one_hot:OneHot",
+        "Categorical variables, Gumbel-softmax or straight-through (Jang et al. 2017)",
+    )
+    yield Spec(
+        "vq",
+        "reprkit.latents.vq:VQ",
+        "Vector quantisation with a learned codebook (van den Oord et al. 2017)",
+    )
+    yield Spec(
+        "residual-vq",
+        "reprkit.latents.residual_vq:ResidualVQ",
+        "Codebooks that quantise what is left (Zeghidour et al. 2021)",
+    )
+
+
+@hookimpl
+def reprkit_objectives() -> Iterator[Spec]:
+    """The built-in objectives."""
+    yield Spec(
+        "reconstruction",
+        "reprkit.objectives.reconstruction:Reconstruction",
+        "Likelihood of the input given its code",
+    )
+    yield Spec(
+        "denoising",
+        "reprkit.objectives.denoising:Denoising",
+        "Rebuild the clean input from a damaged one (Vincent et al. 2010)",
+    )
+    yield Spec(
+        "masked",
+        "reprkit.objectives.masked:Masked",
+        "Predict hidden tokens from the visible ones (He et al. 2021)",
+    )
+    yield Spec(
+        "contrastive",
+        "reprkit.objectives.contrastive:Contrastive",
+        "NT-Xent over two views (Chen et al. 2020)",
+    )
+    yield Spec(
+        "autoregressive",
+        "reprkit.objectives.autoregressive:Autoregressive",
+        "Likelihood token by token (Bengio et al. 2003)",
+    )
+
+
+@hookimpl
+def reprkit_corruptions() -> Iterator[Spec]:
+    """The built-in corruptions."""
+    yield Spec(
+        "gaussian-noise",
+        "reprkit.corruptions.gaussian_noise:GaussianNoise",
+        "Adds Gaussian noise (Vincent et al. 2010)",
+    )
+    yield Spec(
+        "salt-and-pepper",
+        "reprkit.corruptions.salt_and_pepper:SaltAndPepper",
+        "Sets elements to either extreme (Vincent et al. 2010)",
+    )
+    yield Spec(
+        "mask-elements",
+        "reprkit.corruptions.mask_elements:MaskElements",
+        "Hides single elements (Vincent et al. 2010)",
+    )
+    yield Spec(
+        "mask-patches",
+        "reprkit.corruptions.mask_patches:MaskPatches",
+        "Hides patches of an image (He et al. 2021)",
+    )
+    yield Spec(
+        "mask-spans",
+        "reprkit.corruptions.mask_spans:MaskSpans",
+        "Hides spans of a sequence (Joshi et al. 2020)",
+    )
+    yield Spec(
+        "dropout",
+        "reprkit.corruptions.dropout:Dropout",
+        "Zeroes elements and rescales the rest (Srivastava et al. 2014)",
+    )
+
+
+@hookimpl
+def reprkit_datasets() -> Iterator[Spec]:
+    """The built-in data sets."""
+    yield Spec(
+        "digits",
+        "reprkit.data.digits:Digits",
+        "1,797 handwritten digits of 8 x 8 (Alpaydin and Kaynak 1998)",
+        ("sklearn",),
+    )
+    yield Spec(
+        "arrays", "reprkit.data.arrays:Arrays", "NumPy or torch arrays, from memory or .npy and .npz files"
+    )
+
+
+@hookimpl
+def reprkit_evaluators() -> Iterator[Spec]:
+    """The built-in evaluators."""
+    yield Spec(
+        "reconstruction",
+        "reprkit.evaluation.reconstruction:ReconstructionError",
+        "Squared error and likelihood of the output",
+    )
+    yield Spec(
+        "linear-probe",
+        "reprkit.evaluation.linear_probe:LinearProbe",
+        "Logistic regression on frozen codes (Alain and Bengio 2016)",
+        ("sklearn",),
+    )
+    yield Spec("knn", "reprkit.evaluation.knn:KNN", "Nearest neighbours among frozen codes (Wu et al. 2018)")
+    yield Spec(
+        "codebook",
+        "reprkit.evaluation.codebook:Codebook",
+        "Perplexity, dead codes and usage of discrete latents",
+    )
+    yield Spec(
+        "projection",
+        "reprkit.evaluation.projection:Projection",
+        "PCA and t-SNE of the codes (van der Maaten and Hinton 2008)",
+        ("sklearn",),
+    )

@@ -1,0 +1,95 @@
+"""``reprkit show KIND NAME``: one part's arguments, paper and provider, read from its source."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from reprkit.commands.list import kinds
+from reprkit.commands.output import emit_json, emit_table
+from reprkit.errors import ReferenceSyntaxError, UnknownPartError
+from reprkit.hookspecs import KINDS
+from reprkit.lookup import Found, kind_named
+from reprkit.plugins import default_registry
+from reprkit.sources import HANDED_OVER, Argument, ClassSource, locate, read_class
+
+
+def _names(ctx: typer.Context) -> list[str]:
+    """What can stand for NAME; for shell completion."""
+    kind = ctx.params.get("kind")
+    return [each.name for each in default_registry().specs(kind)] if kind else []
+
+
+def command(
+    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.", autocompletion=kinds)],
+    name: Annotated[
+        str, typer.Argument(help="The part, qualified where two offer it.", autocompletion=_names)
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one part: its arguments, paper and provider.
+
+    Nothing is imported, so this works where the part's own libraries are missing.
+    """
+    try:
+        kind = kind_named(kind)
+    except UnknownPartError as error:
+        raise typer.BadParameter(str(error)) from None
+    try:
+        found = default_registry().find(kind, name)
+    except ReferenceSyntaxError as error:
+        raise typer.BadParameter(str(error)) from None
+    source = read_class(found.spec.build)
+    if json:
+        emit_json(_plain(found, source))
+        return
+    print(f"{found.kind} {found.qualified} {found.version}")
+    if found.spec.summary:
+        print(f"  {found.spec.summary}")
+    if source is None:
+        absent = locate(found.spec.build.partition(":")[0]) is None
+        reason = "its module is not there" if absent else "its source cannot be read without importing it"
+        print(f"\n{reason}; for its arguments ask its authors, {found.distribution}")
+    else:
+        chosen = [each for each in source.arguments if each.name not in HANDED_OVER]
+        print(f"\n{found.name}({', '.join(map(str, chosen))})")
+        if chosen:
+            print()
+            emit_table(("argument", "type", "default", ""), [_row(each) for each in chosen])
+        for title, lines in (("about", source.doc.splitlines()[:1]), ("paper", source.papers)):
+            for line in lines:
+                print(f"\n{title}: {line}" if line == lines[0] else f"       {line}")
+    print(f"\nclass: {found.spec.build}")
+    for each in found.spec.requires:
+        print(f"requires: {each} ({'missing' if each in found.missing else 'installed'})")
+
+
+def _row(argument: Argument) -> tuple[str, str, str, str]:
+    return (argument.name, argument.annotation or "", argument.default or "must be given", argument.help)
+
+
+def _plain(found: Found, source: ClassSource | None) -> dict[str, Any]:
+    return {
+        "kind": found.kind,
+        "name": found.name,
+        "qualified": found.qualified,
+        "distribution": found.distribution,
+        "version": found.version,
+        "summary": found.spec.summary,
+        "build": found.spec.build,
+        "requires": {each: each not in found.missing for each in found.spec.requires},
+        "doc": source.doc if source else None,
+        "papers": list(source.papers) if source else [],
+        "arguments": [
+            {
+                "name": each.name,
+                "type": each.annotation,
+                "default": each.default,
+                "required": each.default is None,
+                "handed_over": each.name in HANDED_OVER,
+                "help": each.help,
+            }
+            for each in (source.arguments if source else ())
+        ],
+    }

@@ -1,0 +1,245 @@
+"""Reads plugins: imports each, checks it against the hooks, collects its Specs; faults become Rows.
+
+Torch-free.  Plugins are examined one at a time, through pluggy, with no other plugin registered: none can
+disturb another.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, Literal
+
+import pluggy
+
+from reprkit import hookspecs
+from reprkit.errors import PluginError, nearest
+from reprkit.hookspecs import API, KINDS, PROJECT, Spec
+
+GROUP = "reprkit"
+
+Status = Literal["ok", "broken", "incompatible", "disabled"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one plugin.
+
+    Attributes:
+        name: of its entry point (or as registered).
+        distribution: that ships it, normalised (``acme-latents``).
+        version: of the distribution.
+        status: "ok", "broken", "incompatible" (another API number) or "disabled" (by REPRKIT_PLUGINS).
+        specs: per kind, what it offers; empty unless it is ok.
+        reason: why it is not ok, in a line; for an ok one, a remark.
+        details: the traceback, where there is one.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    status: Status
+    specs: Mapping[str, tuple[Spec, ...]] = field(default_factory=dict)
+    reason: str = ""
+    details: str = ""
+
+    @property
+    def offers(self) -> dict[str, tuple[str, ...]]:
+        """The names that it offers, by kind."""
+        return {kind: tuple(spec.name for spec in specs) for kind, specs in self.specs.items()}
+
+    @property
+    def title(self) -> str:
+        """Distribution and version, as errors call it."""
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An installed plugin that has not been imported yet."""
+
+    name: str
+    distribution: str
+    version: str
+    entry_point: metadata.EntryPoint | None
+    fault: str = ""
+
+
+def normalise(name: str) -> str:
+    """A distribution's name as it is compared: lower case, dashes only."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def own_version() -> str:
+    """The version of reprkit itself; ``0+unknown`` in a checkout that was never installed."""
+    try:
+        return metadata.version(PROJECT)
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+def manager() -> pluggy.PluginManager:
+    """A plugin manager that knows reprkit's hooks and no plugin."""
+    made = pluggy.PluginManager(PROJECT)
+    made.add_hookspecs(hookspecs)
+    return made
+
+
+def candidates() -> list[Candidate]:
+    """The entry points of group ``reprkit`` by distribution; nothing is imported and nothing raised."""
+    found: dict[str, list[Candidate]] = {}
+    for distribution in metadata.distributions():
+        try:
+            text = distribution.read_text("entry_points.txt") or ""
+        except (OSError, UnicodeError):
+            continue  # unreadable, so nobody can tell whether it is a plugin
+        if f"[{GROUP}]" not in text:
+            continue
+        name, version = _identity(distribution)
+        found.setdefault(
+            name, list(_of(distribution, name, version))
+        )  # as for imports, the first on sys.path wins
+    return sorted(
+        (each for group in found.values() for each in group), key=lambda each: (each.distribution, each.name)
+    )
+
+
+def _of(distribution: metadata.Distribution, name: str, version: str) -> Iterator[Candidate]:
+    try:
+        points = list(distribution.entry_points.select(group=GROUP))
+    except Exception as error:
+        yield Candidate(name, name, version, None, f"its entry_points.txt cannot be read ({error})")
+        return
+    for point in points:
+        yield Candidate(point.name, name, version, point)
+
+
+def _identity(distribution: metadata.Distribution) -> tuple[str, str]:
+    """Name and version from the head of METADATA: the e-mail parser behind ``.version`` is slow."""
+    try:
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    except (OSError, UnicodeError):
+        text = ""
+    head = dict(re.findall(r"^(Name|Version): *(.+?) *$", text.partition("\n\n")[0], flags=re.MULTILINE))
+    return normalise(head.get("Name", "unnamed")), head.get("Version", "unknown")
+
+
+def load(candidate: Candidate, pm: pluggy.PluginManager, taken: Collection[tuple[str, str]] = ()) -> Row:
+    """Import an installed plugin and examine it; only KeyboardInterrupt gets out."""
+    who = (candidate.name, candidate.distribution, candidate.version)
+    torch_before = "torch" in sys.modules
+    try:
+        if candidate.entry_point is None:
+            raise PluginError(candidate.fault)
+        plugin = candidate.entry_point.load()
+    except (Exception, SystemExit) as error:
+        return Row(*who, "broken", reason=explain(error), details=_trace(error))
+    row = examine(plugin, *who, pm=pm, taken=taken)
+    if row.status == "ok" and not torch_before and "torch" in sys.modules:
+        return Row(*who, "ok", row.specs, "its plugin module imports torch, which slows every command down")
+    return row
+
+
+def examine(
+    plugin: Any,
+    name: str,
+    distribution: str,
+    version: str,
+    *,
+    pm: pluggy.PluginManager,
+    taken: Collection[tuple[str, str]] = (),
+) -> Row:
+    """Check an imported plugin; ``taken`` are the (kind, name) that its distribution has offered already."""
+    who = (name, distribution, version)
+    try:
+        api = getattr(plugin, "reprkit_api", API)
+        if api != API:
+            newer = isinstance(api, int) and api > API
+            return Row(
+                *who,
+                "incompatible",
+                reason=f"it is written for plugin API {api!r} and this reprkit speaks {API}: "
+                f"upgrade {'reprkit' if newer else distribution}",
+            )
+        return Row(*who, "ok", _collect(plugin, pm, taken))
+    except (Exception, SystemExit) as error:
+        return Row(*who, "broken", reason=explain(error), details=_trace(error))
+
+
+def explain(error: BaseException) -> str:
+    """An error in one line; reprkit's own need no type in front."""
+    message = " ".join(str(error).split())
+    if isinstance(error, PluginError):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _trace(error: BaseException) -> str:
+    return (
+        ""
+        if isinstance(error, PluginError) and not error.__cause__
+        else "".join(traceback.format_exception(error))
+    )
+
+
+def _collect(
+    plugin: Any, pm: pluggy.PluginManager, taken: Collection[tuple[str, str]]
+) -> dict[str, tuple[Spec, ...]]:
+    if inspect.isclass(plugin):
+        raise PluginError(
+            f"the entry point names a class, {plugin.__qualname__}: name the module, or an instance"
+        )
+    _check_marks(plugin)
+    pm.register(plugin)
+    try:
+        hooks = {caller.name: caller for caller in pm.get_hookcallers(plugin) or ()}
+        for hook, caller in hooks.items():
+            optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is plugin)
+            if not caller.has_spec() and not optional:
+                raise PluginError(f"there is no hook {hook!r}.{nearest(hook, KINDS.values())}")
+        if not hooks:
+            raise PluginError(f"it has no hook; a plugin has at least one of {', '.join(KINDS.values())}")
+        return {
+            kind: _specs(hook, hooks[hook](), {name for each, name in taken if each == kind})
+            for kind, hook in KINDS.items()
+            if hook in hooks
+        }
+    finally:
+        pm.unregister(plugin)
+
+
+def _check_marks(plugin: Any) -> None:
+    """A hook without its mark would be passed over in silence."""
+    for name in dir(plugin):
+        if name.startswith("reprkit_") and difflib.get_close_matches(name, KINDS.values(), n=1, cutoff=0.8):
+            function = inspect.getattr_static(plugin, name)
+            if inspect.isroutine(function) and not hasattr(function, f"{PROJECT}_impl"):
+                raise PluginError(f"{name} is not marked as a hook: put @hookimpl (from reprkit) above it")
+
+
+def _specs(hook: str, results: list[Any], taken: set[str]) -> tuple[Spec, ...]:
+    if not results:
+        raise PluginError(f"{hook} returned None: yield each Spec, or return a list of them")
+    collected: list[Spec] = []
+    for result in results:
+        if isinstance(result, str | Spec) or not isinstance(result, Iterable):
+            raise PluginError(f"{hook} returned {_shown(result)}: yield each Spec, or return a list of them")
+        for spec in result:
+            if not isinstance(spec, Spec):
+                raise PluginError(f"{hook} yielded {_shown(spec)}, which is not a Spec")
+            if spec.name in taken:
+                raise PluginError(f"{hook} offers {spec.name!r} twice in one distribution")
+            taken.add(spec.name)
+            collected.append(spec)
+    return tuple(collected)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

@@ -1,0 +1,215 @@
+"""References: ``vq(codes=512)`` is a name and literal keyword arguments, read with ``ast``, never evaluated.
+
+Torch-free.  A name may be qualified by the distribution that ships it (``acme-latents/vq``); sums read
+``reconstruction + 0.1 * sparse(weight=2)``.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from reprkit.errors import ReferenceSyntaxError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_HALF_NUMBER = re.compile(r"\s*(?:\d+\.?\d*|\.\d+)[eE]")  # what stands before the sign of an exponent
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A part's name, its literal keyword arguments and, where qualified, the distribution that ships it.
+
+    ``str`` writes it back: ``parse(str(reference)) == reference`` as long as the arguments are literals.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    distribution: str | None = None
+
+    @property
+    def qualified(self) -> str:
+        """``distribution/name``, or the bare name where no distribution was given."""
+        return f"{self.distribution}/{self.name}" if self.distribution else self.name
+
+    def __str__(self) -> str:
+        if not self.arguments:
+            return self.qualified
+        return f"{self.qualified}({', '.join(f'{key}={value!r}' for key, value in self.arguments.items())})"
+
+
+def parse(text: str) -> Reference:
+    """Read ``name``, ``name(key=literal, ...)`` or ``distribution/name(...)``.
+
+    Raises:
+        ReferenceSyntaxError: it is not of that form; the message shows the piece that is not.
+    """
+    if not isinstance(text, str):
+        raise ReferenceSyntaxError(
+            f"a reference is a string such as 'vq(codes=512)', not {type(text).__name__} {text!r}"
+        )
+    head, bracket, rest = text.partition("(")
+    distribution, slash, name = head.strip().rpartition("/")
+    if not NAME.fullmatch(name):
+        _bad_name(text, name)
+    if slash and not _DISTRIBUTION.fullmatch(distribution):
+        _refuse(text, f"{distribution!r} is not the name of a distribution")
+    arguments = _arguments(text, bracket + rest) if bracket else {}
+    return Reference(name, arguments, distribution if slash else None)
+
+
+def parse_sum(text: str) -> list[tuple[float, Reference]]:
+    """Read a weighted sum such as ``reconstruction + 0.1 * contractive + 1e-3 * sparse(weight=2)``.
+
+    Raises:
+        ReferenceSyntaxError: a term is not ``reference`` or ``weight * reference``, or a weight is negative.
+    """
+    if not isinstance(text, str):
+        raise ReferenceSyntaxError(
+            f"a sum is a string such as 'reconstruction + 0.1 * sparse', not {type(text).__name__} {text!r}"
+        )
+    return [_term(text, piece) for piece in _split(text, "+")]
+
+
+def _term(whole: str, piece: str) -> tuple[float, Reference]:
+    if not piece.strip():
+        _refuse(whole, "a term is missing beside '+'")
+    weight, *factors = (factor.strip() for factor in _split(piece, "*"))
+    outside = _outside(piece)
+    if re.search(r"(?:^|[\s*])-|-(?:\s|$)", outside):
+        _refuse(
+            whole,
+            f"{piece.strip()!r} has a minus sign, and losses are only added (a name's dashes have no spaces)",
+        )
+    if not factors:
+        if _NUMBER.fullmatch(weight):
+            _refuse(whole, f"{weight!r} is a weight without a term; write {weight} * name")
+        if spaced := re.match(rf"({_NUMBER.pattern})\s+(\S.*)", weight, flags=re.DOTALL):
+            _refuse(whole, f"a '*' is missing in {weight!r}; write {spaced[1]} * {spaced[2]}")
+        return 1.0, parse(weight)
+    if len(factors) > 1:
+        _refuse(whole, f"{piece.strip()!r} has more than one '*'; a term is weight * name(...)")
+    if not _NUMBER.fullmatch(weight):
+        swapped = f"; write {factors[0]} * {weight}" if _NUMBER.fullmatch(factors[0]) else ""
+        _refuse(whole, f"{weight!r} stands where the weight belongs, and is no number{swapped}")
+    if not math.isfinite(float(weight)):
+        _refuse(whole, f"the weight {weight!r} is not finite")
+    return float(weight), parse(factors[0])
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Cut at a separator outside of brackets and quotes, but not at the sign of an exponent (``1e+3``)."""
+    pieces, start = [], 0
+    for index, char in enumerate(_outside(text)):
+        if char != separator:
+            continue
+        exponent = text[index + 1 : index + 2].isdigit() and _HALF_NUMBER.fullmatch(text, start, index)
+        if not exponent:
+            pieces.append(text[start:index])
+            start = index + 1
+    return [*pieces, text[start:]]
+
+
+def _outside(text: str) -> str:
+    """The text with everything inside brackets and quotes blanked, at the same positions."""
+    shown: list[str] = []
+    depth, quote, escaped = 0, "", False
+    for char in text:
+        inside = bool(quote) or depth > 0
+        if quote:
+            if not escaped and char == quote:
+                quote = ""
+            escaped = char == "\\" and not escaped
+        elif char in "'\"":
+            quote, inside = char, True
+        elif char in _OPEN:
+            depth, inside = depth + 1, True
+        elif char in _CLOSE:
+            depth = max(0, depth - 1)
+        shown.append("_" if inside else char)
+    return "".join(shown)
+
+
+def _arguments(text: str, call: str) -> dict[str, Any]:
+    """The keyword arguments of ``(...)``; the name is cut off: ast would subtract at its dashes."""
+    source = f"f{call.rstrip()}"
+    try:
+        node = ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
+        raise _error(text, f"{call.strip()!r} cannot be read ({reason})") from None
+    entire = ast.get_source_segment(source, node) == source  # what is left over is a comment
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and entire):
+        _refuse(text, f"{call.strip()!r} is more than one pair of brackets with key=value in it")
+    if node.args:
+        piece = ast.get_source_segment(source, node.args[0])
+        _refuse(text, f"{piece!r} has no key; write key=value")
+    arguments: dict[str, Any] = {}
+    for argument in node.keywords:
+        if argument.arg is None:
+            _refuse(text, f"'**{ast.get_source_segment(source, argument.value)}' is not key=value")
+        if argument.arg in arguments:
+            _refuse(text, f"{argument.arg!r} is given twice")
+        try:
+            arguments[argument.arg] = _literal(text, source, argument.value)
+        except RecursionError:
+            raise _error(text, f"the value of {argument.arg!r} is nested too deeply") from None
+    return arguments
+
+
+def _literal(text: str, source: str, node: ast.expr) -> Any:
+    """The value of a literal, built by hand: nothing is evaluated or compiled."""
+
+    def inner(child: ast.expr) -> Any:
+        return _literal(text, source, child)
+
+    match node:
+        case ast.Constant(value=bool() | str() | None as value):
+            return value
+        case ast.Constant(value=int() | float() as value) if math.isfinite(value):
+            return value
+        case ast.UnaryOp(
+            op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant(value=int() | float() as value)
+        ) if not isinstance(value, bool) and math.isfinite(value):
+            return -value if isinstance(sign, ast.USub) else value
+        case ast.Tuple(elts=elements):
+            return tuple(inner(element) for element in elements)
+        case ast.List(elts=elements):
+            return [inner(element) for element in elements]
+        case ast.Dict(keys=keys, values=values) if None not in keys:
+            try:
+                return {inner(key): inner(value) for key, value in zip(keys, values, strict=True) if key}
+            except TypeError:  # a list as a key
+                pass
+    _refuse(text, f"{ast.get_source_segment(source, node) or ast.dump(node)!r} is not a literal")
+
+
+def _bad_name(text: str, name: str) -> NoReturn:
+    if not name:
+        _refuse(text, "it has no name")
+    plain = re.sub(r"[_\s]+", "-", name.lower()).strip("-")
+    if ":" in name or "." in name:
+        hint = " A class of your own is passed as an instance, or offered by a plugin under a name."
+    else:
+        hint = f" Did you mean {plain!r}?" if NAME.fullmatch(plain) else ""
+    _refuse(text, f"{name!r} is not a part's name (lower-case letters, digits and dashes).{hint}")
+
+
+def _error(text: str, reason: str) -> ReferenceSyntaxError:
+    shown = text if len(text) <= 200 else f"{text[:200]}..."
+    return ReferenceSyntaxError(
+        f"cannot read the reference {shown!r}: {reason}\n"
+        "  a reference is a name and literal keyword arguments: numbers, strings, True, False, None,\n"
+        "  tuples, lists, dicts of these\n"
+        "  for example: vq(codes=512, dim=64)"
+    )
+
+
+def _refuse(text: str, reason: str) -> NoReturn:
+    raise _error(text, reason)

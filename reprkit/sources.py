@@ -1,0 +1,198 @@
+"""Reads a class from its source file, without importing anything: where it is, its constructor, its papers.
+
+``find_spec("a.b.c")`` imports ``a`` and ``a.b``; the functions here walk the folders instead, so that listing
+parts stays fast and works where a part's own libraries are missing.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_PAPER = re.compile(
+    r"arxiv|doi\b|doi\.org|et al\b|\((?:[^()]*\D)?(?:19|20)\d\d[a-z]?\)|https?://", re.IGNORECASE
+)
+
+
+# Arguments that ``build`` hands over and nobody writes: ``reprkit.interfaces.FACTS``, which needs torch.
+HANDED_OVER = ("data", "tokens")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One constructor argument, as written in the source; ``default`` is None where it must be given."""
+
+    name: str
+    annotation: str | None
+    default: str | None
+    help: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {self.annotation}" if self.annotation else self.name
+        if self.default is None:
+            return text
+        return f"{text} = {self.default}" if self.annotation else f"{text}={self.default}"
+
+
+@dataclass(frozen=True)
+class ClassSource:
+    """What the source says of a class."""
+
+    path: Path
+    line: int
+    doc: str
+    papers: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+
+
+def locate(module: str) -> importlib.machinery.ModuleSpec | None:
+    """The spec of a module, found without importing it or its parents; None when it is not installed."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # ValueError: in sys.modules without a spec (__main__)
+        return None
+    name = top
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = importlib.machinery.PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return spec
+
+
+def read_class(target: str) -> ClassSource | None:
+    """Read ``"module:Class"``; None where there is no source, or only running it would show the class."""
+    module, _, name = target.partition(":")
+    found = _find(module, name, hops=5)
+    if found is None:
+        return None
+    home, path, tree, node = found
+    doc = ast.get_docstring(node) or ""
+    init = _constructor(node)
+    arguments = _arguments(init) if init else _inherited(home, node, hops=5)
+    notes = _argument_notes(doc) | (_argument_notes(ast.get_docstring(init) or "") if init else {})
+    return ClassSource(
+        path=path,
+        line=node.lineno,
+        doc=doc,
+        papers=tuple(dict.fromkeys([*_papers(ast.get_docstring(tree) or ""), *_papers(doc)])),
+        arguments=tuple(
+            Argument(each.name, each.annotation, each.default, notes.get(each.name, "")) for each in arguments
+        ),
+    )
+
+
+def _papers(text: str) -> tuple[str, ...]:
+    """The sentences that cite something, each once; what is said of single arguments is left to them."""
+    prose = re.split(r"^(?:Args|Attributes|Raises|Returns|Example)s?:+\n", text, flags=re.MULTILINE)[0]
+    found: dict[str, None] = {}
+    for paragraph in re.split(r"\n\s*\n", prose):
+        for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z`\"*])", " ".join(paragraph.split())):
+            if _PAPER.search(sentence):
+                found[re.sub(r"^(?:Papers?|Sources?): *", "", sentence)] = None
+    return tuple(found)
+
+
+def _find(module: str, name: str, hops: int) -> tuple[str, Path, ast.Module, ast.ClassDef] | None:
+    """The class's definition, following ``from .other import Class`` a few times."""
+    spec = locate(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    path = Path(spec.origin)
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    node = _definition(tree, name)
+    if node:
+        return module, path, tree, node
+    package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.ImportFrom) and hops:
+            for alias in statement.names:
+                if (alias.asname or alias.name) == name:
+                    return _find(_absolute(statement, package), alias.name, hops - 1)
+    return None
+
+
+def _definition(tree: ast.Module, name: str) -> ast.ClassDef | None:
+    return next(
+        (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name), None
+    )
+
+
+def _absolute(statement: ast.ImportFrom, package: str) -> str:
+    if not statement.level:
+        return statement.module or ""
+    base = package.split(".")[: len(package.split(".")) - statement.level + 1]
+    return ".".join([*base, statement.module] if statement.module else base)
+
+
+def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
+    return next(
+        (each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"), None
+    )
+
+
+def _inherited(module: str, node: ast.ClassDef, hops: int) -> list[Argument]:
+    """Of a dataclass its fields; else the constructor of the first base whose source can be found."""
+    if any("dataclass" in ast.unparse(each) for each in node.decorator_list):
+        fields = [
+            each
+            for each in node.body
+            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+        ]
+        return [
+            Argument(
+                each.target.id, ast.unparse(each.annotation), ast.unparse(each.value) if each.value else None
+            )
+            for each in fields
+            if isinstance(each.target, ast.Name) and "ClassVar" not in ast.unparse(each.annotation)
+        ]
+    for base in node.bases:
+        if isinstance(base, ast.Name) and base.id != node.name:
+            found = _find(module, base.id, hops=5)
+            if found:
+                init = _constructor(found[3])
+                return _arguments(init) if init else _inherited(found[0], found[3], hops - 1) if hops else []
+    return []
+
+
+def _arguments(init: ast.FunctionDef) -> list[Argument]:
+    spec = init.args
+    positional = [*spec.posonlyargs, *spec.args][1:]
+    missing: list[ast.expr | None] = [None] * len(positional)
+    defaults = (missing + list(spec.defaults))[-len(positional) :] if positional else []
+    pairs = [*zip(positional, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]
+    return [
+        Argument(
+            each.arg,
+            ast.unparse(each.annotation) if each.annotation else None,
+            ast.unparse(value) if value else None,
+        )
+        for each, value in pairs
+    ]
+
+
+def _argument_notes(doc: str) -> dict[str, str]:
+    """The ``Args:`` section of a Google-style docstring."""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc + "\n", flags=re.MULTILINE)
+    if not section:
+        return {}
+    notes: dict[str, str] = {}
+    name, indent = "", None
+    for line in section.group(1).splitlines():
+        depth = len(line) - len(line.lstrip())
+        indent = depth if indent is None and line.strip() else indent
+        start = re.match(r"\s*\*{0,2}(\w+)(?: *\([^)]*\))?: *(.*)", line)
+        if start and depth == indent:
+            name = start.group(1)
+            notes[name] = start.group(2).strip()
+        elif name and line.strip():
+            notes[name] = f"{notes[name]} {line.strip()}"
+    return notes

@@ -1,0 +1,14 @@
+import pytest
+
+from reprkit.testing.sites import Site
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """An empty site-packages folder on sys.path, where a test installs made-up plugins."""
+    monkeypatch.delenv("REPRKIT_PLUGINS", raising=False)
+    monkeypatch.delenv("REPRKIT_PLUGIN_ERRORS", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    made = Site(tmp_path)
+    yield made
+    made.forget()

@@ -1,0 +1,166 @@
+"""What importing and listing cost: no torch, no time.  Each question is asked of a fresh interpreter."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import reprkit
+from reprkit.testing.sites import Site
+
+ROOT = Path(reprkit.__file__).parents[1]
+HEAVY = ("torch", "sklearn", "scipy", "numpy", "matplotlib", "accelerate", "einops", "jaxtyping", "pandas")
+PLUGIN = """
+    from reprkit import Spec, hookimpl
+
+    @hookimpl
+    def reprkit_latents():
+        yield Spec("latent-{0}", "budget_{0}_parts:Latent", "One of fifty", ("torch", "sklearn.cluster"))
+
+    @hookimpl
+    def reprkit_commands():
+        yield Spec("command-{0}", "budget_{0}_parts:command", "One of fifty")
+"""
+
+
+def python(code: str, *paths: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("REPRKIT_")}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (*paths, ROOT)))
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment | variables, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def fifty(tmp_path_factory) -> Path:
+    site = Site(tmp_path_factory.mktemp("fifty"))
+    for index in range(50):
+        site.add(f"budget-{index}", PLUGIN.format(index))
+    return site.root
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import reprkit",
+        "import reprkit as rk; rk.Spec; rk.hookimpl; rk.ReprkitError; rk.__version__; dir(rk)",
+        "from reprkit.plugins import default_registry; default_registry().find('latent', 'vq')",
+        "from reprkit.testing.sites import Site",
+        *(
+            f"from reprkit.cli import main\ntry: main({args!r})\nexcept SystemExit as e: assert not e.code"
+            for args in (
+                ["plugins"],
+                ["plugins", "--json"],
+                ["plugins", "--why", "reprkit"],
+                ["list"],
+                ["list", "latents", "--json"],
+                ["show", "latent", "vq"],
+                ["show", "dataset", "digits", "--json"],
+                ["show", "latent", "latent-7"],
+                ["--help"],
+                ["--version"],
+            )
+        ),
+    ],
+)
+def test_no_heavy_module_is_imported(code, fifty):
+    done = python(f"{code}\nimport sys\nprint('heavy:', [m for m in {HEAVY!r} if m in sys.modules])", fifty)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("heavy: []\n"), done.stdout
+
+
+def test_import_reprkit_is_almost_nothing():
+    done = python(
+        "import sys; before = set(sys.modules); import reprkit; print(*sorted(set(sys.modules) - before))"
+    )
+    ours = [name for name in done.stdout.split() if name.startswith("reprkit")]
+    assert ours == ["reprkit"]
+    assert not {"rich", "typer", "pluggy", "importlib.metadata"} & set(done.stdout.split())
+
+
+def test_a_plugin_that_imports_torch_is_remarked_on(tmp_path):
+    site = Site(tmp_path)
+    (tmp_path / "torch.py").write_text(
+        ""
+    )  # a stand-in: the remark is about the name, and the real one takes seconds
+    site.add("slow", PLUGIN.format("slow").replace("from reprkit", "import torch\n    from reprkit", 1))
+    done = python("from reprkit.cli import main; main(['plugins'])", tmp_path)
+    assert "its plugin module imports torch, which slows every command down" in done.stdout, done
+    assert "slow" in done.stdout
+
+
+@pytest.mark.slow
+def test_times(fifty):
+    """The project's bounds, as ratios to ``import torch`` on this machine; best of several runs."""
+
+    def best(code: str, *paths: Path, runs: int) -> float:
+        times = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            assert python(code, *paths).returncode == 0
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    torch = best("import torch", runs=3)
+    command = "from reprkit.cli import main; main(['plugins'])"
+    assert best("import reprkit", runs=7) <= 0.05 * torch
+    assert best(command, runs=5) <= 0.2 * torch
+    assert best(command, fifty, runs=5) <= 0.2 * torch
+
+
+def test_public_names_are_no_modules():
+    """``reprkit.loop`` must stay the function: importing a module of that name would replace it."""
+    package = Path(reprkit.__file__).parent
+    for name in reprkit.__all__:
+        assert not (package / f"{name}.py").exists(), name
+        assert not (package / name).exists(), name
+    assert set(reprkit.__all__) == set(reprkit._HOME)
+
+
+@pytest.mark.parametrize("order", ["first", "after every module", "backwards"])
+def test_every_public_name_is_a_class_or_a_function(order):
+    code = f"""
+import importlib, pkgutil, reprkit
+if {order!r} == "after every module":
+    for each in pkgutil.walk_packages(reprkit.__path__, "reprkit."):
+        if not each.name.endswith("__main__"):
+            importlib.import_module(each.name)
+names = list(reprkit.__all__)
+for name in names[::-1] if {order!r} == "backwards" else names:
+    print(name, callable(getattr(reprkit, name)), type(getattr(reprkit, name)).__name__)
+for name in names:
+    namespace = {{}}
+    exec(f"from reprkit import {{name}}", namespace)
+    assert namespace[name] is getattr(reprkit, name)
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert len(lines) == len(reprkit.__all__)
+    assert [line for line in lines if line[1] != "True" or line[2] == ModuleType.__name__] == []
+
+
+def test_type_checkers_see_every_public_name():
+    source = Path(reprkit.__file__).read_text(encoding="utf-8")
+    seen = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
+    imported = {
+        name.strip(): line.split()[1].removeprefix("reprkit.")
+        for line in seen.splitlines()
+        if line.strip().startswith("from reprkit.")
+        for name in line.partition(" import ")[2].split(",")
+    }
+    assert imported == reprkit._HOME
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(
+        AttributeError, match=r"module 'reprkit' has no attribute 'buld'\. Did you mean 'build'\?"
+    ):
+        _ = reprkit.buld
+    with pytest.raises(AttributeError, match=r"no attribute '__path_of_nothing__'$"):
+        _ = reprkit.__path_of_nothing__
+    assert set(itertools.chain(reprkit.__all__, ["__version__"])) <= set(dir(reprkit))

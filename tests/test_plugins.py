@@ -1,0 +1,186 @@
+"""Look-up: names, clashes, what a failure says, loading classes, registering by hand."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from reprkit.discovery import Row
+from reprkit.errors import PartImportError, PluginError, UnknownPartError
+from reprkit.hookspecs import Spec, hookimpl
+from reprkit.lookup import kind_named
+from reprkit.plugins import Registry, default_registry, using_registry
+from reprkit.reference import Reference
+
+GOOD = """
+    from reprkit import Spec, hookimpl
+
+    @hookimpl
+    def reprkit_latents():
+        yield Spec("fsq", "acme_fsq:FSQ", "Finite scalar quantisation", ("math", "no_such_library"))
+        yield Spec("lfq", "acme_fsq:Absent")
+"""
+
+
+def row_of(registry: Registry, distribution: str) -> Row:
+    (row,) = [row for row in registry.rows if row.distribution == distribution]
+    return row
+
+
+def hooks(**specs: list[object]) -> SimpleNamespace:
+    """A plugin object: ``hooks(latents=[Spec(...)])``."""
+    plugin = SimpleNamespace()
+    for kind, offered in specs.items():
+        setattr(plugin, f"reprkit_{kind}", hookimpl(lambda offered=tuple(offered): offered))
+    return plugin
+
+
+def test_a_good_plugin_joins(site):
+    site.add("Acme_Latents", GOOD, version="0.3.1", modules={"acme_fsq": "class FSQ: pass"})
+    registry = Registry()
+    row = row_of(registry, "acme-latents")
+    assert (row.name, row.version, row.status, row.reason) == ("Acme_Latents", "0.3.1", "ok", "")
+    assert row.offers == {"latent": ("fsq", "lfq")}
+    assert "acme_fsq" not in sys.modules
+    for spelling in ("fsq", "acme-latents/fsq", "Acme.Latents/fsq", "fsq(levels=(8, 5))", Reference("fsq")):
+        found = registry.find("latent", spelling)
+        assert (found.qualified, found.version, found.missing) == (
+            "acme-latents/fsq",
+            "0.3.1",
+            ("no_such_library",),
+        )
+    assert "acme_fsq" not in sys.modules
+    cls = registry.load("latents", "fsq")
+    assert cls.__name__ == "FSQ"
+    assert registry.qualified_name_of(cls) == registry.qualified_name_of(cls, "latent") == "acme-latents/fsq"
+    assert registry.qualified_name_of(cls, "encoder") is None
+    assert registry.qualified_name_of(dict) is None
+
+
+def test_a_reexported_class_is_recognised(site):
+    plugin = GOOD.replace("acme_fsq:FSQ", "acme_pkg:FSQ")
+    inner = {"acme_pkg.__init__": "from acme_pkg.inner import FSQ", "acme_pkg.inner": "class FSQ: pass"}
+    site.add("acme-latents", plugin, modules=inner)
+    registry = Registry()
+    assert registry.qualified_name_of(registry.load("latent", "fsq")) == "acme-latents/fsq"
+
+
+def test_a_clash_hurts_only_who_uses_the_ambiguous_name(site):
+    site.add("acme-latents", GOOD, modules={"acme_fsq": "class FSQ: pass"}, version="1.2")
+    site.add("other", GOOD.replace('"lfq"', '"vq"'), version="3.4")
+    registry = Registry()
+    assert registry.load("latent", "acme-latents/fsq").__name__ == "FSQ"
+    assert registry.find("latent", "other/fsq").version == "3.4"
+    assert registry.find("latent", "lfq").qualified == "acme-latents/lfq"
+    assert registry.find("latent", "gaussian").qualified == "reprkit/gaussian"
+    with pytest.raises(UnknownPartError) as caught:
+        registry.find("latent", "fsq(levels=(2,))")
+    assert "acme-latents 1.2, other 3.4" in str(caught.value)
+    assert "acme-latents/fsq or other/fsq" in str(caught.value)
+    with pytest.raises(UnknownPartError, match=r"other/vq or reprkit/vq"):
+        registry.find("latent", "vq")
+    with pytest.raises(
+        UnknownPartError, match=r"known: acme-latents/fsq, binary, .* other/fsq, other/vq, reprkit/vq"
+    ):
+        registry.find("latent", "nothing-like-it")
+
+
+def test_what_a_failed_look_up_says_of_distributions(site):
+    site.add("acme-latents", GOOD)
+    site.add("bad-one", "import no_such_module_at_all")
+    registry = Registry()
+
+    def said(kind: str, name: str) -> str:
+        with pytest.raises(UnknownPartError) as caught:
+            registry.find(kind, name)
+        return str(caught.value)
+
+    text = said("latent", "acme-latent/fsq")
+    assert "no latent named 'acme-latent/fsq'. Did you mean 'acme-latents'?" in text
+    assert (
+        "no plugin distribution 'acme-latent' is installed; there are acme-latents, bad-one, reprkit" in text
+    )
+    assert "Did you mean 'fsq'?\n  acme-latents offers: fsq, lfq" in said("latent", "acme-latents/fsqq")
+    assert "bad-one" not in said("latent", "acme-latents/fsqq")  # it cannot be at fault
+    assert "acme-latents is installed and offers no decoder" in said("decoder", "acme-latents/wave")
+    assert "plugin bad-one 0.1.0 failed to load" in said("latent", "bad-one/x")
+    assert "'mlp' is the name of an encoder and a decoder" in said("latent", "mlp")
+    assert "Did you mean 'latent'?" in said("latnt", "vq")
+
+
+def test_many_broken_plugins_do_not_flood_the_message(site):
+    for index in range(6):
+        site.add(f"bad-{index}", "raise OSError('libfoo')")
+    with pytest.raises(UnknownPartError) as caught:
+        Registry().find("latent", "nothing-like-it")
+    assert str(caught.value).count("failed to load") == 3
+    assert "3 more plugins are not available" in str(caught.value)
+
+
+def test_failures_to_load_a_part_are_explained(site):
+    site.add(
+        "acme-latents", GOOD, modules={"acme_fsq": "import no_such_library\nclass FSQ: pass"}, version="0.3.1"
+    )
+    registry = Registry()
+    with pytest.raises(PartImportError) as caught:
+        registry.load("latent", "fsq")
+    text = str(caught.value)
+    assert "latent acme-latents/fsq 0.3.1 cannot be imported from acme_fsq" in text
+    assert "ModuleNotFoundError: No module named 'no_such_library'" in text
+    assert "it requires no_such_library, not installed here" in text
+    assert "reprkit show latent acme-latents/fsq" in text
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+def test_a_promised_class_that_is_not_there(site):
+    site.add(
+        "acme-latents", GOOD, modules={"acme_fsq": "class Absents: pass\ndef FSQ(): pass"}, version="0.3.1"
+    )
+    registry = Registry()
+    with pytest.raises(
+        PartImportError, match=r"acme_fsq has no 'Absent'\. Did you mean 'Absents'\?\n.*acme-latents 0\.3\.1"
+    ):
+        registry.load("latent", "lfq")
+    with pytest.raises(PartImportError, match="a function and not a class"):
+        registry.load("latent", "fsq")
+
+
+def test_registering_by_hand():
+    registry = Registry(builtin=False, installed=False)
+    assert registry.rows == ()
+    row = registry.register(
+        hooks(latents=[Spec("mine", "collections:OrderedDict")]), name="My_Recipe", version="2"
+    )
+    assert (row.distribution, row.version, row.status) == ("my-recipe", "2", "ok")
+    assert registry.load("latent", "my-recipe/mine").__name__ == "OrderedDict"
+    registry.register(
+        hooks(latents=[Spec("yours", "collections:OrderedDict")]), name="my-recipe"
+    )  # a notebook's cell, run again
+    assert [each.name for each in registry.specs("latent")] == ["yours"]
+    module = ModuleType("inline")
+    module.reprkit_encoders = hookimpl(lambda: [Spec("e", "a:B")])
+    registry.register(module, name="inline")
+    assert registry.find("encoder", "e").qualified == "inline/e"
+    with pytest.raises(PluginError, match="which is not a Spec"):
+        registry.register(hooks(latents=["mine"]), name="bad")
+    assert len(registry.rows) == 2
+    with pytest.raises(PluginError, match="is installed under the name 'reprkit'"):
+        Registry(installed=False).register(hooks(latents=[]), name="reprkit")
+
+
+def test_the_process_wide_registry_can_be_swapped():
+    before = default_registry()
+    assert default_registry() is before
+    mine = Registry(installed=False)
+    with using_registry(mine) as inside:
+        assert inside is mine is default_registry()
+        with using_registry():
+            assert default_registry() is not mine
+        assert default_registry() is mine
+    assert default_registry() is before
+
+
+def test_kinds():
+    assert kind_named("latent") == kind_named("latents") == "latent"
+    with pytest.raises(UnknownPartError, match=r"Did you mean 'objective'\?"):
+        kind_named("objectivs")
