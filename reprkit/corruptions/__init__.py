@@ -1,0 +1,1 @@
+"""Corruptions, one part a file; each is found through the registry."""

@@ -1,0 +1,42 @@
+"""Dropout of the input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reprkit.corruptions.base import Damage, checked_share, uniform
+from reprkit.data.signature import Signature
+
+
+class Dropout(Damage):
+    """Sets each element of real data to zero with probability ``ratio`` and divides the others by 1 - ratio.
+
+    The mean of every element stays what it was.  ``hit`` is True at every valid element: those that
+    stay are rescaled.
+
+    Args:
+        ratio: probability of an element to be dropped, in [0, 1).
+        data: the signature of the data.
+
+    Raises:
+        PartArgumentError: ``ratio`` out of range.
+        BuildError: the data holds symbols.
+
+    Source: Srivastava et al. 2014, JMLR 15, section 10 (rescaling at training time).
+    """
+
+    advice = "hide symbols with mask-elements or mask-spans"
+
+    def __init__(self, ratio: float = 0.5, *, data: Signature | None = None) -> None:
+        super().__init__(data)
+        self.ratio = checked_share("ratio", ratio, whole=False)
+
+    def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Every element: those that stay are rescaled."""
+        return torch.ones_like(x, dtype=torch.bool)
+
+    def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Zero with probability ``ratio``, else the rescaled element."""
+        dropped = uniform(x.shape, x, generator) < self.ratio
+        return torch.where(dropped, self.blank(x, 0.0), x / (1 - self.ratio))

@@ -1,0 +1,43 @@
+"""Gaussian noise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reprkit.corruptions.base import Damage, checked_number, normal
+from reprkit.data.signature import Signature
+from reprkit.interfaces import require
+
+
+class GaussianNoise(Damage):
+    """Adds independent normal noise to every element of real data: x + std * e, e ~ N(0, 1).
+
+    The sum is not clipped to the data's range: denoising then estimates the score, (E[x | noisy] - noisy) /
+    std². ``hit`` is True at every valid element.
+
+    Args:
+        std: standard deviation of the noise, in data units, above 0.
+        data: the signature of the data.
+
+    Raises:
+        PartArgumentError: ``std`` out of range.
+        BuildError: the data holds symbols.
+
+    Source: Vincent et al. 2010, JMLR 11, section 3.3; the score: Vincent 2011, Neural Computation 23(7).
+    """
+
+    advice = "hide symbols with mask-elements or mask-spans"
+
+    def __init__(self, std: float = 0.1, *, data: Signature | None = None) -> None:
+        super().__init__(data)
+        self.std = checked_number("std", std)
+        require(self.std > 0, f"std is above 0, not {std!r}")
+
+    def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Every element."""
+        return torch.ones_like(x, dtype=torch.bool)
+
+    def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The noisy data."""
+        return x + self.std * normal(x, generator)

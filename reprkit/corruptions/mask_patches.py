@@ -1,0 +1,73 @@
+"""Patches of an image are hidden."""
+
+from __future__ import annotations
+
+import torch
+from einops import repeat
+from torch import Tensor
+
+from reprkit.corruptions.base import Damage, checked_count, checked_number, checked_share, uniform
+from reprkit.data.signature import Signature
+from reprkit.errors import BuildError
+from reprkit.interfaces import require
+
+
+class MaskPatches(Damage):
+    """Hides the same number of patches in every image, chosen at random, in all channels.
+
+    Of n patches round(ratio * n) are hidden.  Unlike the ``masked`` objective, which leaves hidden patches
+    out of the encoder, the image keeps its size, so any encoder can read it.
+
+    Args:
+        ratio: share of the patches to hide, in [0, 1].
+        patch: side of a patch in pixels, or (height, width); it divides the image.
+        value: what hidden pixels become, in data units.
+        data: the signature of the data.
+
+    Raises:
+        PartArgumentError: an argument out of range.
+        BuildError: the data is not images, or the patch does not divide them.
+
+    Source: He et al. 2021, arXiv 2111.06377, section 3; on the input: Pathak et al. 2016, arXiv 1604.07379.
+    """
+
+    kinds = ("image",)
+    advice = "hide steps of a sequence with mask-spans, elements of a vector with mask-elements"
+
+    def __init__(
+        self,
+        ratio: float = 0.75,
+        *,
+        patch: int | tuple[int, int] = 2,
+        value: float = 0.0,
+        data: Signature | None = None,
+    ) -> None:
+        super().__init__(data)
+        self.ratio, self.value = checked_share("ratio", ratio), checked_number("value", value)
+        sides = tuple(patch) if isinstance(patch, tuple | list) else (patch, patch)
+        require(len(sides) == 2, f"patch is a side, or (height, width), not {patch!r}")
+        self.patch = checked_count("patch", sides[0]), checked_count("patch", sides[1])
+        if self.field is not None:
+            self._grid(int(self.field.shape[0] or 0), int(self.field.shape[1] or 0))
+
+    def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The patches with the smallest of n uniform numbers, as pixels."""
+        if x.ndim != 4:
+            raise BuildError(f"mask-patches reads images (b h w c), not {tuple(x.shape)}")
+        rows, columns = self._grid(x.shape[1], x.shape[2])
+        drawn = uniform((len(x), rows * columns), x, generator)
+        hidden = drawn.argsort(1).argsort(1) < round(self.ratio * rows * columns)
+        pixels = repeat(hidden, "b (r c) -> b (r h) (c w) 1", r=rows, h=self.patch[0], w=self.patch[1])
+        return pixels.expand(x.shape)
+
+    def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The value."""
+        return self.blank(x, self.value)
+
+    def _grid(self, height: int, width: int) -> tuple[int, int]:
+        if height % self.patch[0] or width % self.patch[1]:
+            raise BuildError(
+                f"patches of {self.patch[0]} x {self.patch[1]} do not divide an image of {height} x {width}\n"
+                "  give patch= a divisor, or (height, width)"
+            )
+        return height // self.patch[0], width // self.patch[1]

@@ -1,0 +1,61 @@
+"""Data sets: map-style, plain dicts of tensors, each with a signature.  Names are resolved on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reprkit.data.arrays import Arrays
+    from reprkit.data.base import Dataset, Subset
+    from reprkit.data.batching import collate
+    from reprkit.data.checks import check_batch
+    from reprkit.data.digits import Digits
+    from reprkit.data.order import Order, loader
+    from reprkit.data.resolve import dataset
+    from reprkit.data.signature import Field, Signature
+    from reprkit.data.tensors import Tensors
+
+# Lazily, because parts read the signature (torch-free) long before anybody reads data.
+_HOMES = {
+    "Arrays": "arrays",
+    "Dataset": "base",
+    "Digits": "digits",
+    "Field": "signature",
+    "Order": "order",
+    "Signature": "signature",
+    "Subset": "base",
+    "Tensors": "tensors",
+    "check_batch": "checks",
+    "collate": "batching",
+    "dataset": "resolve",
+    "loader": "order",
+}
+
+__all__ = [
+    "Arrays",
+    "Dataset",
+    "Digits",
+    "Field",
+    "Order",
+    "Signature",
+    "Subset",
+    "Tensors",
+    "check_batch",
+    "collate",
+    "dataset",
+    "loader",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, from their modules."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = made
+    return made
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

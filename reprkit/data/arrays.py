@@ -1,0 +1,173 @@
+"""NumPy or torch arrays, from memory or from .npy and .npz files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprkit.data.inference import UNSTATED, infer, tensor_of
+from reprkit.data.signature import Kind, Signature
+from reprkit.data.tensors import Tensors
+from reprkit.errors import DataError, nearest
+
+_READ_SOME = (
+    "the file has {}, none of them called 'x'\n  say which is which: fields={{'x': ..., 'label': ...}}"
+)
+
+
+class Arrays(Tensors):
+    """Arrays (n ...) with the examples first, one a field; the input is the field ``x``.
+
+    What is not stated is inferred:
+
+    ==========================  ===================================================================
+    type and axes               field
+    ==========================  ===================================================================
+    float (n d)                 vector
+    float (n t c)               sequence
+    float or uint8 (n h w c)    image; uint8 is divided by 255, range (0, 1)
+    integer (n t)               tokens, vocab = largest + 1
+    integer (n,), or "label"    label, vocab = largest + 1
+    bool                        real 0 and 1 of the same axes, vocab 2 (a Bernoulli likelihood)
+    ==========================  ===================================================================
+
+    Images (n h w) need ``kinds={"x": "image"}`` and get their channel.  Real images promise the range (0, 1)
+    or (-1, 1) where all values lie in it, other real data promises none.  All real data becomes float32.  A
+    field ``NAME_mask`` (bool, n t) makes the length of NAME vary (padding becomes 0), and so does a list of
+    arrays of different lengths.
+
+    Args:
+        path: a .npy file (its array is ``x``), a .npz file, a folder of .npy files (a field each), or the
+            arrays themselves: field -> array, or one array for ``x``.
+        kinds: field -> "image", "vector", "sequence", "tokens" or "label".
+        ranges: field -> (lowest, highest), or None for no promise.
+        vocabs: field -> number of symbols; 2 says of a real field that it holds only 0 and 1.
+        fields: field -> its name in the file, where that differs; only these are read then.
+        mmap: map .npy files instead of reading them: only what a batch needs is read, and values are not
+            checked beforehand.
+
+    Raises:
+        DataError: no such file, pickled objects, no examples, values that do not fit; see
+            ``reprkit.data.checks``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Mapping[str, Any] | Any,
+        *,
+        kinds: Mapping[str, Kind] | None = None,
+        ranges: Mapping[str, tuple[float, float] | None] | None = None,
+        vocabs: Mapping[str, int] | None = None,
+        fields: Mapping[str, str] | None = None,
+        mmap: bool = False,
+    ) -> None:
+        if isinstance(path, str | os.PathLike):
+            file = Path(path).expanduser()
+            raw, name = _read(file, mmap), file.stem
+        else:
+            raw, name = dict(path) if isinstance(path, Mapping) else {"x": path}, "arrays"
+            if mmap:
+                raise DataError("mmap=True is for .npy files; these arrays are in memory already")
+        raw = _renamed(raw, fields)
+        read = {field: tensor_of(field, value) for field, value in raw.items()}
+        masks = {f"{field}_mask": mask for field, (_, mask) in read.items() if mask is not None}
+        tensors = {field: value for field, (value, _) in read.items()} | masks
+        names = [field for field in tensors if not _is_mask(field, tensors)]
+        for option, given in (("kinds", kinds), ("ranges", ranges), ("vocabs", vocabs)):
+            for field in given or {}:
+                if field not in names:
+                    raise DataError(
+                        f"{option}: there is no field {field!r}.{nearest(field, names)}\n"
+                        f"  there are: {', '.join(names)}"
+                    )
+        signature, divisors = {}, {}
+        for field in names:
+            mask = tensors.get(f"{field}_mask")
+            if mask is not None and not mmap:
+                tensors[field] = _blank_padding(tensors[field], mask)
+            tensors[field], signature[field], divisor = infer(
+                field,
+                tensors[field],
+                kind=(kinds or {}).get(field),
+                span=(ranges or {}).get(field, UNSTATED),
+                vocab=(vocabs or {}).get(field),
+                varies=mask is not None,
+                look=not mmap,
+            )
+            if divisor is not None:
+                divisors[field] = divisor
+        super().__init__(tensors, Signature(signature), divisors=divisors, name=name, check=not mmap)
+
+
+def _is_mask(name: str, tensors: Mapping[str, Tensor]) -> bool:
+    return name.endswith("_mask") and name.removesuffix("_mask") in tensors
+
+
+def _blank_padding(value: Tensor, mask: Tensor) -> Tensor:
+    """Zeros where the mask is False, whatever convention (-1, -100, NaN) the padding followed."""
+    if mask.dtype != torch.bool or mask.shape != value.shape[:2]:
+        return value  # said clearly when the mask is checked
+    return value.masked_fill(~mask.reshape(*mask.shape, *[1] * (value.ndim - 2)), 0)
+
+
+def _renamed(raw: Mapping[str, Any], fields: Mapping[str, str] | None) -> dict[str, Any]:
+    for ours, theirs in (fields or {}).items():
+        if theirs not in raw:
+            raise DataError(
+                f"fields: there is no array {theirs!r} for field {ours!r}.{nearest(theirs, raw)}\n"
+                f"  there are: {', '.join(raw) or 'none'}"
+            )
+    if fields:
+        return {ours: raw[theirs] for ours, theirs in fields.items()}
+    if "x" not in raw and len(raw) == 1:
+        return {"x": next(iter(raw.values()))}
+    if "x" not in raw:
+        raise DataError(_READ_SOME.format(", ".join(raw) or "no arrays"))
+    return dict(raw)
+
+
+def _read(file: Path, mmap: bool) -> dict[str, Any]:
+    if not file.exists():
+        raise DataError(f"no file {str(file)!r} (looked in {Path.cwd()})")
+    if file.is_dir():
+        found = {each.stem: _load(each, mmap) for each in sorted(file.glob("*.npy"))}
+        if not found:
+            raise DataError(f"the folder {str(file)!r} holds no .npy files")
+        return found
+    if file.suffix == ".npy":
+        return {"x": _load(file, mmap)}
+    if file.suffix != ".npz":
+        raise DataError(
+            f"{str(file)!r} is neither .npy nor .npz; save it with np.savez(path, x=..., label=...)"
+        )
+    if mmap:
+        raise DataError("mmap=True works for .npy files (or a folder of them), not for .npz archives")
+    with _load(file, False) as archive:
+        return {name: _member(file, archive, name) for name in archive.files}
+
+
+def _load(file: Path, mmap: bool) -> Any:
+    try:
+        # "c": copy on write, so torch sees memory that it may write and the file never changes.
+        return np.load(file, mmap_mode="c" if mmap else None, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"{str(file)!r} cannot be read: {_reason(error)}") from error
+
+
+def _member(file: Path, archive: Any, name: str) -> Any:
+    try:
+        return archive[name]
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"array {name!r} of {str(file)!r} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if "pickle" in str(error):
+        return "it holds Python objects (a pickle), which reprkit never loads; save plain numbers"
+    return str(error)

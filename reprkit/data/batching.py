@@ -1,0 +1,80 @@
+"""From examples to a batch: stack what has one shape, pad what varies and say so in ``NAME_mask``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from reprkit.data.signature import Signature
+from reprkit.errors import DataError
+
+
+def collate(items: Sequence[Mapping[str, Tensor]], signature: Signature) -> dict[str, Tensor]:
+    """One batch of examples: every field (b ...), and ``NAME_mask`` Bool (b t) for each length that varies.
+
+    Fields whose length varies (None in the signature) are padded with zeros at the end, to the longest of the
+    batch.  What an example holds besides the signature's fields is stacked too.
+
+    Args:
+        items: examples; values may be tensors, NumPy arrays or numbers.
+        signature: which fields there are, and which vary.
+
+    Raises:
+        DataError: no examples; an example without a field of the first one's; shapes that do not stack.
+    """
+    if not items:
+        raise DataError("a batch needs at least one example; none were given")
+    batch: dict[str, Tensor] = {}
+    for name in items[0]:
+        if name.endswith("_mask") and name.removesuffix("_mask") in signature:
+            continue  # made below, together with its field
+        values = _column(items, name)
+        if name in signature and None in signature[name].shape:
+            batch[name], mask = _padded(values, name)
+            own = f"{name}_mask"
+            batch[own] = _padded(_column(items, own), own)[0].bool() if own in items[0] else mask
+        else:
+            batch[name] = _stacked(values, name)
+    return batch
+
+
+def as_index(indices: Tensor | Iterable[int]) -> Int[Tensor, " b"]:
+    """Indices as one int64 tensor (b,)."""
+    if isinstance(indices, Tensor):
+        return indices if indices.dtype == torch.int64 else indices.long()
+    return torch.as_tensor(indices if isinstance(indices, Sequence) else list(indices), dtype=torch.int64)
+
+
+def _column(items: Sequence[Mapping[str, Tensor]], name: str) -> list[Tensor]:
+    values = []
+    for place, item in enumerate(items):
+        if name not in item:
+            raise DataError(f"example {place} of the batch has no field {name!r}; it has {', '.join(item)}")
+        values.append(torch.as_tensor(item[name]))
+    return values
+
+
+def _stacked(values: list[Tensor], name: str) -> Tensor:
+    for place, value in enumerate(values):
+        if value.shape != values[0].shape:
+            raise DataError(
+                f"field {name!r} has shape {tuple(value.shape)} in example {place} of the batch and "
+                f"{tuple(values[0].shape)} in example 0\n"
+                f"  make them equal, or state a length that varies as None in the signature's shape"
+            )
+    return torch.stack(values)
+
+
+def _padded(values: list[Tensor], name: str) -> tuple[Tensor, Tensor]:
+    for place, value in enumerate(values):
+        if value.ndim == 0 or value.shape[1:] != values[0].shape[1:] or len(value) == 0:
+            raise DataError(
+                f"field {name!r} has shape {tuple(value.shape)} in example {place} of the batch and "
+                f"{tuple(values[0].shape)} in example 0: only the first size may vary, and it is at least 1"
+            )
+    lengths = torch.tensor([len(value) for value in values])
+    padded = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
+    return padded, torch.arange(padded.shape[1]) < lengths.unsqueeze(1)

@@ -1,0 +1,228 @@
+"""Is the data what the signature promises?  Complaints name field, value, index and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from reprkit.data.signature import LAYOUTS, Field, Signature
+from reprkit.errors import DataError
+
+_SLACK = 1e-4  # of the range's span: rounding when data was rescaled is no fault
+_CHUNK = 1 << 24  # elements looked at in one go, so that memory stays small
+_REAL = (torch.float32, torch.float16, torch.bfloat16)
+_MODEL = "the model and the losses are float32"
+
+
+def check_batch(
+    batch: Mapping[str, Tensor],
+    signature: Signature,
+    *,
+    dtype: torch.dtype = torch.float32,
+    values: bool = True,
+) -> None:
+    """Check a batch against the signature: what ``model.encode`` does with the first one.
+
+    Fields that the batch lacks are not missed here (labels are often absent); fields that the signature lacks
+    are left alone.
+
+    Args:
+        batch: field -> (b ...), and ``NAME_mask`` Bool (b t) where lengths vary.
+        signature: what the data promises.
+        dtype: of the model; real fields may be of this type, float32, float16 or bfloat16.
+        values: also look at the values (finite, range, vocabulary); False for a batch damaged on purpose,
+            which leaves the range and holds mask symbols.
+
+    Raises:
+        DataError: an empty batch, or a field of the wrong shape, type or range, or not finite.
+    """
+    known = [name for name in signature if name in batch]
+    if not known:
+        raise DataError(
+            f"the batch has none of the fields of the signature\n  it has {', '.join(batch) or 'none'}; "
+            f"the signature {', '.join(signature)}"
+        )
+    for name in known:
+        field, value = signature[name], batch[name]
+        check_layout(name, field, value, dtype=dtype)
+        if len(value) != len(batch[known[0]]):
+            raise DataError(
+                f"field {name!r} has {len(value)} examples and field {known[0]!r} has {len(batch[known[0]])}"
+            )
+        mask = batch.get(f"{name}_mask")
+        if mask is not None:
+            check_mask(name, value, mask)
+        if values:
+            check_values(name, field, value, mask=mask, whole="the batch")
+
+
+def check_layout(name: str, field: Field, value: Tensor, *, dtype: torch.dtype = torch.float32) -> None:
+    """Type and shape of one field's values (n ...), without looking at them.
+
+    Raises:
+        DataError: not a tensor, no examples, another shape or type than the field states.
+    """
+    if not isinstance(value, Tensor):
+        raise DataError(f"field {name!r} is a {type(value).__name__}, not a tensor: use torch.as_tensor")
+    shape = tuple(value.shape)
+    if value.ndim == 0 or shape[0] == 0:
+        raise DataError(f"field {name!r} is empty: its shape is {shape}; give at least one example")
+    wanted = field.shape
+    if len(shape) != 1 + len(wanted) or any(
+        w is not None and w != s for w, s in zip(wanted, shape[1:], strict=True)
+    ):
+        layout = " ".join(("b", *LAYOUTS[field.kind]))
+        raise DataError(
+            f"field {name!r} has shape {shape}; the signature says {field.kind} ({layout})"
+            f"{' with ' + field.axes if field.axes else ''}{_shape_advice(field, shape)}"
+        )
+    if field.discrete:
+        if value.dtype != torch.int64:
+            raise DataError(
+                f"field {name!r} ({field.kind}) is {_type(value)}; symbols are int64: use .long()"
+            )
+    elif value.dtype not in (*_REAL, dtype):
+        raise DataError(f"field {name!r} ({field.kind}) is {_type(value)}, and {_MODEL}: use .float()")
+
+
+def check_mask(name: str, value: Tensor, mask: Tensor) -> None:
+    """``NAME_mask`` must be Bool (b t), with at least one valid step in every example.
+
+    Raises:
+        DataError: another type or shape, or an example without any valid step.
+    """
+    own = f"{name}_mask"
+    if mask.dtype != torch.bool:
+        raise DataError(f"field {own!r} is {_type(mask)}; masks are bool, True where valid: use .bool()")
+    if mask.shape != value.shape[:2]:
+        raise DataError(
+            f"field {own!r} has shape {tuple(mask.shape)}; with {name!r} of shape {tuple(value.shape)} "
+            f"it must have {tuple(value.shape[:2])}"
+        )
+    blank = (~mask.any(1)).nonzero()
+    if len(blank):
+        raise DataError(
+            f"example {int(blank[0])} of field {name!r} has no valid step in {own!r}: leave it out"
+        )
+
+
+def check_values(
+    name: str,
+    field: Field,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    whole: str = "the data",
+    start: int = 0,
+) -> None:
+    """Finite, in range, in the vocabulary?  Real padding (``mask`` False) must be finite only.
+
+    Args:
+        name: the field's name.
+        field: what it promises.
+        value: (n ...), as the model will see it.
+        mask: Bool (n t), True where valid.
+        whole: what ``value`` is part of, for the message.
+        start: index of its first example in the whole, for the message.
+
+    Raises:
+        DataError: naming the field, the first such value and where it is.
+    """
+    rows = max(1, _CHUNK // max(1, value[0].numel()))
+    for first in range(0, len(value), rows):
+        part = value[first : first + rows]
+        cover = None if mask is None else mask[first : first + rows]
+        _check_part(name, field, part, cover, whole, start + first)
+
+
+def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, whole: str, start: int) -> None:
+    low, high = (float(each) for each in torch.aminmax(value))  # nan if any is
+    if not (abs(low) < float("inf") and abs(high) < float("inf")):
+        bad = ~value.isfinite()
+        raise DataError(
+            f"field {name!r} holds {_first(value, bad, whole, start)}\n"
+            "  leave the example out, or fill the gap (np.nan_to_num) before the data set is made"
+        )
+    lowest, highest = _limits(field)
+    if field.vocab == 2 and not field.discrete:
+        bad = (value != 0) & (value != 1)
+    elif lowest <= low and high <= highest:
+        return
+    else:
+        bad = (value < lowest) | (value > highest)
+    if mask is not None and not field.discrete:
+        bad &= mask.reshape(*mask.shape, *[1] * (value.ndim - 2))
+    if bad.any():
+        promise = (
+            f"0 to {field.vocab - 1} (vocab {field.vocab})"
+            if field.discrete and field.vocab
+            else "only 0 and 1 (vocab 2)"
+            if field.vocab == 2
+            else f"range {field.range}"
+        )
+        raise DataError(
+            f"field {name!r} holds {_first(value, bad, whole, start)}; its signature says {promise}\n"
+            f"  {range_advice(field, low, high)}"
+        )
+
+
+def _limits(field: Field) -> tuple[float, float]:
+    if field.discrete:
+        return 0.0, float("inf") if field.vocab is None else field.vocab - 1
+    if field.range is None:
+        return float("-inf"), float("inf")
+    low, high = field.range
+    return low - _SLACK * (high - low), high + _SLACK * (high - low)
+
+
+def range_advice(field: Field, low: float, high: float) -> str:
+    """What to do about values from ``low`` to ``high`` that are not what the field promises."""
+    seen = f"the values go from {low:g} to {high:g}: "
+    if field.kind == "tokens" and low < 0:
+        return f"{seen}symbols count from 0; padding too must be a symbol, such as 0, since it is embedded"
+    if field.kind == "tokens":
+        return f"{seen}count the symbols again (vocab), or map the others to one that stands for unknown"
+    if field.kind == "label":
+        return f"{seen}number the classes from 0 (np.unique(labels, return_inverse=True)[1])"
+    if low >= 0 and 1 < high <= 255 and (field.range == (0, 1) or field.vocab == 2):
+        if high > 16:
+            binary = " and round" if field.vocab == 2 else ""
+            return f"{seen}they look like 0..255; divide by 255{binary}"
+        return f"{seen}divide by the largest value that can occur"
+    if low >= 0 and 1 < high <= 255 and field.range == (-1, 1):
+        return f"{seen}they look like 0..255; divide by 127.5 and subtract 1"
+    return f"{seen}rescale the data, or state its range (arrays: ranges={{...}}; None for no promise)"
+
+
+def _shape_advice(field: Field, shape: tuple[int, ...]) -> str:
+    wanted = field.shape
+    if shape == wanted:
+        return "\n  this is one example without the batch axis: use x[None]"
+    if field.kind == "image":
+        if len(shape) == 4 and shape[2:] == wanted[:2] and shape[1] == wanted[2]:
+            return "\n  channels come last: use x.permute(0, 2, 3, 1)"
+        if len(shape) == 3 and shape[1:] == wanted[:2] and wanted[2] == 1:
+            return "\n  add the channel axis: use x.unsqueeze(-1)"
+    if (
+        field.kind == "sequence"
+        and len(shape) == 3
+        and shape[1] == wanted[1]
+        and wanted[0] in (None, shape[2])
+    ):
+        return "\n  channels come last: use x.transpose(1, 2)"
+    return ""
+
+
+def _first(value: Tensor, bad: Tensor, whole: str, start: int) -> str:
+    place = bad.nonzero()[0].tolist()
+    found = value[tuple(place)].item()
+    place[0] += start
+    more = int(bad.sum()) - 1
+    others = f", and {more} more like it" if more else ""
+    return f"{found:g} at {place} of {whole} (example {place[0]}){others}"
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")

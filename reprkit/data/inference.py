@@ -1,0 +1,195 @@
+"""From a raw array to a field: which kind it is, which range and vocabulary, and how it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprkit.data.signature import LAYOUTS, Field, Kind
+from reprkit.errors import DataError, nearest
+
+UNSTATED: Any = object()  # not the same as None, which states that there is no range
+_LOOK = 1000  # examples that decide whether real values are whole numbers
+
+
+def tensor_of(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
+    """One array as a tensor (n ...), sharing memory where that is possible, and its mask where lengths vary.
+
+    A list of arrays of different lengths is padded with zeros at the end; the mask Bool (n t) says where.
+
+    Raises:
+        DataError: text, objects, complex numbers, or ragged lists that differ in more than the first size.
+    """
+    if isinstance(raw, Tensor):
+        value = raw.detach()
+        if value.is_complex() or value.layout != torch.strided:
+            raise DataError(f"field {name!r} is {value.dtype} ({value.layout}); it must be dense and real")
+        return value, None
+    if isinstance(raw, list | tuple) and len({np.shape(each)[:1] for each in raw}) > 1:
+        return _ragged(name, raw)
+    array = raw if isinstance(raw, np.ndarray) else np.asarray(raw)
+    if array.dtype.kind not in "biuf":
+        advice = {
+            "U": "number the values: np.unique(values, return_inverse=True)[1]",
+            "S": "number the values: np.unique(values, return_inverse=True)[1]",
+            "c": "split it into magnitude and phase, or real and imaginary channels",
+        }.get(array.dtype.kind, "give plain numbers")
+        raise DataError(f"field {name!r} holds {array.dtype} values, not numbers\n  {advice}")
+    if array.dtype == np.longdouble:
+        array = array.astype(np.float64)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch cannot share such memory
+    return torch.from_numpy(array), None
+
+
+def _ragged(name: str, raw: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    values = [tensor_of(f"{name}[{place}]", each)[0] for place, each in enumerate(raw)]
+    for place, value in enumerate(values):
+        if value.ndim == 0 or len(value) == 0 or value.shape[1:] != values[0].shape[1:] or value.ndim > 2:
+            raise DataError(
+                f"field {name!r}: example {place} has shape {tuple(value.shape)}, "
+                f"example 0 {tuple(values[0].shape)}\n"
+                "  only the first size of a sequence (t c) or of symbols (t,) may vary, and it is at least 1"
+            )
+    lengths = torch.tensor([len(value) for value in values])
+    padded = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
+    return padded, torch.arange(padded.shape[1]) < lengths.unsqueeze(1)
+
+
+def infer(
+    name: str,
+    value: Tensor,
+    *,
+    kind: Kind | None = None,
+    span: Any = UNSTATED,
+    vocab: int | None = None,
+    varies: bool = False,
+    look: bool = True,
+) -> tuple[Tensor, Field, float | None]:
+    """How to store one array, what field it is, and what a batch divides it by (None: nothing).
+
+    Args:
+        name: of the field.
+        value: (n ...).
+        kind: as stated; inferred from type and axes when None (see ``Arrays``).
+        span: the range as stated; None for no promise.
+        vocab: as stated.
+        varies: whether it has a mask, so that t varies.
+        look: whether its values may be read; what would need that must be stated otherwise.
+
+    Raises:
+        DataError: nothing suits, or something must be stated; the message says what.
+    """
+    if value.ndim == 0 or len(value) == 0:
+        raise DataError(
+            f"field {name!r} is empty: its shape is {tuple(value.shape)}; give at least one example"
+        )
+    if kind is not None and kind not in LAYOUTS:
+        raise DataError(
+            f"no kind of field {kind!r}.{nearest(str(kind), LAYOUTS)}\n  known: {', '.join(LAYOUTS)}"
+        )
+    kind = kind or _kind(name, value)
+    value = _laid_out(name, value, kind)
+    if kind in ("tokens", "label"):
+        stored, vocab = _symbols(name, value, kind, vocab, look)
+        shape: tuple[int | None, ...] = tuple(stored.shape[1:])
+        return stored, Field(kind=kind, shape=(None,) if varies else shape, vocab=vocab), None
+    divisor = 255.0 if value.dtype == torch.uint8 else None
+    if value.dtype == torch.bool:
+        vocab, span = 2, (0.0, 1.0)
+    elif divisor:
+        span = (0.0, 1.0) if span is UNSTATED else span
+    stored = value if value.dtype in (torch.uint8, torch.bool, torch.float32) or not look else value.float()
+    if vocab == 2 and span is UNSTATED:
+        span = (0.0, 1.0)
+    if span is UNSTATED:
+        span = _span(name, stored) if kind == "image" and look else None
+    shape = (None, *stored.shape[2:]) if varies else tuple(stored.shape[1:])
+    span = None if span is None else (float(span[0]), float(span[1]))
+    return stored, Field(kind=kind, shape=shape, range=span, vocab=vocab), divisor
+
+
+def _kind(name: str, value: Tensor) -> Kind:
+    whole = not value.is_floating_point() and value.dtype != torch.bool
+    if name == "label" or value.ndim == 1:
+        if not whole and value.dtype != torch.bool:
+            raise DataError(
+                f"field {name!r} is {_type(value)} of shape {tuple(value.shape)}\n"
+                "  as a label it must be whole (.astype('int64')), as a vector (n d) (.reshape(-1, 1))"
+            )
+        return "label"
+    if value.ndim == 2:
+        return "tokens" if whole else "vector"
+    if value.ndim == 3 and not whole:
+        return "sequence"
+    if value.ndim == 4 and (not whole or value.dtype == torch.uint8):
+        return "image"
+    if value.ndim == 3 and value.dtype == torch.uint8:
+        raise DataError(
+            f"field {name!r} is uint8 of shape {tuple(value.shape)}, without an axis of channels\n"
+            f"  if these are grey images (n h w), state it: kinds={{{name!r}: 'image'}}"
+        )
+    raise DataError(
+        f"field {name!r} is {_type(value)} of shape {tuple(value.shape)}, which could be several things\n"
+        f"  state kinds={{{name!r}: ...}}, one of {', '.join(LAYOUTS)}"
+    )
+
+
+def _laid_out(name: str, value: Tensor, kind: Kind) -> Tensor:
+    """With the axes of its kind, channels last."""
+    axes = ("n", *LAYOUTS[kind])
+    if kind == "image" and value.ndim == 3:
+        value = value.unsqueeze(-1)
+    if kind == "label" and value.ndim == 2 and value.shape[1] == 1:
+        value = value.squeeze(1)
+    if value.ndim != len(axes):
+        raise DataError(
+            f"field {name!r} has shape {tuple(value.shape)}, and {kind} data has the axes ({' '.join(axes)})"
+            + ("\n  reshape it to (n, 1)" if kind == "vector" and value.ndim == 1 else "")
+        )
+    if kind == "image" and value.shape[1] in (1, 3, 4) and min(value.shape[2:]) > 4:
+        raise DataError(
+            f"field {name!r} has shape {tuple(value.shape)}: that looks like channels first (n c h w), and "
+            "images are (n h w c)\n  use x.transpose(0, 2, 3, 1) (NumPy) or x.permute(0, 2, 3, 1) (torch)"
+        )
+    return value
+
+
+def _symbols(name: str, value: Tensor, kind: Kind, vocab: int | None, look: bool) -> tuple[Tensor, int]:
+    if value.is_floating_point():
+        raise DataError(
+            f"field {name!r} ({kind}) is {_type(value)}; symbols are whole numbers: .astype('int64')"
+        )
+    if value.dtype in (torch.uint16, torch.uint32, torch.uint64) and look:
+        value = value.long()  # torch computes little with them
+    if vocab is None and not look:
+        raise DataError(
+            f"field {name!r} is mapped from a file, which is not read now: state vocabs={{{name!r}: ...}}"
+        )
+    return value, int(value.max()) + 1 if vocab is None else vocab
+
+
+def _span(name: str, value: Tensor) -> tuple[float, float] | None:
+    """The range of real images, where their values leave little doubt."""
+    low, high = (float(each) for each in torch.aminmax(value))
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    if low >= -1 and high <= 1:
+        return -1.0, 1.0
+    some = value[:_LOOK].float()
+    if low >= 0 and 1 < high <= 255 and bool((some == some.round()).all()):
+        raise DataError(
+            f"field {name!r} (image) holds whole numbers from {low:g} to {high:g}, like pixels of 0..255\n"
+            f"  divide by 255 (or by the largest value that can occur), or state ranges={{{name!r}: None}}"
+        )
+    return None
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")

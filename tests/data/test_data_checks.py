@@ -1,0 +1,128 @@
+import pytest
+import torch
+
+from reprkit.data import Digits, Field, Signature, check_batch
+from reprkit.errors import DataError
+
+SIGNATURE = Signature(
+    {
+        "x": Field(kind="image", shape=(4, 6, 3), range=(0.0, 1.0)),
+        "sound": Field(kind="sequence", shape=(None, 5)),
+        "word": Field(kind="tokens", shape=(None,), vocab=7),
+        "label": Field(kind="label", shape=(), vocab=3),
+    }
+)
+
+
+def good():
+    batch = SIGNATURE.example(3, length=8)
+    batch["word_mask"] = torch.arange(8) < torch.tensor([[8], [1], [4]])
+    return batch
+
+
+def test_what_fits_passes():
+    check_batch(good(), SIGNATURE)
+    check_batch({"x": good()["x"]}, SIGNATURE)  # labels and other factors may be missing
+    check_batch({**good(), "more": torch.zeros(1)}, SIGNATURE)
+    digits = Digits()
+    check_batch(digits.batch(range(50)), digits.signature)
+    low = {"x": good()["x"].to(torch.bfloat16)}
+    check_batch(low, SIGNATURE)
+    check_batch({"x": good()["x"].double()}, SIGNATURE, dtype=torch.float64)
+    nearly = {"x": good()["x"] + 1.00001}  # rounding
+    check_batch(nearly, SIGNATURE)
+
+
+def spoilt(name, change):
+    batch = good()
+    batch[name] = change(batch[name].clone())
+    return batch
+
+
+def at(place, value):
+    def change(x):
+        x[place] = value
+        return x
+
+    return change
+
+
+SPOILT = {
+    "another shape": (
+        "x",
+        lambda x: x[:, :3],
+        r"'x' has shape \(3, 3, 6, 3\).*image \(b h w c\) with h=4 w=6 c=3",
+    ),
+    "channels first": ("x", lambda x: x.permute(0, 3, 1, 2), r"permute\(0, 2, 3, 1\)"),
+    "one example": ("x", lambda x: x[0], r"without the batch axis: use x\[None\]"),
+    "frames first": ("sound", lambda x: x.transpose(1, 2), r"transpose\(1, 2\)"),
+    "no examples": ("x", lambda x: x[:0], r"'x' is empty: its shape is \(0, 4, 6, 3\)"),
+    "fewer examples": ("label", lambda x: x[:2], "'label' has 2 examples and field 'x' has 3"),
+    "double": ("x", lambda x: x.double(), r"'x' \(image\) is float64.*use .float\(\)"),
+    "whole numbers": ("x", lambda x: x.long(), r"is int64.*use .float\(\)"),
+    "real symbols": ("word", lambda x: x.float(), r"is float32; symbols are int64: use .long\(\)"),
+    "short symbols": ("word", lambda x: x.int(), r"is int32"),
+    "nan": (
+        "x",
+        at((2, 1, 5, 0), float("nan")),
+        r"'x' holds nan at \[2, 1, 5, 0\] of the batch \(example 2\)",
+    ),
+    "inf": ("sound", at((0, 7, 4), float("-inf")), r"'sound' holds -inf at \[0, 7, 4\]"),
+    "pixels": (
+        "x",
+        at((1, 0, 0, 0), 255.0),
+        r"holds 255 at \[1, 0, 0, 0\].*range \(0.0, 1.0\)\n.*divide by 255",
+    ),
+    "levels": ("x", at((1, 0, 0, 0), 16.0), "divide by the largest value"),
+    "below": ("x", at((1, 0, 0, 0), -0.5), "rescale the data, or state its range"),
+    "vocab": ("word", at((2, 3), 7), r"holds 7 at \[2, 3\].*0 to 6 \(vocab 7\)\n.*count the symbols"),
+    "label": ("label", at(1, 3), r"holds 3 at \[1\].*\n.*number the classes from 0"),
+    "mask type": ("word_mask", lambda x: x.float(), "masks are bool"),
+    "mask shape": ("word_mask", lambda x: x[:, 1:], r"'word_mask' has shape \(3, 7\)"),
+    "blank": ("word_mask", at(1, False), "example 1 of field 'word' has no valid step"),
+    "no tensor": ("x", lambda x: x.numpy(), "is a ndarray, not a tensor"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_does_not_fit_is_named(case):
+    name, change, says = SPOILT[case]
+    with pytest.raises(DataError, match=says):
+        check_batch(spoilt(name, change), SIGNATURE)
+
+
+def test_padding_may_leave_the_range_but_must_be_finite_and_a_symbol():
+    sound = Signature({"x": Field(kind="sequence", shape=(None, 5), range=(1.0, 2.0))})
+    batch = {"x": torch.ones(3, 8, 5), "x_mask": torch.arange(8).expand(3, 8) < 4}
+    batch["x"][1, 5] = 0.0
+    check_batch(batch, sound)
+    with pytest.raises(DataError, match="holds 0 at"):
+        check_batch({"x": batch["x"]}, sound)
+    batch["x"][1, 5] = float("nan")
+    with pytest.raises(DataError, match="nan"):
+        check_batch(batch, sound)
+    with pytest.raises(DataError, match=r"-100 at \[1, 5\].*\n.*padding too must be a symbol"):
+        check_batch(spoilt("word", at((1, 5), -100)), SIGNATURE)
+
+
+def test_zero_and_one_only_where_the_data_promises_it():
+    ink = Signature({"x": Field(kind="vector", shape=(3,), range=(0.0, 1.0), vocab=2)})
+    check_batch({"x": torch.tensor([[0.0, 1.0, 1.0]])}, ink)
+    with pytest.raises(DataError, match=r"0.5 at \[0, 1\].*only 0 and 1"):
+        check_batch({"x": torch.tensor([[0.0, 0.5, 1.0]])}, ink)
+    with pytest.raises(DataError, match="divide by 255 and round"):
+        check_batch({"x": torch.tensor([[0.0, 255.0, 1.0]])}, ink)
+
+
+def test_damaged_batches_are_checked_for_shape_and_type_only():
+    damaged = spoilt("word", at((2, 3), 7))
+    check_batch(damaged, SIGNATURE, values=False)
+    with pytest.raises(DataError, match="shape"):
+        check_batch(spoilt("x", lambda x: x[:, :3]), SIGNATURE, values=False)
+
+
+def test_a_batch_of_other_fields_is_refused():
+    with pytest.raises(
+        DataError, match="none of the fields of the signature\n  it has image; the signature x, sound"
+    ):
+        check_batch({"image": torch.zeros(2)}, SIGNATURE)

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from reprkit.data import Field, Signature
+from reprkit.errors import DataError
+
+
+def test_json_brings_it_back_equal():
+    signature = Signature(
+        {
+            "x": Field(kind="sequence", shape=(None, 40), range=(-1.0, 1.0)),
+            "word": Field(kind="tokens", shape=(None,), vocab=30),
+            "drawing": Field(kind="image", shape=(8, 6, 3), vocab=2),
+            "label": Field(kind="label", shape=(), vocab=10),
+        }
+    )
+    again = Signature.from_json(json.loads(json.dumps(signature.to_json())))
+    assert again == signature
+    assert list(again) == list(signature)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"kind": "picture", "shape": (8, 8, 1)}, "known: image"),
+        ({"kind": "images", "shape": (8, 8, 1)}, "Did you mean 'image'"),
+        ({"kind": "image", "shape": (8, 8)}, r"\(h w c\)"),
+        ({"kind": "image", "shape": (8, 0, 1)}, "sizes from 1"),
+        ({"kind": "image", "shape": (None, 8, 1)}, "a t that varies"),
+        ({"kind": "sequence", "shape": (4, None)}, "a t that varies"),
+        ({"kind": "vector", "shape": (4,), "range": (1.0, 1.0)}, "lowest, highest"),
+        ({"kind": "vector", "shape": (4,), "vocab": 5}, "is 2"),
+        ({"kind": "tokens", "shape": (4,)}, "need a vocab"),
+        ({"kind": "label", "shape": (), "vocab": 0}, "at least 1"),
+    ],
+)
+def test_what_no_data_can_be_is_refused(wrong, says):
+    with pytest.raises(DataError, match=says):
+        Field(**wrong)
+
+
+def test_axes_and_examples():
+    field = Field(kind="sequence", shape=(None, 3))
+    assert field.axes == "t=any c=3"
+    example = Signature({"x": field, "label": Field(kind="label", shape=())}).example(2, 5)
+    assert {name: tuple(value.shape) for name, value in example.items()} == {
+        "x": (2, 5, 3),
+        "x_mask": (2, 5),
+        "label": (2,),
+    }
