@@ -16,7 +16,13 @@ from reprkit.types import Code, Features
 
 def row_grid(field: Field, x: Tensor) -> tuple[int, ...]:
     """The grid under which ``x`` (b ...) reads as a sequence: an image by rows, a sequence by frames, a vector whole."""
-    return (x.shape[1], 1) if field.kind == "image" else (1,) if field.kind in ("vector", "label") else (x.shape[1],)
+    return (
+        (x.shape[1], 1)
+        if field.kind == "image"
+        else (1,)
+        if field.kind in ("vector", "label")
+        else (x.shape[1],)
+    )
 
 
 def to_tokens(x: Tensor, grid: tuple[int, ...], kind: str) -> Tensor:
@@ -89,17 +95,25 @@ def align(
 
 
 def _nearest(
-    source: tuple[int, ...] | None, count: int, target: tuple[int, ...] | None, tokens: int, device: torch.device
+    source: tuple[int, ...] | None,
+    count: int,
+    target: tuple[int, ...] | None,
+    tokens: int,
+    device: torch.device,
 ) -> Tensor:
     """For each of the target's tokens the index of the source token that covers it."""
-    if source and target and len(source) == len(target) == 2 and math.prod(source) == count:
+    plane = source and target and len(source) == len(target) == 2 and math.prod(source) == count
+    # Rows (8, 1) over cells (4, 4) would lose every other row: never thin one axis while the other grows.
+    if plane and source and target and (source[0] - target[0]) * (source[1] - target[1]) >= 0:
         rows = torch.arange(target[0], device=device) * source[0] // target[0]
         columns = torch.arange(target[1], device=device) * source[1] // target[1]
         return (rows[:, None] * source[1] + columns[None]).flatten()
     return torch.arange(tokens, device=device) * count // tokens
 
 
-def spread(hit: Bool[Tensor, "b n"], source: tuple[int, ...], target: tuple[int, ...], field: Field, x: Tensor) -> Tensor:
+def spread(
+    hit: Bool[Tensor, "b n"], source: tuple[int, ...], target: tuple[int, ...], field: Field, x: Tensor
+) -> Tensor:
     """Which elements of the target's tokens (b m p) lie under the hit tokens of the source's grid, as 0.0 or 1.0."""
     space = x.shape[1:3] if field.kind == "image" else x.shape[1:2]
     if field.kind in ("vector", "label"):

@@ -1,3 +1,8 @@
+import os
+
+# Small tensors on two cores: threads only spin and wait for each other, the more so in processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from reprkit.testing.sites import Site

@@ -11,7 +11,7 @@ from reprkit.types import Features
 IMAGE = Field(kind="image", shape=(8, 8, 1), range=(0.0, 1.0))
 
 
-@pytest.fixture()
+@pytest.fixture
 def digits():
     return torch.tensor(load_digits().images[:5] / 16, dtype=torch.float32).unsqueeze(-1)
 
@@ -27,7 +27,8 @@ def test_tokens_are_blocks_and_come_back(digits, grid):
 
 
 @pytest.mark.parametrize(
-    ("kind", "shape", "grid"), [("sequence", (6, 3), (2,)), ("tokens", (6,), (3,)), ("vector", (7,), (1,)), ("label", (), (1,))]
+    ("kind", "shape", "grid"),
+    [("sequence", (6, 3), (2,)), ("tokens", (6,), (3,)), ("vector", (7,), (1,)), ("label", (), (1,))],
 )
 def test_other_kinds_come_back(kind, shape, grid):
     field = Field(kind=kind, shape=shape, vocab=99 if kind in ("tokens", "label") else None)

@@ -1,0 +1,1 @@
+"""Decoders, one part a file; each is found through the registry."""

@@ -1,0 +1,92 @@
+"""Convolutional decoder: from a small map to the image, doubling it stage by stage."""
+
+from __future__ import annotations
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from reprkit.data.signature import Signature
+from reprkit.decoders.head import Head
+from reprkit.errors import BuildError
+from reprkit.interfaces import Decoder
+from reprkit.layers.checks import code_needed, image_shape, whole
+from reprkit.layers.convolution import Residual, group_norm, halved
+from reprkit.layers.dense import activation as activation_named
+from reprkit.layers.placing import valid_only
+from reprkit.layout import align
+from reprkit.types import Decoded, Features
+
+
+class ConvDecoder(Decoder):
+    """Residual blocks and stages that double the map (He et al. 2016), up to pixels: (b h*w c), grid (h, w).
+
+    Doubling is nearest-neighbour, then a convolution, which leaves no checkerboard (Odena et al. 2016,
+    distill.pub/2016/deconv-checkerboard).  A code with as many tokens as the first map has cells lies on it
+    one to one; any other goes there by a linear map of all its tokens in a row, so that nothing is dropped.
+
+    Args:
+        width: channels of every map.
+        depth: how many doublings; the first map is the image's size over 2^depth.
+        blocks: residual blocks on the first map and after each doubling; 0 for none.
+        activation: "silu", "gelu", "relu", "elu", "sigmoid" or "tanh".
+        likelihood: "gaussian" or "bernoulli"; None takes the one that suits the data.
+        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
+        data: the signature of what it makes, field ``x``, an image (h w c).
+        tokens: tokens of the code.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no image, 2^depth does not divide its size, or the code's length varies.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        *,
+        depth: int = 2,
+        blocks: int = 1,
+        activation: str = "silu",
+        likelihood: str | None = None,
+        scale: str | float = "shared",
+        data: Signature,
+        tokens: int | None = None,
+    ) -> None:
+        super().__init__()
+        whole("width", width)
+        whole("depth", depth, 0)
+        whole("blocks", blocks, 0)
+        height, length, channels = image_shape(data["x"], "decoder conv")
+        self.cells, self.pixels = halved(height, length, depth, "decoder conv"), (height, length)
+        self.tokens = code_needed(tokens, "decoder conv")
+        cells = self.cells[0] * self.cells[1]
+        self.in_dim = width if self.tokens == cells else max(8, 4 * width // self.tokens)
+        self.place = nn.Sequential(nn.Flatten())
+        if self.tokens != cells:
+            self.place.append(activation_named(activation))
+            self.place.append(nn.Linear(self.tokens * self.in_dim, cells * width))
+        layers: list[nn.Module] = [nn.Conv2d(width, width, 3, padding=1)]
+        layers += [Residual(width, activation) for _ in range(blocks)]
+        for _ in range(depth):
+            layers += [
+                group_norm(width),
+                activation_named(activation),
+                nn.Upsample(scale_factor=2, mode="nearest"),
+            ]
+            layers += [nn.Conv2d(width, width, 3, padding=1)]
+            layers += [Residual(width, activation) for _ in range(blocks)]
+        self.layers = nn.Sequential(*layers, group_norm(width), activation_named(activation))
+        self.head = Head(width, channels, field=data["x"], likelihood=likelihood, scale=scale)
+
+    def forward(
+        self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
+    ) -> Decoded:
+        """Every pixel is a token (b h*w c)."""
+        if features is None:
+            raise BuildError("decoder conv makes an image from its code, and there is none")
+        code, _ = align(valid_only(features), self.tokens)
+        rows, columns = self.cells
+        first = rearrange(
+            self.place(code), "b (h w d) -> b d h w", h=rows, w=columns
+        )  # channels-last in memory
+        pixels = rearrange(self.layers(first), "b d h w -> b (h w) d")
+        return self.head(pixels, grid=self.pixels)

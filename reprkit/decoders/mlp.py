@@ -1,0 +1,74 @@
+"""Fully connected decoder: the whole example is one token."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from reprkit.data.signature import Signature
+from reprkit.decoders.head import Head
+from reprkit.errors import BuildError
+from reprkit.interfaces import Decoder
+from reprkit.layers.checks import code_needed, flat_size
+from reprkit.layers.dense import hidden_layers, hidden_widths
+from reprkit.layers.placing import valid_only
+from reprkit.layout import align
+from reprkit.types import Decoded, Features
+
+
+class MLPDecoder(Decoder):
+    """All of the code's tokens in a row, through fully connected layers, to one token: the example (b 1 p).
+
+    The first hidden layer is the adapter that the core puts before a decoder: it begins with an activation.
+    Tokens that an encoder did not read are zeros.  ``encoder=mlp(widths=(1000, 500, 250))``,
+    ``decoder=mlp(widths=(250, 500, 1000))`` is the deep autoencoder of Hinton and Salakhutdinov (2006).
+
+    Args:
+        width: of every hidden layer.
+        depth: how many hidden layers.
+        widths: one width a layer, in place of ``width`` and ``depth``.
+        norm: "none", or "layer": LayerNorm before each activation.
+        activation: "elu", "gelu", "relu", "sigmoid", "silu" or "tanh".
+        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the one that suits the data.
+        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
+        data: the signature of what it makes, field ``x``.
+        tokens: tokens of the code; with more than one each has the width max(4, width // tokens).
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the length of the data or of the code varies, or there is no code.
+    """
+
+    def __init__(
+        self,
+        width: int = 256,
+        *,
+        depth: int = 2,
+        widths: tuple[int, ...] | None = None,
+        norm: str = "none",
+        activation: str = "gelu",
+        likelihood: str | None = None,
+        scale: str | float = "shared",
+        data: Signature,
+        tokens: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.field = data["x"]
+        size = flat_size(self.field, "decoder mlp")
+        layers = hidden_widths(width, depth, widths)
+        self.tokens = code_needed(tokens, "decoder mlp")
+        self.in_dim = layers[0] if self.tokens == 1 else max(4, layers[0] // self.tokens)
+        first = self.in_dim * self.tokens
+        layers = (first, *layers[1:])
+        self.layers = hidden_layers(nn.Identity(), layers, norm_name=norm, activation_name=activation)
+        self.head = Head(layers[-1], size, field=self.field, likelihood=likelihood, scale=scale)
+
+    def forward(
+        self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
+    ) -> Decoded:
+        """One token (b 1 p) that is the whole example."""
+        if features is None:
+            raise BuildError("decoder mlp makes an example from its code, and there is none")
+        code, _ = align(valid_only(features), self.tokens)
+        return self.head(
+            self.layers(code.flatten(1)).unsqueeze(1), grid=(1, 1) if self.field.kind == "image" else (1,)
+        )

@@ -1,0 +1,76 @@
+"""Transformer decoder of sequences."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from reprkit.data.signature import Signature
+from reprkit.decoders.sequence import SequenceDecoder
+from reprkit.layers.attention import Blocks
+from reprkit.layers.checks import switch
+
+
+class TransformerDecoder(SequenceDecoder):
+    """Self-attention from a code to frames, symbols or an image's rows (b n p) (Vaswani et al. 2017).
+
+    The code is added to the steps' inputs, so there is no cross-attention.  Positions are sines and cosines,
+    so sequences longer than those of training can be made.  ``start`` and ``step`` keep keys and values, so a
+    step costs one token.
+
+    Args:
+        width: of a token; ``heads`` must divide it.
+        depth: how many blocks.
+        heads: attention heads.
+        causal: a language model of the data, given the code if there is one: step t reads the target's tokens
+            before t; False makes all steps at once.
+        dropout: probability in [0, 1) of dropping an element of a block's output.
+        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the one that suits the data.
+        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
+        data: the signature of what it makes, field ``x``.
+        tokens: tokens of the code; None where that varies or there is no code.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: symbols without a vocabulary.
+    """
+
+    def __init__(
+        self,
+        width: int = 128,
+        *,
+        depth: int = 2,
+        heads: int = 4,
+        causal: bool = False,
+        dropout: float = 0.0,
+        likelihood: str | None = None,
+        scale: str | float = "shared",
+        data: Signature,
+        tokens: int | None = None,
+    ) -> None:
+        switch("causal", causal)
+        blocks = Blocks(width, depth=depth, heads=heads, causal=causal, dropout=dropout)
+        super().__init__(
+            width,
+            width,
+            causal=causal,
+            positions=True,
+            likelihood=likelihood,
+            scale=scale,
+            data=data,
+            tokens=tokens,
+        )
+        self.blocks = blocks
+
+    def run(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """All steps at once: (b n width) to (b n width)."""
+        return self.blocks(x, mask)
+
+    def memory(self, size: int, length: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of every block, each (depth b h length d)."""
+        return self.blocks.caches(size, length)
+
+    def run_step(
+        self, x: Tensor, memory: tuple[Tensor, Tensor], place: int, mask: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One step (b 1 width); fills the caches in place."""
+        return self.blocks.step(x, *memory, place, mask), memory

@@ -1,0 +1,76 @@
+"""Convolutional encoder: the cells of the last feature map are the tokens."""
+
+from __future__ import annotations
+
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from reprkit.data.signature import Signature
+from reprkit.errors import BuildError
+from reprkit.interfaces import Encoder
+from reprkit.layers.checks import image_shape, whole
+from reprkit.layers.convolution import Residual, group_norm, halved
+from reprkit.layers.dense import activation as activation_named
+from reprkit.layers.values import Rescale
+from reprkit.types import Batch, Features
+
+
+class ConvEncoder(Encoder):
+    """A stem, then stages that halve the image and end in residual blocks (He et al. 2016, arXiv 1603.05027).
+
+    Tokens are the (h / 2^depth)(w / 2^depth) cells of the last map, (b n width), ``grid`` its rows and
+    columns; the shape of the VQ-VAE's encoder (arXiv 1711.00937), with GroupNorm.
+
+    Args:
+        width: channels of every map.
+        depth: how many stages of stride 2; 0 keeps the image's size.
+        blocks: residual blocks after the stem and in each stage; 0 for none.
+        activation: "silu", "gelu", "relu", "elu", "sigmoid" or "tanh".
+        data: the signature of what it reads, field ``x``, an image (h w c).
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no image, or 2^depth does not divide its size.
+    """
+
+    def __init__(
+        self, width: int = 64, *, depth: int = 2, blocks: int = 1, activation: str = "silu", data: Signature
+    ) -> None:
+        super().__init__()
+        whole("width", width)
+        whole("depth", depth, 0)
+        whole("blocks", blocks, 0)
+        height, length, channels = image_shape(data["x"], "encoder conv")
+        self.cells = halved(height, length, depth, "encoder conv")
+        self.out_dim = width
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
+        layers += [Residual(width, activation) for _ in range(blocks if depth == 0 else 0)]
+        for _ in range(depth):
+            layers += [
+                group_norm(width),
+                activation_named(activation),
+                nn.Conv2d(width, width, 4, stride=2, padding=1),
+            ]
+            layers += [Residual(width, activation) for _ in range(blocks)]
+        self.rescale = Rescale(data["x"])
+        self.layers = nn.Sequential(*layers, group_norm(width), activation_named(activation))
+
+    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
+        """The cells of the last map (b n width).
+
+        Raises:
+            BuildError: it was asked to read some tokens only; neighbouring cells share pixels.
+        """
+        if keep is not None:
+            raise BuildError("encoder conv cannot read only some cells: they overlap; use vit")
+        image = rearrange(self.rescale(batch["x"]), "b h w c -> b c h w")  # a view: channels-last in memory
+        return Features(x=rearrange(self.layers(image), "b d h w -> b (h w) d"), grid=self.cells)
+
+    def count(self, batch: Batch) -> int:
+        """Cells of the last map."""
+        return self.cells[0] * self.cells[1]
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """Rows and columns of the last map."""
+        return self.cells

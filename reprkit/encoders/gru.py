@@ -1,0 +1,50 @@
+"""Recurrent encoder of sequences."""
+
+from __future__ import annotations
+
+from jaxtyping import Int
+from torch import Tensor
+
+from reprkit.data.signature import Signature
+from reprkit.interfaces import Encoder
+from reprkit.layers.reading import Reader
+from reprkit.layers.recurrent import Recurrent
+from reprkit.types import Batch, Features
+
+
+class GRUEncoder(Encoder):
+    """Gated recurrent units over frames, symbols, or an image's rows (Cho et al. 2014, arXiv 1406.1078).
+
+    One token a step, (b n width), or (b n 2 * width) in both directions; a vector is a sequence of one.
+    Padding changes nothing.
+
+    Args:
+        width: of the state, per direction.
+        depth: how many layers.
+        causal: forward only, so that a step knows nothing later; False reads in both directions.
+        data: the signature of what it reads, field ``x``.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: symbols without a vocabulary.
+    """
+
+    provides = frozenset({"keep"})
+
+    def __init__(self, width: int = 128, *, depth: int = 1, causal: bool = True, data: Signature) -> None:
+        super().__init__()
+        self.recurrent = Recurrent(width, depth=depth, causal=causal)
+        self.reader = Reader(data["x"], width)
+        self.out_dim = self.recurrent.out_dim
+
+    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
+        """The states (b n out_dim); with ``keep`` (b k out_dim), read in order of time, given in keep's."""
+        return self.reader.features(batch, keep, lambda x, mask, places: self.recurrent(x, mask))
+
+    def count(self, batch: Batch) -> int:
+        """How many steps an example has."""
+        return self.reader.count(batch)
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """(rows, 1) for an image, (steps,) for a sequence, (1,) for a vector."""
+        return self.reader.grid(batch)

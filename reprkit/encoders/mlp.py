@@ -1,0 +1,84 @@
+"""Fully connected encoder: the whole example is one token."""
+
+from __future__ import annotations
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from reprkit.data.signature import Signature
+from reprkit.errors import BuildError
+from reprkit.interfaces import Encoder
+from reprkit.layers.checks import flat_size, share
+from reprkit.layers.dense import OneHotLinear, hidden_layers, hidden_widths
+from reprkit.layers.values import Rescale, symbols
+from reprkit.types import Batch, Features
+
+
+class MLPEncoder(Encoder):
+    """Flattens an example and runs it through fully connected layers; one token, (b 1 width).
+
+    Images, vectors and sequences of fixed length are flattened; symbols are read one-hot at each place.  Ends
+    in an activation. The deep autoencoder's encoder (Hinton and Salakhutdinov 2006) is ``mlp(widths=(1000,
+    500, 250))``.
+
+    Args:
+        width: of every hidden layer.
+        depth: how many hidden layers.
+        widths: one width a layer, in place of ``width`` and ``depth``.
+        norm: "none", or "layer": LayerNorm before each activation.
+        activation: "elu", "gelu", "relu", "sigmoid", "silu" or "tanh".
+        dropout: probability in [0, 1) of dropping a hidden unit.
+        data: the signature of what it reads, field ``x``.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data's length varies.
+    """
+
+    def __init__(
+        self,
+        width: int = 256,
+        *,
+        depth: int = 2,
+        widths: tuple[int, ...] | None = None,
+        norm: str = "none",
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        data: Signature,
+    ) -> None:
+        super().__init__()
+        self.field = data["x"]
+        size = flat_size(self.field, "encoder mlp")
+        layers = hidden_widths(width, depth, widths)
+        share("dropout", dropout)
+        self.rescale = nn.Identity() if self.field.discrete else Rescale(self.field)
+        first = (
+            OneHotLinear(size, symbols(self.field), layers[0])
+            if self.field.discrete
+            else nn.Linear(size, layers[0])
+        )
+        self.layers = hidden_layers(
+            first, layers, norm_name=norm, activation_name=activation, dropout=dropout
+        )
+        self.out_dim = layers[-1]
+
+    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
+        """One token (b 1 width).
+
+        Raises:
+            BuildError: it was asked to read some tokens only, and there is one.
+        """
+        if keep is not None:
+            raise BuildError(
+                "encoder mlp reads an example as one token; to read only some, use vit, gru or transformer"
+            )
+        x = self.rescale(batch["x"]).flatten(1) if self.field.kind != "label" else batch["x"].unsqueeze(1)
+        return Features(x=self.layers(x).unsqueeze(1), grid=self.grid(batch))
+
+    def count(self, batch: Batch) -> int:
+        """One."""
+        return 1
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """(1, 1) for an image, else (1,)."""
+        return (1, 1) if self.field.kind == "image" else (1,)

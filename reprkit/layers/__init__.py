@@ -1,0 +1,1 @@
+"""Building blocks that the built-in encoders and decoders share."""

@@ -1,0 +1,136 @@
+"""Pre-norm transformer blocks over torch's attention, with a cache for decoding token after token."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from reprkit.layers.checks import divides, share, whole
+from reprkit.layers.dropout import Dropout
+
+
+def attention_mask(mask: Bool[Tensor, "b n"] | None, causal: bool) -> Bool[Tensor, "b 1 q k"] | None:
+    """Which keys each query may look at; None where ``is_causal`` or nothing at all says it.
+
+    A query without any valid key looks at itself (its output is masked anyway): a row without keys would be
+    NaN.
+    """
+    if mask is None:
+        return None
+    if not causal:
+        return (mask | ~mask.any(1, keepdim=True))[:, None, None]
+    count = mask.shape[1]
+    earlier = torch.ones(count, count, dtype=torch.bool, device=mask.device).tril()
+    itself = torch.eye(count, dtype=torch.bool, device=mask.device)
+    return ((mask[:, None] & earlier) | itself)[:, None]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection (Vaswani et al. 2017, section 3.2)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """(b n d) to (b n d); ``mask`` as ``attention_mask`` makes it."""
+        query, key, value = self._project(x)
+        seen = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=causal and mask is None
+        )
+        return self.out(rearrange(seen, "b h n d -> b n (h d)"))
+
+    def step(self, x: Tensor, keys: Tensor, values: Tensor, place: int, mask: Tensor | None) -> Tensor:
+        """One token (b 1 d) at ``place``; writes its key and value into the caches (b h length d)."""
+        query, key, value = self._project(x)
+        keys[:, :, place], values[:, :, place] = key[:, :, 0], value[:, :, 0]
+        known = slice(place + 1)
+        seen = F.scaled_dot_product_attention(query, keys[:, :, known], values[:, :, known], attn_mask=mask)
+        return self.out(rearrange(seen, "b h n d -> b n (h d)"))
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        return query, key, value
+
+
+class Block(nn.Module):
+    """Attention and a perceptron, each after a LayerNorm and around a skip (pre-norm: arXiv 2002.04745)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.feed = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.drop = Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """(b n d) to (b n d)."""
+        x = x + self.drop(self.attention(self.norm(x), mask, causal))
+        return x + self.drop(self.feed(x))
+
+    def step(self, x: Tensor, keys: Tensor, values: Tensor, place: int, mask: Tensor | None) -> Tensor:
+        """One token (b 1 d), given the caches of those before it."""
+        x = x + self.attention.step(self.norm(x), keys, values, place, mask)
+        return x + self.feed(x)
+
+
+class Blocks(nn.Module):
+    """``depth`` blocks and a last LayerNorm, the trunk of every transformer here.
+
+    Linear layers start Xavier-uniform with zero biases, as in the masked autoencoder's released code.
+    """
+
+    def __init__(
+        self, width: int, *, depth: int, heads: int, causal: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        for name, value in {"width": width, "depth": depth, "heads": heads}.items():
+            whole(name, value)
+        divides(heads, width)
+        share("dropout", dropout)
+        self.width, self.heads, self.causal = width, heads, causal
+        self.drop = Dropout(dropout)
+        self.blocks = nn.ModuleList([Block(width, heads, dropout) for _ in range(depth)])
+        self.norm = nn.LayerNorm(width)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """(b n d) to (b n d); tokens where ``mask`` is False are seen by nobody else."""
+        allowed = attention_mask(mask, self.causal)
+        x = self.drop(x)
+        for block in self.blocks:
+            x = block(x, allowed, self.causal)
+        return self.norm(x)
+
+    def _each(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def caches(self, size: int, length: int) -> tuple[Tensor, Tensor]:
+        """Room for the keys and the values of ``length`` tokens: twice (depth b h length d), made once."""
+        weight = self.norm.weight
+        kind = weight.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        shape = (len(self.blocks), size, self.heads, length, self.width // self.heads)
+        room = torch.zeros(2, *shape, dtype=dtype, device=weight.device)
+        return room[0], room[1]
+
+    def step(self, x: Tensor, keys: Tensor, values: Tensor, place: int, mask: Tensor | None = None) -> Tensor:
+        """One token (b 1 d) at ``place``, given the caches, which it fills; ``mask`` is (b length)."""
+        allowed = None
+        if mask is not None:
+            allowed = mask[:, None, None, : place + 1].clone()
+            allowed[..., place] = True
+        for block, key, value in zip(self._each(), keys, values, strict=True):
+            x = block.step(x, key, value, place, allowed)
+        return self.norm(x)

@@ -1,0 +1,73 @@
+"""Checks of constructor arguments and of data that several parts make alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reprkit.data.signature import Field
+from reprkit.errors import BuildError
+from reprkit.interfaces import require
+
+
+def whole(name: str, value: Any, least: int = 1) -> None:
+    """Raise PartArgumentError unless ``value`` is a whole number of at least ``least``."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(fits, f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def share(name: str, value: Any) -> None:
+    """Raise PartArgumentError unless ``value`` is a number from 0 to below 1."""
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+    require(fits, f"{name} must be a number from 0 to below 1, not {value!r}")
+
+
+def switch(name: str, value: Any) -> None:
+    """Raise PartArgumentError unless ``value`` is True or False."""
+    require(isinstance(value, bool), f"{name} must be True or False, not {value!r}")
+
+
+def divides(heads: int, width: int) -> None:
+    """Raise PartArgumentError unless ``heads`` divides ``width``."""
+    require(width % heads == 0, f"heads must divide width: {heads} heads do not divide a width of {width}")
+
+
+def image_shape(field: Field, part: str) -> tuple[int, int, int]:
+    """Height, width and channels of an image field.
+
+    Raises:
+        BuildError: the field is no image.
+    """
+    if field.kind != "image":
+        raise BuildError(
+            f"{part} is for images (h w c), and x is {field.kind} data: use mlp, gru or transformer"
+        )
+    height, width, channels = (int(size or 0) for size in field.shape)
+    return height, width, channels
+
+
+def flat_size(field: Field, part: str) -> int:
+    """How many values one example holds.
+
+    Raises:
+        BuildError: its length varies.
+    """
+    size = 1
+    for length in field.shape:
+        if length is None:
+            raise BuildError(f"{part} needs a fixed length, and that of x varies: use gru or transformer")
+        size *= length
+    return size
+
+
+def code_needed(tokens: int | None, part: str) -> int:
+    """The number of tokens of the code that a decoder's weights are made for.
+
+    Raises:
+        BuildError: it varies, or there is no code.
+    """
+    if tokens is None:
+        raise BuildError(
+            f"{part} needs a code with a known number of tokens, and here it varies or there is none: "
+            "pool the factor (pool=True gives one token), or use gru or transformer"
+        )
+    return tokens

@@ -1,0 +1,114 @@
+"""The likelihoods a decoder may end in: "gaussian", "bernoulli", "categorical", and their parameters.
+
+==============  =====================================================  =================================
+likelihood      parameters                                             target
+==============  =====================================================  =================================
+gaussian        ``mean``, ``log_scale`` (log standard deviation)       real (b n p)
+bernoulli       ``logits``                                             0 to 1 (b n p)
+categorical     ``logits`` (b n p k)                                   int64 symbols 0 to k - 1 (b n p)
+==============  =====================================================  =================================
+
+Parameters are broadcastable to (b n p): one scale for all elements has the shape (1 1 1).  Computed in
+float32 at least.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.errors import PartArgumentError, nearest
+
+LIKELIHOODS = ("gaussian", "bernoulli", "categorical")
+_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+
+def check_name(name: str) -> None:
+    """Raise PartArgumentError unless there is a likelihood of that name."""
+    if name not in LIKELIHOODS:
+        raise PartArgumentError(
+            f"no likelihood named {name!r}.{nearest(str(name), LIKELIHOODS)}\n"
+            f"  known: {', '.join(LIKELIHOODS)}"
+        )
+
+
+def negative_log_likelihood(
+    name: str, params: Mapping[str, Tensor], target: Tensor
+) -> Float[Tensor, "b n p"]:
+    """Minus the log-likelihood of every element of ``target`` (b n p), nats, constants included.
+
+    The Bernoulli's of a grey value between 0 and 1 is the cross-entropy, as usual in the field.
+
+    Raises:
+        PartArgumentError: no such likelihood.
+    """
+    check_name(name)
+    if name == "categorical":
+        logits = _wide(params["logits"]).expand(*target.shape, -1)
+        return F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view(target.shape)
+    if name == "bernoulli":
+        logits = _wide(params["logits"]).expand(target.shape)
+        return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+    mean, log_scale = _wide(params["mean"]), _wide(params["log_scale"])
+    return 0.5 * ((target - mean) * torch.exp(-log_scale)).square() + (log_scale + _HALF_LOG_TAU)
+
+
+def draw(name: str, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+    """One draw (b n p): real values, 0.0 or 1.0, or int64 symbols; ``generator`` is on the same device.
+
+    Raises:
+        PartArgumentError: no such likelihood.
+    """
+    check_name(name)
+    if name == "gaussian":
+        mean, log_scale = torch.broadcast_tensors(_wide(params["mean"]), _wide(params["log_scale"]))
+        noise = torch.empty_like(mean, memory_format=torch.contiguous_format).normal_(generator=generator)
+        return mean + noise * log_scale.exp()
+    if name == "bernoulli":
+        return torch.bernoulli(torch.sigmoid(_wide(params["logits"])), generator=generator)
+    chances = torch.softmax(_wide(params["logits"]), -1)
+    return torch.multinomial(chances.flatten(0, -2), 1, generator=generator).view(chances.shape[:-1])
+
+
+def tempered(name: str, params: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
+    """The parameters at a temperature: below 1 draws are nearer to the most likely value, at 0 they are it.
+
+    A Gaussian's standard deviation is multiplied by the temperature, logits are divided by it.
+
+    Raises:
+        PartArgumentError: no such likelihood, or a temperature below 0.
+    """
+    check_name(name)
+    if not 0 <= temperature < math.inf:
+        raise PartArgumentError(f"temperature must be a finite number from 0, not {temperature!r}")
+    if name == "gaussian":
+        shift = math.log(temperature) if temperature else -math.inf
+        return {"mean": params["mean"], "log_scale": params["log_scale"] + shift}
+    logits = _wide(params["logits"])
+    if temperature:
+        return {"logits": logits / temperature}
+    if name == "bernoulli":
+        return {"logits": torch.where(logits > 0, math.inf, -math.inf).to(logits.dtype)}
+    best = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, logits.argmax(-1, keepdim=True), True)
+    return {"logits": torch.where(best, 0.0, -math.inf).to(logits.dtype)}
+
+
+def mode(name: str, params: Mapping[str, Tensor]) -> Tensor:
+    """The point estimate (b n p) in data units: the mean, the probability of 1, or the likeliest symbol.
+
+    Raises:
+        PartArgumentError: no such likelihood.
+    """
+    check_name(name)
+    if name == "gaussian":
+        return params["mean"]
+    return torch.sigmoid(params["logits"]) if name == "bernoulli" else params["logits"].argmax(-1)
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

@@ -1,0 +1,200 @@
+"""What every decoder owes the core: outputs that lie as the data, for codes of any number of tokens."""
+
+import math
+
+import pytest
+import torch
+
+from reprkit.data.signature import Field, Signature
+from reprkit.decoders.conv import ConvDecoder
+from reprkit.decoders.gru import GRUDecoder
+from reprkit.decoders.mlp import MLPDecoder
+from reprkit.decoders.transformer import TransformerDecoder
+from reprkit.decoders.vit import ViTDecoder
+from reprkit.errors import BuildError, PartArgumentError
+from reprkit.layout import from_tokens, to_tokens
+from reprkit.types import Features
+
+FIELDS = {
+    "digits": Field(kind="image", shape=(8, 8, 1), range=(0, 1)),
+    "wide": Field(kind="image", shape=(12, 20, 3)),
+    "vector": Field(kind="vector", shape=(7,)),
+    "bits": Field(kind="vector", shape=(6,), range=(0, 1), vocab=2),
+    "frames": Field(kind="sequence", shape=(9, 3)),
+    "varying": Field(kind="sequence", shape=(None, 3), range=(-5, 5)),
+    "text": Field(kind="tokens", shape=(None,), vocab=11),
+    "word": Field(kind="tokens", shape=(5,), vocab=11),
+    "label": Field(kind="label", shape=(), vocab=4),
+}
+SEQUENCES = ("digits", "wide", "vector", "varying", "text", "label")
+MAKE = {
+    "mlp": (
+        MLPDecoder,
+        [{"width": 24, "depth": 1}, {"widths": (9, 5), "norm": "layer", "activation": "tanh"}],
+        ("digits", "vector", "bits", "frames", "word", "label"),
+    ),
+    "conv": (ConvDecoder, [{"width": 16}, {"width": 7, "depth": 1, "blocks": 0}], ("digits", "wide")),
+    "vit": (
+        ViTDecoder,
+        [{"width": 16, "heads": 2}, {"patch": 4, "width": 15, "heads": 3, "depth": 1}],
+        ("digits", "wide"),
+    ),
+    "gru": (GRUDecoder, [{"width": 6, "depth": 2}, {"width": 7, "causal": False}], SEQUENCES),
+    "transformer": (
+        TransformerDecoder,
+        [{"width": 16, "depth": 1}, {"width": 15, "heads": 3, "causal": True}],
+        SEQUENCES,
+    ),
+}
+CASES = [
+    pytest.param(cls, options, FIELDS[field], id=f"{name}-{field}-{place}")
+    for name, (cls, each, fields) in MAKE.items()
+    for field in fields
+    for place, options in enumerate(each)
+]
+LENGTH = 6
+
+
+def batch_of(field, size=3):
+    shape = (size, *(LENGTH if each is None else each for each in field.shape))
+    return torch.randint(field.vocab, shape) if field.discrete else torch.rand(shape).round()
+
+
+def signature(field):
+    return Signature({"x": field})
+
+
+def codes_for(field):
+    """Numbers of tokens that a code may have: (tokens, what build says, grid)."""
+    if None in field.shape:
+        return [(LENGTH, None, (LENGTH,)), (1, 1, (1,))]
+    return [(1, 1, (1,)), (4, 4, (2, 2)), (5, 5, (5,)), (60, 60, (6, 10))]
+
+
+def features_for(decoder, tokens, grid, size=3):
+    return Features(x=torch.randn(size, tokens, decoder.in_dim, requires_grad=True), grid=grid)
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+def test_outputs_lie_as_the_data_whatever_the_code(cls, options, field):
+    x = batch_of(field)
+    for tokens, told, grid in codes_for(field):
+        decoder = cls(**options, data=signature(field), tokens=told)
+        features = features_for(decoder, tokens, grid)
+        decoded = decoder(features, length=LENGTH if None in field.shape else None)
+        target = to_tokens(x, decoded.grid, field.kind)
+        assert decoded.x.shape == target.shape
+        assert torch.equal(from_tokens(target, decoded.grid, field), x)
+        assert from_tokens(decoded.x, decoded.grid, field).shape == x.shape
+        assert decoded.likelihood == field.likelihood
+        assert decoded.x.dtype == target.dtype
+        loss = decoded.nll(target)
+        assert loss.shape == target.shape[:2]
+        loss.sum().backward()
+        for name, parameter in decoder.named_parameters():
+            assert parameter.grad is not None, (name, tokens)
+            assert parameter.grad.isfinite().all(), (name, tokens)
+        # No token of the code is dropped on the way.
+        assert features.x.grad.abs().amax(-1).min() > 0, tokens
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+def test_bfloat16_autocast_runs(cls, options, field):
+    decoder = cls(**options, data=signature(field), tokens=1)
+    features = features_for(decoder, 1, (1,))
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded = decoder(features, length=LENGTH if None in field.shape else None)
+        loss = decoded.nll(to_tokens(batch_of(field), decoded.grid, field.kind))
+    assert loss.dtype == torch.float32
+    loss.sum().backward()
+    assert features.x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+def test_kept_tokens_are_put_back_where_they_were(cls, options, field):
+    """Whatever the order in which the kept tokens come; moving one moves the output."""
+    told = None if None in field.shape else 12
+    decoder = cls(**options, data=signature(field), tokens=told).eval()
+    positions = torch.stack([torch.randperm(12)[:5] for _ in range(3)])
+    x = torch.randn(3, 5, decoder.in_dim)
+    length = 12 if told is None else None
+
+    def decoded(x, positions):
+        return decoder(Features(x=x, positions=positions, length=12, grid=(3, 4)), length=length).params
+
+    one, two = decoded(x, positions), decoded(x.flip(1), positions.flip(1))
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=1e-5, rtol=1e-5)
+    moved = decoded(x, (positions + 1) % 12)
+    assert any(not torch.allclose(value, moved[name], atol=1e-4) for name, value in one.items())
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+def test_the_reference_makes_it_again(cls, options, field):
+    decoder = cls(**options, data=signature(field), tokens=1).eval()
+    assert decoder.arguments == options
+    again = cls(**decoder.arguments, data=signature(field), tokens=1).eval()
+    again.load_state_dict(decoder.state_dict())
+    features = features_for(decoder, 1, (1,))
+    assert torch.equal(decoder(features, length=LENGTH).x, again(features, length=LENGTH).x)
+
+
+@pytest.mark.parametrize("cls", [MLPDecoder, ConvDecoder, ViTDecoder, GRUDecoder, TransformerDecoder])
+@pytest.mark.parametrize("options", [{"likelihood": "bernoulli"}, {"scale": "each"}, {"scale": 0.3}])
+def test_the_likelihood_can_be_named(cls, options):
+    decoder = cls(**options, data=signature(FIELDS["digits"]), tokens=1)
+    decoded = decoder(features_for(decoder, 1, (1,)))
+    assert decoded.likelihood == options.get("likelihood", "gaussian")
+    if options.get("scale") == "each":
+        assert decoded.params["log_scale"].shape == decoded.x.shape
+    if options.get("scale") == 0.3:
+        torch.testing.assert_close(decoded.params["log_scale"], torch.full((1, 1, 1), math.log(0.3)))
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "field", "tokens", "error", "word"),
+    [
+        (MLPDecoder, {}, "text", None, BuildError, "varies"),
+        (MLPDecoder, {}, "vector", None, BuildError, "pool=True"),
+        (MLPDecoder, {"depth": 0}, "vector", 1, PartArgumentError, "depth"),
+        (MLPDecoder, {"likelihood": "categorical"}, "vector", 1, PartArgumentError, "categorical"),
+        (ConvDecoder, {}, "vector", 1, BuildError, "images"),
+        (ConvDecoder, {}, "digits", None, BuildError, "pool=True"),
+        (ConvDecoder, {"depth": 3}, "wide", 1, BuildError, "12 x 20: use depth=2"),
+        (ViTDecoder, {}, "text", 1, BuildError, "images"),
+        (ViTDecoder, {"patch": 5}, "digits", 1, BuildError, "1, 2, 4, 8"),
+        (ViTDecoder, {"heads": 5}, "digits", 1, PartArgumentError, "5 heads"),
+        (GRUDecoder, {"width": -1}, "text", None, PartArgumentError, "width"),
+        (GRUDecoder, {"causal": "yes"}, "text", None, PartArgumentError, "True or False"),
+        (TransformerDecoder, {"causal": None}, "text", None, PartArgumentError, "True or False"),
+        (TransformerDecoder, {"likelihood": "bernoulli"}, "text", None, PartArgumentError, "bernoulli"),
+    ],
+)
+def test_what_does_not_fit_is_refused(cls, options, field, tokens, error, word):
+    with pytest.raises(error, match=word):
+        cls(**options, data=signature(FIELDS[field]), tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (MLPDecoder, {}),
+        (ConvDecoder, {}),
+        (ViTDecoder, {}),
+        (GRUDecoder, {"causal": False}),
+        (TransformerDecoder, {}),
+        (GRUDecoder, {"causal": True}),
+    ],
+)
+def test_without_a_code_there_is_nothing_to_decode(cls, options):
+    decoder = cls(**options, data=signature(FIELDS["digits"]), tokens=1)
+    with pytest.raises(BuildError, match="code"):
+        decoder(None)
+
+
+@pytest.mark.parametrize("cls", [MLPDecoder, ConvDecoder, ViTDecoder])
+def test_decoders_of_all_at_once_do_not_step(cls):
+    decoder = cls(data=signature(FIELDS["digits"]), tokens=1)
+    assert "causal" not in decoder.provides
+    with pytest.raises(PartArgumentError, match="not causal"):
+        decoder.start(None, size=1, length=1)

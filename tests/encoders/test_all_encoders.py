@@ -1,0 +1,215 @@
+"""What every encoder owes the core: shapes, counts, gradients, keep, masks, autocast."""
+
+import math
+
+import pytest
+import torch
+
+from reprkit.data.signature import Field, Signature
+from reprkit.encoders.conv import ConvEncoder
+from reprkit.encoders.gru import GRUEncoder
+from reprkit.encoders.mlp import MLPEncoder
+from reprkit.encoders.transformer import TransformerEncoder
+from reprkit.encoders.vit import ViTEncoder
+from reprkit.errors import BuildError, PartArgumentError
+
+FIELDS = {
+    "digits": Field(kind="image", shape=(8, 8, 1), range=(0, 1)),
+    "wide": Field(kind="image", shape=(12, 20, 3)),
+    "vector": Field(kind="vector", shape=(7,)),
+    "frames": Field(kind="sequence", shape=(9, 3)),
+    "varying": Field(kind="sequence", shape=(None, 3), range=(-5, 5)),
+    "text": Field(kind="tokens", shape=(None,), vocab=11),
+    "word": Field(kind="tokens", shape=(5,), vocab=11),
+    "label": Field(kind="label", shape=(), vocab=4),
+}
+MAKE = {
+    "mlp": (
+        MLPEncoder,
+        [{"width": 7, "depth": 1}, {"widths": (9, 5), "norm": "layer", "activation": "tanh"}],
+    ),
+    "conv": (ConvEncoder, [{"width": 16}, {"width": 7, "depth": 1, "blocks": 0}]),
+    "vit": (
+        ViTEncoder,
+        [{"width": 16, "heads": 2, "depth": 2}, {"patch": 4, "width": 15, "heads": 3, "depth": 1}],
+    ),
+    "gru": (GRUEncoder, [{"width": 7, "causal": False}, {"width": 6, "depth": 2}]),
+    "transformer": (
+        TransformerEncoder,
+        [{"width": 16, "depth": 1}, {"width": 15, "heads": 3, "causal": True, "depth": 2}],
+    ),
+}
+READS = {
+    "mlp": ("digits", "wide", "vector", "frames", "word", "label"),
+    "conv": ("digits", "wide"),
+    "vit": ("digits", "wide"),
+    "gru": ("wide", "vector", "varying", "text", "label"),
+    "transformer": ("wide", "vector", "varying", "text", "label"),
+}
+CASES = [
+    pytest.param(MAKE[name][0], options, FIELDS[field], id=f"{name}-{field}-{place}")
+    for name in MAKE
+    for field in READS[name]
+    for place, options in enumerate(MAKE[name][1])
+]
+KEEPERS = [case for case in CASES if "keep" in case.values[0].provides]
+
+
+def batch_of(field, size=3, length=6):
+    shape = (size, *(length if each is None else each for each in field.shape))
+    batch = {"x": torch.randint(field.vocab, shape)} if field.discrete else {"x": torch.rand(shape)}
+    if None in field.shape:
+        lengths = torch.arange(size).remainder(length).add(1)
+        batch["x_mask"] = torch.arange(length) < lengths[:, None]
+    return batch
+
+
+def signature(field):
+    return Signature({"x": field})
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_features_are_as_announced(cls, options, field, size):
+    encoder, batch = cls(**options, data=signature(field)), batch_of(field, size)
+    features = encoder(batch)
+    assert features.x.shape == (size, encoder.count(batch), encoder.out_dim)
+    assert math.prod(encoder.grid(batch)) == encoder.count(batch)
+    assert features.grid == encoder.grid(batch)
+    assert features.positions is None
+    assert ("x_mask" in batch) == (features.mask is not None)
+    assert features.x.isfinite().all()
+    assert float(features.x.detach().std()) > 1e-3
+
+
+@pytest.mark.parametrize("cls", [MLPEncoder, ConvEncoder, ViTEncoder, GRUEncoder, TransformerEncoder])
+def test_the_defaults_read_digits(cls):
+    encoder = cls(data=signature(FIELDS["digits"]))
+    assert encoder.arguments == {}
+    assert encoder(batch_of(FIELDS["digits"])).x.shape == (
+        3,
+        encoder.count(batch_of(FIELDS["digits"])),
+        encoder.out_dim,
+    )
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+def test_every_parameter_gets_a_gradient(cls, options, field):
+    encoder = cls(**options, data=signature(field))
+    encoder(batch_of(field)).x.square().sum().backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.ndim >= 1, name
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+def test_bfloat16_autocast_runs_forward_and_backward(cls, options, field):
+    encoder, batch = cls(**options, data=signature(field)), batch_of(field)
+    with torch.autocast("cpu", torch.bfloat16):
+        x = encoder(batch).x
+    x.float().square().sum().backward()
+    torch.testing.assert_close(x.float(), encoder(batch).x, atol=0.2, rtol=0.1)
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+def test_examples_do_not_see_each_other(cls, options, field):
+    encoder, batch = cls(**options, data=signature(field)).eval(), batch_of(field)
+    alone = {name: value[1:2] for name, value in batch.items()}
+    torch.testing.assert_close(encoder(alone).x, encoder(batch).x[1:2], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+def test_the_reference_makes_it_again(cls, options, field):
+    encoder = cls(**options, data=signature(field))
+    again = cls(**encoder.arguments, data=signature(field))
+    again.load_state_dict(encoder.state_dict())
+    batch = batch_of(field)
+    assert torch.equal(encoder.eval()(batch).x, again.eval()(batch).x)
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), KEEPERS)
+def test_kept_tokens_say_where_they_were(cls, options, field):
+    encoder, batch = cls(**options, data=signature(field)).eval(), batch_of(field, length=8)
+    count = encoder.count(batch)
+    keep = torch.rand(3, count).argsort(1)[:, : max(1, count // 2)]
+    features = encoder(batch, keep=keep)
+    assert features.x.shape == (3, keep.shape[1], encoder.out_dim)
+    assert torch.equal(features.positions, keep)
+    assert features.length == count
+    if "x_mask" in batch:
+        assert torch.equal(features.mask, batch["x_mask"].gather(1, keep))
+    # The order in which they are named is only the order in which they come back.
+    order = torch.arange(keep.shape[1]).flip(0)
+    turned = encoder(batch, keep=keep[:, order])
+    torch.testing.assert_close(turned.x, features.x[:, order], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), KEEPERS)
+def test_keeping_all_changes_nothing_and_the_rest_is_never_seen(cls, options, field):
+    encoder, batch = cls(**options, data=signature(field)).eval(), batch_of(field, length=8)
+    count = encoder.count(batch)
+    everything = torch.arange(count).expand(3, -1)
+    valid = batch.get("x_mask", torch.ones(3, count, dtype=torch.bool))
+    same = encoder(batch, keep=everything).x
+    torch.testing.assert_close(same[valid], encoder(batch).x[valid], atol=1e-5, rtol=1e-5)
+    if count == 1 or field.kind == "image":
+        return
+    keep = torch.arange(count // 2).expand(3, -1)
+    hidden = dict(batch, x=batch["x"].clone())
+    hidden["x"][:, count // 2 :] = 1
+    assert torch.equal(encoder(batch, keep=keep).x, encoder(hidden, keep=keep).x)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "field", "error", "word"),
+    [
+        (MLPEncoder, {}, "text", BuildError, "varies"),
+        (MLPEncoder, {"width": 0}, "digits", PartArgumentError, "width"),
+        (MLPEncoder, {"widths": ()}, "digits", PartArgumentError, "widths"),
+        (MLPEncoder, {"widths": (8, 0)}, "digits", PartArgumentError, "widths"),
+        (MLPEncoder, {"activation": "rellu"}, "digits", PartArgumentError, "Did you mean 'relu'"),
+        (MLPEncoder, {"norm": "batch"}, "digits", PartArgumentError, "layer, none"),
+        (MLPEncoder, {"dropout": 1.0}, "digits", PartArgumentError, "below 1"),
+        (ConvEncoder, {}, "vector", BuildError, "images"),
+        (ConvEncoder, {"depth": 3}, "wide", BuildError, "12 x 20: use depth=2, or pad to 16 x 24"),
+        (ConvEncoder, {"depth": -1}, "wide", PartArgumentError, "depth"),
+        (ViTEncoder, {}, "text", BuildError, "images"),
+        (ViTEncoder, {"patch": 3}, "digits", BuildError, "1, 2, 4, 8"),
+        (ViTEncoder, {"patch": 0}, "digits", PartArgumentError, "patch"),
+        (ViTEncoder, {"heads": 3}, "digits", PartArgumentError, "3 heads do not divide a width of 128"),
+        (GRUEncoder, {"causal": 1}, "frames", PartArgumentError, "True or False"),
+        (GRUEncoder, {"depth": True}, "frames", PartArgumentError, "depth"),
+        (TransformerEncoder, {"dropout": -0.1}, "frames", PartArgumentError, "dropout"),
+    ],
+)
+def test_what_does_not_fit_is_refused(cls, options, field, error, word):
+    with pytest.raises(error, match=word):
+        cls(**options, data=signature(FIELDS[field]))
+
+
+def test_labels_without_a_vocabulary_are_refused():
+    with pytest.raises(BuildError, match="vocab"):
+        GRUEncoder(data=Signature({"x": Field(kind="label", shape=())}))
+
+
+@pytest.mark.parametrize("cls", [MLPEncoder, ConvEncoder])
+def test_encoders_that_cannot_keep_say_so(cls):
+    encoder = cls(data=signature(FIELDS["digits"]))
+    assert "keep" not in encoder.provides
+    with pytest.raises(BuildError, match="use vit"):
+        encoder(batch_of(FIELDS["digits"]), keep=torch.zeros(3, 1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(("cls", "options", "field"), CASES)
+def test_the_range_of_the_data_is_taken_out(cls, options, field):
+    """The same data in other units is encoded alike, whatever the numbers are."""
+    if field.discrete:
+        return
+    unit = Field(kind=field.kind, shape=field.shape, range=(0, 1))
+    loud = Field(kind=field.kind, shape=field.shape, range=(100, 500))
+    one, two = cls(**options, data=signature(unit)), cls(**options, data=signature(loud))
+    two.load_state_dict(one.state_dict())
+    batch = batch_of(field)
+    other = dict(batch, x=batch["x"] * 400 + 100)
+    torch.testing.assert_close(two.eval()(other).x, one.eval()(batch).x, atol=1e-3, rtol=1e-3)

@@ -1,0 +1,129 @@
+"""The shared building blocks against small references."""
+
+import math
+
+import pytest
+import torch
+
+from reprkit.data.signature import Field
+from reprkit.errors import BuildError
+from reprkit.layers.attention import attention_mask
+from reprkit.layers.convolution import group_norm
+from reprkit.layers.dropout import Dropout
+from reprkit.layers.patches import patch_grid
+from reprkit.layers.placing import Placed
+from reprkit.layers.positions import sines, sines_2d
+from reprkit.types import Features
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "patch"),
+    [
+        (8, 8, 2),
+        (28, 28, 4),
+        (32, 32, 4),
+        (64, 64, 8),
+        (96, 96, 12),
+        (224, 224, 16),
+        (12, 20, 2),
+        (9, 9, 1),
+        (7, 5, 1),
+    ],
+)
+def test_the_default_patch_fits_the_image(height, width, patch):
+    rows, columns, side = patch_grid(Field(kind="image", shape=(height, width, 3)), None, "encoder vit")
+    assert side == patch
+    assert (rows * side, columns * side) == (height, width)
+
+
+def test_an_image_without_a_good_patch_is_refused():
+    with pytest.raises(BuildError, match="97 x 101"):
+        patch_grid(Field(kind="image", shape=(97, 101, 3)), None, "encoder vit")
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 16])
+def test_positions_are_sines_and_cosines(width):
+    found = sines(torch.arange(5), width)
+    half = (width + 1) // 2
+    for place in range(5):
+        for index in range(width):
+            angle = place / 10_000 ** (index % half / half)
+            expected = math.sin(angle) if index < half else math.cos(angle)
+            assert found[place, index].item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("width", [4, 15, 32])
+def test_each_cell_has_its_own_position(width):
+    table = sines_2d((5, 6), width)
+    assert table.shape == (30, width)
+    apart = torch.cdist(table, table) + torch.eye(30)
+    assert apart.min() > 0.05
+    assert torch.equal(table[0, : width // 2], table[1, : width // 2])  # the same row
+
+
+def test_who_may_look_at_whom():
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    assert attention_mask(None, True) is None
+    assert attention_mask(mask, False)[:, 0].tolist() == [[[True, True, False]], [[True, True, True]]]
+    assert attention_mask(mask, True)[0, 0].tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert attention_mask(mask, True)[1, 0].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("width", [1, 3, 6, 7, 64, 512])
+def test_groups_have_at_least_four_channels(width):
+    norm = group_norm(width)
+    assert width % norm.num_groups == 0
+    assert width // norm.num_groups >= min(4, width)
+    assert norm.num_groups <= 32
+
+
+def test_more_tokens_than_places_are_joined_block_by_block():
+    """16 cells (4 x 4) on 4 places (2 x 2): a place's input is its own block, in reading order."""
+    placed = Placed(8, tokens=16, places=4)
+    assert (placed.group, placed.in_dim) == (4, 4)
+    placed.join = torch.nn.Identity()
+    x = torch.arange(16.0).view(1, 16, 1).expand(-1, -1, 4)
+    blocks = placed(Features(x=x, grid=(4, 4)), 4, (2, 2))[0, :, ::4]
+    assert blocks.tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    rows = placed(Features(x=x, grid=(16, 1)), 4)[0, :, ::4]
+    assert rows.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]
+
+
+def test_fewer_tokens_than_places_are_repeated_where_they_lie():
+    placed = Placed(1, tokens=4, places=16)
+    x = torch.arange(4.0).view(1, 4, 1)
+    cells = placed(Features(x=x, grid=(2, 2)), 16, (4, 4)).view(4, 4)
+    assert cells.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    rows = placed(Features(x=x, grid=(4, 1)), 8)
+    assert rows.flatten().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_rows_on_fewer_rows_of_cells_are_not_dropped():
+    """8 rows on 4 x 4 cells: laying cells on cells would drop every other row."""
+    placed = Placed(1, tokens=8, places=16)
+    x = torch.arange(8.0).view(1, 8, 1)
+    assert set(placed(Features(x=x, grid=(8, 1)), 16, (4, 4)).flatten().tolist()) == set(range(8))
+
+
+def test_absent_and_invalid_tokens():
+    placed = Placed(2, tokens=4, places=4, absent=True)
+    x = torch.ones(1, 2, 2)
+    found = placed(Features(x=x, positions=torch.tensor([[3, 1]]), length=4, grid=(2, 2)), 4, (2, 2))
+    torch.testing.assert_close(found[0, [0, 2]], placed.absent.detach().expand(2, -1))
+    assert torch.equal(found[0, [1, 3]], x[0])
+    half = torch.tensor([[True, False]])
+    found = placed(Features(x=x, mask=half, positions=torch.tensor([[3, 1]]), length=4), 4)
+    torch.testing.assert_close(found[0, :3], placed.absent.detach().expand(3, -1))
+    assert torch.equal(found[0, 3], x[0, 0])
+    plain = Placed(2, tokens=None, places=None)
+    masked = plain(Features(x=torch.ones(1, 2, 2), mask=torch.tensor([[True, False]])), 2)
+    assert masked.tolist() == [[[1, 1], [0, 0]]]
+
+
+def test_dropout_keeps_the_mean():
+    torch.manual_seed(0)
+    drop, x = Dropout(0.25), torch.ones(100, 200)
+    found = drop(x)
+    torch.testing.assert_close(found.unique(), torch.tensor([0, 4 / 3]))
+    assert abs(float(found.mean()) - 1) < 0.02
+    assert torch.equal(drop.eval()(x), x)
