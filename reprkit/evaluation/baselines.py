@@ -1,0 +1,151 @@
+"""Baselines that every learned code should beat, as models: whatever measures a model measures them.
+
+::
+
+    rk.evaluate("pca(dim=16)", test, "reconstruction", "linear-probe", fit_on=train)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprkit.data.signature import Signature
+from reprkit.errors import BuildError, DataError, UnknownPartError, nearest
+from reprkit.evaluation.encoding import batches
+from reprkit.interfaces import Decoder, Encoder, require
+from reprkit.layout import to_tokens
+from reprkit.reference import parse
+from reprkit.types import Batch, Decoded, Features
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.model import Model
+
+BASELINES = ("pca", "raw")
+
+
+class LinearEncoder(Encoder):
+    """(x − mean) @ components: one token per example."""
+
+    mean: Tensor
+    components: Tensor
+
+    def __init__(self, mean: Tensor, components: Tensor) -> None:
+        super().__init__()
+        self.arguments = {}  # tensors are no literals; the reference is the baseline's own
+        self.out_dim = components.shape[1]
+        self.register_buffer("mean", mean)
+        self.register_buffer("components", components)
+
+    def forward(self, batch: Batch, *, keep: Tensor | None = None) -> Features:
+        """Features (b 1 d)."""
+        z = (batch["x"].flatten(1).to(self.mean.dtype) - self.mean) @ self.components
+        return Features(x=z.unsqueeze(1), grid=(1,), length=1)
+
+    def count(self, batch: Batch) -> int:
+        """One token."""
+        return 1
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """One token."""
+        return (1,)
+
+
+class LinearDecoder(Decoder):
+    """mean + z @ components^T, with a Gaussian likelihood of one scale, as in probabilistic PCA."""
+
+    mean: Tensor
+    components: Tensor
+    log_scale: Tensor
+
+    def __init__(self, mean: Tensor, components: Tensor, scale: float, grid: tuple[int, ...]) -> None:
+        super().__init__()
+        self.arguments = {}
+        self.in_dim = components.shape[1]
+        self.out_grid = grid
+        self.register_buffer("mean", mean)
+        self.register_buffer("components", components)
+        self.register_buffer("log_scale", torch.full((1, 1, 1), math.log(scale)))
+
+    def forward(
+        self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
+    ) -> Decoded:
+        """The likelihood of the data given the code (b 1 d)."""
+        if features is None:
+            raise BuildError("a linear baseline decodes codes; it was given none")
+        x = features.x @ self.components.T + self.mean
+        return Decoded(
+            x=x, likelihood="gaussian", params={"mean": x, "log_scale": self.log_scale}, grid=self.out_grid
+        )
+
+
+def baseline(reference: str, fit_on: Dataset | None) -> Model:
+    """A baseline as a model of one factor, fitted on field ``x`` of ``fit_on``.
+
+    ``pca(dim=16)``: principal components (scikit-learn).  ``raw``: the values themselves, for probes.
+
+    Raises:
+        UnknownPartError: no such baseline.
+        DataError: nothing to fit on, values that are not real numbers of one shape, or fewer of them than
+            ``dim``.
+    """
+    asked = parse(reference)
+    if asked.qualified not in BASELINES:
+        raise UnknownPartError(
+            f"no baseline named {asked.qualified!r}.{nearest(asked.qualified, BASELINES)}\n"
+            f"  known: {', '.join(BASELINES)}\n"
+            "  a saved model is read by rk.load(folder), and evaluated as it is"
+        )
+    known = {"dim"} if asked.name == "pca" else set()
+    for name in asked.arguments:
+        require(
+            name in known,
+            f"baseline {asked.name} has no argument {name!r}; its arguments: {', '.join(known) or 'none'}",
+        )
+    if fit_on is None:
+        raise DataError(f"baseline {reference} is fitted on examples: give evaluate(..., fit_on=train)")
+    field = fit_on.signature["x"]
+    if field.kind not in ("image", "vector", "sequence") or None in field.shape:
+        raise DataError(
+            f"baseline {reference} needs real values of one shape; field x is {field.kind} {field.shape}"
+        )
+    rows = np.concatenate([each["x"].flatten(1).numpy() for each in batches(fit_on, f"fitting {asked.name}")])
+    mean, components, scale = _fitted(
+        rows.astype(np.float64), asked.arguments.get("dim", 16) if known else None
+    )
+    return _assembled(mean, components, scale, fit_on.signature, str(asked))
+
+
+def _fitted(rows: np.ndarray, dim: Any) -> tuple[Tensor, Tensor, float]:
+    """Mean (p,), components (p d) and the likelihood's scale: what is left over, per element."""
+    if dim is None:
+        return torch.zeros(rows.shape[1]), torch.eye(rows.shape[1]), 1.0
+    from sklearn.decomposition import PCA
+
+    most = min(rows.shape)
+    require(
+        isinstance(dim, int) and 1 <= dim <= most, f"pca takes dim from 1 to {most} on this data, not {dim!r}"
+    )
+    pca = PCA(dim, random_state=0).fit(rows)
+    left = rows - pca.inverse_transform(pca.transform(rows))
+    scale = max(float(np.sqrt(np.square(left).mean())), 1e-6)
+    return torch.from_numpy(pca.mean_).float(), torch.from_numpy(pca.components_.T).float(), scale
+
+
+def _assembled(mean: Tensor, components: Tensor, scale: float, signature: Signature, name: str) -> Model:
+    from reprkit.assembly import build
+
+    field = signature["x"]
+    grid = tuple(1 for _ in field.space)
+    assert to_tokens(signature.example(1)["x"], grid, field.kind).shape[-1] == len(mean)
+    encoder = LinearEncoder(mean, components)
+    decoder = LinearDecoder(mean, components, scale, grid)
+    encoder.qualified = decoder.qualified = name
+    width = components.shape[1]
+    model = build(data=signature, encoder=encoder, latent=f"continuous(dim={width})", decoder=decoder)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,98 @@
+"""k-NN: whether examples of one class lie together in the representation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from reprkit.errors import DataError
+from reprkit.evaluation.encoding import Pool, labelled
+from reprkit.interfaces import Evaluator, require
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.model import Model
+
+_BLOCK = 1 << 24  # distances held at a time
+
+
+class KNN(Evaluator):
+    """The class that most of the k nearest examples of ``fit_on`` have: ``accuracy`` on the data, and ``n``.
+
+    Exact search by blocks of one matrix product each, on the model's device.  Ties go to the lower class.
+    With a temperature, votes are weighted by exp(cosine / temperature) (Wu et al. 2018, arXiv 1805.01978,
+    section 3.4).
+
+    Args:
+        k: how many neighbours.
+        metric: "euclidean" or "cosine".
+        temperature: of the weights, positive, with "cosine" only; None counts every vote once.
+        label: the label field.
+        pool: "mean" over tokens, or "flatten" them.
+        factor: only this factor's code; all factors' in a row when None.
+    """
+
+    def __init__(
+        self,
+        k: int = 5,
+        *,
+        metric: Literal["euclidean", "cosine"] = "euclidean",
+        temperature: float | None = None,
+        label: str = "label",
+        pool: Pool = "mean",
+        factor: str | None = None,
+    ) -> None:
+        super().__init__()
+        require(k >= 1, f"knn takes k of at least 1, not {k}")
+        require(
+            metric in ("euclidean", "cosine"), f"knn takes metric 'euclidean' or 'cosine', not {metric!r}"
+        )
+        require(pool in ("mean", "flatten"), f"knn takes pool 'mean' or 'flatten', not {pool!r}")
+        require(temperature is None or temperature > 0, f"knn takes a temperature above 0, not {temperature}")
+        require(
+            temperature is None or metric == "cosine", "knn takes a temperature with metric='cosine' only"
+        )
+        self.k, self.metric, self.temperature, self.label = k, metric, temperature, label
+        self.how: dict[str, Any] = {"pool": pool, "factor": factor}
+
+    @torch.no_grad()
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """Accuracy on ``data``, in [0, 1].
+
+        Raises:
+            DataError: no ``fit_on``, no labels, or fewer than k examples.
+        """
+        x, y = labelled(model, fit_on, self.label, "knn", **self.how)
+        test_x, test_y = labelled(model, data, self.label, "knn", **self.how)
+        if len(x) < self.k:
+            raise DataError(f"knn asks for {self.k} neighbours, and fit_on has {len(x)} examples")
+        classes, place = np.unique(y, return_inverse=True)
+        device = model.device
+        known, votes = torch.from_numpy(x).to(device), torch.from_numpy(place).to(device)
+        rows = max(1, _BLOCK // max(len(known), len(classes)))
+        guesses = [
+            self._vote(block.to(device), known, votes, len(classes)).cpu()
+            for block in torch.from_numpy(test_x).split(rows)
+        ]
+        right = classes[torch.cat(guesses).numpy()] == test_y
+        return {"accuracy": float(right.mean()), "n": len(test_y)}
+
+    def _vote(self, x: Tensor, known: Tensor, place: Tensor, classes: int) -> Tensor:
+        """The winning class (b,) of queries (b d) among ``known`` (n d)."""
+        if self.metric == "cosine":
+            nearness = normalize(x, dim=-1) @ normalize(known, dim=-1).T
+        else:
+            # 2 x·k − |k|² orders as the distance does; centred first: float32 holds differences better.
+            middle = known.mean(0)
+            x, known = x - middle, known - middle
+            nearness = torch.addmm(-known.square().sum(-1), x, known.T, alpha=2.0)
+        value, nearest = nearness.topk(self.k, dim=-1)
+        weight = (
+            torch.ones_like(value) if self.temperature is None else (value / self.temperature).softmax(-1)
+        )
+        ballots = torch.zeros(len(x), classes, device=x.device)
+        return ballots.scatter_add_(1, place[nearest], weight).argmax(-1)

@@ -1,0 +1,92 @@
+"""Linear probe: what a linear classifier reads from the frozen representation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reprkit.errors import DataError
+from reprkit.evaluation.encoding import Pool, labelled
+from reprkit.interfaces import Evaluator, require
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.model import Model
+
+_SHOWN = 40  # more classes than this get no confusion matrix
+
+
+class LinearProbe(Evaluator):
+    """Multinomial logistic regression on ``model.represent``, fitted on ``fit_on``: ``accuracy`` and ``n``.
+
+    Features are standardised by ``fit_on``'s mean and deviation; scikit-learn's L-BFGS does the fitting.
+    Alain and Bengio 2016 (arXiv 1610.01644).
+
+    Args:
+        C: inverse strength of the L2 penalty, positive.
+        label: the label field.
+        pool: "mean" over tokens, or "flatten" them.
+        factor: only this factor's code; all factors' in a row when None.
+        max_iter: L-BFGS steps at most; scikit-learn warns when they do not suffice.
+    """
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        label: str = "label",
+        pool: Pool = "mean",
+        factor: str | None = None,
+        max_iter: int = 2000,
+    ) -> None:
+        super().__init__()
+        require(C > 0, f"linear-probe takes C above 0, not {C}")
+        require(pool in ("mean", "flatten"), f"linear-probe takes pool 'mean' or 'flatten', not {pool!r}")
+        require(max_iter >= 1, f"linear-probe takes max_iter of at least 1, not {max_iter}")
+        self.C, self.label, self.max_iter = C, label, max_iter
+        self.how: dict[str, Any] = {"pool": pool, "factor": factor}
+
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """Accuracy on ``data``, in [0, 1].
+
+        Raises:
+            DataError: no ``fit_on``, no labels, or only one class among them.
+        """
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        x, y = labelled(model, fit_on, self.label, "linear-probe", **self.how)
+        if len(np.unique(y)) < 2:
+            raise DataError(
+                f"linear-probe needs two classes at least; every label {self.label!r} of fit_on is {y[0]}"
+            )
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=self.C, max_iter=self.max_iter))
+        probe.fit(x.astype(np.float64), y)
+        test_x, test_y = labelled(model, data, self.label, "linear-probe", **self.how)
+        guess = probe.predict(test_x.astype(np.float64))
+        found: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
+        classes = np.union1d(y, test_y)
+        if len(classes) <= _SHOWN:
+            found["figures"] = {"confusion": _confusion(test_y, guess, classes)}
+        return found
+
+
+def _confusion(truth: np.ndarray, guess: np.ndarray, classes: np.ndarray) -> Any:
+    from sklearn.metrics import confusion_matrix
+
+    from reprkit.reporting.figures import Matrix
+
+    counts = confusion_matrix(truth, guess, labels=classes)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return Matrix(
+        title="What the linear probe mistakes",
+        values=shares,
+        xlabel="predicted",
+        ylabel="label",
+        span=(0.0, 1.0),
+        ticks=[str(each) for each in classes],
+        detail=True,
+        caption="Share of each label's examples.",
+    )

@@ -1,0 +1,56 @@
+"""A model's output beside what it should equal: the step that reconstruction error and galleries share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.layout import row_grid, to_tokens
+from reprkit.objectives.scoring import validity
+from reprkit.types import Batch, Codes, Decoded
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model made of a batch: the decoder's tokens, their target, and which elements are real.
+
+    Attributes:
+        decoded: the likelihood, x (b n p).
+        target: what x should equal (b n p).
+        weight: 1 where an element is real, 0 where it is padding (b n p), float32.
+        codes: None for a model without encoder.
+    """
+
+    decoded: Decoded
+    target: Tensor
+    weight: Float[Tensor, "b n p"]
+    codes: Codes | None
+
+
+def output(model: Model, batch: Batch) -> Output:
+    """Encode and decode a batch in evaluation mode; a causal decoder reads the target as its teacher.
+
+    Raises:
+        BuildError: the model has no decoder.
+    """
+    batch = model.to_device(batch)
+    codes = model.encode(batch) if len(model.factors) else None
+    decoder = model._decoder()
+    field = model._output_field()
+    if "causal" in decoder.provides:
+        value = batch[model.output]
+        decoded = model.decode(codes, teacher=to_tokens(value, row_grid(field, value), field.kind))
+    else:
+        decoded = model.decode(codes)
+    target = model.target(batch, decoded)
+    weight = validity(model, batch, decoded)
+    if weight is None:
+        weight = torch.ones(target.shape, device=target.device)
+    return Output(decoded, target, weight, codes)

@@ -1,0 +1,114 @@
+"""Projection: the representation in the plane, by principal components and by t-SNE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from reprkit.evaluation.encoding import Pool, encoded
+from reprkit.interfaces import Evaluator, require
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.model import Model
+
+
+_RANKED = 2000  # examples whose neighbours are compared: memory is quadratic in them
+
+
+class Projection(Evaluator):
+    """Two-dimensional maps of ``model.represent``, coloured by label where there is one.
+
+    ``explained``, the share of variance in the first two principal components; ``trustworthiness`` of the
+    t-SNE map, in [0, 1]: whether neighbours in the map are neighbours in the code (Venna and Kaski 2001).
+    t-SNE: van der Maaten and Hinton 2008; started from the principal components (Kobak and Berens 2019, doi
+    10.1038/s41467-019-13056-x).
+
+    Args:
+        limit: examples shown at most, drawn by ``seed``.
+        perplexity: of t-SNE, at least 2; a third of the examples at most.
+        tsne: whether to compute it; PCA alone is quick.
+        label: the label field that colours.
+        pool: "mean" over tokens, or "flatten" them.
+        factor: only this factor's code; all factors' in a row when None.
+        seed: of the draw and of t-SNE.
+    """
+
+    def __init__(
+        self,
+        limit: int = 1000,
+        *,
+        perplexity: float = 30.0,
+        tsne: bool = True,
+        label: str = "label",
+        pool: Pool = "mean",
+        factor: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require(limit >= 4, f"projection takes a limit of at least 4 examples, not {limit}")
+        require(perplexity >= 2, f"projection takes a perplexity of at least 2, not {perplexity}")
+        require(pool in ("mean", "flatten"), f"projection takes pool 'mean' or 'flatten', not {pool!r}")
+        require(seed >= 0, f"projection takes a seed of at least 0, not {seed}")
+        self.limit, self.perplexity, self.tsne, self.label, self.seed = limit, perplexity, tsne, label, seed
+        self.how: dict[str, Any] = {"pool": pool, "factor": factor}
+
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """The metrics, and the maps as figures ``pca`` and ``tsne``."""
+        from reprkit.reporting.figures import Scatter
+
+        if len(data) > self.limit:
+            chosen = np.random.default_rng(self.seed).choice(len(data), self.limit, replace=False)
+            data = data.subset(torch.from_numpy(np.sort(chosen)), part=f"{self.limit} of {len(data)}")
+        found = encoded(model, data, **self.how)
+        labels = found.labels.get(self.label)
+        x = found.x.astype(np.float64)
+        plane, explained = _principal(x)
+        shown = f"{len(x):,} examples."
+        figures: dict[str, Any] = {
+            "pca": Scatter(
+                title="Principal components",
+                points=plane,
+                labels=labels,
+                caption=f"{shown} The two hold {explained:.0%} of the variance.",
+            )
+        }
+        metrics: dict[str, Any] = {"explained": explained}
+        if self.tsne and len(x) >= 4 and plane[:, 0].std() > 0:
+            points, trust = self._tsne(x, plane)
+            metrics["trustworthiness"] = trust
+            figures["tsne"] = Scatter(
+                title="t-SNE",
+                points=points,
+                labels=labels,
+                caption=f"{shown} Distances between groups mean little.",
+            )
+        return {**metrics, "figures": figures}
+
+    def _tsne(self, x: np.ndarray, plane: np.ndarray) -> tuple[np.ndarray, float]:
+        from sklearn.manifold import TSNE, trustworthiness
+
+        perplexity = min(self.perplexity, (len(x) - 1) / 3)
+        start = (plane / plane[:, 0].std() * 1e-4).astype(np.float32)
+        points = TSNE(perplexity=perplexity, init=start, random_state=self.seed).fit_transform(
+            x.astype(np.float32)
+        )
+        asked = slice(None, None, -(-len(x) // _RANKED))
+        neighbours = max(1, min(12, len(x[asked]) // 2 - 1))
+        return points, float(trustworthiness(x[asked], points[asked], n_neighbors=neighbours))
+
+
+def _principal(x: np.ndarray) -> tuple[np.ndarray, float]:
+    """The first two principal components (n 2) and their share of the variance; zeros for missing ones."""
+    from sklearn.decomposition import PCA
+
+    count = min(2, *x.shape)
+    total = float(x.var(0).sum())
+    plane = np.zeros((len(x), 2))
+    if total <= 1e-12:
+        return plane, 0.0
+    pca = PCA(count, svd_solver="full")
+    plane[:, :count] = pca.fit_transform(x)
+    return plane, float(pca.explained_variance_ratio_.sum())

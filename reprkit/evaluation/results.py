@@ -1,0 +1,52 @@
+"""What ``evaluate`` returns: metrics by evaluator, and what a report can show of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reprkit.evaluation.gallery import Gallery
+
+
+class Results(dict[str, dict[str, Any]]):
+    """``results["knn"]["accuracy"]``: evaluator -> metric -> number, plain JSON.
+
+    Attributes:
+        figures: evaluator -> figure name -> figure (see ``reprkit.reporting.figures``).
+        gallery: a few inputs, outputs, samples and traversals of the model that was measured; None where it
+            makes none.
+        about: the model's parts and parameters, the data's signature, and how long measuring took.
+        folder: the run's folder, once a report was written there.
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        figures: Mapping[str, Mapping[str, Any]] | None = None,
+        gallery: Gallery | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__({name: dict(values) for name, values in (metrics or {}).items()})
+        self.figures = {name: dict(values) for name, values in (figures or {}).items()}
+        self.gallery = gallery
+        self.about = dict(about or {})
+        self.folder: Path | None = None
+
+    @property
+    def flat(self) -> dict[str, float]:
+        """``{"knn.accuracy": 0.97, ...}``: every number under one name, as loggers want it."""
+        return dict(flattened(self))
+
+
+def flattened(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of nested dicts, under its path joined by dots."""
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) or value is None:
+            yield prefix + name, math.nan if value is None else value

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+import reprkit as rk
+from reprkit.errors import DataError, PartArgumentError
+from reprkit.evaluation import knn as module
+from reprkit.evaluation.knn import KNN
+
+
+def rows(data):
+    batch = data.batch(range(len(data)))
+    return batch["x"].flatten(1).numpy().astype(np.float64), batch["label"].numpy()
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("k", [1, 5])
+def test_it_is_scikit_learns_on_real_digits(metric, k, digits):
+    train, test = digits
+    known = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*rows(train))
+    found = rk.evaluate("raw", test, f"knn(k={k}, metric='{metric}')", fit_on=train)["knn"]
+    assert found == {"accuracy": pytest.approx(known.score(*rows(test))), "n": 100}
+
+
+def test_weighted_votes_follow_wu_et_al(digits):
+    train, test = digits
+    (x, y), (test_x, test_y) = rows(train), rows(test)
+    near = (test_x / np.linalg.norm(test_x, axis=1, keepdims=True)) @ (
+        x / np.linalg.norm(x, axis=1, keepdims=True)
+    ).T
+    guesses = []
+    for row in near:
+        nearest = np.argsort(-row)[:20]
+        votes = np.zeros(10)
+        np.add.at(votes, y[nearest], np.exp(row[nearest] / 0.07))
+        guesses.append(votes.argmax())
+    found = rk.evaluate("raw", test, "knn(k=20, metric='cosine', temperature=0.07)", fit_on=train)["knn"]
+    assert found["accuracy"] == pytest.approx((np.array(guesses) == test_y).mean())
+
+
+def test_blocks_change_nothing(digits, monkeypatch):
+    train, test = digits
+    whole = rk.evaluate("raw", test, "knn", fit_on=train)
+    monkeypatch.setattr(module, "_BLOCK", 3 * len(train))  # three queries at a time
+    assert rk.evaluate("raw", test, "knn", fit_on=train) == whole
+
+
+def test_it_holds_far_from_the_origin(reader, table):
+    # Neighbours differ in the fifth digit: squared lengths alone would lose it in float32.
+    generator = np.random.default_rng(0)
+    places = 10_000 + np.arange(50.0)[:, None]
+    near = places + generator.uniform(-0.3, 0.3, size=(50, 1))
+    train, test = table(places, np.arange(50)), table(near, np.arange(50))
+    assert rk.evaluate(reader(train), test, "knn(k=1)", fit_on=train)["knn"]["accuracy"] == 1.0
+
+
+def test_labels_need_not_be_consecutive(reader, table):
+    train, test = table([[0.0], [9.0]], [3, 7]), table([[1.0], [8.0], [2.0]], [3, 7, 5])
+    assert rk.evaluate(reader(train), test, "knn(k=1)", fit_on=train)["knn"]["accuracy"] == pytest.approx(
+        2 / 3
+    )
+
+
+def test_what_is_missing_is_named(reader, table):
+    data = table(torch.rand(4, 2), [0, 1, 0, 1])
+    with pytest.raises(DataError, match="knn asks for 5 neighbours, and fit_on has 4 examples"):
+        rk.evaluate(reader(data), data, "knn", fit_on=data)
+    with pytest.raises(DataError, match="knn is fitted on labelled examples"):
+        rk.evaluate(reader(data), data, "knn")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"k": 0},
+        {"metric": "manhattan"},
+        {"temperature": -1.0, "metric": "cosine"},
+        {"temperature": 0.1},
+        {"pool": "max"},
+    ],
+)
+def test_arguments_are_checked(arguments):
+    with pytest.raises(PartArgumentError, match="knn takes"):
+        KNN(**arguments)

@@ -1,0 +1,123 @@
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reprkit.reporting import Bars, Curves, Figure, Images, Matrix, Scatter, Symbols
+from reprkit.reporting.drawing import outline, picture
+from reprkit.reporting.figures import DASHED
+
+
+def decoded(source):
+    head, _, data = source.partition(",")
+    assert head == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+def sources(html):
+    return re.findall(r'src="([^"]+)"', html)
+
+
+ALL = [
+    Images(title="i", rows={"a": np.zeros((2, 4, 4, 1))}),
+    Curves(title="c", lines={"a": ([0, 1, 2], [3.0, float("nan"), 1.0]), "b": ([0], [1.0])}),
+    Scatter(title="s", points=np.random.default_rng(0).normal(size=(30, 2)), labels=np.arange(30) % 12),
+    Bars(title="b", values=np.arange(5), level=2.0),
+    Bars(title="many", values=np.arange(5000)),
+    Matrix(title="m", values=np.array([[1.0, np.nan], [0.0, 2.0]]), ticks=["a", "b"]),
+    Symbols(title="t", rows={"in": [[1, 2]], "out": [[1, 3]]}),
+]
+
+
+@pytest.mark.parametrize("figure", ALL, ids=lambda each: each.title)
+def test_a_figure_is_html_that_points_nowhere_and_is_the_same_each_time(figure):
+    assert isinstance(figure, Figure)
+    html = figure.html()
+    assert html == figure.html()
+    assert "http" not in html
+    assert "xmlns" not in html
+    assert all(each.startswith("data:image/png;base64,") for each in sources(html))
+    assert not re.search(r"#0[123]0[0-9a-f]{3}", html), "a placeholder colour was left"
+
+
+@pytest.mark.parametrize("figure", ALL[1:6], ids=lambda each: each.title)
+def test_charts_take_the_pages_colours_and_keep_their_ids_apart(figure):
+    html = figure.html()
+    assert html.startswith("<svg")
+    assert re.search(r"var\(--(s\d|line)\)|currentColor|#[0-9a-f]{6}", html)
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert ids
+    assert all(each.startswith(ids[0][:10]) for each in ids)
+    for target in re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', html):
+        assert "".join(target) in ids
+
+
+def test_two_charts_on_a_page_do_not_share_ids():
+    first, second = (
+        set(re.findall(r'id="([^"]+)"', Bars(title="", values=np.arange(n)).html())) for n in (4, 5)
+    )
+    assert not first & second
+
+
+def test_pictures_hold_the_values():
+    image = np.array([[0.0, 0.5], [1.0, 2.0]])
+    assert decoded(picture(image, (0, 1))).tolist() == [[0, 128], [255, 255]]
+    assert decoded(picture(image[..., None], (0, 2))).tolist() == [[0, 64], [128, 255]]
+    assert decoded(picture(np.stack([image] * 3, -1), (0, 1)))[0, 1].tolist() == [128, 128, 128]
+    assert decoded(picture(np.stack([image, image * 0], -1), (0, 1)))[1, 0] == 128  # two channels: their mean
+    assert decoded(picture(np.zeros((400, 200)), (0, 1))).shape == (160, 80)
+    assert decoded(picture(np.array([[np.nan, 1.0]]), (0, 1))).tolist() == [[0, 255]]
+
+
+def test_rows_of_images_lie_above_each_other():
+    html = Images(title="", rows={"<in>": np.zeros((3, 2, 2)), "out": np.ones((3, 2, 2))}, span=(0, 1)).html()
+    assert "--columns:3" in html
+    assert html.index("&lt;in&gt;") < html.index(">out<")
+    assert [decoded(each).max() for each in sources(html)] == [0, 0, 0, 255, 255, 255]
+
+
+def test_images_without_a_span_share_theirs():
+    html = Images(title="", rows={"a": np.full((1, 2, 2), 5.0), "b": np.full((1, 2, 2), 7.0)}).html()
+    assert [decoded(each).max() for each in sources(html)] == [0, 255]
+
+
+def test_lines_take_their_colour_and_dashes():
+    html = Curves(
+        title="", lines={"a": ([0, 1], [0, 1]), "b": ([0, 1], [1, 0])}, colours=[3, 4 + DASHED]
+    ).html()
+    assert "var(--s3)" in html
+    dashed = [style for style in re.findall(r'style="([^"]*)"', html) if "var(--s4)" in style]
+    assert any("stroke-dasharray" in each for each in dashed)
+
+
+def test_a_legend_names_several_lines_only():
+    assert "legend" not in Curves(title="", lines={"a": ([0, 1], [0, 1])}).html()
+    assert "<i style" in Curves(title="", lines={"a": ([0, 1], [0, 1]), "b": ([0, 1], [0, 1])}).html()
+
+
+def test_points_are_drawn_by_class():
+    points = np.random.default_rng(0).normal(size=(20, 2))
+    html = Scatter(title="", points=points, labels=np.arange(20) % 2, names={0: "cat", 1: "d<g"}).html()
+    assert html.count("var(--s0)") >= 10
+    assert html.count("var(--s1)") >= 10
+    assert "cat" in html
+    assert "d&lt;g" in html
+
+
+def test_symbols_that_differ_are_marked():
+    html = Symbols(title="", rows={"in": [[1, 2, 3]], "out": [[1, 9, 3, "<"]]}).html()
+    assert re.findall("<mark>(.*?)</mark>", html) == ["9", "&lt;"]
+
+
+def test_very_long_lines_keep_their_extremes():
+    wave = np.sin(np.arange(100_000) / 7)
+    wave[54_321] = 9.0
+    short = Curves(title="", lines={"a": (range(len(wave)), wave)}).html()
+    assert len(short) < 100_000
+    x, y = outline((list(range(len(wave))), wave.tolist()))
+    assert max(y) == 9.0
+    assert x[int(np.argmax(y))] == pytest.approx(54_321, abs=100_000 / 600)
+    assert outline(([0, 1], [2, 3])) == ([0, 1], [2, 3])
