@@ -140,10 +140,12 @@ class Latent(Part):
         precision: "float32" (the core calls it outside of autocast) or "any".
         active_variance: for continuous latents, the variance over the data above which a dimension counts as used; None means
             one hundredth of the largest dimension's.
+        remedy: what to try when hardly any of it is in use, as a clause: the collapse warning ends "Try <remedy>."
     """
 
     kind = "latent"
     active_variance: float | None = None
+    remedy: str | None = None
 
     def __init__(
         self,
@@ -155,7 +157,10 @@ class Latent(Part):
         precision: Literal["float32", "any"] = "float32",
     ) -> None:
         super().__init__()
-        require(in_dim > 0 and out_dim > 0, f"a latent needs positive widths, not in_dim={in_dim}, out_dim={out_dim}")
+        require(
+            in_dim > 0 and out_dim > 0,
+            f"a latent needs positive widths, not in_dim={in_dim}, out_dim={out_dim}",
+        )
         self.in_dim, self.out_dim, self.vocab = in_dim, out_dim, vocab
         self.weights = dict(weights or {})
         self.precision = precision
@@ -172,7 +177,9 @@ class Latent(Part):
         """
         raise PartArgumentError(f"{type(self).__name__} is continuous: it has no indices to embed")
 
-    def prior(self, shape: tuple[int, int], generator: torch.Generator | None = None) -> Float[Tensor, "b n d"]:
+    def prior(
+        self, shape: tuple[int, int], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b n d"]:
         """Codes drawn from the latent's prior, for ``shape`` (b, n).
 
         Raises:
@@ -244,7 +251,9 @@ class Corruption(Part):
 
     kind = "corruption"
 
-    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> tuple[dict[str, Tensor], Tensor]:
+    def forward(
+        self, batch: Batch, generator: torch.Generator | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """The batch with ``x`` damaged, and ``hit``: Bool of x's shape, True where it was.  The input batch is left alone."""
         raise NotImplementedError
 

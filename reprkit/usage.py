@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit import distributed
@@ -13,6 +14,7 @@ from reprkit.types import Code
 
 WINDOW = 200  # optimiser steps over which an entry counts as in use
 FLOOR = 0.1  # usage under which a whole window is called a collapse
+PARTS = 8  # pieces of a window whose moments are kept apart: the oldest is forgotten whole
 
 
 class CollapseWarning(UserWarning):
@@ -22,78 +24,111 @@ class CollapseWarning(UserWarning):
 class Usage(nn.Module):
     """Share of codes, bits or dimensions in use over the last ``window`` steps and over all ranks, in [0, 1].
 
-    Codes: entries chosen at least once (mean over slots).  Bits (slots of two entries): slots that took both values.
-    Dimensions: those whose variance over the data is above the latent's ``active_variance`` (Burda et al. 2016, section 4.2, for
-    the Gaussian's 0.01).
+    Codes: entries chosen at least once (mean over slots).  Bits (slots of two entries): slots that took
+    both values.  Dimensions: those whose variance over the data is above the latent's ``active_variance``
+    (Burda et al. 2016, arXiv 1509.00519, for the Gaussian's 0.01).
+
+    Args:
+        latent: whose codes it will see.
+        name: how the warning calls it.
+        window: optimiser steps.
+        floor: usage under which, at the end of a window, it warns; once.
     """
 
     seen: Tensor
     offsets: Tensor
+    slot: Tensor
+    sizes: Tensor
     moments: Tensor
     fresh: Tensor
 
     def __init__(self, latent: Latent, name: str, window: int = WINDOW, floor: float = FLOOR) -> None:
         super().__init__()
         self.name, self.window, self.floor = name, window, floor
-        self.vocab, self.active_variance = latent.vocab, latent.active_variance
+        self.vocab, self.active_variance, self.remedy = latent.vocab, latent.active_variance, latent.remedy
         self.step, self.warned = 0, False
-        entries = sum(self.vocab) if self.vocab else 0
-        offsets = torch.tensor([0, *(self.vocab or ())][:-1] or [0]).cumsum(0)
-        # The step at which each entry was last chosen: O(entries) memory whatever the window, and exact.
-        self.register_buffer("seen", torch.full((entries,), -window, dtype=torch.int64), persistent=False)
-        self.register_buffer("offsets", offsets, persistent=False)
-        # Count, sum and sum of squares of each dimension, forgetting over the window.
+        sizes = torch.tensor(self.vocab or (), dtype=torch.int64)
         width = 0 if self.vocab else latent.out_dim
-        self.register_buffer("moments", torch.zeros(3, width, dtype=torch.float64), persistent=False)
-        self.register_buffer("fresh", torch.zeros(3, width, dtype=torch.float64), persistent=False)
+        # The step at which each entry was last chosen: O(entries) memory whatever the window, and exact.
+        # The last place takes what padded tokens chose.
+        self._buffer("seen", torch.full((int(sizes.sum()) + 1,), -window, dtype=torch.int64))
+        self._buffer("offsets", sizes.cumsum(0) - sizes)
+        self._buffer("slot", torch.arange(len(sizes)).repeat_interleave(sizes))
+        self._buffer("sizes", sizes)
+        # Count, mean and sum of squared deviations of each dimension: of the window by parts, and of the
+        # open step.
+        self._buffer("moments", torch.zeros(PARTS, 3, width))
+        self._buffer("fresh", torch.zeros(3, width))
+
+    def _buffer(self, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value, persistent=False)
 
     @torch.no_grad()
     def see(self, code: Code) -> None:
-        """Take one training view into account."""
+        """Take one training view into account; no synchronisation with the device."""
         if self.vocab:
             assert code.indices is not None
-            indices = code.indices if code.mask is None else code.indices[code.mask]
-            self.seen[(indices + self.offsets).flatten()] = self.step
+            place = code.indices + self.offsets
+            if code.mask is not None:
+                place = place.masked_fill(~code.mask.unsqueeze(-1), len(self.slot))
+            self.seen.index_fill_(0, place.flatten(), self.step)
         else:
             z = code.z if code.mean is None else code.mean
-            flat = (z.flatten(0, 1) if code.mask is None else z[code.mask]).double()
-            self.fresh += torch.stack([flat.new_full(flat.shape[1:], len(flat)), flat.sum(0), flat.square().sum(0)])
+            self.fresh.copy_(_merged(torch.stack([self.fresh, _moments(z.detach().float(), code.mask)])))
 
     @torch.no_grad()
     def update(self) -> None:
-        """Close an optimiser step on all ranks, and warn once when a whole window stayed under the floor."""
+        """Close an optimiser step on all ranks, and warn once when a window ends under the floor."""
         if self.vocab:
             self.seen.copy_(distributed.max_over_ranks(self.seen))
         else:
-            self.moments.mul_(1 - 1 / self.window).add_(distributed.sum_over_ranks(self.fresh))
+            part, begun = divmod(self.step, -(-self.window // PARTS))
+            current = self.moments[part % PARTS]
+            if not begun:
+                current.zero_()
+            everyone = distributed.gather(self.fresh.unsqueeze(0))
+            current.copy_(_merged(torch.cat([current.unsqueeze(0), everyone])))
             self.fresh.zero_()
-        self.step += 1
-        if self.step % self.window == 0 and not self.warned:
+        if (self.step + 1) % self.window == 0 and not self.warned:
             value = float(self.value())
             if value < self.floor:
                 self.warned = True
-                warnings.warn(_advice(self.name, value, self.window, bool(self.vocab)), CollapseWarning, stacklevel=2)
+                if distributed.rank() == 0:
+                    warnings.warn(self._advice(value), CollapseWarning, stacklevel=3)
+        self.step += 1
 
     @torch.no_grad()
-    def value(self) -> Tensor:
-        """The share in use now: a scalar tensor, no synchronisation with the device."""
+    def value(self) -> Float[Tensor, ""]:
+        """The share in use now, the open step included: a scalar; no synchronisation with the device."""
         if self.vocab:
-            used = self.seen > self.step - self.window
-            shares = [
-                part.float().mean() if len(part) > 2 else part.all().float() for part in used.split(list(self.vocab))
-            ]
-            return torch.stack(shares).mean()
-        count, total, squares = self.moments + self.fresh
-        variance = squares / count.clamp(min=1) - (total / count.clamp(min=1)).square()
-        floor = variance.max() * 0.01 if self.active_variance is None else self.active_variance
-        return (variance > torch.clamp(torch.as_tensor(floor, device=variance.device), min=1e-12)).float().mean()
+            used = (self.seen[:-1] > self.step - self.window).float()
+            count = torch.zeros(len(self.sizes), device=used.device).index_add_(0, self.slot, used)
+            return torch.where(self.sizes > 2, count / self.sizes, (count == self.sizes).float()).mean()
+        count, _, squares = _merged(torch.cat([self.moments, self.fresh.unsqueeze(0)]))
+        variance = squares / count.clamp(min=1e-12)
+        floor = variance.max() * 0.01 if self.active_variance is None else torch.tensor(self.active_variance)
+        return (variance > floor.clamp(min=1e-12)).float().mean()
+
+    def _advice(self, value: float) -> str:
+        what = "dimensions" if not self.vocab else "bits" if set(self.vocab) == {2} else "codes"
+        tries = self.remedy or f"fewer {what}, a lower learning rate, or another weight on its losses"
+        share = f"{value:.0%} of its {what} in use over the last {self.window} steps"
+        return f"{self.name} has collapsed: {share}. Try {tries}."
 
 
-def _advice(name: str, value: float, window: int, discrete: bool) -> str:
-    what = "codes" if discrete else "dimensions"
-    tries = (
-        "fewer codes, a lower learning rate, dead-code revival (revive=), cosine=True, or a larger weight on its losses"
-        if discrete
-        else "a smaller beta or sparsity weight, free bits (free_bits=), fewer dimensions, or a weaker decoder"
-    )
-    return f"{name} has collapsed: {value:.0%} of its {what} in use over the last {window} steps. Try {tries}."
+def _moments(z: Float[Tensor, "b n d"], mask: Tensor | None) -> Float[Tensor, "3 d"]:
+    """Count, mean and sum of squared deviations over valid tokens."""
+    weight = torch.ones_like(z[..., :1]) if mask is None else mask.unsqueeze(-1).to(z.dtype)
+    z = z if mask is None else z.masked_fill(~mask.unsqueeze(-1), 0.0)
+    count = weight.sum()
+    mean = (z * weight).sum((0, 1)) / count.clamp(min=1.0)
+    squares = ((z - mean).square() * weight).sum((0, 1))
+    return torch.stack([count.expand_as(mean), mean, squares])
+
+
+def _merged(rows: Float[Tensor, "r 3 d"]) -> Float[Tensor, "3 d"]:
+    """The moments of several sets together (Chan et al. 1983); float32 will do: no large squares are summed."""
+    counts, means, squares = rows.unbind(1)
+    count = counts.sum(0)
+    mean = (counts * means).sum(0) / count.clamp(min=1e-12)
+    return torch.stack([count, mean, squares.sum(0) + (counts * (means - mean).square()).sum(0)])

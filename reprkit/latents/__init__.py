@@ -1,0 +1,1 @@
+"""Latents, one part a file; each is found through the registry."""

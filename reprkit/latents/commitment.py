@@ -1,0 +1,54 @@
+"""The gradients of a codebook latent: straight through the code, and the commitment loss on the features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class Commitment(torch.autograd.Function):
+    """``Commitment.apply(x, z, loss, codes, layers, valid, scale)`` returns ``z``, exactly, and ``loss``.
+
+    The gradient of ``z`` goes to ``x`` unchanged (straight-through, Bengio et al. 2013, arXiv 1308.3432;
+    van den Oord et al. 2017, section 3.2).  ``loss`` is ``scale`` times the sum, over ``valid`` rows, of the
+    squared distances of ``x`` to ``layers`` codes that add up to ``codes``; its value is handed over, its
+    gradient made here.  One pass in the backward, nothing kept but ``x``, ``codes`` and the mask; it may be
+    differentiated twice.
+
+    Shapes: x, z, codes (m d); loss (); layers a number or (m 1); valid (m) or None.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Float[Tensor, "m d"],
+        z: Float[Tensor, "m d"],
+        loss: Float[Tensor, ""],
+        codes: Float[Tensor, "m d"],
+        layers: Tensor | int,
+        valid: Bool[Tensor, " m"] | None,
+        scale: float,
+    ) -> tuple[Tensor, Tensor]:
+        """The code and the loss, as they were given."""
+        return z.view_as(z), loss.view_as(loss)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep what the backward needs."""
+        x, _, _, codes, layers, valid, ctx.scale = inputs
+        ctx.layers = None if isinstance(layers, Tensor) else layers
+        ctx.save_for_backward(x, codes, layers if ctx.layers is None else None, valid)
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of ``x``; nothing else gets one."""
+        x, codes, layers, valid = ctx.saved_tensors
+        gap = x - codes if ctx.layers == 1 else x * (layers if ctx.layers is None else ctx.layers) - codes
+        if valid is not None:
+            gap = torch.where(valid.unsqueeze(-1), gap, 0)
+        grad_x = torch.addcmul(grad_z, gap, grad_loss, value=2 * ctx.scale)
+        return grad_x, None, None, None, None, None, None

@@ -1,0 +1,106 @@
+"""Continuous: real vectors as the encoder gives them, optionally squashed, thinned out or made sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from reprkit.interfaces import Latent, require
+from reprkit.latents.terms import clean, noise, per_example, real, token_statistics, whole
+from reprkit.types import Code, Features
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+class Continuous(Latent):
+    """The plain autoencoder's code (Hinton and Salakhutdinov 2006), with optional dropout and sparsity.
+
+    ::
+
+        x (b n dim) ──► activation ──► a ──► dropout, in training ──► z (b n dim)
+                                       ├───► loss "l1":       sum over d of |a|
+                                       └───► loss "sparsity": sum over d of KL(target || mean activity of d)
+
+    "sparsity" is the penalty of the sparse autoencoder (Ng 2011, CS294A lecture notes; Hinton 2010, "A
+    practical guide to training restricted Boltzmann machines", section 11): the activity of a unit is
+    averaged over the valid tokens of the batch, of all ranks, and compared with ``target`` as two Bernoulli
+    rates.  Like every loss it counts once a token: for a vector, which is one token, it is Ng's sum; for a
+    sequence that times the mean number of tokens.
+
+    Args:
+        dim: width of the code.
+        activation: "identity", "relu", "sigmoid" or "tanh".  None means "sigmoid" where ``sparsity`` is
+            set, else "identity".  "relu" beside ``l1`` gives codes with exact zeros.
+        dropout: share of the code's elements that is zeroed in training, in [0, 1); the others are scaled
+            up to keep the mean (Srivastava et al. 2014).  ``Code.mean`` is then the code before it.
+        l1: weight of loss "l1"; 0 leaves it out.
+        sparsity: weight of loss "sparsity"; 0 leaves it out.
+        target: the mean activity that "sparsity" asks for, in (0, 1).
+
+    Raises:
+        PartArgumentError: a value out of its range, or ``sparsity`` with units that do not stay in (0, 1).
+    """
+
+    remedy = "a smaller l1 or sparsity weight, fewer dimensions, a lower learning rate, or another activation"
+
+    def __init__(
+        self,
+        dim: int = 64,
+        *,
+        activation: Literal["identity", "relu", "sigmoid", "tanh"] | None = None,
+        dropout: float = 0.0,
+        l1: float = 0.0,
+        sparsity: float = 0.0,
+        target: float = 0.05,
+    ) -> None:
+        whole("dim", dim)
+        real("dropout", dropout, 0, 1)
+        real("l1", l1, 0)
+        real("sparsity", sparsity, 0)
+        real("target", target, 0, 1, open_low=True)
+        chosen = activation or ("sigmoid" if sparsity else "identity")
+        require(
+            chosen in ACTIVATIONS, f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}"
+        )
+        require(
+            not sparsity or chosen == "sigmoid",
+            f"sparsity compares activities in (0, 1), so it needs activation='sigmoid', not {activation!r}",
+        )
+        super().__init__(in_dim=dim, out_dim=dim, weights={"l1": l1, "sparsity": sparsity}, precision="any")
+        self.activation, self.dropout, self.target = chosen, dropout, target
+
+    def forward(self, features: Features) -> Code:
+        """The code of features (b n dim), in their own precision; losses are computed in float32."""
+        active = ACTIVATIONS[self.activation](features.x)
+        losses = self._losses(features)
+        if not (self.training and self.dropout):
+            return Code.of(features, z=active, losses=losses)
+        kept = noise(torch.rand, active) >= self.dropout
+        return Code.of(features, z=active * kept / (1 - self.dropout), mean=active, losses=losses)
+
+    def _losses(self, features: Features) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        if not any(self.weights.values()):
+            return losses
+        active = ACTIVATIONS[self.activation](clean(features))
+        if self.weights["l1"]:
+            losses["l1"] = per_example(active.abs(), features.mask).mean()
+        if self.weights["sparsity"]:
+            activity, tokens = token_statistics(active, features.mask, over_ranks=self.training)
+            losses["sparsity"] = tokens * divergence(self.target, activity).sum()
+        return losses
+
+
+def divergence(target: float, activity: Tensor) -> Tensor:
+    """KL(Bernoulli(target) || Bernoulli(activity)), nats; finite at activities of 0 and 1, too."""
+    activity = activity.clamp(1e-6, 1 - 1e-6)
+    rate = torch.full_like(activity, target)
+    return torch.xlogy(rate, rate / activity) + torch.xlogy(1 - rate, (1 - rate) / (1 - activity))

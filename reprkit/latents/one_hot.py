@@ -1,0 +1,157 @@
+"""OneHot: categorical variables as one-hot vectors, by straight-through or Gumbel-softmax gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from reprkit.interfaces import require
+from reprkit.latents.terms import (
+    check_indices,
+    clean,
+    exponential,
+    fixed_rate,
+    noise,
+    per_example,
+    per_token,
+    perplexity,
+    real,
+    straight_through,
+    whole,
+)
+from reprkit.latents.variational import Variational
+from reprkit.types import Code, Features
+
+METHODS = ("straight-through", "argmax", "gumbel", "straight-through-gumbel")
+
+
+class OneHot(Variational):
+    """``groups`` categorical variables of ``classes`` values each, as one-hot vectors side by side.
+
+    ::
+
+        x (b n groups*classes), logits ──► index: a draw from softmax(x), in training
+                                                  the largest, in evaluation
+        z = the index as a one-hot vector  (b n groups*classes)
+
+    How the gradient gets through, by ``method``; g is the Gumbel noise that made the draw:
+
+    - "straight-through": z is one-hot, its gradient that of softmax(x) (Bengio et al. 2013, arXiv
+      1308.3432; Hafner et al. 2021, DreamerV2, arXiv 2010.02193, algorithm 1);
+    - "argmax": the same without the draw, in training too;
+    - "gumbel": in training z is softmax((x + g) / temperature), not quite one-hot (Jang et al. 2017,
+      arXiv 1611.01144; Maddison et al. 2017, arXiv 1611.00712);
+    - "straight-through-gumbel": z is one-hot, its gradient that of the Gumbel-softmax (Jang et al. 2017,
+      section 2.2).
+
+    Evaluation gives one-hot vectors with all of them.  ``Code.bits`` is a fixed rate: groups * log2(classes)
+    for every valid token.  Loss and metric "kl" are the exact KL from the uniform prior, there whatever the
+    weight.  Metric "perplexity" says how many classes the batch uses in effect, mean over groups.
+
+    Args:
+        classes: values of each variable.
+        groups: variables a token.
+        method: see above.
+        temperature: of the Gumbel-softmax at the first step; the other methods have none.
+        final_temperature: to which it falls, by a constant factor a step.
+        anneal: optimiser steps until then; 0 for the final temperature throughout.
+        beta: weight of loss "kl"; 1 trains the evidence lower bound of a categorical autoencoder.  A tenth
+            keeps classes in use: 8 groups of 16 on the digits end at a test error of 0.99, with 0 at 1.10.
+        warmup: optimiser steps over which loss "kl" grows from nothing to its full size.
+
+    Raises:
+        PartArgumentError: a value out of its range.
+    """
+
+    remedy = "beta= (pulls towards an even use of the classes), more groups of fewer classes, or a lower lr"
+
+    def __init__(
+        self,
+        classes: int = 32,
+        *,
+        groups: int = 1,
+        method: Literal[
+            "straight-through", "argmax", "gumbel", "straight-through-gumbel"
+        ] = "straight-through",
+        temperature: float = 1.0,
+        final_temperature: float = 0.5,
+        anneal: int = 2000,
+        beta: float = 0.1,
+        warmup: int = 0,
+    ) -> None:
+        whole("classes", classes, 2)
+        whole("groups", groups)
+        require(method in METHODS, f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        real("temperature", temperature, 0, open_low=True)
+        real("final_temperature", final_temperature, 0, open_low=True)
+        whole("anneal", anneal, 0)
+        width, vocab = classes * groups, (classes,) * groups
+        super().__init__(in_dim=width, out_dim=width, vocab=vocab, beta=beta, warmup=warmup)
+        self.classes, self.groups, self.method = classes, groups, method
+        self.temperature, self.final_temperature, self.anneal = temperature, final_temperature, anneal
+
+    def forward(self, features: Features) -> Code:
+        """The code of features (b n groups*classes)."""
+        log_q = rearrange(clean(features), "b n (g c) -> b n g c", c=self.classes).log_softmax(-1)
+        q, dtype = log_q.exp(), features.x.dtype
+        drawn = self.training and self.method != "argmax"
+        perturbed = log_q - noise(exponential, log_q).log() if drawn else log_q
+        indices = perturbed.argmax(-1)
+        hard = self._one_hot(indices)
+        kl = per_example((q * log_q).sum(-1) + math.log(self.classes), features.mask).mean()
+        metrics = {
+            "kl": kl.detach(),
+            "perplexity": perplexity(indices, features.mask, self.classes, over_ranks=self.training),
+        }
+        soft = q
+        if self.method.endswith("gumbel"):
+            metrics["temperature"] = self.current_temperature()
+            soft = (perturbed / metrics["temperature"]).softmax(-1)
+        z = soft if self.training and self.method == "gumbel" else straight_through(hard, soft)
+        mean = straight_through(self._one_hot(log_q.argmax(-1)), q) if drawn else None
+        return Code.of(
+            features,
+            z=z.flatten(2).to(dtype),
+            mean=None if mean is None else mean.flatten(2).to(dtype),
+            indices=indices,
+            log_prob=per_token((hard * log_q).sum(-1), features.mask),
+            bits=fixed_rate(features, self.groups * math.log2(self.classes)),
+            losses={"kl": self.warmed(kl)},
+            metrics=metrics,
+        )
+
+    def _one_hot(self, indices: Int[Tensor, "b n g"]) -> Float[Tensor, "b n g c"]:
+        return F.one_hot(indices, self.classes).float()
+
+    def current_temperature(self) -> Float[Tensor, ""]:
+        """The temperature of the Gumbel-softmax at this step."""
+        done = (self.step / self.anneal).clamp(max=1.0) if self.anneal else torch.ones_like(self.step).float()
+        return self.temperature * (self.final_temperature / self.temperature) ** done
+
+    def embed(self, indices: Int[Tensor, "b n q"]) -> Float[Tensor, "b n d"]:
+        """One-hot vectors of the indices (b n groups), side by side.
+
+        Raises:
+            PartArgumentError: indices of another shape, or out of [0, classes).
+        """
+        check_indices(indices, self.groups, self.classes)
+        return self._one_hot(indices.long()).flatten(2)
+
+    def prior(
+        self, shape: tuple[int, int], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """All classes equally likely, for ``shape`` (b, n); on the generator's device, then the latent's.
+
+        It is what ``beta`` pulls towards; where that is small, learn a prior over the indices instead.
+        """
+        shape_of_indices = (*shape, self.groups)
+        drawn = torch.randint(
+            self.classes, shape_of_indices, generator=generator, device=self.source(generator)
+        )
+        return self.embed(drawn).to(self.step.device)

@@ -1,0 +1,320 @@
+"""OneHot: against torch.distributions and torch's own Gumbel-softmax, and what its options promise."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.distributions import Categorical, kl_divergence
+
+from reprkit import distributed
+from reprkit.errors import PartArgumentError
+from reprkit.latents.one_hot import METHODS, OneHot
+from reprkit.testing.pool import together
+from reprkit.types import Features
+
+CLASSES, GROUPS = 5, 2
+DRAWING = [method for method in METHODS if method != "argmax"]
+
+
+def features(b=5, n=3, width=CLASSES * GROUPS, seed=0, mask=None):
+    return Features(x=torch.randn(b, n, width, generator=torch.Generator().manual_seed(seed)) * 2, mask=mask)
+
+
+def logits(x, classes=CLASSES):
+    return x.unflatten(-1, (-1, classes))
+
+
+def lengths(*valid, n):
+    return torch.arange(n)[None] < torch.tensor(valid)[:, None]
+
+
+def latent(**options):
+    return OneHot(CLASSES, groups=GROUPS, **options)
+
+
+MASK = lengths(3, 1, 2, 3, 0, n=3)
+
+
+# ------------------------------------------------------------------------ the reference
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_kl_and_log_prob_are_those_of_torch_distributions(method, training, mask):
+    given = features(mask=mask)
+    torch.manual_seed(1)
+    code = latent(method=method).train(training)(given)
+    q, uniform = Categorical(logits=logits(given.x)), Categorical(torch.ones(5, 3, GROUPS, CLASSES))
+    valid = torch.ones(5, 3) if mask is None else mask.float()
+    torch.testing.assert_close(code.losses["kl"], (kl_divergence(q, uniform).sum(-1) * valid).sum(1).mean())
+    torch.testing.assert_close(code.log_prob, q.log_prob(code.indices).sum(-1) * valid)
+
+
+def test_the_gradients_of_kl_and_log_prob_are_those_of_torch_distributions():
+    x = features().x.requires_grad_()
+    torch.manual_seed(1)
+    code = latent().train()(Features(x=x))
+    q, uniform = Categorical(logits=logits(x)), Categorical(torch.ones(5, 3, GROUPS, CLASSES))
+    expected = kl_divergence(q, uniform).sum() / 5, q.log_prob(code.indices).sum()
+    for found, reference in zip((code.losses["kl"], code.log_prob.sum()), expected, strict=True):
+        (grad,) = torch.autograd.grad(found, x, retain_graph=True)
+        (slope,) = torch.autograd.grad(reference, x, retain_graph=True)
+        torch.testing.assert_close(grad, slope)
+
+
+@pytest.mark.parametrize(("method", "hard"), [("gumbel", False), ("straight-through-gumbel", True)])
+def test_gumbel_softmax_is_torchs_with_the_same_noise(method, hard):
+    given = features()
+    x = given.x.clone().requires_grad_()
+    weight = torch.randn(5, 3, CLASSES * GROUPS)
+    torch.manual_seed(7)
+    expected = F.gumbel_softmax(logits(x), tau=0.7, hard=hard).flatten(2)
+    (slope,) = torch.autograd.grad((expected * weight).sum(), x)
+    torch.manual_seed(7)
+    code = latent(method=method, temperature=0.7).train()(Features(x=x))
+    (grad,) = torch.autograd.grad((code.z * weight).sum(), x)
+    torch.testing.assert_close(code.z, expected)
+    torch.testing.assert_close(grad, slope, atol=1e-5, rtol=1e-4)
+    assert torch.equal(code.indices, expected.unflatten(-1, (GROUPS, CLASSES)).argmax(-1))
+
+
+def test_straight_through_has_the_gradient_of_the_probabilities():
+    x = features().x.requires_grad_()
+    weight = torch.randn(5, 3, CLASSES * GROUPS)
+    (expected,) = torch.autograd.grad((logits(x).softmax(-1).flatten(2) * weight).sum(), x)
+    for training, method in ((True, "straight-through"), (False, "straight-through"), (True, "argmax")):
+        code = latent(method=method).train(training)(Features(x=x))
+        (grad,) = torch.autograd.grad((code.z * weight).sum(), x)
+        torch.testing.assert_close(grad, expected)
+    code = latent().train()(Features(x=x))
+    (grad,) = torch.autograd.grad((code.mean * weight).sum(), x)
+    torch.testing.assert_close(grad, expected)
+
+
+@pytest.mark.parametrize("method", DRAWING)
+def test_draws_have_the_probabilities_of_the_classes(method):
+    torch.manual_seed(0)
+    given = features(b=1, n=1)
+    many = Features(x=given.x.expand(20_000, 1, CLASSES * GROUPS))
+    code = latent(method=method).train()(many)
+    shares = F.one_hot(code.indices, CLASSES).float().mean(0)
+    torch.testing.assert_close(shares[0], logits(given.x).softmax(-1)[0, 0], atol=0.015, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_evaluation_takes_the_largest_and_training_knows_it_as_the_mean(method):
+    given, it = features(), latent(method=method)
+    largest = F.one_hot(logits(given.x).argmax(-1), CLASSES).flatten(2).float()
+    code = it.eval()(given)
+    assert torch.equal(code.z, largest)
+    assert code.mean is None
+    assert code.indices.dtype == torch.int64
+    trained = it.train()(given)
+    assert torch.equal(trained.z if trained.mean is None else trained.mean, largest)
+
+
+@pytest.mark.parametrize("method", ["straight-through", "argmax", "straight-through-gumbel"])
+def test_hard_codes_are_exactly_one_hot_and_stand_for_their_index(method):
+    code = latent(method=method).train()(features(b=100))
+    assert sorted(code.z.unique().tolist()) == [0.0, 1.0]
+    assert torch.equal(latent().embed(code.indices), code.z)
+
+
+def test_soft_codes_are_distributions():
+    code = latent(method="gumbel").train()(features(b=100))
+    torch.testing.assert_close(code.z.unflatten(-1, (GROUPS, CLASSES)).sum(-1), torch.ones(100, 3, GROUPS))
+    assert ((code.z > 0.01) & (code.z < 0.99)).any()
+
+
+# ------------------------------------------------------------------------ options
+
+
+def test_argmax_trains_as_it_evaluates():
+    given, it = features(), latent(method="argmax")
+    first, again, quiet = it.train()(given), it(given), it.eval()(given)
+    assert torch.equal(first.z, again.z)
+    assert torch.equal(first.z, quiet.z)
+    assert first.mean is None
+
+
+def test_the_temperature_falls_by_a_constant_factor_and_is_remembered():
+    it = latent(method="gumbel", temperature=2.0, final_temperature=0.5, anneal=4).train()
+    seen = []
+    for _ in range(6):
+        seen.append(float(it(features()).metrics["temperature"]))
+        it.update()
+    assert seen == pytest.approx([2.0, 2**0.5, 1.0, 0.5**0.5, 0.5, 0.5])
+    again = latent(method="gumbel", temperature=2.0, final_temperature=0.5, anneal=4)
+    again.load_state_dict(it.state_dict())
+    assert again.current_temperature() == pytest.approx(0.5)
+    assert latent(anneal=0).current_temperature() == pytest.approx(0.5)
+    assert "temperature" not in latent()(features()).metrics, "straight-through has none"
+
+
+def test_codes_become_harder_as_the_temperature_falls():
+    given, it = features(b=200), latent(method="gumbel", final_temperature=0.1, anneal=10).train()
+    torch.manual_seed(0)
+    warm = it(given).z.square().sum(-1).mean()
+    for _ in range(10):
+        it.update()
+    torch.manual_seed(0)
+    assert it(given).z.square().sum(-1).mean() > 1.1 * warm
+
+
+def test_beta_is_the_weight_of_the_kl_and_warmup_its_growth():
+    assert latent(beta=0.5).weights == {"kl": 0.5}
+    it, given = latent(warmup=2), features()
+    shares = []
+    for _ in range(4):
+        code = it(given)
+        shares.append(float(code.losses["kl"] / code.metrics["kl"]))
+        it.update()
+    assert shares == pytest.approx([0, 0.5, 1, 1])
+
+
+# ------------------------------------------------------------------------ discrete
+
+
+def test_bits_are_a_fixed_rate_of_valid_tokens():
+    it = OneHot(8, groups=2)
+    assert it(features(width=16)).bits.tolist() == [18.0] * 5
+    assert it(features(width=16, mask=MASK)).bits.tolist() == [18.0, 6.0, 12.0, 18.0, 0.0]
+    assert (it.in_dim, it.out_dim, it.vocab) == (16, 16, (8, 8))
+
+
+def test_perplexity_tells_how_many_classes_are_used():
+    x = torch.zeros(8, 1, 8)
+    x[:, 0, 2] = 1  # the first group: always class 2
+    x[torch.arange(8), 0, 4 + torch.arange(8) % 4] = 1  # the second: all four alike
+    assert OneHot(4, groups=2).eval()(Features(x=x)).metrics["perplexity"] == pytest.approx((1 + 4) / 2)
+    mask = torch.arange(8)[:, None] < 2
+    masked = OneHot(4, groups=2).eval()(Features(x=x, mask=mask))
+    assert masked.metrics["perplexity"] == pytest.approx((1 + 2) / 2)
+
+
+@pytest.mark.parametrize(("classes", "groups"), [(2, 1), (3, 7), (32, 1)])
+@pytest.mark.parametrize("method", METHODS)
+def test_embedding_the_indices_is_the_code(classes, groups, method):
+    it = OneHot(classes, groups=groups, method=method).eval()
+    code = it(features(width=classes * groups, mask=MASK))
+    assert code.indices.shape == (5, 3, groups)
+    assert torch.equal(it.embed(code.indices), code.z)
+
+
+@pytest.mark.parametrize(
+    ("indices", "says"),
+    [
+        (torch.zeros(2, 3, 1, dtype=torch.int64), r"shape \(b, n, 2\), not \(2, 3, 1\)"),
+        (torch.zeros(2, 3, 2), "whole numbers .* not torch.float32"),
+        (torch.full((2, 3, 2), 5), r"\[0, 4\], not 5 to 5"),
+    ],
+)
+def test_other_indices_are_refused(indices, says):
+    with pytest.raises(PartArgumentError, match=says):
+        latent().embed(indices)
+
+
+def test_the_prior_is_uniform_and_repeats_with_its_generator():
+    z = latent().prior((5000, 2), torch.Generator().manual_seed(0))
+    assert z.shape == (5000, 2, CLASSES * GROUPS)
+    torch.testing.assert_close(z.mean((0, 1)), torch.full((CLASSES * GROUPS,), 0.2), atol=0.02, rtol=0)
+    assert torch.equal(z, latent().prior((5000, 2), torch.Generator().manual_seed(0)))
+
+
+# ------------------------------------------------------------------------ robustness
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("training", [True, False])
+def test_padding_changes_nothing(method, training):
+    it = latent(method=method).train(training)
+    results = []
+    for filler in (0.0, 1e3, float("nan")):
+        x = features().x.masked_fill(~MASK[..., None], filler).requires_grad_()
+        torch.manual_seed(0)
+        code = it(Features(x=x, mask=MASK))
+        ((code.z[MASK] * torch.arange(10.0)).sum() + code.losses["kl"] + code.log_prob.sum()).backward()
+        assert (x.grad[~MASK] == 0).all()
+        assert (x.grad[MASK] != 0).all()
+        found = (code.z[MASK], code.losses["kl"], code.bits, code.log_prob, *code.metrics.values(), x.grad)
+        results.append(found)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert torch.equal(a, b)
+    cut, valid = features().x[1:3], MASK[1:3]
+    shorter, longer = Features(x=cut[:, :2], mask=valid[:, :2]), Features(x=cut, mask=valid)
+    torch.testing.assert_close(it(shorter).losses, it(longer).losses)
+    torch.testing.assert_close(it(shorter).bits, it(longer).bits)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_extreme_features_stay_finite_with_a_gradient(method):
+    x = torch.tensor([[-1e6, 0.0, 1e6], [40.0, -40.0, 0.0]]).view(2, 1, 3).requires_grad_()
+    code = OneHot(3, method=method).train()(Features(x=x))
+    (code.losses["kl"] + code.log_prob.sum() + (code.z * torch.arange(3.0)).sum()).backward()
+    assert torch.isfinite(code.losses["kl"])
+    assert torch.isfinite(code.z).all()
+    assert torch.isfinite(x.grad).all()
+    assert code.indices.flatten().tolist() == [2, 0]
+
+
+def test_no_valid_token_at_all_is_no_division_by_zero():
+    code = latent().train()(features(b=1, mask=torch.zeros(1, 3, dtype=torch.bool)))
+    assert (float(code.losses["kl"]), float(code.bits), float(code.metrics["perplexity"])) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bf16_features_give_bf16_codes_and_float32_losses(method):
+    code = latent(method=method).train()(Features(x=features(n=1).x.bfloat16()))
+    assert code.z.dtype == torch.bfloat16
+    assert code.mean is None or code.mean.dtype == torch.bfloat16
+    assert code.losses["kl"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"classes": 1}, "classes must be a whole number of at least 2, not 1"),
+        ({"groups": 0}, "groups must be a whole number of at least 1, not 0"),
+        ({"method": "reinforce"}, "method must be one of straight-through, argmax, .* not 'reinforce'"),
+        ({"temperature": 0.0}, r"temperature must be a number in \(0, inf\), not 0.0"),
+        ({"final_temperature": -1}, "final_temperature"),
+        ({"anneal": -1}, "anneal must be a whole number of at least 0, not -1"),
+        ({"beta": -1}, "beta"),
+        ({"warmup": 0.5}, "warmup must be a whole number of at least 0, not 0.5"),
+    ],
+)
+def test_arguments_are_checked(options, says):
+    with pytest.raises(PartArgumentError, match=says):
+        OneHot(**options)
+
+
+# ------------------------------------------------------------------------ ranks
+
+
+def a_step(rank, method):
+    """Code, losses and gradient of one training step on this rank's rows of a joined batch of eight."""
+    size = distributed.world_size()
+    rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
+    given = features(b=8, mask=lengths(3, 1, 2, 3, 1, 1, 2, 3, n=3))
+    x = given.x[rows].clone().requires_grad_()
+    torch.manual_seed(5)
+    code = latent(method=method).train()(Features(x=x, mask=given.mask[rows]))
+    total = code.losses["kl"] + (code.z - 0.3).square().sum() / len(x)
+    total.backward()
+    values = torch.stack([total.detach(), code.metrics["perplexity"], code.losses["kl"].detach()])
+    return (
+        distributed.gather(code.z),
+        distributed.sum_over_ranks(values) / size,
+        distributed.gather(x.grad) / size,
+    )
+
+
+def all_steps(rank):
+    return [a_step(rank, method) for method in METHODS]
+
+
+@pytest.mark.ranks
+def test_two_ranks_equal_one_process():
+    for pair, whole in zip(together(2, all_steps)[1], all_steps(0), strict=True):
+        torch.testing.assert_close(pair, whole)
