@@ -1,0 +1,218 @@
+"""Models on disk: a folder with ``reprkit.json`` (what the model is) and ``model.safetensors`` (its weights).  No pickle.
+
+The manifest names each part by its qualified name and constructor arguments, so that ``rk.load`` makes the model without any
+import by the caller; who provides the parts is found through the plugins.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_model
+
+from reprkit import distributed
+from reprkit.errors import CheckpointError, ReprkitError
+from reprkit.folders import replacing, settled
+from reprkit.manifest import FORMAT, describe, rebuild, references
+from reprkit.plugins import default_registry
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+MANIFEST, WEIGHTS = "reprkit.json", "model.safetensors"
+
+
+class PluginVersionWarning(UserWarning):
+    """A checkpoint was written with another version of a plugin than the one installed."""
+
+
+def save(model: Model, folder: str | Path) -> Path:
+    """Write a model as a folder; under several processes rank 0 writes.
+
+    An existing checkpoint is replaced in one go: whoever loads meanwhile gets the old one or the new one.  Other files in its
+    folder stay.
+
+    Args:
+        model: what ``rk.build`` or ``rk.load`` gave.
+        folder: where; parents are made.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: a part that no plugin offers, an argument that JSON cannot hold, a folder that holds something else, a
+            full disk (the older checkpoint is then as it was).
+    """
+    place = Path(folder)
+    manifest = describe(model)
+    if distributed.rank() != 0:
+        return place
+    if place.exists() and not place.is_dir():
+        raise CheckpointError(f"{place} is a file: a checkpoint is a folder")
+    if place.is_dir() and any(place.iterdir()) and not (place / MANIFEST).exists():
+        raise CheckpointError(
+            f"{place} is not empty and holds no {MANIFEST}, so it is not a checkpoint that could be replaced\n"
+            f"  give a folder of its own: model.save({str(place / 'model')!r})"
+        )
+    try:
+        with replacing(place, mine=(MANIFEST, WEIGHTS)) as fresh:
+            save_model(model, str(fresh / WEIGHTS), metadata={"format": "pt"})
+            (fresh / MANIFEST).write_text(
+                json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+            )
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot write {place}: {why(error)}\n  an older checkpoint there is untouched"
+        ) from error
+    return place
+
+
+def load(folder: str | Path, *, map_location: str | torch.device = "cpu") -> Model:
+    """Read a model, in evaluation mode (call ``.train()`` to go on training it by hand; ``rk.loop`` does so itself).
+
+    Args:
+        folder: of the checkpoint, or of a run that has one in ``model/``.
+        map_location: the device to put it on.
+
+    Raises:
+        CheckpointError: missing or damaged files, a newer format, a plugin that is not installed, weights that do not fit.
+    """
+    place = _found(folder)
+    manifest = _read(place)
+    _check_plugins(manifest, place)
+    try:
+        model = rebuild(manifest)
+    except CheckpointError as error:
+        raise CheckpointError(f"{place / MANIFEST}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ReprkitError):
+            error.add_note(f"while loading {place}")
+            raise
+        raise CheckpointError(f"{place / MANIFEST} is damaged: {type(error).__name__} {error}") from error
+    except ReprkitError as error:
+        error.add_note(f"while loading {place}")
+        raise
+    _fill(model, place / WEIGHTS)
+    return model.to(map_location).eval()
+
+
+def why(error: BaseException) -> str:
+    """An error of the disk in words."""
+    text = str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        return "no space left on the disk"
+    return text
+
+
+def _found(folder: str | Path) -> Path:
+    place = settled(folder)
+    if (place / MANIFEST).is_file():
+        return place
+    inner = settled(place / "model")
+    if (inner / MANIFEST).is_file():
+        return inner
+    if not place.exists():
+        near = (
+            sorted(str(each.parent) for each in place.parent.glob(f"*/{MANIFEST}"))
+            if place.parent.is_dir()
+            else []
+        )
+        hint = f"\n  checkpoints beside it: {', '.join(near[:5])}" if near else ""
+        raise CheckpointError(f"there is no {place}{hint}")
+    raise CheckpointError(
+        f"{place} is not a checkpoint: it has no {MANIFEST}; a checkpoint is what model.save(FOLDER) writes"
+    )
+
+
+def _read(place: Path) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{place / MANIFEST} cannot be read: {error}") from error
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(version, int):
+        raise CheckpointError(f"{place / MANIFEST} is damaged: it states no format number")
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{place} is of format {version}, written by reprkit {manifest.get('reprkit')}; this reprkit reads up to {FORMAT}\n"
+            "  upgrade it: pip install --upgrade reprkit"
+        )
+    return manifest
+
+
+def _check_plugins(manifest: Mapping[str, Any], place: Path) -> None:
+    """Every distribution that the checkpoint needs must offer its parts; another version of it is worth one warning."""
+    wanted: Mapping[str, str] = manifest.get("plugins", {})
+    registry = default_registry()
+    rows = {name: [row for row in registry.rows if row.distribution == name] for name in wanted}
+    faults, others = [], []
+    for name, version in wanted.items():
+        if not rows[name]:
+            faults.append(f"{name} {version}, which is not installed: pip install '{name}=={version}'")
+        elif all(row.status != "ok" for row in rows[name]):
+            row = rows[name][0]
+            faults.append(f"{name} {version}; {row.title} is installed and {row.status}: {row.reason}")
+        elif name != "reprkit" and version not in {row.version for row in rows[name]}:
+            others.append(f"{name} {version} (installed: {rows[name][0].version})")
+    if faults:
+        raise CheckpointError(f"{place} needs {f'{chr(10)}  and '.join(faults)}")
+    for kind, reference in references(manifest):
+        name = reference.partition("/")[0]
+        if reference not in {found.qualified for found in registry.specs(kind)}:
+            title = next((f"{row.title} is installed and" for row in rows.get(name, ())), f"{name}")
+            version = wanted.get(name, "of unknown version")
+            raise CheckpointError(
+                f"{place} needs {kind} {reference}, written with {name} {version}; {title} does not offer it\n"
+                f"  try: pip install '{name}=={version}'"
+            )
+    if others:
+        warnings.warn(f"{place} was written with {', '.join(others)}", PluginVersionWarning, stacklevel=3)
+
+
+def _fill(model: Model, path: Path) -> None:
+    """Check names and shapes against the file's header, then assign all weights."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tied = {name: kept for name, kept in (file.metadata() or {}).items() if kept in shapes}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    shapes.update({name: shapes[kept] for name, kept in tied.items()})
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    faults = {
+        "missing": [name for name in expected if name not in shapes],
+        "unexpected": [name for name in shapes if name not in expected],
+        "of another size": [name for name in expected if name in shapes and shapes[name] != expected[name]],
+    }
+    if any(faults.values()):
+        lines = [f"the weights in {path} do not fit the model that its manifest describes"]
+        for fault, names in faults.items():
+            for part, inside in _by_part(names).items():
+                shown = [_sized(n, shapes, expected) if fault == "of another size" else n for n in inside[:6]]
+                more = f" and {len(inside) - 6} more" if len(inside) > 6 else ""
+                lines.append(f"{fault} in {part}: {', '.join(shown)}{more}")
+        raise CheckpointError("\n  ".join(lines))
+    tensors = load_file(str(path))
+    tensors.update({name: tensors[kept] for name, kept in tied.items()})
+    model.load_state_dict(tensors)
+
+
+def _sized(name: str, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
+    return f"{name} (file {shapes[name]}, model {expected[name]})"
+
+
+def _by_part(names: list[str]) -> dict[str, list[str]]:
+    """Names of tensors by the part they belong to: ``factors.code.encoder``, ``decoder``."""
+    grouped: dict[str, list[str]] = {}
+    for name in names:
+        pieces = name.split(".")
+        depth = 3 if pieces[0] == "factors" else 2 if pieces[0] == "adapters" else 1
+        grouped.setdefault(".".join(pieces[:depth]), []).append(name)
+    return grouped

@@ -1,0 +1,250 @@
+"""A model as JSON and back: its parts by qualified name and constructor arguments, and what they were told of the data."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from reprkit.data.signature import Signature
+from reprkit.errors import CheckpointError, nearest
+from reprkit.interfaces import Part
+from reprkit.objectives.weighted import Weighted
+from reprkit.paths import Factor
+from reprkit.plugins import default_registry
+from reprkit.reference import parse
+
+FORMAT = 1
+_PART = "$part"  # marks an argument that is itself a part
+_KEYS = {
+    "format", "reprkit", "factors", "decoder", "objective", "output", "weights", "plugins", "signature",
+}  # fmt: skip
+_FACTOR_KEYS = {"encoder", "latent", "input", "pool"}
+_PART_KEYS = {"id", "arguments", "data", "tokens", _PART}
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """The manifest of a model: plain JSON from which ``rebuild`` makes it again, without its weights.
+
+    Raises:
+        CheckpointError: a part that no plugin offers, or an argument that JSON cannot hold.
+    """
+    signature: Signature | None = model.signature
+    plugins = _plugins(model)
+    return {
+        "format": FORMAT,
+        "reprkit": plugins["reprkit"],
+        "factors": {
+            name: {
+                "encoder": _part(path.encoder, f"factor {name}", signature),
+                "latent": _part(path.latent, f"factor {name}", signature),
+                "input": path.input,
+                "pool": path.pool,
+            }
+            for name, path in model.factors.items()
+        },
+        "decoder": None if model.decoder is None else _part(model.decoder, "", signature),
+        "objective": _objective(model.objective, signature),
+        "output": model.output,
+        "weights": {name: float(value) for name, value in model.weights.items()},
+        "plugins": plugins,
+        "signature": None if signature is None else signature.to_json(),
+    }
+
+
+def rebuild(manifest: Mapping[str, Any]) -> Any:
+    """The model that a manifest describes, with fresh weights.
+
+    Raises:
+        CheckpointError: unknown keys.
+        ReprkitError: parts that cannot be made or do not fit; see ``rk.build``.
+    """
+    with torch.random.fork_rng():  # the weights are replaced anyway
+        return _rebuilt(manifest)
+
+
+def _rebuilt(manifest: Mapping[str, Any]) -> Any:
+    from reprkit.assembly import build
+
+    _known(manifest, _KEYS, "the manifest")
+    record = manifest["signature"]
+    signature = None if record is None else Signature.from_json(record)
+    factors = {}
+    for name, each in manifest["factors"].items():
+        _known(each, _FACTOR_KEYS, f"factor {name}")
+        factors[name] = Factor(
+            encoder=_made("encoder", each["encoder"], signature),
+            latent=_made("latent", each["latent"], signature),
+            input=each["input"],
+            pool=each["pool"],
+        )
+    decoder = manifest["decoder"]
+    return build(
+        data=signature,
+        factors=factors,
+        decoder=None if decoder is None else _made("decoder", decoder, signature),
+        objective=_made("objective", manifest["objective"], signature),
+        output=manifest["output"],
+        weights=manifest["weights"],
+    )
+
+
+# ------------------------------------------------------------------ to JSON
+
+
+def qualified_name(part: Part, where: str = "") -> str:
+    """``distribution/name`` under which the part can be made again.
+
+    Raises:
+        CheckpointError: no plugin offers its class.
+    """
+    name = part.qualified or default_registry().qualified_name_of(type(part), part.kind)
+    if name is None:
+        cls = f"{type(part).__module__}:{type(part).__qualname__}"
+        raise CheckpointError(
+            f"{part.kind} {type(part).__name__}{where and f' of {where}'} cannot be saved: no plugin offers its class "
+            f"({cls}), so nobody could make it again\n"
+            f"  offer it: a plugin of your own (docs: how to ship a plugin), or for a recipe\n"
+            f"  reprkit.plugins.default_registry().register(PLUGIN, name='my-parts'), PLUGIN being an object with the hook "
+            f"reprkit_{part.kind}s that yields Spec('my-{part.kind}', '{cls}')"
+        )
+    return name
+
+
+def _plugins(model: Any) -> dict[str, str]:
+    """The version of every distribution whose part is in the model, reprkit's first."""
+    registry = default_registry()
+    versions = {row.distribution: row.version for row in registry.rows}
+    used = {"reprkit"}
+    for module in model.modules():
+        if isinstance(module, Part) and not isinstance(module, Weighted):
+            name = module.qualified or registry.qualified_name_of(type(module), module.kind)
+            used.add((name or "reprkit/").partition("/")[0])
+    return {
+        name: versions.get(name, "unknown")
+        for name in sorted(used, key=lambda each: (each != "reprkit", each))
+    }
+
+
+def _objective(objective: Part, signature: Signature | None) -> dict[str, Any]:
+    if isinstance(objective, Weighted):
+        pairs = zip(objective.part_weights, objective.parts, strict=True)
+        return {"sum": [[float(weight), _objective(each, signature)] for weight, each in pairs]}  # type: ignore[arg-type]
+    return _part(objective, "", signature)
+
+
+def _part(part: Part, where: str, signature: Signature | None) -> dict[str, Any]:
+    name = qualified_name(part, where)
+    title = f"{part.kind} {name}{where and f' of {where}'}"
+    arguments = {key: _json(value, title, key, signature) for key, value in part.arguments.items()}
+    record: dict[str, Any] = {"id": name, "arguments": arguments}
+    if "data" in part.facts:
+        record["data"] = _data(part.facts["data"], signature)
+    if "tokens" in part.facts:
+        record["tokens"] = int(part.facts["tokens"])
+    return record
+
+
+def _data(seen: Any, signature: Signature | None) -> Any:
+    """What a part was told of the data: the name of the field that it reads as ``x``, or a signature of its own."""
+    told = getattr(seen, "signature", seen).to_json()
+    for name in signature or ():
+        assert signature is not None
+        if signature.reading(name).to_json() == told:
+            return name
+    return told
+
+
+def _json(value: Any, title: str, key: str, signature: Signature | None) -> Any:
+    """A constructor argument as JSON; ``key`` names it in errors."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, Part):
+        return {_PART: value.kind, **_part(value, f"{title}, argument {key}", signature)}
+    if isinstance(value, list | tuple):
+        return [_json(each, title, f"{key}[{place}]", signature) for place, each in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value) and _PART not in value:
+        return {name: _json(each, title, f"{key}[{name!r}]", signature) for name, each in value.items()}
+    shown = repr(value)
+    raise CheckpointError(
+        f"{title} cannot be saved: its argument {key} is a {type(value).__name__}, {shown[:60]}{'...' * (len(shown) > 60)}\n"
+        "  a checkpoint holds finite numbers, strings, True, False, None, lists and dicts of these (by string), and parts;\n"
+        "  give the part such arguments and let its constructor make the rest"
+    )
+
+
+# ------------------------------------------------------------------ from JSON
+
+
+def _known(record: Mapping[str, Any], keys: set[str], what: str) -> None:
+    for key in record:
+        if key not in keys:
+            raise CheckpointError(
+                f"{what} has an entry {key!r} that this reprkit does not know.{nearest(key, keys)}"
+            )
+
+
+def _made(kind: str, record: Mapping[str, Any], signature: Signature | None) -> Any:
+    from reprkit.parts import construct
+
+    if "sum" in record:
+        _known(record, {"sum"}, "a sum of objectives")
+        from reprkit.objectives.weighted import objective_from
+
+        return objective_from([(weight, _made(kind, each, signature)) for weight, each in record["sum"]])
+    _known(record, _PART_KEYS, f"{kind} {record.get('id')}")
+    registry = default_registry()
+    cls = registry.load(kind, record["id"])
+    facts: dict[str, Any] = {}
+    if "data" in record:
+        told = record["data"]
+        facts["data"] = (
+            signature.reading(told) if isinstance(told, str) and signature else Signature.from_json(told)
+        )
+    if "tokens" in record:
+        facts["tokens"] = record["tokens"]
+    given = {key: _argument(value, signature) for key, value in record["arguments"].items()}
+    made = construct(cls, given, facts, f"{kind} {record['id']}")
+    if isinstance(made, Part):
+        made.qualified = record["id"]
+    return made
+
+
+def _argument(value: Any, signature: Signature | None) -> Any:
+    if isinstance(value, list):
+        return [_argument(each, signature) for each in value]
+    if isinstance(value, Mapping):
+        if _PART in value:
+            return _made(value[_PART], value, signature)
+        return {key: _argument(each, signature) for key, each in value.items()}
+    return value
+
+
+# ------------------------------------------------------------------ who is needed
+
+
+def references(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every (kind, qualified name) that the manifest needs."""
+
+    def within(kind: str, record: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(record, Mapping):
+            if "id" in record:
+                yield record.get(_PART, kind), str(parse(record["id"]).qualified)
+            for value in record.values():
+                yield from within(kind, value)
+        elif isinstance(record, list):
+            for value in record:
+                yield from within(kind, value)
+
+    for each in manifest.get("factors", {}).values():
+        yield from within("encoder", each.get("encoder"))
+        yield from within("latent", each.get("latent"))
+    yield from within("decoder", manifest.get("decoder"))
+    yield from within("objective", manifest.get("objective"))

@@ -1,0 +1,89 @@
+"""What has to be decided alike on all ranks, and the signals that ask a run to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from reprkit import distributed
+
+
+class Agreement:
+    """The largest of all ranks' flags, one round late: a round is sent off after a step and read after the next.
+
+    So no step waits for the network, and all ranks see the same flags after the same step.  In one process a round is read at
+    once.  The exchange has a group of its own on the CPU, apart from the gradients'.
+    """
+
+    def __init__(self, flags: int) -> None:
+        self._alone = distributed.world_size() == 1
+        self._group = None if self._alone else dist.new_group(backend="gloo")
+        self._none = (0,) * flags
+        self._sent: tuple[torch.Tensor, Any] | None = None
+
+    def exchange(self, *flags: int) -> tuple[int, ...]:
+        """Send this rank's flags; returns what was agreed of those sent before."""
+        if self._alone:
+            return flags
+        agreed = self._read()
+        value = torch.tensor(flags, dtype=torch.int64)
+        self._sent = value, dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
+        return agreed
+
+    def settle(self, *flags: int) -> tuple[int, ...]:
+        """The same, waiting for this round's flags: for the end of a run."""
+        if self._alone:
+            return flags
+        before = self.exchange(*flags)
+        return tuple(max(pair) for pair in zip(before, self._read(), strict=True))
+
+    def close(self) -> None:
+        """Leave the group; every rank must."""
+        if self._group is not None and dist.is_initialized():
+            dist.destroy_process_group(self._group)
+            self._group = None
+
+    def _read(self) -> tuple[int, ...]:
+        if self._sent is None:
+            return self._none
+        (value, work), self._sent = self._sent, None
+        work.wait()
+        return tuple(value.tolist())
+
+
+class Signals:
+    """Which signal has asked the run to stop: SIGTERM or SIGINT, 0 for none.  A second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    @contextmanager
+    def listening(self) -> Iterator[Signals]:
+        """Listen for the time of a block, then put the handlers back; only a process's main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number in before:
+            signal.signal(number, self._note)
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                if signal.getsignal(number) == self._note:
+                    signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self.received == signal.SIGINT:
+                raise KeyboardInterrupt
+            os.write(2, b"\nsaving after this step, then stopping; Ctrl-C again stops at once\n")
+        self.received = number

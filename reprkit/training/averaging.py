@@ -1,0 +1,67 @@
+"""An exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reprkit.interfaces import require
+
+
+class Average:
+    """The average that forgets by ``decay`` a step: a ← d·a + (1 − d)·w, d rising as min(decay, (1 + t) / (10 + t)).
+
+    Polyak and Juditsky 1992; the rising start is TensorFlow's.  Buffers are not averaged: they are statistics already.
+
+    Args:
+        module: whose parameters.
+        decay: in (0, 1); 0.999 looks back over about a thousand steps.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        require(
+            isinstance(decay, float) and 0 < decay < 1,
+            f"ema is how slowly the average of the weights forgets, between 0 and 1 (0.999), not {decay!r}",
+        )
+        self.decay, self.steps = decay, 0
+        self._weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._average = [parameter.detach().clone() for parameter in self._weights]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the present weights into account."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self._average, list(self._weights), 1 - decay)
+
+    @torch.no_grad()
+    def install(self) -> None:
+        """Put the average into the model."""
+        torch._foreach_copy_(list(self._weights), self._average)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The model with the average in it, for the time of a block."""
+        with torch.no_grad():
+            before = [weight.detach().clone() for weight in self._weights]
+        self.install()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(list(self._weights), before)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average, for the saved state."""
+        return {"steps": self.steps, "average": [each.clone() for each in self._average]}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        saved: list[Tensor] = state["average"]
+        self.steps = state["steps"]
+        torch._foreach_copy_(self._average, saved)

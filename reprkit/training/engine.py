@@ -1,0 +1,211 @@
+"""Accelerate, narrowly used: device, precision, DistributedDataParallel, trackers.  The one file that knows it.
+
+Accelerate prepares neither the schedule (it would step once a process) nor the data (it would change their order), and not the
+optimisers, which need nothing where there is no loss scaling: bf16 needs none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from reprkit import distributed
+from reprkit.errors import TrainingError
+from reprkit.interfaces import require
+from reprkit.model import Model
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16"}
+
+# Accelerate's state is one for the whole process.  After the last loop what was made here is taken away again.
+_alive: weakref.WeakSet[Engine] = weakref.WeakSet()
+_made_here = False
+
+
+class Engine:
+    """Where and how the model computes.
+
+    Args:
+        device: None (a GPU when there is one), "cpu", "cuda", "cuda:1", ...; under several processes each takes its own GPU.
+        precision: "fp32", or "bf16" (autocast; weights, optimiser and latents stay in float32).
+        turns: of the objective; with more than one, some parameters get no gradient in a turn.
+
+    Raises:
+        PartArgumentError: no such precision or device.
+        TrainingError: a process-wide Accelerate state of another kind is in use.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+        turns: Iterable[str] = ("main",),
+    ) -> None:
+        require(precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        chosen = _device(device)
+        several = len(tuple(turns)) > 1
+        self._accelerator = _accelerator(chosen, PRECISIONS[precision], several)
+        _alive.add(self)
+        self._tracking = False
+        self.device: torch.device = self._accelerator.device
+        self.ranks, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+        if self.device.type != chosen.type:
+            self.release(None)
+            raise TrainingError(
+                f"asked for {chosen}, and Accelerate is set up for {self.device} in this process already"
+            )
+
+    def prepare(self, model: Model) -> nn.Module:
+        """The module to train with: on its device, under autocast where asked, wrapped by DDP where there are ranks."""
+        return self._accelerator.prepare_model(model)
+
+    def backward(self, total: Tensor, **options: Any) -> None:
+        """Gradients of a loss."""
+        total.backward(**options)  # Accelerate's would first divide by its count of pieces, which is one here
+
+    def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """The joint norm of the gradients, on the device."""
+        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+    def clip(self, parameters: Sequence[nn.Parameter], limit: float, norm: Tensor) -> None:
+        """Scale gradients of a joint norm down to ``limit``, without waiting for the device."""
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+
+    def quiet(self, module: nn.Module) -> AbstractContextManager[None]:
+        """A block in which gradients are only added up, not exchanged between ranks."""
+        return self._accelerator.no_sync(module)
+
+    def start_tracking(self, trackers: tuple[str, ...], out: Path | None, facts: Mapping[str, Any]) -> None:
+        """Send metrics to TensorBoard, Weights & Biases, ... from now on, through Accelerate's trackers.
+
+        Raises:
+            TrainingError: a tracker that is not installed, or no folder to write to.
+        """
+        if not trackers:
+            return
+        if out is None:
+            raise TrainingError(f"track={trackers!r} needs out=, the folder to write to")
+        from accelerate.tracking import filter_trackers
+
+        try:
+            found = filter_trackers(list(trackers), str(out))
+        except ValueError as error:
+            raise TrainingError(f"track={trackers!r}: {error}") from error
+        if len(found) < len(trackers):
+            raise TrainingError(
+                f"track={trackers!r}: not all are installed; there is {', '.join(map(str, found)) or 'none'}"
+            )
+        self._accelerator.project_configuration.set_directories(str(out))
+        self._accelerator.log_with = found
+        settings = {key: value for key, value in facts.items() if isinstance(value, bool | int | float | str)}
+        self._accelerator.init_trackers("tracked", config=settings)
+        self._tracking = True
+
+    def track(self, values: Mapping[str, float], step: int) -> None:
+        """Send metrics of a step."""
+        if self._tracking:
+            self._accelerator.log(dict(values), step=step)
+
+    def release(self, model: Model | None) -> None:
+        """Take off what ``prepare`` put on the model, and leave Accelerate's state as it was found."""
+        global _made_here
+        if model is not None:
+            # Autocast was put over the instance's forward; without it the class's own shows again.
+            for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+                model.__dict__.pop(name, None)
+        if self._tracking:
+            for tracker in self._accelerator.trackers:  # end_training() would take the process group down too
+                tracker.finish()
+            self._tracking = False
+        _alive.discard(self)
+        if _made_here and not _alive:
+            _reset()
+            _made_here = False
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        require(False, f"device={device!r} is not a device that torch knows: {str(error).splitlines()[0]}")
+        raise
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count()
+        require(
+            count > 0, f"device={device!r}: torch sees no CUDA device here; leave device= out, or give 'cpu'"
+        )
+        require(
+            (chosen.index or 0) < count, f"device={device!r}: there are {count} CUDA devices, counted from 0"
+        )
+    return chosen
+
+
+def _accelerator(device: torch.device, precision: str, several_turns: bool) -> Any:
+    """An Accelerator for this device, on a process-wide state that fits it."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, patch_environment
+
+    global _made_here
+    if (
+        _made_here
+    ):  # a loop's around this one, which has taken what it needs; or one's that an exception has left open
+        _reset()
+    if not AcceleratorState._shared_state:
+        _made_here = True
+    # A turn leaves some parameters without a gradient, and must not overwrite what another rank's latents have seen in it.
+    ddp = DistributedDataParallelKwargs(
+        find_unused_parameters=several_turns, broadcast_buffers=not several_turns
+    )
+    handlers: list[Any] = [ddp]
+    settings: dict[str, str] = {}
+    launched = "LOCAL_RANK" in os.environ
+    if distributed.world_size() > 1 and not launched:
+        settings = {
+            "RANK": str(distributed.rank()),
+            "WORLD_SIZE": str(distributed.world_size()),
+            "LOCAL_RANK": str(distributed.rank()),
+        }
+        launched = True
+    if launched and device.type == "cpu":
+        handlers.append(InitProcessGroupKwargs(backend="gloo"))
+        if (
+            "OMP_NUM_THREADS" not in os.environ
+        ):  # else it would choose the number of threads for the whole process
+            settings["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    if (not launched and device.type not in ("cpu", "cuda")) or (not launched and device.index):
+        settings["ACCELERATE_TORCH_DEVICE"] = str(device)
+    grouped = dist.is_available() and dist.is_initialized()
+    with patch_environment(**settings):
+        try:
+            made = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=handlers)
+        except ValueError as error:
+            raise TrainingError(
+                f"Accelerate is in use in this process already, set up otherwise: {error}"
+            ) from error
+    if not grouped and dist.is_available() and dist.is_initialized():
+        atexit.register(_leave)  # torch complains about a group that nobody takes down
+    return made
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _reset() -> None:
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()

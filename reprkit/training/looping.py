@@ -1,0 +1,285 @@
+"""The iterator behind ``rk.loop``: it owns order, device, schedule, state and status; the body owns the rest."""
+
+from __future__ import annotations
+
+import signal
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from torch import Tensor, nn
+
+from reprkit.data.order import loader
+from reprkit.errors import TrainingError
+from reprkit.model import Model
+from reprkit.training import health, state
+from reprkit.training.agreement import Agreement, Signals
+from reprkit.training.journal import Journal
+from reprkit.training.options import Options
+from reprkit.training.outline import outline, warn_of_changes
+from reprkit.training.progress import Bar
+from reprkit.training.records import line_of, mean_of
+from reprkit.training.run import flat
+from reprkit.training.session import Session
+from reprkit.training.step import Prepared, Step
+from reprkit.types import Batch, Losses
+
+_LAST = 2**62  # no run has so many steps
+SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, what a shell reports of a process that SIGTERM ended
+
+
+class Loop:
+    """An iterator over a run's steps; see ``loop``.  It is used once."""
+
+    def __init__(self, model: Model, data: Any, options: Options) -> None:
+        if isinstance(data, str):
+            from reprkit.data import dataset
+
+            data = dataset(data)
+        self.model, self.data, self.options = model, data, options
+        self.prepared = Prepared(self)
+        self.journal = Journal(options.out, stage=options.stage)
+        self._session: Session | None = None
+        self._used = False
+        self._closing, self._logged, self._saved = True, -1, 0
+        self._sickness: health.Sickness | None = None
+
+    def __len__(self) -> int:
+        """Steps of the whole run."""
+        return self.options.steps
+
+    def __iter__(self) -> Iterator[Step]:
+        """The steps, from where the run stands."""
+        if self._used:
+            raise TrainingError("a loop is used once: call rk.loop again")
+        self._used = True
+        return self._run()  # not kept: a body that breaks must be able to let go of it
+
+    # ------------------------------------------------------------------ what the steps do
+
+    @property
+    def session(self) -> Session:
+        """The machinery, while the loop runs."""
+        if self._session is None:
+            raise TrainingError("the loop is not running: use its steps inside of `for step in rk.loop(...)`")
+        return self._session
+
+    @property
+    def module(self) -> nn.Module:
+        """The model as it is trained."""
+        return self.session.module
+
+    @property
+    def lr(self) -> float:
+        """The main optimiser's rate."""
+        return self.session.lr
+
+    def forward(self, batch: Batch, turn: str) -> Losses:
+        """The training forward."""
+        return self.session.forward(batch, turn, self._closing)
+
+    def backward(self, total: Tensor, batch: Batch, **options: Any) -> None:
+        """Gradients."""
+        self.session.backward(total, batch, **options)
+
+    def update(self, turn: str, closing: bool, batch: Batch) -> None:
+        """An optimiser step."""
+        self.session.update(turn, closing, batch)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The averaged weights, for a block."""
+        return self.session.averaged()
+
+    def log(
+        self, index: int, losses: Losses | None, results: Mapping[str, Any] | None, more: Mapping[str, Any]
+    ) -> None:
+        """Write a line of metrics."""
+        session = self.session
+        if (
+            losses is not None
+            and any(losses is piece for piece in session.pieces)
+            and self.options.accumulate > 1
+        ):
+            losses = mean_of(session.pieces)
+        if session.norm is not None:
+            more = {"gradient_norm": session.norm, **more}
+        fixed = {"seconds": round(self.journal.seconds, 3), "lr": session.lr}
+        line = line_of(index + 1, losses, results, more, **fixed)
+        self._logged = index
+        self.journal.log(line)
+        session.engine.track(flat({k: v for k, v in line.items() if k not in ("step", "seconds")}), index + 1)
+        if line.get("loss") is not None:
+            self._bar.note(f"loss {line['loss']:.4g}")
+
+    # ------------------------------------------------------------------ the run
+
+    def _run(self) -> Iterator[Step]:
+        options, journal = self.options, self.journal
+        state.seed_everything(options.seed)
+        self._session = session = Session(self.model, len(self.data), options, self._sick)
+        journal.writes = journal.writes and session.engine.rank == 0
+        signals, finished = Signals(), False
+        self._votes = Agreement(flags=3)
+        self._bar = Bar(
+            "training", options.steps, show=options.progress if session.engine.rank == 0 else False
+        )
+        try:
+            start = self._enter()
+            if start < options.steps:
+                # Without a folder there is nothing to save, so signals keep their usual meaning.
+                with signals.listening() if options.out is not None else nullcontext():
+                    yield from self._through(start, signals)
+            finished = True
+        except Exception as error:
+            journal.close(session.position, "failed", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            # A body that breaks or raises closes this generator; which of the two, the journal learns when the process ends.
+            journal.close(session.position, "finished" if finished else "stopped")
+            self._bar.close(session.position if finished else None)
+            self._votes.close()
+            session.close(finished=finished)
+            self._session = None
+
+    def _enter(self) -> int:
+        """Begin or go on: the step to start with."""
+        options, session, journal = self.options, self.session, self.journal
+        folder = journal.state_folder
+        found = state.newest(folder) if options.resume and folder is not None else None
+        self._agree_on(0 if found is None else int(found[0]["step"]))
+        facts = {
+            **options.facts(),
+            "ranks": session.engine.ranks,
+            "device": str(session.device),
+            "model": outline(self.model),
+        }
+        if hasattr(self.data, "describe"):
+            facts["data"] = self.data.describe()
+        if found is None:
+            if not options.resume:
+                journal.clear_the_way()
+            start = 0
+        else:
+            about, saved = found
+            start = self._saved = int(about["step"])
+            session.restore(saved, start)
+            if start >= options.steps:
+                return start
+            warn_of_changes(about["options"], facts)
+        self._facts = facts
+        past = {} if found is None else {"seconds": found[0]["seconds"], "size": found[0]["metrics_size"]}
+        journal.begin(steps=options.steps, facts=facts, position=start, **past)
+        session.engine.start_tracking(options.track, options.out, facts)
+        self._bar.begin(start)
+        return start
+
+    def _agree_on(self, start: int) -> None:
+        """All ranks must go on from the same step."""
+        last, first, _ = self._votes.settle(start, _LAST - start, 0)
+        if last != _LAST - first:
+            raise TrainingError(
+                f"this process finds the state of step {start} in {self.options.out}, and another one's is of another step: "
+                "out= must be a folder that all machines share"
+            )
+
+    def _through(self, start: int, signals: Signals) -> Iterator[Step]:
+        options, session = self.options, self.session
+        self._next_save = time.monotonic() + (options.save_every or float("inf"))
+        pin = session.device.type == "cuda"
+        batches = loader(self.data, session.order, start, options.workers, stop=options.steps, pin=pin)
+        for index in range(start, options.steps):
+            session.begin(index)
+            last = index + 1 == options.steps
+            for place, piece in enumerate(session.cut(next(batches))):
+                self._closing = place + 1 == options.accumulate
+                yield Step(self, piece, index, last=last and self._closing, closing=self._closing)
+            self._between(index, last, signals)
+        self._save(options.steps, urgent=True)
+
+    def _between(self, index: int, last: bool, signals: Signals) -> None:
+        """What happens after the body is through with a step."""
+        options, session = self.options, self.session
+        session.position = self.journal.position = index + 1
+        if not session.updated and index == 0:
+            warnings.warn(
+                "the first step ended without step.update(), so nothing was learned in it", stacklevel=2
+            )
+        if (
+            options.log_every
+            and session.pieces
+            and self._logged != index
+            and (last or (index + 1) % options.log_every == 0)
+        ):
+            self.log(index, mean_of(session.pieces), None, {})
+        self._bar.advance(index + 1)
+        due = session.engine.rank == 0 and options.out is not None and time.monotonic() >= self._next_save
+        talk = self._votes.settle if last else self._votes.exchange
+        sick, stop, save = talk(self._alarm(), signals.received, int(due))
+        self._heed(sick)
+        if stop:
+            self._save(index + 1, urgent=True)
+            self.journal.close(index + 1, "stopped")
+            if stop == signal.SIGINT:
+                raise KeyboardInterrupt(f"stopped after step {index + 1}; the state is saved")
+            raise SystemExit(SIGTERM_EXIT)
+        if save:
+            self._save(index + 1)
+
+    def _save(self, position: int, *, urgent: bool = False) -> None:
+        """Save the state, after a look at whether it is worth it."""
+        options, session, journal = self.options, self.session, self.journal
+        self._sickness = self._sickness or session.watch.look()
+        self._heed(self._votes.settle(self._alarm(), 0, 0)[0])
+        folder = journal.state_folder
+        if folder is None:
+            return
+        bad = health.unwell(state.tensors_of(self.model).items())
+        if bad:
+            found = f"weights have become not finite: {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
+            self._fail(health.Sickness(position - 1, float("nan"), what="gradient", origin=found))
+        if session.engine.rank == 0:
+            about = {
+                "seconds": round(journal.seconds, 3),
+                "metrics_size": journal.size(),
+                "options": self._facts,
+            }
+            try:
+                state.save(folder, position, about, session.capture(), keep=options.keep)
+            except TrainingError as error:
+                if urgent:
+                    raise
+                warnings.warn(f"{error}; training goes on", stacklevel=2)
+            else:
+                self._saved = position
+                journal.tell(position, "running", saved=True)
+        self._next_save = time.monotonic() + (options.save_every or float("inf"))
+
+    def _sick(self, sickness: health.Sickness, batch: Batch) -> None:
+        """A loss or gradient is not finite.  Alone one stops at once; ranks stop together after the step."""
+        alone = self.session.engine.ranks == 1
+        found = health.origin(self.model, batch, rerun=alone) if not sickness.origin else sickness.origin
+        sickness = replace(sickness, origin=found)
+        if alone:
+            self._fail(sickness)
+        self._sickness = self._sickness or sickness
+
+    def _alarm(self) -> int:
+        """A flag of which the largest names the first step at fault; 0 when all is well."""
+        return 0 if self._sickness is None else _LAST - self._sickness.step
+
+    def _heed(self, alarm: int) -> None:
+        if not alarm:
+            return
+        step, own = _LAST - alarm, self._sickness
+        elsewhere = health.Sickness(step, float("nan"), origin="another process has seen it")
+        self._fail(own if own is not None and own.step == step else elsewhere)
+
+    def _fail(self, sickness: health.Sickness) -> NoReturn:
+        folder = self.journal.state_folder
+        text = sickness.message(folder, self._saved if self._saved and folder is not None else None)
+        indices = self.session.order.at(sickness.step).tolist()
+        self.journal.close(sickness.step, "failed", text, indices=indices)
+        raise TrainingError(text)

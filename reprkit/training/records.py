@@ -1,0 +1,57 @@
+"""One line of ``metrics.jsonl`` from what a step knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reprkit import distributed
+from reprkit.training.run import plain
+from reprkit.types import Losses
+
+
+def mean_of(pieces: Sequence[Losses]) -> Losses:
+    """The mean losses over the pieces of a step; of one piece, its own."""
+    if len(pieces) == 1:
+        return pieces[0]
+    stacked = {
+        kind: {
+            name: torch.stack([getattr(piece, kind)[name].float() for piece in pieces]).mean(0)
+            for name in getattr(pieces[0], kind)
+            if all(name in getattr(piece, kind) for piece in pieces)
+        }
+        for kind in ("terms", "metrics")
+    }
+    return Losses(total=torch.stack([piece.total.detach() for piece in pieces]).mean(0), **stacked)
+
+
+def line_of(
+    step: int, losses: Losses | None, results: Mapping[str, Any] | None, more: Mapping[str, Any], **fixed: Any
+) -> dict[str, Any]:
+    """A line: losses averaged over ranks and brought from the device in one go, results and other numbers as they are."""
+    line: dict[str, Any] = {"step": step, **fixed}
+    if losses is not None:
+        names = [("loss", "")] + [
+            (kind, name) for kind in ("terms", "metrics") for name in sorted(getattr(losses, kind))
+        ]
+        tensors = [losses.total if kind == "loss" else getattr(losses, kind)[name] for kind, name in names]
+        for (kind, name), value in zip(names, plain_values(tensors), strict=True):
+            if kind == "loss":
+                line["loss"] = value
+            else:
+                line.setdefault(kind, {})[name] = value
+    if more:
+        line["metrics"] = {**line.get("metrics", {}), **plain(more)}
+    if results:
+        line["results"] = plain(results)
+    return line
+
+
+def plain_values(tensors: Sequence[Tensor]) -> list[float | None]:
+    """Scalars, averaged over ranks, as numbers; what is not finite is None."""
+    values = torch.stack([tensor.detach().float().reshape(()) for tensor in tensors])
+    values = distributed.sum_over_ranks(values) / distributed.world_size()
+    return [plain(value) for value in values.tolist()]

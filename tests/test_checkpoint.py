@@ -1,0 +1,395 @@
+"""Checkpoints: what is saved is what is loaded; what cannot be, says why; nothing is ever half there."""
+
+import json
+import subprocess
+import sys
+import threading
+import warnings
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import reprkit as rk
+from reprkit import Spec, hookimpl
+from reprkit.checkpoint import MANIFEST, WEIGHTS, PluginVersionWarning
+from reprkit.errors import CheckpointError, PartArgumentError
+from reprkit.objectives.weighted import Weighted
+from reprkit.plugins import Registry, using_registry
+
+
+class Shrink(rk.Latent):
+    """A latent of a plugin: with a tuple and a part of its own among its arguments."""
+
+    def __init__(self, sizes: tuple[int, ...] = (4,), inner: rk.Latent | None = None, *, note: object = None):
+        super().__init__(in_dim=sizes[0], out_dim=sizes[-1])
+        assert isinstance(sizes, tuple), "JSON lists must come back as tuples"
+        self.sizes, self.inner = sizes, inner
+        self.layers = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(sizes)))
+
+    def forward(self, features: rk.Features) -> rk.Code:
+        return rk.Code.of(features, z=self.layers(features.x))
+
+
+class Tied(rk.Latent):
+    """Two names for one weight."""
+
+    def __init__(self, dim: int = 3):
+        super().__init__(in_dim=dim, out_dim=dim)
+        self.there = nn.Linear(dim, dim, bias=False)
+        self.back = nn.Linear(dim, dim, bias=False)
+        self.back.weight = self.there.weight
+
+    def forward(self, features: rk.Features) -> rk.Code:
+        return rk.Code.of(features, z=self.back(self.there(features.x)))
+
+
+class Plugin:
+    @hookimpl
+    def reprkit_latents(self):
+        yield Spec("shrink", f"{__name__}:Shrink")
+        yield Spec("tied", f"{__name__}:Tied")
+
+
+@pytest.fixture
+def registry():
+    with using_registry(Registry(installed=False)) as own:
+        own.register(Plugin(), name="acme-latents", version="0.3.1")
+        yield own
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return rk.dataset("digits")
+
+
+def make(digits, latent="continuous(dim=4)", **more):
+    options = {
+        "encoder": "mlp(widths=(16,))",
+        "decoder": "mlp(widths=(16,))",
+        "objective": "reconstruction",
+        **more,
+    }
+    return rk.build(data=digits, latent=latent, **options)
+
+
+def same(one, other, batch):
+    a, b = one.state_dict(), other.state_dict()
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+    one.eval()
+    codes, again = one.encode(batch), other.encode(batch)
+    assert all(torch.equal(codes[name].z, again[name].z) for name in codes)
+    if one.decoder is not None:
+        assert torch.equal(one.decode(codes).x, other.decode(again).x)
+
+
+LATENTS = ["continuous(dim=4)", "gaussian(dim=4, beta=0.5)", "binary(bits=4)", "one-hot(classes=4, groups=2)"]
+
+
+@pytest.mark.parametrize("latent", LATENTS)
+def test_a_model_comes_back_equal_and_ready_to_be_used(digits, tmp_path, latent):
+    model = make(digits, latent, weights={"kl": 0.5} if "gaussian" in latent else None)
+    model.train()
+    model(digits.batch(range(32)))  # so that buffers have moved
+    model.update()
+    folder = model.save(tmp_path / "deep" / "model")
+    loaded = rk.load(folder)
+    assert not loaded.training
+    assert loaded.weights == model.weights
+    assert loaded.signature.to_json() == model.signature.to_json()
+    same(model, loaded, digits.batch(range(8)))
+    assert sorted(path.name for path in folder.iterdir()) == [WEIGHTS, MANIFEST]
+    assert {path.name for path in folder.parent.iterdir()} == {"model"}, "nothing is left beside it"
+
+
+def test_all_of_a_model_comes_back(digits, tmp_path, registry):
+    """Several factors, a sum of objectives, parts as arguments, and weights."""
+    inner = rk.create("latent", "gaussian(dim=2)")
+    model = rk.build(
+        data=digits,
+        factors={
+            "shape": rk.factor("mlp(widths=(16,))", Shrink((8, 4), inner=inner)),
+            "class_": rk.factor("mlp(widths=(8,))", "one-hot(classes=4)", pool=True),
+        },
+        decoder="mlp(widths=(16,))",
+        objective="reconstruction + 0.25 * denoising(corruption='gaussian-noise(std=0.1)')",
+        weights={"reconstruction": 2.0},
+    )
+    loaded = rk.load(model.save(tmp_path / "model"))
+    same(model, loaded, digits.batch(range(8)))
+    assert loaded.factors["class_"].pool
+    assert isinstance(loaded.objective, Weighted)
+    assert loaded.objective.part_weights == [1.0, 0.25]
+    assert loaded.objective.parts[1].arguments == model.objective.parts[1].arguments
+    latent = loaded.factors["shape"].latent
+    assert latent.qualified == "acme-latents/shrink"
+    assert latent.sizes == (8, 4)
+    assert latent.inner.arguments == {"dim": 2}
+    manifest = json.loads((tmp_path / "model" / MANIFEST).read_text())
+    assert manifest["plugins"] == {"reprkit": rk.__version__, "acme-latents": "0.3.1"}
+    assert manifest["factors"]["shape"]["latent"]["id"] == "acme-latents/shrink"
+    torch.manual_seed(3)
+    one = model.train()(digits.batch(range(8))).total
+    torch.manual_seed(3)
+    assert torch.equal(one, loaded.train()(digits.batch(range(8))).total), "the same objective too"
+
+
+def test_tied_weights_stay_tied(digits, tmp_path, registry):
+    model = make(digits, "tied(dim=3)")
+    loaded = rk.load(model.save(tmp_path / "model"))
+    latent = loaded.latent()
+    assert latent.there.weight is latent.back.weight
+    same(model, loaded, digits.batch(range(8)))
+
+
+def test_a_model_without_data_remembers_what_its_parts_were_told(digits, tmp_path):
+    seen = digits.signature
+    model = rk.build(
+        encoder=rk.create("encoder", "mlp(widths=(8,))", data=seen),
+        latent="continuous(dim=2)",
+        decoder=rk.create("decoder", "mlp(widths=(8,))", data=seen, tokens=1),
+        objective="reconstruction",
+    )
+    assert model.signature is None
+    loaded = rk.load(model.save(tmp_path / "model"))
+    assert loaded.signature is None
+    same(model, loaded, {"x": digits.batch(range(4))["x"]})
+
+
+def test_parts_made_by_hand_are_named_by_their_class(digits, tmp_path, registry):
+    model = make(digits, Shrink((4, 2)))
+    assert model.latent().qualified is None
+    assert rk.load(model.save(tmp_path / "model")).latent().qualified == "acme-latents/shrink"
+
+
+def test_a_part_that_no_plugin_offers_is_refused_when_it_is_saved(digits, tmp_path):
+    class Mine(Shrink):
+        pass
+
+    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as refused:
+        make(digits, Mine((4, 4))).save(tmp_path / "model")
+    assert "latent Mine of factor code cannot be saved: no plugin offers its class" in str(refused.value)
+    assert "reprkit_latents" in str(refused.value)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("note", "named"),
+    [(torch.zeros(2), "note is a Tensor"), ([1, {"a": float("nan")}], r"note[1]['a'] is a float, nan")],
+)
+def test_an_argument_that_json_cannot_hold_is_named(digits, tmp_path, registry, note, named):
+    with pytest.raises(CheckpointError) as refused:
+        make(digits, Shrink((4, 4), note=note)).save(tmp_path / "model")
+    assert f"latent acme-latents/shrink of factor code cannot be saved: its argument {named}" in str(
+        refused.value
+    )
+
+
+def test_a_missing_plugin_is_named_with_its_version(digits, tmp_path, registry):
+    folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
+    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as refused:
+        rk.load(folder)
+    assert "needs acme-latents 0.3.1, which is not installed: pip install 'acme-latents==0.3.1'" in str(
+        refused.value
+    )
+
+
+def test_a_plugin_that_no_longer_offers_the_part_is_named(digits, tmp_path, registry):
+    folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
+
+    class Later:
+        @hookimpl
+        def reprkit_latents(self):
+            yield Spec("tied", f"{__name__}:Tied")
+
+    with using_registry(Registry(installed=False)) as other:
+        other.register(Later(), name="acme-latents", version="0.4")
+        with pytest.raises(
+            CheckpointError,
+            match=r"written with acme-latents 0.3.1; acme-latents 0.4 is installed and does not",
+        ):
+            rk.load(folder)
+
+
+def test_another_version_of_a_plugin_is_one_warning(digits, tmp_path, registry):
+    folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
+    with using_registry(Registry(installed=False)) as other:
+        other.register(Plugin(), name="acme-latents", version="0.4")
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            rk.load(folder)
+    told = [str(each.message) for each in seen if each.category is PluginVersionWarning]
+    assert len(told) == 1
+    assert "acme-latents 0.3.1 (installed: 0.4)" in told[0]
+
+
+def edited(folder, **changes):
+    path = folder / MANIFEST
+    manifest = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps(manifest))
+    return manifest
+
+
+def test_a_newer_format_and_unknown_entries_are_refused(digits, tmp_path):
+    folder = make(digits).save(tmp_path / "model")
+    edited(folder, quantised=True)
+    with pytest.raises(CheckpointError, match="entry 'quantised' that this reprkit does not know"):
+        rk.load(folder)
+    edited(folder, format=99)
+    with pytest.raises(CheckpointError, match="is of format 99, .* this reprkit reads up to 1"):
+        rk.load(folder)
+    folder = make(digits).save(tmp_path / "other")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["factors"]["code"]["latent"]["argument"] = {}
+    edited(folder, **manifest)
+    with pytest.raises(CheckpointError, match=r"entry 'argument' .* Did you mean 'arguments'\?"):
+        rk.load(folder)
+
+
+def test_weights_are_checked_before_any_is_assigned(digits, tmp_path):
+    folder = make(digits).save(tmp_path / "model")
+    tensors = load_file(folder / WEIGHTS)
+    tensors["decoder.extra"] = torch.zeros(2)
+    tensors["factors.code.adapter.weight"] = torch.zeros(5, 16)
+    del tensors["adapters.code.bias"]
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(CheckpointError) as refused:
+        rk.load(folder)
+    said = str(refused.value)
+    assert "missing in adapters.code: adapters.code.bias" in said
+    assert "unexpected in decoder: decoder.extra" in said
+    assert (
+        "of another size in factors.code.adapter: factors.code.adapter.weight (file (5, 16), model (4, 16))"
+        in said
+    )
+
+
+def test_what_is_no_checkpoint_is_said_to_be_none(digits, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="is not a checkpoint: it has no reprkit.json"):
+        rk.load(tmp_path / "empty")
+    folder = make(digits).save(tmp_path / "model")
+    with pytest.raises(CheckpointError, match=r"there is no .*modle\n.*checkpoints beside it: .*model"):
+        rk.load(tmp_path / "modle")
+    (folder / WEIGHTS).write_bytes(b"\x00" * 100)
+    with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read"):
+        rk.load(folder)
+    (folder / MANIFEST).write_text('{"format": 1, "fac')
+    with pytest.raises(CheckpointError, match=r"reprkit.json cannot be read"):
+        rk.load(folder)
+    (folder / MANIFEST).write_text('{"format": 1}')
+    with pytest.raises(CheckpointError, match="is damaged: KeyError"):
+        rk.load(folder)
+
+
+def test_arguments_that_a_part_no_longer_takes_are_named(digits, tmp_path):
+    folder = make(digits).save(tmp_path / "model")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["factors"]["code"]["latent"]["arguments"] = {"dims": 4}
+    edited(folder, **manifest)
+    with pytest.raises(PartArgumentError, match=r"has no argument 'dims'. Did you mean 'dim'") as refused:
+        rk.load(folder)
+    assert any("while loading" in note for note in refused.value.__notes__)
+
+
+def test_saving_again_replaces_and_keeps_other_files(digits, tmp_path):
+    folder = make(digits).save(tmp_path / "model")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "a.txt").write_text("too")
+    other = make(digits, "gaussian(dim=3)")
+    other.save(folder)
+    same(other, rk.load(folder), digits.batch(range(4)))
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "figures" / "a.txt").read_text() == "too"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(digits, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(CheckpointError, match="is not empty and holds no reprkit.json"):
+        make(digits).save(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="is a file"):
+        make(digits).save(tmp_path / "file")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_failed_save_leaves_the_older_one(digits, tmp_path, monkeypatch):
+    model = make(digits)
+    folder = model.save(tmp_path / "model")
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("reprkit.checkpoint.save_model", full)
+    with pytest.raises(
+        CheckpointError, match="no space left on the disk\n.*older checkpoint there is untouched"
+    ):
+        make(digits, "gaussian(dim=3)").save(folder)
+    same(model, rk.load(folder), digits.batch(range(4)))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_there_is_always_one_to_load_while_it_is_replaced(digits, tmp_path, monkeypatch, exchange):
+    if not exchange:
+        monkeypatch.setattr("reprkit.folders._exchange", lambda *_: False)
+    one, other = make(digits, "continuous(dim=2)"), make(digits, "continuous(dim=3)")
+    folder = one.save(tmp_path / "model")
+    done, faults = threading.Event(), []
+
+    def read():
+        while not done.is_set():
+            if not (folder / MANIFEST).exists():
+                faults.append("none there")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(30):
+        (other if turn % 2 else one).save(folder)
+    done.set()
+    reader.join()
+    if exchange:
+        assert not faults
+    assert rk.load(folder).latent().in_dim == 3
+
+
+def test_a_replacement_that_was_cut_short_is_undone(digits, tmp_path):
+    """Where folders cannot be exchanged, a process may die between the two renames."""
+    folder = make(digits).save(tmp_path / "model")
+    folder.rename(tmp_path / ".model.old")
+    assert rk.load(folder).latent().in_dim == 4
+    assert folder.exists()
+
+
+def test_a_run_s_folder_will_do(digits, tmp_path):
+    make(digits).save(tmp_path / "run" / "model")
+    assert rk.load(tmp_path / "run").latent().in_dim == 4
+
+
+def test_loading_leaves_the_random_state_alone(digits, tmp_path):
+    folder = make(digits).save(tmp_path / "model")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    rk.load(folder)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_loading_needs_no_import_by_the_caller(digits, tmp_path):
+    folder = make(digits, "gaussian(dim=2)").save(tmp_path / "model")
+    code = f"import reprkit; print(type(reprkit.load({str(folder)!r}).latent()).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "Gaussian"
+
+
+def test_only_the_first_rank_writes(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("reprkit.checkpoint.distributed", SimpleNamespace(rank=lambda: 1))
+    make(digits).save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,165 @@
+"""What is not finite stops the run, names where it began, and spoils no saved state; memory that ran out is advised on."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import reprkit as rk
+from reprkit.errors import TrainingError
+from reprkit.training import health, state
+from reprkit.training.run import read_record
+from reprkit.types import Losses
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return rk.dataset("digits").split()[0]
+
+
+def make(digits, latent="continuous(dim=3)", **more):
+    return rk.build(
+        data=digits, encoder="mlp(widths=(16,))", latent=latent, decoder="mlp(widths=(16,))", **more
+    )
+
+
+def train(model, data, *, spoil=None, at=4, **options):
+    for step in rk.loop(model, data, **{"steps": 10, "batch": 32, "lr": 1e-3, **options}):
+        losses = step.model(step.batch)
+        if spoil is not None and step.index == at:
+            losses = spoil(model, step, losses)
+        step.backward(losses.total)
+        step.update()
+
+
+class Brittle(rk.Latent):
+    """Divides by zero from its fifth training forward on."""
+
+    def __init__(self) -> None:
+        super().__init__(in_dim=3, out_dim=3, weights={"strain": 0.1})
+        self.calls = 0
+
+    def forward(self, features: rk.Features) -> rk.Code:
+        self.calls += self.training
+        x = features.x / (0.0 if self.calls > 4 else 1.0)
+        return rk.Code.of(features, z=x, losses={"strain": x.square().mean()})
+
+
+def test_a_loss_that_is_not_finite_names_step_term_and_part(digits, tmp_path):
+    with pytest.raises(TrainingError) as raised:
+        train(make(digits, Brittle()), digits, out=tmp_path, save_every=1e-9)
+    said = str(raised.value)
+    assert said.startswith("the loss is nan at step 4 (not finite: ")
+    assert "strain" in said.splitlines()[0]
+    assert "it begins in latent Brittle (factors.code.latent): its output is not finite" in said
+    assert "try a lower lr=" in said
+    assert f"the state of step 4 is good, in {tmp_path / 'state'}" in said
+    record = read_record(tmp_path)
+    assert record["status"] == "failed"
+    assert record["error"] == said
+    assert record["failure"]["step"] == 4
+    assert len(record["failure"]["indices"]) == 32, "which examples were in the batch"
+    about, saved = state.newest(tmp_path / "state")
+    assert about["step"] == 4
+    assert all(t.isfinite().all() for t in saved["model"]["tensors"].values() if t.is_floating_point())
+
+
+def test_the_batch_itself_may_be_at_fault(digits):
+    def spoil(model, step, losses):
+        step.batch["x"][3, 2] = float("inf")
+        return step.model(step.batch)
+
+    with pytest.raises(TrainingError, match="the batch itself is not finite: field 'x'"):
+        train(make(digits), digits, spoil=spoil)
+
+
+def test_the_objective_may_be_at_fault(digits):
+    def spoil(model, step, losses):
+        model.objective.register_forward_hook(
+            lambda *_: {"reconstruction": torch.tensor(float("inf"), requires_grad=True)}
+        )
+        return step.model(step.batch)
+
+    with pytest.raises(
+        TrainingError, match=r"the loss is inf .*\n.*it begins in objective reprkit/reconstruction"
+    ):
+        train(make(digits), digits, spoil=spoil)
+
+
+def test_a_gradient_that_is_not_finite_is_noticed_when_it_is_clipped(digits):
+    def spoil(model, step, losses):
+        bad = next(model.decoder.parameters()).sum()
+        return Losses(total=losses.total + torch.sqrt(bad - bad.detach()))
+
+    with pytest.raises(
+        TrainingError,
+        match=r"gradient's norm is (nan|inf) at step 4\n.*not finite in the gradient of decoder\.",
+    ):
+        train(make(digits), digits, spoil=spoil, clip=1.0)
+
+
+def test_without_clipping_the_next_loss_tells_and_no_state_is_spoiled(digits, tmp_path):
+    def spoil(model, step, losses):
+        bad = next(model.decoder.parameters()).sum()
+        return Losses(total=losses.total + torch.sqrt(bad - bad.detach()))
+
+    with pytest.raises(
+        TrainingError, match=r"loss is nan at step 5.*\n.*weights are not finite already: decoder"
+    ):
+        train(make(digits), digits, spoil=spoil, out=tmp_path / "a", save_every=None)
+    with pytest.raises(
+        TrainingError, match=r"the gradient is nan at step 4\n  weights have become not finite: decoder"
+    ):
+        train(make(digits), digits, spoil=spoil, out=tmp_path / "b", save_every=1e-9)
+    assert [place.name for place in state.saved(tmp_path / "b" / "state")] == ["step-000000004"]
+
+
+def test_on_a_device_losses_are_looked_at_in_bundles(digits):
+    """No step may wait for a GPU; the step at fault is found all the same."""
+    watch = health.Watch(torch.device("cuda"))  # only the type counts: the tensors stay here
+    good, bad = torch.tensor(1.0), torch.tensor(float("nan"))
+    for step in range(health.LOOK_EVERY - 1):
+        losses = Losses(
+            total=bad if step == 7 else good, terms={"kl": bad if step == 7 else good, "rest": good}
+        )
+        assert watch.see(step, losses.total, losses) is None
+    found = watch.see(health.LOOK_EVERY - 1, good, Losses(total=good))
+    assert (found.step, found.terms) == (7, ("kl",))
+    watch.see(100, bad, None)
+    assert watch.look().step == 100
+    assert watch.look() is None
+
+
+def test_out_of_memory_says_what_to_lower(digits, tmp_path):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
+
+    model = make(digits)
+    model.decoder.register_forward_pre_hook(full)
+    with pytest.raises(TrainingError) as raised:
+        train(model, digits, accumulate=2)
+    assert str(raised.value).splitlines() == [
+        "out of memory at step 0 (batch=32, 16 examples at once, precision='fp32')",
+        "  try accumulate=4 (the same step from half the memory), batch=16, precision='bf16', a smaller encoder or decoder",
+        "  (CUDA out of memory. Tried to allocate 2.00 GiB)",
+    ]
+    assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
+
+
+def test_other_errors_come_through_as_they_are(digits):
+    model = make(digits)
+    model.decoder.register_forward_pre_hook(lambda *_: nn.Linear(2, 3)(torch.ones(4)))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied|size mismatch"):
+        train(model, digits)
+
+
+def test_what_is_logged_is_json_even_when_a_metric_is_not_finite(digits, tmp_path):
+    model = make(digits)
+    model.objective.register_forward_hook(
+        lambda module, _, named: model.record(odd=torch.tensor(float("nan"))) or named
+    )
+    train(model, digits, out=tmp_path, log_every=5)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    assert json.loads(text.splitlines()[0])["metrics"]["odd"] is None

@@ -1,0 +1,156 @@
+"""Two processes train as one does on the joined batch, stop together, and go on from each other's states."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import reprkit as rk
+from reprkit.errors import TrainingError
+from reprkit.testing.ranks import ranks
+from reprkit.training import state
+from reprkit.training.run import read_metrics, read_record
+
+pytestmark = pytest.mark.ranks
+LATENTS = ["gaussian(dim=4)", "vq(codes=16, dim=2, codebooks=2)"]
+
+
+def train(rank, latent, out, steps=8, action=None, **options):
+    """Train on this process; returns the weights, and what ended it."""
+    torch.set_num_threads(1)
+    data = rk.dataset("digits").split()[0]
+    model = rk.build(data=data, encoder="mlp(widths=(16,))", latent=latent, decoder="mlp(widths=(16,))")
+    given = {
+        "batch": 32,
+        "lr": 1e-3,
+        "optimizer": "sgd(momentum=0.9)",
+        "clip": 10.0,
+        "out": out,
+        "log_every": 1,
+        "device": "cpu",
+    }
+    ended = "end"
+    try:
+        for step in rk.loop(model, data, **{**given, "steps": steps, **options}):
+            losses = step.model(step.batch)
+            total = losses.total
+            if step.index == 3 and rank == 1 and action == "nan":
+                total = total * float("nan")
+            step.backward(total)
+            step.update()
+            if step.index == 3 and rank == 1 and action == "term":
+                os.kill(os.getpid(), signal.SIGTERM)
+    except (TrainingError, SystemExit) as error:
+        ended = f"{type(error).__name__}: {error}"
+    usage = model.factors["code"].usage
+    return model.state_dict(), ended, float(usage.value()), torch.rand(3)
+
+
+def losses_of(out):
+    return [(line["step"], line["loss"], *line["terms"].values()) for line in read_metrics(out)]
+
+
+def close(one, other, tolerance=1e-6):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(
+            value, other[name], rtol=tolerance, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+@pytest.mark.parametrize("latent", LATENTS)
+def test_two_processes_train_as_one_on_the_joined_batch(latent, tmp_path):
+    alone, _, usage, drawn = train(0, latent, tmp_path / "one")
+    first, second = ranks(2, train, latent, tmp_path / "two")
+    close(first[0], alone)
+    close(second[0], alone)
+    assert first[2] == second[2] == pytest.approx(usage)
+    assert torch.equal(first[3], second[3])
+    assert torch.equal(first[3], drawn), "the random states of all are where one process's is"
+    for one, two in zip(losses_of(tmp_path / "one"), losses_of(tmp_path / "two"), strict=True):
+        assert one == pytest.approx(two, rel=1e-5, abs=1e-5)
+    assert read_record(tmp_path / "two")["stages"]["main"]["ranks"] == 2
+
+
+def test_pieces_on_two_processes_add_up(tmp_path):
+    alone, *_ = train(0, "continuous(dim=3)", None)
+    for weights, *_ in ranks(2, train, "continuous(dim=3)", None, 8, None):
+        close(weights, alone)
+    for weights, *_ in ranks(2, in_pieces):
+        close(weights, alone)
+
+
+def in_pieces(rank):
+    return train(rank, "continuous(dim=3)", None, accumulate=4)
+
+
+@pytest.mark.parametrize("latent", LATENTS)
+def test_another_number_of_processes_goes_on_from_the_same_place(latent, tmp_path):
+    whole, *_ = train(0, latent, tmp_path / "whole", steps=8)
+    train(0, latent, tmp_path / "out", steps=5)
+    for weights, *_ in ranks(2, resumed, latent, tmp_path / "out"):
+        close(weights, whole)
+    assert [line["step"] for line in read_metrics(tmp_path / "out")] == list(range(1, 9))
+
+
+def resumed(rank, latent, out):
+    return train(rank, latent, out, resume=True)
+
+
+def apart(rank, out):
+    return resumed(rank, LATENTS[0], out / str(rank))[1]
+
+
+def test_processes_that_see_different_states_say_so(tmp_path):
+    """As on two machines without a shared disk."""
+    train(0, LATENTS[0], tmp_path / "0", steps=3)
+    first, second = ranks(2, apart, tmp_path)
+    assert first.startswith("TrainingError: this process finds the state of step 3 ")
+    assert second.startswith("TrainingError: this process finds the state of step 0 ")
+
+
+def test_a_signal_to_one_stops_all_after_the_same_step(tmp_path):
+    first, second = ranks(2, train, LATENTS[0], tmp_path, 8, "term")
+    assert first[1] == second[1] == "SystemExit: 143"
+    close(first[0], second[0], 0)
+    (saved,) = state.saved(tmp_path / "state")
+    step = json.loads((saved / "state.json").read_text())["step"]
+    assert 4 <= step <= 5, "one step later than in one process"
+    assert read_record(tmp_path)["status"] == "stopped"
+    whole, *_ = train(0, LATENTS[0], tmp_path / "whole")
+    for weights, *_ in ranks(2, resumed, LATENTS[0], tmp_path):
+        close(weights, whole)
+
+
+def spoiled(rank, out):
+    return train(rank, LATENTS[0], out, action="nan", clip=None)
+
+
+def test_a_loss_of_one_that_is_not_finite_stops_all(tmp_path):
+    first, second = ranks(2, spoiled, tmp_path)
+    assert first[1].startswith("TrainingError: the loss is nan at step 3\n  another process has seen it")
+    assert second[1].startswith("TrainingError: the loss is nan at step 3")
+    record = read_record(tmp_path)
+    assert record["status"] == "failed"
+    assert len(record["failure"]["indices"]) == 16
+
+
+@pytest.mark.slow
+def test_torchrun_runs_the_same_recipe(tmp_path):
+    recipe = Path(__file__).with_name("recipe.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*launcher, str(recipe), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert "destroy_process_group" not in done.stderr
+    record = read_record(tmp_path)
+    assert (record["status"], record["stages"]["main"]["ranks"]) == ("finished", 2)
+    assert rk.load(tmp_path).latent().in_dim == 8
+    assert len(read_metrics(tmp_path)) == 60

@@ -1,0 +1,222 @@
+"""A run's folder: what it holds, what it reads, and what becomes of an earlier one."""
+
+import json
+import os
+import socket
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import reprkit as rk
+from reprkit.errors import CheckpointError, TrainingError
+from reprkit.training.run import Run, curves, plain, read_metrics, read_record, status_of, write_results
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return rk.dataset("digits").split()
+
+
+def make(digits, **more):
+    return rk.build(
+        data=digits[0],
+        encoder="mlp(widths=(16,))",
+        latent="gaussian(dim=3)",
+        decoder="mlp(widths=(16,))",
+        **more,
+    )
+
+
+def fit(model, digits, **options):
+    return rk.fit(model, digits[0], **{"steps": 6, "batch": 32, "log_every": 2, **options})
+
+
+def test_fit_is_the_loop(digits):
+    model, other = make(digits), make(digits)
+    run = fit(model, digits, lr=1e-2)
+    for step in rk.loop(other, digits[0], steps=6, batch=32, lr=1e-2):
+        losses = step.model(step.batch)
+        step.backward(losses.total)
+        step.update()
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+    assert run.model is model
+    assert run.results == {}
+    assert run.out is None
+    assert [line["step"] for line in run.metrics] == [2, 4, 6]
+    assert run.status == "finished"
+
+
+def test_fit_evaluates_saves_and_reports(digits, tmp_path):
+    run = fit(
+        make(digits),
+        digits,
+        valid=digits[1],
+        evaluators=("reconstruction", "knn"),
+        evaluate_every=3,
+        out=tmp_path,
+    )
+    assert 0 < run.results["knn"]["accuracy"] <= 1
+    evaluated = {line["step"]: line["results"] for line in run.metrics if "results" in line}
+    assert evaluated.keys() == {3, 6}
+    assert evaluated[6]["knn"]["accuracy"] == run.results["knn"]["accuracy"]
+    for name in ("run.json", "metrics.jsonl", "results.json", "report.html", "model/reprkit.json"):
+        assert (tmp_path / name).exists(), name
+    again = Run(tmp_path)
+    assert again.results["knn"]["accuracy"] == run.results["knn"]["accuracy"]
+    batch = digits[1].batch(range(4))
+    assert torch.equal(again.model.encode(batch).z, run.model.encode(batch).z)
+    steps, values = again.curves()["results.knn.accuracy"]
+    assert steps == [3, 6]
+    assert len(values) == 2
+
+
+def test_fit_says_at_the_start_that_a_model_cannot_be_saved(digits, tmp_path):
+    class Mine(rk.Latent):
+        def __init__(self) -> None:
+            super().__init__(in_dim=2, out_dim=2)
+
+        def forward(self, features: rk.Features) -> rk.Code:
+            return rk.Code.of(features, z=features.x)
+
+    model = rk.build(data=digits[0], encoder="mlp(widths=(8,))", latent=Mine(), decoder="mlp(widths=(8,))")
+    with pytest.raises(CheckpointError, match="latent Mine of factor code cannot be saved"):
+        fit(model, digits, out=tmp_path)
+    assert fit(model, digits).metrics, "in memory it trains"
+
+
+def test_the_record_says_what_was_run(digits, tmp_path):
+    fit(make(digits), digits, out=tmp_path, seed=4, optimizer="adam", schedule="cosine")
+    record = read_record(tmp_path)
+    assert record["status"] == "finished"
+    assert "pytest" in record["command"]
+    assert record["seed"] == 4
+    assert record["data"]["signature"] == json.loads(json.dumps(digits[0].signature.to_json()))
+    assert record["data"]["size"] == len(digits[0])
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["reprkit"] == rk.__version__
+    assert record["versions"]["python"].startswith(f"{sys.version_info.major}.")
+    stage = record["stages"]["main"]
+    assert (stage["steps"], stage["step"], stage["saved"], stage["batch"]) == (6, 6, 6, 32)
+    assert (stage["optimizer"], stage["schedule"], stage["device"], stage["ranks"]) == (
+        "adam",
+        "cosine",
+        "cpu",
+        1,
+    )
+    assert stage["model"]["factors"]["code"]["latent"] == "reprkit/gaussian(dim=3)"
+    assert record["started"] <= record["ended"]
+
+
+def test_a_sum_of_objectives_reads_as_it_was_written(digits, tmp_path):
+    fit(make(digits, objective="reconstruction + 0.5 * denoising"), digits, out=tmp_path)
+    assert (
+        read_record(tmp_path)["stages"]["main"]["model"]["objective"]
+        == "reprkit/reconstruction + 0.5 * reprkit/denoising"
+    )
+
+
+def test_an_earlier_run_is_moved_aside_not_mixed_in(digits, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    fit(make(digits), digits, out=tmp_path, lr=1e-2)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    fit(make(digits), digits, out=tmp_path, lr=1e-3)
+    assert len(read_metrics(tmp_path)) == 3
+    assert (tmp_path / ".replaced" / "metrics.jsonl").read_text() == before
+    assert (tmp_path / ".replaced" / "model" / "reprkit.json").exists()
+    assert (tmp_path / ".replaced" / "state").exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_forgotten_resume_is_told(digits, tmp_path):
+    loop = rk.loop(make(digits), digits[0], steps=6, batch=32, out=tmp_path, save_every=1e-9)
+    for step in loop:
+        step.backward(step.model(step.batch).total)
+        step.update()
+        if step.index == 3:
+            break
+    assert Run(tmp_path).status == "stopped"
+    with pytest.warns(
+        UserWarning,
+        match=r"held a run saved at step 3 of 6; it was moved to .*resume=True would have gone on",
+    ):
+        fit(make(digits), digits, out=tmp_path)
+    assert (tmp_path / ".replaced" / "state" / "step-000000003").exists()
+
+
+def test_a_folder_that_another_process_trains_into_is_left_alone(digits, tmp_path):
+    fit(make(digits), digits, out=tmp_path)
+    record = read_record(tmp_path)
+    other = {**record, "status": "running", "session": "another", "pid": os.getppid()}
+    (tmp_path / "run.json").write_text(json.dumps(other))
+    for resume in (False, True):
+        with pytest.raises(TrainingError, match="is training into .* right now"):
+            fit(make(digits), digits, out=tmp_path, resume=resume, steps=8)
+    assert (tmp_path / "metrics.jsonl").exists()
+
+
+def test_the_status_of_a_process_that_is_gone(monkeypatch):
+    gone = {"status": "running", "host": socket.gethostname(), "pid": 2**22 + 1}
+    assert status_of(gone) == "killed"
+    assert status_of({**gone, "pid": os.getpid()}) == "running"
+    assert status_of({**gone, "host": "elsewhere"}) == "running", "who knows"
+    assert status_of({**gone, "status": "failed"}) == "failed"
+
+
+def test_a_line_cut_short_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
+    assert read_metrics(tmp_path / "nothing") == []
+
+
+def test_curves_flatten_what_was_logged():
+    lines = [
+        {"step": 1, "loss": 3, "terms": {"kl": 1.0}},
+        {"step": 5, "loss": 2, "results": {"knn": {"accuracy": 0.5, "note": "x"}}},
+    ]
+    assert curves(lines) == {
+        "loss": ([1, 5], [3.0, 2.0]),
+        "terms.kl": ([1], [1.0]),
+        "results.knn.accuracy": ([5], [0.5]),
+    }
+
+
+def test_results_keep_what_json_can_hold(tmp_path):
+    found = {
+        "a": {
+            "x": torch.tensor(1.5),
+            "y": np.float32(2),
+            "z": np.zeros(3),
+            "n": np.int64(3),
+            "bad": float("inf"),
+        },
+        "figures": {},
+    }
+    write_results(tmp_path / "new", found)
+    assert Run(tmp_path / "new", model=object()).results == {"a": {"x": 1.5, "y": 2.0, "n": 3, "bad": None}}
+    assert plain({"t": "text", "b": True, "none": None}) == {"t": "text", "b": True, "none": None}
+
+
+def test_what_is_no_run_is_said_to_be_none(tmp_path):
+    with pytest.raises(TrainingError, match=r"is not a run: it has no run.json"):
+        Run(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(TrainingError, match="is damaged"):
+        _ = Run(tmp_path).status
+
+
+def test_a_bar_shows_only_what_takes_long(digits, capsys, monkeypatch):
+    fit(make(digits), digits, progress=True)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("reprkit.training.progress.PATIENCE", 0.0)
+    monkeypatch.setattr("reprkit.training.progress.PERIOD", 0.0)
+    fit(make(digits), digits, progress=True)
+    shown = capsys.readouterr().out
+    assert "training" in shown
+    assert "6/6" in shown
+    fit(make(digits), digits)
+    assert capsys.readouterr().out == "", "not a terminal"
