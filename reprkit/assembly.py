@@ -9,7 +9,8 @@ import torch
 
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder, Encoder, Latent, Objective
+from reprkit.interfaces import Decoder, Encoder, Latent, Objective, Part
+from reprkit.layout import row_grid, to_tokens
 from reprkit.model import Model
 from reprkit.objectives.weighted import objective_from
 from reprkit.parts import create
@@ -39,7 +40,8 @@ def build(
         objective: a reference, or a weighted sum such as ``"reconstruction + 0.1 * contrastive"``.
         factors: name -> ``rk.factor(...)``, for more than one.
         output: the field that the decoder makes.
-        weights: loss name -> weight, over the latents' and the objective's own (``"commit"``, ``"content.commit"``).
+        weights: loss name -> weight, over the latents' and the objective's own (``"commit"``,
+            ``"content.commit"``).
         seed: of the initial weights; the global random state is left as it was.
 
     Raises:
@@ -71,7 +73,9 @@ def _signature(data: Any) -> Signature | None:
 
         data = dataset(data)
     if not hasattr(data, "signature"):
-        raise BuildError(f"data= takes a data set or its signature, not {type(data).__name__}; see rk.dataset")
+        raise BuildError(
+            f"data= takes a data set or its signature, not {type(data).__name__}; see rk.dataset"
+        )
     return data.signature
 
 
@@ -81,7 +85,11 @@ def _reading(signature: Signature | None, name: str) -> Signature | None:
 
 def _path(name: str, factor: Factor, signature: Signature | None) -> Path:
     if not name.isidentifier():
-        raise BuildError(f"a factor's name must be a plain word, not {name!r}: it names weights in the checkpoint")
+        raise BuildError(
+            f"a factor's name must be a plain word, not {name!r}: it names weights in the checkpoint"
+        )
+    if not isinstance(factor, Factor):
+        raise BuildError(f"factor {name}: write rk.factor(encoder, latent), not {factor!r}")
     encoder = create("encoder", factor.encoder, data=_reading(signature, factor.input))
     latent = create("latent", factor.latent)
     for part, kind in ((encoder, Encoder), (latent, Latent)):
@@ -104,7 +112,7 @@ def _decoder(decoder: Any, paths: Mapping[str, Path], signature: Signature | Non
 
 
 def _fit_together(goal: Objective, paths: Mapping[str, Path], decoder: Decoder | None) -> None:
-    name = goal.qualified or type(goal).__name__
+    name = _named(goal)
     if "decoder" in goal.needs and decoder is None:
         raise BuildError(f"objective {name} needs a decoder: give decoder=")
     if decoder is not None and "decoder" not in goal.needs:
@@ -120,15 +128,21 @@ def _fit_together(goal: Objective, paths: Mapping[str, Path], decoder: Decoder |
         for path in paths.values():
             if "keep" not in path.encoder.provides:
                 raise BuildError(
-                    f"objective {name} shows encoders only some tokens (keep), and {path.encoder.qualified or path.encoder} "
-                    "cannot read only some: use vit, gru or transformer, or denoising with a mask corruption"
+                    f"objective {name} shows encoders only some tokens (keep), and {_named(path.encoder)} cannot "
+                    "read only some: use vit, gru or transformer, or denoising with a mask corruption"
                 )
     if "causal" in goal.needs and (decoder is None or "causal" not in decoder.provides):
-        raise BuildError(f"objective {name} needs a causal decoder: gru(causal=True) or transformer(causal=True)")
+        raise BuildError(
+            f"objective {name} needs a causal decoder: gru(causal=True) or transformer(causal=True)"
+        )
     if "indices" in goal.needs:
         for path in paths.values():
             if path.latent.vocab is None:
-                raise BuildError(f"objective {name} needs indices, and {path.latent.qualified} is continuous")
+                raise BuildError(f"objective {name} needs indices, and {_named(path.latent)} is continuous")
+
+
+def _named(part: Part) -> str:
+    return part.qualified or type(part).__name__
 
 
 def _check_weights(model: Model) -> None:
@@ -136,7 +150,9 @@ def _check_weights(model: Model) -> None:
     for name, value in model.weights.items():
         head = name.partition(".")[0]
         if "." in name and head not in model.factors:
-            raise BuildError(f"weights: no factor named {head!r}; there are: {', '.join(model.factors) or 'none'}")
+            raise BuildError(
+                f"weights: no factor named {head!r}; there are: {', '.join(model.factors) or 'none'}"
+            )
         if not isinstance(value, int | float):
             raise BuildError(f"weights: {name!r} must be a number, not {value!r}")
 
@@ -152,8 +168,6 @@ def _rehearse(model: Model) -> None:
         decoded: Decoded
         if "causal" in model.decoder.provides:
             field = model.signature[model.output]
-            from reprkit.layout import row_grid, to_tokens
-
             teacher = to_tokens(example[model.output], row_grid(field, example[model.output]), field.kind)
             decoded = model.decode(codes, teacher=teacher)
         else:

@@ -59,7 +59,9 @@ def generate(
     """
     decoder = model.decoder
     if decoder is None or "causal" not in decoder.provides:
-        raise BuildError("generate needs a causal decoder, such as gru(causal=True) or transformer(causal=True)")
+        raise BuildError(
+            "generate needs a causal decoder, such as gru(causal=True) or transformer(causal=True)"
+        )
     if length is None:
         known = model.signature[model.output].space[0] if model.signature else None
         if known is None:
@@ -76,10 +78,14 @@ def generate(
         values.append(previous)
         steps.append(step)
     params = {
-        name: torch.cat([each.params[name].expand(count, 1, *each.params[name].shape[2:]) for each in steps], 1)
+        name: torch.cat(
+            [each.params[name].expand(count, 1, *each.params[name].shape[2:]) for each in steps], 1
+        )
         for name in steps[0].params
     }
-    return Decoded(x=torch.cat(values, 1), likelihood=steps[0].likelihood, params=params, grid=_grid(model, length))
+    return Decoded(
+        x=torch.cat(values, 1), likelihood=steps[0].likelihood, params=params, grid=_grid(model, length)
+    )
 
 
 def _grid(model: Model, length: int) -> tuple[int, ...]:

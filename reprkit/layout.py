@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from einops import rearrange, repeat
@@ -92,6 +94,27 @@ def align(
         return x.expand(-1, tokens, -1), None if present is None else present.expand(-1, tokens)
     index = _nearest(code.grid, x.shape[1], grid, tokens, x.device)
     return x[:, index], None if present is None else present[:, index]
+
+
+def merged(codes: Sequence[Code]) -> Features:
+    """Several codes of one width as one: aligned to the one that speaks of the most tokens, and summed (b n d)."""
+    others = list(codes)
+    lead = others.pop(max(range(len(others)), key=lambda each: _places(others[each])))
+    if lead.positions is not None and any(
+        _places(code) > 1 and code.positions is not lead.positions for code in others
+    ):
+        # Encoders that saw different tokens: lay the lead out too, so that nothing the others saw is dropped.
+        lead = replace(lead, z=align(lead, _places(lead))[0], mask=None, positions=None)
+    x = lead.z
+    for code in others:
+        laid, _ = align(code, _places(lead), lead.grid)
+        x = x + (laid if lead.positions is None else gather_tokens(laid, lead.positions))
+    return Features(x=x, mask=lead.mask, grid=lead.grid, positions=lead.positions, length=lead.length)
+
+
+def _places(code: Code) -> int:
+    """How many tokens the code speaks of: those its encoder saw, and those it did not."""
+    return code.length or code.z.shape[1]
 
 
 def _nearest(

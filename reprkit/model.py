@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from reprkit import distributed
+from reprkit.data.checks import check_batch
 from reprkit.data.signature import Signature
-from reprkit.errors import BuildError
+from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Latent, Objective, Term
-from reprkit.layout import align, from_tokens, gather_tokens, to_tokens
+from reprkit.layout import from_tokens, merged, to_tokens
 from reprkit.paths import Path, linear, masked_mean
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 
@@ -35,8 +36,8 @@ class _Pass:
 class Model(nn.Module):
     """Encoder → latent → decoder, by factors, driven by an objective.  Made by ``rk.build`` or ``rk.load``.
 
-    ``forward`` is the only training entry (so DDP and FSDP see every use); ``encode``, ``decode``, ``represent``, ``sample`` and
-    ``generate`` are how a trained model is used.
+    ``forward`` is the only training entry (so DDP and FSDP see every use); ``encode``, ``decode``,
+    ``represent``, ``sample`` and ``generate`` are how a trained model is used.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Model(nn.Module):
         self.decoder, self.signature, self.output = decoder, signature, output
         self.weights = dict(weights or {})
         self._pass: _Pass | None = None
+        self._seen_data = self._named_losses = False
         self.objective = objective
         objective.bind(self)
 
@@ -76,16 +78,23 @@ class Model(nn.Module):
         """The latent of one factor; of the only one when no name is given."""
         return self._path(factor).latent
 
-    def encode(self, batch: Batch, *, keep: Tensor | None = None, factors: Sequence[str] | None = None) -> Codes:
+    def encode(
+        self, batch: Batch, *, keep: Tensor | None = None, factors: Sequence[str] | None = None
+    ) -> Codes:
         """The codes of a batch, by factor; moves the batch to the model's device.
 
         Args:
             batch: what the data set yields.
             keep: indices of the tokens to read (b k); the encoders must provide "keep".
             factors: only these; all when not given.
+
+        Raises:
+            DataError: the batch does not have the shapes and types of the signature.
         """
         names = tuple(self.factors) if factors is None else tuple(factors)
         scope = self._pass
+        if scope is None:
+            self._check(batch, values=False)
         key = (id(batch), id(keep), names)
         if scope is not None and key in scope.codes:
             return scope.codes[key][0]
@@ -97,9 +106,13 @@ class Model(nn.Module):
         return codes
 
     def decode(
-        self, codes: Codes | Mapping[str, Code] | None = None, *, teacher: Tensor | None = None, length: int | None = None
+        self,
+        codes: Codes | Mapping[str, Code] | None = None,
+        *,
+        teacher: Tensor | None = None,
+        length: int | None = None,
     ) -> Decoded:
-        """The likelihood of the data given the codes; a causal decoder also reads ``teacher``, the target tokens (b n p).
+        """The likelihood of the data given the codes; a causal decoder also reads ``teacher`` (b n p), the target.
 
         Raises:
             BuildError: the model has no decoder.
@@ -111,14 +124,7 @@ class Model(nn.Module):
 
     def merge(self, codes: Mapping[str, Code]) -> Features:
         """All factors' codes as the decoder reads them: adapted, aligned to the one with the most tokens, and summed."""
-        adapted = [replace(code, z=self.adapters[name](code.z)) for name, code in codes.items()]
-        lead = max(adapted, key=lambda code: code.length or code.z.shape[1])
-        x = lead.z
-        for code in adapted:
-            if code is not lead:
-                laid, _ = align(code, lead.length or lead.z.shape[1], lead.grid)
-                x = x + (laid if lead.positions is None else gather_tokens(laid, lead.positions))
-        return Features(x=x, mask=lead.mask, grid=lead.grid, positions=lead.positions, length=lead.length)
+        return merged([replace(code, z=self.adapters[name](code.z)) for name, code in codes.items()])
 
     def target(self, batch: Batch, decoded: Decoded) -> Tensor:
         """What ``decoded`` must equal (b n p): the output field cut into the decoder's tokens."""
@@ -133,9 +139,13 @@ class Model(nn.Module):
     def represent(
         self, batch: Batch, factor: str | None = None, pool: Literal["mean", "flatten"] = "mean"
     ) -> Tensor:
-        """One vector per example (b d): the masked mean over tokens, or all tokens in a row with ``pool="flatten"``.
+        """One vector per example (b d), for probes.
 
-        Without ``factor`` the vectors of all factors, one after another.
+        The masked mean over tokens, or all tokens in a row with ``pool="flatten"``.  Without ``factor`` the vectors
+        of all factors, one after another.
+
+        Raises:
+            BuildError: the model has no encoder, or no such factor.
         """
         if not self.factors:
             raise BuildError("this model has no encoder, so it has no representation of its own")
@@ -151,10 +161,14 @@ class Model(nn.Module):
     def from_indices(self, indices: Mapping[str, Tensor], like: Codes | None = None) -> Codes:
         """Codes for given indices (b n q), by factor; mask, grid and positions are taken from ``like``."""
         made = {}
+        # What was true of the other indices only.
+        fresh: dict[str, Any] = {"mean": None, "log_prob": None, "bits": None, "losses": {}, "metrics": {}}
         for name, each in indices.items():
             latent = self._path(name).latent
             z = latent.embed(each.to(self.device))
-            made[name] = replace(like[name], z=z, mean=None, indices=each) if like else Code(z=z, indices=each)
+            made[name] = (
+                replace(like[name], **{**fresh, "z": z, "indices": each}) if like else Code(z=z, indices=each)
+            )
         return (like or Codes({})) | made
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> Decoded:
@@ -166,8 +180,8 @@ class Model(nn.Module):
         from reprkit.generation import generate, prior_codes
 
         codes = prior_codes(self, size, generator)
-        if "causal" in self._decoder().provides and not self.factors:
-            return generate(self, size=size, generator=generator)
+        if "causal" in self._decoder().provides:
+            return generate(self, codes, size=size, generator=generator)
         return self.decode(codes)
 
     def generate(self, codes: Codes | None = None, **options: Any) -> Decoded:
@@ -186,6 +200,9 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch, turn: str = "main") -> Losses:
         """One step's losses: the objective's, and each latent's once for every distinct view it encoded."""
+        if not self._seen_data:
+            self._check(batch, values=True)
+            self._seen_data = True
         with self._gathering() as scope:
             moved = self.to_device(batch)
             with self.objective.blamed():
@@ -195,6 +212,9 @@ class Model(nn.Module):
             for codes in scope.views:
                 for name, code in codes.items():
                     total = total + self._latent_losses(name, code, terms, scope.metrics)
+        if self.training and not self._named_losses:
+            self._check_weights(terms)
+            self._named_losses = True
         detached = {name: value.detach() for name, value in terms.items()}
         return Losses(total=total, terms=detached, metrics=scope.metrics)
 
@@ -221,6 +241,20 @@ class Model(nn.Module):
             return batch
         return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
+    def _check(self, batch: Batch, values: bool) -> None:
+        """Refuse a batch that is not what the signature says; ``values`` are looked at once, before anything is damaged."""
+        if self.signature is not None:
+            dtype = next((each.dtype for each in self.parameters()), torch.float32)
+            check_batch(batch, self.signature, dtype=dtype, values=values)
+
+    def _check_weights(self, terms: Mapping[str, Tensor]) -> None:
+        """Refuse a weight for a loss that does not exist; names are known at the first step, if it has all turns."""
+        for name in self.weights if len(self.objective.turns) == 1 else ():
+            if name not in terms:
+                raise BuildError(
+                    f"weights: no loss named {name!r}.{nearest(name, terms)}\n  losses: {', '.join(terms)}"
+                )
+
     @contextmanager
     def _gathering(self) -> Iterator[_Pass]:
         self._pass = scope = _Pass()
@@ -229,7 +263,9 @@ class Model(nn.Module):
         finally:
             self._pass = None
 
-    def _latent_losses(self, name: str, code: Code, terms: dict[str, Tensor], metrics: dict[str, Tensor]) -> Tensor:
+    def _latent_losses(
+        self, name: str, code: Code, terms: dict[str, Tensor], metrics: dict[str, Tensor]
+    ) -> Tensor:
         path = self._path(name)
         prefix = f"{name}." if len(self.factors) > 1 else ""
         if self.training:
@@ -263,7 +299,9 @@ class Model(nn.Module):
 
     def _output_field(self) -> Any:
         if self.signature is None:
-            raise BuildError("this model was built without data=, so it does not know what its output looks like")
+            raise BuildError(
+                "this model was built without data=, so it does not know what its output looks like"
+            )
         return self.signature[self.output]
 
 
@@ -278,5 +316,7 @@ def _normalised(term: Term) -> Tensor:
     if isinstance(term, Tensor):
         return term
     total, count = term
-    everyone = distributed.sum_over_ranks(torch.as_tensor(count, dtype=total.dtype, device=total.device))
+    # A number is filled in on the device: copied there, it would make every step wait for the device.
+    here = count.to(total) if isinstance(count, Tensor) else total.new_full((), float(count))
+    everyone = distributed.sum_over_ranks(here)
     return total * distributed.world_size() / everyone.clamp(min=1e-12)

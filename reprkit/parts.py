@@ -79,7 +79,9 @@ def _tuples(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         hints = typing.get_type_hints(inspect.unwrap(init))
     except NameError:  # an annotation that only a type checker can see
         hints = {}
-    return {k: tuple(v) if isinstance(v, list) and _wants_tuple(hints.get(k)) else v for k, v in given.items()}
+    return {
+        k: tuple(v) if isinstance(v, list) and _wants_tuple(hints.get(k)) else v for k, v in given.items()
+    }
 
 
 def _wants_tuple(hint: Any) -> bool:

@@ -50,7 +50,9 @@ def linear(width: int, out: int) -> nn.Linear:
 class Path(nn.Module):
     """The built factor: runs encoder, adapter and latent, the latent in float32 unless it says otherwise."""
 
-    def __init__(self, name: str, encoder: Encoder, latent: Latent, *, input: str = "x", pool: bool = False) -> None:
+    def __init__(
+        self, name: str, encoder: Encoder, latent: Latent, *, input: str = "x", pool: bool = False
+    ) -> None:
         super().__init__()
         self.name, self.input, self.pool = name, input, pool
         self.encoder, self.latent = encoder, latent
@@ -64,7 +66,9 @@ class Path(nn.Module):
             BuildError: the batch has no such field.
         """
         if self.input not in batch:
-            raise BuildError(f"factor {self.name} reads field {self.input!r}; the batch has {', '.join(batch)}")
+            raise BuildError(
+                f"factor {self.name} reads field {self.input!r}; the batch has {', '.join(batch)}"
+            )
         if self.input == "x":
             return batch
         view = {key: value for key, value in batch.items() if key not in ("x", "x_mask")}

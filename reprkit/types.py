@@ -76,7 +76,9 @@ class Codes(Mapping[str, Code]):
         try:
             return self.factors[factor]
         except KeyError:
-            raise KeyError(f"no factor named {factor!r}; there are: {', '.join(self.factors) or 'none'}") from None
+            raise KeyError(
+                f"no factor named {factor!r}; there are: {', '.join(self.factors) or 'none'}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         """The names of the factors."""
@@ -97,7 +99,9 @@ class Codes(Mapping[str, Code]):
             if len(factors) == 1:
                 return getattr(next(iter(factors.values())), name)
             if name in Code.__dataclass_fields__:
-                raise AttributeError(f"there are {len(factors)} factors; say which: codes[{next(iter(factors), 'NAME')!r}].{name}")
+                raise AttributeError(
+                    f"there are {len(factors)} factors; say which: codes[{next(iter(factors), 'NAME')!r}].{name}"
+                )
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
 

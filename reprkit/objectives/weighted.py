@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
+from reprkit.model import Model, unused
 from reprkit.parts import create
 from reprkit.reference import parse_sum
 from reprkit.types import Batch
-
-if TYPE_CHECKING:
-    from reprkit.model import Model
 
 _STRICTNESS = (
     "mean",

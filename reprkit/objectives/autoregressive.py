@@ -1,0 +1,39 @@
+"""Autoregressive: the likelihood of the data token by token, each given those before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reprkit.interfaces import Objective, Term
+from reprkit.layout import row_grid, to_tokens
+from reprkit.objectives.scoring import rate, score, validity
+from reprkit.types import Batch
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+
+class Autoregressive(Objective):
+    """Teacher forcing: -log p(x) = -sum over t of log p(x_t | x_1 .. x_t-1, z) (Bengio et al. 2003, JMLR 3).
+
+    Without a factor it is a plain sequence model; with factors, an autoencoder whose decoder also sees what
+    it has written (Bowman et al. 2016, arXiv 1511.06349).  The tokens are those of ``layout.row_grid``:
+    frames, symbols, or the rows of an image from the top.
+
+    Loss ``autoregressive``: nats, summed over an example's valid tokens, averaged over examples.  Metrics:
+    ``perplexity`` a symbol, or ``bits_per_dim`` an element of real values.
+    """
+
+    needs = frozenset({"decoder", "causal"})
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The loss of one batch."""
+        field = model._output_field()
+        x = batch[model.output]
+        teacher = to_tokens(x, row_grid(field, x), field.kind)
+        codes = model.encode(batch) if len(model.factors) else None
+        decoded = model.decode(codes, teacher=teacher)
+        weight = validity(model, batch, decoded)
+        nats = score(decoded, teacher, weight)
+        model.record(**rate(decoded, teacher, weight, nats))
+        return {"autoregressive": (nats, len(teacher))}

@@ -1,0 +1,162 @@
+"""Masked: hide most tokens from the encoder, predict them from the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from reprkit import distributed
+from reprkit.errors import BuildError
+from reprkit.interfaces import Objective, Term, require
+from reprkit.layout import spread, to_tokens
+from reprkit.objectives.scoring import quality, score, validity
+from reprkit.paths import Path
+from reprkit.types import Batch, Codes, Decoded
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+
+class Masked(Objective):
+    """The masked autoencoder: encoders read few tokens, the decoder predicts all.
+
+    He et al. 2021, arXiv 2111.06377.  Of an example's n tokens max(1, round(n (1 - ratio))) are kept, drawn
+    at random for each example (section 3); padding is never among them unless an example is shorter than its
+    batch, and then its encoder masks it.  Factors that read one field in one grid see the same tokens.
+    Hidden is what no encoder saw of the output field.  In evaluation the draws are those of a fixed seed.
+
+    Loss ``masked``: nats, summed over an example's hidden elements, averaged over examples (the paper
+    averages over elements too: the same direction, another scale).  Metric ``error``: squared error of an
+    example over the hidden elements; ``perplexity`` for symbols.
+
+    Args:
+        ratio: share of the tokens that is hidden, in (0, 1).
+        on: the loss is on the "masked" tokens, or on "all".
+        normalise: predict each decoder token's values less their mean and over their standard deviation
+            (section 4, "reconstruction target"); the output is then in those units, not the data's.
+
+    Raises:
+        PartArgumentError: a value out of its range.
+        BuildError: an example is a single token, or ``normalise`` without a Gaussian likelihood.
+    """
+
+    needs = frozenset({"encoder", "decoder", "keep"})
+
+    def __init__(
+        self, ratio: float = 0.75, *, on: Literal["masked", "all"] = "masked", normalise: bool = False
+    ) -> None:
+        super().__init__()
+        require(
+            isinstance(ratio, int | float) and 0 < ratio < 1,
+            f"ratio must be a number in (0, 1), not {ratio!r}",
+        )
+        require(on in ("masked", "all"), f"on must be 'masked' or 'all', not {on!r}")
+        require(isinstance(normalise, bool), f"normalise must be True or False, not {normalise!r}")
+        self.ratio, self.on, self.normalise = float(ratio), on, normalise
+
+    def bind(self, model: Model) -> None:
+        """Refuse encoders that read an example as one token: nothing can be hidden from them."""
+        if model.signature is None:
+            return
+        example = model.signature.example(1)
+        for path in model.paths.values():
+            _several(path.encoder.count(path.view(example)), path)
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The loss of one batch."""
+        codes, hidden = Codes({}), []
+        for names, path in _alike(model, batch):
+            view = path.view(batch)
+            keep, hit = self.draw(view, path, fixed=not model.training)
+            codes = codes | model.encode(batch, keep=keep, factors=names)
+            if path.input == model.output:
+                hidden.append((hit, path.encoder.grid(view)))
+        decoded = model.decode(codes)
+        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
+        if self.normalise:
+            target = _normalised(target, decoded)
+        if self.on == "masked" and hidden:
+            field, x = model._output_field(), batch[model.output]
+            for hit, grid in hidden:
+                laid = spread(hit, grid, decoded.grid or (1,), field, x)
+                weight = laid if weight is None else weight * laid
+        nats = score(decoded, target, weight)
+        model.record(**quality(decoded, target, weight, nats))
+        return {"masked": (nats, len(target))}
+
+    def draw(
+        self, view: Batch, path: Path, *, fixed: bool = False
+    ) -> tuple[Int[Tensor, "b k"], Bool[Tensor, "b n"]]:
+        """Which tokens one encoder reads, in their order, and which valid ones are hidden from it."""
+        x = view["x"]
+        count = _several(path.encoder.count(view), path)
+        generator = torch.Generator().manual_seed(0) if fixed else None
+        device = torch.device("cpu") if fixed else x.device
+        noise = distributed.joined(
+            lambda shape: torch.rand(shape, generator=generator, device=device), (len(x), count)
+        )
+        return kept(noise.to(x.device), _valid(view, path.encoder.grid(view)), self.ratio)
+
+
+def kept(
+    noise: Float[Tensor, "b n"], valid: Bool[Tensor, "b n"] | None, ratio: float
+) -> tuple[Int[Tensor, "b k"], Bool[Tensor, "b n"]]:
+    """Indices of the tokens to keep, ascending, and which valid tokens are hidden.
+
+    Of an example's m valid tokens the round(m (1 - ratio)) with the smallest noise are kept, at least one
+    and, where there are two, at most m - 1.  Shorter examples fill their rows up to the common k with
+    padding.
+    """
+    size, n = noise.shape
+    m = torch.full((size,), n, device=noise.device) if valid is None else valid.sum(1)
+    # One table for all lengths: rounding on the device may differ from Python's by one token.
+    table = [max(1, min(length - 1, math.floor(length * (1 - ratio) + 0.5))) for length in range(n + 1)]
+    wanted, width = torch.tensor(table, device=noise.device)[m], table[n]
+    order = noise if valid is None else noise + (~valid).float()
+    place = order.argsort(dim=1, stable=True).argsort(dim=1)
+    shown = place < wanted.unsqueeze(1)
+    # Padding that stands in for what a shorter example lacks: as many as bring its row to the common width.
+    filler = (place >= m.unsqueeze(1)) & (place < (m + width - wanted).unsqueeze(1))
+    keep = (shown | filler).int().argsort(dim=1, descending=True, stable=True)[:, :width]
+    hidden = ~shown if valid is None else valid & ~shown
+    return keep, hidden
+
+
+def _alike(model: Model, batch: Batch) -> Iterator[tuple[tuple[str, ...], Path]]:
+    """Factors that read one field in one grid, with the path of the first: they share a draw."""
+    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, path in model.paths.items():
+        groups.setdefault((path.input, path.encoder.grid(path.view(batch))), []).append(name)
+    for names in groups.values():
+        yield tuple(names), model.paths[names[0]]
+
+
+def _valid(view: Batch, grid: tuple[int, ...]) -> Bool[Tensor, "b n"] | None:
+    """Which of an encoder's tokens hold any real step; None where all do."""
+    mask = view.get("x_mask")
+    return None if mask is None else to_tokens(mask, grid, "tokens").any(-1).to(view["x"].device)
+
+
+def _several(count: int, path: Path) -> int:
+    if count < 2:
+        raise BuildError(
+            f"masked hides tokens, and the encoder of factor {path.name} reads an example as one; "
+            "use smaller patches, or denoising with a mask corruption"
+        )
+    return count
+
+
+def _normalised(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
+    """Each token's values with mean 0 and deviation 1, as the authors' code has it (unbiased, 1e-6)."""
+    if decoded.likelihood != "gaussian" or target.shape[-1] < 2:
+        raise BuildError(
+            "masked(normalise=True) normalises the real values of each token: it needs a Gaussian likelihood "
+            f"and tokens of several values, not {decoded.likelihood} and {target.shape[-1]}"
+        )
+    variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
+    return (target - mean) / (variance + 1e-6).sqrt()

@@ -1,0 +1,33 @@
+"""Reconstruction: the likelihood of the data given its own code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reprkit.interfaces import Objective, Term
+from reprkit.objectives.scoring import quality, score, validity
+from reprkit.types import Batch
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+
+class Reconstruction(Objective):
+    """The autoencoder's objective: -log p(x | z), with z the code of x.
+
+    With a latent that has a ``kl`` loss this is the variational autoencoder's bound (Kingma and Welling 2014,
+    arXiv 1312.6114, eq. 3); with a Gaussian likelihood of fixed scale it is the squared error.
+
+    Loss ``reconstruction``: nats, summed over an example's valid tokens and elements, averaged over examples.
+    Metrics: ``error``, squared error of an example, or ``perplexity`` of symbols.
+    """
+
+    needs = frozenset({"encoder", "decoder"})
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The loss of one batch."""
+        decoded = model.decode(model.encode(batch))
+        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
+        nats = score(decoded, target, weight)
+        model.record(**quality(decoded, target, weight, nats))
+        return {"reconstruction": (nats, len(target))}

@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+from learning import digits
+
+import reprkit as rk
+from reprkit.errors import BuildError, UnknownPartError
+from reprkit.interfaces import Objective
+from reprkit.objectives.reconstruction import Reconstruction
+from reprkit.objectives.weighted import Weighted, objective_from
+
+MLP = {"encoder": "mlp(width=16)", "latent": "gaussian(dim=4)", "decoder": "mlp(width=16)"}
+
+
+class Constant(Objective):
+    """A loss that is a given number, in the turns it is given."""
+
+    def __init__(self, value, *, name="constant", turns=("main",), distributes="mean"):
+        super().__init__()
+        self.value, self.name, self.turns, self.distributes = value, name, turns, distributes
+
+    def forward(self, model, batch, turn="main"):
+        model.record(**{self.name: self.value})
+        return {self.name: torch.tensor(float(self.value), requires_grad=True)}
+
+
+def test_the_total_is_the_weighted_sum():
+    model = rk.build(data=digits()[0], objective="reconstruction + 0.25 * denoising", **MLP)
+    torch.manual_seed(0)
+    losses = model(digits()[0].batch(range(6)))
+    terms = losses.terms
+    torch.testing.assert_close(
+        losses.total, terms["reconstruction"] + 0.25 * terms["denoising"] + terms["kl"]
+    )
+    assert model.objective_weight("denoising") == 0.25
+
+
+def test_one_view_is_encoded_once_and_two_views_pay_twice(monkeypatch):
+    calls = []
+    for objective, views in [
+        ("reconstruction + 0.5 * reconstruction", 1),
+        ("reconstruction + denoising", 2),
+        ("reconstruction + denoising + denoising", 3),
+    ]:
+        model = rk.build(data=digits()[0], objective=objective, **MLP)
+        model.paths["code"].encoder.register_forward_hook(lambda *_: calls.append(1))
+        calls.clear()
+        losses = model(digits()[0].batch(range(4)))
+        assert len(calls) == views, objective
+        assert len([name for name in losses.terms if name == "kl"]) == 1
+
+
+def test_names_used_twice_are_numbered():
+    terms = [(1.0, Constant(1, name="a")), (2.0, Constant(2, name="ab")), (3.0, Constant(3, name="a"))]
+    model = rk.build(encoder=Any(), objective=[*terms, (4.0, Constant(4, name="a"))])
+    losses = model({"x": torch.ones(2, 3)})
+    assert {name: float(value) for name, value in losses.terms.items()} == {
+        "a": 1,
+        "ab": 2,
+        "a-2": 3,
+        "a-3": 4,
+    }
+    assert losses.total.item() == 1 + 4 + 9 + 16
+    assert {name: float(losses.metrics[name]) for name in ("a", "ab", "a-2", "a-3")} == {
+        "a": 1, "ab": 2, "a-2": 3, "a-3": 4
+    }  # fmt: skip
+
+
+def Any():
+    from reprkit.interfaces import Encoder
+    from reprkit.types import Features
+
+    class Plain(Encoder):
+        out_dim = 3
+
+        def forward(self, batch, *, keep=None):
+            return Features(x=batch["x"].unsqueeze(1))
+
+    return Plain()
+
+
+def test_a_sum_has_what_its_terms_have():
+    total = Weighted([(1.0, Constant(1, turns=("main", "critic"))), (2.0, Constant(2, distributes="gather"))])
+    assert total.turns == ("main", "critic")
+    assert total.distributes == "gather"
+    nested = Weighted([(0.5, total), (3.0, Reconstruction())])
+    assert [weight for weight, _ in nested.terms] == [0.5, 1.0, 3.0]
+    assert nested.needs == {"encoder", "decoder"}
+
+
+def test_a_turn_takes_the_terms_that_have_it():
+    total = [(1.0, Constant(1, name="a")), (5.0, Constant(2, name="b", turns=("critic",)))]
+    model = rk.build(encoder=Any(), objective=total)
+    assert float(model({"x": torch.ones(1, 3)}).total) == 1
+    assert float(model({"x": torch.ones(1, 3)}, turn="critic").total) == 10
+
+
+def test_the_note_names_the_term_that_failed():
+    class Broken(Objective):
+        def forward(self, model, batch, turn="main"):
+            raise ZeroDivisionError
+
+    model = rk.build(encoder=Any(), objective=[(1.0, Constant(1)), (1.0, Broken())])
+    with pytest.raises(ZeroDivisionError) as caught:
+        model({"x": torch.ones(1, 3)})
+    assert any("Broken" in note for note in caught.value.__notes__)
+
+
+def test_one_unweighted_term_stays_itself():
+    assert isinstance(objective_from("reconstruction"), Reconstruction)
+    own = Reconstruction()
+    assert objective_from(own) is own
+    assert objective_from([(1.0, own)]) is own
+    assert isinstance(objective_from("2 * reconstruction"), Weighted)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (3, "takes a reference, a sum, or an Objective, not int"),
+        ([], "at least one"),
+        (["reconstruction"], "pairs"),
+        ([(-1.0, "reconstruction")], "finite number from 0, not -1.0"),
+        ([(math.inf, "reconstruction")], "not inf"),
+        ([("a lot", "reconstruction")], "not 'a lot'"),
+        ([(1.0, torch.nn.Linear(2, 2))], "Linear is not an Objective"),
+    ],
+)
+def test_what_is_refused(given, says):
+    with pytest.raises(BuildError, match=says):
+        objective_from(given)
+
+
+def test_one_object_twice_is_refused():
+    own = Reconstruction()
+    with pytest.raises(BuildError, match="twice"):
+        Weighted([(1.0, own), (2.0, own)])
+
+
+def test_an_unknown_term_is_named():
+    with pytest.raises(UnknownPartError, match="reconstructoin"):
+        objective_from("0.1 * reconstructoin + contrastive")
