@@ -29,6 +29,14 @@ COMMANDS = {
     ),
     "list": ("reprkit.commands.list", "List the parts that can be named in a recipe"),
     "show": ("reprkit.commands.show", "Show one part: its arguments, paper and provider"),
+    "inspect": (
+        "reprkit.commands.inspect",
+        "Inspect a checkpoint: parts, widths, parameters, metrics, plugins",
+    ),
+    "new": ("reprkit.commands.new", "Write a new plugin: a working part, its tests and a README"),
+    "check": ("reprkit.commands.check", "Check the parts of an installed plugin against the conformance kit"),
+    "recipes": ("reprkit.commands.recipes", "List the recipes, or copy one to make it yours"),
+    "run": ("reprkit.commands.run", "Run a recipe, by name or file, with its own flags"),
 }
 
 
@@ -121,6 +129,8 @@ def _as_command(target: Any, name: str) -> Any:
     if not isinstance(target, typer.Typer):
         app = typer.Typer(add_completion=False, rich_markup_mode=_markup())
         app.command(name)(target)
+    elif not sys.stdout.isatty():
+        app.rich_markup_mode = None
     command = typer.main.get_command(app)
     command.params = [
         each for each in command.params if each.name not in ("install_completion", "show_completion")

@@ -7,6 +7,8 @@ import pytest
 
 from reprkit.testing.sites import Site
 
+pytest_plugins = ["reprkit.testing.pytest_plugin"]
+
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from reprkit import cli, interfaces, sources
 from reprkit.hookspecs import KINDS
@@ -262,7 +263,10 @@ def test_authors_see_plugin_errors_raised(acme, monkeypatch):
 
 def test_help_of_each_command_begins_with_its_summary(run):
     for name, (module, summary) in cli.COMMANDS.items():
-        doc = importlib.import_module(module).command.__doc__
+        target = importlib.import_module(module).command
+        if isinstance(target, typer.Typer):
+            target = (target.registered_callback or target.registered_commands[0]).callback
+        doc = target.__doc__
         assert doc.splitlines()[0].rstrip(".") == summary
         assert summary.split(":")[0] in run(name, "--help")[1]
 

@@ -1,0 +1,84 @@
+"""One encoder, one decoder, five latents: the swap that reprkit is made for, on real handwritten digits.
+
+Trains the same network with a continuous, Gaussian, binary, one-hot and codebook latent, changing one string, and
+puts them in one table beside PCA of the same width: test reconstruction error, price of the code in bits, what a
+linear probe and nearest neighbours read from it, and how much of the latent is in use.  The three discrete latents
+have the same price: 32 bits an image.
+
+Papers: Hinton & Salakhutdinov 2006 (autoencoder against PCA); Kingma & Welling 2014 (Gaussian); Bengio et al. 2013 (binary,
+straight-through); Jang et al. 2017 (one-hot); van den Oord et al. 2017 (vq).
+Data: scikit-learn's 1,797 digits, 8 x 8, labels for evaluation only; split 70/10/20 by seed.
+Expected (seed 0, two cores, under three minutes): docs/results/latents.md.
+
+    python recipes/latent_swap.py
+    python recipes/latent_swap.py --latents "vq(codes=64)"
+    python recipes/latent_swap.py --latents "gaussian(dim=8)" --latents "residual-vq(codes=16)" --encoder conv
+"""
+
+import re
+from typing import Annotated
+
+import typer
+
+import reprkit as rk
+from reprkit.reporting import compare
+
+LATENTS = [
+    "continuous(dim=16)",
+    "gaussian(dim=16)",
+    "binary(bits=32)",
+    "one-hot(classes=16, groups=8)",
+    "vq(codes=16, dim=2, codebooks=8)",
+]
+
+
+def main(
+    latents: Annotated[list[str], typer.Option(help="a latent; say it again for more")] = LATENTS,
+    data: str = "digits",
+    encoder: str = "mlp(widths=(256, 128))",
+    decoder: str = "mlp(widths=(128, 256))",
+    objective: str = "reconstruction",
+    width: Annotated[int, typer.Option(help="dimensions of the PCA baseline")] = 16,
+    steps: int = 2_000,
+    batch: int = 128,
+    lr: float = 2e-3,
+    seed: int = 0,
+    out: str = "runs/latent_swap",
+    resume: bool = False,
+) -> None:
+    train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
+    measures = ("reconstruction", "linear-probe", "knn", "codebook", "projection")
+    table = {f"PCA, {width} dimensions": rk.evaluate(f"pca(dim={width})", test, *measures, fit_on=train)}
+
+    for latent in latents:
+        run = f"{out}/" + re.sub(r"[^\w-]+", "-", latent).strip("-")
+        model = rk.build(
+            data=train, encoder=encoder, latent=latent, decoder=decoder, objective=objective, seed=seed
+        )
+        for step in rk.loop(
+            model,
+            train,
+            steps=steps,
+            batch=batch,
+            lr=lr,
+            schedule="cosine",
+            seed=seed,
+            out=run,
+            resume=resume,
+        ):
+            losses = step.model(step.batch)
+            step.backward(losses.total)
+            step.update()
+            if step.every(500):
+                step.log(losses, rk.evaluate(model, valid, "reconstruction"))
+        model.save(f"{run}/model")
+        table[latent] = rk.evaluate(model, test, *measures, fit_on=train)
+        rk.report(run, table[latent])
+
+    page = rk.report(out, table, title=f"The same network, {len(latents)} latents")
+    print(compare(table))
+    print(f"\nthe page: {page}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,168 @@
+"""``reprkit inspect DIR``: a checkpoint's parts, widths, parameters, metrics and plugins, and runs nothing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reprkit.commands.output import emit_json, emit_table
+from reprkit.commands.stored import FORMAT, Stored, flat, parts, read, run_of, written
+from reprkit.hookspecs import KINDS
+from reprkit.plugins import Registry, default_registry
+
+
+@dataclass(frozen=True)
+class Line:
+    """One part of the checkpoint, as shown."""
+
+    where: str
+    kind: str
+    part: str
+    width: str
+    numbers: int
+    note: str = ""
+
+
+def command(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Of a checkpoint, or of a run that has one in model/.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Inspect a checkpoint: parts, widths, parameters, metrics, plugins.
+
+    Nothing of it is run or built: this works where its plugins, or torch, are missing.
+    """
+    stored = read(folder)
+    run = run_of(stored)
+    registry = default_registry()
+    lines = _lines(stored, registry)
+    plugins = _plugins(stored.manifest, registry)
+    total = sum(each.numbers for each in lines)
+    size = sum(each.bytes for each in stored.tensors.values())
+    if json:
+        emit_json(
+            {
+                "folder": str(stored.folder),
+                "format": stored.manifest["format"],
+                "reprkit": stored.manifest.get("reprkit"),
+                "parts": [asdict(each) for each in lines],
+                "numbers": total,
+                "bytes": size,
+                "signature": stored.manifest.get("signature"),
+                "output": stored.manifest.get("output"),
+                "weights": stored.manifest.get("weights"),
+                "plugins": plugins,
+                "run": {
+                    "folder": str(run.folder) if run.folder else None,
+                    "status": run.record.get("status"),
+                    "command": run.record.get("command"),
+                    "seed": run.record.get("seed"),
+                    "metrics": dict(flat(run.metrics)),
+                    "notes": run.notes,
+                },
+            }
+        )
+        return
+    print(f"{stored.folder}: a checkpoint of reprkit {stored.manifest.get('reprkit', '(unknown)')}")
+    if stored.manifest["format"] > FORMAT:
+        print(f"  of format {stored.manifest['format']}; this reprkit can load up to {FORMAT}: upgrade it")
+    print()
+    rows = [(e.where, e.kind, e.part, e.width, f"{e.numbers:,}" if e.numbers else "", e.note) for e in lines]
+    emit_table(("", "kind", "part", "width", "parameters", "note"), rows)
+    print(f"\n{total:,} parameters, buffers such as codebook statistics included; {size / 1e6:.1f} MB")
+    _say_data(stored.manifest)
+    _say_run(run.record, run.metrics, run.source, run.notes)
+    for each in plugins:
+        print(f"plugin {each['name']} {each['version']}: {each['status']}")
+
+
+def _lines(stored: Stored, registry: Registry) -> list[Line]:
+    """The parts in the order in which the data runs through them."""
+    manifest, lines = stored.manifest, []
+    factors = manifest.get("factors") or {}
+    for name, path in factors.items():
+        home = f"factors.{name}"
+        read, inner = stored.width(f"{home}.adapter", 1), stored.width(f"{home}.adapter", 0)
+        widths = [str(each) for each in (inner, stored.width(f"adapters.{name}", 1)) if each is not None]
+        reads = f"reads {path['input']}" if path.get("input", "x") != "x" else ""
+        pooled = "pooled to one token" if path.get("pool") else ""
+        note = ", ".join(each for each in (reads, pooled) if each)
+        say = functools.partial(_line, stored, registry, name)
+        lines += [
+            say("encoder", path.get("encoder"), f"{home}.encoder", _wide(read), note),
+            Line(name, "adapter", "linear", "", stored.size(f"{home}.adapter")),
+            say("latent", path.get("latent"), f"{home}.latent", " → ".join(widths)),
+        ]
+        if f"adapters.{name}.weight" in stored.tensors:
+            lines.append(Line(name, "adapter", "linear", "", stored.size(f"adapters.{name}")))
+    if manifest.get("decoder"):
+        width = next((stored.width(f"adapters.{name}", 0) for name in factors), None)
+        lines.append(_line(stored, registry, "", "decoder", manifest["decoder"], "decoder", _wide(width)))
+    lines.append(_line(stored, registry, "", "objective", manifest.get("objective"), "objective", ""))
+    return lines
+
+
+def _line(
+    stored: Stored,
+    registry: Registry,
+    where: str,
+    kind: str,
+    record: Any,
+    prefix: str,
+    width: str,
+    note: str = "",
+) -> Line:
+    offered = {each.qualified for every in KINDS for each in registry.specs(every)}
+    missing = [name for _, name in parts(record, kind) if name not in offered]
+    notes = [note] if note else []
+    notes += [f"not offered by what is installed: {', '.join(missing)}"] if missing else []
+    return Line(where, kind, written(record), width, stored.size(prefix), "; ".join(notes))
+
+
+def _wide(width: int | None) -> str:
+    return "" if width is None else str(width)
+
+
+def _plugins(manifest: Mapping[str, Any], registry: Registry) -> list[dict[str, str]]:
+    """Every distribution that the checkpoint names, its version then, and what is installed now."""
+    found = []
+    for name, version in (manifest.get("plugins") or {}).items():
+        rows = [row for row in registry.rows if row.distribution == name]
+        if not rows:
+            status = f"not installed; pip install '{name}=={version}'"
+        elif all(row.status != "ok" for row in rows):
+            status = f"installed and {rows[0].status} ({rows[0].reason})"
+        elif rows[0].version == version:
+            status = "installed"
+        else:
+            status = f"installed as {rows[0].version}"
+        found.append({"name": name, "version": str(version), "status": status})
+    return found
+
+
+def _say_data(manifest: Mapping[str, Any]) -> None:
+    for name, each in (manifest.get("signature") or {}).items():
+        shape = " ".join("any" if size is None else str(size) for size in each.get("shape", ()))
+        facts = [str(each.get("kind")), f"({shape})" if shape else ""]
+        facts += [f"in [{each['range'][0]:g}, {each['range'][1]:g}]"] if each.get("range") else []
+        facts += [f"of {each['vocab']} symbols"] if each.get("vocab") else []
+        print(f"data {name}: {' '.join(fact for fact in facts if fact)}")
+
+
+def _say_run(record: Mapping[str, Any], metrics: Mapping[str, Any], source: str, notes: list[str]) -> None:
+    if record:
+        status, seed = record.get("status", "unknown"), record.get("seed", "unknown")
+        print(f"run: {status}, seed {seed}: {record.get('command', '')}")
+    rows = [(name, f"{value:.6g}") for name, value in flat(metrics)]
+    if rows:
+        print(f"\nmetrics, from {source}:")
+        emit_table(("metric", "value"), rows)
+        print()
+    for note in notes:
+        print(note)

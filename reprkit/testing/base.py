@@ -1,0 +1,203 @@
+"""What all conformance classes share: how the part is made, and the checks that hold for every kind."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import SkipTest
+
+import torch
+from torch import Tensor, nn
+
+from reprkit.data.signature import Signature
+from reprkit.interfaces import Part
+from reprkit.parts import construct, create
+from reprkit.plugins import default_registry
+from reprkit.testing.worlds import IMAGES, random_batch
+
+
+class Conformance:
+    """Subclass the class of your kind, set ``part`` (a reference) or override ``make``, and run pytest.
+
+    A subclass whose checks start processes must be importable: defined at the top level of its test file.
+
+    Attributes:
+        part: a reference such as ``"acme-latents/fsq(levels=(8, 5))"``.
+        data: the signature of the data that the part is tried on; ``reprkit.testing.worlds`` has one a kind.
+    """
+
+    kind: ClassVar[str]
+    part: str | None = None
+    data: Signature = IMAGES
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``build`` would hand over beside ``data``."""
+        return {}
+
+    def make(self) -> Any:
+        """A fresh instance; weights are equal each time, since the global generator is seeded before."""
+        if self.part is None:
+            raise NotImplementedError(f"{type(self).__name__}: set part = '...' or override make()")
+        return create(self.kind, self.part, data=self.data, **self.facts)
+
+    def fresh(self, seed: int = 0) -> Any:
+        """``make`` under a seed."""
+        torch.manual_seed(seed)
+        return self.make()
+
+    def batch(self, size: int, *, seed: int = 0, length: int = 6) -> dict[str, Tensor]:
+        """A random batch that fits ``data``; ``length`` where lengths vary."""
+        return random_batch(self.data, size, seed=seed, length=length)
+
+    def test_plugin_module_imports_without_torch(self) -> None:
+        """Importing the module that holds the hooks loads neither torch nor transformers."""
+        if self.part is None:
+            raise SkipTest("it was made by hand, so no plugin is known")
+        found = default_registry().find(self.kind, self.part)
+        for module in plugin_modules(found.distribution):
+            heavy = import_cost(module)
+            expect(
+                not heavy,
+                f"importing {module} loads {', '.join(heavy)}: name classes in Spec(build='module:Class') "
+                "and import nothing of theirs there",
+            )
+
+
+class PartConformance(Conformance):
+    """The checks of every kind that is an ``nn.Module``."""
+
+    def exercise(self, part: Any) -> None:
+        """Use the part as training does, so that its buffers change; each kind says how."""
+
+    def observe(self, part: Any) -> dict[str, Tensor]:
+        """What the part does in evaluation; each kind says what matters."""
+        return {}
+
+    def test_arguments_survive_json(self) -> None:
+        """The recorded constructor arguments are JSON, and make an equal part again."""
+        part = self.fresh()
+        name = type(part).__name__
+        try:
+            arguments = json.loads(json.dumps(part.reference.arguments, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise AssertionError(f"an argument of {name} is not JSON: {error}") from None
+        facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
+        known = {k: v for k, v in facts.items() if k in inspect.signature(type(part)).parameters}
+        torch.manual_seed(0)
+        try:
+            again = construct(type(part), arguments, known, f"{self.kind} {name}")
+        except Exception as error:
+            raise AssertionError(
+                f"it cannot be made again from its recorded arguments {arguments}: {error}"
+            ) from error
+        given, found = dict(part.reference.arguments), dict(again.reference.arguments)
+        expect(given == found, f"made again, its arguments {given} are {found}")
+        same_state(part, again, "made again from its recorded arguments")
+
+    def test_weights_survive_the_disk(self) -> None:
+        """Loaded into a fresh part, its state is equal and it does the same: nothing is kept elsewhere."""
+        from safetensors.torch import load_model, save_model
+
+        part, other = self.fresh(0), self.fresh(1)
+        self.exercise(part)
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "part.safetensors")
+            save_model(part, path)
+            load_model(other, path)
+        same_state(part, other, "loaded from disk")
+        before, after = self._seeded(part), self._seeded(other)
+        for name, value in before.items():
+            close(after[name], value, f"loaded from disk, {name} (is there state outside of the buffers?)")
+
+    def _seeded(self, part: Any) -> dict[str, Tensor]:
+        torch.manual_seed(1)
+        return self.observe(part)
+
+    def test_buffers_keep_their_shape(self) -> None:
+        """Parameters and buffers have their final shapes from construction on."""
+        part = self.fresh()
+        before = {name: tuple(value.shape) for name, value in part.state_dict().items()}
+        self.exercise(part)
+        after = {name: tuple(value.shape) for name, value in part.state_dict().items()}
+        changed = sorted({name for name, _ in set(before.items()) ^ set(after.items())})
+        expect(not changed, f"in use these appear, vanish or change their shape: {', '.join(changed)}")
+
+
+def expect(condition: bool | Tensor, message: str) -> None:
+    """Fail with ``message`` unless the condition holds; unlike ``assert`` also under ``python -O``."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def close(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-5) -> None:
+    """Equal within ``tolerance``, relative and absolute; says what differs and by how much."""
+    expect(a.shape == b.shape, f"{what}: shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    if not a.is_floating_point() or a.numel() == 0:
+        expect(torch.equal(a, b), f"{what}: differs")
+        return
+    gap = (a.detach().double() - b.detach().double()).abs()
+    limit = tolerance + tolerance * b.detach().double().abs()
+    within = (gap <= limit) | (a == b)  # equal infinities have no difference
+    expect(within.all(), f"{what}: differs by up to {float(gap.nan_to_num(math.inf).max()):.3g}")
+
+
+def same_state(one: nn.Module, other: nn.Module, what: str) -> None:
+    """Both hold equal tensors."""
+    a, b = one.state_dict(), other.state_dict()
+    expect(a.keys() == b.keys(), f"{what}, other tensors: {', '.join(sorted(a.keys() ^ b.keys()))}")
+    for name, value in a.items():
+        close(b[name], value, f"{what}, {name}", 0.0)
+
+
+def without_gradient(part: nn.Module) -> list[str]:
+    """Names of trainable parameters that the backward did not reach."""
+    return [name for name, value in part.named_parameters() if value.requires_grad and value.grad is None]
+
+
+def reached(part: nn.Module) -> None:
+    """Every trainable parameter got a gradient: DDP raises on those that never take part."""
+    idle = without_gradient(part)
+    expect(not idle, f"no gradient reaches {', '.join(idle)}")
+
+
+def is_a(part: Any, base: type[Part]) -> None:
+    """The part is of its kind."""
+    expect(isinstance(part, base), f"{type(part).__name__} is not a subclass of reprkit.{base.__name__}")
+
+
+def plugin_modules(distribution: str) -> list[str]:
+    """The modules with hooks that a distribution names in its entry points."""
+    from reprkit.discovery import candidates
+    from reprkit.hookspecs import PROJECT
+
+    if distribution == PROJECT:
+        return ["reprkit.builtin"]
+    found = [each.entry_point for each in candidates() if each.distribution == distribution]
+    return [each.module for each in found if each is not None]
+
+
+@functools.lru_cache
+def import_cost(module: str) -> tuple[str, ...]:
+    """The heavy packages that importing ``module`` in a fresh interpreter loads."""
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; import importlib; importlib.import_module({module!r})\n"
+        "print(*[m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    expect(done.returncode == 0, f"importing {module} in a fresh interpreter fails:\n{done.stderr[-2000:]}")
+    return tuple(done.stdout.split())
+
+
+def all_checks(cls: type[Conformance]) -> list[tuple[str, Callable[..., None]]]:
+    """A conformance class's checks by name, in the order they are written, those of every kind first."""
+    names = [name for base in reversed(cls.__mro__) for name in vars(base) if name.startswith("test_")]
+    return [(name, getattr(cls, name)) for name in dict.fromkeys(names)]

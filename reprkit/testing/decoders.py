@@ -1,0 +1,214 @@
+"""The conformance of a decoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from reprkit.distributed import gather, sum_over_ranks, world_size
+from reprkit.interfaces import Decoder
+from reprkit.layout import row_grid, to_tokens
+from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.pool import together
+from reprkit.types import Decoded, Features
+
+
+class DecoderConformance(PartConformance):
+    """Subclass it in one line: ``class TestMine(DecoderConformance): part = "acme/mine(width=16)"``."""
+
+    kind = "decoder"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How many tokens the codes have that it is tried on: four of an image, one of a vector, else any."""
+        return {"tokens": {"image": 4, "vector": 1}.get(self.data["x"].kind)}
+
+    def features(self, decoder: Decoder, size: int, *, seed: int = 0, length: int = 6) -> Features:
+        """Random codes as they reach the decoder (b n in_dim), all tokens valid."""
+        generator = torch.Generator().manual_seed(seed)
+        tokens = self.facts["tokens"] or length
+        x = torch.randn(size, tokens, decoder.in_dim, generator=generator)
+        return Features(x=x, grid=(2, 2) if tokens == 4 else (tokens,))
+
+    def decode(
+        self, decoder: Decoder, features: Features | None, batch: dict[str, Tensor]
+    ) -> tuple[Decoded, Tensor]:
+        """What it makes of a code, and the target; a causal decoder is given the target as its teacher."""
+        field, x = self.data["x"], batch["x"]
+        if "causal" in decoder.provides:
+            target = to_tokens(x, row_grid(field, x), field.kind)
+            return decoder(features, teacher=target), target
+        decoded = decoder(features)
+        return decoded, to_tokens(x, decoded.grid or (1,), field.kind)
+
+    def exercise(self, part: Any) -> None:
+        """Two training forwards."""
+        part.train()
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            self.decode(part, self.features(part, 3, seed=seed), self.batch(3, seed=seed))
+
+    def observe(self, part: Any) -> dict[str, Tensor]:
+        """Its output."""
+        return {"output": self.decode(part.eval(), self.features(part, 3), self.batch(3))[0].x}
+
+    def test_shapes_and_types(self) -> None:
+        """It makes (b n p) that reads as the data under its grid, with a finite likelihood."""
+        decoder = self.fresh()
+        is_a(decoder, Decoder)
+        for training in (True, False):
+            decoder.train(training)
+            for size in (1, 2, 5):
+                decoded, target = self.decode(decoder, self.features(decoder, size), self.batch(size))
+                expect(isinstance(decoded, Decoded), f"it returned {type(decoded).__name__}, not Decoded")
+                shapes = tuple(decoded.x.shape), tuple(target.shape)
+                expect(shapes[0] == shapes[1], f"it made {shapes[0]}, and the data reads as {shapes[1]}")
+                nll = decoded.nll(target)
+                expect(nll.shape == target.shape[:2], f"nll is {tuple(nll.shape)}, not (b n)")
+                expect(torch.isfinite(nll).all(), "the likelihood of data in range is not finite")
+
+    def test_the_code_matters(self) -> None:
+        """Another code gives another likelihood, and a gradient reaches the code."""
+        decoder = self.fresh().eval()
+        batch, outs = self.batch(2), []
+        for seed in (0, 1):
+            features = self.features(decoder, 2, seed=seed)
+            x = features.x.requires_grad_()
+            torch.manual_seed(1)
+            decoded, target = self.decode(decoder, features, batch)
+            outs.append(decoded)
+        one, two = outs
+        decoded.nll(target).sum().backward()
+        expect(x.grad is not None and x.grad.abs().sum() > 0, "no gradient reaches the code")
+        same = all(torch.equal(one.params[name], two.params[name]) for name in one.params)
+        expect(not same, "the likelihood does not depend on the code")
+
+    def test_examples_do_not_mix(self) -> None:
+        """In evaluation what is made of an example's code does not depend on its neighbours in the batch."""
+        decoder = self.fresh().eval()
+        features, batch = self.features(decoder, 3), self.batch(3)
+        alone = replace(features, x=features.x[:1])
+        first = {name: value[:1] for name, value in batch.items()}
+        torch.manual_seed(1)
+        one = self.decode(decoder, alone, first)[0]
+        torch.manual_seed(1)
+        whole = self.decode(decoder, features, batch)[0]
+        close(one.x, whole.x[:1], "an example alone and in a batch", 1e-4)
+
+    def test_masked_tokens_change_nothing(self) -> None:
+        """Other values in the code's masked tokens leave the output at the valid ones alone."""
+        decoder = self.fresh().eval()
+        whole = self.features(decoder, 2)
+        count = whole.x.shape[1]
+        if count == 1:
+            raise SkipTest("a code of one token has no masked ones")
+        mask = torch.arange(count)[None] < torch.tensor([[count], [count // 2]])
+        batch = self.batch(2)
+        outs = []
+        for filler in (0.0, 7.0):
+            x = torch.where(mask.unsqueeze(-1), whole.x, torch.tensor(filler))
+            torch.manual_seed(1)
+            outs.append(self.decode(decoder, replace(whole, x=x, mask=mask), batch)[0])
+        for name, value in outs[0].params.items():
+            other = outs[1].params[name]
+            if value.shape[:2] == mask.shape:
+                value, other = value[mask], other[mask]
+            elif outs[0].mask is not None and value.shape[:2] == outs[0].mask.shape:
+                value, other = value[outs[0].mask], other[outs[0].mask]
+            close(value, other, f"{name}, with other masked tokens")
+
+    def test_a_gradient_reaches_every_parameter(self) -> None:
+        """Every trainable parameter takes part in the likelihood."""
+        decoder = self.fresh().train()
+        decoded, target = self.decode(decoder, self.features(decoder, 3), self.batch(3))
+        decoded.nll(target).sum().backward()
+        reached(decoder)
+
+    def test_evaluation_is_deterministic(self) -> None:
+        """In evaluation the random state does not matter."""
+        decoder = self.fresh().eval()
+        features, batch = self.features(decoder, 2), self.batch(2)
+        torch.manual_seed(1)
+        first = self.decode(decoder, features, batch)[0]
+        torch.manual_seed(2)
+        close(first.x, self.decode(decoder, features, batch)[0].x, "output in evaluation", 0.0)
+
+    def test_odd_widths_fit_through_the_adapters(self) -> None:
+        """After latents of widths that it never heard of, it trains."""
+        from reprkit.assembly import build
+
+        kind = self.data["x"].kind
+        encoders = {"image": "vit(patch=4, width=8, depth=1, heads=1)", "vector": "mlp(widths=(8,))"}
+        for dim in (1, 3):
+            decoder, latent = self.fresh(), f"continuous(dim={dim})"
+            goal = "autoregressive" if "causal" in decoder.provides else "reconstruction"
+            encoder = encoders.get(kind, "gru(width=8)")
+            model = build(data=self.data, encoder=encoder, latent=latent, decoder=decoder, objective=goal)
+            total = model(self.batch(4)).total
+            total.backward()
+            expect(torch.isfinite(total), f"the loss is {total.item()} after {latent}")
+
+    def test_bf16_autocast(self) -> None:
+        """Under bf16 autocast its likelihood is finite."""
+        decoder = self.fresh().eval()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            decoded, target = self.decode(decoder, self.features(decoder, 2), self.batch(2))
+            nll = decoded.nll(target)
+        expect(torch.isfinite(nll).all(), "the likelihood is not finite under bf16 autocast")
+
+    def test_causal_means_causal(self) -> None:
+        """Token t depends on earlier tokens only; one step at a time gives the same; no code is needed."""
+        decoder = self.fresh().eval()
+        if "causal" not in decoder.provides:
+            raise SkipTest("it does not provide causal")
+        field = self.data["x"]
+        teacher, other = (
+            to_tokens(x, row_grid(field, x), field.kind)
+            for x in (self.batch(2, seed=seed)["x"] for seed in (1, 2))
+        )
+        count = teacher.shape[1]
+        for features in (self.features(decoder, 2), None):
+            whole = decoder(features, teacher=teacher)
+            told = [name for name, value in whole.params.items() if value.shape[:2] == teacher.shape[:2]]
+            for t in range(count):
+                changed = decoder(features, teacher=torch.cat([teacher[:, :t], other[:, t:]], 1))
+                for name in told:
+                    what = f"{name} up to token {t}, with another teacher from there on"
+                    close(changed.params[name][:, : t + 1], whole.params[name][:, : t + 1], what)
+            state, previous = decoder.start(features, size=2, length=count), None
+            for t in range(count):
+                step, state = decoder.step(previous, state)
+                for name in told:
+                    what = f"{name} of token {t}, one step at a time"
+                    close(step.params[name][:, 0], whole.params[name][:, t], what, 1e-4)
+                previous = teacher[:, t : t + 1]
+
+    def test_two_ranks_equal_one_process(self) -> None:
+        """Output and averaged gradients of two processes equal those of one on the joined batch."""
+        pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
+        for name, value in whole.items():
+            close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+
+
+def _train_step(rank: int, case: DecoderConformance) -> dict[str, Tensor]:
+    size = world_size()
+    decoder = case.fresh().train()
+    rows = slice(rank * 4 // size, (rank + 1) * 4 // size)
+    features = case.features(decoder, 4)
+    batch = {name: value[rows] for name, value in case.batch(4).items()}
+    torch.manual_seed(5)
+    decoded, target = case.decode(decoder, replace(features, x=features.x[rows]), batch)
+    loss = decoded.nll(target).sum() / len(target)
+    loss.backward()
+    seen = {"likelihood": sum_over_ranks(loss.detach()) / size}
+    name = next(iter(decoded.params))
+    if decoded.params[name].shape[0] == len(target):
+        seen[name] = gather(decoded.params[name].detach())
+    for name, value in decoder.named_parameters():
+        if value.grad is not None:
+            seen[f"gradient of {name}"] = sum_over_ranks(value.grad) / size
+    return seen

@@ -1,0 +1,167 @@
+"""The conformance of an encoder."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from reprkit.distributed import gather, sum_over_ranks, world_size
+from reprkit.interfaces import Encoder
+from reprkit.layout import from_tokens, to_tokens
+from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.pool import together
+from reprkit.testing.worlds import refilled
+from reprkit.types import Features
+
+
+class EncoderConformance(PartConformance):
+    """Subclass it in one line: ``class TestMine(EncoderConformance): part = "acme/mine(width=16)"``."""
+
+    kind = "encoder"
+
+    def exercise(self, part: Any) -> None:
+        """Two training forwards."""
+        part.train()
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            part(self.batch(3, seed=seed))
+
+    def observe(self, part: Any) -> dict[str, Tensor]:
+        """Its features."""
+        return {"features": part.eval()(self.batch(3)).x}
+
+    def test_shapes_and_types(self) -> None:
+        """Features are (b n out_dim), n as ``count`` and ``grid`` foretold, one example included."""
+        encoder = self.fresh()
+        is_a(encoder, Encoder)
+        for training in (True, False):
+            encoder.train(training)
+            for size in (1, 2, 5):
+                batch = self.batch(size)
+                features = encoder(batch)
+                expect(isinstance(features, Features), f"it returned {type(features).__name__}, not Features")
+                expected = (size, encoder.count(batch), encoder.out_dim)
+                shape = tuple(features.x.shape)
+                expect(shape == expected, f"features are {shape}, not (b, count, out_dim) = {expected}")
+                expect(features.x.is_floating_point(), f"features are {features.x.dtype}")
+                expect(torch.isfinite(features.x).all(), "features are not finite")
+                for where, grid in (("grid(batch)", encoder.grid(batch)), ("grid", features.grid)):
+                    cells = math.prod(grid or (expected[1],))
+                    expect(
+                        cells == expected[1],
+                        f"{where} is {grid}, which has {cells} cells for {expected[1]} tokens",
+                    )
+
+    def test_examples_do_not_mix(self) -> None:
+        """In evaluation an example's features do not depend on its neighbours in the batch."""
+        encoder = self.fresh().eval()
+        batch = self.batch(4)
+        torch.manual_seed(1)
+        alone = encoder({name: value[:1] for name, value in batch.items()})
+        torch.manual_seed(1)
+        close(alone.x, encoder(batch).x[:1], "an example alone and in a batch", 1e-4)
+
+    def test_padding_changes_nothing(self) -> None:
+        """Where lengths vary, other values under the mask leave the valid tokens alone."""
+        if None not in self.data["x"].shape:
+            raise SkipTest("every example of the data has the same length")
+        batch = self.batch(4)
+        for training in (True, False):
+            encoder = self.fresh().train(training)
+            torch.manual_seed(1)
+            one = encoder(batch)
+            torch.manual_seed(1)
+            two = encoder(refilled(batch, self.data))
+            if one.mask is None:
+                expect(one.x.shape[1] == 1, "lengths vary, so Features need a mask (or a single token)")
+                close(one.x, two.x, "features")
+            else:
+                close(one.mask, two.mask, "the mask of the features")
+                close(one.x[one.mask], two.x[one.mask], "features of valid tokens")
+
+    def test_keep_reads_only_the_kept(self) -> None:
+        """With ``keep`` features are (b k d), with positions and length, and hidden tokens do not matter."""
+        encoder = self.fresh().eval()
+        if "keep" not in encoder.provides:
+            raise SkipTest("it does not provide keep")
+        batch = self.batch(2)
+        batch.pop("x_mask", None)
+        count = encoder.count(batch)
+        keep = torch.stack([torch.arange(0, count, 2), torch.arange(0, count, 2)])
+        torch.manual_seed(1)
+        features = encoder(batch, keep=keep)
+        shape = tuple(features.x.shape[:2])
+        expect(shape == tuple(keep.shape), f"features are {shape} tokens for a keep of {tuple(keep.shape)}")
+        expect(features.positions is not None, "kept tokens need positions")
+        close(features.positions, keep, "positions")
+        expect(features.length == count, f"length is {features.length}, not {count}")
+        field, grid = self.data["x"], encoder.grid(batch)
+        told, new = (to_tokens(x, grid, field.kind) for x in (batch["x"], self.batch(2, seed=1)["x"]))
+        kept = torch.zeros(told.shape[:2], dtype=torch.bool).scatter(1, keep, True).unsqueeze(-1)
+        hidden = from_tokens(torch.where(kept, told, new), grid, field)
+        torch.manual_seed(1)
+        other = encoder({**batch, "x": hidden}, keep=keep).x
+        close(features.x, other, "features, with other hidden tokens")
+
+    def test_a_gradient_reaches_every_parameter(self) -> None:
+        """Every trainable parameter takes part."""
+        encoder = self.fresh().train()
+        encoder(self.batch(3)).x.square().sum().backward()
+        reached(encoder)
+
+    def test_evaluation_is_deterministic(self) -> None:
+        """In evaluation neither the random state nor what ran before matters."""
+        encoder = self.fresh().eval()
+        torch.manual_seed(1)
+        first = encoder(self.batch(3)).x
+        encoder(self.batch(2, seed=9))
+        torch.manual_seed(2)
+        close(first, encoder(self.batch(3)).x, "features in evaluation", 0.0)
+
+    def test_odd_widths_fit_through_the_adapters(self) -> None:
+        """Before latents of widths that it never heard of, it trains."""
+        from reprkit.assembly import build
+
+        batch = self.batch(4)
+        for dim in (1, 3):
+            decoder = "gru(width=8)" if None in self.data["x"].shape else "mlp(widths=(8,))"
+            goal = "autoregressive" if None in self.data["x"].shape else "reconstruction"
+            latent = f"continuous(dim={dim})"
+            model = build(
+                data=self.data, encoder=self.fresh(), latent=latent, decoder=decoder, objective=goal
+            )
+            total = model(batch).total
+            total.backward()
+            expect(torch.isfinite(total), f"the loss is {total.item()} before {latent}")
+
+    def test_bf16_autocast(self) -> None:
+        """Under bf16 autocast it is finite."""
+        encoder = self.fresh().eval()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            x = encoder(self.batch(3)).x
+        expect(torch.isfinite(x).all(), "features are not finite under bf16 autocast")
+
+    def test_two_ranks_equal_one_process(self) -> None:
+        """Features and averaged gradients of two processes equal those of one on the joined batch."""
+        pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
+        for name, value in whole.items():
+            close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+
+
+def _train_step(rank: int, case: EncoderConformance) -> dict[str, Tensor]:
+    size = world_size()
+    encoder = case.fresh().train()
+    rows = slice(rank * 4 // size, (rank + 1) * 4 // size)
+    batch = {name: value[rows] for name, value in case.batch(4).items()}
+    torch.manual_seed(5)
+    x = encoder(batch).x
+    (x.square().sum() / len(x)).backward()
+    seen = {"features": gather(x.detach())}
+    for name, value in encoder.named_parameters():
+        if value.grad is not None:
+            seen[f"gradient of {name}"] = sum_over_ranks(value.grad) / size
+    return seen

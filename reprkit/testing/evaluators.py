@@ -1,0 +1,103 @@
+"""The conformance of an evaluator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from reprkit.interfaces import Evaluator
+from reprkit.testing.base import PartConformance, close, expect, is_a
+
+_MLP = ("mlp(widths=(16,))", "mlp(widths=(16,))")
+_SEQUENCE = ("gru(width=8)", "transformer(width=8, depth=1, heads=1)")
+
+
+class EvaluatorConformance(PartConformance):
+    """Subclass it in one line: ``class TestMine(EvaluatorConformance): part = "acme/mine(k=5)"``.
+
+    Attributes:
+        latents: the latents of the models that it measures.
+    """
+
+    kind = "evaluator"
+    latents: tuple[str, ...] = (
+        "continuous(dim=4)",
+        "gaussian(dim=4)",
+        "binary(bits=4)",
+        "vq(codes=8, dim=4)",
+    )
+
+    def sets(self) -> tuple[Any, Any]:
+        """A small labelled data set that fits ``data``: train and test."""
+        from reprkit.data.tensors import Tensors
+
+        train, test = Tensors(self.batch(60), self.data).split()
+        return train, test
+
+    def models(self, train: Any) -> Iterator[tuple[str, Any]]:
+        """A small model with each latent, in evaluation."""
+        from reprkit.assembly import build
+
+        encoder, decoder = _SEQUENCE if None in self.data["x"].shape else _MLP
+        for latent in self.latents:
+            yield latent, build(data=train, encoder=encoder, latent=latent, decoder=decoder).eval()
+
+    def test_it_measures_any_latent(self) -> None:
+        """Numbers by name for a model with any latent."""
+        evaluator = self.fresh()
+        is_a(evaluator, Evaluator)
+        train, test = self.sets()
+        for latent, model in self.models(train):
+            with torch.no_grad():
+                found = evaluator(model, test, fit_on=train)
+            expect(isinstance(found, dict), f"with {latent} it returned a {type(found).__name__}, not a dict")
+            numbers = dict(flat(found))
+            expect(len(numbers) > 0, f"with {latent} it measured nothing")
+            for name, value in numbers.items():
+                fits = isinstance(value, float | int)
+                expect(fits, f"with {latent}, {name} is a {type(value).__name__}, not a number")
+
+    def test_evaluation_is_deterministic(self) -> None:
+        """Measured twice, under equal random states, the numbers are equal."""
+        evaluator = self.fresh()
+        train, test = self.sets()
+        for latent, model in self.models(train):
+            runs = []
+            for _ in range(2):
+                torch.manual_seed(1)
+                with torch.no_grad():
+                    runs.append(dict(flat(evaluator(model, test, fit_on=train))))
+            for name, value in runs[0].items():
+                again = runs[1].get(name)
+                same = value == again or (_nan(value) and _nan(again))
+                expect(same, f"with {latent}, {name} was {value} and then {again}")
+
+    def test_the_model_is_left_alone(self) -> None:
+        """Weights, buffers and the mode of the model are as before."""
+        evaluator = self.fresh()
+        train, test = self.sets()
+        for latent, model in self.models(train):
+            before = {name: value.clone() for name, value in model.state_dict().items()}
+            with torch.no_grad():
+                evaluator(model, test, fit_on=train)
+            expect(not model.training, f"with {latent} it left the model in training mode")
+            for name, held in model.state_dict().items():
+                close(held, before[name], f"with {latent}, the model's {name}", 0.0)
+
+
+def flat(results: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The metrics of nested results, by names joined with dots; figures are left out."""
+    for name, value in results.items():
+        if name == "figures":
+            continue
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

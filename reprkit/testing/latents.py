@@ -1,0 +1,248 @@
+"""The conformance of a latent: what the core, the recipes and every other part rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from reprkit.distributed import gather, sum_over_ranks, world_size
+from reprkit.interfaces import Encoder, Latent
+from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.pool import together
+from reprkit.types import Batch, Code, Features
+
+SIZES = ((1, 1), (2, 1), (3, 5), (4, 16))
+
+
+class LatentConformance(PartConformance):
+    """Subclass it in one line: ``class TestFSQ(LatentConformance): part = "acme-latents/fsq"``."""
+
+    kind = "latent"
+
+    def features(self, latent: Latent, b: int, n: int, *, masked: bool = False, seed: int = 0) -> Features:
+        """Random features (b n in_dim), the last tokens of each example masked when asked."""
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(b, n, latent.in_dim, generator=generator)
+        mask = None
+        if masked:
+            mask = torch.arange(n)[None] < torch.arange(1, b + 1)[:, None].clamp(max=max(1, n - 1))
+        return Features(x=x, mask=mask)
+
+    def exercise(self, part: Any) -> None:
+        """Two training steps."""
+        part.train()
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            part(self.features(part, 8, 4, seed=seed))
+            part.update()
+
+    def observe(self, part: Any) -> dict[str, Tensor]:
+        """The code in evaluation, and after one more step of training."""
+        features = self.features(part, 3, 4)
+        code = part.eval()(features)
+        self.exercise(part)
+        return {"z": code.z, **{f"loss {name}": value for name, value in part(features).losses.items()}}
+
+    def test_shapes_and_types(self) -> None:
+        """(b n in_dim) becomes (b n out_dim), float32, at several sizes, one token included."""
+        latent = self.fresh()
+        is_a(latent, Latent)
+        for training in (True, False):
+            latent.train(training)
+            for b, n in SIZES:
+                self._check(latent, latent(self.features(latent, b, n)), b, n)
+
+    def _check(self, latent: Latent, code: Any, b: int, n: int) -> None:
+        where = f"for {(b, n, latent.in_dim)}"
+        expect(isinstance(code, Code), f"it returned {type(code).__name__}, not a Code")
+        expected = (b, n, latent.out_dim)
+        for name, value in (("z", code.z), ("mean", code.mean)):
+            if value is not None:
+                expect(
+                    tuple(value.shape) == expected, f"{name} is {tuple(value.shape)}, not {expected} {where}"
+                )
+                expect(value.dtype == torch.float32, f"{name} is {value.dtype}, not float32 {where}")
+        if latent.vocab is None:
+            expect(code.indices is None, "vocab is None, so there can be no indices")
+        else:
+            _check_indices(code, latent.vocab, (b, n))
+        for name, value, shape in (("bits", code.bits, (b,)), ("log_prob", code.log_prob, (b, n))):
+            if value is not None:
+                expect(tuple(value.shape) == shape, f"{name} is {tuple(value.shape)}, not {shape} {where}")
+        for name, loss in code.losses.items():
+            expect(loss.ndim == 0, f"loss {name!r} is {tuple(loss.shape)}, not a scalar")
+            expect(torch.isfinite(loss), f"loss {name!r} is {loss.item()} {where}")
+        for name, metric in code.metrics.items():
+            expect(not metric.requires_grad, f"metric {name!r} carries a gradient: detach it")
+
+    def test_masked_tokens_change_nothing(self) -> None:
+        """Other values under the mask leave the valid tokens' code, losses, bits, metrics and state alone."""
+        for training in (True, False):
+            results = []
+            for filler in (0.0, 7.0):
+                latent = self.fresh().train(training)
+                torch.manual_seed(3)
+                features = self.features(latent, 4, 6, masked=True)
+                assert features.mask is not None
+                x = torch.where(features.mask.unsqueeze(-1), features.x, torch.tensor(filler))
+                code = latent(Features(x=x, mask=features.mask))
+                if training:
+                    latent.update()
+                results.append((latent, code, features.mask))
+            (one, a, mask), (two, b, _) = results
+            expect(a.mask is not None, "the code has lost the mask: make it with Code.of(features, ...)")
+            close(a.z[mask], b.z[mask], "the code of valid tokens")
+            if a.bits is not None:
+                close(a.bits, b.bits, "bits")
+            for name in a.losses:
+                close(a.losses[name], b.losses[name], f"loss {name!r}")
+            for name in a.metrics:
+                close(torch.as_tensor(a.metrics[name]), torch.as_tensor(b.metrics[name]), f"metric {name!r}")
+            for name, value in one.state_dict().items():
+                close(value, two.state_dict()[name], f"state {name}")
+
+    def test_a_gradient_reaches_every_parameter(self) -> None:
+        """The code and the losses send a gradient to the features and to every parameter."""
+        latent = self.fresh().train()
+        features = self.features(latent, 8, 4)
+        x = features.x.requires_grad_()
+        code = latent(features)
+        (code.z.square().sum() + sum(code.losses.values(), torch.zeros(()))).backward()
+        expect(
+            x.grad is not None, "no gradient reaches the encoder: use a straight-through or relaxed estimate"
+        )
+        assert x.grad is not None
+        expect(x.grad.abs().sum() > 0, "the gradient that reaches the encoder is zero everywhere")
+        reached(latent)
+
+    def test_evaluation_is_deterministic(self) -> None:
+        """In evaluation the code depends neither on the random state nor on what ran before."""
+        latent = self.fresh()
+        self.exercise(latent)
+        latent.eval()
+        features = self.features(latent, 3, 4)
+        torch.manual_seed(1)
+        first = latent(features)
+        latent(self.features(latent, 2, 3, seed=9))
+        torch.manual_seed(2)
+        close(first.z, latent(features).z, "z in evaluation", 0.0)
+
+    def test_indices_stand_for_the_code(self) -> None:
+        """``embed(indices)`` is z in evaluation."""
+        latent = self.fresh()
+        if latent.vocab is None:
+            raise SkipTest("it is continuous")
+        self.exercise(latent)
+        latent.eval()
+        code = latent(self.features(latent, 3, 4))
+        close(latent.embed(code.indices), code.z, "embed(indices) and z in evaluation")
+
+    def test_prior_has_the_shape_of_codes(self) -> None:
+        """``prior((b, n))`` gives (b n out_dim), finite, the same under the same generator."""
+        latent = self.fresh()
+        if not latent.has_prior:
+            raise SkipTest("it has no prior of its own")
+        draws = [latent.prior((3, 2), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+        shape, expected = tuple(draws[0].shape), (3, 2, latent.out_dim)
+        expect(shape == expected, f"prior((3, 2)) gave {shape}, not {expected}")
+        expect(torch.isfinite(draws[0]).all(), "the prior drew values that are not finite")
+        close(draws[0], draws[1], "two draws from the prior under one generator", 0.0)
+        expect(not torch.equal(draws[0], draws[2]), "another generator gave the same draw: is it used?")
+
+    def test_odd_widths_fit_through_the_adapters(self) -> None:
+        """Between an encoder and a decoder of widths that it never heard of, it trains."""
+        from reprkit.assembly import build
+
+        for width, other in ((7, 13), (1, 3)):
+            encoder, decoder = f"mlp(widths=({width},))", f"mlp(widths=({other},))"
+            model = build(data=self.data, encoder=encoder, latent=self.fresh(), decoder=decoder)
+            losses = model(self.batch(4))
+            losses.total.backward()
+            model.update()
+            where = f"between {encoder} and {decoder}"
+            expect(torch.isfinite(losses.total), f"the loss is {losses.total.item()} {where}")
+            usage = float(losses.metrics["usage"])
+            expect(0 <= usage <= 1, f"usage is {usage} {where}")
+
+    def test_bf16_autocast(self) -> None:
+        """Under bf16 autocast, called as the core calls it, z is finite, and float32 where it asks for it."""
+        from reprkit.paths import Path
+
+        latent = self.fresh().eval()
+        features = self.features(latent, 4, 4)
+        path = Path("code", _Passing(features), latent)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            code = path({"x": features.x})
+        expect(torch.isfinite(code.z).all(), "z is not finite under bf16 autocast")
+        if latent.precision == "float32":
+            expect(
+                code.z.dtype == torch.float32, f"z is {code.z.dtype}; with precision='float32' it stays so"
+            )
+
+    def test_two_ranks_equal_one_process(self) -> None:
+        """Loss, gradients and state of two processes equal those of one on the joined batch."""
+        for masked in (False, True):
+            pairs, whole = together(2, _train_steps, self, masked), _train_steps(0, self, masked)
+            for name, value in whole.items():
+                for rank, seen in enumerate(pairs):
+                    what = f"rank {rank} of two and one process{', with padding' * masked}: {name}"
+                    close(seen[name], value, what, 1e-5)
+
+
+class _Passing(Encoder):
+    """Stands in for an encoder: gives out prepared features."""
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self.features, self.out_dim = features, features.x.shape[-1]
+
+    def forward(self, batch: Batch, *, keep: Tensor | None = None) -> Features:
+        """The features."""
+        return self.features
+
+
+def _check_indices(code: Code, vocab: tuple[int, ...], shape: tuple[int, int]) -> None:
+    if code.indices is None:
+        raise AssertionError("vocab is given, so there must be indices")
+    expected, found = (*shape, len(vocab)), tuple(code.indices.shape)
+    expect(found == expected, f"indices are {found}, not (b, n, len(vocab)) = {expected}")
+    expect(code.indices.dtype == torch.int64, f"indices are {code.indices.dtype}, not int64")
+    inside = (code.indices >= 0) & (code.indices < torch.tensor(vocab))
+    expect(inside.all(), f"an index lies outside of vocab {vocab}")
+
+
+def _train_steps(rank: int, case: LatentConformance, masked: bool) -> dict[str, Tensor]:
+    """Three steps on this rank's rows of a joined batch: what must not depend on the number of processes."""
+    size = world_size()
+    latent = case.fresh().train()
+    seen: dict[str, Tensor] = {}
+    for step in range(3):
+        features = case.features(latent, 8, 4, masked=masked, seed=step)
+        rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
+        x = features.x[rows].clone().requires_grad_()
+        mask = None if features.mask is None else features.mask[rows]
+        torch.manual_seed(100 + step)
+        latent.zero_grad()
+        code = latent(Features(x=x, mask=mask))
+        target = torch.linspace(-1, 1, latent.out_dim)
+        weight = torch.ones(()) if mask is None else mask.unsqueeze(-1)
+        total = ((code.z - target).square() * weight).sum() / len(x)
+        for name, loss in code.losses.items():
+            total = total + latent.weights.get(name, 1.0) * loss
+        total.backward()
+        if x.grad is None:
+            raise AssertionError("no gradient reaches the encoder")
+        seen[f"loss of step {step}"] = sum_over_ranks(total.detach()) / size
+        seen[f"gradient of the features, step {step}"] = gather(x.grad) / size
+        for name, value in latent.named_parameters():
+            if value.grad is not None:
+                mean = sum_over_ranks(value.grad) / size
+                seen[f"gradient of {name}, step {step}"] = mean
+                value.data.sub_(0.01 * mean)
+        latent.update()
+    for name, value in latent.state_dict().items():
+        seen[f"state {name}"] = value.detach().clone()
+    return seen

@@ -1,0 +1,167 @@
+"""The conformance of an objective: what the loop and the ranks rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reprkit.distributed import sum_over_ranks, world_size
+from reprkit.interfaces import Objective
+from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.pool import together
+
+# Parts that fit each kind of data: an encoder that honours keep, a decoder, a causal decoder.
+_FITTING = {
+    "image": (
+        "vit(patch=4, width=16, depth=1, heads=2)",
+        "vit(patch=4, width=16, depth=1, heads=2)",
+        "gru(width=16)",
+    ),
+    "vector": ("mlp(widths=(16,))", "mlp(widths=(16,))", "gru(width=16)"),
+    "sequence": ("gru(width=16)", "transformer(width=16, depth=1, heads=2)", "gru(width=16)"),
+}
+
+
+class ObjectiveConformance(PartConformance):
+    """Subclass it in one line: ``class TestMine(ObjectiveConformance): part = "acme/mine(weight=2)"``.
+
+    Attributes:
+        encoder, latent, decoder: the parts it is tried with; those that suit the data when None.
+        steps: how many steps on one batch must lower the loss.
+    """
+
+    kind = "objective"
+    encoder: str | None = None
+    latent: str = "continuous(dim=4)"
+    decoder: str | None = None
+    steps: int = 40
+
+    def model(self) -> Any:
+        """A small model that is driven by the objective."""
+        from reprkit.assembly import build
+
+        objective = self.fresh()
+        is_a(objective, Objective)
+        kind = self.data["x"].kind
+        encoder, decoder, causal = _FITTING.get(kind, _FITTING["sequence"])
+        decoder = self.decoder or (causal if "causal" in objective.needs else decoder)
+        return build(
+            data=self.data,
+            encoder=self.encoder or encoder,
+            latent=self.latent,
+            decoder=decoder if "decoder" in objective.needs else None,
+            objective=objective,
+        )
+
+    def observe(self, part: Any) -> dict[str, Tensor]:
+        """Nothing: an objective works inside a model, see ``test_weights_survive_the_disk``."""
+        return {}
+
+    def test_weights_survive_the_disk(self) -> None:
+        """Loaded into a fresh model, the objective's losses in evaluation are equal."""
+        one, two = self.model(), self.model()
+        for turn in one.objective.turns:
+            one(self.batch(8), turn)
+            one.update()
+        with torch.no_grad():
+            for value in one.parameters():
+                value.add_(0.1 * torch.randn_like(value))
+        two.load_state_dict(one.state_dict())
+        totals = []
+        for model in (one, two):
+            torch.manual_seed(1)
+            totals.append(model.eval()(self.batch(8)).total)
+        close(totals[1], totals[0], "the loss, loaded into a fresh model")
+
+    def test_buffers_keep_their_shape(self) -> None:
+        """Parameters and buffers have their final shapes once the objective is bound to a model."""
+        model = self.model()
+        before = {name: tuple(value.shape) for name, value in model.objective.state_dict().items()}
+        for turn in model.objective.turns:
+            model(self.batch(8), turn).total.backward()
+            model.update()
+        after = {name: tuple(value.shape) for name, value in model.objective.state_dict().items()}
+        changed = sorted({name for name, _ in set(before.items()) ^ set(after.items())})
+        expect(not changed, f"in use these appear, vanish or change their shape: {', '.join(changed)}")
+
+    def test_losses_are_finite_scalars(self) -> None:
+        """Named losses, each a finite scalar, one example included."""
+        model = self.model()
+        for turn in model.objective.turns:
+            for size in (2, 8):
+                losses = model(self.batch(size), turn)
+                expect(len(losses.terms) > 0, f"turn {turn!r} has no loss")
+                for name, value in losses.terms.items():
+                    expect(value.ndim == 0, f"loss {name!r} is {tuple(value.shape)}, not a scalar")
+                    expect(torch.isfinite(value), f"loss {name!r} is {value.item()} for {size} examples")
+
+    def test_a_gradient_reaches_every_parameter(self) -> None:
+        """All turns together reach every parameter of the model; what has no use is not in ``needs``."""
+        model = self.model()
+        for turn in model.objective.turns:
+            model(self.batch(8), turn).total.backward()
+        reached(model)
+
+    def test_evaluation_is_deterministic(self) -> None:
+        """In evaluation the loss does not depend on the random state."""
+        model = self.model().eval()
+        totals = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            with torch.no_grad():
+                totals.append(model(self.batch(8)).total)
+        close(totals[0], totals[1], "the loss in evaluation, under another random state", 0.0)
+
+    def test_the_batch_is_left_alone(self) -> None:
+        """The batch that was given is not changed."""
+        model, batch = self.model(), self.batch(8)
+        before = {name: value.clone() for name, value in batch.items()}
+        model(batch)
+        for name, value in before.items():
+            close(batch[name], value, f"the given batch's {name}", 0.0)
+
+    def test_it_can_be_minimised(self) -> None:
+        """A few steps on one batch lower the loss of the main turn."""
+        model = self.model()
+        batch = self.batch(8)
+        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+        history = []
+        torch.manual_seed(0)
+        for _ in range(self.steps):
+            optimizer.zero_grad()
+            total = model(batch).total
+            total.backward()
+            optimizer.step()
+            model.update()
+            history.append(float(total.detach()))
+        first, last = sum(history[:5]) / 5, sum(history[-5:]) / 5
+        expect(
+            last < first, f"the loss went from {first:.4g} to {last:.4g} in {self.steps} steps on one batch"
+        )
+
+    def test_two_ranks_equal_one_process(self) -> None:
+        """Loss and averaged gradients of two processes equal those of one on the joined batch."""
+        pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
+        for name, value in whole.items():
+            close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+
+
+def _train_step(rank: int, case: ObjectiveConformance) -> dict[str, Tensor]:
+    size = world_size()
+    model = case.model()
+    whole = case.batch(8)
+    rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
+    batch = {name: value[rows] for name, value in whole.items()}
+    seen = {}
+    for turn in model.objective.turns:
+        torch.manual_seed(5)
+        model.zero_grad()
+        losses = model(batch, turn)
+        losses.total.backward()
+        seen[f"loss of turn {turn}"] = sum_over_ranks(losses.total.detach()) / size
+        for name, value in model.named_parameters():
+            if value.grad is not None:
+                seen[f"gradient of {name}, turn {turn}"] = sum_over_ranks(value.grad) / size
+    return seen

@@ -1,0 +1,54 @@
+"""Small made-up data of every kind, for parts to be tried on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reprkit.data.signature import Field, Signature
+
+_LABEL = Field(kind="label", shape=(), vocab=3)
+
+# Images that every patch size of 1, 2, 4 or 8 divides.
+IMAGES = Signature({"x": Field(kind="image", shape=(8, 8, 1), range=(0.0, 1.0)), "label": _LABEL})
+VECTORS = Signature({"x": Field(kind="vector", shape=(6,)), "label": _LABEL})
+SEQUENCES = Signature({"x": Field(kind="sequence", shape=(None, 3), range=(-1.0, 1.0)), "label": _LABEL})
+TOKENS = Signature({"x": Field(kind="tokens", shape=(None,), vocab=7), "label": _LABEL})
+
+WORLDS = {"images": IMAGES, "vectors": VECTORS, "sequences": SEQUENCES, "tokens": TOKENS}
+
+
+def random_batch(data: Signature, size: int, *, seed: int = 0, length: int = 6) -> dict[str, Tensor]:
+    """Random values that fit a signature; where lengths vary they do, and padding is zero.
+
+    The first example is always of full length, the second of the shortest.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batch = data.example(size, length)
+    for name, field in data.items():
+        if field.discrete:
+            batch[name] = torch.randint(field.vocab or 2, batch[name].shape, generator=generator)
+        else:
+            low, high = field.range or (-1.0, 1.0)
+            draw = torch.rand(batch[name].shape, generator=generator)
+            batch[name] = (draw < 0.5).float() if field.vocab == 2 else low + (high - low) * draw
+        if f"{name}_mask" in batch:
+            lengths = torch.randint(1, length + 1, (size,), generator=generator)
+            lengths[0] = length
+            lengths[1:2] = 1
+            mask = torch.arange(length)[None] < lengths[:, None]
+            batch[f"{name}_mask"] = mask
+            batch[name] = batch[name] * over(mask, batch[name])
+    return batch
+
+
+def over(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask of steps (b t), broadcastable over x (b t ...)."""
+    return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+
+
+def refilled(batch: dict[str, Tensor], data: Signature) -> dict[str, Tensor]:
+    """The batch with other values under the padding of ``x``: nothing may depend on them."""
+    x, mask = batch["x"], over(batch["x_mask"], batch["x"])
+    other = (data["x"].vocab or 2) - 1 if data["x"].discrete else 7
+    return {**batch, "x": torch.where(mask, x, torch.full_like(x, other))}

@@ -1,0 +1,1 @@
+"""Quantisers of vector-quantize-pytorch as latents of reprkit."""

@@ -1,0 +1,35 @@
+"""The built-in Specs keep their word: each class is there and can be read without importing it."""
+
+import pytest
+
+import reprkit
+from reprkit.hookspecs import KINDS
+from reprkit.interfaces import Part
+from reprkit.lookup import Found
+from reprkit.plugins import Registry
+from reprkit.sources import HANDED_OVER, read_class
+
+REGISTRY = Registry(installed=False)
+PARTS = [pytest.param(found, id=f"{kind}-{found.name}") for kind in KINDS for found in REGISTRY.specs(kind)]
+
+
+@pytest.mark.parametrize("found", PARTS)
+def test_the_class_is_there(found: Found) -> None:
+    cls = REGISTRY.load(found.kind, found.qualified)
+    assert issubclass(cls, getattr(reprkit, found.kind.capitalize()))
+    if issubclass(cls, Part):
+        assert cls.kind == found.kind
+    assert REGISTRY.qualified_name_of(cls) == found.qualified
+
+
+@pytest.mark.parametrize("found", PARTS)
+def test_show_has_something_to_say(found: Found) -> None:
+    source = read_class(found.spec.build)
+    assert source is not None
+    assert source.doc, "the class has no docstring"
+    chosen = [each for each in source.arguments if each.name not in HANDED_OVER]
+    assert [each.name for each in chosen if not each.annotation] == [], "arguments without a type"
+    assert [each.name for each in chosen if not each.help] == [], (
+        "arguments that the docstring's Args: leaves out"
+    )
+    assert len(chosen) <= 8, "a ninth option means a second class"

@@ -1,0 +1,76 @@
+"""The commands that only look never import torch, nor anything else that is slow, also with what they look at."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reprkit import cli
+
+ROOT = Path(cli.__file__).parents[1]
+HEAVY = (
+    "torch",
+    "sklearn",
+    "scipy",
+    "numpy",
+    "matplotlib",
+    "accelerate",
+    "einops",
+    "jaxtyping",
+    "safetensors",
+)
+
+
+def loaded(folder, *args):
+    """The heavy modules that a command loads, and what it prints."""
+    code = (
+        f"import sys\nfrom reprkit.cli import main\ntry: main({list(args)!r})\n"
+        f"except SystemExit as e: assert not e.code, e.code\n"
+        f"print('heavy:', [m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    text, _, heavy = done.stdout.rpartition("heavy: ")
+    return heavy.strip(), text
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    import reprkit as rk
+
+    train, _ = rk.dataset("digits").split()
+    model = rk.build(
+        data=train, encoder="mlp(widths=(8,))", latent="binary(bits=4)", decoder="mlp(widths=(8,))"
+    )
+    return model.save(tmp_path_factory.mktemp("cold") / "model")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["recipes"],
+        ["recipes", "--json"],
+        ["recipes", "copy", "latent_swap"],
+        ["recipes", "--help"],
+        ["run", "--help"],
+        ["new", "acme-latents"],
+        ["new", "acme-data", "--kind", "dataset", "--json"],
+        ["check", "--help"],
+        ["inspect", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_looking_is_cold(args, tmp_path):
+    assert loaded(tmp_path, *args)[0] == "[]"
+
+
+def test_inspecting_is_cold(checkpoint, tmp_path):
+    heavy, text = loaded(tmp_path, "inspect", str(checkpoint), "--json")
+    assert heavy == "[]"
+    assert json.loads(text)["parts"][2]["part"] == "binary(bits=4)"

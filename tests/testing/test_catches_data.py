@@ -1,0 +1,171 @@
+"""For each check of a corruption and of a data set a deliberately wrong one that exactly this check catches."""
+
+import numpy as np
+import pytest
+import torch
+from catching import failures, titles
+
+from reprkit.data import Field, Signature, Tensors
+from reprkit.distributed import joined
+from reprkit.interfaces import Corruption
+from reprkit.testing import CorruptionConformance, DatasetConformance
+from reprkit.testing.worlds import SEQUENCES
+
+pytestmark = pytest.mark.ranks
+
+
+class Good(Corruption):
+    """Halves of a sequence's valid frames are set to zero."""
+
+    def forward(self, batch, generator=None):
+        x = batch["x"]
+        frames = self.draw(x.shape[:2], generator) < 0.5
+        if "x_mask" in batch:
+            frames = frames & batch["x_mask"]
+        hit = frames.view(*frames.shape, *[1] * (x.ndim - 2)).expand(x.shape)
+        return self.finish(batch, torch.where(hit, self.filler(x), x), hit)
+
+    def draw(self, shape, generator):
+        return joined(lambda each: torch.rand(each, generator=generator), tuple(shape))
+
+    def filler(self, x):
+        return torch.zeros_like(x)
+
+    def finish(self, batch, x, hit):
+        return {**batch, "x": x}, hit
+
+
+class LosesFields(Good):
+    def finish(self, batch, x, hit):
+        return {"x": x}, hit
+
+
+class TouchesTheRest(Good):
+    def finish(self, batch, x, hit):
+        return {**batch, "x": x + 0.001}, hit
+
+
+class ChangesNothing(Good):
+    def filler(self, x):
+        return x
+
+
+class DeafToTheGenerator(Good):
+    def draw(self, shape, generator):
+        return super().draw(shape, None)
+
+
+class DrawsAlone(Good):
+    def draw(self, shape, generator):
+        return torch.rand(shape, generator=generator)
+
+
+class Case(CorruptionConformance):
+    wrong = "Good"
+    data = SEQUENCES
+
+    def make(self):
+        return globals()[self.wrong]()
+
+
+WRONG = {
+    "shapes and types": ("LosesFields", "fields became x; there were x, x_mask, label"),
+    "what is not hit is left alone": ("TouchesTheRest", "x outside of hit: differs"),
+    "it damages": ("ChangesNothing", "it changed nothing in sixteen examples"),
+    "the generator decides": ("DeafToTheGenerator", "two draws under equal generators: differs"),
+    "two ranks equal one process": ("DrawsAlone", "two ranks and one process: x: differs"),
+}
+
+
+def case(name):
+    made = Case()
+    made.wrong = name
+    return made
+
+
+def test_nothing_is_wrong_with_the_good_one():
+    assert failures(case("Good")) == {}
+
+
+@pytest.mark.parametrize("check", WRONG)
+def test_exactly_this_check_catches_it(check):
+    name, reason = WRONG[check]
+    found = failures(case(name))
+    assert set(found) == {check}, found
+    assert reason in found[check]
+
+
+def test_every_check_is_tried():
+    assert set(WRONG) == titles(CorruptionConformance)
+
+
+class Squares(Tensors):
+    """Twenty images of one grey each."""
+
+    def __init__(self):
+        field = Field(kind="image", shape=(2, 2, 1), range=self.span())
+        grey = torch.linspace(0, 1, 20).view(20, 1, 1, 1).expand(20, 2, 2, 1)
+        super().__init__({"x": grey}, Signature({"x": field}))
+
+    def span(self):
+        return (0.0, 1.0)
+
+
+class NumpyRange(Squares):
+    def span(self):
+        return (np.float32(0), np.float32(1))
+
+
+class TooBright(Squares):
+    def batch(self, indices):
+        return {name: 2 * value for name, value in super().batch(indices).items()}
+
+
+class WrapsAround(Squares):
+    def __getitem__(self, index):
+        return super().__getitem__(index % len(self))
+
+
+class SortedBatches(Squares):
+    def batch(self, indices):
+        return super().batch(sorted(int(index) for index in indices))
+
+
+class Overlapping(Squares):
+    def split(self, seed=0, *, valid=False, test_share=0.2, valid_share=0.1):
+        train, _, test = super().split(seed, valid=True)
+        return train, test.subset(range(2)), test
+
+
+WRONG_SETS = {
+    "signature survives json": (NumpyRange, "is not JSON serializable"),
+    "examples fit the signature": (TooBright, "x of example 10 spans 1.05263"),
+    "examples do not change": (WrapsAround, "data[20] is past the end and raised nothing"),
+    "a batch is its examples": (SortedBatches, "x of example 19 in a batch: differs"),
+    "split is disjoint and complete": (
+        Overlapping,
+        "the parts together do not hold the examples of the whole",
+    ),
+}
+
+
+def dataset(cls):
+    made = DatasetConformance()
+    made.make = cls
+    return made
+
+
+def test_nothing_is_wrong_with_the_good_data_set():
+    assert failures(dataset(Squares)) == {}
+
+
+@pytest.mark.parametrize("check", WRONG_SETS)
+def test_exactly_this_check_catches_the_data_set(check):
+    cls, reason = WRONG_SETS[check]
+    found = failures(dataset(cls))
+    assert set(found) == {check}, found
+    assert reason in found[check]
+
+
+def test_every_check_of_data_sets_is_tried():
+    assert set(WRONG_SETS) == titles(DatasetConformance)

@@ -1,0 +1,143 @@
+"""For each check of a decoder a deliberately wrong one that exactly this check catches."""
+
+import pytest
+import torch
+from catching import failures, titles
+from torch import nn
+
+from reprkit.decoders.gru import GRUDecoder
+from reprkit.interfaces import Decoder
+from reprkit.testing import DecoderConformance
+from reprkit.testing.worlds import IMAGES, TOKENS
+from reprkit.types import Decoded
+
+pytestmark = pytest.mark.ranks
+
+
+class Good(Decoder):
+    """Four patches of an image, each from its own token of the code."""
+
+    def __init__(self, data=None, tokens=None):
+        super().__init__()
+        self.in_dim = 5
+        self.linear = nn.Linear(5, 16)
+        self.log_scale = nn.Parameter(torch.zeros(1, 1, 1))
+
+    def forward(self, features, *, teacher=None, length=None):
+        x = features.x if features.mask is None else features.x * features.mask.unsqueeze(-1)
+        mean = self.finish(self.linear(self.first(x, features)))
+        params = {"mean": mean, "log_scale": self.log_scale}
+        return Decoded(x=self.estimate(mean), likelihood="gaussian", params=params, grid=(2, 2))
+
+    def first(self, x, features):
+        return x
+
+    def finish(self, mean):
+        return mean
+
+    def estimate(self, mean):
+        return mean
+
+
+class NarrowEstimate(Good):
+    def estimate(self, mean):
+        return mean[..., :1] if self.training else mean
+
+
+class Ignores(Good):
+    def first(self, x, features):
+        return x * 0
+
+
+class Neighbours(Good):
+    def finish(self, mean):
+        return mean if self.training else mean - mean.mean(0)
+
+
+class ReadsPadding(Good):
+    def first(self, x, features):
+        return x + features.x.mean(1, keepdim=True)
+
+
+class Idle(Good):
+    def __init__(self, data=None, tokens=None):
+        super().__init__()
+        self.spare = nn.Parameter(torch.zeros(2))
+
+
+class Restless(Good):
+    def finish(self, mean):
+        return mean if self.training else mean + torch.rand(16)
+
+
+class NoLengthArgument(Good):
+    def forward(self, features, *, teacher=None):
+        return super().forward(features)
+
+
+class HalfPrecision(Good):
+    def finish(self, mean):
+        return mean.half() * 1e6 if torch.is_autocast_enabled("cpu") else mean
+
+
+class BatchNormalised(Good):
+    def __init__(self, data=None, tokens=None):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(16)
+
+    def finish(self, mean):
+        return self.norm(mean.flatten(0, 1)).view_as(mean)
+
+
+class SeesTheAnswer(GRUDecoder):
+    """Is told each token before it has to say it, by a teacher that is one step early."""
+
+    def __init__(self, width: int = 8, *, data=None, tokens=None):
+        super().__init__(width, data=data, tokens=tokens)
+
+    def forward(self, features, *, teacher=None, length=None):
+        early = None if teacher is None else torch.roll(teacher, -1, 1)
+        return super().forward(features, teacher=early, length=length)
+
+
+class Case(DecoderConformance):
+    wrong = "Good"
+
+    def make(self):
+        return globals()[self.wrong](data=self.data, tokens=self.facts["tokens"])
+
+
+WRONG = {
+    "shapes and types": ("NarrowEstimate", IMAGES, "it made (1, 4, 1), and the data reads as (1, 4, 16)"),
+    "the code matters": ("Ignores", IMAGES, "no gradient reaches the code"),
+    "examples do not mix": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
+    "masked tokens change nothing": ("ReadsPadding", IMAGES, "mean, with other masked tokens: differs"),
+    "a gradient reaches every parameter": ("Idle", IMAGES, "no gradient reaches spare"),
+    "evaluation is deterministic": ("Restless", IMAGES, "output in evaluation: differs"),
+    "odd widths fit through the adapters": ("NoLengthArgument", IMAGES, "keyword argument 'length'"),
+    "bf16 autocast": ("HalfPrecision", IMAGES, "the likelihood is not finite under bf16 autocast"),
+    "causal means causal": ("SeesTheAnswer", TOKENS, "with another teacher from there on: differs"),
+    "two ranks equal one process": ("BatchNormalised", IMAGES, "two ranks and one process: likelihood"),
+}
+
+
+def case(name, data):
+    made = Case()
+    made.wrong, made.data = name, data
+    return made
+
+
+def test_nothing_is_wrong_with_the_good_one():
+    assert failures(case("Good", IMAGES)) == {}
+
+
+@pytest.mark.parametrize("check", WRONG)
+def test_exactly_this_check_catches_it(check):
+    name, data, reason = WRONG[check]
+    found = failures(case(name, data))
+    assert set(found) == {check}, found
+    assert reason in found[check]
+
+
+def test_every_check_is_tried():
+    assert set(WRONG) == titles(DecoderConformance)

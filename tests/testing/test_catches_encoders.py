@@ -1,0 +1,167 @@
+"""For each check of an encoder a deliberately wrong one that exactly this check catches."""
+
+import pytest
+import torch
+from catching import failures, titles
+from torch import nn
+
+from reprkit.interfaces import Encoder
+from reprkit.layout import gather_tokens, to_tokens
+from reprkit.testing import EncoderConformance
+from reprkit.testing.worlds import IMAGES, SEQUENCES
+from reprkit.types import Features
+
+pytestmark = pytest.mark.ranks
+
+
+class Good(Encoder):
+    """Four patches of an image, each by itself."""
+
+    provides = frozenset({"keep"})
+
+    def __init__(self, data=None):
+        super().__init__()
+        self.out_dim = 5
+        self.linear = nn.Linear(16, 5)
+
+    def forward(self, batch, *, keep=None):
+        tokens = to_tokens(batch["x"], (2, 2), "image")
+        if keep is None:
+            return Features(x=self.finish(self.linear(self.first(tokens, tokens))), grid=self.shape())
+        seen = self.first(gather_tokens(tokens, keep), tokens)
+        return Features(x=self.linear(seen), positions=keep, length=4)
+
+    def first(self, tokens, all_tokens):
+        return tokens
+
+    def finish(self, x):
+        return x
+
+    def shape(self):
+        return (2, 2)
+
+    def count(self, batch):
+        return 4
+
+    def grid(self, batch):
+        return (2, 2)
+
+
+class Frames(Good):
+    """The same of sequences of varying lengths: each frame, and the mean of all valid ones beside it."""
+
+    provides = frozenset()
+
+    def __init__(self, data=None):
+        super().__init__()
+        self.linear = nn.Linear(6, 5)
+
+    def forward(self, batch, *, keep=None):
+        x, mask = batch["x"], batch["x_mask"]
+        mean = self.mean(x, mask.unsqueeze(-1).float())
+        joined = torch.cat([x, mean.unsqueeze(1).expand_as(x)], -1)
+        return Features(x=self.linear(joined), mask=mask, grid=(x.shape[1],))
+
+    def mean(self, x, weight):
+        return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+    def count(self, batch):
+        return batch["x"].shape[1]
+
+    def grid(self, batch):
+        return (self.count(batch),)
+
+
+class WrongGrid(Good):
+    def shape(self):
+        return (2, 3)
+
+
+class Neighbours(Good):
+    def finish(self, x):
+        return x if self.training else x - x.mean(0)
+
+
+class MeanOfPadding(Frames):
+    def mean(self, x, weight):
+        return x.mean(1)
+
+
+class Peeks(Good):
+    def first(self, tokens, all_tokens):
+        return tokens + all_tokens.mean(1, keepdim=True)
+
+
+class Idle(Good):
+    def __init__(self, data=None):
+        super().__init__()
+        self.spare = nn.Linear(2, 2)
+
+
+class Restless(Good):
+    def finish(self, x):
+        return x if self.training else x * torch.rand(5)
+
+
+class NoKeepArgument(Good):
+    provides = frozenset()
+
+    def forward(self, batch):
+        return super().forward(batch)
+
+
+class HalfPrecision(Good):
+    def finish(self, x):
+        return (x.half() * 1e6) if torch.is_autocast_enabled("cpu") else x
+
+
+class BatchNormalised(Good):
+    def __init__(self, data=None):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(5)
+
+    def finish(self, x):
+        return self.norm(x.flatten(0, 1)).view_as(x)
+
+
+class Case(EncoderConformance):
+    wrong = "Good"
+
+    def make(self):
+        return globals()[self.wrong](data=self.data)
+
+
+WRONG = {
+    "shapes and types": ("WrongGrid", IMAGES, "grid is (2, 3), which has 6 cells for 4 tokens"),
+    "examples do not mix": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
+    "padding changes nothing": ("MeanOfPadding", SEQUENCES, "features of valid tokens: differs"),
+    "keep reads only the kept": ("Peeks", IMAGES, "features, with other hidden tokens: differs"),
+    "a gradient reaches every parameter": ("Idle", IMAGES, "reaches spare.weight, spare.bias"),
+    "evaluation is deterministic": ("Restless", IMAGES, "features in evaluation: differs"),
+    "odd widths fit through the adapters": ("NoKeepArgument", IMAGES, "unexpected keyword argument 'keep'"),
+    "bf16 autocast": ("HalfPrecision", IMAGES, "not finite under bf16 autocast"),
+    "two ranks equal one process": ("BatchNormalised", IMAGES, "two ranks and one process: features"),
+}
+
+
+def case(name, data):
+    made = Case()
+    made.wrong, made.data = name, data
+    return made
+
+
+@pytest.mark.parametrize(("name", "data"), [("Good", IMAGES), ("Frames", SEQUENCES)])
+def test_nothing_is_wrong_with_the_good_ones(name, data):
+    assert failures(case(name, data)) == {}
+
+
+@pytest.mark.parametrize("check", WRONG)
+def test_exactly_this_check_catches_it(check):
+    name, data, reason = WRONG[check]
+    found = failures(case(name, data))
+    assert set(found) == {check}, found
+    assert reason in found[check]
+
+
+def test_every_check_is_tried():
+    assert set(WRONG) == titles(EncoderConformance)

@@ -1,0 +1,192 @@
+"""For each check of an objective and of an evaluator a deliberately wrong one that exactly this check catches."""
+
+import pytest
+import torch
+from catching import failures, titles
+from torch import nn
+
+from reprkit.interfaces import Evaluator, Objective
+from reprkit.testing import EvaluatorConformance, ObjectiveConformance
+
+pytestmark = pytest.mark.ranks
+
+
+class Good(Objective):
+    """Plain reconstruction, written out."""
+
+    needs = frozenset({"encoder", "decoder"})
+
+    def forward(self, model, batch, turn="main"):
+        decoded = model.decode(model.encode(batch))
+        nats = decoded.nll(model.target(batch, decoded)).sum()
+        return {"nats": self.term(model, nats, len(batch["x"]))}
+
+    def term(self, model, nats, count):
+        return nats, count
+
+
+class RemembersAside(Good):
+    trained = False
+
+    def term(self, model, nats, count):
+        if model.training:
+            self.trained = True
+        return nats + (0 if model.training else 100 * self.trained), count
+
+
+class Growing(Good):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("history", torch.zeros(0))
+
+    def term(self, model, nats, count):
+        if model.training:
+            self.history = torch.cat([self.history, nats.detach().view(1)])
+        return nats, count
+
+    def _load_from_state_dict(self, state, prefix, *rest):
+        self.history = torch.zeros_like(state[prefix + "history"])
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+class NotForTwo(Good):
+    def term(self, model, nats, count):
+        return nats + 0 * torch.log(torch.tensor(float(count - 2))), count
+
+
+class NoUseForTheDecoder(Good):
+    def forward(self, model, batch, turn="main"):
+        code = model.encode(batch)["code"]
+        return {"size": (code.z.square().sum(), len(code.z))}
+
+
+class Restless(Good):
+    def term(self, model, nats, count):
+        return nats if model.training else nats * torch.rand(()), count
+
+
+class InPlace(Good):
+    def forward(self, model, batch, turn="main"):
+        batch["x"].clamp_(max=0.5)
+        return super().forward(model, batch, turn)
+
+
+class Uphill(Good):
+    def term(self, model, nats, count):
+        return 2 * nats.detach() - nats, count
+
+
+class SumOfItsOwn(Good):
+    def term(self, model, nats, count):
+        return nats
+
+
+class Case(ObjectiveConformance):
+    wrong = "Good"
+
+    def make(self):
+        return globals()[self.wrong]()
+
+
+WRONG = {
+    "weights survive the disk": ("RemembersAside", "the loss, loaded into a fresh model: differs"),
+    "buffers keep their shape": ("Growing", "change their shape: history"),
+    "losses are finite scalars": ("NotForTwo", "loss 'nats' is nan for 2 examples"),
+    "a gradient reaches every parameter": ("NoUseForTheDecoder", "no gradient reaches adapters.code.weight"),
+    "evaluation is deterministic": ("Restless", "the loss in evaluation, under another random state"),
+    "the batch is left alone": ("InPlace", "the given batch's x: differs"),
+    "it can be minimised": ("Uphill", "in 40 steps on one batch"),
+    "two ranks equal one process": ("SumOfItsOwn", "two ranks and one process: loss of turn main: differs"),
+}
+
+
+def case(name):
+    made = Case()
+    made.wrong = name
+    return made
+
+
+def test_nothing_is_wrong_with_the_good_one():
+    assert failures(case("Good")) == {}
+
+
+@pytest.mark.parametrize("check", WRONG)
+def test_exactly_this_check_catches_it(check):
+    name, reason = WRONG[check]
+    found = failures(case(name))
+    assert set(found) == {check}, found
+    assert reason in found[check]
+
+
+def test_every_check_is_tried():
+    assert set(WRONG) == titles(ObjectiveConformance)
+
+
+class Mean(Evaluator):
+    """The mean of the representation."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, model, data, fit_on=None):
+        self.calls += 1
+        mean = model.represent(data.batch(range(len(data)))).mean()
+        return self.finish(model, mean)
+
+    def finish(self, model, mean):
+        return {"inner": {"mean": float(mean)}, "figures": {"points": mean}}
+
+
+class GivesATensor(Mean):
+    def finish(self, model, mean):
+        return {"mean": mean}
+
+
+class CountsItsCalls(Mean):
+    def finish(self, model, mean):
+        return {"mean": float(mean) + self.calls}
+
+
+class LeavesItTraining(Mean):
+    def forward(self, model, data, fit_on=None):
+        model.eval()
+        found = super().forward(model, data, fit_on)
+        model.train()
+        return found
+
+
+WRONG_EVALUATORS = {
+    "it measures any latent": (GivesATensor, "mean is a Tensor, not a number"),
+    "evaluation is deterministic": (CountsItsCalls, "mean was"),
+    "the model is left alone": (LeavesItTraining, "it left the model in training mode"),
+}
+
+
+def evaluator(cls):
+    made = EvaluatorConformance()
+    made.make = cls
+    return made
+
+
+def test_nothing_is_wrong_with_the_good_evaluator():
+    assert failures(evaluator(Mean)) == {}
+
+
+@pytest.mark.parametrize("check", WRONG_EVALUATORS)
+def test_exactly_this_check_catches_the_evaluator(check):
+    cls, reason = WRONG_EVALUATORS[check]
+    found = failures(evaluator(cls))
+    assert set(found) == {check}, found
+    assert reason in found[check]
+
+
+def test_every_check_of_evaluators_is_tried():
+    assert set(WRONG_EVALUATORS) == titles(EvaluatorConformance)
+
+
+def test_modules_are_needed():
+    """A class of another kind is named as such."""
+    assert "Linear is not a subclass of reprkit.Evaluator" in str(
+        failures(evaluator(lambda: nn.Linear(1, 1)))
+    )

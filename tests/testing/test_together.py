@@ -1,0 +1,75 @@
+"""``together``: the same processes for many calls, new ones after a failure."""
+
+import os
+import time
+
+import pytest
+import torch
+
+from reprkit import distributed
+from reprkit.testing import pool
+from reprkit.testing.pool import together
+from reprkit.testing.ranks import RanksError
+
+pytestmark = pytest.mark.ranks
+
+
+def summed(rank, value):
+    total = distributed.sum_over_ranks(torch.tensor(float(value + rank)))
+    return {"rank": rank, "total": float(total), "draw": float(torch.rand(())), "pid": os.getpid()}
+
+
+def one_fails(rank):
+    if rank == 1:
+        raise ValueError("the second one is odd")
+    return distributed.sum_over_ranks(torch.ones(()))  # never met
+
+
+def one_hangs(rank):
+    if rank == 1:
+        time.sleep(60)
+    return rank
+
+
+def one_dies(rank):
+    if rank == 0:
+        os._exit(3)
+    return rank
+
+
+def test_the_same_processes_serve_many_calls():
+    one, two = together(2, summed, 1), together(2, summed, 5)
+    assert [each["total"] for each in (*one, *two)] == [3, 3, 11, 11]
+    assert [each["rank"] for each in one] == [0, 1]
+    assert [each["pid"] for each in one] == [each["pid"] for each in two]
+    assert {each["draw"] for each in (*one, *two)} == {one[0]["draw"]}, "each call starts from one seed"
+
+
+@pytest.mark.parametrize(
+    ("function", "timeout", "said"),
+    [
+        (one_fails, 60, "ValueError: the second one is odd"),
+        (one_hangs, 2, "in one_hangs"),
+        (one_dies, 60, "rank 0 of 2 ended with exit code 3 and said nothing"),
+    ],
+)
+def test_a_failure_is_told_and_the_next_call_works(function, timeout, said):
+    before = together(2, summed, 1)
+    start = time.monotonic()
+    with pytest.raises(RanksError) as caught:
+        together(2, function, timeout=timeout)
+    assert said in str(caught.value)
+    if function is one_fails:
+        assert str(caught.value).startswith("rank 1 of 2 raised")
+    assert time.monotonic() - start < 45
+    after = together(2, summed, 1)
+    assert {each["pid"] for each in before}.isdisjoint(each["pid"] for each in after)
+    assert after[0]["total"] == 3
+
+
+def test_another_environment_gets_new_processes(monkeypatch):
+    before = together(2, summed, 1)[0]["pid"]
+    monkeypatch.setenv("REPRKIT_PLUGINS", "")
+    assert together(2, summed, 1)[0]["pid"] != before
+    pool.close()
+    pool.close()
