@@ -145,12 +145,16 @@ def test_commitment_has_autograds_gradient(masked):
     torch.testing.assert_close(*seconds)
 
 
-def test_commitment_works_under_functorch():
+def test_commitment_has_a_jacobian_by_either_batched_way():
     z = torch.randn(3, 2)
-    jacobian = torch.func.jacrev(lambda x: Commitment.apply(x, z, z.new_ones(()), z, 1, None, 1.0)[0])(
-        torch.randn(3, 2)
-    )
-    assert torch.equal(jacobian.reshape(6, 6), torch.eye(6))
+
+    def code(x):
+        return Commitment.apply(x, z, z.new_ones(()), z, 1, None, 1.0)[0]
+
+    x = torch.randn(3, 2, requires_grad=True)
+    rows = torch.eye(6).view(6, 3, 2)
+    assert torch.equal(torch.func.jacrev(code)(x).reshape(6, 6), torch.eye(6))
+    assert torch.equal(torch.autograd.grad(code(x), x, rows, is_grads_batched=True)[0], rows)
 
 
 # ---------------------------------------------------------------------- running means
