@@ -32,7 +32,7 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Side by side with the peers, in one process, same threads and dtype: prints tables, writes runs/bench/*.json.
 bench: install

@@ -171,7 +171,7 @@ def _rehearse(model: Model) -> None:
             teacher = to_tokens(example[model.output], row_grid(field, example[model.output]), field.kind)
             decoded = model.decode(codes, teacher=teacher)
         else:
-            decoded = model.decode(codes)
+            decoded = model.decode(codes, length=model.output_length(example))
         target = model.target(example, decoded)
         if target.shape != decoded.x.shape:
             raise BuildError(

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from reprkit import distributed
 from reprkit.data.checks import check_batch
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError, nearest
-from reprkit.interfaces import Decoder, Latent, Objective, Term
+from reprkit.interfaces import Decoder, Latent, Objective
 from reprkit.layout import from_tokens, merged, to_tokens
+from reprkit.passes import Pass, normalised, unused
 from reprkit.paths import Path, linear, masked_mean
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 
 if TYPE_CHECKING:
     from pathlib import Path as FilePath
-
-
-@dataclass
-class _Pass:
-    """What one training forward gathers: each distinct view is encoded once, and its losses count once."""
-
-    codes: dict[tuple[int, int, tuple[str, ...]], tuple[Codes, Any]] = field(default_factory=dict)
-    views: list[Codes] = field(default_factory=list)
-    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Model(nn.Module):
@@ -57,7 +47,7 @@ class Model(nn.Module):
         )
         self.decoder, self.signature, self.output = decoder, signature, output
         self.weights = dict(weights or {})
-        self._pass: _Pass | None = None
+        self._pass: Pass | None = None
         self._seen_data = self._named_losses = False
         self.objective = objective
         objective.bind(self)
@@ -125,6 +115,11 @@ class Model(nn.Module):
     def merge(self, codes: Mapping[str, Code]) -> Features:
         """All factors' codes as the decoder reads them: adapted, aligned to the one with the most tokens, and summed."""
         return merged([replace(code, z=self.adapters[name](code.z)) for name, code in codes.items()])
+
+    def output_length(self, batch: Batch) -> int | None:
+        """Steps of the output field in this batch where the data's lengths vary; None where they are fixed."""
+        varies = self.signature is not None and self.signature[self.output].space[0] is None
+        return batch[self.output].shape[1] if varies else None
 
     def target(self, batch: Batch, decoded: Decoded) -> Tensor:
         """What ``decoded`` must equal (b n p): the output field cut into the decoder's tokens."""
@@ -207,7 +202,7 @@ class Model(nn.Module):
             moved = self.to_device(batch)
             with self.objective.blamed():
                 named = self.objective(self, moved, turn)
-            terms = {name: _normalised(term) for name, term in named.items()}
+            terms = {name: normalised(term) for name, term in named.items()}
             total = sum((self.objective_weight(name) * value for name, value in terms.items()), self._zero())
             for codes in scope.views:
                 for name, code in codes.items():
@@ -256,8 +251,8 @@ class Model(nn.Module):
                 )
 
     @contextmanager
-    def _gathering(self) -> Iterator[_Pass]:
-        self._pass = scope = _Pass()
+    def _gathering(self) -> Iterator[Pass]:
+        self._pass = scope = Pass()
         try:
             yield scope
         finally:
@@ -303,20 +298,3 @@ class Model(nn.Module):
                 "this model was built without data=, so it does not know what its output looks like"
             )
         return self.signature[self.output]
-
-
-def unused(name: str, taken: Container[str]) -> str:
-    """The name itself, or with the first number from 2 that makes it a new one."""
-    numbered = (f"{name}-{number}" for number in itertools.count(2))
-    return name if name not in taken else next(each for each in numbered if each not in taken)
-
-
-def _normalised(term: Term) -> Tensor:
-    """A (sum, count) pair as this rank's share of the mean over all ranks, so that averaged gradients are the joined batch's."""
-    if isinstance(term, Tensor):
-        return term
-    total, count = term
-    # A number is filled in on the device: copied there, it would make every step wait for the device.
-    here = count.to(total) if isinstance(count, Tensor) else total.new_full((), float(count))
-    everyone = distributed.sum_over_ranks(here)
-    return total * distributed.world_size() / everyone.clamp(min=1e-12)

@@ -48,7 +48,7 @@ def output(model: Model, batch: Batch) -> Output:
         value = batch[model.output]
         decoded = model.decode(codes, teacher=to_tokens(value, row_grid(field, value), field.kind))
     else:
-        decoded = model.decode(codes)
+        decoded = model.decode(codes, length=model.output_length(batch))
     target = model.target(batch, decoded)
     weight = validity(model, batch, decoded)
     if weight is None:

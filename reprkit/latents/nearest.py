@@ -11,7 +11,7 @@ from torch import Tensor
 
 # Scores held at a time: on a CPU what stays in cache (4 MB a thread, at most 8), elsewhere 64 MB.
 BLOCK_CPU, BLOCK_CPUS, BLOCK_DEVICE = 2**20, 2**21, 2**24
-ROWS_CPU, COLUMNS_CPU = 512, 8192  # the most rows (a thread) and columns of a block
+ROWS_CPU, COLUMNS_CPU = 1024, 8192  # the most rows (a thread) and columns of a block
 GROUP = 64  # codes whose maximum is taken at once
 
 

@@ -65,7 +65,7 @@ class Denoising(Objective):
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""
         view, hits = self.damage(batch) if model.training else (batch, {})
-        decoded = model.decode(model.encode(view))
+        decoded = model.decode(model.encode(view), length=model.output_length(batch))
         target, weight = model.target(batch, decoded), validity(model, batch, decoded)
         if hits and self.on == "hit":
             struck = self._laid(model, hits[model.output], decoded)

@@ -76,7 +76,7 @@ class Masked(Objective):
             codes = codes | model.encode(batch, keep=keep, factors=names)
             if path.input == model.output:
                 hidden.append((hit, path.encoder.grid(view)))
-        decoded = model.decode(codes)
+        decoded = model.decode(codes, length=model.output_length(batch))
         target, weight = model.target(batch, decoded), validity(model, batch, decoded)
         if self.normalise:
             target = _normalised(target, decoded)

@@ -26,7 +26,7 @@ class Reconstruction(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""
-        decoded = model.decode(model.encode(batch))
+        decoded = model.decode(model.encode(batch), length=model.output_length(batch))
         target, weight = model.target(batch, decoded), validity(model, batch, decoded)
         nats = score(decoded, target, weight)
         model.record(**quality(decoded, target, weight, nats))

@@ -10,8 +10,9 @@ from torch import nn
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
-from reprkit.model import Model, unused
+from reprkit.model import Model
 from reprkit.parts import create
+from reprkit.passes import unused
 from reprkit.reference import parse_sum
 from reprkit.types import Batch
 

@@ -133,7 +133,7 @@ def test_factors_of_one_grid_see_the_same_and_others_draw_for_themselves():
         .reshape(4, 8, 8, 1)
     )
     rows = torch.ones(4, 8).scatter(1, seen["b"], 0).view(4, 8, 1, 1)
-    model.decode = lambda codes: rk.types.Decoded(
+    model.decode = lambda codes, length=None: rk.types.Decoded(
         x=torch.zeros(4, 16, 4),
         likelihood="gaussian",
         params={"mean": torch.zeros(1, 1, 1), "log_scale": torch.zeros(1, 1, 1)},

@@ -1,0 +1,40 @@
+"""What one training forward gathers, and how its losses are normalised over ranks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Container
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from reprkit import distributed
+from reprkit.interfaces import Term
+from reprkit.types import Codes
+
+
+@dataclass
+class Pass:
+    """One training forward: each distinct view is encoded once, and its losses count once."""
+
+    codes: dict[tuple[int, int, tuple[str, ...]], tuple[Codes, Any]] = field(default_factory=dict)
+    views: list[Codes] = field(default_factory=list)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name itself, or with the first number from 2 that makes it a new one."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return name if name not in taken else next(each for each in numbered if each not in taken)
+
+
+def normalised(term: Term) -> Tensor:
+    """A (sum, count) pair as this rank's share of the mean over all ranks; averaged gradients are the joined batch's."""
+    if isinstance(term, Tensor):
+        return term
+    total, count = term
+    # A number is filled in on the device: copied there, it would make every step wait for the device.
+    here = count.to(total) if isinstance(count, Tensor) else total.new_full((), float(count))
+    everyone = distributed.sum_over_ranks(here)
+    return total * distributed.world_size() / everyone.clamp(min=1e-12)

@@ -1,0 +1,36 @@
+"""Sequences whose lengths vary, through every decoder that takes them: also from one token for the whole example."""
+
+import numpy as np
+import pytest
+import torch
+
+import reprkit as rk
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    return rk.dataset(
+        {"x": [rng.normal(size=(int(rng.integers(3, 9)), 2)).astype("float32") for _ in range(24)]}
+    )
+
+
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize(
+    "decoder", ["gru(width=8, causal=False)", "transformer(width=8, depth=1, heads=2)", "gru(width=8)"]
+)
+@pytest.mark.parametrize("objective", ["reconstruction", "masked(ratio=0.5)", "denoising"])
+def test_an_objective_sees_every_valid_step_and_no_padding(data, pool, decoder, objective):
+    factors = {"code": rk.factor("gru(width=8)", "continuous(dim=4)", pool=pool)}
+    model = rk.build(data=data, factors=factors, decoder=decoder, objective=objective)
+    batch = data.batch(list(range(8)))
+    losses = []
+    for filler in (0.0, 5.0):
+        x = torch.where(batch["x_mask"].unsqueeze(-1), batch["x"], torch.tensor(filler))
+        torch.manual_seed(0)
+        losses.append(model({**batch, "x": x}).total)
+    losses[0].backward()
+    assert torch.allclose(*losses), "padding reaches the loss"
+    assert all(value.grad is not None for value in model.factors.parameters())
+    measured = rk.evaluate(model, data, "reconstruction", examples=0)["reconstruction"]
+    assert np.isfinite(measured["nll"])
