@@ -1,0 +1,69 @@
+"""Write docs/catalogue.md and docs/index.md: every built-in part from the registry, and the README as the first page.
+
+python docs/generate.py           writes them
+python docs/generate.py --check   exits with 1 when they are not current
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from reprkit.hookspecs import KINDS
+from reprkit.plugins import Registry
+from reprkit.sources import HANDED_OVER, read_class
+
+DOCS = Path(__file__).parent
+
+
+def catalogue() -> str:
+    """All built-in parts, kind by kind, read from their sources."""
+    lines = [
+        "# All parts",
+        "",
+        "Generated from the registry by `make docs`; `reprkit list` and `reprkit show KIND NAME` print the same, with",
+        "the plugins that are installed. Hooks are documented, with an example each, in `reprkit/hookspecs.py`.",
+    ]
+    registry = Registry(installed=False)
+    for kind, hook in KINDS.items():
+        found = registry.specs(kind)
+        if not found:
+            continue
+        lines += ["", f"## {kind.capitalize()}s", "", f"Through the hook `{hook}`."]
+        for each in found:
+            source = read_class(each.spec.build)
+            assert source is not None, f"{each.qualified}: {each.spec.build} has no source"
+            arguments = [argument for argument in source.arguments if argument.name not in HANDED_OVER]
+            lines += ["", f"### {each.name}", "", each.spec.summary.rstrip(".") + ".", ""]
+            lines += [f"`{each.name}({', '.join(map(str, arguments))})`"]
+            if any(argument.help for argument in arguments):
+                lines += ["", *(f"- `{a.name}`: {a.help}" for a in arguments if a.help)]
+            if source.papers:
+                lines += ["", *(f"> {paper}" for paper in source.papers)]
+    return "\n".join(lines) + "\n"
+
+
+def index() -> str:
+    """The README with its links turned to this folder."""
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\]\(docs/", "](", text)
+
+
+def main() -> int:
+    """Write the pages, or compare."""
+    stale = []
+    for name, text in {"catalogue.md": catalogue(), "index.md": index()}.items():
+        path = DOCS / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(text, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        print(f"not current: {', '.join(stale)}; run make docs and commit", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Code blocks of the README and the documents run as they stand, top to bottom, in an empty folder."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reprkit.hookspecs import KINDS
+from reprkit.plugins import Registry
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = BLOCK.findall(text)
+    assert blocks, f"{page} has no python block"
+    names = {"__name__": "__main__"}
+    for block in blocks:
+        line = text[: text.index(block)].count("\n")
+        exec(compile("\n" * line + block, str(ROOT / page), "exec"), names)
+
+
+def test_links_between_documents_lead_somewhere():
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_generated_pages_are_current():
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_hook_and_part_is_in_the_catalogue():
+    page = (ROOT / "docs/catalogue.md").read_text(encoding="utf-8")
+    hooks = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    for kind, hook in KINDS.items():
+        assert hook in hooks, f"{hook} is not in docs/plugins.md"
+        for found in Registry(installed=False).specs(kind):
+            assert f"### {found.name}\n" in page, f"{kind} {found.name} is not in the catalogue"
