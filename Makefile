@@ -8,6 +8,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 MARKS ?= not gpu
 
+# The networks of the demo and the tests are small: a second thread costs more in waiting than it computes.
+demo test docs: export OMP_NUM_THREADS ?= 1
+
 .PHONY: install demo test lint docs bench gpu clean
 
 install: $(STAMP)

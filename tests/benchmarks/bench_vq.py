@@ -9,10 +9,11 @@ loss, gradient and the updated codes are compared with the latter.  Runs alterna
 the ratio is of medians.  Memory is the peak beyond what was there before the step: on the CPU the growth of the resident set
 of a fresh process (``VmHWM`` after ``clear_refs``), on CUDA what the caching allocator counted.
 
-Needs: pip install vector-quantize-pytorch==1.32.0
+Needs `pip install vector-quantize-pytorch==1.32.0`; without it only our own figures are taken.
 """
 
 import argparse
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -197,6 +198,46 @@ def memory(name, n, d, k, device, threads):
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+def case(n, d, k, args, present):
+    """Everything about one size."""
+    names, lost = (list(NAMES) if present else ["ours"]), []
+    for name in tuple(names[:-1]):
+        try:
+            step(make(name, d, k, args.device), *data(n, d, k, args.device)[::2])
+        except torch.cuda.OutOfMemoryError:
+            names.remove(name)
+            lost.append(name)
+            torch.cuda.empty_cache()
+    return {
+        "n": n,
+        "d": d,
+        "k": k,
+        "ties": same(n, d, k, args.device) if "ste" in names else None,
+        "out_of_memory": lost,
+        "times": times(n, d, k, args.device, args.repeats, names),
+        "peak_mb": {name: memory(name, n, d, k, args.device, args.threads) for name in names},
+    }
+
+
+def show(row):
+    compared = {None: "nothing to compare with", 0: "equal indices"}
+    n, ties = row["n"], row["ties"]
+    print(
+        f"\nN {n}, D {row['d']}, K {row['k']}: "
+        + compared.get(ties, f"{ties} of {n} indices tie to rounding")
+    )
+    heads = ("train ms", "ratio", "cpu ms", "ratio", "eval ms", "ratio", "peak MB")
+    print(" " * 26 + "".join(f"{head:>9}" for head in heads))
+    for name in row["out_of_memory"]:
+        print(f"  {NAMES[name]:24}{'out of memory':>18}")
+    for name, peak_mb in row["peak_mb"].items():
+        cells = ""
+        for mode, field in (("train", "ms"), ("train", "cpu_ms"), ("eval", "ms")):
+            value = row["times"][f"{name} {mode}"][field]
+            cells += f"{value:9.1f}{value / row['times'][f'ours {mode}'][field]:9.1f}"
+        print(f"  {NAMES[name]:24}{cells}" + ("" if peak_mb is None else f"{peak_mb:9.0f}"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -209,63 +250,18 @@ def main():
     if args.peak:
         print(peak(args.peak[0], *map(int, args.peak[1:]), "cpu"))
         return
-    try:
-        import vector_quantize_pytorch  # noqa: F401
-    except ImportError as error:
-        raise SystemExit(
-            f"{error}\nThe peer is missing: pip install vector-quantize-pytorch==1.32.0"
-        ) from error
+    present = importlib.util.find_spec("vector_quantize_pytorch") is not None
+    if not present:
+        print("the peer is missing (pip install vector-quantize-pytorch==1.32.0): our own figures only")
     rows = []
-    for n, d, k in CASES[args.device]:
-        names, lost = list(NAMES), []
-        for name in ("default", "ste"):
-            try:
-                step(make(name, d, k, args.device), *data(n, d, k, args.device)[::2])
-            except torch.cuda.OutOfMemoryError:
-                names.remove(name)
-                lost.append(name)
-                torch.cuda.empty_cache()
-        ties = None if "ste" in lost else same(n, d, k, args.device)
-        figures = times(n, d, k, args.device, args.repeats, names)
-        megabytes = {name: memory(name, n, d, k, args.device, args.threads) for name in names}
-        rows.append(
-            {
-                "n": n,
-                "d": d,
-                "k": k,
-                "ties": ties,
-                "out_of_memory": lost,
-                "times": figures,
-                "peak_mb": megabytes,
-            }
-        )
-        print(f"\nN {n}, D {d}, K {k}: " + ("equal indices" if ties == 0 else f"{ties} ties to rounding"))
-        print(
-            f"  {'':26}{'train ms':>10}{'ratio':>8}{'cpu ms':>10}{'ratio':>8}{'eval ms':>10}{'ratio':>8}{'peak MB':>10}"
-        )
-        ours = {mode: figures[f"ours {mode}"] for mode in ("train", "eval")}
-        for name in NAMES:
-            if name in lost:
-                print(f"  {NAMES[name]:26}out of memory")
-                continue
-            train, evals = figures[f"{name} train"], figures[f"{name} eval"]
-            used = "" if megabytes[name] is None else f"{megabytes[name]:10.0f}"
-            print(
-                f"  {NAMES[name]:26}{train['ms']:10.1f}{train['ms'] / ours['train']['ms']:8.1f}"
-                f"{train['cpu_ms']:10.1f}{train['cpu_ms'] / ours['train']['cpu_ms']:8.1f}"
-                f"{evals['ms']:10.1f}{evals['ms'] / ours['eval']['ms']:8.1f}{used}"
-            )
+    for size in CASES[args.device]:
+        rows.append(case(*size, args, present))
+        show(rows[-1])
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU thread(s)"
-    record = {
-        "device": where,
-        "torch": torch.__version__,
-        "dtype": "float32",
-        "repeats": args.repeats,
-        "cases": rows,
-    }
+    about = {"device": where, "torch": torch.__version__, "dtype": "float32", "repeats": args.repeats}
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(record, indent=2))
+    out.write_text(json.dumps({**about, "cases": rows}, indent=2))
     print(f"\n{where}, torch {torch.__version__}, float32, medians of {args.repeats}; written to {out}")
 
 
