@@ -6,7 +6,8 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 # On a GPU machine without a network the system's own Python and torch are used (see `make gpu`).
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
-MARKS ?= not gpu
+# Tests marked slow take minutes more; CI runs them too: make test MARKS="not gpu".
+MARKS ?= not gpu and not slow
 
 # The networks of the demo and the tests are small: a second thread costs more in waiting than it computes.
 demo test docs: export OMP_NUM_THREADS ?= 1

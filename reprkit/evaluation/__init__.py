@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reprkit.lazy import lazily
 
 if TYPE_CHECKING:
     from reprkit.evaluation.baselines import baseline
@@ -24,15 +25,4 @@ _HOMES = {
 
 __all__ = ["Gallery", "Results", "baseline", "encoded", "evaluate", "session"]
 
-
-def __getattr__(name: str) -> Any:
-    """The public names, from their modules."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = made
-    return made
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reprkit.lazy import lazily
 
 if TYPE_CHECKING:
     from reprkit.testing.corruptions import CorruptionConformance
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from reprkit.testing.evaluators import EvaluatorConformance
     from reprkit.testing.latents import LatentConformance
     from reprkit.testing.objectives import ObjectiveConformance
-    from reprkit.testing.ranks import ranks
+    from reprkit.testing.processes import ranks
 
 _WHERE = {
     "EncoderConformance": "encoders",
@@ -31,7 +32,7 @@ _WHERE = {
     "CorruptionConformance": "corruptions",
     "DatasetConformance": "datasets",
     "EvaluatorConformance": "evaluators",
-    "ranks": "ranks",
+    "ranks": "processes",
 }
 
 __all__ = [
@@ -45,9 +46,4 @@ __all__ = [
     "ranks",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a class when it is asked for."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+__getattr__, __dir__ = lazily(__name__, _WHERE)

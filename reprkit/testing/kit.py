@@ -18,7 +18,7 @@ from reprkit.testing.encoders import EncoderConformance
 from reprkit.testing.evaluators import EvaluatorConformance
 from reprkit.testing.latents import LatentConformance
 from reprkit.testing.objectives import ObjectiveConformance
-from reprkit.testing.ranks import RanksError
+from reprkit.testing.processes import RanksError
 from reprkit.testing.worlds import WORLDS
 
 KITS: dict[str, type[Conformance]] = {

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from reprkit.testing.ranks import GRACE, START, RanksError, free_port, group, story
+from reprkit.testing.processes import GRACE, START, RanksError, free_port, group, story
 
 _pool: Pool | None = None
 
@@ -24,7 +24,7 @@ _pool: Pool | None = None
 def together(n: int, function: Callable[..., Any], *args: Any, timeout: float = 120.0) -> list[Any]:
     """Run ``function(rank, *args)`` in ``n`` processes of one group; their results, rank by rank.
 
-    As ``reprkit.testing.ranks.ranks``, only that the processes are kept for the next call: starting them
+    As ``reprkit.testing.processes.ranks``, only that the processes are kept for the next call: starting them
     takes seconds, and a suite of checks makes dozens of calls.  After a failure they are started anew.  What
     a function leaves behind in its process (imports, caches) the next one finds.
 

@@ -32,6 +32,6 @@ def registry() -> Iterator[Registry]:
 @pytest.fixture
 def ranks() -> Callable[..., list[Any]]:
     """``ranks(2, function, *args)``: the results of a function run in two gloo processes, rank by rank."""
-    from reprkit.testing.ranks import ranks as start
+    from reprkit.testing.processes import ranks as start
 
     return start

@@ -13,6 +13,7 @@ Needs `pip install vector-quantize-pytorch==1.32.0`; without it only our own fig
 """
 
 import argparse
+import gc
 import importlib.util
 import json
 import statistics
@@ -152,9 +153,12 @@ def times(n, d, k, device, repeats, names):
     for call in list(calls.values()) * 2:
         call()
     taken = {key: [] for key in calls}
+    gc.collect()
+    gc.disable()  # as timeit does: a collection lands on whoever happens to run
     for _ in range(repeats):
         for key, call in calls.items():
             taken[key].append(timed(call, device))
+    gc.enable()
     return {
         f"{name} {mode}": {
             "ms": statistics.median(wall for wall, _ in each),

@@ -8,7 +8,7 @@ from reprkit.data import Digits
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.parts import create
-from reprkit.testing.ranks import ranks
+from reprkit.testing.processes import ranks
 
 FIELDS = {
     "image": Field(kind="image", shape=(8, 8, 2), range=(0.0, 1.0)),

@@ -9,7 +9,7 @@ from torch import nn
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError, UnknownPartError
 from reprkit.evaluation import Results, encoded, session
-from reprkit.testing.ranks import ranks
+from reprkit.testing.processes import ranks
 
 
 class Curious(rk.Evaluator):

@@ -6,7 +6,7 @@ import torch
 from reprkit import distributed
 from reprkit.data.signature import Field, Signature
 from reprkit.encoders.transformer import TransformerEncoder
-from reprkit.testing.ranks import ranks
+from reprkit.testing.processes import ranks
 
 pytestmark = pytest.mark.ranks
 

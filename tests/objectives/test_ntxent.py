@@ -9,7 +9,7 @@ from reprkit import distributed
 from reprkit.errors import PartArgumentError
 from reprkit.objectives import ntxent as module
 from reprkit.objectives.ntxent import ntxent, ntxent_and_accuracy
-from reprkit.testing.ranks import ranks
+from reprkit.testing.processes import ranks
 
 
 def naive(a, b, temperature=0.5, anchors=None):

@@ -11,7 +11,7 @@ from reprkit.data.signature import Field
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Corruption
 from reprkit.objectives.contrastive import Contrastive, usual_views
-from reprkit.testing.ranks import ranks
+from reprkit.testing.processes import ranks
 
 MLP = {"encoder": "mlp(width=32)", "latent": "continuous(dim=8)"}
 

@@ -9,7 +9,7 @@ import torch
 from reprkit import distributed
 from reprkit.testing import pool
 from reprkit.testing.pool import together
-from reprkit.testing.ranks import RanksError
+from reprkit.testing.processes import RanksError
 
 pytestmark = pytest.mark.ranks
 

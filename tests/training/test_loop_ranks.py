@@ -12,7 +12,7 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import TrainingError
-from reprkit.testing.ranks import ranks
+from reprkit.testing.processes import ranks
 from reprkit.training import state
 from reprkit.training.run import read_metrics, read_record
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from reprkit import distributed
-from reprkit.testing.ranks import RanksError, ranks
+from reprkit.testing.processes import RanksError, ranks
 
 pytestmark = pytest.mark.ranks
 
