@@ -46,6 +46,8 @@ def main(
     out: str = "runs/latent_swap",
     resume: bool = False,
 ) -> None:
+    for latent in latents:
+        rk.create("latent", latent)  # a mistyped one is refused before anything is trained
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     measures = ("reconstruction", "linear-probe", "knn", "codebook", "projection")
     table = {f"PCA, {width} dimensions": rk.evaluate(f"pca(dim={width})", test, *measures, fit_on=train)}
