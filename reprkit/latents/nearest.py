@@ -32,8 +32,8 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
     their mean changes no comparison but would cost digits.  Distances that agree to rounding may be ordered
     either way.
     """
-    rows, width = _block(len(x), len(codes), x.device)
-    fast = _onednn(x)
+    rows, width = _block(len(codes), x.device)
+    fast = len(x) >= rows and _onednn(x)
     chunks = _chunks(codes.to(x.dtype), width, rows, fast)
     if fast:
         # glibc gives freed blocks back, and pays for new pages each time, until a larger one was freed once.
@@ -43,11 +43,11 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
     for block, out in zip(x.split(rows), found.split(rows), strict=True):
         highest, begin = None, 0
         for chunk in chunks:
-            # oneDNN compiles a kernel for each shape, so an odd last block takes the plain way.
+            # oneDNN compiles a kernel for each shape, so a block of odd size takes the plain way.
             if chunk.packed and len(block) == rows:
                 scores = F.linear(block.to_mkldnn(), *chunk.packed).to_dense()
             else:
-                buffer = x.new_empty(rows * len(chunks[0].weight)) if buffer is None else buffer
+                buffer = x.new_empty(len(block) * len(chunks[0].weight)) if buffer is None else buffer
                 scores = buffer[: len(block) * len(chunk.weight)].view(len(block), -1)
                 torch.addmm(chunk.bias, block, chunk.weight.T, out=scores)
             value, place = _maximum(scores, chunk.first)
@@ -61,12 +61,12 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
     return found.clamp_(max=len(codes) - 1)  # a vector that is not finite may have found a column beyond
 
 
-def _block(vectors: int, codes: int, device: torch.device) -> tuple[int, int]:
+def _block(codes: int, device: torch.device) -> tuple[int, int]:
     """Rows and columns of the scores that are held at a time."""
     if device.type != "cpu":
-        return min(max(1, BLOCK_DEVICE // codes), vectors), codes
+        return max(1, BLOCK_DEVICE // codes), codes
     threads, width = torch.get_num_threads(), min(codes, COLUMNS_CPU)
-    return min(min(BLOCK_CPU * threads, BLOCK_CPUS) // width, ROWS_CPU * threads, vectors), width
+    return min(min(BLOCK_CPU * threads, BLOCK_CPUS) // width, ROWS_CPU * threads), width
 
 
 def _chunks(codes: Tensor, width: int, rows: int, fast: bool) -> list[_Chunk]:
