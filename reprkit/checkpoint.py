@@ -19,14 +19,13 @@ from safetensors.torch import load_file, save_model
 
 from reprkit import distributed
 from reprkit.errors import CheckpointError, ReprkitError
+from reprkit.filenames import FORMAT, MANIFEST, WEIGHTS
 from reprkit.folders import replacing, settled
-from reprkit.manifest import FORMAT, describe, rebuild, references
+from reprkit.manifest import describe, rebuild, references
 from reprkit.plugins import default_registry
 
 if TYPE_CHECKING:
     from reprkit.model import Model
-
-MANIFEST, WEIGHTS = "reprkit.json", "model.safetensors"
 
 
 class PluginVersionWarning(UserWarning):

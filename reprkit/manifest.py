@@ -11,13 +11,13 @@ import torch
 
 from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, nearest
+from reprkit.filenames import FORMAT
 from reprkit.interfaces import Part
 from reprkit.objectives.weighted import Weighted
 from reprkit.paths import Factor
 from reprkit.plugins import default_registry
 from reprkit.reference import parse
 
-FORMAT = 1
 _PART = "$part"  # marks an argument that is itself a part
 _KEYS = {
     "format", "reprkit", "factors", "decoder", "objective", "output", "weights", "plugins", "signature",

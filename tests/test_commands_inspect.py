@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 import reprkit as rk
-from reprkit import checkpoint, cli, manifest
-from reprkit.commands import stored
+from reprkit import cli
 from reprkit.plugins import Registry, using_registry
 from reprkit.training import run as run_files
 
@@ -183,11 +182,3 @@ def test_a_newer_format_is_shown_as_far_as_it_goes(run, digits, tmp_path):
     code, out, _ = run(folder)
     assert code == 0
     assert "of format 9; this reprkit can load up to 1" in out
-
-
-def test_the_names_are_those_of_the_modules_that_write_them():
-    assert (stored.MANIFEST, stored.WEIGHTS) == (checkpoint.MANIFEST, checkpoint.WEIGHTS)
-    assert manifest.FORMAT == stored.FORMAT
-    names = ("RECORD", "METRICS", "RESULTS", "MODEL")
-    assert [getattr(stored, each) for each in names] == [getattr(run_files, each) for each in names]
-    assert manifest._PART == "$part"

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from reprkit.commands.output import emit_json, emit_table
-from reprkit.commands.stored import FORMAT, Stored, flat, parts, read, run_of, written
+from reprkit.commands.stored import Stored, flat, parts, read, run_of, written
+from reprkit.filenames import FORMAT
 from reprkit.hookspecs import KINDS
 from reprkit.plugins import Registry, default_registry
 

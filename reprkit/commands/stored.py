@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from reprkit.errors import CheckpointError
+from reprkit.filenames import MANIFEST, METRICS, MODEL, RECORD, RESULTS, WEIGHTS
 from reprkit.folders import settled
 from reprkit.reference import Reference
-
-# As in reprkit.checkpoint, reprkit.manifest and reprkit.training.run, which need torch; a test compares them.
-MANIFEST, WEIGHTS, FORMAT = "reprkit.json", "model.safetensors", 1
-RECORD, METRICS, RESULTS, MODEL = "run.json", "metrics.jsonl", "results.json", "model"
 
 _FLOATS = ("F", "BF")  # safetensors' names of types of real numbers begin with these
 _LONGEST = 100_000_000  # bytes of a header; safetensors itself reads no longer ones

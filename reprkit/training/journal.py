@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reprkit import filenames
 from reprkit.errors import TrainingError
 from reprkit.training import run as files
 
@@ -50,7 +51,7 @@ class Journal:
         """Where this stage's state is kept."""
         if self.out is None:
             return None
-        return self.out / files.STATE / self.stage if self.stage else self.out / files.STATE
+        return self.out / filenames.STATE / self.stage if self.stage else self.out / filenames.STATE
 
     @property
     def seconds(self) -> float:
@@ -72,7 +73,14 @@ class Journal:
         self._refuse_company(record)
         left = [
             self.out / each
-            for each in (files.RECORD, files.METRICS, files.RESULTS, files.PAGE, files.MODEL, files.STATE)
+            for each in (
+                filenames.RECORD,
+                filenames.METRICS,
+                filenames.RESULTS,
+                filenames.PAGE,
+                filenames.MODEL,
+                filenames.STATE,
+            )
         ]
         left = [each for each in left if each.exists()]
         if not left:
@@ -112,7 +120,7 @@ class Journal:
         if not self.writes or self.out is None:
             return
         self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / files.METRICS
+        path = self.out / filenames.METRICS
         if size is not None and path.exists():
             if path.stat().st_size < size:
                 raise TrainingError(
@@ -156,7 +164,7 @@ class Journal:
             kept["stage"] = self.stage
         self.lines.append(kept)
         if self.writes and self.out is not None:
-            with (self.out / files.METRICS).open("a", encoding="utf-8") as file:
+            with (self.out / filenames.METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(kept) + "\n")
             self.tell(int(line["step"]), "running")
 
@@ -164,7 +172,7 @@ class Journal:
         """Bytes of ``metrics.jsonl``, flushed to the disk."""
         if not self.writes or self.out is None:
             return None
-        with (self.out / files.METRICS).open("ab") as file:
+        with (self.out / filenames.METRICS).open("ab") as file:
             os.fsync(file.fileno())
             return file.tell()
 

@@ -21,14 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import TrainingError
+from reprkit.filenames import METRICS, MODEL, RECORD, RESULTS
 from reprkit.folders import write_text
 
 if TYPE_CHECKING:
     from reprkit.model import Model
-
-RECORD, METRICS, RESULTS, PAGE, MODEL, STATE = (
-    "run.json", "metrics.jsonl", "results.json", "report.html", "model", "state",
-)  # fmt: skip
 
 
 class Run:
