@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reprkit.hookspecs import KINDS
 from reprkit.plugins import Registry
-from reprkit.sources import HANDED_OVER, read_class
+from reprkit.sources import handed_over, read_class
 
 DOCS = Path(__file__).parent
 
@@ -34,7 +34,7 @@ def catalogue() -> str:
         for each in found:
             source = read_class(each.spec.build)
             assert source is not None, f"{each.qualified}: {each.spec.build} has no source"
-            arguments = [argument for argument in source.arguments if argument.name not in HANDED_OVER]
+            arguments = [argument for argument in source.arguments if not handed_over(kind, argument.name)]
             lines += ["", f"### {each.name}", "", each.spec.summary.rstrip(".") + ".", ""]
             lines += [f"`{each.name}({', '.join(map(str, arguments))})`"]
             if any(argument.help for argument in arguments):

@@ -13,6 +13,7 @@ Expected (seed 0, two cores, under three minutes): docs/results/latents.md.
     python recipes/latent_swap.py
     python recipes/latent_swap.py --latents "vq(codes=64)"
     python recipes/latent_swap.py --latents "gaussian(dim=8)" --latents "residual-vq(codes=16)" --encoder conv
+    torchrun --nproc-per-node 2 recipes/latent_swap.py --device cpu
 """
 
 import re
@@ -21,6 +22,7 @@ from typing import Annotated
 import typer
 
 import reprkit as rk
+from reprkit.distributed import rank
 from reprkit.reporting import compare
 
 LATENTS = [
@@ -45,6 +47,7 @@ def main(
     seed: int = 0,
     out: str = "runs/latent_swap",
     resume: bool = False,
+    launch: rk.Launch = rk.Launch(schedule="cosine"),
 ) -> None:
     for latent in latents:
         rk.create("latent", latent)  # a mistyped one is refused before anything is trained
@@ -63,10 +66,10 @@ def main(
             steps=steps,
             batch=batch,
             lr=lr,
-            schedule="cosine",
             seed=seed,
             out=run,
             resume=resume,
+            **launch,
         ):
             losses = step.model(step.batch)
             step.backward(losses.total)
@@ -78,9 +81,10 @@ def main(
         rk.report(run, table[latent])
 
     page = rk.report(out, table, title=f"The same network, {len(latents)} latents")
-    print(compare(table))
-    print(f"\nthe page: {page}")
+    if rank() == 0:
+        print(compare(table))
+        print(f"\nthe page: {page}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    rk.recipe(main)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from reprkit.data import Dataset, Field, Signature, dataset
     from reprkit.errors import ReprkitError
     from reprkit.evaluation import evaluate
+    from reprkit.exporting import export
+    from reprkit.flags import Launch, recipe
     from reprkit.hookspecs import Spec, hookimpl
+    from reprkit.hub import push
     from reprkit.interfaces import Corruption, Decoder, Encoder, Evaluator, Latent, Objective
     from reprkit.model import Model
     from reprkit.parts import create
@@ -59,12 +62,17 @@ _HOME = {
     "load": "checkpoint",
     "loop": "training",
     "fit": "training",
+    "export": "exporting",
+    "push": "hub",
     "evaluate": "evaluation",
     "report": "reporting",
+    "Launch": "flags",
+    "recipe": "flags",
 }
 
 __all__ = [  # noqa: RUF022 (in the order in which one meets them)
-    "create", "dataset", "factor", "build", "Model", "loop", "fit", "load", "evaluate", "report",
+    "create", "dataset", "factor", "build", "Model", "loop", "fit", "load", "evaluate", "report", "export", "push",
+    "recipe", "Launch",
     "Encoder", "Latent", "Decoder", "Objective", "Corruption", "Evaluator",
     "Features", "Code", "Codes", "Decoded", "Losses", "Dataset", "Signature", "Field",
     "Spec", "hookimpl", "ReprkitError",

@@ -110,6 +110,11 @@ def reprkit_objectives() -> Iterator[Spec]:
         "NT-Xent over two views (Chen et al. 2020)",
     )
     yield Spec(
+        "classify",
+        "reprkit.objectives.classify:Classify",
+        "A label by one linear layer on the code: supervised training",
+    )
+    yield Spec(
         "autoregressive",
         "reprkit.objectives.autoregressive:Autoregressive",
         "Likelihood token by token (Bengio et al. 2003)",
@@ -163,6 +168,11 @@ def reprkit_datasets() -> Iterator[Spec]:
     yield Spec(
         "arrays", "reprkit.data.arrays:Arrays", "NumPy or torch arrays, from memory or .npy and .npz files"
     )
+    yield Spec(
+        "codes",
+        "reprkit.data.codes:CodesOf",
+        "The codes that a saved model gives another data set, to learn a prior over",
+    )
 
 
 @hookimpl
@@ -181,9 +191,40 @@ def reprkit_evaluators() -> Iterator[Spec]:
     )
     yield Spec("knn", "reprkit.evaluation.knn:KNN", "Nearest neighbours among frozen codes (Wu et al. 2018)")
     yield Spec(
+        "finetune",
+        "reprkit.evaluation.finetune:FineTune",
+        "The encoder trained on with labels (He et al. 2021)",
+    )
+    yield Spec(
+        "few-labels",
+        "reprkit.evaluation.few_labels:FewLabels",
+        "k-NN, linear probe and fine-tuning by the number of labels",
+        ("sklearn",),
+    )
+    yield Spec(
+        "masking",
+        "reprkit.evaluation.masking:Masking",
+        "What is predicted where the input was hidden (He et al. 2021)",
+    )
+    yield Spec(
         "codebook",
         "reprkit.evaluation.codebook:Codebook",
         "Perplexity, dead codes and usage of discrete latents",
+    )
+    yield Spec(
+        "likelihood",
+        "reprkit.evaluation.likelihood:Likelihood",
+        "Probability of unseen data, by importance sampling (Burda et al. 2016)",
+    )
+    yield Spec(
+        "samples",
+        "reprkit.evaluation.samples:Samples",
+        "New data from the prior, and whether it only copies the training data",
+    )
+    yield Spec(
+        "interpolation",
+        "reprkit.evaluation.interpolation:Interpolation",
+        "Outputs between two examples' codes",
     )
     yield Spec(
         "projection",

@@ -1,12 +1,13 @@
 """Models on disk: a folder with ``reprkit.json`` (what the model is) and ``model.safetensors`` (its weights).  No pickle.
 
+``README.md`` beside them, the model card, is generated, so that the folder can be put on a model hub as it is.
+
 The manifest names each part by its qualified name and constructor arguments, so that ``rk.load`` makes the model without any
 import by the caller; who provides the parts is found through the plugins.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import warnings
 from collections.abc import Mapping
@@ -17,12 +18,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_model
 
-from reprkit import distributed
+from reprkit import card, distributed, hub
 from reprkit.errors import CheckpointError, ReprkitError
-from reprkit.filenames import FORMAT, MANIFEST, WEIGHTS
-from reprkit.folders import replacing, settled
+from reprkit.filenames import CARD, FORMAT, MANIFEST, WEIGHTS
+from reprkit.folders import replacing, settled, why
 from reprkit.manifest import describe, rebuild, references
 from reprkit.plugins import default_registry
+from reprkit.sharding import Gathered
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -33,10 +35,11 @@ class PluginVersionWarning(UserWarning):
 
 
 def save(model: Model, folder: str | Path) -> Path:
-    """Write a model as a folder; under several processes rank 0 writes.
+    """Write a model as a folder; under several processes all call it, and rank 0 writes.
 
     An existing checkpoint is replaced in one go: whoever loads meanwhile gets the old one or the new one.  Other files in its
-    folder stay.
+    folder stay, a README.md that somebody wrote or edited among them.  The card that is generated where there is none tells
+    of the run, too, when the folder is a run's ``OUT/model``; ``rk.report`` adds what was measured.
 
     Args:
         model: what ``rk.build`` or ``rk.load`` gave.
@@ -51,21 +54,23 @@ def save(model: Model, folder: str | Path) -> Path:
     """
     place = Path(folder)
     manifest = describe(model)
+    weights = Gathered(model)
     if distributed.rank() != 0:
         return place
     if place.exists() and not place.is_dir():
         raise CheckpointError(f"{place} is a file: a checkpoint is a folder")
-    if place.is_dir() and any(place.iterdir()) and not (place / MANIFEST).exists():
+    if place.is_dir() and any(map(_foreign, place.iterdir())) and not (place / MANIFEST).exists():
         raise CheckpointError(
             f"{place} is not empty and holds no {MANIFEST}, so it is not a checkpoint that could be replaced\n"
             f"  give a folder of its own: model.save({str(place / 'model')!r})"
         )
     try:
         with replacing(place, mine=(MANIFEST, WEIGHTS)) as fresh:
-            save_model(model, str(fresh / WEIGHTS), metadata={"format": "pt"})
+            save_model(weights, str(fresh / WEIGHTS), metadata={"format": "pt"})  # type: ignore[arg-type]  # state_dict() will do
             (fresh / MANIFEST).write_text(
                 json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8"
             )
+            card.accompany(fresh, place)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"cannot write {place}: {why(error)}\n  an older checkpoint there is untouched"
@@ -73,17 +78,22 @@ def save(model: Model, folder: str | Path) -> Path:
     return place
 
 
-def load(folder: str | Path, *, map_location: str | torch.device = "cpu") -> Model:
+def load(
+    folder: str | Path, *, revision: str | None = None, map_location: str | torch.device = "cpu"
+) -> Model:
     """Read a model, in evaluation mode (call ``.train()`` to go on training it by hand; ``rk.loop`` does so itself).
 
     Args:
-        folder: of the checkpoint, or of a run that has one in ``model/``.
+        folder: of the checkpoint, or of a run that has one in ``model/``; or ``"user/name"``, a model on the hub, where there
+            is no such folder (nor a folder ``user``).
+        revision: of a model on the hub: a branch, tag or commit.
         map_location: the device to put it on.
 
     Raises:
-        CheckpointError: missing or damaged files, a newer format, a plugin that is not installed, weights that do not fit.
+        CheckpointError: missing or damaged files, nothing of that name here or on the hub, a newer format, a plugin that is not
+            installed, weights that do not fit.
     """
-    place = _found(folder)
+    place = _found(folder, revision)
     manifest = _read(place)
     _check_plugins(manifest, place)
     try:
@@ -102,16 +112,19 @@ def load(folder: str | Path, *, map_location: str | torch.device = "cpu") -> Mod
     return model.to(map_location).eval()
 
 
-def why(error: BaseException) -> str:
-    """An error of the disk in words."""
-    text = str(error)
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
-        return "no space left on the disk"
-    return text
+def _foreign(path: Path) -> bool:
+    """Whether a file is not one that a new, empty repository holds."""
+    return path.name != CARD and not path.name.startswith(".git") and path.name != "LICENSE"
 
 
-def _found(folder: str | Path) -> Path:
+def _found(folder: str | Path, revision: str | None = None) -> Path:
     place = settled(folder)
+    if not place.exists() and hub.names_a_repository(folder):
+        return hub.fetch(str(folder), revision)
+    if revision is not None:
+        raise CheckpointError(
+            f"revision={revision!r} is for a model on the hub ('user/name'); {folder} is a path on this machine"
+        )
     if (place / MANIFEST).is_file():
         return place
     inner = settled(place / "model")

@@ -33,10 +33,17 @@ COMMANDS = {
         "reprkit.commands.inspect",
         "Inspect a checkpoint: parts, widths, parameters, metrics, plugins",
     ),
+    "probe": (
+        "reprkit.commands.probe",
+        "Probe a saved model: linear classifier and k-NN on its representation",
+    ),
+    "finetune": ("reprkit.commands.finetune", "Fine-tune a saved model with labels"),
     "new": ("reprkit.commands.new", "Write a new plugin: a working part, its tests and a README"),
     "check": ("reprkit.commands.check", "Check the parts of an installed plugin against the conformance kit"),
     "recipes": ("reprkit.commands.recipes", "List the recipes, or copy one to make it yours"),
     "run": ("reprkit.commands.run", "Run a recipe, by name or file, with its own flags"),
+    "runs": ("reprkit.commands.runs", "List the runs below a folder: state, steps, loss, how to go on"),
+    "report": ("reprkit.commands.report", "Make a run's page again from its folder, also while it trains"),
 }
 
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather as _gather_with_gradient
 
+_alone: ContextVar[bool] = ContextVar("reprkit_alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """A block in which this process works for itself: nothing is exchanged, and draws are its own."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
 
 def world_size() -> int:
     """How many processes take part."""
+    if _alone.get():
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import secrets
 import shutil
@@ -58,17 +59,30 @@ def settled(folder: str | Path) -> Path:
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write a text file whole or not at all."""
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write a file whole or not at all."""
     place = Path(path)
     fresh = place.with_name(f".{place.name}.{secrets.token_hex(4)}.new")
     try:
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with fresh.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(place)
     finally:
         fresh.unlink(missing_ok=True)
     return place
+
+
+def why(error: BaseException) -> str:
+    """An error of the disk in words."""
+    text = str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        return "no space left on the disk"
+    return text
 
 
 def flush(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,23 +17,99 @@ if TYPE_CHECKING:
     from reprkit.model import Model
 
 
-def prior_codes(model: Model, size: int, generator: torch.Generator | None = None, length: int = 4) -> Codes:
+@torch.no_grad()
+def sample(
+    model: Model,
+    size: int,
+    generator: torch.Generator | None = None,
+    *,
+    prior: Model | str | None = None,
+    factor: str | None = None,
+    temperature: float = 1.0,
+) -> Decoded:
+    """``size`` new examples: codes drawn from a prior, decoded.
+
+    Args:
+        model: with a decoder.
+        size: how many.
+        generator: of the randomness, on the model's device.
+        prior: a model trained on ``codes(model=..., data=...)``, or its folder; each latent's own prior when not given.
+        factor: whose codes ``prior`` draws, where the model has several; the others come from their own.
+        temperature: of the draws from ``prior``; below 1 they are nearer to its most likely value.
+
+    Raises:
+        PartArgumentError: a latent has no prior of its own and none was given.
+        BuildError: the prior was trained on other codes, or the model knows no data.
+    """
+    if prior is None:
+        codes = prior_codes(model, size, generator)
+    else:
+        codes = learned_codes(model, prior, size, generator, factor=factor, temperature=temperature)
+    if "causal" in model._decoder().provides:
+        return generate(model, codes, size=size, generator=generator)
+    return model.decode(codes)
+
+
+def prior_codes(
+    model: Model,
+    size: int,
+    generator: torch.Generator | None = None,
+    length: int = 4,
+    factors: Sequence[str] | None = None,
+) -> Codes:
     """Codes for ``size`` examples drawn from each factor's own prior; ``length`` where the data's lengths vary.
 
     Raises:
         PartArgumentError: a latent has no prior.
         BuildError: the model was built without data, so it does not know how many tokens an example has.
     """
+    codes = {}
+    for name, like in _blank(model, length).items():
+        if factors is None or name in factors:
+            z = model.latent(name).prior((size, like.length or 1), generator)
+            codes[name] = replace(like, z=z)
+    return Codes(codes)
+
+
+def learned_codes(
+    model: Model,
+    prior: Model | str,
+    size: int,
+    generator: torch.Generator | None = None,
+    *,
+    factor: str | None = None,
+    temperature: float = 1.0,
+) -> Codes:
+    """Codes of which one factor's are drawn from a model of them, token after token.
+
+    Raises:
+        BuildError: the prior was trained on other codes.
+    """
+    from reprkit.priors import as_code, check_fit, loaded, only_factor
+
+    name = only_factor(model, factor)
+    like, latent = _blank(model)[name], model.latent(name)
+    learned = loaded(prior, model.device)
+    check_fit(learned, latent, like.length)
+    drawn = learned.generate(size=size, temperature=temperature, generator=generator)
+    code = as_code(learned.to_batch(drawn)["x"], latent, like)
+    others = [each for each in model.factors if each != name]
+    return prior_codes(model, size, generator, factors=others) | {name: code}
+
+
+def _blank(model: Model, length: int = 4) -> dict[str, Code]:
+    """For each factor a code that has the layout of one example's, and nothing in it."""
     if model.signature is None:
         raise BuildError("sampling needs the data's signature: build the model with data=")
     example = model.to_device(model.signature.example(1, length))
-    codes = {}
+    made = {}
     for name, path in model.paths.items():
         view = path.view(example)
         count = 1 if path.pool else path.encoder.count(view)
-        z = path.latent.prior((size, count), generator)
-        codes[name] = Code(z=z, grid=(1,) if path.pool else path.encoder.grid(view), length=count)
-    return Codes(codes)
+        grid = (1,) if path.pool else path.encoder.grid(view)
+        z = torch.zeros(1, count, path.latent.out_dim, device=model.device)
+        made[name] = Code(z=z, grid=grid, length=count)
+    return made
 
 
 @torch.no_grad()

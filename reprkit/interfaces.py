@@ -187,6 +187,14 @@ class Latent(Part):
         """
         raise PartArgumentError(f"{type(self).__name__} has no prior of its own; learn one over its codes")
 
+    def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
+        """Log-probability of a code under ``prior``, nats a token; zero at padded tokens.
+
+        Raises:
+            PartArgumentError: the latent has no prior of its own.
+        """
+        raise PartArgumentError(f"{type(self).__name__} has no prior of its own; learn one over its codes")
+
     @property
     def has_prior(self) -> bool:
         """Whether ``prior`` can be called."""
@@ -201,10 +209,14 @@ class Decoder(Part):
 
     The core puts a linear adapter before it, so it may begin with a nonlinearity or a block.  A causal decoder reads ``teacher``
     (the target, (b n p)) shifted by one token, works without a code, and has ``start`` and ``step`` for fast sampling.
+
+    A decoder that provides "only" takes ``only=`` (b m), indices of its tokens, and gives their likelihood alone (b m p), equal
+    to what it says of them among all; ``cells`` is the grid in which they count.  The masked objective asks for what is hidden.
     """
 
     kind = "decoder"
     in_dim: int
+    cells: tuple[int, ...]
 
     def forward(
         self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None

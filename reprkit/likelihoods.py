@@ -58,6 +58,27 @@ def negative_log_likelihood(
     return 0.5 * ((target - mean) * torch.exp(-log_scale)).square() + (log_scale + _HALF_LOG_TAU)
 
 
+def discretised(
+    params: Mapping[str, Tensor], target: Tensor, span: tuple[float, float], levels: int
+) -> Float[Tensor, "b n p"]:
+    """Minus the log-probability, nats, of the bin that each element lies in, where a Gaussian is cut into bins.
+
+    ``levels`` values lie evenly over ``span``, and each has the bin half-way to its neighbours; those of the
+    two extremes reach to infinity, so that the bins' probabilities sum to 1 (Salimans et al. 2017, arXiv
+    1701.05517, section 2.1, with a Gaussian for their logistic).
+    """
+    mean, log_scale = (params[name].double() for name in ("mean", "log_scale"))
+    value = target.double()
+    half = 0.5 * (span[1] - span[0]) / (levels - 1)
+    rate = torch.exp(-log_scale)
+    low = torch.where(value <= span[0] + half, -math.inf, (value - half - mean) * rate)
+    high = torch.where(value >= span[1] - half, math.inf, (value + half - mean) * rate)
+    # The same mass lies on the mirrored side; in the lower tail the logarithms do not cancel.
+    low, high = torch.where(low + high > 0, -high, low), torch.where(low + high > 0, -low, high)
+    upper, lower = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+    return -(upper + torch.log1p(-torch.exp(lower - upper))).float()
+
+
 def draw(name: str, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
     """One draw (b n p): real values, 0.0 or 1.0, or int64 symbols; ``generator`` is on the same device.
 

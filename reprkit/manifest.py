@@ -14,6 +14,7 @@ from reprkit.errors import CheckpointError, nearest
 from reprkit.filenames import FORMAT
 from reprkit.interfaces import Part
 from reprkit.objectives.weighted import Weighted
+from reprkit.parts import restored
 from reprkit.paths import Factor
 from reprkit.plugins import default_registry
 from reprkit.reference import parse
@@ -62,7 +63,7 @@ def rebuild(manifest: Mapping[str, Any]) -> Any:
         CheckpointError: unknown keys.
         ReprkitError: parts that cannot be made or do not fit; see ``rk.build``.
     """
-    with torch.random.fork_rng():  # the weights are replaced anyway
+    with torch.random.fork_rng(), restored():  # the weights are replaced anyway
         return _rebuilt(manifest)
 
 

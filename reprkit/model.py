@@ -57,6 +57,9 @@ class Model(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
+        for path in self.paths.values():  # every factor has an adapter: no search in every step
+            for weight in path.adapter.parameters():
+                return weight.device
         return next(iter(self.parameters()), torch.empty(0)).device
 
     @property
@@ -101,8 +104,11 @@ class Model(nn.Module):
         *,
         teacher: Tensor | None = None,
         length: int | None = None,
+        **options: Any,
     ) -> Decoded:
         """The likelihood of the data given the codes; a causal decoder also reads ``teacher`` (b n p), the target.
+
+        ``only=`` (b m) asks for those of its tokens alone, of a decoder that provides "only".
 
         Raises:
             BuildError: the model has no decoder.
@@ -110,7 +116,7 @@ class Model(nn.Module):
         decoder = self._decoder()
         features = self.merge(codes) if codes else None
         with decoder.blamed():
-            return decoder(features, teacher=teacher, length=length)
+            return decoder(features, teacher=teacher, length=length, **options)
 
     def merge(self, codes: Mapping[str, Code]) -> Features:
         """All factors' codes as the decoder reads them: adapted, aligned to the one with the most tokens, and summed."""
@@ -166,18 +172,11 @@ class Model(nn.Module):
             )
         return (like or Codes({})) | made
 
-    def sample(self, size: int, generator: torch.Generator | None = None) -> Decoded:
-        """``size`` new examples: codes drawn from each latent's own prior, decoded.
+    def sample(self, size: int, generator: torch.Generator | None = None, **options: Any) -> Decoded:
+        """``size`` new examples, decoded from codes of a prior: see ``reprkit.generation.sample``."""
+        from reprkit.generation import sample
 
-        Raises:
-            PartArgumentError: a latent has no prior of its own.
-        """
-        from reprkit.generation import generate, prior_codes
-
-        codes = prior_codes(self, size, generator)
-        if "causal" in self._decoder().provides:
-            return generate(self, codes, size=size, generator=generator)
-        return self.decode(codes)
+        return sample(self, size, generator, **options)
 
     def generate(self, codes: Codes | None = None, **options: Any) -> Decoded:
         """Token after token from a causal decoder: see ``reprkit.generation.generate``."""
@@ -269,8 +268,8 @@ class Model(nn.Module):
         for key, loss in code.losses.items():
             weight = self.weights.get(prefix + key, path.latent.weights.get(key, 1.0))
             total = total + weight * loss
-            terms[prefix + key] = terms.get(prefix + key, self._zero()) + loss
-        metrics[prefix + "usage"] = path.usage.value()
+            terms[prefix + key] = terms[prefix + key] + loss if prefix + key in terms else loss
+        metrics[prefix + "usage"] = path.usage.recent()
         if code.bits is not None:
             metrics[prefix + "bits"] = code.bits.detach().mean()
         metrics.update({prefix + key: value.detach() for key, value in code.metrics.items()})

@@ -5,13 +5,37 @@ from __future__ import annotations
 import inspect
 import types as python_types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+
+import torch
 
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.interfaces import FACTS, Part
 from reprkit.plugins import Registry, default_registry
 from reprkit.reference import Reference, parse
+
+_restoring: ContextVar[bool] = ContextVar("reprkit_restoring", default=False)
+
+
+def restoring() -> bool:
+    """Whether parts are now being made for a checkpoint, whose weights replace theirs.
+
+    A part that starts from a file of weights does not read it then: the file need not exist any more.
+    """
+    return _restoring.get()
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """A block in which parts are made for a checkpoint."""
+    token = _restoring.set(True)
+    try:
+        yield
+    finally:
+        _restoring.reset(token)
 
 
 def create(kind: str, part: str | Reference | Any, *, registry: Registry | None = None, **facts: Any) -> Any:
@@ -45,8 +69,11 @@ def create(kind: str, part: str | Reference | Any, *, registry: Registry | None 
 def construct(cls: Any, given: Mapping[str, Any], facts: Mapping[str, Any], what: str) -> Any:
     """Call a part's constructor with checked arguments; ``what`` names it in errors."""
     parameters = dict(inspect.signature(cls).parameters)
+    # A data set is handed no facts: to it, data= is an argument like any other.
+    reserved = () if isinstance(cls, type) and issubclass(cls, torch.utils.data.Dataset) else FACTS
+    facts = {name: value for name, value in facts.items() if name in reserved}
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    known = [name for name in parameters if name not in FACTS]
+    known = [name for name in parameters if name not in reserved]
     for name in given:
         if name not in known and not open_ended:
             raise PartArgumentError(
@@ -61,7 +88,7 @@ def construct(cls: Any, given: Mapping[str, Any], facts: Mapping[str, Any], what
         and name not in facts
     ]
     if missing:
-        facts_too = [name for name in missing if name in FACTS]
+        facts_too = [name for name in missing if name in reserved]
         hint = " (data= is handed over by rk.build(data=...))" if facts_too else ""
         raise PartArgumentError(f"{what} needs {', '.join(missing)}{hint}")
     arguments = {**_tuples(cls, given), **{k: v for k, v in facts.items() if k in parameters}}

@@ -37,13 +37,16 @@ def factor(encoder: Any, latent: Any = "continuous", *, input: str = "x", pool: 
 
 
 def linear(width: int, out: int) -> nn.Linear:
-    """The adapter: a linear map that starts as the identity where the widths agree, so it changes nothing by itself."""
+    """The adapter: a linear map that starts as the identity where the widths agree, and else keeps the scale of what it reads.
+
+    He et al. 2015 (arXiv 1502.01852), section 2.2, without a nonlinearity: outputs have the variance of inputs of unit variance.
+    """
     layer = nn.Linear(width, out)
     nn.init.zeros_(layer.bias)
     if width == out:
         nn.init.eye_(layer.weight)
     else:
-        nn.init.xavier_uniform_(layer.weight)
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear")
     return layer
 
 
@@ -79,11 +82,17 @@ class Path(nn.Module):
 
     def forward(self, batch: Batch, keep: Tensor | None = None) -> Code:
         """The code of one batch."""
+        return self.code(self.features(batch, keep))
+
+    def features(self, batch: Batch, keep: Tensor | None = None) -> Features:
+        """What the latent reads of one batch: the encoder's features through the adapter, pooled where declared."""
         with self.encoder.blamed(f", factor {self.name}"):
             features = self.encoder(self.view(batch), keep=keep)
         features = _replaced(features, x=self.adapter(features.x))
-        if self.pool:
-            features = pooled(features)
+        return pooled(features) if self.pool else features
+
+    def code(self, features: Features) -> Code:
+        """The latent's code of such features."""
         with self.latent.blamed(f", factor {self.name}"):
             if self.latent.precision != "float32":
                 return self.latent(features)

@@ -22,6 +22,11 @@ _PAPER = re.compile(
 HANDED_OVER = ("data", "tokens")
 
 
+def handed_over(kind: str, name: str) -> bool:
+    """Whether ``build`` gives this argument to a part of that kind; a data set's arguments are all the writer's."""
+    return kind != "dataset" and name in HANDED_OVER
+
+
 @dataclass(frozen=True)
 class Argument:
     """One constructor argument, as written in the source; ``default`` is None where it must be given."""

@@ -13,6 +13,7 @@ from reprkit.interfaces import Latent
 from reprkit.types import Code
 
 WINDOW = 200  # optimiser steps over which an entry counts as in use
+REFRESH = 10  # steps between two workings-out of the metric
 FLOOR = 0.1  # usage under which a whole window is called a collapse
 PARTS = 8  # pieces of a window whose moments are kept apart: the oldest is forgotten whole
 
@@ -40,13 +41,21 @@ class Usage(nn.Module):
     slot: Tensor
     sizes: Tensor
     moments: Tensor
-    fresh: Tensor
+    share: Tensor
 
     def __init__(self, latent: Latent, name: str, window: int = WINDOW, floor: float = FLOOR) -> None:
         super().__init__()
         self.name, self.window, self.floor = name, window, floor
         self.vocab, self.active_variance, self.remedy = latent.vocab, latent.active_variance, latent.remedy
-        self.step, self.warned = 0, False
+        self.step, self.warned, self.complaint = (
+            0,
+            False,
+            "",
+        )  # the complaint: what was warned of, for the run's record
+        self.part = 0  # of the window, counted from the first step: the one that was seen into last
+        self.latest: tuple[Tensor, Tensor | None] | None = (
+            None  # codes (b n d) and mask of the last view seen
+        )
         sizes = torch.tensor(self.vocab or (), dtype=torch.int64)
         width = 0 if self.vocab else latent.out_dim
         # The step at which each entry was last chosen: O(entries) memory whatever the window, and exact.
@@ -55,47 +64,51 @@ class Usage(nn.Module):
         self._buffer("offsets", sizes.cumsum(0) - sizes)
         self._buffer("slot", torch.arange(len(sizes)).repeat_interleave(sizes))
         self._buffer("sizes", sizes)
-        # Count, mean and sum of squared deviations of each dimension: of the window by parts, and of the
-        # open step.
-        self._buffer("moments", torch.zeros(PARTS, 3, width))
-        self._buffer("fresh", torch.zeros(3, width))
+        # Count, sum and sum of squares of each dimension by parts of the window; in float64, sums of squares
+        # keep the digits of a variance that is small beside its mean.
+        self._buffer("moments", torch.zeros(PARTS, 3, width, dtype=torch.float64))
+        self._buffer("share", torch.zeros(()))
 
     def _buffer(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value, persistent=False)
 
     @torch.no_grad()
     def see(self, code: Code) -> None:
-        """Take one training view into account; no synchronisation with the device."""
+        """Take one training view of all ranks into account; every rank must call it.  No synchronisation with the device."""
+        self.latest = (code.z if code.mean is None else code.mean).detach(), code.mask
         if self.vocab:
             assert code.indices is not None
             place = code.indices + self.offsets
             if code.mask is not None:
                 place = place.masked_fill(~code.mask.unsqueeze(-1), len(self.slot))
             self.seen.index_fill_(0, place.flatten(), self.step)
+            self.seen.copy_(distributed.max_over_ranks(self.seen))
         else:
             z = code.z if code.mean is None else code.mean
-            self.fresh.copy_(_merged(torch.stack([self.fresh, _moments(z.detach().float(), code.mask)])))
+            moments = distributed.sum_over_ranks(_moments(z.detach().float(), code.mask))
+            part = self.step // -(-self.window // PARTS)
+            for passed in range(max(self.part, part - PARTS) + 1, part + 1):
+                self.moments[passed % PARTS].zero_()
+            self.part = part
+            self.moments[part % PARTS] += moments
 
     @torch.no_grad()
     def update(self) -> None:
-        """Close an optimiser step on all ranks, and warn once when a window ends under the floor."""
-        if self.vocab:
-            self.seen.copy_(distributed.max_over_ranks(self.seen))
-        else:
-            part, begun = divmod(self.step, -(-self.window // PARTS))
-            current = self.moments[part % PARTS]
-            if not begun:
-                current.zero_()
-            everyone = distributed.gather(self.fresh.unsqueeze(0))
-            current.copy_(_merged(torch.cat([current.unsqueeze(0), everyone])))
-            self.fresh.zero_()
+        """Close an optimiser step, and warn once when a window ends under the floor."""
         if (self.step + 1) % self.window == 0 and not self.warned:
             value = float(self.value())
             if value < self.floor:
-                self.warned = True
+                self.warned, self.complaint = True, self._advice(value)
                 if distributed.rank() == 0:
-                    warnings.warn(self._advice(value), CollapseWarning, stacklevel=3)
+                    warnings.warn(self.complaint, CollapseWarning, stacklevel=3)
         self.step += 1
+
+    @torch.no_grad()
+    def recent(self) -> Float[Tensor, ""]:
+        """The share in use, worked out anew every few steps only: it moves slowly, and every step asks for it."""
+        if self.step % REFRESH == 0:
+            self.share.copy_(self.value())
+        return self.share.clone()
 
     @torch.no_grad()
     def value(self) -> Float[Tensor, ""]:
@@ -104,8 +117,9 @@ class Usage(nn.Module):
             used = (self.seen[:-1] > self.step - self.window).float()
             count = torch.zeros(len(self.sizes), device=used.device).index_add_(0, self.slot, used)
             return torch.where(self.sizes > 2, count / self.sizes, (count == self.sizes).float()).mean()
-        count, _, squares = _merged(torch.cat([self.moments, self.fresh.unsqueeze(0)]))
-        variance = squares / count.clamp(min=1e-12)
+        count, sums, squares = self.moments.sum(0)
+        count = count.clamp(min=1e-12)
+        variance = squares / count - (sums / count).square()
         floor = variance.max() * 0.01 if self.active_variance is None else torch.tensor(self.active_variance)
         return (variance > floor.clamp(min=1e-12)).float().mean()
 
@@ -117,18 +131,17 @@ class Usage(nn.Module):
 
 
 def _moments(z: Float[Tensor, "b n d"], mask: Tensor | None) -> Float[Tensor, "3 d"]:
-    """Count, mean and sum of squared deviations over valid tokens."""
-    weight = torch.ones_like(z[..., :1]) if mask is None else mask.unsqueeze(-1).to(z.dtype)
-    z = z if mask is None else z.masked_fill(~mask.unsqueeze(-1), 0.0)
-    count = weight.sum()
-    mean = (z * weight).sum((0, 1)) / count.clamp(min=1.0)
-    squares = ((z - mean).square() * weight).sum((0, 1))
-    return torch.stack([count.expand_as(mean), mean, squares])
-
-
-def _merged(rows: Float[Tensor, "r 3 d"]) -> Float[Tensor, "3 d"]:
-    """The moments of several sets together (Chan et al. 1983); float32 will do: no large squares are summed."""
-    counts, means, squares = rows.unbind(1)
-    count = counts.sum(0)
-    mean = (counts * means).sum(0) / count.clamp(min=1e-12)
-    return torch.stack([count, mean, squares.sum(0) + (counts * (means - mean).square()).sum(0)])
+    """Count, sum and sum of squares over valid tokens; float32 where there are many values, float64 where there are few."""
+    if mask is None:
+        tokens = torch.full(z.shape[-1:], z.shape[0] * z.shape[1], dtype=torch.float64, device=z.device)
+        mean = z.mean((0, 1))  # var_mean is five times slower where there are many tokens
+        spread = (z - mean).square().sum((0, 1))
+    else:
+        weight = mask.unsqueeze(-1).to(z.dtype)
+        z = z.masked_fill(~mask.unsqueeze(-1), 0.0)
+        tokens = weight.sum().double().expand(z.shape[-1])
+        mean = z.sum((0, 1)) / tokens.clamp(min=1.0).float()
+        spread = ((z - mean).square() * weight).sum((0, 1))
+    mean, spread = torch.stack([mean, spread]).double()
+    sums = tokens * mean
+    return torch.stack([tokens, sums, torch.addcmul(spread, sums, mean)])

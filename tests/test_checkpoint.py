@@ -15,7 +15,7 @@ from torch import nn
 
 import reprkit as rk
 from reprkit import Spec, hookimpl
-from reprkit.checkpoint import MANIFEST, WEIGHTS, PluginVersionWarning
+from reprkit.checkpoint import CARD, MANIFEST, WEIGHTS, PluginVersionWarning
 from reprkit.errors import CheckpointError, PartArgumentError
 from reprkit.objectives.weighted import Weighted
 from reprkit.plugins import Registry, using_registry
@@ -103,7 +103,7 @@ def test_a_model_comes_back_equal_and_ready_to_be_used(digits, tmp_path, latent)
     assert loaded.weights == model.weights
     assert loaded.signature.to_json() == model.signature.to_json()
     same(model, loaded, digits.batch(range(8)))
-    assert sorted(path.name for path in folder.iterdir()) == [WEIGHTS, MANIFEST]
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS, MANIFEST]
     assert {path.name for path in folder.parent.iterdir()} == {"model"}, "nothing is left beside it"
 
 

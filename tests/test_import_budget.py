@@ -61,6 +61,7 @@ def fifty(tmp_path_factory) -> Path:
                 ["show", "latent", "vq"],
                 ["show", "dataset", "digits", "--json"],
                 ["show", "latent", "latent-7"],
+                ["runs", "."],
                 ["--help"],
                 ["--version"],
             )

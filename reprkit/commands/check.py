@@ -19,7 +19,7 @@ from reprkit.plugins import Registry, default_registry
 from reprkit.reference import Reference, parse
 
 # The kinds of data that parts are tried on: reprkit.testing.worlds.WORLDS, which needs torch.
-DATA = ("images", "vectors", "sequences", "tokens")
+DATA = ("images", "colour", "vectors", "sequences", "tokens")
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,9 +77,9 @@ def command(
 ) -> None:
     """Check the parts of an installed plugin against the conformance kit.
 
-    Each part is tried on every kind of data that it takes: images, vectors, sequences, tokens.  A part that
-    needs arguments is given them beside its plugin: reprkit check acme "acme/clips(root='small')".  Ends with
-    1 when a check failed or a part could not be checked.
+    Each part is tried on every kind of data that it takes: images (coloured ones if it refuses grey ones),
+    vectors, sequences, tokens.  A part that needs arguments is given them beside its plugin: reprkit check
+    acme "acme/clips(root='small')".  Ends with 1 when a check failed or a part could not be checked.
     """
     registry = default_registry()
     for each in data or ():

@@ -64,6 +64,11 @@ def command(
                     "status": run.record.get("status"),
                     "command": run.record.get("command"),
                     "seed": run.record.get("seed"),
+                    "best": {
+                        name: stage["best"]
+                        for name, stage in (run.record.get("stages") or {}).items()
+                        if stage.get("best")
+                    },
                     "metrics": dict(flat(run.metrics)),
                     "notes": run.notes,
                 },
@@ -160,6 +165,10 @@ def _say_run(record: Mapping[str, Any], metrics: Mapping[str, Any], source: str,
     if record:
         status, seed = record.get("status", "unknown"), record.get("seed", "unknown")
         print(f"run: {status}, seed {seed}: {record.get('command', '')}")
+        for stage in (record.get("stages") or {}).values():
+            if stage.get("best"):
+                best = stage["best"]
+                print(f"best: {best['metric']} {best['value']:.6g}, kept at step {best['step']}")
     rows = [(name, f"{value:.6g}") for name, value in flat(metrics)]
     if rows:
         print(f"\nmetrics, from {source}:")

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from reprkit.errors import CheckpointError
-from reprkit.filenames import MANIFEST, METRICS, MODEL, RECORD, RESULTS, WEIGHTS
+from reprkit.filenames import BEST, MANIFEST, METRICS, MODEL, RECORD, RESULTS, WEIGHTS
 from reprkit.folders import settled
 from reprkit.reference import Reference
+from reprkit.training.run import last_line
 
 _FLOATS = ("F", "BF")  # safetensors' names of types of real numbers begin with these
 _LONGEST = 100_000_000  # bytes of a header; safetensors itself reads no longer ones
@@ -132,19 +133,28 @@ def header(path: Path) -> dict[str, Tensor]:
 
 
 def run_of(stored: Stored) -> Run:
-    """The run that a checkpoint belongs to: from its folder, or from the one above ``model``."""
-    places = [stored.folder, *([stored.folder.parent] if stored.folder.name == MODEL else [])]
+    """The run that a checkpoint belongs to: from its folder, or from the one above ``model`` or ``best``."""
+    kept = next((each for each in (stored.folder, stored.folder.parent) if each.name == BEST), None)
+    inner = kept or (stored.folder if stored.folder.name == MODEL else None)
     run = Run()
-    for place in places:
+    for place in [stored.folder, *([inner.parent] if inner is not None else [])]:
         if any((place / name).is_file() for name in (RECORD, METRICS, RESULTS)):
             run.folder = place
             break
     else:
         return run
     run.record = _json(run.folder / RECORD, run.notes)
+    if kept is not None:  # the results are of another model: the one at the end
+        stage = "main" if kept == stored.folder else stored.folder.name
+        best = ((run.record.get("stages") or {}).get(stage) or {}).get("best") or {}
+        run.metrics, run.source = (
+            {best["metric"]: best["value"]} if best else {},
+            f"{RECORD}, step {best.get('step')}",
+        )
+        return run
     run.metrics, run.source = _json(run.folder / RESULTS, run.notes), RESULTS
     if not run.metrics:
-        run.metrics, run.source = _last_line(run.folder / METRICS), METRICS
+        run.metrics, run.source = last_line(run.folder / METRICS), METRICS
     return run
 
 
@@ -157,19 +167,6 @@ def _json(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{path} cannot be read: {error}")
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _last_line(path: Path) -> dict[str, Any]:
-    """The last whole line of the log: a killed run may have been writing one."""
-    if path.is_file():
-        for line in reversed(path.read_text(encoding="utf-8", errors="replace").splitlines()):
-            try:
-                found = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(found, dict):
-                return found
-    return {}
 
 
 def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

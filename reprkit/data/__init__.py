@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from reprkit.data.base import Dataset, Subset
     from reprkit.data.batching import collate
     from reprkit.data.checks import check_batch
+    from reprkit.data.codes import CodesOf
     from reprkit.data.digits import Digits
     from reprkit.data.order import Order, loader
     from reprkit.data.resolve import dataset
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Lazily, because parts read the signature (torch-free) long before anybody reads data.
 _HOMES = {
     "Arrays": "arrays",
+    "CodesOf": "codes",
     "Dataset": "base",
     "Digits": "digits",
     "Field": "signature",
@@ -35,6 +37,7 @@ _HOMES = {
 
 __all__ = [
     "Arrays",
+    "CodesOf",
     "Dataset",
     "Digits",
     "Field",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,12 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     Attributes:
         signature: per field its kind, shape, range and vocabulary.
         reference: the reference it was made from, qualified; None when it was made by hand.
+        facts: what else ``describe`` shall say, as plain JSON: names of classes, files that were left out.
     """
 
     signature: Signature
     reference: str | None = None
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     def __len__(self) -> int:
         """How many examples."""
@@ -121,6 +124,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
             "reference": self.reference,
             "size": len(self),
             "signature": self.signature.to_json(),
+            **self.facts,
         }
 
     def __repr__(self) -> str:
@@ -149,7 +153,7 @@ class Subset(Dataset):
             )
         self.data, self.indices, self.part = data, index, part
         self.origin: dict[str, Any] = {}
-        self.signature, self.reference = data.signature, data.reference
+        self.signature, self.reference, self.facts = data.signature, data.reference, data.facts
         if type(data) is Subset:  # one look-up however deep the nesting
             self.data, self.indices = data.data, data.indices[index]
             self.origin["within"] = {"part": data.part, **data.origin}

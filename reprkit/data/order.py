@@ -65,6 +65,11 @@ class Order:
         start = place * self.batch + self.rank * local
         return self.permutation(epoch)[start : start + local]
 
+    def whole(self, step: int) -> Int[Tensor, " b"]:
+        """All ranks' indices at a step, one rank's after another's: (batch,), int64."""
+        epoch, place = divmod(step, self.per_epoch)
+        return self.permutation(epoch)[place * self.batch : (place + 1) * self.batch]
+
     def permutation(self, epoch: int) -> Int[Tensor, " n"]:
         """All examples in the order of one epoch, counted from 0 (size,)."""
         if self._known is None or self._known[0] != epoch:

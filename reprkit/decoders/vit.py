@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.signature import Signature
@@ -37,6 +38,7 @@ class ViTDecoder(Decoder):
         BuildError: the data is no image, or the patch does not divide it.
     """
 
+    provides = frozenset({"only"})
     places: Tensor
 
     def __init__(
@@ -63,10 +65,15 @@ class ViTDecoder(Decoder):
         self.register_buffer("places", sines_2d(self.cells, width), persistent=False)
 
     def forward(
-        self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
+        self,
+        features: Features | None,
+        *,
+        teacher: Tensor | None = None,
+        length: int | None = None,
+        only: Int[Tensor, "b m"] | None = None,
     ) -> Decoded:
-        """Every patch is a token (b n p)."""
+        """Every patch is a token (b n p); with ``only`` just those (b m p)."""
         if features is None:
             raise BuildError("decoder vit makes an image from its code, and there is none")
         x = self.code(features, len(self.places), self.cells)
-        return self.head(self.blocks(x + self.places.to(x.dtype)), grid=self.cells)
+        return self.head(self.blocks(x + self.places.to(x.dtype), only=only), grid=self.cells)

@@ -9,13 +9,12 @@ from reprkit.lazy import lazily
 if TYPE_CHECKING:
     from reprkit.evaluation.baselines import baseline
     from reprkit.evaluation.encoding import encoded, session
-    from reprkit.evaluation.gallery import Gallery
     from reprkit.evaluation.harness import evaluate
-    from reprkit.evaluation.results import Results
+    from reprkit.evaluation.results import Gallery, Results
 
 # Lazily: an evaluator's module is reached through this package, and should not bring its neighbours along.
 _HOMES = {
-    "Gallery": "gallery",
+    "Gallery": "results",
     "Results": "results",
     "baseline": "baselines",
     "encoded": "encoding",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from reprkit.data.signature import Field
 from reprkit.evaluation.outputs import output
+from reprkit.evaluation.results import Gallery
 from reprkit.types import Code, Codes, Decoded
 
 if TYPE_CHECKING:
@@ -23,29 +23,6 @@ DIMENSIONS = 8  # traversed at most, those that vary most
 STEPS = 9  # of a traversal, from -2 to 2 deviations
 LARGEST = 160  # pixels of a kept picture's longer side
 LONGEST = 128  # tokens that are generated one by one for a sample, at most
-
-
-@dataclass
-class Gallery:
-    """Inputs (m ...) beside outputs, samples and latent traversals, in the output field's own layout.
-
-    Attributes:
-        field: what the arrays are (kind, shape, range).
-        inputs: the first examples of the data.
-        outputs: what the model makes of them.
-        lengths: how many steps of each are real, where lengths vary.
-        samples: decoded from codes drawn from the prior (m ...); None where a latent has none.
-        traversals: "dimension 3" -> (steps ...): one code, moved along one dimension from -2 to 2 deviations.
-        notes: why something is not there, in plain words.
-    """
-
-    field: Field
-    inputs: np.ndarray
-    outputs: np.ndarray
-    lengths: np.ndarray | None = None
-    samples: np.ndarray | None = None
-    traversals: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 @torch.no_grad()
@@ -63,7 +40,7 @@ def gallery(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0) -
     mask = batch.get(f"{model.output}_mask")
     kept = Gallery(
         field=field,
-        inputs=_kept(batch[model.output], field),
+        inputs=fit_for_page(batch[model.output], field),
         outputs=_laid(model, made.decoded),
         lengths=None if mask is None else mask.sum(-1).cpu().numpy(),
     )
@@ -73,10 +50,10 @@ def gallery(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0) -
 
 
 def _laid(model: Model, decoded: Decoded) -> np.ndarray:
-    return _kept(model.to_batch(decoded)[model.output], model._output_field())
+    return fit_for_page(model.to_batch(decoded)[model.output], model._output_field())
 
 
-def _kept(x: Tensor, field: Field) -> np.ndarray:
+def fit_for_page(x: Tensor, field: Field) -> np.ndarray:
     """As an array; large pictures shrunk by a whole factor, as neither page nor memory has room for them."""
     x = x.float() if x.is_floating_point() else x
     if field.kind == "image" and max(x.shape[1:3]) > LARGEST:

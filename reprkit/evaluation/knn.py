@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, labelled
+from reprkit.evaluation.few import few
 from reprkit.interfaces import Evaluator, require
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class KNN(Evaluator):
         label: the label field.
         pool: "mean" over tokens, or "flatten" them.
         factor: only this factor's code; all factors' in a row when None.
+        labels: look among so many labelled examples only, as many of each class as can be; None takes all.
+        seed: which those are.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class KNN(Evaluator):
         label: str = "label",
         pool: Pool = "mean",
         factor: str | None = None,
+        labels: int | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         require(k >= 1, f"knn takes k of at least 1, not {k}")
@@ -56,7 +61,10 @@ class KNN(Evaluator):
         require(
             temperature is None or metric == "cosine", "knn takes a temperature with metric='cosine' only"
         )
+        require(labels is None or labels >= k, f"knn takes labels of at least k={k}, or None, not {labels}")
+        require(seed >= 0, f"knn takes a seed of at least 0, not {seed}")
         self.k, self.metric, self.temperature, self.label = k, metric, temperature, label
+        self.labels, self.seed = labels, seed
         self.how: dict[str, Any] = {"pool": pool, "factor": factor}
 
     @torch.no_grad()
@@ -66,6 +74,7 @@ class KNN(Evaluator):
         Raises:
             DataError: no ``fit_on``, no labels, or fewer than k examples.
         """
+        fit_on = None if fit_on is None else few(fit_on, self.labels, label=self.label, seed=self.seed)
         x, y = labelled(model, fit_on, self.label, "knn", **self.how)
         test_x, test_y = labelled(model, data, self.label, "knn", **self.how)
         if len(x) < self.k:

@@ -8,6 +8,7 @@ import numpy as np
 
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, labelled
+from reprkit.evaluation.few import few
 from reprkit.interfaces import Evaluator, require
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class LinearProbe(Evaluator):
         pool: "mean" over tokens, or "flatten" them.
         factor: only this factor's code; all factors' in a row when None.
         max_iter: L-BFGS steps at most; scikit-learn warns when they do not suffice.
+        labels: fit on so many labelled examples only, as many of each class as can be; None takes all.
+        seed: which those are.
     """
 
     def __init__(
@@ -39,12 +42,18 @@ class LinearProbe(Evaluator):
         pool: Pool = "mean",
         factor: str | None = None,
         max_iter: int = 2000,
+        labels: int | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         require(C > 0, f"linear-probe takes C above 0, not {C}")
         require(pool in ("mean", "flatten"), f"linear-probe takes pool 'mean' or 'flatten', not {pool!r}")
         require(max_iter >= 1, f"linear-probe takes max_iter of at least 1, not {max_iter}")
-        self.C, self.label, self.max_iter = C, label, max_iter
+        require(
+            labels is None or labels >= 2, f"linear-probe takes labels of at least 2, or None, not {labels}"
+        )
+        require(seed >= 0, f"linear-probe takes a seed of at least 0, not {seed}")
+        self.C, self.label, self.max_iter, self.labels, self.seed = C, label, max_iter, labels, seed
         self.how: dict[str, Any] = {"pool": pool, "factor": factor}
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
@@ -53,17 +62,9 @@ class LinearProbe(Evaluator):
         Raises:
             DataError: no ``fit_on``, no labels, or only one class among them.
         """
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
+        fit_on = None if fit_on is None else few(fit_on, self.labels, label=self.label, seed=self.seed)
         x, y = labelled(model, fit_on, self.label, "linear-probe", **self.how)
-        if len(np.unique(y)) < 2:
-            raise DataError(
-                f"linear-probe needs two classes at least; every label {self.label!r} of fit_on is {y[0]}"
-            )
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=self.C, max_iter=self.max_iter))
-        probe.fit(x.astype(np.float64), y)
+        probe = fitted(x, y, C=self.C, max_iter=self.max_iter, label=self.label)
         test_x, test_y = labelled(model, data, self.label, "linear-probe", **self.how)
         guess = probe.predict(test_x.astype(np.float64))
         found: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
@@ -71,6 +72,24 @@ class LinearProbe(Evaluator):
         if len(classes) <= _SHOWN:
             found["figures"] = {"confusion": _confusion(test_y, guess, classes)}
         return found
+
+
+def fitted(
+    x: np.ndarray, y: np.ndarray, *, C: float = 1.0, max_iter: int = 2000, label: str = "label"
+) -> Any:
+    """scikit-learn's pipeline of scaler and logistic regression, fitted to features (n d) and labels (n,).
+
+    Raises:
+        DataError: only one class among the labels.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if len(np.unique(y)) < 2:
+        raise DataError(f"linear-probe needs two classes at least; every label {label!r} of fit_on is {y[0]}")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=max_iter))
+    return probe.fit(x.astype(np.float64), y)
 
 
 def _confusion(truth: np.ndarray, guess: np.ndarray, classes: np.ndarray) -> Any:

@@ -41,7 +41,15 @@ def output(model: Model, batch: Batch) -> Output:
         BuildError: the model has no decoder.
     """
     batch = model.to_device(batch)
-    codes = model.encode(batch) if len(model.factors) else None
+    return scored(model, batch, model.encode(batch) if len(model.factors) else None)
+
+
+def scored(model: Model, batch: Batch, codes: Codes | None) -> Output:
+    """Decode given codes of a batch, beside what the output should equal.
+
+    Raises:
+        BuildError: the model has no decoder.
+    """
     decoder = model._decoder()
     field = model._output_field()
     if "causal" in decoder.provides:

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reprkit.evaluation.gallery import Gallery
+    import numpy as np
+
+    from reprkit.data.signature import Field
+
+
+@dataclass
+class Gallery:
+    """Inputs (m ...) beside outputs, samples and latent traversals, in the output field's own layout.
+
+    Attributes:
+        field: what the arrays are (kind, shape, range).
+        inputs: the first examples of the data.
+        outputs: what the model makes of them.
+        lengths: how many steps of each are real, where lengths vary.
+        samples: decoded from codes drawn from the prior (m ...); None where a latent has none.
+        traversals: "dimension 3" -> (steps ...): one code, moved along one dimension from -2 to 2 deviations.
+        notes: why something is not there, in plain words.
+    """
+
+    field: Field
+    inputs: np.ndarray
+    outputs: np.ndarray
+    lengths: np.ndarray | None = None
+    samples: np.ndarray | None = None
+    traversals: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 class Results(dict[str, dict[str, Any]]):

@@ -138,3 +138,8 @@ class Binary(Variational):
         shape_of_z = (*shape, self.out_dim)
         coins = torch.randint(2, shape_of_z, generator=generator, device=self.source(generator))
         return self.embed(coins).to(self.step.device)
+
+    def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
+        """The same for every code: -bits * log(2) nats a token."""
+        each = code.z.new_full((*code.z.shape[:2], 1), -self.out_dim * math.log(2), dtype=torch.float32)
+        return per_token(each, code.mask)

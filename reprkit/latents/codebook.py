@@ -205,13 +205,16 @@ class Codebook(nn.Module):
         for iteration in range(ITERATIONS):
             rows = nearest(x, centres)
             rows = rows if valid is None else rows.masked_fill(~valid, self.codes)
-            counts = x.new_zeros(self.codes + 1).index_add_(0, rows, x.new_ones(len(x)))
-            sums = x.new_zeros(self.codes + 1, self.dim).index_add_(0, rows, x)
+            # In double precision, so that the mean of equal vectors (blank patches) is that very vector, and codes at one place
+            # are tied exactly: else rounding, which depends on how rows lie on ranks, would choose between them.
+            exact = x.double()
+            counts = exact.new_zeros(self.codes + 1).index_add_(0, rows, exact.new_ones(len(x)))
+            sums = exact.new_zeros(self.codes + 1, self.dim).index_add_(0, rows, exact)
             counts = distributed.sum_over_ranks(counts[: self.codes]).unsqueeze(-1)
             sums = distributed.sum_over_ranks(sums[: self.codes])
             anew = total >= self.codes and iteration < ITERATIONS - 1
             spare = self._spread(x, valid) if anew else centres
-            centres = torch.where(counts > 0, sums / counts.clamp(min=1), spare)
+            centres = torch.where(counts > 0, (sums / counts.clamp(min=1)).to(x.dtype), spare)
             centres = F.normalize(centres, dim=-1) if slot < self.unit else centres
         mean = total / self.codes
         self.table[slot].copy_(centres)

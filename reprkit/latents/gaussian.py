@@ -85,6 +85,10 @@ class Gaussian(Variational):
         z = torch.randn(shape_of_z, generator=generator, device=self.source(generator))
         return z.to(self.step.device)
 
+    def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
+        """Log-density of ``code.z`` under N(0, I), nats a token."""
+        return per_token(-0.5 * (code.z.float().square() + math.log(2 * math.pi)), code.mask)
+
 
 def soft_clamp(raw: Tensor) -> Tensor:
     """``raw`` kept between LOWEST and HIGHEST by a smooth bend (Chua et al. 2018, arXiv 1805.12114, A.1)."""

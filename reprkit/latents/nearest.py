@@ -32,6 +32,9 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
     their mean changes no comparison but would cost digits.  Distances that agree to rounding may be ordered
     either way.
     """
+    if torch.compiler.is_exporting():  # a graph for any number of vectors: all scores at once
+        (chunk,) = _chunks(codes.to(x.dtype), len(codes), 0, fast=False)
+        return torch.addmm(chunk.bias, x, chunk.weight.T).argmax(1).clamp(max=len(codes) - 1)
     rows, width = _block(len(codes), x.device)
     fast = len(x) >= rows and _onednn(x)
     chunks = _chunks(codes.to(x.dtype), width, rows, fast)

@@ -155,3 +155,10 @@ class OneHot(Variational):
             self.classes, shape_of_indices, generator=generator, device=self.source(generator)
         )
         return self.embed(drawn).to(self.step.device)
+
+    def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
+        """The same for every class: -groups * log(classes) nats a token."""
+        each = code.z.new_full(
+            (*code.z.shape[:2], 1), -self.groups * math.log(self.classes), dtype=torch.float32
+        )
+        return per_token(each, code.mask)

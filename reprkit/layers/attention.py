@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from reprkit.errors import BuildError
 from reprkit.layers.checks import divides, share, whole
 from reprkit.layers.dropout import Dropout
+from reprkit.layout import gather_tokens
 
 
 def attention_mask(mask: Bool[Tensor, "b n"] | None, causal: bool) -> Bool[Tensor, "b 1 q k"] | None:
@@ -37,9 +39,9 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        """(b n d) to (b n d); ``mask`` as ``attention_mask`` makes it."""
-        query, key, value = self._project(x)
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, asking: Tensor | None = None) -> Tensor:
+        """(b n d) to (b n d); ``mask`` as ``attention_mask`` makes it.  Only ``asking`` (b m d) ask, where given."""
+        query, key, value = self._project(x) if asking is None else self._asked(x, asking)
         seen = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=causal and mask is None
         )
@@ -53,9 +55,19 @@ class Attention(nn.Module):
         seen = F.scaled_dot_product_attention(query, keys[:, :, known], values[:, :, known], attn_mask=mask)
         return self.out(rearrange(seen, "b h n d -> b n (h d)"))
 
+    def _asked(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        width = x.shape[-1]
+        query = F.linear(asking, self.qkv.weight[:width], self.qkv.bias[:width])
+        both = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:])
+        key, value = both.chunk(2, dim=-1)
+        return self._heads(query), self._heads(key), self._heads(value)
+
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        return query, key, value
+        query, key, value = self.qkv(x).chunk(3, dim=-1)  # not one rearrangement: its backward copies twice
+        return self._heads(query), self._heads(key), self._heads(value)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
 
 
 class Block(nn.Module):
@@ -69,9 +81,12 @@ class Block(nn.Module):
         )
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        """(b n d) to (b n d)."""
-        x = x + self.drop(self.attention(self.norm(x), mask, causal))
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, only: Tensor | None = None) -> Tensor:
+        """(b n d) to (b n d); with ``only`` (b m) just those tokens' output (b m d)."""
+        seen, asking = self.norm(x), None
+        if only is not None:
+            x, asking = gather_tokens(x, only), gather_tokens(seen, only)
+        x = x + self.drop(self.attention(seen, mask, causal, asking))
         return x + self.drop(self.feed(x))
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, place: int, mask: Tensor | None) -> Tensor:
@@ -104,13 +119,23 @@ class Blocks(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(
-        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
+        self,
+        x: Float[Tensor, "b n d"],
+        mask: Bool[Tensor, "b n"] | None = None,
+        *,
+        only: Int[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """(b n d) to (b n d); tokens where ``mask`` is False are seen by nobody else."""
+        """(b n d) to (b n d); tokens where ``mask`` is False are seen by nobody else.
+
+        With ``only``, indices of tokens, just their output (b m d): the last block spares the others.
+        """
+        if only is not None and self.causal:
+            raise BuildError("only= asks for some tokens' output, which causal blocks do not know")
         allowed = attention_mask(mask, self.causal)
         x = self.drop(x)
-        for block in self.blocks:
-            x = block(x, allowed, self.causal)
+        last = len(self.blocks) - 1
+        for place, block in enumerate(self.blocks):
+            x = block(x, allowed, self.causal, only if place == last else None)
         return self.norm(x)
 
     def _each(self) -> list[Block]:

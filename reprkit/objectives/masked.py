@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,13 +13,21 @@ from torch import Tensor
 from reprkit import distributed
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term, require
-from reprkit.layout import spread, to_tokens
+from reprkit.layout import gather_tokens, spread, to_tokens
 from reprkit.objectives.scoring import quality, score, validity
 from reprkit.paths import Path
 from reprkit.types import Batch, Codes, Decoded
 
 if TYPE_CHECKING:
     from reprkit.model import Model
+
+
+class Hidden(NamedTuple):
+    """What a group of encoders did not see: which tokens (b n), how these lie, how many of an example without padding."""
+
+    hit: Bool[Tensor, "b n"]
+    grid: tuple[int, ...]
+    number: int
 
 
 class Masked(Objective):
@@ -69,25 +77,32 @@ class Masked(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""
+        codes, hidden = self.hide(model, batch)
+        only = _only(model, batch, hidden) if self.on == "masked" else None
+        if only is None:
+            decoded = model.decode(codes, length=model.output_length(batch))
+            target, weight = model.target(batch, decoded), validity(model, batch, decoded)
+        else:  # nobody asks what it says of the tokens that were shown
+            decoded = model.decode(codes, only=only)
+            target, weight = gather_tokens(model.target(batch, decoded), only), None
+        if self.normalise:
+            target = normalised(target, decoded)
+        if self.on == "masked" and only is None:
+            weight = on_hidden(model, batch, decoded, hidden, weight)
+        nats = score(decoded, target, weight)
+        model.record(**quality(decoded, target, weight, nats))
+        return {"masked": (nats, len(target))}
+
+    def hide(self, model: Model, batch: Batch) -> tuple[Codes, list[Hidden]]:
+        """Codes of what is shown, and what is hidden of the output field, from each group of encoders."""
         codes, hidden = Codes({}), []
         for names, path in _alike(model, batch):
             view = path.view(batch)
             keep, hit = self.draw(view, path, fixed=not model.training)
             codes = codes | model.encode(batch, keep=keep, factors=names)
             if path.input == model.output:
-                hidden.append((hit, path.encoder.grid(view)))
-        decoded = model.decode(codes, length=model.output_length(batch))
-        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
-        if self.normalise:
-            target = _normalised(target, decoded)
-        if self.on == "masked" and hidden:
-            field, x = model._output_field(), batch[model.output]
-            for hit, grid in hidden:
-                laid = spread(hit, grid, decoded.grid or (1,), field, x)
-                weight = laid if weight is None else weight * laid
-        nats = score(decoded, target, weight)
-        model.record(**quality(decoded, target, weight, nats))
-        return {"masked": (nats, len(target))}
+                hidden.append(Hidden(hit, path.encoder.grid(view), hit.shape[1] - keep.shape[1]))
+        return codes, hidden
 
     def draw(
         self, view: Batch, path: Path, *, fixed: bool = False
@@ -101,6 +116,27 @@ class Masked(Objective):
             lambda shape: torch.rand(shape, generator=generator, device=device), (len(x), count)
         )
         return kept(noise.to(x.device), _valid(view, path.encoder.grid(view)), self.ratio)
+
+
+def _only(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b m"] | None:
+    """The hidden tokens, ascending, where the decoder can be asked for them alone: one group, its own grid, no padding."""
+    decoder = model._decoder()
+    if "only" not in decoder.provides or len(hidden) != 1 or f"{model.output}_mask" in batch:
+        return None
+    (alone,) = hidden
+    if alone.grid != decoder.cells:
+        return None
+    return alone.hit.int().argsort(dim=1, descending=True, stable=True)[:, : alone.number]
+
+
+def on_hidden(
+    model: Model, batch: Batch, decoded: Decoded, hidden: list[Hidden], weight: Tensor | None = None
+) -> Float[Tensor, "b n p"] | None:
+    """``weight`` of the decoded elements, zero at those that some encoder saw."""
+    for each in hidden:
+        laid = spread(each.hit, each.grid, decoded.grid or (1,), model._output_field(), batch[model.output])
+        weight = laid if weight is None else weight * laid
+    return weight
 
 
 def kept(
@@ -151,12 +187,18 @@ def _several(count: int, path: Path) -> int:
     return count
 
 
-def _normalised(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
-    """Each token's values with mean 0 and deviation 1, as the authors' code has it (unbiased, 1e-6)."""
+def statistics(target: Float[Tensor, "b n p"]) -> tuple[Tensor, Tensor]:
+    """Each token's mean and deviation (b n 1), as the authors' code has them (unbiased, 1e-6)."""
+    variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()
+
+
+def normalised(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
+    """Each token's values with mean 0 and deviation 1."""
     if decoded.likelihood != "gaussian" or target.shape[-1] < 2:
         raise BuildError(
             "masked(normalise=True) normalises the real values of each token: it needs a Gaussian likelihood "
             f"and tokens of several values, not {decoded.likelihood} and {target.shape[-1]}"
         )
-    variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
-    return (target - mean) / (variance + 1e-6).sqrt()
+    mean, deviation = statistics(target)
+    return (target - mean) / deviation

@@ -13,7 +13,7 @@ from typing import Any
 from reprkit.errors import TrainingError
 
 _POINTS = 400  # of a curve; longer ones are averaged
-_NO_CURVES = ("seconds", "epoch")  # numbers of a log line that say when, not how well
+_NO_CURVES = ("seconds", "epoch", "data_wait")  # numbers of a log line that say when, not how well
 
 
 @dataclass
@@ -33,10 +33,12 @@ class Trace:
 
 def read_trace(folder: Path) -> Trace:
     """The run in ``folder``; an empty one, with a note, where there is nothing."""
-    from reprkit.training.run import curves, read_metrics, read_record
+    from reprkit.training.run import curves, read_metrics, read_record, status_of
 
     trace = Trace()
     trace.record = readable(lambda: read_record(folder), trace.notes) or {}
+    if trace.record:
+        trace.record["status"] = status_of(trace.record)
     series = curves(readable(lambda: read_metrics(folder), trace.notes) or [])
     for name, (steps, values) in series.items():
         points = {s: v for s, v in zip(steps, values, strict=True) if math.isfinite(v)}
@@ -62,7 +64,7 @@ def readable(read: Callable[[], Any], notes: list[str]) -> Any:
 
 def this_process() -> dict[str, Any]:
     """Command and versions of the process that makes the page, for a run that left no record of its own."""
-    from reprkit.training.journal import versions
+    from reprkit.training.circumstances import versions
 
     arguments = list(sys.orig_argv)
     return {"command": shlex.join([Path(arguments[0]).name, *arguments[1:]]), "versions": versions()}
@@ -78,7 +80,15 @@ def facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "status": record.get("status"),
         "error": record.get("error"),
         "steps": _steps(stages),
+        "best": _each(
+            stages, "best", lambda best: f"{best['metric']} {best['value']:.4g} at step {best['step']:,}"
+        ),
         "time": duration(seconds) if seconds else None,
+        "waiting": _each(
+            stages,
+            "waiting",
+            lambda shares: ", ".join(f"{share:.1%} of the time for {name}" for name, share in shares.items()),
+        ),
         "started": record.get("started"),
         "versions": ", ".join(f"{name} {each}" for name, each in (record.get("versions") or {}).items())
         or None,
@@ -103,6 +113,14 @@ def _steps(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
     if list(told) == ["main"]:
         return told["main"]
     return ", ".join(f"{name} {each}" for name, each in told.items()) or None
+
+
+def _each(stages: Mapping[str, Mapping[str, Any]], what: str, say: Callable[[Any], str]) -> str | None:
+    """A fact of every stage that has it, under the stage's name where there are several."""
+    told = {name: say(stage[what]) for name, stage in stages.items() if stage.get(what)}
+    if list(stages) == ["main"]:
+        return told.get("main")
+    return "; ".join(f"{name} {each}" for name, each in told.items()) or None
 
 
 def _thinned(points: list[tuple[int, float]]) -> tuple[list[float], list[float]]:

@@ -165,7 +165,18 @@ class Note:
         return f'<p class="note">{escape(self.text)}</p>'
 
 
-Block = Table | Tiles | Listing | Legend | Note | Figure
+@dataclass
+class Raw:
+    """HTML that is written already, such as a section that was kept from an earlier page."""
+
+    text: str
+
+    def html(self) -> str:
+        """The text as it is."""
+        return self.text
+
+
+Block = Table | Tiles | Listing | Legend | Note | Raw | Figure
 
 
 @dataclass

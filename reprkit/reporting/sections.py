@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from reprkit.evaluation.direction import better
 from reprkit.evaluation.results import Results, flattened
 from reprkit.reporting.exhibits import exhibit, traversal
 from reprkit.reporting.figures import DASHED, Curves
@@ -22,16 +23,13 @@ HEADLINES = {
     "reconstruction.accuracy": "symbols right",
     "reconstruction.perplexity": "perplexity",
     "reconstruction.bits": "bits an example",
+    "likelihood.nll": "−log p(x), nats",
+    "likelihood.bits_per_dim": "bits per dimension",
+    "samples.novelty": "novelty",
     "linear-probe.accuracy": "linear probe",
     "knn.accuracy": "k-NN",
     "codebook.usage": "usage",
 }
-# The better end of metrics that have one, by their own name.
-BETTER: dict[str, Literal["min", "max"]] = {
-    **dict.fromkeys(("error", "mse", "nll", "negative_elbo", "perplexity"), "min"),
-    **dict.fromkeys(("accuracy", "usage", "trustworthiness"), "max"),
-}
-_NEUTRAL = ("codebook.perplexity",)  # of entries, not of a prediction: more is not worse
 _TITLES = {"projection": "Projections", "codebook": "How the latent is used"}
 _CHARTS = 12  # curves shown at most
 _UNSEEN = ("mse", "n")  # the same as error but for a factor, and a count
@@ -58,11 +56,6 @@ def compare(
     best = {title: better(path) for path, title in headings.items()}
     rows = {name: [values.get(path) for path in headings] for name, values in flat.items()}
     return Table(list(headings.values()), rows, best={k: v for k, v in best.items() if v is not None})
-
-
-def better(path: str) -> Literal["min", "max"] | None:
-    """Whether the lower or the higher value of a metric is the better one; None where neither is."""
-    return None if path in _NEUTRAL else BETTER.get(path.rpartition(".")[2])
 
 
 def results_section(
@@ -96,6 +89,16 @@ def _everything(runs: Mapping[str, Mapping[str, Any]]) -> Table:
         corner="metric",
         folded=True,
     )
+
+
+def warnings_section(folders: Mapping[str, Trace]) -> Section | None:
+    """What a run warned of while it trained: codes that collapsed, a norm that exploded."""
+    notes = []
+    for name, trace in folders.items():
+        for each in trace.record.get("warnings") or ():
+            where = " ".join(part for part in (name, each.get("stage"), f"step {each.get('step')}") if part)
+            notes.append(Note(f"{where}: {each.get('text')}"))
+    return Section("Warnings", notes) if notes else None
 
 
 def curves_section(folders: Mapping[str, Trace]) -> Section | None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reprkit import distributed
+from reprkit.errors import CheckpointError, TrainingError
 from reprkit.evaluation.results import Results
+from reprkit.filenames import MANIFEST, MODEL, PAGE
+from reprkit.folders import why
 from reprkit.reporting import provenance
 from reprkit.reporting import sections as parts
 from reprkit.reporting.folder import Trace, read_trace, readable, this_process
+from reprkit.reporting.kept import Made, drawn, frozen, keep, kept
 from reprkit.reporting.page import Note, Page, Section
 
 if TYPE_CHECKING:
@@ -36,14 +41,14 @@ def report(
 
     The page holds the metrics, loss curves (``OUT/metrics.jsonl``), inputs over reconstructions, samples,
     traversals, the evaluators' figures, parts, data, command and versions (``OUT/run.json``).  What is
-    missing is left out with a word.  Nothing in it points outside.  Under several ranks only the first
-    writes.
+    missing is left out with a word.  Nothing in it points outside.  The card of the model in ``OUT/model``
+    is renewed.  Under several ranks only the first writes.
 
     Args:
         out: the run's folder; made where there is none.
         results: what ``rk.evaluate`` returned; or name -> results, for one page about several runs, whose
             own folders are looked for where their own report was written, and at ``OUT/NAME``; or None to
-            read ``OUT/results.json``.
+            make the page again from ``OUT/results.json`` and ``OUT/figures.npz``, also while a run trains.
         title: the page's heading.
         verdict: a sentence under it.
         columns: of the comparison: paths such as ``"knn.accuracy"``, or path -> heading.
@@ -51,42 +56,105 @@ def report(
         sections: more sections, put before those on parts and data.
         model: with ``data``, makes the pictures where the results carry none.
         data: see ``model``.
+
+    Raises:
+        TrainingError: it cannot be written; an older page is as it was.
     """
     out = Path(out)
-    page = out / "report.html"
-    if distributed.rank() != 0:
+    page = out / PAGE
+    if not _first_rank():
         return page
     from reprkit.training.run import read_results, write_results
 
     notes: list[str] = []
+    before = None if results is not None else readable(lambda: kept(out), notes)
     runs = _runs(readable(lambda: read_results(out), notes) if results is None else results)
+    if before is not None:
+        runs = _rejoined(runs, before.runs)
     if model is not None and data is not None:
         _pictured(runs, model, data)
-    folders = _folders(out, runs)
-    made_of = [provenance.parts_section(runs), provenance.data_section(runs, folders)]
-    curves = parts.curves_section(folders)
-    made = Page(
-        title=title or _title(out, runs),
-        verdict=verdict,
-        sections=[
-            parts.results_section(runs, baselines or {}, columns),
-            *([curves] if curves else []),
-            *parts.gallery_sections(runs),
-            *parts.figure_sections(runs),
-            *sections,
-            *(each for each in made_of if each is not None),
-            provenance.run_section(folders, this_process()),
-            *([Section("Left out", [Note(each) for each in notes])] if notes else []),
-        ],
-        made=f"Made by reprkit, {time.strftime('%Y-%m-%d %H:%M')}.",
+    shown = {name: drawn(each) for name, each in runs.items()}
+    asked = before or Made()
+    asked = Made(
+        runs=shown,
+        title=title or asked.title,
+        verdict=verdict or asked.verdict,
+        columns=columns or asked.columns,
+        baselines=baselines or asked.baselines,
+        sections=[frozen(each) for each in sections] or asked.sections,
     )
-    if results is not None:
-        write_results(out, runs[""] if list(runs) == [""] else runs)
-    made.write(page)
+    made = _page(out, asked, notes)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if results is not None or model is not None:
+            keep(out, asked)
+        if results is not None:
+            write_results(out, runs[""] if list(runs) == [""] else runs)
+        made.write(page)
+    except OSError as error:
+        raise TrainingError(f"cannot write {page}: {why(error)}; an older page is untouched") from error
+    _renew_card(out)
     for name, each in runs.items():
         if not name:
             each.folder = out
     return page
+
+
+def _page(out: Path, asked: Made, notes: Sequence[str]) -> Page:
+    runs = asked.runs
+    folders = _folders(out, runs)
+    made_of = [provenance.parts_section(runs), provenance.data_section(runs, folders)]
+    alone = any(trace.record for trace in folders.values())
+    some = (parts.warnings_section(folders), parts.curves_section(folders))
+    return Page(
+        title=asked.title or _title(out, runs),
+        verdict=asked.verdict,
+        sections=[
+            parts.results_section(runs, asked.baselines, asked.columns),
+            *(each for each in some if each is not None),
+            *parts.gallery_sections(runs),
+            *parts.figure_sections(runs),
+            *asked.sections,
+            *(each for each in made_of if each is not None),
+            provenance.run_section(folders, {} if alone else this_process()),
+            *([Section("Left out", [Note(each) for each in notes])] if notes else []),
+        ],
+        made=f"Made by reprkit, {time.strftime('%Y-%m-%d %H:%M')}.",
+    )
+
+
+def _first_rank() -> bool:
+    """A process that has not imported torch is alone."""
+    if "torch" not in sys.modules:
+        return True
+    from reprkit import distributed
+
+    return distributed.rank() == 0
+
+
+def _rejoined(numbers: dict[str, Results], before: Mapping[str, Results]) -> dict[str, Results]:
+    """Results read back, with the pictures and facts that were kept of them."""
+    for name, each in numbers.items():
+        if name in before:
+            other = before[name]
+            each.figures, each.gallery, each.about, each.folder = (
+                other.figures,
+                other.gallery,
+                other.about,
+                other.folder,
+            )
+    return numbers
+
+
+def _renew_card(out: Path) -> None:
+    """The card of the run's model tells what was measured."""
+    from reprkit import card
+
+    if (out / MODEL / MANIFEST).is_file():
+        try:
+            card.renew(out / MODEL)
+        except (CheckpointError, OSError) as error:
+            warnings.warn(f"the card of {out / MODEL} could not be renewed: {error}", stacklevel=3)
 
 
 def _runs(results: Any) -> dict[str, Results]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.distributed import gather, sum_over_ranks, world_size
 from reprkit.interfaces import Decoder
-from reprkit.layout import row_grid, to_tokens
+from reprkit.layout import gather_tokens, row_grid, to_tokens
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
 from reprkit.types import Decoded, Features
@@ -86,6 +86,21 @@ class DecoderConformance(PartConformance):
         expect(x.grad is not None and x.grad.abs().sum() > 0, "no gradient reaches the code")
         same = all(torch.equal(one.params[name], two.params[name]) for name in one.params)
         expect(not same, "the likelihood does not depend on the code")
+
+    def test_only_some_tokens(self) -> None:
+        """Asked for some of its tokens, it says of them what it says of them among all; if it provides "only"."""
+        decoder = self.fresh().eval()
+        if "only" not in decoder.provides:
+            raise SkipTest('it does not provide "only"')
+        features = self.features(decoder, 3)
+        whole = decoder(features)
+        count = whole.x.shape[1]
+        expect(
+            tuple(decoder.cells) == whole.grid, f"its cells are {decoder.cells}, and its grid {whole.grid}"
+        )
+        only = torch.arange(count).flip(0).expand(3, -1)[:, : max(1, count // 2)]
+        some = decoder(features, only=only)
+        close(some.x, gather_tokens(whole.x, only), "tokens asked for, and the same among all", 1e-4)
 
     def test_examples_do_not_mix(self) -> None:
         """In evaluation what is made of an example's code does not depend on its neighbours in the batch."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from reprkit.errors import BuildError, DataError, ReprkitError
 from reprkit.interfaces import Evaluator
 from reprkit.testing.base import PartConformance, close, expect, is_a
 
@@ -45,12 +46,34 @@ class EvaluatorConformance(PartConformance):
         for latent in self.latents:
             yield latent, build(data=train, encoder=encoder, latent=latent, decoder=decoder).eval()
 
-    def test_it_measures_any_latent(self) -> None:
-        """Numbers by name for a model with any latent."""
+    def measured(self) -> Iterator[tuple[str, Any, Any, Any, Any]]:
+        """Evaluator, latent, model, train and test, for every model that the evaluator does not refuse.
+
+        A refusal is an error of ours that says what the model lacks: a BuildError or a DataError.
+
+        Raises:
+            ReprkitError: it refuses every model on this kind of data; then the first refusal.
+        """
         evaluator = self.fresh()
         is_a(evaluator, Evaluator)
         train, test = self.sets()
+        refused: list[ReprkitError] = []
         for latent, model in self.models(train):
+            before = {name: value.clone() for name, value in model.state_dict().items()}
+            try:
+                with torch.no_grad():
+                    evaluator(model, test, fit_on=train)
+            except (BuildError, DataError) as error:
+                refused.append(error)
+                continue
+            model.load_state_dict(before)
+            yield latent, evaluator, model.eval(), train, test
+        if len(refused) == len(self.latents):
+            raise refused[0]
+
+    def test_it_measures_any_latent(self) -> None:
+        """Numbers by name for a model with any latent that it does not refuse."""
+        for latent, evaluator, model, train, test in self.measured():
             with torch.no_grad():
                 found = evaluator(model, test, fit_on=train)
             expect(isinstance(found, dict), f"with {latent} it returned a {type(found).__name__}, not a dict")
@@ -62,9 +85,7 @@ class EvaluatorConformance(PartConformance):
 
     def test_evaluation_is_deterministic(self) -> None:
         """Measured twice, under equal random states, the numbers are equal."""
-        evaluator = self.fresh()
-        train, test = self.sets()
-        for latent, model in self.models(train):
+        for latent, evaluator, model, train, test in self.measured():
             runs = []
             for _ in range(2):
                 torch.manual_seed(1)
@@ -77,9 +98,7 @@ class EvaluatorConformance(PartConformance):
 
     def test_the_model_is_left_alone(self) -> None:
         """Weights, buffers and the mode of the model are as before."""
-        evaluator = self.fresh()
-        train, test = self.sets()
-        for latent, model in self.models(train):
+        for latent, evaluator, model, train, test in self.measured():
             before = {name: value.clone() for name, value in model.state_dict().items()}
             with torch.no_grad():
                 evaluator(model, test, fit_on=train)

@@ -152,6 +152,20 @@ class LatentConformance(PartConformance):
         close(draws[0], draws[1], "two draws from the prior under one generator", 0.0)
         expect(not torch.equal(draws[0], draws[2]), "another generator gave the same draw: is it used?")
 
+    def test_prior_tells_probabilities(self) -> None:
+        """``log_prior(code)`` is (b n), finite, and zero at padded tokens."""
+        latent = self.fresh()
+        if type(latent).log_prior is Latent.log_prior:
+            raise SkipTest("it does not tell the probability of its codes")
+        self.exercise(latent)
+        latent.eval()
+        features = self.features(latent, 3, 4, masked=True)
+        assert features.mask is not None
+        nats = latent.log_prior(latent(features))
+        expect(tuple(nats.shape) == (3, 4), f"log_prior gave {tuple(nats.shape)}, not (b, n) = (3, 4)")
+        expect(torch.isfinite(nats).all(), "log_prior is not finite")
+        expect((nats[~features.mask] == 0).all(), "log_prior counts padded tokens")
+
     def test_odd_widths_fit_through_the_adapters(self) -> None:
         """Between an encoder and a decoder of widths that it never heard of, it trains."""
         from reprkit.assembly import build

@@ -11,11 +11,12 @@ _LABEL = Field(kind="label", shape=(), vocab=3)
 
 # Images that every patch size of 1, 2, 4 or 8 divides.
 IMAGES = Signature({"x": Field(kind="image", shape=(8, 8, 1), range=(0.0, 1.0)), "label": _LABEL})
+COLOUR = Signature({"x": Field(kind="image", shape=(8, 8, 3), range=(0.0, 1.0)), "label": _LABEL})
 VECTORS = Signature({"x": Field(kind="vector", shape=(6,)), "label": _LABEL})
 SEQUENCES = Signature({"x": Field(kind="sequence", shape=(None, 3), range=(-1.0, 1.0)), "label": _LABEL})
 TOKENS = Signature({"x": Field(kind="tokens", shape=(None,), vocab=7), "label": _LABEL})
 
-WORLDS = {"images": IMAGES, "vectors": VECTORS, "sequences": SEQUENCES, "tokens": TOKENS}
+WORLDS = {"images": IMAGES, "colour": COLOUR, "vectors": VECTORS, "sequences": SEQUENCES, "tokens": TOKENS}
 
 
 def random_batch(data: Signature, size: int, *, seed: int = 0, length: int = 6) -> dict[str, Tensor]:

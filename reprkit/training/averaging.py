@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.interfaces import require
+from reprkit.sharding import gathered, local, portion
 
 
 class Average:
@@ -36,32 +37,38 @@ class Average:
         """Take the present weights into account."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self._average, list(self._weights), 1 - decay)
+        torch._foreach_lerp_(_here(self._average), _here(self._weights), 1 - decay)
 
     @torch.no_grad()
     def install(self) -> None:
         """Put the average into the model."""
-        torch._foreach_copy_(list(self._weights), self._average)
+        torch._foreach_copy_(_here(self._weights), _here(self._average))
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """The model with the average in it, for the time of a block."""
         with torch.no_grad():
-            before = [weight.detach().clone() for weight in self._weights]
+            before = [weight.clone() for weight in _here(self._weights)]
         self.install()
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(list(self._weights), before)
+                torch._foreach_copy_(_here(self._weights), before)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average, for the saved state."""
-        return {"steps": self.steps, "average": [each.clone() for each in self._average]}
+        """The average, for the saved state; where weights are cut, whole on rank 0, and all ranks must call it."""
+        return {"steps": self.steps, "average": [gathered(each).clone() for each in self._average]}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         saved: list[Tensor] = state["average"]
         self.steps = state["steps"]
-        torch._foreach_copy_(self._average, saved)
+        parts = [portion(each, mine) for each, mine in zip(saved, self._average, strict=True)]
+        torch._foreach_copy_(_here(self._average), _here(parts))
+
+
+def _here(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What this process holds of them, with the same memory."""
+    return [local(each.detach()) for each in tensors]

@@ -1,5 +1,7 @@
 """Accelerate, narrowly used: device, precision, DistributedDataParallel, trackers.  The one file that knows it.
 
+FSDP2 is torch's own, from ``reprkit.sharding``: Accelerate's has no CPU and takes the whole model, latents included.
+
 Accelerate prepares neither the schedule (it would step once a process) nor the data (it would change their order), and not the
 optimisers, which need nothing where there is no loss scaling: bf16 needs none.
 """
@@ -18,12 +20,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from reprkit import distributed
+from reprkit import distributed, sharding
 from reprkit.errors import TrainingError
 from reprkit.interfaces import require
 from reprkit.model import Model
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
+STRATEGIES = ("ddp", "fsdp")
 
 # Accelerate's state is one for the whole process.  After the last loop what was made here is taken away again.
 _alive: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -36,10 +39,14 @@ class Engine:
     Args:
         device: None (a GPU when there is one), "cpu", "cuda", "cuda:1", ...; under several processes each takes its own GPU.
         precision: "fp32", or "bf16" (autocast; weights, optimiser and latents stay in float32).
+        strategy: "ddp" (every process holds the model) or "fsdp" (encoders and decoder are cut into a shard for each).
         turns: of the objective; with more than one, some parameters get no gradient in a turn.
 
+    Attributes:
+        shards: what is cut of the model that was prepared; None where nothing is.
+
     Raises:
-        PartArgumentError: no such precision or device.
+        PartArgumentError: no such precision, strategy or device.
         TrainingError: a process-wide Accelerate state of another kind is in use.
     """
 
@@ -48,14 +55,18 @@ class Engine:
         *,
         device: str | torch.device | None = None,
         precision: str = "fp32",
+        strategy: str = "ddp",
         turns: Iterable[str] = ("main",),
     ) -> None:
         require(precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        require(strategy in STRATEGIES, f"strategy is one of {', '.join(STRATEGIES)}, not {strategy!r}")
+        self.strategy = strategy
         chosen = _device(device)
         several = len(tuple(turns)) > 1
         self._accelerator = _accelerator(chosen, PRECISIONS[precision], several)
         _alive.add(self)
         self._tracking = False
+        self.shards: sharding.Shards | None = None
         self.device: torch.device = self._accelerator.device
         self.ranks, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         if self.device.type != chosen.type:
@@ -65,30 +76,69 @@ class Engine:
             )
 
     def prepare(self, model: Model) -> nn.Module:
-        """The module to train with: on its device, under autocast where asked, wrapped by DDP where there are ranks."""
-        return self._accelerator.prepare_model(model)
+        """The module to train with: on its device, under autocast where asked, wrapped by DDP or cut where there are ranks.
 
-    def backward(self, total: Tensor, **options: Any) -> None:
-        """Gradients of a loss."""
+        All ranks start from rank 0's parameters and buffers.
+        """
+        left = sharding.of(model)
+        if left is not None:  # by a loop that has not come to its end
+            left.undo()
+        if self.strategy == "ddp" or self.ranks == 1:
+            module: nn.Module = self._accelerator.prepare_model(model)
+            sharding.agree_on_start(model.buffers())  # DDP has seen to the parameters
+            return module
+        module = self._accelerator.prepare_model(model, evaluation_mode=True)  # which leaves DDP out
+        sharding.agree_on_start((*model.parameters(), *model.buffers()))
+        self.shards = sharding.Shards(model, self.device)
+        return module
+
+    def backward(self, total: Tensor, *, closing: bool = True, **options: Any) -> None:
+        """Gradients of a loss; on the closing piece of a step they are those of all ranks."""
         total.backward(**options)  # Accelerate's would first divide by its count of pieces, which is one here
+        if closing and self.shards is not None:
+            self.shards.average()
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """The joint norm of the gradients, on the device."""
-        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        """The joint norm of the gradients, on the device; equal on all ranks."""
+        whole = [p.grad for p in parameters if p.grad is not None and not sharding.sharded(p)]
+        if self.shards is None:
+            if not whole:
+                return torch.zeros(())
+            # torch's get_total_norm without its sorting by device and type: half the time, in every step.
+            return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(whole)))
+        cut = [sharding.local(p.grad) for p in parameters if p.grad is not None and sharding.sharded(p)]
+        square = torch.stack(
+            [nn.utils.get_total_norm(part).to(self.device).square() for part in (whole, cut)]
+        )
+        return (square[0] + distributed.sum_over_ranks(square[1])).sqrt()
 
     def clip(self, parameters: Sequence[nn.Parameter], limit: float, norm: Tensor) -> None:
         """Scale gradients of a joint norm down to ``limit``, without waiting for the device."""
-        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        if self.shards is None:
+            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+            return
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own
+        held = [sharding.local(p.grad) for p in parameters if p.grad is not None]
+        if held:
+            torch._foreach_mul_(held, factor)
 
     def quiet(self, module: nn.Module) -> AbstractContextManager[None]:
-        """A block in which gradients are only added up, not exchanged between ranks."""
+        """A block in which gradients are only added up, not exchanged between ranks.
+
+        Shards are exchanged all the same: whole gradients would be kept otherwise, and pieces are made to save memory.
+        """
         return self._accelerator.no_sync(module)
+
+    def settle(self) -> None:
+        """Before and after weights change: forget what was gathered of them."""
+        if self.shards is not None:
+            self.shards.settle()
 
     def start_tracking(self, trackers: tuple[str, ...], out: Path | None, facts: Mapping[str, Any]) -> None:
         """Send metrics to TensorBoard, Weights & Biases, ... from now on, through Accelerate's trackers.
 
         Raises:
-            TrainingError: a tracker that is not installed, or no folder to write to.
+            TrainingError: a tracker that is not installed or cannot be started, or no folder to write to.
         """
         if not trackers:
             return
@@ -100,14 +150,26 @@ class Engine:
             found = filter_trackers(list(trackers), str(out))
         except ValueError as error:
             raise TrainingError(f"track={trackers!r}: {error}") from error
-        if len(found) < len(trackers):
+        there = [str(getattr(one, "value", one)) for one in found]
+        missing = [each for each in trackers if each not in there]
+        if missing:
             raise TrainingError(
-                f"track={trackers!r}: not all are installed; there is {', '.join(map(str, found)) or 'none'}"
+                f"track={trackers!r}: not installed here: {', '.join(missing)}\n"
+                f"  pip install {' '.join(missing)}, or leave track= out: metrics go to {out}/metrics.jsonl anyway"
             )
         self._accelerator.project_configuration.set_directories(str(out))
         self._accelerator.log_with = found
         settings = {key: value for key, value in facts.items() if isinstance(value, bool | int | float | str)}
-        self._accelerator.init_trackers("tracked", config=settings)
+        # Weights & Biases would write into the working folder, and call the run by two random words.
+        here = {} if "WANDB_DIR" in os.environ else {"dir": str(out)}
+        own = {"wandb": {"name": os.environ.get("WANDB_NAME", out.resolve().name), **here}}
+        try:
+            self._accelerator.init_trackers("tracked", config=settings, init_kwargs=own)
+        except Exception as error:  # each tracker has errors of its own: no key, no network
+            raise TrainingError(
+                f"track={trackers!r} cannot be started: {type(error).__name__}: {error}\n"
+                "  WANDB_MODE=offline keeps what Weights & Biases would send; or leave track= out"
+            ) from error
         self._tracking = True
 
     def track(self, values: Mapping[str, float], step: int) -> None:
@@ -115,9 +177,16 @@ class Engine:
         if self._tracking:
             self._accelerator.log(dict(values), step=step)
 
-    def release(self, model: Model | None) -> None:
-        """Take off what ``prepare`` put on the model, and leave Accelerate's state as it was found."""
+    def release(self, model: Model | None, *, whole: bool = True) -> None:
+        """Take off what ``prepare`` put on the model, and leave Accelerate's state as it was found.
+
+        Where the model is cut, it becomes whole again, and all ranks must call it; not so with ``whole=False``, for a rank that
+        may be the only one that leaves.
+        """
         global _made_here
+        if self.shards is not None and whole:
+            self.shards.undo()
+        self.shards = None
         if model is not None:
             # Autocast was put over the instance's forward; without it the class's own shows again.
             for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
@@ -164,15 +233,19 @@ def _accelerator(device: torch.device, precision: str, several_turns: bool) -> A
         _reset()
     if not AcceleratorState._shared_state:
         _made_here = True
-    # A turn leaves some parameters without a gradient, and must not overwrite what another rank's latents have seen in it.
-    ddp = DistributedDataParallelKwargs(
-        find_unused_parameters=several_turns, broadcast_buffers=not several_turns
-    )
+    # A turn leaves some parameters without a gradient.  Buffers are the parts' own business: they reduce their statistics over
+    # ranks in `update`, and a broadcast at every forward would overwrite what other ranks' latents have seen in this step.
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=several_turns, broadcast_buffers=False)
     handlers: list[Any] = [ddp]
-    settings: dict[str, str] = {}
+    # How it is computed the loop's options say; `accelerate launch` may bring other wishes from a person's settings.
+    settings = {
+        "ACCELERATE_USE_FSDP": "false",
+        "ACCELERATE_USE_DEEPSPEED": "false",
+        "ACCELERATE_DYNAMO_BACKEND": "no",
+    }
     launched = "LOCAL_RANK" in os.environ
     if distributed.world_size() > 1 and not launched:
-        settings = {
+        settings |= {
             "RANK": str(distributed.rank()),
             "WORLD_SIZE": str(distributed.world_size()),
             "LOCAL_RANK": str(distributed.rank()),

@@ -10,6 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from reprkit import distributed
+from reprkit.errors import TrainingError
 from reprkit.model import Model
 from reprkit.training.looping import Loop
 from reprkit.training.options import Options
@@ -34,12 +35,14 @@ def loop(
     clip: float | None = None,
     accumulate: int = 1,
     precision: str = "fp32",
+    strategy: str = "ddp",
     device: str | torch.device | None = None,
     compile: bool = False,
     ema: float | None = None,
     workers: int = 0,
     save_every: float | None = 600.0,
     keep: int = 1,
+    best: str | None = None,
     log_every: int = 50,
     progress: bool | None = None,
     track: str | tuple[str, ...] = (),
@@ -79,6 +82,10 @@ def loop(
         accumulate: cut each step into so many pieces, which need that much less memory; the body then runs once a piece.  Where
             pieces hold different numbers of valid tokens, each piece counts alike.
         precision: "fp32" or "bf16" (autocast; weights and latents stay in float32).
+        strategy: under several processes: "ddp", each holds the whole model; or "fsdp" (FSDP2), encoders and decoder are cut into
+            a shard for each, with their gradients and moments.  Saving, evaluating and ``model.save`` are then all processes'
+            business.  When the loop has come to its end the model is whole again; one that a body has left by ``break`` or an
+            error is so at the next loop.
         device: "cpu", "cuda", "cuda:1"; a GPU when there is one.
         compile: run encoders and decoder through ``torch.compile``.
         ema: keep an average of the weights that forgets by this factor a step (0.999); ``step.averaged()`` looks at it, and the
@@ -87,6 +94,10 @@ def loop(
         save_every: seconds between two saved states; one is always saved at the end, on SIGTERM (which then ends the process with
             code 143) and on Ctrl-C.
         keep: saved states to keep.
+        best: keep the best model by a metric that is logged, in ``OUT/best`` (for ``rk.load``): "min reconstruction.error", "max
+            knn.accuracy", "min loss", "min kl".  It is saved when a line of metrics brings a value better than all before, with
+            the averaged weights if ``step.log`` is called inside of ``step.averaged()``.  "min" may be left out of errors and
+            losses, "max" of accuracies.  The first results that ``step.log`` gets must have the metric.
         log_every: steps between two lines of metrics of the loop's own; 0 leaves it to ``step.log``.
         progress: show a progress bar; None does so on a terminal, for what takes over a second.
         track: "tensorboard", "wandb": where metrics go too.
@@ -103,8 +114,8 @@ def loop(
     options = Options(
         steps=steps, batch=batch, lr=lr, out=None if out is None else Path(out), resume=resume, seed=seed,
         optimizer=optimizer, optimizers=dict(optimizers or {}), weight_decay=weight_decay, schedule=schedule, warmup=warmup,
-        clip=clip, accumulate=accumulate, precision=precision, device=device, compile=compile, ema=ema, workers=workers,
-        save_every=save_every, keep=keep, log_every=log_every, progress=progress,
+        clip=clip, accumulate=accumulate, precision=precision, strategy=strategy, device=device, compile=compile,
+        ema=ema, workers=workers, save_every=save_every, keep=keep, best=best, log_every=log_every, progress=progress,
         track=(track,) if isinstance(track, str) else tuple(track), stage=stage, extras=dict(extras or {}),
     )  # fmt: skip
     return Loop(model, data, options)
@@ -138,7 +149,13 @@ def fit(
 
     Raises:
         CheckpointError: at the start, when ``out`` is given and the model is one that cannot be saved.
+        TrainingError: as for ``rk.loop``; ``best`` by an evaluator's metric, and nothing is evaluated while it trains.
     """
+    best = options.get("best")
+    if isinstance(best, str) and "." in best and (valid is None or not evaluate_every):
+        raise TrainingError(
+            f"best={best!r} is a metric of evaluators: give valid=, and evaluate_every=, the steps between two evaluations"
+        )
     if out is not None:
         from reprkit.manifest import describe
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,12 @@ from torch import Tensor, nn
 
 from reprkit.interfaces import Part
 from reprkit.model import Model
+from reprkit.sharding import local
+from reprkit.training.symptoms import Explosion
 from reprkit.types import Losses
 
+NORM = "gradient's norm"
+FEW = 8  # of a batch's examples named in a message
 LOOK_EVERY = 50  # steps between two looks at the losses on a GPU, where each look waits for the device
 
 
@@ -28,31 +32,47 @@ class Sickness:
     origin: str = ""
     what: str = "loss"
 
-    def message(self, out: Any = None, saved: int | None = None) -> str:
-        """What happened and what to do next."""
+    def message(self, out: Any = None, saved: int | None = None, indices: Sequence[int] = ()) -> str:
+        """What happened, with which examples, and what to do next."""
         terms = f" (not finite: {', '.join(self.terms)})" if self.terms else ""
         lines = [f"the {self.what} is {self.value} at step {self.step}{terms}"]
         if self.origin:
             lines.append(self.origin)
+        if indices:
+            few = ", ".join(map(str, indices[:FEW]))
+            rest = f", ... (all {len(indices)} {'in run.json, failure' if out else 'in run.json, with out='})"
+            lines.append(
+                f"this step's batch held examples {few}{rest if len(indices) > FEW else ''} of the data"
+            )
         lines.append("try a lower lr=, clip=1.0, a warmup=, precision='fp32', or look at this step's batch")
         if saved is not None:
             lines.append(f"the state of step {saved} is good, in {out}: resume=True goes on from there")
         return "\n  ".join(lines)
 
 
+@dataclass(frozen=True)
+class Symptom:
+    """A norm that has exploded: at which step, of what, and what to do."""
+
+    step: int
+    what: str
+    text: str
+
+
 class Watch:
-    """Looks at every step's loss: at once on the CPU, and on other devices in bundles, so that no step waits for them."""
+    """Looks at every step's loss and norm: at once on the CPU, else in bundles, so that no step waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._prompt = device.type == "cpu"
         self._pending: list[tuple[int, Tensor, Mapping[str, Tensor], str]] = []
+        self._norms: dict[str, Explosion] = {}
+        self._symptoms: list[Symptom] = []
 
     def see(self, step: int, value: Tensor, seen: Losses | None, what: str = "loss") -> Sickness | None:
         """Take a loss (or a gradient's norm) into account; the sickness, when one shows."""
         terms = seen.terms if seen else {}
         if self._prompt:
-            number = float(value.detach())
-            return None if math.isfinite(number) else Sickness(step, number, _bad(terms), what=what)
+            return self._judged(step, float(value.detach()), terms, what)
         self._pending.append((step, value.detach(), terms, what))
         return self.look() if len(self._pending) >= LOOK_EVERY else None
 
@@ -63,8 +83,36 @@ class Watch:
             return None
         values = torch.stack([value.float().reshape(()) for _, value, _, _ in pending]).tolist()
         for (step, _, terms, what), value in zip(pending, values, strict=True):
-            if not math.isfinite(value):
-                return Sickness(step, value, _bad(terms), what=what)
+            sickness = self._judged(step, value, terms, what)
+            if sickness is not None:
+                return sickness
+        return None
+
+    def symptoms(self) -> list[Symptom]:
+        """What was seen since it was asked for last."""
+        seen, self._symptoms = self._symptoms, []
+        return seen
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered of the norms, as JSON."""
+        return {what: each.state_dict() for what, each in self._norms.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        for what, seen in state.items():
+            self._norms.setdefault(what, Explosion()).load_state_dict(seen)
+
+    def _judged(self, step: int, value: float, terms: Mapping[str, Tensor], what: str) -> Sickness | None:
+        if not math.isfinite(value):
+            return Sickness(step, value, _bad(terms), what=what)
+        if what.startswith(NORM):
+            times = self._norms.setdefault(what, Explosion()).see(value)
+            if times is not None:
+                text = (
+                    f"the {what} has exploded: {value:.3g} at step {step}, {times:.0f} times its running median. Try clip=1.0, a "
+                    "lower lr=, or a warmup=."
+                )
+                self._symptoms.append(Symptom(step, what, text))
         return None
 
 
@@ -73,8 +121,9 @@ def _bad(terms: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def unwell(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Names of those that are not finite, in one transfer from the device."""
-    real = [(name, t.detach()) for name, t in tensors if t.is_floating_point() and t.numel()]
+    """Names of those that are not finite, in one transfer from the device; of what is cut, this process's shard is looked at."""
+    held = ((name, local(t.detach())) for name, t in tensors if t.is_floating_point())
+    real = [(name, t) for name, t in held if t.numel()]
     if not real:
         return []
     worst = torch.stack([t.abs().amax().float() for _, t in real]).tolist()  # nan if any is
@@ -82,14 +131,25 @@ def unwell(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
 
 
 @torch.no_grad()
-def origin(model: Model, batch: Mapping[str, Tensor], turn: str = "main", *, rerun: bool = True) -> str:
+def origin(
+    model: Model,
+    batch: Mapping[str, Tensor],
+    turn: str = "main",
+    *,
+    rerun: bool = True,
+    indices: Sequence[int] = (),
+) -> str:
     """Where values stop being finite: in the batch, in a part's weights, or in what a part makes of finite input.
 
     Meant for a run that stops anyway: ``rerun`` sends the batch through the model once more (not possible while other ranks wait).
+    ``indices`` are the batch's examples, to name the one at fault.
     """
     for name, value in batch.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            return f"the batch itself is not finite: field {name!r}"
+            rows = (~value.isfinite()).flatten(1).any(1).nonzero().flatten().tolist() if value.ndim else []
+            named = [indices[row] for row in rows[:FEW]] if len(indices) == len(value) else []
+            which = f" of example{'s' * (len(rows) > 1)} {', '.join(map(str, named))}" if named else ""
+            return f"the batch itself is not finite: field {name!r}{which}{', ...' if len(rows) > len(named) > 0 else ''}"
     names = unwell(model.named_parameters())  # not the buffers: they have seen this batch already
     if names:
         return (

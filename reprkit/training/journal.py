@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
-import platform
-import shlex
 import shutil
 import socket
 import sys
 import time
 import warnings
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from reprkit import filenames
 from reprkit.errors import TrainingError
+from reprkit.folders import why
 from reprkit.training import run as files
+from reprkit.training.circumstances import command, now, versions
+from reprkit.training.lines import Lines
 
 # Distinguishes this process's runs from those of an earlier process with the same number.
 SESSION = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
 REPLACED = ".replaced"
+WAITS = ("data", "saves")
 
 
 class Journal:
@@ -36,6 +36,7 @@ class Journal:
 
     Attributes:
         position: steps that are complete.
+        waited: seconds of this run (stage) spent waiting for data, and for saves.
     """
 
     def __init__(self, out: str | Path | None, *, stage: str | None = None, writes: bool = True) -> None:
@@ -43,7 +44,10 @@ class Journal:
         self.stage, self.writes = stage, writes and out is not None
         self.lines: list[dict[str, Any]] = []
         self.open, self.position = False, 0
+        self.waited = dict.fromkeys(WAITS, 0.0)
         self._record: dict[str, Any] = {}
+        self._file = None if self.out is None else Lines(self.out / filenames.METRICS)
+        self._complained = False
         self._seconds_before, self._started, self._told = 0.0, time.monotonic(), 0.0
 
     @property
@@ -54,9 +58,27 @@ class Journal:
         return self.out / filenames.STATE / self.stage if self.stage else self.out / filenames.STATE
 
     @property
+    def best_folder(self) -> Path | None:
+        """Where the best model of this stage is kept."""
+        if self.out is None:
+            return None
+        return self.out / filenames.BEST / self.stage if self.stage else self.out / filenames.BEST
+
+    @property
     def seconds(self) -> float:
         """Time spent on this run (stage) so far, before resuming too."""
         return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def waiting(self) -> dict[str, float]:
+        """The shares of that time spent waiting, in [0, 1]."""
+        total = max(self.seconds, 1e-9)
+        return {name: round(spent / total, 4) for name, spent in self.waited.items()}
+
+    def told(self) -> dict[str, Any]:
+        """What the folder's record tells of this stage: status, step, the best model."""
+        record = {} if self.out is None else files.read_record(self.out)
+        return record.get("stages", {}).get(self.stage or "main", {})
 
     def clear_the_way(self) -> None:
         """Before starting anew: what an earlier run left here moves to ``OUT/.replaced``.
@@ -78,7 +100,9 @@ class Journal:
                 filenames.METRICS,
                 filenames.RESULTS,
                 filenames.PAGE,
+                filenames.FIGURES,
                 filenames.MODEL,
+                filenames.BEST,
                 filenames.STATE,
             )
         ]
@@ -106,6 +130,8 @@ class Journal:
         position: int = 0,
         seconds: float = 0.0,
         size: int | None = None,
+        waited: Mapping[str, float] | None = None,
+        best: Mapping[str, Any] | None = None,
     ) -> None:
         """Open the run, cutting the metrics back to what they were when the state was saved.
 
@@ -115,41 +141,44 @@ class Journal:
             position: the step at which it goes on.
             seconds: spent before.
             size: of ``metrics.jsonl`` then, in bytes.
+            waited: how much of that time was waiting.
+            best: the best model so far.
         """
         self._seconds_before, self._started = seconds, time.monotonic()
+        self.waited = {name: float((waited or {}).get(name, 0.0)) for name in WAITS}
         if not self.writes or self.out is None:
             return
         self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / filenames.METRICS
-        if size is not None and path.exists():
-            if path.stat().st_size < size:
-                raise TrainingError(
-                    f"{path} is shorter than when the state was saved: it was changed, so it cannot be continued"
-                )
-            os.truncate(path, size)
-        path.touch()
+        assert self._file is not None
+        self._file.begin(size)
         earlier = files.read_record(self.out)
         self._refuse_company(earlier)
-        now = _now()
+        moment = now()
         stages = dict(earlier.get("stages", {}))
         before = stages.get(self.stage or "main", {})
         stages[self.stage or "main"] = {
             **{key: value for key, value in facts.items() if key != "data"},
             "steps": steps,
-            "started": before.get("started", now),
+            "started": before.get("started", moment),
             "saved": position or None,
+            **({"best": dict(best)} if best else {}),
         }
         self._record = {
-            "command": _command(),
+            "command": command(),
             "folder": os.getcwd(),
             "status": "running",
-            "started": earlier.get("started", now),
-            **({"resumed": [*earlier.get("resumed", []), {"at": now, "step": position}]} if position else {}),
+            "started": earlier.get("started", moment),
+            **(
+                {"resumed": [*earlier.get("resumed", []), {"at": moment, "step": position}]}
+                if position
+                else {}
+            ),
             "versions": versions(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "session": SESSION,
             **{key: facts[key] for key in ("seed", "data") if key in facts},
+            **({"warnings": earlier["warnings"]} if earlier.get("warnings") else {}),
             "stages": stages,
         }
         self.open = True
@@ -163,18 +192,41 @@ class Journal:
         if self.stage:
             kept["stage"] = self.stage
         self.lines.append(kept)
-        if self.writes and self.out is not None:
-            with (self.out / filenames.METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(kept) + "\n")
+        if self.writes and self._file is not None:
+            try:
+                self._file.append(kept)
+            except OSError as error:
+                self._complain(filenames.METRICS, error)
             self.tell(int(line["step"]), "running")
 
     def size(self) -> int | None:
-        """Bytes of ``metrics.jsonl``, flushed to the disk."""
-        if not self.writes or self.out is None:
+        """Bytes of ``metrics.jsonl``, flushed to the disk.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        if not self.writes or self._file is None:
             return None
-        with (self.out / filenames.METRICS).open("ab") as file:
-            os.fsync(file.fileno())
-            return file.tell()
+        try:
+            return self._file.size()
+        except OSError as error:
+            raise TrainingError(f"cannot write {self._file.path}: {why(error)}") from error
+
+    def note(self, step: int, about: str, text: str) -> bool:
+        """Keep a warning in the record, each ``about`` once a run (stage); whether it is new."""
+        here = {"stage": self.stage} if self.stage else {}
+        told = self._record.setdefault("warnings", []) if self.open else []
+        if any((each.get("about"), each.get("stage")) == (about, self.stage) for each in told):
+            return False
+        told.append({"step": step, "about": about, "text": text, **here})
+        self.tell(self.position, "running", force=True)
+        return True
+
+    def keep_best(self, best: Mapping[str, Any]) -> None:
+        """Note which model is the best so far."""
+        if self.open:
+            self._record["stages"][self.stage or "main"]["best"] = dict(best)
+            self.tell(self.position, "running", force=True)
 
     def tell(
         self,
@@ -184,35 +236,53 @@ class Journal:
         saved: bool = False,
         error: str | None = None,
         force: bool = False,
-        **details: Any,
+        failure: Mapping[str, Any] | None = None,
     ) -> None:
         """Note where the run is, at most every few seconds unless it matters."""
         if not self.open:
             return
-        now = time.monotonic()
-        if not (force or saved or error or status != "running") and now - self._told < 5:
+        moment = time.monotonic()
+        if not (force or saved or error or status != "running") and moment - self._told < 5:
             return
-        self._told = now
+        self._told = moment
         stage = self._record["stages"][self.stage or "main"]
-        stage.update(status=status, step=step, seconds=round(self.seconds, 3))
+        stage.update(status=status, step=step, seconds=round(self.seconds, 3), waiting=self.waiting)
         if saved:
             stage["saved"] = step
         self._record.update(
             status=status,
-            **({} if status == "running" else {"ended": _now()}),
+            **({} if status == "running" else {"ended": now()}),
             **({"error": error} if error else {}),
-            **({"failure": {"step": step, **details}} if details else {}),
+            **({"failure": dict(failure)} if failure else {}),
         )
         assert self.out is not None
-        files.write_record(self.out, self._record)
+        try:
+            files.write_record(self.out, self._record)
+        except OSError as error:
+            self._complain(filenames.RECORD, error)
 
-    def close(self, step: int, status: str, error: str | None = None, **details: Any) -> None:
-        """The end of the run: "finished", "failed" or "stopped"; ``details`` of a failure are kept."""
+    def close(
+        self,
+        step: int,
+        status: str,
+        error: str | None = None,
+        failure: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The end of the run: "finished", "failed" or "stopped"; what is known of a failure is kept."""
         if self.open:
-            self.tell(step, status, error=error, force=True, **details)
+            self.tell(step, status, error=error, force=True, failure=failure)
             if status != "stopped":
                 self.open = False
                 atexit.unregister(self._at_exit)
+
+    def _complain(self, name: str, error: OSError) -> None:
+        """Once: what is not written now is written when there is room again."""
+        if not self._complained:
+            self._complained = True
+            warnings.warn(
+                f"cannot write {self.out}/{name}: {why(error)}; training goes on, and it is tried again",
+                stacklevel=5,
+            )
 
     def _refuse_company(self, record: Mapping[str, Any]) -> None:
         here = record.get("host") == socket.gethostname() and record.get("session") != SESSION
@@ -226,27 +296,3 @@ class Journal:
         if self.open and isinstance(error, Exception):
             self.tell(self.position, "failed", error=f"{type(error).__name__}: {error}")
         self.open = False
-
-
-def versions() -> dict[str, str]:
-    """Of Python, torch, the CUDA runtime and device, and every plugin distribution."""
-    import torch
-
-    from reprkit.plugins import default_registry
-
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    if torch.cuda.is_available():
-        found["cuda"] = str(torch.version.cuda)
-        found["gpu"] = torch.cuda.get_device_name()
-    found.update({row.distribution: row.version for row in default_registry().rows if row.status == "ok"})
-    return found
-
-
-def _command() -> str:
-    """The command line of this process, ready to be typed again."""
-    arguments = list(getattr(sys, "orig_argv", [])) or [sys.executable, *sys.argv]
-    return shlex.join([Path(arguments[0]).name, *arguments[1:]])
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,16 +7,17 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 from torch import Tensor, nn
 
 from reprkit.data.order import loader
 from reprkit.errors import TrainingError
 from reprkit.model import Model
-from reprkit.training import health, state
+from reprkit.training import guard, health, state
 from reprkit.training.agreement import Agreement, Signals
+from reprkit.training.best import Best
+from reprkit.training.guard import Guard
 from reprkit.training.journal import Journal
 from reprkit.training.options import Options
 from reprkit.training.outline import outline, warn_of_changes
@@ -27,7 +28,6 @@ from reprkit.training.session import Session
 from reprkit.training.step import Prepared, Step
 from reprkit.types import Batch, Losses
 
-_LAST = 2**62  # no run has so many steps
 SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, what a shell reports of a process that SIGTERM ended
 
 
@@ -44,8 +44,9 @@ class Loop:
         self.journal = Journal(options.out, stage=options.stage)
         self._session: Session | None = None
         self._used = False
-        self._closing, self._logged, self._saved = True, -1, 0
-        self._sickness: health.Sickness | None = None
+        self._closing, self._logged = True, -1
+        self._guard = Guard(self)
+        self._best: Best | None = None
 
     def __len__(self) -> int:
         """Steps of the whole run."""
@@ -83,7 +84,7 @@ class Loop:
 
     def backward(self, total: Tensor, batch: Batch, **options: Any) -> None:
         """Gradients."""
-        self.session.backward(total, batch, **options)
+        self.session.backward(total, batch, self._closing, **options)
 
     def update(self, turn: str, closing: bool, batch: Batch) -> None:
         """An optimiser step."""
@@ -106,10 +107,12 @@ class Loop:
             losses = mean_of(session.pieces)
         if session.norm is not None:
             more = {"gradient_norm": session.norm, **more}
-        fixed = {"seconds": round(self.journal.seconds, 3), "lr": session.lr}
-        line = line_of(index + 1, losses, results, more, **fixed)
+        times = {"seconds": round(self.journal.seconds, 3), "data_wait": self.journal.waiting["data"]}
+        line = line_of(index + 1, losses, results, more, **times, lr=session.lr)
         self._logged = index
         self.journal.log(line)
+        if self._best is not None and self._best.consider(line, session.device) and self._best.now:
+            self.journal.keep_best(self._best.now)
         session.engine.track(flat({k: v for k, v in line.items() if k not in ("step", "seconds")}), index + 1)
         if line.get("loss") is not None:
             self._bar.note(f"loss {line['loss']:.4g}")
@@ -119,7 +122,7 @@ class Loop:
     def _run(self) -> Iterator[Step]:
         options, journal = self.options, self.journal
         state.seed_everything(options.seed)
-        self._session = session = Session(self.model, len(self.data), options, self._sick)
+        self._session = session = Session(self.model, len(self.data), options, self._guard.sick)
         journal.writes = journal.writes and session.engine.rank == 0
         signals, finished = Signals(), False
         self._votes = Agreement(flags=3)
@@ -132,6 +135,8 @@ class Loop:
                 # Without a folder there is nothing to save, so signals keep their usual meaning.
                 with signals.listening() if options.out is not None else nullcontext():
                     yield from self._through(start, signals)
+                if self._best is not None:
+                    self._best.finish()
             finished = True
         except Exception as error:
             journal.close(session.position, "failed", f"{type(error).__name__}: {error}")
@@ -153,24 +158,32 @@ class Loop:
         facts = {
             **options.facts(),
             "ranks": session.engine.ranks,
+            "strategy": options.strategy,
             "device": str(session.device),
             "model": outline(self.model),
         }
         if hasattr(self.data, "describe"):
             facts["data"] = self.data.describe()
+        if options.best is not None and journal.best_folder is not None:
+            self._best = Best(options.best, journal.best_folder, self.model)
+        past: dict[str, Any] = {}
         if found is None:
             if not options.resume:
                 journal.clear_the_way()
             start = 0
         else:
             about, saved = found
-            start = self._saved = int(about["step"])
+            start = self._guard.saved = int(about["step"])
             session.restore(saved, start)
-            if start >= options.steps:
+            if start >= options.steps and journal.told().get("status") == "finished":
                 return start
             warn_of_changes(about["options"], facts)
+            self._guard.load_state_dict(about.get("watch", {}))
+            past = {"seconds": about["seconds"], "size": about["metrics_size"], "waited": about.get("waited")}
+            if self._best is not None:
+                self._best.restore(about.get("best"), journal.told().get("best"))
+                past["best"] = self._best.now
         self._facts = facts
-        past = {} if found is None else {"seconds": found[0]["seconds"], "size": found[0]["metrics_size"]}
         journal.begin(steps=options.steps, facts=facts, position=start, **past)
         session.engine.start_tracking(options.track, options.out, facts)
         self._bar.begin(start)
@@ -178,8 +191,8 @@ class Loop:
 
     def _agree_on(self, start: int) -> None:
         """All ranks must go on from the same step."""
-        last, first, _ = self._votes.settle(start, _LAST - start, 0)
-        if last != _LAST - first:
+        last, first, _ = self._votes.settle(start, guard.LAST - start, 0)
+        if last != guard.LAST - first:
             raise TrainingError(
                 f"this process finds the state of step {start} in {self.options.out}, and another one's is of another step: "
                 "out= must be a folder that all machines share"
@@ -193,7 +206,10 @@ class Loop:
         for index in range(start, options.steps):
             session.begin(index)
             last = index + 1 == options.steps
-            for place, piece in enumerate(session.cut(next(batches))):
+            asked = time.perf_counter()
+            batch = next(batches)
+            self.journal.waited["data"] += time.perf_counter() - asked
+            for place, piece in enumerate(session.cut(batch)):
                 self._closing = place + 1 == options.accumulate
                 yield Step(self, piece, index, last=last and self._closing, closing=self._closing)
             self._between(index, last, signals)
@@ -214,11 +230,13 @@ class Loop:
             and (last or (index + 1) % options.log_every == 0)
         ):
             self.log(index, mean_of(session.pieces), None, {})
+        if last or (index + 1) % guard.LOOK_EVERY == 0:
+            self._guard.look(index)
         self._bar.advance(index + 1)
         due = session.engine.rank == 0 and options.out is not None and time.monotonic() >= self._next_save
         talk = self._votes.settle if last else self._votes.exchange
-        sick, stop, save = talk(self._alarm(), signals.received, int(due))
-        self._heed(sick)
+        sick, stop, save = talk(self._guard.alarm(), signals.received, int(due))
+        self._guard.heed(sick)
         if stop:
             self._save(index + 1, urgent=True)
             self.journal.close(index + 1, "stopped")
@@ -231,55 +249,34 @@ class Loop:
     def _save(self, position: int, *, urgent: bool = False) -> None:
         """Save the state, after a look at whether it is worth it."""
         options, session, journal = self.options, self.session, self.journal
-        self._sickness = self._sickness or session.watch.look()
-        self._heed(self._votes.settle(self._alarm(), 0, 0)[0])
+        began = time.perf_counter()
+        self._guard.sickness = self._guard.sickness or session.watch.look()
+        self._guard.heed(self._votes.settle(self._guard.alarm(), 0, 0)[0])
         folder = journal.state_folder
         if folder is None:
             return
-        bad = health.unwell(state.tensors_of(self.model).items())
+        bad = session.unwell()
         if bad:
             found = f"weights have become not finite: {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
-            self._fail(health.Sickness(position - 1, float("nan"), what="gradient", origin=found))
+            self._guard.fail(health.Sickness(position - 1, float("nan"), what="gradient", origin=found))
+        captured = session.capture() if session.engine.rank == 0 or session.engine.shards is not None else {}
         if session.engine.rank == 0:
-            about = {
-                "seconds": round(journal.seconds, 3),
-                "metrics_size": journal.size(),
-                "options": self._facts,
-            }
             try:
-                state.save(folder, position, about, session.capture(), keep=options.keep)
+                about = {
+                    "seconds": round(journal.seconds, 3),
+                    "waited": journal.waited,
+                    "metrics_size": journal.size(),
+                    "options": self._facts,
+                    "watch": self._guard.state_dict(),
+                    **({"best": self._best.now} if self._best is not None and self._best.now else {}),
+                }
+                state.save(folder, position, about, captured, keep=options.keep)
             except TrainingError as error:
                 if urgent:
                     raise
                 warnings.warn(f"{error}; training goes on", stacklevel=2)
             else:
-                self._saved = position
+                self._guard.saved = position
+                journal.waited["saves"] += time.perf_counter() - began
                 journal.tell(position, "running", saved=True)
         self._next_save = time.monotonic() + (options.save_every or float("inf"))
-
-    def _sick(self, sickness: health.Sickness, batch: Batch) -> None:
-        """A loss or gradient is not finite.  Alone one stops at once; ranks stop together after the step."""
-        alone = self.session.engine.ranks == 1
-        found = health.origin(self.model, batch, rerun=alone) if not sickness.origin else sickness.origin
-        sickness = replace(sickness, origin=found)
-        if alone:
-            self._fail(sickness)
-        self._sickness = self._sickness or sickness
-
-    def _alarm(self) -> int:
-        """A flag of which the largest names the first step at fault; 0 when all is well."""
-        return 0 if self._sickness is None else _LAST - self._sickness.step
-
-    def _heed(self, alarm: int) -> None:
-        if not alarm:
-            return
-        step, own = _LAST - alarm, self._sickness
-        elsewhere = health.Sickness(step, float("nan"), origin="another process has seen it")
-        self._fail(own if own is not None and own.step == step else elsewhere)
-
-    def _fail(self, sickness: health.Sickness) -> NoReturn:
-        folder = self.journal.state_folder
-        text = sickness.message(folder, self._saved if self._saved and folder is not None else None)
-        indices = self.session.order.at(sickness.step).tolist()
-        self.journal.close(sickness.step, "failed", text, indices=indices)
-        raise TrainingError(text)

@@ -14,9 +14,11 @@ from reprkit.errors import BuildError, PartArgumentError, nearest
 from reprkit.interfaces import Objective
 from reprkit.model import Model
 from reprkit.reference import parse
+from reprkit.sharding import sharded
 
 # They need a closure, or tensors of another layout: the four lines of the loop cannot drive them.
 _UNFIT = {"lbfgs", "sparseadam"}
+_FUSED_IN_SHARDS = (torch.optim.Adam, torch.optim.AdamW)  # torch's other fused kernels do not know shards
 
 
 def optimisers_from(
@@ -97,18 +99,29 @@ def named(
         raise BuildError(
             f"there is nothing for optimiser {reference.name} to train: no parameter asks for a gradient"
         )
-    if "fused" in accepted and _fusable(trained):
+    cut = any(sharded(parameter) for parameter in trained)
+    if "fused" in accepted and _fusable(trained) and (not cut or cls in _FUSED_IN_SHARDS):
         options.setdefault("fused", True)
+    elif cut and "foreach" in accepted:
+        options.setdefault("foreach", True)  # torch would take shards one by one
     decay = options.get("weight_decay", accepted["weight_decay"].default if "weight_decay" in accepted else 0)
     vectors = [parameter for parameter in trained if parameter.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": trained}]
     if decay and vectors and len(vectors) < len(trained):
         matrices = [parameter for parameter in trained if parameter.ndim >= 2]
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [split for group in groups for split in _of_one_kind(group)]
     try:
         return cls(groups, **options)
     except (TypeError, ValueError) as error:
         raise PartArgumentError(f"optimiser {text}: {error}") from error
+
+
+def _of_one_kind(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """A group, or two where some of its weights are cut into shards: torch's kernels for many weights take one kind."""
+    cut = [weight for weight in group["params"] if sharded(weight)]
+    whole = [weight for weight in group["params"] if not sharded(weight)]
+    return [{**group, "params": weights} for weights in (cut, whole) if weights]
 
 
 def _known() -> dict[str, type[Optimizer]]:

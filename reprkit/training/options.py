@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
 from reprkit.interfaces import require
-from reprkit.training.engine import PRECISIONS
+from reprkit.training.best import Goal
+from reprkit.training.engine import PRECISIONS, STRATEGIES
 from reprkit.training.schedules import Schedule, schedule_from
 
 
@@ -36,12 +37,14 @@ class Options:
     clip: float | None
     accumulate: int
     precision: str
+    strategy: str
     device: str | torch.device | None
     compile: bool
     ema: float | None
     workers: int
     save_every: float | None
     keep: int
+    best: str | None
     log_every: int
     progress: bool | None
     track: tuple[str, ...]
@@ -80,11 +83,19 @@ class Options:
             self.precision in PRECISIONS,
             f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}",
         )
+        require(
+            self.strategy in STRATEGIES,
+            f"strategy is one of {', '.join(STRATEGIES)}, not {self.strategy!r}",
+        )
         stage = self.stage or "main"
         plain = re.fullmatch(r"[A-Za-z0-9][\w-]*", stage) is not None and not stage.startswith("step-")
         require(plain, f"stage names a folder: letters, digits, dashes, not {stage!r}")
         if self.resume and self.out is None:
             raise TrainingError("resume=True needs out=, the folder of the run to go on with")
+        if self.best is not None:
+            Goal.read(self.best)
+            if self.out is None:
+                raise TrainingError(f"best={self.best!r} needs out=, the folder to keep the model in")
         self.factor()
 
     def factor(self) -> Schedule:

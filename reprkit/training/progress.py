@@ -23,15 +23,16 @@ class Bar:
         self.title, self.total, self.start = title, total, 0
         self._shown = sys.stdout.isatty() if show is None else show
         self._next = time.monotonic() + PATIENCE
-        self._before = (time.monotonic(), 0)
+        self._began = time.monotonic()
+        self._before = (self._began, 0)
         self._bar: Any = None
         self._task: Any = None
         self._note = ""
 
     def begin(self, done: int) -> None:
         """Say where it starts."""
-        self.start = done
-        self._before = (time.monotonic(), done)
+        self.start, self._began = done, time.monotonic()
+        self._before = (self._began, done)
 
     def note(self, text: str) -> None:
         """What stands beside the bar, such as the last logged loss."""
@@ -46,15 +47,14 @@ class Bar:
         if self._bar is None and not self._open():
             return
         then, steps = self._before
-        rate = (done - steps) / max(now - then, 1e-9)
         self._before = now, done
-        self._draw(done, f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
+        self._draw(done, _rate(done - steps, now - then))
 
     def close(self, done: int | None = None) -> None:
-        """Take the bar down; its last state, of ``done`` steps, stays on the screen."""
+        """Take the bar down; its last state, of ``done`` steps, stays on the screen, with the rate of them all."""
         if self._bar is not None:
             if done is not None:
-                self._draw(done, "")
+                self._draw(done, _rate(done - self.start, time.monotonic() - self._began))
             self._bar.stop()
             self._bar = None
 
@@ -85,3 +85,8 @@ class Bar:
         self._bar = bar
         self._task = bar.add_task(self.title, total=self.total, completed=self.start, note="", rate="")
         return True
+
+
+def _rate(steps: int, seconds: float) -> str:
+    rate = steps / max(seconds, 1e-9)
+    return f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s"

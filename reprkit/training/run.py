@@ -5,7 +5,9 @@
     OUT/run.json        what was run: command, seed, versions, data, options, status, times
     OUT/metrics.jsonl   a line a log: {"step", "seconds", "loss", "lr", "terms": {}, "metrics": {}, "results": {}}
     OUT/results.json    what rk.evaluate returned, without its figures
+    OUT/figures.npz     what else the report shows, so that it can be made again
     OUT/model/          the trained model, for rk.load
+    OUT/best/           the best one by a metric, for rk.load (rk.loop(best=...))
     OUT/state/          what resuming needs
 """
 
@@ -86,6 +88,12 @@ class Run:
         record = self.record
         return "finished" if not record else status_of(record)
 
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best model kept (by the last stage that kept one, in ``OUT/best``): metric, end ("min" or "max"), value, step."""
+        stages = self.record.get("stages") or {}
+        return next((each["best"] for each in reversed(list(stages.values())) if each.get("best")), None)
+
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
         """Every logged number over the steps: ``curves()["loss"]``, ``["terms.kl"]``, ``["results.knn.accuracy"]``."""
         return curves(self.metrics)
@@ -120,6 +128,24 @@ def read_metrics(out: str | Path) -> list[dict[str, Any]]:
         except ValueError:  # the last line of a killed run
             continue
     return lines
+
+
+def last_line(path: Path) -> dict[str, Any]:
+    """The last whole line of a file of JSON lines, however long the file is; an empty dict when there is none."""
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - _TAIL))
+        tail = file.read().decode("utf-8", errors="replace")
+    for text in reversed(tail.splitlines()):
+        try:
+            found = json.loads(text)
+        except ValueError:  # cut at its beginning, or not yet written to its end
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def write_results(out: str | Path, results: Mapping[str, Any]) -> Path:
@@ -185,6 +211,7 @@ def plain(value: Any) -> Any:
 
 
 _LEFT_OUT = object()
+_TAIL = 1 << 16  # bytes, more than a line has
 
 
 def _read_json(path: Path) -> dict[str, Any]:

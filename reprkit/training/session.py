@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from reprkit import distributed
 from reprkit.data.order import Order
 from reprkit.errors import TrainingError, nearest
 from reprkit.model import Model
-from reprkit.training import health, state
+from reprkit.training import health, snapshot, state
 from reprkit.training.averaging import Average
 from reprkit.training.engine import Engine
 from reprkit.training.optimisers import optimisers_from
@@ -52,7 +54,9 @@ class Session:
         if left is not None:  # an exception has left it open (its traceback still holds it)
             left.close(finished=False)
         self.model, self.options, self._sick = model, options, sick
-        self.engine = Engine(device=options.device, precision=options.precision, turns=turns)
+        self.engine = Engine(
+            device=options.device, precision=options.precision, strategy=options.strategy, turns=turns
+        )
         self.device = self.engine.device
         self.order = Order(size, options.batch, options.seed, ranks=self.engine.ranks, rank=self.engine.rank)
         share = options.batch // self.engine.ranks
@@ -70,6 +74,8 @@ class Session:
         self.optimisers = optimisers_from(
             model, options.optimizer, options.optimizers, lr=options.lr, weight_decay=options.weight_decay
         )
+        if self.engine.shards is not None:
+            self.engine.shards.check(self.optimisers.values())
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._factor = options.factor()
         for optimiser in self.optimisers.values():
@@ -83,7 +89,7 @@ class Session:
             for name, each in options.extras.items()
             if isinstance(each, nn.Module)
         }
-        self.position = 0
+        self.position, self._place = 0, 0
         self.pieces: list[Losses] = []
         self.updated: set[str] = set()
         self.norm: Tensor | None = None
@@ -109,6 +115,7 @@ class Session:
     def cut(self, batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """The pieces of a batch, on the device."""
         for place in range(self.options.accumulate):
+            self._place = place
             part = slice(place * self.piece, (place + 1) * self.piece)
             whole = self.options.accumulate == 1
             if self.device.type == "cpu":
@@ -118,6 +125,11 @@ class Session:
                     name: (value if whole else value[part]).to(self.device, non_blocking=True)
                     for name, value in batch.items()
                 }
+
+    def examples(self) -> list[int]:
+        """Which examples the present piece holds, on this process."""
+        start = self._place * self.piece
+        return self.order.at(self.position)[start : start + self.piece].tolist()
 
     def forward(self, batch: Batch, turn: str, closing: bool) -> Losses:
         """The losses of one piece; gradients are exchanged between ranks on the last (closing) one only."""
@@ -134,7 +146,7 @@ class Session:
             self.pieces.append(losses)
         return losses
 
-    def backward(self, total: Tensor, batch: Batch, **options: Any) -> None:
+    def backward(self, total: Tensor, batch: Batch, closing: bool = True, **options: Any) -> None:
         """Gradients of a piece's loss, of which the step's is the mean."""
         if not isinstance(total, Tensor) or total.numel() != 1:
             raise TrainingError(
@@ -147,7 +159,7 @@ class Session:
             self._sick(sickness, batch)
         try:
             share = total if self.options.accumulate == 1 else total / self.options.accumulate
-            self.engine.backward(share, **options)
+            self.engine.backward(share, closing=closing, **options)
         except Exception as error:
             self._advise(error)
             raise
@@ -163,8 +175,8 @@ class Session:
         self.updated.add(turn)
         if not closing:
             return
-        if self.options.clip is not None:
-            self._clip(optimiser, self.options.clip, turn, batch)
+        self._look_and_clip(optimiser, turn, batch)
+        self.engine.settle()
         try:
             optimiser.step()
         except Exception as error:
@@ -176,37 +188,53 @@ class Session:
             if self.average is not None:
                 self.average.update()
 
-    def _clip(self, optimiser: Optimizer, limit: float, turn: str, batch: Batch) -> None:
+    def _look_and_clip(self, optimiser: Optimizer, turn: str, batch: Batch) -> None:
+        """The joint norm of a turn's gradients: looked at in every step, and bounded where asked."""
         held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         norm = self.engine.norm(held)
         if turn == "main":
             self.norm = norm
-        sickness = self.watch.see(self.position, norm, None, what="gradient's norm")
+        what = health.NORM if turn == "main" else f"{health.NORM} of turn {turn!r}"
+        sickness = self.watch.see(self.position, norm, None, what=what)
         if sickness is not None:
             gradients = ((name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None)
             bad = health.unwell(gradients)
-            origin = f"not finite in the gradient of {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
-            self._sick(replace(sickness, origin=origin), batch)
-        self.engine.clip(held, limit, norm)
+            found = f"not finite in the gradient of {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
+            self._sick(replace(sickness, origin=found) if bad else sickness, batch)
+        if self.options.clip is not None:
+            self.engine.clip(held, self.options.clip, norm)
 
     def averaged(self) -> AbstractContextManager[None]:
         """The model with averaged weights, for a block."""
-        return nullcontext() if self.average is None else self.average.installed()
+        return nullcontext() if self.average is None else self._averaged(self.average)
+
+    @contextmanager
+    def _averaged(self, average: Average) -> Iterator[None]:
+        self.engine.settle()
+        with average.installed():
+            try:
+                yield
+            finally:
+                self.engine.settle()
+
+    def unwell(self) -> list[str]:
+        """Names of weights and buffers that are not finite; where they are cut all ranks must call it, and learn the same."""
+        self.engine.settle()
+        named = state.tensors_of(self.model)
+        bad = health.unwell(named.items())
+        if self.engine.shards is None:
+            return bad
+        flags = torch.tensor([name in bad for name in named], dtype=torch.float32, device=self.device)
+        return [
+            name for name, flag in zip(named, distributed.max_over_ranks(flags).tolist(), strict=True) if flag
+        ]
 
     def capture(self) -> dict[str, Any]:
-        """All that must be saved to go on from ``position`` as if nothing had happened."""
-        return {
-            "model": state.capture(self.model, self._before["model"]),
-            "optimisers": {turn: each.state_dict() for turn, each in self.optimisers.items()},
-            "average": None if self.average is None else self.average.state_dict(),
-            "extras": {
-                name: state.capture(each, self._before[name])
-                if isinstance(each, nn.Module)
-                else each.state_dict()
-                for name, each in self.options.extras.items()
-            },
-            "random": state.random_states(self.device),
-        }
+        """All that must be saved to go on from ``position`` as if nothing had happened: see ``snapshot.capture``."""
+        self.engine.settle()
+        return snapshot.capture(
+            self.model, self.optimisers, self.average, self.options.extras, self._before, self.device
+        )
 
     def restore(self, saved: Mapping[str, Any], position: int) -> None:
         """The inverse of ``capture``.
@@ -214,34 +242,20 @@ class Session:
         Raises:
             TrainingError: the state is of another model, optimiser or set of extras.
         """
-        state.restore(self.model, saved["model"])
-        for turn, optimiser in self.optimisers.items():
-            if turn not in saved["optimisers"]:
-                raise TrainingError(f"the saved state has no optimiser for turn {turn!r}")
-            state.restore_optimiser(optimiser, saved["optimisers"][turn], turn)
-        if self.average is not None and saved["average"] is not None:
-            self.average.load_state_dict(saved["average"])
-        for name, each in self.options.extras.items():
-            if name not in saved["extras"]:
-                raise TrainingError(
-                    f"the saved state has no extra {name!r}; it has {', '.join(saved['extras']) or 'none'}"
-                )
-            if isinstance(each, nn.Module):
-                state.restore(each, saved["extras"][name])
-            else:
-                each.load_state_dict(saved["extras"][name])
-        state.set_random_states(saved["random"], self.device)
+        self.engine.settle()
+        snapshot.restore(saved, self.model, self.optimisers, self.average, self.options.extras, self.device)
         self.position = position
 
     def close(self, *, finished: bool) -> None:
-        """Leave the model as one that is used: unwrapped, in evaluation mode; a finished one with averaged weights."""
+        """Leave the model as one that is used: unwrapped, in evaluation mode; a finished one whole, with averaged weights."""
         _open.pop(self.model, None)
         for part in self._compiled:
             part._compiled_call_impl = None
         self._drop_gradients()
-        self.engine.release(self.model)
         if finished and self.average is not None:
+            self.engine.settle()
             self.average.install()
+        self.engine.release(self.model, whole=finished)
         self.model.eval()
 
     def _compile(self) -> list[nn.Module]:

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from reprkit.checkpoint import why
 from reprkit.errors import TrainingError
-from reprkit.folders import replacing
+from reprkit.folders import replacing, why
+from reprkit.sharding import gathered, portion
 
 FORMAT = 1
 _META, _TENSORS = "state.json", "tensors.pt"
@@ -115,9 +114,9 @@ def generators_of(module: nn.Module) -> dict[str, torch.Generator]:
 
 
 def capture(module: nn.Module, before: Scalars) -> dict[str, Any]:
-    """A module's whole state; ``before`` are its ``scalars_of`` at the start."""
+    """A module's whole state; ``before`` are its ``scalars_of`` at the start.  What is cut, rank 0 gets whole."""
     return {
-        "tensors": tensors_of(module),
+        "tensors": {name: gathered(each) for name, each in tensors_of(module).items()},
         "scalars": changed(scalars_of(module), before),
         "generators": {name: each.get_state() for name, each in generators_of(module).items()},
     }
@@ -146,7 +145,7 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
             "  build the model as it was, or start anew: resume=False or another out="
         )
     for name, tensor in mine.items():
-        tensor.copy_(saved[name])
+        tensor.copy_(portion(saved[name], tensor))
     modules = dict(module.named_modules())
     for name, kept in state["scalars"].items():
         for key, value in kept.items():
@@ -155,18 +154,6 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
     for name, generator in generators_of(module).items():
         if name in state["generators"]:
             generator.set_state(state["generators"][name])
-
-
-def restore_optimiser(optimiser: Optimizer, saved: Mapping[str, Any], turn: str) -> None:
-    """Put an optimiser's moments back.
-
-    Raises:
-        TrainingError: it is another optimiser, or holds other parameters.
-    """
-    try:
-        optimiser.load_state_dict(dict(saved))
-    except (ValueError, KeyError) as error:
-        raise TrainingError(f"the saved state of optimiser {turn!r} does not fit: {error}") from error
 
 
 # ------------------------------------------------------------------ on disk

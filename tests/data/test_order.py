@@ -162,3 +162,10 @@ def test_batches_of_a_set_in_memory_are_copies():
     )
     next(loader(data, Order(4, 4)))["x"].add_(1)
     assert data.batch([0])["x"].sum() == 0
+
+
+def test_the_whole_batch_is_the_ranks_slices_one_after_another():
+    orders = [Order(20, 6, seed=3, ranks=2, rank=rank) for rank in range(2)]
+    for step in (0, 2, 3, 7):
+        parts = [order.at(step).tolist() for order in orders]
+        assert orders[0].whole(step).tolist() == orders[1].whole(step).tolist() == parts[0] + parts[1]

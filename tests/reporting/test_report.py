@@ -206,7 +206,11 @@ def test_without_anything_it_is_a_page_all_the_same(tmp_path):
 def test_results_are_read_from_the_folder(trained, tmp_path):
     _, test, made = trained
     model, results = made["binary(bits=6)"]
-    rk.report(tmp_path, results)
+    first = rk.report(tmp_path, results).read_text().partition("Made by")[0]
+    _, text = checked(rk.report(tmp_path))
+    assert number(results["reconstruction"]["error"]) in text
+    assert (tmp_path / "report.html").read_text().partition("Made by")[0] == first
+    (tmp_path / "figures.npz").unlink()
     _, text = checked(rk.report(tmp_path))
     assert number(results["reconstruction"]["error"]) in text
     assert "No pictures" in text

@@ -1,5 +1,7 @@
 """For each check of a decoder a deliberately wrong one that exactly this check catches."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from catching import failures, titles
@@ -52,6 +54,15 @@ class Ignores(Good):
 class Neighbours(Good):
     def finish(self, mean):
         return mean if self.training else mean - mean.mean(0)
+
+
+class TakesTheFirst(Good):
+    provides = frozenset({"only"})
+    cells = (2, 2)
+
+    def forward(self, features, *, teacher=None, length=None, only=None):
+        decoded = super().forward(features)
+        return decoded if only is None else replace(decoded, x=decoded.x[:, : only.shape[1]])
 
 
 class ReadsPadding(Good):
@@ -110,6 +121,7 @@ class Case(DecoderConformance):
 WRONG = {
     "shapes and types": ("NarrowEstimate", IMAGES, "it made (1, 4, 1), and the data reads as (1, 4, 16)"),
     "the code matters": ("Ignores", IMAGES, "no gradient reaches the code"),
+    "only some tokens": ("TakesTheFirst", IMAGES, "tokens asked for, and the same among all: differs"),
     "examples do not mix": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
     "masked tokens change nothing": ("ReadsPadding", IMAGES, "mean, with other masked tokens: differs"),
     "a gradient reaches every parameter": ("Idle", IMAGES, "no gradient reaches spare"),

@@ -63,6 +63,10 @@ class Good(Latent):
     def prior(self, shape, generator=None):
         return self.embed(torch.randint(2, (*shape, 3), generator=generator))
 
+    def log_prior(self, code):
+        nats = torch.full(code.z.shape[:2], -3 * math.log(2))
+        return nats if code.mask is None else nats * code.mask
+
     def update(self):
         total = self.together(self.seen)
         self.share.copy_(total[:3] / total[3].clamp(min=1))
@@ -138,6 +142,11 @@ class DeafPrior(Good):
         return self.embed(torch.randint(2, (*shape, 3)))
 
 
+class PricesPadding(Good):
+    def log_prior(self, code):
+        return super().log_prior(replace(code, mask=None))
+
+
 class NeedsTwoRows(Good):
     def finish(self, z, features):
         return z / (features.grid[0] - 1) if features.grid else z
@@ -171,6 +180,7 @@ WRONG = {
     "evaluation is deterministic": ("Restless", {}, "z in evaluation: differs"),
     "indices stand for the code": ("Unfaithful", {}, "embed(indices) and z in evaluation: differs"),
     "prior has the shape of codes": ("DeafPrior", {}, "two draws from the prior under one generator"),
+    "prior tells probabilities": ("PricesPadding", {}, "log_prior counts padded tokens"),
     "odd widths fit through the adapters": ("NeedsTwoRows", {}, "the loss is"),
     "bf16 autocast": ("HalfPrecision", {"precision": "any"}, "z is not finite under bf16 autocast"),
     "two ranks equal one process": ("Alone", {}, "rank 0 of two and one process: state share: differs"),

@@ -28,6 +28,8 @@ SMALL = {
     ("decoder", "vit"): "vit(width=16, depth=1, heads=2)",
     ("decoder", "gru"): "gru(width=8)",
     ("decoder", "transformer"): "transformer(width=16, depth=1, heads=2)",
+    ("evaluator", "finetune"): "finetune(steps=2)",
+    ("evaluator", "few-labels"): "few-labels(labels=(20, 99), measures=('knn(k=3)', 'finetune(steps=1)'))",
 }
 
 # Options that change what a part does, each a part of its own to the kit.
@@ -59,13 +61,18 @@ REFUSES = {
     ("corruption", "salt-and-pepper"): {"vectors", "tokens"},
     ("corruption", "mask-patches"): {"vectors", "sequences", "tokens"},
     ("corruption", "mask-spans"): {"images", "vectors"},
+    ("evaluator", "interpolation"): {"sequences", "tokens"},
+    ("evaluator", "samples"): {"sequences", "tokens"},
 }
+
+# Data sets that need no argument; the others pass the kit where they are tested.
+WHOLE = ("digits",)
 
 PARTS = [
     (kind, SMALL.get((kind, found.name), found.name))
     for kind in kit.KITS
     for found in REGISTRY.specs(kind)
-    if (kind, found.name) != ("dataset", "arrays")
+    if kind != "dataset" or found.name in WHOLE
 ]
 
 

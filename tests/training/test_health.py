@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import reprkit as rk
+from reprkit.data.order import Order
 from reprkit.errors import TrainingError
 from reprkit.training import health, state
 from reprkit.training.run import read_record
@@ -70,7 +71,10 @@ def test_the_batch_itself_may_be_at_fault(digits):
         step.batch["x"][3, 2] = float("inf")
         return step.model(step.batch)
 
-    with pytest.raises(TrainingError, match="the batch itself is not finite: field 'x'"):
+    example = int(Order(len(digits), 32).at(4)[3])
+    with pytest.raises(
+        TrainingError, match=f"the batch itself is not finite: field 'x' of example {example}\n"
+    ):
         train(make(digits), digits, spoil=spoil)
 
 
@@ -87,32 +91,39 @@ def test_the_objective_may_be_at_fault(digits):
         train(make(digits), digits, spoil=spoil)
 
 
-def test_a_gradient_that_is_not_finite_is_noticed_when_it_is_clipped(digits):
-    def spoil(model, step, losses):
-        bad = next(model.decoder.parameters()).sum()
-        return Losses(total=losses.total + torch.sqrt(bad - bad.detach()))
+def rooted(model, step, losses):
+    """A loss that is finite, and its gradient is not: the slope of a square root at nought."""
+    bad = next(model.decoder.parameters()).sum()
+    return Losses(total=losses.total + torch.sqrt(bad - bad.detach()))
 
+
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(digits, tmp_path, clip):
+    model = make(digits)
     with pytest.raises(
         TrainingError,
         match=r"gradient's norm is (nan|inf) at step 4\n.*not finite in the gradient of decoder\.",
-    ):
-        train(make(digits), digits, spoil=spoil, clip=1.0)
+    ) as raised:
+        train(model, digits, spoil=rooted, clip=clip, out=tmp_path, save_every=1e-9)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000004"]
+    failure = read_record(tmp_path)["failure"]
+    assert failure["indices"] == Order(len(digits), 32).at(4).tolist()
+    assert failure["origin"].startswith("not finite in the gradient of decoder.")
+    first = ", ".join(map(str, failure["indices"][:8]))
+    assert f"this step's batch held examples {first}, ... (all 32 in run.json, failure)" in str(raised.value)
 
 
-def test_without_clipping_the_next_loss_tells_and_no_state_is_spoiled(digits, tmp_path):
+def test_weights_that_the_body_spoils_are_not_saved(digits, tmp_path):
     def spoil(model, step, losses):
-        bad = next(model.decoder.parameters()).sum()
-        return Losses(total=losses.total + torch.sqrt(bad - bad.detach()))
+        next(model.decoder.parameters()).data.fill_(float("nan"))
+        return losses
 
     with pytest.raises(
-        TrainingError, match=r"loss is nan at step 5.*\n.*weights are not finite already: decoder"
+        TrainingError, match=r"weights have become not finite: decoder|gradient of an earlier step was not"
     ):
-        train(make(digits), digits, spoil=spoil, out=tmp_path / "a", save_every=None)
-    with pytest.raises(
-        TrainingError, match=r"the gradient is nan at step 4\n  weights have become not finite: decoder"
-    ):
-        train(make(digits), digits, spoil=spoil, out=tmp_path / "b", save_every=1e-9)
-    assert [place.name for place in state.saved(tmp_path / "b" / "state")] == ["step-000000004"]
+        train(make(digits), digits, spoil=spoil, out=tmp_path, save_every=1e-9)
+    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000004"]
 
 
 def test_on_a_device_losses_are_looked_at_in_bundles(digits):

@@ -127,17 +127,40 @@ def test_a_signal_to_one_stops_all_after_the_same_step(tmp_path):
         close(weights, whole)
 
 
+def evaluated_by_one(rank):
+    """Rank 0 alone evaluates while both train, as recipes do that print."""
+    torch.set_num_threads(1)
+    data, test = rk.dataset("digits").split()
+    model = rk.build(data=data, encoder="mlp(widths=(16,))", latent=LATENTS[1], decoder="mlp(widths=(16,))")
+    found = []
+    for step in rk.loop(model, data, steps=3, batch=32, device="cpu", progress=False):
+        step.backward(step.model(step.batch).total)
+        if rank == 0:
+            rk.evaluate(model, test, "reconstruction", "codebook", "knn", fit_on=data, progress=False)
+        step.update()
+        found.append(rk.evaluate(model, test, "reconstruction", progress=False)["reconstruction"]["error"])
+    return found
+
+
+def test_evaluation_exchanges_nothing_and_is_equal_on_all():
+    first, second = ranks(2, evaluated_by_one)
+    assert first == second
+    assert len(set(first)) == 3
+
+
 def spoiled(rank, out):
     return train(rank, LATENTS[0], out, action="nan", clip=None)
 
 
 def test_a_loss_of_one_that_is_not_finite_stops_all(tmp_path):
     first, second = ranks(2, spoiled, tmp_path)
-    assert first[1].startswith("TrainingError: the loss is nan at step 3\n  another process has seen it")
+    assert first[1].startswith("TrainingError: the gradient's norm is nan at step 3"), (
+        "DDP has brought it there"
+    )
     assert second[1].startswith("TrainingError: the loss is nan at step 3")
     record = read_record(tmp_path)
     assert record["status"] == "failed"
-    assert len(record["failure"]["indices"]) == 16
+    assert len(record["failure"]["indices"]) == 32, "of all processes"
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def outcome(out):
     """All that must be equal, bit by bit; the times left out."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        del line["seconds"]
+        del line["seconds"], line["data_wait"]
     weights = load_file(out / "model" / "model.safetensors")
     return lines, {**weights, **{f"teacher.{k}": v for k, v in torch.load(out / "teacher.pt").items()}}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import sys
 
@@ -218,5 +219,6 @@ def test_a_bar_shows_only_what_takes_long(digits, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "training" in shown
     assert "6/6" in shown
+    assert re.search(r"\d/s .*left \d:\d\d:\d\d", shown), "rate and time left"
     fit(make(digits), digits)
     assert capsys.readouterr().out == "", "not a terminal"

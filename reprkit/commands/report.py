@@ -1,0 +1,34 @@
+"""``reprkit report DIR``: a run's page, made again from its folder, also while it trains.  Torch-free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reprkit.errors import TrainingError, nearest
+from reprkit.filenames import FIGURES, METRICS, RECORD, RESULTS
+
+_SIGNS = (RECORD, METRICS, RESULTS, FIGURES)  # any of them makes a folder worth a page
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of a run, or of a comparison of runs.")],
+) -> None:
+    """Make a run's page again from its folder, also while it trains.
+
+    Writes DIR/report.html; the run's own files are only read.
+    """
+    if not folder.is_dir():
+        beside = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise TrainingError(f"there is no folder {folder}.{nearest(folder.name, beside)}")
+    if not any((folder / each).is_file() for each in _SIGNS):
+        from reprkit.commands.runs import found
+
+        runs = [str(each) for each in found(folder)][:5]
+        below = f"\n  runs below it: {', '.join(runs)}" if runs else "\n  reprkit runs FOLDER lists the runs"
+        raise TrainingError(f"{folder} is not a run: it has none of {', '.join(_SIGNS)}{below}")
+    from reprkit.reporting.writer import report
+
+    print(report(folder))

@@ -1,0 +1,89 @@
+"""Few labels: how accuracy grows with their number, for any evaluators that are fitted on labels."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from reprkit.errors import DataError
+from reprkit.evaluation.few import few
+from reprkit.interfaces import Evaluator, require
+from reprkit.parts import create
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.model import Model
+
+
+class FewLabels(Evaluator):
+    """Other evaluators, fitted on parts of ``fit_on`` that grow: ``["knn"]["50"]["accuracy"]``, ``["all"]``.
+
+    Each part has as many examples of each class as can be, and holds the smaller ones; numbers that reach
+    the size of ``fit_on`` are left out.
+
+    Args:
+        labels: numbers of labelled examples; all of ``fit_on`` comes after them.
+        measures: references of evaluators that are fitted on ``fit_on``.
+        label: the label field that decides the parts.
+        seed: of the choice.
+    """
+
+    def __init__(
+        self,
+        labels: tuple[int, ...] = (50, 200, 1000),
+        *,
+        measures: tuple[str | Evaluator, ...] = ("knn", "linear-probe", "finetune"),
+        label: str = "label",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        rising = all(one < two for one, two in itertools.pairwise(labels))
+        require(
+            rising and all(each >= 1 for each in labels), f"few-labels takes rising numbers, not {labels}"
+        )
+        require(len(measures) > 0, "few-labels takes at least one evaluator as measures=")
+        require(seed >= 0, f"few-labels takes a seed of at least 0, not {seed}")
+        self.labels, self.label, self.seed = labels, label, seed
+        self.measures: dict[str, Evaluator] = {}
+        for each in measures:
+            made = create("evaluator", each)
+            require(isinstance(made, Evaluator), f"few-labels: {type(made).__name__} is not an evaluator")
+            name = made.reference.name
+            self.measures[str(made.reference) if name in self.measures else name] = made
+
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """What each evaluator gave, by the number of labels, and a chart of the accuracies.
+
+        Raises:
+            DataError: no ``fit_on``, or no such label field.
+        """
+        from reprkit.reporting.figures import Curves
+
+        if fit_on is None:
+            raise DataError("few-labels fits on labelled examples: give evaluate(..., fit_on=train)")
+        found: dict[str, Any] = {name: {} for name in self.measures}
+        fewer = [each for each in self.labels if each < len(fit_on)]
+        sizes = [*fewer, len(fit_on)]
+        for size, shown in zip(sizes, [*map(str, fewer), "all"], strict=True):
+            chosen = fit_on if shown == "all" else few(fit_on, size, label=self.label, seed=self.seed)
+            for name, evaluator in self.measures.items():
+                with evaluator.blamed():
+                    measured = dict(evaluator(model, data, fit_on=chosen))
+                measured.pop("figures", None)
+                found[name][shown] = measured
+        lines = {
+            name: (sizes, [each["accuracy"] for each in parts.values()])
+            for name, parts in found.items()
+            if all("accuracy" in each for each in parts.values())
+        }
+        if lines:
+            found["figures"] = {
+                "labels": Curves(
+                    title="Accuracy by the number of labels",
+                    lines=lines,
+                    xlabel="labelled examples",
+                    ylabel="accuracy",
+                    log=False,
+                )
+            }
+        return found

@@ -1,0 +1,97 @@
+"""Interpolation: what the decoder makes of the straight line between two examples' codes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.errors import BuildError, DataError
+from reprkit.evaluation.encoding import exact
+from reprkit.interfaces import Evaluator, require
+from reprkit.types import Codes
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.model import Model
+
+_SHOWN = 6  # pairs in the picture
+
+
+class Interpolation(Evaluator):
+    """Codes on the line between those of two examples, decoded (White 2016, arXiv 1609.04468, for the idea).
+
+    ``path_length``: the way that the output goes over its length as the crow flies, both in squared-error
+    distance: 1 is a cross-fade, more is a detour through other data.  ``evenness``: the smallest step's share
+    of an even one's, in [0, 1]: near 0 the output jumps somewhere and stands still elsewhere.  Means over
+    pairs of which the outputs differ.
+
+    Args:
+        steps: points on each line, both ends included, at least 3.
+        pairs: how many, of consecutive examples of the data.
+
+    Raises:
+        PartArgumentError: a value out of its range.
+    """
+
+    def __init__(self, steps: int = 9, *, pairs: int = 32) -> None:
+        super().__init__()
+        require(steps >= 3, f"interpolation takes steps of at least 3, not {steps}")
+        require(pairs >= 1, f"interpolation takes pairs of at least 1, not {pairs}")
+        self.steps, self.pairs = steps, pairs
+
+    @torch.no_grad()
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """The metrics, and the lines as a figure.
+
+        Raises:
+            BuildError: the output is of symbols, which have no distance, or the decoder is causal.
+            DataError: fewer than two examples, or examples of different lengths.
+        """
+        from reprkit.reporting.exhibits import exhibit
+
+        field = model._output_field()
+        if field.discrete or "causal" in model._decoder().provides or not len(model.factors):
+            raise BuildError(
+                "interpolation needs an encoder and a decoder that makes real values all at once, not symbols "
+                "or one token after another"
+            )
+        if len(data) < 2 or field.space[0] is None:
+            raise DataError("interpolation needs at least two examples, all of one length")
+        pairs = min(self.pairs, len(data) // 2)
+        codes = model.encode(data.batch(range(2 * pairs)))
+        line = torch.linspace(0, 1, self.steps, device=model.device)
+        outputs = []
+        for pair in range(pairs):
+            between = {}
+            for name, code in codes.items():
+                z = code.z if code.mean is None else code.mean
+                ends = z[2 * pair], z[2 * pair + 1]
+                way = torch.stack([torch.lerp(*ends, float(at)) for at in line])
+                between[name] = replace(
+                    code, z=way, mean=None, indices=None, log_prob=None, bits=None, losses={}, metrics={}
+                )
+            outputs.append(model.to_batch(model.decode(Codes(between)))[model.output])
+        made = torch.stack(outputs)
+        rows = {f"pair {number + 1}": each.float().cpu().numpy() for number, each in enumerate(made[:_SHOWN])}
+        figures = exhibit("Between two codes", field, rows, names=[f"{float(at):.0%}" for at in line])
+        named = {f"interpolation {n}" if n else "interpolation": figure for n, figure in enumerate(figures)}
+        return {**_smoothness(made.flatten(2)), "n": pairs, "figures": named}
+
+
+def _smoothness(made: Float[Tensor, "p s d"]) -> dict[str, float]:
+    made = exact(made)
+    steps = (made[:, 1:] - made[:, :-1]).norm(dim=-1)
+    direct = (made[:, -1] - made[:, 0]).norm(dim=-1)
+    moved = direct > 1e-9 * made.abs().amax().clamp(min=1e-30)
+    if not bool(moved.any()):
+        return {"path_length": 1.0, "evenness": 1.0}
+    steps, direct = steps[moved], direct[moved]
+    total = steps.sum(1)
+    return {
+        "path_length": float((total / direct).mean()),
+        "evenness": float((steps.amin(1) * steps.shape[1] / total).mean()),
+    }

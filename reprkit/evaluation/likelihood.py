@@ -1,0 +1,167 @@
+"""Likelihood: how probable unseen data is to a model with a prior, by importance sampling over its codes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit import distributed
+from reprkit.errors import BuildError
+from reprkit.evaluation.encoding import batches, exact
+from reprkit.interfaces import Evaluator, Latent, require
+from reprkit.types import Batch, Code, Codes, Features
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.model import Model
+
+
+class Likelihood(Evaluator):
+    """-log p(x) of the output field, nats an example, estimated with ``samples`` draws from the posterior.
+
+    ``nll`` is the importance-weighted bound, -log (1/k) Σ p(x|z) p(z) / q(z|x) (Burda et al. 2016, arXiv
+    1509.00519, equation 8), never below the true value on average and nearer with more samples;
+    ``negative_elbo`` the same with k = 1 (Kingma and Welling 2014); ``bits_per_dim`` is ``nll`` in bits an
+    element.  A latent whose code is a point (vq) has p(x) ≥ p(x|z) p(z) for that one code, so it needs one
+    sample, and a prior: a second model's, ``prior=``; then ``code_bits`` is the price of the code under it.
+
+    Args:
+        samples: k, how many draws an example.
+        prior: folder of a model trained on ``codes(model=..., data=...)``, or that model; the latent's own
+            prior when not given.
+        factor: whose codes ``prior`` models, where there are several.
+        levels: how many values an element really has (256 for 8-bit pixels, evenly over the range of the
+            data).  A Gaussian likelihood is then integrated over each value's bin, the outermost to infinity
+            (Salimans et al. 2017, arXiv 1701.05517, section 2.1), which makes it a probability; without
+            it, ``nll`` is that of a density and ``bits_per_dim`` may be negative.
+
+    Raises:
+        PartArgumentError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        samples: int = 64,
+        *,
+        prior: str | Model | None = None,
+        factor: str | None = None,
+        levels: int | None = None,
+    ) -> None:
+        super().__init__()
+        require(samples >= 1, f"likelihood takes samples of at least 1, not {samples}")
+        require(levels is None or levels >= 2, f"likelihood takes levels of at least 2, not {levels}")
+        self.samples, self.prior, self.factor, self.levels = samples, prior, factor, levels
+
+    @torch.no_grad()
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """The metrics above.
+
+        Raises:
+            BuildError: no decoder, a latent without a prior, a continuous latent without a density, or a prior
+                that was trained on other codes.
+        """
+        from reprkit.priors import check_fit, loaded, only_factor
+
+        priors: dict[str, Model] = {}
+        if self.prior is not None:
+            name = only_factor(model, self.factor)
+            priors[name] = loaded(self.prior, model.device).eval()
+            tokens = None if "x_mask" in data.batch([0]) else model.encode(data.batch([0]))[name].z.shape[1]
+            check_fit(priors[name], model.latent(name), tokens)
+        totals = {"nll": 0.0, "negative_elbo": 0.0, "code": 0.0}
+        examples, elements = 0, 0.0
+        with distributed.alone():
+            for batch in batches(data, "estimating the likelihood"):
+                weights, code, size = self._weights(model, model.to_device(batch), priors)
+                totals["nll"] -= float((weights.logsumexp(0) - math.log(len(weights))).sum())
+                totals["negative_elbo"] -= float(weights.mean(0).sum())
+                totals["code"] -= float(code.mean(0).sum())
+                examples += weights.shape[1]
+                elements += size
+        found = {name: totals[name] / examples for name in ("nll", "negative_elbo")}
+        found["bits_per_dim"] = totals["nll"] / elements / math.log(2)
+        if priors:
+            found["code_bits"] = totals["code"] / examples / math.log(2)
+        return {**found, "samples": self.samples}
+
+    def _weights(
+        self, model: Model, batch: Batch, priors: dict[str, Model]
+    ) -> tuple[Float[Tensor, "k b"], Float[Tensor, "k b"], float]:
+        """Of every draw log p(x|z) p(z) / q(z|x) and log p(z), and how many elements count."""
+        from reprkit.evaluation.outputs import scored
+
+        features = {name: path.features(batch) for name, path in model.paths.items()}
+        # In evaluation, too, a latent with a posterior tells the log-probability of its value.
+        random = {n for n, path in model.paths.items() if path.code(features[n]).log_prob is not None}
+        weights, of_codes = [], []
+        elements = 0.0
+        for _ in range(self.samples):
+            codes, log_prior, log_posterior = self._drawn(model, features, priors, random)
+            made = scored(model, batch, Codes(codes) if codes else None)
+            nats = exact(self._nats(model, made) * made.weight).flatten(1).sum(1)
+            elements = float(made.weight.sum())
+            weights.append(log_prior - log_posterior - nats)
+            of_codes.append(log_prior.expand(len(nats)))
+            if not random:
+                break  # every draw would be the same
+        return torch.stack(weights), torch.stack(of_codes), elements
+
+    def _nats(self, model: Model, made: Any) -> Float[Tensor, "b n p"]:
+        from reprkit.likelihoods import discretised, negative_log_likelihood
+
+        decoded, field = made.decoded, model._output_field()
+        if self.levels is None or decoded.likelihood != "gaussian":
+            return negative_log_likelihood(decoded.likelihood, decoded.params, made.target)
+        if field.range is None:
+            raise BuildError(
+                f"likelihood(levels={self.levels}) needs the range of field {model.output!r}, which the data does not promise"
+            )
+        return discretised(decoded.params, made.target, field.range, self.levels)
+
+    def _drawn(
+        self, model: Model, features: dict[str, Features], priors: dict[str, Model], random: set[str]
+    ) -> tuple[dict[str, Code], Tensor, Tensor]:
+        """One draw of every factor's code, its log-probability under the prior and under the posterior (b)."""
+        from reprkit.priors import as_data, log_prob
+
+        codes: dict[str, Code] = {}
+        log_prior = log_posterior = torch.zeros((), dtype=torch.float64)
+        for name, path in model.paths.items():
+            with _drawing(path.latent) if name in random else nullcontext():
+                code = path.code(features[name])
+            if code.mean is not None and code.log_prob is not None:
+                log_posterior = log_posterior + exact(code.log_prob).sum(1)
+            elif path.latent.vocab is None:
+                raise BuildError(
+                    f"the code of latent {path.latent.qualified or type(path.latent).__name__} is a point without a "
+                    "density, so the model gives data no likelihood: use a latent with a posterior, such as gaussian"
+                )
+            if code.indices is not None:  # a relaxed draw stands for the entry that was drawn
+                code = Code.of(features[name], z=path.latent.embed(code.indices), indices=code.indices)
+            codes[name] = code
+            if name in priors:
+                log_prior = log_prior + exact(log_prob(priors[name], as_data(code, path.latent)))
+            elif path.latent.has_prior:
+                log_prior = log_prior + exact(path.latent.log_prior(code)).sum(1)
+            else:
+                raise BuildError(
+                    f"latent {path.latent.qualified or type(path.latent).__name__} has no prior of its own: learn one "
+                    "over codes(model=DIR, data=...), and give its folder, likelihood(prior=DIR)"
+                )
+        return codes, log_prior, log_posterior
+
+
+@contextmanager
+def _drawing(latent: Latent) -> Iterator[None]:
+    """A block in which a latent draws from its posterior, as it does in training; those that keep books then have none."""
+    latent.train()
+    try:
+        yield
+    finally:
+        latent.eval()

@@ -1,0 +1,124 @@
+"""Masking: what a model predicts where its input was hidden."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprkit.errors import BuildError
+from reprkit.evaluation.encoding import batches, exact
+from reprkit.evaluation.gallery import fit_for_page
+from reprkit.interfaces import Evaluator, require
+from reprkit.layers.values import unit
+from reprkit.layout import from_tokens, to_tokens
+from reprkit.objectives.masked import Masked, on_hidden, statistics
+from reprkit.objectives.scoring import validity
+from reprkit.parts import create
+from reprkit.types import Batch, Decoded
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.model import Model
+
+
+class Masking(Evaluator):
+    """Part of each example is hidden, the rest is encoded, and the hidden part is compared with what comes out.
+
+    Encoders that can leave tokens out do not read the hidden ones, as in the masked autoencoder (He et al.
+    2021, arXiv 2111.06377); others read elements that were set to nothing (corruption ``mask-elements``).
+    The draw is fixed.  Over the hidden elements, padding apart: ``error``, squared error of an example,
+    ``mse``, an element's; of symbols ``accuracy``.  Figure: what was shown, the prediction in its gaps, and
+    the original.
+
+    Args:
+        ratio: share that is hidden, in (0, 1); None takes the model's own where it was trained with
+            ``masked``, else 0.75.
+        examples: how many are shown.
+    """
+
+    def __init__(self, ratio: float | None = None, *, examples: int = 10) -> None:
+        super().__init__()
+        require(ratio is None or 0 < ratio < 1, f"masking takes a ratio in (0, 1), or None, not {ratio}")
+        require(examples >= 0, f"masking takes examples of at least 0, not {examples}")
+        self.ratio, self.examples = ratio, examples
+
+    @torch.no_grad()
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """The metrics above.  Raises BuildError where the model has no decoder, or a causal one."""
+        if "causal" in model._decoder().provides:
+            raise BuildError("masking hides what is to be predicted, and a causal decoder reads it")
+        trained = next((each for each in model.objective.modules() if isinstance(each, Masked)), None)
+        ratio = self.ratio or (trained.ratio if trained else 0.75)
+        total: dict[str, float] = {}
+        examples, elements, first = 0, 0.0, None
+        for each in batches(data, "masking"):
+            batch = model.to_device(each)
+            decoded, weight = _predicted(model, batch, ratio)
+            target, x = model.target(batch, decoded), decoded.x
+            if trained is not None and trained.normalise:
+                mean, deviation = statistics(target)
+                x = x * deviation + mean
+            if decoded.likelihood == "categorical":
+                found = {"right": (x == target).float()}
+            else:
+                found = {"squares": exact(x - target).square()}
+            for name, value in found.items():
+                total[name] = total.get(name, 0.0) + float((exact(value) * exact(weight)).sum())
+            examples, elements = examples + len(x), elements + float(weight.sum())
+            if first is None and self.examples:
+                first = self._figures(model, batch, x, target, weight, decoded)
+        elements = max(elements, 1.0)
+        if "right" in total:
+            measured: dict[str, Any] = {"accuracy": total["right"] / elements}
+        else:
+            measured = {"error": total["squares"] / examples, "mse": total["squares"] / elements}
+        return {**measured, "ratio": ratio, **({"figures": first} if first else {})}
+
+    def _figures(
+        self, model: Model, batch: Batch, x: Tensor, target: Tensor, weight: Tensor, decoded: Decoded
+    ) -> dict[str, Any]:
+        from reprkit.reporting.exhibits import exhibit
+
+        field, hidden = model._output_field(), weight > 0
+        if field.discrete:
+            nothing: float = field.vocab or 0
+        else:
+            nothing = unit(field)[0] if field.kind == "image" else float("nan")
+        rows = {
+            "shown": torch.where(hidden, torch.full_like(target, nothing), target),
+            "predicted": torch.where(hidden, x, target),
+            "original": target,
+        }
+        laid = {
+            name: fit_for_page(from_tokens(row[: self.examples], decoded.grid or (1,), field), field)
+            for name, row in rows.items()
+        }
+        mask = batch.get(f"{model.output}_mask")
+        lengths = None if mask is None else np.asarray(mask[: self.examples].sum(-1).cpu())
+        made = exhibit("What is predicted from what is shown", field, laid, lengths=lengths)
+        return {f"masked-{number}" if number else "masked": each for number, each in enumerate(made)}
+
+
+def _predicted(model: Model, batch: Batch, ratio: float) -> tuple[Decoded, Tensor]:
+    """What comes out, and 1 at the elements that were hidden (b n p)."""
+    length = model.output_length(batch)
+    if _leaves_out(model, batch):
+        codes, hidden = Masked(ratio).hide(model, batch)
+        decoded = model.decode(codes, length=length)
+        weight = on_hidden(model, batch, decoded, hidden, validity(model, batch, decoded))
+    else:
+        damage = create("corruption", f"mask-elements(ratio={ratio})", data=model.signature)
+        damaged, hit = damage(batch, torch.Generator().manual_seed(0))
+        decoded = model.decode(model.encode(damaged), length=length)
+        weight = to_tokens(hit.to(decoded.x.device), decoded.grid or (1,), model._output_field().kind).float()
+        real = validity(model, batch, decoded)
+        weight = weight if real is None else weight * real
+    return decoded, torch.ones_like(decoded.x, dtype=torch.float32) if weight is None else weight
+
+
+def _leaves_out(model: Model, batch: Batch) -> bool:
+    encoders = [(path.encoder, path.view(batch)) for path in model.paths.values()]
+    return all("keep" in each.provides and each.count(view) > 1 for each, view in encoders)

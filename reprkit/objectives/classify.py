@@ -1,0 +1,83 @@
+"""Classify: a label from the representation, the supervised end of every comparison."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reprkit.errors import BuildError, DataError
+from reprkit.interfaces import Objective, Term
+from reprkit.paths import masked_mean
+from reprkit.types import Batch
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+
+class Classify(Objective):
+    """Cross-entropy of a label, by one linear layer on what ``model.represent`` gives.
+
+    For training with labels from scratch, and for fine-tuning (evaluator "finetune").  The layer starts at
+    zero, so that all classes begin alike.  Loss ``classify``: nats an example.  Metric ``accuracy``, in
+    [0, 1].
+
+    Args:
+        label: the label field; its signature says how many classes there are.
+        factor: read only this factor's code; all factors' in a row when None.
+
+    Raises:
+        BuildError: no such label field, a field without a vocabulary, or no such factor.
+    """
+
+    needs = frozenset({"encoder"})
+
+    def __init__(self, *, label: str = "label", factor: str | None = None) -> None:
+        super().__init__()
+        self.label, self.factor = label, factor
+        self.head: nn.Module = nn.Identity()
+
+    def bind(self, model: Model) -> None:
+        """Make the linear layer, for the width of the codes and the number of classes."""
+        if self.factor is not None:
+            model.latent(self.factor)  # refuses an unknown one
+        width = sum(model.latent(name).out_dim for name in self._names(model))
+        self.head = nn.Linear(width, _classes(model, self.label))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The loss of one batch."""
+        if self.label not in batch:
+            raise DataError(f"classify reads field {self.label!r}; the batch has {', '.join(batch)}")
+        logits, label = self.logits(model, batch), batch[self.label]
+        model.record(accuracy=(logits.argmax(-1) == label).float().mean())
+        return {"classify": (F.cross_entropy(logits.float(), label, reduction="sum"), len(label))}
+
+    def logits(self, model: Model, batch: Batch) -> Float[Tensor, "b c"]:
+        """Each class's score, from the mean code over tokens (of a draw, the value it was drawn around)."""
+        codes = model.encode(batch, factors=None if self.factor is None else (self.factor,))
+        vectors = [masked_mean(c.z if c.mean is None else c.mean, c.mask) for c in codes.values()]
+        return self.head(torch.cat(vectors, -1))
+
+    def _names(self, model: Model) -> tuple[str, ...]:
+        return tuple(model.factors) if self.factor is None else (self.factor,)
+
+
+def _classes(model: Model, label: str) -> int:
+    signature = model.signature
+    known = {} if signature is None else {n: f for n, f in signature.items() if f.kind == "label"}
+    if label not in known:
+        raise BuildError(
+            f"classify needs the label field {label!r} in the data's signature; "
+            f"label fields there: {', '.join(known) or 'none'}"
+        )
+    vocab = known[label].vocab
+    if vocab is None or vocab < 2:
+        raise BuildError(
+            f"classify needs to know how many classes there are, at least 2: field {label!r} states vocab={vocab}"
+        )
+    return vocab

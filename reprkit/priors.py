@@ -1,0 +1,135 @@
+"""A second model as the prior of a first one's codes: codes to the data that it learns, and its samples back to codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.data.signature import Field, Signature
+from reprkit.errors import BuildError
+from reprkit.types import Batch, Code
+
+if TYPE_CHECKING:
+    from reprkit.interfaces import Latent
+    from reprkit.model import Model
+
+
+def only_factor(model: Model, factor: str | None) -> str:
+    """The factor that a prior is about: the one named, or the only one.
+
+    Raises:
+        BuildError: the model has several and none was named, no such factor, or no factor at all.
+    """
+    names = list(model.factors)
+    if factor is None and len(names) == 1:
+        return names[0]
+    if factor not in names:
+        asked = "say which: factor=" if factor is None else f"no factor named {factor!r}"
+        raise BuildError(
+            f"a prior is learned over one factor's code; {asked}; there are: {', '.join(names) or 'none'}"
+        )
+    return factor
+
+
+def as_data(code: Code, latent: Latent) -> dict[str, Tensor]:
+    """A code as a batch of data: symbols (b n*q), slot by slot within a token, or the vectors (b n d) of a continuous one.
+
+    Raises:
+        BuildError: slots of different vocabularies, which one row of symbols cannot hold.
+    """
+    if latent.vocab is None:
+        batch = {"x": code.z if code.mean is None else code.mean}
+        slots = 1
+    else:
+        assert code.indices is not None
+        batch, slots = {"x": rearrange(code.indices, "b n q -> b (n q)")}, len(latent.vocab)
+        _symbols(latent.vocab)
+    if code.mask is not None:
+        batch["x_mask"] = code.mask.repeat_interleave(slots, dim=1)
+    return batch
+
+
+def field_of(latent: Latent, tokens: int | None) -> Field:
+    """What such data is; ``tokens`` of an example, None where their number varies."""
+    if latent.vocab is None:
+        return Field(kind="sequence", shape=(tokens, latent.out_dim))
+    length = None if tokens is None else tokens * len(latent.vocab)
+    return Field(kind="tokens", shape=(length,), vocab=_symbols(latent.vocab))
+
+
+def as_code(x: Tensor, latent: Latent, like: Code) -> Code:
+    """The inverse of ``as_data``: grid, length and the rest of the layout are those of ``like``."""
+    if latent.vocab is None:
+        return Code(z=x.to(like.z.dtype), grid=like.grid, length=like.length)
+    indices = rearrange(x, "b (n q) -> b n q", q=len(latent.vocab))
+    return Code(z=latent.embed(indices), indices=indices, grid=like.grid, length=like.length)
+
+
+def log_prob(prior: Model, batch: Batch) -> Float[Tensor, " b"]:
+    """Log-probability (nats an example) that a model without encoder gives a batch of codes.
+
+    Raises:
+        BuildError: the prior is no causal model of the codes alone.
+    """
+    from reprkit.layout import row_grid, to_tokens
+
+    if prior.decoder is None or "causal" not in prior.decoder.provides or len(prior.factors):
+        raise BuildError(
+            "a prior over codes is a causal decoder without an encoder: rk.build(data=codes, "
+            "decoder='transformer(causal=True)', objective='autoregressive')"
+        )
+    batch = prior.to_device(batch)
+    field = prior._output_field()
+    teacher = to_tokens(batch["x"], row_grid(field, batch["x"]), field.kind)
+    decoded = prior.decode(None, teacher=teacher)
+    mask = batch.get("x_mask")
+    weight = None if mask is None else mask.unsqueeze(-1).expand(teacher.shape).float()
+    return -decoded.nll(teacher, weight).sum(-1)
+
+
+def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:
+    """Refuse a prior that was trained on other codes.
+
+    Raises:
+        BuildError: its data is not what this latent's codes are.
+    """
+    expected = Signature({"x": field_of(latent, tokens)})
+    found = prior.signature
+    same = found is not None and (found["x"].kind, found["x"].vocab, found["x"].shape) == (
+        expected["x"].kind,
+        expected["x"].vocab,
+        expected["x"].shape,
+    )
+    if not same:
+        has = (
+            "nothing known"
+            if found is None
+            else f"{found['x'].kind} ({found['x'].axes}, vocab {found['x'].vocab})"
+        )
+        wants = f"{expected['x'].kind} ({expected['x'].axes}, vocab {expected['x'].vocab})"
+        raise BuildError(
+            f"the prior was trained on {has}, and the codes of this model are {wants}\n"
+            "  train one on them: data='codes(model=DIR, data=...)'"
+        )
+
+
+def loaded(prior: Model | str, device: torch.device) -> Model:
+    """The prior as a model on a device, from its folder if need be."""
+    if isinstance(prior, str):
+        from reprkit.checkpoint import load
+
+        return load(prior, map_location=device)
+    return prior.to(device)
+
+
+def _symbols(vocab: tuple[int, ...]) -> int:
+    if len(set(vocab)) > 1:
+        raise BuildError(
+            f"the latent's slots have vocabularies of {', '.join(map(str, sorted(set(vocab))))}: a prior over "
+            "one row of symbols needs slots that are alike"
+        )
+    return vocab[0]

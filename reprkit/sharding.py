@@ -1,0 +1,259 @@
+"""Encoders and decoders in shards, one a process (FSDP2, Zhao et al. 2023, arXiv 2304.11277), and tensors that are in shards.
+
+What is big is cut: every encoder and the decoder, each with its stacks of blocks.  Latents, adapters and what an objective holds
+stay whole on every process, so that codebooks, k-means and revival work as ever; their gradients are averaged after the backward.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from reprkit import distributed
+from reprkit.errors import TrainingError
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+BLOCK = 100_000  # numbers from which a block of a stack is gathered and freed by itself
+_BEYOND_FORWARD = (
+    "start",
+    "step",
+)  # what the contract of a decoder calls besides forward, and needs its weights
+
+_cut: weakref.WeakKeyDictionary[Model, Shards] = weakref.WeakKeyDictionary()
+
+
+# ------------------------------------------------------------------ tensors
+
+
+def sharded(tensor: Tensor) -> bool:
+    """Whether this process holds only its shard of a tensor."""
+    return hasattr(tensor, "full_tensor")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's shard, which shares its memory; of a whole tensor, itself."""
+    return tensor.to_local() if sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """A tensor in shards, whole and on the CPU on rank 0, empty elsewhere; a whole one as it is.  All ranks must call it."""
+    if not sharded(tensor):
+        return tensor
+    full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
+    # A copy: the whole may be a view of a longer, padded memory, which neither a checkpoint nor a state should hold.
+    return full.to("cpu", copy=True) if distributed.rank() == 0 else full.new_empty(0, device="cpu")
+
+
+def portion(whole: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, which every process has, cut as ``like`` is; nothing is exchanged."""
+    if not sharded(like):
+        return whole
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+class Gathered:
+    """A module's ``state_dict`` with whole tensors, on rank 0; to be made on all ranks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._tensors = {name: gathered(tensor) for name, tensor in module.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """As the module's own would be if it were whole."""
+        return dict(self._tensors)
+
+
+def agree_on_start(tensors: Iterable[Tensor]) -> None:
+    """Give all ranks rank 0's values of these; nothing in one process."""
+    if distributed.world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), 0)
+
+
+# ------------------------------------------------------------------ modules
+
+
+class Shards:
+    """A model whose encoders and decoder are cut, in place; ``undo`` makes it whole again.
+
+    Every process of the default group gets one shard.  Not cut are scalars and weights that are used in more than one place.
+
+    Args:
+        model: on its device; its weights equal on all ranks.
+        device: where it computes.
+    """
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+
+        self.model = weakref.ref(model)
+        paths = [path.encoder for path in model.paths.values()]
+        tops = [*paths, *([] if model.decoder is None else [model.decoder])]
+        self._tops = list({id(top): top for top in tops}.values())
+        self._mesh = init_device_mesh(device.type, (distributed.world_size(),))
+        whole = self._uncut()
+        self._cut: list[tuple[nn.Module, str, nn.Parameter]] = []
+        for top in self._tops:
+            for module in top.modules():
+                named = module._parameters.items()
+                self._cut += [
+                    (module, name, each) for name, each in named if each is not None and each not in whole
+                ]
+        self._classes: list[tuple[nn.Module, type[nn.Module]]] = []
+        for top in self._tops:
+            for block in _blocks(top):
+                self._shard(block, whole)
+            self._shard(top, whole)
+            _follow(top)
+        for _, _, parameter in self._cut:
+            parameter.data = parameter.data.new_empty(0)  # kept for `undo`, without its memory
+        self._replicated = [p for p in model.parameters() if p.requires_grad and not sharded(p)]
+        _cut[model] = self
+
+    def _uncut(self) -> set[nn.Parameter]:
+        """Parameters of encoders and decoder that cannot be cut: scalars, and those in use in several places."""
+        model = self.model()
+        assert model is not None
+        places = Counter(
+            p for module in model.modules() for p in module._parameters.values() if p is not None
+        )
+        inside = {parameter for top in self._tops for parameter in top.parameters()}
+        return {p for p in inside if p.ndim == 0 or places[p] > 1}
+
+    def _shard(self, module: nn.Module, whole: set[nn.Parameter]) -> None:
+        from torch.distributed.fsdp import fully_shard
+
+        self._classes.append((module, type(module)))
+        fully_shard(module, mesh=self._mesh, ignored_params=whole)
+
+    def settle(self) -> None:
+        """Drop gathered weights, so that the next forward gathers anew: before and after weights change."""
+        for module, _ in self._classes:
+            module.reshard()  # type: ignore[operator]
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Average the gradients of what is not cut over the ranks; all must call it.  Doing so twice changes nothing."""
+        if not self._replicated:
+            return
+        kinds = {parameter.dtype for parameter in self._replicated}
+        for dtype in sorted(kinds, key=str):
+            self._average([p for p in self._replicated if p.dtype == dtype])
+
+    def _average(self, parameters: list[nn.Parameter]) -> None:
+        mine = [parameter.grad is not None for parameter in parameters]
+        parts = [
+            (parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)).flatten()
+            for parameter in parameters
+        ]
+        # Whether a gradient is there travels with them, and is read only by those who lack one: no waiting for the device.
+        flat = torch.cat([*parts, torch.tensor(mine).to(parts[0])])
+        dist.all_reduce(flat)
+        flat /= distributed.world_size()
+        *values, found = flat.split([*(len(part) for part in parts), len(mine)])
+        anywhere = mine if all(mine) else (found > 0).tolist()
+        for parameter, value, exists in zip(parameters, values, anywhere, strict=True):
+            if exists:
+                parameter.grad = value.view_as(parameter).clone()
+
+    def check(self, optimisers: Iterable[Optimizer]) -> None:
+        """Refuse optimisers that hold weights as they were before they were cut.
+
+        Raises:
+            TrainingError: says what to give instead.
+        """
+        before = {id(parameter) for _, _, parameter in self._cut}
+        for optimiser in optimisers:
+            if any(id(p) in before for group in optimiser.param_groups for p in group["params"]):
+                name = type(optimiser).__name__
+                raise TrainingError(
+                    f"strategy='fsdp' cuts the weights into shards, and this {name} holds them whole: give it by name, "
+                    f"such as optimizer='{name.lower()}(...)', or use strategy='ddp'"
+                )
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Make the model whole again on every process, with the parameters it had; all must call it."""
+        from torch.distributed._composable.contract import REGISTRY_KEY, STATE_KEY
+        from torch.distributed._composable_state import _module_state_mapping
+
+        self.settle()
+        for module, name, parameter in self._cut:
+            now = module._parameters[name]
+            assert now is not None
+            parameter.data = now.full_tensor().clone()  # type: ignore[attr-defined]  # without the padding
+            parameter.grad = None
+            parameter.requires_grad_(now.requires_grad)
+            if isinstance(module, nn.RNNBase):
+                setattr(module, name, parameter)  # it keeps a list of its weights
+            else:
+                module._parameters[name] = parameter
+        for top in self._tops:
+            for module in top.modules():
+                _without_hooks(module)
+                for key in (STATE_KEY, REGISTRY_KEY, "_is_fsdp_managed_module", "_fsdp_use_orig_params"):
+                    module.__dict__.pop(key, None)
+            for name in _BEYOND_FORWARD:
+                top.__dict__.pop(name, None)
+        for module, cls in self._classes:
+            _module_state_mapping.pop(module, None)
+            module.__class__ = cls
+        model = self.model()
+        if model is not None:
+            _cut.pop(model, None)
+
+
+def of(model: Model) -> Shards | None:
+    """The shards of a model that a loop has left without coming to its end."""
+    return _cut.get(model)
+
+
+def _blocks(top: nn.Module) -> list[nn.Module]:
+    """The blocks of its stacks that are worth a gathering of their own, inner ones first."""
+    found: list[nn.Module] = []
+    for module in top.modules():
+        if isinstance(module, nn.ModuleList | nn.Sequential):
+            found += [
+                block
+                for block in module
+                if any(True for _ in block.children())
+                and not isinstance(block, nn.ModuleList | nn.ModuleDict)
+                and sum(p.numel() for p in block.parameters()) >= BLOCK
+            ]
+    return list({id(block): block for block in reversed(found)}.values())
+
+
+def _follow(top: nn.Module) -> None:
+    """Have the methods that a decoder is called by besides ``forward`` gather its weights too."""
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    for name in _BEYOND_FORWARD:
+        if callable(getattr(top, name, None)):
+            register_fsdp_forward_method(top, name)
+
+
+def _without_hooks(module: nn.Module) -> None:
+    """Take FSDP's hooks off a module."""
+    tables: list[dict[int, Any]] = [
+        value for key, value in vars(module).items() if "hooks" in key and isinstance(value, dict)
+    ]
+    gone = {
+        number
+        for table in tables
+        for number, hook in table.items()
+        if (getattr(hook, "__module__", None) or "").startswith("torch.distributed.fsdp")
+    }
+    for table in tables:
+        for number in gone & set(table):
+            del table[number]

@@ -1,0 +1,139 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reprkit.data import Order, loader
+from reprkit.data.images import Images
+from reprkit.data.pictures import picture
+from reprkit.errors import DataError
+from reprkit.testing import DatasetConformance
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(0)
+    for kind in ("b", "a"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        for number in range(10):
+            values = generator.integers(0, 256, (12 + number, 9, 3), dtype=np.uint8)
+            Image.fromarray(values).save(tmp_path / "set" / kind / f"{number}.png")
+    return tmp_path / "set"
+
+
+def conforms(data):
+    class Here(DatasetConformance):
+        def fresh(self):
+            return data
+
+    for name in dir(Here):
+        if (
+            name.startswith("test_")
+            and hasattr(DatasetConformance, name)
+            and name in vars(DatasetConformance)
+        ):
+            getattr(Here(), name)()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_folder_conforms_in_order_with_classes(folder, tmp_path, cached):
+    data = Images(folder, (8, 6), labels=True, cache=tmp_path / "cache" if cached else None)
+    conforms(data)
+    assert data.files == [f"{kind}/{number}.png" for kind in "ab" for number in range(10)]
+    assert data.describe()["classes"] == ["a", "b"]
+    assert data.batch(range(20))["label"].tolist() == [0] * 10 + [1] * 10
+    direct = picture(folder / "b/3.png", (8, 6)).astype(np.float32) / 255
+    assert np.array_equal(data[13]["x"].numpy(), direct)
+
+
+def test_what_does_not_fit_into_memory_is_decoded_again_to_the_same(folder, monkeypatch):
+    kept = Images(folder, 8).batch(range(20))["x"]
+    monkeypatch.setattr("reprkit.data.images.MEMORY", 0)
+    data = Images(folder, 8)
+    assert data._store is None
+    assert torch.equal(data.batch(range(20))["x"], kept)
+    (folder / "a/4.png").write_bytes(b"gone")
+    with pytest.raises(DataError, match=r"a/4\.png.*now cannot"):
+        data.batch([4])
+
+
+def test_the_cache_is_found_again_until_a_file_changes(folder, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    first = Images(folder, 8, cache=cache).batch(range(20))["x"]
+    with monkeypatch.context() as patched:
+        patched.setattr("reprkit.data.images.picture", lambda *_, **__: pytest.fail("decoded again"))
+        assert torch.equal(Images(folder, 8, cache=cache).batch(range(20))["x"], first)
+    Image.new("RGB", (8, 8), "white").save(folder / "a/0.png")
+    assert bool((Images(folder, 8, cache=cache)[0]["x"] == 1).all())
+    assert not list(cache.glob("*.part"))
+
+
+def test_unreadable_files_are_left_out_and_named(folder):
+    whole = Images(folder, 8)
+    (folder / "a/zz.jpg").write_bytes(b"no picture")
+    (folder / "a/0.png").write_bytes((folder / "a/0.png").read_bytes()[:200])
+    with pytest.raises(DataError, match=r"(?s)only 19 of the 21 pictures.*a/0\.png.*max_corrupt"):
+        Images(folder, 8)
+    data = Images(folder, 8, max_corrupt=0.1)
+    assert torch.equal(data.batch(range(19))["x"], whole.batch(range(1, 20))["x"])
+    train, _ = data.split()
+    said = json.loads(json.dumps(train.describe()))
+    assert (said["skipped_count"], [each["name"] for each in said["skipped"]]) == (2, ["a/0.png", "a/zz.jpg"])
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_workers_give_the_same_batches(folder, tmp_path, cached):
+    data = Images(folder, 8, cache=tmp_path / "cache" if cached else None)
+    order = Order(len(data), 4, seed=1)
+    here, ahead = (list(loader(data, order, workers=workers, stop=7)) for workers in (0, 2))
+    assert all(torch.equal(one["x"], two["x"]) for one, two in zip(here, ahead, strict=True))
+
+
+def test_every_mode_becomes_eight_bits(tmp_path):
+    def saved(image, name="one.png", **options):
+        image.save(tmp_path / name, **options)
+        return tmp_path / name
+
+    ramp = np.linspace(0, 65535, 16).round().astype(np.uint16).reshape(4, 4)
+    deep = picture(saved(Image.fromarray(ramp)), (4, 4), grey=True)
+    assert np.array_equal(deep[..., 0], np.round(ramp / 257))
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert bool((picture(saved(clear), (4, 4)) == 255).all())
+    red = Image.new("RGB", (4, 4), (255, 0, 0))
+    for mode, name in (("P", "p.png"), ("CMYK", "c.tif")):
+        assert picture(saved(red.convert(mode), name), (4, 4))[0, 0].tolist() == pytest.approx(
+            [255, 0, 0], abs=3
+        )
+    assert bool((picture(saved(Image.new("1", (4, 4), 1)), (4, 4), grey=True) == 255).all())
+    frames = saved(red, "f.gif", save_all=True, append_images=[Image.new("RGB", (4, 4), "blue")])
+    assert picture(frames, (2, 2))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_orientation_and_fit(tmp_path):
+    values = np.zeros((4, 8), np.uint8)
+    values[:, :4] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 3  # upside down
+    Image.fromarray(values).save(tmp_path / "turned.png", exif=turned)
+    assert picture(tmp_path / "turned.png", (4, 8), grey=True)[0, :, 0].tolist() == [0] * 4 + [255] * 4
+    white = Image.new("L", (8, 4), 255)
+    white.save(tmp_path / "w.png")
+    assert bool((picture(tmp_path / "w.png", (16, 16), grey=True) == 255).all())
+    padded = picture(tmp_path / "w.png", (8, 8), fit="pad", grey=True)[:, 4, 0]
+    assert padded.tolist() == [0, 0, 255, 255, 255, 255, 0, 0]
+
+
+def test_what_is_wrong_is_said(tmp_path, folder):
+    with pytest.raises(DataError, match="no folder"):
+        Images(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="is a file"):
+        Images(folder / "a/0.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no files at all"):
+        Images(tmp_path / "empty")
+    with pytest.raises(DataError, match="Did you mean 'crop'"):
+        Images(folder, fit="crp")
+    with pytest.raises(DataError, match="lies directly"):
+        Images(folder / "a", labels=True)

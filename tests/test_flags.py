@@ -1,0 +1,229 @@
+"""``rk.Launch`` and ``rk.recipe``: how a recipe is run, as flags of its command line."""
+
+import inspect
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+import reprkit as rk
+from reprkit import flags
+from reprkit.flags import FLAGS, Launch, flagged
+
+ROOT = Path(rk.__file__).parents[1]
+RECIPE = '''
+import json, sys
+import typer
+from typing import Annotated
+import reprkit as rk
+
+def main(
+    latents: Annotated[list[str], typer.Option(help="a latent")] = ["vq"],
+    steps: int = 3,
+    launch: rk.Launch = rk.Launch(schedule="cosine", track=("tensorboard",), compile=True),
+) -> None:
+    """A recipe for a test."""
+    print(json.dumps({"latents": latents, "steps": steps, "launch": {**launch}, "torch": "torch" in sys.modules}))
+    for latent in latents:
+        rk.create("latent", latent)
+
+if __name__ == "__main__":
+    rk.recipe(main)
+'''
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the recipe in this process: its exit code, what it printed, and its complaint."""
+    path = tmp_path / "mine.py"
+    path.write_text(RECIPE)
+    scope = {"__name__": "mine"}
+    exec(compile(RECIPE, str(path), "exec"), scope)
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", [str(path), *args])
+        with pytest.raises(SystemExit) as stopped:
+            rk.recipe(scope["main"])
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return call
+
+
+def launched(out):
+    import json
+
+    return json.loads(out)["launch"]
+
+
+def test_flags_and_the_loops_options_are_the_same():
+    from reprkit.training import loop
+
+    options, hints = inspect.signature(loop).parameters, typing.get_type_hints(loop)
+    assert set(FLAGS) <= set(options)
+    for name, (kind, text) in FLAGS.items():
+        assert kind == hints[name] or kind in typing.get_args(hints[name]), name
+        assert text
+    only_the_recipes = {"model", "data", "steps", "batch", "lr", "out", "resume", "seed", "stage"}
+    no_text = {"optimizers", "extras", "log_every", "progress"}
+    assert set(options) - set(FLAGS) == only_the_recipes | no_text
+
+
+def test_a_launch_holds_what_was_set_and_nothing_else():
+    launch = Launch(schedule="cosine", accumulate=2)
+    assert {**launch} == {"schedule": "cosine", "accumulate": 2}
+    assert dict(**Launch()) == {}
+    assert launch | {"accumulate": 4, "ema": 0.9} == Launch(schedule="cosine", accumulate=4, ema=0.9)
+    assert repr(launch) == "Launch(schedule='cosine', accumulate=2)"
+    assert hash(launch) == hash(Launch(accumulate=2, schedule="cosine"))
+    assert launch != Launch(schedule="cosine")
+    with pytest.raises(AttributeError):
+        launch.schedule = "linear"
+    with pytest.raises(TypeError):
+        launch["schedule"] = "linear"
+    with pytest.raises(
+        rk.ReprkitError, match=r"Launch has no option 'acumulate'. Did you mean 'accumulate'\?"
+    ):
+        Launch(acumulate=2)
+
+
+def test_the_recipes_own_defaults_hold_until_a_flag_says_otherwise(run):
+    code, out, _ = run()
+    assert code == 0
+    assert launched(out) == {"schedule": "cosine", "track": ["tensorboard"], "compile": True}
+    said = (
+        "--device",
+        "cpu",
+        "--precision",
+        "bf16",
+        "--strategy",
+        "fsdp",
+        "--accumulate",
+        "4",
+        "--clip",
+        "1.5",
+        "--no-compile",
+    )
+    said += (
+        "--ema",
+        "0.99",
+        "--optimizer",
+        "sgd(momentum=0.9)",
+        "--schedule",
+        "linear",
+        "--warmup",
+        "10",
+        "--weight-decay",
+        "0",
+    )
+    said += (
+        "--workers",
+        "2",
+        "--save-every",
+        "30",
+        "--keep",
+        "3",
+        "--best",
+        "min loss",
+        "--track",
+        "wandb",
+        "--track",
+        "tensorboard",
+    )
+    code, out, _ = run(*said, "--steps", "5", "--latents", "binary", "--latents", "continuous")
+    assert code == 0
+    assert launched(out) == {
+        "device": "cpu", "precision": "bf16", "strategy": "fsdp", "accumulate": 4, "clip": 1.5, "compile": False, "ema": 0.99,
+        "optimizer": "sgd(momentum=0.9)", "schedule": "linear", "warmup": 10, "weight_decay": 0.0, "workers": 2, "save_every": 30.0,
+        "keep": 3, "best": "min loss", "track": ["wandb", "tensorboard"],
+    }  # fmt: skip
+    assert set(launched(out)) == set(FLAGS)
+    assert '"steps": 5' in out
+    assert '"latents": ["binary", "continuous"]' in out
+
+
+def test_mistakes_are_refused_in_words(run):
+    assert run("--acumulate", "2")[0] == 2
+    code, _, err = run("--accumulate", "two")
+    assert (code, "--accumulate" in err) == (2, True)
+    code, _, err = run("--latents", "vqq")
+    assert (code, err.startswith("error: no latent named 'vqq'. Did you mean 'vq'?")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--precision", "fp23", "precision is one of fp32, bf16, not 'fp23'"),
+        ("--strategy", "fdsp", "strategy is one of ddp, fsdp, not 'fdsp'"),
+        ("--schedule", "cosin", "no schedule named 'cosin'. Did you mean 'cosine'?"),
+        (
+            "--optimizer",
+            "adanw",
+            "torch.optim has no optimiser 'adanw' that fits here. Did you mean 'adamw'?",
+        ),
+        ("--device", "cuda:x", "device='cuda:x' is not a device that torch knows"),
+        ("--ema", "2", "ema is how slowly the average of the weights forgets"),
+        ("--accumulate", "0", "accumulate is a whole number from 1, not 0"),
+    ],
+)
+def test_values_are_the_loops_to_refuse(flag, value, message, monkeypatch, capsys):
+    data = rk.dataset("digits")
+    model = rk.build(data=data, encoder="mlp(widths=(4,))", decoder="mlp(widths=(4,))")
+
+    def main(launch: rk.Launch = rk.Launch()) -> None:
+        for _ in rk.loop(model, data, steps=1, **launch):
+            break
+
+    monkeypatch.setattr(sys, "argv", ["mine.py", flag, value])
+    with pytest.raises(SystemExit) as stopped:
+        rk.recipe(main)
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_a_main_that_cannot_be_flagged_is_refused():
+    def twice(launch: rk.Launch, schedule: str = "linear") -> None: ...
+
+    def taken(schedule: str = "linear", launch: rk.Launch = rk.Launch()) -> None: ...
+
+    def plain(steps: int = 3) -> None: ...
+
+    with pytest.raises(rk.ReprkitError, match=r"takes one Launch, with a default"):
+        flagged(twice)
+    with pytest.raises(
+        rk.ReprkitError, match=r"'schedule', which is also a flag.*rk.Launch\(schedule='linear'\)"
+    ):
+        flagged(taken)
+    assert flagged(plain) is plain
+
+
+def test_annotations_in_words_are_understood():
+    source = RECIPE.replace("import json", "from __future__ import annotations\nimport json", 1)
+    scope = {"__name__": "mine"}
+    exec(compile(source, "mine.py", "exec"), scope)
+    made = inspect.signature(flagged(scope["main"]))
+    assert list(made.parameters) == ["latents", "steps", *FLAGS]
+    assert all(each.default is None for name, each in made.parameters.items() if name in FLAGS)
+
+
+def test_help_shows_every_flag_without_torch(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(RECIPE)
+    asked = [sys.executable, "-m", "reprkit", "run", str(path), "--help"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60, env=quiet())
+    for name in FLAGS:
+        assert f"--{name.replace('_', '-')}" in done.stdout, name
+    assert "(cosine)" in done.stdout
+    done = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=60, env=quiet()
+    )
+    assert '"torch": false' in done.stdout, done
+    assert flags.__doc__
+
+
+def quiet():
+    import os
+
+    return {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT)}

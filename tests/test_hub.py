@@ -1,0 +1,128 @@
+"""Models of a hub, from its cache: a folder laid out as huggingface_hub does, and no network."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from unittest.mock import create_autospec
+
+import pytest
+
+import reprkit as rk
+from reprkit.errors import CheckpointError
+from reprkit.filenames import CARD, MANIFEST, WEIGHTS
+from reprkit.hub import names_a_repository
+
+COMMITS = {"main": "a" * 40, "v1": "b" * 40}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two checkpoints: of two and of three dimensions."""
+    root, digits = tmp_path_factory.mktemp("models"), rk.dataset("digits")
+    parts = {"encoder": "mlp(widths=(8,))", "decoder": "mlp(widths=(8,))"}
+    return [
+        rk.build(data=digits, latent=f"continuous(dim={dim})", **parts).save(root / str(dim))
+        for dim in (2, 3)
+    ]
+
+
+def cached(root, name, checkpoints):
+    """A repository in the hub's cache: revision -> folder."""
+    home = root / "hub" / f"models--{name.replace('/', '--')}"
+    for revision, folder in checkpoints.items():
+        (home / "refs").mkdir(parents=True, exist_ok=True)
+        (home / "refs" / revision).write_text(COMMITS[revision])
+        shutil.copytree(folder, home / "snapshots" / COMMITS[revision])
+
+
+def offline(code, home, **variables):
+    """What a fresh interpreter prints without a network."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home), **variables}
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=home
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+ASK = """
+import json, reprkit as rk
+def ask(*args, **kwargs):
+    try:
+        return rk.load(*args, **kwargs).latent().out_dim
+    except rk.ReprkitError as error:
+        return str(error)
+print(json.dumps([ask("ada/digits"), ask("ada/digits", revision="v1"), ask("ada/digits", revision="v2"),
+                  ask("ada/other"), ask("ada/else"), ask("runs/modle"), ask("./ada/digits"), ask("runs/model", revision="v1")]))
+"""
+
+
+def test_a_name_on_the_hub_is_loaded_from_its_cache(models, tmp_path):
+    cached(tmp_path, "ada/digits", {"main": models[0], "v1": models[1]})
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "config.json").write_text("{}")
+    cached(tmp_path, "ada/else", {"main": tmp_path / "else"})
+    shutil.copytree(models[0], tmp_path / "runs" / "model")
+    found = offline(ASK, tmp_path)
+    assert found[:2] == [2, 3]
+    assert "no folder ada/digits here; ada/digits at revision v2 is not in the hub's cache" in found[2]
+    assert "no folder ada/other here; ada/other is not in the hub's cache" in found[3]
+    assert "HF_HUB_OFFLINE" in found[3]
+    assert "ada/else on the hub is not a model of reprkit: it has no reprkit.json" in found[4]
+    assert found[5].startswith(
+        "there is no runs/modle\n"
+    )  # a folder `runs` is here, so it was meant as a path
+    assert "checkpoints beside it: runs/model" in found[5]
+    assert found[6].startswith("there is no ada/digits")
+    assert "revision='v1' is for a model on the hub" in found[7]
+
+
+def test_a_local_folder_wins(models, tmp_path):
+    cached(tmp_path, "ada/digits", {"main": models[0]})
+    shutil.copytree(models[1], tmp_path / "ada" / "digits")
+    assert offline('import reprkit as rk; print(rk.load("ada/digits").latent().out_dim)', tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [("ada/digits", True), ("ada/digits-2.1", True), ("digits", False), ("a/b/c", False), ("/ada/digits", False),
+     ("./digits", False), ("../digits", False), ("~/digits", False), ("ada\\digits", False), ("ada/", False)],
+)  # fmt: skip
+def test_what_looks_like_a_path_is_one(text, is_one, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert names_a_repository(text) is is_one
+    (tmp_path / "ada").mkdir()
+    assert not names_a_repository(text)
+    assert not names_a_repository(tmp_path / "ada" / "digits")
+
+
+def test_push_hands_over_the_checkpoint_and_nothing_else(models, tmp_path, monkeypatch):
+    """The hub's own client with checked signatures, but no network: what it is asked to do is what is tested."""
+    import huggingface_hub
+
+    folder = tmp_path / "run" / "model"
+    shutil.copytree(models[0], folder)
+    (folder / "secrets.txt").write_text("mine")
+    api = create_autospec(huggingface_hub.HfApi, instance=True)
+    api.upload_folder.return_value.commit_url = "where it is"
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda **_: api)
+    assert rk.push(tmp_path / "run", "ada/digits", revision="v1", private=True) == "where it is"
+    api.create_repo.assert_called_once_with("ada/digits", private=True, exist_ok=True)
+    given = api.upload_folder.call_args.kwargs
+    assert (given["repo_id"], given["folder_path"], given["revision"]) == ("ada/digits", folder, "v1")
+    kept = huggingface_hub.utils.filter_repo_objects(
+        [path.name for path in folder.iterdir()], allow_patterns=given["allow_patterns"]
+    )
+    assert sorted(kept) == [CARD, WEIGHTS, MANIFEST]
+
+    api.create_repo.side_effect = huggingface_hub.errors.OfflineModeIsEnabled("no network")
+    with pytest.raises(CheckpointError, match=r"cannot be pushed to ada/digits: no network\n.*hf auth login"):
+        rk.push(folder, "ada/digits")
+    with pytest.raises(CheckpointError, match="is 'user/name', not 'digits'"):
+        rk.push(folder, "digits")
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        rk.push(tmp_path, "ada/digits")

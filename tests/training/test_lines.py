@@ -1,0 +1,141 @@
+"""metrics.jsonl has whole lines only, whatever the disk does."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import reprkit as rk
+from reprkit.errors import CheckpointError, TrainingError
+from reprkit.training.lines import Lines
+from reprkit.training.run import last_line, read_metrics, read_record
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return rk.dataset("digits").split()
+
+
+def make(digits):
+    return rk.build(
+        data=digits[0], encoder="mlp(widths=(8,))", latent="continuous(dim=3)", decoder="mlp(widths=(8,))"
+    )
+
+
+@pytest.fixture
+def limited():
+    """``with limited(bytes)``: no file may grow over so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_line_that_does_not_fit_waits_for_the_next(tmp_path, limited):
+    lines = Lines(tmp_path / "metrics.jsonl")
+    lines.begin(None)
+    lines.append({"step": 1})
+    size = lines.size()
+    limited(size + 5)
+    with pytest.raises(OSError, match="File too large"):
+        lines.append({"step": 2, "loss": 3.0})
+    assert (tmp_path / "metrics.jsonl").stat().st_size == size, "what it took of the line is taken back"
+    with pytest.raises(OSError, match="File too large"):
+        lines.size()
+    limited(resource.RLIM_INFINITY)
+    lines.append({"step": 3})
+    assert [each["step"] for each in read_metrics(tmp_path)] == [1, 2, 3]
+    again = Lines(tmp_path / "metrics.jsonl")
+    again.begin(size)
+    assert [each["step"] for each in read_metrics(tmp_path)] == [1]
+    with pytest.raises(TrainingError, match="is shorter than when the state was saved"):
+        again.begin(size + 1)
+
+
+def test_a_full_disk_loses_neither_the_run_nor_its_lines(digits, tmp_path, limited):
+    """Nothing can be written for a while: the run goes on, and what it could not write is written later."""
+    model = make(digits)
+
+    def run():
+        for step in rk.loop(model, digits[0], steps=12, batch=32, out=tmp_path, log_every=1, save_every=1e-9):
+            losses = step.model(step.batch)
+            step.backward(losses.total)
+            step.update()
+            if step.index == 4:
+                limited(100)
+            if step.index == 7:
+                limited(resource.RLIM_INFINITY)
+
+    with pytest.warns(UserWarning, match="training goes on") as told:
+        run()
+    said = [str(each.message) for each in told]
+    assert any("metrics.jsonl" in each or "run.json" in each for each in said)
+    assert any("cannot save the state at step 5" in each or "cannot write" in each for each in said)
+    assert [each["step"] for each in read_metrics(tmp_path)] == list(range(1, 13))
+    assert read_record(tmp_path)["status"] == "finished"
+
+
+def test_a_full_disk_spoils_neither_the_older_model_nor_the_older_page(digits, tmp_path, limited):
+    model = make(digits)
+    run = rk.fit(model, digits[0], steps=4, batch=32, valid=digits[1], out=tmp_path)
+    files = [
+        tmp_path / name for name in ("report.html", "results.json", "figures.npz", "model/model.safetensors")
+    ]
+    before = [each.read_bytes() for each in files]
+    limited(1000)
+    with pytest.raises(CheckpointError, match=r"cannot write .*\n  an older checkpoint there is untouched"):
+        model.save(tmp_path / "model")
+    with pytest.raises(TrainingError, match=r"cannot write .*report.html: .*; an older page is untouched"):
+        rk.report(tmp_path, run.results)
+    limited(resource.RLIM_INFINITY)
+    assert [each.read_bytes() for each in files] == before
+    assert not list(tmp_path.glob(".*.new"))
+
+
+def test_the_last_line_is_found_from_the_end(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert last_line(path) == {}
+    path.write_text("")
+    assert last_line(path) == {}
+    with path.open("w") as file:
+        for step in range(3000):
+            file.write(json.dumps({"step": step, "text": "x" * 50}) + "\n")
+        file.write('{"step": 3000, "te')
+    assert last_line(path)["step"] == 2999
+
+
+def test_waiting_for_data_and_saves_is_measured(digits, tmp_path):
+    code = f"""
+import time
+import reprkit as rk
+train, _ = rk.dataset("digits").split()
+batch = type(train).batch
+type(train).batch = lambda self, indices: (time.sleep(0.02), batch(self, indices))[1]
+model = rk.build(data=train, encoder="mlp(widths=(8,))", decoder="mlp(widths=(8,))")
+for step in rk.loop(model, train, steps=20, batch=32, out={str(tmp_path)!r}, log_every=10):
+    step.backward(step.model(step.batch).total)
+    step.update()
+    time.sleep(0.01)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    stage = read_record(tmp_path)["stages"]["main"]
+    waited = stage["waiting"]["data"] * stage["seconds"]
+    assert 0.4 <= waited <= stage["seconds"] - 0.2
+    assert 0 < stage["waiting"]["saves"] < 1
+    assert 0.2 < read_metrics(tmp_path)[-1]["data_wait"] < 0.9
+    assert "% of the time for data" in rk.report(tmp_path).read_text()
