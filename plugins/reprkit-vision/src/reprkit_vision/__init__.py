@@ -1,0 +1,1 @@
+"""Images for reprkit: data sets, augmentations, encoders and metrics, through torchvision and torchmetrics."""

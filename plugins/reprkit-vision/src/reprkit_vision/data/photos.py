@@ -1,0 +1,160 @@
+"""Photographs, cut into crops; divided by photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from reprkit import Dataset, Field, Signature
+from reprkit.data import Tensors
+from reprkit.errors import DataError, PartArgumentError
+from reprkit_vision.cache import cache_folder
+from reprkit_vision.data.splits import parts, shuffled
+
+# scikit-image's colour photographs, by the function of skimage.data that reads them.
+_SKIMAGE = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistochemistry", "retina", "rocket")
+
+
+class Photos(Tensors):
+    """Square crops of colour photographs, divided by photograph.
+
+    Ten come with scikit-image and scikit-learn; 218 more of animals, monuments and tools can be had once
+    ``reprkit vision fetch photos`` has fetched them.
+
+    Fields: ``x`` image (size size 3), float32 in [0, 1]; ``photo`` label, which photograph a crop is of.
+    A photograph is first made smaller until its shorter side has ``side`` pixels; one that is too small for a
+    crop is left out.  ``split`` divides photographs, so no part holds crops of another's.
+
+    Args:
+        size: side of a crop in pixels.
+        crops: how many of each photograph, at random places.
+        stride: all crops on a grid of so many pixels, in place of ``crops``.
+        side: pixels of a photograph's shorter side, from ``size``; 1,000,000 leaves all as they are.
+        fetched: also Debian's gcompris-qt-data (mostly CC-BY-SA 3.0 and public domain, per file).
+        seed: of the places.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        DataError: photographs that were not fetched yet, or none that is large enough.
+    """
+
+    def __init__(
+        self,
+        size: int = 32,
+        *,
+        crops: int = 64,
+        stride: int | None = None,
+        side: int = 160,
+        fetched: bool = False,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("size", size), ("crops", crops), ("stride", 1 if stride is None else stride)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise PartArgumentError(f"photos takes {name} as a whole number from 1, not {value!r}")
+        if not isinstance(side, int) or side < size:
+            raise PartArgumentError(f"photos takes side from size={size} pixels on, not {side!r}")
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise PartArgumentError(f"photos takes seed as a whole number from 0, not {seed!r}")
+        pieces: list[np.ndarray] = []
+        owners: list[Tensor] = []
+        self.names: list[str] = []
+        for number, (name, photo) in enumerate(_photographs(fetched)):
+            pixels = _smaller(photo, side)
+            if min(pixels.shape[:2]) < size:
+                continue
+            cut = _crops(pixels, size, crops, stride, np.random.default_rng((seed, number)))
+            pieces.append(cut)
+            owners.append(torch.full((len(cut),), len(self.names)))
+            self.names.append(name)
+        if not pieces:
+            raise DataError(f"no photograph is large enough for crops of {size} pixels")
+        super().__init__(
+            {"x": torch.from_numpy(np.concatenate(pieces)), "photo": torch.cat(owners)},
+            Signature(
+                {
+                    "x": Field(kind="image", shape=(size, size, 3), range=(0.0, 1.0)),
+                    "photo": Field(kind="label", shape=(), vocab=len(self.names)),
+                }
+            ),
+            divisors={"x": 255.0},
+            name="photos",
+        )
+
+    def split(
+        self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
+    ) -> tuple[Dataset, ...]:
+        """Train and test, or train, valid and test: the shares are of photographs, at least one a part.
+
+        Raises:
+            DataError: shares out of range, or too few photographs.
+        """
+        place = torch.empty(len(self.names), dtype=torch.int64)
+        place[shuffled(len(self.names), seed)] = torch.arange(len(self.names))
+        owner = self.owners
+        return parts(self, place[owner], len(self.names), seed, valid, test_share, valid_share)
+
+    @property
+    def owners(self) -> Tensor:
+        """Which photograph each crop is of (n,)."""
+        return self._values["photo"]
+
+
+def fetched_folder() -> Path:
+    """Where ``reprkit vision fetch photos`` puts the photographs."""
+    return cache_folder() / "photos"
+
+
+def _photographs(fetched: bool) -> Iterator[tuple[str, Image.Image]]:
+    """Each photograph with its name, always in the same order."""
+    import skimage.data
+    from sklearn.datasets import load_sample_images
+
+    for name in _SKIMAGE:
+        yield name, Image.fromarray(getattr(skimage.data, name)())
+    yield "motorcycle", Image.fromarray(skimage.data.stereo_motorcycle()[0])
+    samples = load_sample_images()
+    for name, pixels in zip(samples.filenames, samples.images, strict=True):
+        yield Path(name).stem, Image.fromarray(pixels)
+    if not fetched:
+        return
+    files = sorted(fetched_folder().glob("*.webp"))
+    if not files:
+        raise DataError(
+            f"the photographs of gcompris-qt-data are not in {fetched_folder()}\n"
+            "  fetch them (44 MB, no root): reprkit vision fetch photos"
+        )
+    for file in files:
+        try:
+            with Image.open(file) as opened:
+                yield file.stem, opened.convert("RGB")
+        except OSError as error:
+            raise DataError(
+                f"{file} is no picture that can be read: {error}\n  fetch again: reprkit vision fetch photos"
+            ) from error
+
+
+def _smaller(photo: Image.Image, side: int) -> np.ndarray:
+    """The photograph (h w 3) with ``side`` pixels on its shorter side, uint8; one as small is left alone."""
+    factor = side / min(photo.size)
+    if factor < 1:
+        size = (max(side, round(photo.width * factor)), max(side, round(photo.height * factor)))
+        photo = photo.resize(size, Image.Resampling.BOX if factor < 0.25 else Image.Resampling.LANCZOS)
+    return np.asarray(photo.convert("RGB"))
+
+
+def _crops(
+    pixels: np.ndarray, size: int, count: int, stride: int | None, generator: np.random.Generator
+) -> np.ndarray:
+    """Crops (k size size 3) of one photograph."""
+    rows, columns = pixels.shape[0] - size + 1, pixels.shape[1] - size + 1
+    if stride is not None:
+        places = [(row, column) for row in range(0, rows, stride) for column in range(0, columns, stride)]
+    else:
+        drawn = generator.integers(0, (rows, columns), (count, 2))
+        places = [(int(row), int(column)) for row, column in drawn]
+    return np.stack([pixels[row : row + size, column : column + size] for row, column in places])

@@ -1,0 +1,129 @@
+"""Residual networks, trained from scratch."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from reprkit import Encoder, Features, Signature
+from reprkit.errors import BuildError, PartArgumentError
+from reprkit.types import Batch
+from reprkit_vision.encoders.inputs import Normalise, group_norm
+
+# depth -> block, blocks a stage (He et al. 2016, table 1)
+DEPTHS: dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
+    10: (BasicBlock, (1, 1, 1, 1)),
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+}
+STEMS = ("small", "large")
+_SMALL = 64  # pixels of the shorter side up to which the small stem is the usual one
+
+
+class ResNet(Encoder):
+    """A ResNet (He et al. 2016, arXiv 1512.03385) of torchvision's blocks, with GroupNorm.
+
+    The cells of its last map are the tokens (b n d), ``grid`` their rows and columns.
+
+    The small stem is a 3 x 3 convolution, so images of 32 pixels end in 4 x 4 cells (Chen et al. 2020, arXiv
+    2002.05709, appendix B.9); the large one is the paper's 7 x 7 of stride 2 with max-pooling, which ends
+    224 pixels in 7 x 7.  Every stage but the first halves the map.
+
+    Args:
+        depth: 10, 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
+        width: channels of the first stage; each further one has twice as many.
+        stages: how many of the four stages; fewer leave larger maps and less to train.
+        stem: "small", "large", or None: small up to 64 pixels.
+        data: the signature of what it reads, field ``x``, an image (h w c) that promises a range.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no image, or promises no range.
+    """
+
+    def __init__(
+        self,
+        depth: int = 18,
+        *,
+        width: int = 64,
+        stages: int = 4,
+        stem: str | None = None,
+        data: Signature,
+    ) -> None:
+        super().__init__()
+        if depth not in DEPTHS:
+            raise PartArgumentError(f"depth is one of {', '.join(map(str, DEPTHS))}, not {depth!r}")
+        if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+            raise PartArgumentError(f"width is a whole number from 1, not {width!r}")
+        if stages not in (1, 2, 3, 4):
+            raise PartArgumentError(f"stages is 1, 2, 3 or 4, not {stages!r}")
+        if stem is not None and stem not in STEMS:
+            raise PartArgumentError(f"stem is 'small', 'large' or None, not {stem!r}")
+        channels = data["x"].channels
+        half = (0.5,) * channels
+        self.normalise = Normalise(data, "encoder resnet", mean=half, std=half)
+        height, length = (int(size or 0) for size in data["x"].shape[:2])
+        large = (min(height, length) > _SMALL) if stem is None else stem == "large"
+        block, counts = DEPTHS[depth]
+        self.stem = _stem(channels, width, large)
+        layers, inside = [], width
+        for stage, count in enumerate(counts[:stages]):
+            planes = width * 2**stage
+            for number in range(count):
+                stride = 2 if stage and not number else 1
+                layers.append(_block(block, inside, planes, stride))
+                inside = planes * block.expansion
+        self.layers = nn.Sequential(*layers)
+        self.out_dim = inside
+        halvings = stages - 1 + 2 * large
+        self.cells = -(-height // 2**halvings), -(-length // 2**halvings)  # odd sizes are rounded up
+        _initialise(self)
+
+    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
+        """The cells of the last map (b n out_dim).
+
+        Raises:
+            BuildError: it was asked to read some tokens only; neighbouring cells share pixels.
+        """
+        if keep is not None:
+            raise BuildError("encoder resnet cannot read only some cells: they overlap; use vit")
+        made = self.layers(self.stem(self.normalise(batch["x"])))
+        return Features(x=rearrange(made, "b d h w -> b (h w) d"), grid=self.cells)
+
+    def count(self, batch: Batch) -> int:
+        """Cells of the last map."""
+        return self.cells[0] * self.cells[1]
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """Rows and columns of the last map."""
+        return self.cells
+
+
+def _stem(channels: int, width: int, large: bool) -> nn.Sequential:
+    first = nn.Conv2d(channels, width, 7 if large else 3, 2 if large else 1, 3 if large else 1, bias=False)
+    layers = nn.Sequential(first, group_norm(width), nn.ReLU(inplace=True))
+    if large:
+        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+    return layers
+
+
+def _block(block: type[BasicBlock | Bottleneck], inside: int, planes: int, stride: int) -> nn.Module:
+    """One of torchvision's blocks, with a 1 x 1 convolution beside it where sizes differ."""
+    beside, outside = None, planes * block.expansion
+    if stride != 1 or inside != outside:
+        beside = nn.Sequential(nn.Conv2d(inside, outside, 1, stride=stride, bias=False), group_norm(outside))
+    return block(inside, planes, stride=stride, downsample=beside, norm_layer=group_norm)
+
+
+@torch.no_grad()
+def _initialise(module: nn.Module) -> None:
+    """He et al. 2015 (arXiv 1502.01852), as torchvision does."""
+    for each in module.modules():
+        if isinstance(each, nn.Conv2d):
+            nn.init.kaiming_normal_(each.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,1 @@
+"""Augmentations as corruptions, one a file: what makes two views of an image."""

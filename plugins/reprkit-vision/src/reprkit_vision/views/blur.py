@@ -1,0 +1,70 @@
+"""Blurred images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit import Signature
+from reprkit.errors import BuildError, PartArgumentError
+from reprkit_vision.views.base import View, among, each, limits
+
+
+class Blur(View):
+    """Blurs an image with a Gaussian of its own width, mirrored at the border, as ``gaussian_blur`` does.
+
+    Args:
+        sigma: standard deviation in pixels, (least, most), above 0.
+        kernel: side of the kernel in pixels, odd; None takes a tenth of the shorter side, 3 at least (Chen et
+            al. 2020, arXiv 2002.05709, appendix A).
+        p: probability of blurring an image.
+        data: the signature of the data.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no images, or they are smaller than half the kernel.
+    """
+
+    draws = 1
+
+    def __init__(
+        self,
+        sigma: tuple[float, float] = (0.1, 2.0),
+        *,
+        kernel: int | None = None,
+        p: float = 0.5,
+        data: Signature | None = None,
+    ) -> None:
+        super().__init__(p, data)
+        self.sigma = limits("sigma", sigma, 1e-3, 1e3)
+        odd = isinstance(kernel, int) and not isinstance(kernel, bool) and kernel >= 3 and kernel % 2 == 1
+        if kernel is not None and not odd:
+            raise PartArgumentError(f"kernel is an odd number of pixels from 3, not {kernel!r}")
+        self.kernel = kernel
+        if data is not None:
+            self.side(*(int(size or 0) for size in data["x"].shape[:2]))
+
+    def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
+        """The blurred images."""
+        height, width = image.shape[2:]
+        side = self.side(height, width)
+        half = side // 2
+        sigma = among(u[:, 0], self.sigma)
+        steps = torch.arange(-half, half + 1, device=image.device)
+        weight = torch.softmax(-0.5 * (steps / sigma.unsqueeze(1)).square(), 1)  # (b side)
+        x = F.pad(image, (half, half, half, half), mode="reflect")
+        # A sum of shifted images: a convolution with a kernel an image would be one of b * c groups.
+        x = sum((each(weight[:, k]) * x[:, :, k : k + height] for k in range(side)), x.new_zeros(()))
+        return sum((each(weight[:, k]) * x[..., k : k + width] for k in range(side)), x.new_zeros(()))
+
+    def side(self, height: int, width: int) -> int:
+        """The kernel's side for images of a size."""
+        side = self.kernel or max(3, 2 * round((min(height, width) / 10 - 1) / 2) + 1)
+        if side // 2 >= min(height, width):
+            raise BuildError(
+                f"{self.title}: a kernel of {side} pixels is too large for images of {height} x {width}; give "
+                f"kernel= of at most {2 * min(height, width) - 1}"
+            )
+        return side

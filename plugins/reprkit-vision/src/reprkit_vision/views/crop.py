@@ -1,0 +1,80 @@
+"""Random crops, resized to the whole image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from reprkit import Signature
+from reprkit_vision.views.base import View, among, limits
+
+_TRIES = 10
+
+
+class Crop(View):
+    """A random part of each image, resized to the image's own size (Szegedy et al. 2014, arXiv 1409.4842).
+
+    Area and shape are drawn as torchvision's ``RandomResizedCrop`` draws them: up to ten tries, then the
+    largest part in the middle.  Resized with linear interpolation; as a crop is only ever enlarged, that
+    equals ``resized_crop``, antialiased or not.
+
+    Args:
+        scale: share of the area that is kept, (least, most) in (0, 1].
+        ratio: width over height of the part, in pixels, (least, most) from 0.1 to 10.
+        p: probability of changing an image.
+        data: the signature of the data.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no images.
+    """
+
+    draws = 2 * _TRIES + 2
+
+    def __init__(
+        self,
+        scale: tuple[float, float] = (0.08, 1.0),
+        *,
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        p: float = 1.0,
+        data: Signature | None = None,
+    ) -> None:
+        super().__init__(p, data)
+        self.scale = limits("scale", scale, 1e-6, 1.0)
+        self.ratio = limits("ratio", ratio, 0.1, 10.0)
+
+    def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
+        """The parts at their new size."""
+        top, left, height, width = self.boxes(u, *image.shape[2:])
+        rows = _places(top, height, image.shape[2])
+        columns = _places(left, width, image.shape[3])
+        size = len(image), image.shape[2], image.shape[3]
+        grid = torch.stack([columns[:, None, :].expand(size), rows[:, :, None].expand(size)], -1)
+        return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+    def boxes(self, u: Float[Tensor, "b k"], rows: int, columns: int) -> tuple[Int[Tensor, " b"], ...]:
+        """Top, left, height and width of each part, in pixels."""
+        area = among(u[:, :_TRIES], self.scale) * rows * columns
+        ratio = among(u[:, _TRIES : 2 * _TRIES], (math.log(self.ratio[0]), math.log(self.ratio[1]))).exp()
+        width, height = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+        fits = (width >= 1) & (width <= columns) & (height >= 1) & (height <= rows)
+        first = fits.long().argmax(1, keepdim=True)  # the first try that fits
+        found = fits.any(1)
+        shape = min(max(columns / rows, self.ratio[0]), self.ratio[1])
+        middle = min(rows, round(columns / shape)), min(columns, round(rows * shape))
+        height = torch.where(found, height.gather(1, first).squeeze(1), middle[0])
+        width = torch.where(found, width.gather(1, first).squeeze(1), middle[1])
+        top = torch.where(found, (u[:, -2] * (rows - height + 1)).long(), (rows - height) // 2)
+        left = torch.where(found, (u[:, -1] * (columns - width + 1)).long(), (columns - width) // 2)
+        return top, left, height, width
+
+
+def _places(start: Int[Tensor, " b"], length: Int[Tensor, " b"], size: int) -> Float[Tensor, "b size"]:
+    """Where ``size`` pixels of a part lie in an axis of as many, from -1 to 1; no neighbour of the part is read."""
+    at = (torch.arange(size, device=start.device) + 0.5) * (length / size).unsqueeze(1) - 0.5
+    at = torch.minimum(at.clamp(min=0), (length - 1).unsqueeze(1)) + start.unsqueeze(1)
+    return at * (2 / max(1, size - 1)) - 1

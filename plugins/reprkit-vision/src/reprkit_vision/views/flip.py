@@ -1,0 +1,32 @@
+"""Mirrored images."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from reprkit import Signature
+from reprkit_vision.views.base import View
+
+
+class Flip(View):
+    """Mirrors an image, left to right.  Not for digits and letters, which it turns into others.
+
+    Args:
+        p: probability of mirroring an image.
+        vertical: upside down, not left to right.
+        data: the signature of the data.
+
+    Raises:
+        PartArgumentError: ``p`` out of its range.
+        BuildError: the data is no images.
+    """
+
+    def __init__(self, p: float = 0.5, *, vertical: bool = False, data: Signature | None = None) -> None:
+        super().__init__(p, data)
+        self.turn = functional.vertical_flip if vertical else functional.horizontal_flip
+
+    def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
+        """The mirrored images."""
+        return self.turn(image)

@@ -1,0 +1,35 @@
+"""Images without colour."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from reprkit import Signature
+from reprkit_vision.views.base import View
+
+
+class Grey(View):
+    """Takes the colour out of an image: three equal channels, its luma.
+
+    Args:
+        p: probability of changing an image (0.2: Chen et al. 2020, arXiv 2002.05709, appendix A).
+        data: the signature of the data.
+
+    Raises:
+        PartArgumentError: ``p`` out of its range.
+        BuildError: the data is no images of three channels.
+    """
+
+    colours = (3,)
+
+    def __init__(self, p: float = 0.2, *, data: Signature | None = None) -> None:
+        super().__init__(p, data)
+
+    def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
+        """The grey images."""
+        luma = functional.rgb_to_grayscale(image) / functional.rgb_to_grayscale(image.new_ones(3, 1, 1))
+        return luma.expand(
+            image.shape
+        )  # divided, as torchvision's weights sum to 0.9999 and white must stay white

@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import reprkit as rk
+from reprkit.errors import DataError
+from reprkit.testing import DatasetConformance
+
+GENERATOR = np.random.default_rng(0)
+
+
+def picture(path, size=(20, 16), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = {"RGB": (3,), "RGBA": (4,), "L": ()}[mode]
+    pixels = GENERATOR.integers(0, 256, (size[1], size[0], *channels), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def filled(root, counts=(12, 9)):
+    for name, count in zip(("cat", "dog"), counts, strict=True):
+        for number in range(count):
+            picture(root / name / f"{number:02}.png")
+    return root
+
+
+def folder(root, **options):
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    return rk.dataset(f"reprkit-vision/image-folder(root={str(root)!r}, size=16{given})")
+
+
+def single(tmp_path, name, image, **options):
+    """The one image of a folder, as the data set gives it."""
+    path = tmp_path / "one" / "class" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    return folder(tmp_path / "one", **options)[0]["x"]
+
+
+class Case(DatasetConformance):
+    def __init__(self, part):
+        self.part = part
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_it_conforms(tmp_path, official):
+    for name in ("train", "test") if official else ("",):
+        filled(tmp_path / name)
+    case = Case(f"reprkit-vision/image-folder(root={str(tmp_path)!r}, size=8)")
+    for name in [name for name in dir(case) if name.startswith("test_")]:
+        getattr(case, name)()
+
+
+def test_labels_are_the_folders_and_pixels_the_middle(tmp_path):
+    filled(tmp_path)
+    pixels = picture(tmp_path / "dog" / "last.png", (32, 16))
+    data = folder(tmp_path)
+    assert data.classes == ["cat", "dog"]
+    assert data.batch(range(len(data)))["label"].tolist() == [0] * 12 + [1] * 10
+    assert torch.equal(data[21]["x"], torch.from_numpy(pixels[:, 8:24]).float() / 255)
+
+
+def test_official_parts_are_kept(tmp_path):
+    for name, counts in (("train", (12, 8)), ("val", (2, 3)), ("test", (4, 1))):
+        filled(tmp_path / name, counts)
+    data = folder(tmp_path)
+    assert [len(part) for part in data.split(valid=True)] == [20, 5, 5]
+    assert [len(part) for part in data.split()] == [20, 5]
+    _train, valid, test = data.split(valid=True)
+    assert valid.batch(range(5))["label"].tolist() == [0, 0, 1, 1, 1]
+    assert test.batch(range(5))["label"].tolist() == [0, 0, 0, 0, 1]
+    with pytest.raises(DataError, match="official test part"):
+        data.split(test_share=0.3)
+    two = filled(tmp_path / "two" / "train", (10, 10)) and filled(tmp_path / "two" / "val", (2, 2))
+    assert [len(part) for part in folder(two.parent).split(valid=True)] == [18, 2, 4]
+    picture(tmp_path / "two" / "val" / "odd" / "one.png")
+    with pytest.raises(DataError, match="other classes than its train: odd"):
+        folder(tmp_path / "two")
+    filled(tmp_path / "alone" / "train")
+    with pytest.raises(DataError, match="neither 'test' nor 'val'"):
+        folder(tmp_path / "alone")
+
+
+def test_grey_and_coloured_images_become_each_other(tmp_path):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    coloured = single(tmp_path, "grey.png", Image.fromarray(grey))
+    assert torch.equal(coloured, torch.from_numpy(grey).float()[..., None].expand(16, 16, 3) / 255)
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[..., 1] = 255
+    single(tmp_path, "grey.png", Image.fromarray(pixels))
+    assert torch.allclose(folder(tmp_path / "one", grey=True)[0]["x"], torch.tensor(0.587), atol=4e-3)
+
+
+def test_what_is_transparent_becomes_white(tmp_path):
+    pixels = np.zeros((16, 16, 4), np.uint8)
+    pixels[:, :8, 3] = 255
+    pixels[:, 8:, 0] = 200  # hidden under full transparency
+    x = single(tmp_path, "clear.png", Image.fromarray(pixels))
+    assert torch.equal(x[:, :8], torch.zeros(16, 8, 3))
+    assert torch.equal(x[:, 8:], torch.ones(16, 8, 3))
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    deep = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    x = single(tmp_path, "deep.png", Image.fromarray(deep))
+    assert torch.equal(x[..., 0].flatten() * 255, torch.arange(256).float())
+    palette = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("P")
+    assert single(tmp_path, "palette.png", palette).shape == (16, 16, 3)
+
+
+def test_images_stand_upright(tmp_path):
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned to the right
+    path = tmp_path / "one" / "class" / "turned.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(pixels).save(path, exif=exif)
+    x = folder(tmp_path / "one")[0]["x"]
+    assert torch.equal(x[:, 8:], torch.ones(16, 8, 3))
+    assert torch.equal(x[:, :8], torch.zeros(16, 8, 3))
+
+
+def test_tiny_images_are_enlarged(tmp_path):
+    filled(tmp_path)
+    Image.fromarray(np.full((1, 1, 3), 51, np.uint8)).save(tmp_path / "cat" / "dot.png")
+    assert torch.allclose(folder(tmp_path)[12]["x"], torch.full((16, 16, 3), 0.2))
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_what_is_no_image_is_left_out_counted_and_named(tmp_path, official):
+    where = tmp_path / "test" if official else tmp_path
+    filled(where, (20, 20))
+    if official:
+        filled(tmp_path / "train")
+    (where / "cat" / "text.jpg").write_text("no image")
+    (where / "cat" / "notes.txt").write_text("not looked at")
+    (where / "dog" / "03.png").write_bytes((where / "dog" / "03.png").read_bytes()[:100])
+    Image.fromarray(np.zeros((16, 16), np.float32)).save(where / "dog" / "real.tif")
+    data = folder(tmp_path, max_corrupt=0.1)
+    assert len(data) == 39 + 21 * official
+    assert data.facts["skipped_count"] == 3
+    prefix = "test/" if official else ""
+    assert [each["name"] for each in data.facts["skipped"]] == [
+        f"{prefix}cat/text.jpg",
+        f"{prefix}dog/03.png",
+        f"{prefix}dog/real.tif",
+    ]
+    with pytest.raises(DataError, match=r"only 39 of the 42 pictures .*\n.*text.jpg"):
+        folder(tmp_path)
+
+
+def test_folders_that_are_none_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no folder"):
+        folder(tmp_path / "nowhere")
+    picture(tmp_path / "flat" / "one.png")
+
+    with pytest.raises(DataError, match="lies directly in"):
+        folder(tmp_path / "flat")
+    (tmp_path / "empty" / "class").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds no pictures"):
+        folder(tmp_path / "empty")
+
+
+def test_a_patch_that_does_not_divide_them_is_refused(tmp_path):
+    data = folder(filled(tmp_path))
+    with pytest.raises(
+        rk.ReprkitError, match=r"patch=5 does not divide images of 16 x 16; these do: 1, 2, 4"
+    ):
+        rk.build(data=data, encoder="vit(patch=5)", objective="contrastive")

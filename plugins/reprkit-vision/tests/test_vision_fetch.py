@@ -1,0 +1,148 @@
+import io
+import shutil
+import struct
+import subprocess
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from reprkit_vision.cache import cache_folder
+from reprkit_vision.commands import fetch, fetch_photos, gather
+from reprkit_vision.data.rcc import members
+
+import reprkit as rk
+from reprkit.errors import DataError, ReprkitError
+
+
+def archive(files, version=3):
+    """A Qt resource archive of path -> (content, compressed), written from its description."""
+    tree = [{"name": "", "children": {}}]
+    for path, content in files.items():
+        here = tree[0]
+        *folders, last = path.split("/")
+        for name in folders:
+            here = here["children"].setdefault(name, {"name": name, "children": {}})
+        here["children"][last] = {"name": last, "content": content}
+    order, place = [tree[0]], 0
+    while place < len(order):  # breadth first: the children of a folder lie in a row
+        node = order[place]
+        if "children" in node:
+            node["first"] = len(order)
+            order += node["children"].values()
+        place += 1
+    names, data, entries = b"", b"", b""
+    for node in order:
+        name = node["name"].encode("utf-16-be")
+        at = len(names)
+        names += struct.pack(">HI", len(node["name"]), 0) + name
+        if "children" in node:
+            entries += struct.pack(">IHII", at, 2, len(node["children"]), node["first"])
+        else:
+            content, compressed = node["content"]
+            raw = struct.pack(">I", len(content)) + zlib.compress(content) if compressed else content
+            entries += struct.pack(">IHHHI", at, 1 if compressed else 0, 0, 0, len(data))
+            data += struct.pack(">I", len(raw)) + raw
+        entries += bytes(8 if version >= 2 else 0)
+    start = 20
+    head = struct.pack(">4I", version, start + len(data), start, start + len(data) + len(entries))
+    return b"qres" + head + data + entries + names
+
+
+def webp(size, mode="RGB", seed=0):
+    channels = 4 if mode == "RGBA" else 3
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], channels), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "webp", lossless=True)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_archives_are_read(tmp_path, version):
+    files = {"a/b/one.txt": (b"1" * 1000, True), "a/two.txt": (b"zwei", False), "ü.txt": (b"", False)}
+    path = tmp_path / "some.rcc"
+    path.write_bytes(archive(files, version))
+    assert dict(members(path)) == {name: content for name, (content, _) in files.items()}
+
+
+def test_damaged_archives_are_refused(tmp_path):
+    whole = archive({"a/one.txt": (b"1" * 1000, True)})
+    path = tmp_path / "some.rcc"
+    for content, said in (
+        (b"PK" + whole[2:], "is not a Qt resource archive"),
+        (whole[: len(whole) - 30], "is damaged"),
+        (whole[:30] + b"????" + whole[34:], "is damaged"),
+        (b"qres", "is damaged"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=said):
+            list(members(path))
+
+
+def unpacked(folder):
+    """What the package unpacks to, in small."""
+    root = "gcompris/src/activities"
+    photo = webp((200, 150))
+    files = {
+        f"{root}/erase/resource/owl.webp": photo,
+        f"{root}/erase/resource/owl_again.webp": photo,
+        f"{root}/erase/resource/drawn.webp": webp((200, 150), "RGBA"),
+        f"{root}/erase/resource/small.webp": webp((60, 60)),
+        f"{root}/explore_monuments/resource/france/tower.webp": webp((150, 200), seed=1),
+        f"{root}/explore_monuments/resource/india/tower.webp": webp((150, 200), seed=2),
+        f"{root}/paintings/resource/monet.webp": webp((200, 150), seed=3),
+        f"{root}/erase/Erase.qml": b"code",
+    }
+    (folder / "usr" / "rcc").mkdir(parents=True)
+    made = archive({name: (content, True) for name, content in files.items()})
+    (folder / "usr" / "rcc" / "erase.rcc").write_bytes(made)
+    (folder / "usr" / "doc").mkdir()
+    (folder / "usr" / "doc" / "copyright").write_text("CC-BY-SA")
+    return folder
+
+
+def test_photographs_and_their_licences_are_gathered(tmp_path):
+    target = tmp_path / "photos"
+    target.mkdir()
+    assert gather(unpacked(tmp_path / "x"), target) == 3
+    assert {each.name for each in target.iterdir()} == {
+        "erase-owl.webp",
+        "explore_monuments-france-tower.webp",
+        "explore_monuments-india-tower.webp",
+        "copyright",
+    }
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="builds a Debian package")
+def test_the_command_fetches_from_a_package_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "cache"))
+    tree = unpacked(tmp_path / "tree")
+    (tree / "DEBIAN").mkdir()
+    control = (
+        "Package: gcompris-qt-data\nVersion: 3\nArchitecture: all\nMaintainer: a <a@b.cd>\nDescription: x\n"
+    )
+    (tree / "DEBIAN" / "control").write_text(control)
+    deb = tmp_path / "gcompris-qt-data_3_all.deb"
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, deb], check=True, capture_output=True)
+    for _ in range(2):  # the second time over the first
+        fetch("photos", deb)
+    assert "3 photographs" in capsys.readouterr().out
+    names = rk.dataset("photos(fetched=True, size=16, crops=2)").names
+    assert names[-3:] == ["erase-owl", "explore_monuments-france-tower", "explore_monuments-india-tower"]
+    assert sorted(each.name for each in cache_folder().iterdir()) == ["photos"]
+    (cache_folder() / "photos" / "erase-owl.webp").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="erase-owl.webp is no picture"):
+        rk.dataset("photos(fetched=True)")
+
+
+def test_what_cannot_be_fetched_is_said(tmp_path, monkeypatch):
+    with pytest.raises(ReprkitError, match="Did you mean 'photos'"):
+        fetch("photo", None)
+    (tmp_path / "text.deb").write_text("no package")
+    if shutil.which("dpkg-deb"):
+        with pytest.raises(ReprkitError, match="dpkg-deb -x .* failed"):
+            fetch_photos(tmp_path / "photos", tmp_path / "text.deb")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ReprkitError, match="apt-get is not on this machine: .*--deb FILE"):
+        fetch_photos(tmp_path / "photos")
+    assert not (tmp_path / "photos").exists()
