@@ -34,7 +34,7 @@ def main(
     resume: bool = False,
     launch: rk.Launch = rk.Launch(schedule="cosine", weight_decay=0.05),
 ) -> None:
-    train, valid, test = rk.dataset(data).split(seed=seed, valid=True, test_share=0.1, valid_share=0.1)
+    train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     parts = {"encoder": encoder, "latent": latent, "decoder": decoder, "objective": "reconstruction"}
     measures = ("reconstruction", f"likelihood(samples={samples})", "samples", "linear-probe", "codebook")
     untrained = rk.build(data=train, seed=seed, **parts)

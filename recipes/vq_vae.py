@@ -41,7 +41,7 @@ def main(
     resume: bool = False,
     launch: rk.Launch = rk.Launch(schedule="cosine", clip=1.0),
 ) -> None:
-    train, valid, test = rk.dataset(data).split(seed=seed, valid=True, test_share=0.1, valid_share=0.1)
+    train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     how = {"batch": batch, "lr": lr, "seed": seed, "out": out, "resume": resume, **launch}
     conv = f"conv(width={width}, depth={depth}, blocks={blocks})"
     model = rk.build(data=train, encoder=conv, latent=latent, decoder=conv, seed=seed)
