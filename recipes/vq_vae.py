@@ -64,7 +64,7 @@ def main(
         step.update()
         if step.every(250):
             step.log(losses, rk.evaluate(second, codes["valid"], "reconstruction", examples=0))
-    second = rk.load(f"{out}/best", map_location=model.device)  # a prior soon knows so few maps by heart
+    second = rk.load(f"{out}/best/prior", map_location=model.device)  # a prior soon knows so few maps by heart
     second.save(f"{out}/prior")
 
     written = f"prior='{out}/prior'"

@@ -1,0 +1,63 @@
+"""``recipes/vae.py`` and ``vq_vae.py``, small, on the digits: they run, and what they write is there."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reprkit as rk
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+def recipe(name, folder, *args):
+    command = [sys.executable, str(ROOT / "recipes" / name), "--data", "digits", "--out", str(folder), *args]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=folder.parent, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return (
+        done.stdout,
+        json.loads((folder / "results.json").read_text()),
+        (folder / "report.html").read_text(),
+    )
+
+
+@pytest.mark.parametrize("latent", ["gaussian(dim=4)", "binary(bits=8, beta=1.0)"])
+def test_the_variational_autoencoder_with_any_latent_that_has_a_posterior(latent, tmp_path):
+    net = ("--encoder", "mlp(widths=(32,))", "--decoder", "mlp(widths=(32,), likelihood='bernoulli')")
+    printed, found, page = recipe(
+        "vae.py", tmp_path / "run", *net, "--latent", latent, "--steps", "30", "--samples", "4"
+    )
+    assert found["likelihood"]["nll"] <= found["likelihood"]["negative_elbo"] + 1e-6
+    assert found["likelihood"]["bits_per_dim"] == pytest.approx(found["likelihood"]["nll"] / 64 / math.log(2))
+    assert found["samples"]["novelty"] > 0
+    assert found["interpolation"]["path_length"] >= 1 - 1e-6
+    assert "Between two codes" in page
+    assert "untrained" in printed
+
+
+@pytest.mark.parametrize(
+    "latent", ["vq(codes=8, dim=4)", "binary(bits=3)", "residual-vq(codes=4, layers=2, dim=4)"]
+)
+def test_a_prior_over_any_discrete_latents_codes(latent, tmp_path):
+    small = ("--width", "8", "--depth", "1", "--levels", "17", "--steps", "20", "--prior-steps", "260")
+    prior = ("--prior", "transformer(width=16, depth=1, heads=2, causal=True)")
+    printed, found, page = recipe("vq_vae.py", tmp_path / "run", *small, *prior, "--latent", latent)
+    measured = found["likelihood"]
+    assert measured["samples"] == 64
+    # Knowing nothing of the codes would cost their fixed rate.
+    assert 0 < measured["code_bits"] < found["reconstruction"]["bits"]
+    assert 0 < measured["bits_per_dim"] < math.log2(17)
+    assert "Samples" in page
+    assert "bits per dimension" in printed
+    second = rk.load(tmp_path / "run" / "prior")
+    first = rk.load(tmp_path / "run" / "model")
+    assert first.sample(2, prior=second).x.shape[0] == 2
