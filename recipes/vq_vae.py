@@ -64,7 +64,8 @@ def main(
         step.update()
         if step.every(250):
             step.log(losses, rk.evaluate(second, codes["valid"], "reconstruction", examples=0))
-    second = rk.load(f"{out}/best/prior", map_location=model.device)  # a prior soon knows so few maps by heart
+    # A prior soon knows so few maps by heart, so the best state counts, not the last.
+    second = rk.load(f"{out}/best/prior", map_location=model.device)
     second.save(f"{out}/prior")
 
     written = f"prior='{out}/prior'"

@@ -169,9 +169,34 @@ def reprkit_datasets() -> Iterator[Spec]:
         "arrays", "reprkit.data.arrays:Arrays", "NumPy or torch arrays, from memory or .npy and .npz files"
     )
     yield Spec(
+        "audio",
+        "reprkit.data.audio:Audio",
+        "A folder of sound files as waveforms, whole or in windows",
+        ("soundfile", "scipy"),
+    )
+    yield Spec(
+        "hub",
+        "reprkit.data.hub:Hub",
+        "A data set of the Hugging Face hub, or Parquet, CSV and JSON files (Lhoest et al. 2021)",
+        ("datasets",),
+    )
+    yield Spec(
+        "hub-stream",
+        "reprkit.data.hub_stream:HubStream",
+        "A data set of the hub, or local files, read from front to back without being stored",
+        ("datasets",),
+    )
+    yield Spec(
         "codes",
         "reprkit.data.codes:CodesOf",
         "The codes that a saved model gives another data set, to learn a prior over",
+    )
+    yield Spec("images", "reprkit.data.images:Images", "A folder of pictures, of one size", ("PIL",))
+    yield Spec("lines", "reprkit.data.lines:Lines", "Lines of text files, as bytes or characters")
+    yield Spec(
+        "json-lines",
+        "reprkit.data.json_lines:JsonLines",
+        "JSON Lines files: one record an example, with texts, numbers and labels",
     )
 
 

@@ -42,6 +42,7 @@ FLAGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
         "warmup": (int, "steps over which the learning rate first rises"),
         "weight_decay": (float, "on weight matrices; the optimiser's own when not given"),
         "workers": (int, "processes that prepare batches; 0 is fastest for data in memory"),
+        "buckets": (bool, "where lengths vary, put examples of similar length into a batch"),
         "save_every": (float, "seconds between two saved states"),
         "keep": (int, "saved states to keep"),
         "best": (
@@ -61,7 +62,7 @@ class Launch(Mapping[str, Any]):
 
     Args:
         options: those of ``FLAGS``: device, precision, strategy, accumulate, clip, compile, ema, optimizer, schedule, warmup,
-            weight_decay, workers, save_every, keep, best, track.
+            weight_decay, workers, buckets, save_every, keep, best, track.
 
     Raises:
         PartArgumentError: an option that is not among them; the loop checks the values.

@@ -252,11 +252,11 @@ class Model(nn.Module):
 
     @contextmanager
     def _gathering(self) -> Iterator[Pass]:
-        self._pass = scope = Pass()
+        self.__dict__["_pass"] = scope = Pass()  # a module's own way of setting takes long
         try:
             yield scope
         finally:
-            self._pass = None
+            self.__dict__["_pass"] = None
 
     def _latent_losses(
         self, name: str, code: Code, terms: dict[str, Tensor], metrics: dict[str, Tensor]

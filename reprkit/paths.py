@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder, Latent
+from reprkit.precision import without_autocast
 from reprkit.types import Batch, Code, Features
 from reprkit.usage import Usage
 
@@ -96,7 +96,7 @@ class Path(nn.Module):
         with self.latent.blamed(f", factor {self.name}"):
             if self.latent.precision != "float32":
                 return self.latent(features)
-            with torch.autocast(features.x.device.type, enabled=False):
+            with without_autocast(features.x.device):
                 return self.latent(_replaced(features, x=features.x.float()))
 
 

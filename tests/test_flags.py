@@ -119,6 +119,7 @@ def test_the_recipes_own_defaults_hold_until_a_flag_says_otherwise(run):
         "0",
     )
     said += (
+        "--buckets",
         "--workers",
         "2",
         "--save-every",
@@ -136,8 +137,8 @@ def test_the_recipes_own_defaults_hold_until_a_flag_says_otherwise(run):
     assert code == 0
     assert launched(out) == {
         "device": "cpu", "precision": "bf16", "strategy": "fsdp", "accumulate": 4, "clip": 1.5, "compile": False, "ema": 0.99,
-        "optimizer": "sgd(momentum=0.9)", "schedule": "linear", "warmup": 10, "weight_decay": 0.0, "workers": 2, "save_every": 30.0,
-        "keep": 3, "best": "min loss", "track": ["wandb", "tensorboard"],
+        "optimizer": "sgd(momentum=0.9)", "schedule": "linear", "warmup": 10, "weight_decay": 0.0, "workers": 2, "buckets": True,
+        "save_every": 30.0, "keep": 3, "best": "min loss", "track": ["wandb", "tensorboard"],
     }  # fmt: skip
     assert set(launched(out)) == set(FLAGS)
     assert '"steps": 5' in out

@@ -50,7 +50,7 @@ class Arrays(Tensors):
         vocabs: field -> number of symbols; 2 says of a real field that it holds only 0 and 1.
         fields: field -> its name in the file, where that differs; only these are read then.
         mmap: map .npy files instead of reading them: only what a batch needs is read, and values are not
-            checked beforehand.
+            checked beforehand.  A worker process maps them itself.
 
     Raises:
         DataError: no such file, pickled objects, no examples, values that do not fit; see
@@ -103,6 +103,27 @@ class Arrays(Tensors):
             if divisor is not None:
                 divisors[field] = divisor
         super().__init__(tensors, Signature(signature), divisors=divisors, name=name, check=not mmap)
+        self._mapped = {field: str(raw[field].filename) for field in tensors} if mmap else {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: what is mapped is not copied."""
+        values = {field: value for field, value in self._values.items() if field not in self._mapped}
+        shapes = {field: self._values[field].shape for field in self._mapped}
+        return {**self.__dict__, "_values": values, "_mapped": (self._mapped, shapes)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the files again.
+
+        Raises:
+            DataError: a file is gone, or is not what it was.
+        """
+        self.__dict__.update(state)
+        self._mapped, shapes = state["_mapped"]
+        for field, file in self._mapped.items():
+            value, _ = tensor_of(field, _load(Path(file), True))
+            if value.numel() != shapes[field].numel():
+                raise DataError(f"{file!r} has changed since the data set was made; make it again")
+            self._values[field] = value.reshape(shapes[field])
 
 
 def _is_mask(name: str, tensors: Mapping[str, Tensor]) -> bool:
@@ -155,9 +176,15 @@ def _read(file: Path, mmap: bool) -> dict[str, Any]:
 def _load(file: Path, mmap: bool) -> Any:
     try:
         # "c": copy on write, so torch sees memory that it may write and the file never changes.
-        return np.load(file, mmap_mode="c" if mmap else None, allow_pickle=False)
+        found = np.load(file, mmap_mode="c" if mmap else None, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{str(file)!r} cannot be read: {_reason(error)}") from error
+    if mmap and not (found.flags.c_contiguous and found.dtype.isnative):
+        raise DataError(
+            f"{str(file)!r} cannot be mapped, only read whole: its examples do not lie one after another, or its "
+            "bytes are in another machine's order\n  save it again with np.save(path, np.ascontiguousarray(x))"
+        )
+    return found
 
 
 def _member(file: Path, archive: Any, name: str) -> Any:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
+from reprkit.data.batching import as_index
 from reprkit.data.signature import Field, Signature
 from reprkit.data.vetting import Skips, classes_of, files_below
 from reprkit.errors import DataError
 
 SUFFIXES = frozenset((".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"))
 _BLOCK = 1 << 20  # frames read at once when a file is looked at
+MEMORY = 1 << 30  # bytes of windows that are kept in memory once they were read
+_LEAD = 16 * 1152  # 16 frames of MP3
 
 
 class Audio(Dataset):
@@ -28,6 +33,7 @@ class Audio(Dataset):
 
     With ``seconds`` each file gives windows of that length, one after another without overlap; what is left
     at its end, and a file shorter than one window, gives none.  Without, each file is one example.
+    Batches of windows stay in memory once they were read, where 1 GiB holds all of them.
 
     Every file is decoded once when the set is made, to leave out those that cannot be read.
 
@@ -57,17 +63,23 @@ class Audio(Dataset):
         self._root, found = files_below(root, SUFFIXES, "sound files")
         self._rate = rate
         self._steps = None if seconds is None else round(seconds * rate)
-        self.files, self._rates, counts = list[str](), list[int](), list[int]()
+        self.files, self._rates, counts, lengths = list[str](), list[int](), list[int](), list[int]()
         for name, (native, frames) in skips.vetted(found, self._look):
             self.files.append(name)
             self._rates.append(native)
-            whole = frames * rate // native
+            # Of whole files the filter gives the last sample, too, that begins in them.
+            whole = -(-frames * rate // native) if self._steps is None else frames * rate // native
             counts.append(1 if self._steps is None else whole // self._steps)
+            lengths.append(whole)
         skips.judge(len(found), str(self._root))
+        self._lengths = torch.tensor(lengths)
+        self._counts = np.array(counts)
         self._owner = np.repeat(np.arange(len(counts)), counts)
         self._first = np.cumsum([0, *counts])[:-1]
         if not len(self._owner):
             raise DataError(f"no file below {str(self._root)!r} is as long as seconds={seconds}")
+        self._store: np.ndarray | None = None
+        self._have = np.zeros(len(self._owner), bool)
         fields = {"x": Field(kind="sequence", shape=(self._steps, 1))}
         self.facts: dict[str, Any] = {"rate": rate, **skips.facts()}
         self._labels: Tensor | None = None
@@ -90,15 +102,36 @@ class Audio(Dataset):
         """
         place = range(len(self))[index]
         owner = int(self._owner[place])
-        try:
-            wave = self._wave(owner, place - int(self._first[owner]))
-        except Exception as error:
-            file = str(self._root / self.files[owner])
-            raise DataError(
-                f"{file!r} could be read when the data set was made, and now cannot: {error}"
-            ) from error
+        window = place - int(self._first[owner])
+        (wave,) = self._waves(owner, range(window, window + 1))
         made = {"x": torch.from_numpy(wave)[:, None]}
         return made if self._labels is None else {**made, "label": self._labels[owner]}
+
+    def batch(self, indices: Tensor | Iterable[int]) -> dict[str, Tensor]:
+        """The examples of these indices; windows are read from their files once, as long as 1 GiB holds all of them."""
+        if self._steps is None or 4 * self._steps * len(self) > MEMORY:
+            return super().batch(indices)
+        index = as_index(indices)
+        if self._store is None:
+            self._store = np.empty((len(self), self._steps), np.float32)  # pages are taken as they are filled
+        for owner in sorted({int(self._owner[place]) for place in index.tolist() if not self._have[place]}):
+            # All of the file's: opening it takes the most time.
+            first, count = int(self._first[owner]), int(self._counts[owner])
+            for place, wave in enumerate(self._waves(owner, range(count)), first):
+                self._store[place] = wave
+            self._have[first : first + count] = True
+        made = {"x": torch.from_numpy(self._store[index.numpy()])[:, :, None]}
+        if self._labels is not None:
+            made["label"] = self._labels[torch.from_numpy(self._owner)[index]]
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker process, which reads files itself: without the windows."""
+        return {**self.__dict__, "_store": None, "_have": np.zeros_like(self._have)}
+
+    def lengths(self) -> dict[str, Tensor]:
+        """Samples of every file; windows have one length."""
+        return {"x": self._lengths} if self._steps is None else {}
 
     @property
     def name(self) -> str:
@@ -107,40 +140,93 @@ class Audio(Dataset):
 
     def _look(self, name: str) -> tuple[int, int]:
         """(rate, frames) of a file that can be decoded to its end."""
+        return looked_through(self._root / name)
+
+    def _waves(self, owner: int, windows: range) -> Iterator[np.ndarray]:
+        """Some windows of a file, or all of it.
+
+        Raises:
+            DataError: it was readable when the set was made, and no longer is.
+        """
         import soundfile
 
-        with soundfile.SoundFile(self._root / name) as opened:
-            frames = 0
-            while len(block := opened.read(_BLOCK, dtype="float32")):
-                if not np.isfinite(block).all():
-                    raise DataError("it holds values that are not finite")
-                frames += len(block)
-            if not frames or (opened.frames > 0 and frames < opened.frames):
-                raise DataError(f"{frames} of its {opened.frames} frames can be read")
-            return int(opened.samplerate), frames
+        file = self._root / self.files[owner]
+        try:
+            if self._steps is None:
+                yield waveform(file, self._rate)
+                return
+            with soundfile.SoundFile(file) as opened:
+                for window in windows:
+                    yield self._window(opened, self._rates[owner], window * self._steps, self._steps)
+        except Exception as error:
+            raise DataError(
+                f"{str(file)!r} could be read when the data set was made, and now cannot: {error}"
+            ) from error
 
-    def _wave(self, owner: int, window: int) -> np.ndarray:
-        import soundfile
+    def _window(self, opened: Any, native: int, start: int, steps: int) -> np.ndarray:
         from scipy.signal import resample_poly
 
-        native, steps = self._rates[owner], self._steps
         shared = math.gcd(native, self._rate)
         up, down = self._rate // shared, native // shared
-        with soundfile.SoundFile(self._root / self.files[owner]) as opened:
-            if steps is None:
-                wave = opened.read(dtype="float32", always_2d=True).mean(axis=1)
-                return wave if up == down else resample_poly(wave, up, down).astype(np.float32)
-            if up == down:
-                opened.seek(window * steps)
-                return _exact(opened.read(steps, dtype="float32", always_2d=True).mean(axis=1), steps)
-            # From a frame that the new rate hits too, with room for the filter (10 * max(up, down) taps a side).
-            room = 10 * max(up, down) // up + 1
-            begin = max(0, (window * steps * down // up - room) // down * down)
-            until = math.ceil((window + 1) * steps * down / up) + room
-            opened.seek(begin)
-            wave = opened.read(until - begin, dtype="float32", always_2d=True).mean(axis=1)
-        skip = window * steps - begin // down * up
+        if up == down:
+            return _exact(_frames(opened, start, steps), steps)
+        # From a frame that the new rate hits too, with room for the filter (10 * max(up, down) taps a side).
+        room = 10 * max(up, down) // up + 1
+        begin = max(0, (start * down // up - room) // down * down)
+        until = math.ceil((start + steps) * down / up) + room
+        wave = _frames(opened, begin, until - begin)
+        skip = start - begin // down * up
         return _exact(resample_poly(wave, up, down).astype(np.float32)[skip : skip + steps], steps)
+
+
+def waveform(file: str | Path | BinaryIO, rate: int) -> np.ndarray:
+    """A whole sound file at a rate: the mean of its channels (t,), float32.
+
+    Raises:
+        DataError: it holds no sound.
+        Exception: what soundfile raises where it cannot be decoded.
+    """
+    import soundfile
+    from scipy.signal import resample_poly
+
+    wave, native = soundfile.read(file, dtype="float32", always_2d=True)
+    if not len(wave):
+        raise DataError("it holds no sound")
+    mixed = wave.mean(axis=1)
+    if native == rate:
+        return np.asarray(mixed)
+    shared = math.gcd(native, rate)
+    return np.asarray(resample_poly(mixed, rate // shared, native // shared), dtype=np.float32)
+
+
+def looked_through(file: str | Path | BinaryIO) -> tuple[int, int]:
+    """(rate, frames) of a sound file that can be decoded to its end, a block at a time.
+
+    Raises:
+        DataError: it is cut off, holds no sound, or values that are not finite.
+        Exception: what soundfile raises where it cannot be decoded.
+    """
+    import soundfile
+
+    with soundfile.SoundFile(file) as opened:
+        frames = 0
+        while len(block := opened.read(_BLOCK, dtype="float32")):
+            if not np.isfinite(block).all():
+                raise DataError("it holds values that are not finite")
+            frames += len(block)
+        if not frames or (opened.frames > 0 and frames < opened.frames):
+            raise DataError(f"{frames} of its {opened.frames} frames can be read")
+        return int(opened.samplerate), frames
+
+
+def _frames(opened: Any, start: int, count: int) -> np.ndarray:
+    """The mean of the channels of some frames of an open file."""
+    # A frame of MP3 is coded with what earlier ones left over, and every read ends with a seek, which forgets that: begin
+    # before what is wanted, and take both in one read.
+    begin = max(0, start - _LEAD) if opened.format == "MP3" else start
+    opened.seek(begin)
+    wave = opened.read(start - begin + count, dtype="float32", always_2d=True)
+    return np.asarray(wave[start - begin :].mean(axis=1))
 
 
 def _exact(wave: np.ndarray, steps: int) -> np.ndarray:

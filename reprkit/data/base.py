@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor
 from reprkit.data.batching import as_index, collate
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
+
+if TYPE_CHECKING:
+    from reprkit.data.order import Order
 
 _SPLIT = 0x73706C69  # keeps the split's randomness apart from the sample order's, which has the same seed
 
@@ -50,6 +53,14 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The examples of these indices (b,): every field (b ...), and ``NAME_mask`` where lengths vary."""
         return collate([self[index] for index in as_index(indices).tolist()], self.signature)
+
+    def lengths(self) -> Mapping[str, Int[Tensor, " n"]] | None:
+        """The length of every example, in its own units: field -> (n,), int64, for each field whose length varies.
+
+        Cheaply: without making the examples.  None says that they are not known; ``rk.loop(buckets=True)`` and training on
+        several processes need them.
+        """
+        return None if any(None in field.shape for field in self.signature.values()) else {}
 
     def batches(self, size: int = 256) -> Iterator[dict[str, Tensor]]:
         """All examples in order, ``size`` at a time; the last batch may be smaller.  For evaluation."""
@@ -112,6 +123,28 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
             each.origin.update(how)
         return made
 
+    def order(
+        self, batch: int, seed: int = 0, *, ranks: int = 1, rank: int = 0, buckets: bool | int = False
+    ) -> Order:
+        """Which examples are in which step's batch, in training: see ``reprkit.data.Order``, and ``Stream`` for another.
+
+        Args:
+            batch: examples in a global batch, over all ranks.
+            seed: which order.
+            ranks: number of processes.
+            rank: this process's number, from 0.
+            buckets: put examples of similar lengths together; a number: so many batches are sorted at a time.
+
+        Raises:
+            DataError: fewer examples than one batch, one that the ranks cannot share, or buckets without lengths.
+        """
+        from reprkit.data.buckets import WINDOW, lengths_of
+        from reprkit.data.order import Order
+
+        lengths = lengths_of(self) if buckets else None
+        window = WINDOW if isinstance(buckets, bool) else buckets
+        return Order(len(self), batch, seed, ranks=ranks, rank=rank, lengths=lengths, window=window)
+
     @property
     def name(self) -> str:
         """A short name for reports."""
@@ -153,7 +186,7 @@ class Subset(Dataset):
             )
         self.data, self.indices, self.part = data, index, part
         self.origin: dict[str, Any] = {}
-        self.signature, self.reference, self.facts = data.signature, data.reference, data.facts
+        self.signature, self.reference, self.facts = data.signature, data.reference, dict(data.facts)
         if type(data) is Subset:  # one look-up however deep the nesting
             self.data, self.indices = data.data, data.indices[index]
             self.origin["within"] = {"part": data.part, **data.origin}
@@ -169,6 +202,11 @@ class Subset(Dataset):
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The examples of these indices, which count within the subset."""
         return self.data.batch(self.indices.index_select(0, as_index(indices)))
+
+    def lengths(self) -> Mapping[str, Int[Tensor, " m"]] | None:
+        """Those of the whole set, for these examples."""
+        found = self.data.lengths()
+        return None if found is None else {name: each[self.indices] for name, each in found.items()}
 
     @property
     def name(self) -> str:

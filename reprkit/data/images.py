@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -109,7 +111,7 @@ class Images(Dataset):
         """
         index = as_index(indices)
         if self._store is None and self._file is not None:
-            self._store = np.load(self._file, mmap_mode="r")
+            self._store = self._mapped(self._file)
         if self._store is not None:
             pixels = self._store[index.numpy()]
         else:
@@ -137,6 +139,15 @@ class Images(Dataset):
                 f"{str(self._root / name)!r} could be read when the data set was made, and now cannot: {error}"
             ) from error
 
+    @staticmethod
+    def _mapped(file: Path) -> np.ndarray:
+        try:
+            return np.load(file, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"the cache {str(file)!r} is gone or damaged since it was made: {error}"
+            ) from error
+
     def _key(self, found: list[str]) -> str:
         stats = [(name, (self._root / name).stat()) for name in found]
         facts = [[name, each.st_size, each.st_mtime_ns] for name, each in stats]
@@ -145,11 +156,11 @@ class Images(Dataset):
 
     def _fill(self, stem: Path, found: list[str], shape: tuple[int, ...], skips: Skips) -> list[str]:
         """Decode into the cache; both files appear whole, the list of names last."""
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        part = stem.with_suffix(f".{os.getpid()}.part")
+        part = stem.with_suffix(f".{uuid.uuid4().hex}.part")  # its own on every rank, also of other machines
         try:
+            stem.parent.mkdir(parents=True, exist_ok=True)
             store = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(found), *shape))
-            names = []
+            names: list[str] = []
             for name, pixels in skips.vetted(found, self._read):
                 store[len(names)] = pixels
                 names.append(name)
@@ -161,16 +172,18 @@ class Images(Dataset):
         except OSError as error:
             raise DataError(f"the cache {str(stem.parent)!r} cannot be written: {error}") from error
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what went wrong before is what is told
+                part.unlink(missing_ok=True)
         return names
 
 
 def _cached(stem: Path, skips: Skips) -> list[str] | None:
+    """The files of an earlier run's cache, if it is there and whole."""
     try:
         record = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        np.load(stem.with_suffix(".npy"), mmap_mode="r")  # refuses a file that was cut short
+        files, count, named = list(record["files"]), record["count"], record["named"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    if not stem.with_suffix(".npy").exists():
-        return None
-    skips.count, skips.named = record["count"], record["named"]
-    return list(record["files"])
+    skips.count, skips.named = count, named
+    return files

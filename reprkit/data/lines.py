@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from array import array
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.signature import Field, Signature
-from reprkit.data.vetting import Skips, files_below
+from reprkit.data.textfiles import TextFiles, byte_tokens
+from reprkit.data.vetting import Skips
 from reprkit.errors import DataError, nearest
 
 UNITS = ("bytes", "characters")
+SUFFIXES = frozenset((".txt",))
 
 
 class Lines(Dataset):
@@ -52,28 +51,22 @@ class Lines(Dataset):
             raise DataError(f"no units {units!r}.{nearest(units, UNITS)}\n  known: {', '.join(UNITS)}")
         if length is not None and length < 1:
             raise DataError(f"length is a number of tokens from 1, or None, not {length}")
-        self._path, self._units, self._length = Path(path).expanduser(), units, length
-        if not self._path.exists():
-            raise DataError(f"no file {str(self._path)!r} (looked in {Path.cwd()})")
-        self._files = [self._path]
-        if self._path.is_dir():
-            folder, names = files_below(self._path, {".txt"}, "text files")
-            self._files = [folder / name for name in names]
-        self._maps: dict[int, mmap.mmap] = {}
-        skips, seen = Skips("lines", max_corrupt), set[str]()
-        places = array("q")
-        ends = []
-        for file in self._files:
-            _index(file, places, skips, seen if units == "characters" else None)
-            ends.append(len(places) // 2)
-        self._places = (
-            torch.frombuffer(places, dtype=torch.int64).reshape(-1, 2) if places else torch.empty(0, 2)
-        )
-        self._ends = np.array(ends)
-        total = len(self._places) + skips.count
-        skips.judge(total, str(self._path))
-        if not total:
-            raise DataError(f"{str(self._path)!r} holds no lines besides empty ones")
+        self._units, self._length = units, length
+        skips, seen, counts = Skips("lines", max_corrupt), set[str](), array("q")
+        self._files = TextFiles(path, SUFFIXES, "text files")
+
+        def check(line: bytes) -> None:
+            try:
+                read = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"no valid UTF-8: {error.reason} at byte {error.start}") from error
+            if units == "characters":
+                seen.update(read)
+                counts.append(len(read))
+
+        self._files.index(check, skips)
+        spans = torch.tensor(counts) if units == "characters" else self._files.lengths
+        self._lengths = spans if length is None else spans.clamp(max=length)
         self.facts: dict[str, Any] = skips.facts()
         self.alphabet = "".join(sorted(seen))
         vocab = 256
@@ -85,59 +78,23 @@ class Lines(Dataset):
 
     def __len__(self) -> int:
         """How many lines."""
-        return len(self._places)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One line; a negative index counts from the end."""
-        place = range(len(self))[index]
-        file = int(np.searchsorted(self._ends, place, side="right"))
-        start, stop = self._places[place].tolist()
-        raw = self._mapped(file)[start:stop]
         if self._units == "bytes":
-            return {"x": torch.frombuffer(bytearray(raw[: self._length]), dtype=torch.uint8).long()}
-        text = raw.decode("utf-8")[: self._length]
-        return {"x": torch.tensor([self._codes[each] for each in text])}
+            return {"x": byte_tokens(self._files[index], self._length)}
+        return {"x": torch.tensor([self._codes[each] for each in self.text(index)[: self._length]])}
+
+    def lengths(self) -> dict[str, Tensor]:
+        """Bytes or characters of every line (n,)."""
+        return {"x": self._lengths}
 
     def text(self, index: int) -> str:
         """The line itself, whole."""
-        place = range(len(self))[index]
-        start, stop = self._places[place].tolist()
-        return self._mapped(int(np.searchsorted(self._ends, place, side="right")))[start:stop].decode("utf-8")
+        return self._files[index].decode("utf-8")
 
     @property
     def name(self) -> str:
         """The file's or folder's name."""
-        return self._path.resolve().stem
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For a worker process, which maps the files itself."""
-        return {**self.__dict__, "_maps": {}}
-
-    def _mapped(self, file: int) -> mmap.mmap:
-        if file not in self._maps:
-            with self._files[file].open("rb") as opened:
-                self._maps[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._maps[file]
-
-
-def _index(file: Path, places: array[int], skips: Skips, seen: set[str] | None) -> None:
-    """Add where each line of the file starts and stops, and its characters to ``seen``."""
-    start = 0
-    try:
-        with file.open("rb") as opened:
-            for number, line in enumerate(opened, 1):
-                begin = start + (3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0)
-                start += len(line)
-                text = line[len(line) - (start - begin) :].rstrip(b"\r\n")
-                if not text.strip():
-                    continue
-                try:
-                    read = text.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    skips.add(f"{file.name}, line {number}", f"no valid UTF-8: {error.reason}")
-                    continue
-                places.extend((begin, begin + len(text)))
-                if seen is not None:
-                    seen.update(read)
-    except OSError as error:
-        raise DataError(f"{str(file)!r} cannot be read: {error}") from error
+        return self._files.name

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.base import Dataset, mixed
+from reprkit.data.buckets import WINDOW, bucketed
+from reprkit.data.workers import Task, ahead, made
 from reprkit.errors import DataError
 
-_ORDER, _WORKERS = 0x6F72646572, 0x776F726B  # keep apart what is drawn from one seed
+if TYPE_CHECKING:
+    from reprkit.data.dealing import StreamOrder
+
+_ORDER = 0x6F72646572  # keeps apart what is drawn from one seed
 
 
 class Order:
@@ -30,12 +33,25 @@ class Order:
         seed: which order.
         ranks: number of processes.
         rank: this process's number, from 0.
+        lengths: of the examples (size,): batches of similar ones then, see ``reprkit.data.buckets``; an epoch has the same
+            examples as without.
+        window: batches that are sorted by length together.
 
     Raises:
         DataError: fewer examples than one batch, or a batch that the ranks cannot share equally.
     """
 
-    def __init__(self, size: int, batch: int, seed: int = 0, *, ranks: int = 1, rank: int = 0) -> None:
+    def __init__(
+        self,
+        size: int,
+        batch: int,
+        seed: int = 0,
+        *,
+        ranks: int = 1,
+        rank: int = 0,
+        lengths: Int[Tensor, " n"] | None = None,
+        window: int = WINDOW,
+    ) -> None:
         if batch < 1 or ranks < 1 or not 0 <= rank < ranks:
             raise DataError(
                 f"batch={batch}, ranks={ranks}, rank={rank}: batch and ranks from 1, rank below ranks"
@@ -49,7 +65,10 @@ class Order:
                 f"a batch of {batch} cannot be shared equally by {ranks} processes; make it a multiple: "
                 f"{batch // ranks * ranks or ranks} or {(batch // ranks + 1) * ranks}"
             )
+        if window < 1:
+            raise DataError(f"a window of buckets has at least 1 batch, not {window}")
         self.size, self.batch, self.seed, self.ranks, self.rank = size, batch, seed, ranks, rank
+        self.lengths, self.window = lengths, window
         self._known: tuple[int, Tensor] | None = None
         mixed(seed)  # a seed that will not do is refused now
 
@@ -74,7 +93,12 @@ class Order:
         """All examples in the order of one epoch, counted from 0 (size,)."""
         if self._known is None or self._known[0] != epoch:
             generator = torch.Generator().manual_seed(mixed(self.seed, _ORDER, epoch))
-            self._known = epoch, torch.randperm(self.size, generator=generator)
+            order = torch.randperm(self.size, generator=generator)
+            if self.lengths is not None:
+                used = self.per_epoch * self.batch
+                near = bucketed(order[:used], self.lengths, self.batch, self.window, generator)
+                order = torch.cat([near, order[used:]])
+            self._known = epoch, order
         return self._known[1]
 
     def since(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Tensor]]:
@@ -84,6 +108,16 @@ class Order:
             yield step, self.at(step)
             step += 1
 
+    def tasks(self, dataset: Dataset, start: int = 0, stop: int | None = None) -> Iterable[Task]:
+        """What is to be made here at every step from ``start`` on.
+
+        Raises:
+            DataError: the order is of another size; several ranks, and lengths that vary and are not known.
+        """
+        if self.size != len(dataset):
+            raise DataError(f"the order is of {self.size} examples and {dataset.name} has {len(dataset)}")
+        return _Tasks(self, _lengths(dataset) if self.ranks > 1 else None, start, stop)
+
     def __iter__(self) -> Iterator[Tensor]:
         """The indices of every step from the first on, without end."""
         return (indices for _, indices in self.since())
@@ -91,7 +125,7 @@ class Order:
 
 def loader(
     dataset: Dataset,
-    order: Order,
+    order: Order | StreamOrder,
     start: int = 0,
     workers: int = 0,
     *,
@@ -99,6 +133,8 @@ def loader(
     pin: bool = False,
 ) -> Iterator[dict[str, Tensor]]:
     """The batches of every step from ``start`` on: the same wherever one starts; without end, or to ``stop``.
+
+    Where lengths vary, all ranks' parts of a batch are as long as the longest example of the whole batch.
 
     Args:
         dataset: where the examples come from.
@@ -111,68 +147,49 @@ def loader(
         pin: put batches into page-locked memory, from which copies to a GPU overlap with computing.
 
     Raises:
-        DataError: the order was made for a data set of another size.
+        DataError: the order was made for a data set of another size; several ranks, and a data set whose lengths vary and that
+            does not know them; later a batch that cannot be made, naming the example.
     """
-    if order.size != len(dataset):
-        raise DataError(f"the order is of {order.size} examples and {dataset.name} has {len(dataset)}")
     if workers < 0:
         raise DataError(f"workers is the number of processes, from 0, not {workers}")
+    tasks = order.tasks(dataset, start, stop)
     # Not a generator itself, so that what is wrong is said now and not at the first batch.
-    return (
-        _ahead(dataset, order, start, workers, stop, pin)
-        if workers
-        else _here(dataset, order, start, stop, pin)
-    )
+    if workers:
+        return ahead(dataset, tasks, order.seed, order.rank, workers, pin)
+    return _here(dataset, tasks, pin)
 
 
-def _here(
-    dataset: Dataset, order: Order, start: int, stop: int | None, pin: bool
-) -> Iterator[dict[str, Tensor]]:
-    for _, indices in order.since(start, stop):
-        batch = dataset.batch(indices)
+def _here(dataset: Dataset, tasks: Iterable[Task], pin: bool) -> Iterator[dict[str, Tensor]]:
+    for task in tasks:
+        batch = made(dataset, task)
         yield {name: value.pin_memory() for name, value in batch.items()} if pin else batch
 
 
-def _ahead(
-    dataset: Dataset, order: Order, start: int, workers: int, stop: int | None, pin: bool
-) -> Iterator[dict[str, Tensor]]:
-    made: torch.utils.data.DataLoader[dict[str, Tensor]] = torch.utils.data.DataLoader(
-        _Seeded(dataset, order.seed, order.rank),
-        batch_size=None,
-        sampler=_Since(order, start, stop),
-        num_workers=workers,
-        collate_fn=_same,
-        pin_memory=pin,
-        # Its own, or the loader would take a draw from the global random state.
-        generator=torch.Generator().manual_seed(mixed(order.seed, _WORKERS)),
-    )
-    yield from made
+def _lengths(dataset: Dataset) -> Mapping[str, Tensor] | None:
+    """What a rank needs in order to pad as the others do; None where no length varies."""
+    if not any(None in field.shape for field in dataset.signature.values()):
+        return None
+    found = dataset.lengths()
+    if found is None:
+        raise DataError(
+            f"the lengths of {dataset.name} vary, and {type(dataset).__name__} does not know them without making the examples; "
+            "several processes need them, to pad a batch alike: define lengths(), or train on one process"
+        )
+    return found
 
 
-class _Since:
-    """A sampler: (step, indices) from a step on."""
+class _Tasks:
+    """What is to be made from a step on; a sampler for torch."""
 
-    def __init__(self, order: Order, start: int, stop: int | None) -> None:
-        self.order, self.start, self.stop = order, start, stop
+    def __init__(
+        self, order: Order, lengths: Mapping[str, Tensor] | None, start: int, stop: int | None
+    ) -> None:
+        self.order, self.lengths, self.start, self.stop = order, lengths, start, stop
 
-    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        return self.order.since(self.start, self.stop)
+    def __iter__(self) -> Iterator[Task]:
+        for step, indices in self.order.since(self.start, self.stop):
+            yield step, indices, None if self.lengths is None else self._longest(self.lengths, step)
 
-
-class _Seeded(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """In a worker: the batch of a step, made from random states that depend on the step."""
-
-    def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
-        self.dataset, self.seed, self.rank = dataset, seed, rank
-
-    def __getitem__(self, task: tuple[int, Tensor]) -> dict[str, Tensor]:
-        step, indices = task
-        seed = mixed(self.seed, _WORKERS, step, self.rank)
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed & 0xFFFFFFFF)
-        return self.dataset.batch(indices)
-
-
-def _same(batch: Any) -> Any:
-    return batch
+    def _longest(self, lengths: Mapping[str, Tensor], step: int) -> dict[str, int]:
+        whole = self.order.whole(step)
+        return {name: int(each[whole].max()) for name, each in lengths.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 
@@ -19,14 +19,16 @@ SUFFIXES = frozenset(
 FITS = ("crop", "pad", "stretch")
 
 
-def picture(file: str | Path, size: tuple[int, int], *, fit: Fit = "crop", grey: bool = False) -> np.ndarray:
+def picture(
+    file: str | Path | BinaryIO, size: tuple[int, int], *, fit: Fit = "crop", grey: bool = False
+) -> np.ndarray:
     """The first frame of a picture, upright, as uint8 (h w c).
 
     Transparent places become white.  16-bit grey is divided by 257, so that its whole range is kept; CMYK,
     palettes and 1-bit become RGB or grey.  Smaller pictures are enlarged; all resizing is bicubic.
 
     Args:
-        file: the picture.
+        file: the picture, or an open file of it.
         size: (h, w).
         fit: "crop" cuts the middle to the shape of ``size``, "pad" adds black borders, "stretch" distorts.
         grey: one channel (luma, ITU-R 601), else three.

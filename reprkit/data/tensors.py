@@ -73,6 +73,11 @@ class Tensors(Dataset):
         index = as_index(indices)
         return {key: self._taken(key, value, index) for key, value in self._values.items()}
 
+    def lengths(self) -> Mapping[str, Int[Tensor, " n"]]:
+        """From the masks, for each field whose length varies: up to the last valid step."""
+        varying = [key for key, field in self.signature.items() if None in field.shape]
+        return {key: _lengths(self._values[f"{key}_mask"]) for key in varying}
+
     @property
     def name(self) -> str:
         """A short name for reports."""
@@ -105,3 +110,7 @@ class Tensors(Dataset):
             part = self._converted(key, stored[first : first + rows])
             cover = None if mask is None else mask[first : first + rows]
             check_values(key, field, part, mask=cover, whole="the data set", start=first)
+
+
+def _lengths(mask: Tensor) -> Tensor:
+    return mask.shape[1] - mask.flip(1).to(torch.uint8).argmax(1)

@@ -14,6 +14,7 @@ from reprkit.data.signature import Field
 from reprkit.interfaces import require
 from reprkit.layers.values import symbols, unit
 from reprkit.likelihoods import check_name, mode
+from reprkit.precision import without_autocast
 from reprkit.types import Decoded
 
 FLOOR = (
@@ -104,7 +105,7 @@ class Head(nn.Module):
         if self.likelihood == "categorical":
             params = {"logits": self.linear(x).unflatten(-1, (-1, self.symbols))}
         else:  # in full precision: a mean rounded to bfloat16 is off by more than a small standard deviation
-            with torch.autocast(x.device.type, enabled=False):
+            with without_autocast(x.device):
                 x = x.to(self.linear.weight.dtype)
                 out = self.linear(x)
                 params = {"logits": out} if self.likelihood == "bernoulli" else self._gaussian(x, out)

@@ -75,20 +75,20 @@ class Likelihood(Evaluator):
             tokens = None if "x_mask" in data.batch([0]) else model.encode(data.batch([0]))[name].z.shape[1]
             check_fit(priors[name], model.latent(name), tokens)
         totals = {"nll": 0.0, "negative_elbo": 0.0, "code": 0.0}
-        examples, elements = 0, 0.0
+        examples, elements, draws = 0, 0.0, 0
         with distributed.alone():
             for batch in batches(data, "estimating the likelihood"):
                 weights, code, size = self._weights(model, model.to_device(batch), priors)
                 totals["nll"] -= float((weights.logsumexp(0) - math.log(len(weights))).sum())
                 totals["negative_elbo"] -= float(weights.mean(0).sum())
                 totals["code"] -= float(code.mean(0).sum())
-                examples += weights.shape[1]
+                draws, examples = len(weights), examples + weights.shape[1]
                 elements += size
         found = {name: totals[name] / examples for name in ("nll", "negative_elbo")}
         found["bits_per_dim"] = totals["nll"] / elements / math.log(2)
         if priors:
             found["code_bits"] = totals["code"] / examples / math.log(2)
-        return {**found, "samples": self.samples}
+        return {**found, "samples": draws}
 
     def _weights(
         self, model: Model, batch: Batch, priors: dict[str, Model]

@@ -67,12 +67,11 @@ class Reparameterised(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, to_z: Tensor | None, to_kl: Tensor | None, to_log_prob: Tensor | None
-    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    ) -> tuple[Tensor | None, ...]:
         """By mean, raw log-variance and noise."""
         mean, raw, noise, slope, deviation, excess = ctx.saved_tensors
-        if (
-            torch.is_grad_enabled() or ctx.needs_input_grad[2]
-        ):  # a second derivative is asked for, or the noise's
+        # A second derivative is asked for, or the noise's.
+        if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
             return _through_plain((mean, raw, noise), (to_z, to_kl, to_log_prob), ctx.needs_input_grad)
         by_mean: Tensor | None = None
         by_log_variance: Tensor | None = None  # twice

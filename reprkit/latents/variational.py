@@ -57,4 +57,4 @@ class Variational(Latent):
 
     def update(self) -> None:
         """Count the optimiser step."""
-        self.step += 1
+        self.step.add_(1)

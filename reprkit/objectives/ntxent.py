@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.interfaces import require
+from reprkit.precision import without_autocast
 
 # exp(-2 / temperature) must stay a normal number: below these, float32, then float64, would lose a row.
 LOWEST_FLOAT32, LOWEST = 0.025, 0.005
@@ -81,7 +82,7 @@ def ntxent_and_accuracy(
     start, stop, _ = (anchors or slice(None)).indices(len(a))
     require(start < stop, f"ntxent: anchors={anchors} names none of the {len(a)} examples")
     wide = a.dtype == torch.float64 or temperature < LOWEST_FLOAT32
-    with torch.autocast(a.device.type, enabled=False):
+    with without_autocast(a.device):
         z = F.normalize(torch.cat([a, b]).to(torch.float64 if wide else torch.float32), dim=1)
         loss, share = _NTXent.apply(z, temperature, (start, stop), accuracy)
     return loss.to(torch.float64 if a.dtype == torch.float64 else torch.float32), share

@@ -9,7 +9,9 @@ from reprkit.evaluation.results import Results
 from reprkit.reporting.folder import Trace, facts
 from reprkit.reporting.page import Block, Listing, Section, Table
 
-_DATA = {"size": "examples", "of": "of", "seed": "split's seed"}  # how a data set's record is headed
+# How a data set's record is headed.
+_DATA = {"size": "examples", "of": "of", "seed": "split's seed", "skipped_count": "left out"}
+_LONG = 300  # characters of a fact that a cell does not take, such as the alphabet of a text
 
 
 def parts_section(runs: Mapping[str, Results]) -> Section | None:
@@ -36,7 +38,7 @@ def _short(part: Mapping[str, Any] | None) -> str | None:
 
 
 def data_section(runs: Mapping[str, Results], folders: Mapping[str, Trace]) -> Section | None:
-    """The data's signature."""
+    """The data's signature, and what of it could not be read."""
     found = [results.about.get("data") for results in runs.values()]
     found += [run.record.get("data") for run in folders.values()]
     described = [each for each in found if isinstance(each, dict) and isinstance(each.get("signature"), dict)]
@@ -54,10 +56,28 @@ def data_section(runs: Mapping[str, Results], folders: Mapping[str, Trace]) -> S
     for place, each in enumerate(fields):
         if each not in fields[:place]:
             blocks.append(Table(["kind", "shape", "range", "symbols"], each, corner="field"))
-    return Section("Data", blocks)
+    return Section("Data", [*blocks, *_skipped(described)])
+
+
+def _skipped(described: list[dict[str, Any]]) -> list[Block]:
+    """A table of what could not be read, for each data set of which something was left out."""
+    tables: list[Block] = []
+    told = list[Any]()
+    for each in described:
+        named, count = each.get("skipped"), each.get("skipped_count")
+        if not isinstance(named, list) or not isinstance(count, int) or named in told:
+            continue  # a division's parts all tell what their whole left out
+        told.append(named)
+        rows = {str(one.get("name")): [one.get("why")] for one in named if isinstance(one, dict)}
+        more = f"; the first {len(rows)} are named" if count > len(rows) else ""
+        caption = f"Left out of the data, because they could not be read: {count:,}{more}."
+        tables.append(Table(["why"], rows, corner="left out", caption=caption))
+    return tables
 
 
 def _plain(name: str, value: Any) -> bool:
+    if isinstance(value, str) and len(value) > _LONG:
+        return False
     return name not in ("name", "part") and isinstance(value, str | int | float)
 
 

@@ -40,6 +40,7 @@ def loop(
     compile: bool = False,
     ema: float | None = None,
     workers: int = 0,
+    buckets: bool | int = False,
     save_every: float | None = 600.0,
     keep: int = 1,
     best: str | None = None,
@@ -90,7 +91,10 @@ def loop(
         compile: run encoders and decoder through ``torch.compile``.
         ema: keep an average of the weights that forgets by this factor a step (0.999); ``step.averaged()`` looks at it, and the
             model has it when the loop ends.
-        workers: processes that prepare batches; 0 is fastest for data in memory.
+        workers: processes that prepare batches; 0 is fastest for data in memory.  The run is the same, unless examples are drawn at
+            random (then it is the same for any number from 1 on).
+        buckets: where lengths vary, put examples of similar length into a batch, which then holds less padding: that many batches
+            (True: 50) are sorted together.  An epoch still has the same examples.
         save_every: seconds between two saved states; one is always saved at the end, on SIGTERM (which then ends the process with
             code 143) and on Ctrl-C.
         keep: saved states to keep.
@@ -115,8 +119,8 @@ def loop(
         steps=steps, batch=batch, lr=lr, out=None if out is None else Path(out), resume=resume, seed=seed,
         optimizer=optimizer, optimizers=dict(optimizers or {}), weight_decay=weight_decay, schedule=schedule, warmup=warmup,
         clip=clip, accumulate=accumulate, precision=precision, strategy=strategy, device=device, compile=compile,
-        ema=ema, workers=workers, save_every=save_every, keep=keep, best=best, log_every=log_every, progress=progress,
-        track=(track,) if isinstance(track, str) else tuple(track), stage=stage, extras=dict(extras or {}),
+        ema=ema, workers=workers, buckets=buckets, save_every=save_every, keep=keep, best=best, log_every=log_every,
+        progress=progress, track=(track,) if isinstance(track, str) else tuple(track), stage=stage, extras=dict(extras or {}),
     )  # fmt: skip
     return Loop(model, data, options)
 

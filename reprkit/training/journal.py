@@ -222,6 +222,11 @@ class Journal:
         self.tell(self.position, "running", force=True)
         return True
 
+    def restate(self, data: Mapping[str, Any]) -> None:
+        """Describe the data anew: a stream learns as it goes what it leaves out."""
+        if self.open:
+            self._record["data"] = dict(data)
+
     def keep_best(self, best: Mapping[str, Any]) -> None:
         """Note which model is the best so far."""
         if self.open:

@@ -122,7 +122,7 @@ class Loop:
     def _run(self) -> Iterator[Step]:
         options, journal = self.options, self.journal
         state.seed_everything(options.seed)
-        self._session = session = Session(self.model, len(self.data), options, self._guard.sick)
+        self._session = session = Session(self.model, self.data, options, self._guard.sick)
         journal.writes = journal.writes and session.engine.rank == 0
         signals, finished = Signals(), False
         self._votes = Agreement(flags=3)
@@ -142,6 +142,8 @@ class Loop:
             journal.close(session.position, "failed", f"{type(error).__name__}: {error}")
             raise
         finally:
+            if hasattr(self.data, "describe"):
+                journal.restate(self.data.describe())
             # A body that breaks or raises closes this generator; which of the two, the journal learns when the process ends.
             journal.close(session.position, "finished" if finished else "stopped")
             self._bar.close(session.position if finished else None)

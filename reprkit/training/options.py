@@ -42,6 +42,7 @@ class Options:
     compile: bool
     ema: float | None
     workers: int
+    buckets: bool | int
     save_every: float | None
     keep: int
     best: str | None
@@ -70,6 +71,8 @@ class Options:
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)
             require(whole and value >= least, f"{name} is a whole number from {least}, not {value!r}")
+        good = isinstance(self.buckets, int) and (isinstance(self.buckets, bool) or self.buckets >= 1)
+        require(good, f"buckets is True, False or a number of batches from 1, not {self.buckets!r}")
         for name, optional in (("lr", False), ("clip", True), ("save_every", True)):
             value = getattr(self, name)
             good = (value is None and optional) or (isinstance(value, int | float) and 0 < value < math.inf)
@@ -117,6 +120,7 @@ class Options:
             "accumulate": self.accumulate,
             "precision": self.precision,
             "ema": self.ema,
+            "buckets": self.buckets,
         }
 
 

@@ -38,8 +38,8 @@ def warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Going on with other data, batch or seed is possible, but it is another run than it would have been."""
     other = [
         f"{name} {before.get(name)} → {now.get(name)}"
-        for name in ("batch", "seed")
-        if before.get(name) != now.get(name)
+        for name in ("batch", "seed", "buckets")
+        if (before.get(name) or False) != (now.get(name) or False)
     ]
     sizes = [(each.get("data") or {}).get("size") for each in (before, now)]
     if sizes[0] != sizes[1]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reprkit import distributed
-from reprkit.data.order import Order
+from reprkit.data.base import Dataset
 from reprkit.errors import TrainingError, nearest
 from reprkit.model import Model
 from reprkit.training import health, snapshot, state
@@ -31,7 +31,7 @@ class Session:
 
     Args:
         model: to train; it is moved to the device, and put into training mode.
-        size: examples in the data set.
+        data: to train on; it says in what order.
         options: of the loop.
         sick: called with a loss or gradient that is not finite, and the batch at hand; it may raise.
 
@@ -43,7 +43,11 @@ class Session:
     """
 
     def __init__(
-        self, model: Model, size: int, options: Options, sick: Callable[[health.Sickness, Batch], None]
+        self,
+        model: Model,
+        data: Dataset,
+        options: Options,
+        sick: Callable[[health.Sickness, Batch], None],
     ) -> None:
         turns = tuple(model.objective.turns)
         if options.accumulate > 1 and len(turns) > 1:
@@ -58,7 +62,8 @@ class Session:
             device=options.device, precision=options.precision, strategy=options.strategy, turns=turns
         )
         self.device = self.engine.device
-        self.order = Order(size, options.batch, options.seed, ranks=self.engine.ranks, rank=self.engine.rank)
+        dealt = {"ranks": self.engine.ranks, "rank": self.engine.rank, "buckets": options.buckets}
+        self.order = data.order(options.batch, options.seed, **dealt)
         share = options.batch // self.engine.ranks
         if share % options.accumulate:
             raise TrainingError(

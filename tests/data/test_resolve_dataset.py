@@ -4,7 +4,7 @@ import torch
 
 import reprkit.data
 from reprkit.data import Arrays, Dataset, Digits, Field, Signature, dataset
-from reprkit.errors import DataError, PartArgumentError, UnknownPartError
+from reprkit.errors import DataError, PartArgumentError, ReferenceSyntaxError, UnknownPartError
 from reprkit.plugins import Registry
 
 
@@ -43,6 +43,111 @@ def test_mistakes_are_named():
         dataset(3)
     with pytest.raises(DataError, match="no file"):
         dataset("nowhere/at-all.npz")
+
+
+def wav(path):
+    import soundfile
+
+    soundfile.write(path, np.zeros(800, np.float32), 16000)
+
+
+def png(path):
+    from PIL import Image
+
+    Image.new("RGB", (9, 7), "red").save(path)
+
+
+WRITERS = {
+    ".npy": lambda path: np.save(path, np.ones((4, 2))),
+    ".txt": lambda path: path.write_text("a\nb\n"),
+    ".jsonl": lambda path: path.write_text('{"text": "a"}\n{"text": "b"}\n'),
+    ".png": png,
+    ".wav": wav,
+    ".csv": lambda path: path.write_text("1,2\n"),
+}
+
+
+def filled(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        WRITERS["." + name.rpartition(".")[2]](folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "part"),
+    [
+        (("x.npy", "y.npy"), "arrays"),
+        (("a/1.png", "b/2.png", "b/index.csv"), "images"),
+        (("1.wav", "deep/er/2.wav"), "audio"),
+        (("a.jsonl", "b/c.jsonl"), "json-lines"),
+        (("a.txt", "b/c.txt", ".hidden/1.png"), "lines"),
+        (("1.png", "deep/x.npy"), "images"),  # arrays lie side by side, a field each
+    ],
+)
+def test_a_folder_is_read_by_what_it_holds(tmp_path, names, part):
+    folder = filled(tmp_path / "of mine", *names)
+    for source in (folder, str(folder)):
+        made = dataset(source)
+        assert made.reference.startswith(f"reprkit/{part}(")
+        again = dataset(made.reference)
+        assert (again.describe(), type(again)) == (made.describe(), type(made))
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("s.npy", "arrays"), ("s.jsonl", "json-lines"), ("s.txt", "lines")]
+)
+def test_a_file_is_read_by_its_suffix(tmp_path, monkeypatch, name, part):
+    filled(tmp_path, name)
+    assert dataset(tmp_path / name).reference == f"reprkit/{part}(path={str(tmp_path / name)!r})"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert dataset(name).reference == dataset(f" {name} ").reference == f"reprkit/{part}(path={name!r})"
+    assert dataset(f"./{name}").reference == f"reprkit/{part}(path={name!r})"
+    assert len(dataset(f"~/{name}")) == len(dataset(name))
+
+
+def test_a_name_is_not_taken_over_by_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(filled(tmp_path, "digits/1.png", "pets/1.png"))
+    assert isinstance(dataset("digits"), Digits)
+    assert len(dataset("./digits")) == len(dataset("pets")) == 1
+    (tmp_path / "arrays(path='x.npy')").mkdir()
+    with pytest.raises(DataError, match=r"no file 'x\.npy'"):
+        dataset("arrays(path='x.npy')")
+
+
+def test_what_a_folder_holds_is_told(tmp_path):
+    filled(tmp_path / "both", "1.png", "2.png", "notes.txt", "x.csv")
+    both = str(tmp_path / "both")
+    with pytest.raises(DataError, match=r"holds 2 \.png, 1 \.txt, 1 \.csv: it could be several") as caught:
+        dataset(both)
+    assert f"images(root={both!r})" in str(caught.value)
+    assert f"lines(path={both!r})" in str(caught.value)
+    filled(tmp_path / "other", "x.csv", "readme/y.csv")
+    with pytest.raises(
+        DataError, match=r"holds 2 \.csv: nothing that a data set reads\n  known:.*\.png.*images.*\.jsonl"
+    ):
+        dataset(tmp_path / "other")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no files"):
+        dataset(tmp_path / "empty")
+    filled(tmp_path / "below", "a/x.npy")
+    with pytest.raises(DataError, match=r"holds 1 \.npy"):
+        dataset(tmp_path / "below")
+
+
+def test_one_file_that_is_no_data_set_is_told(tmp_path):
+    filled(tmp_path, "1.png", "x.csv")
+    with pytest.raises(DataError, match=r"one file.*\n  give the folder.*images\(root="):
+        dataset(str(tmp_path / "1.png"))
+    with pytest.raises(DataError, match=r"one file.*\n  known: .*\.jsonl"):
+        dataset(tmp_path / "x.csv")
+    for source in (tmp_path / "gone", str(tmp_path / "gone"), "./gone", "gone.jsonl", "gone.txt"):
+        with pytest.raises(DataError, match=r"no file or folder '.*gone.*looked in"):
+            dataset(source)
+    for source in ("", "x" * 5000, "nothing/here"):
+        with pytest.raises((UnknownPartError, ReferenceSyntaxError)):
+            dataset(source)
 
 
 class Bare(Dataset):

@@ -378,3 +378,38 @@ def test_long_curves_are_thinned_to_their_means(tmp_path):
     steps, values = read_trace(tmp_path).curves["loss"]
     assert len(steps) == 400
     assert np.allclose(values, 0.5)
+
+
+def test_what_was_left_out_of_the_data_is_told(tmp_path):
+    lines = [f"line {number}".encode() for number in range(200)]
+    for place in range(0, 200, 8):
+        lines[place] = b"caf\xe9 <i>"
+    (tmp_path / "set.txt").write_bytes(b"\n".join(lines))
+    train, test = rk.dataset(f"lines(path={str(tmp_path / 'set.txt')!r}, max_corrupt=0.2)").split()
+    model = rk.build(data=train, encoder="gru", latent="gaussian(dim=2)", decoder="gru")
+    for step in rk.loop(model, train, steps=1, batch=8, lr=1e-3, out=tmp_path / "run"):
+        step.backward(step.model(step.batch).total)
+        step.update()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["skipped_count"] == 25
+    results = rk.evaluate(model, test, "reconstruction")
+    _, text = checked(rk.report(tmp_path / "run", results))
+    assert text.count("because they could not be read: 25; the first 20 are named") == 1
+    assert text.count("set.txt:9 ") == 1
+    assert text.count("no valid UTF-8") == 20
+    assert "set.txt:161" not in text
+    named = [{"name": "a<b>.png", "why": "<oops> & more"}]
+    facts = {
+        "name": "pets",
+        "size": 3,
+        "signature": {},
+        "skipped": named,
+        "skipped_count": 1,
+        "alphabet": "xyz" * 200,
+    }
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "run.json").write_text(json.dumps({"data": facts}))
+    _, text = checked(rk.report(tmp_path / "two"))
+    assert "because they could not be read: 1." in text
+    assert "a<b>.png" in text
+    assert "<oops> & more" in text
+    assert "xyz" not in text

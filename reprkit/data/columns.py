@@ -1,0 +1,239 @@
+"""Columns of a Hugging Face data set: what each is as a field, and a row's values as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from reprkit.data.media import Picture, Size, Sound
+from reprkit.data.records import Label, Reader, reader_of
+from reprkit.data.signature import Signature
+from reprkit.errors import DataError, nearest
+
+Asked = Mapping[str, str | Sequence[str]] | None
+HEAD = 100  # rows whose majority says how wide lists are
+_LABELS = ("label", "labels")
+
+
+class Columns:
+    """From rows to examples.
+
+    =========================================  ==========================================================
+    column                                     field
+    =========================================  ==========================================================
+    Image                                      image (h w c) of ``size``, in [0, 1]
+    Audio                                      sequence (t 1), of varying length, at ``rate``
+    ClassLabel; integers, booleans; any        label
+    column for the field "label"
+    string                                     tokens (t,), its UTF-8 bytes, of varying length
+    list of numbers                            vector (d,), all of one length
+    list of lists of numbers                   sequence (t c), of varying length
+    a float, or several numeric columns        vector (d,)
+    =========================================  ==========================================================
+
+    Args:
+        features: column -> its feature; pictures and sounds not decoded.
+        head: some of the first rows, which say how wide lists are.
+        asked: field -> column, or a list of numeric columns; None takes a column "label" or "labels" or the only ClassLabel for
+            ``label``, and the only other one for ``x``.
+        size: (h, w) of pictures, (h, w, 1) for grey, or one number for both sides.
+        rate: of sounds, in Hz.
+        where: names the data in messages.
+
+    Raises:
+        DataError: no such column, none that could be x, or one that cannot be a field.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, Any],
+        head: Sequence[Mapping[str, Any]],
+        asked: Asked,
+        size: Size,
+        rate: int,
+        where: str,
+    ) -> None:
+        chosen = _inferred(features, where) if asked is None else dict(asked)
+        if not chosen:
+            raise DataError("columns= names no field; such as columns={'x': 'image', 'label': 'label'}")
+        self._sources: dict[str, str | list[str]] = {}
+        self._readers: dict[str, Reader] = {}
+        self.names: dict[str, list[Any]] = {}
+        for name, source in chosen.items():
+            for column in [source] if isinstance(source, str) else source:
+                if column not in features:
+                    raise DataError(
+                        f"{where} has no column {column!r} for field {name!r}.{nearest(column, features)}\n"
+                        f"  its columns: {_listed(features)}"
+                    )
+            kept, reader = self._reader(name, source, features, head, size, rate)
+            self._sources[name], self._readers[name] = kept, reader
+        self.columns = sorted(
+            {c for each in self._sources.values() for c in ([each] if isinstance(each, str) else each)}
+        )
+
+    @property
+    def unsettled(self) -> list[str]:
+        """Labels whose classes are known only when all rows were seen."""
+        return [
+            name for name, each in self._readers.items() if isinstance(each, Label) and each.known is None
+        ]
+
+    @property
+    def divisors(self) -> dict[str, float]:
+        """Field -> what stored values are divided by."""
+        return {name: 255.0 for name, each in self._readers.items() if isinstance(each, Picture)}
+
+    def stored(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A row as it may be kept: pictures as uint8; labels that are not settled stay out.
+
+        Raises:
+            DataError: a value is missing, or not what its column's others are.
+            Exception: what decoders raise.
+        """
+        made = {}
+        for name, reader in self._readers.items():
+            try:
+                value = reader.checked(self._value(name, row))
+                if not (isinstance(reader, Label) and not reader.places):
+                    made[name] = reader(value)
+            except DataError as error:
+                raise DataError(f"column {self._sources[name]!r} {error}") from error
+        return made
+
+    def note(self, row: Mapping[str, Any]) -> None:
+        """See a row that stays."""
+        for name, reader in self._readers.items():
+            reader.note(self._value(name, row))
+
+    def settle(self) -> None:
+        """Number the classes; rows with others are refused from now on."""
+        for name, reader in self._readers.items():
+            if isinstance(reader, Label):
+                reader.known = reader.settle()
+                reader.allowed = frozenset(reader.known)
+                self.names.setdefault(name, reader.known)
+
+    @property
+    def label_columns(self) -> list[str]:
+        """Where the labels stand."""
+        return [str(self._sources[name]) for name, each in self._readers.items() if isinstance(each, Label)]
+
+    def labels(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The labels of a row alone."""
+        return {n: each(self._value(n, row)) for n, each in self._readers.items() if isinstance(each, Label)}
+
+    def example(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A row as an example; raises as ``stored`` does."""
+        return self.converted(self.stored(row))
+
+    def converted(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What was kept, as a batch has it."""
+        return {
+            name: value.float().div_(255) if name in self.divisors else value
+            for name, value in stored.items()
+        }
+
+    def signature(self) -> Signature:
+        """What the fields are, once settled."""
+        return Signature({name: each.field() for name, each in self._readers.items()})
+
+    def facts(self) -> dict[str, Any]:
+        """For ``describe``: names of classes."""
+        return {
+            "classes" if name == "label" else f"{name}_classes": each for name, each in self.names.items()
+        }
+
+    def _value(self, name: str, row: Mapping[str, Any]) -> Any:
+        source = self._sources[name]
+        return row[source] if isinstance(source, str) else [row[each] for each in source]
+
+    def _reader(
+        self,
+        name: str,
+        source: str | Sequence[str],
+        features: Mapping[str, Any],
+        head: Sequence[Mapping[str, Any]],
+        size: Size,
+        rate: int,
+    ) -> tuple[str | list[str], Reader]:
+        if not isinstance(source, str):
+            for column in source:
+                if _numeric(features[column]) != 0:
+                    raise _unsupported(
+                        column, features[column], "several columns make one vector if each is numeric"
+                    )
+            return list(source), reader_of(name, [[row[c] for c in source] for row in head], kind="vector")
+        feature = features[source]
+        kind = type(feature).__name__
+        if kind == "Image":
+            if size is None:
+                raise DataError(
+                    f"column {source!r} holds pictures: give size=(h, w), to which all are brought"
+                )
+            return source, Picture(size)
+        if kind == "Audio":
+            return source, Sound(rate)
+        values = [row[source] for row in head]
+        if kind == "ClassLabel":
+            self.names[name] = list(feature.names)
+            known = Label(int, list(range(feature.num_classes)))
+            known.settle()
+            return source, known
+        label = name == "label" and kind == "Value"
+        if label or (kind == "Value" and "string" in feature.dtype):
+            return source, reader_of(name, values, kind="label" if label else "tokens")
+        depth = _numeric(feature)
+        if depth == 0 and feature.dtype.startswith(("float", "double")):
+            return [source], reader_of(name, [[each] for each in values], kind="vector")
+        if depth is None:
+            raise _unsupported(
+                source,
+                feature,
+                "take other columns, or bring it into one of the forms that `reprkit show dataset hub` lists",
+            )
+        return source, reader_of(name, values, kind=("label", "vector", "sequence")[depth])
+
+
+def _inferred(features: Mapping[str, Any], where: str) -> dict[str, str]:
+    labels = [n for n in features if n in _LABELS] or [
+        n for n, f in features.items() if type(f).__name__ == "ClassLabel"
+    ]
+    label = labels[0] if len(labels) == 1 else None
+    others = [name for name in features if name != label]
+    source = "x" if "x" in others else others[0] if len(others) == 1 else None
+    if source is None:
+        raise DataError(
+            f"which column of {where} is x?  Say so: columns={{'x': ..., 'label': ...}}\n  its columns: {_listed(features)}"
+        )
+    return {"x": source, **({} if label is None else {"label": label})}
+
+
+def _numeric(feature: Any) -> int | None:
+    """How deep numbers lie in lists: 0 a number, 1 a list, 2 a list of lists; None for anything else."""
+    depth = 0
+    while type(feature).__name__ in ("List", "LargeList", "Sequence") or isinstance(feature, list):
+        feature = feature[0] if isinstance(feature, list) else feature.feature
+        depth += 1
+    if type(feature).__name__ == "Array2D":
+        return 2 if depth == 0 else None
+    dtype = getattr(feature, "dtype", "")
+    plain = type(feature).__name__ == "Value" and dtype.startswith(("int", "uint", "float", "double", "bool"))
+    return depth if plain and depth <= 2 else None
+
+
+def _unsupported(column: str, feature: Any, advice: str) -> DataError:
+    return DataError(
+        f"column {column!r} is {feature}, which is no kind of field that reprkit reads from a table\n  {advice}"
+    )
+
+
+def _listed(features: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name!r} ({_short(each)})" for name, each in features.items())
+
+
+def _short(feature: Any) -> str:
+    text = type(feature).__name__
+    return str(feature.dtype) if text == "Value" else text

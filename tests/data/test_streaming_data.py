@@ -1,0 +1,328 @@
+import json
+from itertools import chain
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from hub_files import table
+
+import reprkit as rk
+from reprkit.data import Field, HubStream, Signature, Stream, loader
+from reprkit.errors import DataError
+from reprkit.testing import DatasetConformance
+from reprkit.testing.processes import ranks
+from reprkit.training.run import read_record
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+class Counting(Stream):
+    """Whole numbers; ``bad`` ones cannot be decoded; ``lengths`` vary where asked."""
+
+    def __init__(self, size=50, buffer=7, bad=(), varying=False, max_corrupt=0.01):
+        self.size, self.buffer, self.bad, self.varying, self.max_corrupt = (
+            size,
+            buffer,
+            bad,
+            varying,
+            max_corrupt,
+        )
+        kind = Field(kind="sequence", shape=(None, 1)) if varying else Field(kind="vector", shape=(1,))
+        self.signature = Signature({"x": kind})
+
+    def read(self):
+        return iter(range(self.size))
+
+    def decode(self, record):
+        if record in self.bad:
+            raise ValueError("rotten")
+        return {"x": torch.full((1 + record % 5, 1) if self.varying else (1,), float(record))}
+
+
+def numbers(batches):
+    return [batch["x"].reshape(len(batch["x"]), -1)[:, 0].int().tolist() for batch in batches]
+
+
+def test_an_epoch_has_each_record_once_in_an_order_of_its_own():
+    data = Counting()
+    orders = [[int(each["x"]) for each in data.stream(seed=3, epoch=epoch)] for epoch in (0, 1)]
+    assert [sorted(order) for order in orders] == [list(range(50))] * 2
+    assert orders[0] != orders[1] != list(range(50))
+    assert orders[0] == [int(each["x"]) for each in data.stream(seed=3, epoch=0)]
+    assert orders[0] != [int(each["x"]) for each in data.stream(seed=4, epoch=0)]
+    # A record leaves the buffer no earlier than it could have come in.
+    assert all(record <= place + 7 for place, record in enumerate(orders[0]))
+    assert [int(each["x"]) for each in data] == list(range(50))
+    assert [int(each["x"]) for each in Counting(buffer=1).stream()] == list(range(50))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_epochs_cut_and_the_same_wherever_one_starts(workers):
+    data = Counting()
+    made = numbers(loader(data, data.order(8, seed=3), workers=workers, stop=20))
+    for epoch in range(3):
+        whole = [int(each["x"]) for each in data.stream(seed=3, epoch=epoch)]
+        assert list(chain(*made[6 * epoch : 6 * epoch + 6])) == whole[:48]  # the last two wait
+    for start in (1, 5, 6, 7, 13, 19):
+        assert numbers(loader(data, data.order(8, seed=3), start, workers, stop=20)) == made[start:]
+
+
+def test_positions_of_a_step_can_be_asked_for():
+    data = Counting()
+    order = data.order(8, seed=3, ranks=2, rank=1)
+    made = numbers(loader(data, data.order(8, seed=3), stop=15))
+    assert [order.whole(step).tolist() for step in (14, 0, 6)] == [made[14], made[0], made[6]]
+    assert order.at(14).tolist() == made[14][4:]
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_ranks_take_slices_of_one_batch_also_around_unreadable_records(varying):
+    data = Counting(bad={5, 20, 21, 22, 41}, varying=varying)
+    with pytest.warns(
+        UserWarning, match=r"record \d+ of counting cannot be read and is left out: ValueError: rotten"
+    ):
+        whole = list(loader(data, data.order(12, seed=1), stop=9))
+    with pytest.warns(UserWarning, match="left out"):
+        parts = [
+            list(loader(each, each.order(12, seed=1, ranks=3, rank=rank), stop=9))
+            for rank, each in enumerate(Counting(bad=data.bad, varying=varying) for _ in range(3))
+        ]
+    for step, batch in enumerate(whole):
+        for name, value in batch.items():
+            assert torch.equal(torch.cat([part[step][name] for part in parts]), value)
+    seen = {number for batch in numbers(whole) for number in batch}
+    assert not seen & set(data.bad)
+
+
+def test_unreadable_records_are_counted_also_in_workers():
+    data = Counting(bad={3, 30})
+    with pytest.warns(UserWarning, match="left out"):
+        assert len(list(data.stream())) == 48
+    assert (data.skipped, data.describe()["skipped_count"]) == (2, 2)
+    data = Counting(bad={3, 30}, buffer=1)
+    made = numbers(loader(data, data.order(5), workers=2, stop=10))
+    assert made[0] == [0, 1, 2, 4, 4]  # the next one stands in
+    assert made[6] == [31, 31, 32, 33, 34]
+    assert data.skipped == 2
+
+
+def test_too_many_unreadable_records_are_an_error():
+    data = Counting(size=40, bad=set(range(0, 40, 3)))
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(DataError, match="11 of .* records of counting .* max_corrupt=0.01"),
+    ):
+        list(loader(data, data.order(8), stop=10))
+    data = Counting(bad=set(range(50)), max_corrupt=1.0)
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="those that come next"):
+        list(loader(data, data.order(16), stop=1))
+
+
+def test_what_a_stream_has_not_is_said():
+    data = Counting()
+    for wrong in (lambda: len(data), lambda: data[0], lambda: data.batch([0]), lambda: data.subset([1])):
+        with pytest.raises(DataError, match=r"stream.*(?s:.)*take\(n\)"):
+            wrong()
+    with pytest.raises(DataError, match="do not fill one batch of 64"):
+        next(loader(data, data.order(64)))
+    with pytest.raises(DataError, match="shared equally"):
+        data.order(9, ranks=2)
+    with pytest.raises(DataError, match="buckets"):
+        data.order(8, buckets=True)
+    with pytest.raises(DataError, match="is empty"):
+        rk.dataset(Counting(size=0))
+    assert rk.dataset(data) is data
+
+
+def test_a_reader_that_fails_is_named():
+    class Broken(Counting):
+        def read(self):
+            yield from range(12)
+            raise OSError("the line went dead")
+
+    data = Broken(buffer=1)
+    with pytest.raises(DataError, match="record 12 of broken cannot be read: OSError: the line went dead"):
+        list(loader(data, data.order(5), stop=4))
+
+
+def test_parts_are_disjoint_complete_and_taken():
+    data = Counting(size=1000)
+    train, valid, test = data.split(seed=2, valid=True)
+    parts = [[int(each["x"]) for each in part] for part in (train, valid, test)]
+    assert sorted(chain(*parts)) == list(range(1000))
+    assert all(abs(len(part) - size) < 50 for part, size in zip(parts, (700, 100, 200), strict=True))
+    assert [int(each["x"]) for each in data.split(seed=2)[1]] == parts[2]
+    assert [int(each["x"]) for each in data.split(seed=3)[1]] != parts[2]
+    assert train.order(8).whole(0).tolist() == [
+        int(v) for v in next(loader(train, train.order(8)))["x"][:, 0]
+    ]
+    few = test.take(5)
+    assert (len(few), few.batch(range(5))["x"][:, 0].tolist()) == (5, parts[2][:5])
+    assert len(test.take(10_000)) == len(parts[2])
+    assert json.loads(json.dumps(train.describe()))["part"] == "train"
+    uneven = Counting(size=9, varying=True).take(9)
+    assert uneven.batch(range(9))["x_mask"].sum(1).tolist() == [1 + n % 5 for n in range(9)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "set").mkdir()
+    table(90)[1].to_parquet(tmp_path / "set" / "train.parquet")
+    return tmp_path / "set"
+
+
+def test_a_table_is_read_as_the_stored_one(folder):
+    path = folder
+    chosen = {"x": "image", "label": "label", "text": "text", "audio": "audio", "number": ["a", "b"]}
+    stored = rk.data.Hub(path, columns=chosen, size=4)
+    data = rk.dataset(f"hub-stream(path={str(path)!r}, columns={chosen!r}, size=4, buffer=20)")
+    assert isinstance(data, HubStream)
+    assert data.signature.to_json() == stored.signature.to_json()
+    for index, example in enumerate(data):
+        assert all(torch.equal(example[name], value) for name, value in stored[index].items())
+    order = data.order(16, seed=1)
+    for step, batch in enumerate(loader(data, order, stop=7)):
+        same = stored.batch(order.whole(step))
+        assert all(torch.equal(batch[name], value) for name, value in same.items())
+    assert data.describe()["classes"] == ["cat", "dog", "owl"]
+
+
+@pytest.mark.parametrize("chosen", [{"x": "image", "label": "label"}, {"x": "text"}])
+def test_a_stream_conforms(folder, chosen):
+    class Here(DatasetConformance):
+        def fresh(self):
+            return HubStream(folder, columns=chosen, size=4)
+
+    for name in vars(DatasetConformance):
+        if name.startswith("test_"):
+            getattr(Here(), name)()
+
+
+def test_the_kit_sees_a_stream_that_changes():
+    class Changing(Counting):
+        def decode(self, record):
+            return {"x": torch.rand(1)}
+
+    class Here(DatasetConformance):
+        def fresh(self):
+            return Changing()
+
+    with pytest.raises(AssertionError, match="the same seed gave another split"):
+        Here().test_split_is_disjoint_and_complete()
+
+
+def test_what_a_table_lacks_is_said(tmp_path, folder):
+    (tmp_path / "a.jsonl").write_text('{"text": "u", "label": "v"}\n' * 5)
+    with pytest.raises(
+        DataError, match="(?s)cannot know beforehand which classes field 'label' has.*ClassLabel"
+    ):
+        HubStream(tmp_path / "a.jsonl")
+    assert len(list(HubStream(tmp_path / "a.jsonl", columns={"x": "text"}))) == 5
+    (tmp_path / "b.jsonl").write_text("")
+    with pytest.raises(DataError):
+        HubStream(tmp_path / "b.jsonl")
+    with pytest.raises(DataError, match="hub cannot be reached"):
+        HubStream("someone/something")
+    with pytest.raises(DataError, match="buffer is a number"):
+        HubStream(folder, columns={"x": "vector"}, buffer=0)
+
+
+def train(rank, path, out=None, steps=14, until=None, **options):
+    """Train on a stream of vectors; returns the weights."""
+    torch.set_num_threads(1)
+    data = HubStream(path, columns={"x": "vector", "label": "label"}, buffer=20).split()[0]
+    torch.manual_seed(0)
+    model = rk.build(
+        data=data, encoder="mlp(widths=(8,))", latent="gaussian(dim=2)", decoder="mlp(widths=(8,))"
+    )
+    seen = []
+    given = {
+        "batch": 16,
+        "lr": 1e-2,
+        "device": "cpu",
+        "out": out,
+        "log_every": 1,
+        "save_every": 1e-6,
+        **options,
+    }
+    for step in rk.loop(model, data, steps=steps, **given):
+        seen.append(step.batch["x"].clone())
+        losses = step.model(step.batch)
+        step.backward(losses.total)
+        step.update()
+        if step.index == until:
+            break
+    return model.state_dict(), seen
+
+
+def test_a_resumed_run_is_the_undisturbed_one(folder, tmp_path):
+    whole, seen = train(0, folder)
+    for until in (2, 9):  # within the first epoch of four steps, and in the third
+        out = tmp_path / f"run{until}"
+        train(0, folder, out, until=until)
+        ahead, rest = train(0, folder, out, resume=True, workers=2 if until == 9 else 0)
+        assert 0 < len(rest) < 14
+        assert all(torch.equal(one, two) for one, two in zip(rest, seen[-len(rest) :], strict=True))
+        assert all(torch.equal(ahead[name], value) for name, value in whole.items())
+    assert read_record(out)["data"]["stream"] is True
+
+
+def test_the_record_of_a_run_says_what_was_left_out(tmp_path):
+    data = Counting(size=60, bad={7, 8})
+    model = rk.build(
+        data=data, encoder="mlp(widths=(4,))", latent="continuous(dim=1)", decoder="mlp(widths=(4,))"
+    )
+    with pytest.warns(UserWarning, match="left out"):
+        rk.fit(model, data, steps=3, batch=20, out=tmp_path, device="cpu")
+    said = read_record(tmp_path)["data"]
+    assert (said["skipped_count"], sorted(each["name"] for each in said["skipped"])) == (
+        2,
+        ["record 7", "record 8"],
+    )
+
+
+def test_the_usual_way_trains_and_evaluates(folder, tmp_path):
+    data, test = HubStream(folder, columns={"x": "vector"}, buffer=20).split()
+    model = rk.build(
+        data=data, encoder="mlp(widths=(8,))", latent="continuous(dim=2)", decoder="mlp(widths=(8,))"
+    )
+    run = rk.fit(
+        model, data, steps=60, batch=16, lr=1e-2, valid=test.take(10), out=tmp_path / "run", device="cpu"
+    )
+    assert np.isfinite(run.results["reconstruction"]["error"])
+    assert run.metrics[-1]["loss"] < run.metrics[0]["loss"]
+
+
+def test_a_sick_step_names_the_positions(folder):
+    data = HubStream(folder, columns={"x": "vector"}, buffer=20)
+    model = rk.build(
+        data=data, encoder="mlp(widths=(8,))", latent="continuous(dim=2)", decoder="mlp(widths=(8,))"
+    )
+    expected = data.order(16).whole(3).tolist()
+
+    def run():
+        for step in rk.loop(model, data, steps=6, batch=16, device="cpu"):
+            total = step.model(step.batch).total
+            step.backward(total * float("nan") if step.index == 3 else total)
+            step.update()
+
+    with pytest.raises(rk.errors.TrainingError) as caught:
+        run()
+    assert all(str(position) in str(caught.value) for position in expected[:4])
+
+
+@pytest.mark.ranks
+def test_two_processes_train_as_one(folder):
+    alone, _ = train(0, folder)
+    both = ranks(2, train, folder)
+    for state, seen in both:
+        assert len(seen) == 14
+        for name, value in alone.items():
+            torch.testing.assert_close(state[name], value, rtol=0, atol=1e-6)
