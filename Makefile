@@ -49,6 +49,7 @@ gpu:
 	$(GPU_PYTHON) -m pytest -m gpu
 	$(GPU_PYTHON) tests/benchmarks/bench_vq.py --device cuda
 	$(GPU_PYTHON) tests/benchmarks/bench_ntxent.py --device cuda
+	$(GPU_PYTHON) tests/benchmarks/bench_mae.py --device cuda
 	$(GPU_PYTHON) recipes/latent_swap.py --out runs/gpu/latent_swap
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -72,6 +73,8 @@ class Audio(Dataset):
             counts.append(1 if self._steps is None else whole // self._steps)
             lengths.append(whole)
         skips.judge(len(found), str(self._root))
+        for native in {each for each in self._rates if each != rate}:
+            _filter(max(rate, native) // math.gcd(rate, native))  # now rather than in the first step
         self._lengths = torch.tensor(lengths)
         self._counts = np.array(counts)
         self._owner = np.repeat(np.arange(len(counts)), counts)
@@ -164,8 +167,6 @@ class Audio(Dataset):
             ) from error
 
     def _window(self, opened: Any, native: int, start: int, steps: int) -> np.ndarray:
-        from scipy.signal import resample_poly
-
         shared = math.gcd(native, self._rate)
         up, down = self._rate // shared, native // shared
         if up == down:
@@ -176,7 +177,7 @@ class Audio(Dataset):
         until = math.ceil((start + steps) * down / up) + room
         wave = _frames(opened, begin, until - begin)
         skip = start - begin // down * up
-        return _exact(resample_poly(wave, up, down).astype(np.float32)[skip : skip + steps], steps)
+        return _exact(_resampled(wave, up, down)[skip : skip + steps], steps)
 
 
 def waveform(file: str | Path | BinaryIO, rate: int) -> np.ndarray:
@@ -187,7 +188,6 @@ def waveform(file: str | Path | BinaryIO, rate: int) -> np.ndarray:
         Exception: what soundfile raises where it cannot be decoded.
     """
     import soundfile
-    from scipy.signal import resample_poly
 
     wave, native = soundfile.read(file, dtype="float32", always_2d=True)
     if not len(wave):
@@ -196,7 +196,21 @@ def waveform(file: str | Path | BinaryIO, rate: int) -> np.ndarray:
     if native == rate:
         return np.asarray(mixed)
     shared = math.gcd(native, rate)
-    return np.asarray(resample_poly(mixed, rate // shared, native // shared), dtype=np.float32)
+    return _resampled(mixed, rate // shared, native // shared)
+
+
+def _resampled(wave: np.ndarray, up: int, down: int) -> np.ndarray:
+    from scipy.signal import resample_poly
+
+    return np.asarray(resample_poly(wave, up, down, window=_filter(max(up, down))), dtype=np.float32)
+
+
+@functools.lru_cache
+def _filter(factor: int) -> np.ndarray:
+    """The filter that ``resample_poly`` would design anew at every call."""
+    from scipy.signal import firwin
+
+    return np.asarray(firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0)))
 
 
 def looked_through(file: str | Path | BinaryIO) -> tuple[int, int]:

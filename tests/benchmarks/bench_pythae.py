@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ["TQDM_DISABLE"] = "1"  # before pythae asks for progress bars
+os.environ.setdefault("TQDM_DISABLE", "1")  # before pythae asks for progress bars
 
 import torch
 from torch import Tensor, nn
@@ -168,21 +168,26 @@ def same_course(source: Any, model: rk.Model, x: Tensor, epochs: int = 2) -> dic
     return means
 
 
-def pythae_epochs(model: Any, x: Tensor, folder: str, **optimizer: Any) -> Callable[[], float]:
-    """What trains one epoch and gives its mean loss."""
+def pythae_trainer(model: Any, x: Tensor, folder: str, epochs: int, **optimizer: Any) -> Any:
+    """pythae's own trainer."""
     from pythae.data.datasets import BaseDataset
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
     config = BaseTrainerConfig(
         output_dir=folder,
-        num_epochs=1,
+        num_epochs=epochs,
         learning_rate=LR,
         per_device_train_batch_size=BATCH,
         optimizer_cls="Adam",
         optimizer_params=optimizer or None,
         no_cuda=True,
     )
-    trainer = BaseTrainer(model, BaseDataset(x, torch.zeros(len(x))), training_config=config)
+    return BaseTrainer(model, BaseDataset(x, torch.zeros(len(x))), training_config=config)
+
+
+def pythae_epochs(model: Any, x: Tensor, folder: str, **optimizer: Any) -> Callable[[], float]:
+    """What trains one epoch and gives its mean loss."""
+    trainer = pythae_trainer(model, x, folder, 1, **optimizer)
     trainer.prepare_training()
     count = itertools.count(1)
     return lambda: float(trainer.train_step(next(count)))

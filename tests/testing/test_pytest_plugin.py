@@ -59,7 +59,7 @@ def author(tmp_path):
 def test_an_authors_tests_run(author):
     done = run(author)
     assert done.returncode == 0, done.stdout
-    assert "14 passed, 2 skipped" in done.stdout
+    assert "14 passed, 3 skipped" in done.stdout
 
 
 def test_what_starts_processes_is_marked(author):

