@@ -153,7 +153,7 @@ class Model(nn.Module):
         names = tuple(self.factors) if factor is None else (factor,)
         vectors = []
         for code in self.encode(batch, factors=names).values():
-            z = code.z if code.mean is None else code.mean
+            z = code.point
             if pool == "flatten" and code.mask is not None:
                 z = z * code.mask.unsqueeze(-1)
             vectors.append(z.flatten(1) if pool == "flatten" else masked_mean(z, code.mask))
@@ -162,14 +162,9 @@ class Model(nn.Module):
     def from_indices(self, indices: Mapping[str, Tensor], like: Codes | None = None) -> Codes:
         """Codes for given indices (b n q), by factor; mask, grid and positions are taken from ``like``."""
         made = {}
-        # What was true of the other indices only.
-        fresh: dict[str, Any] = {"mean": None, "log_prob": None, "bits": None, "losses": {}, "metrics": {}}
         for name, each in indices.items():
-            latent = self._path(name).latent
-            z = latent.embed(each.to(self.device))
-            made[name] = (
-                replace(like[name], **{**fresh, "z": z, "indices": each}) if like else Code(z=z, indices=each)
-            )
+            z = self._path(name).latent.embed(each.to(self.device))
+            made[name] = Code.of(like[name], z=z, indices=each) if like else Code(z=z, indices=each)
         return (like or Codes({})) | made
 
     def sample(self, size: int, generator: torch.Generator | None = None, **options: Any) -> Decoded:

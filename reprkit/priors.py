@@ -42,7 +42,7 @@ def as_data(code: Code, latent: Latent) -> dict[str, Tensor]:
         BuildError: slots of different vocabularies, which one row of symbols cannot hold.
     """
     if latent.vocab is None:
-        batch = {"x": code.z if code.mean is None else code.mean}
+        batch = {"x": code.point}
         slots = 1
     else:
         assert code.indices is not None
@@ -64,9 +64,9 @@ def field_of(latent: Latent, tokens: int | None) -> Field:
 def as_code(x: Tensor, latent: Latent, like: Code) -> Code:
     """The inverse of ``as_data``: grid, length and the rest of the layout are those of ``like``."""
     if latent.vocab is None:
-        return Code(z=x.to(like.z.dtype), grid=like.grid, length=like.length)
+        return Code.of(like, z=x.to(like.z.dtype))
     indices = rearrange(x, "b (n q) -> b n q", q=len(latent.vocab))
-    return Code(z=latent.embed(indices), indices=indices, grid=like.grid, length=like.length)
+    return Code.of(like, z=latent.embed(indices), indices=indices)
 
 
 def log_prob(prior: Model, batch: Batch) -> Float[Tensor, " b"]:
@@ -75,20 +75,15 @@ def log_prob(prior: Model, batch: Batch) -> Float[Tensor, " b"]:
     Raises:
         BuildError: the prior is no causal model of the codes alone.
     """
-    from reprkit.layout import row_grid, to_tokens
+    from reprkit.evaluation.outputs import scored
 
     if prior.decoder is None or "causal" not in prior.decoder.provides or len(prior.factors):
         raise BuildError(
             "a prior over codes is a causal decoder without an encoder: rk.build(data=codes, "
             "decoder='transformer(causal=True)', objective='autoregressive')"
         )
-    batch = prior.to_device(batch)
-    field = prior._output_field()
-    teacher = to_tokens(batch["x"], row_grid(field, batch["x"]), field.kind)
-    decoded = prior.decode(None, teacher=teacher)
-    mask = batch.get("x_mask")
-    weight = None if mask is None else mask.unsqueeze(-1).expand(teacher.shape).float()
-    return -decoded.nll(teacher, weight).sum(-1)
+    made = scored(prior, prior.to_device(batch), None)
+    return -made.decoded.nll(made.target, made.weight).sum(-1)
 
 
 def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:

@@ -58,9 +58,14 @@ class Code:
     positions: Int[Tensor, "b n"] | None = None
     length: int | None = None
 
+    @property
+    def point(self) -> Float[Tensor, "b n d"]:
+        """The value that evaluation uses: ``mean`` where ``z`` is a draw around it, else ``z``."""
+        return self.z if self.mean is None else self.mean
+
     @classmethod
-    def of(cls, features: Features, **fields: Any) -> "Code":
-        """A code over the same tokens as ``features``: mask, grid, positions and length are carried over."""
+    def of(cls, features: "Features | Code", **fields: Any) -> "Code":
+        """A code over the same tokens as ``features`` (or another code): mask, grid, positions and length are carried over."""
         carried = {name: getattr(features, name) for name in ("mask", "grid", "positions", "length")}
         return cls(**{**carried, **fields})
 

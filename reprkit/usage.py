@@ -76,7 +76,7 @@ class Usage(nn.Module):
     @torch.no_grad()
     def see(self, code: Code) -> None:
         """Take one training view of all ranks into account; every rank must call it.  No synchronisation with the device."""
-        self.latest = (code.z if code.mean is None else code.mean).detach(), code.mask
+        self.latest = code.point.detach(), code.mask
         if self.vocab:
             assert code.indices is not None
             place = code.indices + self.offsets
@@ -85,8 +85,7 @@ class Usage(nn.Module):
             self.seen.index_fill_(0, place.flatten(), self.step)
             self.seen.copy_(distributed.max_over_ranks(self.seen))
         elif self.step % max(1, self.window // LOOKS) == 0:
-            z = code.z if code.mean is None else code.mean
-            moments = distributed.sum_over_ranks(_moments(z.detach().float(), code.mask))
+            moments = distributed.sum_over_ranks(_moments(code.point.detach().float(), code.mask))
             part = self.step // -(-self.window // PARTS)
             for passed in range(max(self.part, part - PARTS) + 1, part + 1):
                 self.moments[passed % PARTS].zero_()

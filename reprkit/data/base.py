@@ -94,12 +94,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         Raises:
             DataError: shares out of range, or so few examples that a part would be empty.
         """
-        wanted = test_share + (valid_share if valid else 0)
-        if not (0 < test_share < 1 and 0 < valid_share < 1 and wanted < 1):
-            raise DataError(
-                f"shares lie between 0 and 1 and leave something to train on, not test_share={test_share}, "
-                f"valid_share={valid_share}"
-            )
+        held_out(valid, test_share, valid_share)
         size = len(self)
         generator = torch.Generator().manual_seed(mixed(seed, _SPLIT))
         shuffled = torch.randperm(size, generator=generator)
@@ -216,6 +211,21 @@ class Subset(Dataset):
     def describe(self) -> dict[str, Any]:
         """What ``run.json`` keeps of it."""
         return {**super().describe(), "part": self.part, "of": len(self.data), **self.origin}
+
+
+def held_out(valid: bool, test_share: float, valid_share: float) -> float:
+    """The share of the examples that is not trained on.
+
+    Raises:
+        DataError: shares out of range.
+    """
+    wanted = test_share + (valid_share if valid else 0)
+    if not (0 < test_share < 1 and 0 < valid_share < 1 and wanted < 1):
+        raise DataError(
+            f"shares lie between 0 and 1 and leave something to train on, not test_share={test_share}, "
+            f"valid_share={valid_share}"
+        )
+    return wanted
 
 
 def mixed(*numbers: int) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reprkit.data.base import Dataset, Subset
@@ -30,7 +31,7 @@ class CodesOf(Tensors):
 
     Args:
         model: the folder of a checkpoint, or a model.
-        data: a data set, or a reference to one; a checkpoint of ours knows its own signature only.
+        data: a data set, or a reference to one.
         factor: whose codes; the only one when not given.
         batch: examples encoded at a time.
         device: where to encode; a GPU when there is one.
@@ -52,6 +53,7 @@ class CodesOf(Tensors):
     ) -> None:
         from reprkit.checkpoint import load
         from reprkit.data.resolve import dataset
+        from reprkit.evaluation.encoding import label_fields
         from reprkit.priors import field_of, only_factor
 
         if batch < 1:
@@ -66,7 +68,7 @@ class CodesOf(Tensors):
         values = self._encode()
         varies = "x_mask" in values
         width = values["x"].shape[1] // (1 if latent.vocab is None else len(latent.vocab))
-        labels = {name: field for name, field in self.source.signature.items() if field.kind == "label"}
+        labels = {name: self.source.signature[name] for name in label_fields(self.source)}
         signature = Signature({"x": field_of(latent, None if varies else width), **labels})
         super().__init__(values, signature, name=f"codes of {self.source.name}")
 
@@ -85,7 +87,7 @@ class CodesOf(Tensors):
 
     @torch.no_grad()
     def _encode(self) -> dict[str, Tensor]:
-        from reprkit.data.signature import LAYOUTS
+        from reprkit.evaluation.encoding import label_fields
         from reprkit.priors import as_data
 
         latent, training = self.model.latent(self.factor), self.model.training
@@ -95,9 +97,7 @@ class CodesOf(Tensors):
         try:
             for batch in self.source.batches(self._batch):
                 made = as_data(self.model.encode(batch, factors=[self.factor])[self.factor], latent)
-                for name, field in self.source.signature.items():
-                    if not LAYOUTS[field.kind]:  # labels: for evaluation, and for priors given a class
-                        made[name] = batch[name]
+                made |= {name: batch[name] for name in label_fields(self.source)}
                 for name, value in made.items():
                     value = value.detach().cpu()
                     parts.setdefault(name, []).append(
@@ -109,11 +109,9 @@ class CodesOf(Tensors):
 
 
 def _joined(values: list[Tensor]) -> Tensor:
-    """Batches one after another; those padded to a shorter length are filled up."""
+    """Batches one after another; those padded to a shorter length are filled up with zeros."""
     longest = max(value.shape[1] for value in values) if values[0].ndim > 1 else 0
-    filled = []
-    for value in values:
-        missing = longest - value.shape[1] if value.ndim > 1 else 0
-        shape = (len(value), missing, *value.shape[2:])
-        filled.append(torch.cat([value, value.new_zeros(shape)], 1) if missing else value)
-    return torch.cat(filled)
+    after = [0, 0] * (values[0].ndim - 2)  # F.pad counts axes from the last one
+    return torch.cat(
+        [F.pad(value, [*after, 0, longest - value.shape[1]]) if longest else value for value in values]
+    )

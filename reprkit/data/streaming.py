@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.base import Dataset, mixed
+from reprkit.data.base import Dataset, held_out, mixed
 from reprkit.data.batching import collate
 from reprkit.data.dealing import SPARES, Share, StreamOrder
 from reprkit.data.taken import Taken
@@ -137,11 +137,7 @@ class Stream(Dataset):
         Raises:
             DataError: shares out of range.
         """
-        wanted = test_share + (valid_share if valid else 0)
-        if not (0 < test_share < 1 and 0 < valid_share < 1 and wanted < 1):
-            raise DataError(
-                f"shares lie between 0 and 1, not test_share={test_share}, valid_share={valid_share}"
-            )
+        wanted = held_out(valid, test_share, valid_share)
         bounds = {"test": (0.0, test_share), "valid": (test_share, wanted), "train": (wanted, 1.0)}
         names = ("train", "valid", "test") if valid else ("train", "test")
         return tuple(Part(self, name, bounds[name], seed) for name in names)

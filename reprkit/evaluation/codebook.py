@@ -12,6 +12,7 @@ from torch import Tensor
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
 from reprkit.interfaces import Evaluator, Latent
+from reprkit.spectrum import effective_rank
 from reprkit.types import Code
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class _Counter:
 
     def see(self, code: Code) -> None:
         """Take one batch into account."""
-        z = code.z if code.mean is None else code.mean
+        z = code.point
         flat = exact(z.flatten(0, 1) if code.mask is None else z[code.mask])
         if self.shift is None:
             self.shift = flat.mean(0)
@@ -159,17 +160,6 @@ class _Counter:
             ylabel="slot",
             caption="Share of tokens.",
         )
-
-
-def effective_rank(covariance: Tensor) -> float:
-    """Exp of the singular values' entropy, from the covariance (d d); 0 where nothing varies."""
-    singular = torch.linalg.eigvalsh(covariance).clamp(min=0).sqrt()
-    # Rounding leaves eigenvalues of about 1e-16 of the largest, whose roots would count.
-    singular = singular[singular > 1e-7 * singular.max()]
-    if not len(singular):
-        return 0.0
-    share = singular / singular.sum()
-    return float(torch.exp(-(share * share.log()).sum()))
 
 
 def _entropy(count: Tensor) -> float:

@@ -119,6 +119,20 @@ def label_fields(data: Dataset) -> list[str]:
     return [name for name, field in data.signature.items() if field.kind == "label"]
 
 
+def check_label(data: Dataset, label: str, asker: str) -> None:
+    """Refuse data without that label field.
+
+    Raises:
+        DataError: names the label fields that there are.
+    """
+    names = label_fields(data)
+    if label not in names:
+        raise DataError(
+            f"{asker} needs labels, and the data has no label field {label!r}; "
+            f"its label fields: {', '.join(names) or 'none'} (of {', '.join(data.signature)})"
+        )
+
+
 def labelled(
     model: Model, data: Dataset | None, label: str, asker: str, **how: Any
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -129,11 +143,6 @@ def labelled(
     """
     if data is None:
         raise DataError(f"{asker} is fitted on labelled examples: give evaluate(..., fit_on=train)")
-    names = label_fields(data)
-    if label not in names:
-        raise DataError(
-            f"{asker} needs labels, and the data has no label field {label!r}; "
-            f"its label fields: {', '.join(names) or 'none'} (of {', '.join(data.signature)})"
-        )
+    check_label(data, label, asker)
     found = encoded(model, data, **how)
     return found.x, found.labels[label]

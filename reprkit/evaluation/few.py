@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 
 from reprkit.errors import DataError
-from reprkit.evaluation.encoding import batches, label_fields
+from reprkit.evaluation.encoding import batches, check_label
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -21,12 +21,7 @@ def labels_of(data: Dataset, label: str = "label", asker: str = "the evaluator")
     Raises:
         DataError: the data has no label field of that name.
     """
-    names = label_fields(data)
-    if label not in names:
-        raise DataError(
-            f"{asker} needs labels, and the data has no label field {label!r}; "
-            f"its label fields: {', '.join(names) or 'none'} (of {', '.join(data.signature)})"
-        )
+    check_label(data, label, asker)
     return np.concatenate([each[label].cpu().numpy() for each in batches(data, "reading labels")])
 
 

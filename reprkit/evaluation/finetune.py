@@ -11,8 +11,8 @@ from torch import nn
 
 from reprkit import distributed
 from reprkit.errors import BuildError, DataError
-from reprkit.evaluation.encoding import batches, encoded, label_fields, session
-from reprkit.evaluation.few import few, labels_of
+from reprkit.evaluation.encoding import batches, check_label, encoded, session
+from reprkit.evaluation.few import few
 from reprkit.evaluation.progress import tracked
 from reprkit.interfaces import Evaluator, require
 
@@ -142,8 +142,7 @@ def finetuned(
 def predicted(tuned: Model, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and true classes (n,) of a fine-tuned model."""
     goal: Classify = tuned.objective  # type: ignore[assignment]
-    if goal.label not in label_fields(data):
-        labels_of(data, goal.label, "finetune")  # says what there is
+    check_label(data, goal.label, "finetune")
     guess, truth = [], []
     for batch in batches(data, "classifying"):
         guess.append(goal.logits(tuned, tuned.to_device(batch)).argmax(-1).cpu().numpy())
@@ -157,8 +156,7 @@ def _copied(model: Model, data: Dataset, label: str) -> Model:
 
     if not model.factors:
         raise BuildError("this model has no encoder: there is nothing to fine-tune")
-    if label not in label_fields(data):
-        labels_of(data, label, "finetune")
+    check_label(data, label, "finetune")
     known = model.signature or data.signature
     for path in model.paths.values():
         here = dict(data.signature).get(path.input)

@@ -94,7 +94,7 @@ def _traverse(kept: Gallery, model: Model, data: Dataset) -> None:
     scale = torch.linspace(-2, 2, STEPS, device=model.device)
     first = Codes({name: _first(code) for name, code in codes.items()})
     for name in smooth:
-        z = _mean(codes[name])
+        z = codes[name].point
         valid = z.flatten(0, 1) if codes[name].mask is None else z[codes[name].mask]
         deviation = valid.std(0, correction=0)
         for dimension in deviation.argsort(descending=True)[:DIMENSIONS].sort().values.tolist():
@@ -103,13 +103,9 @@ def _traverse(kept: Gallery, model: Model, data: Dataset) -> None:
             move = torch.zeros(STEPS, 1, z.shape[-1], device=z.device, dtype=z.dtype)
             move[:, 0, dimension] = scale * deviation[dimension]
             moved = {other: _repeated(code, STEPS) for other, code in first.items()}
-            moved[name] = replace(moved[name], z=_mean(moved[name]) + move, mean=None)
+            moved[name] = Code.of(moved[name], z=moved[name].point + move)
             label = f"{name} {dimension}" if len(model.factors) > 1 else f"dimension {dimension}"
             kept.traversals[label] = _laid(model, model.decode(moved))
-
-
-def _mean(code: Code) -> Tensor:
-    return code.z if code.mean is None else code.mean
 
 
 def _first(code: Code) -> Code:

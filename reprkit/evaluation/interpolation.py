@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import exact
 from reprkit.interfaces import Evaluator, require
-from reprkit.types import Codes
+from reprkit.types import Code, Codes
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -68,12 +67,9 @@ class Interpolation(Evaluator):
         for pair in range(pairs):
             between = {}
             for name, code in codes.items():
-                z = code.z if code.mean is None else code.mean
-                ends = z[2 * pair], z[2 * pair + 1]
+                ends = code.point[2 * pair], code.point[2 * pair + 1]
                 way = torch.stack([torch.lerp(*ends, float(at)) for at in line])
-                between[name] = replace(
-                    code, z=way, mean=None, indices=None, log_prob=None, bits=None, losses={}, metrics={}
-                )
+                between[name] = Code.of(code, z=way)
             outputs.append(model.to_batch(model.decode(Codes(between)))[model.output])
         made = torch.stack(outputs)
         rows = {f"pair {number + 1}": each.float().cpu().numpy() for number, each in enumerate(made[:_SHOWN])}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import Objective, Term
-from reprkit.paths import masked_mean
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
@@ -59,9 +57,7 @@ class Classify(Objective):
 
     def logits(self, model: Model, batch: Batch) -> Float[Tensor, "b c"]:
         """Each class's score, from the mean code over tokens (of a draw, the value it was drawn around)."""
-        codes = model.encode(batch, factors=None if self.factor is None else (self.factor,))
-        vectors = [masked_mean(c.z if c.mean is None else c.mean, c.mask) for c in codes.values()]
-        return self.head(torch.cat(vectors, -1))
+        return self.head(model.represent(batch, self.factor))
 
     def _names(self, model: Model) -> tuple[str, ...]:
         return tuple(model.factors) if self.factor is None else (self.factor,)

@@ -153,7 +153,9 @@ class Journal:
         self._file.begin(size)
         earlier = files.read_record(self.out)
         self._refuse_company(earlier)
-        moment = now()
+        moment, resumed = now(), list(earlier.get("resumed", []))
+        if position:
+            resumed.append({"at": moment, "step": position})
         stages = dict(earlier.get("stages", {}))
         before = stages.get(self.stage or "main", {})
         stages[self.stage or "main"] = {
@@ -168,11 +170,7 @@ class Journal:
             "folder": os.getcwd(),
             "status": "running",
             "started": earlier.get("started", moment),
-            **(
-                {"resumed": [*earlier.get("resumed", []), {"at": moment, "step": position}]}
-                if position
-                else {}
-            ),
+            **({"resumed": resumed} if position else {}),
             "versions": versions(),
             "host": socket.gethostname(),
             "pid": os.getpid(),

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reprkit.spectrum import effective_rank
+
 TIMES = 100.0  # over its running median a norm explodes
 LASTING = 3  # steps one after another, so that a single odd batch is no alarm
 WINDOW = 100  # norms of which the median is taken
@@ -66,20 +68,18 @@ class Explosion:
 
 
 @torch.no_grad()
-def effective_rank(z: Float[Tensor, "n d"]) -> float:
+def rank_of(z: Float[Tensor, "n d"]) -> float:
     """In how many dimensions a set of vectors really varies, from 1 to min(n - 1, d); 0 when it does not vary at all.
 
-    exp of the entropy of the singular values' shares (Roy and Vetterli 2007, section 3), of the centred vectors: what all have
-    in common tells nothing.  Garrido et al. 2023 (RankMe, arXiv 2210.02885) use it, uncentred, to judge representations.
+    The effective rank of the centred vectors: what all have in common tells nothing.  Garrido et al. 2023 (RankMe, arXiv
+    2210.02885) use it, uncentred, to judge representations.
     """
     x = z.detach().cpu().double()
     x = x - x.mean(0)
     gram = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T
-    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
-    if not float(values.max()) > 1e-9 * max(1.0, float(z.detach().abs().max())):
+    if not float(gram.diagonal().max()) > (1e-9 * max(1.0, float(z.detach().abs().max()))) ** 2:
         return 0.0
-    share = values / values.sum()
-    return float(torch.special.entr(share).sum().exp())
+    return effective_rank(gram)
 
 
 class Rank:
@@ -97,7 +97,7 @@ class Rank:
         most = min(rows.shape[1], len(rows) - 1)
         if most < 4:
             return None
-        rank = effective_rank(rows)
+        rank = rank_of(rows)
         self.low = self.low + 1 if rank < max(LOWEST, LOST * most) else 0
         self.told = self.low >= LOOKS
         return (rank, rows.shape[1]) if self.told else None

@@ -6,8 +6,8 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import BuildError
-from reprkit.evaluation.codebook import effective_rank
 from reprkit.paths import Factor
+from reprkit.spectrum import effective_rank
 
 
 def test_counts_by_slot_on_crafted_indices(reader, table):

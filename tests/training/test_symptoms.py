@@ -9,7 +9,7 @@ import torch
 
 import reprkit as rk
 from reprkit.training.run import read_record
-from reprkit.training.symptoms import Explosion, Rank, SicknessWarning, effective_rank
+from reprkit.training.symptoms import Explosion, Rank, SicknessWarning, rank_of
 from reprkit.usage import CollapseWarning
 
 
@@ -40,21 +40,19 @@ def caught(category, *arguments, **options):
 # ------------------------------------------------------------------ the measures
 
 
-def test_effective_rank_is_the_entropy_of_the_singular_values():
+def test_rank_of_is_the_entropy_of_the_singular_values():
     z = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [9.0, 5, 3, 1, 0.1, 0.01]
     )
     values = np.linalg.svd((z - z.mean(0)).double().numpy(), compute_uv=False)
     share = values / values.sum()
-    assert effective_rank(z) == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-6)
-    assert effective_rank(z.T + 3.0) == pytest.approx(effective_rank(z.T), rel=1e-6), (
-        "an offset tells nothing"
-    )
+    assert rank_of(z) == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-6)
+    assert rank_of(z.T + 3.0) == pytest.approx(rank_of(z.T), rel=1e-6), "an offset tells nothing"
     line = torch.arange(20.0)[:, None] * torch.ones(1, 5)
-    assert effective_rank(line) == pytest.approx(1.0, abs=1e-6)
-    assert effective_rank(torch.ones(20, 5) * 3.7) == 0.0
+    assert rank_of(line) == pytest.approx(1.0, abs=1e-6)
+    assert rank_of(torch.ones(20, 5) * 3.7) == 0.0
     axes = torch.cat([torch.eye(4), -torch.eye(4)])
-    assert effective_rank(axes) == pytest.approx(4.0)
+    assert rank_of(axes) == pytest.approx(4.0)
 
 
 def test_a_rank_is_lost_only_after_several_looks_and_told_once():
