@@ -1,26 +1,14 @@
 import json
 from itertools import chain
 
-import datasets
-import numpy as np
 import pytest
 import torch
-from hub_files import table
 
 import reprkit as rk
-from reprkit.data import Field, HubStream, Signature, Stream, loader
+from reprkit.data import Field, Signature, Stream, loader
 from reprkit.errors import DataError
 from reprkit.testing import DatasetConformance
-from reprkit.testing.processes import ranks
 from reprkit.training.run import read_record
-
-
-@pytest.fixture(autouse=True)
-def offline(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    datasets.disable_progress_bars()
 
 
 class Counting(Stream):
@@ -171,40 +159,6 @@ def test_parts_are_disjoint_complete_and_taken():
     assert uneven.batch(range(9))["x_mask"].sum(1).tolist() == [1 + n % 5 for n in range(9)]
 
 
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "set").mkdir()
-    table(90)[1].to_parquet(tmp_path / "set" / "train.parquet")
-    return tmp_path / "set"
-
-
-def test_a_table_is_read_as_the_stored_one(folder):
-    path = folder
-    chosen = {"x": "image", "label": "label", "text": "text", "audio": "audio", "number": ["a", "b"]}
-    stored = rk.data.Hub(path, columns=chosen, size=4)
-    data = rk.dataset(f"hub-stream(path={str(path)!r}, columns={chosen!r}, size=4, buffer=20)")
-    assert isinstance(data, HubStream)
-    assert data.signature.to_json() == stored.signature.to_json()
-    for index, example in enumerate(data):
-        assert all(torch.equal(example[name], value) for name, value in stored[index].items())
-    order = data.order(16, seed=1)
-    for step, batch in enumerate(loader(data, order, stop=7)):
-        same = stored.batch(order.whole(step))
-        assert all(torch.equal(batch[name], value) for name, value in same.items())
-    assert data.describe()["classes"] == ["cat", "dog", "owl"]
-
-
-@pytest.mark.parametrize("chosen", [{"x": "image", "label": "label"}, {"x": "text"}])
-def test_a_stream_conforms(folder, chosen):
-    class Here(DatasetConformance):
-        def fresh(self):
-            return HubStream(folder, columns=chosen, size=4)
-
-    for name in vars(DatasetConformance):
-        if name.startswith("test_"):
-            getattr(Here(), name)()
-
-
 def test_the_kit_sees_a_stream_that_changes():
     class Changing(Counting):
         def decode(self, record):
@@ -216,62 +170,6 @@ def test_the_kit_sees_a_stream_that_changes():
 
     with pytest.raises(AssertionError, match="the same seed gave another split"):
         Here().test_split_is_disjoint_and_complete()
-
-
-def test_what_a_table_lacks_is_said(tmp_path, folder):
-    (tmp_path / "a.jsonl").write_text('{"text": "u", "label": "v"}\n' * 5)
-    with pytest.raises(
-        DataError, match="(?s)cannot know beforehand which classes field 'label' has.*ClassLabel"
-    ):
-        HubStream(tmp_path / "a.jsonl")
-    assert len(list(HubStream(tmp_path / "a.jsonl", columns={"x": "text"}))) == 5
-    (tmp_path / "b.jsonl").write_text("")
-    with pytest.raises(DataError):
-        HubStream(tmp_path / "b.jsonl")
-    with pytest.raises(DataError, match="hub cannot be reached"):
-        HubStream("someone/something")
-    with pytest.raises(DataError, match="buffer is a number"):
-        HubStream(folder, columns={"x": "vector"}, buffer=0)
-
-
-def train(rank, path, out=None, steps=14, until=None, **options):
-    """Train on a stream of vectors; returns the weights."""
-    torch.set_num_threads(1)
-    data = HubStream(path, columns={"x": "vector", "label": "label"}, buffer=20).split()[0]
-    torch.manual_seed(0)
-    model = rk.build(
-        data=data, encoder="mlp(widths=(8,))", latent="gaussian(dim=2)", decoder="mlp(widths=(8,))"
-    )
-    seen = []
-    given = {
-        "batch": 16,
-        "lr": 1e-2,
-        "device": "cpu",
-        "out": out,
-        "log_every": 1,
-        "save_every": 1e-6,
-        **options,
-    }
-    for step in rk.loop(model, data, steps=steps, **given):
-        seen.append(step.batch["x"].clone())
-        losses = step.model(step.batch)
-        step.backward(losses.total)
-        step.update()
-        if step.index == until:
-            break
-    return model.state_dict(), seen
-
-
-def test_a_resumed_run_is_the_undisturbed_one(folder, tmp_path):
-    whole, seen = train(0, folder)
-    for until in (2, 9):  # within the first epoch of four steps, and in the third
-        out = tmp_path / f"run{until}"
-        train(0, folder, out, until=until)
-        ahead, rest = train(0, folder, out, resume=True, workers=2 if until == 9 else 0)
-        assert 0 < len(rest) < 14
-        assert all(torch.equal(one, two) for one, two in zip(rest, seen[-len(rest) :], strict=True))
-        assert all(torch.equal(ahead[name], value) for name, value in whole.items())
-    assert read_record(out)["data"]["stream"] is True
 
 
 def test_the_record_of_a_run_says_what_was_left_out(tmp_path):
@@ -286,43 +184,3 @@ def test_the_record_of_a_run_says_what_was_left_out(tmp_path):
         2,
         ["record 7", "record 8"],
     )
-
-
-def test_the_usual_way_trains_and_evaluates(folder, tmp_path):
-    data, test = HubStream(folder, columns={"x": "vector"}, buffer=20).split()
-    model = rk.build(
-        data=data, encoder="mlp(widths=(8,))", latent="continuous(dim=2)", decoder="mlp(widths=(8,))"
-    )
-    run = rk.fit(
-        model, data, steps=60, batch=16, lr=1e-2, valid=test.take(10), out=tmp_path / "run", device="cpu"
-    )
-    assert np.isfinite(run.results["reconstruction"]["error"])
-    assert run.metrics[-1]["loss"] < run.metrics[0]["loss"]
-
-
-def test_a_sick_step_names_the_positions(folder):
-    data = HubStream(folder, columns={"x": "vector"}, buffer=20)
-    model = rk.build(
-        data=data, encoder="mlp(widths=(8,))", latent="continuous(dim=2)", decoder="mlp(widths=(8,))"
-    )
-    expected = data.order(16).whole(3).tolist()
-
-    def run():
-        for step in rk.loop(model, data, steps=6, batch=16, device="cpu"):
-            total = step.model(step.batch).total
-            step.backward(total * float("nan") if step.index == 3 else total)
-            step.update()
-
-    with pytest.raises(rk.errors.TrainingError) as caught:
-        run()
-    assert all(str(position) in str(caught.value) for position in expected[:4])
-
-
-@pytest.mark.ranks
-def test_two_processes_train_as_one(folder):
-    alone, _ = train(0, folder)
-    both = ranks(2, train, folder)
-    for state, seen in both:
-        assert len(seen) == 14
-        for name, value in alone.items():
-            torch.testing.assert_close(state[name], value, rtol=0, atol=1e-6)

@@ -1,0 +1,27 @@
+"""What the tests of OneHot share: features of known classes and groups, and a latent for them."""
+
+import torch
+
+from reprkit.latents.one_hot import OneHot
+from reprkit.types import Features
+
+CLASSES, GROUPS = 5, 2
+
+
+def features(b=5, n=3, width=CLASSES * GROUPS, seed=0, mask=None):
+    return Features(x=torch.randn(b, n, width, generator=torch.Generator().manual_seed(seed)) * 2, mask=mask)
+
+
+def logits(x, classes=CLASSES):
+    return x.unflatten(-1, (-1, classes))
+
+
+def lengths(*valid, n):
+    return torch.arange(n)[None] < torch.tensor(valid)[:, None]
+
+
+def latent(**options):
+    return OneHot(CLASSES, groups=GROUPS, **options)
+
+
+MASK = lengths(3, 1, 2, 3, 0, n=3)

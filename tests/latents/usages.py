@@ -1,0 +1,31 @@
+"""What the tests of usage share: it, for a latent with nothing of its own, and codes to see."""
+
+import torch
+
+from reprkit.interfaces import Latent
+from reprkit.types import Code
+from reprkit.usage import Usage
+
+
+class Plain(Latent):
+    """A latent with nothing of its own."""
+
+
+def codes(vocab, window=8, **options):
+    return Usage(Plain(in_dim=1, out_dim=1, vocab=vocab), "latent it", window=window, **options)
+
+
+def dims(width, window=8, active_variance=None, **options):
+    latent = Plain(in_dim=width, out_dim=width)
+    latent.active_variance = active_variance
+    return Usage(latent, "latent it", window=window, **options)
+
+
+def chosen(*rows, mask=None):
+    """One example whose tokens chose these indices."""
+    indices = torch.tensor(rows)[None]
+    return Code(z=torch.zeros(1, len(rows), 1), indices=indices, mask=mask)
+
+
+def vectors(z, mean=None, mask=None):
+    return Code(z=z, mean=mean, mask=mask)
