@@ -41,7 +41,7 @@ class Journal:
 
     def __init__(self, out: str | Path | None, *, stage: str | None = None, writes: bool = True) -> None:
         self.out = None if out is None else Path(out)
-        self.stage, self.writes = stage, writes and out is not None
+        self.stage, self.name, self.writes = stage, stage or "main", writes and out is not None
         self.lines: list[dict[str, Any]] = []
         self.open, self.position = False, 0
         self.waited = dict.fromkeys(WAITS, 0.0)
@@ -78,7 +78,7 @@ class Journal:
     def told(self) -> dict[str, Any]:
         """What the folder's record tells of this stage: status, step, the best model."""
         record = {} if self.out is None else files.read_record(self.out)
-        return record.get("stages", {}).get(self.stage or "main", {})
+        return record.get("stages", {}).get(self.name, {})
 
     def clear_the_way(self) -> None:
         """Before starting anew: what an earlier run left here moves to ``OUT/.replaced``.
@@ -89,8 +89,7 @@ class Journal:
             return
         self.out.mkdir(parents=True, exist_ok=True)
         record = files.read_record(self.out)
-        name = self.stage or "main"
-        if record.get("session") == SESSION and name not in record.get("stages", {}):
+        if record.get("session") == SESSION and self.name not in record.get("stages", {}):
             return
         self._refuse_company(record)
         left = [
@@ -114,7 +113,7 @@ class Journal:
         attic.mkdir()
         for each in left:
             each.rename(attic / each.name)
-        stopped = record.get("stages", {}).get(name, {})
+        stopped = record.get("stages", {}).get(self.name, {})
         if stopped.get("status") not in (None, "finished") and stopped.get("saved"):
             warnings.warn(
                 f"{self.out} held a run saved at step {stopped['saved']} of {stopped.get('steps')}; it was moved to {attic}, to be "
@@ -157,8 +156,8 @@ class Journal:
         if position:
             resumed.append({"at": moment, "step": position})
         stages = dict(earlier.get("stages", {}))
-        before = stages.get(self.stage or "main", {})
-        stages[self.stage or "main"] = {
+        before = stages.get(self.name, {})
+        stages[self.name] = {
             **{key: value for key, value in facts.items() if key != "data"},
             "steps": steps,
             "started": before.get("started", moment),
@@ -228,7 +227,7 @@ class Journal:
     def keep_best(self, best: Mapping[str, Any]) -> None:
         """Note which model is the best so far."""
         if self.open:
-            self._record["stages"][self.stage or "main"]["best"] = dict(best)
+            self._record["stages"][self.name]["best"] = dict(best)
             self.tell(self.position, "running", force=True)
 
     def tell(
@@ -248,7 +247,7 @@ class Journal:
         if not (force or saved or error or status != "running") and moment - self._told < 5:
             return
         self._told = moment
-        stage = self._record["stages"][self.stage or "main"]
+        stage = self._record["stages"][self.name]
         stage.update(status=status, step=step, seconds=round(self.seconds, 3), waiting=self.waiting)
         if saved:
             stage["saved"] = step
