@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", default="runs/bench/data.json")
     given = parser.parse_args()
+    torch.set_num_threads(1)  # a second one would only spin on a busy machine
     results: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         x, label = mnist()
