@@ -1,0 +1,94 @@
+"""Log-mel spectrogram: how loud each band of an ear-like scale is, frame by frame."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.errors import PartArgumentError
+from reprkit_audio.frontends.base import FrontEnd, Sound, checked, whole
+
+# Magnitudes below are taken for silence, as HiFi-GAN does.
+FLOOR = 1e-5
+# Mean and standard deviation over speech of the logarithms (four speakers of fillets-ng, level as recorded).
+MEAN, SCALE = -5.3, 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMel(FrontEnd):
+    """Logarithm of the magnitude in mel bands (Slaney's scale and norm), HiFi-GAN's settings at 16 kHz.
+
+    Kong et al. 2020, arXiv 2010.05646: natural logarithm of magnitudes, floored at 1e-5; here moved and divided by two
+    fixed numbers, so that frames of speech have about zero mean and unit variance.  Frame i is centred on sample
+    (i + 1/2) hop, so t frames are t * hop samples, neither more nor less: windows of frames and samples fit by counting.
+
+    Attributes:
+        n_fft: samples of the Hann window and its transform.
+        bands: mel bands from 0 Hz to half the rate (c).
+    """
+
+    name: ClassVar[str] = "log-mel"
+    n_fft: int = 1024
+    bands: int = 80
+
+    def __post_init__(self) -> None:
+        """Refuse a window shorter than the hop, and more bands than frequencies."""
+        super().__post_init__()
+        whole(self, "n_fft", 2)
+        if self.n_fft < self.hop or (self.n_fft - self.hop) % 2:
+            raise PartArgumentError(
+                f"front end log-mel: n_fft={self.n_fft} must be hop={self.hop} or more, by an even number"
+            )
+        whole(self, "bands", 1, self.n_fft // 2)
+
+    @property
+    def channels(self) -> int:
+        """Bands."""
+        return self.bands
+
+    def count(self, samples: int) -> int:
+        """Frames of so many samples; the last hop is filled with silence."""
+        return -(-samples // self.hop)
+
+    def analyse(self, wave: Float[Tensor, " samples"]) -> Sound:
+        """Its frames (t bands); see ``FrontEnd.analyse``."""
+        return Sound(frames=self.frames(checked(wave)[None])[0])
+
+    def frames(self, waves: Float[Tensor, "b samples"]) -> Float[Tensor, "b t c"]:
+        """The frames of several waveforms of one length, on their device, with gradients."""
+        return self.scaled(self.bank(waves.device).T.matmul(self.magnitudes(waves)).transpose(1, 2))
+
+    def magnitudes(self, waves: Float[Tensor, "b samples"]) -> Float[Tensor, "b f t"]:
+        """Magnitudes of the short-time transform, n_fft / 2 + 1 frequencies a frame."""
+        beside = (self.n_fft - self.hop) // 2
+        padded = F.pad(waves, (beside, beside + -waves.shape[-1] % self.hop))
+        window = torch.hann_window(self.n_fft, device=waves.device)
+        complex_ = torch.stft(padded, self.n_fft, self.hop, window=window, center=False, return_complex=True)
+        # The root's slope at 0 is not finite.
+        return torch.view_as_real(complex_).square().sum(-1).add(1e-9).sqrt()
+
+    def scaled(self, mel: Tensor) -> Tensor:
+        """Frames of magnitudes in mel bands."""
+        return (mel.clamp(min=FLOOR).log() - MEAN) / SCALE
+
+    def restored(self, frames: Tensor) -> Tensor:
+        """Magnitudes in mel bands, of frames; the inverse of ``scaled`` above the floor."""
+        return (frames * SCALE + MEAN).exp()
+
+    def bank(self, device: torch.device | str = "cpu") -> Float[Tensor, "f c"]:
+        """The mel filters, columns (n_fft / 2 + 1, bands)."""
+        return _bank(self.n_fft // 2 + 1, self.bands, self.rate, str(device))
+
+
+@functools.lru_cache(maxsize=16)
+def _bank(frequencies: int, bands: int, rate: int, device: str) -> Tensor:
+    from torchaudio.functional import melscale_fbanks
+
+    made = melscale_fbanks(frequencies, 0.0, rate / 2, bands, rate, norm="slaney", mel_scale="slaney")
+    return made.to(device)

@@ -1,0 +1,119 @@
+"""WORLD: pitch, spectral envelope and aperiodicity, each on its own and each exactly invertible."""
+
+from __future__ import annotations
+
+import functools
+import importlib.machinery
+import importlib.util
+import types
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.errors import PartArgumentError, ReprkitError
+from reprkit_audio.frontends.base import FrontEnd, Sound, checked, whole
+
+# Coefficient 0 (level) and 1 (tilt) have means of their own over speech, the others hardly; standard deviations fall as
+# a power of the coefficient's number.  Fitted on four speakers of fillets-ng, within a fifth of each measured deviation.
+_MEANS = (-10.4, 4.1)
+_LEVEL, _FIRST, _POWER = 4.3, 1.9, -0.75
+_SILENCE = (
+    -24.0
+)  # coefficient 0 of what nobody hears; digital silence would lie at -37, far from everything else
+
+
+@dataclass(frozen=True, kw_only=True)
+class World(FrontEnd):
+    """The WORLD vocoder's analysis (Morise et al. 2016, IEICE Transactions E99.D(7)), by pyworld.
+
+    Pitch is DIO's, refined by StoneMask: 25 times faster than Harvest, and 95 to 98 % of frames that both call voiced
+    agree.  The envelope is CheapTrick's, coded as cepstral coefficients of its logarithm on a mel scale; the
+    aperiodicity is D4C's, coded in bands of 3 kHz (one at 16 kHz).  Frame i is centred on sample i * hop.
+
+    ``analyse`` of a minute takes about two seconds of one core.
+
+    Attributes:
+        coefficients: of the coded envelope (c).
+    """
+
+    name: ClassVar[str] = "world"
+    hop: int = 160
+    coefficients: int = 40
+
+    def __post_init__(self) -> None:
+        """Refuse a rate that has no bands, and more coefficients than the envelope has values."""
+        super().__post_init__()
+        if self.rate < 12000:  # the coding of aperiodicity has no band below
+            raise PartArgumentError(f"front end world: rate is a whole number from 12000, not {self.rate!r}")
+        whole(self, "coefficients", 2, 256)
+
+    @property
+    def channels(self) -> int:
+        """Coefficients."""
+        return self.coefficients
+
+    @property
+    def period(self) -> float:
+        """From one frame to the next, ms."""
+        return 1000.0 * self.hop / self.rate
+
+    def count(self, samples: int) -> int:
+        """Frames of so many samples: one every hop, the first on sample 0."""
+        return samples // self.hop + 1
+
+    def analyse(self, wave: Float[Tensor, " samples"]) -> Sound:
+        """Coded envelope (t coefficients), pitch in Hz (t,), aperiodicity in dB (t k); see ``FrontEnd.analyse``."""
+        world = pyworld()
+        samples = checked(wave).double().cpu().numpy()
+        rough, times = world.dio(samples, self.rate, frame_period=self.period)
+        pitch = world.stonemask(samples, rough, times, self.rate)
+        envelope = world.cheaptrick(samples, pitch, times, self.rate)
+        noise = world.d4c(samples, pitch, times, self.rate)
+        coded = world.code_spectral_envelope(envelope, self.rate, self.coefficients)
+        coded[:, 0] = np.maximum(coded[:, 0], _SILENCE)
+        means, scales = self._affine()
+        return Sound(
+            frames=torch.from_numpy(((coded - means) / scales).astype(np.float32)),
+            pitch=torch.from_numpy(pitch.astype(np.float32)),
+            aperiodicity=torch.from_numpy(world.code_aperiodicity(noise, self.rate).astype(np.float32)),
+        )
+
+    def envelope(self, frames: Float[Tensor, "t c"]) -> np.ndarray[Any, Any]:
+        """The power spectrum's envelope (t, n_fft / 2 + 1) that frames stand for: the inverse of the coding."""
+        means, scales = self._affine()
+        coded = np.ascontiguousarray(frames.detach().double().cpu().numpy() * scales + means)
+        world = pyworld()
+        return world.decode_spectral_envelope(coded, self.rate, world.get_cheaptrick_fft_size(self.rate))
+
+    def _affine(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Mean and standard deviation of each coefficient."""
+        means, scales = np.zeros(self.coefficients), np.full(self.coefficients, _LEVEL)
+        means[:2] = _MEANS
+        scales[1:] = _FIRST * np.arange(1, self.coefficients) ** _POWER
+        return means, scales
+
+
+@functools.cache
+def pyworld() -> types.ModuleType:
+    """The compiled module of pyworld.
+
+    Loaded by itself: the package around it imports pkg_resources, which setuptools 82 no longer brings, to look up its
+    own version.
+
+    Raises:
+        ReprkitError: it is not installed.
+    """
+    package = importlib.util.find_spec("pyworld")
+    homes = list(package.submodule_search_locations or ()) if package else []
+    found = importlib.machinery.PathFinder.find_spec("pyworld", homes) if homes else None
+    if found is None or found.origin is None:
+        raise ReprkitError("front end and vocoder world need pyworld: pip install pyworld")
+    spec = importlib.util.spec_from_file_location("pyworld.pyworld", found.origin)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

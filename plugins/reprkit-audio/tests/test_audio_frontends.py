@@ -1,0 +1,167 @@
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from reprkit.errors import DataError, PartArgumentError, ReferenceSyntaxError, UnknownPartError
+from reprkit_audio.frontends import Sound, frontend
+from reprkit_audio.frontends.log_mel import FLOOR, MEAN, SCALE
+from reprkit_audio.frontends.world import pyworld
+from voices_made import RATE, voice
+
+FORMS = ("log-mel", "log-mel(hop=200, n_fft=800, bands=40)", "world", "world(hop=80, coefficients=24)")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_names_every_setting_and_makes_the_same_front_end_again(form):
+    front = frontend(form)
+    again = frontend(front.form)
+    assert again == front and again.form == front.form
+    assert f"hop={front.hop}" in front.form and "rate=16000" in front.form
+    assert frontend(front) is front
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("samples", [1, 159, 160, 161, 4096, 16001])
+def test_frames_are_as_many_as_foretold_finite_and_float32(form, samples):
+    front = frontend(form)
+    sound = front.analyse(voice(seconds=samples / RATE)[0])
+    assert isinstance(sound, Sound)
+    assert sound.frames.shape == (front.count(samples), front.channels)
+    assert sound.frames.dtype == torch.float32 and torch.isfinite(sound.frames).all()
+    if sound.pitch is not None:
+        assert sound.pitch.shape == (len(sound.frames),) and sound.pitch.dtype == torch.float32
+        assert sound.aperiodicity.shape == (len(sound.frames), 1)
+
+
+def test_log_mel_is_what_its_definition_says():
+    """Frame 20 by hand: a Hann window around its middle sample, numpy's transform, torchaudio's triangles."""
+    from torchaudio.functional import melscale_fbanks
+
+    wave, _ = voice()
+    front = frontend("log-mel")
+    middle = 20 * 256 + 128
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
+    spectrum = np.abs(np.fft.rfft(wave.double().numpy()[middle - 512 : middle + 512] * window))
+    bank = melscale_fbanks(513, 0.0, 8000.0, 80, 16000, norm="slaney", mel_scale="slaney").double().numpy()
+    expected = (np.log(np.maximum(spectrum @ bank, FLOOR)) - MEAN) / SCALE
+    np.testing.assert_allclose(front.analyse(wave).frames[20].numpy(), expected, atol=2e-3)
+
+
+def test_log_mel_finds_the_band_of_a_tone_and_hears_silence():
+    front = frontend("log-mel")
+    tone = torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)
+    middles = front.bank().argmax(0) * 16000 / 1024
+    band = front.analyse(tone).frames[30].argmax()
+    assert abs(middles[band] - 1000) < 40
+    silent = front.analyse(torch.zeros(RATE)).frames
+    torch.testing.assert_close(
+        front.restored(silent), torch.full_like(silent, float(front.restored(silent).min()))
+    )
+    assert float(silent.max()) == pytest.approx((math.log(FLOOR) - MEAN) / SCALE, abs=0.5)
+
+
+def test_log_mel_of_a_batch_is_that_of_each_and_lets_gradients_through():
+    front = frontend("log-mel")
+    waves = torch.stack([voice(0.5)[0], voice(0.5, 200.0, 180.0)[0], torch.zeros(8000)]).requires_grad_()
+    frames = front.frames(waves)
+    for wave, each in zip(waves, frames, strict=True):
+        torch.testing.assert_close(front.analyse(wave.detach()).frames, each.detach(), atol=1e-5, rtol=1e-5)
+    frames.sum().backward()
+    assert torch.isfinite(waves.grad).all() and waves.grad[0].abs().sum() > 0
+
+
+def test_log_mel_magnitudes_are_restored():
+    front = frontend("log-mel")
+    mel = torch.rand(7, 80) + 0.01
+    torch.testing.assert_close(front.restored(front.scaled(mel)), mel)
+
+
+def test_world_finds_the_pitch():
+    wave, pitch = voice(2.0, 100.0, 180.0)
+    sound = frontend("world").analyse(wave)
+    expected = pitch[:: frontend("world").hop]
+    middle = slice(10, 190)
+    assert (sound.pitch[middle] > 0).float().mean() > 0.95
+    voiced = sound.pitch[middle] > 0
+    error = (sound.pitch[middle][voiced] / expected[middle][voiced]).log().abs()
+    assert error.median() < 0.01 and (error < 0.03).float().mean() > 0.95
+
+
+def test_world_calls_noise_unvoiced_and_aperiodic():
+    noise = 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(0))
+    sound = frontend("world").analyse(noise)
+    assert (sound.pitch > 0).float().mean() < 0.2
+    assert sound.aperiodicity.median() > -1
+    voiced = frontend("world").analyse(voice()[0])
+    assert voiced.aperiodicity[20:80].median() < -5
+
+
+def test_world_envelope_is_the_inverse_of_its_coding():
+    """pyworld's own envelope against the one that frames give back, and again the same frames of that."""
+    wave, _ = voice()
+    front, world = frontend("world"), pyworld()
+    samples = wave.double().numpy()
+    rough, times = world.dio(samples, RATE, frame_period=10.0)
+    envelope = world.cheaptrick(samples, world.stonemask(samples, rough, times, RATE), times, RATE)
+    frames = front.analyse(wave).frames
+    made = front.envelope(frames)
+    assert made.shape == envelope.shape
+    difference = 10 * np.abs(np.log10(made[10:90]) - np.log10(envelope[10:90]))
+    assert np.median(difference) < 1.0  # dB; 40 coefficients smooth the envelope a little
+    means, scales = front._affine()
+    again = (world.code_spectral_envelope(made, RATE, 40) - means) / scales
+    assert np.abs(again - frames.numpy())[10:90].mean() < 0.15
+
+
+def test_world_does_not_throw_silence_far_away():
+    sound = frontend("world").analyse(torch.zeros(RATE))
+    assert (sound.pitch == 0).all() and sound.frames.abs().max() < 4
+
+
+def test_world_without_pkg_resources():
+    """A new setuptools has none, and pyworld's own package would not even import."""
+    code = (
+        "import sys; sys.modules['pkg_resources'] = None\n"
+        "from reprkit_audio.frontends.world import pyworld\n"
+        "print(pyworld().get_cheaptrick_fft_size(16000))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "1024", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "error", "says"),
+    [
+        ("log-mels", UnknownPartError, "Did you mean 'log-mel'"),
+        ("log-mel(band=80)", PartArgumentError, "Did you mean 'bands'"),
+        ("log-mel(bands=0)", PartArgumentError, "bands is a whole number from 1"),
+        ("log-mel(n_fft=100)", PartArgumentError, "hop=256 or more"),
+        ("log-mel(rate=1.5)", PartArgumentError, "rate is a whole number"),
+        ("world(rate=8000)", PartArgumentError, "from 12000"),
+        ("world(coefficients=1)", PartArgumentError, "from 2"),
+        ("log-mel(", ReferenceSyntaxError, "cannot be read"),
+    ],
+)
+def test_bad_forms_are_refused(form, error, says):
+    with pytest.raises(error, match=says):
+        frontend(form)
+
+
+@pytest.mark.parametrize("form", ["log-mel", "world"])
+@pytest.mark.parametrize(
+    ("wave", "says"),
+    [
+        (torch.zeros(0), "no samples"),
+        (torch.zeros(2, 100), r"one channel, not torch.float32 \(2, 100\)"),
+        (torch.zeros(100, dtype=torch.int16), "int16"),
+        (torch.full((100,), float("nan")), "not finite"),
+        (np.zeros(100), "ndarray"),
+    ],
+)
+def test_what_is_no_waveform_is_refused(form, wave, says):
+    with pytest.raises(DataError, match=says):
+        frontend(form).analyse(wave)
