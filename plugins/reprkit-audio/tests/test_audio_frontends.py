@@ -5,12 +5,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-
-from reprkit.errors import DataError, PartArgumentError, ReferenceSyntaxError, UnknownPartError
 from reprkit_audio.frontends import Sound, frontend
 from reprkit_audio.frontends.log_mel import FLOOR, MEAN, SCALE
 from reprkit_audio.frontends.world import pyworld
 from voices_made import RATE, voice
+
+from reprkit.errors import DataError, PartArgumentError, ReferenceSyntaxError, UnknownPartError
 
 FORMS = ("log-mel", "log-mel(hop=200, n_fft=800, bands=40)", "world", "world(hop=80, coefficients=24)")
 
@@ -19,8 +19,10 @@ FORMS = ("log-mel", "log-mel(hop=200, n_fft=800, bands=40)", "world", "world(hop
 def test_a_form_names_every_setting_and_makes_the_same_front_end_again(form):
     front = frontend(form)
     again = frontend(front.form)
-    assert again == front and again.form == front.form
-    assert f"hop={front.hop}" in front.form and "rate=16000" in front.form
+    assert again == front
+    assert again.form == front.form
+    assert f"hop={front.hop}" in front.form
+    assert "rate=16000" in front.form
     assert frontend(front) is front
 
 
@@ -31,9 +33,11 @@ def test_frames_are_as_many_as_foretold_finite_and_float32(form, samples):
     sound = front.analyse(voice(seconds=samples / RATE)[0])
     assert isinstance(sound, Sound)
     assert sound.frames.shape == (front.count(samples), front.channels)
-    assert sound.frames.dtype == torch.float32 and torch.isfinite(sound.frames).all()
+    assert sound.frames.dtype == torch.float32
+    assert torch.isfinite(sound.frames).all()
     if sound.pitch is not None:
-        assert sound.pitch.shape == (len(sound.frames),) and sound.pitch.dtype == torch.float32
+        assert sound.pitch.shape == (len(sound.frames),)
+        assert sound.pitch.dtype == torch.float32
         assert sound.aperiodicity.shape == (len(sound.frames), 1)
 
 
@@ -71,7 +75,8 @@ def test_log_mel_of_a_batch_is_that_of_each_and_lets_gradients_through():
     for wave, each in zip(waves, frames, strict=True):
         torch.testing.assert_close(front.analyse(wave.detach()).frames, each.detach(), atol=1e-5, rtol=1e-5)
     frames.sum().backward()
-    assert torch.isfinite(waves.grad).all() and waves.grad[0].abs().sum() > 0
+    assert torch.isfinite(waves.grad).all()
+    assert waves.grad[0].abs().sum() > 0
 
 
 def test_log_mel_magnitudes_are_restored():
@@ -88,7 +93,8 @@ def test_world_finds_the_pitch():
     assert (sound.pitch[middle] > 0).float().mean() > 0.95
     voiced = sound.pitch[middle] > 0
     error = (sound.pitch[middle][voiced] / expected[middle][voiced]).log().abs()
-    assert error.median() < 0.01 and (error < 0.03).float().mean() > 0.95
+    assert error.median() < 0.01
+    assert (error < 0.03).float().mean() > 0.95
 
 
 def test_world_calls_noise_unvoiced_and_aperiodic():
@@ -119,7 +125,8 @@ def test_world_envelope_is_the_inverse_of_its_coding():
 
 def test_world_does_not_throw_silence_far_away():
     sound = frontend("world").analyse(torch.zeros(RATE))
-    assert (sound.pitch == 0).all() and sound.frames.abs().max() < 4
+    assert (sound.pitch == 0).all()
+    assert sound.frames.abs().max() < 4
 
 
 def test_world_without_pkg_resources():

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
+from reprkit_audio.prosody import PitchStatistics, moved, statistics
 
 from reprkit.errors import DataError
-from reprkit_audio.prosody import PitchStatistics, moved, statistics
 
 
 def contour(mean, spread, seed=0, frames=4000):

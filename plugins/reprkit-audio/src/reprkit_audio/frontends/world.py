@@ -113,7 +113,8 @@ def pyworld() -> types.ModuleType:
     if found is None or found.origin is None:
         raise ReprkitError("front end and vocoder world need pyworld: pip install pyworld")
     spec = importlib.util.spec_from_file_location("pyworld.pyworld", found.origin)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
