@@ -1,0 +1,68 @@
+"""Griffin-Lim: phases that fit the magnitudes, found by going back and forth."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.errors import PartArgumentError
+from reprkit_audio.frontends.base import Sound, frontend
+from reprkit_audio.frontends.log_mel import LogMel
+from reprkit_audio.vocoders.base import Vocoder
+
+
+class GriffinLim(Vocoder):
+    """Log-mel frames to a waveform without any training.
+
+    The mel bands' magnitudes go back to frequencies by the pseudo-inverse of the filters, and phases come from the fast
+    Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA), torchaudio's.  The first phases are random, of a fixed seed.
+
+    Args:
+        steps: of the search for phases.
+        momentum: of the search, from 0 (the classic algorithm) to below 1.
+        form: of the frames, a ``log-mel``.
+
+    Raises:
+        PartArgumentError: a value out of its range, or frames that are no log-mel.
+    """
+
+    def __init__(self, steps: int = 60, momentum: float = 0.99, form: str = "log-mel") -> None:
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise PartArgumentError(f"vocoder griffin-lim: steps is a whole number from 1, not {steps!r}")
+        if not isinstance(momentum, int | float) or not 0 <= momentum < 1:
+            raise PartArgumentError(f"vocoder griffin-lim: momentum is from 0 to below 1, not {momentum!r}")
+        front = frontend(form)
+        if not isinstance(front, LogMel):
+            raise PartArgumentError(f"vocoder griffin-lim reads frames of log-mel, not of {form!r}")
+        self.front: LogMel = front
+        self.steps, self.momentum = steps, float(momentum)
+
+    def made(self, sound: Sound) -> Float[Tensor, " samples"]:
+        """T * hop samples."""
+        from torchaudio.functional import griffinlim
+
+        front, frames = self.front, sound.frames.float()
+        inverse = torch.linalg.pinv(front.bank(frames.device))
+        magnitudes = front.restored(frames).matmul(inverse).clamp(min=0).T
+        # torchaudio's frames are centred on multiples of the hop and fill one hop less than there are; and it mirrors half a
+        # window at the ends: silent frames beside, cut off again.
+        beside = front.n_fft // (2 * front.hop) + 1
+        padded = F.pad(magnitudes, (beside, beside))
+        with torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
+            torch.manual_seed(0)
+            wave = griffinlim(
+                padded,
+                torch.hann_window(front.n_fft, device=frames.device),
+                front.n_fft,
+                front.hop,
+                front.n_fft,
+                power=1.0,
+                n_iter=self.steps,
+                momentum=self.momentum,
+                length=None,
+                rand_init=True,
+            )
+        start = beside * front.hop - (front.hop + 1) // 2
+        return wave[start : start + len(frames) * front.hop]
