@@ -55,7 +55,7 @@ def build(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         goal: Objective = objective_from(objective, data=_reading(signature, output))
-        paths = {name: _path(name, each, signature) for name, each in chosen.items()}
+        paths = _paths(chosen, signature)
         made = None if decoder is None else _decoder(decoder, paths, signature, output)
         _fit_together(goal, paths, made)
         model = Model(paths, made, goal, signature=signature, output=output, weights=weights)
@@ -83,7 +83,25 @@ def _reading(signature: Signature | None, name: str) -> Signature | None:
     return None if signature is None else signature.reading(name)
 
 
-def _path(name: str, factor: Factor, signature: Signature | None) -> Path:
+def _paths(chosen: Mapping[str, Factor], signature: Signature | None) -> dict[str, Path]:
+    """Every factor built, one that another is conditioned on before that other; in the order of ``chosen``."""
+    made: dict[str, Path] = {}
+    waiting = dict(chosen)
+    while waiting:
+        ready = {n: f for n, f in waiting.items() if getattr(f, "condition", None) in (None, *made)}
+        if not ready:
+            told = ", ".join(f"{name} on {each.condition!r}" for name, each in waiting.items())
+            raise BuildError(
+                f"these factors wait for each other, or for one that does not exist: {told}\n"
+                f"  factors: {', '.join(chosen)}"
+            )
+        for name, each in ready.items():
+            made[name] = _path(name, each, signature, made)
+            del waiting[name]
+    return {name: made[name] for name in chosen}
+
+
+def _path(name: str, factor: Factor, signature: Signature | None, others: Mapping[str, Path]) -> Path:
     if not name.isidentifier():
         raise BuildError(
             f"a factor's name must be a plain word, not {name!r}: it names weights in the checkpoint"
@@ -95,7 +113,13 @@ def _path(name: str, factor: Factor, signature: Signature | None) -> Path:
     for part, kind in ((encoder, Encoder), (latent, Latent)):
         if not isinstance(part, kind):
             raise BuildError(f"factor {name}: {type(part).__name__} is not a {kind.__name__}")
-    return Path(name, encoder, latent, input=factor.input, pool=factor.pool)
+    if factor.condition is not None and encoder.condition_dim is None:
+        raise BuildError(
+            f"factor {name} is conditioned on {factor.condition!r}, and {_named(encoder)} cannot be told of another factor: "
+            "leave condition= out, or use an encoder that has a condition_dim"
+        )
+    condition = None if factor.condition is None else others[factor.condition]
+    return Path(name, encoder, latent, input=factor.input, pool=factor.pool, condition=condition)
 
 
 def _decoder(decoder: Any, paths: Mapping[str, Path], signature: Signature | None, output: str) -> Decoder:

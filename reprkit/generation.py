@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -145,9 +145,10 @@ def generate(
         if known is None:
             raise BuildError("the data's lengths vary: say how many tokens to generate, length=")
         length = known
-    features = model.merge(codes) if codes else None
+    features, told = model.merge(codes or {}), model.condition(codes or {})
     count = size if features is None else features.x.shape[0]
-    state = decoder.start(features, size=count, length=length)
+    start: Any = decoder.start  # which takes ``condition=`` where the decoder has a condition_dim
+    state = start(features, size=count, length=length, **told)
     previous: Tensor | None = None
     values, steps = [], []
     for _ in range(length):

@@ -110,10 +110,15 @@ class Encoder(Part):
 
     ``x`` is whichever field the factor's ``input`` names.  An encoder ends in features, not in a bare linear layer: the core
     puts a linear adapter between it and the latent.
+
+
+    An encoder that can be told of another factor (``rk.factor(..., condition="speaker")``) sets ``condition_dim`` and takes
+    ``condition=`` (b condition_dim), that factor's code through a linear adapter of the core; it works without one, too.
     """
 
     kind = "encoder"
     out_dim: int
+    condition_dim: int | None = None
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
         """Features (b n d), or (b k d) with ``positions`` and ``length`` when ``keep`` names the tokens to read."""
@@ -212,10 +217,14 @@ class Decoder(Part):
 
     A decoder that provides "only" takes ``only=`` (b m), indices of its tokens, and gives their likelihood alone (b m p), equal
     to what it says of them among all; ``cells`` is the grid in which they count.  The masked objective asks for what is hidden.
+
+    A decoder with a ``condition_dim`` takes ``condition=`` (b condition_dim), in ``start`` too: the codes of the factors of one
+    token (``pool=True``), where others have more, through the core's adapters and summed.  It works without one, too.
     """
 
     kind = "decoder"
     in_dim: int
+    condition_dim: int | None = None
     cells: tuple[int, ...]
 
     def forward(

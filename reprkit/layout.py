@@ -96,9 +96,11 @@ def align(
     return x[:, index], None if present is None else present[:, index]
 
 
-def merged(codes: Sequence[Code]) -> Features:
-    """Several codes of one width as one: aligned to the one that speaks of the most tokens, and summed (b n d)."""
+def merged(codes: Sequence[Code]) -> Features | None:
+    """Several codes of one width as one: aligned to the one that speaks of the most tokens, and summed (b n d); None of none."""
     others = list(codes)
+    if not others:
+        return None
     lead = others.pop(max(range(len(others)), key=lambda each: _places(others[each])))
     if lead.positions is not None and any(
         _places(code) > 1 and code.positions is not lead.positions for code in others

@@ -23,7 +23,7 @@ _PART = "$part"  # marks an argument that is itself a part
 _KEYS = {
     "format", "reprkit", "factors", "decoder", "objective", "output", "weights", "plugins", "signature",
 }  # fmt: skip
-_FACTOR_KEYS = {"encoder", "latent", "input", "pool"}
+_FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", _PART}
 
 
@@ -44,6 +44,7 @@ def describe(model: Any) -> dict[str, Any]:
                 "latent": _part(path.latent, f"factor {name}", signature),
                 "input": path.input,
                 "pool": path.pool,
+                **({} if path.condition is None else {"condition": path.condition}),
             }
             for name, path in model.factors.items()
         },
@@ -81,6 +82,7 @@ def _rebuilt(manifest: Mapping[str, Any]) -> Any:
             latent=_made("latent", each["latent"], signature),
             input=each["input"],
             pool=each["pool"],
+            condition=each.get("condition"),
         )
     decoder = manifest["decoder"]
     return build(

@@ -16,7 +16,7 @@ from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Latent, Objective
 from reprkit.layout import from_tokens, merged, to_tokens
 from reprkit.passes import Pass, normalised, unused, weighted
-from reprkit.paths import Path, linear, masked_mean
+from reprkit.paths import Path, adapters, conditioning, masked_mean, told_first
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.factors = nn.ModuleDict(paths)
-        self.adapters = nn.ModuleDict(
-            {} if decoder is None else {n: linear(p.latent.out_dim, decoder.in_dim) for n, p in paths.items()}
-        )
+        self.conditioning = conditioning(paths, decoder)
+        self.adapters = nn.ModuleDict({} if decoder is None else adapters(paths, decoder))
         self.decoder, self.signature, self.output = decoder, signature, output
         self.weights = dict(weights or {})
         self._pass: Pass | None = None
@@ -88,15 +87,16 @@ class Model(nn.Module):
         scope = self._pass
         if scope is None:
             self._check(batch, values=False)
-        key = (id(batch), id(keep), names)
-        if scope is not None and key in scope.codes:
-            return scope.codes[key][0]
-        moved = self.to_device(batch)
-        codes = Codes({name: self._path(name)(moved, keep=keep) for name in names})
-        if scope is not None:
-            scope.codes[key] = (codes, (batch, keep))  # holding them keeps their ids theirs
-            scope.views.append(codes)
-        return codes
+        known = {} if scope is None else scope.known(batch, keep)
+        before, moved = set(known), self.to_device(batch)
+        for name in told_first(self.paths, names):
+            if name not in known:
+                path = self._path(name)
+                told = None if path.condition is None else known[path.condition]
+                known[name] = path(moved, keep=keep, condition=told)
+        if scope is not None and len(known) > len(before):
+            scope.views.append(Codes({name: code for name, code in known.items() if name not in before}))
+        return Codes({name: known[name] for name in names})
 
     def decode(
         self,
@@ -114,13 +114,23 @@ class Model(nn.Module):
             BuildError: the model has no decoder.
         """
         decoder = self._decoder()
-        features = self.merge(codes) if codes else None
+        features, told = self.merge(codes or {}), self.condition(codes or {})
         with decoder.blamed():
-            return decoder(features, teacher=teacher, length=length, **options)
+            return decoder(features, teacher=teacher, length=length, **told, **options)
 
-    def merge(self, codes: Mapping[str, Code]) -> Features:
-        """All factors' codes as the decoder reads them: adapted, aligned to the one with the most tokens, and summed."""
-        return merged([replace(code, z=self.adapters[name](code.z)) for name, code in codes.items()])
+    def merge(self, codes: Mapping[str, Code]) -> Features | None:
+        """The codes with tokens as the decoder reads them: adapted, aligned to the one with the most, and summed (b n d)."""
+        laid = [
+            replace(code, z=self.adapters[n](code.z))
+            for n, code in codes.items()
+            if n not in self.conditioning
+        ]
+        return merged(laid) if laid else None
+
+    def condition(self, codes: Mapping[str, Code]) -> dict[str, Tensor]:
+        """What a decoder takes apart from the tokens, as a keyword: the pooled factors, adapted and summed (b c)."""
+        apart = [self.adapters[name](codes[name].z).mean(1) for name in codes if name in self.conditioning]
+        return {"condition": sum(apart[1:], apart[0])} if apart else {}
 
     def output_length(self, batch: Batch) -> int | None:
         """Steps of the output field in this batch where the data's lengths vary; None where they are fixed."""

@@ -11,16 +11,21 @@ from torch import Tensor
 
 from reprkit import distributed
 from reprkit.interfaces import Term
-from reprkit.types import Codes
+from reprkit.types import Code, Codes
 
 
 @dataclass
 class Pass:
     """One training forward: each distinct view is encoded once, and its losses count once."""
 
-    codes: dict[tuple[int, int, tuple[str, ...]], tuple[Codes, Any]] = field(default_factory=dict)
+    codes: dict[tuple[int, int], tuple[dict[str, Code], Any]] = field(default_factory=dict)
     views: list[Codes] = field(default_factory=list)
     metrics: dict[str, Tensor] = field(default_factory=dict)
+
+    def known(self, batch: Any, keep: Any) -> dict[str, Code]:
+        """Factor -> its code of this view, as far as it was encoded; to be filled in."""
+        held = (batch, keep)  # holding them keeps their ids theirs
+        return self.codes.setdefault((id(batch), id(keep)), ({}, held))[0]
 
 
 def unused(name: str, taken: Container[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from reprkit.errors import BuildError
-from reprkit.interfaces import Encoder, Latent
+from reprkit.interfaces import Decoder, Encoder, Latent
 from reprkit.precision import without_autocast
 from reprkit.types import Batch, Code, Features
 from reprkit.usage import Usage
@@ -22,9 +23,17 @@ class Factor:
     latent: Any = "continuous"
     input: str = "x"
     pool: bool = False
+    condition: str | None = None
 
 
-def factor(encoder: Any, latent: Any = "continuous", *, input: str = "x", pool: bool = False) -> Factor:
+def factor(
+    encoder: Any,
+    latent: Any = "continuous",
+    *,
+    input: str = "x",
+    pool: bool = False,
+    condition: str | None = None,
+) -> Factor:
     """Describe one factor for ``rk.build(factors={...})``.
 
     Args:
@@ -32,8 +41,9 @@ def factor(encoder: Any, latent: Any = "continuous", *, input: str = "x", pool: 
         latent: a reference or an instance.
         input: the field of the data that the encoder reads.
         pool: one token per example (the masked mean of the features), for what holds of the whole example.
+        condition: the factor whose code the encoder is told of, as one vector (AutoVC's content encoder reads the speaker's).
     """
-    return Factor(encoder=encoder, latent=latent, input=input, pool=pool)
+    return Factor(encoder=encoder, latent=latent, input=input, pool=pool, condition=condition)
 
 
 def linear(width: int, out: int) -> nn.Linear:
@@ -50,15 +60,51 @@ def linear(width: int, out: int) -> nn.Linear:
     return layer
 
 
+def conditioning(paths: Mapping[str, Path], decoder: Decoder | None) -> frozenset[str]:
+    """The factors that the decoder takes apart from the tokens: those of one token, where others have more and it can."""
+    if decoder is None or decoder.condition_dim is None or all(path.pool for path in paths.values()):
+        return frozenset()
+    return frozenset(name for name, path in paths.items() if path.pool)
+
+
+def told_first(paths: Mapping[str, Path], names: Iterable[str]) -> Iterator[str]:
+    """The factors, each after that whose code its encoder is told of."""
+    for name in names:
+        condition = paths[name].condition if name in paths else None
+        if condition is not None:
+            yield from told_first(paths, (condition,))
+        yield name
+
+
+def adapters(paths: Mapping[str, Path], decoder: Decoder) -> dict[str, nn.Linear]:
+    """A linear map for each factor, from its code to what the decoder reads."""
+    apart, width = conditioning(paths, decoder), decoder.condition_dim or 0
+    return {
+        name: linear(path.latent.out_dim, width if name in apart else decoder.in_dim)
+        for name, path in paths.items()
+    }
+
+
 class Path(nn.Module):
     """The built factor: runs encoder, adapter and latent, the latent in float32 unless it says otherwise."""
 
     def __init__(
-        self, name: str, encoder: Encoder, latent: Latent, *, input: str = "x", pool: bool = False
+        self,
+        name: str,
+        encoder: Encoder,
+        latent: Latent,
+        *,
+        input: str = "x",
+        pool: bool = False,
+        condition: Path | None = None,
     ) -> None:
         super().__init__()
         self.name, self.input, self.pool = name, input, pool
         self.encoder, self.latent = encoder, latent
+        self.condition = None if condition is None else condition.name
+        if condition is not None:
+            assert encoder.condition_dim is not None  # build has asked
+            self.conditioner = linear(condition.latent.out_dim, encoder.condition_dim)
         self.adapter = linear(encoder.out_dim, latent.in_dim)
         self.usage = Usage(latent, f"latent {latent.qualified or type(latent).__name__} of factor {name}")
 
@@ -80,14 +126,21 @@ class Path(nn.Module):
             view["x_mask"] = batch[f"{self.input}_mask"]
         return view
 
-    def forward(self, batch: Batch, keep: Tensor | None = None) -> Code:
-        """The code of one batch."""
-        return self.code(self.features(batch, keep))
+    def forward(self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None) -> Code:
+        """The code of one batch; ``condition`` is the code of the factor that the encoder is told of."""
+        return self.code(self.features(batch, keep, condition))
 
-    def features(self, batch: Batch, keep: Tensor | None = None) -> Features:
+    def features(self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None) -> Features:
         """What the latent reads of one batch: the encoder's features through the adapter, pooled where declared."""
+        told = {}
+        if self.condition is not None:
+            if condition is None:
+                raise BuildError(
+                    f"factor {self.name} is conditioned on {self.condition!r}: give its code too"
+                )
+            told["condition"] = self.conditioner(masked_mean(condition.z, condition.mask))
         with self.encoder.blamed(f", factor {self.name}"):
-            features = self.encoder(self.view(batch), keep=keep)
+            features = self.encoder(self.view(batch), keep=keep, **told)
         features = _replaced(features, x=self.adapter(features.x))
         return pooled(features) if self.pool else features
 

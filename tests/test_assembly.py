@@ -115,14 +115,14 @@ def test_parts_are_told_their_own_field_and_the_number_of_tokens(monkeypatch):
 
     signature = Signature({"x": DIGITS["x"], "pitch": Field(kind="vector", shape=(1,))})
     fine, coarse = "vit(patch=2, width=8, depth=1, heads=2)", "vit(patch=4, width=8, depth=1, heads=2)"
-    paths = {
-        name: assembly._path(name, factor, signature)
-        for name, factor in {
+    paths = assembly._paths(
+        {
             "fine": rk.factor(fine),
             "coarse": rk.factor(coarse),
             "pooled": rk.factor("vit(patch=1, width=8, depth=1, heads=2)", pool=True),
-        }.items()
-    }
+        },
+        signature,
+    )
     create = assembly.create
     monkeypatch.setattr(
         assembly,

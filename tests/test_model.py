@@ -115,7 +115,7 @@ def test_each_distinct_view_is_encoded_once_and_its_losses_count_once(views, enc
     encoder.calls = 0
     losses = made(batch())
     assert encoder.calls == encodings
-    seen = {id(codes): codes for codes in made.objective.seen}
+    seen = {id(codes["code"]): codes for codes in made.objective.seen}
     assert len(seen) == encodings
     tax = sum(codes.losses["tax"] for codes in seen.values())
     torch.testing.assert_close(losses.terms["tax"], tax)

@@ -36,6 +36,8 @@ class Field:
         vocab: number of symbols: of tokens, of label classes, and 2 for real fields that hold only 0 and 1.
             Data holds tokens 0 to vocab - 1; the id ``vocab`` itself is the mask symbol that mask corruptions
             put in, so an encoder of tokens embeds vocab + 1 symbols.
+        form: how the values were made of raw data, as a reference ("log-mel(bands=80)"), so that whoever has a model can make
+            them of new data; None where the values are the data.
 
     Raises:
         DataError: a kind that does not exist, a shape that is not its kind's, an empty range, tokens without
@@ -46,6 +48,7 @@ class Field:
     shape: tuple[int | None, ...]
     range: tuple[float, float] | None = None
     vocab: int | None = None
+    form: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no data set can be."""
@@ -145,7 +148,7 @@ class Signature(Mapping[str, Field]):
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers."""
-        return {name: asdict(value) for name, value in self._fields.items()}
+        return {name: _plain(value) for name, value in self._fields.items()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Signature:
@@ -158,6 +161,7 @@ class Signature(Mapping[str, Field]):
                 shape=tuple(value["shape"]),
                 range=None if span is None else (span[0], span[1]),
                 vocab=value.get("vocab"),
+                form=value.get("form"),
             )
         return cls(pairs)
 
@@ -172,3 +176,11 @@ class Signature(Mapping[str, Field]):
             if None in value.shape:
                 batch[f"{name}_mask"] = torch.ones(shape[:2], dtype=torch.bool)
         return batch
+
+
+def _plain(field: Field) -> dict[str, Any]:
+    """A field as JSON; ``form`` stands there only where there is one, so that earlier versions read the rest."""
+    record = asdict(field)
+    if record["form"] is None:
+        del record["form"]
+    return record

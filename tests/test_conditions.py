@@ -1,0 +1,177 @@
+"""Factors that are told of others, and decoders that take pooled factors apart from the tokens."""
+
+import pytest
+import torch
+from torch import nn
+
+import reprkit as rk
+from reprkit import interfaces
+from reprkit.data import Field, Signature
+from reprkit.errors import BuildError
+from reprkit.types import Decoded, Features
+
+DATA = Signature({"x": Field(kind="sequence", shape=(6, 4), form="frames(of=4)")})
+
+
+class Told(interfaces.Encoder):
+    """A frame's linear map, plus what it is told."""
+
+    condition_dim = 3
+
+    def __init__(self, told: bool = True):
+        super().__init__()
+        self.condition_dim = 3 if told else None
+        self.frame, self.told, self.out_dim, self.calls = nn.Linear(4, 5), nn.Linear(3, 5), 5, 0
+
+    def forward(self, batch, *, keep=None, condition=None):
+        self.calls += 1
+        x = self.frame(batch["x"])
+        return Features(x=x if condition is None else x + self.told(condition).unsqueeze(1), grid=(6,))
+
+    def count(self, batch):
+        return 6
+
+    def grid(self, batch):
+        return (6,)
+
+
+class Apart(interfaces.Decoder):
+    """Frames from tokens, moved by the condition."""
+
+    def __init__(self):
+        super().__init__()
+        self.in_dim, self.condition_dim, self.seen = 5, 2, []
+        self.frame, self.move = nn.Linear(5, 4), nn.Linear(2, 4)
+
+    def forward(self, features, *, condition=None, teacher=None, length=None):
+        self.seen.append((features, condition))
+        x = self.frame(features.x)
+        x = x if condition is None else x + self.move(condition).unsqueeze(1)
+        return Decoded(
+            x=x, likelihood="gaussian", params={"mean": x, "scale": torch.ones(())}, grid=(x.shape[1],)
+        )
+
+
+def conversion(**content):
+    factors = {
+        "content": rk.factor(Told(), "continuous(dim=2)", condition="speaker", **content),
+        "speaker": rk.factor(Told(told=False), "gaussian(dim=7)", pool=True),
+    }
+    return rk.build(data=DATA, factors=factors, decoder=Apart())
+
+
+def batch(size=3, seed=0):
+    return {"x": torch.randn(size, 6, 4, generator=torch.Generator().manual_seed(seed))}
+
+
+def test_the_encoder_reads_the_other_factors_code():
+    model, data = conversion().eval(), batch()
+    codes = model.encode(data)
+    content, speaker = model.paths["content"], model.paths["speaker"]
+    told = content.conditioner(codes["speaker"].z.mean(1))
+    x = content.adapter(content.encoder.frame(data["x"]) + content.encoder.told(told).unsqueeze(1))
+    assert torch.allclose(codes["content"].z, x, atol=1e-6)
+    assert tuple(content.conditioner.weight.shape) == (3, speaker.latent.out_dim)
+    assert torch.equal(model.encode(data, factors=["content"])["content"].z, codes["content"].z)
+    assert list(model.encode(data, factors=["content"])) == ["content"]
+
+
+def test_the_decoder_takes_the_pooled_factor_apart():
+    model = conversion().eval()
+    one, two = model.encode(batch(seed=1)), model.encode(batch(seed=2))
+    model.decode(one | {"speaker": two["speaker"]})
+    features, condition = model.decoder.seen[-1]
+    assert torch.equal(features.x, model.adapters["content"](one["content"].z))
+    assert torch.equal(condition, model.adapters["speaker"](two["speaker"].z).mean(1))
+    assert tuple(condition.shape) == (3, 2)
+
+
+def test_where_all_factors_are_pooled_they_are_its_tokens():
+    factors = {"a": rk.factor(Told(told=False), pool=True), "b": rk.factor(Told(told=False), pool=True)}
+    model = rk.build(
+        data=Signature({"x": Field(kind="sequence", shape=(1, 4))}),
+        factors={name: rk.factor("mlp(width=8)", each.latent, pool=True) for name, each in factors.items()},
+        decoder=Apart(),
+    ).eval()
+    codes = model.encode({"x": torch.randn(2, 1, 4)})
+    model.decode(codes)
+    features, condition = model.decoder.seen[-1]
+    assert condition is None
+    assert torch.allclose(features.x, model.adapters["a"](codes["a"].z) + model.adapters["b"](codes["b"].z))
+
+
+def test_within_a_pass_each_factor_is_encoded_once_and_its_losses_count_once():
+    class Twice(interfaces.Objective):
+        needs = frozenset({"encoder", "decoder"})
+
+        def forward(self, model, batch, turn="main"):
+            first = model.encode(batch, factors=["content"])  # the speaker on the way
+            both = model.encode(batch)
+            assert both["content"] is first["content"]
+            return {"nothing": both["content"].z.sum() * 0}
+
+    model = conversion()
+    model.objective = Twice()
+    for path in model.paths.values():
+        path.encoder.calls = 0
+    losses = model(batch())
+    assert [path.encoder.calls for path in model.paths.values()] == [1, 1]
+    kl = losses.terms["speaker.kl"]
+    model.eval()
+    twice = model(batch()).terms["speaker.kl"]
+    assert torch.allclose(kl, twice)  # a mean's divergence is no draw's
+    model.train()
+    (losses.total).backward()
+    assert model.paths["content"].conditioner.weight.grad is not None
+
+
+def test_gradients_go_through_the_condition():
+    model = conversion()
+    model.decode(model.encode(batch())).x.square().sum().backward()
+    assert model.paths["speaker"].encoder.frame.weight.grad.abs().sum() > 0
+    assert model.paths["content"].conditioner.weight.grad.abs().sum() > 0
+
+
+def test_wrong_conditions_are_refused():
+    with pytest.raises(BuildError, match="cannot be told of another factor"):
+        rk.build(
+            data=DATA,
+            factors={
+                "content": rk.factor("gru(width=4)", condition="speaker"),
+                "speaker": rk.factor("gru(width=4)", pool=True),
+            },
+            decoder="gru(width=4)",
+        )
+    with pytest.raises(BuildError, match="that does not exist: content on 'speakr'"):
+        rk.build(data=DATA, factors={"content": rk.factor(Told(), condition="speakr")}, decoder=Apart())
+    with pytest.raises(BuildError, match="wait for each other"):
+        rk.build(
+            data=DATA,
+            factors={"a": rk.factor(Told(), condition="b"), "b": rk.factor(Told(), condition="a")},
+            decoder=Apart(),
+        )
+
+
+def test_a_saved_model_knows_its_conditions(tmp_path, registry):
+    class Plugin:
+        @rk.hookimpl
+        def reprkit_encoders(self):
+            yield rk.Spec("told", f"{__name__}:Told")
+
+        @rk.hookimpl
+        def reprkit_decoders(self):
+            yield rk.Spec("apart", f"{__name__}:Apart")
+
+    registry.register(Plugin(), name="conditions-test")
+    model = conversion().eval()
+    model.save(tmp_path / "model")
+    again = rk.load(tmp_path / "model")
+    assert again.paths["content"].condition == "speaker"
+    assert again.signature["x"].form == "frames(of=4)"
+    codes = model.encode(batch())
+    assert torch.equal(again.decode(again.encode(batch())).x, model.decode(codes).x)
+
+
+def test_a_form_is_in_the_json_only_where_there_is_one():
+    assert "form" not in Signature({"x": Field(kind="vector", shape=(2,))}).to_json()["x"]
+    assert Signature.from_json(DATA.to_json())["x"] == DATA["x"]
