@@ -1,0 +1,1 @@
+"""Speech for reprkit: data sets, front ends, vocoders, voice conversion and its measures."""
