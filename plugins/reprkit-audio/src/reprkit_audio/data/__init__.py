@@ -1,0 +1,1 @@
+"""Speech data sets, one a file."""

@@ -1,0 +1,73 @@
+"""Which utterances are for training, validation and test: by speaker, or by text where several speak the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+
+from reprkit.data.base import held_out, mixed
+from reprkit.errors import DataError
+from reprkit_audio.data.clips import Clip
+
+PARTS = ("train", "valid", "test")
+_SPEECH = 0x73706B  # keeps the division's randomness apart from others of the same seed
+
+
+def divided(
+    clips: Sequence[Clip], seed: int, valid: bool, test_share: float, valid_share: float
+) -> list[str]:
+    """The part of every clip: "train", "valid" or "test"; each speaker has some in every part.
+
+    Where texts are shared, the shares are of texts, and all that is said of one text is in one part: nobody is tested on
+    a sentence that another voice was trained on, and a test part holds the same sentence in several voices.  Else the
+    shares are of each speaker's utterances.  The test part does not depend on ``valid``.
+
+    Raises:
+        DataError: shares out of range, or a speaker with too few utterances.
+    """
+    held_out(valid, test_share, valid_share)
+    counts = Counter(clip.key for clip in clips if clip.key is not None)
+    shared = any(count > 1 for count in counts.values())
+    groups: dict[str | None, list[int]] = {}
+    for number, clip in enumerate(clips):
+        groups.setdefault(None if shared else clip.speaker, []).append(number)
+    found = ["train"] * len(clips)
+    for place, (speaker, numbers) in enumerate(sorted(groups.items(), key=lambda pair: str(pair[0]))):
+        texts = [_text(clips[number], number) if shared else str(number) for number in numbers]
+        kinds = sorted(set(texts))
+        generator = torch.Generator().manual_seed(mixed(seed, _SPEECH, place))
+        order = [kinds[at] for at in torch.randperm(len(kinds), generator=generator).tolist()]
+        test = max(1, round(len(kinds) * test_share))
+        held = max(1, round(len(kinds) * valid_share)) if valid else 0
+        if test + held >= len(kinds):
+            raise DataError(
+                f"{len(kinds)} {'texts' if shared else f'utterances of speaker {speaker!r}'} are too few to divide with "
+                f"test_share={test_share}{f', valid_share={valid_share}' if valid else ''}"
+            )
+        part = dict.fromkeys(order[:test], "test") | dict.fromkeys(order[test : test + held], "valid")
+        for number, text in zip(numbers, texts, strict=True):
+            found[number] = part.get(text, "train")
+    _everybody(clips, found, valid)
+    return found
+
+
+def _text(clip: Clip, number: int) -> str:
+    return f"key {clip.key}" if clip.key is not None else f"clip {number}"
+
+
+def _everybody(clips: Sequence[Clip], found: Sequence[str], valid: bool) -> None:
+    """Every speaker is in every part.
+
+    Raises:
+        DataError: one who is not.
+    """
+    there = {(clip.speaker, part) for clip, part in zip(clips, found, strict=True)}
+    for speaker in sorted({clip.speaker for clip in clips}):
+        for part in PARTS:
+            if (speaker, part) not in there and (valid or part != "valid"):
+                raise DataError(
+                    f"speaker {speaker!r} has nothing in the {part} part: the texts that fell to it are others'\n"
+                    "  take another seed, larger shares, or leave the speaker out (speakers=)"
+                )

@@ -1,0 +1,96 @@
+"""How people lay out folders of speech: who speaks, and what, from where a file lies and what lies beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from reprkit.data.vetting import files_below
+from reprkit_audio.data.clips import Clip
+from reprkit_audio.sound import SUFFIXES
+
+_LIBRI = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?$")
+_BESIDE = (".normalized.txt", ".txt", ".lab")  # LibriTTS's cleaned text before its original
+
+
+def clips_below(root: str) -> tuple[Path, list[Clip]]:
+    """The folder and its clips, sorted by path; texts where there are some.
+
+    ==========================================  =======================================  ============================
+    what                                        speaker                                  text
+    ==========================================  =======================================  ============================
+    ROOT/SPEAKER/**/NAME.wav                    first folder                             NAME.txt or NAME.lab beside it
+    VCTK: ROOT/wav48*/SPEAKER/NAME(_mic1).flac  second folder; of two microphones the    ROOT/txt/SPEAKER/NAME.txt
+                                                first
+    LibriTTS: ROOT/(train-clean-100/)           the folder under the subset's            NAME.normalized.txt, or
+    SPEAKER/CHAPTER/NAME.wav                                                             SPEAKER-CHAPTER.trans.txt
+    ROOT/NAME.wav                               one speaker, ROOT's name                 as above
+    ==========================================  =======================================  ============================
+
+    Raises:
+        DataError: no such folder, or no sound files below it.
+    """
+    folder, names = files_below(root, SUFFIXES, "sound files")
+    return folder, list(_vctk(folder, names) if _is_vctk(folder) else _plain(folder, names))
+
+
+def _is_vctk(folder: Path) -> bool:
+    return (folder / "txt").is_dir() and any(each.is_dir() for each in folder.glob("wav48*"))
+
+
+def _vctk(folder: Path, names: list[str]) -> Iterator[Clip]:
+    """VCTK (Yamagishi et al. 2019): the microphones recorded the same, and the second one of two speakers is missing."""
+    for name in names:
+        first, _, rest = name.partition("/")
+        speaker, _, file = rest.partition("/")
+        stem = Path(file).stem
+        if not first.startswith("wav48") or not file or stem.endswith("_mic2"):
+            continue
+        own = stem.removesuffix("_mic1")
+        yield Clip(
+            path=folder / name,
+            speaker=speaker,
+            text=_read(folder / "txt" / speaker / f"{own}.txt"),
+            language="en",
+        )
+
+
+def _plain(folder: Path, names: list[str]) -> Iterator[Clip]:
+    lists: dict[Path, dict[str, str]] = {}
+    for name in names:
+        *folders, _ = name.split("/")
+        if len(folders) > 1 and _LIBRI.match(folders[0]):
+            folders = folders[1:]
+        path = folder / name
+        speaker = folders[0] if folders else folder.resolve().name
+        if path.parent not in lists:
+            lists[path.parent] = _list(path.parent)
+        yield Clip(path=path, speaker=speaker, text=_beside(path) or lists[path.parent].get(path.stem))
+
+
+def _beside(path: Path) -> str | None:
+    """What lies beside a sound file as its text, in a file of its own."""
+    for suffix in _BESIDE:
+        found = _read(path.parent / (path.stem + suffix))
+        if found is not None:
+            return found
+    return None
+
+
+def _list(folder: Path) -> dict[str, str]:
+    """LibriSpeech's list of a folder: ``NAME THE TEXT`` a line."""
+    found = {}
+    for each in sorted(folder.glob("*.trans.txt")):
+        for line in (_read(each) or "").splitlines():
+            name, _, text = line.partition(" ")
+            found[name] = text.strip()
+    return found
+
+
+def _read(path: Path) -> str | None:
+    """A file's text; None where there is none, or one that is not UTF-8."""
+    try:
+        return path.read_text("utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

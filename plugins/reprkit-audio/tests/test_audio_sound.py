@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+from reprkit_audio import sound
+from scipy.signal import resample_poly
+
+from reprkit.errors import DataError
+
+
+def noise(seconds, rate, channels=1, seed=0):
+    values = np.random.default_rng(seed).standard_normal((round(seconds * rate), channels))
+    return (0.1 * values).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+def test_any_rate_is_resampled_and_pieces_have_no_seams(tmp_path, rate):
+    wave = noise(1.37, rate, 2)
+    soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
+    shared = np.gcd(rate, 16000)
+    wanted = resample_poly(wave.mean(1), 16000 // shared, rate // shared)
+    made = sound.read(tmp_path / "a.wav")
+    assert made.dtype == torch.float32
+    np.testing.assert_allclose(made, wanted, atol=1e-6)
+    for seconds in (0.003, 0.1, 0.5):
+        pieces = list(sound.blocks(tmp_path / "a.wav", seconds=seconds))
+        assert len(pieces) > 1.3 / max(seconds, 0.04) * 0.8
+        np.testing.assert_allclose(torch.cat(pieces), wanted, atol=1e-6)
+    np.testing.assert_allclose(sound.resample(torch.from_numpy(wave.mean(1)), rate), wanted, atol=1e-6)
+    if rate == 11025:  # has no sample at 0.5 s
+        return
+    part = sound.read(tmp_path / "a.wav", start=0.5, stop=1.0)
+    assert len(part) == 8000
+    assert abs(sound.duration(tmp_path / "a.wav") - 1.37) < 1e-4
+    np.testing.assert_allclose(part[200:-200], wanted[8200:15800], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "error"),
+    [
+        ("a.wav", "PCM_U8", 8e-3),
+        ("a.wav", "PCM_16", 4e-5),
+        ("a.wav", "PCM_24", 1e-6),
+        ("a.wav", "DOUBLE", 1e-6),
+        ("a.flac", "PCM_16", 4e-5),
+        ("a.aiff", "PCM_S8", 8e-3),
+        ("a.wav", "ULAW", 2e-2),
+    ],
+)
+def test_any_depth_is_read(tmp_path, name, subtype, error):
+    wave = noise(0.2, 16000)[:, 0]
+    soundfile.write(tmp_path / name, wave, 16000, subtype=subtype)
+    np.testing.assert_allclose(sound.read(tmp_path / name), wave, atol=error)
+
+
+@pytest.mark.parametrize("name", ["deep/a.wav", "a.flac", "a.ogg", "a.opus"])
+def test_what_is_written_is_read(tmp_path, name):
+    times = torch.arange(16000) / 16000
+    wave = 0.5 * torch.sin(2 * torch.pi * 440 * times)
+    sound.write(tmp_path / name, wave)
+    again = sound.read(tmp_path / name)
+    assert abs(len(again) - 16000) < 700
+    assert float(torch.nn.functional.cosine_similarity(again[:15000], wave[:15000], 0)) > 0.98
+    sound.write(tmp_path / name, 3 * wave, 8000)
+    assert soundfile.info(tmp_path / name).samplerate == 8000
+    assert float(sound.read(tmp_path / name).abs().max()) <= 1
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    wave = torch.zeros(100)
+    with pytest.raises(DataError, match=r"'a.wave'.*Did you mean '.wav'"):
+        sound.write(tmp_path / "a.wave", wave)
+    for bad in (torch.zeros(2, 100), torch.empty(0), torch.tensor([0.0, torch.nan])):
+        with pytest.raises(DataError, match="one row of finite numbers"):
+            sound.write(tmp_path / "a.wav", bad)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write"):
+        sound.write(tmp_path / "file" / "a.wav", wave)
+
+
+def test_what_is_no_sound_is_said(tmp_path):
+    (tmp_path / "text.wav").write_text("Grüße: this is no sound\n" * 40)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "bytes.wav").write_bytes(bytes(range(256)) * 8)
+    (tmp_path / "some.raw").write_bytes(bytes(range(256)) * 8)
+    soundfile.write(tmp_path / "none.wav", np.empty(0), 16000)
+    soundfile.write(tmp_path / "big.wav", np.full(100, 9000.0), 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16000, subtype="FLOAT")
+    for name, said in (
+        ("text.wav", "text.wav' is no sound file: it holds text"),
+        ("empty.wav", "is no sound file: it is empty"),
+        ("bytes.wav", "is no sound file: "),
+        ("some.raw", "is no sound file: "),
+        ("none.wav", "holds no sound"),
+        ("big.wav", "values up to 9000.*\n.*32768"),
+        ("nan.wav", "not finite"),
+        ("missing.wav", "is not there"),
+        (".", "is a folder"),
+    ):
+        with pytest.raises(DataError, match=said):
+            sound.read(tmp_path / name)
+    soundfile.write(tmp_path / "short.wav", noise(0.2, 16000), 16000)
+    with pytest.raises(DataError, match="holds no sound from second 3 on"):
+        sound.read(tmp_path / "short.wav", start=3)
+    for wrong in ({"rate": 0}, {"start": 2.0, "stop": 1.0}, {"start": -1.0}):
+        with pytest.raises(DataError, match="no sound lies there"):
+            sound.read(tmp_path / "short.wav", **wrong)
+
+
+def test_slightly_too_loud_is_cut_off(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([0.5, 1.2, -1.7, 0.25]), 16000, subtype="FLOAT")
+    assert sound.read(tmp_path / "a.wav").tolist() == [0.5, 1.0, -1.0, 0.25]
+
+
+def test_a_file_that_ends_too_early_is_damaged_or_short(tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(2.0, 16000), 16000)
+    whole = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="is damaged"):
+        sound.read(tmp_path / "a.flac")
+
+
+def test_two_hours_are_read_a_piece_at_a_time(tmp_path):
+    second = (np.sin(np.arange(4000) * 0.1) * 8000).astype(np.int16)
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", 4000, 1, "PCM_16") as opened:
+        for _ in range(72):
+            opened.write(np.tile(second, 100))
+    assert sound.duration(tmp_path / "long.wav") == 7200
+    longest = total = 0
+    for piece in sound.blocks(tmp_path / "long.wav", 4000, seconds=60):
+        longest, total = max(longest, len(piece)), total + len(piece)
+    assert longest == 60 * 4000
+    assert total == 7200 * 4000
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_silence_at_the_ends_is_cut_off(rate):
+    loud = torch.from_numpy(noise(0.5, rate)[:, 0])
+    quiet = torch.from_numpy(noise(0.4, rate, seed=1)[:, 0]) * 1e-3
+    wave = torch.cat([quiet, loud, quiet, loud, quiet[: rate // 5]])
+    made = sound.trimmed(wave, rate)
+    assert abs(len(made) - (1.4 + 0.1) * rate) <= 0.04 * rate
+    first = round((0.4 - 0.05) * rate)
+    assert any(torch.equal(made, wave[first - lag : first - lag + len(made)]) for lag in range(rate // 50))
+    assert torch.equal(sound.trimmed(loud, rate), loud)
+    with pytest.raises(DataError, match="nothing but silence"):
+        sound.trimmed(torch.zeros(rate), rate)
+
+
+def test_clipping_is_seen():
+    wave = torch.sin(torch.arange(16000) * 0.05) * 0.5
+    assert sound.clipped(wave) < 1e-3
+    cut = (3 * wave).clamp(-0.9, 0.9)
+    share = float(((3 * wave).abs() >= 0.9).float().mean())
+    assert abs(sound.clipped(cut) - share) < 0.01
+    assert sound.clipped(torch.zeros(10)) == 0

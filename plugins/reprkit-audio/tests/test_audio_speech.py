@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+from reprkit_audio.data.recordings import several_speakers
+from reprkit_audio.frontends import frontend
+
+import reprkit as rk
+from reprkit.errors import DataError
+from reprkit.testing import DatasetConformance
+
+RATE = 16000
+
+
+def voice(seconds, pitch, seed=0, rate=RATE, channels=1):
+    """Something with a pitch, formants and a changing loudness."""
+    times = np.arange(round(seconds * rate)) / rate
+    generator = np.random.default_rng(seed)
+    tones = sum(np.sin(2 * np.pi * pitch * n * times) / n for n in range(1, 12))
+    loudness = 0.6 + 0.4 * np.sin(2 * np.pi * 3 * times + generator.uniform(0, 6))
+    wave = 0.1 * tones * loudness + 1e-3 * generator.standard_normal(len(times))
+    return np.repeat(wave[:, None], channels, 1).astype(np.float32)
+
+
+def put(path, wave, rate=RATE, text=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave, rate, **options)
+    if text is not None:
+        path.with_suffix(".txt").write_text(text, "utf-8")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("voices")
+    for number, speaker in enumerate(("ann", "bob", "cyd")):
+        for take in range(10):
+            wave = voice(0.5 + 0.03 * take, 100 + 40 * number, seed=take)
+            put(folder / speaker / "in" / f"{take}.wav", wave, text=f"{speaker} says {take}")
+    return folder
+
+
+def speech(folder, **options):
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    return rk.dataset(f"reprkit-audio/speech(root={str(folder)!r}{given})")
+
+
+@pytest.mark.parametrize("options", ["frames=16", "frames=16, stride=5, frontend='log-mel'", "frames=None"])
+def test_it_conforms(root, options):
+    class Case(DatasetConformance):
+        part = f"reprkit-audio/speech(root={str(root)!r}, {options})"
+
+    case = Case()
+    for name in [name for name in dir(case) if name.startswith("test_")]:
+        getattr(case, name)()
+
+
+@pytest.mark.parametrize("name", ["world", "log-mel(bands=20)"])
+def test_windows_are_cuts_of_what_the_front_end_makes(root, name):
+    data = speech(root, frontend=name, frames=12, stride=8)
+    front = frontend(name)
+    assert data.signature["x"].form == front.form
+    assert data.signature["x"].shape == (12, front.channels)
+    assert data.speakers == ["ann", "bob", "cyd"]
+    assert len(data.clips) == 30
+    seen = 0
+    for number, clip in enumerate(data.clips):
+        said = data.utterance(number)
+        wave, _ = soundfile.read(clip.path, dtype="float32")
+        assert torch.equal(said.wave, torch.from_numpy(wave))
+        assert said.rate == RATE
+        assert said.text == f"{said.speaker} says {clip.path.stem}"
+        assert data.speakers[said.label] == said.speaker == clip.path.parts[-3]
+        whole = front.analyse(said.wave)
+        kept = data.sound(number)
+        assert torch.equal(kept.frames, whole.frames)
+        assert (kept.pitch is None) == (name != "world")
+        if kept.pitch is not None:
+            voiced = kept.pitch[kept.pitch > 0]
+            assert abs(float(voiced.median()) - 100 - 40 * said.label) < 2
+        rows = (data.owner == number).nonzero().flatten()
+        starts = [*range(0, len(whole.frames) - 11, 8)]
+        if starts[-1] + 12 < len(whole.frames):
+            starts.append(len(whole.frames) - 12)
+        assert len(rows) == len(starts)
+        for row, start in zip(rows.tolist(), starts, strict=True):
+            assert torch.equal(data[row]["x"], whole.frames[start : start + 12])
+            assert int(data[row]["speaker"]) == said.label
+            seen += 1
+    assert seen == len(data)
+
+
+def test_utterances_stand_whole_beside_the_windows(root):
+    _, test = speech(root, frames=16).split()
+    whole = test.whole()
+    assert len(whole) == len(test.clips) < len(test)
+    assert whole.signature["x"].shape == (None, 40)
+    assert whole.lengths()["x"].tolist() == [len(test.sound(number).frames) for number in range(len(whole))]
+    batch = whole.batch(range(3))
+    assert batch["x_mask"].sum(1).tolist() == whole.lengths()["x"][:3].tolist()
+    for number in range(len(whole)):
+        assert torch.equal(whole[number]["x"], test.sound(number).frames)
+        assert int(whole[number]["speaker"]) == test.utterance(number).label
+
+
+def test_parts_share_no_utterance_and_hold_every_speaker(root):
+    data = speech(root, frames=16)
+    parts = data.split(seed=1, valid=True)
+    paths = [{clip.path for clip in part.clips} for part in parts]
+    assert sum(map(len, paths)) == len(set.union(*paths)) == 30
+    for part, each in zip(parts, (7, 1, 2), strict=True):
+        count = {name: sum(clip.speaker == name for clip in part.clips) for name in data.speakers}
+        assert count == dict.fromkeys(data.speakers, each)
+        assert part.speakers == data.speakers
+        for number in range(len(part)):  # the owner is whose frames they are
+            frames = part.sound(int(part.owner[number])).frames
+            window = part[number]["x"]
+            assert any(torch.equal(window, frames[at : at + 16]) for at in range(len(frames) - 15))
+    train, test = data.split(seed=1)
+    assert {clip.path for clip in test.clips} == paths[2]
+    assert {clip.path for clip in data.split(seed=2)[1].clips} != paths[2]
+    again, held = train.split(seed=1)
+    assert len(again) + len(held) == len(train)
+    assert {clip.path for clip in held.clips} < {clip.path for clip in train.clips}
+    few = held.subset([1, 0], part="few")
+    assert torch.equal(few[0]["x"], held[1]["x"])
+    with pytest.raises(DataError, match="10 utterances of speaker 'ann' are too few"):
+        data.split(test_share=0.95)
+
+
+def test_speakers_are_chosen_and_held_out(root):
+    data = speech(root, frames=16, speakers_held_out=("bob",), utterances=4)
+    assert data.speakers == ["ann", "cyd"]
+    assert len(data.clips) == 8
+    assert [clip.path.stem for clip in data.clips] == ["0", "2", "5", "7"] * 2
+    unseen = data.unseen
+    assert unseen.speakers == ["bob"]
+    assert len(unseen.clips) == 4
+    assert unseen.signature["speaker"].vocab == 1
+    assert data.signature["speaker"].vocab == 2
+    assert {clip.speaker for part in data.split(valid=True) for clip in part.clips} == {"ann", "cyd"}
+    assert speech(root, frames=16, speakers=("cyd", "bob")).speakers == ["bob", "cyd"]
+    assert data.describe()["minutes"].keys() == {"ann", "cyd"}
+    with pytest.raises(DataError, match="speakers: no speaker 'bib'. Did you mean 'bob'"):
+        speech(root, speakers=("bib",))
+    with pytest.raises(DataError, match="speakers_held_out: no speaker 'dan'"):
+        speech(root, frames=16, speakers_held_out=("dan",))
+    with pytest.raises(DataError, match="nobody is left"):
+        speech(root, frames=16, speakers_held_out=("ann", "bob", "cyd"))
+    with pytest.raises(DataError, match=r"speakers_held_out=\('ann',\)"):
+        _ = speech(root, frames=16).unseen
+    with pytest.raises(DataError, match="from 1, not 0"):
+        speech(root, utterances=0)
+
+
+def test_one_speaker_is_a_data_set_that_converts_nothing(root, tmp_path):
+    for take in range(4):
+        put(tmp_path / "alone" / f"{take}.wav", voice(0.5, 120, take))
+    data = speech(tmp_path / "alone", frames=16)
+    assert data.speakers == ["alone"]
+    assert len(data.split()) == 2
+    with pytest.raises(
+        DataError, match=r"alone holds 1 speaker \(alone\); converting voices needs at least 2"
+    ):
+        several_speakers(data)
+    assert several_speakers(speech(root, frames=16)) == ["ann", "bob", "cyd"]
+
+
+def test_what_is_said_wrong_is_said(root, tmp_path):
+    for options, said in (
+        ({"frames": 0}, "frames is a whole number"),
+        ({"stride": 1.5}, "stride is a whole number"),
+        ({"frames": 5000}, r"none of the 30 utterances of voices\d* is as long as frames=5000 \(50.00 s\)"),
+        ({"seconds": 0}, "seconds is the longest"),
+        ({"frontend": "wold"}, "Did you mean 'world'"),
+    ):
+        with pytest.raises(rk.ReprkitError, match=said):
+            speech(root, **options)
+    with pytest.raises(DataError, match="no folder"):
+        speech(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(DataError, match="holds no sound files"):
+        speech(tmp_path)
