@@ -75,6 +75,24 @@ class Conformance:
 class PartConformance(Conformance):
     """The checks of every kind that is an ``nn.Module``."""
 
+    def told(self, part: Any, rows: slice = slice(None)) -> dict[str, Tensor]:
+        """What the core would tell a part that has a ``condition_dim``: ``condition`` (b c), fixed numbers."""
+        width = getattr(part, "condition_dim", None)
+        if width is None:
+            return {}
+        return {"condition": torch.randn(16, width, generator=torch.Generator().manual_seed(3))[rows]}
+
+    def check_condition(self, outs: Callable[[dict[str, Tensor]], Tensor], part: Any, size: int) -> None:
+        """A part with a condition_dim heeds the condition, and does without one."""
+        if getattr(part, "condition_dim", None) is None:
+            raise SkipTest("it has no condition_dim")
+        one, two = self.told(part, slice(0, size)), self.told(part, slice(1, size + 1))
+        expect(torch.isfinite(outs({})).all(), "without a condition its output is not finite")
+        torch.manual_seed(1)
+        first = outs(one)
+        torch.manual_seed(1)
+        expect(not torch.equal(first, outs(two)), "its output does not depend on the condition")
+
     def exercise(self, part: Any) -> None:
         """Use the part as training does, so that its buffers change; each kind says how."""
 

@@ -35,14 +35,22 @@ class DecoderConformance(PartConformance):
         return Features(x=x, grid=(2, 2) if tokens == 4 else (tokens,))
 
     def decode(
-        self, decoder: Decoder, features: Features | None, batch: dict[str, Tensor]
+        self,
+        decoder: Decoder,
+        features: Features | None,
+        batch: dict[str, Tensor],
+        rows: slice | None = None,
     ) -> tuple[Decoded, Tensor]:
-        """What it makes of a code, and the target; a causal decoder is given the target as its teacher."""
+        """What it makes of a code, and the target; a causal decoder is given the target as its teacher.
+
+        One that takes pooled factors apart is given the condition of ``rows``.
+        """
         field, x = self.data["x"], batch["x"]
+        told = self.told(decoder, slice(0, len(x)) if rows is None else rows)
         if "causal" in decoder.provides:
             target = to_tokens(x, row_grid(field, x), field.kind)
-            return decoder(features, teacher=target), target
-        decoded = decoder(features)
+            return decoder(features, teacher=target, **told), target
+        decoded = decoder(features, **told)
         return decoded, to_tokens(x, decoded.grid or (1,), field.kind)
 
     def exercise(self, part: Any) -> None:
@@ -136,6 +144,19 @@ class DecoderConformance(PartConformance):
                 value, other = value[outs[0].mask], other[outs[0].mask]
             close(value, other, f"{name}, with other masked tokens")
 
+    def test_the_condition_matters(self) -> None:
+        """What it is told apart from the tokens changes the likelihood; it can do without."""
+        decoder, features, batch = self.fresh().eval(), self.features(self.fresh(), 3), self.batch(3)
+        length = batch["x"].shape[1] if None in self.data["x"].shape else None
+
+        def made(told: dict[str, Tensor]) -> Tensor:
+            if "causal" not in decoder.provides:
+                return decoder(features, length=length, **told).x
+            target = to_tokens(batch["x"], row_grid(self.data["x"], batch["x"]), self.data["x"].kind)
+            return decoder(features, teacher=target, **told).nll(target)
+
+        self.check_condition(made, decoder, 3)
+
     def test_a_gradient_reaches_every_parameter(self) -> None:
         """Every trainable parameter takes part in the likelihood."""
         decoder = self.fresh().train()
@@ -185,16 +206,16 @@ class DecoderConformance(PartConformance):
             to_tokens(x, row_grid(field, x), field.kind)
             for x in (self.batch(2, seed=seed)["x"] for seed in (1, 2))
         )
-        count = teacher.shape[1]
+        count, given = teacher.shape[1], self.told(decoder, slice(0, 2))
         for features in (self.features(decoder, 2), None):
-            whole = decoder(features, teacher=teacher)
+            whole = decoder(features, teacher=teacher, **given)
             told = [name for name, value in whole.params.items() if value.shape[:2] == teacher.shape[:2]]
             for t in range(count):
-                changed = decoder(features, teacher=torch.cat([teacher[:, :t], other[:, t:]], 1))
+                changed = decoder(features, teacher=torch.cat([teacher[:, :t], other[:, t:]], 1), **given)
                 for name in told:
                     what = f"{name} up to token {t}, with another teacher from there on"
                     close(changed.params[name][:, : t + 1], whole.params[name][:, : t + 1], what)
-            state, previous = decoder.start(features, size=2, length=count), None
+            state, previous = decoder.start(features, size=2, length=count, **given), None
             for t in range(count):
                 step, state = decoder.step(previous, state)
                 for name in told:
@@ -216,7 +237,7 @@ def _train_step(rank: int, case: DecoderConformance) -> dict[str, Tensor]:
     features = case.features(decoder, 4)
     batch = {name: value[rows] for name, value in case.batch(4).items()}
     torch.manual_seed(5)
-    decoded, target = case.decode(decoder, replace(features, x=features.x[rows]), batch)
+    decoded, target = case.decode(decoder, replace(features, x=features.x[rows]), batch, rows)
     loss = decoded.nll(target).sum() / len(target)
     loss.backward()
     seen = {"likelihood": sum_over_ranks(loss.detach()) / size}

@@ -23,16 +23,23 @@ class EncoderConformance(PartConformance):
 
     kind = "encoder"
 
+    def encode(
+        self, encoder: Encoder, batch: dict[str, Tensor], rows: slice | None = None, **options: Any
+    ) -> Any:
+        """The features of a batch; an encoder that can be told of another factor is, by the numbers of ``rows``."""
+        rows = slice(0, len(batch["x"])) if rows is None else rows
+        return encoder(batch, **self.told(encoder, rows), **options)
+
     def exercise(self, part: Any) -> None:
         """Two training forwards."""
         part.train()
         for seed in (1, 2):
             torch.manual_seed(seed)
-            part(self.batch(3, seed=seed))
+            self.encode(part, self.batch(3, seed=seed))
 
     def observe(self, part: Any) -> dict[str, Tensor]:
         """Its features."""
-        return {"features": part.eval()(self.batch(3)).x}
+        return {"features": self.encode(part.eval(), self.batch(3)).x}
 
     def test_shapes_and_types(self) -> None:
         """Features are (b n out_dim), n as ``count`` and ``grid`` foretold, one example included."""
@@ -42,7 +49,7 @@ class EncoderConformance(PartConformance):
             encoder.train(training)
             for size in (1, 2, 5):
                 batch = self.batch(size)
-                features = encoder(batch)
+                features = self.encode(encoder, batch)
                 expect(isinstance(features, Features), f"it returned {type(features).__name__}, not Features")
                 expected = (size, encoder.count(batch), encoder.out_dim)
                 shape = tuple(features.x.shape)
@@ -61,9 +68,9 @@ class EncoderConformance(PartConformance):
         encoder = self.fresh().eval()
         batch = self.batch(4)
         torch.manual_seed(1)
-        alone = encoder({name: value[:1] for name, value in batch.items()})
+        alone = self.encode(encoder, {name: value[:1] for name, value in batch.items()})
         torch.manual_seed(1)
-        close(alone.x, encoder(batch).x[:1], "an example alone and in a batch", 1e-4)
+        close(alone.x, self.encode(encoder, batch).x[:1], "an example alone and in a batch", 1e-4)
 
     def test_padding_changes_nothing(self) -> None:
         """Where lengths vary, other values under the mask leave the valid tokens alone."""
@@ -73,9 +80,9 @@ class EncoderConformance(PartConformance):
         for training in (True, False):
             encoder = self.fresh().train(training)
             torch.manual_seed(1)
-            one = encoder(batch)
+            one = self.encode(encoder, batch)
             torch.manual_seed(1)
-            two = encoder(refilled(batch, self.data))
+            two = self.encode(encoder, refilled(batch, self.data))
             if one.mask is None:
                 expect(one.x.shape[1] == 1, "lengths vary, so Features need a mask (or a single token)")
                 close(one.x, two.x, "features")
@@ -93,7 +100,7 @@ class EncoderConformance(PartConformance):
         count = encoder.count(batch)
         keep = torch.stack([torch.arange(0, count, 2), torch.arange(0, count, 2)])
         torch.manual_seed(1)
-        features = encoder(batch, keep=keep)
+        features = self.encode(encoder, batch, keep=keep)
         shape = tuple(features.x.shape[:2])
         expect(shape == tuple(keep.shape), f"features are {shape} tokens for a keep of {tuple(keep.shape)}")
         expect(features.positions is not None, "kept tokens need positions")
@@ -104,23 +111,28 @@ class EncoderConformance(PartConformance):
         kept = torch.zeros(told.shape[:2], dtype=torch.bool).scatter(1, keep, True).unsqueeze(-1)
         hidden = from_tokens(torch.where(kept, told, new), grid, field)
         torch.manual_seed(1)
-        other = encoder({**batch, "x": hidden}, keep=keep).x
+        other = self.encode(encoder, {**batch, "x": hidden}, keep=keep).x
         close(features.x, other, "features, with other hidden tokens")
+
+    def test_the_condition_matters(self) -> None:
+        """What it is told of another factor changes the features; it can do without."""
+        encoder, batch = self.fresh().eval(), self.batch(3)
+        self.check_condition(lambda told: encoder(batch, **told).x, encoder, 3)
 
     def test_a_gradient_reaches_every_parameter(self) -> None:
         """Every trainable parameter takes part."""
         encoder = self.fresh().train()
-        encoder(self.batch(3)).x.square().sum().backward()
+        self.encode(encoder, self.batch(3)).x.square().sum().backward()
         reached(encoder)
 
     def test_evaluation_is_deterministic(self) -> None:
         """In evaluation neither the random state nor what ran before matters."""
         encoder = self.fresh().eval()
         torch.manual_seed(1)
-        first = encoder(self.batch(3)).x
-        encoder(self.batch(2, seed=9))
+        first = self.encode(encoder, self.batch(3)).x
+        self.encode(encoder, self.batch(2, seed=9))
         torch.manual_seed(2)
-        close(first, encoder(self.batch(3)).x, "features in evaluation", 0.0)
+        close(first, self.encode(encoder, self.batch(3)).x, "features in evaluation", 0.0)
 
     def test_odd_widths_fit_through_the_adapters(self) -> None:
         """Before latents of widths that it never heard of, it trains."""
@@ -142,7 +154,7 @@ class EncoderConformance(PartConformance):
         """Under bf16 autocast it is finite."""
         encoder = self.fresh().eval()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            x = encoder(self.batch(3)).x
+            x = self.encode(encoder, self.batch(3)).x
         expect(torch.isfinite(x).all(), "features are not finite under bf16 autocast")
 
     def test_two_ranks_equal_one_process(self) -> None:
@@ -158,7 +170,7 @@ def _train_step(rank: int, case: EncoderConformance) -> dict[str, Tensor]:
     rows = slice(rank * 4 // size, (rank + 1) * 4 // size)
     batch = {name: value[rows] for name, value in case.batch(4).items()}
     torch.manual_seed(5)
-    x = encoder(batch).x
+    x = case.encode(encoder, batch, rows).x
     (x.square().sum() / len(x)).backward()
     seen = {"features": gather(x.detach())}
     for name, value in encoder.named_parameters():

@@ -56,6 +56,15 @@ class Neighbours(Good):
         return mean if self.training else mean - mean.mean(0)
 
 
+class Deaf(Good):
+    def __init__(self, data=None, tokens=None):
+        super().__init__()
+        self.condition_dim = 2
+
+    def forward(self, features, *, condition=None, teacher=None, length=None):
+        return super().forward(features)
+
+
 class TakesTheFirst(Good):
     provides = frozenset({"only"})
     cells = (2, 2)
@@ -124,6 +133,7 @@ WRONG = {
     "only some tokens": ("TakesTheFirst", IMAGES, "tokens asked for, and the same among all: differs"),
     "examples do not mix": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
     "masked tokens change nothing": ("ReadsPadding", IMAGES, "mean, with other masked tokens: differs"),
+    "the condition matters": ("Deaf", IMAGES, "its output does not depend on the condition"),
     "a gradient reaches every parameter": ("Idle", IMAGES, "no gradient reaches spare"),
     "evaluation is deterministic": ("Restless", IMAGES, "output in evaluation: differs"),
     "odd widths fit through the adapters": ("NoLengthArgument", IMAGES, "keyword argument 'length'"),

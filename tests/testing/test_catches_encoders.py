@@ -1,5 +1,7 @@
 """For each check of an encoder a deliberately wrong one that exactly this check catches."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from catching import failures, titles
@@ -110,6 +112,26 @@ class NoKeepArgument(Good):
         return super().forward(batch)
 
 
+class Deaf(Good):
+    def __init__(self, data=None):
+        super().__init__()
+        self.condition_dim = 2
+
+    def forward(self, batch, *, keep=None, condition=None):
+        return super().forward(batch, keep=keep)
+
+
+class Told(Good):
+    def __init__(self, data=None):
+        super().__init__()
+        self.condition_dim, self.told = 2, nn.Linear(2, 5)
+
+    def forward(self, batch, *, keep=None, condition=None):
+        features = super().forward(batch, keep=keep)
+        moved = 0 if condition is None else self.told(condition).unsqueeze(1)
+        return replace(features, x=features.x + moved)
+
+
 class HalfPrecision(Good):
     def finish(self, x):
         return (x.half() * 1e6) if torch.is_autocast_enabled("cpu") else x
@@ -136,6 +158,7 @@ WRONG = {
     "examples do not mix": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
     "padding changes nothing": ("MeanOfPadding", SEQUENCES, "features of valid tokens: differs"),
     "keep reads only the kept": ("Peeks", IMAGES, "features, with other hidden tokens: differs"),
+    "the condition matters": ("Deaf", IMAGES, "its output does not depend on the condition"),
     "a gradient reaches every parameter": ("Idle", IMAGES, "reaches spare.weight, spare.bias"),
     "evaluation is deterministic": ("Restless", IMAGES, "features in evaluation: differs"),
     "odd widths fit through the adapters": ("NoKeepArgument", IMAGES, "unexpected keyword argument 'keep'"),
@@ -150,7 +173,7 @@ def case(name, data):
     return made
 
 
-@pytest.mark.parametrize(("name", "data"), [("Good", IMAGES), ("Frames", SEQUENCES)])
+@pytest.mark.parametrize(("name", "data"), [("Good", IMAGES), ("Told", IMAGES), ("Frames", SEQUENCES)])
 def test_nothing_is_wrong_with_the_good_ones(name, data):
     assert failures(case(name, data)) == {}
 
