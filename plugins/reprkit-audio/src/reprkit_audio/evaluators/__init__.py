@@ -1,0 +1,1 @@
+"""Measures of speech and of its codes, one a file."""

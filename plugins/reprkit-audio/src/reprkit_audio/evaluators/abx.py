@@ -1,0 +1,96 @@
+"""ABX discrimination: is a sound nearer to another of its kind than to one of another kind."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+LONGEST = 40  # frames of a segment that are compared
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of frames of one phone.
+
+    Attributes:
+        frames: what represents them (t d).
+        phone: its number.
+        speaker: number.
+    """
+
+    frames: Float[np.ndarray, "t d"]
+    phone: int
+    speaker: int
+
+
+def segments(
+    frames: Float[np.ndarray, "t d"],
+    phones: np.ndarray,
+    speaker: int,
+    leave_out: frozenset[int],
+    least: int = 3,
+) -> list[Segment]:
+    """The runs of equal phones (t,) of an example, of ``least`` frames or more; those at its ends may be cut and are left out."""
+    edges = np.flatnonzero(np.diff(phones)) + 1
+    found = []
+    for start, stop in itertools.pairwise(edges):
+        phone = int(phones[start])
+        if stop - start >= least and phone not in leave_out:
+            found.append(Segment(frames[start:stop][:LONGEST], phone, speaker))
+    return found
+
+
+def distance(one: Float[np.ndarray, "n d"], two: Float[np.ndarray, "m d"]) -> float:
+    """Mean angle between frames along the best path of dynamic time warping, in [0, 1] (1: opposite).
+
+    Schatz et al. 2013 (Interspeech, "Evaluating speech features with the minimal-pair ABX task"), section 2.2.
+    """
+    lengths = np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(two, axis=1)[None]
+    cosine = np.divide(one @ two.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    costs = np.arccos(cosine.clip(-1, 1)) / np.pi
+    total = np.full((costs.shape[0] + 1, costs.shape[1] + 1), np.inf)
+    steps = np.zeros_like(total, dtype=np.int64)
+    total[0, 0] = 0.0
+    for row in range(costs.shape[0]):
+        for column in range(costs.shape[1]):
+            before = ((row, column), (row, column + 1), (row + 1, column))
+            best = min(before, key=lambda each: total[each])
+            total[row + 1, column + 1] = total[best] + costs[row, column]
+            steps[row + 1, column + 1] = steps[best] + 1
+    return float(total[-1, -1] / steps[-1, -1])
+
+
+def abx(found: list[Segment], triples: int, seed: int, *, across: bool) -> float | None:
+    """The share of triples in which X is nearer to B, of another phone, than to A, of its own; half counts for a tie.
+
+    A and B are of one speaker; X is of the same (``across=False``) or of another.  None where no triple can be made.
+    """
+    generator = np.random.default_rng(seed)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for number, each in enumerate(found):
+        groups.setdefault((each.speaker, each.phone), []).append(number)
+    wrong, made = 0.0, 0
+    for _ in range(20 * triples):
+        if made == triples:
+            break
+        x = int(generator.integers(len(found))) if found else -1
+        if x < 0:
+            return None
+        phone, home = found[x].phone, found[x].speaker
+        speakers = sorted({s for s, p in groups if p == phone and (s != home) == across})
+        if not speakers:
+            continue
+        speaker = int(generator.choice(speakers))
+        same = [each for each in groups[speaker, phone] if each != x]
+        others = sorted(p for s, p in groups if s == speaker and p != phone)
+        if not same or not others:
+            continue
+        a = found[int(generator.choice(same))]
+        b = found[int(generator.choice(groups[speaker, int(generator.choice(others))]))]
+        near, far = distance(a.frames, found[x].frames), distance(b.frames, found[x].frames)
+        wrong += 1.0 if near > far else 0.5 if near == far else 0.0
+        made += 1
+    return wrong / made if made else None

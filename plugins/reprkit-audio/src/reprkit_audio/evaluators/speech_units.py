@@ -1,0 +1,283 @@
+"""What discrete units of speech stand for: phones, or speakers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from reprkit import Code, Dataset, Evaluator, Model
+from reprkit.errors import BuildError, DataError, PartArgumentError, nearest
+from reprkit.evaluation.encoding import batches, check_label
+from reprkit_audio.evaluators.abx import Segment, abx, segments
+
+SILENCE = ("pau", "sil", "sp", "h#", "_", "")  # how engines call it
+_MOST = 4096  # k-means with more clusters than this takes too long
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A data set's frames, one after another, with what was said in each.
+
+    Attributes:
+        units: the code's unit (t,).
+        z: the code (t d).
+        x: what the model read (t c).
+        phones: (t,).
+        owner: which example a frame is of (t,).
+        speakers: of each example (n,).
+    """
+
+    units: Int[np.ndarray, " t"]
+    z: Float[np.ndarray, "t d"]
+    x: Float[np.ndarray, "t c"]
+    phones: Int[np.ndarray, " t"]
+    owner: Int[np.ndarray, " t"]
+    speakers: Int[np.ndarray, " n"]
+
+    def spoken(self, silent: frozenset[int]) -> np.ndarray:
+        """Which frames are no silence (t,)."""
+        return ~np.isin(self.phones, list(silent))
+
+
+class SpeechUnits(Evaluator):
+    """A code's units against phones and speakers, and k-means on the same frames with as many units beside it.
+
+    Every frame belongs to the token of the code that covers it; frames of silence do not count.  A code of several slots is one
+    unit for each combination; one without indices is clustered into ``units`` by k-means, fitted on ``fit_on``.
+
+    ``purity``: share of frames whose phone is the commonest of their unit; ``pnmi``: mutual information of units and phones
+    over the phones' entropy (Hsu et al. 2021, arXiv 2106.07447, section IV-F); ``nmi``: over the mean of both entropies;
+    ``units``: how many occur.  ``speaker``: accuracy of logistic regression from an example's histogram of units, fitted on
+    ``fit_on``; ``chance`` is the commonest speaker's share.  ``abx-within``, ``abx-across``: error of ABX discrimination of
+    phones by the codes, in [0, 1], chance 0.5 (Schatz et al. 2013); triples are drawn from all contexts.  ``kmeans.NAME``
+    and ``frames.abx-...``: the same of k-means and of the frames themselves.
+
+    Args:
+        phone: the token field that holds each frame's phone; its names are ``facts["symbols"][phone]`` of the data.
+        speaker: the label field of who speaks.
+        factor: whose code; "content" where there is one, else the only one.
+        units: clusters of a code without indices, and of k-means beside one with indices where its combinations are too many.
+        triples: of ABX, each way; 0 leaves it out.
+        seed: of k-means and of the triples.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        phone: str = "phone",
+        speaker: str = "speaker",
+        factor: str | None = None,
+        units: int = 128,
+        triples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("units", units, 2), ("triples", triples, 0), ("seed", seed, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise PartArgumentError(
+                    f"speech-units takes {name} as a whole number from {least}, not {value!r}"
+                )
+        self.phone, self.speaker, self.factor = phone, speaker, factor
+        self.units, self.triples, self.seed = units, triples, seed
+
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """The measures above on ``data``.
+
+        Raises:
+            BuildError: no such factor, or one of a single token an example.
+            DataError: no ``fit_on``, no field of phones, or nothing but silence.
+        """
+        if fit_on is None:
+            raise DataError("speech-units fits k-means and a probe: give evaluate(..., fit_on=train)")
+        factor = self._factor(model)
+        for each in (fit_on, data):
+            self._check(each)
+        silent = self._silent(data)
+        train, test = (aligned(model, each, factor, self.phone, self.speaker) for each in (fit_on, data))
+        if not test.spoken(silent).any():
+            raise DataError(f"speech-units: every frame of {data.name} is silence")
+        vocab = model.latent(factor).vocab
+        size = self.units if vocab is None else min(math.prod(vocab), _MOST)
+        grouped = clustered(train.x, (train.x, test.x), size, self.seed)
+        own = (
+            clustered(train.z, (train.z, test.z), size, self.seed)
+            if vocab is None
+            else [train.units, test.units]
+        )
+        found = self._measured(train, test, own, silent)
+        found.update(
+            {f"kmeans.{name}": v for name, v in self._measured(train, test, grouped, silent).items()}
+        )
+        found["chance"] = float(np.bincount(test.speakers).max() / len(test.speakers))
+        if self.triples:
+            for prefix, frames in (("", test.z), ("frames.", test.x)):
+                found.update(self._abx(prefix, test, frames, silent))
+        found["n"] = int(test.spoken(silent).sum())
+        found["figures"] = {"table": self._figure(data, test, own[1], silent)}
+        return found
+
+    def _measured(
+        self, train: Aligned, test: Aligned, units: Sequence[np.ndarray], silent: frozenset[int]
+    ) -> dict[str, Any]:
+        spoken = test.spoken(silent)
+        found = agreement(units[1][spoken], test.phones[spoken])
+        found["speaker"] = told_apart(train, test, units)
+        return found
+
+    def _abx(
+        self, prefix: str, test: Aligned, frames: np.ndarray, silent: frozenset[int]
+    ) -> dict[str, float]:
+        pieces: list[Segment] = []
+        bounds = np.searchsorted(test.owner, np.arange(len(test.speakers) + 1))
+        for number, speaker in enumerate(test.speakers):
+            rows = slice(bounds[number], bounds[number + 1])
+            pieces += segments(frames[rows], test.phones[rows], int(speaker), silent)
+        errors = {
+            f"{prefix}abx-{'across' if across else 'within'}": abx(
+                pieces, self.triples, self.seed, across=across
+            )
+            for across in (False, True)
+        }
+        return {name: error for name, error in errors.items() if error is not None}
+
+    def _factor(self, model: Model) -> str:
+        names = list(model.factors)
+        wanted = self.factor or ("content" if "content" in names else names[0] if len(names) == 1 else "")
+        if wanted not in names:
+            raise BuildError(
+                f"speech-units: no factor {wanted!r}.{nearest(wanted, names)}\n  say which, factor=; there are: {', '.join(names)}"
+            )
+        return wanted
+
+    def _check(self, data: Dataset) -> None:
+        check_label(data, self.speaker, "speech-units")
+        field = dict(data.signature).get(self.phone)
+        if field is None or field.kind != "tokens":
+            raise DataError(
+                f"speech-units needs each frame's phone, and {data.name} has no tokens field {self.phone!r}; "
+                f"its fields: {', '.join(data.signature)}\n  parallel-speech has one, of synthesisers that tell when they say what"
+            )
+
+    def _silent(self, data: Dataset) -> frozenset[int]:
+        return frozenset(number for number, name in enumerate(self._names(data)) if name in SILENCE)
+
+    def _names(self, data: Dataset) -> list[str]:
+        vocab = data.signature[self.phone].vocab or 0
+        return list(data.facts.get("symbols", {}).get(self.phone, map(str, range(vocab))))
+
+    def _figure(self, data: Dataset, test: Aligned, units: np.ndarray, silent: frozenset[int]) -> Any:
+        """Units by phones, the commonest 60 units, by the phone that they mostly are."""
+        from reprkit.reporting.figures import Matrix
+
+        spoken = test.spoken(silent)
+        names = self._names(data)
+        there = np.unique(test.phones[spoken])
+        table = counted(units[spoken], test.phones[spoken])[1][:, there]
+        order = np.argsort(-table.sum(1))[:60]
+        order = order[np.lexsort((-table[order].max(1), table[order].argmax(1)))]
+        return Matrix(
+            title="Which phones a unit stands for",
+            values=(table[order] / table[order].sum(1, keepdims=True)).T,
+            xlabel="the commonest units",
+            ylabel=" ".join(names[each] for each in there),
+            caption="Share of a unit's frames; units are ordered by the phone that they mostly are.",
+        )
+
+
+@torch.no_grad()
+def aligned(model: Model, data: Dataset, factor: str, phone: str, speaker: str) -> Aligned:
+    """A data set's frames with units, codes, phones and speakers.
+
+    Raises:
+        BuildError: the factor gives one token an example.
+    """
+    parts: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("units", "z", "x", "phones", "owner", "speakers")
+    }
+    count = 0
+    for batch in batches(data, "aligning"):
+        code = model.encode(batch, factors=(factor,))[factor]
+        x, phones = batch[model.paths[factor].input], batch[phone]
+        size, length = phones.shape
+        if code.z.shape[1] == 1 and length > 1:
+            raise BuildError(f"speech-units: factor {factor} says one thing of an example, and phones change")
+        place = torch.arange(length) * code.z.shape[1] // length
+        valid = batch.get(f"{phone}_mask", torch.ones(size, length, dtype=torch.bool)).numpy()
+        parts["z"].append(code.point[:, place].float().cpu().numpy()[valid])
+        parts["units"].append(_units(code, model.latent(factor).vocab)[:, place.numpy()][valid])
+        parts["x"].append(x.numpy()[valid])
+        parts["phones"].append(phones.numpy()[valid])
+        parts["owner"].append((count + np.arange(size))[:, None].repeat(length, 1)[valid])
+        parts["speakers"].append(batch[speaker].numpy())
+        count += size
+    return Aligned(**{name: np.concatenate(rows) for name, rows in parts.items()})
+
+
+def _units(code: Code, vocab: tuple[int, ...] | None) -> np.ndarray:
+    """One number for each combination of indices (b n); zeros where there are none."""
+    if code.indices is None or vocab is None:
+        return np.zeros(code.z.shape[:2], dtype=np.int64)
+    index, found = code.indices.cpu().numpy(), np.zeros(code.z.shape[:2], dtype=np.int64)
+    if math.prod(vocab) < 2**62:
+        for slot, symbols in enumerate(vocab):
+            found = found * symbols + index[..., slot]
+        return found
+    raise BuildError("speech-units: the code has more combinations of indices than can be counted")
+
+
+def clustered(
+    fit: np.ndarray, frames: Sequence[np.ndarray], size: int, seed: int
+) -> list[Int[np.ndarray, " t"]]:
+    """k-means of so many clusters, fitted on some frames (at most 50,000 of them): the clusters of all."""
+    from sklearn.cluster import KMeans
+
+    generator = np.random.default_rng(seed)
+    some = fit if len(fit) <= 50_000 else fit[generator.choice(len(fit), 50_000, replace=False)]
+    made = KMeans(min(size, len(np.unique(some, axis=0))), n_init=1, random_state=seed).fit(some)
+    return [made.predict(each.astype(some.dtype, copy=False)) for each in frames]
+
+
+def counted(units: np.ndarray, phones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The units that occur (u,), and how often each comes with each phone (u p)."""
+    names, places = np.unique(units, return_inverse=True)
+    table = np.zeros((len(names), int(phones.max()) + 1))
+    np.add.at(table, (places, phones), 1)
+    return names, table
+
+
+def agreement(units: np.ndarray, phones: np.ndarray) -> dict[str, Any]:
+    """Purity, mutual information over the phones' entropy and over both's mean, and how many units occur."""
+    from scipy.stats import entropy
+    from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
+
+    table = counted(units, phones)[1]
+    heights = entropy(np.bincount(phones))
+    return {
+        "purity": float(table.max(1).sum() / table.sum()),
+        "pnmi": float(mutual_info_score(phones, units) / heights) if heights > 0 else 0.0,
+        "nmi": float(normalized_mutual_info_score(phones, units)),
+        "units": len(table),
+    }
+
+
+def told_apart(train: Aligned, test: Aligned, units: Sequence[np.ndarray]) -> float:
+    """Accuracy of who speaks, from histograms of an example's units."""
+    from reprkit.evaluation.linear_probe import fitted
+
+    names = np.unique(np.concatenate(units))
+    tables = []
+    for each, found in zip((train, test), units, strict=True):
+        table = np.zeros((len(each.speakers), len(names)), dtype=np.float32)
+        np.add.at(table, (each.owner, np.searchsorted(names, found)), 1)
+        tables.append(table / table.sum(1, keepdims=True).clip(min=1))
+    probe = fitted(tables[0], train.speakers, label="speaker")
+    return float((probe.predict(tables[1].astype(np.float64)) == test.speakers).mean())
