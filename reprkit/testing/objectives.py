@@ -29,6 +29,7 @@ class ObjectiveConformance(PartConformance):
 
     Attributes:
         encoder, latent, decoder: the parts it is tried with; those that suit the data when None.
+        output: the field that the decoder makes.
         steps: how many steps on one batch must lower the loss.
     """
 
@@ -36,6 +37,7 @@ class ObjectiveConformance(PartConformance):
     encoder: str | None = None
     latent: str = "continuous(dim=4)"
     decoder: str | None = None
+    output: str = "x"
     steps: int = 40
 
     def model(self) -> Any:
@@ -53,6 +55,7 @@ class ObjectiveConformance(PartConformance):
             latent=self.latent,
             decoder=decoder if "decoder" in objective.needs else None,
             objective=objective,
+            output=self.output,
         )
 
     def observe(self, part: Any) -> dict[str, Tensor]:

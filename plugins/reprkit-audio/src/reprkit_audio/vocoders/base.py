@@ -16,6 +16,7 @@ from reprkit_audio.frontends.base import FrontEnd, Sound, frontend, named
 VOCODERS = {
     "griffin-lim": "reprkit_audio.vocoders.griffin_lim:GriffinLim",
     "world": "reprkit_audio.vocoders.world:WorldVocoder",
+    "neural": "reprkit_audio.vocoders.neural:Neural",
 }
 # The one for each front end that needs no training.
 USUAL = {"log-mel": "griffin-lim", "world": "world"}

@@ -1,0 +1,63 @@
+"""ConvNeXt encoder of frames."""
+
+from __future__ import annotations
+
+from jaxtyping import Int
+from torch import Tensor
+
+from reprkit import Encoder, Features, Signature
+from reprkit.errors import BuildError
+from reprkit.layers.values import Rescale
+from reprkit.types import Batch
+from reprkit_audio.layers.convnext import Along, Blocks, check_sizes
+
+
+class ConvNeXtEncoder(Encoder):
+    """Frames (b t c) through a convolution and ConvNeXt blocks (Liu et al. 2022, arXiv 2201.03545): one token a frame (b t width).
+
+    With ``depth=0`` it is the first layer and norm of Vocos (Siuzdak 2023, arXiv 2306.00814), whose blocks then stand in the
+    decoder ``istft``.  A token knows ``(depth + 1) * (kernel // 2)`` frames on either side; padding changes nothing.
+
+    Args:
+        width: of the tokens.
+        depth: how many blocks.
+        kernel: frames that a convolution spans, odd.
+        data: the signature of what it reads, field ``x``, a sequence (t c).
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no sequence.
+    """
+
+    def __init__(self, width: int = 256, *, depth: int = 4, kernel: int = 7, data: Signature) -> None:
+        super().__init__()
+        check_sizes(width, kernel, depth)
+        field = data["x"]
+        if field.kind != "sequence":
+            raise BuildError(f"encoder convnext is for sequences (t c), and x is {field.kind} data")
+        self.rescale = Rescale(field)
+        self.first = Along(field.channels, width, kernel)
+        self.blocks = Blocks(width, kernel, depth)
+        self.out_dim = width
+
+    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
+        """The tokens (b t width).
+
+        Raises:
+            BuildError: it was asked to read some frames only; neighbouring tokens share frames.
+        """
+        if keep is not None:
+            raise BuildError(
+                "encoder convnext cannot read only some frames: its tokens overlap; use transformer"
+            )
+        mask = batch.get("x_mask")
+        made = self.blocks(self.first(self.rescale(batch["x"]), mask), mask)
+        return Features(x=made, mask=mask, grid=self.grid(batch))
+
+    def count(self, batch: Batch) -> int:
+        """Frames."""
+        return batch["x"].shape[1]
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """(frames,)."""
+        return (batch["x"].shape[1],)

@@ -1,0 +1,1 @@
+"""What the networks of speech share: convolutions, norms and recurrences in which padding takes no part."""

@@ -1,0 +1,1 @@
+"""Objectives that part what is said from who says it."""

@@ -1,0 +1,169 @@
+"""Vocoder: a waveform that sounds like the recorded one, judged by spectra and by critics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+
+from reprkit import Objective
+from reprkit.errors import BuildError, PartArgumentError
+from reprkit.interfaces import Term
+from reprkit.layers.checks import whole
+from reprkit.layout import from_tokens
+from reprkit.types import Batch
+from reprkit_audio.frontends import frontend
+from reprkit_audio.frontends.log_mel import LogMel
+from reprkit_audio.objectives.critics import Critic, Verdict, fooled, hinge, matched
+from reprkit_audio.objectives.spectral import mel_difference, stft_difference
+
+if TYPE_CHECKING:
+    from reprkit import Model
+
+
+class VocoderObjective(Objective):
+    """Differences of spectra, and critics that must not tell the made waveform from the recorded one.
+
+    Vocos' losses (Siuzdak 2023, arXiv 2306.00814, section 3.3: mel, hinge, feature matching; critics by period and by
+    resolution), and the multi-resolution spectral loss (Yamamoto et al. 2020, arXiv 1910.11480), which teaches more in the
+    first thousands of steps.  A likelihood of samples would punish every phase but one, so the decoder's is not asked.
+
+    Losses, an example's mean times the weight: ``mel``, ``stft`` (logarithms), ``convergence``, and once the critic has
+    been trained ``adversarial`` and ``matching``; these are no nats.  Metric ``mel_nats``: mean absolute difference of the
+    logarithms in mel bands.  Turn "critic" trains ``critic``, loss ``critic``; metric ``told``: share of scores on the
+    right side.  Leave that turn out for as long as the spectra are to lead.
+
+    Args:
+        form: the front end of the loss ``mel``, a log-mel; None: that of the field that the encoder reads, or the usual one.
+        mel, stft, adversarial, matching: weights, from 0; ``stft`` is that of ``convergence`` too.
+        windows: samples of the transforms of the spectral loss and of the critics of spectra; each moves by a quarter.
+        periods: of the critics of folded waves.
+        width: channels of the critics' first layers; HiFi-GAN's have 32, and 40 million weights.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the model's output is no waveform of one length, or too short for the windows.
+    """
+
+    needs = frozenset({"encoder", "decoder"})
+    turns = ("main", "critic")
+    practised: Tensor
+
+    def __init__(
+        self,
+        form: str | None = None,
+        *,
+        mel: float = 45.0,
+        stft: float = 1.0,
+        adversarial: float = 1.0,
+        matching: float = 1.0,
+        windows: tuple[int, ...] = (512, 1024, 2048),
+        periods: tuple[int, ...] = (2, 3, 5, 7, 11),
+        width: int = 32,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("mel", mel),
+            ("stft", stft),
+            ("adversarial", adversarial),
+            ("matching", matching),
+        ):
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+                raise PartArgumentError(f"{name} is a weight, a number from 0, not {value!r}")
+        whole("width", width)
+        self.weights = {"mel": mel, "stft": stft, "adversarial": adversarial, "matching": matching}
+        _several("periods", periods, 1)
+        _several("windows", windows, 4)
+        self.windows = tuple(windows)
+        self.front = None if form is None else _log_mel(form)
+        self.critic = Critic(tuple(periods), self.windows, width)
+        # Whether the critic was ever trained; before, it knows nothing, and the maker has nothing to learn from it.
+        self.register_buffer("practised", torch.zeros((), dtype=torch.bool))
+
+    def bind(self, model: Model) -> None:
+        """Look at the field that is made; take the form of the field that is read where none was given."""
+        if model.signature is None:
+            raise BuildError("objective vocoder needs build(data=...): it must know the waveform")
+        field = model.signature[model.output]
+        if field.kind != "sequence" or field.channels != 1 or field.shape[0] is None:
+            raise BuildError(
+                f"objective vocoder needs an output that is a waveform (t 1) of one length, and {model.output!r} is "
+                f"{field.kind} data ({field.axes}): data set waves has one, build(output='wave')"
+            )
+        longest = max(self.windows)
+        if field.shape[0] <= longest // 2:
+            raise BuildError(
+                f"windows of {field.shape[0]} samples are too short for a transform of {longest}"
+            )
+        if self.front is None:
+            forms = [model.signature[path.input].form for path in model.paths.values()]
+            fitting = [form for form in forms if form is not None and form.startswith("log-mel")]
+            self.front = _log_mel(fitting[0] if fitting else "log-mel")
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The losses of one batch."""
+        true = batch[model.output].squeeze(-1).float()
+        if turn == "critic":
+            return self._of_critic(model, batch, true)
+        made = self._made(model, batch)
+        assert self.front is not None  # bind
+        count, weights = len(true), self.weights
+        nats = mel_difference(self.front, made, true)
+        logs, (apart, norms) = stft_difference(made, true, self.windows)
+        model.record(mel_nats=nats.detach().mean())
+        terms: dict[str, Term] = {
+            "mel": (weights["mel"] * nats.sum(), count),
+            "stft": (weights["stft"] * logs.sum(), count),
+            "convergence": (weights["stft"] * apart, norms),
+        }
+        if bool(self.practised) and (weights["adversarial"] or weights["matching"]):
+            on_made = self._verdicts(made)
+            with torch.no_grad():
+                on_true = self.critic(true)
+            shares = self.critic.shares
+            terms["adversarial"] = (weights["adversarial"] * fooled(on_made, shares).sum(), count)
+            terms["matching"] = (weights["matching"] * matched(on_true, on_made, shares).sum(), count)
+        return terms
+
+    def _of_critic(self, model: Model, batch: Batch, true: Tensor) -> dict[str, Term]:
+        with torch.no_grad():
+            made = self._made(model, batch)
+        on_true, on_made = self.critic(true), self.critic(made)
+        if self.training:
+            self.practised.fill_(True)
+        right = [
+            (real[0] > 0).float().mean() + (fake[0] < 0).float().mean()
+            for real, fake in zip(on_true, on_made, strict=True)
+        ]
+        model.record(told=torch.stack(right).mean() / 2)
+        return {"critic": (hinge(on_true, on_made, self.critic.shares).sum(), len(true))}
+
+    def _made(self, model: Model, batch: Batch) -> Float[Tensor, "b t"]:
+        """The waveform of a batch's frames, float32."""
+        decoded = model.decode(model.encode(batch))
+        assert model.signature is not None  # bind
+        wave = from_tokens(decoded.x, decoded.grid or (1,), model.signature[model.output])
+        return wave.squeeze(-1).float()
+
+    def _verdicts(self, made: Float[Tensor, "b t"]) -> list[Verdict]:
+        """The critics' verdicts on what was made, with gradients for the maker and none for the critics."""
+        state = {name: value.detach() for name, value in self.critic.named_parameters()}
+        return functional_call(self.critic, state, (made,))
+
+
+def _log_mel(form: str) -> LogMel:
+    front = frontend(form)
+    if not isinstance(front, LogMel):
+        raise PartArgumentError(f"objective vocoder: form is a log-mel, not {form!r}")
+    return front
+
+
+def _several(name: str, values: Sequence[int], least: int) -> None:
+    if not values:
+        raise PartArgumentError(f"{name} names at least one")
+    for each in values:
+        whole(f"each of {name}", each, least)
