@@ -44,15 +44,40 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "reprkit_audio.evaluators.speech_units:SpeechUnits",
         "Codes against phones and speakers, beside k-means (arXiv 1901.08810)",
     )
+    yield Spec(
+        "copy-synthesis",
+        "reprkit_audio.evaluators.copy_synthesis:CopySynthesis",
+        "What a vocoder keeps of speech: spectrum, pitch, voicing; beside Griffin-Lim",
+    )
 
 
 @hookimpl
 def reprkit_encoders() -> Iterator[Spec]:
-    """Encoders of frames."""
+    """Encoders of frames: what is said, who says it, or all of it."""
     yield Spec(
         "convnext",
         "reprkit_audio.encoders.convnext:ConvNeXtEncoder",
         "ConvNeXt blocks along time (Liu et al. 2022)",
+    )
+    yield Spec(
+        "instance-norm",
+        "reprkit_audio.encoders.instance_norm:InstanceNormEncoder",
+        "Content: convolutions with instance norm (arXiv 1904.05742)",
+    )
+    yield Spec(
+        "neck",
+        "reprkit_audio.encoders.neck:NeckEncoder",
+        "Content: AutoVC's neck, narrow and slow, told of the speaker (arXiv 1905.05879)",
+    )
+    yield Spec(
+        "voice",
+        "reprkit_audio.encoders.voice:VoiceEncoder",
+        "Speaker: convolutions and their mean over time (arXiv 1904.05742)",
+    )
+    yield Spec(
+        "d-vector",
+        "reprkit_audio.encoders.d_vector:DVectorEncoder",
+        "Speaker: the last state of an LSTM, of unit length (arXiv 1710.10467)",
     )
 
 
@@ -64,6 +89,16 @@ def reprkit_decoders() -> Iterator[Spec]:
         "reprkit_audio.decoders.istft:ISTFTDecoder",
         "Waveforms by the inverse short-time transform (Vocos, Siuzdak 2023)",
     )
+    yield Spec(
+        "adain",
+        "reprkit_audio.decoders.adain:AdaINDecoder",
+        "Convolutions with adaptive instance norm (arXiv 1904.05742)",
+    )
+    yield Spec(
+        "conv-lstm",
+        "reprkit_audio.decoders.conv_lstm:ConvLSTMDecoder",
+        "AutoVC's decoder: convolutions, LSTM, postnet (arXiv 1905.05879)",
+    )
 
 
 @hookimpl
@@ -73,4 +108,24 @@ def reprkit_objectives() -> Iterator[Spec]:
         "vocoder",
         "reprkit_audio.objectives.vocoder:VocoderObjective",
         "Differences of spectra, and critics of waveforms (Vocos, HiFi-GAN)",
+    )
+    yield Spec(
+        "autovc",
+        "reprkit_audio.objectives.autovc:AutoVC",
+        "Reconstruction and content consistency (arXiv 1905.05879)",
+    )
+    yield Spec(
+        "ge2e",
+        "reprkit_audio.objectives.ge2e:GE2E",
+        "Utterances near their own speaker's centre (arXiv 1710.10467)",
+    )
+    yield Spec(
+        "speaker-adversary",
+        "reprkit_audio.objectives.adversary:SpeakerAdversary",
+        "A critic of speakers on any code, against its encoder (arXiv 1804.02812)",
+    )
+    yield Spec(
+        "gan-refine",
+        "reprkit_audio.objectives.gan_refine:GANRefine",
+        "Conversions that pass for real and for the target's (arXiv 1804.02812)",
     )

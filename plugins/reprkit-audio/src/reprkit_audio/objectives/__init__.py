@@ -1,1 +1,1 @@
-"""Objectives that part what is said from who says it."""
+"""Objectives of models of sound."""

@@ -1,0 +1,118 @@
+"""From what is said to frames, in the voice that scales and moves every channel."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reprkit import Decoded, Decoder, Features, Signature
+from reprkit.decoders.head import Head
+from reprkit.layers.checks import switch, whole
+from reprkit_audio.layers.convolution import Convolution
+from reprkit_audio.layers.frames import (
+    Mask,
+    channels_of,
+    frames_of,
+    halvings,
+    instance_norm,
+    spread,
+    spread_mask,
+    time_first,
+    time_last,
+)
+
+_PART = "decoder adain"
+
+
+class AdaINDecoder(Decoder):
+    """The decoder of one-shot conversion (Chou et al. 2019, arXiv 1904.05742, section 3.3 and table 5).
+
+    Residual blocks of two convolutions.  After each of them instance norm takes every channel's mean and spread over the
+    utterance, and the condition (the speaker's code) says which it gets instead: adaptive instance normalisation (Huang and
+    Belongie 2017, arXiv 1703.06868, eq. 8).  The last blocks double the tokens to frames (b t c).
+
+    Args:
+        width: channels.
+        depth: residual blocks.
+        stride: frames a token of the code stands for, a power of 2, as in the encoder.
+        norm: False leaves instance norm out and only scales and moves.
+        condition_dim: width of the speaker's code as it arrives.
+        likelihood: "gaussian" or "bernoulli"; None takes the one that suits the data.
+        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
+        data: the signature of what it makes, field ``x``, a sequence (t c).
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no sequence of frames.
+    """
+
+    condition_dim: int
+
+    def __init__(
+        self,
+        width: int = 128,
+        *,
+        depth: int = 4,
+        stride: int = 4,
+        norm: bool = True,
+        condition_dim: int = 64,
+        likelihood: str | None = None,
+        scale: str | float = "shared",
+        data: Signature,
+    ) -> None:
+        super().__init__()
+        whole("width", width)
+        whole("condition_dim", condition_dim)
+        switch("norm", norm)
+        times = halvings(stride, depth)
+        channels = channels_of(data, _PART)
+        self.in_dim, self.condition_dim, self.stride, self.norm = width, condition_dim, stride, norm
+        self.frames = data["x"].space[0]
+        self.strides = [1] * (depth - times) + [2] * times
+        self.enter = Convolution(width, width, 1)
+        self.first = nn.ModuleList(Convolution(width, width) for _ in range(depth))
+        self.second = nn.ModuleList(Convolution(width, width) for _ in range(depth))
+        self.voice = nn.Sequential(nn.Linear(condition_dim, width), nn.ReLU())
+        self.affine = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(2 * depth + 1))
+        self.head = Head(width, channels, field=data["x"], likelihood=likelihood, scale=scale)
+
+    def forward(
+        self,
+        features: Features | None,
+        *,
+        condition: Float[Tensor, "b c"] | None = None,
+        teacher: Tensor | None = None,
+        length: int | None = None,
+    ) -> Decoded:
+        """Every frame is a token (b t c); without a condition it is told zeros.
+
+        Args:
+            features: the code (b n width).
+            condition: the speaker's code (b condition_dim).
+            teacher: only its number of frames is read.
+            length: how many frames; where nobody says it, ``stride`` for every token.
+
+        Raises:
+            BuildError: there is no code.
+        """
+        known = length or self.frames or (None if teacher is None else teacher.shape[1])
+        tokens, mask, frames = frames_of(features, known, self.stride, _PART)
+        x = time_last(tokens)
+        if condition is None:
+            condition = x.new_zeros(len(x), self.condition_dim)
+        told = self.voice(condition.to(x.dtype))
+        affine = iter(self.affine)
+        x = self._told(self.enter(x, mask), mask, next(affine)(told))
+        for first, second, stride in zip(self.first, self.second, self.strides, strict=True):
+            y = self._told(first(x, mask), mask, next(affine)(told))
+            x, y, mask = spread(x, stride), spread(y, stride), spread_mask(mask, stride)
+            x = x + self._told(second(y, mask), mask, next(affine)(told))
+        mask = None if mask is None else mask[:, :frames]
+        return self.head(time_first(x)[:, :frames], mask=mask, grid=(frames,))
+
+    def _told(self, x: Float[Tensor, "b d t"], mask: Mask, affine: Float[Tensor, "b e"]) -> Tensor:
+        """Normalised, scaled and moved; then ReLU."""
+        gain, shift = affine.unsqueeze(-1).chunk(2, 1)
+        x = instance_norm(x, mask) if self.norm else x
+        return torch.relu(x * (1 + gain) + shift)

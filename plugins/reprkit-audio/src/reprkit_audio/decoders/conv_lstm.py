@@ -1,0 +1,129 @@
+"""From what is said and who says it to frames: convolutions, a recurrence, and a net that mends the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reprkit import Decoded, Decoder, Features, Signature
+from reprkit.decoders.head import Head
+from reprkit.layers.checks import whole
+from reprkit_audio.layers.convolution import ChannelNorm, Convolution
+from reprkit_audio.layers.frames import (
+    channels_of,
+    frames_of,
+    spread,
+    spread_mask,
+    time_first,
+    time_last,
+)
+from reprkit_audio.layers.lstm import LSTM
+
+_PART = "decoder conv-lstm"
+
+
+class ConvLSTMDecoder(Decoder):
+    """The decoder of AutoVC (Qian et al. 2019, arXiv 1905.05879, section 4.3 and figure 3c).
+
+    The code, repeated over the frames it stands for, with the condition (the speaker's code) beside it at every frame:
+    convolutions, LSTM layers and a linear map make a first estimate, to which a stack of convolutions, the postnet (Shen et
+    al. 2018, arXiv 1712.05884), adds what is missing.  The first estimate is ``Decoded.params["initial"]`` (b t c), which
+    objective ``autovc`` scores, too.
+
+    LayerNorm over channels stands in place of the paper's BatchNorm.
+
+    Args:
+        width: channels of the convolutions; the paper has 512.
+        depth: convolutions.
+        memory: width of the LSTM's state; the paper has 1024.
+        layers: LSTM layers.
+        postnet: convolutions that mend; the paper has 5.
+        stride: frames a token of the code stands for, as in the encoder.
+        condition_dim: width of the speaker's code as it arrives.
+        scale: of the Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
+        data: the signature of what it makes, field ``x``, a sequence (t c).
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no sequence of frames.
+    """
+
+    condition_dim: int
+
+    def __init__(
+        self,
+        width: int = 128,
+        *,
+        depth: int = 3,
+        memory: int = 256,
+        layers: int = 1,
+        postnet: int = 5,
+        stride: int = 16,
+        condition_dim: int = 64,
+        scale: str | float = "shared",
+        data: Signature,
+    ) -> None:
+        super().__init__()
+        given = {
+            "width": width,
+            "depth": depth,
+            "memory": memory,
+            "layers": layers,
+            "postnet": postnet,
+            "stride": stride,
+            "condition_dim": condition_dim,
+        }
+        for name, value in given.items():
+            whole(name, value)
+        channels = channels_of(data, _PART)
+        self.in_dim, self.condition_dim, self.stride = width, condition_dim, stride
+        self.frames = data["x"].space[0]
+        widths = [width + condition_dim] + [width] * depth
+        self.layers = nn.ModuleList(Convolution(widths[place], width) for place in range(depth))
+        self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(depth))
+        self.lstm = LSTM(width, memory, depth=layers)
+        self.head = Head(memory, channels, field=data["x"], likelihood="gaussian", scale=scale)
+        ends = [channels] + [width] * (postnet - 1) + [channels]
+        self.postnet = nn.ModuleList(Convolution(ends[place], ends[place + 1]) for place in range(postnet))
+        self.postnorms = nn.ModuleList(ChannelNorm(width) for _ in range(postnet - 1))
+
+    def forward(
+        self,
+        features: Features | None,
+        *,
+        condition: Float[Tensor, "b c"] | None = None,
+        teacher: Tensor | None = None,
+        length: int | None = None,
+    ) -> Decoded:
+        """Every frame is a token (b t c); without a condition it is told zeros.
+
+        Args:
+            features: the code (b n width).
+            condition: the speaker's code (b condition_dim).
+            teacher: only its number of frames is read.
+            length: how many frames; where nobody says it, ``stride`` for every token.
+
+        Raises:
+            BuildError: there is no code.
+        """
+        known = length or self.frames or (None if teacher is None else teacher.shape[1])
+        tokens, mask, frames = frames_of(features, known, self.stride, _PART)
+        x = spread(time_last(tokens), self.stride)[..., :frames]
+        mask = spread_mask(mask, self.stride)
+        mask = None if mask is None else mask[:, :frames]
+        if condition is None:
+            condition = x.new_zeros(len(x), self.condition_dim)
+        x = torch.cat([x, repeat(condition.to(x.dtype), "b c -> b c t", t=frames)], 1)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = torch.relu(norm(layer(x, mask)))
+        decoded = self.head(self.lstm(time_first(x), mask), mask=mask, grid=(frames,))
+        initial = decoded.params["mean"]
+        more = time_last(initial)
+        for layer, norm in zip(self.postnet[:-1], self.postnorms, strict=True):
+            more = torch.tanh(norm(layer(more, mask)))
+        mean = initial + time_first(self.postnet[-1](more, mask))
+        return replace(decoded, x=mean, params={**decoded.params, "mean": mean, "initial": initial})

@@ -1,0 +1,68 @@
+"""Who speaks, as speaker verification asks it: the last state of a recurrent network."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from reprkit import Encoder, Features, Signature
+from reprkit.layers.checks import whole
+from reprkit.layers.values import Rescale
+from reprkit.types import Batch
+from reprkit_audio.layers.frames import channels_of, no_keep
+from reprkit_audio.layers.lstm import LSTM
+
+_PART = "encoder d-vector"
+
+
+class DVectorEncoder(Encoder):
+    """The speaker encoder of AutoVC (Qian et al. 2019, arXiv 1905.05879, section 4.1; Wan et al. 2018, arXiv 1710.10467).
+
+    LSTM layers, of whose last state a linear map is brought to unit length: one token an utterance (b 1 dim); give the
+    factor ``pool=True``.  Objective ``ge2e`` trains it.
+
+    Args:
+        width: of the LSTM's state; the paper has 768.
+        depth: LSTM layers.
+        dim: of the vector; the paper has 256.
+        data: the signature of what it reads, field ``x``, a sequence (t c).
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no sequence of frames.
+    """
+
+    def __init__(self, width: int = 128, *, depth: int = 2, dim: int = 64, data: Signature) -> None:
+        super().__init__()
+        for name, value in (("width", width), ("depth", depth), ("dim", dim)):
+            whole(name, value)
+        channels = channels_of(data, _PART)
+        self.out_dim = dim
+        self.rescale = Rescale(data["x"])
+        self.lstm = LSTM(channels, width, depth=depth)
+        self.linear = nn.Linear(width, dim)
+
+    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
+        """One token of unit length (b 1 dim).
+
+        Raises:
+            BuildError: it was asked to read some tokens only.
+        """
+        no_keep(keep, _PART)
+        x, mask = self.lstm(self.rescale(batch["x"])), batch.get("x_mask")
+        if mask is None:
+            last = x[:, -1]
+        else:
+            place = (mask.sum(1) - 1).clamp(min=0)[:, None, None]
+            last = torch.take_along_dim(x, place, 1).squeeze(1)
+        return Features(x=F.normalize(self.linear(last), dim=-1).unsqueeze(1), grid=(1,))
+
+    def count(self, batch: Batch) -> int:
+        """One."""
+        return 1
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """(1,)."""
+        return (1,)

@@ -1,0 +1,92 @@
+"""What is said: convolutions whose instance norm takes the speaker's mean and spread away."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from reprkit import Encoder, Features, Signature
+from reprkit.layers.checks import switch, whole
+from reprkit.layers.values import Rescale
+from reprkit.types import Batch
+from reprkit_audio.layers.convolution import Bank, Convolution
+from reprkit_audio.layers.frames import (
+    channels_of,
+    halvings,
+    hidden,
+    instance_norm,
+    no_keep,
+    pooled,
+    thinned,
+    time_first,
+    time_last,
+    tokens_of,
+)
+
+_PART = "encoder instance-norm"
+
+
+class InstanceNormEncoder(Encoder):
+    """The content encoder of one-shot conversion (Chou et al. 2019, arXiv 1904.05742, section 3.2 and table 5).
+
+    A bank of convolutions, then residual blocks of two convolutions with instance norm: each channel of an utterance loses
+    its mean and spread over time, which is what a voice leaves on everything it says.  Tokens of ``stride`` frames (b n
+    width); where the frames do not fill the last one it stands for fewer.
+
+    Args:
+        width: channels.
+        depth: residual blocks.
+        stride: frames a token, a power of 2; the first blocks halve.
+        norm: False leaves instance norm out: the paper's ablation (table 1).
+        data: the signature of what it reads, field ``x``, a sequence (t c).
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no sequence of frames.
+    """
+
+    def __init__(
+        self, width: int = 128, *, depth: int = 4, stride: int = 4, norm: bool = True, data: Signature
+    ) -> None:
+        super().__init__()
+        whole("width", width)
+        switch("norm", norm)
+        times = halvings(stride, depth)
+        channels = channels_of(data, _PART)
+        self.stride, self.norm, self.out_dim = stride, norm, width
+        self.rescale = Rescale(data["x"])
+        self.bank = Bank(channels, max(1, width // 4))
+        self.enter = Convolution(self.bank.out_dim, width, 1)
+        self.first = nn.ModuleList(Convolution(width, width) for _ in range(depth))
+        self.second = nn.ModuleList(Convolution(width, width) for _ in range(depth))
+        self.strides = [2] * times + [1] * (depth - times)
+
+    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
+        """One token for every ``stride`` frames (b n width).
+
+        Raises:
+            BuildError: it was asked to read some tokens only.
+        """
+        no_keep(keep, _PART)
+        mask = batch.get("x_mask")
+        x = time_last(self.rescale(batch["x"]))
+        x = self._normed(self.enter(self.bank(x, mask), mask), mask)
+        for first, second, stride in zip(self.first, self.second, self.strides, strict=True):
+            y = self._normed(first(x, mask), mask)
+            y = pooled(second(y, mask), mask, stride)
+            x = pooled(x, mask, stride)
+            mask = thinned(mask, stride)
+            x = x + self._normed(y, mask)
+        return Features(x=time_first(hidden(x, mask)), mask=mask, grid=(x.shape[-1],))
+
+    def count(self, batch: Batch) -> int:
+        """Tokens: frames over ``stride``, rounded up."""
+        return tokens_of(batch["x"].shape[1], self.stride)
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """(tokens,)."""
+        return (self.count(batch),)
+
+    def _normed(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        return torch.relu(instance_norm(x, mask) if self.norm else x)

@@ -1,0 +1,112 @@
+"""What is said: a neck so narrow that who says it does not fit through."""
+
+from __future__ import annotations
+
+import torch
+from einops import repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from reprkit import Encoder, Features, Signature
+from reprkit.layers.checks import whole
+from reprkit.layers.values import Rescale
+from reprkit.types import Batch
+from reprkit_audio.layers.convolution import ChannelNorm, Convolution
+from reprkit_audio.layers.frames import channels_of, no_keep, thinned, time_first, time_last, tokens_of
+from reprkit_audio.layers.lstm import LSTM
+
+_PART = "encoder neck"
+
+
+class NeckEncoder(Encoder):
+    """The content encoder of AutoVC (Qian et al. 2019, arXiv 1905.05879, section 4.2 and figure 3a).
+
+    Frames with the speaker's code beside them (``rk.factor(..., condition="speaker")``) go through three convolutions and
+    an LSTM in both directions, ``dim`` wide each; of every ``stride`` frames the forward state at the last and the backward
+    state at the first are kept, (b n 2 * dim).  Width and stride are the neck: too wide, and the output keeps the source's
+    voice; too narrow, and words are lost (section 3.3).  Nothing else keeps the speaker out.
+
+    LayerNorm over channels stands in place of the paper's BatchNorm.
+
+    Args:
+        dim: of the LSTM's state in each direction; the paper has 32.
+        stride: frames that one token stands for; the paper has 32 of 16 ms.  The last token may stand for fewer.
+        width: channels of the convolutions; the paper has 512.
+        depth: convolutions.
+        condition_dim: width of what it is told of the speaker.
+        data: the signature of what it reads, field ``x``, a sequence (t c).
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no sequence of frames.
+    """
+
+    condition_dim: int
+
+    def __init__(
+        self,
+        dim: int = 16,
+        *,
+        stride: int = 16,
+        width: int = 128,
+        depth: int = 3,
+        condition_dim: int = 64,
+        data: Signature,
+    ) -> None:
+        super().__init__()
+        given = {
+            "dim": dim,
+            "stride": stride,
+            "width": width,
+            "depth": depth,
+            "condition_dim": condition_dim,
+        }
+        for name, value in given.items():
+            whole(name, value)
+        channels = channels_of(data, _PART)
+        self.stride, self.dim, self.out_dim, self.condition_dim = stride, dim, 2 * dim, condition_dim
+        self.rescale = Rescale(data["x"])
+        widths = [channels + condition_dim] + [width] * depth
+        self.layers = nn.ModuleList(Convolution(widths[place], width) for place in range(depth))
+        self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(depth))
+        self.lstm = LSTM(width, dim, depth=2, both=True)
+
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        keep: Int[Tensor, "b k"] | None = None,
+        condition: Float[Tensor, "b c"] | None = None,
+    ) -> Features:
+        """One token for every ``stride`` frames (b n 2 * dim); without a condition it is told zeros.
+
+        Raises:
+            BuildError: it was asked to read some tokens only.
+        """
+        no_keep(keep, _PART)
+        x, mask = self.rescale(batch["x"]), batch.get("x_mask")
+        if condition is None:
+            condition = x.new_zeros(len(x), self.condition_dim)
+        told = repeat(condition.to(x.dtype), "b c -> b t c", t=x.shape[1])
+        y = time_last(torch.cat([x, told], -1))
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            y = torch.relu(norm(layer(y, mask)))
+        ahead, back = self.lstm(time_first(y), mask).split(self.dim, -1)
+        first = torch.arange(0, x.shape[1], self.stride, device=x.device).expand(len(x), -1)
+        last = (first + self.stride - 1).clamp(max=x.shape[1] - 1)
+        if mask is not None:  # the last real frame of a token that is not full
+            last = torch.minimum(last, (mask.sum(1, keepdim=True) - 1).clamp(min=0))
+        tokens = torch.cat([_at(ahead, last), _at(back, first)], -1)
+        return Features(x=tokens, mask=thinned(mask, self.stride), grid=(tokens.shape[1],))
+
+    def count(self, batch: Batch) -> int:
+        """Tokens: frames over ``stride``, rounded up."""
+        return tokens_of(batch["x"].shape[1], self.stride)
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """(tokens,)."""
+        return (self.count(batch),)
+
+
+def _at(x: Float[Tensor, "b t d"], places: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+    return torch.take_along_dim(x, places.unsqueeze(-1), 1)

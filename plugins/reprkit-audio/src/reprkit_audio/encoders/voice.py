@@ -1,0 +1,77 @@
+"""Who speaks: one vector of an utterance, from convolutions that keep what instance norm would take away."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from reprkit import Encoder, Features, Signature
+from reprkit.layers.checks import whole
+from reprkit.layers.values import Rescale
+from reprkit.types import Batch
+from reprkit_audio.layers.convolution import Bank, Convolution
+from reprkit_audio.layers.frames import channels_of, mean_over, no_keep, pooled, thinned, time_last
+
+_PART = "encoder voice"
+
+
+class VoiceEncoder(Encoder):
+    """The speaker encoder of one-shot conversion (Chou et al. 2019, arXiv 1904.05742, section 3.3 and table 5).
+
+    A bank of convolutions and residual blocks without any norm, each halving the frames; then the mean over time and
+    residual linear layers.  One token an utterance (b 1 width); give the factor ``pool=True``.
+
+    Args:
+        width: channels.
+        depth: residual blocks; each but the first halves the number of frames.
+        layers: residual linear layers after the mean.
+        data: the signature of what it reads, field ``x``, a sequence (t c).
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: the data is no sequence of frames.
+    """
+
+    def __init__(self, width: int = 128, *, depth: int = 4, layers: int = 2, data: Signature) -> None:
+        super().__init__()
+        whole("width", width)
+        whole("depth", depth)
+        whole("layers", layers, 0)
+        self.out_dim = width
+        self.rescale = Rescale(data["x"])
+        self.bank = Bank(channels_of(data, _PART), max(1, width // 4))
+        self.enter = Convolution(self.bank.out_dim, width, 1)
+        self.first = nn.ModuleList(Convolution(width, width) for _ in range(depth))
+        self.second = nn.ModuleList(Convolution(width, width) for _ in range(depth))
+        self.dense = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)) for _ in range(layers)
+        )
+
+    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
+        """One token (b 1 width).
+
+        Raises:
+            BuildError: it was asked to read some tokens only.
+        """
+        no_keep(keep, _PART)
+        mask = batch.get("x_mask")
+        x = time_last(self.rescale(batch["x"]))
+        x = torch.relu(self.enter(self.bank(x, mask), mask))
+        for place, (first, second) in enumerate(zip(self.first, self.second, strict=True)):
+            stride = 2 if place else 1
+            y = torch.relu(first(x, mask))
+            y = pooled(torch.relu(second(y, mask)), mask, stride)
+            x, mask = pooled(x, mask, stride) + y, thinned(mask, stride)
+        voice = mean_over(x, mask)
+        for layer in self.dense:
+            voice = voice + layer(voice)
+        return Features(x=voice.unsqueeze(1), grid=(1,))
+
+    def count(self, batch: Batch) -> int:
+        """One."""
+        return 1
+
+    def grid(self, batch: Batch) -> tuple[int, ...]:
+        """(1,)."""
+        return (1,)

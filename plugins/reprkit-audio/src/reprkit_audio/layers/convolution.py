@@ -1,0 +1,47 @@
+"""Convolutions over time that read padding as they read what lies beyond the ends: as zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reprkit_audio.layers.frames import Mask, hidden, time_first, time_last
+
+
+class Convolution(nn.Conv1d):
+    """One frame out for every frame in: (b c t) to (b d t); ``kernel`` is odd."""
+
+    def __init__(self, inside: int, outside: int, kernel: int = 5) -> None:
+        super().__init__(inside, outside, kernel, padding=kernel // 2)
+
+    def forward(self, x: Float[Tensor, "b c t"], mask: Mask = None) -> Float[Tensor, "b d t"]:
+        """Convolve; values of the output at padding mean nothing."""
+        return super().forward(hidden(x, mask))
+
+
+class Bank(nn.Module):
+    """Convolutions of several widths side by side, and the frames themselves (Lee et al. 2017, arXiv 1610.03017).
+
+    The first layer of Wang et al. 2017 (arXiv 1703.10135, section 3.1) and of both papers by Chou et al.; (b c t) to
+    (b out_dim t).
+    """
+
+    def __init__(self, channels: int, width: int, kernels: Sequence[int] = (1, 3, 5, 7)) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Convolution(channels, width, kernel) for kernel in kernels)
+        self.out_dim = channels + width * len(kernels)
+
+    def forward(self, x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b d t"]:
+        """Everything side by side."""
+        return torch.cat([*(torch.relu(layer(x, mask)) for layer in self.layers), x], 1)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each frame by itself, so that neither padding nor length matter: (b c t)."""
+
+    def forward(self, x: Float[Tensor, "b c t"]) -> Float[Tensor, "b c t"]:
+        """Normalise every frame."""
+        return time_last(super().forward(time_first(x)))

@@ -1,0 +1,107 @@
+"""The speaker's adversary: a critic hears who speaks in a code, until the encoder leaves nothing to hear."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reprkit import Code, Model, Objective
+from reprkit.interfaces import Term, require
+from reprkit.layers.checks import whole
+from reprkit.types import Batch
+from reprkit_audio.layers.convolution import ChannelNorm, Convolution
+from reprkit_audio.layers.frames import mean_over, time_last
+from reprkit_audio.objectives.labels import classes_of, factor_of, labels_of
+
+GOALS = ("wrong", "uniform")
+
+
+class CodeClassifier(nn.Module):
+    """Convolutions over a code's tokens; the mean of their logits says who speaks: a code (b n d) to (b k)."""
+
+    def __init__(self, inside: int, width: int, depth: int, classes: int) -> None:
+        super().__init__()
+        widths = [inside] + [width] * depth
+        self.layers = nn.ModuleList(Convolution(widths[place], width, 3) for place in range(depth))
+        self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(depth))
+        self.last = nn.Linear(width, classes)
+
+    def forward(self, z: Float[Tensor, "b n d"], mask: Tensor | None) -> Float[Tensor, "b k"]:
+        """Every class's logit."""
+        x = time_last(z.to(self.last.weight.dtype))
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = F.leaky_relu(norm(layer(x, mask)), 0.2)
+        return self.last(mean_over(x, mask))
+
+
+class SpeakerAdversary(Objective):
+    """A classifier of speakers on one factor's code, against which that factor is trained (Chou et al. 2018, 1804.02812).
+
+    Turn "critic" trains the classifier on the code as it is (eq. 3); turn "main" trains the encoder to deceive it (eq. 4), and
+    is added to what else the code is for: ``"reconstruction + 100 * speaker-adversary"``.  Any factor and any latent: the
+    gradient passes through discrete codes as their reconstruction's does.
+
+    Losses: ``critic``, cross-entropy, nats an example; ``adversary``, see ``goal``, nats an example.  Metric of the critic's
+    turn: ``critic_accuracy`` in [0, 1]; chance is what one wants.
+
+    Args:
+        goal: "wrong": minus the classifier's cross-entropy, the paper's, which has no bound; "uniform": the divergence of its
+            verdict from the uniform one, which is 0 when it knows nothing.
+        label: the label field that says who speaks.
+        factor: whose code must not tell; the only factor when None.
+        width: channels of the critic.
+        depth: convolutions of the critic.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: no such label field, or no such factor.
+    """
+
+    needs = frozenset({"encoder"})
+    turns = ("main", "critic")
+
+    def __init__(
+        self,
+        *,
+        goal: Literal["wrong", "uniform"] = "uniform",
+        label: str = "speaker",
+        factor: str | None = "content",
+        width: int = 128,
+        depth: int = 3,
+    ) -> None:
+        super().__init__()
+        require(goal in GOALS, f"goal is one of {', '.join(GOALS)}, not {goal!r}")
+        whole("width", width)
+        whole("depth", depth)
+        self.goal, self.label, self.factor, self.width, self.depth = goal, label, factor, width, depth
+        self.critic: nn.Module = nn.Identity()
+
+    def bind(self, model: Model) -> None:
+        """Make the critic, for the width of the code and the number of speakers."""
+        name = factor_of(model, self.factor, "speaker-adversary")
+        classes = classes_of(model, self.label, "speaker-adversary")
+        self.critic = CodeClassifier(model.latent(name).out_dim, self.width, self.depth, classes)
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The losses of one batch, of one turn."""
+        name = factor_of(model, self.factor, "speaker-adversary")
+        label = labels_of(batch, self.label, "speaker-adversary")
+        if turn == "critic":
+            with torch.no_grad():
+                code = model.encode(batch, factors=[name])[name]
+            logits = self._heard(code)
+            model.record(critic_accuracy=(logits.argmax(-1) == label).float().mean())
+            return {"critic": (F.cross_entropy(logits, label, reduction="sum"), len(label))}
+        logits = self._heard(model.encode(batch, factors=[name])[name])
+        if self.goal == "wrong":
+            return {"adversary": (-F.cross_entropy(logits, label, reduction="sum"), len(label))}
+        verdict = F.log_softmax(logits, -1)
+        divergence = -verdict.mean(-1) - torch.tensor(float(verdict.shape[-1])).log().to(verdict)
+        return {"adversary": (divergence.sum(), len(label))}
+
+    def _heard(self, code: Code) -> Float[Tensor, "b k"]:
+        return self.critic(code.z, code.mask).float()

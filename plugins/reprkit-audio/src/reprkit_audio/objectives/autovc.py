@@ -1,0 +1,66 @@
+"""AutoVC's objective: rebuild the frames, and find the same content in what was rebuilt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reprkit import Model, Objective
+from reprkit.interfaces import Term, require
+from reprkit.objectives.scoring import quality, score, validity
+from reprkit.types import Batch
+from reprkit_audio.objectives.labels import factor_of
+
+
+class AutoVC(Objective):
+    """Reconstruction, also of the first estimate, and content consistency (Qian et al. 2019, arXiv 1905.05879, eq. 6 to 8).
+
+    The output is encoded again; its content code must equal that of the input.  Whom the decoder serves is decided by the
+    neck of the content encoder alone, so any encoder, latent and decoder goes; a decoder without a first estimate
+    (``params["initial"]``) has no such loss.
+
+    Losses: ``reconstruction`` and ``initial``, nats an example; ``content``, the L1 distance of the two codes, summed over an
+    example's valid tokens and dimensions.  Metric ``error``: squared error of an example.
+
+    Args:
+        content: weight of ``content`` (the paper's lambda).
+        initial: weight of ``initial`` (the paper's mu).
+        factor: which factor is the content; the only one when None.
+
+    Raises:
+        PartArgumentError: a negative weight.
+        BuildError: no such factor.
+    """
+
+    needs = frozenset({"encoder", "decoder"})
+
+    def __init__(self, *, content: float = 1.0, initial: float = 1.0, factor: str | None = "content") -> None:
+        super().__init__()
+        for name, value in (("content", content), ("initial", initial)):
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+            require(fits, f"{name} is a weight from 0, not {value!r}")
+        self.content, self.initial, self.factor = float(content), float(initial), factor
+
+    def bind(self, model: Model) -> None:
+        """See that the factor is there."""
+        factor_of(model, self.factor, "autovc")
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The losses of one batch."""
+        name = factor_of(model, self.factor, "autovc")
+        codes = model.encode(batch)
+        decoded = model.decode(codes, length=model.output_length(batch))
+        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
+        nats = score(decoded, target, weight)
+        model.record(**quality(decoded, target, weight, nats))
+        losses: dict[str, Term] = {"reconstruction": (nats, len(target))}
+        if "initial" in decoded.params and self.initial:
+            params = {**decoded.params, "mean": decoded.params["initial"]}
+            first = score(replace(decoded, x=params["mean"], params=params), target, weight)
+            losses["initial"] = (self.initial * first, len(target))
+        if self.content:
+            code = codes[name]
+            again = model.encode(model.to_batch(decoded, batch), factors=[name])[name]
+            gap = (again.z - code.z).abs().sum(-1)
+            gap = gap if code.mask is None else gap * code.mask.to(gap.dtype)
+            losses["content"] = (self.content * gap.sum(), len(target))
+        return losses

@@ -1,0 +1,156 @@
+"""A second stage: conversions must pass for real frames, and for the target's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from reprkit import Codes, Model, Objective, distributed
+from reprkit.interfaces import Term, require
+from reprkit.layers.checks import whole
+from reprkit.objectives.scoring import quality, score, validity
+from reprkit.types import Batch
+from reprkit_audio.layers.convolution import Convolution
+from reprkit_audio.layers.frames import Mask, mean_over, pooled, thinned, time_last
+from reprkit_audio.objectives.labels import classes_of, factor_of, labels_of
+
+_PART = "gan-refine"
+
+
+class PatchCritic(nn.Module):
+    """Judges every stretch of frames by itself (Isola et al. 2017, arXiv 1611.07004, section 3.2.2), and hears who speaks.
+
+    Convolutions over time that halve the frames, without any norm, as a gradient penalty asks for; frames (b t c) to the mean
+    verdict over patches (b) and logits of the speakers (b k).
+    """
+
+    def __init__(self, channels: int, width: int, depth: int, classes: int) -> None:
+        super().__init__()
+        widths = [channels] + [width] * depth
+        self.layers = nn.ModuleList(Convolution(widths[place], width) for place in range(depth))
+        self.real, self.speaker = Convolution(width, 1, 1), Convolution(width, classes, 1)
+
+    def forward(self, frames: Float[Tensor, "b t c"], mask: Mask) -> tuple[Tensor, Tensor]:
+        """Verdict (b), higher for real, and logits (b k)."""
+        x = time_last(frames)
+        for place, layer in enumerate(self.layers):
+            stride = 2 if place else 1
+            x = pooled(F.leaky_relu(layer(x, mask), 0.2), mask, stride)
+            mask = thinned(mask, stride)
+        return mean_over(self.real(x), mask).squeeze(-1), mean_over(self.speaker(x), mask)
+
+
+class GANRefine(Objective):
+    """Refines the decoder with a critic on its conversions (Chou et al. 2018, arXiv 1804.02812, section 2.2).
+
+    Each example is also decoded with the speaker's code of another example of the batch (of all ranks).  The critic tells real
+    frames from such conversions (Wasserstein distance with gradient penalty, Gulrajani et al. 2017, arXiv 1704.00028, eq. 3) and
+    learns from real ones who speaks; the decoder is trained to pass, and to be heard as the target (eq. 5 to 8).  The encoders
+    are meant to be frozen.  The paper trains a generator that adds to a frozen decoder; here the decoder itself goes on, held
+    by its reconstruction.
+
+    Losses of turn "main": ``reconstruction``, nats an example; ``adversarial``, minus the verdict; ``target``, cross-entropy of
+    the speaker heard, nats.  Of turn "critic": ``critic``, the distance with its penalty, and ``speaker``.  Metrics:
+    ``target_accuracy``, and ``error`` as of reconstruction.
+
+    Args:
+        adversarial: weight of ``adversarial``, beside a reconstruction that is a sum over all frames.
+        target: weight of ``target``.
+        penalty: weight of the gradient penalty.
+        label: the label field that says who speaks.
+        speaker: the factor that is exchanged.
+        width: channels of the critic.
+        depth: its convolutions; each but the first halves the frames.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: no such label field, or no such factor.
+    """
+
+    needs = frozenset({"encoder", "decoder"})
+    turns = ("main", "critic")
+    distributes = "gather"
+
+    def __init__(
+        self,
+        *,
+        adversarial: float = 20.0,
+        target: float = 20.0,
+        penalty: float = 10.0,
+        label: str = "speaker",
+        speaker: str = "speaker",
+        width: int = 128,
+        depth: int = 4,
+    ) -> None:
+        super().__init__()
+        for name, value in (("adversarial", adversarial), ("target", target), ("penalty", penalty)):
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+            require(fits, f"{name} is a weight from 0, not {value!r}")
+        whole("width", width)
+        whole("depth", depth)
+        self.adversarial, self.target, self.penalty = float(adversarial), float(target), float(penalty)
+        self.label, self.speaker, self.width, self.depth = label, speaker, width, depth
+        self.critic: nn.Module = nn.Identity()
+
+    def bind(self, model: Model) -> None:
+        """Make the critic, for the output's channels and the number of speakers."""
+        factor_of(model, self.speaker, _PART)
+        classes = classes_of(model, self.label, _PART)
+        assert model.signature is not None  # classes_of has read it
+        self.critic = PatchCritic(model.signature[model.output].channels, self.width, self.depth, classes)
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The losses of one batch, of one turn; every rank must bring as many examples as the others."""
+        label = labels_of(batch, self.label, _PART)
+        mask, real, size = batch.get(f"{model.output}_mask"), batch[model.output], len(label)
+        if turn == "critic":
+            with torch.no_grad():
+                codes = model.encode(batch)
+                made = self._frames(model, batch, self._exchanged(model, codes, label)[0])
+            verdict, heard = self.critic(real, mask)
+            distance = self.critic(made, mask)[0] - verdict
+            distance = distance + self.penalty * self._steepness(model, real, made, mask)
+            nats = F.cross_entropy(heard.float(), label, reduction="sum")
+            return {"critic": (distance.sum(), size), "speaker": (nats, size)}
+        codes = model.encode(batch)
+        decoded = model.decode(codes, length=model.output_length(batch))
+        wanted, weight = model.target(batch, decoded), validity(model, batch, decoded)
+        rebuilt = score(decoded, wanted, weight)
+        other, whose = self._exchanged(model, codes, label)
+        verdict, heard = self.critic(self._frames(model, batch, other), mask)
+        nats = F.cross_entropy(heard.float(), whose, reduction="sum")
+        accuracy = (heard.argmax(-1) == whose).float().mean()
+        model.record(**quality(decoded, wanted, weight, rebuilt), target_accuracy=accuracy)
+        return {
+            "reconstruction": (rebuilt, size),
+            "adversarial": (-self.adversarial * verdict.sum(), size),
+            "target": (self.target * nats, size),
+        }
+
+    def _exchanged(
+        self, model: Model, codes: Codes, label: Int[Tensor, " b"]
+    ) -> tuple[Codes, Int[Tensor, " b"]]:
+        """Codes with the speaker's of an example further on, the same distance for all, and who that is."""
+        code, size = codes[self.speaker], len(label)
+        voices, who = distributed.gather_with_gradient(code.z), distributed.gather(label)
+        total = len(who)
+        step = int(torch.randint(1, max(total, 2), ())) if model.training else 1
+        rows = (torch.arange(size, device=label.device) + distributed.rank() * size + step) % total
+        return codes | {self.speaker: replace(code, z=voices[rows])}, who[rows]
+
+    def _frames(self, model: Model, batch: Batch, codes: Codes) -> Tensor:
+        decoded = model.decode(codes, length=model.output_length(batch))
+        return model.to_batch(decoded)[model.output]
+
+    def _steepness(self, model: Model, real: Tensor, made: Tensor, mask: Mask) -> Float[Tensor, " b"]:
+        """How far the verdict's slope is from 1, between a real and a made example: (|slope| - 1)^2."""
+        share = distributed.joined(torch.rand, (len(real), 1, 1)).to(real) if model.training else 0.5
+        with torch.enable_grad():
+            between = (share * real + (1 - share) * made).detach().requires_grad_()
+            verdict = self.critic(between, mask)[0].sum()
+            slope = torch.autograd.grad(verdict, between, create_graph=True)[0]
+        return (slope.flatten(1).norm(dim=1) - 1).square()
