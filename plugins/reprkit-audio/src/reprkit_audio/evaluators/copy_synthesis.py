@@ -1,0 +1,122 @@
+"""How much of speech a vocoder keeps: recorded windows beside their copies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprkit import Dataset, Evaluator, Model
+from reprkit.errors import BuildError
+from reprkit.evaluation.outputs import output
+from reprkit.layers.checks import whole
+from reprkit.reporting.figures import Images
+from reprkit_audio.frontends import Sound, frontend
+from reprkit_audio.frontends.log_mel import LogMel
+from reprkit_audio.likeness import mel_distance, pitch_difference
+from reprkit_audio.vocoders import vocoder
+
+
+class CopySynthesis(Evaluator):
+    """A vocoder's copies of recorded windows, and Griffin-Lim's copies of the same frames beside them.
+
+    ``mel_db``: mean absolute difference in mel bands, dB, where there is something to hear.  ``pitch_semitones``: median
+    difference of the pitch where both are voiced, mean over windows.  ``voicing``: share of frames on whose voicing both
+    agree.  ``griffin-lim.`` the same for the fallback that needs no training.  The figure shows spectrograms.
+
+    Args:
+        windows: how many of the data's examples are copied, evenly spaced.
+        examples: of those in the figure; 0 for none.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+    """
+
+    def __init__(self, windows: int = 32, examples: int = 4) -> None:
+        super().__init__()
+        whole("windows", windows)
+        whole("examples", examples, 0)
+        self.windows, self.examples = windows, examples
+
+    @torch.no_grad()
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """Means over the windows, and ``n``, how many.
+
+        Raises:
+            BuildError: the model does not make waveforms of log-mel frames.
+        """
+        front, field = _front(model)
+        count = min(self.windows, len(data))
+        places = torch.linspace(0, len(data) - 1, count).round().long()
+        batch = data.batch(places)
+        made = model.to_batch(output(model, batch).decoded)[model.output].squeeze(-1).float().cpu()
+        true = batch[model.output].squeeze(-1)
+        fallback = vocoder("griffin-lim", form=front)
+        copies = {
+            "": list(made.clamp(-1, 1)),
+            "griffin-lim.": [
+                fallback.synthesise(Sound(frames=frames))[: true.shape[1]] for frames in batch[field]
+            ],
+        }
+        found: dict[str, Any] = {}
+        for name, each in copies.items():
+            found.update({name + key: value for key, value in _compared(list(true), each).items()})
+        found["n"] = count
+        if self.examples:
+            shown = [
+                ("recorded", list(true)),
+                ("copied", copies[""]),
+                ("Griffin-Lim", copies["griffin-lim."]),
+            ]
+            rows = {label: _pictures(front, waves[: self.examples]) for label, waves in shown}
+            found["figures"] = {
+                "spectrograms": Images(
+                    title="Copies of recorded speech",
+                    rows=rows,
+                    span=(-80.0, 0.0),
+                    cell=7.0,
+                    caption="Mel bands from low to high over time, 80 dB from the loudest down.",
+                )
+            }
+        return found
+
+
+def _front(model: Model) -> tuple[LogMel, str]:
+    """The front end of the frames that the model reads, and the field that holds them."""
+    signature = model.signature
+    fields = {path.input for path in model.paths.values()}
+    form = signature[next(iter(fields))].form if signature is not None and len(fields) == 1 else None
+    front = None if form is None else frontend(form)
+    output_field = None if signature is None or model.decoder is None else signature[model.output]
+    if (
+        not isinstance(front, LogMel)
+        or output_field is None
+        or output_field.kind != "sequence"
+        or output_field.channels != 1
+    ):
+        raise BuildError(
+            "copy-synthesis measures vocoders: models that read log-mel frames and make a waveform (data set waves, "
+            "build(output='wave')); for others use the evaluator voice"
+        )
+    return front, next(iter(fields))
+
+
+def _compared(true: list[Tensor], made: list[Tensor]) -> dict[str, float]:
+    pairs = list(zip(true, made, strict=True))
+    pitches = [pitch_difference(*pair) for pair in pairs]
+    apart = [semitones for semitones, _ in pitches if not math.isnan(semitones)]
+    return {
+        "mel_db": float(np.mean([mel_distance(*pair) for pair in pairs])),
+        "pitch_semitones": float(np.mean(apart)) if apart else math.nan,
+        "voicing": float(np.mean([share for _, share in pitches])),
+    }
+
+
+def _pictures(front: LogMel, waves: list[Tensor]) -> np.ndarray[Any, Any]:
+    """Mel spectrograms (n bands frames 1), dB under the loudest, low bands at the bottom."""
+    levels = [20 / math.log(10) * front.restored(front.analyse(wave).frames).log() for wave in waves]
+    made = [(level - level.max()).clamp(min=-80).T.flip(0) for level in levels]
+    return torch.stack(made).unsqueeze(-1).numpy()
