@@ -82,7 +82,7 @@ def test_waves_lie_under_their_frames(root):
     front = frontend("log-mel")
     assert data.signature["x"].form == front.form
     assert data.signature["wave"].shape == (2560, 1)
-    spoken = data.source.utterance(7)
+    spoken = data.sources[0].utterance(7)
     whole = front.analyse(spoken.wave).frames
     places = [index for index in range(len(data)) if data._owner[index] == 7]
     starts = [*range(0, len(whole) - 9, 3)]
@@ -93,7 +93,7 @@ def test_waves_lie_under_their_frames(root):
         torch.testing.assert_close(example["x"], whole[start : start + 10])
         samples = spoken.wave[start * 256 : (start + 10) * 256]
         torch.testing.assert_close(example["wave"][: len(samples), 0], samples, atol=2e-5, rtol=0)
-        assert int(example["speaker"]) == data.source.speakers.index(spoken.speaker)
+        assert int(example["speaker"]) == data.sources[0].speakers.index(spoken.speaker)
 
 
 def test_waves_split_by_utterance(root):
@@ -104,6 +104,25 @@ def test_waves_split_by_utterance(root):
     assert [part.part for part in parts] == ["train", "valid", "test"]
     for part in parts:
         assert set(part.batch(range(len(part)))["speaker"].tolist()) == {0, 1}
+
+
+def test_waves_of_several_sets_hold_all_their_speakers(root):
+    one, two = (f"speech(root={str(root)!r}, speakers=({name!r},))" for name in ("low", "high"))
+    both = Waves(f"{one} + {two}", frames=8)
+    parts = [Waves(each, frames=8) for each in (one, two)]
+    assert both.speakers == ["high", "low"]
+    assert len(both) == sum(map(len, parts))
+    batch = both.batch(range(len(both)))
+    assert batch["speaker"].tolist() == [1] * len(parts[0]) + [0] * len(parts[1])
+    torch.testing.assert_close(
+        batch["wave"], torch.cat([each.batch(range(len(each)))["wave"] for each in parts])
+    )
+    split = both.split(seed=2)
+    owners = [set(both._owner[part.indices].tolist()) for part in split]
+    assert sum(map(len, owners)) == len(set.union(*owners)) == 12
+    assert all({owner < 6 for owner in each} == {True, False} for each in owners)
+    with pytest.raises(DataError, match="plain sum"):
+        Waves(f"0.5 * {one}")
 
 
 def test_waves_refuse_what_they_cannot_read(root, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from reprkit.data.base import Subset
 from reprkit.data.batching import as_index
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.layers.checks import whole
-from reprkit.reference import Reference, parse
+from reprkit.reference import Reference, parse_sum
 from reprkit_audio.data.recordings import Spoken
 from reprkit_audio.frontends import frontend as front_end
 from reprkit_audio.frontends.log_mel import LogMel
@@ -33,7 +33,8 @@ class Waves(Dataset):
     Frames and waveforms are kept in memory, about 3 MB a minute at 16 kHz.
 
     Args:
-        data: a data set of speech, or a reference to one: ``"asterisk"``, ``"speech(root='DIR')"``.
+        data: a data set of speech, a reference to one (``"speech(root='DIR')"``), or a sum (``"asterisk + fillets"``): then all
+            speakers of all of them.
         frontend: what makes the frames, a log-mel with options.
         frames: length of a window.
         stride: frames from one window to the next, None: half a window.  What is left at an utterance's end is in a last
@@ -53,36 +54,34 @@ class Waves(Dataset):
         front = front_end(frontend)
         if not isinstance(front, LogMel):
             raise PartArgumentError(f"data set waves: frontend is a log-mel, not {frontend!r}")
-        self.source, self._steps, self._hop = _speech(data, front), frames, front.hop
-        sounds, waves, owners, firsts, start = [], [], list[int](), list[int](), 0
-        for number in range(len(self.source.clips)):
-            spoken = self.source.utterance(number)
+        self.sources, self._steps, self._hop = _speech(data, front), frames, front.hop
+        names = sorted({name for each in self.sources for name in each.speakers})
+        sounds, waves, total = list[Tensor](), list[Tensor](), 0
+        owners, firsts, labels = list[int](), list[int](), list[int]()
+        for source, number in self._numbered():
+            spoken = source.utterance(number)
             if spoken.rate != front.rate:
-                raise DataError(
-                    f"{self.source.name} is of {spoken.rate} Hz, and {front.form} reads {front.rate}"
-                )
+                raise DataError(f"{source.name} is of {spoken.rate} Hz, and {front.form} reads {front.rate}")
+            labels.append(names.index(spoken.speaker))
             made = front.analyse(spoken.wave).frames
-            last = len(made) - frames
-            starts = list(range(0, last + 1, step))
-            if starts and starts[-1] < last:
-                starts.append(last)
+            starts = list(range(0, len(made) - frames + 1, step))
             if not starts:
                 continue
-            owners += [number] * len(starts)
-            firsts += [start + each for each in starts]
-            start += len(made)
+            starts += [] if starts[-1] == len(made) - frames else [len(made) - frames]
+            owners += [len(labels) - 1] * len(starts)
+            firsts += [total + each for each in starts]
+            total += len(made)
             sounds.append(made)
             padded = F.pad(spoken.wave, (0, len(made) * front.hop - len(spoken.wave)))
             waves.append((padded.clamp(-1, 1) * _FULL).round().to(torch.int16))
         if not owners:
             raise DataError(
-                f"none of the {len(self.source.clips)} utterances of {self.source.name} is as long as frames={frames} "
+                f"none of the {len(labels)} utterances of {self.name} is as long as frames={frames} "
                 f"({frames * front.hop / front.rate:.2f} s)"
             )
         self._frames, self._wave = torch.cat(sounds), torch.cat(waves)
         self._owner, self._first = torch.tensor(owners), torch.tensor(firsts)
-        names = self.source.speakers
-        self._labels = torch.tensor([names.index(clip.speaker) for clip in self.source.clips])
+        self.speakers, self._labels = names, torch.tensor(labels)
         self.signature = Signature(
             {
                 "x": Field(kind="sequence", shape=(frames, front.channels), form=front.form),
@@ -90,8 +89,9 @@ class Waves(Dataset):
                 "speaker": Field(kind="label", shape=(), vocab=len(names)),
             }
         )
-        short = len(self.source.clips) - len(set(owners))
-        self.facts: dict[str, Any] = {**self.source.facts, **({"short_count": short} if short else {})}
+        short = len(labels) - len(set(owners))
+        self.facts: dict[str, Any] = {} if len(self.sources) > 1 else dict(self.sources[0].facts)
+        self.facts |= {"short_count": short} if short else {}
 
     def __len__(self) -> int:
         """How many windows."""
@@ -120,32 +120,45 @@ class Waves(Dataset):
         Raises:
             DataError: as there, or a part without a window.
         """
+        how = {"test_share": test_share, "valid_share": valid_share}
         made = []
-        for part in self.source.split(seed, valid=valid, test_share=test_share, valid_share=valid_share):
-            wanted = {clip.name for clip in part.clips}
-            there = torch.tensor([clip.name in wanted for clip in self.source.clips])
-            made.append(self.subset(there[self._owner].nonzero()[:, 0], part=part.part))
-            made[-1].origin.update(part.origin)
+        for parts in zip(*(each.split(seed, valid=valid, **how) for each in self.sources), strict=True):
+            wanted = [{clip.name for clip in part.clips} for part in parts]
+            there = [
+                source.clips[number].name in names
+                for source, names in zip(self.sources, wanted, strict=True)
+                for number in range(len(source.clips))
+            ]
+            made.append(self.subset(torch.tensor(there)[self._owner].nonzero()[:, 0], part=parts[0].part))
+            made[-1].origin.update(parts[0].origin)
         return tuple(made)
+
+    def _numbered(self) -> Iterator[tuple[Spoken, int]]:
+        """Every utterance of every source, in order."""
+        return ((source, number) for source in self.sources for number in range(len(source.clips)))
 
     @property
     def name(self) -> str:
         """A short name for reports."""
-        return f"waves of {self.source.name}"
+        return f"waves of {' + '.join(each.name for each in self.sources)}"
 
 
-def _speech(data: str | Spoken, front: LogMel) -> Spoken:
+def _speech(data: str | Spoken, front: LogMel) -> list[Spoken]:
     """The speech; a reference's front end and windows are set where it leaves them open, so that nothing is worked out twice.
 
     Raises:
-        DataError: the data is no speech.
+        DataError: the data is no speech, or a sum has weights.
     """
-    if isinstance(data, str):
-        named = parse(data)
+    found: list[Dataset] = [] if isinstance(data, str) else [data]
+    for weight, named in parse_sum(data) if isinstance(data, str) else ():
+        if weight != 1:
+            raise DataError(f"data set waves takes a plain sum of data sets, not {data!r}")
         usual = {"frontend": front.form, "frames": None}
-        found: Dataset = dataset(str(Reference(named.name, {**usual, **named.arguments}, named.distribution)))
-    else:
-        found = data
-    if not isinstance(found, Spoken):
-        raise DataError(f"data set waves reads speech (utterances with a speaker), not {type(found).__name__}")
-    return found
+        found.append(dataset(str(Reference(named.name, {**usual, **named.arguments}, named.distribution))))
+    speech = [each for each in found if isinstance(each, Spoken)]
+    if len(speech) < len(found):
+        other = next(each for each in found if not isinstance(each, Spoken))
+        raise DataError(
+            f"data set waves reads speech (utterances with a speaker), not {type(other).__name__}"
+        )
+    return speech
