@@ -1,0 +1,171 @@
+import importlib.util
+import shutil
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from reprkit_audio import sound
+from reprkit_audio.judges import speaker, words
+from voices_made import RATE, voice
+
+from reprkit.errors import DataError, ReprkitError
+
+resemblyzer = pytest.mark.skipif(
+    not speaker.judge_installed(), reason="needs Resemblyzer's weights: pip install --no-deps Resemblyzer"
+)
+pocketsphinx = pytest.mark.skipif(
+    not words.judge_installed(), reason="needs pocketsphinx: pip install 'reprkit-audio[judges]'"
+)
+flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs the synthesiser flite")
+SENTENCES = (
+    "Please leave a message after the tone.",
+    "The weather today is warm and sunny.",
+    "Your account balance is low.",
+    "Don't press one for more options.",
+)
+
+
+def slaney(*, y, sr, n_fft, hop_length, n_mels):
+    """librosa.feature.melspectrogram, from its description: power, Slaney's mel scale and norm, centred, zeros beside."""
+    padded = np.pad(y, n_fft // 2)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    starts = range(0, len(padded) - n_fft + 1, hop_length)
+    power = np.stack([np.abs(np.fft.rfft(padded[at : at + n_fft] * window)) ** 2 for at in starts])
+
+    def mel(hz):
+        return hz / (200 / 3) if hz < 1000 else 15 + 27 * np.log(hz / 1000) / np.log(6.4)
+
+    def hertz(m):
+        return m * 200 / 3 if m < 15 else 1000 * np.exp((m - 15) * np.log(6.4) / 27)
+
+    edges = [hertz(m) for m in np.linspace(0, mel(sr / 2), n_mels + 2)]
+    places = np.linspace(0, sr / 2, n_fft // 2 + 1)
+    bank = np.zeros((len(places), n_mels))
+    for band in range(n_mels):
+        low, middle, high = edges[band : band + 3]
+        rising, falling = (places - low) / (middle - low), (high - places) / (high - middle)
+        bank[:, band] = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
+    return (power @ bank).T
+
+
+@pytest.fixture
+def package(monkeypatch):
+    """Resemblyzer's own encoder; what it imports and does not need here is left out."""
+    speaker.speaker_judge()  # it looks for the package's folder, which is hidden below
+    home = importlib.util.find_spec("resemblyzer").submodule_search_locations[0]
+    own = types.ModuleType("resemblyzer")
+    own.__path__ = [home]
+    feature = types.SimpleNamespace(melspectrogram=slaney)
+    morphology = types.ModuleType("scipy.ndimage.morphology")
+    morphology.binary_dilation = None
+    for name, module in (
+        ("resemblyzer", own),
+        ("webrtcvad", types.ModuleType("webrtcvad")),
+        ("librosa", types.SimpleNamespace(feature=feature)),
+        ("scipy.ndimage.morphology", morphology),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    yield importlib.import_module("resemblyzer.voice_encoder")
+    for name in [name for name in sys.modules if name.startswith("resemblyzer.")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+@resemblyzer
+def test_embeddings_are_those_of_the_package(package):
+    theirs = package.VoiceEncoder("cpu", verbose=False)
+    mine = speaker.speaker_judge()
+    waves = [
+        voice(seconds, low, 1.3 * low)[0]
+        for seconds, low in ((0.4, 90), (1.59, 200), (1.61, 150), (3.3, 120), (5.0, 180))
+    ]
+    waves[1] = 0.01 * waves[1]  # below -30 dB: both make it louder
+    found = mine(waves)
+    assert found.shape == (5, speaker.WIDTH)
+    for row, wave in zip(found, waves, strict=True):
+        louder = package.audio.normalize_volume(wave.numpy(), -30, increase_only=True)
+        expected = torch.from_numpy(theirs.embed_utterance(louder))
+        assert torch.allclose(row, expected, atol=2e-5), float((row - expected).abs().max())
+    assert torch.allclose(found.norm(dim=1), torch.ones(5), atol=1e-5)
+    assert torch.allclose(mine(waves[3:4])[0], found[3], atol=1e-6)  # batched or alone
+    centre = speaker.centre(found[2:])
+    assert torch.allclose(centre, found[2:].sum(0) / found[2:].sum(0).norm(), atol=1e-6)
+
+
+@resemblyzer
+def test_the_judge_refuses_what_it_cannot_hear(tmp_path):
+    judge = speaker.speaker_judge()
+    with pytest.raises(DataError, match="given silence"):
+        judge([voice(0.5)[0], torch.zeros(8000)])
+    with pytest.raises(DataError, match="no waveform"):
+        judge([])
+    with pytest.raises(DataError, match="not finite"):
+        judge([torch.full((8000,), torch.nan)])
+    (tmp_path / "pretrained.pt").write_bytes(b"other")
+    with pytest.raises(ReprkitError, match="does not hold the weights"):
+        speaker.SpeakerJudge(tmp_path / "pretrained.pt")
+
+
+def test_judges_that_are_not_installed_say_how_to_get_them(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    words._dictionary.cache_clear()
+    assert not speaker.judge_installed()
+    assert not words.judge_installed()
+    with pytest.raises(ReprkitError, match="pip install --no-deps Resemblyzer"):
+        speaker.SpeakerJudge()
+    with pytest.raises(ReprkitError, match=r"pip install 'reprkit-audio\[judges\]'"):
+        words.WordJudge(SENTENCES)
+
+
+def said(tmp_path, sentence, name):
+    path = tmp_path / "said.wav"
+    subprocess.run(["flite", "-voice", name, "-t", sentence, "-o", str(path)], check=True)
+    return sound.read(path)
+
+
+@flite
+@pocketsphinx
+def test_the_judge_of_words_hears_which_sentence_it_is(tmp_path):
+    judge = words.WordJudge(SENTENCES)
+    assert judge.sentences == sorted(words.plain(each) for each in SENTENCES)
+    assert "don't press one for more options" in judge.sentences
+    heard = [judge.hear(said(tmp_path, each, name)) for name in ("slt", "rms") for each in SENTENCES]
+    assert heard == [words.plain(each) for each in SENTENCES] * 2
+    noise = 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(0))
+    assert judge.hear(noise) in {"", *judge.sentences}
+    assert judge.hear(said(tmp_path, SENTENCES[2], "slt")) == heard[2]  # not disturbed by what came before
+
+
+@resemblyzer
+@flite
+def test_the_judge_of_speakers_tells_voices_apart(tmp_path):
+    names = ("slt", "rms", "awb")
+    judge = speaker.speaker_judge()
+    rows = judge([said(tmp_path, each, name) for name in names for each in SENTENCES[:2]]).view(3, 2, -1)
+    alike = torch.einsum("sd,td->st", rows[:, 0], rows[:, 1])
+    assert alike.argmax(1).tolist() == [0, 1, 2]
+
+
+@pocketsphinx
+def test_sentences_that_cannot_be_heard_are_refused():
+    assert words.hearable("Please, LEAVE a message!")
+    assert not words.hearable("Press 1 for more.")
+    assert not words.hearable("Prosím, zanechte zprávu.")
+    assert not words.hearable(None)
+    assert not words.hearable("...")
+    with pytest.raises(DataError, match="no 'zprávu'"):
+        words.WordJudge(("leave a message", "zprávu"))
+    with pytest.raises(DataError, match="2 to 20 different sentences, not 1"):
+        words.WordJudge(("Leave a message!", "leave a message"))
+
+
+def test_word_errors():
+    assert words.word_errors(["the cat sat"], ["The cat, sat."]) == 0
+    # One substituted, one left out, one too many; seven words said.
+    heard, spoken = ["the dog sat", "a b", "x y z"], ["the cat sat", "a b", "x y"]
+    assert words.word_errors(heard, spoken) == pytest.approx(2 / 7)
+    assert words.word_errors([""], ["four words are lost"]) == 1
+    with pytest.raises(DataError, match="no word was said"):
+        words.word_errors(["a"], ["..."])
