@@ -75,5 +75,13 @@ class ViTDecoder(Decoder):
         """Every patch is a token (b n p); with ``only`` just those (b m p)."""
         if features is None:
             raise BuildError("decoder vit makes an image from its code, and there is none")
+        x, index = self._placed(features)
+        return self.head(self.blocks(x, only=only, index=index), grid=self.cells)
+
+    def _placed(self, features: Features) -> tuple[Tensor, Tensor | None]:
+        """The code at its places (b n width); or its distinct tokens (r width) and which stands where (b n)."""
+        found = self.code.distinct(features, self.places)
+        if found is not None:
+            return found
         x = self.code(features, len(self.places), self.cells)
-        return self.head(self.blocks(x + self.places.to(x.dtype), only=only), grid=self.cells)
+        return x + self.places.to(x.dtype), None

@@ -10,8 +10,9 @@ from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
 from reprkit.layers.patches import patch_grid
 from reprkit.layers.positions import sines_2d
+from reprkit.layers.rows import rows_at, tokens_at
 from reprkit.layers.values import Rescale
-from reprkit.layout import gather_tokens, to_tokens
+from reprkit.layout import to_tokens
 from reprkit.types import Batch, Features
 
 
@@ -63,7 +64,7 @@ class ViTEncoder(Encoder):
         patches = to_tokens(batch["x"], self.cells, "image")
         places = self.places
         if keep is not None:
-            patches, places = gather_tokens(patches, keep), places[keep]
+            patches, places = tokens_at(patches, keep), rows_at(places, keep)
         x = self.embed(self.rescale(patches))
         x = self.blocks(x + places.to(x.dtype))
         if keep is None:

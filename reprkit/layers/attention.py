@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reprkit.errors import BuildError
 from reprkit.layers.checks import divides, share, whole
 from reprkit.layers.dropout import Dropout
-from reprkit.layout import gather_tokens
+from reprkit.layers.rows import rows_at, tokens_at
 
 
 def attention_mask(mask: Bool[Tensor, "b n"] | None, causal: bool) -> Bool[Tensor, "b 1 q k"] | None:
@@ -39,9 +39,19 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, asking: Tensor | None = None) -> Tensor:
-        """(b n d) to (b n d); ``mask`` as ``attention_mask`` makes it.  Only ``asking`` (b m d) ask, where given."""
-        query, key, value = self._project(x) if asking is None else self._asked(x, asking)
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        only: Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """(b n d) to (b n d); ``mask`` as ``attention_mask`` makes it, ``only`` and ``index`` as in ``Blocks``."""
+        if index is not None:
+            query, key, value = self._distinct(x, only, index)
+        else:
+            query, key, value = self._project(x) if only is None else self._asked(x, tokens_at(x, only))
         seen = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=causal and mask is None
         )
@@ -60,6 +70,16 @@ class Attention(nn.Module):
         query = F.linear(asking, self.qkv.weight[:width], self.qkv.bias[:width])
         both = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:])
         key, value = both.chunk(2, dim=-1)
+        return self._heads(query), self._heads(key), self._heads(value)
+
+    def _distinct(self, rows: Tensor, only: Tensor | None, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each of the rows (r d) is projected once, and then put wherever it stands."""
+        made, width = self.qkv(rows), rows.shape[-1]
+        if only is None:
+            query, key, value = rows_at(made, index).chunk(3, dim=-1)
+        else:
+            query = rows_at(made[:, :width], index.gather(1, only))
+            key, value = rows_at(made[:, width:], index).chunk(2, dim=-1)
         return self._heads(query), self._heads(key), self._heads(value)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,12 +101,21 @@ class Block(nn.Module):
         )
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, only: Tensor | None = None) -> Tensor:
-        """(b n d) to (b n d); with ``only`` (b m) just those tokens' output (b m d)."""
-        seen, asking = self.norm(x), None
-        if only is not None:
-            x, asking = gather_tokens(x, only), gather_tokens(seen, only)
-        x = x + self.drop(self.attention(seen, mask, causal, asking))
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        only: Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """(b n d), or (r d) with ``index``, to (b n d); with ``only`` (b m) just those tokens' output (b m d)."""
+        seen = self.norm(x)
+        if index is not None:
+            x = rows_at(x, index if only is None else index.gather(1, only))
+        elif only is not None:
+            x = tokens_at(x, only)
+        x = x + self.drop(self.attention(seen, mask, causal, only, index))
         return x + self.drop(self.feed(x))
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, place: int, mask: Tensor | None) -> Tensor:
@@ -120,22 +149,28 @@ class Blocks(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "b n d"],
+        x: Float[Tensor, "b n d"] | Float[Tensor, "r d"],
         mask: Bool[Tensor, "b n"] | None = None,
         *,
         only: Int[Tensor, "b m"] | None = None,
+        index: Int[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
         """(b n d) to (b n d); tokens where ``mask`` is False are seen by nobody else.
 
-        With ``only``, indices of tokens, just their output (b m d): the last block spares the others.
+        With ``only``, indices of tokens, just their output (b m d): the last block spares the others.  With
+        ``index`` (b n), ``x`` holds distinct tokens (r d) and the index says which of them stands where: the
+        first block normalises and projects each of them once, however often it stands in the batch.
         """
         if only is not None and self.causal:
             raise BuildError("only= asks for some tokens' output, which causal blocks do not know")
         allowed = attention_mask(mask, self.causal)
+        if index is not None and self.training and self.drop.p:
+            x, index = rows_at(x, index), None  # dropout makes them differ
         x = self.drop(x)
         last = len(self.blocks) - 1
         for place, block in enumerate(self.blocks):
-            x = block(x, allowed, self.causal, only if place == last else None)
+            x = block(x, allowed, self.causal, only if place == last else None, index)
+            index = None
         return self.norm(x)
 
     def _each(self) -> list[Block]:

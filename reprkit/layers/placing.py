@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit.layout import align
@@ -24,9 +24,10 @@ def valid_only(features: Features) -> Features:
 def laid_mask(features: Features, places: int) -> Bool[Tensor, "b n"] | None:
     """Which of ``places`` the code's mask says are real; None where it says nothing of them.
 
-    After an encoder that read only some tokens the others are unknown, neither real nor padding.
+    After an encoder that read only some tokens the others are unknown, neither real nor padding; a code whose ``grid`` is ()
+    lies nowhere over the places.
     """
-    if features.mask is None or features.positions is not None:
+    if features.mask is None or features.positions is not None or features.grid == ():
         return None
     return align(_shown(features), places)[0].squeeze(-1) > 0
 
@@ -71,6 +72,27 @@ class Placed(nn.Module):
                 present = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
             return torch.where(present.unsqueeze(-1), x, self.absent.to(x.dtype))
         return x
+
+    def distinct(
+        self, features: Features, places: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, "r d"], Int[Tensor, "b n"]] | None:
+        """The placed code plus ``places``: each distinct token once, and which of them stands where.
+
+        Where nothing was kept, every example has the same mask token at the same place: n rows say all of them.
+        None where tokens were not left out one by one, and in half precision: a row's gradient is a sum over the batch.
+        """
+        at, x = features.positions, features.x
+        if at is None or features.mask is not None or self.absent is None or self.group > 1:
+            return None
+        half = torch.is_autocast_enabled(x.device.type) or x.dtype in (torch.bfloat16, torch.float16)
+        if half or features.length != len(places):
+            return None
+        places = places.to(x.dtype)
+        shown = x.flatten(0, 1) + places.index_select(0, at.flatten())
+        rows = torch.cat([self.absent.to(x.dtype) + places, shown])
+        index = torch.arange(len(places), device=x.device).repeat(len(x), 1)
+        own = torch.arange(len(places), len(rows), device=x.device)
+        return rows, index.scatter_(1, at, own.view(at.shape))
 
 
 def _blocks(x: Tensor, source: tuple[int, ...] | None, grid: tuple[int, int] | None, group: int) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor
 from reprkit import distributed
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term, require
-from reprkit.layout import gather_tokens, spread, to_tokens
+from reprkit.layers.rows import tokens_at
+from reprkit.layout import spread, to_tokens
 from reprkit.objectives.scoring import quality, score, validity
 from reprkit.paths import Path
 from reprkit.types import Batch, Codes, Decoded
@@ -84,7 +85,7 @@ class Masked(Objective):
             target, weight = model.target(batch, decoded), validity(model, batch, decoded)
         else:  # nobody asks what it says of the tokens that were shown
             decoded = model.decode(codes, only=only)
-            target, weight = gather_tokens(model.target(batch, decoded), only), None
+            target, weight = tokens_at(model.target(batch, decoded), only), None
         if self.normalise:
             target = normalised(target, decoded)
         if self.on == "masked" and only is None:
@@ -189,8 +190,8 @@ def _several(count: int, path: Path) -> int:
 
 def statistics(target: Float[Tensor, "b n p"]) -> tuple[Tensor, Tensor]:
     """Each token's mean and deviation (b n 1), as the authors' code has them (unbiased, 1e-6)."""
-    variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
-    return mean, (variance + 1e-6).sqrt()
+    mean, _, deviation = _moments(target)
+    return mean, deviation
 
 
 def normalised(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
@@ -200,5 +201,13 @@ def normalised(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor
             "masked(normalise=True) normalises the real values of each token: it needs a Gaussian likelihood "
             f"and tokens of several values, not {decoded.likelihood} and {target.shape[-1]}"
         )
-    mean, deviation = statistics(target)
-    return (target - mean) / deviation
+    _, centred, deviation = _moments(target)
+    return centred / deviation
+
+
+def _moments(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, what is left without it, deviation; ``var_mean`` over few values takes five times as long on a CPU."""
+    mean = target.mean(-1, keepdim=True)
+    centred = target - mean
+    variance = centred.square().sum(-1, keepdim=True) / (target.shape[-1] - 1)
+    return mean, centred, (variance + 1e-6).sqrt()

@@ -7,12 +7,13 @@ import torch
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit.layers.attention import attention_mask
+from reprkit.layers.attention import Blocks, attention_mask
 from reprkit.layers.convolution import group_norm
 from reprkit.layers.dropout import Dropout
 from reprkit.layers.patches import patch_grid
 from reprkit.layers.placing import Placed
 from reprkit.layers.positions import sines, sines_2d
+from reprkit.layers.rows import rows_at, tokens_at
 from reprkit.types import Features
 
 
@@ -118,6 +119,51 @@ def test_absent_and_invalid_tokens():
     plain = Placed(2, tokens=None, places=None)
     masked = plain(Features(x=torch.ones(1, 2, 2), mask=torch.tensor([[True, False]])), 2)
     assert masked.tolist() == [[[1, 1], [0, 0]]]
+
+
+def lacking(count=3, places=6, width=4):
+    """The code of an encoder that kept two tokens of each example, in any order."""
+    generator = torch.Generator().manual_seed(0)
+    kept = torch.rand(count, places, generator=generator).argsort(1)[:, :2]
+    return Features(x=torch.randn(count, 2, width, generator=generator), positions=kept, length=places)
+
+
+def test_distinct_tokens_are_the_placed_code_at_its_places():
+    torch.manual_seed(0)
+    placed, table = Placed(4, tokens=2, places=6, absent=True), torch.randn(6, 4)
+    rows, index = placed.distinct(lacking(), table)
+    assert rows.shape == (6 + 3 * 2, 4)
+    assert torch.equal(rows_at(rows, index), placed(lacking(), 6) + table)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert placed.distinct(lacking(), table) is None
+    whole = Features(x=torch.randn(3, 6, 4))
+    masked = Features(x=torch.randn(3, 2, 4), mask=torch.ones(3, 2, dtype=torch.bool), length=6)
+    for other in (whole, masked, lacking(places=12)):
+        assert placed.distinct(other, table) is None
+    assert Placed(4, tokens=2, places=6).distinct(lacking(), table) is None
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("some", [True, False])
+def test_blocks_over_distinct_tokens_give_what_they_give_over_all(some, depth, dropout):
+    torch.manual_seed(0)
+    blocks = Blocks(8, depth=depth, heads=2, dropout=dropout)
+    rows, index = torch.randn(7, 8, requires_grad=True), torch.randint(7, (3, 5))
+    only = torch.tensor([[4, 0], [1, 2], [3, 3]]) if some else None
+    found = []
+    for given, which in ((rows, index), (rows_at(rows, index), None)):
+        torch.manual_seed(1)
+        out = blocks(given, only=only, index=which)
+        held = [rows, *blocks.parameters()]
+        found.append([out, *torch.autograd.grad(out.square().sum(), held)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_are_taken_example_by_example():
+    x, keep = torch.randn(4, 6, 3), torch.randint(6, (4, 2))
+    assert torch.equal(tokens_at(x, keep), torch.take_along_dim(x, keep.unsqueeze(-1), dim=1))
 
 
 def test_dropout_keeps_the_mean():

@@ -8,7 +8,7 @@ import reprkit as rk
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.layout import gather_tokens, to_tokens
-from reprkit.objectives.masked import kept
+from reprkit.objectives.masked import kept, statistics
 
 VIT = "vit(patch=2, width=16, depth=1, heads=2)"
 SMALL = {"encoder": VIT, "latent": "continuous(dim=8)", "decoder": VIT}
@@ -112,6 +112,13 @@ def test_normalised_targets_are_the_paper_s():
     target = to_tokens(batch["x"], (4, 4), "image")
     target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6) ** 0.5
     torch.testing.assert_close(model(batch).total, (decoded.nll(target) * hidden).sum(1).mean())
+
+
+def test_a_token_s_mean_and_deviation_are_torch_s():
+    target = torch.randn(4, 5, 7, generator=torch.Generator().manual_seed(0)) * 3 + 2
+    variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
+    torch.testing.assert_close(statistics(target), (mean, (variance + 1e-6).sqrt()))
+    assert statistics(torch.ones(1, 1, 3))[1] == pytest.approx(1e-3)
 
 
 def test_factors_of_one_grid_see_the_same_and_others_draw_for_themselves():
