@@ -129,3 +129,9 @@ def reprkit_objectives() -> Iterator[Spec]:
         "reprkit_audio.objectives.gan_refine:GANRefine",
         "Conversions that pass for real and for the target's (arXiv 1804.02812)",
     )
+
+
+@hookimpl
+def reprkit_commands() -> Iterator[Spec]:
+    """One command with commands of its own."""
+    yield Spec("voice", "reprkit_audio.commands:voice", "Convert voices, fetch speech", ("soundfile",))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,19 @@ def write(path: str | os.PathLike[str], wave: Float[Tensor, " samples"], rate: i
     Raises:
         DataError: a suffix that is none of these, a wave that is not one row of finite numbers, or no room.
     """
+    with writing(path, rate) as put:
+        put(wave)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str], rate: int = RATE) -> Iterator[Callable[[Tensor], int]]:
+    """``write`` a piece at a time: the block gets a function that writes a wave (samples,) and says how long it was.
+
+    The file appears under its name at the end of the block, and not at all where the block fails.
+
+    Raises:
+        DataError: as ``write``, or nothing was written.
+    """
     import soundfile
 
     target = Path(path).expanduser()
@@ -116,15 +130,30 @@ def write(path: str | os.PathLike[str], wave: Float[Tensor, " samples"], rate: i
         raise DataError(
             f"{target.name!r}: sound is written to {', '.join(_WRITTEN)}.{nearest(target.suffix, _WRITTEN)}"
         )
-    if wave.ndim != 1 or not len(wave) or not bool(wave.isfinite().all()):
-        raise DataError(f"a wave is one row of finite numbers, at least one, not shape {tuple(wave.shape)}")
     kind, subtype = _WRITTEN[target.suffix.lower()]
-    values = wave.detach().cpu().float().clamp(-1, 1).numpy()
+    fresh = target.with_name(f".{target.name}-{os.getpid()}")
+
+    def put(wave: Tensor) -> int:
+        if wave.ndim != 1 or not len(wave) or not bool(wave.isfinite().all()):
+            raise DataError(
+                f"a wave is one row of finite numbers, at least one, not shape {tuple(wave.shape)}"
+            )
+        opened.write(wave.detach().cpu().float().clamp(-1, 1).numpy())
+        return len(wave)
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(target, values, rate, format=kind, subtype=subtype)
-    except (OSError, RuntimeError) as error:
+        with soundfile.SoundFile(fresh, "w", rate, 1, subtype=subtype, format=kind) as opened:
+            yield put
+            written = opened.frames
+        if not written:
+            raise DataError(f"nothing was written to {str(target)!r}")
+        fresh.replace(target)
+    except (OSError, soundfile.SoundFileError) as error:
         raise DataError(f"cannot write {str(target)!r}: {_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
 
 
 def resample(wave: Float[Tensor, " samples"], old: int, new: int = RATE) -> Float[Tensor, " resampled"]:

@@ -1,0 +1,232 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+from reprkit_audio import conversion, converter, prosody, sound
+from reprkit_audio.conversion import convert, convert_file
+from reprkit_audio.converter import Converter
+from reprkit_audio.frontends import frontend
+from reprkit_audio.streaming import joined, windows
+from reprkit_audio.vocoders import vocoder
+from voices_made import RATE, voice
+
+import reprkit as rk
+from reprkit.cli import main
+from reprkit.errors import BuildError, DataError, PartArgumentError
+
+ADAIN = {
+    "factors": {
+        "content": rk.factor("instance-norm(width=8, depth=2, stride=2)"),
+        "speaker": rk.factor("voice(width=8, depth=2, layers=0)", pool=True),
+    },
+    "decoder": "adain(width=8, depth=2, stride=2, condition_dim=8)",
+}
+NECK = {
+    "factors": {
+        "content": rk.factor("neck(dim=4, stride=8, width=8, depth=1, condition_dim=4)", condition="speaker"),
+        "speaker": rk.factor("voice(width=8, depth=2, layers=0)", pool=True),
+    },
+    "decoder": "conv-lstm(width=8)",
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Two voices, five utterances each."""
+    folder = tmp_path_factory.mktemp("voices")
+    for speaker, low in (("ann", 180.0), ("bob", 95.0)):
+        (folder / speaker).mkdir()
+        for take in range(5):
+            wave = voice(0.6 + 0.1 * take, low, low * (1.2 + 0.1 * take))[0]
+            soundfile.write(folder / speaker / f"{take}.wav", wave.numpy(), RATE)
+    return folder
+
+
+def built(root, parts=ADAIN, front="world", **options):
+    data = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=32, frontend={front!r})")
+    return rk.build(data=data, objective="reconstruction", **{**parts, **options})
+
+
+@pytest.mark.parametrize(
+    ("parts", "front"), [(ADAIN, "world"), (NECK, "world"), (ADAIN, "log-mel(bands=20)")]
+)
+def test_conversion_is_a_merge_of_codes(root, parts, front):
+    model = built(root, parts, front)
+    whole = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=None, frontend={front!r})")
+    of = {(clip.speaker, clip.path.stem): number for number, clip in enumerate(whole.clips)}
+    source, target = of["ann", "0"], of["bob", "3"]
+    wave, rate = convert(model, whole.utterance(source).wave, whole.utterance(target).wave)
+    assert rate == RATE
+    assert wave.shape == whole.utterance(source).wave.shape
+
+    # The same by the model's own methods, on the data set's own frames.
+    same = built(root, parts, front)
+    same.signature = whole.signature
+    same.load_state_dict(model.state_dict())
+    same.eval()
+    one, two = whole.batch([source]), whole.batch([target])
+    codes = same.encode(one) | {"speaker": same.encode(two)["speaker"]}
+    frames = same.decode(codes, length=one["x"].shape[1]).x[0].detach()
+    said = whole.sound(source)
+    pitch = said.pitch
+    if pitch is not None:
+        pitch = prosody.moved(pitch, prosody.statistics(pitch), prosody.statistics(whole.sound(target).pitch))
+    made = type(said)(frames=frames, pitch=pitch, aperiodicity=said.aperiodicity)
+    expected = vocoder(form=frontend(front)).synthesise(made)[: len(wave)]
+    assert torch.allclose(wave[: len(expected)], expected, atol=1e-4)
+    assert model.training  # as it was
+
+
+def test_the_pitch_becomes_the_targets(root):
+    model = built(root)
+    made = Converter(model)
+    whole = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=None)")
+    of = {(clip.speaker, clip.path.stem): number for number, clip in enumerate(whole.clips)}
+    low = made.voice([whole.sound(of["bob", "1"])])
+    found = made.converted(whole.sound(of["ann", "4"]), low)
+    stats = prosody.statistics(found.pitch)
+    assert stats.mean == pytest.approx(low.pitch.mean, abs=0.01)
+    assert torch.equal(found.pitch > 0, whole.sound(of["ann", "4"]).pitch > 0)
+    assert torch.equal(found.aperiodicity, whole.sound(of["ann", "4"]).aperiodicity)
+
+
+def test_several_targets_are_one_voice(root):
+    made = Converter(built(root))
+    files = [root / "bob" / f"{take}.wav" for take in range(3)]
+    each = [conversion.voice_of(made, file).code.z for file in files]
+    several = conversion.voice_of(made, files)
+    assert torch.allclose(several.code.z, torch.stack(each).mean(0), atol=1e-6)
+    assert not torch.allclose(each[0], each[1], atol=1e-4)
+    assert several.pitch.frames == sum(conversion.voice_of(made, file).pitch.frames for file in files)
+    pair = (sound.read(files[0], 8000), 8000)
+    assert conversion.voice_of(made, pair).code.z.shape == each[0].shape  # a pair is one recording, not two
+
+
+@pytest.mark.parametrize("size", [7, 100, 1000])
+def test_windows_overlap_and_cover_everything(size):
+    wave = torch.arange(1003.0)
+    found = list(windows(wave.split(size), 100, 10))
+    assert [last for _, last in found] == [False] * (len(found) - 1) + [True]
+    at = 0
+    for window, last in found:
+        assert torch.equal(window, wave[at : at + len(window)])
+        assert len(window) == 100 or (last and 10 < len(window) <= 110)
+        at += len(window) - 10
+    assert at + 10 == len(wave)
+    (only,) = windows([wave[:50]], 100, 10)
+    assert only[1]
+    assert len(only[0]) == 50
+
+
+def test_windows_are_joined_where_it_is_quiet():
+    one, two = torch.full((1600,), 0.5), torch.full((1600,), -0.5)
+    one[900:1300] = two[900:1300] = 0.01
+    made = joined(one, two, RATE)
+    change = (made != one).nonzero()[0].item(), (made == two).logical_not().nonzero()[-1].item()
+    assert change[0] >= 899
+    assert change[1] <= 1300
+    assert change[1] - change[0] < 330  # 20 ms
+    assert made[0] == 0.5
+    assert made[-1] == pytest.approx(-0.5)
+
+
+def test_long_files_are_converted_in_pieces(root, tmp_path, monkeypatch):
+    model = built(root)
+    wave = torch.cat([voice(1.0, 150 + 10 * n, 180)[0] for n in range(9)])
+    wave[4 * RATE : 6 * RATE] = 0  # a pause that is digital silence
+    soundfile.write(tmp_path / "long.flac", wave.numpy(), RATE)
+    target = root / "bob" / "2.wav"
+    whole, _ = convert(model, tmp_path / "long.flac", target)
+    asked = []
+    real = sound.blocks
+    monkeypatch.setattr(converter, "LONGEST", 2.5)
+    monkeypatch.setattr(conversion, "LISTENED", 3.0)
+    monkeypatch.setattr(
+        sound, "blocks", lambda *args, **options: asked.append(args) or real(*args, **options)
+    )
+    seconds = convert_file(model, tmp_path / "long.flac", target, tmp_path / "out" / "made.wav")
+    made, rate = soundfile.read(tmp_path / "out" / "made.wav", dtype="float32")
+    assert (rate, len(made)) == (RATE, len(wave))
+    assert seconds == pytest.approx(9.0)
+    assert len(asked) >= 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["made.wav"]
+    # As loud as in one go, second by second: instance norm sees other stretches, so not the same samples.
+    loud = [np.sqrt((each.reshape(9, RATE) ** 2).mean(1)) for each in (made, whole.numpy())]
+    assert (loud[0][[0, 1, 2, 7, 8]] > 0.2 * loud[1][[0, 1, 2, 7, 8]]).all()
+
+
+def test_what_cannot_be_heard_is_refused(root, tmp_path):
+    model = built(root)
+    good = root / "ann" / "0.wav"
+    (tmp_path / "text.wav").write_text("this is no sound")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
+    soundfile.write(tmp_path / "short.wav", voice(0.05)[0].numpy(), RATE)
+    noise = 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(0))
+    for source, target, message in (
+        (tmp_path / "text.wav", good, "'.*text.wav' is no sound file: it holds text"),
+        (good, tmp_path / "no.wav", "not there"),
+        (tmp_path / "silent.wav", good, "the source 'silent.wav': it holds nothing but silence"),
+        (good, tmp_path / "silent.wav", "the target 'silent.wav': it holds nothing but silence"),
+        (good, tmp_path / "short.wav", "the target 'short.wav' is 0.05 s of sound, under 0.1 s"),
+        (torch.zeros(0), good, "the source: the waveform has no samples"),
+        (torch.zeros(2, 8000), good, "the source: a waveform is a float tensor"),
+        (good, [], "no target"),
+        (good, noise, "the target: no frame is voiced"),
+    ):
+        with pytest.raises(DataError, match=message):
+            convert(model, source, target)
+    with pytest.raises(DataError, match="sound is written to"):
+        convert_file(model, good, good, tmp_path / "out.doc")
+    with pytest.raises(DataError, match="nothing but silence"):
+        convert_file(model, tmp_path / "silent.wav", good, tmp_path / "out.wav")
+    assert not (tmp_path / "out.wav").exists()
+
+
+@pytest.mark.parametrize(("rate", "channels", "subtype"), [(8000, 1, "PCM_U8"), (44100, 2, "PCM_24")])
+def test_recordings_of_any_kind_are_converted(root, tmp_path, rate, channels, subtype):
+    wave = voice(0.5, 120, 150, rate=rate)[0].numpy() * 3
+    clipped = np.repeat(wave.clip(-0.99, 0.99)[:, None], channels, 1)
+    soundfile.write(tmp_path / "odd.wav", clipped, rate, subtype=subtype)
+    made, out = convert(built(root), tmp_path / "odd.wav", tmp_path / "odd.wav")
+    assert out == RATE
+    assert len(made) == RATE // 2
+    assert bool(made.isfinite().all())
+    assert float(made.abs().max()) > 0
+
+
+def test_models_that_cannot_convert_are_refused(root):
+    speech = f"reprkit-audio/speech(root={str(root)!r}, frames=32)"
+    plain = rk.build(data=rk.dataset(speech), encoder="gru(width=8)", decoder="gru(width=8)")
+    with pytest.raises(BuildError, match="a factor 'speaker'"):
+        Converter(plain)
+    factors = {"content": rk.factor("gru(width=8)"), "speaker": rk.factor("gru(width=8)", pool=True)}
+    none = rk.build(data=rk.dataset(speech), factors=factors, objective="contrastive(views='gaussian-noise')")
+    with pytest.raises(BuildError, match="decoder that makes all frames"):
+        Converter(none)
+    digits = rk.build(
+        data=rk.dataset("digits"),
+        factors={"content": rk.factor("mlp(widths=(8,))"), "speaker": rk.factor("mlp(widths=(8,))")},
+        decoder="mlp(widths=(8,))",
+    )
+    with pytest.raises(BuildError, match="frames of one front end"):
+        Converter(digits)
+    fixed = built(root, decoder="mlp(widths=(8,))")
+    with pytest.raises(BuildError, match="made .* frames, not"):
+        convert(fixed, root / "ann" / "4.wav", root / "bob" / "0.wav")
+    with pytest.raises(PartArgumentError, match="griffin-lim reads frames of log-mel"):
+        Converter(built(root), vocoder="griffin-lim")
+
+
+def test_the_command_converts(root, tmp_path, capsys):
+    built(root).save(tmp_path / "model")
+    source, targets = str(root / "ann" / "0.wav"), [str(root / "bob" / f"{take}.wav") for take in (0, 1)]
+    out = tmp_path / "out.ogg"
+    with pytest.raises(SystemExit) as left:
+        main(["voice", "convert", str(tmp_path / "model"), source, *targets, "-o", str(out)])
+    assert left.value.code == 0
+    assert "out.ogg: 0.6 s" in capsys.readouterr().out
+    assert sound.duration(out) == pytest.approx(0.6)
+    with pytest.raises(SystemExit) as left:
+        main(["voice", "convert", str(tmp_path / "none"), source, targets[0]])
+    assert left.value.code == 1
+    assert "error: " in capsys.readouterr().err
