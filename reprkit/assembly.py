@@ -126,8 +126,7 @@ def _decoder(decoder: Any, paths: Mapping[str, Path], signature: Signature | Non
     tokens = None
     if signature is not None and paths:
         example, longer = signature.example(1, 4), signature.example(1, 8)
-        counts = [1 if p.pool else p.encoder.count(p.view(example)) for p in paths.values()]
-        again = [1 if p.pool else p.encoder.count(p.view(longer)) for p in paths.values()]
+        counts, again = ([p.count(each) for p in paths.values()] for each in (example, longer))
         tokens = max(counts) if counts == again else None  # None: it varies with the example's length
     made = create("decoder", decoder, data=_reading(signature, output), tokens=tokens)
     if not isinstance(made, Decoder):

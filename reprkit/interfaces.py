@@ -174,6 +174,13 @@ class Latent(Part):
         """The code of features (b n in_dim); in evaluation it is deterministic."""
         raise NotImplementedError
 
+    def count(self, tokens: int) -> int:
+        """How many tokens the code of ``tokens`` tokens has; another number where the latent writes a sequence of its own.
+
+        Such a code brings its own mask, and ``grid=()``: its tokens lie nowhere over the data.
+        """
+        return tokens
+
     def embed(self, indices: Int[Tensor, "b n q"]) -> Float[Tensor, "b n d"]:
         """The code that these indices stand for; equals ``z`` in evaluation.
 

@@ -126,6 +126,10 @@ class Path(nn.Module):
             view["x_mask"] = batch[f"{self.input}_mask"]
         return view
 
+    def count(self, batch: Batch) -> int:
+        """How many tokens the code of an example of this batch has, before encoding it."""
+        return self.latent.count(1 if self.pool else self.encoder.count(self.view(batch)))
+
     def forward(self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None) -> Code:
         """The code of one batch; ``condition`` is the code of the factor that the encoder is told of."""
         return self.code(self.features(batch, keep, condition))

@@ -25,6 +25,7 @@ SMALL = {
         "one-hot": "one-hot(classes=4, groups=2)",
         "vq": "vq(codes=6, dim=3, codebooks=2)",
         "residual-vq": "residual-vq(codes=6, layers=2, dim=3)",
+        "text": "text(vocab=9, width=8, length=5)",
     },
     "decoder": {
         "mlp": "mlp(widths=(32,))",

@@ -47,16 +47,16 @@ class LatentConformance(PartConformance):
         return {"z": code.z, **{f"loss {name}": value for name, value in part(features).losses.items()}}
 
     def test_shapes_and_types(self) -> None:
-        """(b n in_dim) becomes (b n out_dim), float32, at several sizes, one token included."""
+        """(b n in_dim) becomes (b m out_dim), float32, at several sizes, one token included; m is ``count(n)``, most often n."""
         latent = self.fresh()
         is_a(latent, Latent)
         for training in (True, False):
             latent.train(training)
             for b, n in SIZES:
-                self._check(latent, latent(self.features(latent, b, n)), b, n)
+                self._check(latent, latent(self.features(latent, b, n)), b, latent.count(n))
 
     def _check(self, latent: Latent, code: Any, b: int, n: int) -> None:
-        where = f"for {(b, n, latent.in_dim)}"
+        where = f"for a code of {n} tokens"
         expect(isinstance(code, Code), f"it returned {type(code).__name__}, not a Code")
         expected = (b, n, latent.out_dim)
         for name, value in (("z", code.z), ("mean", code.mean)):
@@ -91,10 +91,16 @@ class LatentConformance(PartConformance):
                 code = latent(Features(x=x, mask=features.mask))
                 if training:
                     latent.update()
-                results.append((latent, code, features.mask))
-            (one, a, mask), (two, b, _) = results
+                results.append((latent, code))
+            (one, a), (two, b) = results
             expect(a.mask is not None, "the code has lost the mask: make it with Code.of(features, ...)")
-            close(a.z[mask], b.z[mask], "the code of valid tokens")
+            assert a.mask is not None
+            assert b.mask is not None
+            expect(a.mask.shape == a.z.shape[:2], "the code's mask is not of its own tokens")
+            if latent.count(6) == 6:
+                expect(a.mask.equal(features.mask), "the code's mask is not that of the features")
+            close(a.mask, b.mask, "the code's mask")
+            close(a.z[a.mask], b.z[a.mask], "the code of valid tokens")
             if a.bits is not None:
                 close(a.bits, b.bits, "bits")
             for name in a.losses:
@@ -161,10 +167,11 @@ class LatentConformance(PartConformance):
         latent.eval()
         features = self.features(latent, 3, 4, masked=True)
         assert features.mask is not None
-        nats = latent.log_prior(latent(features))
-        expect(tuple(nats.shape) == (3, 4), f"log_prior gave {tuple(nats.shape)}, not (b, n) = (3, 4)")
+        code = latent(features)
+        nats, expected = latent.log_prior(code), tuple(code.z.shape[:2])
+        expect(tuple(nats.shape) == expected, f"log_prior gave {tuple(nats.shape)}, not (b, n) = {expected}")
         expect(torch.isfinite(nats).all(), "log_prior is not finite")
-        expect((nats[~features.mask] == 0).all(), "log_prior counts padded tokens")
+        expect((nats[~code.mask] == 0).all(), "log_prior counts padded tokens")
 
     def test_odd_widths_fit_through_the_adapters(self) -> None:
         """Between an encoder and a decoder of widths that it never heard of, it trains."""
@@ -242,7 +249,7 @@ def _train_steps(rank: int, case: LatentConformance, masked: bool) -> dict[str, 
         latent.zero_grad()
         code = latent(Features(x=x, mask=mask))
         target = torch.linspace(-1, 1, latent.out_dim)
-        weight = torch.ones(()) if mask is None else mask.unsqueeze(-1)
+        weight = torch.ones(()) if code.mask is None else code.mask.unsqueeze(-1)
         total = ((code.z - target).square() * weight).sum() / len(x)
         for name, loss in code.losses.items():
             total = total + latent.weights.get(name, 1.0) * loss
