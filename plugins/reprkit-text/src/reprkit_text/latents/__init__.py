@@ -1,0 +1,1 @@
+"""Latents, one a file; each is found through the registry."""

@@ -1,0 +1,232 @@
+"""Text: hidden states become words that a person can read, and the decoder reads nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from reprkit import Code, Features, Latent
+from reprkit.interfaces import require
+from reprkit.latents.terms import (
+    check_indices,
+    clean,
+    exponential,
+    fixed_rate,
+    flag,
+    noise,
+    perplexity,
+    real,
+    straight_through,
+    whole,
+)
+from reprkit_text.latents.generator import NEVER, Generator, Memory
+from reprkit_text.latents.words import closed, until_end
+
+KINDS = ("gru", "transformer")
+GRADIENTS = ("straight-through", "policy")
+
+
+class Text(Latent):
+    """Features (b n width) to a text of at most ``length`` words: ``indices`` (b length 1), ``z`` (b length width).
+
+    ::
+
+        x (b n width) ──► generator, word after word ──► indices: drawn in training, the likeliest in evaluation
+        z = embedding of those words, all that a decoder reads
+
+    The code has its own tokens: ``count(n)`` is ``length`` for any n, ``mask`` (b length) is True up to and with the ``end``
+    word, and ``grid`` is (), since words lie nowhere over the data.  ``log_prob`` (b length) is that of each written word,
+    nats, the end included, 0 behind it.  ``bits``: log2(vocab) a written word.
+
+    How the gradient passes the choice of words, by ``gradient``:
+
+    - "straight-through": z has the value of the chosen words and the gradient of the Gumbel-softmax whose noise chose them
+      (Jang et al. 2017, arXiv 1611.01144, section 2.2).  It passes each word's own distribution, not the words fed back.
+    - "policy": z has no gradient to the generator: ``log_prob`` has it, for a reward (objectives ``self-critical`` and
+      ``self-critic``; Rennie et al. 2017, arXiv 1612.00563).  ``log_prob`` has it with both.
+
+    Losses: ``entropy``, minus the entropy of the words' distributions, nats an example, weight ``entropy``; ``length``, the
+    squared difference of the expected number of words and ``goal``, if there is one, weight ``control``.  Metrics: ``words``,
+    the mean number of words, ``entropy`` a word, ``perplexity``.
+
+    Wang and Lee 2018 (arXiv 1810.02851), section 3; Baziotis et al. 2019 (SEQ^3, arXiv 1904.03651) for the relaxed words.
+
+    Args:
+        vocab: words that there are; the data's ``vocab`` where texts of the data are to be summaries.
+        width: of the features and of a word's embedding.
+        length: most words of a text, the end included.
+        end: the word that ends a text.
+        least: words before the end may be written, in [0, length].
+        never: words that are never written, such as padding and masks; they can be taught and embedded.
+        kind: "gru" or "transformer": what reads the words so far.
+        depth: its layers.
+        heads: attention heads of a transformer; they must divide ``width``.
+        copy: whether words may be copied from the features by attention.
+        gradient: see above.
+        temperature: of the Gumbel-softmax.
+        goal: the number of words to aim at, the end not counted; None for none.
+        control: weight of loss "length".
+        entropy: weight of loss "entropy".
+        dropout: inside the generator, in [0, 1).
+
+    Raises:
+        PartArgumentError: a value out of its range.
+    """
+
+    remedy = "pre-training (objective summary), a weight on entropy, or a lower learning rate"
+
+    def __init__(
+        self,
+        vocab: int = 256,
+        width: int = 64,
+        length: int = 16,
+        *,
+        end: int = 0,
+        least: int = 1,
+        never: tuple[int, ...] = (),
+        kind: Literal["gru", "transformer"] = "gru",
+        depth: int = 1,
+        heads: int = 4,
+        copy: bool = True,
+        gradient: Literal["straight-through", "policy"] = "straight-through",
+        temperature: float = 1.0,
+        goal: float | None = None,
+        control: float = 1.0,
+        entropy: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        for name, value, least_value in (("vocab", vocab, 2), ("width", width, 1), ("length", length, 1)):
+            whole(name, value, least_value)
+        whole("end", end, 0)
+        whole("least", least, 0)
+        require(end < vocab, f"end must be one of the {vocab} words, 0 to {vocab - 1}, not {end}")
+        require(least <= length, f"least must be at most length={length}, not {least}")
+        for word in never:
+            whole("never", word, 0)
+            require(
+                word < vocab and word != end,
+                f"never holds words below {vocab} other than the end, not {word}",
+            )
+        require(kind in KINDS, f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+        require(gradient in GRADIENTS, f"gradient must be one of {', '.join(GRADIENTS)}, not {gradient!r}")
+        flag("copy", copy)
+        real("temperature", temperature, 0, open_low=True)
+        real("control", control, 0)
+        real("entropy", entropy, 0)
+        real("dropout", dropout, 0, 1)
+        if goal is not None:
+            real("goal", goal, 0)
+            require(goal <= length, f"goal must be at most length={length}, not {goal}")
+        super().__init__(
+            in_dim=width, out_dim=width, vocab=(vocab,), weights={"entropy": entropy, "length": control}
+        )
+        self.length, self.end, self.least, self.goal = length, end, least, goal
+        self.gradient, self.temperature = gradient, temperature
+        self.generator = Generator(
+            vocab, width, kind=kind, depth=depth, heads=heads, copy=copy, dropout=dropout
+        )
+        barred = torch.zeros(length, vocab, dtype=torch.bool)
+        barred[:least, end] = True
+        barred[:, list(never)] = True
+        self.register_buffer("barred", barred, persistent=False)
+
+    barred: Bool[Tensor, "m v"]
+
+    def count(self, tokens: int) -> int:
+        """Always ``length``; shorter texts end under the mask."""
+        return self.length
+
+    def forward(self, features: Features) -> Code:
+        """The text of features (b n width): a draw in training, the likeliest word at each place in evaluation."""
+        memory = self._memory(features)
+        b, vocab = len(memory.x), self.generator.vocab
+        gumbel = None
+        if self.training:
+            gumbel = -noise(exponential, memory.x.new_empty(b, self.length, vocab)).log()
+        indices = self._written(memory.detached(), gumbel)
+        mask = until_end(indices, self.end)
+        log_p = self._allowed(self.generator.all_steps(indices, memory), self.barred)
+        chosen = log_p.gather(-1, indices.unsqueeze(-1)).squeeze(-1).masked_fill(~mask, 0.0)
+        entropy = -(log_p.exp() * log_p).sum(-1).masked_fill(~mask, 0.0).sum(1)
+        words = mask.sum(1)
+        return Code(
+            z=self._embedded(indices, log_p, gumbel),
+            indices=indices.unsqueeze(-1),
+            log_prob=chosen,
+            bits=fixed_rate(Features(x=log_p, mask=mask), math.log2(vocab)),
+            losses={"entropy": -entropy.mean()} | self._off_goal(log_p),
+            metrics={
+                "words": (indices.ne(self.end) & mask).sum(1).float().mean(),
+                "entropy": (entropy.sum() / words.sum()).detach(),
+                "perplexity": perplexity(indices.unsqueeze(-1), mask, vocab, over_ranks=self.training),
+            },
+            mask=mask,
+            grid=(),
+        )
+
+    def embed(self, indices: Int[Tensor, "b m 1"]) -> Float[Tensor, "b m d"]:
+        """The embeddings of words (b m 1).
+
+        Raises:
+            PartArgumentError: indices of another shape, or out of [0, vocab).
+        """
+        check_indices(indices, 1, self.generator.vocab)
+        return self.generator.embedding(indices.squeeze(-1))
+
+    def spell(self, words: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Code:
+        """A given text as a code: cut to ``length`` words, ended, embedded."""
+        indices, valid = closed(words, mask, end=self.end, length=self.length)
+        return Code(z=self.embed(indices.unsqueeze(-1)), indices=indices.unsqueeze(-1), mask=valid, grid=())
+
+    def teach(
+        self, features: Features | None, words: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b m"]:
+        """Log-probability of each word of a given text (b length), nats, 0 behind its end: teacher forcing.
+
+        Without features the generator is a language model.  Texts are cut and ended as ``spell`` does; ``least`` and ``never``
+        hold for what is written, not for what is taught.
+        """
+        indices, valid = closed(words, mask, end=self.end, length=self.length)
+        if features is None:
+            x = self.generator.start.new_zeros(len(words), 1, self.in_dim)
+            features = Features(x=x, mask=x.new_zeros(len(words), 1, dtype=torch.bool))
+        log_p = self.generator.all_steps(indices, self._memory(features))
+        return log_p.gather(-1, indices.unsqueeze(-1)).squeeze(-1).masked_fill(~valid, 0.0)
+
+    def _memory(self, features: Features) -> Memory:
+        return self.generator.memory(clean(features), features.mask)
+
+    def _allowed(self, log_p: Tensor, barred: Tensor) -> Tensor:
+        return F.log_softmax(log_p.masked_fill(barred, NEVER), -1)
+
+    @torch.no_grad()
+    def _written(self, memory: Memory, gumbel: Tensor | None) -> Int[Tensor, "b m"]:
+        state, previous, words = self.generator.begin(len(memory.x), self.length), None, []
+        ended = torch.zeros(len(memory.x), dtype=torch.bool, device=memory.x.device)
+        for place in range(self.length):
+            log_p, state = self.generator.one_step(previous, state, place, memory)
+            log_p = self._allowed(log_p, self.barred[place])
+            previous = (log_p if gumbel is None else log_p + gumbel[:, place]).argmax(-1)
+            previous = previous.masked_fill(ended, self.end)
+            ended = ended | (previous == self.end)
+            words.append(previous)
+        return torch.stack(words, 1)
+
+    def _embedded(self, indices: Tensor, log_p: Tensor, gumbel: Tensor | None) -> Float[Tensor, "b m d"]:
+        """The words' embeddings, which learn as embeddings do, plus nothing with the gradient of the relaxed choice."""
+        z = self.generator.embedding(indices)
+        if gumbel is None or self.gradient == "policy":
+            return z
+        soft = ((log_p + gumbel) / self.temperature).softmax(-1)
+        return straight_through(z, soft @ self.generator.embedding.weight.detach())
+
+    def _off_goal(self, log_p: Float[Tensor, "b m v"]) -> dict[str, Tensor]:
+        if self.goal is None:
+            return {}
+        going_on = (1 - log_p[..., self.end].exp()).cumprod(1)
+        return {"length": (going_on.sum(1) - self.goal).square().mean()}
