@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from reprkit.reporting.figures import Bars, Curves, Figure, Images, Matrix, Scatter, Symbols
     from reprkit.reporting.page import Listing, Note, Page, Section, Table, Tiles
     from reprkit.reporting.sections import compare
+    from reprkit.reporting.sounds import Sounds
     from reprkit.reporting.writer import report
 
 # Lazily: evaluators import the figures through this package, and should not bring the page along.
@@ -25,6 +26,7 @@ _HOMES = {
     "Page": "page",
     "Scatter": "figures",
     "Section": "page",
+    "Sounds": "sounds",
     "Symbols": "figures",
     "Table": "page",
     "Tiles": "page",
@@ -44,6 +46,7 @@ __all__ = [
     "Page",
     "Scatter",
     "Section",
+    "Sounds",
     "Symbols",
     "Table",
     "Tiles",

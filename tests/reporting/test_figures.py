@@ -1,12 +1,13 @@
 import base64
 import io
 import re
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from reprkit.reporting import Bars, Curves, Figure, Images, Matrix, Scatter, Symbols
+from reprkit.reporting import Bars, Curves, Figure, Images, Matrix, Scatter, Sounds, Symbols
 from reprkit.reporting.drawing import outline, picture
 from reprkit.reporting.figures import DASHED
 
@@ -29,6 +30,9 @@ ALL = [
     Bars(title="many", values=np.arange(5000)),
     Matrix(title="m", values=np.array([[1.0, np.nan], [0.0, 2.0]]), ticks=["a", "b"]),
     Symbols(title="t", rows={"in": [[1, 2]], "out": [[1, 3]]}),
+    Sounds(
+        title="p", rows={"a": {"in": np.zeros(80), "out": np.linspace(-2, 2, 80)}, "<b>": {"in": np.zeros(9)}}
+    ),
 ]
 
 
@@ -39,7 +43,7 @@ def test_a_figure_is_html_that_points_nowhere_and_is_the_same_each_time(figure):
     assert html == figure.html()
     assert "http" not in html
     assert "xmlns" not in html
-    assert all(each.startswith("data:image/png;base64,") for each in sources(html))
+    assert all(re.match(r"data:(image/png|audio/\w+);base64,", each) for each in sources(html))
     assert not re.search(r"#0[123]0[0-9a-f]{3}", html), "a placeholder colour was left"
 
 
@@ -121,3 +125,26 @@ def test_very_long_lines_keep_their_extremes():
     assert max(y) == 9.0
     assert x[int(np.argmax(y))] == pytest.approx(54_321, abs=100_000 / 600)
     assert outline(([0, 1], [2, 3])) == ([0, 1], [2, 3])
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_sounds_are_written_into_the_page(installed, monkeypatch):
+    soundfile = pytest.importorskip("soundfile")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "soundfile", None)
+    samples = np.array([0.0, 0.5, -0.25, 1.5, -3.0, np.nan])
+    figure = Sounds(
+        title="voices", rows={"<one>": {"in": samples, "out": samples[:3]}, "two": {"in": samples}}, rate=8000
+    )
+    html = figure.html()
+    assert "&lt;one&gt;" in html
+    assert "<one>" not in html
+    assert html.count("<audio controls") == 3
+    for source, length in zip(sources(html), (6, 3, 6), strict=True):
+        head, _, data = source.partition(",")
+        assert head == f"data:audio/{'flac' if installed else 'wav'};base64"
+        found, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
+        assert rate == 8000
+        assert found == pytest.approx([0, 0.5, -0.25, 1, -1, 0][:length], abs=1e-4)
+    with pytest.raises(ValueError, match="one row of samples"):
+        Sounds(title="", rows={"a": {"in": np.zeros((2, 3))}}).html()
