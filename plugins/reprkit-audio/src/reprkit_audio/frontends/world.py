@@ -72,11 +72,8 @@ class World(FrontEnd):
         pitch, times = self._pitch(samples)
         envelope = world.cheaptrick(samples, pitch, times, self.rate)
         noise = world.d4c(samples, pitch, times, self.rate)
-        coded = world.code_spectral_envelope(envelope, self.rate, self.coefficients)
-        coded[:, 0] = np.maximum(coded[:, 0], _SILENCE)
-        means, scales = self._affine()
         return Sound(
-            frames=torch.from_numpy(((coded - means) / scales).astype(np.float32)),
+            frames=self.coded(envelope),
             pitch=torch.from_numpy(pitch.astype(np.float32)),
             aperiodicity=torch.from_numpy(world.code_aperiodicity(noise, self.rate).astype(np.float32)),
         )
@@ -96,6 +93,15 @@ class World(FrontEnd):
         coded = np.ascontiguousarray(frames.detach().double().cpu().numpy() * scales + means)
         world = pyworld()
         return world.decode_spectral_envelope(coded, self.rate, world.get_cheaptrick_fft_size(self.rate))
+
+    def coded(self, envelope: np.ndarray[Any, Any]) -> Float[Tensor, "t c"]:
+        """The frames of a power spectrum's envelope (t, n_fft / 2 + 1): what ``envelope`` goes back from."""
+        made = pyworld().code_spectral_envelope(
+            np.ascontiguousarray(envelope, np.float64), self.rate, self.coefficients
+        )
+        made[:, 0] = np.maximum(made[:, 0], _SILENCE)
+        means, scales = self._affine()
+        return torch.from_numpy(((made - means) / scales).astype(np.float32))
 
     def _affine(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Mean and standard deviation of each coefficient."""
