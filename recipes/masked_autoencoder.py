@@ -44,8 +44,9 @@ def main(
     seed: int = 0,
     out: str = "runs/masked_autoencoder",
     resume: bool = False,
-    launch: rk.Launch = rk.Launch(schedule="cosine", warmup=60, weight_decay=0.05),
+    launch: rk.Launch = rk.Launch(schedule="cosine", weight_decay=0.05),
 ) -> None:
+    options = {"warmup": steps // 20, **launch}
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     parts = {
         "encoder": f"vit(patch={patch}, width={width}, depth={depth})",
@@ -73,7 +74,7 @@ def main(
             seed=seed,
             out=run,
             resume=resume,
-            **launch,
+            **options,
         ):
             losses = step.model(step.batch)
             step.backward(losses.total)

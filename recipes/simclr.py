@@ -43,8 +43,9 @@ def main(
     seed: int = 0,
     out: str = "runs/simclr",
     resume: bool = False,
-    launch: rk.Launch = rk.Launch(schedule="cosine", warmup=30),
+    launch: rk.Launch = rk.Launch(schedule="cosine"),
 ) -> None:
+    options = {"warmup": steps // 20, **launch}
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     objective = rk.create("objective", "contrastive", temperature=temperature, views=views, dim=dim)
     measures = ("knn", "linear-probe", tune)
@@ -65,7 +66,7 @@ def main(
         seed=seed,
         out=run,
         resume=resume,
-        **launch,
+        **options,
     ):
         losses = step.model(step.batch)
         step.backward(losses.total)
