@@ -47,6 +47,11 @@ def reprkit_decoders() -> Iterator[Spec]:
         "gru", "reprkit.decoders.gru:GRUDecoder", "Gated recurrent network over sequences (Cho et al. 2014)"
     )
     yield Spec(
+        "lstm",
+        "reprkit.decoders.lstm:LSTMDecoder",
+        "Long short-term memory over sequences (Hochreiter and Schmidhuber 1997)",
+    )
+    yield Spec(
         "transformer",
         "reprkit.decoders.transformer:TransformerDecoder",
         "Transformer over sequences (Vaswani et al. 2017)",

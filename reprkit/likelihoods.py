@@ -119,6 +119,41 @@ def tempered(name: str, params: Mapping[str, Tensor], temperature: float) -> dic
     return {"logits": torch.where(best, 0.0, -math.inf).to(logits.dtype)}
 
 
+def narrowed(
+    name: str, params: Mapping[str, Tensor], top_k: int | None = None, top_p: float | None = None
+) -> dict[str, Tensor]:
+    """The parameters with unlikely symbols ruled out; what is left keeps its proportions.
+
+    ``top_k`` leaves the k likeliest (Fan et al. 2018, arXiv 1805.04833); ``top_p`` then the fewest, likeliest first, whose
+    probability reaches p (nucleus sampling: Holtzman et al. 2020, arXiv 1904.09751).  Ties stand in the order of the symbols.
+
+    Raises:
+        PartArgumentError: either is out of its range, or the likelihood is not of symbols.
+    """
+    check_name(name)
+    if top_k is None and top_p is None:
+        return dict(params)
+    if name != "categorical":
+        raise PartArgumentError(
+            f"top_k and top_p choose among symbols, and the likelihood is {name}: use temperature"
+        )
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+        raise PartArgumentError(f"top_k must be a whole number of symbols from 1, not {top_k!r}")
+    if top_p is not None and not (isinstance(top_p, int | float) and 0 < top_p <= 1):
+        raise PartArgumentError(f"top_p must be a probability above 0 and up to 1, not {top_p!r}")
+    logits = _wide(params["logits"])
+    order = logits.argsort(dim=-1, descending=True, stable=True)
+    ranked = logits.gather(-1, order)
+    out = torch.zeros_like(ranked, dtype=torch.bool)
+    if top_k is not None:
+        out[..., top_k:] = True
+    if top_p is not None:
+        chances = torch.softmax(ranked.masked_fill(out, -math.inf), -1)
+        out |= chances.cumsum(-1) - chances >= top_p
+        out[..., 0] = False  # rounding must not rule out all
+    return {"logits": logits.masked_fill(out.gather(-1, order.argsort(-1)), -math.inf)}
+
+
 def mode(name: str, params: Mapping[str, Tensor]) -> Tensor:
     """The point estimate (b n p) in data units: the mean, the probability of 1, or the likeliest symbol.
 

@@ -7,7 +7,7 @@ import torch
 from torch import distributions
 
 from reprkit.errors import PartArgumentError
-from reprkit.likelihoods import draw, mode, negative_log_likelihood, tempered
+from reprkit.likelihoods import draw, mode, narrowed, negative_log_likelihood, tempered
 
 
 def params_of(name, seed=0, shape=(3, 4, 5), symbols=6):
@@ -148,3 +148,25 @@ def test_an_unknown_name_is_refused_with_the_nearest():
     ):
         with pytest.raises(PartArgumentError, match="Did you mean 'gaussian'"):
             call()
+
+
+def test_narrowing_leaves_the_likeliest_in_their_proportions():
+    logits = torch.tensor([[[[0.1, 0.4, 0.2, 0.3], [0.97, 0.01, 0.01, 0.01]]]]).log()
+
+    def left(**options):
+        return torch.softmax(narrowed("categorical", {"logits": logits}, **options)["logits"], -1)[0, 0]
+
+    torch.testing.assert_close(left(top_k=2), torch.tensor([[0, 4 / 7, 0, 3 / 7], [97 / 98, 1 / 98, 0, 0]]))
+    torch.testing.assert_close(left(top_p=0.75), torch.tensor([[0, 4 / 9, 2 / 9, 3 / 9], [1.0, 0, 0, 0]]))
+    torch.testing.assert_close(left(top_p=1e-9), torch.tensor([[0, 1.0, 0, 0], [1.0, 0, 0, 0]]))
+    torch.testing.assert_close(left(top_k=3, top_p=0.5), torch.tensor([[0, 4 / 7, 0, 3 / 7], [1.0, 0, 0, 0]]))
+    torch.testing.assert_close(left(top_k=9, top_p=1.0), torch.softmax(logits, -1)[0, 0])
+    assert narrowed("gaussian", {"mean": logits}) == {"mean": logits}
+
+
+@pytest.mark.parametrize("options", [{"top_k": True}, {"top_k": -2}, {"top_p": "most"}, {"top_p": math.nan}])
+def test_narrowing_refuses_what_it_cannot_read(options):
+    with pytest.raises(PartArgumentError, match="must be"):
+        narrowed("categorical", {"logits": torch.zeros(1, 1, 1, 3)}, **options)
+    with pytest.raises(PartArgumentError, match="gaussian"):
+        narrowed("gaussian", {"mean": torch.zeros(1)}, top_k=2)

@@ -69,8 +69,18 @@ class SequenceDecoder(Decoder):
         """What ``run_step`` remembers, before the first step: a pytree."""
         raise NotImplementedError
 
-    def run_step(self, x: Tensor, memory: Any, place: int, mask: Tensor | None) -> tuple[Tensor, Any]:
-        """One step (b 1 width) at ``place``; ``mask`` (b length) as in ``run``."""
+    def run_step(
+        self, previous: Tensor | None, beside: Tensor | None, memory: Any, place: int, mask: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        """The step at ``place`` (b 1 out), and what is remembered then.
+
+        Args:
+            previous: the token before (b 1 p); None at the first.
+            beside: what is added to its embedding, the code and the position (b or 1, 1, width); None: nothing.
+            memory: of ``memory``, or of the step before.
+            place: which step it is.
+            mask: (b length), as in ``run``.
+        """
         raise NotImplementedError
 
     def forward(
@@ -98,11 +108,13 @@ class SequenceDecoder(Decoder):
                 else "this decoder makes a sequence from its code, and there is none; or say causal=True"
             )
         steps = self._steps(features, teacher, length)
-        x = self._inputs(features, size, steps)
+        x = self._inputs(features, steps)
         mask = None if features is None else laid_mask(features, steps)
         if self.causal:
             told = self.values.blanks(size, steps - 1) if teacher is None else self.values(teacher[:, :-1])
-            x = x + torch.cat([self.values.start(size), told], 1)
+            fed = torch.cat([self.values.start(size), told], 1)
+            x = fed if x is None else x + fed
+        assert x is not None  # those that are not causal have a code
         return self._decoded(self.run(x, mask), mask, steps)
 
     @torch.no_grad()
@@ -115,8 +127,13 @@ class SequenceDecoder(Decoder):
         if not self.causal:
             return super().start(features, size=size, length=length)
         mask = None if features is None else laid_mask(features, length)
-        x = self._inputs(features, size, length)
-        return {"inputs": x, "mask": mask, "place": 0, "memory": self.memory(size, length)}
+        return {
+            "beside": self._inputs(features, length),
+            "mask": mask,
+            "place": 0,
+            "length": length,
+            "memory": self.memory(size, length),
+        }
 
     @torch.no_grad()
     def step(self, previous: Tensor | None, state: dict[str, Any]) -> tuple[Decoded, dict[str, Any]]:
@@ -128,14 +145,15 @@ class SequenceDecoder(Decoder):
         """
         if not self.causal:
             return super().step(previous, state)
-        place, inputs, mask = state["place"], state["inputs"], state["mask"]
-        if place >= inputs.shape[1]:
+        place, mask, beside = state["place"], state["mask"], state["beside"]
+        if place >= state["length"]:
             raise BuildError(
-                f"all {inputs.shape[1]} steps have been made: start(length=) says how many there are"
+                f"all {state['length']} steps have been made: start(length=) says how many there are"
             )
-        fed = self.values.start(len(inputs)) if previous is None else self.values(previous)
-        out, memory = self.run_step(inputs[:, place : place + 1] + fed, state["memory"], place, mask)
-        shown = None if mask is None else mask[:, place : place + 1]
+        here = slice(place, place + 1)
+        given = None if beside is None else beside[:, here]
+        out, memory = self.run_step(previous, given, state["memory"], place, mask)
+        shown = None if mask is None else mask[:, here]
         return self._decoded(out, shown, 1), {**state, "place": place + 1, "memory": memory}
 
     def _steps(self, features: Features | None, teacher: Tensor | None, length: int | None) -> int:
@@ -146,17 +164,17 @@ class SequenceDecoder(Decoder):
             known = features.x.shape[1] if features.positions is None else features.length
         return int(known or 1)
 
-    def _inputs(self, features: Features | None, size: int, steps: int) -> Tensor:
-        if features is None:
-            x = self.values.start(size).new_zeros(size, steps, self.width)
-        else:
-            x = self.code(features, steps)
+    def _inputs(self, features: Features | None, steps: int) -> Tensor | None:
+        """The code at every step and where it is (b or 1, steps, width); None where there is neither."""
+        x = None if features is None else self.code(features, steps)
         single = (
             features is not None and features.x.shape[1] == 1 and features.positions is None and steps > 1
         )
         if not (self.positions or single):
             return x
-        return x + sines(torch.arange(steps, device=x.device), self.width).to(x.dtype)
+        at = self.head.linear.weight
+        places = sines(torch.arange(steps, device=at.device), self.width).to(at.dtype)[None]
+        return places if x is None else x + places
 
     def _decoded(self, out: Tensor, mask: Tensor | None, steps: int) -> Decoded:
         grid = (steps, 1) if self.field.kind == "image" else (steps,)

@@ -70,7 +70,13 @@ class TransformerDecoder(SequenceDecoder):
         return self.blocks.caches(size, length)
 
     def run_step(
-        self, x: Tensor, memory: tuple[Tensor, Tensor], place: int, mask: Tensor | None
+        self,
+        previous: Tensor | None,
+        beside: Tensor | None,
+        memory: tuple[Tensor, Tensor],
+        place: int,
+        mask: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One step (b 1 width); fills the caches in place."""
-        return self.blocks.step(x, *memory, place, mask), memory
+        x = self.values.start(memory[0].shape[1]) if previous is None else self.values(previous)
+        return self.blocks.step(x if beside is None else x + beside, *memory, place, mask), memory

@@ -59,11 +59,13 @@ class Attention(nn.Module):
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, place: int, mask: Tensor | None) -> Tensor:
         """One token (b 1 d) at ``place``; writes its key and value into the caches (b h length d)."""
-        query, key, value = self._project(x)
-        keys[:, :, place], values[:, :, place] = key[:, :, 0], value[:, :, 0]
-        known = slice(place + 1)
+        size, heads, _, d = keys.shape
+        # No rearrangement here: at one token it costs as much as the products.
+        query, key, value = self.qkv(x).view(size, 3, heads, d).unbind(1)
+        keys[:, :, place], values[:, :, place] = key, value
+        known, query = slice(place + 1), query.unsqueeze(2)
         seen = F.scaled_dot_product_attention(query, keys[:, :, known], values[:, :, known], attn_mask=mask)
-        return self.out(rearrange(seen, "b h n d -> b n (h d)"))
+        return self.out(seen.reshape(size, 1, heads * d))
 
     def _asked(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         width = x.shape[-1]

@@ -2,48 +2,81 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal, cast
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from reprkit.layers.checks import switch, whole
+from reprkit.layers.checks import share, switch, whole
+from reprkit.layers.dropout import Dropout
+
+State = Tensor | tuple[Tensor, Tensor]
 
 
 class Recurrent(nn.Module):
-    """``depth`` GRU layers (Cho et al. 2014, arXiv 1406.1078): forward when causal, else both directions.
+    """``depth`` layers of gated cells: forward when causal, else in both directions.
+
+    Cells: "gru" (Cho et al. 2014, arXiv 1406.1078) or "lstm" (Hochreiter and Schmidhuber 1997, with the forget gate of
+    Gers et al. 2000).  ``dropout`` is that of what goes in and what comes out, not of the state (Zaremba et al. 2014, arXiv
+    1409.2329, without the one between layers, which cuDNN would draw for each rank by itself).
 
     Attributes:
         out_dim: ``width``, or twice that in both directions.
+        net: torch's module, in the attribute ``gru`` or ``lstm``.
     """
 
-    def __init__(self, width: int, *, depth: int, causal: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        depth: int,
+        causal: bool,
+        cell: Literal["gru", "lstm"] = "gru",
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         whole("width", width)
         whole("depth", depth)
         switch("causal", causal)
-        self.causal = causal
+        share("dropout", dropout)
+        self.causal, self.cell = causal, cell
         self.out_dim = width if causal else 2 * width
-        self.gru = nn.GRU(width, width, num_layers=depth, batch_first=True, bidirectional=not causal)
+        made = nn.GRU if cell == "gru" else nn.LSTM
+        self.add_module(
+            cell, made(width, width, num_layers=depth, batch_first=True, bidirectional=not causal)
+        )
+        self.drop = Dropout(dropout)
+        if cell == "lstm":
+            _remember(self.net)
+
+    @property
+    def net(self) -> nn.GRU | nn.LSTM:
+        """The cells."""
+        return cast("nn.GRU | nn.LSTM", self._modules[self.cell])
 
     def forward(
         self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b n e"]:
         """(b n width) to (b n out_dim); where ``mask`` is False the output is 0 and the state passes by."""
-        x = x.to(self.bias().dtype)  # under autocast on the CPU the GRU stays in its own precision
+        return self.drop(self._run(self.drop(x), mask))
+
+    def _run(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        x = x.to(self.bias().dtype)  # under autocast on the CPU the cells stay in their own precision
         if mask is None:
-            return self.gru(x)[0]
+            return self.net(x)[0]
         # Valid tokens first, in their order, whatever the mask looks like: padding then comes after them.
         order = (~mask).long().argsort(dim=1, stable=True)
         x = _taken(x, order)
         if self.causal:
-            out = self.gru(x)[0]
+            out = self.net(x)[0]
         elif torch.compiler.is_exporting():  # packing depends on the values of the mask
             out = self._turned(x, mask.sum(1, keepdim=True))
         else:
             lengths = mask.sum(1).clamp(min=1).cpu()  # packing wants them there; an empty row is masked below
             packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-            out = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+            out = pad_packed_sequence(self.net(packed)[0], batch_first=True, total_length=x.shape[1])[0]
         out = _taken(out, order.argsort(dim=1))
         return out * mask.unsqueeze(-1).to(out.dtype)
 
@@ -51,30 +84,48 @@ class Recurrent(nn.Module):
         """Both directions over the first ``counts`` tokens, the second on tokens turned round: plain operations only."""
         places = torch.arange(x.shape[1], device=x.device)
         turned = torch.where(places < counts, counts - 1 - places, places)
-        nothing = x.new_zeros(1, x.shape[0], self.gru.hidden_size)
-        for ahead, back in zip(self.gru.all_weights[::2], self.gru.all_weights[1::2], strict=True):
+        nothing = x.new_zeros(1, x.shape[0], self.net.hidden_size)
+        run: Any = torch.gru if self.cell == "gru" else torch.lstm
+        before = nothing if self.cell == "gru" else (nothing, nothing)
+        for ahead, back in zip(self.net.all_weights[::2], self.net.all_weights[1::2], strict=True):
             # One layer, one direction: (biases, layers, dropout, training, bidirectional, batch_first).
             how = (True, 1, 0.0, False, False, True)
-            one = torch.gru(x, nothing, tuple(ahead), *how)[0]
-            other = torch.gru(_taken(x, turned), nothing, tuple(back), *how)[0]
+            one = run(x, before, tuple(ahead), *how)[0]
+            other = run(_taken(x, turned), before, tuple(back), *how)[0]
             x = torch.cat([one, _taken(other, turned)], -1)
         return x
 
     def bias(self) -> Tensor:
         """A parameter, for its type and device."""
-        return next(self.gru.parameters())
+        return next(self.net.parameters())
 
-    def state(self, size: int) -> Float[Tensor, "layers b d"]:
-        """The state before the first token."""
-        return self.bias().new_zeros(self.gru.num_layers, size, self.gru.hidden_size)
+    def state(self, size: int) -> State:
+        """The state before the first token (layers b d); of an LSTM two of them, output and memory."""
+        nothing = self.bias().new_zeros(self.net.num_layers, size, self.net.hidden_size)
+        return nothing if self.cell == "gru" else (nothing, nothing.clone())
 
-    def step(self, x: Tensor, state: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One token (b 1 width): its output and the next state, which stays where ``valid`` (b) is False."""
-        out, after = self.gru(x.to(state.dtype), state)
-        if valid is not None:
-            out = out * valid[:, None, None].to(out.dtype)
-            after = torch.where(valid[None, :, None], after, state)
-        return out, after
+    def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        """One token (b 1 width): its output and the next state, which stays where ``valid`` (b) is False.
+
+        With gradients; ``layers.stepping`` is what is fast.
+        """
+        out, after = self.net(x.to(self.bias().dtype), state)
+        if valid is None:
+            return out, after
+        out, row = out * valid[:, None, None].to(out.dtype), valid[None, :, None]
+        if isinstance(state, Tensor):
+            return out, torch.where(row, after, state)
+        return out, (torch.where(row, after[0], state[0]), torch.where(row, after[1], state[1]))
+
+
+def _remember(net: nn.GRU | nn.LSTM) -> None:
+    """Forget gates start open: a bias of 1 (Jozefowicz et al. 2015, section 3.3)."""
+    width = net.hidden_size
+    for name, bias in net.named_parameters():
+        if name.startswith("bias_ih"):
+            nn.init.ones_(bias.data[width : 2 * width])
+        if name.startswith("bias_hh"):
+            nn.init.zeros_(bias.data[width : 2 * width])
 
 
 def _taken(x: Float[Tensor, "b n d"], order: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:

@@ -8,6 +8,7 @@ import torch
 from reprkit.data.signature import Field, Signature
 from reprkit.decoders.conv import ConvDecoder
 from reprkit.decoders.gru import GRUDecoder
+from reprkit.decoders.lstm import LSTMDecoder
 from reprkit.decoders.mlp import MLPDecoder
 from reprkit.decoders.transformer import TransformerDecoder
 from reprkit.decoders.vit import ViTDecoder
@@ -40,6 +41,7 @@ MAKE = {
         ("digits", "wide"),
     ),
     "gru": (GRUDecoder, [{"width": 6, "depth": 2}, {"width": 7, "causal": False}], SEQUENCES),
+    "lstm": (LSTMDecoder, [{"width": 6, "depth": 2}, {"width": 7, "causal": False}], SEQUENCES),
     "transformer": (
         TransformerDecoder,
         [{"width": 16, "depth": 1}, {"width": 15, "heads": 3, "causal": True}],
@@ -165,6 +167,8 @@ def test_the_likelihood_can_be_named(cls, options):
         (ViTDecoder, {"patch": 5}, "digits", 1, BuildError, "1, 2, 4, 8"),
         (ViTDecoder, {"heads": 5}, "digits", 1, PartArgumentError, "5 heads"),
         (GRUDecoder, {"width": -1}, "text", None, PartArgumentError, "width"),
+        (LSTMDecoder, {"dropout": 1.0}, "text", None, PartArgumentError, "dropout"),
+        (LSTMDecoder, {"depth": 0}, "text", None, PartArgumentError, "depth"),
         (GRUDecoder, {"causal": "yes"}, "text", None, PartArgumentError, "True or False"),
         (TransformerDecoder, {"causal": None}, "text", None, PartArgumentError, "True or False"),
         (TransformerDecoder, {"likelihood": "bernoulli"}, "text", None, PartArgumentError, "bernoulli"),

@@ -6,6 +6,7 @@ import torch
 from reprkit.data.signature import Field, Signature
 from reprkit.decoders.conv import ConvDecoder
 from reprkit.decoders.gru import GRUDecoder
+from reprkit.decoders.lstm import LSTMDecoder
 from reprkit.decoders.mlp import MLPDecoder
 from reprkit.decoders.transformer import TransformerDecoder
 from reprkit.decoders.vit import ViTDecoder
@@ -71,7 +72,7 @@ def test_the_device_gives_what_the_cpu_gives(encoder_cls, encoding, decoder_cls,
         assert parameter.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("cls", [GRUDecoder, TransformerDecoder])
+@pytest.mark.parametrize("cls", [GRUDecoder, LSTMDecoder, TransformerDecoder])
 @pytest.mark.parametrize("low", [False, True])
 def test_step_by_step_equals_the_whole_pass(cls, low):
     torch.manual_seed(0)

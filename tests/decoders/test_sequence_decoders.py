@@ -6,6 +6,7 @@ from torch.utils import _pytree as pytree
 
 from reprkit.data.signature import Field, Signature
 from reprkit.decoders.gru import GRUDecoder
+from reprkit.decoders.lstm import LSTMDecoder
 from reprkit.decoders.transformer import TransformerDecoder
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.types import Features
@@ -18,6 +19,7 @@ FIELDS = {
 }
 CLASSES = [
     pytest.param(GRUDecoder, {"width": 6, "depth": 2}, id="gru"),
+    pytest.param(LSTMDecoder, {"width": 6, "depth": 2}, id="lstm"),
     pytest.param(TransformerDecoder, {"width": 16, "depth": 2, "heads": 2}, id="transformer"),
 ]
 

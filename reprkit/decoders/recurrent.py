@@ -1,0 +1,66 @@
+"""What the recurrent decoders share; ``gru`` and ``lstm`` differ in their cells."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from reprkit.data.signature import Signature
+from reprkit.decoders.sequence import SequenceDecoder
+from reprkit.layers.recurrent import Recurrent
+from reprkit.layers.stepping import advance, blank, packed
+
+
+class RecurrentDecoder(SequenceDecoder):
+    """Cells over the steps; ``start`` packs the weights once, ``step`` is one fused product a layer (layers/stepping.py)."""
+
+    def __init__(
+        self,
+        cell: Literal["gru", "lstm"],
+        width: int,
+        *,
+        depth: int,
+        causal: bool,
+        dropout: float,
+        likelihood: str | None,
+        scale: str | float,
+        data: Signature,
+        tokens: int | None,
+    ) -> None:
+        recurrent = Recurrent(width, depth=depth, causal=causal, cell=cell, dropout=dropout)
+        super().__init__(
+            width,
+            recurrent.out_dim,
+            causal=causal,
+            positions=False,
+            likelihood=likelihood,
+            scale=scale,
+            data=data,
+            tokens=tokens,
+        )
+        self.recurrent = recurrent
+
+    def run(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """All steps at once: (b n width) to (b n out)."""
+        return self.recurrent(x, mask)
+
+    def memory(self, size: int, length: int) -> dict[str, Any]:
+        """The packed weights, and the state of every layer (b width)."""
+        net = self.recurrent.net
+        return {"pack": packed(net, self.values), "state": blank(net, size)}
+
+    def run_step(
+        self,
+        previous: Tensor | None,
+        beside: Tensor | None,
+        memory: dict[str, Any],
+        place: int,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """One step (b 1 width)."""
+        pack, state = memory["pack"], memory["state"]
+        valid = None if mask is None else mask[:, place]
+        given = None if beside is None else beside[:, 0]
+        out, state = advance(pack, self.values, previous, state, given, valid)
+        return out.unsqueeze(1), {"pack": pack, "state": state}

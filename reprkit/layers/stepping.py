@@ -1,0 +1,153 @@
+"""A recurrent network one token at a time, fast: what does not change is worked out before the first step.
+
+A step of ``nn.GRU`` or ``nn.LSTM`` repacks all weights for oneDNN and reads a vocabulary's embedding through the first layer's
+input weights.  Here the embedding's product with these weights is a table, of which a step takes one row, and a layer is one
+``addmm`` (a GRU's upper layers two: its reset gate stands between them).  Same numbers, up to rounding; no gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from reprkit.layers.values import Values
+from reprkit.precision import without_autocast
+
+TABLE = 4096  # a larger vocabulary's table would cost more than most generations save
+
+State = tuple[Tensor, ...]
+
+
+@torch.no_grad()
+def packed(net: nn.GRU | nn.LSTM, values: Values) -> dict[str, Any]:
+    """What the steps need: tensors only, so that a decoder's state stays a pytree.
+
+    ``first`` is the gates' input at the first token (1 g), ``table`` those of every symbol (v g), or ``lift`` (p g) and
+    ``bias`` (1 g) for real values and large vocabularies; ``down`` (d g) is for what comes beside the tokens, ``layers``
+    the recurrent weights, transposed, since memory decides how long a step takes.
+    """
+    with without_autocast(net.all_weights[0][0].device):
+        return _packed(net, values)
+
+
+def _packed(net: nn.GRU | nn.LSTM, values: Values) -> dict[str, Any]:
+    lstm = isinstance(net, nn.LSTM)
+    order = _sigmoids_first(net.hidden_size) if lstm else slice(None)
+    layers: list[tuple[Tensor, ...]] = []
+    for weights in net.all_weights:
+        taken, kept, bias, other = (each.detach()[order] for each in weights)
+        if lstm and layers:
+            layers.append((torch.cat([taken, kept], 1).t().contiguous(), (bias + other)[None]))
+        elif lstm:
+            layers.append((kept.t().contiguous(),))
+        elif layers:
+            layers.append((taken.t().contiguous(), bias[None], kept.t().contiguous(), other[None]))
+        else:
+            layers.append((kept.t().contiguous(), other[None]))
+    taken, _, bias, other = (each.detach()[order] for each in net.all_weights[0])
+    down, bias = taken.t().contiguous(), (bias + other if lstm else bias)[None]
+    found: dict[str, Any] = {"layers": layers, "down": down}
+    found["first"] = torch.addmm(bias, values.start(1)[0].detach(), down)
+    if not values.discrete:  # linear after linear is linear
+        found["lift"] = values.embed.weight.detach().t() @ down
+        found["bias"] = bias + values.embed(down.new_zeros(1, values.values)) @ down
+    elif len(values.embed.weight) <= TABLE:
+        found["table"] = torch.addmm(bias, values.embed.weight.detach(), down)
+    else:
+        found["lift"], found["bias"] = down, bias
+    return found
+
+
+def blank(net: nn.GRU | nn.LSTM, size: int) -> State:
+    """The state before the first token: h of every layer (b d), and an LSTM's c after them."""
+    count = net.num_layers * (2 if isinstance(net, nn.LSTM) else 1)
+    like = net.all_weights[0][1]
+    return tuple(like.new_zeros(size, net.hidden_size) for _ in range(count))
+
+
+def advance(
+    pack: dict[str, Any],
+    values: Values,
+    previous: Tensor | None,
+    state: State,
+    beside: Float[Tensor, "b d"] | None = None,
+    valid: Bool[Tensor, " b"] | None = None,
+) -> tuple[Float[Tensor, "b d"], State]:
+    """One step: its output and the next state, which stays (and the output is 0) where ``valid`` is False.
+
+    Args:
+        pack: what ``packed`` made.
+        values: the embedding that it was made with.
+        previous: the token before (b 1 p); None at the first.
+        state: of ``blank``, or of the step before.
+        beside: what is added to the embedding, such as the code's token.
+        valid: which examples have a token here; None: all.
+    """
+    with without_autocast(pack["first"].device):
+        gates = _incoming(pack, values, previous)
+        if beside is not None:
+            gates = torch.addmm(gates, beside.to(gates.dtype), pack["down"])
+        out, after = (
+            _lstm(pack, gates, state) if len(state) > len(pack["layers"]) else _gru(pack, gates, state)
+        )
+        if valid is None:
+            return out, after
+        row = valid[:, None]
+        kept = tuple(torch.where(row, new, old) for new, old in zip(after, state, strict=True))
+        return out * row.to(out.dtype), kept
+
+
+def _incoming(pack: dict[str, Any], values: Values, previous: Tensor | None) -> Tensor:
+    if previous is None:
+        return pack["first"]
+    if "table" in pack:
+        return pack["table"].index_select(0, previous.view(-1))
+    if values.discrete:
+        seen = values.embed.weight.index_select(0, previous.view(-1))
+    else:
+        seen = values.rescale(previous[:, 0]).to(pack["lift"].dtype)
+    return torch.addmm(pack["bias"], seen, pack["lift"])
+
+
+def _lstm(pack: dict[str, Any], gates: Tensor, state: State) -> tuple[Tensor, State]:
+    depth, width = len(pack["layers"]), state[0].shape[1]
+    hidden, cells, out = [], [], None
+    for place, (weight, *bias) in enumerate(pack["layers"]):
+        if out is None:
+            gates = torch.addmm(gates, state[0], weight)
+        else:
+            gates = torch.addmm(bias[0], torch.cat([out, state[place]], 1), weight)
+        open_ = torch.sigmoid(gates[:, : 3 * width])
+        take, forget, show = open_.split(width, 1)
+        cell = torch.addcmul(forget * state[depth + place], take, gates[:, 3 * width :].tanh())
+        out = show * cell.tanh()
+        hidden.append(out)
+        cells.append(cell)
+    assert out is not None
+    return out, (*hidden, *cells)
+
+
+def _gru(pack: dict[str, Any], gates: Tensor, state: State) -> tuple[Tensor, State]:
+    width = state[0].shape[1]
+    hidden, out = [], None
+    for place, (*taken, kept, bias) in enumerate(pack["layers"]):
+        if out is not None:
+            gates = torch.addmm(taken[1], out, taken[0])
+        before = state[place]
+        own = torch.addmm(bias, before, kept)
+        open_ = torch.sigmoid(gates[:, : 2 * width] + own[:, : 2 * width])
+        reset, stay = open_.split(width, 1)
+        new = torch.addcmul(gates[:, 2 * width :], reset, own[:, 2 * width :]).tanh()
+        out = torch.lerp(new, before, stay)
+        hidden.append(out)
+    assert out is not None
+    return out, tuple(hidden)
+
+
+def _sigmoids_first(width: int) -> Tensor:
+    """Rows of torch's gates (input, forget, cell, output) with the cell's last: one sigmoid for the other three."""
+    take, forget, new, show = torch.arange(4 * width).chunk(4)
+    return torch.cat([take, forget, show, new])
