@@ -25,15 +25,15 @@ from reprkit.reporting import compare
 # What the papers train, on a GPU, and a small one that learns to speak on two cores in a quarter of an hour.
 PRESETS = {
     "cpu": {
-        "encoder": "convnext(width=128, depth=0)",
-        "latent": "continuous(dim=128)",
-        "decoder": "istft(width=128, depth=4)",
-        "objective": "vocoder(width=2)",
+        "encoder": "convnext(width=256, depth=0)",
+        "latent": "continuous(dim=256)",
+        "decoder": "istft(width=256, depth=4)",
+        "objective": "vocoder(stft=15, width=2, periods=(2, 5))",
         "frames": 32,
         "batch": 16,
-        "steps": 6_000,
+        "steps": 3_500,
         "critic_from": 3_000,
-        "lr": 1e-3,
+        "lr": 2e-3,
     },
     "gpu": {
         "encoder": "convnext(width=512, depth=0)",
@@ -65,7 +65,7 @@ def main(
     out: str = "runs/vocoder",
     resume: bool = False,
     launch: rk.Launch = rk.Launch(
-        schedule="cosine", warmup=50, optimizer="adamw(betas=(0.8, 0.99))", clip=10.0
+        schedule="cosine(final=0.1)", warmup=30, optimizer="adamw(betas=(0.8, 0.99))", clip=10.0
     ),
 ) -> None:
     given = {name: value for name, value in locals().items() if name in PRESETS["cpu"] and value is not None}
