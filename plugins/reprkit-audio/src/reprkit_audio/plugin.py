@@ -49,6 +49,12 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "reprkit_audio.evaluators.copy_synthesis:CopySynthesis",
         "What a vocoder keeps of speech: spectrum, pitch, voicing; beside Griffin-Lim",
     )
+    yield Spec(
+        "voice",
+        "reprkit_audio.evaluators.voice:Voice",
+        "Conversions judged: whose voice, which words, how far from the target's own; beside moved formants",
+        ("soundfile",),
+    )
 
 
 @hookimpl

@@ -1,0 +1,325 @@
+"""How well a model converts voices, judged by models that were not trained here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit import Dataset, Evaluator, Model
+from reprkit.errors import DataError
+from reprkit.evaluation.encoding import session
+from reprkit.evaluation.progress import tracked
+from reprkit.interfaces import require
+from reprkit.layers.checks import whole
+from reprkit_audio import sound
+from reprkit_audio.converter import Converter
+from reprkit_audio.data.recordings import Spoken
+from reprkit_audio.distortion import Heard, correlation, distortion, heard, pitch_correlation
+from reprkit_audio.evaluators import voice_figures
+from reprkit_audio.evaluators.trials import Trial, long_enough, speech_of, trials
+from reprkit_audio.formants import formant_ratio, shifted
+from reprkit_audio.frontends import Sound
+from reprkit_audio.frontends.world import World
+from reprkit_audio.judges import words
+from reprkit_audio.judges.speaker import RATE, centre, speaker_judge
+from reprkit_audio.prosody import statistics
+from reprkit_audio.vocoders import vocoder
+
+_SENTENCES = 15  # of the recogniser's grammar
+_FORMANTS = 5  # utterances that a voice's formants are measured on
+_MADE = ("converted", "copy", "shift")
+
+Wave = Float[Tensor, " samples"]
+
+
+@dataclass
+class Made:
+    """The waveforms of one trial, and what was measured on them.
+
+    Attributes:
+        trial: who into whom.
+        waves: "source", "converted", "copy" (the source through the vocoder), "shift" (the baseline), "target" (the same words
+            by the target, where it says them), at the judges' rate.
+        seen: of each waveform that is compared, its cepstrum and pitch.
+    """
+
+    trial: Trial
+    waves: dict[str, Wave]
+    seen: dict[str, Heard] = field(default_factory=dict)
+
+
+class Voice(Evaluator):
+    """Converts held-out utterances and has the results judged; a baseline without learning is judged beside them.
+
+    By Resemblyzer, whose centre of a speaker is the mean over real utterances of ``fit_on`` (of ``data`` where that does not
+    have the speaker): ``nearer``: share of conversions nearer the target's centre than the source's; ``nearest``: nearest the
+    target's of all speakers' (chance is ``chance``); ``similarity``, ``similarity_source``: mean cosines.
+    By pocketsphinx, where English texts are known: ``wer``, the word error rate among at most 15 sentences of the data, and
+    ``wer_rise``, how far it is above that of copy synthesis (``copy.wer``).
+    By WORLD: ``pitch_correlation`` of the log-pitch with the source's; and where the target says the same words itself,
+    ``parallel.mcd``: mel-cepstral distortion to that, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``, and
+    ``parallel.unconverted``: the source's own distortion.
+
+    ``copy.NAME`` is the source through front end and vocoder alone, ``natural.NAME`` the recording: for them ``identified`` is
+    the share whose own speaker is nearest.  ``shift.NAME`` is the baseline: the source's formants stretched by the ratio of
+    the two voices and its pitch moved, by WORLD (``reprkit_audio.formants``).
+
+    Args:
+        pairs: how many conversions at most, spread over all ordered pairs of speakers.
+        prompts: utterances that the target's voice is taken from; 1 is one-shot.
+        vocoder: a reference; None takes the one for the model's frames that needs no training.
+        words: whether words are judged; None: where pocketsphinx is installed.
+        seconds: shorter utterances are not used: nobody can be told from them.
+        enrol: real utterances of a speaker at most that make the judge's centre.
+        order: mel-cepstral coefficients of the distortion.
+        examples: conversions to be listened to on the report's page; 0 for none.
+        seed: of the choice of pairs.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        pairs: int = 48,
+        *,
+        prompts: int = 1,
+        vocoder: str | None = None,
+        words: bool | None = None,
+        seconds: float = 1.0,
+        enrol: int = 20,
+        order: int = 24,
+        examples: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        given = {"pairs": pairs, "prompts": prompts, "enrol": enrol, "order": order}
+        for name, value in given.items():
+            whole(name, value)
+        whole("examples", examples, 0)
+        whole("seed", seed, 0)
+        require(seconds > 0, f"voice takes seconds above 0, not {seconds!r}")
+        self.pairs, self.prompts, self.enrol, self.order = pairs, prompts, enrol, order
+        self.vocoder, self.words, self.seconds = vocoder, words, float(seconds)
+        self.examples, self.seed = examples, seed
+
+    @torch.no_grad()
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """The measures above.
+
+        Raises:
+            BuildError: the model cannot convert.
+            DataError: data that is no speech of two speakers, or of another front end than the model's.
+            ReprkitError: a judge that is not installed.
+        """
+        converter = Converter(model, vocoder=self.vocoder)
+        speech = speech_of(data, "voice")
+        if speech.frontend != converter.front:
+            raise DataError(
+                f"the model converts frames of {converter.front.form}, and {speech.name} holds frames of {speech.frontend.form}"
+            )
+        judge = speaker_judge()
+        sentences = self._sentences(speech)
+        chosen = trials(speech, self.pairs, self.prompts, self.seed, self.seconds, sentences)
+        enrolled = self._enrolled(speech, fit_on)
+        clouds = {label: judge([_wave(*each) for each in enrolled[label]]) for label in sorted(enrolled)}
+        centres = {label: centre(cloud) for label, cloud in clouds.items()}
+        made = self._made(converter, speech, chosen, enrolled)
+        found: dict[str, Any] = {"chance": 1 / len(centres), "n": len(made)}
+        for name in ("source", *_MADE):
+            told = judge([each.waves[name] for each in made])
+            _put(found, name, judged(told, chosen, centres, own=name in ("source", "copy")))
+        self._heard(found, made)
+        self._worded(found, sentences, made)
+        if self.examples:
+            found["figures"] = voice_figures.figures(
+                converter, speech, made[: self.examples], clouds, self.seed
+            )
+        return found
+
+    def _enrolled(self, speech: Spoken, fit_on: Dataset | None) -> dict[int, list[tuple[Spoken, int]]]:
+        """Real utterances of every speaker (label), evenly spaced, as data set and number."""
+        found: dict[int, list[tuple[Spoken, int]]] = {}
+        others = fit_on if isinstance(fit_on, Spoken) else speech
+        known = long_enough(others, self.seconds)
+        there = {others.speakers[label]: numbers for label, numbers in known.items()}
+        for label, numbers in long_enough(speech, self.seconds).items():
+            name = speech.speakers[label]
+            home, mine = (others, there[name]) if name in there else (speech, numbers)
+            places = np.linspace(0, len(mine) - 1, min(self.enrol, len(mine))).round().astype(int)
+            found[label] = [(home, mine[place]) for place in places]
+        return found
+
+    def _made(
+        self,
+        converter: Converter,
+        speech: Spoken,
+        chosen: Sequence[Trial],
+        enrolled: Mapping[int, list[tuple[Spoken, int]]],
+    ) -> list[Made]:
+        """Every trial's waveforms."""
+        world = converter.front if isinstance(converter.front, World) else World(rate=converter.rate)
+        back = vocoder("world", form=world)
+        voices = {
+            label: [_world(*each, world) for each in some[:_FORMANTS]] for label, some in enrolled.items()
+        }
+        ratios: dict[tuple[int, int], float] = {}
+        made = []
+        for trial in tracked(chosen, "converting", show=session().progress):
+            pair = (trial.speaker, trial.target)
+            if pair not in ratios:
+                ratios[pair] = formant_ratio(voices[pair[0]], voices[pair[1]], world)
+            source = speech.sound(trial.source)
+            wave = speech.utterance(trial.source).wave
+            voice = converter.voice([speech.sound(number) for number in trial.prompts])
+            pitch = statistics(*_pitches([_world(speech, n, world) for n in trial.prompts]))
+            moved = shifted(_world(speech, trial.source, world), world, ratios[pair], None, pitch)
+            waves = {
+                "source": wave,
+                "converted": converter.synthesised(converter.converted(source, voice), len(wave)),
+                "copy": converter.synthesised(source, len(wave)),
+                "shift": back.synthesise(moved)[: len(wave)],
+            }
+            if trial.parallel is not None:
+                waves["target"] = speech.utterance(trial.parallel).wave
+            waves = {name: sound.resample(each, converter.rate, RATE) for name, each in waves.items()}
+            made.append(Made(trial, waves))
+        return made
+
+    def _heard(self, found: dict[str, Any], made: Sequence[Made]) -> None:
+        """Pitch beside the source's; spectrum and pitch beside the target's own."""
+        front = World(rate=RATE)
+        for name in _MADE:
+            beside = [
+                correlation(
+                    *(front.pitch(each.waves[which]).numpy()[: _least(each)] for which in ("source", name))
+                )
+                for each in made
+            ]
+            _put(found, name, {"pitch_correlation": _mean(beside)})
+        both = [each for each in made if "target" in each.waves]
+        if not both:
+            return
+        for each in both:
+            each.seen = {
+                n: heard(w, order=self.order, front=front) for n, w in each.waves.items() if _loud(w)
+            }
+        for name in ("source", *_MADE):
+            pairs = [(each.seen[name], each.seen["target"]) for each in both if name in each.seen]
+            told = {"mcd": _mean([distortion(*pair) for pair in pairs])}
+            if name == "source":
+                found.setdefault("parallel", {})["unconverted"] = told["mcd"]
+                continue
+            told["pitch_correlation"] = _mean([pitch_correlation(*pair) for pair in pairs])
+            _put(found, name, {"parallel": told})
+        found["parallel"]["n"] = len(both)
+
+    def _sentences(self, speech: Spoken) -> dict[int, str]:
+        """Utterances (by number) that say one of a few English sentences, as the recogniser writes it.
+
+        Raises:
+            DataError: words are to be judged, and there are no two sentences.
+        """
+        if self.words is False or (self.words is None and not words.judge_installed()):
+            return {}
+        found: dict[str, list[int]] = {}
+        for number, clip in enumerate(speech.clips):
+            if clip.language in (None, "en") and words.hearable(clip.text):
+                found.setdefault(words.plain(clip.text or ""), []).append(number)
+        if len(found) < 2:
+            if self.words:
+                raise DataError(
+                    f"voice: {speech.name} has no two English texts that the judge of words knows"
+                )
+            return {}
+        # The longest: short ones are easily mistaken, whoever says them.
+        longest = sorted(found, key=lambda sentence: (-sentence.count(" "), sentence))[:_SENTENCES]
+        return {number: sentence for sentence in longest for number in found[sentence]}
+
+    def _worded(self, found: dict[str, Any], sentences: Mapping[int, str], made: Sequence[Made]) -> None:
+        """Word errors of the trials whose source says one of the sentences."""
+        asked = [each for each in made if each.trial.source in sentences]
+        if not asked:
+            return
+        judge = words.WordJudge(list(sentences.values()))
+        texts = [sentences[each.trial.source] for each in asked]
+        for name in ("source", *_MADE):
+            said = [judge.hear(each.waves[name]) for each in asked]
+            _put(found, name, {"wer": words.word_errors(said, texts)})
+        for name in ("converted", "shift"):
+            home = found if name == "converted" else found[name]
+            _put(found, name, {"wer_rise": home["wer"] - found["copy"]["wer"]})
+        found["wer_n"] = len(asked)
+
+
+def judged(
+    told: Float[Tensor, "n d"], chosen: Sequence[Trial], centres: Mapping[int, Tensor], *, own: bool
+) -> dict[str, float]:
+    """What the judge of speakers says of the waveforms of trials, by their embeddings.
+
+    Args:
+        told: embeddings.
+        chosen: who into whom.
+        centres: of every speaker, by label.
+        own: they are still the source's voice.
+    """
+    labels = list(centres)
+    alike = told @ torch.stack([centres[label] for label in labels]).T
+    rows = torch.arange(len(chosen))
+    source = alike[rows, torch.tensor([labels.index(each.speaker) for each in chosen])]
+    target = alike[rows, torch.tensor([labels.index(each.target) for each in chosen])]
+    best = alike.max(1).values
+    if own:
+        return {"identified": float((source == best).float().mean()), "similarity": float(source.mean())}
+    return {
+        "nearer": float((target > source).float().mean()),
+        "nearest": float((target == best).float().mean()),
+        "similarity": float(target.mean()),
+        "similarity_source": float(source.mean()),
+    }
+
+
+def _put(found: dict[str, Any], name: str, told: Mapping[str, Any]) -> None:
+    """Under the version's name; what the model made has none."""
+    home = found if name == "converted" else found.setdefault("natural" if name == "source" else name, {})
+    for key, value in told.items():
+        if isinstance(value, Mapping):
+            home.setdefault(key, {}).update(value)
+        else:
+            home[key] = value
+
+
+def _wave(data: Spoken, number: int) -> Wave:
+    said = data.utterance(number)
+    return sound.resample(said.wave, said.rate, RATE)
+
+
+def _world(data: Spoken, number: int, front: World) -> Sound:
+    """An utterance as WORLD sees it: what the data holds where its front end is that one."""
+    return data.sound(number) if data.frontend == front else front.analyse(data.utterance(number).wave)
+
+
+def _pitches(sounds: Sequence[Sound]) -> list[Tensor]:
+    return [each.pitch for each in sounds if each.pitch is not None]
+
+
+def _least(made: Made) -> int:
+    """Frames that every version of the source has."""
+    return World(rate=RATE).count(min(len(made.waves[name]) for name in ("source", *_MADE)))
+
+
+def _loud(wave: Wave) -> bool:
+    return float(wave.abs().max()) >= sound.SILENT
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Over those that are numbers; NaN where none is."""
+    there = [value for value in values if not math.isnan(value)]
+    return float(np.mean(there)) if there else math.nan

@@ -1,0 +1,196 @@
+import shutil
+import subprocess
+
+import pytest
+import soundfile
+import torch
+from reprkit_audio.converter import Converter
+from reprkit_audio.evaluators.trials import Trial, trials
+from reprkit_audio.evaluators.voice import judged
+from reprkit_audio.judges import speaker, words
+from voices_made import RATE, voice
+
+import reprkit as rk
+from reprkit.errors import BuildError, DataError, PartArgumentError
+from reprkit.testing import EvaluatorConformance
+
+resemblyzer = pytest.mark.skipif(
+    not speaker.judge_installed(), reason="needs Resemblyzer's weights: pip install --no-deps Resemblyzer"
+)
+flite = pytest.mark.skipif(
+    shutil.which("flite") is None or not words.judge_installed(), reason="needs flite and pocketsphinx"
+)
+SENTENCES = (
+    "Please leave a message after the tone.",
+    "The weather today is warm and sunny.",
+    "Your account balance is very low.",
+)
+
+
+def built(data, latent="continuous(dim=4)"):
+    factors = {
+        "content": rk.factor("instance-norm(width=8, depth=1, stride=1)", latent),
+        "speaker": rk.factor("voice(width=8, depth=1, layers=0)", pool=True),
+    }
+    return rk.build(
+        data=data, factors=factors, decoder="adain(width=8, depth=1, stride=1, condition_dim=8)"
+    ).eval()
+
+
+def made_up(folder, speakers=("ann", "bob"), takes=4):
+    for place, name in enumerate(speakers):
+        (folder / name).mkdir(parents=True)
+        for take in range(takes):
+            low = 90.0 * (1 + place)
+            wave = voice(0.5 + 0.05 * take, low, low * (1.2 + 0.1 * take))[0]
+            soundfile.write(folder / name / f"{take}.wav", wave.numpy(), RATE)
+            (folder / name / f"{take}.txt").write_text(f"{name if take else 'both'} say {take}")
+    return rk.dataset(f"reprkit-audio/speech(root={str(folder)!r}, frames=16)")
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """Three sentences by three synthetic voices, the same in each."""
+    folder = tmp_path_factory.mktemp("flite")
+    for name in ("slt", "rms", "awb"):
+        (folder / name).mkdir()
+        for place, text in enumerate(SENTENCES):
+            path = folder / name / f"{place}.wav"
+            subprocess.run(["flite", "-voice", name, "-t", text, "-o", str(path)], check=True)
+            path.with_suffix(".txt").write_text(text)
+    return rk.dataset(f"reprkit-audio/speech(root={str(folder)!r}, frames=32)")
+
+
+@resemblyzer
+class TestVoiceConforms(EvaluatorConformance):
+    part = "reprkit-audio/voice(pairs=2, seconds=0.3, enrol=2, examples=1, words=False)"
+    latents = ("continuous(dim=4)", "vq(codes=8, dim=4)")
+
+    @pytest.fixture(autouse=True)
+    def _data(self, tmp_path):
+        self.speech = made_up(tmp_path / "voices")
+
+    def sets(self):
+        return self.speech, self.speech
+
+    def models(self, train):
+        for latent in self.latents:
+            yield latent, built(train, latent)
+
+
+@resemblyzer
+@flite
+def test_nothing_converted_and_all_converted_are_told_apart(spoken, monkeypatch):
+    model = built(spoken)
+    evaluator = "voice(pairs=6, enrol=3, examples=0)"
+
+    # A model that leaves everything as it is.
+    monkeypatch.setattr(Converter, "converted", lambda self, source, voice, pitch=None: source)
+    found = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
+    assert found["n"] == found["wer_n"] == found["parallel"]["n"] == 6
+    assert found["chance"] == pytest.approx(1 / 3)
+    assert found["nearer"] == found["nearest"] == 0
+    assert found["similarity_source"] == pytest.approx(found["copy"]["similarity"], abs=1e-5)
+    assert found["natural"]["identified"] == 1
+    assert found["natural"]["wer"] == 0
+    assert found["wer_rise"] == 0
+    assert found["pitch_correlation"] > 0.9
+    assert found["parallel"]["mcd"] == pytest.approx(found["copy"]["parallel"]["mcd"])
+    assert found["parallel"]["unconverted"] > 3
+
+    # A model that knows what the target would have said.
+    asked = []
+
+    def oracle(self, source, voice, pitch=None):
+        place = len(asked)
+        asked.append(place)
+        twin = chosen[place].parallel
+        return spoken.sound(twin)
+
+    chosen = trials(spoken, 6, 1, 0, 1.0, range(9))
+    assert all(each.parallel is not None for each in chosen)
+    monkeypatch.setattr(Converter, "converted", oracle)
+    monkeypatch.setattr(Converter, "synthesised", lambda self, made, samples: self.vocoder.synthesise(made))
+    best = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
+    assert best["nearer"] == best["nearest"] == 1
+    assert best["wer"] == 0
+    assert best["parallel"]["mcd"] < 0.5 * best["parallel"]["unconverted"]
+    assert best["parallel"]["pitch_correlation"] > 0.9
+    assert best["similarity"] > found["similarity"] + 0.2
+    # The baseline is the same whatever the model; it moves voices some way.
+    assert best["shift"]["nearer"] == found["shift"]["nearer"]
+    assert found["similarity"] < found["shift"]["similarity"]
+
+
+@resemblyzer
+@flite
+def test_the_page_has_players_and_maps(spoken, tmp_path):
+    results = rk.evaluate(built(spoken), spoken, "voice(pairs=2, enrol=2, examples=2)", fit_on=spoken)
+    assert set(results.figures["voice"]) == {"players", "spectrograms", "speaker-codes", "speaker-judge"}
+    rk.report(tmp_path, results)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<audio controls") == 2 * 5
+    assert "Your account balance" in page or "The weather" in page or "Please leave" in page
+    rk.report(tmp_path)  # again, of what was kept
+    assert (tmp_path / "report.html").read_text().count("<audio controls") == 2 * 5
+
+
+def test_what_the_judge_says_is_counted():
+    centres = {4: torch.tensor([1.0, 0, 0]), 7: torch.tensor([0.0, 1, 0]), 9: torch.tensor([0.0, 0, 1])}
+    chosen = [Trial(source=0, speaker=s, target=t, prompts=(1,)) for s, t in ((4, 7), (4, 7), (7, 9), (9, 4))]
+    told = torch.tensor([[0.1, 0.9, 0.4], [0.2, 0.3, 0.9], [0.8, 0.1, 0.2], [0.3, 0.2, 0.6]])
+    found = judged(told, chosen, centres, own=False)
+    assert found["nearer"] == 3 / 4  # all but the last
+    assert found["nearest"] == 1 / 4  # the second and the third are taken for somebody else
+    assert found["similarity"] == pytest.approx((0.9 + 0.3 + 0.2 + 0.3) / 4)
+    assert found["similarity_source"] == pytest.approx((0.1 + 0.2 + 0.1 + 0.6) / 4)
+    kept = judged(told, chosen, centres, own=True)
+    assert kept["identified"] == 1 / 4
+    assert kept["similarity"] == found["similarity_source"]
+
+
+def test_trials_are_spread_over_pairs_and_prefer_the_same_words(tmp_path):
+    data = made_up(tmp_path, ("ann", "bob", "cyd"))
+    found = trials(data, 12, 2, 0, 0.3)
+    assert found == trials(data, 12, 2, 0, 0.3)
+    assert found != trials(data, 12, 2, 1, 0.3)
+    pairs = [(each.speaker, each.target) for each in found]
+    assert len(set(pairs[:6])) == 6
+    assert len(found) == 12
+    clips = data.clips
+    for place, each in enumerate(found):
+        assert data.speakers.index(clips[each.source].speaker) == each.speaker != each.target
+        assert len(set(each.prompts)) == 2
+        assert {data.speakers.index(clips[prompt].speaker) for prompt in each.prompts} == {each.target}
+        if place < 6:  # what both say comes first
+            assert clips[each.source].text == clips[each.parallel].text == "both say 0"
+            assert each.parallel not in each.prompts
+        else:
+            assert each.parallel is None
+    with pytest.raises(DataError, match="fewer than two speakers"):
+        trials(data, 12, 2, 0, 5.0)
+
+
+@resemblyzer
+def test_models_and_data_that_it_cannot_judge_are_refused(tmp_path):
+    data = made_up(tmp_path / "two")
+    alone = made_up(tmp_path / "one", ("ann",))
+    model = built(data)
+    other = rk.dataset(f"reprkit-audio/speech(root={str(tmp_path / 'two')!r}, frames=16, frontend='log-mel')")
+    digits = rk.dataset("digits")
+    for given, message in (
+        (alone, "holds 1 speaker"),
+        (other, "converts frames of world.*holds frames of log-mel"),
+        (digits, "converts whole utterances of speakers"),
+    ):
+        with pytest.raises(DataError, match=message):
+            rk.evaluate(model, given, "voice", examples=0)
+    plain = rk.build(data=data, encoder="gru(width=8)", decoder="gru(width=8)")
+    with pytest.raises(BuildError, match="a factor 'speaker'"):
+        rk.evaluate(plain, data, "voice", examples=0)
+    with pytest.raises(PartArgumentError, match="pairs"):
+        rk.create("evaluator", "voice(pairs=0)")
+    if words.judge_installed():
+        unknown = made_up(tmp_path / "three", ("xxyzzy", "qqzzk"))
+        with pytest.raises(DataError, match="no two English texts"):
+            rk.evaluate(built(unknown), unknown, "voice(words=True, seconds=0.3)", examples=0)
