@@ -1,0 +1,63 @@
+"""One step ahead along one long sequence: how probable each token was, and what was expected in its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.errors import BuildError, DataError
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+
+@torch.no_grad()
+def one_step_ahead(
+    model: Model, x: Tensor, first: int, window: int, batch: int = 64
+) -> tuple[Float[Tensor, " n"], Tensor]:
+    """What a causal model without a code says of the tokens of ``x`` from ``first`` on, each given those before it.
+
+    The sequence is read in windows that overlap by half, and only a window's second half counts: every token is given at least
+    ``window // 2`` before it, and a model never reads more at once than it did in training.
+
+    Args:
+        model: trained with the objective "autoregressive"; in evaluation mode for the time of the call.
+        x: the whole sequence, (t,) symbols or (t c) frames.
+        first: the first token that counts; those before it are read only.
+        window: tokens of a window, an even number.
+        batch: windows read at once.
+
+    Returns:
+        -log p of each token, nats (n,), and the point estimates, (n,) symbols or (n c) frames, on the CPU.
+
+    Raises:
+        BuildError: the decoder is not causal.
+        DataError: no tokens to count, or less than half a window before them.
+    """
+    if model.decoder is None or "causal" not in model.decoder.provides:
+        raise BuildError("one step ahead needs a causal decoder, such as lstm(causal=True)")
+    half, count = window // 2, len(x) - first
+    if window < 2 or window % 2:
+        raise DataError(f"window is an even number of tokens from 2, not {window}")
+    if not half <= first < len(x):
+        raise DataError(
+            f"first={first} of a sequence of {len(x)}: half a window, {half} tokens, must lie before it, and one after"
+        )
+    tail = x[first - half :]
+    padded = torch.cat([tail, tail.new_zeros(-count % half, *x.shape[1:])])
+    nats, points = [], []
+    training = model.training
+    model.eval()
+    try:
+        for pieces in padded.unfold(0, window, half).movedim(-1, 1).split(batch):
+            teacher = pieces.reshape(len(pieces), window, -1).to(model.device)
+            decoded = model.decode(teacher=teacher)
+            nats.append(decoded.nll(teacher)[:, half:].flatten().cpu())
+            points.append(decoded.x[:, half:].flatten(0, 1).cpu())
+    finally:
+        model.train(training)
+    best = torch.cat(points)[:count]
+    return torch.cat(nats)[:count], best.squeeze(-1) if x.ndim == 1 else best
