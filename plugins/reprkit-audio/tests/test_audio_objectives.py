@@ -278,8 +278,8 @@ def test_the_penalty_is_the_slope_of_the_verdict():
     rolled = codes | {"speaker": rk.Code(z=codes["speaker"].z.roll(-1, 0))}
     made, mask = model.decode(rolled, length=9).x.detach(), data["x_mask"]
     between = ((made + data["x"]) / 2).requires_grad_()
-    slope = torch.autograd.grad(critic(between, mask)[0].sum(), between)[0].flatten(1).norm(dim=1)
-    distance = critic(made, mask)[0] - critic(data["x"], mask)[0]
+    slope = torch.autograd.grad(critic(between, mask).sum(), between)[0].flatten(1).norm(dim=1)
+    distance = critic(made, mask) - critic(data["x"], mask)
     expected = (distance + 3 * (slope - 1).square()).mean()
     assert torch.allclose(model(data, "critic").terms["critic"], expected, rtol=1e-4, atol=1e-6)
 

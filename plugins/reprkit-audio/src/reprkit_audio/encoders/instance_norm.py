@@ -16,6 +16,7 @@ from reprkit_audio.layers.frames import (
     halvings,
     hidden,
     instance_norm,
+    mean_over,
     no_keep,
     pooled,
     thinned,
@@ -33,6 +34,9 @@ class InstanceNormEncoder(Encoder):
     A bank of convolutions, then residual blocks of two convolutions with instance norm: each channel of an utterance loses
     its mean and spread over time, which is what a voice leaves on everything it says.  Tokens of ``stride`` frames (b n
     width); where the frames do not fill the last one it stands for fewer.
+
+    Beyond the paper the frames themselves are normalised first, before anything is bent, and the tokens are centred at the
+    end: an utterance's mean code is the same whoever speaks.
 
     Args:
         width: channels.
@@ -70,14 +74,14 @@ class InstanceNormEncoder(Encoder):
         """
         no_keep(keep, _PART)
         mask = batch.get("x_mask")
-        x = time_last(self.rescale(batch["x"]))
-        x = self._normed(self.enter(self.bank(x, mask), mask), mask)
+        x = self._normed(time_last(self.rescale(batch["x"])), mask)
+        x = torch.relu(self._normed(self.enter(self.bank(x, mask), mask), mask))
         for first, second, stride in zip(self.first, self.second, self.strides, strict=True):
-            y = self._normed(first(x, mask), mask)
-            y = pooled(second(y, mask), mask, stride)
-            x = pooled(x, mask, stride)
-            mask = thinned(mask, stride)
-            x = x + self._normed(y, mask)
+            y = pooled(torch.relu(self._normed(first(x, mask), mask)), mask, stride)
+            x, mask = pooled(x, mask, stride), thinned(mask, stride)
+            x = x + torch.relu(self._normed(second(y, mask), mask))
+        if self.norm:  # the sum of what was normalised and then bent by a ReLU has a mean again
+            x = x - mean_over(x, mask).unsqueeze(-1)
         return Features(x=time_first(hidden(x, mask)), mask=mask, grid=(x.shape[-1],))
 
     def count(self, batch: Batch) -> int:
@@ -89,4 +93,4 @@ class InstanceNormEncoder(Encoder):
         return (self.count(batch),)
 
     def _normed(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return torch.relu(instance_norm(x, mask) if self.norm else x)
+        return instance_norm(x, mask) if self.norm else x

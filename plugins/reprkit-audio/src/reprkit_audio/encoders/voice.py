@@ -24,7 +24,7 @@ class VoiceEncoder(Encoder):
 
     Args:
         width: channels.
-        depth: residual blocks; each but the first halves the number of frames.
+        depth: residual blocks; each halves the number of frames.
         layers: residual linear layers after the mean.
         data: the signature of what it reads, field ``x``, a sequence (t c).
 
@@ -58,11 +58,10 @@ class VoiceEncoder(Encoder):
         mask = batch.get("x_mask")
         x = time_last(self.rescale(batch["x"]))
         x = torch.relu(self.enter(self.bank(x, mask), mask))
-        for place, (first, second) in enumerate(zip(self.first, self.second, strict=True)):
-            stride = 2 if place else 1
-            y = torch.relu(first(x, mask))
-            y = pooled(torch.relu(second(y, mask)), mask, stride)
-            x, mask = pooled(x, mask, stride) + y, thinned(mask, stride)
+        for first, second in zip(self.first, self.second, strict=True):
+            y = pooled(torch.relu(first(x, mask)), mask, 2)
+            x, mask = pooled(x, mask, 2), thinned(mask, 2)
+            x = x + torch.relu(second(y, mask))
         voice = mean_over(x, mask)
         for layer in self.dense:
             voice = voice + layer(voice)

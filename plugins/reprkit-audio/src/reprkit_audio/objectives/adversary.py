@@ -13,29 +13,10 @@ from reprkit import Code, Model, Objective
 from reprkit.interfaces import Term, require
 from reprkit.layers.checks import whole
 from reprkit.types import Batch
-from reprkit_audio.layers.convolution import ChannelNorm, Convolution
-from reprkit_audio.layers.frames import mean_over, time_last
+from reprkit_audio.layers.classifier import Classifier
 from reprkit_audio.objectives.labels import classes_of, factor_of, labels_of
 
 GOALS = ("wrong", "uniform")
-
-
-class CodeClassifier(nn.Module):
-    """Convolutions over a code's tokens; the mean of their logits says who speaks: a code (b n d) to (b k)."""
-
-    def __init__(self, inside: int, width: int, depth: int, classes: int) -> None:
-        super().__init__()
-        widths = [inside] + [width] * depth
-        self.layers = nn.ModuleList(Convolution(widths[place], width, 3) for place in range(depth))
-        self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(depth))
-        self.last = nn.Linear(width, classes)
-
-    def forward(self, z: Float[Tensor, "b n d"], mask: Tensor | None) -> Float[Tensor, "b k"]:
-        """Every class's logit."""
-        x = time_last(z.to(self.last.weight.dtype))
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = F.leaky_relu(norm(layer(x, mask)), 0.2)
-        return self.last(mean_over(x, mask))
 
 
 class SpeakerAdversary(Objective):
@@ -84,7 +65,7 @@ class SpeakerAdversary(Objective):
         """Make the critic, for the width of the code and the number of speakers."""
         name = factor_of(model, self.factor, "speaker-adversary")
         classes = classes_of(model, self.label, "speaker-adversary")
-        self.critic = CodeClassifier(model.latent(name).out_dim, self.width, self.depth, classes)
+        self.critic = Classifier(model.latent(name).out_dim, self.width, self.depth, classes)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn."""

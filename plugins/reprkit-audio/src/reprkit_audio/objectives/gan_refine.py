@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from reprkit.interfaces import Term, require
 from reprkit.layers.checks import whole
 from reprkit.objectives.scoring import quality, score, validity
 from reprkit.types import Batch
+from reprkit_audio.layers.classifier import Classifier
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import Mask, mean_over, pooled, thinned, time_last
 from reprkit_audio.objectives.labels import classes_of, factor_of, labels_of
@@ -24,24 +26,25 @@ _PART = "gan-refine"
 class PatchCritic(nn.Module):
     """Judges every stretch of frames by itself (Isola et al. 2017, arXiv 1611.07004, section 3.2.2), and hears who speaks.
 
-    Convolutions over time that halve the frames, without any norm, as a gradient penalty asks for; frames (b t c) to the mean
-    verdict over patches (b) and logits of the speakers (b k).
+    The judge's convolutions over time halve the frames, without any norm, as a gradient penalty asks for; who speaks is heard
+    by a classifier beside it.  Frames (b t c) to the mean verdict over patches (b) and logits of the speakers (b k).
     """
 
     def __init__(self, channels: int, width: int, depth: int, classes: int) -> None:
         super().__init__()
         widths = [channels] + [width] * depth
         self.layers = nn.ModuleList(Convolution(widths[place], width) for place in range(depth))
-        self.real, self.speaker = Convolution(width, 1, 1), Convolution(width, classes, 1)
+        self.last = Convolution(width, 1, 1)
+        self.speaker = Classifier(channels, width, depth, classes)
 
-    def forward(self, frames: Float[Tensor, "b t c"], mask: Mask) -> tuple[Tensor, Tensor]:
-        """Verdict (b), higher for real, and logits (b k)."""
+    def forward(self, frames: Float[Tensor, "b t c"], mask: Mask) -> Float[Tensor, " b"]:
+        """The verdict, higher for real."""
         x = time_last(frames)
         for place, layer in enumerate(self.layers):
             stride = 2 if place else 1
             x = pooled(F.leaky_relu(layer(x, mask), 0.2), mask, stride)
             mask = thinned(mask, stride)
-        return mean_over(self.real(x), mask).squeeze(-1), mean_over(self.speaker(x), mask)
+        return mean_over(self.last(x), mask).squeeze(-1)
 
 
 class GANRefine(Objective):
@@ -94,7 +97,7 @@ class GANRefine(Objective):
         whole("depth", depth)
         self.adversarial, self.target, self.penalty = float(adversarial), float(target), float(penalty)
         self.label, self.speaker, self.width, self.depth = label, speaker, width, depth
-        self.critic: nn.Module = nn.Identity()
+        self.critic: Any = nn.Identity()
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the output's channels and the number of speakers."""
@@ -111,8 +114,8 @@ class GANRefine(Objective):
             with torch.no_grad():
                 codes = model.encode(batch)
                 made = self._frames(model, batch, self._exchanged(model, codes, label)[0])
-            verdict, heard = self.critic(real, mask)
-            distance = self.critic(made, mask)[0] - verdict
+            distance = self.critic(made, mask) - self.critic(real, mask)
+            heard = self.critic.speaker(real, mask)
             distance = distance + self.penalty * self._steepness(model, real, made, mask)
             nats = F.cross_entropy(heard.float(), label, reduction="sum")
             return {"critic": (distance.sum(), size), "speaker": (nats, size)}
@@ -121,7 +124,8 @@ class GANRefine(Objective):
         wanted, weight = model.target(batch, decoded), validity(model, batch, decoded)
         rebuilt = score(decoded, wanted, weight)
         other, whose = self._exchanged(model, codes, label)
-        verdict, heard = self.critic(self._frames(model, batch, other), mask)
+        converted = self._frames(model, batch, other)
+        verdict, heard = self.critic(converted, mask), self.critic.speaker(converted, mask)
         nats = F.cross_entropy(heard.float(), whose, reduction="sum")
         accuracy = (heard.argmax(-1) == whose).float().mean()
         model.record(**quality(decoded, wanted, weight, rebuilt), target_accuracy=accuracy)
@@ -151,6 +155,6 @@ class GANRefine(Objective):
         share = distributed.joined(torch.rand, (len(real), 1, 1)).to(real) if model.training else 0.5
         with torch.enable_grad():
             between = (share * real + (1 - share) * made).detach().requires_grad_()
-            verdict = self.critic(between, mask)[0].sum()
+            verdict = self.critic(between, mask).sum()
             slope = torch.autograd.grad(verdict, between, create_graph=True)[0]
         return (slope.flatten(1).norm(dim=1) - 1).square()

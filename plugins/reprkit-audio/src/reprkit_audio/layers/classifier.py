@@ -1,0 +1,28 @@
+"""Which class a sequence is of, such as who speaks."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reprkit_audio.layers.convolution import ChannelNorm, Convolution
+from reprkit_audio.layers.frames import Mask, mean_over, time_last
+
+
+class Classifier(nn.Module):
+    """Convolutions over tokens or frames, and a linear map of their mean over time: (b n d) to a logit for each class (b k)."""
+
+    def __init__(self, inside: int, width: int, depth: int, classes: int) -> None:
+        super().__init__()
+        widths = [inside] + [width] * depth
+        self.layers = nn.ModuleList(Convolution(widths[place], width, 3) for place in range(depth))
+        self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(depth))
+        self.last = nn.Linear(width, classes)
+
+    def forward(self, z: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, "b k"]:
+        """Every class's logit."""
+        x = time_last(z.to(self.last.weight.dtype))
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = F.leaky_relu(norm(layer(x, mask)), 0.2)
+        return self.last(mean_over(x, mask))
