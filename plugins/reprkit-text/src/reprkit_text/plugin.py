@@ -15,3 +15,28 @@ def reprkit_latents() -> Iterator[Spec]:
         "reprkit_text.latents.text:Text",
         "Words that a generator writes, all that the decoder reads (Wang and Lee 2018)",
     )
+
+
+@hookimpl
+def reprkit_objectives() -> Iterator[Spec]:
+    """Critics and rewards of codes, and what a generator of words learns first."""
+    yield Spec(
+        "critic",
+        "reprkit_text.objectives.critic:Critic",
+        "Codes like real ones: a Wasserstein GAN with gradient penalty on any latent",
+    )
+    yield Spec(
+        "self-critic",
+        "reprkit_text.objectives.self_critic:SelfCritic",
+        "Adversarial REINFORCE with a critic of prefixes (Wang and Lee 2018)",
+    )
+    yield Spec(
+        "self-critical",
+        "reprkit_text.objectives.self_critical:SelfCritical",
+        "Reconstruction as a reward of drawn codes, the greedy code as baseline (Rennie et al. 2017)",
+    )
+    yield Spec(
+        "summary",
+        "reprkit_text.objectives.summary:Summary",
+        "Pre-training of a generator of words and its decoder, from unpaired texts",
+    )

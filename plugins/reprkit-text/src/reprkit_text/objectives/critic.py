@@ -1,0 +1,188 @@
+"""A critic on a latent's code: codes must not be told from real ones, by the Wasserstein distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from reprkit import Code, Objective, distributed
+from reprkit.errors import BuildError
+from reprkit.interfaces import Term, require
+from reprkit.latents.terms import real as number
+from reprkit.layers.checks import whole
+from reprkit.types import Batch
+from reprkit_text.objectives.scope import calm, factor_of, texts_of, words_of
+
+if TYPE_CHECKING:
+    from reprkit import Model
+
+
+class TokenCritic(nn.Module):
+    """Residual convolutions along a code's tokens, then their mean: (b n d) to a verdict (b), higher for real.
+
+    No norm, as a gradient penalty asks for, and nothing without a second derivative: neither fused attention nor a fused
+    recurrence.
+    """
+
+    def __init__(self, inside: int, width: int, depth: int, kernel: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(inside, width), nn.Linear(width, 1)
+        self.layers = nn.ModuleList(nn.Conv1d(width, width, kernel, padding="same") for _ in range(depth))
+
+    def forward(self, z: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, " b"]:
+        """The verdicts; tokens that are not valid change nothing."""
+        valid = torch.ones(z.shape[:2], device=z.device) if mask is None else mask.float()
+        valid = valid.unsqueeze(1)
+        x = self.first(z).mT * valid
+        for layer in self.layers:
+            x = x + layer(F.leaky_relu(x, 0.2)) * valid
+        mean = (F.leaky_relu(x, 0.2) * valid).sum(-1) / valid.sum(-1).clamp(min=1)
+        return self.last(mean).squeeze(-1)
+
+
+class Critic(Objective):
+    """Codes are trained until a critic takes them for real ones: a Wasserstein GAN with gradient penalty.
+
+    Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3, on codes.  Turn "critic" trains the critic, turn "main" the encoder and
+    latent; it is added to what else the code is for: ``"reconstruction + 10 * critic(real='summary')"``.  What is real:
+
+    - ``real`` a field, and a latent of words (``text``): the field's texts as that latent would write them, embedded.  The
+      summaries are then kept readable (Wang and Lee 2018, arXiv 1810.02851, section 4.1).
+    - ``real`` a field, and any other latent: the code of that field's values, encoded as the factor's input is.
+    - ``real=None``: draws from the latent's own prior; of a continuous latent without one, from N(0, I).  This is the
+      adversarial autoencoder (Makhzani et al. 2015, arXiv 1511.05644).
+
+    The gradient passes discrete codes as their reconstruction's does, and reaches the choice of entries, not the entries.
+
+    Losses, of no unit, averaged over examples: turn "main": ``adversarial``, minus the verdict; turn "critic": ``critic``, the
+    distance to be maximised, negated, with its penalty.  Metric of the critic's turn: ``distance``, real minus made.
+
+    Args:
+        real: see above.
+        factor: whose code; the only factor when None.
+        width: channels of the critic.
+        depth: its convolutions.
+        kernel: tokens that each of them sees.
+        penalty: weight of the gradient penalty.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: no such factor or field, or a discrete latent without a prior and no ``real``.
+    """
+
+    needs = frozenset({"encoder"})
+    turns = ("main", "critic")
+
+    def __init__(
+        self,
+        *,
+        real: str | None = None,
+        factor: str | None = None,
+        width: int = 128,
+        depth: int = 3,
+        kernel: int = 3,
+        penalty: float = 10.0,
+    ) -> None:
+        super().__init__()
+        whole("width", width)
+        whole("depth", depth)
+        whole("kernel", kernel)
+        number("penalty", penalty, 0)
+        require(real is None or isinstance(real, str), f"real is the name of a field or None, not {real!r}")
+        self.real, self.factor, self.penalty = real, factor, float(penalty)
+        self.width, self.depth, self.kernel = width, depth, kernel
+        self.critic: nn.Module = nn.Identity()
+
+    def bind(self, model: Model) -> None:
+        """Make the critic, for the width of the code."""
+        latent = model.latent(factor_of(model, self.factor, "critic"))
+        if self.real is not None and model.signature is not None:
+            model.signature[self.real]  # says which fields there are
+        if self.real is None and latent.vocab is not None and not latent.has_prior:
+            raise BuildError(
+                f"objective critic: {latent.qualified or type(latent).__name__} has no prior to draw real codes from; "
+                "say real= the field of the data that holds real examples"
+            )
+        self.critic = TokenCritic(latent.out_dim, self.width, self.depth, self.kernel)
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The losses of one batch, of one turn."""
+        name = factor_of(model, self.factor, "critic")
+        if turn == "main":
+            code = model.encode(batch, factors=[name])[name]
+            verdict = self.critic(self._chosen(model, name, code), code.mask)
+            return {"adversarial": (-verdict.sum(), len(verdict))}
+        with torch.no_grad():
+            made = model.encode(batch, factors=[name])[name]
+            real = self._real(model, name, batch, made)
+        real, made = _alike(real, made)
+        distance = self.critic(made.z, made.mask) - self.critic(real.z, real.mask)
+        model.record(distance=-distance.mean())
+        loss = distance + self.penalty * self._steepness(model, real, made)
+        return {"critic": (loss.sum(), len(loss))}
+
+    def _chosen(self, model: Model, name: str, code: Code) -> Float[Tensor, "b n d"]:
+        """The code without a gradient to a discrete latent's entries: moving those would deceive the critic, too."""
+        if code.indices is None:
+            return code.z
+        entries = model.latent(name).embed(code.indices)
+        return code.z - entries + entries.detach()
+
+    def _real(self, model: Model, name: str, batch: Batch, made: Code) -> Code:
+        path = model.paths[name]
+        latent, (b, n, d) = path.latent, made.z.shape
+        if self.real is None:
+            if latent.has_prior:
+                z = self._drawn(model, lambda shape, source: latent.prior((shape[0], n), source), (b,))
+            else:
+                z = self._drawn(model, lambda shape, source: torch.randn(shape, generator=source), (b, n, d))
+            return Code.of(made, z=z.to(made.z))
+        if hasattr(latent, "spell"):
+            return words_of(model, name, "critic").spell(*texts_of(batch, self.real))
+        inside = {key: value for key, value in batch.items() if key != f"{path.input}_mask"}
+        for suffix in ("", "_mask"):
+            if self.real + suffix in batch:
+                inside[path.input + suffix] = batch[self.real + suffix]
+        with calm(path):
+            return path.code(path.features(inside))
+
+    def _drawn(
+        self,
+        model: Model,
+        draw: Callable[[tuple[int, ...], torch.Generator | None], Tensor],
+        shape: tuple[int, ...],
+    ) -> Tensor:
+        """A draw, this rank's rows of it; always the same in evaluation."""
+        source = None if model.training else torch.Generator().manual_seed(0)
+        return distributed.joined(lambda whole_shape: draw(whole_shape, source), shape)
+
+    def _steepness(self, model: Model, real: Code, made: Code) -> Float[Tensor, " b"]:
+        """How far the verdict's slope is from 1 between a real and a made code: (|slope| - 1)^2."""
+        b = len(real.z)
+        share = distributed.joined(torch.rand, (b, 1, 1)).to(real.z) if model.training else 0.5
+        mask = None if real.mask is None or made.mask is None else real.mask | made.mask
+        with torch.enable_grad():
+            between = (share * real.z + (1 - share) * made.z).detach().requires_grad_()
+            slope = torch.autograd.grad(self.critic(between, mask).sum(), between, create_graph=True)[0]
+        squares = slope.flatten(1).square().sum(1)
+        return ((squares + 1e-12).sqrt() - 1).square()
+
+
+def _alike(one: Code, other: Code) -> tuple[Code, Code]:
+    """Both codes over as many tokens, zeros where they are not valid; masks only where one has one."""
+    count = max(one.z.shape[1], other.z.shape[1])
+    if one.mask is None and other.mask is None and one.z.shape[1] == other.z.shape[1]:
+        return one, other
+    made = []
+    for code in (one, other):
+        z = code.z.detach()
+        mask = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device) if code.mask is None else code.mask
+        missing = count - z.shape[1]
+        z = F.pad(z.masked_fill(~mask.unsqueeze(-1), 0.0), (0, 0, 0, missing))
+        made.append(Code(z=z, mask=F.pad(mask, (0, missing))))
+    return made[0], made[1]

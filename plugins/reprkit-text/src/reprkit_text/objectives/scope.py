@@ -1,0 +1,97 @@
+"""What the objectives over texts share: which factor, which latent, and the nats of a document given its code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from reprkit import Code
+from reprkit.errors import BuildError
+from reprkit.layout import row_grid, to_tokens
+from reprkit.objectives.scoring import validity
+from reprkit.types import Batch
+
+if TYPE_CHECKING:
+    from reprkit import Decoded, Model
+    from reprkit_text.latents.text import Text
+
+
+def factor_of(model: Model, factor: str | None, part: str) -> str:
+    """The factor's name; the only one where none is given.
+
+    Raises:
+        BuildError: no such factor, or several and none named.
+    """
+    names = list(model.paths)
+    if factor is None and len(names) == 1:
+        return names[0]
+    if factor not in names:
+        what = f"no factor named {factor!r}" if factor else "there are several factors"
+        raise BuildError(f"objective {part}: {what}; say factor= one of {', '.join(names)}")
+    return factor
+
+
+def words_of(model: Model, name: str, part: str) -> Text:
+    """The factor's latent, which must be one of words: with ``spell`` and ``teach``.
+
+    Raises:
+        BuildError: it is another one.
+    """
+    latent = model.latent(name)
+    if not (hasattr(latent, "spell") and hasattr(latent, "teach")):
+        raise BuildError(
+            f"objective {part} needs a latent of words, and that of factor {name} is "
+            f"{latent.qualified or type(latent).__name__}: use text, or objective critic, which takes any latent"
+        )
+    return cast("Text", latent)
+
+
+def texts_of(batch: Batch, field: str) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """A field's words (b t), the valid ones first, and which are valid.
+
+    Raises:
+        BuildError: the batch has no such field.
+    """
+    if field not in batch:
+        raise BuildError(f"the batch has no field {field!r} of texts; it has {', '.join(batch)}")
+    words, mask = batch[field], batch.get(f"{field}_mask")
+    if mask is None:
+        return words, torch.ones_like(words, dtype=torch.bool)
+    order = (~mask).long().argsort(dim=1, stable=True)
+    return words.gather(1, order), mask.gather(1, order)
+
+
+@contextmanager
+def calm(*modules: nn.Module) -> Iterator[None]:
+    """A block in which these modules do what they do in evaluation: nothing is drawn, nothing is counted."""
+    before = [(each, each.training) for module in modules for each in module.modules()]
+    try:
+        for each, _ in before:
+            each.training = False
+        yield
+    finally:
+        for each, training in before:
+            each.training = training
+
+
+def told(
+    model: Model, codes: Mapping[str, Code], batch: Batch
+) -> tuple[Float[Tensor, " b"], Decoded, Tensor, Tensor | None]:
+    """Nats of each example given its codes (b), and what was decoded, its target (b n p) and what counts of it.
+
+    A causal decoder reads the document as its teacher.
+    """
+    assert model.decoder is not None  # build has asked for both
+    assert model.signature is not None
+    if "causal" in model.decoder.provides:
+        field, x = model.signature[model.output], batch[model.output]
+        decoded = model.decode(codes, teacher=to_tokens(x, row_grid(field, x), field.kind))
+    else:
+        decoded = model.decode(codes, length=model.output_length(batch))
+    target, weight = model.target(batch, decoded), validity(model, batch, decoded)
+    return decoded.nll(target, weight).sum(1), decoded, target, weight

@@ -1,0 +1,86 @@
+"""Self-critical training: drawn words are rewarded by how much better they tell the document than the likeliest ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from reprkit import Objective
+from reprkit.errors import BuildError
+from reprkit.interfaces import Term, require
+from reprkit.objectives.scoring import rate
+from reprkit.types import Batch
+from reprkit_text.objectives.scope import calm, factor_of, told
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reprkit import Codes, Model
+
+BASELINES = ("greedy", "none")
+
+
+class SelfCritical(Objective):
+    """Reconstruction through a code that no gradient passes: policy gradient with the greedy code as its baseline.
+
+    The reward of a drawn code is log p(document | code); from it that of the code which evaluation would give is taken (Rennie
+    et al. 2017, arXiv 1612.00563, eq. 7; Wang and Lee 2018, arXiv 1810.02851, section 4.3).  The decoder learns from the drawn
+    code.  In nats, ``reconstruction`` and ``policy`` together have the gradient of the expected reconstruction, unbiased, for a
+    latent whose own gradient is off (``text(gradient='policy')``); with a straight-through latent both paths are used.
+
+    Any latent with a ``log_prob`` will do.  Losses: ``reconstruction``, nats an example; ``policy``, (nats - nats of the greedy
+    code) * log-probability of the code, for its gradient (its value means nothing).  Metrics: ``advantage``, nats by which
+    drawn codes are better than greedy ones, and ``perplexity`` or ``bits_per_dim``.
+
+    Args:
+        baseline: "greedy", or "none".
+        factor: whose code is drawn; the only factor when None.
+
+    Raises:
+        PartArgumentError: no such baseline.
+        BuildError: no such factor, or a latent without ``log_prob``.
+    """
+
+    needs = frozenset({"encoder", "decoder"})
+
+    def __init__(self, *, baseline: Literal["greedy", "none"] = "greedy", factor: str | None = None) -> None:
+        super().__init__()
+        require(baseline in BASELINES, f"baseline must be one of {', '.join(BASELINES)}, not {baseline!r}")
+        self.baseline, self.factor = baseline, factor
+
+    def bind(self, model: Model) -> None:
+        """Find the factor."""
+        factor_of(model, self.factor, "self-critical")
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The losses of one batch."""
+        name = factor_of(model, self.factor, "self-critical")
+        codes = model.encode(batch)
+        log_prob, mask = codes[name].log_prob, codes[name].mask
+        if log_prob is None:
+            latent = model.latent(name)
+            raise BuildError(
+                f"objective self-critical needs a latent that tells log_prob, and {latent.qualified or latent} does "
+                "not: use text, gaussian, binary or one-hot, or objective reconstruction"
+            )
+        nats, decoded, target, weight = told(model, codes, batch)
+        reward = -nats.detach()
+        if self.baseline == "greedy":
+            reward = reward + self._greedy(model, name, batch, codes)
+            model.record(advantage=reward.mean())
+        whole = log_prob.sum(1) if mask is None else log_prob.masked_fill(~mask, 0.0).sum(1)
+        model.record(**rate(decoded, target, weight, nats.sum()))
+        return {
+            "reconstruction": (nats.sum(), len(nats)),
+            "policy": (-(reward * whole).sum(), len(nats)),
+        }
+
+    @torch.no_grad()
+    def _greedy(self, model: Model, name: str, batch: Batch, codes: Codes) -> Tensor:
+        """Nats of each document given the code that evaluation would give it (b)."""
+        path = model.paths[name]
+        condition = None if path.condition is None else codes[path.condition]
+        with calm(path):
+            code = path.code(path.features(batch, condition=condition))
+        return told(model, codes | {name: code}, batch)[0]
