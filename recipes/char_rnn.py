@@ -89,6 +89,7 @@ def main(
             step.log(losses, rk.evaluate(model, valid, "reconstruction", examples=0))
     model = rk.load(f"{out}/best", map_location=model.device).eval()
 
+    model.save(f"{out}/model")
     if rank() == 0:
         Path(out, "alphabet.json").write_text(json.dumps(alphabet))
         nats, guesses = one_step_ahead(model, x, last, window)

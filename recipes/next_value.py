@@ -86,6 +86,7 @@ def main(
             step.log(losses, rk.evaluate(model, valid, "reconstruction", examples=0))
     model = rk.load(f"{out}/best", map_location=model.device).eval()
 
+    model.save(f"{out}/model")
     if rank() == 0:
         nats, points = one_step_ahead(model, x, last, window)
         said = {decoder: points[:, 0].double() * spread + mean, "as last time": raw[last - 1 : -1]}

@@ -103,7 +103,8 @@ class Head(nn.Module):
     ) -> Decoded:
         """The likelihood at every token; ``mask`` and ``grid`` are passed on."""
         if self.likelihood == "categorical":
-            params = {"logits": self.linear(x).unflatten(-1, (-1, self.symbols))}
+            logits = self.linear(x)
+            params = {"logits": logits.view(*logits.shape[:-1], -1, self.symbols)}
         else:  # in full precision: a mean rounded to bfloat16 is off by more than a small standard deviation
             with without_autocast(x.device):
                 x = x.to(self.linear.weight.dtype)

@@ -48,7 +48,7 @@ class RecurrentDecoder(SequenceDecoder):
     def memory(self, size: int, length: int) -> dict[str, Any]:
         """The packed weights, and the state of every layer (b width)."""
         net = self.recurrent.net
-        return {"pack": packed(net, self.values), "state": blank(net, size)}
+        return {"pack": packed(net, self.values, size), "state": blank(net, size)}
 
     def run_step(
         self,

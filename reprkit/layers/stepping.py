@@ -2,17 +2,20 @@
 
 A step of ``nn.GRU`` or ``nn.LSTM`` repacks all weights for oneDNN and reads a vocabulary's embedding through the first layer's
 input weights.  Here the embedding's product with these weights is a table, of which a step takes one row, and a layer is one
-``addmm`` (a GRU's upper layers two: its reset gate stands between them).  Same numbers, up to rounding; no gradients.
+``addmm`` (a GRU's upper layers two: its reset gate stands between them).  One sequence on a CPU goes through NumPy
+(layers/single.py).  Same numbers, up to rounding; no gradients.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from reprkit.layers import single
 from reprkit.layers.values import Values
 from reprkit.precision import without_autocast
 
@@ -22,34 +25,42 @@ State = tuple[Tensor, ...]
 
 
 @torch.no_grad()
-def packed(net: nn.GRU | nn.LSTM, values: Values) -> dict[str, Any]:
-    """What the steps need: tensors only, so that a decoder's state stays a pytree.
+def packed(net: nn.GRU | nn.LSTM, values: Values, size: int = 2) -> dict[str, Any]:
+    """What the steps of ``size`` sequences need: tensors and flags only, so that a decoder's state stays a pytree.
 
     ``first`` is the gates' input at the first token (1 g), ``table`` those of every symbol (v g), or ``lift`` (p g) and
     ``bias`` (1 g) for real values and large vocabularies; ``down`` (d g) is for what comes beside the tokens, ``layers``
-    the recurrent weights, transposed, since memory decides how long a step takes.
+    the recurrent weights, laid out as they are read, since memory decides how long a step takes.
     """
     with without_autocast(net.all_weights[0][0].device):
-        return _packed(net, values)
+        return _packed(net, values, single.fits(net, size))
 
 
-def _packed(net: nn.GRU | nn.LSTM, values: Values) -> dict[str, Any]:
+def _packed(net: nn.GRU | nn.LSTM, values: Values, alone: bool) -> dict[str, Any]:
     lstm = isinstance(net, nn.LSTM)
-    order = _sigmoids_first(net.hidden_size) if lstm else slice(None)
+    order = _sigmoids_first(net.hidden_size) if lstm else torch.arange(3 * net.hidden_size)
+
+    def read(weights: Sequence[Tensor]) -> list[Tensor]:
+        ordered = [each.detach()[order] for each in weights]
+        return [single.halved(each, net.hidden_size, 3 if lstm else 2) for each in ordered] if alone else ordered
+
+    def laid(weight: Tensor) -> Tensor:
+        return weight.contiguous() if alone else weight.t().contiguous()
+
     layers: list[tuple[Tensor, ...]] = []
     for weights in net.all_weights:
-        taken, kept, bias, other = (each.detach()[order] for each in weights)
+        taken, kept, bias, other = read(weights)
         if lstm and layers:
-            layers.append((torch.cat([taken, kept], 1).t().contiguous(), (bias + other)[None]))
+            layers.append((laid(torch.cat([taken, kept], 1)), (bias + other)[None]))
         elif lstm:
-            layers.append((kept.t().contiguous(),))
+            layers.append((laid(kept),))
         elif layers:
-            layers.append((taken.t().contiguous(), bias[None], kept.t().contiguous(), other[None]))
+            layers.append((laid(taken), bias[None], laid(kept), other[None]))
         else:
-            layers.append((kept.t().contiguous(), other[None]))
-    taken, _, bias, other = (each.detach()[order] for each in net.all_weights[0])
+            layers.append((laid(kept), other[None]))
+    taken, _, bias, other = read(net.all_weights[0])
     down, bias = taken.t().contiguous(), (bias + other if lstm else bias)[None]
-    found: dict[str, Any] = {"layers": layers, "down": down}
+    found: dict[str, Any] = {"layers": layers, "down": down, "alone": alone}
     found["first"] = torch.addmm(bias, values.start(1)[0].detach(), down)
     if not values.discrete:  # linear after linear is linear
         found["lift"] = values.embed.weight.detach().t() @ down
@@ -90,9 +101,11 @@ def advance(
         gates = _incoming(pack, values, previous)
         if beside is not None:
             gates = torch.addmm(gates, beside.to(gates.dtype), pack["down"])
-        out, after = (
-            _lstm(pack, gates, state) if len(state) > len(pack["layers"]) else _gru(pack, gates, state)
-        )
+        lstm = len(state) > len(pack["layers"])
+        if pack["alone"]:
+            out, after = (single.lstm if lstm else single.gru)(pack["layers"], gates, state)
+        else:
+            out, after = (_lstm if lstm else _gru)(pack, gates, state)
         if valid is None:
             return out, after
         row = valid[:, None]

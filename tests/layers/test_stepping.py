@@ -17,16 +17,17 @@ FIELDS = {
 }
 
 
-def made(cell, depth, field):
+def made(cell, depth, field, size=SIZE):
     torch.manual_seed(0)
     net = {"gru": nn.GRU, "lstm": nn.LSTM}[cell](WIDTH, WIDTH, num_layers=depth, batch_first=True).eval()
     values = Values(FIELDS[field], FIELDS[field].channels, WIDTH, feedback=True)
-    shape = (SIZE, STEPS, FIELDS[field].channels)
+    shape = (size, STEPS, FIELDS[field].channels)
     return net, values, torch.randint(5, shape) if field == "symbols" else torch.randn(shape)
 
 
 def steps(net, values, x, beside=None, mask=None):
-    pack, state, outs = packed(net, values), blank(net, SIZE), []
+    pack, state, outs = packed(net, values, len(x)), blank(net, len(x)), []
+    assert pack["alone"] == (len(x) == 1)
     for t in range(STEPS):
         given = None if beside is None else beside[:, t]
         valid = None if mask is None else mask[:, t]
@@ -40,16 +41,19 @@ def steps(net, values, x, beside=None, mask=None):
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("table", [True, False])
 @pytest.mark.parametrize("coded", [True, False])
+@pytest.mark.parametrize("size", [1, SIZE])
 @torch.no_grad()
-def test_steps_are_those_of_torch(cell, depth, field, table, coded, monkeypatch):
+def test_steps_are_those_of_torch(cell, depth, field, table, coded, size, monkeypatch):
     monkeypatch.setattr(stepping, "TABLE", 4096 if table else 2)
-    net, values, x = made(cell, depth, field)
+    net, values, x = made(cell, depth, field, size)
+    before = [each.clone() for each in net.parameters()]
     assert ("table" in packed(net, values)) == (table and field == "symbols")
-    fed = torch.cat([values.start(SIZE), values(x[:, :-1])], 1)
-    beside = torch.randn(SIZE, STEPS, WIDTH) if coded else None
+    fed = torch.cat([values.start(size), values(x[:, :-1])], 1)
+    beside = torch.randn(size, STEPS, WIDTH) if coded else None
     expected, last = net(fed if beside is None else fed + beside)
     found, state = steps(net, values, x, beside)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    assert all(torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True))  # packing copies
     final = [*last] if cell == "gru" else [*last[0], *last[1]]
     for mine, theirs in zip(state, final, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
@@ -67,6 +71,33 @@ def test_where_there_is_no_token_the_state_passes_by(cell):
     torch.testing.assert_close(found[1:2, mask[1]], net(fed)[0], atol=1e-6, rtol=1e-5)
     assert not found[1, 3:6].any()
     assert found[0].abs().sum(-1).min() > 0
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@torch.no_grad()
+def test_alone_a_missing_token_leaves_the_state(cell):
+    net, values, x = made(cell, 2, "symbols", 1)
+    mask = torch.ones(1, STEPS, dtype=torch.bool)
+    mask[0, 3:6] = False
+    found, _ = steps(net, values, x, mask=mask)
+    fed = torch.cat([values.start(1), values(x[:, :-1])], 1)[:, mask[0]]
+    torch.testing.assert_close(found[:, mask[0]], net(fed)[0], atol=1e-6, rtol=1e-5)
+    assert not found[0, 3:6].any()
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@torch.no_grad()
+def test_a_state_can_be_gone_on_from_twice(cell):
+    for size in (1, SIZE):
+        net, values, x = made(cell, 2, "symbols", size)
+        pack, state = packed(net, values, size), blank(net, size)
+        _, state = advance(pack, values, None, state)
+        once, after = advance(pack, values, x[:, :1], state)
+        kept = [each.clone() for each in after]
+        advance(pack, values, x[:, 1:2], after)
+        again, _ = advance(pack, values, x[:, :1], state)
+        assert torch.equal(once, again)
+        assert all(torch.equal(*pair) for pair in zip(kept, after, strict=True))
 
 
 @torch.no_grad()

@@ -1,0 +1,75 @@
+"""``recipes/char_rnn.py`` and ``next_value.py``, small: they run, say what they measured, and refuse what they cannot read."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+def recipe(name, folder, *args):
+    command = [sys.executable, str(ROOT / "recipes" / name), "--out", str(folder / "run"), *map(str, args)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300)
+
+
+@pytest.mark.parametrize("decoder", ["gru(width=32)", "transformer(width=32, heads=2, depth=1, causal=True)"])
+def test_characters_of_a_text(decoder, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat; the dog did not.\n" * 200, encoding="utf-8")
+    done = recipe(
+        "char_rnn.py", tmp_path, "--text", text, "--decoder", decoder, "--window", 32, "--steps", 150, "--lr", 0.01,
+        "--prime", "the dog", "--length", 50, "--top-p", 0.9,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    bits = float(re.search(r"([0-9.]+) bits per character,", done.stdout)[1])
+    alphabet = json.loads((tmp_path / "run" / "alphabet.json").read_text())
+    assert bits < 0.5 < math.log2(len(alphabet))
+    drawn = done.stdout.split("----\n")[1:]
+    assert len(drawn) == 2
+    assert all(each.startswith("the dog") for each in drawn)
+
+
+def test_python_s_own_text_and_the_errors(tmp_path):
+    done = recipe(
+        "char_rnn.py", tmp_path, "--steps", 2, "--decoder", "gru(width=8)", "--window", 64, "--length", 20
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "xz:" in done.stdout
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes(b"caf\xe9 " * 500)
+    (tmp_path / "short.txt").write_text("too short")
+    for args, word in (
+        (("--text", latin), "UTF-8"),
+        (("--text", tmp_path / "none.txt"), "cannot be read"),
+        (("--text", tmp_path / "short.txt"), "too short"),
+        (("--prime", "\u2603"), "the text does not"),
+    ):
+        done = recipe("char_rnn.py", tmp_path, *args)
+        assert done.returncode != 0
+        assert word in done.stdout + done.stderr
+
+
+def test_the_next_sunspots(tmp_path):
+    pytest.importorskip("statsmodels")
+    done = recipe("next_value.py", tmp_path, "--steps", 120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {
+        name.strip(): float(value)
+        for name, value in re.findall(r"^  (\S.*?) {2,}([0-9.]+)$", done.stdout, re.M)
+    }
+    ours = next(value for name, value in found.items() if name.startswith("gru"))
+    assert ours < found["as last time"]
+    assert "80 % of 200 draws" in done.stdout
+    (tmp_path / "words.txt").write_text("1 2 three")
+    done = recipe("next_value.py", tmp_path, "--series", tmp_path / "words.txt")
+    assert done.returncode != 0
+    assert "no file of numbers" in done.stdout + done.stderr
