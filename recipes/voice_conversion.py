@@ -45,8 +45,8 @@ PRESETS = {
     },
     "multi-target": {
         "encoder": NORM, "latent": "continuous(dim={neck})", "told": None, "speaker": VOICE, "decoder": ADAIN,
-        "before": None, "objective": "reconstruction + 300 * speaker-adversary(width={width})",
-        "after": "gan-refine(width={width})", "neck": 8, "stride": 8,
+        "before": None, "objective": "reconstruction + 1000 * speaker-adversary(width={width})",
+        "after": "gan-refine(width={width})", "neck": 8, "stride": 4,
     },
 }  # fmt: skip
 
@@ -58,12 +58,12 @@ def main(
     neck: Annotated[int | None, typer.Option(help="width of the content's code")] = None,
     stride: Annotated[int | None, typer.Option(help="frames that a token of it stands for")] = None,
     width: Annotated[int, typer.Option(help="channels of all networks")] = 64,
-    steps: int = 2_000,
+    steps: int = 3_000,
     before: Annotated[int, typer.Option(help="steps of the speaker encoder alone")] = 300,
     after: Annotated[int, typer.Option(help="steps of the GAN")] = 1_000,
     batch: int = 32,
     lr: float = 2e-3,
-    critic_lr: float = 1e-3,
+    critic_lr: float = 2e-3,
     seed: int = 0,
     out: str = "runs/voice_conversion",
     resume: bool = False,
