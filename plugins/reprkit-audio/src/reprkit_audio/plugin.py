@@ -29,6 +29,18 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("soundfile",),
     )
     yield Spec(
+        "sample-speech",
+        "reprkit_audio.data.sample_speech:SampleSpeech",
+        "Nine minutes of real speech by four speakers in five languages, which come with the plugin",
+        ("soundfile",),
+    )
+    yield Spec(
+        "parallel-speech",
+        "reprkit_audio.data.parallel_speech:ParallelSpeech",
+        "The same sentences in several synthetic voices, with their phones (flite, festival, espeak-ng)",
+        ("soundfile",),
+    )
+    yield Spec(
         "waves",
         "reprkit_audio.data.waves:Waves",
         "Windows of speech as log-mel frames and as samples, for vocoders",
@@ -54,6 +66,11 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "reprkit_audio.evaluators.voice:Voice",
         "Conversions judged: whose voice, which words, how far from the target's own; beside moved formants",
         ("soundfile",),
+    )
+    yield Spec(
+        "leakage",
+        "reprkit_audio.evaluators.leakage:Leakage",
+        "Probes of two factors: the speaker in the content, what is said in the speaker",
     )
 
 

@@ -1,0 +1,120 @@
+"""Speech synthesisers that may be installed, and what they say of when they speak which phone."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.errors import DataError, nearest
+from reprkit_audio import sound
+
+# When each phone ends, in seconds.
+Phones = list[tuple[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A program that speaks.
+
+    Attributes:
+        program: what it is called by.
+        package: of Debian, that brings it.
+        voices: English voices that it is known for.
+        speak: (voice, text, sound file to write) -> the phones, or None where it does not tell them.
+    """
+
+    program: str
+    package: str
+    voices: tuple[str, ...]
+    speak: Callable[[str, str, Path], Phones | None]
+
+
+def spoken(voice: str, text: str) -> tuple[Float[Tensor, " samples"], Phones | None]:
+    """A text in a voice: the wave (samples,) of 16 kHz, and when each phone ends.
+
+    Raises:
+        DataError: no such voice, or its program is not here, or said nothing.
+    """
+    engine, name = engine_of(voice)
+    if shutil.which(engine.program) is None:
+        raise DataError(
+            f"voice {voice!r} is spoken by {engine.program}, which is not on this machine\n"
+            f"  install it (Debian: apt-get install {engine.package}), or take other voices: {', '.join(VOICES)}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "said.wav"
+        phones = engine.speak(name, text, file)
+        if not file.is_file():
+            raise DataError(f"{engine.program} wrote no sound for {text!r} in voice {voice!r}")
+        return sound.read(file), phones
+
+
+def engine_of(voice: str) -> tuple[Engine, str]:
+    """The engine of a voice, and what that calls it.
+
+    Raises:
+        DataError: no such voice.
+    """
+    head, _, variant = voice.partition("-")
+    if head == "espeak" and variant:
+        return ESPEAK, variant
+    if voice not in VOICES:
+        raise DataError(
+            f"no synthetic voice {voice!r}.{nearest(voice, VOICES)}\n"
+            f"  known: {', '.join(VOICES)}, and espeak-VARIANT (espeak-ng --voices=variant lists them)"
+        )
+    return VOICES[voice], voice
+
+
+def _run(*command: str, given: str | None = None) -> str:
+    done = subprocess.run(command, input=given, capture_output=True, text=True)
+    if done.returncode:
+        said = " ".join(done.stderr.split())[-300:]
+        raise DataError(f"{command[0]} failed (code {done.returncode}): {said or 'it says nothing'}")
+    return done.stdout
+
+
+def _flite(voice: str, text: str, file: Path) -> Phones:
+    """Flite prints each phone with the second at which it ends."""
+    told = _run("flite", "-voice", voice, "-psdur", "-t", text, "-o", str(file))
+    pairs = (each.rpartition(":") for each in told.split())
+    return [(phone, float(end)) for phone, colon, end in pairs if colon]
+
+
+def _festival(voice: str, text: str, file: Path) -> Phones:
+    """Festival writes a label file: end, a number, phone."""
+    labels = file.with_suffix(".segs")
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    script = file.with_suffix(".scm")
+    script.write_text(
+        f"(voice_{voice}_diphone)\n"
+        f'(set! said (utt.synth (Utterance Text "{quoted}")))\n'
+        f'(utt.save.wave said "{file}" \'riff)\n(utt.save.segs said "{labels}")\n',
+        "utf-8",
+    )
+    _run("festival", "-b", str(script))
+    lines = labels.read_text("utf-8").partition("#\n")[2].splitlines()
+    return [(phone, float(end)) for end, _, phone in (line.split() for line in lines)]
+
+
+def _espeak(variant: str, text: str, file: Path) -> None:
+    """Its own phones have no durations."""
+    _run("espeak-ng", "-v", f"en-us+{variant}", "-w", str(file), text)
+
+
+FLITE = Engine(program="flite", package="flite", voices=("rms", "slt", "awb", "kal16"), speak=_flite)
+FESTIVAL = Engine(
+    program="festival",
+    package="festival festvox-kallpc16k festvox-kdlpc16k",
+    voices=("ked",),
+    speak=_festival,
+)
+ESPEAK = Engine(program="espeak-ng", package="espeak-ng", voices=(), speak=_espeak)
+VOICES = {voice: engine for engine in (FLITE, FESTIVAL) for voice in engine.voices}

@@ -1,0 +1,60 @@
+"""Real speech that comes with the plugin, so that everything runs on a bare machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reprkit_audio.data.corpus import Corpus
+from reprkit_audio.data.kept import read_index
+
+FOLDER = Path(__file__).parents[1] / "speech"
+
+
+class SampleSpeech(Corpus):
+    """36 sentences in five languages by four speakers, nine minutes of real speech: a small part of ``asterisk``.
+
+    Allison Smith reads English and Spanish ("allison"), June Wallack French ("june"), Carlo Flora Italian ("carlo"), and the
+    Russian voice is ivrvoice.ru's ("ivrvoice").  CC BY-SA 3.0 and CC BY 3.0: ``speech/ATTRIBUTION.md`` in the package.  For
+    trying things out: too little to train a model on that anybody would use.
+
+    Fields: ``x`` sequence (frames c), how it was made in ``form``; ``speaker`` label (names: ``speakers``).  ``split``
+    divides by text: no part holds a sentence of another part's, in whatever language.
+
+    Args:
+        frontend: what makes the frames: "world", "log-mel", with options.
+        frames: length of a window; None takes utterances whole, of varying length.  Shorter ones are left out and counted.
+        stride: frames from one window to the next; None: ``frames``.
+        speakers: only these.
+        speakers_held_out: these are no part of the set; ``unseen`` is a data set of them.
+        utterances: at most so many of each speaker.
+
+    Raises:
+        DataError: speakers that are not there.
+        PartArgumentError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        frontend: str = "world",
+        *,
+        frames: int | None = 128,
+        stride: int | None = None,
+        speakers: tuple[str, ...] | None = None,
+        speakers_held_out: tuple[str, ...] = (),
+        utterances: int | None = None,
+    ) -> None:
+        super().__init__(
+            read_index(FOLDER),
+            "sample-speech",
+            frontend=frontend,
+            frames=frames,
+            stride=stride,
+            speakers=speakers,
+            speakers_held_out=speakers_held_out,
+            utterances=utterances,
+        )
+
+
+def english_texts() -> list[str]:
+    """The English sentences of Asterisk's core sounds, 4 to 18 words each: something for a synthesiser to say."""
+    return (FOLDER / "texts.txt").read_text("utf-8").splitlines()

@@ -1,0 +1,231 @@
+"""The speech that comes with the plugin, is fetched, or is spoken by synthesisers."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from reprkit_audio import g722, sound
+from reprkit_audio.data import parallel_speech
+from reprkit_audio.data.division import divided
+from reprkit_audio.data.engines import VOICES, spoken
+from reprkit_audio.data.kept import kept_folder, read_index
+from reprkit_audio.data.parallel_speech import along
+from reprkit_audio.data.sample_speech import FOLDER, english_texts
+from reprkit_audio.fetching import fetch
+
+import reprkit as rk
+from reprkit.errors import DataError, PartArgumentError, ReprkitError
+from reprkit.testing import DatasetConformance
+
+SAMPLE = "reprkit-audio/sample-speech(frames=64, speakers=('carlo', 'june'))"
+flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+
+
+class TestSampleSpeech(DatasetConformance):
+    part = SAMPLE
+
+
+def test_the_sample_is_small_licensed_and_parallel():
+    rows = json.loads((FOLDER / "clips.json").read_text("utf-8"))
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*.opus")) < 3e6
+    assert {row["file"] for row in rows} == {f"{f.parent.name}/{f.name}" for f in FOLDER.rglob("*.opus")}
+    notice = (FOLDER / "ATTRIBUTION.md").read_text("utf-8")
+    for name in ("Allison Smith", "June Wallack", "Carlo Flora", "ivrvoice", "CC BY-SA 3.0", "CC BY 3.0"):
+        assert name in notice
+    keys = {
+        language: {r["key"] for r in rows if r["language"] == language}
+        for language in ("en", "es", "fr", "it", "ru")
+    }
+    assert len(set(map(frozenset, keys.values()))) == 1
+    assert all(4 <= len(text.split()) <= 18 for text in english_texts())
+
+
+def test_a_sentence_is_in_one_part_in_every_language():
+    clips = list(read_index(FOLDER))
+    parts = divided(clips, 0, valid=True, test_share=0.2, valid_share=0.1)
+    of_text = {
+        clip.key: {p for c, p in zip(clips, parts, strict=True) if c.key == clip.key} for clip in clips
+    }
+    assert all(len(found) == 1 for found in of_text.values())
+    for part in ("train", "valid", "test"):
+        mine = [clip for clip, found in zip(clips, parts, strict=True) if found == part]
+        assert len({clip.speaker for clip in mine}) == 4
+        assert len({clip.language for clip in mine}) == 5
+
+
+def test_g722_gives_back_what_was_encoded():
+    from G722 import G722
+
+    times = np.arange(16000) / 16000
+    wave = 0.3 * np.sin(2 * np.pi * 440 * times) + 0.1 * np.sin(2 * np.pi * 5000 * times)
+    coded = bytes(G722(16000, 64000).encode((wave * 32767).astype(np.int16).tolist()))
+    found = g722.decoded(coded).numpy()
+    assert len(coded) * 2 == len(found) == 16000
+    # The filters delay by some samples.
+    best = max(np.corrcoef(found[200 + lag : 12200 + lag], wave[200:12200])[0, 1] for lag in range(60))
+    assert best > 0.99
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def package(folder, name, files):
+    """A Debian package of path -> content."""
+    root = folder / "root" / name
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    (root / "DEBIAN").mkdir()
+    (root / "DEBIAN" / "control").write_text(
+        f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\nDescription: x\n"
+    )
+    done = subprocess.run(
+        ["dpkg-deb", "-b", str(root), str(folder / "debs" / f"{name}_1_all.deb")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+def test_asterisks_packages_become_a_data_set(cache):
+    import gzip
+
+    from G722 import G722
+
+    (cache / "debs").mkdir()
+    for language, folder in (("it", "it_IT_m_Carlo"), ("fr", "fr_CA_f_June")):
+        place = f"usr/share/asterisk/sounds/{folder}"
+        tone = 0.3 * np.sin(2 * np.pi * 200 * np.arange(24000) / 16000) * 32767
+        coded = bytes(G722(16000, 64000).encode(tone.astype(np.int16).tolist()))
+        sounds = {
+            f"{place}/{name}.g722": coded for name in ("one", "digits/two", "three", "four", "five", "beep")
+        }
+        texts = gzip.compress(b"; a remark\none: Uno, due.\ndigits/TWO: Due\n")
+        package(cache, f"asterisk-core-sounds-{language}-g722", sounds)
+        package(
+            cache,
+            f"asterisk-core-sounds-{language}",
+            {
+                f"usr/share/doc/asterisk-core-sounds-{language}/core-sounds-{language}.txt.gz": texts,
+                f"usr/share/doc/asterisk-core-sounds-{language}/copyright": b"whose it is",
+            },
+        )
+    found = fetch("asterisk", ("it", "fr"), cache / "debs")
+    assert {language: count for language, (_, count) in found.items()} == {
+        "it": 5,
+        "fr": 5,
+    }  # a beep is no speech
+    assert (kept_folder("asterisk", "it") / "copyright").read_bytes() == b"whose it is"
+    data = rk.dataset("reprkit-audio/asterisk(languages=('it', 'fr'), frames=32)")
+    assert data.speakers == ["carlo", "june"]
+    assert {clip.key: clip.text for clip in data.clips if clip.speaker == "carlo"} == {
+        "one": "Uno, due.", "digits/two": "Due", "three": None, "four": None, "five": None,
+    }  # fmt: skip
+    assert data.utterance(0).wave.abs().max() > 0.2
+    with pytest.raises(DataError, match="'en' is not in .*\n.*reprkit voice fetch asterisk"):
+        rk.dataset("reprkit-audio/asterisk")
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+def test_fish_and_their_lines(cache):
+    import io
+
+    import soundfile
+
+    (cache / "debs").mkdir()
+    file = io.BytesIO()
+    soundfile.write(file, 0.3 * np.sin(np.arange(30000) / 20), 22050, format="OGG")
+    names = ("a-m-hello", "a-v-there", "a-x-nobody")
+    root = "usr/share/games/fillets-ng"
+    package(cache, "fillets-ng-data-cs", {f"{root}/sound/reef/cs/{n}.ogg": file.getvalue() for n in names})
+    script = 'dialogId("a-m-hello", "font_small", "Hello \\"you\\"")\ndialogStr("Ahoj \\"ty\\"")\n'
+    package(cache, "fillets-ng-data", {f"{root}/script/reef/dialogs_cs.lua": script.encode()})
+    ((folder, count),) = fetch("fillets", ("cs",), cache / "debs").values()
+    assert count == 2
+    rows = json.loads((folder / "clips.json").read_text("utf-8"))
+    assert [(r["speaker"], r["text"], r["key"]) for r in rows] == [
+        ("cs-small", 'Ahoj "ty"', "reef/a-m-hello"), ("cs-big", None, "reef/a-v-there"),
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_fetched_is_said(cache):
+    with pytest.raises(ReprkitError, match="no speech called 'asterix'.*asterisk"):
+        fetch("asterix")
+    with pytest.raises(ReprkitError, match="asterisk is not in 'de'"):
+        fetch("asterisk", ("de",))
+    if shutil.which("dpkg-deb"):
+        (cache / "debs").mkdir()
+        with pytest.raises(ReprkitError, match="no asterisk-core-sounds-en-g722_"):
+            fetch("asterisk", ("en",), cache / "debs")
+
+
+def test_phones_along_frames():
+    phones = [("pau", 0.025), ("a", 0.05), ("t", 0.06)]
+    found = along(phones, 9, 0.01, {"pau": 0, "a": 1, "t": 2})
+    assert found.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.fixture
+def said(cache, monkeypatch):
+    """A synthesiser of tones: a voice's own pitch, one phone a letter, a tenth of a second each."""
+    times: list[str] = []
+
+    def speak(voice, text):
+        times.append(voice)
+        pitch = 100 + 50 * list(VOICES).index(voice)
+        samples = np.arange(1600 * len(text)) / 16000
+        wave = 0.2 * np.sin(2 * np.pi * pitch * samples) + 0.1 * np.sin(2 * np.pi * 3 * pitch * samples)
+        return torch.from_numpy(wave.astype(np.float32)), [(c, 0.1 * (n + 1)) for n, c in enumerate(text)]
+
+    monkeypatch.setattr(parallel_speech, "spoken", speak)
+    return times
+
+
+def test_parallel_sentences_have_phones_and_are_spoken_once(said):
+    given = "voices=('rms', 'slt'), sentences=('abcab', 'caabb', 'bcbca', 'cabac', 'aabcc'), frames=20"
+    data = rk.dataset(f"reprkit-audio/parallel-speech({given})")
+    assert data.facts["symbols"] == {"phone": ["a", "b", "c"]}
+    assert data[0]["phone"].tolist() == [0] * 10 + [1] * 10
+    assert len(said) == 10
+    again = rk.dataset(f"reprkit-audio/parallel-speech({given})")
+    assert len(said) == 10
+    assert torch.equal(again[3]["x"], data[3]["x"])
+    assert sorted(map(len, data.by_key().values())) == [2] * 5
+    train, test = data.split()
+    assert not {clip.text for clip in train.clips} & {clip.text for clip in test.clips}
+
+    class Case(DatasetConformance):
+        part = f"reprkit-audio/parallel-speech({given})"
+
+    for name in [name for name in dir(Case) if name.startswith("test_")]:
+        getattr(Case(), name)()
+
+
+def test_voices_that_are_not_there(monkeypatch):
+    with pytest.raises(DataError, match="no synthetic voice 'rmss'.*'rms'"):
+        rk.dataset("reprkit-audio/parallel-speech(voices=('rmss',))")
+    with pytest.raises(PartArgumentError, match="sentences is how many"):
+        rk.dataset("reprkit-audio/parallel-speech(sentences=0)")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(
+        DataError, match="spoken by flite, which is not on this machine\n.*apt-get install flite"
+    ):
+        spoken("rms", "Hello.")
+
+
+@flite
+def test_flite_says_when_it_says_what():
+    wave, phones = spoken("slt", "Please enter your password.")
+    assert [phone for phone, _ in phones][:4] == ["pau", "p", "l", "iy"]
+    ends = [end for _, end in phones]
+    assert ends == sorted(ends)
+    assert ends[-1] == pytest.approx(len(wave) / sound.RATE, abs=0.1)
+    silent = wave[: int(0.8 * ends[0] * sound.RATE)].abs().max()
+    assert silent < 0.1 * wave.abs().max()
