@@ -7,7 +7,7 @@ least half a window before it; beside them stands what xz and bz2 need for that 
 Sources: Karpathy 2015, "The unreasonable effectiveness of recurrent neural networks"; Graves 2013, "Generating sequences with
 recurrent neural networks", arXiv 1308.0850; top-p: Holtzman et al. 2020, arXiv 1904.09751.
 Data: any UTF-8 text; by default the Python language reference as Python ships it (pydoc_data.topics), each paragraph once.
-Expected (one core, a few minutes): docs/results/text.md.
+Takes about ten minutes of one core; figures on a larger text: docs/results/text.md.
 
     python recipes/char_rnn.py
     python recipes/char_rnn.py --text FILE --decoder "lstm(width=512, depth=2, dropout=0.2)" --steps 10000

@@ -7,7 +7,7 @@ counts.  Its squared error one step ahead on the last fifth stands beside that o
 Source: Graves 2013, "Generating sequences with recurrent neural networks", arXiv 1308.0850 (with one Gaussian, not a mixture);
 Akaike 1974; the series of sunspots as an AR's own: Yule 1927.
 Data: a file of numbers, one a line, or "sunspots", 309 yearly counts from statsmodels, which the AR needs, too.
-Expected (one core, half a minute): docs/results/text.md.
+Expected (one core, half a minute): docs/results/text.md; the AR stays ahead there.
 
     python recipes/next_value.py
     python recipes/next_value.py --series FILE --decoder "lstm(width=64, depth=2)" --window 128

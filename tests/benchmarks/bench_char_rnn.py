@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_char_rnn.py [--device cuda] [--threads 1] [--rounds 7] [--out runs/bench/char_rnn.json]
 
-Equal first: with the same weights the peer's log-probabilities along a text are those of our steps (to 1e-3; rounding), and the pairs of
+Equal first: with the same weights the peer's log-probabilities along a text are those of our steps (to 1e-3), and the pairs of
 characters that both draw are of one distribution (chi-squared).  The loops are the usual ones: embed, one step with the state
 carried, linear, softmax, multinomial, under ``no_grad``.  The transformer's peer is ``GPT2LMHeadModel`` with our weights (its
 positions set to our sines), sampling with its cache.  Runs alternate; figures are characters a second, medians of rounds, and
