@@ -42,7 +42,9 @@ def _packed(net: nn.GRU | nn.LSTM, values: Values, alone: bool) -> dict[str, Any
 
     def read(weights: Sequence[Tensor]) -> list[Tensor]:
         ordered = [each.detach()[order] for each in weights]
-        return [single.halved(each, net.hidden_size, 3 if lstm else 2) for each in ordered] if alone else ordered
+        return (
+            [single.halved(each, net.hidden_size, 3 if lstm else 2) for each in ordered] if alone else ordered
+        )
 
     def laid(weight: Tensor) -> Tensor:
         return weight.contiguous() if alone else weight.t().contiguous()
