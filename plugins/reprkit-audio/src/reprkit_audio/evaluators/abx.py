@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from reprkit_audio.distortion import warp
+
 LONGEST = 40  # frames of a segment that are compared
 
 
@@ -51,16 +53,8 @@ def distance(one: Float[np.ndarray, "n d"], two: Float[np.ndarray, "m d"]) -> fl
     lengths = np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(two, axis=1)[None]
     cosine = np.divide(one @ two.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     costs = np.arccos(cosine.clip(-1, 1)) / np.pi
-    total = np.full((costs.shape[0] + 1, costs.shape[1] + 1), np.inf)
-    steps = np.zeros_like(total, dtype=np.int64)
-    total[0, 0] = 0.0
-    for row in range(costs.shape[0]):
-        for column in range(costs.shape[1]):
-            before = ((row, column), (row, column + 1), (row + 1, column))
-            best = min(before, key=lambda each: total[each])
-            total[row + 1, column + 1] = total[best] + costs[row, column]
-            steps[row + 1, column + 1] = steps[best] + 1
-    return float(total[-1, -1] / steps[-1, -1])
+    path = warp(costs)
+    return float(costs[path[:, 0], path[:, 1]].mean())
 
 
 def abx(found: list[Segment], triples: int, seed: int, *, across: bool) -> float | None:
