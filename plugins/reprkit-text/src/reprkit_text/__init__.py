@@ -1,1 +1,1 @@
-"""Text for reprkit: tokenizers, documents, transformers' BERT, BART and T5, text as a latent, summaries."""
+"""Text for reprkit: text as a latent, and the critics that keep it readable."""
