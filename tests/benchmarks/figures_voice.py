@@ -1,0 +1,111 @@
+"""The figures of docs/results/voice.md on conversion: presets, and the sweep of AutoVC's neck as one plot.
+
+    python tests/benchmarks/figures_voice.py                              all there is (about an hour on one core)
+    python tests/benchmarks/figures_voice.py --only sweep --necks 2 --necks 16
+    python tests/benchmarks/figures_voice.py --table                      the rows of what is there, and nothing is run
+
+Every run is ``recipes/voice_conversion.py`` with the flags that the table shows, in a process of its own; its held-out
+utterances are converted and judged by the evaluators ``voice`` and ``leakage``.  A run that is in the file already is not run
+again.  The sweep's page is OUT's folder's ``neck/report.html``.
+
+Needs: reprkit-audio with its judges, and the corpus in the cache (reprkit voice fetch asterisk).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import reprkit as rk
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "voice_conversion.py"
+PRESETS = ("adain", "autovc", "multi-target")
+NECKS = [2, 4, 16, 64]
+COLUMNS = {
+    "nearer": "voice.nearer",
+    "nearest": "voice.nearest",
+    "to target": "voice.similarity",
+    "to source": "voice.similarity_source",
+    "rise": "voice.wer_rise",
+    "mcd": "voice.parallel.mcd",
+    "leak, pooled": "leakage.content.pooled",
+    "leak, token": "leakage.content.frame",
+    "error": "reconstruction.error",
+}
+
+
+def run(flags, folder):
+    """The results of one run of the recipe."""
+    given = [f"--{name}={value}" for name, value in flags.items()]
+    command = [sys.executable, str(RECIPE), *given, f"--out={folder}"]
+    start = time.time()
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    found = json.loads((folder / "results.json").read_text())
+    return {"flags": flags, "seconds": round(time.time() - start), "results": found}
+
+
+def at(found, path):
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def shown(record):
+    print(f"| run | {' | '.join(COLUMNS)} | s |\n{'|---' * (len(COLUMNS) + 2)}|")
+    for name, each in record.items():
+        values = [at(each["results"], path) for path in COLUMNS.values()]
+        cells = ["" if value is None else f"{value:.2f}" for value in values]
+        print(f"| {name} | {' | '.join(cells)} | {each['seconds']} |")
+
+
+def plotted(record, folder):
+    """One plot of the sweep on a page of its own."""
+    from reprkit_audio.evaluators.sweep import neck_sweep
+
+    series = {}
+    for each in record.values():
+        if "neck" in each["flags"]:
+            name = f"{each['flags']['preset']}, {each['flags']['data']}"
+            series.setdefault(name, {})[each["flags"]["neck"]] = each["results"]
+    if series:
+        section = rk.reporting.Section("The neck", [neck_sweep(series)], text="A point for each width.")
+        print(rk.report(folder / "neck", title="AutoVC's neck", sections=[section]))
+
+
+def main(
+    only: Annotated[str, typer.Option(help="presets or sweep")] = "",
+    data: Annotated[list[str], typer.Option(help="corpora; say it again for more")] = ["asterisk(frames=64)"],  # noqa: B006
+    necks: Annotated[list[int], typer.Option(help="widths; say it again for more")] = NECKS,
+    steps: Annotated[int, typer.Option(help="of a preset's main stage")] = 3_000,
+    swept: Annotated[int, typer.Option(help="steps of a run of the sweep")] = 1_500,
+    seed: int = 0,
+    table: Annotated[bool, typer.Option("--table", help="only show what there is")] = False,
+    out: Path = Path("runs/figures/voice.json"),
+) -> None:
+    wanted = {}
+    for corpus in data:
+        for preset in PRESETS if only in ("", "presets") else ():
+            wanted[f"{preset}, {corpus}"] = {"preset": preset, "data": corpus, "steps": steps, "seed": seed}
+        for neck in necks if only in ("", "sweep") else ():
+            flags = {"preset": "autovc", "data": corpus, "steps": swept, "seed": seed, "neck": neck}
+            wanted[f"autovc, neck {neck}, {corpus}"] = flags
+    out.parent.mkdir(parents=True, exist_ok=True)
+    record = json.loads(out.read_text()) if out.exists() else {}
+    for place, (name, flags) in enumerate(wanted.items()):
+        if name not in record and not table:
+            record[name] = run(flags, out.parent / f"voice-{place}")
+            out.write_text(json.dumps(record, indent=1))
+            print(f"{name}: {record[name]['seconds']} s", flush=True)
+    shown(record)
+    plotted(record, out.parent)
+
+
+if __name__ == "__main__":
+    typer.run(main)
