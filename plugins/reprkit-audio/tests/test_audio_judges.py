@@ -11,6 +11,7 @@ from reprkit_audio import sound
 from reprkit_audio.judges import speaker, words
 from voices_made import RATE, voice
 
+import reprkit as rk
 from reprkit.errors import DataError, ReprkitError
 
 resemblyzer = pytest.mark.skipif(
@@ -169,3 +170,26 @@ def test_word_errors():
     assert words.word_errors([""], ["four words are lost"]) == 1
     with pytest.raises(DataError, match="no word was said"):
         words.word_errors(["a"], ["..."])
+
+
+@resemblyzer
+@pocketsphinx
+def test_real_speech_is_heard():
+    data = rk.dataset("reprkit-audio/sample-speech(frontend='log-mel', frames=None)")
+    english = [
+        number
+        for number, clip in enumerate(data.clips)
+        if clip.language == "en" and words.hearable(clip.text)
+    ]
+    longest = sorted(english, key=lambda number: -len(words.plain(data.clips[number].text).split()))[:6]
+    judge = words.WordJudge([data.clips[number].text for number in longest])
+    heard = [judge.hear(data.utterance(number).wave) for number in longest]
+    assert words.word_errors(heard, [data.clips[number].text for number in longest]) < 0.2
+
+    long = [number for number in range(len(data.clips)) if len(data.utterance(number).wave) > 2 * RATE]
+    owners = [data.clips[number].speaker for number in long]
+    rows = speaker.speaker_judge()([data.utterance(number).wave for number in long])
+    alike = (rows @ rows.T).fill_diagonal_(0)
+    right = [owners[near] == own for near, own in zip(alike.argmax(1).tolist(), owners, strict=True)]
+    assert len(set(owners)) == 4
+    assert sum(right) >= 0.95 * len(right)
