@@ -21,8 +21,6 @@ from typing import Annotated
 
 import typer
 
-import reprkit as rk
-
 RECIPE = Path(__file__).parents[2] / "recipes" / "voice_conversion.py"
 PRESETS = ("adain", "autovc", "multi-target")
 NECKS = [2, 4, 16, 64]
@@ -69,14 +67,16 @@ def plotted(record, folder):
     """One plot of the sweep on a page of its own."""
     from reprkit_audio.evaluators.sweep import neck_sweep
 
+    from reprkit.reporting import Section, report
+
     series = {}
     for each in record.values():
         if "neck" in each["flags"]:
             name = f"{each['flags']['preset']}, {each['flags']['data']}"
             series.setdefault(name, {})[each["flags"]["neck"]] = each["results"]
     if series:
-        section = rk.reporting.Section("The neck", [neck_sweep(series)], text="A point for each width.")
-        print(rk.report(folder / "neck", title="AutoVC's neck", sections=[section]))
+        section = Section("The neck", [neck_sweep(series)], text="A point for each width.")
+        print(report(folder / "neck", title="AutoVC's neck", sections=[section]))
 
 
 def main(
