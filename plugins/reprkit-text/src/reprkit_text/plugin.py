@@ -8,6 +8,29 @@ reprkit_api = 1  # the plugin interface that this is written for
 
 
 @hookimpl
+def reprkit_datasets() -> Iterator[Spec]:
+    """Texts of one's own, and what Debian says of its packages."""
+    yield Spec(
+        "text",
+        "reprkit_text.data.text:TextData",
+        "Text files by lines, or one long text in windows, in symbols of a vocabulary trained on them",
+        ("tokenizers",),
+    )
+    yield Spec(
+        "documents",
+        "reprkit_text.data.documents:Documents",
+        "Documents in JSON lines, each beside the human summary of another one",
+        ("tokenizers",),
+    )
+    yield Spec(
+        "debian",
+        "reprkit_text.data.debian:Debian",
+        "Descriptions of Debian's packages, the synopses of others, their sections; a sample comes with it",
+        ("tokenizers",),
+    )
+
+
+@hookimpl
 def reprkit_latents() -> Iterator[Spec]:
     """Text as a latent."""
     yield Spec(
@@ -40,3 +63,9 @@ def reprkit_objectives() -> Iterator[Spec]:
         "reprkit_text.objectives.summary:Summary",
         "Pre-training of a generator of words and its decoder, from unpaired texts",
     )
+
+
+@hookimpl
+def reprkit_commands() -> Iterator[Spec]:
+    """One command with commands of its own."""
+    yield Spec("text", "reprkit_text.commands:text", "Fetch texts")

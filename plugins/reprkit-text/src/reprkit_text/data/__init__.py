@@ -1,0 +1,1 @@
+"""Data sets of texts, one a file; each is found through the registry."""

@@ -1,0 +1,164 @@
+"""Debian's package index: read from apt's lists, kept in the cache, and a sample that comes with the plugin."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reprkit import ReprkitError
+from reprkit.errors import DataError
+from reprkit_text.cache import cache_folder, keep
+
+SAMPLE = Path(__file__).parent / "samples" / "debian.jsonl.gz"
+_HELPER = "/usr/lib/apt/apt-helper"
+_FIELD = re.compile(r"^([A-Za-z0-9-]+): ?(.*(?:\n[ \t].*)*)", re.MULTILINE)
+_DATE = re.compile(r"^Date: (.*)$", re.MULTILINE)
+
+
+def kept() -> Path:
+    """Where the fetched index is."""
+    return cache_folder() / "debian" / "descriptions.jsonl.gz"
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """What a file of descriptions says of itself (``release``), and its records, one a package.
+
+    A record has ``package``, ``source``, ``section``, ``synopsis`` and ``paragraphs``, separated by empty lines.
+
+    Raises:
+        DataError: there is no such file, or it is damaged.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            about, *records = (json.loads(line) for line in lines)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"Debian's descriptions are not in {path.parent}\n"
+            "  fetch them (16 MB, no root): reprkit text fetch debian; or take the sample: debian"
+        ) from error
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}\n  fetch it again: reprkit text fetch debian") from error
+    return about, records
+
+
+def fetch(lists: Path | None = None) -> tuple[Path, int]:
+    """Read the index and keep it in the cache.
+
+    Args:
+        lists: a folder of apt's lists with ``Translation-en`` files, such as /var/lib/apt/lists where the system keeps them;
+            without it they are fetched into a folder of their own (``apt-get update``; the system's lists stay as they are).
+
+    Returns:
+        The file, and how many packages it describes.
+
+    Raises:
+        ReprkitError: no apt-get, no network, no lists of descriptions there, or a cache that cannot be written.
+    """
+    if lists is not None:
+        return _keep(*_gathered(Path(lists).expanduser()))
+    if shutil.which("apt-get") is None:
+        raise ReprkitError(
+            "there is no apt-get here: Debian's index is fetched on Debian, Ubuntu and their kin\n"
+            "  copy the file from such a machine, or its lists and say --lists FOLDER"
+        )
+    with tempfile.TemporaryDirectory(prefix="reprkit-apt-") as folder:
+        (Path(folder) / "partial").mkdir()
+        settings = {
+            "Acquire::Languages": "en",
+            "Dir::State::lists": folder,
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+        }
+        options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        done = subprocess.run(["apt-get", *options, "update"], capture_output=True, text=True)
+        if done.returncode:
+            said = "\n  ".join(done.stderr.strip().splitlines()[-3:])
+            raise ReprkitError(f"apt-get update failed:\n  {said}")
+        return _keep(*_gathered(Path(folder)))
+
+
+def parsed(translations: str, packages: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, str]]:
+    """The records of a ``Translation-en`` file; sections and sources come from ``packages`` (package -> its fields)."""
+    for block in translations.split("\n\n"):
+        fields = _fields(block)
+        text, package = fields.get("Description-en"), fields.get("Package")
+        if not text or not package or package not in packages:
+            continue
+        synopsis, *lines = text.split("\n")
+        body = "\n".join("" if line.strip() == "." else line.strip() for line in lines)
+        paragraphs = [" ".join(each.split()) for each in re.split(r"\n{2,}", body)]
+        about = packages[package]
+        yield {
+            "package": package,
+            "source": about.get("Source", package).split(" ")[0],
+            "section": about.get("Section", "").rpartition("/")[2],
+            "synopsis": synopsis.strip(),
+            "paragraphs": "\n\n".join(each for each in paragraphs if each),
+        }
+
+
+def _gathered(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The records of all lists of a folder, the first of each package, and the dates of the releases."""
+    if not folder.is_dir():
+        raise ReprkitError(f"no folder of apt's lists {str(folder)!r} (looked in {Path.cwd()})")
+    translations = sorted(folder.glob("*_Translation-en*"))
+    if not translations:
+        raise ReprkitError(
+            f"{folder} holds no Translation-en: this system keeps no descriptions\n"
+            "  leave --lists away, and they are fetched into a folder of their own"
+        )
+    packages: dict[str, dict[str, str]] = {}
+    for file in sorted(folder.glob("*_Packages*")):
+        for block in _text(file).split("\n\n"):
+            fields = _fields(block)
+            if "Package" in fields and "Section" in fields:
+                packages.setdefault(fields["Package"], fields)
+    found: dict[str, dict[str, str]] = {}
+    for file in translations:
+        for record in parsed(_text(file), packages):
+            found.setdefault(record["package"], record)
+    if not found:
+        raise ReprkitError(f"{folder} holds descriptions, but no Packages lists of the same packages")
+    dates = {
+        each.name.rpartition("_dists_")[2].removesuffix("_InRelease"): match[1]
+        for each in sorted(folder.glob("*_InRelease"))
+        if "_dists_" in each.name and (match := _DATE.search(each.read_text("utf-8", errors="replace")))
+    }
+    return {"release": dates}, [found[name] for name in sorted(found)]
+
+
+def _fields(block: str) -> dict[str, str]:
+    return dict(_FIELD.findall(block))
+
+
+def _text(path: Path) -> str:
+    """One list, however it is compressed."""
+    if Path(_HELPER).is_file():
+        done = subprocess.run([_HELPER, "cat-file", str(path)], capture_output=True)
+        if done.returncode:
+            raise ReprkitError(f"{path} cannot be read: {done.stderr.decode(errors='replace').strip()}")
+        return done.stdout.decode("utf-8", errors="replace")
+    try:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ReprkitError(f"{path} cannot be read without apt's own {_HELPER}: {error}") from error
+
+
+def packed(about: Mapping[str, Any], records: list[dict[str, str]]) -> bytes:
+    """A file of descriptions: a line about it, then one a record."""
+    lines = [json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in (about, *records)]
+    return gzip.compress(("\n".join(lines) + "\n").encode(), 9, mtime=0)
+
+
+def _keep(about: dict[str, Any], records: list[dict[str, str]]) -> tuple[Path, int]:
+    if not keep(kept(), packed(about, records)):
+        raise ReprkitError(f"cannot write {kept()}\n  say where else: REPRKIT_CACHE=FOLDER")
+    return kept(), len(records)
