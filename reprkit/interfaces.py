@@ -223,7 +223,8 @@ class Decoder(Part):
     (the target, (b n p)) shifted by one token, works without a code, and has ``start`` and ``step`` for fast sampling.
 
     A decoder that provides "only" takes ``only=`` (b m), indices of its tokens, and gives their likelihood alone (b m p), equal
-    to what it says of them among all; ``cells`` is the grid in which they count.  The masked objective asks for what is hidden.
+    to what it says of them among all; ``cells`` is the grid in which they count, () where they are the steps of data whose length
+    varies.  The objectives masked and denoising ask for what is hidden.
 
     A decoder with a ``condition_dim`` takes ``condition=`` (b condition_dim), in ``start`` too: the codes of the factors of one
     token (``pool=True``), where others have more, through the core's adapters and summed.  It works without one, too.

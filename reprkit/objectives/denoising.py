@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Corruption, Objective, Term, require
+from reprkit.layers.rows import tokens_at
 from reprkit.layout import to_tokens
 from reprkit.objectives.chain import Chain
 from reprkit.objectives.scoring import quality, score, validity
@@ -65,11 +66,18 @@ class Denoising(Objective):
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""
         view, hits = self.damage(batch) if model.training else (batch, {})
-        decoded = model.decode(model.encode(view), length=model.output_length(batch))
-        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
-        if hits and self.on == "hit":
-            struck = self._laid(model, hits[model.output], decoded)
-            weight = struck if weight is None else weight * struck
+        hit = hits.get(model.output) if self.on == "hit" else None
+        asked = {} if hit is None else _asked(model, hit)
+        decoded = model.decode(model.encode(view), length=model.output_length(batch), **asked)
+        weight: Tensor | None
+        if hit is not None and asked:  # nobody asks what it says of what was left alone
+            target = tokens_at(batch[model.output].to(hit.device).unsqueeze(-1), asked["only"])
+            weight = hit.gather(1, asked["only"]).unsqueeze(-1).float()
+        else:
+            target, weight = model.target(batch, decoded), validity(model, batch, decoded)
+            if hit is not None:
+                struck = self._laid(model, hit, decoded)
+                weight = struck if weight is None else weight * struck
         nats = score(decoded, target, weight)
         model.record(**quality(decoded, target, weight, nats))
         return {"denoising": (nats, len(target))}
@@ -77,3 +85,12 @@ class Denoising(Objective):
     def _laid(self, model: Model, hit: Tensor, decoded: Decoded) -> Tensor:
         """What was hit (b ...) on the decoder's tokens (b n p), as 0 or 1."""
         return to_tokens(hit, decoded.grid or (1,), model._output_field().kind).to(decoded.x.device).float()
+
+
+def _asked(model: Model, hit: Tensor) -> dict[str, Tensor]:
+    """Which symbols were hit (b m), for a decoder of steps that can be asked for some alone; rows of fewer hold others, too."""
+    decoder = model.decoder
+    if decoder is None or "only" not in decoder.provides or decoder.cells or hit.ndim != 2:
+        return {}
+    most = max(1, int(hit.sum(1).max()))
+    return {"only": hit.int().argsort(dim=1, descending=True, stable=True)[:, :most]}
