@@ -25,6 +25,9 @@ SMALL = {
         "instance-norm": "instance-norm(width=16, depth=1, stride=2)",
         "neck": "neck(dim=4, width=16, depth=1, stride=2)",
         "voice": "voice(width=16, depth=1)",
+        "bert": "bert(width=16, depth=1, heads=2)",
+        "bart": "bart(width=16, depth=1, heads=2)",
+        "t5": "t5(width=16, depth=1, heads=2)",
     },
     "latent": {
         "continuous": "continuous(dim=3)",
@@ -44,10 +47,13 @@ SMALL = {
         "transformer": "transformer(width=16, depth=1, heads=2)",
         "adain": "adain(width=16, depth=1, stride=2)",
         "conv-lstm": "conv-lstm(width=16, memory=16, stride=2)",
+        "bert": "bert(width=16)",
+        "bart": "bart(width=16, depth=1, heads=2)",
+        "t5": "t5(width=16, depth=1, heads=2)",
     },
 }
-# A part that takes one kind of data only is tried on that: real digits as images, and their rows as frames.
-WORLDS = ("images", "frames")
+# A part that takes one kind of data only is tried on that: real digits as images, their rows as frames, their greys as symbols.
+WORLDS = ("images", "frames", "symbols")
 # What it makes is longer than what is read: it is tried where it is at home.
 ELSEWHERE = {("decoder", "istft")}
 
@@ -65,6 +71,11 @@ def world(name: str):
     if name == "frames":
         signature = Signature({"x": Field(kind="sequence", shape=(8, 8), range=(0.0, 1.0))})
         data = Tensors({"x": batch["x"].squeeze(-1)}, signature)
+        batch = data.batch(list(range(6)))
+    if name == "symbols":
+        signature = Signature({"x": Field(kind="tokens", shape=(16,), vocab=5)})
+        greys = (4 * batch["x"][:, ::2, ::2, 0]).round().long().flatten(1)
+        data = Tensors({"x": greys}, signature)
         batch = data.batch(list(range(6)))
     return data, batch
 

@@ -31,6 +31,47 @@ def reprkit_datasets() -> Iterator[Spec]:
 
 
 @hookimpl
+def reprkit_encoders() -> Iterator[Spec]:
+    """Encoders of transformers, fresh or from a local checkpoint."""
+    yield Spec("bert", "reprkit_text.encoders.bert:BertEncoder", "BERT (arXiv 1810.04805)", ("transformers",))
+    yield Spec("bart", "reprkit_text.encoders.bart:BartEncoder", "BART (arXiv 1910.13461)", ("transformers",))
+    yield Spec("t5", "reprkit_text.encoders.t5:T5Encoder", "T5 (arXiv 1910.10683)", ("transformers",))
+
+
+@hookimpl
+def reprkit_decoders() -> Iterator[Spec]:
+    """Decoders of transformers, fresh or from a local checkpoint."""
+    yield Spec(
+        "bert",
+        "reprkit_text.decoders.bert:BertDecoder",
+        "BERT's masked-language head (arXiv 1810.04805)",
+        ("transformers",),
+    )
+    yield Spec(
+        "bart",
+        "reprkit_text.decoders.bart:BartDecoder",
+        "BART's causal decoder, which looks at a code of any length (arXiv 1910.13461)",
+        ("transformers",),
+    )
+    yield Spec(
+        "t5",
+        "reprkit_text.decoders.t5:T5Decoder",
+        "T5's causal decoder, which looks at a code of any length (arXiv 1910.10683)",
+        ("transformers",),
+    )
+
+
+@hookimpl
+def reprkit_corruptions() -> Iterator[Spec]:
+    """Damage to texts."""
+    yield Spec(
+        "whole-words",
+        "reprkit_text.corruptions.whole_words:WholeWords",
+        "Whole words masked, replaced or kept, as BERT is trained (arXiv 1810.04805)",
+    )
+
+
+@hookimpl
 def reprkit_latents() -> Iterator[Spec]:
     """Text as a latent."""
     yield Spec(

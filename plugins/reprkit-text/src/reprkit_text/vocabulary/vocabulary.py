@@ -16,14 +16,14 @@ from reprkit.errors import DataError
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-# What the special symbols are called, by BERT and by the others.
-PAD, UNKNOWN, START, END, MASK = (
-    ("[PAD]", "<pad>"),
-    ("[UNK]", "<unk>"),
-    ("[CLS]", "<s>", "<bos>"),
-    ("[SEP]", "</s>", "<eos>", "<|endoftext|>"),
-    ("[MASK]", "<mask>"),
-)
+# What the special symbols are called, by BERT and by others; the keys are transformers' names of them.
+NAMES = {
+    "pad": ("[PAD]", "<pad>"),
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>", "<bos>"),
+    "sep": ("[SEP]", "</s>", "<eos>", "<|endoftext|>"),
+    "mask": ("[MASK]", "<mask>"),
+}
 _CHUNK = 1000  # texts that are encoded at a time
 _SPACES = ("Ġ", "▁")  # how a space before a word is written, by byte-level and by sentence-piece vocabularies
 
@@ -43,27 +43,27 @@ class Vocabulary:
     @property
     def pad(self) -> int | None:
         """The symbol of padding; None where there is none.  Batches are padded with 0 whatever it is: the mask counts."""
-        return self._named(PAD)
+        return self._named("pad")
 
     @property
     def unknown(self) -> int | None:
         """The symbol of what it has no symbol for; None where it can write everything."""
-        return self._named(UNKNOWN)
+        return self._named("unk")
 
     @property
     def start(self) -> int | None:
         """The symbol before a text, which BERT reads sentences from; None where there is none."""
-        return self._named(START)
+        return self._named("cls")
 
     @property
     def end(self) -> int | None:
         """The symbol after a text; None where there is none."""
-        return self._named(END)
+        return self._named("sep")
 
     @property
     def mask(self) -> int | None:
         """A mask symbol of its own, as checkpoints have one; None in vocabularies made here, where ``size`` is the mask."""
-        return self._named(MASK)
+        return self._named("mask")
 
     @functools.cached_property
     def specials(self) -> tuple[int, ...]:
@@ -163,8 +163,8 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"Vocabulary({self.made}: {self.size} symbols)"
 
-    def _named(self, names: Sequence[str]) -> int | None:
-        found = (self._tokenizer.token_to_id(name) for name in names)
+    def _named(self, kind: str) -> int | None:
+        found = (self._tokenizer.token_to_id(name) for name in NAMES[kind])
         return next((each for each in found if each is not None), None)
 
     def _encodings(self, texts: Iterable[str], length: int | None) -> Iterator[Encoding]:

@@ -1,0 +1,1 @@
+"""Corruptions, one a file; each is found through the registry."""

@@ -1,0 +1,133 @@
+"""Whole words are hidden, as BERT is trained."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from reprkit import Signature
+from reprkit.corruptions.base import Damage, checked_share, uniform
+from reprkit.errors import BuildError, DataError
+from reprkit.interfaces import require
+from reprkit.types import Batch
+from reprkit_text.wrapped.symbols import written_with
+
+
+class WholeWords(Damage):
+    """Hits whole words, about ``ratio`` of a text's symbols; a hit symbol is masked, replaced or left as it is.
+
+    Of a text of n symbols words are hit in random order, at least one, until their symbols are as near to round(ratio n) as the
+    last word allows.
+    Each hit symbol becomes the mask symbol with probability ``mask``, another symbol at random with ``random``, and stays what it
+    is otherwise: all of them are hit, so all of them are to be told (objective ``denoising(on="hit")``).
+
+    Words are runs of letters and digits, and single other characters; which symbols go on with a word the vocabulary says, that
+    is in the ``form`` of the field.  Symbols of fields without one are words of one symbol each.  Special symbols are never hit
+    and never drawn.
+
+    Args:
+        ratio: share of the symbols that is hit, in (0, 1).
+        mask: share of these that becomes the mask symbol.
+        random: share of these that becomes another symbol.
+        whole: hit whole words; else each symbol is a word.
+        data: the signature of the data.
+
+    Raises:
+        PartArgumentError: an argument out of range.
+        BuildError: the data is not tokens.
+
+    Source: Devlin et al. 2019, arXiv 1810.04805, section 3.1 (15 %, 80/10/10); whole words: the authors' release of May 2019.
+    """
+
+    kinds = ("tokens",)
+    advice = "hide frames with mask-spans, patches with mask-patches"
+
+    joins: Bool[Tensor, " v"]
+    ended: Bool[Tensor, " v"]
+    plain: Tensor
+
+    def __init__(
+        self,
+        ratio: float = 0.15,
+        *,
+        mask: float = 0.8,
+        random: float = 0.1,
+        whole: bool = True,
+        data: Signature | None = None,
+    ) -> None:
+        super().__init__(data)
+        self.ratio = checked_share("ratio", ratio)
+        require(0 < self.ratio < 1, f"ratio lies in (0, 1), not {ratio!r}")
+        self.mask, self.random = checked_share("mask", mask), checked_share("random", random)
+        require(
+            self.mask + self.random <= 1,
+            f"mask and random are shares of one whole, not {mask!r} and {random!r}",
+        )
+        require(isinstance(whole, bool), f"whole must be True or False, not {whole!r}")
+        vocab = 0 if self.field is None else int(self.field.vocab or 0)
+        words = None if self.field is None else written_with(self.field)
+        joins, ended = (
+            (torch.zeros(2, vocab + 1, dtype=torch.bool)) if words is None or not whole else words.words
+        )
+        special = torch.zeros(vocab + 1, dtype=torch.bool)
+        if words is not None:
+            special[[*words.specials]] = True
+        plain = (~special[:vocab]).nonzero()[:, 0]
+        for name, value in {"joins": joins, "ended": ended, "special": special, "plain": plain}.items():
+            self.register_buffer(name, value, persistent=False)
+
+    special: Bool[Tensor, " v"]
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator | None = None
+    ) -> tuple[dict[str, Tensor], Bool[Tensor, "b t"]]:
+        """The batch with ``x`` (b t) damaged, and ``hit`` (b t), True at every symbol that is to be told.
+
+        Raises:
+            DataError: the batch has no ``x``.
+            BuildError: ``x`` is not symbols, or the vocabulary is not known.
+        """
+        if "x" not in batch:
+            raise DataError(f"a corruption damages field 'x', and the batch has {', '.join(batch) or 'none'}")
+        x = batch["x"]
+        if x.is_floating_point() or x.ndim != 2:
+            raise BuildError(self._unfit("not symbols (b t)"))
+        if not len(self.plain):
+            raise BuildError("whole-words draws other symbols and does not know which there are: give data=")
+        valid = ~self._at(self.special, x)
+        if "x_mask" in batch:
+            valid = valid & batch["x_mask"].to(x.device)
+        hit = self.words(x, valid, uniform(x.shape, x, generator))
+        fate = uniform(x.shape, x, generator)
+        other = self.plain.to(x.device)[(uniform(x.shape, x, generator) * len(self.plain)).long()]
+        drawn = torch.where(
+            fate < self.mask, self.blank(x, 0.0), torch.where(fate < self.mask + self.random, other, x)
+        )
+        return {**batch, "x": torch.where(hit, drawn, x)}, hit
+
+    def words(self, x: Tensor, valid: Bool[Tensor, "b t"], noise: Tensor) -> Bool[Tensor, "b t"]:
+        """The symbols of the words that are hit, given a number in [0, 1) for each symbol: a word's first one counts."""
+        goes_on = torch.zeros_like(valid)
+        goes_on[:, 1:] = (
+            self._at(self.joins, x[:, 1:]) & self._at(self.ended, x[:, :-1]) & valid[:, 1:] & valid[:, :-1]
+        )
+        word = (~goes_on).long().cumsum(1) - 1
+        first = torch.full_like(noise, 2.0).scatter_reduce(
+            1, word, torch.where(goes_on, torch.full_like(noise, 2.0), noise), "amin"
+        )
+        key = torch.where(valid, first.gather(1, word), 3.0)
+        # Words lie together in this order, the first symbols of a text before its later ones where numbers are equal.
+        order = key.argsort(dim=1, stable=True)
+        word, real = word.gather(1, order), valid.gather(1, order)
+        most = (valid.sum(1, keepdim=True) * self.ratio).round().clamp(min=1)
+        size = torch.zeros_like(word).scatter_add(1, word, real.long()).gather(1, word)
+        begin = torch.ones_like(real)
+        begin[:, 1:] = word[:, 1:] != word[:, :-1]
+        before = torch.where(begin, torch.arange(x.shape[1], device=x.device), 0).cummax(1).values
+        chosen = real & ((2 * before + size <= 2 * most) | (before == 0))
+        return torch.zeros_like(valid).scatter(1, order, chosen)
+
+    def _at(self, table: Tensor, x: Tensor) -> Tensor:
+        """The table's entries of symbols; of the mask symbol, too."""
+        return table.to(x.device)[x]

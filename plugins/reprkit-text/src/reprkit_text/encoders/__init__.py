@@ -1,0 +1,1 @@
+"""Encoders, one a file; each is found through the registry."""

@@ -1,0 +1,1 @@
+"""What the encoders and decoders of transformers share: their settings, their weights, their symbols."""
