@@ -107,6 +107,17 @@ def reprkit_objectives() -> Iterator[Spec]:
 
 
 @hookimpl
+def reprkit_evaluators() -> Iterator[Spec]:
+    """Measures of texts."""
+    yield Spec(
+        "tf-idf",
+        "reprkit_text.evaluators.tf_idf:TfIdf",
+        "What counting words is worth: TF-IDF and logistic regression",
+        ("sklearn",),
+    )
+
+
+@hookimpl
 def reprkit_commands() -> Iterator[Spec]:
     """One command with commands of its own."""
     yield Spec("text", "reprkit_text.commands:text", "Fetch texts")

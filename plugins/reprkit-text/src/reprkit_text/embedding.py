@@ -1,0 +1,78 @@
+"""Texts to vectors, by a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.errors import BuildError, DataError
+from reprkit_text.data.records import written
+from reprkit_text.data.symbols import Symbols
+from reprkit_text.wrapped.symbols import written_with
+
+if TYPE_CHECKING:
+    from reprkit import Model
+
+
+def embed(
+    model: Model | str,
+    texts: Sequence[str],
+    *,
+    factor: str | None = None,
+    batch: int = 64,
+    length: int | None = None,
+) -> Float[Tensor, "n d"]:
+    """One vector a text: the mean of its code over its symbols (``model.represent``), on the CPU.
+
+    The symbols are made with the vocabulary of the model's own data, which its checkpoint holds.  Texts are encoded in the order
+    of their lengths, so that little is padded, and come back in their own.
+
+    Args:
+        model: that was trained on symbols of a vocabulary (data sets text, documents, debian), or its folder.
+        texts: any number of them.
+        factor: only this factor's code; all factors' in a row when None.
+        batch: texts that are encoded at a time.
+        length: symbols of a text at most; None: as many as the encoder can read.
+
+    Raises:
+        BuildError: a model without encoder, or of data that was not made with a vocabulary.
+        DataError: a text that is empty, or that the vocabulary has no symbol for.
+    """
+    if isinstance(model, str):
+        import reprkit
+
+        model = reprkit.load(model)
+    if not model.paths:
+        raise BuildError("this model has no encoder, so it has no vectors of texts")
+    path = next(iter(model.paths.values())) if factor is None else model.paths[factor]
+    field = None if model.signature is None else model.signature[path.input]
+    words = None if field is None else written_with(field)
+    if words is None:
+        raise BuildError(
+            "the model's data was not made with a vocabulary, so it cannot read texts: train it on data set text, documents "
+            "or debian"
+        )
+    for number, text in enumerate(texts):
+        if not isinstance(text, str) or not written(text):
+            raise DataError(f"text {number} is {'empty' if isinstance(text, str) else type(text).__name__}")
+    if not len(texts):
+        raise DataError("there are no texts to embed")
+    symbols = Symbols(texts, words, length or getattr(path.encoder, "most", None))
+    if int(symbols.lengths.min()) == 0:
+        raise DataError(f"{words.made} makes no symbols of text {int(symbols.lengths.argmin())}")
+    order = symbols.lengths.argsort(stable=True)
+    training, vectors = model.training, []
+    model.eval()
+    try:
+        with torch.no_grad():
+            for rows in order.split(batch):
+                x, mask = symbols.padded(rows)
+                given = model.to_device({path.input: x, f"{path.input}_mask": mask})
+                vectors.append(model.represent(given, factor).float().cpu())
+    finally:
+        model.train(training)
+    return torch.cat(vectors)[order.argsort()]
