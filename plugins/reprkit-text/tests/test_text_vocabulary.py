@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from reprkit_text.cache import cache_folder
 from reprkit_text.vocabulary import vocabulary
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from reprkit.cache import cache_folder
 from reprkit.errors import DataError, PartArgumentError, UnknownPartError
 
 TEXTS = [
@@ -89,7 +89,7 @@ def test_words_begin_where_the_text_says():
 def test_it_is_made_once_of_the_same_texts(monkeypatch, tmp_path):
     monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path))
     one = vocabulary("byte-pair(vocab=300)", TEXTS)
-    (file,) = (cache_folder() / "vocabulary").iterdir()
+    (file,) = (cache_folder("text") / "vocabulary").iterdir()
     written = json.loads(file.read_text())
     written["model"]["vocab"]["zzz"] = 300
     file.write_text(json.dumps(written))
@@ -98,7 +98,7 @@ def test_it_is_made_once_of_the_same_texts(monkeypatch, tmp_path):
     assert vocabulary("byte-pair(vocab=300)", TEXTS).form == one.form, "a damaged file is made again"
     vocabulary("byte-pair(vocab=300)", TEXTS[:2])
     vocabulary("byte-pair(vocab=301)", TEXTS)
-    assert len(list((cache_folder() / "vocabulary").iterdir())) == 3
+    assert len(list((cache_folder("text") / "vocabulary").iterdir())) == 3
 
 
 def test_a_hugging_face_folder_is_a_vocabulary(tmp_path):

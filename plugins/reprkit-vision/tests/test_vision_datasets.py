@@ -4,10 +4,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from reprkit_vision.cache import cache_folder
 from torchvision import datasets
 
 import reprkit as rk
+from reprkit.cache import cache_folder
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
 
@@ -177,7 +177,7 @@ def test_mnist_is_kept_and_a_broken_cache_does_no_harm(small_mnist, monkeypatch,
     assert len(small_mnist) == 1
     assert torch.equal(rk.dataset("mnist")[4999]["x"], data[4999]["x"])
     assert len(small_mnist) == 1
-    (kept,) = cache_folder().glob("mnist-5k-*.npz")
+    (kept,) = cache_folder("vision").glob("mnist-5k-*.npz")
     assert kept.is_relative_to(tmp_path)
     whole = kept.read_bytes()
     for count, damage in enumerate((whole[: len(whole) // 2], b"", b"no archive"), 2):

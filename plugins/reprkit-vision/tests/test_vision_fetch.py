@@ -7,11 +7,11 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from reprkit_vision.cache import cache_folder
 from reprkit_vision.commands import fetch, fetch_photos, gather
 from reprkit_vision.data.rcc import members
 
 import reprkit as rk
+from reprkit.cache import cache_folder
 from reprkit.errors import DataError, ReprkitError
 
 
@@ -129,8 +129,8 @@ def test_the_command_fetches_from_a_package_file(tmp_path, monkeypatch, capsys):
     assert "3 photographs" in capsys.readouterr().out
     names = rk.dataset("photos(fetched=True, size=16, crops=2)").names
     assert names[-3:] == ["erase-owl", "explore_monuments-france-tower", "explore_monuments-india-tower"]
-    assert sorted(each.name for each in cache_folder().iterdir()) == ["photos"]
-    (cache_folder() / "photos" / "erase-owl.webp").write_bytes(b"no picture")
+    assert sorted(each.name for each in cache_folder("vision").iterdir()) == ["photos"]
+    (cache_folder("vision") / "photos" / "erase-owl.webp").write_bytes(b"no picture")
     with pytest.raises(DataError, match="erase-owl.webp is no picture"):
         rk.dataset("photos(fetched=True)")
 

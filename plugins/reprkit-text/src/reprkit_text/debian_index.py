@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from reprkit import ReprkitError
+from reprkit.cache import cache_folder, keep
 from reprkit.errors import DataError
-from reprkit_text.cache import cache_folder, keep
 
 SAMPLE = Path(__file__).parent / "samples" / "debian.jsonl.gz"
 _HELPER = "/usr/lib/apt/apt-helper"
@@ -24,7 +24,7 @@ _DATE = re.compile(r"^Date: (.*)$", re.MULTILINE)
 
 def kept() -> Path:
     """Where the fetched index is."""
-    return cache_folder() / "debian" / "descriptions.jsonl.gz"
+    return cache_folder("text") / "debian" / "descriptions.jsonl.gz"
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reprkit.cache import cache_folder, keep
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError
 from reprkit_audio import sound
-from reprkit_audio.cache import cache_folder, keep
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 
@@ -52,7 +52,7 @@ def located(clip: Clip, front: FrontEnd, trim: bool) -> Path:
         front.form,
     )
     name = hashlib.sha256(repr(what).encode()).hexdigest()[:32]
-    return cache_folder() / "features" / front.name / name[:2] / f"{name}.npz"
+    return cache_folder("audio") / "features" / front.name / name[:2] / f"{name}.npz"
 
 
 def analysed(clip: Clip, front: FrontEnd, trim: bool) -> tuple[Sound, float]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from reprkit.cache import cache_folder
 from reprkit.errors import DataError, nearest
-from reprkit_audio.cache import cache_folder
 from reprkit_audio.data.clips import Clip
 
 INDEX = "clips.json"
@@ -16,7 +16,7 @@ INDEX = "clips.json"
 
 def kept_folder(corpus: str, language: str) -> Path:
     """Where a corpus's recordings of a language are."""
-    return cache_folder() / corpus / language
+    return cache_folder("audio") / corpus / language
 
 
 def write_index(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:

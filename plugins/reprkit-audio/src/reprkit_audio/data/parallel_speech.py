@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from reprkit.cache import cache_folder, keep
 from reprkit.errors import DataError, PartArgumentError
 from reprkit_audio import sound
-from reprkit_audio.cache import cache_folder, keep
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus, Track
 from reprkit_audio.data.engines import Phones, engine_of, spoken
@@ -117,7 +117,7 @@ def _texts(sentences: int | Sequence[str]) -> list[str]:
 def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
     """A sentence in a voice, spoken now or earlier."""
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = cache_folder() / "parallel" / voice / f"{key}-{_VERSION}.wav"
+    path = cache_folder("audio") / "parallel" / voice / f"{key}-{_VERSION}.wav"
     beside = path.with_suffix(".json")
     clip = Clip(path=path, speaker=voice, text=text, key=key, language="en")
     try:

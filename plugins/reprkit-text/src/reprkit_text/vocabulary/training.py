@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from reprkit.cache import cache_folder, keep
 from reprkit.errors import DataError
 from reprkit.interfaces import require
 from reprkit.layers.checks import switch, whole
-from reprkit_text.cache import cache_folder, keep
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -129,7 +129,7 @@ def _kept(settings: str, texts: Callable[[], Iterable[str]], make: Callable[[], 
     digest = hashlib.sha256()
     for part in _parts(settings, texts()):
         digest.update(len(part).to_bytes(8, "big") + part)
-    path = cache_folder() / "vocabulary" / f"{digest.hexdigest()[:32]}.json"
+    path = cache_folder("text") / "vocabulary" / f"{digest.hexdigest()[:32]}.json"
     try:
         return Tokenizer.from_file(str(path))
     except Exception:  # not there, or damaged: tokenizers raises a plain Exception for both

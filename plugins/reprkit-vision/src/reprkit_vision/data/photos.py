@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
+from reprkit.cache import cache_folder
 from reprkit.data import Tensors
 from reprkit.errors import DataError, PartArgumentError
-from reprkit_vision.cache import cache_folder
 from reprkit_vision.data.splits import parts, shuffled
 
 # scikit-image's colour photographs, by the function of skimage.data that reads them.
@@ -106,7 +106,7 @@ class Photos(Tensors):
 
 def fetched_folder() -> Path:
     """Where ``reprkit vision fetch photos`` puts the photographs."""
-    return cache_folder() / "photos"
+    return cache_folder("vision") / "photos"
 
 
 def _photographs(fetched: bool) -> Iterator[tuple[str, Image.Image]]:
