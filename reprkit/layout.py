@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
+from reprkit.layers.rows import tokens_at
 from reprkit.types import Code, Features
 
 
@@ -66,11 +67,6 @@ def from_tokens(tokens: Tensor, grid: tuple[int, ...], field: Field) -> Tensor:
     return rearrange(tokens, "b g p -> b (g p)")
 
 
-def gather_tokens(x: Tensor, keep: Tensor) -> Tensor:
-    """The kept tokens (b k d) of (b n d), by ``keep`` (b k)."""
-    return torch.take_along_dim(x, keep.unsqueeze(-1), dim=1)
-
-
 def align(
     code: Features | Code, tokens: int, grid: tuple[int, ...] | None = None
 ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"] | None]:
@@ -110,7 +106,7 @@ def merged(codes: Sequence[Code]) -> Features | None:
     x = lead.z
     for code in others:
         laid, _ = align(code, _places(lead), lead.grid)
-        x = x + (laid if lead.positions is None else gather_tokens(laid, lead.positions))
+        x = x + (laid if lead.positions is None else tokens_at(laid, lead.positions))
     return Features(x=x, mask=lead.mask, grid=lead.grid, positions=lead.positions, length=lead.length)
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from reprkit.distributed import gather, sum_over_ranks, world_size
 from reprkit.interfaces import Decoder
-from reprkit.layout import gather_tokens, row_grid, to_tokens
+from reprkit.layers.rows import tokens_at
+from reprkit.layout import row_grid, to_tokens
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
 from reprkit.types import Decoded, Features
@@ -107,7 +108,7 @@ class DecoderConformance(PartConformance):
         expect(cells in ((), whole.grid), f"its cells are {cells}, and its grid {whole.grid}")
         only = torch.arange(count).flip(0).expand(3, -1)[:, : max(1, count // 2)]
         some = decoder(features, only=only)
-        close(some.x, gather_tokens(whole.x, only), "tokens asked for, and the same among all", 1e-4)
+        close(some.x, tokens_at(whole.x, only), "tokens asked for, and the same among all", 1e-4)
 
     def test_examples_do_not_mix(self) -> None:
         """In evaluation what is made of an example's code does not depend on its neighbours in the batch."""

@@ -7,7 +7,8 @@ from learning import FRAMES, digits, fit, frozen, on_test, padded
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.layout import gather_tokens, to_tokens
+from reprkit.layers.rows import tokens_at
+from reprkit.layout import to_tokens
 from reprkit.objectives.masked import kept, statistics
 
 VIT = "vit(patch=2, width=16, depth=1, heads=2)"
@@ -75,7 +76,7 @@ def test_the_encoder_sees_the_kept_and_the_loss_is_on_the_hidden(on):
     shown = to_tokens(batch["x"], (4, 4), "image").masked_fill(hidden.unsqueeze(-1), 0.3)
     other = {**batch, "x": model.to_batch(rk.types.replace(decoded, x=shown))["x"]}
     assert torch.equal(model.encode(other, keep=keep).z, model.encode(batch, keep=keep).z)
-    assert torch.equal(gather_tokens(shown, keep), gather_tokens(target, keep))
+    assert torch.equal(tokens_at(shown, keep), tokens_at(target, keep))
 
 
 def test_draws_are_fresh_in_training_and_fixed_in_evaluation():

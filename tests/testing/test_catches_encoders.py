@@ -8,7 +8,8 @@ from catching import failures, titles
 from torch import nn
 
 from reprkit.interfaces import Encoder
-from reprkit.layout import gather_tokens, to_tokens
+from reprkit.layers.rows import tokens_at
+from reprkit.layout import to_tokens
 from reprkit.testing import EncoderConformance
 from reprkit.testing.worlds import IMAGES, SEQUENCES
 from reprkit.types import Features
@@ -30,7 +31,7 @@ class Good(Encoder):
         tokens = to_tokens(batch["x"], (2, 2), "image")
         if keep is None:
             return Features(x=self.finish(self.linear(self.first(tokens, tokens))), grid=self.shape())
-        seen = self.first(gather_tokens(tokens, keep), tokens)
+        seen = self.first(tokens_at(tokens, keep), tokens)
         return Features(x=self.linear(seen), positions=keep, length=4)
 
     def first(self, tokens, all_tokens):
