@@ -10,12 +10,11 @@ import torch
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Encoder, Latent, Objective, Part
-from reprkit.layout import row_grid, to_tokens
 from reprkit.model import Model
+from reprkit.objectives.scoring import decoded_for
 from reprkit.objectives.weighted import objective_from
 from reprkit.parts import create
 from reprkit.paths import Factor, Path
-from reprkit.types import Decoded
 
 
 def build(
@@ -188,13 +187,7 @@ def _rehearse(model: Model) -> None:
     example = model.to_device(model.signature.example(2))
     codes = model.encode(example) if model.factors else None
     if model.decoder is not None:
-        decoded: Decoded
-        if "causal" in model.decoder.provides:
-            field = model.signature[model.output]
-            teacher = to_tokens(example[model.output], row_grid(field, example[model.output]), field.kind)
-            decoded = model.decode(codes, teacher=teacher)
-        else:
-            decoded = model.decode(codes, length=model.output_length(example))
+        decoded = decoded_for(model, codes, example)
         target = model.target(example, decoded)
         if target.shape != decoded.x.shape:
             raise BuildError(

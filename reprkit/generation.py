@@ -87,9 +87,10 @@ def learned_codes(
     Raises:
         BuildError: the prior was trained on other codes.
     """
-    from reprkit.priors import as_code, check_fit, loaded, only_factor
+    from reprkit.paths import factor_of
+    from reprkit.priors import as_code, check_fit, loaded
 
-    name = only_factor(model, factor)
+    name = factor_of(model.paths, factor, "sampling by a prior")
     like, latent = _blank(model)[name], model.latent(name)
     learned = loaded(prior, model.device)
     check_fit(learned, latent, like.length)

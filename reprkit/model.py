@@ -16,7 +16,7 @@ from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Latent, Objective
 from reprkit.layout import from_tokens, merged, to_tokens
 from reprkit.passes import Pass, normalised, unused, weighted
-from reprkit.paths import Path, adapters, conditioning, masked_mean, told_first
+from reprkit.paths import Path, adapters, conditioning, factor_of, masked_mean, told_first
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 
 if TYPE_CHECKING:
@@ -282,12 +282,7 @@ class Model(nn.Module):
         return parts
 
     def _path(self, factor: str | None) -> Path:
-        paths = self.paths
-        if factor is None and len(paths) == 1:
-            return next(iter(paths.values()))
-        if factor not in paths:
-            raise BuildError(f"no factor named {factor!r}; there are: {', '.join(paths) or 'none'}")
-        return paths[factor]
+        return self.paths[factor_of(self.paths, factor, "this model")]
 
     def _decoder(self) -> Decoder:
         if self.decoder is None:

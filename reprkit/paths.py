@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reprkit.errors import BuildError
+from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
 from reprkit.precision import without_autocast
 from reprkit.types import Batch, Code, Features
@@ -44,6 +44,30 @@ def factor(
         condition: the factor whose code the encoder is told of, as one vector (AutoVC's content encoder reads the speaker's).
     """
     return Factor(encoder=encoder, latent=latent, input=input, pool=pool, condition=condition)
+
+
+def factor_of(names: Iterable[str], factor: str | None, asker: str) -> str:
+    """The factor's name among ``names``; the only one where none is given.
+
+    Args:
+        names: a model's factors, or a mapping by their names.
+        factor: the one asked for.
+        asker: who asks, for the message ("objective critic").
+
+    Raises:
+        BuildError: no such factor, or several and none was named.
+    """
+    known = list(names)
+    if factor is None and len(known) == 1:
+        return known[0]
+    if factor not in known:
+        asked, near = (
+            ("say which: factor=", "")
+            if factor is None
+            else (f"no factor named {factor!r}", nearest(factor, known))
+        )
+        raise BuildError(f"{asker}: {asked}; there are: {', '.join(known) or 'none'}.{near}")
+    return factor
 
 
 def linear(width: int, out: int) -> nn.Linear:

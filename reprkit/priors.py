@@ -18,23 +18,6 @@ if TYPE_CHECKING:
     from reprkit.model import Model
 
 
-def only_factor(model: Model, factor: str | None) -> str:
-    """The factor that a prior is about: the one named, or the only one.
-
-    Raises:
-        BuildError: the model has several and none was named, no such factor, or no factor at all.
-    """
-    names = list(model.factors)
-    if factor is None and len(names) == 1:
-        return names[0]
-    if factor not in names:
-        asked = "say which: factor=" if factor is None else f"no factor named {factor!r}"
-        raise BuildError(
-            f"a prior is learned over one factor's code; {asked}; there are: {', '.join(names) or 'none'}"
-        )
-    return factor
-
-
 def as_data(code: Code, latent: Latent) -> dict[str, Tensor]:
     """A code as a batch of data: symbols (b n*q), slot by slot within a token, or the vectors (b n d) of a continuous one.
 

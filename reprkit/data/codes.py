@@ -54,7 +54,8 @@ class CodesOf(Tensors):
         from reprkit.checkpoint import load
         from reprkit.data.resolve import dataset
         from reprkit.evaluation.encoding import label_fields
-        from reprkit.priors import field_of, only_factor
+        from reprkit.paths import factor_of
+        from reprkit.priors import field_of
 
         if batch < 1:
             raise DataError(f"batch is a number of examples from 1, not {batch}")
@@ -63,7 +64,7 @@ class CodesOf(Tensors):
             "cuda" if torch.cuda.is_available() and isinstance(model, str | Path) else made.device
         )
         self.model, self.source = made.to(place), dataset(data)
-        self.factor, self._batch = only_factor(made, factor), batch
+        self.factor, self._batch = factor_of(made.paths, factor, "data set codes"), batch
         latent = made.latent(self.factor)
         values = self._encode()
         varies = "x_mask" in values

@@ -66,11 +66,12 @@ class Likelihood(Evaluator):
             BuildError: no decoder, a latent without a prior, a continuous latent without a density, or a prior
                 that was trained on other codes.
         """
-        from reprkit.priors import check_fit, loaded, only_factor
+        from reprkit.paths import factor_of
+        from reprkit.priors import check_fit, loaded
 
         priors: dict[str, Model] = {}
         if self.prior is not None:
-            name = only_factor(model, self.factor)
+            name = factor_of(model.paths, self.factor, "likelihood")
             priors[name] = loaded(self.prior, model.device).eval()
             tokens = None if "x_mask" in data.batch([0]) else model.encode(data.batch([0]))[name].z.shape[1]
             check_fit(priors[name], model.latent(name), tokens)

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.layout import row_grid, to_tokens
-from reprkit.objectives.scoring import validity
+from reprkit.objectives.scoring import decoded_for, validity
 from reprkit.types import Batch, Codes, Decoded
 
 if TYPE_CHECKING:
@@ -50,13 +49,7 @@ def scored(model: Model, batch: Batch, codes: Codes | None) -> Output:
     Raises:
         BuildError: the model has no decoder.
     """
-    decoder = model._decoder()
-    field = model._output_field()
-    if "causal" in decoder.provides:
-        value = batch[model.output]
-        decoded = model.decode(codes, teacher=to_tokens(value, row_grid(field, value), field.kind))
-    else:
-        decoded = model.decode(codes, length=model.output_length(batch))
+    decoded = decoded_for(model, codes, batch)
     target = model.target(batch, decoded)
     weight = validity(model, batch, decoded)
     if weight is None:

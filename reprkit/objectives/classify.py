@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import Objective, Term
+from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
@@ -43,15 +43,14 @@ class Classify(Objective):
         if self.factor is not None:
             model.latent(self.factor)  # refuses an unknown one
         width = sum(model.latent(name).out_dim for name in self._names(model))
-        self.head = nn.Linear(width, _classes(model, self.label))
+        self.head = nn.Linear(width, classes_of(model, self.label, "classify"))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""
-        if self.label not in batch:
-            raise DataError(f"classify reads field {self.label!r}; the batch has {', '.join(batch)}")
-        logits, label = self.logits(model, batch), batch[self.label]
+        label = labels_of(batch, self.label, "classify")
+        logits = self.logits(model, batch)
         model.record(accuracy=(logits.argmax(-1) == label).float().mean())
         return {"classify": (F.cross_entropy(logits.float(), label, reduction="sum"), len(label))}
 
@@ -61,19 +60,3 @@ class Classify(Objective):
 
     def _names(self, model: Model) -> tuple[str, ...]:
         return tuple(model.factors) if self.factor is None else (self.factor,)
-
-
-def _classes(model: Model, label: str) -> int:
-    signature = model.signature
-    known = {} if signature is None else {n: f for n, f in signature.items() if f.kind == "label"}
-    if label not in known:
-        raise BuildError(
-            f"classify needs the label field {label!r} in the data's signature; "
-            f"label fields there: {', '.join(known) or 'none'}"
-        )
-    vocab = known[label].vocab
-    if vocab is None or vocab < 2:
-        raise BuildError(
-            f"classify needs to know how many classes there are, at least 2: field {label!r} states vocab={vocab}"
-        )
-    return vocab

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.layout import to_tokens
-from reprkit.types import Batch, Decoded
+from reprkit.layout import row_grid, to_tokens
+from reprkit.types import Batch, Code, Decoded
 
 if TYPE_CHECKING:
     from reprkit.model import Model
+
+
+def decoded_for(model: Model, codes: Mapping[str, Code] | None, batch: Batch) -> Decoded:
+    """What the decoder makes of the codes of a batch, as large as the batch's output; a causal one reads that as its teacher.
+
+    Raises:
+        BuildError: the model has no decoder, or does not know its output.
+    """
+    if "causal" not in model._decoder().provides:
+        return model.decode(codes, length=model.output_length(batch))
+    field, x = model._output_field(), batch[model.output]
+    return model.decode(codes, teacher=to_tokens(x, row_grid(field, x), field.kind))
 
 
 def validity(model: Model, batch: Batch, decoded: Decoded) -> Float[Tensor, "b n p"] | None:

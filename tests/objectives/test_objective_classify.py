@@ -45,7 +45,7 @@ def test_one_factor_may_decide():
 
 def test_it_needs_classes_that_are_known():
     signature = rk.Signature({"x": digits()[0].signature["x"], "y": rk.Field(kind="label", shape=())})
-    with pytest.raises(BuildError, match="needs the label field 'label'"):
+    with pytest.raises(BuildError, match="reads the label field 'label'"):
         rk.build(data=signature, objective="classify", **MLP)
     with pytest.raises(BuildError, match="field 'y' states vocab=None"):
         rk.build(data=signature, objective="classify(label='y')", **MLP)

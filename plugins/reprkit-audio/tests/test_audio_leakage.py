@@ -94,7 +94,7 @@ def test_what_it_cannot_ask_is_said():
     ((_, model),) = models(data, ["continuous(dim=4)"])
     with pytest.raises(DataError, match="fit_on=train"):
         rk.create("evaluator", "reprkit-audio/leakage")(model, data)
-    with pytest.raises(BuildError, match="no factor 'contend'"):
+    with pytest.raises(BuildError, match="no factor named 'contend'"):
         rk.create("evaluator", "reprkit-audio/leakage(content='contend')")(model, data, data)
     with pytest.raises(DataError, match="no tokens field 'phon'"):
         rk.create("evaluator", "reprkit-audio/leakage(said='phon')")(model, data, data)

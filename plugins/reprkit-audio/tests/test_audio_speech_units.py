@@ -142,7 +142,7 @@ def test_what_it_cannot_measure_is_said():
         measure(model, data)
     with pytest.raises(DataError, match="no tokens field 'sound'"):
         rk.create("evaluator", "speech-units(phone='sound')")(model, data, data)
-    with pytest.raises(BuildError, match="no factor 'cod'.*code"):
+    with pytest.raises(BuildError, match="no factor named 'cod'.*code"):
         rk.create("evaluator", "speech-units(factor='cod')")(model, data, data)
     with pytest.raises(PartArgumentError, match="units"):
         rk.create("evaluator", "speech-units(units=1)")

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int
 
 from reprkit import Dataset, Evaluator, Model
-from reprkit.errors import BuildError, DataError, nearest
+from reprkit.errors import DataError, nearest
 from reprkit.evaluation.encoding import batches
 from reprkit.evaluation.few import labels_of
 from reprkit.layers.checks import whole
+from reprkit.paths import factor_of
 
 _FRAMES = 8  # tokens of an example that the frame-wise probe sees
 _HIDDEN = 128
@@ -123,11 +124,7 @@ class Leakage(Evaluator):
         names = list(model.paths)
         others = [name for name in names if name != self.speaker]
         usual = "content" if "content" in names else (others or names or [""])[0]
-        content = self.content or usual
-        if content not in names:
-            raise BuildError(
-                f"leakage: no factor {content!r}.{nearest(content, names)}\n  there are: {', '.join(names) or 'none'}"
-            )
+        content = factor_of(names, self.content or usual, "leakage")
         both = {"content": content}
         return both | ({"speaker": self.speaker} if self.speaker in names and self.speaker != content else {})
 

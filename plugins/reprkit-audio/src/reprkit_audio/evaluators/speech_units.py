@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int
 
 from reprkit import Code, Dataset, Evaluator, Model
-from reprkit.errors import BuildError, DataError, PartArgumentError, nearest
+from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.evaluation.encoding import batches, check_label
+from reprkit.paths import factor_of
 from reprkit_audio.evaluators.abx import Segment, abx, segments
 
 SILENCE = ("pau", "sil", "sp", "h#", "_", "")  # how engines call it
@@ -150,13 +151,8 @@ class SpeechUnits(Evaluator):
         return {name: error for name, error in errors.items() if error is not None}
 
     def _factor(self, model: Model) -> str:
-        names = list(model.factors)
-        wanted = self.factor or ("content" if "content" in names else names[0] if len(names) == 1 else "")
-        if wanted not in names:
-            raise BuildError(
-                f"speech-units: no factor {wanted!r}.{nearest(wanted, names)}\n  say which, factor=; there are: {', '.join(names)}"
-            )
-        return wanted
+        usual = "content" if "content" in model.paths else None
+        return factor_of(model.paths, self.factor or usual, "speech-units")
 
     def _check(self, data: Dataset) -> None:
         check_label(data, self.speaker, "speech-units")

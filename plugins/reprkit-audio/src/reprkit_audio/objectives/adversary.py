@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from reprkit import Code, Model, Objective
 from reprkit.interfaces import Term, require
 from reprkit.layers.checks import whole
+from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_audio.layers.classifier import Classifier
-from reprkit_audio.objectives.labels import classes_of, factor_of, labels_of
 
 GOALS = ("wrong", "uniform")
 
@@ -63,13 +64,13 @@ class SpeakerAdversary(Objective):
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the width of the code and the number of speakers."""
-        name = factor_of(model, self.factor, "speaker-adversary")
+        name = factor_of(model.paths, self.factor, "objective speaker-adversary")
         classes = classes_of(model, self.label, "speaker-adversary")
         self.critic = Classifier(model.latent(name).out_dim, self.width, self.depth, classes)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn."""
-        name = factor_of(model, self.factor, "speaker-adversary")
+        name = factor_of(model.paths, self.factor, "objective speaker-adversary")
         label = labels_of(batch, self.label, "speaker-adversary")
         if turn == "critic":
             with torch.no_grad():

@@ -7,8 +7,8 @@ from dataclasses import replace
 from reprkit import Model, Objective
 from reprkit.interfaces import Term, require
 from reprkit.objectives.scoring import quality, score, validity
+from reprkit.paths import factor_of
 from reprkit.types import Batch
-from reprkit_audio.objectives.labels import factor_of
 
 
 class AutoVC(Objective):
@@ -42,11 +42,11 @@ class AutoVC(Objective):
 
     def bind(self, model: Model) -> None:
         """See that the factor is there."""
-        factor_of(model, self.factor, "autovc")
+        factor_of(model.paths, self.factor, "objective autovc")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch."""
-        name = factor_of(model, self.factor, "autovc")
+        name = factor_of(model.paths, self.factor, "objective autovc")
         codes = model.encode(batch)
         decoded = model.decode(codes, length=model.output_length(batch))
         target, weight = model.target(batch, decoded), validity(model, batch, decoded)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from reprkit import Codes, Model, Objective, distributed
 from reprkit.interfaces import Term, require
 from reprkit.layers.checks import whole
+from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.objectives.scoring import quality, score, validity
+from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_audio.layers.classifier import Classifier
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import Mask, mean_over, pooled, thinned, time_last
-from reprkit_audio.objectives.labels import classes_of, factor_of, labels_of
 
 _PART = "gan-refine"
 
@@ -101,7 +102,7 @@ class GANRefine(Objective):
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the output's channels and the number of speakers."""
-        factor_of(model, self.speaker, _PART)
+        factor_of(model.paths, self.speaker, f"objective {_PART}")
         classes = classes_of(model, self.label, _PART)
         assert model.signature is not None  # classes_of has read it
         self.critic = PatchCritic(model.signature[model.output].channels, self.width, self.depth, classes)

@@ -8,9 +8,9 @@ from torch import nn
 
 from reprkit import Model, Objective, distributed
 from reprkit.interfaces import Term
-from reprkit.paths import masked_mean
+from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.paths import factor_of, masked_mean
 from reprkit.types import Batch
-from reprkit_audio.objectives.labels import classes_of, factor_of, labels_of
 
 
 class GE2E(Objective):
@@ -40,12 +40,12 @@ class GE2E(Objective):
 
     def bind(self, model: Model) -> None:
         """See that factor and label are there."""
-        factor_of(model, self.factor, "ge2e")
+        factor_of(model.paths, self.factor, "objective ge2e")
         self.classes = classes_of(model, self.label, "ge2e")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch; every rank must bring as many examples as the others."""
-        name = factor_of(model, self.factor, "ge2e")
+        name = factor_of(model.paths, self.factor, "objective ge2e")
         code = model.encode(batch, factors=[name])[name]
         own = F.normalize(masked_mean(code.z, code.mask).float(), dim=-1)
         mine = labels_of(batch, self.label, "ge2e")

@@ -15,8 +15,9 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
 from reprkit.latents.terms import real as number
 from reprkit.layers.checks import whole
+from reprkit.paths import factor_of
 from reprkit.types import Batch
-from reprkit_text.objectives.scope import calm, factor_of, texts_of, words_of
+from reprkit_text.objectives.scope import calm, texts_of, words_of
 
 if TYPE_CHECKING:
     from reprkit import Model
@@ -100,7 +101,7 @@ class Critic(Objective):
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the width of the code."""
-        latent = model.latent(factor_of(model, self.factor, "critic"))
+        latent = model.latent(factor_of(model.paths, self.factor, "objective critic"))
         if self.real is not None and model.signature is not None:
             model.signature[self.real]  # says which fields there are
         if self.real is None and latent.vocab is not None and not latent.has_prior:
@@ -112,7 +113,7 @@ class Critic(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn."""
-        name = factor_of(model, self.factor, "critic")
+        name = factor_of(model.paths, self.factor, "objective critic")
         if turn == "main":
             code = model.encode(batch, factors=[name])[name]
             verdict = self.critic(self._chosen(model, name, code), code.mask)

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from reprkit import Code
 from reprkit.errors import BuildError
-from reprkit.layout import row_grid, to_tokens
-from reprkit.objectives.scoring import validity
+from reprkit.objectives.scoring import decoded_for, validity
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
@@ -21,29 +20,14 @@ if TYPE_CHECKING:
     from reprkit_text.latents.text import Text
 
 
-def factor_of(model: Model, factor: str | None, part: str) -> str:
-    """The factor's name; the only one where none is given.
-
-    Raises:
-        BuildError: no such factor, or several and none named.
-    """
-    names = list(model.paths)
-    if factor is None and len(names) == 1:
-        return names[0]
-    if factor not in names:
-        what = f"no factor named {factor!r}" if factor else "there are several factors"
-        raise BuildError(f"objective {part}: {what}; say factor= one of {', '.join(names)}")
-    return factor
-
-
 def words_of(model: Model, name: str, part: str) -> Text:
-    """The factor's latent, which must be one of words: with ``spell`` and ``teach``.
+    """The factor's latent, which must provide "words": ``spell`` and ``teach``.
 
     Raises:
         BuildError: it is another one.
     """
     latent = model.latent(name)
-    if not (hasattr(latent, "spell") and hasattr(latent, "teach")):
+    if "words" not in latent.provides:
         raise BuildError(
             f"objective {part} needs a latent of words, and that of factor {name} is "
             f"{latent.qualified or type(latent).__name__}: use text, or objective critic, which takes any latent"
@@ -86,12 +70,6 @@ def told(
 
     A causal decoder reads the document as its teacher.
     """
-    assert model.decoder is not None  # build has asked for both
-    assert model.signature is not None
-    if "causal" in model.decoder.provides:
-        field, x = model.signature[model.output], batch[model.output]
-        decoded = model.decode(codes, teacher=to_tokens(x, row_grid(field, x), field.kind))
-    else:
-        decoded = model.decode(codes, length=model.output_length(batch))
+    decoded = decoded_for(model, codes, batch)
     target, weight = model.target(batch, decoded), validity(model, batch, decoded)
     return decoded.nll(target, weight).sum(1), decoded, target, weight

@@ -14,8 +14,9 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
 from reprkit.latents.terms import real as number
 from reprkit.layers.checks import whole
+from reprkit.paths import factor_of
 from reprkit.types import Batch
-from reprkit_text.objectives.scope import factor_of, texts_of, words_of
+from reprkit_text.objectives.scope import texts_of, words_of
 
 if TYPE_CHECKING:
     from reprkit import Model
@@ -89,7 +90,7 @@ class SelfCritic(Objective):
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the latent's words."""
-        latent = words_of(model, factor_of(model, self.factor, "self-critic"), "self-critic")
+        latent = words_of(model, factor_of(model.paths, self.factor, "objective self-critic"), "self-critic")
         if model.signature is not None:
             model.signature[self.real]  # says which fields there are
         assert latent.vocab is not None  # a latent of words
@@ -97,7 +98,7 @@ class SelfCritic(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn."""
-        name = factor_of(model, self.factor, "self-critic")
+        name = factor_of(model.paths, self.factor, "objective self-critic")
         if turn == "critic":
             return self._taught(model, name, batch)
         code = model.encode(batch, factors=[name])[name]

@@ -10,8 +10,9 @@ from reprkit import Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
 from reprkit.objectives.scoring import rate
+from reprkit.paths import factor_of
 from reprkit.types import Batch
-from reprkit_text.objectives.scope import calm, factor_of, told
+from reprkit_text.objectives.scope import calm, told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,11 +52,11 @@ class SelfCritical(Objective):
 
     def bind(self, model: Model) -> None:
         """Find the factor."""
-        factor_of(model, self.factor, "self-critical")
+        factor_of(model.paths, self.factor, "objective self-critical")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch."""
-        name = factor_of(model, self.factor, "self-critical")
+        name = factor_of(model.paths, self.factor, "objective self-critical")
         codes = model.encode(batch)
         log_prob, mask = codes[name].log_prob, codes[name].mask
         if log_prob is None:

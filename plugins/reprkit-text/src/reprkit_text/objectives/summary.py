@@ -8,9 +8,10 @@ from reprkit import Codes, Objective
 from reprkit.interfaces import Term, require
 from reprkit.latents.terms import real as number
 from reprkit.layers.checks import share, whole
+from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_text.objectives.noising import Texts, mixed, shuffled, windows
-from reprkit_text.objectives.scope import factor_of, texts_of, told, words_of
+from reprkit_text.objectives.scope import texts_of, told, words_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,15 +93,15 @@ class Summary(Objective):
 
     def bind(self, model: Model) -> None:
         """Find the factor and the field."""
-        factor_of(model, self.factor, "summary")
+        factor_of(model.paths, self.factor, "objective summary")
         if model.signature is not None and (self.shares["denoise"] or self.shares["language"]):
             model.signature[self.summary]  # says which fields there are
 
     def forward(self, model: Model, batch: Batch, turn: str = "pretrain") -> dict[str, Term]:
         """The losses of one batch."""
-        name = factor_of(model, self.factor, "summary")
+        name = factor_of(model.paths, self.factor, "objective summary")
         latent, weights = model.latent(name), self.shares
-        if not hasattr(latent, "teach"):
+        if "words" not in latent.provides:
             own = told(model, model.encode(batch), batch)[0]
             return {"reconstructor": (own.sum(), len(own))}
         document = texts_of(batch, model.paths[name].input)

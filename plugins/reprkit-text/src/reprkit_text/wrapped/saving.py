@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from reprkit import Features
 from reprkit.errors import BuildError
-from reprkit.latents.continuous import Continuous
+from reprkit.paths import factor_of
 from reprkit_text.decoders.bert import BertDecoder
 from reprkit_text.encoders.bert import BertEncoder
 from reprkit_text.encoders.wrapped import Wrapped
 from reprkit_text.wrapped.weights import quietly
 
 if TYPE_CHECKING:
-    from reprkit import Model
+    from reprkit import Latent, Model
 
 _NEVER = -1e4  # the logit of symbols that the data does not hold, such as the mask
 
@@ -37,18 +38,15 @@ def save_pretrained(model: Model, folder: str | Path, factor: str | None = None)
     Raises:
         BuildError: no such factor, or an encoder that is not of transformers.
     """
-    names = list(model.paths)
-    name = names[0] if factor is None and len(names) == 1 else factor
-    if name not in names:
-        raise BuildError(f"say which factor's encoder to save: factor= one of {', '.join(names) or 'none'}")
-    encoder = model.paths[str(name)].encoder
+    name = factor_of(model.paths, factor, "save_pretrained")
+    encoder = model.paths[name].encoder
     if not isinstance(encoder, Wrapped):
         raise BuildError(
             f"encoder {encoder.qualified or type(encoder).__name__} is none of transformers, so transformers cannot read it: "
             "model.save(FOLDER) writes it for reprkit"
         )
     place = encoder.save_pretrained(folder)
-    whole = _with_head(model, str(name), encoder)
+    whole = _with_head(model, name, encoder)
     if whole is not None:
         with quietly():
             whole.save_pretrained(place)
@@ -61,14 +59,13 @@ def _with_head(model: Model, name: str, encoder: Wrapped) -> Any:
     from transformers import BertForMaskedLM
 
     path, decoder = model.paths[name], model.decoder
-    plain = isinstance(path.latent, Continuous) and path.latent.activation == "identity" and not path.pool
-    if not (isinstance(encoder, BertEncoder) and isinstance(decoder, BertDecoder) and plain):
+    if not (isinstance(encoder, BertEncoder) and isinstance(decoder, BertDecoder)) or path.pool:
         return None
     if decoder.body is not None or len(model.paths) > 1 or path.input != model.output:
         return None
     config = copy.deepcopy(encoder.body.config)
     config.tie_word_embeddings = False
-    if config.hidden_size != decoder.width:
+    if config.hidden_size != decoder.width or not _passes(path.latent, path.adapter.weight):
         return None
     made = BertForMaskedLM(config)
     made.bert = encoder.body
@@ -86,3 +83,10 @@ def _with_head(model: Model, name: str, encoder: Wrapped) -> Any:
     head.decoder.weight[:vocab] = decoder.head.linear.weight
     head.decoder.bias[:vocab] = decoder.head.linear.bias
     return made
+
+
+def _passes(latent: Latent, like: torch.Tensor) -> bool:
+    """Whether the latent gives in evaluation what it is given, so that the maps around it are one map."""
+    x = like.new_empty(2, 3, latent.in_dim).normal_(generator=torch.Generator(like.device).manual_seed(0))
+    z = copy.deepcopy(latent).eval()(Features(x=x, grid=(3,))).z
+    return z.shape == x.shape and torch.equal(z, x)

@@ -1,13 +1,17 @@
-"""What the objectives that know the speakers share: how many there are, and who speaks."""
+"""What the objectives that read labels share: how many classes there are, and the labels of a batch."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit import Model
 from reprkit.errors import BuildError, DataError, nearest
 from reprkit.types import Batch
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
 
 
 def classes_of(model: Model, label: str, part: str) -> int:
@@ -25,7 +29,7 @@ def classes_of(model: Model, label: str, part: str) -> int:
     count = known[label].vocab
     if count is None or count < 2:
         raise BuildError(
-            f"objective {part} needs at least two speakers, and field {label!r} has {count}: add recordings of another"
+            f"objective {part} needs at least two classes, and label field {label!r} states vocab={count}"
         )
     return count
 
@@ -39,19 +43,3 @@ def labels_of(batch: Batch, label: str, part: str) -> Int[Tensor, " b"]:
     if label not in batch:
         raise DataError(f"objective {part} reads field {label!r}; the batch has {', '.join(batch)}")
     return batch[label]
-
-
-def factor_of(model: Model, factor: str | None, part: str) -> str:
-    """The factor of that name, or the only one.
-
-    Raises:
-        BuildError: there is no such factor, or there are several and none is named.
-    """
-    if factor is None and len(model.factors) == 1:
-        return next(iter(model.factors))
-    if factor is None or factor not in model.factors:
-        raise BuildError(
-            f"objective {part} has no factor {factor!r} to work on.{nearest(str(factor), model.factors)}\n"
-            f"  factors: {', '.join(model.factors) or 'none'}; say factor=NAME"
-        )
-    return factor
