@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.data.checks import check_batch
-from reprkit.data.signature import Signature
+from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Latent, Objective
 from reprkit.layout import from_tokens, merged, to_tokens
@@ -71,7 +71,12 @@ class Model(nn.Module):
         return self._path(factor).latent
 
     def encode(
-        self, batch: Batch, *, keep: Tensor | None = None, factors: Sequence[str] | None = None
+        self,
+        batch: Batch,
+        *,
+        keep: Tensor | None = None,
+        factors: Sequence[str] | None = None,
+        any_length: bool = False,
     ) -> Codes:
         """The codes of a batch, by factor; moves the batch to the model's device.
 
@@ -79,6 +84,7 @@ class Model(nn.Module):
             batch: what the data set yields.
             keep: indices of the tokens to read (b k); the encoders must provide "keep".
             factors: only these; all when not given.
+            any_length: sequences may be longer or shorter than the windows it was built for, where its encoders can.
 
         Raises:
             DataError: the batch does not have the shapes and types of the signature.
@@ -86,7 +92,7 @@ class Model(nn.Module):
         names = tuple(self.factors) if factors is None else tuple(factors)
         scope = self._pass
         if scope is None:
-            self._check(batch, values=False)
+            self._check(batch, values=False, any_length=any_length)
         known = {} if scope is None else scope.known(batch, keep)
         before, moved = set(known), self.to_device(batch)
         for name in told_first(self.paths, names):
@@ -241,11 +247,12 @@ class Model(nn.Module):
             return batch
         return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
-    def _check(self, batch: Batch, values: bool) -> None:
+    def _check(self, batch: Batch, values: bool, any_length: bool = False) -> None:
         """Refuse a batch that is not what the signature says; ``values`` are looked at once, before anything is damaged."""
         if self.signature is not None:
             dtype = next((each.dtype for each in self.parameters()), torch.float32)
-            check_batch(batch, self.signature, dtype=dtype, values=values)
+            signature = self.signature.any_length() if any_length else self.signature
+            check_batch(batch, signature, dtype=dtype, values=values)
 
     def _check_weights(self, terms: Mapping[str, Tensor]) -> None:
         """Refuse a weight for a loss that does not exist; names are known at the first step, if it has all turns."""
@@ -289,7 +296,7 @@ class Model(nn.Module):
             raise BuildError(f"this model has no decoder: {type(self.objective).__name__} does not need one")
         return self.decoder
 
-    def _output_field(self) -> Any:
+    def _output_field(self) -> Field:
         if self.signature is None:
             raise BuildError(
                 "this model was built without data=, so it does not know what its output looks like"

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import reprkit as rk
+from reprkit.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +35,32 @@ def test_an_objective_sees_every_valid_step_and_no_padding(data, pool, decoder, 
     assert all(value.grad is not None for value in model.factors.parameters())
     measured = rk.evaluate(model, data, "reconstruction", examples=0)["reconstruction"]
     assert np.isfinite(measured["nll"])
+
+
+def test_a_model_of_windows_reads_any_length_where_it_is_asked_to():
+    frames = torch.randn(12, 5, 2)
+    model = rk.build(
+        data=rk.dataset({"x": frames.numpy()}),
+        encoder="gru(width=8)",
+        latent="continuous(dim=4)",
+        objective="contrastive",
+    ).eval()
+    longer = {"x": torch.randn(3, 9, 2)}
+    with pytest.raises(DataError, match=r"shape \(3, 9, 2\)"):
+        model.encode(longer)
+    code = model.encode(longer, any_length=True)["code"].z
+    assert torch.equal(code, model.paths["code"](longer).z)
+    assert code.shape == (3, 9, 4)
+    with pytest.raises(DataError, match=r"shape \(3, 9, 3\)"):
+        model.encode({"x": torch.randn(3, 9, 3)}, any_length=True)
+
+
+def test_only_time_is_free():
+    fields = {
+        "x": rk.Field(kind="sequence", shape=(5, 2)),
+        "said": rk.Field(kind="tokens", shape=(5,), vocab=3),
+        "face": rk.Field(kind="image", shape=(4, 4, 1)),
+        "who": rk.Field(kind="label", shape=(), vocab=2),
+    }
+    shapes = {name: field.shape for name, field in rk.Signature(fields).any_length().items()}
+    assert shapes == {"x": (None, 2), "said": (None,), "face": (4, 4, 1), "who": ()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from reprkit.errors import BuildError, DataError, nearest
@@ -145,6 +145,17 @@ class Signature(Mapping[str, Field]):
         """The same data with field ``name`` called ``x``: what a part sees that reads or writes it."""
         others = {key: value for key, value in self._fields.items() if key not in (name, "x")}
         return Signature({"x": self[name], **others})
+
+    def any_length(self) -> Signature:
+        """The same data in sequences (t c) and tokens (t,) of any length."""
+        return Signature(
+            {
+                name: replace(field, shape=(None, *field.shape[1:]))
+                if LAYOUTS[field.kind][:1] == ("t",)
+                else field
+                for name, field in self._fields.items()
+            }
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers."""

@@ -127,18 +127,9 @@ class Converter:
 
     def codes(self, frames: Float[Tensor, "t c"], factors: Sequence[str] | None = None) -> Codes:
         """The codes of one utterance, of any length."""
-        # Not model.encode: the signature may promise windows of one length, and an utterance is as long as it is.
-        found: dict[str, Code] = {}
-        x = frames.to(self.model.device)[None].float()
-
-        def coded(name: str) -> Code:
-            path = self.model.paths[name]
-            if name not in found:
-                told = None if path.condition is None else coded(path.condition)
-                found[name] = path({path.input: x}, condition=told)
-            return found[name]
-
-        return Codes({name: coded(name) for name in factors or self.model.paths})
+        fields = {path.input for path in self.model.paths.values()}
+        batch = {field: frames[None].float() for field in fields}
+        return self.model.encode(batch, factors=factors, any_length=True)
 
     def decoded(self, codes: Mapping[str, Code], count: int) -> Float[Tensor, "t c"]:
         """The frames that codes stand for, on the CPU.

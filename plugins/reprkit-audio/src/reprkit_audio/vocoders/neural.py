@@ -53,8 +53,6 @@ class Neural(Vocoder):
     @torch.no_grad()
     def made(self, sound: Sound) -> Float[Tensor, " samples"]:
         """T * hop samples."""
-        (path,) = self.model.paths.items()
-        # Not model.encode: the signature's windows have one length, and an utterance is as long as it is.
-        code = path[1]({path[1].input: sound.frames.to(self.model.device)[None].float()})
-        samples = len(sound.frames) * self.front.hop
-        return self.model.decode({path[0]: code}, length=samples).x.flatten()
+        (path,) = self.model.paths.values()
+        codes = self.model.encode({path.input: sound.frames[None].float()}, any_length=True)
+        return self.model.decode(codes, length=len(sound.frames) * self.front.hop).x.flatten()
