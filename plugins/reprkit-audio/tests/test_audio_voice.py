@@ -5,8 +5,8 @@ import pytest
 import soundfile
 import torch
 from reprkit_audio.converter import Converter
+from reprkit_audio.evaluators.scores import judged
 from reprkit_audio.evaluators.trials import Trial, trials
-from reprkit_audio.evaluators.voice import judged
 from reprkit_audio.judges import speaker, words
 from voices_made import RATE, voice
 

@@ -14,6 +14,7 @@ from reprkit.errors import DataError
 from reprkit_audio import sound
 from reprkit_audio.converter import LISTENED, Converter, Voice
 from reprkit_audio.frontends.base import checked
+from reprkit_audio.resampling import resample
 from reprkit_audio.streaming import Wave
 from reprkit_audio.vocoders import Vocoder
 
@@ -117,7 +118,7 @@ def _heard(given: Recording, rate: int, what: str, *, target: bool = False) -> W
         wave = sound.read(given, rate, stop=LISTENED if target else None)
     else:
         wave, own = given if isinstance(given, tuple) else (given, rate)
-        wave = sound.resample(_checked(wave, what), own, rate)
+        wave = resample(_checked(wave, what), own, rate)
     try:
         cut = sound.trimmed(wave, rate)
     except DataError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import DataError, nearest
+from reprkit_audio.resampling import resampled
 
 RATE = 16000  # Hz, everywhere inside
 SUFFIXES = frozenset((".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"))
@@ -81,7 +81,7 @@ def blocks(
             if first:
                 opened.seek(min(first, opened.frames))
             given = 0
-            for piece in _resampled(
+            for piece in resampled(
                 _mixed(opened, path, down * max(1, round(seconds * native / down)), left), up, down
             ):
                 given += len(piece)
@@ -154,17 +154,6 @@ def writing(path: str | os.PathLike[str], rate: int = RATE) -> Iterator[Callable
     finally:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
-
-
-def resample(wave: Float[Tensor, " samples"], old: int, new: int = RATE) -> Float[Tensor, " resampled"]:
-    """A wave (samples,) of ``old`` Hz at ``new`` Hz: a polyphase filter, as in ``read``."""
-    if old < 1 or new < 1:
-        raise DataError(f"rates are samples a second, from 1, not {old} and {new}")
-    shared = math.gcd(old, new)
-    if old == new:
-        return wave
-    made = _polyphase(wave.detach().cpu().float().numpy(), new // shared, old // shared)
-    return torch.from_numpy(made)
 
 
 def trimmed(
@@ -257,42 +246,6 @@ def _mixed(opened: Any, path: Any, size: int, left: float) -> Iterator[np.ndarra
                 "  divide them by the largest value that can occur (32768 for 16 bits)"
             )
         yield np.ascontiguousarray(block.mean(axis=1))
-
-
-def _resampled(pieces: Iterator[np.ndarray], up: int, down: int) -> Iterator[np.ndarray]:
-    """Pieces at another rate, each with as much of its neighbours as the filter sees: no seams."""
-    if up == down:
-        yield from pieces
-        return
-    room = (
-        (10 * max(up, down) // up + 1 + down - 1) // down * down
-    )  # the filter's half length, in whole periods
-    held, before = np.empty(0, np.float32), 0  # `before` samples of it were given already
-    for piece in pieces:
-        held = np.concatenate([held, piece])
-        ready = (len(held) - before - room) // down * down  # what has its right neighbours
-        if ready <= 0:
-            continue
-        made = _polyphase(held[: before + ready + room], up, down)
-        yield made[before // down * up : (before + ready) // down * up]
-        keep = min(before + ready, room)
-        held, before = held[before + ready - keep :], keep
-    if len(held) > before:
-        yield _polyphase(held, up, down)[before // down * up :]
-
-
-def _polyphase(wave: np.ndarray, up: int, down: int) -> np.ndarray:
-    from scipy.signal import resample_poly
-
-    return np.asarray(resample_poly(wave, up, down, window=_filter(max(up, down))), dtype=np.float32)
-
-
-@functools.lru_cache
-def _filter(factor: int) -> np.ndarray:
-    """The filter that ``resample_poly`` would design anew at every call."""
-    from scipy.signal import firwin
-
-    return np.asarray(firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0)))
 
 
 def _name(path: str | os.PathLike[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +22,7 @@ from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken
 from reprkit_audio.distortion import Heard, correlation, distortion, heard, pitch_correlation
 from reprkit_audio.evaluators import voice_figures
+from reprkit_audio.evaluators.scores import judged, mean, put
 from reprkit_audio.evaluators.trials import Trial, long_enough, speech_of, trials
 from reprkit_audio.formants import formant_ratio, shifted
 from reprkit_audio.frontends import Sound
@@ -30,6 +30,7 @@ from reprkit_audio.frontends.world import World
 from reprkit_audio.judges import words
 from reprkit_audio.judges.speaker import RATE, centre, speaker_judge
 from reprkit_audio.prosody import statistics
+from reprkit_audio.resampling import resample
 from reprkit_audio.vocoders import vocoder
 
 _SENTENCES = 15  # of the recogniser's grammar
@@ -135,7 +136,7 @@ class Voice(Evaluator):
         found: dict[str, Any] = {"chance": 1 / len(centres), "n": len(made)}
         for name in ("source", *_MADE):
             told = judge([each.waves[name] for each in made])
-            _put(found, name, judged(told, chosen, centres, own=name in ("source", "copy")))
+            put(found, name, judged(told, chosen, centres, own=name in ("source", "copy")))
         self._heard(found, made)
         self._worded(found, sentences, made)
         if self.examples:
@@ -189,7 +190,7 @@ class Voice(Evaluator):
             }
             if trial.parallel is not None:
                 waves["target"] = speech.utterance(trial.parallel).wave
-            waves = {name: sound.resample(each, converter.rate, RATE) for name, each in waves.items()}
+            waves = {name: resample(each, converter.rate, RATE) for name, each in waves.items()}
             made.append(Made(trial, waves))
         return made
 
@@ -203,7 +204,7 @@ class Voice(Evaluator):
                 )
                 for each in made
             ]
-            _put(found, name, {"pitch_correlation": _mean(beside)})
+            put(found, name, {"pitch_correlation": mean(beside)})
         both = [each for each in made if "target" in each.waves]
         if not both:
             return
@@ -213,12 +214,12 @@ class Voice(Evaluator):
             }
         for name in ("source", *_MADE):
             pairs = [(each.seen[name], each.seen["target"]) for each in both if name in each.seen]
-            told = {"mcd": _mean([distortion(*pair) for pair in pairs])}
+            told = {"mcd": mean([distortion(*pair) for pair in pairs])}
             if name == "source":
                 found.setdefault("parallel", {})["unconverted"] = told["mcd"]
                 continue
-            told["pitch_correlation"] = _mean([pitch_correlation(*pair) for pair in pairs])
-            _put(found, name, {"parallel": told})
+            told["pitch_correlation"] = mean([pitch_correlation(*pair) for pair in pairs])
+            put(found, name, {"parallel": told})
         found["parallel"]["n"] = len(both)
 
     def _sentences(self, speech: Spoken) -> dict[int, str]:
@@ -252,53 +253,16 @@ class Voice(Evaluator):
         texts = [sentences[each.trial.source] for each in asked]
         for name in ("source", *_MADE):
             said = [judge.hear(each.waves[name]) for each in asked]
-            _put(found, name, {"wer": words.word_errors(said, texts)})
+            put(found, name, {"wer": words.word_errors(said, texts)})
         for name in ("converted", "shift"):
             home = found if name == "converted" else found[name]
-            _put(found, name, {"wer_rise": home["wer"] - found["copy"]["wer"]})
+            put(found, name, {"wer_rise": home["wer"] - found["copy"]["wer"]})
         found["wer_n"] = len(asked)
-
-
-def judged(
-    told: Float[Tensor, "n d"], chosen: Sequence[Trial], centres: Mapping[int, Tensor], *, own: bool
-) -> dict[str, float]:
-    """What the judge of speakers says of the waveforms of trials, by their embeddings.
-
-    Args:
-        told: embeddings.
-        chosen: who into whom.
-        centres: of every speaker, by label.
-        own: they are still the source's voice.
-    """
-    labels = list(centres)
-    alike = told @ torch.stack([centres[label] for label in labels]).T
-    rows = torch.arange(len(chosen))
-    source = alike[rows, torch.tensor([labels.index(each.speaker) for each in chosen])]
-    target = alike[rows, torch.tensor([labels.index(each.target) for each in chosen])]
-    best = alike.max(1).values
-    if own:
-        return {"identified": float((source == best).float().mean()), "similarity": float(source.mean())}
-    return {
-        "nearer": float((target > source).float().mean()),
-        "nearest": float((target == best).float().mean()),
-        "similarity": float(target.mean()),
-        "similarity_source": float(source.mean()),
-    }
-
-
-def _put(found: dict[str, Any], name: str, told: Mapping[str, Any]) -> None:
-    """Under the version's name; what the model made has none."""
-    home = found if name == "converted" else found.setdefault("natural" if name == "source" else name, {})
-    for key, value in told.items():
-        if isinstance(value, Mapping):
-            home.setdefault(key, {}).update(value)
-        else:
-            home[key] = value
 
 
 def _wave(data: Spoken, number: int) -> Wave:
     said = data.utterance(number)
-    return sound.resample(said.wave, said.rate, RATE)
+    return resample(said.wave, said.rate, RATE)
 
 
 def _world(data: Spoken, number: int, front: World) -> Sound:
@@ -317,9 +281,3 @@ def _least(made: Made) -> int:
 
 def _loud(wave: Wave) -> bool:
     return float(wave.abs().max()) >= sound.SILENT
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Over those that are numbers; NaN where none is."""
-    there = [value for value in values if not math.isnan(value)]
-    return float(np.mean(there)) if there else math.nan

@@ -15,7 +15,7 @@ from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.judges.speaker import RATE, speaker_judge
-from reprkit_audio.sound import resample
+from reprkit_audio.resampling import resample
 
 if TYPE_CHECKING:
     from reprkit_audio.evaluators.voice import Made
