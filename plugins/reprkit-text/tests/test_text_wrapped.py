@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from reprkit_text.data.records import Record
-from reprkit_text.data.told import Texts
 from reprkit_text.decoders.bart import BartDecoder
 from reprkit_text.decoders.bert import BertDecoder
 from reprkit_text.decoders.t5 import T5Decoder
@@ -11,14 +9,11 @@ from reprkit_text.encoders.bart import BartEncoder
 from reprkit_text.encoders.bert import BertEncoder
 from reprkit_text.encoders.t5 import T5Encoder
 from transformers import (
-    AutoTokenizer,
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
-    BertModel,
     T5Config,
-    T5EncoderModel,
     T5ForConditionalGeneration,
 )
 
@@ -237,42 +232,6 @@ def test_only_what_was_hit_is_told_and_it_is_the_same_loss(monkeypatch):
     assert asked[1] is None
     for one, two in zip(*totals, strict=True):
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
-
-
-def test_a_saved_bert_is_transformers_own_with_its_tokenizer(tmp_path):
-    records = [Record(document=f"A {n} story about word{n % 7}, told.") for n in range(30)]
-    data = Texts(records, "byte-pair(vocab=300, marks=True)", name="stories", length=64)
-    encoder = BertEncoder(16, depth=2, heads=2, data=data.signature).eval()
-    encoder.save_pretrained(tmp_path)
-    tokenizer, theirs = AutoTokenizer.from_pretrained(tmp_path), BertModel.from_pretrained(tmp_path).eval()
-    assert (tokenizer.mask_token_id, tokenizer.pad_token_id) == (data.signature["x"].vocab, 0)
-    batch = data.batch(range(5))
-    given = tokenizer([each.document for each in records[:5]], padding=True, return_tensors="pt")
-    assert torch.equal(given["input_ids"], batch["x"])
-    assert torch.equal(given["attention_mask"].bool(), batch["x_mask"])
-    with torch.no_grad():
-        there = theirs(input_ids=given["input_ids"], attention_mask=given["attention_mask"]).last_hidden_state
-        torch.testing.assert_close(encoder(batch).x[batch["x_mask"]], there[batch["x_mask"]])
-        masked = tokenizer("A [MASK] story", return_tensors="pt")["input_ids"]
-        assert tokenizer.mask_token_id in masked[0].tolist()
-        torch.testing.assert_close(encoder({"x": masked}).x, theirs(input_ids=masked).last_hidden_state)
-    again = Texts(records, str(tmp_path), name="again", length=64)
-    back = BertEncoder(folder=str(tmp_path), data=again.signature).eval()
-    assert back.numbering.mask == encoder.numbering.mask
-    torch.testing.assert_close(back({"x": masked}).x, encoder({"x": masked}).x)
-
-
-def test_t5_and_bart_encoders_are_read_by_transformers(tmp_path):
-    x = torch.randint(7, (2, 5))
-    for cls, reader in ((T5Encoder, T5EncoderModel.from_pretrained), (BartEncoder, None)):
-        encoder = cls(8, depth=1, heads=2, data=TOKENS).eval()
-        encoder.save_pretrained(tmp_path / cls.__name__)
-        if reader is None:
-            from transformers.models.bart.modeling_bart import BartEncoder as Theirs
-
-            reader = Theirs.from_pretrained
-        theirs = reader(tmp_path / cls.__name__).eval()
-        torch.testing.assert_close(theirs(input_ids=x).last_hidden_state, encoder({"x": x}).x)
 
 
 def test_an_encoder_is_exported(tmp_path):
