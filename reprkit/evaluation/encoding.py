@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from reprkit.data.buckets import lengths_of
 from reprkit.errors import DataError
 from reprkit.evaluation.progress import tracked
 
@@ -71,6 +72,22 @@ def batches(data: Dataset, what: str = "evaluating") -> Iterator[dict[str, Tenso
     return tracked(data.batches(here.batch), what, total=count, show=here.progress)
 
 
+def by_length(
+    data: Dataset, what: str = "evaluating"
+) -> Iterator[tuple[Int[Tensor, " b"], dict[str, Tensor]]]:
+    """As ``batches``, and which examples each holds (b,): shorter ones first where lengths vary, so that little is padded.
+
+    Raises:
+        DataError: the data set is empty.
+    """
+    here = session()
+    if len(data) == 0:
+        raise DataError("there is nothing to evaluate on: the data set is empty")
+    order = lengths_of(data).argsort(stable=True) if data.lengths() else torch.arange(len(data))
+    rows = order.split(here.batch)
+    return tracked(((each, data.batch(each)) for each in rows), what, total=len(rows), show=here.progress)
+
+
 @torch.no_grad()
 def encoded(model: Model, data: Dataset, *, factor: str | None = None, pool: Pool = "mean") -> Encoded:
     """``model.represent`` of a whole data set, and its labels; encoded once however many evaluators ask.
@@ -89,9 +106,11 @@ def encoded(model: Model, data: Dataset, *, factor: str | None = None, pool: Poo
     if key in here.seen:
         return here.seen[key][1]
     names = label_fields(data)
+    places: list[Tensor] = []
     rows: list[np.ndarray] = []
     labels: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for batch in batches(data, "encoding"):
+    for examples, batch in by_length(data, "encoding"):
+        places.append(examples)
         rows.append(model.represent(batch, factor, pool).float().cpu().numpy())
         for name in names:
             labels[name].append(batch[name].cpu().numpy())
@@ -99,7 +118,10 @@ def encoded(model: Model, data: Dataset, *, factor: str | None = None, pool: Poo
         raise DataError(
             "examples have different lengths, so pool='flatten' gives vectors of different widths; use 'mean'"
         )
-    made = Encoded(np.concatenate(rows), {name: np.concatenate(parts) for name, parts in labels.items()})
+    back = torch.cat(places).argsort().numpy()
+    made = Encoded(
+        np.concatenate(rows)[back], {name: np.concatenate(parts)[back] for name, parts in labels.items()}
+    )
     if not np.isfinite(made.x).all():
         example = int(np.argwhere(~np.isfinite(made.x))[0, 0])
         raise DataError(

@@ -11,7 +11,7 @@ from torch import nn
 
 from reprkit import distributed
 from reprkit.errors import BuildError, DataError
-from reprkit.evaluation.encoding import batches, check_label, encoded, session
+from reprkit.evaluation.encoding import by_length, check_label, encoded, session
 from reprkit.evaluation.few import few
 from reprkit.evaluation.progress import tracked
 from reprkit.interfaces import Evaluator, require
@@ -31,8 +31,9 @@ class FineTune(Evaluator):
     layer reads ``model.represent``, AdamW (cosine, a tenth of the steps to warm up) minimises the
     cross-entropy of objective ``classify`` alone.  The path is in training mode (dropout, straight-through
     gradients, codebooks that follow), a latent that draws gives what it draws around, its own losses count
-    nothing, and weights that were frozen stay so.  The same on an untrained model is training from scratch.
-    Deterministic by ``seed``; the model that is measured is left alone.
+    nothing, and weights that were frozen stay so.  Where lengths vary, a batch holds examples of similar ones.
+    The same on an untrained model is training from scratch.  Deterministic by ``seed``; the model that is
+    measured is left alone.
 
     Args:
         steps: optimiser steps.
@@ -106,6 +107,7 @@ def finetuned(
 
     It can be saved; ``predicted`` gives its classes.
     """
+    from reprkit.data.buckets import lengths_of
     from reprkit.data.order import Order, loader
     from reprkit.training.optimisers import named
     from reprkit.training.schedules import schedule_from
@@ -123,7 +125,8 @@ def finetuned(
         held = [each for each in tuned.parameters() if each.requires_grad]
         optimiser = named("adamw", held, lr=lr, weight_decay=weight_decay)
         factor = schedule_from("cosine", steps, warmup=round(WARMUP * steps))
-        order = Order(len(data), min(batch, len(data)), seed)
+        lengths = lengths_of(data) if data.lengths() else None
+        order = Order(len(data), min(batch, len(data)), seed, lengths=lengths)
         tuned.train()
         pieces = loader(data, order, stop=steps)
         for step, piece in enumerate(tracked(pieces, "fine-tuning", total=steps, show=session().progress)):
@@ -143,11 +146,13 @@ def predicted(tuned: Model, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and true classes (n,) of a fine-tuned model."""
     goal: Classify = tuned.objective  # type: ignore[assignment]
     check_label(data, goal.label, "finetune")
-    guess, truth = [], []
-    for batch in batches(data, "classifying"):
+    guess, truth, places = [], [], []
+    for examples, batch in by_length(data, "classifying"):
+        places.append(examples)
         guess.append(goal.logits(tuned, tuned.to_device(batch)).argmax(-1).cpu().numpy())
         truth.append(batch[goal.label].cpu().numpy())
-    return np.concatenate(guess), np.concatenate(truth)
+    back = torch.cat(places).argsort().numpy()
+    return np.concatenate(guess)[back], np.concatenate(truth)[back]
 
 
 def _copied(model: Model, data: Dataset, label: str) -> Model:

@@ -1,0 +1,79 @@
+"""Representations where lengths vary: in the data's order, whatever the order they were read in."""
+
+import numpy as np
+import pytest
+import torch
+
+import reprkit as rk
+from reprkit.evaluation.encoding import Session, by_length, encoded, opened
+from reprkit.evaluation.finetune import finetuned, predicted
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """Lines of Python's own reference, 60 of them."""
+    from pydoc_data.topics import topics
+
+    path = tmp_path_factory.mktemp("lines") / "topics.txt"
+    path.write_text("\n".join([each for each in topics["numeric-types"].splitlines() if each.strip()][:60]))
+    return rk.dataset(f"lines(path={str(path)!r})")
+
+
+class Marked(rk.data.Subset):
+    """The lines, and beside each whether it is a long one."""
+
+    def __init__(self, data):
+        super().__init__(data, range(len(data)), part="marked")
+        self.long = (data.lengths()["x"] > 60).long()
+        field = rk.Field(kind="label", shape=(), vocab=2)
+        self.signature = rk.Signature({**data.signature, "label": field})
+
+    def batch(self, indices):
+        return {**self.data.batch(indices), "label": self.long[torch.as_tensor(indices)]}
+
+
+def built(data):
+    return rk.build(
+        data=data, encoder="gru(width=16)", decoder="gru(width=16)", latent="continuous(dim=8)"
+    ).eval()
+
+
+def test_every_example_once_and_short_ones_first(lines):
+    lengths, whole = lines.lengths()["x"], torch.arange(len(lines))
+    with opened(Session(batch=8)):
+        read = list(by_length(lines))
+    assert torch.equal(torch.cat([rows for rows, _ in read]).sort().values, whole)
+    longest = [int(lengths[rows].max()) for rows, _ in read]
+    assert longest == sorted(longest)
+    assert [batch["x"].shape[1] for _, batch in read] == longest
+    held = sum(batch["x"].numel() for _, batch in read)
+    assert held < 0.85 * sum(batch["x"].numel() for batch in lines.batches(8))
+
+
+def test_representations_are_in_the_data_s_order(lines):
+    model = built(lines)
+    with opened(Session(batch=8)), torch.no_grad():
+        found = encoded(model, lines).x
+        alone = [model.represent(lines.batch([place])).numpy()[0] for place in range(len(lines))]
+    np.testing.assert_allclose(found, np.stack(alone), atol=1e-5)
+
+
+def test_so_are_the_guesses_of_a_fine_tuned_model(lines):
+    data = Marked(lines)
+    assert 10 < int(data.long.sum()) < 50
+    model = finetuned(built(lines), data, steps=60, lr=1e-2, batch=16)
+    with opened(Session(batch=8)):
+        guess, truth = predicted(model, data)
+    assert truth.tolist() == data.long.tolist()
+    with torch.no_grad():
+        alone = [
+            int(model.objective.logits(model, data.batch([place])).argmax(-1)) for place in range(len(data))
+        ]
+    assert guess.tolist() == alone
+    assert (guess == truth).mean() > 0.8
+
+
+def test_data_of_one_length_is_read_as_it_lies():
+    digits = rk.dataset("digits").subset(range(20))
+    with opened(Session(batch=8)):
+        assert torch.cat([rows for rows, _ in by_length(digits)]).tolist() == list(range(20))
