@@ -1,4 +1,4 @@
-"""``recipes/char_rnn.py`` and ``next_value.py``, small: they run, say what they measured, and refuse what they cannot read."""
+"""The recipes ``char_rnn``, ``next_value`` and ``bert``, small: they run, say what they found, refuse what they cannot read."""
 
 import json
 import math
@@ -73,3 +73,48 @@ def test_the_next_sunspots(tmp_path):
     done = recipe("next_value.py", tmp_path, "--series", tmp_path / "words.txt")
     assert done.returncode != 0
     assert "no file of numbers" in done.stdout + done.stderr
+
+
+SMALL_BERT = ("--width", 32, "--depth", 1, "--heads", 2, "--steps", 40, "--lr", 3e-3)
+
+
+def equal_in_transformers(done):
+    """What the recipe says it differs by, and the folder itself, opened anew."""
+    assert float(re.search(r"BertModel differs by at most ([0-9.e+-]+)", done.stdout)[1]) < 1e-5
+
+
+def test_bert_on_packages_with_few_labels(tmp_path):
+    pytest.importorskip("reprkit_text")
+    transformers = pytest.importorskip("transformers")
+    done = recipe(
+        "bert.py", tmp_path, *SMALL_BERT, "--labels", 100, "--tune", "finetune(steps=20, batch=32, lr=3e-3)"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    equal_in_transformers(done)
+    rows = dict(re.findall(r"^(TF-IDF|from scratch|masked-language)\b(.*)$", done.stdout, re.M))
+    assert float(re.search("[0-9.]+", rows["TF-IDF"])[0]) > 0.3  # 20 classes
+    assert all(
+        len(re.findall("[01]\\.[0-9]+", rows[each])) == 2 for each in ("from scratch", "masked-language")
+    )
+    log = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert log["metrics"]["perplexity"] < 2500  # of 4,000 symbols
+    folder = tmp_path / "run" / "bert"
+    fill = transformers.pipeline("fill-mask", model=str(folder), tokenizer=str(folder), top_k=5)
+    assert len(fill("this package contains the [MASK] files.")) == 5
+
+
+def test_bert_on_lines_of_one_s_own_with_another_latent(tmp_path):
+    pytest.importorskip("reprkit_text")
+    from pydoc_data.topics import topics
+
+    (tmp_path / "text.txt").write_text(
+        "\n".join(topics[name] for name in ("numeric-types", "sequence-types"))
+    )
+    done = recipe(
+        "bert.py", tmp_path, *SMALL_BERT, "--data", "text(path='text.txt', tokenizer='byte-pair(vocab=400)')",
+        "--latent", "vq(codes=32, dim=16)",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    equal_in_transformers(done)
+    assert "nearest of" in done.stdout
+    assert "TF-IDF" not in done.stdout
