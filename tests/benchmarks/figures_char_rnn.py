@@ -23,10 +23,6 @@ import reprkit as rk
 from reprkit.ahead import one_step_ahead
 
 BOOKS = {"test": ("Ruth", "Est", "Jonah", "Acts", "1Jn"), "valid": ("Ezra", "Eccl", "Gal", "Jas")}
-ORDERS = {
-    "Kneser-Ney": (5, 6, 7, 8),
-    "PPMd": (5, 6, 8, 12, 16),
-}  # a Kneser-Ney model of order 8 takes some GB
 
 
 def parts(path: str) -> dict[str, str]:
@@ -132,7 +128,7 @@ def network(decoder: str, text: dict[str, str], seed: int, given: argparse.Names
         losses = step.model(step.batch)
         step.backward(losses.total)
         step.update()
-        if step.every(max(1, given.steps // 40)):
+        if step.every(max(1, given.steps // given.looks)):
             step.log(losses, rk.evaluate(model, valid, "reconstruction", examples=0))
     best = rk.load(f"{out}/best", map_location=model.device).eval()
     found = {}
@@ -147,11 +143,14 @@ def main() -> None:
     """Print the table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", help="what `bible -f Gen1:1-Rev22:21` prints")
+    parser.add_argument("--kneser-ney", type=int, nargs="*", default=(5, 6, 7, 8), help="orders")
+    parser.add_argument("--ppmd", type=int, nargs="*", default=(5, 6, 8, 12, 16), help="orders")
     parser.add_argument("--decoder", nargs="*", default=["lstm(width=1024, depth=2, dropout=0.3)"])
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--looks", type=int, default=40, help="how often the state is judged by valid")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default=None)
     parser.add_argument("--resume", action="store_true")
@@ -162,12 +161,12 @@ def main() -> None:
     sizes = ", ".join(f"{part} {len(value):,}" for part, value in text.items())
     print(f"characters: {sizes}; {len(alphabet)} of them distinct", flush=True)
     rows: dict[str, dict[str, float]] = {}
-    for order in ORDERS["Kneser-Ney"]:
+    for order in given.kneser_ney:
         model = KneserNey(text["train"], order, alphabet)
         rows[f"Kneser-Ney, order {order}"] = {
             part: model.bits(text["train"], text[part]) for part in ("valid", "test")
         }
-    for order in ORDERS["PPMd"]:
+    for order in given.ppmd:
         before = text["train"] + text["valid"]
         rows[f"PPMd, order {order}"] = {
             "valid": ppmd(text["train"], text["valid"], order),
