@@ -120,6 +120,11 @@ def reprkit_objectives() -> Iterator[Spec]:
         "A label by one linear layer on the code: supervised training",
     )
     yield Spec(
+        "grouped",
+        "reprkit.objectives.grouped:Grouped",
+        "Rebuild an example with another one's code of what their group shares",
+    )
+    yield Spec(
         "autoregressive",
         "reprkit.objectives.autoregressive:Autoregressive",
         "Likelihood token by token (Bengio et al. 2003)",

@@ -1,0 +1,85 @@
+"""Grouped: rebuild an example with what another one of its group has in common with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from reprkit import distributed
+from reprkit.interfaces import Objective, Term
+from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.objectives.scoring import decoded_for, quality, score, validity
+from reprkit.paths import factor_of
+from reprkit.types import Batch, Codes
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+
+class Grouped(Objective):
+    """Reconstruction in which one factor's code comes from another example with the same label.
+
+    So that this factor can hold only what the examples of a group share (a voice, a style), and all else must go through the
+    other factors: group supervision, as in the multi-level variational autoencoder (Bouchacourt et al. 2018, arXiv 1705.08841),
+    whose group code is drawn from all members, where this one takes one member's at a time: what it is used for, one-shot.
+    The other member is drawn among those of the batch, of all ranks; an example that is alone of its group keeps its own code.
+
+    Loss ``reconstruction``: nats, summed over an example's valid tokens and elements, averaged over examples.
+    Metrics: ``error`` or ``perplexity``, as objective ``reconstruction``; ``mates``, the share of examples that got another's.
+
+    Args:
+        factor: whose code is taken from another example, the only factor when None; usually of one token (``pool=True``).
+        label: the label field that says which examples are of one group.
+
+    Raises:
+        BuildError: no such factor, or no such label field.
+    """
+
+    needs = frozenset({"encoder", "decoder"})
+
+    def __init__(self, *, factor: str | None = None, label: str = "label") -> None:
+        super().__init__()
+        self.factor, self.label = factor, label
+
+    def bind(self, model: Model) -> None:
+        """Look for the factor and the field."""
+        factor_of(model.paths, self.factor, "objective grouped")
+        classes_of(model, self.label, "grouped")
+
+    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
+        """The loss of one batch; every rank must bring as many examples as the others."""
+        label, codes = labels_of(batch, self.label, "grouped"), model.encode(batch)
+        decoded = decoded_for(model, self._shared(model, codes, label), batch)
+        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
+        nats = score(decoded, target, weight)
+        model.record(**quality(decoded, target, weight, nats))
+        return {"reconstruction": (nats, len(target))}
+
+    def _shared(self, model: Model, codes: Codes, label: Int[Tensor, " b"]) -> Codes:
+        """The codes, the factor's own from a mate."""
+        name = factor_of(model.paths, self.factor, "objective grouped")
+        code, groups, size = codes[name], distributed.gather(label), len(label)
+        key = torch.rand(len(groups)) if model.training else torch.zeros(len(groups))  # equal on all ranks
+        mine = slice(distributed.rank() * size, (distributed.rank() + 1) * size)
+        rows = mates(groups, key.to(label.device))[mine]
+        own = torch.arange(len(groups), device=label.device)[mine]
+        model.record(mates=(rows != own).float().mean())
+        mask = None if code.mask is None else distributed.gather(code.mask)[rows]
+        return codes | {name: replace(code, z=distributed.gather_with_gradient(code.z)[rows], mask=mask)}
+
+
+def mates(label: Int[Tensor, " n"], key: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """For each example another one with its label: the next in the order of ``key`` (n,) in [0, 1), the last's is the first."""
+    order = (label.double() + key).argsort(stable=True)
+    number, sorted_label = torch.arange(len(label), device=label.device), label[order]
+    first = sorted_label != sorted_label.roll(1)
+    first[:1] = True
+    start = torch.where(first, number, 0).cummax(0).values
+    after = torch.where(first.roll(-1), start, number + 1)
+    found = torch.empty_like(order)
+    found[order] = order[after]
+    return found

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from learning import digits
+
+import reprkit as rk
+from reprkit.errors import BuildError, DataError
+from reprkit.objectives.grouped import mates
+from reprkit.testing import ObjectiveConformance
+
+FACTORS = {
+    "own": rk.factor("mlp(width=32)", "continuous(dim=4)"),
+    "shared": rk.factor("mlp(width=32)", "continuous(dim=8)", pool=True),
+}
+
+
+class TestGrouped(ObjectiveConformance):
+    part = "grouped"
+
+
+def grouped(objective="grouped(factor='shared')", **more):
+    return rk.build(data=digits()[0], factors=FACTORS, decoder="mlp(width=64)", objective=objective, **more)
+
+
+def test_a_mate_is_another_one_of_the_group_and_each_is_one_s():
+    label = torch.randint(5, (40,), generator=torch.Generator().manual_seed(0))
+    label[0] = 9  # alone
+    seen = set()
+    for seed in range(6):
+        found = mates(label, torch.rand(40, generator=torch.Generator().manual_seed(seed)))
+        assert sorted(found.tolist()) == list(range(40))
+        assert torch.equal(label[found], label)
+        assert (found == torch.arange(40)).nonzero().flatten().tolist() == [0]
+        seen.add(int(found[1]))
+    assert len(seen) > 2, "not always the same one"
+    assert mates(torch.tensor([1, 2, 1, 1]), torch.zeros(4)).tolist() == [2, 1, 3, 0]
+
+
+def test_the_loss_is_that_of_the_exchanged_codes():
+    model, batch = grouped().eval(), digits()[0].batch(range(30))
+    rows = mates(batch["label"], torch.zeros(30))
+    with torch.no_grad():
+        codes, losses = model.encode(batch), model(batch)
+        decoded = model.decode(codes | {"shared": rk.Code(z=codes["shared"].z[rows])})
+        expected = decoded.nll(model.target(batch, decoded), None).sum() / 30
+    torch.testing.assert_close(losses.terms["reconstruction"], expected)
+    assert losses.metrics["mates"] == (rows != torch.arange(30)).float().mean()
+
+
+def test_the_shared_code_tells_the_group_and_the_other_one_less():
+    """Against plain reconstruction with the same nets: what the group shares goes where only that can be."""
+    told = {}
+    for objective in ("grouped(factor='shared')", "reconstruction"):
+        model = grouped(objective, seed=0)
+        for step in rk.loop(model, digits()[0], steps=400, batch=64, lr=3e-3, seed=0):
+            losses = step.model(step.batch)
+            step.backward(losses.total)
+            step.update()
+        test = digits()[1]
+        told[objective] = spread(model, test)
+    assert told["grouped(factor='shared')"] < 0.5 * told["reconstruction"], told
+
+
+def spread(model, data):
+    """Variance of the shared code within a class over its variance."""
+    batch = data.batch(range(len(data)))
+    with torch.no_grad():
+        z, y = model.eval().encode(batch)["shared"].z[:, 0], batch["label"]
+    within = sum(z[y == k].var(0, correction=0).sum() * (y == k).float().mean() for k in y.unique())
+    return float(within / z.var(0, correction=0).sum())
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(BuildError, match="objective grouped: say which: factor=; there are: own, shared"):
+        grouped("grouped")
+    with pytest.raises(BuildError, match="label field 'who'"):
+        grouped("grouped(factor='own', label='who')")
+    with pytest.raises(DataError, match="grouped reads field 'label'"):
+        grouped()({"x": torch.rand(4, 8, 8, 1)})
