@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from reprkit_audio import conversion, converter, prosody, sound
 from reprkit_audio.conversion import convert, convert_file
 from reprkit_audio.converter import Converter
 from reprkit_audio.frontends import frontend
+from reprkit_audio.spread import deviation, restored
 from reprkit_audio.streaming import joined, windows
 from reprkit_audio.vocoders import vocoder
 from voices_made import RATE, voice
@@ -59,7 +61,7 @@ def test_conversion_is_a_merge_of_codes(root, parts, front):
     whole = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=None, frontend={front!r})")
     of = {(clip.speaker, clip.path.stem): number for number, clip in enumerate(whole.clips)}
     source, target = of["ann", "0"], of["bob", "3"]
-    wave, rate = convert(model, whole.utterance(source).wave, whole.utterance(target).wave)
+    wave, rate = convert(model, whole.utterance(source).wave, whole.utterance(target).wave, spread=False)
     assert rate == RATE
     assert wave.shape == whole.utterance(source).wave.shape
 
@@ -92,6 +94,25 @@ def test_the_pitch_becomes_the_targets(root):
     assert stats.mean == pytest.approx(low.pitch.mean, abs=0.01)
     assert torch.equal(found.pitch > 0, whole.sound(of["ann", "4"]).pitch > 0)
     assert torch.equal(found.aperiodicity, whole.sound(of["ann", "4"]).aperiodicity)
+
+
+def test_the_deviation_becomes_the_targets_and_the_mean_stays(root):
+    model = built(root)
+    whole = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=None)")
+    source, target = whole.sound(0), whole.sound(7)
+    plain, made = Converter(model, spread=False), Converter(model)
+    smooth = plain.converted(source, plain.voice([target])).frames
+    frames = made.converted(source, made.voice([target])).frames
+    assert torch.equal(frames[:, 0], smooth[:, 0])  # the level
+    said = source.pitch > 0
+    torch.testing.assert_close(frames[said].mean(0), smooth[said].mean(0), atol=1e-5, rtol=1e-4)
+    before, after = (each[said][:, 1:].std(0, correction=0) for each in (smooth, frames))
+    ratio = target.frames[target.pitch > 0][:, 1:].std(0, correction=0) / before
+    assert ((ratio > 0.5) & (ratio < 2)).any()
+    torch.testing.assert_close(after, before * ratio.clamp(0.5, 2))  # one utterance is a poor estimate
+    whisper = replace(source, pitch=torch.zeros_like(source.pitch))
+    assert deviation(made.front, whisper) is None
+    assert torch.equal(restored(made.front, whisper, torch.ones(39)), source.frames)
 
 
 def test_converting_is_a_public_name_that_costs_nothing_before():

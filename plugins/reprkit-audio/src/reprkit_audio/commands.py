@@ -29,6 +29,10 @@ def convert(
         str | None,
         typer.Option(help="Such as \"neural(model='DIR')\"; else the one that needs no training."),
     ] = None,
+    spread: Annotated[
+        bool,
+        typer.Option(help="Give the envelope the target's deviation: a decoder's is smoother than speech."),
+    ] = True,
 ) -> None:
     """Say what one recording says in the voice of another.
 
@@ -37,7 +41,7 @@ def convert(
     """
     from reprkit_audio.conversion import convert_file
 
-    seconds = convert_file(model, source, target, out, vocoder=vocoder)
+    seconds = convert_file(model, source, target, out, vocoder=vocoder, spread=spread)
     print(f"{out}: {seconds:.1f} s")
 
 

@@ -30,6 +30,7 @@ def convert(
     target: Recording | Sequence[Recording],
     *,
     vocoder: str | Vocoder | None = None,
+    spread: bool = True,
 ) -> tuple[Wave, int]:
     """What ``source`` says in the voice of ``target``: a waveform (samples,), as long as the source, and its rate in Hz.
 
@@ -41,13 +42,14 @@ def convert(
         source: a file, or a waveform: at the front end's rate, or as a pair with its own.
         target: the same, or several of them, whose voices are averaged.  The first minute of each is listened to.
         vocoder: a reference; None takes the one for the model's frames that needs no training.
+        spread: whether the converted envelope gets the target's deviation (``reprkit_audio.spread``).
 
     Raises:
         BuildError: the model cannot convert.
         DataError: no sound, silence, less than 0.1 s, or a target without a voiced frame where the pitch is to be moved.
         PartArgumentError: a vocoder that does not fit the model's frames.
     """
-    made = Converter(model, vocoder=vocoder)
+    made = Converter(model, vocoder=vocoder, spread=spread)
     voice = voice_of(made, target)
     wave = _heard(source, made.rate, "the source")
     return torch.cat(list(made.stream([wave], voice, made.pitch(wave)))), made.rate
@@ -60,6 +62,7 @@ def convert_file(
     out: str | os.PathLike[str],
     *,
     vocoder: str | Vocoder | None = None,
+    spread: bool = True,
 ) -> float:
     """``convert`` from file to file, a block at a time, so that neither has to fit into memory; the seconds written.
 
@@ -69,7 +72,7 @@ def convert_file(
     Raises:
         as ``convert``; and DataError: an ending that is no kind of sound file, or a file that cannot be written.
     """
-    made = Converter(model, vocoder=vocoder)
+    made = Converter(model, vocoder=vocoder, spread=spread)
     voice = voice_of(made, target)
     if sound.duration(source) <= LISTENED:
         wave = _heard(source, made.rate, "the source")

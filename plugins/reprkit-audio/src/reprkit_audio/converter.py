@@ -16,6 +16,7 @@ from reprkit.errors import BuildError, DataError, nearest
 from reprkit_audio import sound, vocoders
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 from reprkit_audio.prosody import PitchStatistics, moved, statistics
+from reprkit_audio.spread import deviation, restored
 from reprkit_audio.streaming import Wave, joined, windows
 from reprkit_audio.vocoders import Vocoder
 
@@ -29,10 +30,12 @@ class Voice:
 
     Attributes:
         code: of factor ``speaker``, one example (1 1 d); of several recordings the mean.
+        deviation: of the envelope's coefficients (c); None where the front end tells none.
         pitch: mean and spread; None where the front end tells no pitch.
     """
 
     code: Code
+    deviation: Float[Tensor, " c"] | None = None
     pitch: PitchStatistics | None = None
 
 
@@ -42,6 +45,7 @@ class Converter:
     Args:
         model: a model with a factor ``speaker`` and another one, or the folder of one.
         vocoder: a reference; None takes the one for the model's frames that needs no training.
+        spread: whether the converted envelope gets the target's deviation (``reprkit_audio.spread``).
         device: where to run a model that is loaded here; a GPU when there is one.
 
     Raises:
@@ -54,13 +58,14 @@ class Converter:
         model: Model | str | os.PathLike[str],
         *,
         vocoder: str | Vocoder | None = None,
+        spread: bool = True,
         device: str | None = None,
     ) -> None:
         if not isinstance(model, Model):
             place = device or ("cuda" if torch.cuda.is_available() else "cpu")
             model = load(os.fspath(model)).to(place)
         self.model, self.front = model, _front(model)
-        self.vocoder = vocoders.vocoder(vocoder, form=self.front)
+        self.vocoder, self.spread = vocoders.vocoder(vocoder, form=self.front), spread
 
     @property
     def rate(self) -> int:
@@ -77,9 +82,10 @@ class Converter:
             codes = [self.codes(each.frames, ("speaker",))["speaker"] for each in sounds]
         code = codes[0] if len(codes) == 1 else _mean(codes)
         try:
-            return Voice(code=code, pitch=_statistics(sounds))
+            pitch = _statistics(sounds)
         except DataError as error:
             raise DataError(f"the target: {error}") from error
+        return Voice(code=code, deviation=deviation(self.front, *sounds), pitch=pitch)
 
     def pitch(self, wave: Wave) -> PitchStatistics | None:
         """A source's pitch, of its first minute; None where there is none, or the front end does not tell."""
@@ -120,10 +126,13 @@ class Converter:
         with _evaluating(self.model):
             codes = self.codes(source.frames)
             frames = self.decoded(codes | {"speaker": voice.code}, len(source.frames))
+        made = replace(source, frames=frames)
+        if self.spread:
+            made = replace(made, frames=restored(self.front, made, voice.deviation))
         hertz = source.pitch
         if hertz is not None and voice.pitch is not None and (hertz > 0).any():
             hertz = moved(hertz, pitch or statistics(hertz), voice.pitch)
-        return replace(source, frames=frames, pitch=hertz)
+        return replace(made, pitch=hertz)
 
     def codes(self, frames: Float[Tensor, "t c"], factors: Sequence[str] | None = None) -> Codes:
         """The codes of one utterance, of any length."""

@@ -76,6 +76,7 @@ class Voice(Evaluator):
         pairs: how many conversions at most, spread over all ordered pairs of speakers.
         prompts: utterances that the target's voice is taken from; 1 is one-shot.
         vocoder: a reference; None takes the one for the model's frames that needs no training.
+        spread: whether the converted envelope gets the target's deviation (``reprkit_audio.spread``).
         words: whether words are judged; None: where pocketsphinx is installed.
         seconds: shorter utterances are not used: nobody can be told from them.
         enrol: real utterances of a speaker at most that make the judge's centre.
@@ -93,6 +94,7 @@ class Voice(Evaluator):
         *,
         prompts: int = 1,
         vocoder: str | None = None,
+        spread: bool = True,
         words: bool | None = None,
         seconds: float = 1.0,
         enrol: int = 20,
@@ -108,7 +110,7 @@ class Voice(Evaluator):
         whole("seed", seed, 0)
         require(seconds > 0, f"voice takes seconds above 0, not {seconds!r}")
         self.pairs, self.prompts, self.enrol, self.order = pairs, prompts, enrol, order
-        self.vocoder, self.words, self.seconds = vocoder, words, float(seconds)
+        self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.examples, self.seed = examples, seed
 
     @torch.no_grad()
@@ -120,7 +122,7 @@ class Voice(Evaluator):
             DataError: data that is no speech of two speakers, or of another front end than the model's.
             ReprkitError: a judge that is not installed.
         """
-        converter = Converter(model, vocoder=self.vocoder)
+        converter = Converter(model, vocoder=self.vocoder, spread=self.spread)
         speech = speech_of(data, "voice")
         if speech.frontend != converter.front:
             raise DataError(

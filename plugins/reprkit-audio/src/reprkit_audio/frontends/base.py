@@ -44,9 +44,11 @@ class FrontEnd:
     Attributes:
         rate: samples a second that it reads, in Hz.
         hop: samples from one frame to the next.
+        shape: which values of a frame are the form of the spectrum without its level; None where they cannot be told apart.
     """
 
     name: ClassVar[str]
+    shape: ClassVar[slice | None] = None
     rate: int = 16000
     hop: int = 256
 

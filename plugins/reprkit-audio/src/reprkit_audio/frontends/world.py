@@ -41,6 +41,7 @@ class World(FrontEnd):
     """
 
     name: ClassVar[str] = "world"
+    shape: ClassVar[slice | None] = slice(1, None)
     hop: int = 160
     coefficients: int = 40
 
