@@ -94,7 +94,12 @@ class Usage(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Close an optimiser step, and warn once when a window ends under the floor."""
+        """Close an optimiser step, and warn once when a window ends under the floor.
+
+        Steps before the first view do not count: an objective may train a latent for a while without a code of it.
+        """
+        if self.latest is None:
+            return
         if (self.step + 1) % self.window == 0 and not self.warned:
             value = float(self.value())
             if value < self.floor:

@@ -52,6 +52,17 @@ def test_a_latent_in_use_is_left_in_peace():
     assert steps(dims(2, window=2), vectors(torch.randn(9, 1, 2)), 20) == []
 
 
+def test_steps_before_the_first_view_do_not_count():
+    """An objective may train a latent for a while without a code of it, as the pre-training of a generator of words does."""
+    usage = codes((40,), window=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(25):
+            usage.update()
+    assert steps(usage, chosen([3]), 9) == []
+    assert len(steps(usage, chosen([3]), 1)) == 1
+
+
 def test_the_floor_can_be_set():
     assert len(steps(codes((4,), window=2, floor=0.9), chosen([0], [1]), 2)) == 1
 
