@@ -52,7 +52,7 @@ def test_probabilities_are_those_of_teacher_forcing_and_the_likeliest_word_is_ta
     latent = text(kind=kind, depth=2).eval()
     with torch.no_grad():
         code = latent(features())
-        log_p = latent.generator.all_steps(code.indices[..., 0], latent._memory(features()))
+        log_p = latent.generator.all_steps(code.indices[..., 0], latent.read(features()))
         taught = latent.teach(features(), code.indices[..., 0], code.mask)
     torch.testing.assert_close(taught, code.log_prob, atol=1e-5, rtol=1e-5)
     likeliest = log_p.argmax(-1)
@@ -108,7 +108,7 @@ def test_straight_through_has_the_words_value_and_the_relaxed_choices_gradient()
     found = torch.autograd.grad((code.z * weight).sum(), x)[0]
     torch.manual_seed(3)
     noise = torch.empty(2, 4, 6).exponential_().log().neg()
-    log_p = latent.generator.all_steps(code.indices[..., 0], latent._memory(rk.Features(x=x)))
+    log_p = latent.generator.all_steps(code.indices[..., 0], latent.read(rk.Features(x=x)))
     soft = F.softmax((log_p + noise) / 0.7, -1) @ latent.generator.embedding.weight.detach()
     torch.testing.assert_close(found, torch.autograd.grad((soft * weight).sum(), x)[0])
 

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reprkit_text.embedding import embed
+    from reprkit_text.summarizing import summarize
     from reprkit_text.wrapped.saving import save_pretrained
 
 _HOMES = {
     "embed": "embedding",
     "save_pretrained": "wrapped.saving",
+    "summarize": "summarizing",
 }
 
-__all__ = ["embed", "save_pretrained"]
+__all__ = ["embed", "save_pretrained", "summarize"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,10 @@
-"""``reprkit text fetch``."""
+"""``reprkit text fetch`` and ``reprkit text summarize``."""
 
 from __future__ import annotations
 
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +22,7 @@ class Corpus(StrEnum):
 
 @text.callback()
 def _about() -> None:
-    """Texts: fetch what no Python package brings."""
+    """Texts: fetch what no Python package brings, and summarise documents."""
 
 
 @text.command()
@@ -43,3 +46,44 @@ def fetch(
     path, count = debian_index.fetch(lists)
     print(f"{path}: {count:,} descriptions")
     print("  use them: debian(index='fetched')")
+
+
+@text.command()
+def summarize(
+    model: Annotated[Path, typer.Argument(help="The folder of a model with a latent of words.")],
+    batch: Annotated[int, typer.Option(help="Documents that are read at a time.", min=1)] = 64,
+    length: Annotated[int, typer.Option(help="Symbols of a document that are read at most.", min=1)] = 256,
+) -> None:
+    """Summarise documents: one a line of standard input, in UTF-8; one summary a line of standard output.
+
+    An empty line gives an empty line, so that lines stay beside each other.  A line that is no UTF-8 ends it with an error that
+    names it.
+    """
+    import reprkit
+    from reprkit_text.data.records import written
+    from reprkit_text.summarizing import summarize
+
+    loaded, lines = reprkit.load(str(model)), _lines(sys.stdin.buffer)
+    while chunk := list(itertools.islice(lines, batch)):
+        made = iter(summarize(loaded, [each for each in chunk if written(each)], batch=batch, length=length))
+        for each in chunk:
+            print(next(made) if written(each) else "")
+        sys.stdout.flush()
+
+
+def _lines(raw: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a file of bytes.
+
+    Raises:
+        DataError: one is no valid UTF-8; it is named.
+    """
+    from reprkit.errors import DataError
+
+    for number, line in enumerate(raw, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"line {number} is no valid UTF-8: {error.reason} at byte {error.start} of the line\n"
+                "  convert it first: iconv -f latin1 -t utf-8"
+            ) from error

@@ -115,9 +115,26 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "What counting words is worth: TF-IDF and logistic regression",
         ("sklearn",),
     )
+    yield Spec(
+        "rouge",
+        "reprkit_text.evaluators.rouge:Rouge",
+        "ROUGE of summaries against human ones, beside leads and random words (Lin 2004)",
+        ("rouge_score",),
+    )
+    yield Spec(
+        "readability",
+        "reprkit_text.evaluators.readability:Readability",
+        "Perplexity of what a model writes under a language model of what people wrote",
+        ("nltk",),
+    )
+    yield Spec(
+        "compression",
+        "reprkit_text.evaluators.compression:Compression",
+        "How short the code is, and how much of the document comes back",
+    )
 
 
 @hookimpl
 def reprkit_commands() -> Iterator[Spec]:
     """One command with commands of its own."""
-    yield Spec("text", "reprkit_text.commands:text", "Fetch texts")
+    yield Spec("text", "reprkit_text.commands:text", "Fetch texts, and summarise them")

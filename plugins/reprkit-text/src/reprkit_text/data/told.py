@@ -67,14 +67,23 @@ class Told(Dataset):
         Raises:
             DataError: of a training part or the whole set, or there are no summaries.
         """
+        return self.referenced()[1]
+
+    def referenced(self) -> tuple[list[int], list[tuple[str, str]]]:
+        """Which of its documents have a summary, by their place in this part, and ``pairs()``.
+
+        Raises:
+            DataError: as ``pairs``.
+        """
         self._summarised()
         if self.part in ("whole", "train"):
             raise DataError(
                 f"{self.name}: pairs are for evaluation; take those of the valid or test part: "
                 "train, test = data.split()\n  a supervised model is trained on paired=True"
             )
-        held = (self.texts.records[row] for row in self.rows.tolist())
-        return [(each.document, each.summary) for each in held if each.summary]
+        held = [self.texts.records[row] for row in self.rows.tolist()]
+        places = [place for place, each in enumerate(held) if each.summary]
+        return places, [(held[place].document, str(held[place].summary)) for place in places]
 
     def subset(self, indices: Int[Tensor, " m"] | Iterable[int], part: str = "subset") -> Part:
         """The examples of these indices (m,) as a part."""

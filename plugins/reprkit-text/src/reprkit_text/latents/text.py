@@ -144,7 +144,7 @@ class Text(Latent):
 
     def forward(self, features: Features) -> Code:
         """The text of features (b n width): a draw in training, the likeliest word at each place in evaluation."""
-        memory = self._memory(features)
+        memory = self.read(features)
         b, vocab = len(memory.x), self.generator.vocab
         gumbel = None
         if self.training:
@@ -185,21 +185,44 @@ class Text(Latent):
         return Code(z=self.embed(indices.unsqueeze(-1)), indices=indices.unsqueeze(-1), mask=valid, grid=())
 
     def teach(
-        self, features: Features | None, words: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+        self,
+        features: Features | Memory | None,
+        words: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b m"]:
         """Log-probability of each word of a given text (b length), nats, 0 behind its end: teacher forcing.
 
-        Without features the generator is a language model.  Texts are cut and ended as ``spell`` does; ``least`` and ``never``
-        hold for what is written, not for what is taught.
+        Without features the generator is a language model; ``read`` works out what several calls share.  Texts are cut and
+        ended as ``spell`` does; ``least`` and ``never`` hold for what is written, not for what is taught.
         """
         indices, valid = closed(words, mask, end=self.end, length=self.length)
         if features is None:
             x = self.generator.start.new_zeros(len(words), 1, self.in_dim)
             features = Features(x=x, mask=x.new_zeros(len(words), 1, dtype=torch.bool))
-        log_p = self.generator.all_steps(indices, self._memory(features))
+        log_p = self.generator.all_steps(indices, self.read(features))
         return log_p.gather(-1, indices.unsqueeze(-1)).squeeze(-1).masked_fill(~valid, 0.0)
 
-    def _memory(self, features: Features) -> Memory:
+    def pointed(
+        self,
+        features: Features | Memory,
+        words: Int[Tensor, "b n"],
+        mask: Bool[Tensor, "b n"] | None = None,
+    ) -> Float[Tensor, "b n"]:
+        """Log-probability that the pointer says a given word at each place of the features (b n), nats, 0 where not valid.
+
+        Raises:
+            PartArgumentError: the generator has no pointer (``copy=False``).
+        """
+        spoken = self.read(features).spoken
+        require(spoken is not None, "a latent of words with copy=False has no pointer to teach")
+        assert spoken is not None
+        log_p = spoken.gather(-1, words.unsqueeze(-1)).squeeze(-1).clamp(min=1e-12).log()
+        return log_p if mask is None else log_p.masked_fill(~mask, 0.0)
+
+    def read(self, features: Features | Memory) -> Memory:
+        """What features tell the generator; what was read already is given back as it is."""
+        if isinstance(features, Memory):
+            return features
         return self.generator.memory(clean(features), features.mask)
 
     def _allowed(self, log_p: Tensor, barred: Tensor) -> Tensor:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from reprkit import Codes, Objective
+from reprkit import Codes, Features, Objective
 from reprkit.interfaces import Term, require
 from reprkit.latents.terms import real as number
 from reprkit.layers.checks import share, whole
 from reprkit.paths import factor_of
 from reprkit.types import Batch
-from reprkit_text.objectives.noising import Texts, mixed, shuffled, windows
+from reprkit_text.objectives.noising import (
+    Texts,
+    mixed,
+    planted,
+    shuffled,
+    sprinkled,
+    stretches,
+    windows,
+)
 from reprkit_text.objectives.scope import texts_of, told, words_of
 
 if TYPE_CHECKING:
@@ -28,8 +36,14 @@ class Summary(Objective):
       and of which some words were dropped (the authors' released pre-training);
     - ``denoise``: it writes a human summary from that summary among words of another document, shuffled in the same way
       (Fevry and Phang 2018, arXiv 1809.02669, section 3.1);
+    - ``copy``: the generator's pointer says at each place of the document which word stands there;
     - ``language``: it writes human summaries without having read anything: a language model;
-    - ``reconstructor``: the decoder tells the document from the stretch of ``lead``.
+    - ``reconstructor``: the decoder tells the document from the stretch of ``lead``;
+    - ``paired``: it writes the summary shown beside the document from that document: supervised, for data with ``paired=True``.
+
+    With ``slot``, the field of data set ``Slotted`` that says which stretch of a document is most like a human summary, ``lead``
+    and ``reconstructor`` take that stretch, and ``denoise`` puts the human summary into its place in the other document, which
+    is read from there: sources are then as documents are, in their order, but for single words that were dropped or added.
 
     With a latent that is not of words ``reconstructor`` alone is left: the document from its own code.  So a recipe that
     pre-trains runs with any latent.
@@ -38,20 +52,23 @@ class Summary(Objective):
         summary: the field of human summaries, of other documents.
         lead: weight of that loss.
         denoise: weight of that loss.
+        copy: weight of that loss; of a latent with a pointer only.
         language: weight of that loss.
         reconstructor: weight of that loss.
-        low: fewest words of a stretch.
+        paired: weight of that loss.
+        slot: see above; None takes the document's first words.
+        low: fewest words of a stretch of first words.
         high: most of them.
         start: the latest word with which a stretch begins, counted from 0.
-        boundary: probability that a phrase ends after a word.
+        boundary: probability that a phrase ends after a word, where phrases are shuffled.
         drop: probability that a word of a source is dropped, in [0, 1).
-        added: words of another document, for each word of the summary.
+        added: words of another document, for each word of the summary; with ``slot`` ``drop`` of them, between its words.
         turn: the turn in which it takes part: "pretrain" keeps it out of "main" in a sum of objectives.
         factor: whose latent; the only factor when None.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: no such factor or field.
+        BuildError: no such factor or field, or ``copy`` and a generator without a pointer.
     """
 
     needs = frozenset({"encoder", "decoder"})
@@ -62,8 +79,11 @@ class Summary(Objective):
         summary: str = "summary",
         lead: float = 1.0,
         denoise: float = 1.0,
+        copy: float = 0.0,
         language: float = 0.0,
         reconstructor: float = 1.0,
+        paired: float = 0.0,
+        slot: str | None = None,
         low: int = 6,
         high: int = 11,
         start: int = 0,
@@ -74,7 +94,14 @@ class Summary(Objective):
         factor: str | None = None,
     ) -> None:
         super().__init__()
-        weights = {"lead": lead, "denoise": denoise, "language": language, "reconstructor": reconstructor}
+        weights = {
+            "lead": lead,
+            "denoise": denoise,
+            "copy": copy,
+            "language": language,
+            "reconstructor": reconstructor,
+            "paired": paired,
+        }
         for name, value in weights.items():
             number(name, value, 0)
         require(any(weights.values()), "a summary objective needs one weight above 0")
@@ -87,49 +114,73 @@ class Summary(Objective):
         number("added", added, 0)
         require(turn in ("pretrain", "main"), f"turn must be 'pretrain' or 'main', not {turn!r}")
         self.turns = (turn,)
-        self.summary, self.factor, self.shares = summary, factor, weights
+        require(slot is None or isinstance(slot, str), f"slot is the name of a field or None, not {slot!r}")
+        self.summary, self.factor, self.slot, self.shares = summary, factor, slot, weights
         self.low, self.high, self.start = low, high, start
         self.boundary, self.drop, self.added = boundary, drop, added
 
     def bind(self, model: Model) -> None:
         """Find the factor and the field."""
         factor_of(model.paths, self.factor, "objective summary")
-        if model.signature is not None and (self.shares["denoise"] or self.shares["language"]):
-            model.signature[self.summary]  # says which fields there are
+        if model.signature is not None:  # says which fields there are
+            if any(self.shares[each] for each in ("denoise", "language", "paired")):
+                model.signature[self.summary]
+            if self.slot is not None:
+                model.signature[self.slot]
 
     def forward(self, model: Model, batch: Batch, turn: str = "pretrain") -> dict[str, Term]:
         """The losses of one batch."""
         name = factor_of(model.paths, self.factor, "objective summary")
-        latent, weights = model.latent(name), self.shares
-        if "words" not in latent.provides:
+        weights = self.shares
+        if "words" not in model.latent(name).provides:
             own = told(model, model.encode(batch), batch)[0]
             return {"reconstructor": (own.sum(), len(own))}
+        latent = words_of(model, name, "summary")
         document = texts_of(batch, model.paths[name].input)
-        stretch = windows(document, low=self.low, high=self.high, start=self.start, draw=model.training)
+        stretch = self._stretch(model, batch, document)
         nats: dict[str, Tensor] = {}
-        if weights["lead"]:
-            nats["lead"] = self._taught(model, name, batch, self._noised(model, document), stretch)
+        if weights["lead"] or weights["copy"] or weights["paired"]:
+            noised = self._noised(model, document)
+            read = latent.read(self._features(model, name, batch, noised))
+            if weights["lead"]:
+                nats["lead"] = -latent.teach(read, *stretch).sum(1)
+            if weights["paired"]:
+                nats["paired"] = -latent.teach(read, *texts_of(batch, self.summary)).sum(1)
+            if weights["copy"]:
+                nats["copy"] = -latent.pointed(read, *noised).sum(1)
         if weights["denoise"]:
             human = texts_of(batch, self.summary)
-            among = mixed(human, document, added=self.added) if model.training else human
-            nats["denoise"] = self._taught(model, name, batch, self._noised(model, among), human)
+            among = self._features(model, name, batch, self._among(model, batch, human, document))
+            nats["denoise"] = -latent.teach(among, *human).sum(1)
         if weights["language"]:
-            nats["language"] = (
-                -words_of(model, name, "summary").teach(None, *texts_of(batch, self.summary)).sum(1)
-            )
+            nats["language"] = -latent.teach(None, *texts_of(batch, self.summary)).sum(1)
         if weights["reconstructor"]:
             others = [each for each in model.paths if each != name]
             codes = model.encode(batch, factors=others) if others else Codes({})
-            nats["reconstructor"] = told(
-                model, codes | {name: words_of(model, name, "summary").spell(*stretch)}, batch
-            )[0]
+            nats["reconstructor"] = told(model, codes | {name: latent.spell(*stretch)}, batch)[0]
         return {key: (weights[key] * value.sum(), len(value)) for key, value in nats.items()}
 
-    def _noised(self, model: Model, texts: Texts) -> Texts:
-        return shuffled(texts, boundary=self.boundary, drop=self.drop) if model.training else texts
+    def _stretch(self, model: Model, batch: Batch, document: Texts) -> Texts:
+        if self.slot is not None:
+            return stretches(document, batch[self.slot])
+        return windows(document, low=self.low, high=self.high, start=self.start, draw=model.training)
 
-    def _taught(self, model: Model, name: str, batch: Batch, source: Texts, target: Texts) -> Tensor:
-        """Nats of the target texts given the source texts, encoded as the factor's input is (b)."""
+    def _noised(self, model: Model, texts: Texts) -> Texts:
+        if not model.training:
+            return texts
+        if self.slot is not None:
+            return shuffled(texts, boundary=0.0, drop=self.drop)
+        return shuffled(texts, boundary=self.boundary, drop=self.drop)
+
+    def _among(self, model: Model, batch: Batch, human: Texts, document: Texts) -> Texts:
+        """A source from which the human summary is to be written."""
+        if self.slot is not None:
+            if model.training:
+                human = sprinkled(human, document, drop=self.drop, added=self.drop)
+            return planted(document, batch[self.slot], human)
+        return self._noised(model, mixed(human, document, added=self.added)) if model.training else human
+
+    def _features(self, model: Model, name: str, batch: Batch, texts: Texts) -> Features:
+        """The features of texts, encoded as the factor's input is."""
         path = model.paths[name]
-        read = {**batch, path.input: source[0], f"{path.input}_mask": source[1]}
-        return -words_of(model, name, "summary").teach(path.features(read), *target).sum(1)
+        return path.features({**batch, path.input: texts[0], f"{path.input}_mask": texts[1]})

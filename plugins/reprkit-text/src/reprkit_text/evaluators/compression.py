@@ -1,0 +1,96 @@
+"""Compression: how short the code is beside the document, and how much of the document comes back from it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from reprkit import Code, Evaluator
+from reprkit.errors import BuildError
+from reprkit.evaluation.encoding import by_length, exact
+from reprkit.evaluation.outputs import scored
+from reprkit.layers.checks import whole
+from reprkit.types import Batch
+from reprkit_text import written
+
+if TYPE_CHECKING:
+    from reprkit import Dataset, Model
+
+
+class Compression(Evaluator):
+    """How much shorter the code is than the document, and how much of it is kept.
+
+    - ``ratio``: words of the code / words of the document, of a latent of words; means of both are ``summary_words`` and
+      ``document_words``.  Words are what spaces divide; without a vocabulary symbols;
+    - ``nats``: what a word of the document costs given its code, by a decoder of symbols; ``nats_of_another``: given the code of
+      another document, the next one of its batch.  The difference is what the code tells;
+    - ``bits``: of a code, an example, where it has a price.
+
+    Documents are as the model reads them: what a data set cuts off does not count.
+
+    Args:
+        limit: of so many examples only, the first ones; None: all.
+    """
+
+    def __init__(self, *, limit: int | None = None) -> None:
+        super().__init__()
+        if limit is not None:
+            whole("limit", limit)
+        self.limit = limit
+
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """The figures above.
+
+        Raises:
+            BuildError: a model without encoder, or with neither a latent of words nor a decoder of symbols.
+        """
+        if not model.paths:
+            raise BuildError("compression measures codes, and this model has no encoder")
+        words = written.vocabulary_of(model, "compression")
+        name = written.writes(model)
+        if self.limit is not None and self.limit < len(data):
+            data = data.subset(range(self.limit))
+        field = model.output if name is None else model.paths[name].input
+        documents = sum(len(each.split()) for each in written.said(written.symbols(data, field), words))
+        found: dict[str, Any] = {"document_words": documents / len(data), "n": len(data)}
+        if name is not None:
+            said = sum(len(each.split()) for each in written.said(written.summaries(model, data), words))
+            found |= {"summary_words": said / len(data), "ratio": said / max(1, documents)}
+        if model.decoder is not None:
+            found |= _returned(model, data, max(1, documents))
+        return found
+
+
+def _returned(model: Model, data: Dataset, words: int) -> dict[str, float]:
+    """Nats a word given the document's code and another's, and bits of a code."""
+    own = others = bits = 0.0
+    priced = True
+    for _, read in by_length(data, "reconstructing"):
+        batch = model.to_device(read)
+        codes = model.encode(batch)
+        turned = {key: _turned(code) for key, code in codes.items()}
+        own += _nats(model, batch, codes)
+        others += _nats(model, batch, codes | turned)
+        prices = [code.bits for code in codes.values()]
+        priced = priced and all(price is not None for price in prices)
+        if priced:
+            bits += sum(float(exact(price).sum()) for price in prices if price is not None)
+    found = {"nats": own / words, "nats_of_another": others / words}
+    return found | ({"bits": bits / len(data)} if priced else {})
+
+
+def _nats(model: Model, batch: Batch, codes: Any) -> float:
+    made = scored(model, batch, codes)
+    total = float(exact(made.decoded.nll(made.target, made.weight)).sum())
+    return total if math.isfinite(total) else math.nan
+
+
+def _turned(code: Code) -> Code:
+    """Each example's code replaced by the next one's."""
+
+    def turn(x: torch.Tensor | None) -> torch.Tensor | None:
+        return None if x is None else x.roll(1, 0)
+
+    return Code.of(code, z=code.z.roll(1, 0), indices=turn(code.indices), mask=turn(code.mask))

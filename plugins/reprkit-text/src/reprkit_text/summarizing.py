@@ -1,0 +1,86 @@
+"""Documents to summaries, by a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from reprkit.errors import BuildError, DataError
+from reprkit.layers.checks import whole
+from reprkit_text import written
+from reprkit_text.data.records import written as stripped
+from reprkit_text.data.symbols import Symbols, known
+
+if TYPE_CHECKING:
+    from reprkit import Model
+    from reprkit_text.latents.text import Text
+
+
+def summarize(
+    model: Model | str,
+    documents: Sequence[str],
+    *,
+    factor: str | None = None,
+    batch: int = 64,
+    length: int = 256,
+) -> list[str]:
+    """The summary that a model writes of each document, on one line; the likeliest word at each place.
+
+    Symbols are made with the vocabulary of the model's own data, which its checkpoint holds.  Documents are read in the order of
+    their lengths, so that little is padded; the summaries come back in theirs.
+
+    Args:
+        model: with a latent of words, trained on symbols of a vocabulary (data sets text, documents, debian), or its folder.
+        documents: any number of them, of any length.
+        factor: which latent, where several are of words; the first of them when None.
+        batch: documents that are read at a time.
+        length: symbols of a document that are read at most, from its beginning; as many as the encoder can read if that is less.
+
+    Raises:
+        BuildError: a model without a latent of words, or of data that was not made with a vocabulary.
+        DataError: a document that is no text or empty, or more than half of whose symbols the vocabulary does not know.
+    """
+    whole("batch", batch)
+    whole("length", length)
+    if isinstance(model, str):
+        import reprkit
+
+        model = reprkit.load(model)
+    name = written.writes(model, factor)
+    if name is None:
+        raise BuildError(
+            "this model writes no summaries: none of its latents is of words; train it with latent text"
+        )
+    words = written.vocabulary_of(model, "summarize", name)
+    if words is None:
+        raise BuildError(
+            "the model's data was not made with a vocabulary, so it cannot read texts: train it on data set documents or debian"
+        )
+    for number, document in enumerate(documents):
+        if not isinstance(document, str) or not stripped(document):
+            raise DataError(
+                f"document {number} is {'empty' if isinstance(document, str) else type(document).__name__}"
+            )
+    if not len(documents):
+        return []
+    path = model.paths[name]
+    most = getattr(path.encoder, "most", None)
+    symbols = Symbols(documents, words, min(length, most or length))
+    known(symbols, words, "these documents", documents[0])
+    latent, order = cast("Text", path.latent), symbols.lengths.argsort(stable=True)
+    training, made = model.training, list[str]()
+    model.eval()
+    try:
+        with torch.no_grad():
+            for rows in order.split(batch):
+                x, mask = symbols.padded(rows)
+                given = model.to_device({path.input: x, f"{path.input}_mask": mask})
+                indices = model.encode(given, factors=[name])[name].indices
+                assert indices is not None  # a latent of words
+                kept = [[each for each in row if each != latent.end] for row in indices[..., 0].tolist()]
+                made += written.said(kept, words)
+    finally:
+        model.train(training)
+    return [made[place] for place in order.argsort().tolist()]

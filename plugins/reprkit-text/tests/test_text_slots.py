@@ -1,0 +1,180 @@
+"""Where a human summary could stand, human summaries planted there, and what is learned from both."""
+
+import pytest
+import torch
+from reprkit_text.data.documents import Documents
+from reprkit_text.data.slots import Slotted
+from reprkit_text.objectives.noising import planted, sprinkled, stretches
+
+import reprkit as rk
+from reprkit.data.signature import Field, Signature
+from reprkit.errors import PartArgumentError
+from reprkit.testing import ObjectiveConformance
+
+WORDS = Signature(
+    {
+        "x": Field(kind="tokens", shape=(None,), vocab=9),
+        "summary": Field(kind="tokens", shape=(None,), vocab=9),
+        "slot": Field(kind="tokens", shape=(2,), vocab=9),
+    }
+)
+
+
+class TestSummaryOfSlots(ObjectiveConformance):
+    part = "reprkit-text/summary(slot='slot', copy=0.5, paired=0.5)"
+    data, encoder, latent, decoder = (
+        WORDS,
+        "gru(width=16)",
+        "text(vocab=9, width=8, length=4)",
+        "gru(width=16)",
+    )
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Documents that say what they are behind a name, and summaries of others that say such things."""
+    path = tmp_path_factory.mktemp("told") / "told.jsonl"
+    things = [
+        "editor for text files",
+        "viewer for large images",
+        "player for old games",
+        "reader for text files",
+    ]
+    lines = [
+        f'{{"document": "Program{number} is an {things[number % 4]} since {number}. It was made in a {number} day.", '
+        f'"summary": "{things[(number + 1) % 4]}"}}'
+        for number in range(60)
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return Documents(path, "byte-pair(vocab=400, lower=True)").split()[0]
+
+
+def test_the_slot_is_where_a_document_reads_like_a_summary(told):
+    made = Slotted(told, low=3, high=12, start=20)
+    assert len(made) == len(told)
+    found = []
+    for number in range(len(told)):
+        one = made[number]
+        first, count = one["slot"].tolist()
+        assert 3 <= count <= 12
+        found.append(told.vocabulary.decode(one["x"][first : first + count]))
+    right = [text for text in found if text.split()[0] in ("editor", "viewer", "player", "reader")]
+    assert len(right) > 0.9 * len(found), found
+    assert all("." not in text for text in found)
+    batch = made.batch([3, 1])
+    assert torch.equal(batch["slot"], made.slots[[3, 1]])
+    assert torch.equal(batch["x"], told.batch([3, 1])["x"])
+    assert made.lengths().keys() == {"x", "summary"}
+    with pytest.raises(PartArgumentError, match="low"):
+        Slotted(told, low=0)
+    with pytest.raises(rk.ReprkitError, match="abstract"):
+        Slotted(told, field="abstract")
+
+
+def test_a_document_without_a_stretch_gives_its_beginning(tmp_path):
+    path = tmp_path / "short.jsonl"
+    path.write_text('{"document": "One.", "summary": "a b"}\n{"document": "Two three", "summary": "c"}\n')
+    data = Documents(path, "byte-pair(vocab=300)")
+    made = Slotted(data, low=6, high=13)
+    assert made.slots.tolist() == [[0, min(13, len(data[place]["x"]))] for place in range(2)]
+
+
+def test_stretches_and_what_is_planted_in_their_place():
+    words = torch.arange(10, 18)[None].repeat(2, 1)
+    mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3]).bool()
+    slot = torch.tensor([[2, 3], [3, 4]])
+    taken, valid = stretches((words, mask), slot)
+    assert [row[kept].tolist() for row, kept in zip(taken, valid, strict=True)] == [[12, 13, 14], [13, 14]]
+    others = torch.tensor([[1, 2], [3, 0]]), torch.tensor([[1, 1], [1, 0]]).bool()
+    made, valid = planted((words, mask), slot, others)
+    assert [row[kept].tolist() for row, kept in zip(made, valid, strict=True)] == [
+        [10, 11, 1, 2, 15, 16, 17],
+        [10, 11, 12, 3],
+    ]
+    assert all((row[: int(kept.sum())] != 0).all() for row, kept in zip(made, valid, strict=True))
+
+
+def test_single_words_are_dropped_and_added_and_the_order_stays():
+    torch.manual_seed(0)
+    words = torch.arange(1, 11)[None].repeat(400, 1)
+    more = torch.full((400, 30), 99)
+    made, valid = sprinkled((words, words > 0), (more, more > 0), drop=0.1, added=0.2)
+    rows = [row[kept].tolist() for row, kept in zip(made, valid, strict=True)]
+    own = [[word for word in row if word != 99] for row in rows]
+    assert all(row == sorted(row) for row in own)
+    assert sum(map(len, own)) / 4000 == pytest.approx(0.9, abs=0.02)
+    added = sum(map(len, rows)) - sum(map(len, own))
+    assert added / sum(map(len, own)) == pytest.approx(0.2, abs=0.03)
+    places = [row.index(99) / len(row) for row in rows if 99 in row]
+    assert 0.2 < sum(places) / len(places) < 0.6, "anywhere, not at an end"
+    same, valid = sprinkled((words, words > 0), (more, more > 0), drop=0.0, added=0.0)
+    assert torch.equal(same[valid].view(400, 10), words)
+
+
+def model_of(objective, latent="text(vocab=9, width=16, length=4)", decoder=None):
+    return rk.build(data=WORDS, encoder="gru(width=16)", latent=latent, decoder=decoder, objective=objective)
+
+
+def test_the_pointer_s_loss_is_what_it_says_at_each_place():
+    objective = "summary(lead=0, denoise=0, reconstructor=0, copy=2, slot='slot')"
+    model = model_of(objective, decoder="gru(width=16)").eval()
+    batch = {
+        "x": torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]]),
+        "x_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool(),
+        "summary": torch.tensor([[1], [2]]),
+        "summary_mask": torch.ones(2, 1, dtype=torch.bool),
+        "slot": torch.tensor([[0, 2], [0, 1]]),
+    }
+    loss = float(model(batch, "pretrain").terms["copy"])
+    features = model.paths["code"].features(batch)
+    said = model.latent().generator.memory(features.x, features.mask).spoken.log().detach()
+    total = sum(
+        float(-said[row, place, batch["x"][row, place]])
+        for row, place in [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
+    )
+    assert loss == pytest.approx(2 * total / 2, rel=1e-4)
+    without = "text(vocab=9, width=16, length=4, copy=False)"
+    with pytest.raises(PartArgumentError, match="pointer"):
+        model_of(objective, without, "gru(width=16)")(batch, "pretrain")
+
+
+def test_a_missing_slot_field_is_named():
+    with pytest.raises(rk.ReprkitError, match="slots"):
+        model_of("summary(slot='slots')", decoder="gru(width=16)")
+
+
+@pytest.mark.slow
+def test_from_planted_summaries_it_learns_to_find_them():
+    """A summary is any three of the symbols 1 to 4, a document the symbols 5 to 8 around three of them; never the same three."""
+    torch.manual_seed(0)
+    model = model_of(
+        "summary(slot='slot', lead=0, reconstructor=0, drop=0, turn='main')",
+        "text(vocab=9, width=32, length=4, end=0)",
+        "gru(width=16)",
+    )
+
+    def batch(size):
+        x = torch.randint(5, 9, (size, 9))
+        first = torch.randint(0, 7, (size, 1))
+        own = torch.randint(1, 5, (size, 3))
+        x.scatter_(1, first + torch.arange(3), own)
+        made = {
+            "x": x,
+            "summary": torch.randint(1, 5, (size, 3)),
+            "slot": torch.cat([first, torch.full_like(first, 3)], 1),
+        }
+        return made | {
+            f"{name}_mask": torch.ones_like(made[name], dtype=torch.bool) for name in ("x", "summary")
+        }, own
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(250):
+        optimizer.zero_grad()
+        model(batch(32)[0]).total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    given, own = batch(200)
+    with torch.no_grad():
+        said = model.eval().encode(given).indices[:, :3, 0]
+    right = float((said == own).all(1).float().mean())
+    assert right > 0.8, right
