@@ -16,11 +16,13 @@ Takes about five minutes of one core.  Expected: docs/results/text.md.
     python recipes/summarizer.py --critic self-critic --supervised
     python recipes/summarizer.py --latent "vq(codes=512, dim=64)"
     python recipes/summarizer.py --data "documents(path='pairs.jsonl', tokenizer='byte-pair(vocab=4000, lower=True)', length=64)"
-    reprkit text fetch debian && python recipes/summarizer.py --index fetched --vocab 4000 --before 6000 --steps 300
+    reprkit text fetch debian && python recipes/summarizer.py --before 2400 --data "debian(index='fetched', length=44, \
+summary_length=15, tokenizer='byte-pair(vocab=2000, lower=True)')"
 
 The model is used as ``reprkit text summarize OUT/model < documents > summaries``.
 """
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -33,9 +35,7 @@ from reprkit.errors import PartArgumentError, nearest
 from reprkit.reference import parse
 from reprkit.reporting import Section, Table, compare
 
-DEBIAN = (
-    "debian(index={index!r}, tokenizer='byte-pair(vocab={vocab}, lower=True)', length=44, summary_length=15)"
-)
+DEBIAN = "debian(length=44, summary_length=15, tokenizer='byte-pair(vocab=2000, lower=True)')"
 TEXT = "text(vocab={size}, width={width}, length=16, end=0, never=(1, 2, 3), gradient='{gradient}')"
 TEACHER = "summary(slot='slot', copy=0.1, drop=0.05, reconstructor=0.2, turn='main')"
 SUPERVISOR = (
@@ -49,9 +49,7 @@ CRITICS = {  # how the choice of words is trained, and on what besides the teach
 
 
 def main(
-    data: Annotated[str | None, typer.Option(help="documents and summaries; debian if not given")] = None,
-    index: Annotated[str, typer.Option(help="debian's: sample or fetched")] = "sample",
-    vocab: Annotated[int, typer.Option(help="byte pairs of debian's texts")] = 2000,
+    data: Annotated[str, typer.Option(help="documents, and summaries of others")] = DEBIAN,
     width: int = 128,
     encoder: str = "transformer(width={width}, depth=2, heads=4)",
     latent: Annotated[str, typer.Option(help="between encoder and decoder, any")] = TEXT,
@@ -59,13 +57,9 @@ def main(
     critic: Annotated[str, typer.Option(help=", ".join(CRITICS))] = "wgan",
     before: Annotated[int, typer.Option(help="steps of pre-training")] = 500,
     steps: int = 100,
-    critics: Annotated[int, typer.Option(help="steps of the critic for each step of the others")] = 3,
-    anchor: Annotated[
-        float, typer.Option(help="weight of the pre-training's losses beside the critic")
-    ] = 0.2,
-    supervised: Annotated[
-        bool, typer.Option(help="also train the same generator on pairs: a ceiling")
-    ] = False,
+    critics: Annotated[int, typer.Option(help="steps of the critic for each other one")] = 3,
+    anchor: Annotated[float, typer.Option(help="weight of pre-training's losses after it")] = 0.2,
+    supervised: Annotated[bool, typer.Option(help="the same generator on pairs, too: a ceiling")] = False,
     limit: Annotated[int, typer.Option(help="documents of the test part to measure on")] = 2_000,
     batch: int = 16,
     lr: float = 2e-3,
@@ -78,12 +72,11 @@ def main(
     if critic not in CRITICS:
         known = ", ".join(CRITICS)
         raise PartArgumentError(f"no critic {critic!r}.{nearest(critic, CRITICS)}\n  known: {known}")
-    source = data or DEBIAN.format(index=index, vocab=vocab)
-    train, _, test = rk.dataset(source).split(seed=seed, valid=True)
+    train, _, test = rk.dataset(data).split(seed=seed, valid=True)
     gradient, judged = CRITICS[critic]
     sizes = {"width": width, "size": train.signature["x"].vocab, "gradient": gradient}
-    parts = {"encoder": encoder, "latent": latent, "decoder": decoder}
-    parts = {name: each.format(**sizes) for name, each in parts.items()}
+    given = {"encoder": encoder, "latent": latent, "decoder": decoder}
+    parts = {name: each.format(**sizes) for name, each in given.items()}
     how = {"warmup": min(before, steps) // 10, "batch": batch, "seed": seed, "resume": resume, **launch}
 
     def pretrained(objective: str, seen: rk.Dataset, stage: str) -> rk.Model:
@@ -104,9 +97,8 @@ def main(
     known = {name: value for name, value in first.state_dict().items() if not name.startswith("objective.")}
     model.load_state_dict(known, strict=False)
     rates = {turn: f"adam(lr={critic_lr}, betas=(0.5, 0.9))" for turn in model.objective.turns[1:]}
-    for step in rk.loop(
-        model, slotted, steps=steps, lr=lr / 10, optimizers=rates, out=out, stage=f"critic-{critic}", **how
-    ):
+    last = {"optimizers": rates, "stage": f"critic-{critic}", **how}
+    for step in rk.loop(model, slotted, steps=steps, lr=lr / 10, out=out, **last):
         for turn in critics * model.objective.turns[1:]:
             step.backward(step.model(step.batch, turn=turn).total)
             step.update(turn)
@@ -118,32 +110,20 @@ def main(
     model.save(f"{out}/model")
     table[f"critic {critic}"] = rk.evaluate(model, test, *measures, fit_on=train, examples=0)
     if supervised:
-        reference = parse(source)
-        paired = str(
-            type(reference)(reference.name, {**reference.arguments, "paired": True}, reference.distribution)
-        )
-        pairs = rk.dataset(paired).split(seed=seed, valid=True)[0]
-        ceiling = pretrained(SUPERVISOR, pairs, "supervised")
+        told = parse(data)
+        pairs = rk.dataset(str(replace(told, arguments={**told.arguments, "paired": True})))
+        ceiling = pretrained(SUPERVISOR, pairs.split(seed=seed, valid=True)[0], "supervised")
         table["supervised"] = rk.evaluate(ceiling, test, measures[0], examples=0)
 
-    leads = ("lead-8", "lead-10", "lead-sentence", "random-words", "random-sentence")
-    table |= {name: {"rouge": {"summary": table["pre-trained"]["rouge"][name]}} for name in leads}
-    kinds = {f"rouge.summary.{kind}": f"{kind}" for kind in ("rouge1", "rouge2", "rougeL")}
-    columns = kinds | {
-        "readability.perplexity": "perplexity",
-        "compression.ratio": "length",
-        "compression.nats": "nats a word",
-    }
+    for name in ("lead-8", "lead-10", "lead-sentence", "random-words", "random-sentence"):
+        table[name] = {"rouge": {"summary": table["pre-trained"]["rouge"][name]}}
+    columns = {f"rouge.summary.{kind}": kind for kind in ("rouge1", "rouge2", "rougeL")}
+    columns |= {"readability.perplexity": "perplexity", "compression.ratio": "length"}
+    columns |= {"compression.nats": "nats a word"}
     texts = beside(model.eval(), test.subset(range(8)))
     rows = {f"{number}": each for number, each in enumerate(zip(*texts.values(), strict=True), 1)}
     shown = Section("Texts", [Table(list(texts), rows)])
-    page = rk.report(
-        out,
-        table,
-        title="Summaries from unpaired texts",
-        columns=columns,
-        sections=[shown],
-    )
+    page = rk.report(out, table, title="Summaries without pairs", columns=columns, sections=[shown])
     if rank() == 0:
         for each in rows.values():
             print()

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+DATA = "debian(length=44, summary_length=15, tokenizer='byte-pair(vocab=400, lower=True)')"
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("rouge_score") is None, reason="needs reprkit-text[rouge]"),
@@ -21,7 +23,7 @@ pytestmark = [
 def recipe(folder, *args):
     command = [sys.executable, str(ROOT / "recipes" / "summarizer.py"), "--out", str(folder / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "REPRKIT_CACHE": str(folder / "cache")}
-    small = ("--before", 3, "--steps", 2, "--limit", 20, "--width", 32, "--vocab", 400)
+    small = ("--before", 3, "--steps", 2, "--limit", 20, "--width", 32, "--data", DATA)
     return subprocess.run(
         [*command, *map(str, (*small, *args))],
         capture_output=True,
