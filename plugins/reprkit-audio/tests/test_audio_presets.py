@@ -38,7 +38,7 @@ def built(plan, content, stage):
 
 
 @pytest.mark.parametrize("content", CONTENTS)
-@pytest.mark.parametrize("name", ["adain", "autovc", "multi-target"])
+@pytest.mark.parametrize("name", ["adain", "autovc", "multi-target", "grouped"])
 def test_every_preset_trains_with_any_content_and_converts(presets, name, content):
     plan = presets[name]
     data = {"x": torch.randn(4, 13, 5), "speaker": torch.arange(4) % 3}
