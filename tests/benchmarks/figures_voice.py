@@ -1,7 +1,8 @@
-"""The figures of docs/results/voice.md on conversion: presets, and the sweep of AutoVC's neck as one plot.
+"""The figures of docs/results/voice.md on conversion: presets, each with its mechanism left out, other contents, AutoVC's neck.
 
-    python tests/benchmarks/figures_voice.py                              all there is (about an hour on one core)
+    python tests/benchmarks/figures_voice.py                              all there is (about three hours of one core)
     python tests/benchmarks/figures_voice.py --only sweep --necks 2 --necks 16
+    python tests/benchmarks/figures_voice.py --only mechanisms --data "parallel-speech(frames=128)"
     python tests/benchmarks/figures_voice.py --table                      the rows of what is there, and nothing is run
 
 Every run is ``recipes/voice_conversion.py`` with the flags that the table shows, in a process of its own; its held-out
@@ -22,7 +23,20 @@ from typing import Annotated
 import typer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "voice_conversion.py"
-PRESETS = ("adain", "autovc", "multi-target")
+PRESETS = ("adain", "autovc", "multi-target", "grouped")
+# A preset and the same without what it keeps the speaker out of the content with; AutoVC's are the ends of the sweep.
+MECHANISMS = {
+    "adain": {"preset": "adain"},
+    "adain, no instance norm": {
+        "preset": "adain",
+        "encoder": "instance-norm(width={width}, depth=3, stride={stride}, norm=False)",
+    },
+    "multi-target": {"preset": "multi-target", "after": 0},
+    "multi-target, no critic": {"preset": "multi-target", "after": 0, "objective": "reconstruction"},
+    "grouped": {"preset": "grouped"},
+    "grouped, no critic": {"preset": "grouped", "objective": "grouped(factor='speaker', label='speaker')"},
+}
+CONTENTS = ("vq(codes=128, dim=32)", "binary(bits=32)", "one-hot(classes=32, groups=8)")
 NECKS = [2, 4, 16, 64]
 COLUMNS = {
     "nearer": "voice.nearer",
@@ -80,27 +94,39 @@ def plotted(record, folder):
 
 
 def main(
-    only: Annotated[str, typer.Option(help="presets or sweep")] = "",
+    only: Annotated[
+        str, typer.Option(help="presets, mechanisms, contents or sweep; all when not given")
+    ] = "",
     data: Annotated[list[str], typer.Option(help="corpora; say it again for more")] = ["asterisk(frames=64)"],  # noqa: B006
     necks: Annotated[list[int], typer.Option(help="widths; say it again for more")] = NECKS,
     steps: Annotated[int, typer.Option(help="of a preset's main stage")] = 3_000,
-    swept: Annotated[int, typer.Option(help="steps of a run of the sweep")] = 1_500,
+    short: Annotated[int, typer.Option(help="steps of the other runs")] = 1_500,
+    batch: int = 32,
     seed: int = 0,
     table: Annotated[bool, typer.Option("--table", help="only show what there is")] = False,
     out: Path = Path("runs/figures/voice.json"),
 ) -> None:
-    wanted = {}
-    for corpus in data:
-        for preset in PRESETS if only in ("", "presets") else ():
-            wanted[f"{preset}, {corpus}"] = {"preset": preset, "data": corpus, "steps": steps, "seed": seed}
-        for neck in necks if only in ("", "sweep") else ():
-            flags = {"preset": "autovc", "data": corpus, "steps": swept, "seed": seed, "neck": neck}
-            wanted[f"autovc, neck {neck}, {corpus}"] = flags
+    groups = {
+        "presets": {name: {"preset": name, "steps": steps} for name in PRESETS},
+        "mechanisms": {f"{name}, {short} steps": flags for name, flags in MECHANISMS.items()},
+        "contents": {f"grouped, {each}": {"preset": "grouped", "content": each} for each in CONTENTS},
+        "sweep": {f"autovc, neck {neck}": {"preset": "autovc", "neck": neck} for neck in necks},
+    }
+    if only not in ("", *groups):
+        raise typer.BadParameter(f"--only {only}: {', '.join(groups)}")
+    wanted = {
+        f"{name}, {corpus}, seed {seed}": {"steps": short, "data": corpus, "batch": batch, "seed": seed}
+        | flags
+        for corpus in data
+        for group, runs in groups.items()
+        if only in ("", group)
+        for name, flags in runs.items()
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(out.read_text()) if out.exists() else {}
-    for place, (name, flags) in enumerate(wanted.items()):
+    for name, flags in wanted.items():
         if name not in record and not table:
-            record[name] = run(flags, out.parent / f"voice-{place}")
+            record[name] = run(flags, out.parent / f"voice-{len(record)}")
             out.write_text(json.dumps(record, indent=1))
             print(f"{name}: {record[name]['seconds']} s", flush=True)
     shown(record)
