@@ -54,7 +54,7 @@ class Text(Latent):
     squared difference of the expected number of words and ``goal``, if there is one, weight ``control``.  Metrics: ``words``,
     the mean number of words, ``entropy`` a word, ``perplexity``.
 
-    Wang and Lee 2018 (arXiv 1810.02851), section 3; Baziotis et al. 2019 (SEQ^3, arXiv 1904.03651) for the relaxed words.
+    Wang and Lee 2018 (arXiv 1810.02851); Baziotis et al. 2019 (SEQ^3, arXiv 1904.03651) for the relaxed words.
 
     Args:
         vocab: words that there are; the data's ``vocab`` where texts of the data are to be summaries.

@@ -53,7 +53,7 @@ class Critic(Objective):
     latent; it is added to what else the code is for: ``"reconstruction + 10 * critic(real='summary')"``.  What is real:
 
     - ``real`` a field, and a latent of words (``text``): the field's texts as that latent would write them, embedded.  The
-      summaries are then kept readable (Wang and Lee 2018, arXiv 1810.02851, section 4.1).
+      summaries are then kept readable (Wang and Lee 2018, arXiv 1810.02851).
     - ``real`` a field, and any other latent: the code of that field's values, encoded as the factor's input is.
     - ``real=None``: draws from the latent's own prior; of a continuous latent without one, from N(0, I).  This is the
       adversarial autoencoder (Makhzani et al. 2015, arXiv 1511.05644).

@@ -39,7 +39,7 @@ class PrefixCritic(nn.Module):
 
 
 class SelfCritic(Objective):
-    """Adversarial REINFORCE with a critic of prefixes (Wang and Lee 2018, arXiv 1810.02851, section 4.2).
+    """Adversarial REINFORCE with a critic of prefixes (Wang and Lee 2018, arXiv 1810.02851).
 
     Turn "critic" teaches it, by cross-entropy on every prefix, to tell texts of field ``real`` from drawn ones.  In turn "main"
     each drawn word is rewarded by the verdicts from there on, discounted, less their mean over the batch at that place:

@@ -26,7 +26,7 @@ class SelfCritical(Objective):
     """Reconstruction through a code that no gradient passes: policy gradient with the greedy code as its baseline.
 
     The reward of a drawn code is log p(document | code); from it that of the code which evaluation would give is taken (Rennie
-    et al. 2017, arXiv 1612.00563, eq. 7; Wang and Lee 2018, arXiv 1810.02851, section 4.3).  The decoder learns from the drawn
+    et al. 2017, arXiv 1612.00563; Wang and Lee 2018, arXiv 1810.02851).  The decoder learns from the drawn
     code.  In nats, ``reconstruction`` and ``policy`` together have the gradient of the expected reconstruction, unbiased, for a
     latent whose own gradient is off (``text(gradient='policy')``); with a straight-through latent both paths are used.
 

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class Summary(Objective):
-    """What a latent of words and its decoder can learn before they meet a critic (Wang and Lee 2018, 1810.02851, section 5).
+    """What a latent of words and its decoder can learn before they meet a critic (Wang and Lee 2018, arXiv 1810.02851).
 
     Losses, each in nats an example times its weight; a weight of 0 leaves it out:
 
     - ``lead``: the generator writes a stretch of the document's first words from the document, whose phrases were shuffled
       and of which some words were dropped (the authors' released pre-training);
     - ``denoise``: it writes a human summary from that summary among words of another document, shuffled in the same way
-      (Fevry and Phang 2018, arXiv 1809.02669, section 3.1);
+      (Fevry and Phang 2018, arXiv 1809.02669);
     - ``copy``: the generator's pointer says at each place of the document which word stands there;
     - ``language``: it writes human summaries without having read anything: a language model;
     - ``reconstructor``: the decoder tells the document from the stretch of ``lead``;
