@@ -23,7 +23,8 @@ Expected: docs/results/voice.md.
     python recipes/voice_conversion.py --preset adain
     python recipes/voice_conversion.py --preset autovc --neck 4 --stride 32
     python recipes/voice_conversion.py --preset multi-target --data asterisk --steps 3000
-    python recipes/voice_conversion.py --preset grouped --data "asterisk(frames=128)" --width 128 --steps 6000 --batch 16
+    python recipes/voice_conversion.py --preset grouped --data "asterisk(frames=128)" --width 128 --steps 6000 --batch 16 \
+--lr 1e-3 --critic-lr 1e-3
     python recipes/voice_conversion.py --content "vq(codes=128, dim=32)" --data "speech(root='VCTK')"
 """
 
