@@ -60,14 +60,18 @@ def test_python_s_own_text_and_the_errors(tmp_path):
 
 def test_the_next_sunspots(tmp_path):
     pytest.importorskip("statsmodels")
-    done = recipe("next_value.py", tmp_path, "--steps", 120)
+    done = recipe("next_value.py", tmp_path, "--networks", 2)
     assert done.returncode == 0, done.stderr[-3000:]
     found = {
-        name.strip(): float(value)
-        for name, value in re.findall(r"^  (\S.*?) {2,}([0-9.]+)$", done.stdout, re.M)
+        name.strip(): (float(valid), float(test))
+        for name, valid, test in re.findall(r"^  (\S.*?) {2,}([0-9.]+) +([0-9.]+)$", done.stdout, re.M)
     }
-    ours = next(value for name, value in found.items() if name.startswith("gru"))
-    assert ours < found["as last time"]
+    ours, by_ar = (
+        next(found[name] for name in found if name.startswith(each)) for each in ("2 x gru", "AR(")
+    )
+    assert by_ar[1] == 377.9  # AR(9), as statsmodels says
+    assert ours[1] < by_ar[1] < found["as last time"][1]
+    assert ours[0] < found["as last time"][0]
     assert "80 % of 200 draws" in done.stdout
     (tmp_path / "words.txt").write_text("1 2 three")
     done = recipe("next_value.py", tmp_path, "--series", tmp_path / "words.txt")
