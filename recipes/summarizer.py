@@ -5,12 +5,12 @@ keeps them readable is a critic that has seen human summaries, of other document
 first: on the stretch of each document that is most like a human summary (an n-gram model says which; no pair is needed), and
 on human summaries put into its place.  ``--critic wgan`` passes gradients through the choice of words (straight-through Gumbel-
 softmax) to a Wasserstein critic; ``self-critic`` rewards drawn words by what they do to the verdict of a critic that reads word
-after word; ``none`` trains on the reconstruction alone.  Any latent runs: then the same critic keeps its codes of documents like
-those of human summaries.
+after word, needs a latent of words, and is the better one there; ``none`` trains on the reconstruction alone.  Any other latent
+runs with wgan, which then keeps its codes of documents like those of human summaries.
 
 Paper: Wang and Lee 2018, "Learning to encode text as human-readable summaries using GANs", arXiv 1810.02851.
 Data: Debian's package descriptions, their one-line synopses as human summaries; a sample of 1,500 comes with reprkit-text.
-Takes about five minutes of one core.  Expected: docs/results/text.md.
+Needs the extra reprkit-text[rouge]; takes about five minutes of one core.  Expected: docs/results/text.md.
 
     python recipes/summarizer.py
     python recipes/summarizer.py --critic self-critic --supervised
