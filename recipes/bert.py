@@ -84,7 +84,10 @@ def main(
 
     if rank() == 0:
         folder = save_pretrained(model.eval(), f"{out}/bert")
-        theirs, given = BertModel.from_pretrained(folder).eval(), test.batch(range(min(8, len(test))))
+        theirs, given = (
+            BertModel.from_pretrained(folder, add_pooling_layer=False).eval(),
+            test.batch(range(min(8, len(test)))),
+        )
         with torch.no_grad():
             ours = model.paths["code"].encoder(model.to_device(given)).x.cpu()[given["x_mask"]]
             other = theirs(given["x"], given["x_mask"]).last_hidden_state[given["x_mask"]]
