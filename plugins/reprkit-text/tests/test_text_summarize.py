@@ -90,6 +90,7 @@ def test_the_command_names_a_line_that_is_no_text(saved):
     done = command(saved, b"a tool\ncaf\xe9 tools\n")
     assert isinstance(done.exception, DataError)
     assert "line 2 is no valid UTF-8" in str(done.exception)
+    assert done.stdout == command(saved, b"a tool\n").stdout, "what came before it is not lost"
     assert command(saved, b"").stdout == ""
     assert command(saved, "\ufeffa tool\n".encode()).stdout == command(saved, b"a tool\n").stdout
 

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from reprkit.errors import DataError
 
 text = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -64,11 +67,29 @@ def summarize(
     from reprkit_text.summarizing import summarize
 
     loaded, lines = reprkit.load(str(model)), _lines(sys.stdin.buffer)
-    while chunk := list(itertools.islice(lines, batch)):
+    for chunk, error in _chunks(lines, batch):
         made = iter(summarize(loaded, [each for each in chunk if written(each)], batch=batch, length=length))
         for each in chunk:
             print(next(made) if written(each) else "")
         sys.stdout.flush()
+        if error is not None:
+            raise error
+
+
+def _chunks(lines: Iterator[str], size: int) -> Iterator[tuple[list[str], DataError | None]]:
+    """So many lines at a time, and what went wrong after the last of them: what was read before it is not lost."""
+    from reprkit.errors import DataError
+
+    while True:
+        chunk: list[str] = []
+        try:
+            chunk.extend(itertools.islice(lines, size))  # keeps what came before an error
+        except DataError as error:
+            yield chunk, error
+            return
+        if not chunk:
+            return
+        yield chunk, None
 
 
 def _lines(raw: Iterable[bytes]) -> Iterator[str]:
