@@ -1,7 +1,8 @@
 """Speech units: a codebook between frames and frames learns sounds, because the decoder is told who speaks.
 
-A convolutional encoder with instance norm writes one code for every few frames; the decoder rebuilds the frames from the
-codes and the speaker's name.  What the name says the codes need not, so they come to stand for phones rather than voices.
+An encoder that sees one frame writes its code; the decoder rebuilds the frames from the codes and the speaker's name.  What the
+name says the codes need not, so they come to stand for phones rather than voices.  (With context on both sides neighbours share
+the work, and codes name phones less well.)
 Codes are compared with the phones that a synthesiser knows it spoke: purity, mutual information, ABX; and with who spoke;
 k-means on the same frames with as many clusters stands beside.
 
@@ -9,12 +10,13 @@ Paper: Chorowski et al. 2019, "Unsupervised speech representation learning using
 (codes of 25 to 50 a second, speaker given to the decoder, random time jitter of the codes); the decoder here makes
 envelopes, not samples.
 Data: the same sentences by several synthetic voices, with their phones (reprkit-audio's parallel-speech; needs flite).
-Expected (one core, about five minutes): docs/results/voice.md.
+Expected (one core, about two minutes): docs/results/voice.md.
 
     python recipes/speech_units.py
     python recipes/speech_units.py --latent "binary(bits=7)"
     python recipes/speech_units.py --latent "residual-vq(codes=16, layers=2, dim=32)"
-    python recipes/speech_units.py --encoder "instance-norm(width=128, stride=4, norm=False)"
+    python recipes/speech_units.py --latent "vq(codes=128, dim=32)" --encoder "instance-norm(width=128, stride=2)" \
+--decoder "adain(width=128, depth=3, stride=2, norm=False, condition_dim=32)"
 """
 
 from typing import Annotated
@@ -28,11 +30,11 @@ from reprkit.reporting import compare
 
 def main(
     data: Annotated[str, typer.Option(help="with a field of phones")] = "parallel-speech(frames=64)",
-    encoder: str = "instance-norm(width=128, depth=4, stride=2)",
-    latent: Annotated[str, typer.Option(help="the units")] = "vq(codes=128, dim=32)",
-    decoder: str = "adain(width=128, depth=3, stride=2, norm=False, condition_dim=32)",
+    encoder: str = "convnext(width=64, depth=0, kernel=1)",
+    latent: Annotated[str, typer.Option(help="the units")] = "vq(codes=128, dim=64)",
+    decoder: str = "transformer(width=64, depth=1, heads=2)",
     speaker: Annotated[str, typer.Option(help="reads the speaker's name")] = "mlp(widths=(32,))",
-    steps: int = 3_000,
+    steps: int = 2_500,
     batch: int = 32,
     lr: float = 1e-3,
     seed: int = 0,
