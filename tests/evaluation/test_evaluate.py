@@ -135,7 +135,7 @@ def test_wrong_calls_say_what_is_right(reader, table):
     data = table(torch.rand(4, 2))
     model = reader(data)
     with pytest.raises(
-        PartArgumentError, match="known: codebook, .*knn, .*linear-probe, .*projection, reconstruction"
+        PartArgumentError, match="known: codebook, .*knn, .*linear-probe, .*projection, .*reconstruction"
     ):
         rk.evaluate(model, data)
     with pytest.raises(UnknownPartError, match="Did you mean 'linear-probe'"):
