@@ -19,6 +19,7 @@ from reprkit.evaluation.encoding import Session, opened
 from reprkit.evaluation.gallery import gallery
 from reprkit.evaluation.results import Results
 from reprkit.interfaces import Evaluator
+from reprkit.modes import evaluating
 from reprkit.parts import create
 
 if TYPE_CHECKING:
@@ -140,7 +141,6 @@ def _unwrapped(model: Any) -> Model:
 @contextmanager
 def _undisturbed(model: nn.Module, seed: int) -> Iterator[Any]:
     """Evaluation mode and seeded generators inside; modes and generators are put back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     devices = [device] if device.type == "cuda" else []
     python, numpy = random.getstate(), np.random.get_state()
@@ -153,12 +153,9 @@ def _undisturbed(model: nn.Module, seed: int) -> Iterator[Any]:
         random.seed(seed)
         np.random.seed(seed)
 
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), evaluating(model):
         try:
-            model.eval()
             yield reseed
         finally:
-            for module, mode in modes:
-                module.training = mode
             random.setstate(python)
             np.random.set_state(numpy)

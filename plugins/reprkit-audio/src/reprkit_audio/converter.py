@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from reprkit import Code, Codes, Model, load
 from reprkit.errors import BuildError, DataError, nearest
+from reprkit.modes import evaluating
 from reprkit_audio import sound, vocoders
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 from reprkit_audio.prosody import PitchStatistics, moved, statistics
@@ -78,7 +78,7 @@ class Converter:
         Raises:
             DataError: no voiced frame.
         """
-        with _evaluating(self.model):
+        with evaluating(self.model), torch.no_grad():
             codes = [self.codes(each.frames, ("speaker",))["speaker"] for each in sounds]
         code = codes[0] if len(codes) == 1 else _mean(codes)
         try:
@@ -123,7 +123,7 @@ class Converter:
         Raises:
             BuildError: the decoder makes another number of frames than it is asked for.
         """
-        with _evaluating(self.model):
+        with evaluating(self.model), torch.no_grad():
             codes = self.codes(source.frames)
             frames = self.decoded(codes | {"speaker": voice.code}, len(source.frames))
         made = replace(source, frames=frames)
@@ -201,16 +201,3 @@ def _statistics(sounds: Sequence[Sound]) -> PitchStatistics | None:
 
 def _mean(codes: Sequence[Code]) -> Code:
     return Code.of(codes[0], z=torch.stack([each.point for each in codes]).mean(0))
-
-
-@contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    """Evaluation mode and no gradients inside."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

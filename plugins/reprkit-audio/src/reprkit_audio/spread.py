@@ -33,7 +33,7 @@ def restored(front: FrontEnd, made: Sound, wanted: Float[Tensor, " c"] | None) -
     and Language Processing 15(8)), here by linear scaling, by a factor of 2 at most.  Where either deviation is not known the
     frames are left as they are.
     """
-    own = None if wanted is None else deviation(front, made)
+    own = deviation(front, made)
     if own is None or wanted is None or front.shape is None or made.pitch is None:
         return made.frames
     factor = (wanted / own.clamp(min=1e-6)).clamp(1 / _WIDEST, _WIDEST)

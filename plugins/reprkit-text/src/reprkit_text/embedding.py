@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import BuildError, DataError
-from reprkit_text.data.records import written
+from reprkit.types import Batch
 from reprkit_text.data.symbols import Symbols
+from reprkit_text.reading import checked, each_of
 from reprkit_text.wrapped.symbols import written_with
 
 if TYPE_CHECKING:
@@ -50,29 +51,14 @@ def embed(
         raise BuildError("this model has no encoder, so it has no vectors of texts")
     path = next(iter(model.paths.values())) if factor is None else model.paths[factor]
     field = None if model.signature is None else model.signature[path.input]
-    words = None if field is None else written_with(field)
-    if words is None:
-        raise BuildError(
-            "the model's data was not made with a vocabulary, so it cannot read texts: train it on data set text, documents "
-            "or debian"
-        )
-    for number, text in enumerate(texts):
-        if not isinstance(text, str) or not written(text):
-            raise DataError(f"text {number} is {'empty' if isinstance(text, str) else type(text).__name__}")
+    words = checked(texts, "text", None if field is None else written_with(field))
     if not len(texts):
         raise DataError("there are no texts to embed")
     symbols = Symbols(texts, words, length or getattr(path.encoder, "most", None))
     if int(symbols.lengths.min()) == 0:
         raise DataError(f"{words.made} makes no symbols of text {int(symbols.lengths.argmin())}")
-    order = symbols.lengths.argsort(stable=True)
-    training, vectors = model.training, []
-    model.eval()
-    try:
-        with torch.no_grad():
-            for rows in order.split(batch):
-                x, mask = symbols.padded(rows)
-                given = model.to_device({path.input: x, f"{path.input}_mask": mask})
-                vectors.append(model.represent(given, factor).float().cpu())
-    finally:
-        model.train(training)
-    return torch.cat(vectors)[order.argsort()]
+
+    def vectors(given: Batch) -> Sequence[Tensor]:
+        return model.represent(given, factor).float().cpu().unbind()
+
+    return torch.stack(each_of(model, path.input, symbols, batch, vectors))

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import torch
-
-from reprkit.errors import BuildError, DataError
+from reprkit.errors import BuildError
 from reprkit.layers.checks import whole
+from reprkit.types import Batch
 from reprkit_text import written
-from reprkit_text.data.records import written as stripped
 from reprkit_text.data.symbols import Symbols, known
+from reprkit_text.reading import checked, each_of
 
 if TYPE_CHECKING:
     from reprkit import Model
-    from reprkit_text.latents.text import Text
 
 
 def summarize(
@@ -53,34 +51,16 @@ def summarize(
         raise BuildError(
             "this model writes no summaries: none of its latents is of words; train it with latent text"
         )
-    words = written.vocabulary_of(model, "summarize", name)
-    if words is None:
-        raise BuildError(
-            "the model's data was not made with a vocabulary, so it cannot read texts: train it on data set documents or debian"
-        )
-    for number, document in enumerate(documents):
-        if not isinstance(document, str) or not stripped(document):
-            raise DataError(
-                f"document {number} is {'empty' if isinstance(document, str) else type(document).__name__}"
-            )
+    words = checked(documents, "document", written.vocabulary_of(model, "summarize", name))
     if not len(documents):
         return []
     path = model.paths[name]
     most = getattr(path.encoder, "most", None)
     symbols = Symbols(documents, words, min(length, most or length))
     known(symbols, words, "these documents", documents[0])
-    latent, order = cast("Text", path.latent), symbols.lengths.argsort(stable=True)
-    training, made = model.training, list[str]()
-    model.eval()
-    try:
-        with torch.no_grad():
-            for rows in order.split(batch):
-                x, mask = symbols.padded(rows)
-                given = model.to_device({path.input: x, f"{path.input}_mask": mask})
-                indices = model.encode(given, factors=[name])[name].indices
-                assert indices is not None  # a latent of words
-                kept = [[each for each in row if each != latent.end] for row in indices[..., 0].tolist()]
-                made += written.said(kept, words)
-    finally:
-        model.train(training)
-    return [made[place] for place in order.argsort().tolist()]
+
+    def summaries(given: Batch) -> list[str]:
+        rows, kept = written.worded(model, name, given)
+        return written.said([row[valid].tolist() for row, valid in zip(rows, kept, strict=True)], words)
+
+    return each_of(model, path.input, symbols, batch, summaries)

@@ -72,15 +72,14 @@ def summaries(model: Model, data: Dataset) -> list[list[int]]:
     name = writes(model)
     if name is None:
         raise BuildError("this model writes no summaries: it has no latent of words; use text")
-    latent = cast("Text", model.latent(name))
+    return _rows(data, lambda batch: worded(model, name, batch))
 
-    def of(batch: Batch) -> tuple[Tensor, Tensor]:
-        code = model.encode(batch, factors=[name])[name]
-        assert code.indices is not None  # a latent of words
-        words = code.indices[..., 0]
-        return words, words != latent.end
 
-    return _rows(data, of)
+def worded(model: Model, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The symbols of a batch's codes in factor ``name``, a latent of words (b t), and which of them do not end a text (b t)."""
+    words = model.encode(batch, factors=[name])[name].indices
+    assert words is not None  # a latent of words
+    return words[..., 0].cpu(), (words[..., 0] != cast("Text", model.latent(name)).end).cpu()
 
 
 def outputs(model: Model, data: Dataset) -> list[list[int]]:

@@ -15,9 +15,10 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
 from reprkit.latents.terms import real as number
 from reprkit.layers.checks import whole
+from reprkit.modes import evaluating
 from reprkit.paths import factor_of
 from reprkit.types import Batch
-from reprkit_text.objectives.scope import calm, texts_of, words_of
+from reprkit_text.objectives.scope import texts_of, words_of
 
 if TYPE_CHECKING:
     from reprkit import Model
@@ -149,7 +150,7 @@ class Critic(Objective):
         for suffix in ("", "_mask"):
             if self.real + suffix in batch:
                 inside[path.input + suffix] = batch[self.real + suffix]
-        with calm(path):
+        with evaluating(path):
             return path.code(path.features(inside))
 
     def _drawn(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from reprkit import Code
 from reprkit.errors import BuildError
@@ -48,19 +47,6 @@ def texts_of(batch: Batch, field: str) -> tuple[Int[Tensor, "b t"], Bool[Tensor,
         return words, torch.ones_like(words, dtype=torch.bool)
     order = (~mask).long().argsort(dim=1, stable=True)
     return words.gather(1, order), mask.gather(1, order)
-
-
-@contextmanager
-def calm(*modules: nn.Module) -> Iterator[None]:
-    """A block in which these modules do what they do in evaluation: nothing is drawn, nothing is counted."""
-    before = [(each, each.training) for module in modules for each in module.modules()]
-    try:
-        for each, _ in before:
-            each.training = False
-        yield
-    finally:
-        for each, training in before:
-            each.training = training
 
 
 def told(

@@ -9,10 +9,11 @@ import torch
 from reprkit import Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
+from reprkit.modes import evaluating
 from reprkit.objectives.scoring import rate
 from reprkit.paths import factor_of
 from reprkit.types import Batch
-from reprkit_text.objectives.scope import calm, told
+from reprkit_text.objectives.scope import told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +83,6 @@ class SelfCritical(Objective):
         """Nats of each document given the code that evaluation would give it (b)."""
         path = model.paths[name]
         condition = None if path.condition is None else codes[path.condition]
-        with calm(path):
+        with evaluating(path):
             code = path.code(path.features(batch, condition=condition))
         return told(model, codes | {name: code}, batch)[0]

@@ -168,9 +168,7 @@ class Summary(Objective):
     def _noised(self, model: Model, texts: Texts) -> Texts:
         if not model.training:
             return texts
-        if self.slot is not None:
-            return shuffled(texts, boundary=0.0, drop=self.drop)
-        return shuffled(texts, boundary=self.boundary, drop=self.drop)
+        return shuffled(texts, boundary=self.boundary if self.slot is None else 0.0, drop=self.drop)
 
     def _among(self, model: Model, batch: Batch, human: Texts, document: Texts) -> Texts:
         """A source from which the human summary is to be written."""

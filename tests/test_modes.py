@@ -1,0 +1,20 @@
+import pytest
+from torch import nn
+
+from reprkit.modes import evaluating
+
+
+def test_every_module_has_its_own_mode_again_also_after_an_error():
+    one, two = nn.Sequential(nn.Dropout(), nn.Linear(1, 1)), nn.Dropout()
+    one[0].eval()
+    before = [each.training for each in (*one.modules(), two)]
+    assert before == [True, False, True, True]
+
+    def fail():
+        with evaluating(one, two):
+            assert not any(each.training for each in (*one.modules(), two))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [each.training for each in (*one.modules(), two)] == before
