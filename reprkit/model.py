@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from reprkit.data.checks import check_batch
 from reprkit.data.signature import Field, Signature
-from reprkit.errors import BuildError, nearest
+from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Latent, Objective
 from reprkit.layout import from_tokens, merged, to_tokens
-from reprkit.passes import Pass, normalised, unused, weighted
+from reprkit.passes import Pass, check_weights, normalised, unused, weighted
 from reprkit.paths import Path, adapters, conditioning, factor_of, masked_mean, told_first
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 
@@ -219,7 +219,8 @@ class Model(nn.Module):
                     parts += self._latent_losses(name, code, terms, scope.metrics)
             total = sum(parts[1:], parts[0]) if parts else torch.zeros((), device=self.device)
         if self.training and not self._named_losses:
-            self._check_weights(terms)
+            if len(self.objective.turns) == 1:  # the first step names all losses
+                check_weights(self.weights, terms)
             self._named_losses = True
         detached = {name: value.detach() for name, value in terms.items()}
         return Losses(total=total, terms=detached, metrics=scope.metrics)
@@ -253,14 +254,6 @@ class Model(nn.Module):
             dtype = next((each.dtype for each in self.parameters()), torch.float32)
             signature = self.signature.any_length() if any_length else self.signature
             check_batch(batch, signature, dtype=dtype, values=values)
-
-    def _check_weights(self, terms: Mapping[str, Tensor]) -> None:
-        """Refuse a weight for a loss that does not exist; names are known at the first step, if it has all turns."""
-        for name in self.weights if len(self.objective.turns) == 1 else ():
-            if name not in terms:
-                raise BuildError(
-                    f"weights: no loss named {name!r}.{nearest(name, terms)}\n  losses: {', '.join(terms)}"
-                )
 
     @contextmanager
     def _gathering(self) -> Iterator[Pass]:

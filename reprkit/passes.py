@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from reprkit import distributed
+from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Term
 from reprkit.types import Code, Codes
 
@@ -51,3 +52,16 @@ def normalised(term: Term) -> Tensor:
     here = count.to(total) if isinstance(count, Tensor) else total.new_full((), float(count))
     everyone = distributed.sum_over_ranks(here)
     return total * ranks / everyone.clamp(min=1e-12)
+
+
+def check_weights(weights: Mapping[str, float], losses: Mapping[str, Tensor]) -> None:
+    """Refuse a weight for a loss that does not exist.
+
+    Raises:
+        BuildError: there is one.
+    """
+    for name in weights:
+        if name not in losses:
+            raise BuildError(
+                f"weights: no loss named {name!r}.{nearest(name, losses)}\n  losses: {', '.join(losses)}"
+            )

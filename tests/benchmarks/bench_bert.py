@@ -14,15 +14,10 @@ Ours has two more linear maps, around the latent.  Runs alternate in one process
 Needs: pip install transformers==5.23.0
 """
 
-import argparse
-import contextlib
 import copy
-import json
-import statistics
-import time
-from pathlib import Path
 
 import torch
+from alternating import alternated, cast_on, main
 from torch.nn import functional as F
 
 import reprkit as rk
@@ -136,8 +131,8 @@ def same(case, data, batch):
     return gap, apart
 
 
-def step(model, optimiser, batch, cast):
-    with cast():
+def step(model, optimiser, batch, device):
+    with cast_on(device):
         out = model(batch)
     (out.total if isinstance(model, rk.Model) else out).backward()
     optimiser.step()
@@ -153,36 +148,18 @@ def run(name, case, device, repeats, steps):
     models = {"as it comes": Peer(mine, False), "hit only": Peer(mine, True), "reprkit": mine}
     seen = {key: value.to(device) for key, value in damaged(mine, batch).items()}
     given = {key: batch[key].to(device) for key in ("x", "x_mask")}
-    optimisers, taken = {}, {way: [] for way in models}
+    optimisers = {}
     for way, model in models.items():
         model.to(device).train()
         optimisers[way] = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
 
-    def cast():
-        return torch.autocast("cuda", torch.bfloat16) if device == "cuda" else contextlib.nullcontext()
-
-    def clock():
-        if device == "cpu":
-            return time.process_time(), time.perf_counter()
-        torch.cuda.synchronize()
-        return time.perf_counter(), time.perf_counter()
-
-    for turn in range(repeats + 1):
-        for way, model in models.items():
-            before = clock()
-            for _ in range(steps):
-                step(model, optimisers[way], given if way == "reprkit" else seen, cast)
-            after = clock()
-            if turn:  # the first round warms up
-                taken[way].append([(b - a) / steps * 1e3 for a, b in zip(before, after, strict=True)])
-    found = {
-        way: {
-            "ms": statistics.median(t[0] for t in times),
-            "quarters": statistics.quantiles((t[0] for t in times), n=4)[::2],
-            "wall_ms": statistics.median(t[1] for t in times),
-        }
-        for way, times in taken.items()
-    }
+    found = alternated(
+        models,
+        lambda way, model: step(model, optimisers[way], given if way == "reprkit" else seen, device),
+        device,
+        repeats,
+        steps,
+    )
     own = found["reprkit"]["ms"]
     size = f"{len(batch['x'])} texts of {int(batch['x_mask'].sum(1).min())} to {batch['x'].shape[1]} symbols"
     print(f"\n{name}, {size}, {int(seen['hit'].sum())} hidden")
@@ -193,31 +170,5 @@ def run(name, case, device, repeats, steps):
     return {"case": name, "shape": case, "loss_gap": checked[0], "gradient_gap": checked[1], "times": found}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=1, help="steps a measurement")
-    parser.add_argument("--only", default="", help="cases whose name holds this")
-    parser.add_argument("--out", default="runs/bench/bert.json")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    torch.manual_seed(0)
-    cases = {name: case for name, case in CASES[given.device].items() if given.only in name}
-    rows = [run(name, case, given.device, given.repeats, given.steps) for name, case in cases.items()]
-    where = (
-        torch.cuda.get_device_name()
-        if given.device == "cuda"
-        else f"{given.threads} CPU thread(s), processor time"
-    )
-    precision = "bf16 autocast" if given.device == "cuda" else "float32"
-    out = Path(given.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    record = {"device": where, "torch": torch.__version__, "precision": precision, "repeats": given.repeats}
-    out.write_text(json.dumps(record | {"cases": rows}, indent=1) + "\n")
-    print(f"\n{where}, torch {torch.__version__}, {precision}, medians of {given.repeats}; written to {out}")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES, run, "runs/bench/bert.json")
