@@ -12,7 +12,7 @@ Takes about five minutes of one core; figures on all descriptions: docs/results/
 
     python recipes/bert.py
     reprkit text fetch debian && python recipes/bert.py --data "debian(index='fetched', part='whole', sections=20, \
-tokenizer='byte-pair(vocab=8000, lower=True)', length=128)" --steps 9000 --depth 2
+tokenizer='byte-pair(vocab=4000, lower=True)', length=128)" --steps 18000 --depth 2 --dropout 0
     python recipes/bert.py --data "text(path='notes', tokenizer='byte-pair(vocab=2000)')"
     python recipes/bert.py --latent "vq(codes=512, dim=64)"
 """
@@ -42,7 +42,7 @@ def main(
     ratio: Annotated[float, typer.Option(help="share of the symbols that is hidden")] = 0.15,
     dropout: float = 0.1,
     labels: Annotated[int, typer.Option(help="how many to learn the sections from")] = 500,
-    tune: Annotated[str, typer.Option(help="how to fine-tune")] = "finetune(steps=150, batch=32)",
+    tune: Annotated[str, typer.Option(help="how to fine-tune")] = "finetune(steps=300, batch=32)",
     steps: int = 600,
     batch: int = 32,
     lr: float = 1e-3,

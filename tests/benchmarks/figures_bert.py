@@ -1,6 +1,6 @@
 """The BERT figures of docs/results/text.md: what pre-training is worth for telling a package's section with 500 labels.
 
-    reprkit text fetch debian && python tests/benchmarks/figures_bert.py [--steps 7000] [--width 128] [--depth 2]
+    reprkit text fetch debian && python tests/benchmarks/figures_bert.py [--steps 18000] [--width 128] [--depth 2]
 
 Pre-trains as recipes/bert.py does, on the training part of all descriptions in the 20 largest sections, and keeps the model in
 OUT (a second call judges only).  Then, by several draws of 500 labels of the training part: linear probe and fine-tuning of that
@@ -22,7 +22,7 @@ CHOICES = {
     "TF-IDF": [f"tf-idf(C={C})" for C in (1.0, 10.0, 100.0)],
     "linear probe": [f"linear-probe(C={C})" for C in (0.01, 0.1, 1.0)],
     "fine-tuned": [
-        f"finetune(steps=150, batch=32, lr={lr}, start={start!r})"
+        f"finetune(steps=300, batch=32, lr={lr}, start={start!r})"
         for lr, start in ((1e-3, "zeros"), (3e-3, "zeros"), (1e-3, "probe"))
     ],
 }
@@ -81,9 +81,9 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--ratio", type=float, default=0.15)
-    parser.add_argument("--steps", type=int, default=7_000)
+    parser.add_argument("--steps", type=int, default=18_000)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0, help="of the split and of the pre-training")
     parser.add_argument("--labels", type=int, default=500)
     parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2], help="seeds of the labels")

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from reprkit import Signature
+from reprkit.layers.positions import sines
 from reprkit.parts import restoring
 from reprkit_text.encoders.wrapped import Wrapped
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.symbols import numbering
 from reprkit_text.wrapped.weights import filled, frozen, joined_dropout, widened
 
+SINES = 0.1  # how large positions start; words start at 0.02
+
 
 class BertEncoder(Wrapped):
     """transformers' ``BertModel`` (Devlin et al. 2019, arXiv 1810.04805) without its pooler: symbols (b t) to (b t width).
 
     Fresh, or with the weights of a local folder; nothing is downloaded.  Learned positions, so texts are at most ``positions``
-    long.  The mask symbol of corruptions has an embedding of its own: the ``[MASK]`` of the data's vocabulary where that has
+    long; a fresh network's start as sines instead of noise, so that it need not first find out which tokens are neighbours
+    (docs/results/text.md).  The mask symbol of corruptions has an embedding of its own: the ``[MASK]`` of the data's vocabulary where that has
     one, else one row more.  ``save_pretrained`` writes a folder that ``BertModel.from_pretrained`` reads.
 
     Args:
@@ -82,6 +87,9 @@ class BertEncoder(Wrapped):
         else:
             made.vocab_size = made.vocab_size if folder else self.numbering.rows
             self.body = BertModel(made, add_pooling_layer=False)
+            if not folder:
+                start = sines(torch.arange(made.max_position_embeddings), made.hidden_size)
+                self.body.embeddings.position_embeddings.weight.data.copy_(SINES * start)
         widened(self.body, self.numbering.rows)
         joined_dropout(self.body)
         frozen(freeze, [self.body.embeddings], self.body.encoder.layer, self.body)
