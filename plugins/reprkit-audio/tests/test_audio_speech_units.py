@@ -62,7 +62,8 @@ def test_units_against_phones_and_speakers(monkeypatch):
     assert found["n"] == int((test.batch(range(40))["phone"] > 0).sum())
     assert found["chance"] == 0.5
     assert found["speaker"] < 0.8  # histograms of phones say little of who speaks
-    assert found["kmeans.speaker"] == 1.0  # the frames lie in two places
+    assert found["speaker-frame"] == pytest.approx(0.5, abs=0.1)
+    assert found["kmeans.speaker"] == found["kmeans.speaker-frame"] == 1.0  # the frames lie in two places
     assert found["kmeans.purity"] > 0.95
     assert found["abx-within"] == found["abx-across"] == 0.0
     assert found["frames.abx-within"] < 0.05
@@ -78,6 +79,18 @@ def test_agreement_is_scikit_learns_and_counts_by_hand():
     shared = sum(n / 6 * np.log(n / 6 / (own[u] / 6 * others[p] / 6)) for (u, p), n in joint.items())
     assert found["pnmi"] == pytest.approx(shared / np.log(2))
     assert found["units"] == 3
+
+
+def test_one_frame_names_the_speaker_that_train_has_most_often_with_its_unit():
+    def frames(units, phones, owner, speakers):
+        empty = np.zeros((len(units), 1))
+        return speech_units.Aligned(*map(np.array, (units, empty, empty, phones, owner, speakers)))
+
+    train = frames([1, 1, 1, 4, 4, 7], [2, 2, 2, 2, 2, 0], [0, 0, 1, 1, 1, 0], [0, 1])
+    test = frames([1, 4, 4, 7, 5, 7], [2, 2, 2, 2, 2, 0], [0, 0, 1, 1, 1, 1], [0, 1])
+    # 1 is speaker 0's, 4 is 1's; 7, silent in train, and 5 are unknown and so the commonest's, 1's; the last frame is silent
+    found = speech_units.told_by_one(train, test, (train.units, test.units), frozenset({0}))
+    assert found == pytest.approx(4 / 5)
 
 
 def test_tokens_lie_over_the_frames_that_they_cover():

@@ -148,6 +148,11 @@ def reprkit_objectives() -> Iterator[Spec]:
         "A critic of speakers on any code, against its encoder (arXiv 1804.02812)",
     )
     yield Spec(
+        "jittered",
+        "reprkit_audio.objectives.jittered:Jittered",
+        "Reconstruction with random jitter in time of a code (arXiv 1901.08810)",
+    )
+    yield Spec(
         "gan-refine",
         "reprkit_audio.objectives.gan_refine:GANRefine",
         "Conversions that pass for real and for the target's (arXiv 1804.02812)",

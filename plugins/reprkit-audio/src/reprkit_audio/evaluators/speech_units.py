@@ -55,7 +55,8 @@ class SpeechUnits(Evaluator):
     ``purity``: share of frames whose phone is the commonest of their unit; ``pnmi``: mutual information of units and phones
     over the phones' entropy (Hsu et al. 2021, arXiv 2106.07447, section IV-F); ``nmi``: over the mean of both entropies;
     ``units``: how many occur.  ``speaker``: accuracy of logistic regression from an example's histogram of units, fitted on
-    ``fit_on``; ``chance`` is the commonest speaker's share.  ``abx-within``, ``abx-across``: error of ABX discrimination of
+    ``fit_on``, and ``speaker-frame``, of naming for each frame the speaker who has its unit most often there; ``chance`` is the
+    commonest speaker's share.  ``abx-within``, ``abx-across``: error of ABX discrimination of
     phones by the codes, in [0, 1], chance 0.5 (Schatz et al. 2013); triples are drawn from all contexts.  ``kmeans.NAME``
     and ``frames.abx-...``: the same of k-means and of the frames themselves.
 
@@ -132,6 +133,7 @@ class SpeechUnits(Evaluator):
         spoken = test.spoken(silent)
         found = agreement(units[1][spoken], test.phones[spoken])
         found["speaker"] = told_apart(train, test, units)
+        found["speaker-frame"] = told_by_one(train, test, units, silent)
         return found
 
     def _abx(
@@ -277,3 +279,16 @@ def told_apart(train: Aligned, test: Aligned, units: Sequence[np.ndarray]) -> fl
         tables.append(table / table.sum(1, keepdims=True).clip(min=1))
     probe = fitted(tables[0], train.speakers, label="speaker")
     return float((probe.predict(tables[1].astype(np.float64)) == test.speakers).mean())
+
+
+def told_by_one(
+    train: Aligned, test: Aligned, units: Sequence[np.ndarray], silent: frozenset[int]
+) -> float:
+    """Accuracy of who speaks, from one frame's unit: whoever has it most often in ``train``; an unknown unit is the commonest's."""
+    spoken = train.spoken(silent)
+    names, table = counted(units[0][spoken], train.speakers[train.owner][spoken])
+    spoken = test.spoken(silent)
+    asked = units[1][spoken]
+    place = np.searchsorted(names, asked).clip(max=len(names) - 1)
+    said = np.where(names[place] == asked, table.argmax(1)[place], table.sum(0).argmax())
+    return float((said == test.speakers[test.owner][spoken]).mean())
