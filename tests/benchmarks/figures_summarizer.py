@@ -79,6 +79,7 @@ def main(
     critics: list[str] = CRITICS,
     before: int = 2_400,
     steps: int = 120,
+    anchor: Annotated[float, typer.Option(help="weight of pre-training's losses beside a critic")] = 0.2,
     supervised: Annotated[bool, typer.Option(help="the ceiling, too: as many steps as pre-training")] = False,
     table: Annotated[bool, typer.Option(help="only show what is there")] = False,
     out: Path = Path("runs/figures_summarizer"),
@@ -88,7 +89,7 @@ def main(
             folder = out / f"seed-{seed}"
             if (folder / f"results-{critic}.json").exists():
                 continue
-            sizes = ("--seed", seed, "--before", before, "--steps", steps)
+            sizes = ("--seed", seed, "--before", before, "--steps", steps, "--anchor", anchor)
             run(folder, critic, *sizes, *(["--supervised"] if supervised and critic == critics[0] else []))
     print(Table(list(COLUMNS), rows(out), corner="on test"))
 
