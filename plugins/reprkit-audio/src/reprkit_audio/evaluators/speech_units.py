@@ -281,9 +281,7 @@ def told_apart(train: Aligned, test: Aligned, units: Sequence[np.ndarray]) -> fl
     return float((probe.predict(tables[1].astype(np.float64)) == test.speakers).mean())
 
 
-def told_by_one(
-    train: Aligned, test: Aligned, units: Sequence[np.ndarray], silent: frozenset[int]
-) -> float:
+def told_by_one(train: Aligned, test: Aligned, units: Sequence[np.ndarray], silent: frozenset[int]) -> float:
     """Accuracy of who speaks, from one frame's unit: whoever has it most often in ``train``; an unknown unit is the commonest's."""
     spoken = train.spoken(silent)
     names, table = counted(units[0][spoken], train.speakers[train.owner][spoken])

@@ -49,7 +49,9 @@ class Jittered(Objective):
         """Look for the factor."""
         name = factor_of(model.paths, self.factor, "objective jittered")
         if model.paths[name].pool:
-            raise BuildError(f"objective jittered: factor {name} is pooled to one token, which has no neighbours")
+            raise BuildError(
+                f"objective jittered: factor {name} is pooled to one token, which has no neighbours"
+            )
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""

@@ -24,8 +24,8 @@ class BertEncoder(Wrapped):
 
     Fresh, or with the weights of a local folder; nothing is downloaded.  Learned positions, so texts are at most ``positions``
     long; a fresh network's start as sines instead of noise, so that it need not first find out which tokens are neighbours
-    (docs/results/text.md).  The mask symbol of corruptions has an embedding of its own: the ``[MASK]`` of the data's vocabulary where that has
-    one, else one row more.  ``save_pretrained`` writes a folder that ``BertModel.from_pretrained`` reads.
+    (docs/results/text.md).  The mask symbol of corruptions has an embedding of its own: the ``[MASK]`` of the data's vocabulary
+    where that has one, else one row more.  ``save_pretrained`` writes a folder that ``BertModel.from_pretrained`` reads.
 
     Args:
         width: of a token, a multiple of ``heads``; 128 if not given.
