@@ -49,6 +49,15 @@ def test_documents_of_any_length_and_script(saved):
     assert made[1] == summarize(str(saved), [long[:20_000]])[0]
 
 
+def test_a_summary_is_not_longer_than_its_document(data, saved):
+    words = data.vocabulary
+    (made,) = summarize(str(saved), ["library"])
+    assert len(words.encode("library")) == 1
+    assert made in {words.decode([symbol]).strip() for symbol in range(words.size)}
+    (longer,) = summarize(str(saved), ["library library library"])
+    assert len(longer) > len(made)
+
+
 def test_what_cannot_be_summarised_is_named(data, saved, tmp_path):
     with pytest.raises(DataError, match="document 1 is empty"):
         summarize(str(saved), ["a tool", "  \n"])

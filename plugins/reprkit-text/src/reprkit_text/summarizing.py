@@ -26,6 +26,7 @@ def summarize(
 ) -> list[str]:
     """The summary that a model writes of each document, on one line; the likeliest word at each place.
 
+    No summary has more symbols than its document: one of a single word is at most a word, whatever the model would go on to say.
     Symbols are made with the vocabulary of the model's own data, which its checkpoint holds.  Documents are read in the order of
     their lengths, so that little is padded; the summaries come back in theirs.
 
@@ -60,7 +61,9 @@ def summarize(
     known(symbols, words, "these documents", documents[0])
 
     def summaries(given: Batch) -> list[str]:
-        rows, kept = written.worded(model, name, given)
-        return written.said([row[valid].tolist() for row, valid in zip(rows, kept, strict=True)], words)
+        made, kept = written.worded(model, name, given)
+        sizes = given[f"{path.input}_mask"].sum(1).tolist()
+        rows = [row[valid].tolist()[:size] for row, valid, size in zip(made, kept, sizes, strict=True)]
+        return written.said(rows, words)
 
     return each_of(model, path.input, symbols, batch, summaries)
