@@ -85,6 +85,8 @@ def __getattr__(name: str) -> Any:
         from reprkit.discovery import own_version
 
         return own_version()
+    if name == "data":  # rk.data.Tensors, before anything else has imported it
+        return importlib.import_module("reprkit.data")
     if name not in _HOME:
         raise AttributeError(f"module 'reprkit' has no attribute {name!r}{_hint(name)}")
     value = getattr(importlib.import_module(f"reprkit.{_HOME[name]}"), name)

@@ -145,6 +145,11 @@ for name in names:
     assert [line for line in lines if line[1] != "True" or line[2] == ModuleType.__name__] == []
 
 
+def test_the_data_sets_of_recipes_are_there_before_anything_was_used():
+    done = python("import reprkit as rk; print(rk.data.Tensors.__name__)")
+    assert done.stdout.split() == ["Tensors"], done.stderr
+
+
 def test_type_checkers_see_every_public_name():
     source = Path(reprkit.__file__).read_text(encoding="utf-8")
     seen = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
