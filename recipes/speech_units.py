@@ -29,7 +29,7 @@ import reprkit as rk
 from reprkit.distributed import rank
 from reprkit.reporting import compare
 
-OBJECTIVE = "jittered(p=0.5, reach=3, factor='content') + 100 * speaker-adversary(width=64, depth=1)"
+OBJECTIVE = "jittered(p=0.5, reach=3, factor='content') + 30 * speaker-adversary(width=64, depth=1)"
 
 
 def main(
