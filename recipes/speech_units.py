@@ -11,7 +11,7 @@ Paper: Chorowski et al. 2019, "Unsupervised speech representation learning using
 (codes of 25 to 50 a second, speaker given to the decoder, random time jitter of the codes); the decoder here makes
 envelopes, not samples.
 Data: the same sentences by several synthetic voices, with their phones (reprkit-audio's parallel-speech; needs flite).
-Expected (one core, about three minutes): docs/results/voice.md.
+Expected (one core, about five minutes): docs/results/voice.md.
 
     python recipes/speech_units.py
     python recipes/speech_units.py --latent "binary(bits=7)"
@@ -39,7 +39,7 @@ def main(
     decoder: str = "transformer(width=64, depth=1, heads=2)",
     speaker: Annotated[str, typer.Option(help="reads the speaker's name")] = "mlp(widths=(32,))",
     objective: str = OBJECTIVE,
-    steps: int = 2_500,
+    steps: int = 5_000,
     batch: int = 32,
     lr: float = 2e-3,
     critic_lr: float = 2e-3,
