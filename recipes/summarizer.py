@@ -60,7 +60,9 @@ def main(
     steps: int = 100,
     critics: Annotated[int, typer.Option(help="steps of the critic for each other one")] = 3,
     anchor: Annotated[float, typer.Option(help="weight of pre-training's losses after it")] = 0.2,
-    supervised: Annotated[bool, typer.Option(help="the same generator on pairs, too: a ceiling")] = False,
+    supervised: Annotated[
+        bool, typer.Option(help="the pre-trained generator on pairs, too: a ceiling")
+    ] = False,
     limit: Annotated[int, typer.Option(help="documents of the test part to measure on")] = 2_000,
     batch: int = 16,
     lr: float = 2e-3,
@@ -80,8 +82,15 @@ def main(
     parts = {name: each.format(**sizes) for name, each in given.items()}
     how = {"warmup": min(before, steps) // 10, "batch": batch, "seed": seed, "resume": resume, **launch}
 
-    def pretrained(objective: str, seen: rk.Dataset, stage: str) -> rk.Model:
+    def built(objective: str, seen: rk.Dataset, start: rk.Model | None = None) -> rk.Model:
         model = rk.build(data=seen, objective=objective, seed=seed, **parts)
+        if start is not None:
+            state = start.state_dict().items()
+            known = {name: value for name, value in state if not name.startswith("objective.")}
+            model.load_state_dict(known, strict=False)
+        return model
+
+    def taught(model: rk.Model, seen: rk.Dataset, stage: str) -> rk.Model:
         for step in rk.loop(model, seen, steps=before, lr=lr, out=out, stage=stage, **how):
             losses = step.model(step.batch)
             step.backward(losses.total)
@@ -92,11 +101,9 @@ def main(
 
     measures = (f"rouge(limit={limit})", f"readability(limit={limit})", f"compression(limit={limit})")
     slotted = Slotted(train)
-    first = pretrained(TEACHER, slotted, "before")
+    first = taught(built(TEACHER, slotted), slotted, "before")
     table = {"pre-trained": rk.evaluate(first, test, *measures, fit_on=train, examples=0)}
-    model = rk.build(data=slotted, objective=f"{judged} + {anchor} * {TEACHER}", seed=seed, **parts)
-    known = {name: value for name, value in first.state_dict().items() if not name.startswith("objective.")}
-    model.load_state_dict(known, strict=False)
+    model = built(f"{judged} + {anchor} * {TEACHER}", slotted, first)
     rates = {turn: f"adam(lr={critic_lr}, betas=(0.5, 0.9))" for turn in model.objective.turns[1:]}
     last = {"optimizers": rates, "stage": f"critic-{critic}", **how}
     for step in rk.loop(model, slotted, steps=steps, lr=lr / 10, out=out, **last):
@@ -113,7 +120,8 @@ def main(
     if supervised:
         told = parse(data)
         pairs = rk.dataset(str(replace(told, arguments={**told.arguments, "paired": True})))
-        ceiling = pretrained(SUPERVISOR, pairs.split(seed=seed, valid=True)[0], "supervised")
+        seen, _, _ = pairs.split(seed=seed, valid=True)
+        ceiling = taught(built(SUPERVISOR, seen, first), seen, "supervised")
         table["supervised"] = rk.evaluate(ceiling, test, measures[0], examples=0)
 
     for name in ("lead-8", "lead-10", "lead-sentence", "random-words", "random-sentence"):
