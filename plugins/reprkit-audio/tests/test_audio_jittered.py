@@ -74,7 +74,7 @@ def test_any_latent_is_jittered_in_training_and_left_alone_after_it(latent):
 
 
 def test_codes_that_neighbours_may_replace_change_less_often():
-    """Frames that come in twos and threes with noise on each: with jitter a code stays while they last."""
+    """Frames that come in fours with noise on each: with jitter a code stays while they last."""
 
     def changes(objective):
         torch.manual_seed(0)

@@ -55,10 +55,10 @@ class SpeechUnits(Evaluator):
     ``purity``: share of frames whose phone is the commonest of their unit; ``pnmi``: mutual information of units and phones
     over the phones' entropy (Hsu et al. 2021, arXiv 2106.07447, section IV-F); ``nmi``: over the mean of both entropies;
     ``units``: how many occur.  ``speaker``: accuracy of logistic regression from an example's histogram of units, fitted on
-    ``fit_on``, and ``speaker-frame``, of naming for each frame the speaker who has its unit most often there; ``chance`` is the
-    commonest speaker's share.  ``abx-within``, ``abx-across``: error of ABX discrimination of
-    phones by the codes, in [0, 1], chance 0.5 (Schatz et al. 2013); triples are drawn from all contexts.  ``kmeans.NAME``
-    and ``frames.abx-...``: the same of k-means and of the frames themselves.
+    ``fit_on``; ``speaker-frame``: accuracy of naming for each frame the speaker who has its unit most often there; ``chance``:
+    the commonest speaker's share.  ``abx-within``, ``abx-across``: error of ABX discrimination of phones by the codes, in
+    [0, 1], chance 0.5 (Schatz et al. 2013); triples are drawn from all contexts.  ``kmeans.NAME`` and ``frames.abx-...``: the
+    same of k-means and of the frames themselves.
 
     Args:
         phone: the token field that holds each frame's phone; its names are ``facts["symbols"][phone]`` of the data.

@@ -12,6 +12,7 @@ from reprkit import Code, Model, Objective, distributed
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
 from reprkit.layers.checks import whole
+from reprkit.layers.rows import tokens_at
 from reprkit.objectives.scoring import decoded_for, quality, score, validity
 from reprkit.paths import factor_of
 from reprkit.types import Batch
@@ -73,13 +74,13 @@ def jittered(code: Code, p: float, reach: int) -> Code:
     last = torch.full((size, 1), length - 1, device=z.device)
     if code.mask is not None:
         last = code.mask.sum(1, keepdim=True).clamp(min=1) - 1
-    ranks = distributed.world_size()  # draws are equal on all: each takes its own rows, as one process would
-    draws = torch.rand(3, ranks * size, length)[:, distributed.rank() * size :][:, :size].to(z.device)
-    step = (draws[0] * reach).long() + 1
-    step = torch.where(draws[1] < 0.5, -step, step)
-    moved = draws[2] < p
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        return torch.rand(shape, device=z.device)
+
+    far, side, moved = (distributed.joined(draw, (size, length)) for _ in range(3))
+    step = (far * reach).long() + 1
     own = torch.arange(length, device=z.device).expand(size, -1)
-    place = own + step
-    place = torch.where(moved & (place >= 0) & (place <= last), place, own)
-    rows = torch.arange(size, device=z.device)[:, None]
-    return replace(code, z=z[rows, place])
+    place = own + torch.where(side < 0.5, -step, step)
+    place = torch.where((moved < p) & (place >= 0) & (place <= last), place, own)
+    return replace(code, z=tokens_at(z, place))
