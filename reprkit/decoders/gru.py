@@ -15,6 +15,8 @@ class GRUDecoder(RecurrentDecoder):
         causal: a language model of the data, given the code if there is one: step t reads the target's token
             t - 1; False makes all steps at once, in both directions.
         dropout: probability in [0, 1) of dropping an element of what goes into the layers and of what comes out.
+        embedding: width of what the cells read, the code and the token before; None: ``width``.  A narrow one costs
+            symbols nothing and leaves out up to half of the first layer's products.
         likelihood: "gaussian", "bernoulli" or "categorical"; None takes the one that suits the data.
         scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
         data: the signature of what it makes, field ``x``.
@@ -32,6 +34,7 @@ class GRUDecoder(RecurrentDecoder):
         depth: int = 1,
         causal: bool = True,
         dropout: float = 0.0,
+        embedding: int | None = None,
         likelihood: str | None = None,
         scale: str | float = "shared",
         data: Signature,
@@ -43,6 +46,7 @@ class GRUDecoder(RecurrentDecoder):
             depth=depth,
             causal=causal,
             dropout=dropout,
+            embedding=embedding,
             likelihood=likelihood,
             scale=scale,
             data=data,

@@ -23,14 +23,17 @@ class RecurrentDecoder(SequenceDecoder):
         depth: int,
         causal: bool,
         dropout: float,
+        embedding: int | None,
         likelihood: str | None,
         scale: str | float,
         data: Signature,
         tokens: int | None,
     ) -> None:
-        recurrent = Recurrent(width, depth=depth, causal=causal, cell=cell, dropout=dropout)
+        recurrent = Recurrent(
+            width, depth=depth, causal=causal, cell=cell, dropout=dropout, embedding=embedding
+        )
         super().__init__(
-            width,
+            recurrent.in_dim,
             recurrent.out_dim,
             causal=causal,
             positions=False,
@@ -42,7 +45,7 @@ class RecurrentDecoder(SequenceDecoder):
         self.recurrent = recurrent
 
     def run(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """All steps at once: (b n width) to (b n out)."""
+        """All steps at once: (b n in) to (b n out)."""
         return self.recurrent(x, mask)
 
     def memory(self, size: int, length: int) -> dict[str, Any]:
@@ -58,7 +61,7 @@ class RecurrentDecoder(SequenceDecoder):
         place: int,
         mask: Tensor | None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """One step (b 1 width)."""
+        """One step (b 1 out)."""
         pack, state = memory["pack"], memory["state"]
         valid = None if mask is None else mask[:, place]
         given = None if beside is None else beside[:, 0]

@@ -23,6 +23,7 @@ class Recurrent(nn.Module):
     1409.2329, without the one between layers, which cuDNN would draw for each rank by itself).
 
     Attributes:
+        in_dim: of the tokens that it reads: ``embedding``, or ``width`` if that is None.
         out_dim: ``width``, or twice that in both directions.
         net: torch's module, in the attribute ``gru`` or ``lstm``.
     """
@@ -35,17 +36,21 @@ class Recurrent(nn.Module):
         causal: bool,
         cell: Literal["gru", "lstm"] = "gru",
         dropout: float = 0.0,
+        embedding: int | None = None,
     ) -> None:
         super().__init__()
         whole("width", width)
         whole("depth", depth)
         switch("causal", causal)
         share("dropout", dropout)
+        self.in_dim = width if embedding is None else embedding
+        whole("embedding", self.in_dim)
         self.causal, self.cell = causal, cell
         self.out_dim = width if causal else 2 * width
         made = nn.GRU if cell == "gru" else nn.LSTM
         self.add_module(
-            cell, made(width, width, num_layers=depth, batch_first=True, bidirectional=not causal)
+            cell,
+            made(self.in_dim, width, num_layers=depth, batch_first=True, bidirectional=not causal),
         )
         self.drop = Dropout(dropout)
         if cell == "lstm":
@@ -59,7 +64,7 @@ class Recurrent(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b n e"]:
-        """(b n width) to (b n out_dim); where ``mask`` is False the output is 0 and the state passes by."""
+        """(b n in_dim) to (b n out_dim); where ``mask`` is False the output is 0 and the state passes by."""
         return self.drop(self._run(self.drop(x), mask))
 
     def _run(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -105,7 +110,7 @@ class Recurrent(nn.Module):
         return nothing if self.cell == "gru" else (nothing, nothing.clone())
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
-        """One token (b 1 width): its output and the next state, which stays where ``valid`` (b) is False.
+        """One token (b 1 in_dim): its output and the next state, which stays where ``valid`` (b) is False.
 
         With gradients; ``layers.stepping`` is what is fast.
         """

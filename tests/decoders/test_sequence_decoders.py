@@ -20,6 +20,8 @@ FIELDS = {
 CLASSES = [
     pytest.param(GRUDecoder, {"width": 6, "depth": 2}, id="gru"),
     pytest.param(LSTMDecoder, {"width": 6, "depth": 2}, id="lstm"),
+    pytest.param(LSTMDecoder, {"width": 6, "depth": 2, "embedding": 4}, id="lstm-narrow"),
+    pytest.param(GRUDecoder, {"width": 6, "depth": 1, "embedding": 9}, id="gru-wide"),
     pytest.param(TransformerDecoder, {"width": 16, "depth": 2, "heads": 2}, id="transformer"),
 ]
 
