@@ -2,10 +2,12 @@
 
 A recurrent network (or a causal transformer) reads a text character by character and says how probable each next one is.  The
 best state by the validation part counts.  Bits per character are of the last twentieth of the text, each character given at
-least half a window before it; beside them stands what xz and bz2 need for that part when they have packed the rest.
+least half a window before it; beside them stands what xz and bz2 need for that part when they have packed the rest, and, with
+--dynamic, what the network needs when it, too, learns from the part as it reads it.
 
 Sources: Karpathy 2015, "The unreasonable effectiveness of recurrent neural networks"; Graves 2013, "Generating sequences with
-recurrent neural networks", arXiv 1308.0850; top-p: Holtzman et al. 2020, arXiv 1904.09751.
+recurrent neural networks", arXiv 1308.0850; top-p: Holtzman et al. 2020, arXiv 1904.09751; dynamic evaluation: Krause et al.
+2018, arXiv 1709.07432.
 Data: any UTF-8 text; by default the Python language reference as Python ships it (pydoc_data.topics), each paragraph once.
 Takes about ten minutes of one core; figures on a larger text: docs/results/text.md.
 
@@ -28,6 +30,7 @@ import typer
 import reprkit as rk
 from reprkit.ahead import one_step_ahead
 from reprkit.distributed import rank
+from reprkit.dynamic import dynamic_evaluation
 from reprkit.errors import DataError
 
 
@@ -57,6 +60,9 @@ def main(
     steps: int = 1_500,
     batch: int = 32,
     lr: float = 3e-3,
+    dynamic: Annotated[
+        float | None, typer.Option(help="rate, such as 3e-4, of learning from the test part as it is read")
+    ] = None,
     seed: int = 0,
     out: str = "runs/char_rnn",
     resume: bool = False,
@@ -98,6 +104,10 @@ def main(
         print(
             f"test, {len(nats):,} characters: {float(nats.mean()) / math.log(2):.3f} bits per character, {right:.1%} right"
         )
+        if dynamic is not None:
+            how = {"context": window // 2, "segment": window // 4, "lr": dynamic}
+            learned = float(dynamic_evaluation(model, x, last, **how).mean()) / math.log(2)
+            print(f"  learning as it reads (dynamic evaluation): {learned:.3f} bits per character")
         for name, pack in {"xz": lzma.compress, "bz2": bz2.compress}.items():
             print(
                 f"  {name}: {(len(pack(known + part)) - len(pack(known))) * 8 / len(nats):.3f} bits per character"

@@ -27,12 +27,14 @@ def test_characters_of_a_text(decoder, tmp_path):
     text.write_text("the cat sat on the mat; the dog did not.\n" * 200, encoding="utf-8")
     done = recipe(
         "char_rnn.py", tmp_path, "--text", text, "--decoder", decoder, "--window", 32, "--steps", 150, "--lr", 0.01,
-        "--prime", "the dog", "--length", 50, "--top-p", 0.9,
+        "--prime", "the dog", "--length", 50, "--top-p", 0.9, "--dynamic", 1e-4,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     bits = float(re.search(r"([0-9.]+) bits per character,", done.stdout)[1])
     alphabet = json.loads((tmp_path / "run" / "alphabet.json").read_text())
     assert bits < 0.5 < math.log2(len(alphabet))
+    learned = float(re.search(r"dynamic evaluation\): ([0-9.]+) bits", done.stdout)[1])
+    assert 0 < learned < 0.5
     drawn = done.stdout.split("----\n")[1:]
     assert len(drawn) == 2
     assert all(each.startswith("the dog") for each in drawn)

@@ -2,12 +2,14 @@
 
     apt-get install bible-kjv && bible -f Gen1:1-Rev22:21 > kjv.txt
     python tests/benchmarks/figures_char_rnn.py kjv.txt [--decoder "lstm(width=1024, depth=2, dropout=0.3)"] [--steps 20000]
+        [--dynamic 1e-4 2e-4 4e-4]
 
 Train, valid and test are whole books: five to test (Ruth, Esther, Jonah, Acts, 1 John), four to validate (Ezra, Ecclesiastes,
 Galatians, James), the other 57 to train; verses one a line without their numbers.  Beside the networks, whose best state by
 valid counts, stand an interpolated Kneser-Ney character model (Chen and Goodman 1999, section 2.7; one discount an order,
 n1 / (n1 + 2 n2)) of orders from 5, and PPMd (7-zip's, by pyppmd): what it needs for test after
-train and valid, by order (and for valid after train); unlike the others it goes on learning as it reads.
+train and valid, by order (and for valid after train); it goes on learning as it reads.  So does a network's dynamic
+evaluation (reprkit/dynamic.py), at each of the rates ``--dynamic``; test is asked at the one that valid chooses.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import torch
 
 import reprkit as rk
 from reprkit.ahead import one_step_ahead
+from reprkit.dynamic import dynamic_evaluation
 
 BOOKS = {"test": ("Ruth", "Est", "Jonah", "Acts", "1Jn"), "valid": ("Ezra", "Eccl", "Gal", "Jas")}
 
@@ -100,8 +103,10 @@ def ppmd(before: str, text: str, order: int) -> float:
     return (size(before + text) - size(before)) * 8 / len(text)
 
 
-def network(decoder: str, text: dict[str, str], seed: int, given: argparse.Namespace) -> dict[str, float]:
-    """Bits per character of valid and test by the best state of one run."""
+def network(
+    decoder: str, text: dict[str, str], seed: int, given: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Bits per character of valid and test by the best state of one run: standing still, and learning as it reads."""
     alphabet = sorted(set("".join(text.values())))
     places = {character: place for place, character in enumerate(alphabet)}
     x = {part: torch.tensor([places[each] for each in value]) for part, value in text.items()}
@@ -131,12 +136,34 @@ def network(decoder: str, text: dict[str, str], seed: int, given: argparse.Names
         if step.every(max(1, given.steps // given.looks)):
             step.log(losses, rk.evaluate(model, valid, "reconstruction", examples=0))
     best = rk.load(f"{out}/best", map_location=model.device).eval()
-    found = {}
+    bits: dict[str, dict[str, float]] = {"": {}}
+
+    def asked(part: str, rate: float | None = None) -> float:
+        before = x["train"] if part == "valid" else torch.cat([x["train"], x["valid"]])
+        whole, first = torch.cat([before, x[part]]), len(before)
+        if rate is None:
+            nats, _ = one_step_ahead(best, whole, first, given.window)
+        else:
+            half = given.window // 2
+            nats = dynamic_evaluation(best, whole, first, segment=given.segment, context=half, lr=rate)
+        return float(nats.double().mean()) / math.log(2)
+
     for part in ("valid", "test"):
-        before = x["train"][-given.window :]
-        nats, _ = one_step_ahead(best, torch.cat([before, x[part]]), len(before), given.window)
-        found[part] = float(nats.double().mean()) / math.log(2)
-    return found
+        bits[""][part] = asked(part)
+    for rate in given.dynamic:
+        bits[f", dynamic at {rate:g}"] = {"valid": asked("valid", rate)}
+    if given.dynamic:
+        name, rate = min(
+            ((f", dynamic at {rate:g}", rate) for rate in given.dynamic),
+            key=lambda pair: bits[pair[0]]["valid"],
+        )
+        bits[name]["test"] = asked("test", rate)
+    return bits
+
+
+def show(name: str, row: dict[str, float]) -> None:
+    """Print one row."""
+    print(f"{name:70}", *(f"{part} {bits:.3f}  " for part, bits in row.items()), flush=True)
 
 
 def main() -> None:
@@ -152,6 +179,8 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--looks", type=int, default=40, help="how often the state is judged by valid")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--dynamic", type=float, nargs="*", default=(), help="rates of dynamic evaluation")
+    parser.add_argument("--segment", type=int, default=32, help="characters between its steps")
     parser.add_argument("--device", default=None)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--out", default="runs/figures/char_rnn")
@@ -173,12 +202,12 @@ def main() -> None:
             "test": ppmd(before, text["test"], order),
         }
     for name, row in rows.items():
-        print(f"{name:60} valid {row['valid']:.3f}   test {row['test']:.3f}", flush=True)
+        show(name, row)
     for decoder in given.decoder:
         for seed in given.seeds:
-            name = f"{decoder}, seed {seed}"
-            rows[name] = row = network(decoder, text, seed, given)
-            print(f"{name:60} valid {row['valid']:.3f}   test {row['test']:.3f}", flush=True)
+            for how, row in network(decoder, text, seed, given).items():
+                rows[f"{decoder}, seed {seed}{how}"] = row
+                show(f"{decoder}, seed {seed}{how}", row)
     path = Path(given.out, "figures.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"arguments": vars(given), "bits": rows}, indent=1) + "\n")
