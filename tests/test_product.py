@@ -50,6 +50,7 @@ SMALL = {
         "bert": "bert(width=16)",
         "bart": "bart(width=16, depth=1, heads=2)",
         "t5": "t5(width=16, depth=1, heads=2)",
+        "pointer": "pointer(width=16)",
     },
 }
 # A part that takes one kind of data only is tried on that: real digits as images, their rows as frames, their greys as symbols.

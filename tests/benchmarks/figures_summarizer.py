@@ -80,6 +80,7 @@ def main(
     before: int = 2_400,
     steps: int = 120,
     anchor: Annotated[float, typer.Option(help="weight of pre-training's losses beside a critic")] = 0.2,
+    decoder: Annotated[str, typer.Option(help="of the recipe, not its own")] = "",
     supervised: Annotated[bool, typer.Option(help="the ceiling, too: as many steps as pre-training")] = False,
     table: Annotated[bool, typer.Option(help="only show what is there")] = False,
     out: Path = Path("runs/figures_summarizer"),
@@ -90,7 +91,8 @@ def main(
             if (folder / f"results-{critic}.json").exists():
                 continue
             sizes = ("--seed", seed, "--before", before, "--steps", steps, "--anchor", anchor)
-            run(folder, critic, *sizes, *(["--supervised"] if supervised and critic == critics[0] else []))
+            more = ["--supervised"] if supervised and critic == critics[0] else []
+            run(folder, critic, *sizes, *more, *(["--decoder", decoder] if decoder else []))
     print(Table(list(COLUMNS), rows(out), corner="on test"))
 
 

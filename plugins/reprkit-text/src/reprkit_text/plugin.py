@@ -40,7 +40,7 @@ def reprkit_encoders() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_decoders() -> Iterator[Spec]:
-    """Decoders of transformers, fresh or from a local checkpoint."""
+    """Decoders of transformers, fresh or from a local checkpoint, and one that copies."""
     yield Spec(
         "bert",
         "reprkit_text.decoders.bert:BertDecoder",
@@ -58,6 +58,11 @@ def reprkit_decoders() -> Iterator[Spec]:
         "reprkit_text.decoders.t5:T5Decoder",
         "T5's causal decoder, which looks at a code of any length (arXiv 1910.10683)",
         ("transformers",),
+    )
+    yield Spec(
+        "pointer",
+        "reprkit_text.decoders.pointer:PointerDecoder",
+        "Writes or copies, looking at a code of any length (pointer-generator, arXiv 1704.04368)",
     )
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit.layers.attention import Blocks
+from reprkit.layers.dropout import Dropout
 from reprkit.layers.positions import sines
 from reprkit.layers.recurrent import Recurrent
 
@@ -62,14 +63,24 @@ class Generator(nn.Module):
         heads: attention heads of a transformer.
         copy: whether there is a pointer.
         dropout: of the transformer's blocks and of the attended state, in [0, 1).
+        blank: whether the embeddings have a row more, ``vocab``, for words that are not told.
     """
 
     def __init__(
-        self, vocab: int, width: int, *, kind: str, depth: int, heads: int, copy: bool, dropout: float
+        self,
+        vocab: int,
+        width: int,
+        *,
+        kind: str,
+        depth: int,
+        heads: int,
+        copy: bool,
+        dropout: float,
+        blank: bool = False,
     ) -> None:
         super().__init__()
         self.vocab, self.width, self.kind = vocab, width, kind
-        self.embedding = nn.Embedding(vocab, width)
+        self.embedding = nn.Embedding(vocab + blank, width)
         self.start = nn.Parameter(torch.randn(width) * 0.02)
         self.about = nn.Linear(width, width)
         self.trunk: Recurrent | Blocks
@@ -78,7 +89,7 @@ class Generator(nn.Module):
         else:
             self.trunk = Blocks(width, depth=depth, heads=heads, causal=True, dropout=dropout)
         self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
-        self.mix, self.drop = nn.Linear(2 * width, width), nn.Dropout(dropout)
+        self.mix, self.drop = nn.Linear(2 * width, width), Dropout(dropout)
         self.out = nn.Linear(width, vocab)
         self.spoken = nn.Linear(width, vocab) if copy else None
         self.gate = nn.Linear(2 * width, 1) if copy else None

@@ -1,0 +1,88 @@
+"""Pointer-generator: writes symbols one by one, or copies those that the code's tokens stand for."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from reprkit import Signature
+from reprkit.interfaces import require
+from reprkit.layers.checks import divides, share, switch, whole
+from reprkit_text.decoders.crossing import rows
+from reprkit_text.decoders.looking import Looking
+from reprkit_text.generator import Generator
+
+
+class PointerDecoder(Looking):
+    """A recurrent network (or a causal transformer) that looks at the code by attention, and may copy from it.
+
+    The hybrid pointer network of See et al. 2017 (arXiv 1704.04368, eq. 9), with which Wang and Lee 2018 (arXiv 1810.02851)
+    tell a document from its summary.  Which symbol a token of the code stands for is read from the token, so that it decodes
+    any latent (``reprkit_text.generator.Generator``).
+
+    Args:
+        width: of the code's tokens, embeddings and states.
+        kind: "gru" or "transformer": what reads the symbols so far.
+        depth: its layers.
+        heads: attention heads of a transformer; they must divide ``width``.
+        copy: whether symbols may be copied from the code.
+        dropout: of the transformer's blocks and of the attended state, in [0, 1).
+        data: the signature of what it makes, field ``x``, tokens.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        BuildError: data that is no tokens.
+    """
+
+    title = "decoder pointer"
+
+    def __init__(
+        self,
+        width: int = 128,
+        *,
+        kind: Literal["gru", "transformer"] = "gru",
+        depth: int = 1,
+        heads: int = 4,
+        copy: bool = True,
+        dropout: float = 0.0,
+        data: Signature,
+    ) -> None:
+        super().__init__()
+        whole("width", width)
+        whole("depth", depth)
+        whole("heads", heads)
+        require(kind in ("gru", "transformer"), f"kind must be gru or transformer, not {kind!r}")
+        if kind == "transformer":
+            divides(heads, width)
+        switch("copy", copy)
+        share("dropout", dropout)
+        self.blank, _ = rows(data["x"], self.title, None)
+        self.generator = Generator(
+            self.blank, width, kind=kind, depth=depth, heads=heads, copy=copy, dropout=dropout, blank=True
+        )
+        self.ready(width, data["x"])
+
+    def write(
+        self, told: Int[Tensor, "b n"], memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None
+    ) -> Float[Tensor, "b n+1 v"]:
+        """Log-probabilities of each symbol, given those before it."""
+        return self.generator.all_steps(F.pad(told, (0, 1)), self.generator.memory(memory, mask))
+
+    def begin(
+        self, memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None, length: int
+    ) -> dict[str, Any]:
+        """What the code says, and the state of what reads the symbols so far."""
+        return {
+            "seen": self.generator.memory(memory, mask),
+            "trunk": self.generator.begin(len(memory), length),
+        }
+
+    def on(
+        self, previous: Int[Tensor, " b"] | None, state: dict[str, Any]
+    ) -> tuple[Float[Tensor, "b 1 v"], dict[str, Any]]:
+        """Log-probabilities of the next symbol."""
+        log_p, trunk = self.generator.one_step(previous, state["trunk"], state["place"], state["seen"])
+        return log_p.unsqueeze(1), {"trunk": trunk}
