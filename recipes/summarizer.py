@@ -83,12 +83,7 @@ def main(
     how = {"warmup": min(before, steps) // 10, "batch": batch, "seed": seed, "resume": resume, **launch}
 
     def built(objective: str, seen: rk.Dataset, start: rk.Model | None = None) -> rk.Model:
-        model = rk.build(data=seen, objective=objective, seed=seed, **parts)
-        if start is not None:
-            state = start.state_dict().items()
-            known = {name: value for name, value in state if not name.startswith("objective.")}
-            model.load_state_dict(known, strict=False)
-        return model
+        return rk.build(data=seen, objective=objective, seed=seed, start=start, **parts)
 
     def taught(model: rk.Model, seen: rk.Dataset, stage: str) -> rk.Model:
         for step in rk.loop(model, seen, steps=before, lr=lr, out=out, stage=stage, **how):

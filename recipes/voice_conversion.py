@@ -111,17 +111,17 @@ def main(
                 step.log(losses)
         return model
 
-    model = rk.build(factors=factors, decoder=parts["decoder"], objective=parts["objective"], **whole)
+    first = None
     if "before" in parts:
         alone = {"speaker": factors["speaker"]}
         first = trained(rk.build(factors=alone, objective=parts["before"], **whole), "before", before, lr)
-        model.factors["speaker"].load_state_dict(first.factors["speaker"].state_dict())
+    whole |= {"factors": factors, "decoder": parts["decoder"]}
+    model = rk.build(objective=parts["objective"], start=first, **whole)
+    if first is not None:
         model.factors["speaker"].requires_grad_(False)
     model = trained(model, "main", steps, lr)
     if "after" in parts and after:
-        last = rk.build(factors=factors, decoder=parts["decoder"], objective=parts["after"], **whole)
-        known = model.state_dict().items()
-        last.load_state_dict({n: v for n, v in known if not n.startswith("objective.")}, strict=False)
+        last = rk.build(objective=parts["after"], start=model, **whole)
         last.factors.requires_grad_(False)
         model = trained(last, "after", after, lr / 4)
     model.save(f"{out}/model")

@@ -15,6 +15,7 @@ from reprkit.objectives.scoring import decoded_for
 from reprkit.objectives.weighted import objective_from
 from reprkit.parts import create
 from reprkit.paths import Factor, Path
+from reprkit.stages import take_over
 
 
 def build(
@@ -28,6 +29,7 @@ def build(
     output: str = "x",
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
+    start: Model | None = None,
 ) -> Model:
     """Assemble a model; each part is a reference (``"vq(codes=512)"``) or an instance.
 
@@ -42,9 +44,11 @@ def build(
         weights: loss name -> weight, over the latents' and the objective's own (``"commit"``,
             ``"content.commit"``).
         seed: of the initial weights; the global random state is left as it was.
+        start: a model of an earlier stage of training: its factors and decoder are copied into those of the same names (the
+            decoder only where both have one), whatever its objective was; the rest starts fresh.
 
     Raises:
-        BuildError: parts that do not fit each other or the data.
+        BuildError: parts that do not fit each other, the data, or those of ``start``.
         UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
     """
     if factors is not None and encoder is not None:
@@ -61,6 +65,8 @@ def build(
         _check_weights(model)
         if signature is not None:
             _rehearse(model)
+    if start is not None:
+        take_over(model, start)
     return model
 
 
