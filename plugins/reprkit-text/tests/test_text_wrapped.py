@@ -121,9 +121,10 @@ def test_an_encoder_of_a_checkpoint_equals_transformers(saved, name, ours, tmp_p
     torch.testing.assert_close(again(hidden).x[mask], encoder(hidden).x[mask])
 
 
-def test_a_fresh_bert_starts_with_sines_for_positions_and_learns_them():
-    encoder = BertEncoder(width=8, depth=1, heads=2, positions=6, data=FIELDS)
-    places = encoder.body.embeddings.position_embeddings.weight
+@pytest.mark.parametrize("cls", [BertEncoder, BertDecoder])
+def test_a_fresh_bert_starts_with_sines_for_positions_and_learns_them(cls):
+    part = cls(width=8, depth=1, heads=2, positions=6, data=FIELDS)
+    places = part.body.embeddings.position_embeddings.weight
     rates = 10_000 ** (-torch.arange(4) / 4)
     angles = torch.arange(6)[:, None] * rates
     assert torch.allclose(places, 0.1 * torch.cat([angles.sin(), angles.cos()], 1), atol=1e-6)

@@ -19,7 +19,7 @@ from reprkit.layers.rows import tokens_at
 from reprkit.parts import restoring
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.symbols import fits
-from reprkit_text.wrapped.weights import filled, joined_dropout
+from reprkit_text.wrapped.weights import filled, joined_dropout, sine_positions
 
 
 class BertDecoder(SequenceDecoder):
@@ -34,7 +34,7 @@ class BertDecoder(SequenceDecoder):
         width: of a token, a multiple of ``heads`` where there are blocks; 128 if not given.
         depth: BERT's blocks before the head.
         heads: attention heads of these.
-        positions: symbols of a text at most, where there are blocks.
+        positions: symbols of a text at most, where there are blocks, whose positions start as sines, as the encoder's.
         dropout: of the blocks, in [0, 1).
         folder: a local checkpoint with a masked-language head, which says the width; no blocks are taken from it.
         config: further settings by transformers' names.
@@ -114,6 +114,7 @@ class BertDecoder(SequenceDecoder):
         if depth:
             self.most = positions
             self.body = BertModel(made, add_pooling_layer=False)
+            sine_positions(self.body)
             self.body.embeddings.word_embeddings = nn.Identity()  # it reads codes, never symbols
             joined_dropout(self.body)
 

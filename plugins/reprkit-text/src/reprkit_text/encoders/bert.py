@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.layers.positions import sines
 from reprkit.parts import restoring
 from reprkit_text.encoders.wrapped import Wrapped
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.symbols import numbering
-from reprkit_text.wrapped.weights import filled, frozen, joined_dropout, widened
-
-SINES = 0.1  # how large positions start; words start at 0.02
+from reprkit_text.wrapped.weights import filled, frozen, joined_dropout, sine_positions, widened
 
 
 class BertEncoder(Wrapped):
@@ -88,8 +84,7 @@ class BertEncoder(Wrapped):
             made.vocab_size = made.vocab_size if folder else self.numbering.rows
             self.body = BertModel(made, add_pooling_layer=False)
             if not folder:
-                start = sines(torch.arange(made.max_position_embeddings), made.hidden_size)
-                self.body.embeddings.position_embeddings.weight.data.copy_(SINES * start)
+                sine_positions(self.body)
         widened(self.body, self.numbering.rows)
         joined_dropout(self.body)
         frozen(freeze, [self.body.embeddings], self.body.encoder.layer, self.body)
