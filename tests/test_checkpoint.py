@@ -1,15 +1,12 @@
 """Checkpoints: what is saved is what is loaded; what cannot be, says why; nothing is ever half there."""
 
 import json
-import subprocess
-import sys
-import threading
 import warnings
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
+from checkpoints_made import make, same
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -64,28 +61,6 @@ def registry():
 @pytest.fixture(scope="module")
 def digits():
     return rk.dataset("digits")
-
-
-def make(digits, latent="continuous(dim=4)", **more):
-    options = {
-        "encoder": "mlp(widths=(16,))",
-        "decoder": "mlp(widths=(16,))",
-        "objective": "reconstruction",
-        **more,
-    }
-    return rk.build(data=digits, latent=latent, **options)
-
-
-def same(one, other, batch):
-    a, b = one.state_dict(), other.state_dict()
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
-    one.eval()
-    codes, again = one.encode(batch), other.encode(batch)
-    assert all(torch.equal(codes[name].z, again[name].z) for name in codes)
-    if one.decoder is not None:
-        assert torch.equal(one.decode(codes).x, other.decode(again).x)
 
 
 LATENTS = ["continuous(dim=4)", "gaussian(dim=4, beta=0.5)", "binary(bits=4)", "one-hot(classes=4, groups=2)"]
@@ -295,101 +270,3 @@ def test_arguments_that_a_part_no_longer_takes_are_named(digits, tmp_path):
     with pytest.raises(PartArgumentError, match=r"has no argument 'dims'. Did you mean 'dim'") as refused:
         rk.load(folder)
     assert any("while loading" in note for note in refused.value.__notes__)
-
-
-def test_saving_again_replaces_and_keeps_other_files(digits, tmp_path):
-    folder = make(digits).save(tmp_path / "model")
-    (folder / "notes.txt").write_text("mine")
-    (folder / "figures").mkdir()
-    (folder / "figures" / "a.txt").write_text("too")
-    other = make(digits, "gaussian(dim=3)")
-    other.save(folder)
-    same(other, rk.load(folder), digits.batch(range(4)))
-    assert (folder / "notes.txt").read_text() == "mine"
-    assert (folder / "figures" / "a.txt").read_text() == "too"
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_a_folder_of_something_else_is_not_replaced(digits, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(CheckpointError, match="is not empty and holds no reprkit.json"):
-        make(digits).save(tmp_path)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="is a file"):
-        make(digits).save(tmp_path / "file")
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
-
-
-def test_a_failed_save_leaves_the_older_one(digits, tmp_path, monkeypatch):
-    model = make(digits)
-    folder = model.save(tmp_path / "model")
-
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("reprkit.checkpoint.save_model", full)
-    with pytest.raises(
-        CheckpointError, match="no space left on the disk\n.*older checkpoint there is untouched"
-    ):
-        make(digits, "gaussian(dim=3)").save(folder)
-    same(model, rk.load(folder), digits.batch(range(4)))
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-@pytest.mark.parametrize("exchange", [True, False])
-def test_there_is_always_one_to_load_while_it_is_replaced(digits, tmp_path, monkeypatch, exchange):
-    if not exchange:
-        monkeypatch.setattr("reprkit.folders._exchange", lambda *_: False)
-    one, other = make(digits, "continuous(dim=2)"), make(digits, "continuous(dim=3)")
-    folder = one.save(tmp_path / "model")
-    done, faults = threading.Event(), []
-
-    def read():
-        while not done.is_set():
-            if not (folder / MANIFEST).exists():
-                faults.append("none there")
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for turn in range(30):
-        (other if turn % 2 else one).save(folder)
-    done.set()
-    reader.join()
-    if exchange:
-        assert not faults
-    assert rk.load(folder).latent().in_dim == 3
-
-
-def test_a_replacement_that_was_cut_short_is_undone(digits, tmp_path):
-    """Where folders cannot be exchanged, a process may die between the two renames."""
-    folder = make(digits).save(tmp_path / "model")
-    folder.rename(tmp_path / ".model.old")
-    assert rk.load(folder).latent().in_dim == 4
-    assert folder.exists()
-
-
-def test_a_run_s_folder_will_do(digits, tmp_path):
-    make(digits).save(tmp_path / "run" / "model")
-    assert rk.load(tmp_path / "run").latent().in_dim == 4
-
-
-def test_loading_leaves_the_random_state_alone(digits, tmp_path):
-    folder = make(digits).save(tmp_path / "model")
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    rk.load(folder)
-    assert torch.equal(torch.rand(3), expected)
-
-
-def test_loading_needs_no_import_by_the_caller(digits, tmp_path):
-    folder = make(digits, "gaussian(dim=2)").save(tmp_path / "model")
-    code = f"import reprkit; print(type(reprkit.load({str(folder)!r}).latent()).__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "Gaussian"
-
-
-def test_only_the_first_rank_writes(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("reprkit.checkpoint.distributed", SimpleNamespace(rank=lambda: 1))
-    make(digits).save(tmp_path / "model")
-    assert not (tmp_path / "model").exists()

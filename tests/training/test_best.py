@@ -17,11 +17,6 @@ from reprkit.training.run import Run, read_record
 VALUES = [5.0, 3.0, float("nan"), 4.0, 2.0, 2.0, 6.0, 1.0]  # one every second step
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return rk.dataset("digits").split()[0]
-
-
 def make(digits):
     return rk.build(
         data=digits, encoder="mlp(widths=(8,))", latent="continuous(dim=3)", decoder="mlp(widths=(8,))"

@@ -14,11 +14,6 @@ from reprkit.training.run import read_record
 from reprkit.types import Losses
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return rk.dataset("digits").split()[0]
-
-
 def make(digits, latent="continuous(dim=3)", **more):
     return rk.build(
         data=digits, encoder="mlp(widths=(16,))", latent=latent, decoder="mlp(widths=(16,))", **more

@@ -15,11 +15,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return rk.dataset("digits").split()[0]
-
-
 def make(digits, latent="continuous(dim=3)"):
     return rk.build(data=digits, encoder="mlp(widths=(16,))", latent=latent, decoder="mlp(widths=(16,))")
 

@@ -13,11 +13,6 @@ from reprkit.training.symptoms import Explosion, Rank, SicknessWarning, rank_of
 from reprkit.usage import CollapseWarning
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return rk.dataset("digits").split()[0]
-
-
 def make(digits, latent="continuous(dim=8)"):
     return rk.build(data=digits, encoder="mlp(widths=(16,))", latent=latent, decoder="mlp(widths=(16,))")
 

@@ -35,11 +35,6 @@ print("open", wandb.run)
 """
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return rk.dataset("digits").split()[0]
-
-
 def train(digits, out, **options):
     model = rk.build(data=digits, encoder="mlp(widths=(8,))", decoder="mlp(widths=(8,))")
     for step in rk.loop(model, digits, steps=2, batch=32, out=out, **options):

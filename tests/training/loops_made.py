@@ -1,0 +1,42 @@
+"""A small model of the digits, and the recipe's four lines."""
+
+import json
+
+import torch
+
+import reprkit as rk
+
+OPTIONS = {"steps": 12, "batch": 32, "lr": 1e-2}
+
+
+def make(digits, latent="gaussian(dim=3)", **more):
+    given = {
+        "encoder": "mlp(widths=(16,))",
+        "decoder": "mlp(widths=(16,))",
+        "objective": "reconstruction",
+        **more,
+    }
+    return rk.build(data=digits, latent=latent, **given)
+
+
+def run(model, data, **options):
+    """The recipe's four lines; returns the losses."""
+    found = []
+    for step in rk.loop(model, data, **{**OPTIONS, **options}):
+        losses = step.model(step.batch)
+        step.backward(losses.total)
+        step.update()
+        found.append(float(losses.total.detach()))
+    return found
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

@@ -1,0 +1,175 @@
+"""Resuming in one process: which state is taken, which is refused, and what comes back."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+import reprkit as rk
+from reprkit.errors import TrainingError
+from reprkit.training import state
+from reprkit.training.run import Run, read_record
+
+
+def make(digits, latent="gaussian(dim=3)"):
+    return rk.build(data=digits, encoder="mlp(widths=(16,))", latent=latent, decoder="mlp(widths=(16,))")
+
+
+def train(model, digits, out, *, until=None, **options):
+    losses = []
+    for step in rk.loop(model, digits, **{"steps": 10, "batch": 32, "lr": 1e-2, "out": out, **options}):
+        found = step.model(step.batch)
+        step.backward(found.total)
+        step.update()
+        losses.append(float(found.total.detach()))
+        if until is not None and step.index + 1 == until:
+            os.kill(os.getpid(), signal.SIGTERM)
+    return losses
+
+
+def stopped(model, digits, out, until, **options):
+    with pytest.raises(SystemExit) as left:
+        train(model, digits, out, until=until, **options)
+    assert left.value.code == 143
+
+
+def test_resume_on_a_missing_run_starts_it_and_on_a_finished_one_returns(digits, tmp_path):
+    one, other = make(digits), make(digits)
+    assert len(train(one, digits, tmp_path, resume=True)) == 10
+    before = read_record(tmp_path)
+    assert train(other, digits, tmp_path, resume=True) == []
+    assert read_record(tmp_path) == before
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+    assert not other.training
+    assert len(train(other, digits, tmp_path, resume=True, steps=14)) == 4, "and may be prolonged"
+    assert [line["step"] for line in Run(tmp_path, other).metrics] == [10, 14]
+
+
+def test_what_the_parts_count_comes_back(digits, tmp_path):
+    """Usage windows, counters kept as plain attributes, generators that a part owns."""
+
+    def counting():
+        model = make(digits)
+        latent = model.latent()
+        latent.calls, latent.own = 0, torch.Generator().manual_seed(1)
+        latent.register_forward_pre_hook(lambda module, _: setattr(module, "calls", module.calls + 1))
+        latent.register_forward_pre_hook(
+            lambda module, _: torch.rand(1, generator=module.own).sum().isnan() or None
+        )
+        return model
+
+    whole, half, rest = counting(), counting(), counting()
+    train(whole, digits, tmp_path / "whole")
+    stopped(half, digits, tmp_path / "half", 6)
+    train(rest, digits, tmp_path / "half", resume=True)
+    one, other = whole.latent(), rest.latent()
+    assert one.calls == other.calls > 0
+    assert torch.equal(one.own.get_state(), other.own.get_state())
+    usage, again = whole.factors["code"].usage, rest.factors["code"].usage
+    assert usage.step == again.step == 10
+    assert torch.equal(usage.moments, again.moments)
+
+
+def test_settings_come_from_the_recipe_not_from_the_state(digits, tmp_path):
+    """Only what training itself changed is put back."""
+    stopped(make(digits), digits, tmp_path, 5)
+    model = make(digits)
+    model.factors["code"].usage.floor = 0.5
+    rates = []
+    for step in rk.loop(model, digits, steps=10, batch=32, lr=0.5, out=tmp_path, resume=True):
+        rates.append(step.lr)
+        step.update()
+    assert rates == [0.5] * 5
+    assert model.factors["code"].usage.floor == 0.5
+
+
+def test_a_state_of_another_model_is_refused(digits, tmp_path):
+    stopped(make(digits), digits, tmp_path, 5)
+    with pytest.raises(
+        TrainingError,
+        match=r"state is of another model: factors.code.adapter.* was \(6, 16\) and is \(8, 16\)",
+    ):
+        train(make(digits, "gaussian(dim=4)"), digits, tmp_path, resume=True)
+    with pytest.raises(TrainingError, match="has no extra 'teacher'"):
+        train(make(digits), digits, tmp_path, resume=True, extras={"teacher": torch.nn.Linear(1, 1)})
+
+
+def test_another_batch_or_seed_is_warned_of(digits, tmp_path):
+    stopped(make(digits), digits, tmp_path, 5)
+    with pytest.warns(UserWarning, match="resumed with another batch 32 → 64, seed 0 → 1"):
+        train(make(digits), digits, tmp_path, resume=True, batch=64, seed=1)
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(digits, tmp_path):
+    stopped(make(digits), digits, tmp_path, 5, keep=3, save_every=1e-9)
+    newest, before, *_ = state.saved(tmp_path / "state")
+    assert (newest.name, before.name) == ("step-000000005", "step-000000004")
+    tensors = newest / "tensors.pt"
+    tensors.write_bytes(tensors.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="going on from .*step-000000004, since a newer state is damaged"):
+        assert len(train(make(digits), digits, tmp_path, resume=True)) == 6
+    for place in state.saved(tmp_path / "state"):
+        (place / "tensors.pt").write_bytes(b"")
+    with pytest.raises(TrainingError, match="no saved state can be read"):
+        train(make(digits), digits, tmp_path, resume=True)
+
+
+def test_the_newest_states_are_kept(digits, tmp_path):
+    train(make(digits), digits, tmp_path, keep=2, save_every=1e-9)
+    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010", "step-000000009"]
+
+
+def test_a_full_disk_does_not_stop_the_run_nor_harm_the_older_state(digits, tmp_path, monkeypatch):
+    write, attempts = torch.save, []
+
+    def full(obj, path):
+        attempts.append(path)
+        if 3 <= len(attempts) <= 8:
+            raise OSError(28, "No space left on device")
+        write(obj, path)
+
+    monkeypatch.setattr("reprkit.training.state.torch.save", full)
+    with pytest.warns(
+        UserWarning, match="no space left on the disk; older states are untouched; training goes on"
+    ):
+        assert len(train(make(digits), digits, tmp_path, save_every=1e-9)) == 10
+    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010"]
+    monkeypatch.setattr(
+        "reprkit.training.state.torch.save",
+        lambda *_: full(None, None) if attempts.append(0) else full([], None),
+    )
+    attempts[:] = [0, 0]
+    with pytest.raises(TrainingError, match="cannot save the state at step 12"):
+        train(make(digits), digits, tmp_path, steps=12, resume=True, save_every=None)
+    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010"]
+
+
+def test_stages_keep_their_states_apart(digits, tmp_path):
+    model = make(digits)
+    first = train(model, digits, tmp_path, stage="first")
+    second = train(model, digits, tmp_path, stage="second", lr=1e-3)
+    assert {place.name for place in (tmp_path / "state").iterdir()} == {"first", "second"}
+    record = read_record(tmp_path)
+    assert {name: each["lr"] for name, each in record["stages"].items()} == {"first": 1e-2, "second": 1e-3}
+    assert [(line["stage"], line["step"]) for line in Run(tmp_path, model).metrics] == [
+        ("first", 10),
+        ("second", 10),
+    ]
+    again = make(digits)
+    assert train(again, digits, tmp_path, stage="first", resume=True) == []
+    assert train(again, digits, tmp_path, stage="second", lr=1e-3, resume=True) == []
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+    assert len(first) == len(second) == 10
+
+
+def test_workers_and_a_resume_in_an_epoch_s_middle_change_nothing(digits, tmp_path):
+    whole, half, rest = make(digits), make(digits), make(digits)
+    losses = train(whole, digits, tmp_path / "a", steps=60)  # 44 steps an epoch
+    stopped(half, digits, tmp_path / "b", 50, steps=60, workers=1)
+    assert train(rest, digits, tmp_path / "b", steps=60, resume=True) == losses[50:]
