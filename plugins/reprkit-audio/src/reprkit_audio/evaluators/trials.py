@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from reprkit import Dataset
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.recordings import Spoken, several_speakers
+from reprkit_audio.distortion import Heard
 from reprkit_audio.judges.words import plain
 
 
@@ -32,6 +35,22 @@ class Trial:
     target: int
     prompts: tuple[int, ...]
     parallel: int | None = None
+
+
+@dataclass
+class Made:
+    """The waveforms of one trial, and what was measured on them.
+
+    Attributes:
+        trial: who into whom.
+        waves: "source", "converted", "copy" (the source through the vocoder), "shift" (the baseline), "target" (the same words
+            by the target, where it says them), at the judges' rate.
+        seen: of each waveform that is compared, its cepstrum and pitch.
+    """
+
+    trial: Trial
+    waves: dict[str, Float[Tensor, " samples"]]
+    seen: dict[str, Heard] = field(default_factory=dict)
 
 
 def speech_of(data: Dataset | None, asker: str) -> Spoken:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from reprkit.layers.checks import whole
 from reprkit_audio import sound
 from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken
-from reprkit_audio.distortion import Heard, correlation, distortion, heard, pitch_correlation
+from reprkit_audio.distortion import correlation, distortion, heard, pitch_correlation
 from reprkit_audio.evaluators import voice_figures
 from reprkit_audio.evaluators.scores import judged, mean, put
-from reprkit_audio.evaluators.trials import Trial, long_enough, speech_of, trials
+from reprkit_audio.evaluators.trials import Made, Trial, long_enough, speech_of, trials
 from reprkit_audio.formants import formant_ratio, shifted
 from reprkit_audio.frontends import Sound
 from reprkit_audio.frontends.world import World
@@ -38,22 +37,6 @@ _FORMANTS = 5  # utterances that a voice's formants are measured on
 _MADE = ("converted", "copy", "shift")
 
 Wave = Float[Tensor, " samples"]
-
-
-@dataclass
-class Made:
-    """The waveforms of one trial, and what was measured on them.
-
-    Attributes:
-        trial: who into whom.
-        waves: "source", "converted", "copy" (the source through the vocoder), "shift" (the baseline), "target" (the same words
-            by the target, where it says them), at the judges' rate.
-        seen: of each waveform that is compared, its cepstrum and pitch.
-    """
-
-    trial: Trial
-    waves: dict[str, Wave]
-    seen: dict[str, Heard] = field(default_factory=dict)
 
 
 class Voice(Evaluator):

@@ -18,7 +18,7 @@ from reprkit_audio.judges.speaker import RATE, speaker_judge
 from reprkit_audio.resampling import resample
 
 if TYPE_CHECKING:
-    from reprkit_audio.evaluators.voice import Made
+    from reprkit_audio.evaluators.trials import Made
 
 _POINTS = 200  # utterances
 _LONGEST = 3.0  # seconds of a spectrogram
