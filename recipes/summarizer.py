@@ -54,7 +54,7 @@ def main(
     width: int = 128,
     encoder: str = "transformer(width={width}, depth=2, heads=4)",
     latent: Annotated[str, typer.Option(help="between encoder and decoder, any")] = TEXT,
-    decoder: str = "gru(width={width})",
+    decoder: str = "pointer(width={width})",
     critic: Annotated[str, typer.Option(help=", ".join(CRITICS))] = "wgan",
     before: Annotated[int, typer.Option(help="steps of pre-training")] = 500,
     steps: int = 100,

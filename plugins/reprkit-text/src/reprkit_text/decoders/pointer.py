@@ -6,27 +6,31 @@ from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from reprkit import Signature
 from reprkit.interfaces import require
 from reprkit.layers.checks import divides, share, switch, whole
+from reprkit.layers.recurrent import Recurrent
 from reprkit_text.decoders.crossing import rows
 from reprkit_text.decoders.looking import Looking
-from reprkit_text.generator import Generator
+from reprkit_text.generator import Generator, Memory
 
 
 class PointerDecoder(Looking):
     """A recurrent network (or a causal transformer) that looks at the code by attention, and may copy from it.
 
     The hybrid pointer network of See et al. 2017 (arXiv 1704.04368, eq. 9), with which Wang and Lee 2018 (arXiv 1810.02851)
-    tell a document from its summary.  Which symbol a token of the code stands for is read from the token, so that it decodes
-    any latent (``reprkit_text.generator.Generator``).
+    tell a document from its summary.  The code is read in both directions first, so that what comes after a symbol that was
+    copied can be found; which symbol a token stands for is told by the token itself, so that it decodes any latent::
+
+        code (b m width) + linear of a GRU in both directions over it ──► what ``reprkit_text.generator.Generator`` looks at
 
     Args:
         width: of the code's tokens, embeddings and states.
         kind: "gru" or "transformer": what reads the symbols so far.
         depth: its layers.
+        reader: layers of the GRU that reads the code; 0 leaves it out.
         heads: attention heads of a transformer; they must divide ``width``.
         copy: whether symbols may be copied from the code.
         dropout: of the transformer's blocks and of the attended state, in [0, 1).
@@ -45,6 +49,7 @@ class PointerDecoder(Looking):
         *,
         kind: Literal["gru", "transformer"] = "gru",
         depth: int = 1,
+        reader: int = 1,
         heads: int = 4,
         copy: bool = True,
         dropout: float = 0.0,
@@ -54,6 +59,7 @@ class PointerDecoder(Looking):
         whole("width", width)
         whole("depth", depth)
         whole("heads", heads)
+        whole("reader", reader, 0)
         require(kind in ("gru", "transformer"), f"kind must be gru or transformer, not {kind!r}")
         if kind == "transformer":
             divides(heads, width)
@@ -63,20 +69,29 @@ class PointerDecoder(Looking):
         self.generator = Generator(
             self.blank, width, kind=kind, depth=depth, heads=heads, copy=copy, dropout=dropout, blank=True
         )
+        self.reader = Recurrent(width, depth=reader, causal=False) if reader else None
+        self.joined = nn.Linear(2 * width, width) if reader else None
         self.ready(width, data["x"])
+
+    def seen(self, memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> Memory:
+        """What the code tells, its tokens read in their order."""
+        if self.reader is not None and self.joined is not None:
+            memory = memory + self.joined(self.reader(memory, mask))
+            memory = memory if mask is None else memory * mask.unsqueeze(-1).to(memory.dtype)
+        return self.generator.memory(memory, mask)
 
     def write(
         self, told: Int[Tensor, "b n"], memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None
     ) -> Float[Tensor, "b n+1 v"]:
         """Log-probabilities of each symbol, given those before it."""
-        return self.generator.all_steps(F.pad(told, (0, 1)), self.generator.memory(memory, mask))
+        return self.generator.all_steps(F.pad(told, (0, 1)), self.seen(memory, mask))
 
     def begin(
         self, memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None, length: int
     ) -> dict[str, Any]:
         """What the code says, and the state of what reads the symbols so far."""
         return {
-            "seen": self.generator.memory(memory, mask),
+            "seen": self.seen(memory, mask),
             "trunk": self.generator.begin(len(memory), length),
         }
 
