@@ -44,7 +44,7 @@ SUPERVISOR = (
 )
 CRITICS = {  # how the choice of words is trained, and on what besides the teacher's losses
     "wgan": ("straight-through", "0.2 * reconstruction + 10 * critic(real='summary')"),
-    "self-critic": ("policy", "0.2 * self-critical + 10 * self-critic(real='summary')"),
+    "self-critic": ("policy", "0.02 * self-critical + 10 * self-critic(real='summary')"),
     "none": ("straight-through", "0.2 * reconstruction"),
 }
 
