@@ -37,8 +37,8 @@ class Part(nn.Module):
 
     Attributes:
         provides: abilities that an objective may ask for: "keep" (an encoder that reads only some tokens), "causal" (a
-            decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "only" (see ``Decoder``), or
-            one that a plugin's own parts agree on.
+            decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "only" (see ``Decoder``),
+            "log_prob" (a latent whose codes tell that of their draw, in training), or one that a plugin's own parts agree on.
         arguments: the constructor arguments that were given, by name.
         facts: what ``build`` handed over of ``FACTS``; not arguments of the part's own, but a checkpoint needs them.
         qualified: ``distribution/name`` when it was made from a reference, else None.

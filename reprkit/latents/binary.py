@@ -65,6 +65,7 @@ class Binary(Variational):
         PartArgumentError: a value out of its range.
     """
 
+    provides = frozenset({"log_prob"})
     remedy = "entropy= (asks for bits that differ between examples), a smaller beta, or warmup="
 
     def __init__(

@@ -38,6 +38,7 @@ class Gaussian(Variational):
         PartArgumentError: a value out of its range.
     """
 
+    provides = frozenset({"log_prob"})
     active_variance = 0.01  # Burda et al. 2016, arXiv 1509.00519, section 5.2
     remedy = "a smaller beta, free_bits=, warmup=, fewer dimensions, or a weaker decoder"
 

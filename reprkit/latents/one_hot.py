@@ -69,6 +69,7 @@ class OneHot(Variational):
         PartArgumentError: a value out of its range.
     """
 
+    provides = frozenset({"log_prob"})
     remedy = "beta= (pulls towards an even use of the classes), more groups of fewer classes, or a lower lr"
 
     def __init__(

@@ -72,6 +72,10 @@ class LatentConformance(PartConformance):
         for name, value, shape in (("bits", code.bits, (b,)), ("log_prob", code.log_prob, (b, n))):
             if value is not None:
                 expect(tuple(value.shape) == shape, f"{name} is {tuple(value.shape)}, not {shape} {where}")
+        told = code.log_prob is None or "log_prob" in latent.provides
+        expect(
+            told, 'its codes tell log_prob, and provides does not say so: provides = frozenset({"log_prob"})'
+        )
         for name, loss in code.losses.items():
             expect(loss.ndim == 0, f"loss {name!r} is {tuple(loss.shape)}, not a scalar")
             expect(torch.isfinite(loss), f"loss {name!r} is {loss.item()} {where}")

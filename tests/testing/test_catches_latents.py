@@ -106,6 +106,12 @@ class PriceOfTokens(Good):
         return 3.0 * weight.sum(2)
 
 
+class Quiet(Good):
+    def forward(self, features):
+        code = super().forward(features)
+        return replace(code, log_prob=torch.zeros(code.z.shape[:2]))
+
+
 class CountsPadding(Good):
     def counted(self, weight):
         return torch.ones_like(weight)
@@ -237,3 +243,9 @@ def test_reasons_are_never_empty_or_many_lines():
     for check, reason in failures(made, ranks=False).items():
         assert reason, check
         assert "\n" not in reason
+
+
+def test_a_latent_that_tells_log_prob_says_so():
+    found = failures(case("Quiet", {}))
+    assert set(found) == {"shapes and types"}, found
+    assert "tell log_prob, and provides does not say so" in found["shapes and types"]

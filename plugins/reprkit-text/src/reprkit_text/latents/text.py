@@ -78,7 +78,7 @@ class Text(Latent):
         PartArgumentError: a value out of its range.
     """
 
-    provides = frozenset({"words"})  # ``spell`` and ``teach``, which objectives over texts ask for
+    provides = frozenset({"words", "log_prob"})  # words: ``spell`` and ``teach``, for objectives over texts
     remedy = "pre-training (objective summary), a weight on entropy, or a lower learning rate"
 
     def __init__(

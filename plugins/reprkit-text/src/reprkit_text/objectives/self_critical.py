@@ -52,8 +52,18 @@ class SelfCritical(Objective):
         self.baseline, self.factor = baseline, factor
 
     def bind(self, model: Model) -> None:
-        """Find the factor."""
-        factor_of(model.paths, self.factor, "objective self-critical")
+        """Find the factor.
+
+        Raises:
+            BuildError: no such factor, or its latent tells no ``log_prob``.
+        """
+        name = factor_of(model.paths, self.factor, "objective self-critical")
+        latent = model.latent(name)
+        if "log_prob" not in latent.provides:
+            raise BuildError(
+                f"objective self-critical needs a latent that tells log_prob, and {latent.qualified or type(latent).__name__} does "
+                "not: use text, gaussian, binary or one-hot, or objective reconstruction"
+            )
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch."""
@@ -61,11 +71,7 @@ class SelfCritical(Objective):
         codes = model.encode(batch)
         log_prob, mask = codes[name].log_prob, codes[name].mask
         if log_prob is None:
-            latent = model.latent(name)
-            raise BuildError(
-                f"objective self-critical needs a latent that tells log_prob, and {latent.qualified or latent} does "
-                "not: use text, gaussian, binary or one-hot, or objective reconstruction"
-            )
+            raise BuildError(f"the latent of factor {name!r} provides log_prob, and its code has none")
         nats, decoded, target, weight = told(model, codes, batch)
         reward = -nats.detach()
         if self.baseline == "greedy":
