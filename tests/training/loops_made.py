@@ -2,6 +2,7 @@
 
 import json
 
+import checkpoints_made
 import torch
 
 import reprkit as rk
@@ -10,13 +11,7 @@ OPTIONS = {"steps": 12, "batch": 32, "lr": 1e-2}
 
 
 def make(digits, latent="gaussian(dim=3)", **more):
-    given = {
-        "encoder": "mlp(widths=(16,))",
-        "decoder": "mlp(widths=(16,))",
-        "objective": "reconstruction",
-        **more,
-    }
-    return rk.build(data=digits, latent=latent, **given)
+    return checkpoints_made.make(digits, latent, **more)
 
 
 def run(model, data, **options):

@@ -14,7 +14,7 @@ from reprkit.layers.checks import divides, share, switch, whole
 from reprkit.layers.recurrent import Recurrent
 from reprkit_text.decoders.crossing import rows
 from reprkit_text.decoders.looking import Looking
-from reprkit_text.generator import Generator, Memory
+from reprkit_text.generator import KINDS, Generator, Memory
 
 
 class PointerDecoder(Looking):
@@ -60,7 +60,7 @@ class PointerDecoder(Looking):
         whole("depth", depth)
         whole("heads", heads)
         whole("reader", reader, 0)
-        require(kind in ("gru", "transformer"), f"kind must be gru or transformer, not {kind!r}")
+        require(kind in KINDS, f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
         if kind == "transformer":
             divides(heads, width)
         switch("copy", copy)

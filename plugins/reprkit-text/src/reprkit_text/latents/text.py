@@ -24,10 +24,9 @@ from reprkit.latents.terms import (
     straight_through,
     whole,
 )
-from reprkit_text.generator import NEVER, Generator, Memory
+from reprkit_text.generator import KINDS, NEVER, Generator, Memory
 from reprkit_text.latents.words import closed, until_end
 
-KINDS = ("gru", "transformer")
 GRADIENTS = ("straight-through", "policy")
 
 
