@@ -1,0 +1,86 @@
+"""What old folders are tested by: building, training and using a model by the public interface alone.
+
+``tests/fixtures/make_old_folders.py`` recorded the expected values with these functions, so they must keep computing the same.
+"""
+
+import os
+import random
+import signal
+
+import numpy as np
+import torch
+
+import reprkit as rk
+
+
+def built(build, data, start=None):
+    """A model from the references that a fixture keeps as JSON."""
+    given = dict(build)
+    if "factors" in given:
+        given["factors"] = {name: rk.factor(**each) for name, each in given["factors"].items()}
+    return rk.build(data=data, start=start, **given)
+
+
+def used(model, batch, teacher=None):
+    """What a model in evaluation mode makes of a batch: codes, representation, output and losses by name.
+
+    Names that begin with ``seeded`` depend on random draws: two seeds gave different values.
+    """
+    model.eval()
+    found = {}
+    with torch.no_grad():
+        codes = model.encode(batch)
+        for name, code in codes.items():
+            found[f"codes.{name}.z"] = code.z
+            if code.indices is not None:
+                found[f"codes.{name}.indices"] = code.indices
+        found["represent"] = model.represent(batch)
+        if model.decoder is not None:
+            given = {} if teacher is None else {"teacher": batch[teacher].unsqueeze(-1)}
+            found["decoded"] = model.decode(codes, length=model.output_length(batch), **given).x
+    for turn in model.objective.turns:
+        one, other = losses(model, batch, turn, 0), losses(model, batch, turn, 1)
+        kind = "losses" if all(torch.equal(one[name], other[name]) for name in one) else "seeded"
+        found.update({f"{kind}.{turn}.{name}": value for name, value in one.items()})
+    return {name: value.detach().contiguous().clone() for name, value in found.items()}
+
+
+def losses(model, batch, turn, seed):
+    torch.manual_seed(seed)
+    made = model(batch, turn)
+    return {"total": made.total.detach(), **{f"terms.{name}": value for name, value in made.terms.items()}}
+
+
+def trained(recipe, out, stop=None, resume=False):
+    """Run a recipe of several stages; in its last stage it is stopped as by SIGTERM after step ``stop``.
+
+    Returns the last model and what else was trained beside it.
+    """
+    torch.set_num_threads(1)
+    train, valid, _ = rk.dataset(recipe["data"]).subset(range(recipe["examples"])).split(seed=1, valid=True)
+    model = None
+    for number, stage in enumerate(recipe["stages"]):
+        model = built(stage["build"], train, start=model)
+        torch.manual_seed(7)
+        teacher = torch.nn.Linear(3, 3)
+        for step in rk.loop(
+            model, train, out=out, resume=resume, progress=False, device="cpu", extras={"teacher": teacher}, **stage["loop"]
+        ):  # fmt: skip
+            for turn in model.objective.turns[::-1]:
+                made = step.model(step.batch, turn)
+                step.backward(made.total)
+                step.update(turn)
+            with torch.no_grad():
+                teacher.weight.add_(torch.rand(3, 3) * random.random() * np.random.rand())
+            if step.every(stage["evaluate_every"]):
+                with step.averaged():
+                    step.log(made, rk.evaluate(model, valid, "reconstruction"), teacher=teacher.weight.sum())
+            if step.index == stop and number == len(recipe["stages"]) - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+    return model, teacher
+
+
+def final(model, teacher):
+    """All that a resumed run must end with."""
+    more = {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
+    return {name: value.detach().contiguous().clone() for name, value in (model.state_dict() | more).items()}

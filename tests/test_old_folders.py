@@ -1,0 +1,195 @@
+"""Folders that an older reprkit wrote: they load with equal outputs, resume, are inspected and reported.
+
+The fixtures are read only; ``tests/fixtures/make_old_folders.py`` made them on the commit after which their folder is named.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import old_folders_made
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import reprkit as rk
+from reprkit.cli import main
+
+OLD = Path(__file__).parent / "fixtures" / "a4c3b9a"
+MODELS = sorted(each.name for each in (OLD / "models").iterdir())
+RUNS = sorted(each.name for each in (OLD / "runs").iterdir())
+PLUGINS = {"audio": "reprkit_audio", "vision": "reprkit_vision", "text": "reprkit_text"}
+NEAR = {"atol": 1e-6, "rtol": 1e-5}  # another processor adds in another order
+
+
+def folder_of(name):
+    """A model's fixture; skipped where the plugin of its parts is not installed."""
+    module = PLUGINS.get(name.partition("_")[0])
+    if module is not None:
+        pytest.importorskip(module)
+    return OLD / "models" / name
+
+
+def expected(folder):
+    """The batch, and what the model made of it."""
+    found = load_file(folder / "expected.safetensors")
+    batch = {name.removeprefix("batch."): v for name, v in found.items() if name.startswith("batch.")}
+    return batch, {name: value for name, value in found.items() if not name.startswith("batch.")}
+
+
+def assert_equal(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, **NEAR, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.fixture
+def command(capsys):
+    """What a command prints; it must succeed."""
+
+    def call(*args):
+        code = None
+        try:
+            main([str(each) for each in args])
+        except SystemExit as left:
+            code = left.code
+        out, err = capsys.readouterr()
+        assert not code, err
+        return out
+
+    return call
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A run's folder where it may be written to."""
+
+    def make(name):
+        return Path(shutil.copytree(OLD / "runs" / name / "run", tmp_path / "runs" / name))
+
+    return make
+
+
+# ------------------------------------------------------------------ models
+
+
+def test_there_are_fixtures_of_the_core_and_of_every_plugin():
+    assert {name.partition("_")[0] for name in MODELS} >= set(PLUGINS)
+    assert RUNS == ["finished", "stages", "vq"]
+    sizes = {each.parent: 0 for each in OLD.glob("*/*/*/")}
+    for folder in sizes:
+        sizes[folder] = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+    assert max(sizes.values()) < 300_000
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_loads_with_equal_outputs(name):
+    folder = folder_of(name)
+    batch, wanted = expected(folder)
+    given = json.loads((folder / "given.json").read_text())
+    assert_equal(old_folders_made.used(rk.load(folder / "model"), batch, given["teacher"]), wanted)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_saved_again_with_its_card_and_loads_again(name, tmp_path):
+    folder = folder_of(name)
+    batch, wanted = expected(folder)
+    again = rk.load(folder / "model").save(tmp_path / "model")
+    card = (again / "README.md").read_text()
+    assert "reprkit" in card
+    latents = json.loads((folder / "model" / "reprkit.json").read_text())["factors"].values()
+    assert all(each["latent"]["id"].partition("/")[2] in card for each in latents)
+    old, new = (load_file(each / "model.safetensors") for each in (folder / "model", again))
+    assert old.keys() == new.keys()
+    assert all(torch.equal(old[each], new[each]) for each in old)
+    given = json.loads((folder / "given.json").read_text())
+    assert_equal(old_folders_made.used(rk.load(again), batch, given["teacher"]), wanted)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_old_references_still_build_that_model(name):
+    folder = folder_of(name)
+    build = json.loads((folder / "given.json").read_text())["build"]
+    if build is None:
+        pytest.skip("it was built of instances")
+    old = rk.load(folder / "model")
+    new = old_folders_made.built(build, old.signature)
+    shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (old, new)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_inspected(name, command):
+    folder = OLD / "models" / name / "model"
+    told = json.loads(command("inspect", folder, "--json"))
+    numbers = sum(
+        v.numel() for v in load_file(folder / "model.safetensors").values() if v.is_floating_point()
+    )
+    assert told["numbers"] == numbers
+    assert command("inspect", folder)
+
+
+# ------------------------------------------------------------------ runs
+
+
+@pytest.mark.parametrize("name", ["vq", "stages"])
+def test_a_stopped_run_goes_on_to_the_same_end(name, copy, command):
+    out, folder = copy(name), OLD / "runs" / name
+    told = json.loads((folder / "expected.json").read_text())
+    (row,) = json.loads(command("runs", out.parent, "--json"))
+    assert (row["name"], row["step"], row["saved"]) == (name, told["stopped"], told["stopped"])
+    recipe = json.loads((folder / "recipe.json").read_text())
+    model, teacher = old_folders_made.trained(recipe, out, resume=True)
+    assert_equal(old_folders_made.final(model, teacher), load_file(folder / "expected.safetensors"))
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert (len(lines), lines[-1]["step"]) == (told["lines"], told["step"])
+    assert lines[-1]["loss"] == pytest.approx(told["loss"], rel=1e-5)
+    (row,) = json.loads(command("runs", out.parent, "--json"))
+    assert (row["state"], row["step"]) == ("finished", told["step"])
+    assert row["best"]["step"] == told["best"]["step"]
+    assert row["best"]["value"] == pytest.approx(told["best"]["value"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_is_listed_inspected_and_reported(name, copy, command):
+    out = copy(name)
+    assert name in command("runs", out.parent)
+    inner = out if (out / "model").is_dir() else out / "best"
+    told = json.loads(command("inspect", inner, "--json"))
+    assert told["run"]["metrics"]
+    assert command("inspect", inner)
+    (out / "report.html").unlink(missing_ok=True)
+    assert command("report", out).strip() == str(out / "report.html")
+    assert "total loss" in (out / "report.html").read_text()
+    assert rk.load(inner).factors
+
+
+def test_a_finished_run_has_its_results_figures_and_model(copy, command):
+    out = copy("finished")
+    results = json.loads((out / "results.json").read_text())
+    told = json.loads(command("inspect", out, "--json"))["run"]
+    assert told["metrics"]["knn.accuracy"] == results["knn"]["accuracy"]
+    command("report", out)
+    page = (out / "report.html").read_text()
+    assert (
+        page.count("data:image/png")
+        == (OLD / "runs/finished/run/report.html").read_text().count("data:image/png")
+        > 0
+    )
+    assert "An old run" in page
+    batch, wanted = expected(OLD / "runs" / "finished")
+    assert_equal(old_folders_made.used(rk.load(out), batch), wanted)
+    probed = json.loads(command("probe", out, "--labels", 60, "--json"))
+    assert {"linear-probe, model", "knn, model"} <= probed["results"].keys()
+
+
+def test_a_run_that_was_finished_is_not_trained_again(copy):
+    out = copy("finished")
+    model = rk.load(out)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.random.fork_rng():
+        taken = list(
+            rk.loop(model, "digits", steps=60, batch=64, lr=5e-3, out=out, resume=True, progress=False)
+        )
+    assert not taken
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
