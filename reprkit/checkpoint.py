@@ -18,10 +18,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_model
 
-from reprkit import card, distributed, hub
+from reprkit import card, distributed
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import CARD, FORMAT, MANIFEST, WEIGHTS
 from reprkit.folders import replacing, settled, why
+from reprkit.hub import fetch, hub_hint, repository
 from reprkit.manifest import describe, rebuild
 from reprkit.manifest_check import Named, every, named_parts, read_manifest
 from reprkit.plugins import default_registry
@@ -80,15 +81,19 @@ def save(model: Model, folder: str | Path) -> Path:
 
 
 def load(
-    folder: str | Path, *, revision: str | None = None, map_location: str | torch.device = "cpu"
+    folder: str | Path,
+    *,
+    hub: bool = False,
+    revision: str | None = None,
+    map_location: str | torch.device = "cpu",
 ) -> Model:
     """Read a model, in evaluation mode (call ``.train()`` to go on training it by hand; ``rk.loop`` does so itself).
 
     No code is read from the folder: its manifest names parts that are installed here, and is checked before one is imported.
 
     Args:
-        folder: of the checkpoint, or of a run that has one in ``model/``; or ``"user/name"``, a model on the hub, where there
-            is no such folder (nor a folder ``user``).
+        folder: of the checkpoint, or of a run that has one in ``model/``; or ``"hub:user/name"``, a model on the hub.
+        hub: ``folder`` is the name of a model on the hub, ``"user/name"``; without it a path is never looked up there.
         revision: of a model on the hub: a branch, tag or commit.
         map_location: the device to put it on.
 
@@ -96,7 +101,7 @@ def load(
         CheckpointError: missing or damaged files, nothing of that name here or on the hub, a newer format, a plugin that is not
             installed, a manifest that names what is no part of a model or a part where none is taken, weights that do not fit.
     """
-    place = _found(folder, revision)
+    place = _found(folder, hub, revision)
     manifest, parts = _read(place)
     _check_plugins(manifest, parts, place)
     try:
@@ -120,13 +125,14 @@ def _foreign(path: Path) -> bool:
     return path.name != CARD and not path.name.startswith(".git") and path.name != "LICENSE"
 
 
-def _found(folder: str | Path, revision: str | None = None) -> Path:
+def _found(folder: str | Path, hub: bool, revision: str | None) -> Path:
+    name = repository(folder, hub)
+    if name is not None:
+        return fetch(name, revision)
     place = settled(folder)
-    if not place.exists() and hub.names_a_repository(folder):
-        return hub.fetch(str(folder), revision)
     if revision is not None:
         raise CheckpointError(
-            f"revision={revision!r} is for a model on the hub ('user/name'); {folder} is a path on this machine"
+            f"revision={revision!r} is for a model on the hub ('hub:user/name'); {folder} is a path on this machine"
         )
     if (place / MANIFEST).is_file():
         return place
@@ -140,7 +146,7 @@ def _found(folder: str | Path, revision: str | None = None) -> Path:
             else []
         )
         hint = f"\n  checkpoints beside it: {', '.join(near[:5])}" if near else ""
-        raise CheckpointError(f"there is no {place}{hint}")
+        raise CheckpointError(f"there is no folder {place}{hint}{hub_hint(folder)}")
     raise CheckpointError(
         f"{place} is not a checkpoint: it has no {MANIFEST}; a checkpoint is what model.save(FOLDER) writes"
     )
