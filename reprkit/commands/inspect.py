@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reprkit.commands.output import emit_json, emit_table
+from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.commands.stored import Stored, flat, parts, read, run_of, written
 from reprkit.filenames import FORMAT
 from reprkit.hookspecs import KINDS
@@ -75,7 +75,8 @@ def command(
             }
         )
         return
-    print(f"{stored.folder}: a checkpoint of reprkit {stored.manifest.get('reprkit', '(unknown)')}")
+    by = printable(str(stored.manifest.get("reprkit", "(unknown)")))
+    print(f"{stored.folder}: a checkpoint of reprkit {by}")
     if stored.manifest["format"] > FORMAT:
         print(f"  of format {stored.manifest['format']}; this reprkit can load up to {FORMAT}: upgrade it")
     print()
@@ -85,7 +86,7 @@ def command(
     _say_data(stored.manifest)
     _say_run(run.record, run.metrics, run.source, run.notes)
     for each in plugins:
-        print(f"plugin {each['name']} {each['version']}: {each['status']}")
+        print(printable(f"plugin {each['name']} {each['version']}: {each['status']}"))
 
 
 def _lines(stored: Stored, registry: Registry) -> list[Line]:
@@ -158,21 +159,21 @@ def _say_data(manifest: Mapping[str, Any]) -> None:
         facts = [str(each.get("kind")), f"({shape})" if shape else ""]
         facts += [f"in [{each['range'][0]:g}, {each['range'][1]:g}]"] if each.get("range") else []
         facts += [f"of {each['vocab']} symbols"] if each.get("vocab") else []
-        print(f"data {name}: {' '.join(fact for fact in facts if fact)}")
+        print(printable(f"data {name}: {' '.join(fact for fact in facts if fact)}"))
 
 
 def _say_run(record: Mapping[str, Any], metrics: Mapping[str, Any], source: str, notes: list[str]) -> None:
     if record:
         status, seed = record.get("status", "unknown"), record.get("seed", "unknown")
-        print(f"run: {status}, seed {seed}: {record.get('command', '')}")
+        print(printable(f"run: {status}, seed {seed}: {record.get('command', '')}"))
         for stage in (record.get("stages") or {}).values():
             if stage.get("best"):
                 best = stage["best"]
-                print(f"best: {best['metric']} {best['value']:.6g}, kept at step {best['step']}")
+                print(printable(f"best: {best['metric']} {best['value']:.6g}, kept at step {best['step']}"))
     rows = [(name, f"{value:.6g}") for name, value in flat(metrics)]
     if rows:
         print(f"\nmetrics, from {source}:")
         emit_table(("metric", "value"), rows)
         print()
     for note in notes:
-        print(note)
+        print(printable(note))

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from reprkit.errors import CheckpointError
-from reprkit.filenames import BEST, MANIFEST, METRICS, MODEL, RECORD, RESULTS, WEIGHTS
+from reprkit.filenames import BEST, FORMAT, MANIFEST, METRICS, MODEL, RECORD, RESULTS, WEIGHTS
 from reprkit.folders import settled
+from reprkit.manifest_check import named_parts, read_manifest
 from reprkit.reference import Reference
 from reprkit.training.run import last_line
 
@@ -80,7 +81,7 @@ def read(folder: Path) -> Stored:
     """The checkpoint in a folder, or in the ``model`` folder of a run.
 
     Raises:
-        CheckpointError: there is none, or its files are damaged.
+        CheckpointError: there is none, its files are damaged, or its manifest names what is no part of a model.
     """
     place = settled(folder)
     if not (place / MANIFEST).is_file():
@@ -91,12 +92,12 @@ def read(folder: Path) -> Stored:
                 f"{folder} is not a checkpoint: {what}; a checkpoint is what model.save(FOLDER) writes"
             )
         place = inner
-    try:
-        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{place / MANIFEST} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-        raise CheckpointError(f"{place / MANIFEST} is damaged: it states no format number")
+    manifest = read_manifest(place / MANIFEST)
+    if manifest["format"] <= FORMAT:  # what a newer one holds is not known here; no model is made of it
+        try:
+            named_parts(manifest)
+        except CheckpointError as error:
+            raise CheckpointError(f"{place / MANIFEST}: {error}") from error
     if not (place / WEIGHTS).is_file():
         raise CheckpointError(f"{place} is damaged: it has no {WEIGHTS}")
     return Stored(place, manifest, header(place / WEIGHTS))

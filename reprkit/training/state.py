@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
 import random
@@ -26,6 +27,7 @@ from reprkit.folders import replacing, why
 from reprkit.sharding import gathered, portion
 
 FORMAT = 1
+_PLAIN = bool | int | float | str
 _META, _TENSORS = "state.json", "tensors.pt"
 
 Scalars = dict[str, dict[str, Any]]
@@ -84,9 +86,7 @@ def scalars_of(module: nn.Module) -> Scalars:
     """The plain numbers, flags and texts that modules keep as attributes: step counters, temperatures."""
     found: Scalars = {}
     for name, each in module.named_modules():
-        kept = {
-            k: v for k, v in vars(each).items() if isinstance(v, bool | int | float | str) and k != "training"
-        }
+        kept = {k: v for k, v in vars(each).items() if isinstance(v, _PLAIN) and k != "training"}
         if kept:
             found[name] = kept
     return found
@@ -127,7 +127,7 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
     """Put a captured state back, in place.
 
     Raises:
-        TrainingError: the module has other tensors than the state.
+        TrainingError: the module has other tensors than the state, or the state sets what is no plain number, flag or text.
     """
     mine = tensors_of(module)
     saved: Mapping[str, Tensor] = state["tensors"]
@@ -150,10 +150,23 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
     for name, kept in state["scalars"].items():
         for key, value in kept.items():
             if name in modules:
-                object.__setattr__(modules[name], key, value)
+                _put(modules[name], name, key, value)
     for name, generator in generators_of(module).items():
         if name in state["generators"]:
             generator.set_state(state["generators"][name])
+
+
+def _put(module: nn.Module, name: str, key: str, value: Any) -> None:
+    """Set a number, flag or text; never a method, a property, a tensor or a module, whoever wrote the state."""
+    before = inspect.getattr_static(module, key, None)
+    registered = key in module._parameters or key in module._buffers or key in module._modules
+    plain = isinstance(value, _PLAIN) and (before is None or isinstance(before, _PLAIN))
+    if not plain or registered or key.startswith("__"):
+        raise TrainingError(
+            f"the saved state sets {key!r} of {name or 'the model'}, which is no plain number, flag or text there\n"
+            "  the state is damaged or of another model; start anew: resume=False or another out="
+        )
+    object.__setattr__(module, key, value)
 
 
 # ------------------------------------------------------------------ on disk
