@@ -29,7 +29,7 @@ def run(
 ) -> None:
     """Run a recipe, by name or file, with its own flags.
 
-    The exit code is the recipe's.  On several GPUs: torchrun --nproc-per-node 8 -m reprkit run RECIPE FLAGS
+    The exit code is the recipe's.  On several GPUs: torchrun --nproc-per-node 8 --no-python reprkit run RECIPE FLAGS
     """
     path = locate(recipe)
     before = sys.argv, list(sys.path)

@@ -19,6 +19,7 @@ from torch import Tensor
 from reprkit.data.base import Dataset, mixed
 from reprkit.data.buckets import fitted
 from reprkit.errors import DataError, ReprkitError
+from reprkit.spawning import keep_safe_path_local, safe_path
 
 _WORKERS = 0x776F726B  # keeps apart what is drawn from one seed
 
@@ -62,7 +63,10 @@ def ahead(
         generator=torch.Generator().manual_seed(mixed(seed, _WORKERS)),
     )
     try:
-        with warnings.catch_warnings():  # what is pickled under spawn, and cannot be, is said below
+        with (
+            safe_path(),
+            warnings.catch_warnings(),
+        ):  # what is pickled under spawn, and cannot be, is said below
             warnings.filterwarnings("ignore", message="Got pickle error")
             batches = iter(loader)
     except Exception as error:
@@ -113,6 +117,7 @@ class _Seeded(torch.utils.data.Dataset[Any]):
 
 def _steady(worker: int) -> None:
     """Signals often reach a whole group of processes; the loop needs its workers until it has saved, and ends them itself."""
+    keep_safe_path_local()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -210,7 +210,7 @@ def import_cost(module: str) -> tuple[str, ...]:
         f"import sys; sys.path[:] = {sys.path!r}; import importlib; importlib.import_module({module!r})\n"
         "print(*[m for m in ('torch', 'transformers') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120)
     expect(done.returncode == 0, f"importing {module} in a fresh interpreter fails:\n{done.stderr[-2000:]}")
     return tuple(done.stdout.split())
 

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from reprkit.spawning import keep_safe_path_local, safe_path
 from reprkit.testing.processes import GRACE, START, RanksError, free_port, group, story
 
 _pool: Pool | None = None
@@ -80,7 +81,8 @@ class Pool:
             process = context.Process(
                 target=_serve, args=(rank, n, str(self.folder), port, theirs), daemon=True
             )
-            process.start()
+            with safe_path():
+                process.start()
             theirs.close()
             self.pipes.append(ours)
             self.processes.append(process)
@@ -141,6 +143,7 @@ class Pool:
 
 def _serve(rank: int, n: int, folder: str, port: int, pipe: Connection) -> None:
     """The life of one rank: take a function, answer with its result; the first error is the end."""
+    keep_safe_path_local()
     import faulthandler
 
     import torch

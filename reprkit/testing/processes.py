@@ -16,6 +16,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from reprkit.spawning import keep_safe_path_local, safe_path
+
 GRACE = 2.0  # seconds that the other ranks get, after one has failed, to say how they fared
 START = 60.0  # seconds that the ranks have to import torch and to find each other, before their time begins
 
@@ -45,9 +47,10 @@ def ranks(n: int, function: Callable[..., Any], *args: Any, timeout: float = 120
         raise ValueError(f"ranks needs at least one process, not {n}")
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         call = pickle.dumps((function, args))
-        context = mp.start_processes(
-            _one, (n, folder, free_port(), call, timeout), nprocs=n, join=False, start_method="spawn"
-        )
+        with safe_path():
+            context = mp.start_processes(
+                _one, (n, folder, free_port(), call, timeout), nprocs=n, join=False, start_method="spawn"
+            )
         try:
             _wait(context, timeout + START)
         except Exception as error:
@@ -71,6 +74,7 @@ def _wait(context: Any, timeout: float) -> None:
 
 def _one(rank: int, n: int, folder: str, port: int, call: bytes, timeout: float) -> None:
     """The life of one rank."""
+    keep_safe_path_local()
     import torch
 
     home = Path(folder)

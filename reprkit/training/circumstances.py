@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 def command() -> str:
     """The command line of this process, ready to be typed again."""
-    arguments = list(getattr(sys, "orig_argv", [])) or [sys.executable, *sys.argv]
+    arguments = sys.orig_argv or sys.argv  # the first is empty where Python is embedded in another program
     return shlex.join([Path(arguments[0]).name, *arguments[1:]])
 
 

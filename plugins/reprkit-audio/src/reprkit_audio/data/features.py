@@ -105,7 +105,7 @@ def _prepare(clips: list[Clip], front: FrontEnd, trim: bool) -> None:
     for number in range(helpers):
         job = {"form": front.form, "trim": trim, "clips": [_plain(clip) for clip in missing[number::helpers]]}
         process = subprocess.Popen(
-            [sys.executable, "-m", "reprkit_audio.data.features"],
+            [sys.executable, "-P", "-m", "reprkit_audio.data.features"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, text=True,
         )  # fmt: skip
         assert process.stdin is not None
