@@ -65,12 +65,13 @@ def prepared(
     import torch
 
     import reprkit as rk
-    from reprkit.commands.stored import read, run_of
+    from reprkit.checkpoints.reader import read
     from reprkit.evaluation.describe import written
     from reprkit.evaluation.few import few, labels_of
+    from reprkit.runs.reader import run_of
 
     stored = read(folder)
-    was: Mapping[str, Any] = run_of(stored).record.get("data") or {}
+    was: Mapping[str, Any] = run_of(stored.folder).record.get("data") or {}
     reference = data or was.get("reference")
     if not reference:
         raise DataError(
