@@ -196,7 +196,7 @@ def _use(stored: StoredCheckpoint) -> list[str]:
     lines = [
         "import reprkit as rk",
         "",
-        'model = rk.load("PATH")  # this folder, or its name on the hub: "user/name"',
+        'model = rk.load("PATH")  # this folder, or its name on the hub: "hub:user/name"',
     ]
     inputs = _inputs(stored)
     if inputs:

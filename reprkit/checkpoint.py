@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 
-from reprkit import card, distributed, hub
+from reprkit import card, distributed
 from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locate, read
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.folders import replacing, settled, why
-from reprkit.manifest import describe, rebuild, references
+from reprkit.hub import fetch, hub_hint, repository
+from reprkit.manifest import describe, rebuild
+from reprkit.manifest_check import Named, every
 from reprkit.plugins import default_registry
 from reprkit.sharding import Gathered
 
@@ -80,23 +82,29 @@ def save(model: Model, folder: str | Path) -> Path:
 
 
 def load(
-    folder: str | Path, *, revision: str | None = None, map_location: str | torch.device = "cpu"
+    folder: str | Path,
+    *,
+    hub: bool = False,
+    revision: str | None = None,
+    map_location: str | torch.device = "cpu",
 ) -> Model:
     """Read a model, in evaluation mode (call ``.train()`` to go on training it by hand; ``rk.loop`` does so itself).
 
+    No code is read from the folder: its manifest names parts that are installed here, and is checked before one is imported.
+
     Args:
-        folder: of the checkpoint, or of a run that has one in ``model/``; or ``"user/name"``, a model on the hub, where there
-            is no such folder (nor a folder ``user``).
+        folder: of the checkpoint, or of a run that has one in ``model/``; or ``"hub:user/name"``, a model on the hub.
+        hub: ``folder`` is the name of a model on the hub, ``"user/name"``; without it a path is never looked up there.
         revision: of a model on the hub: a branch, tag or commit.
         map_location: the device to put it on.
 
     Raises:
         CheckpointError: missing or damaged files, nothing of that name here or on the hub, a newer format, a plugin that is not
-            installed, weights that do not fit.
+            installed, a manifest that names what is no part of a model or a part where none is taken, weights that do not fit.
     """
-    stored = read(_found(folder, revision))
+    stored = read(_found(folder, hub, revision))
     place, manifest = stored.folder, stored.manifest
-    _check_plugins(manifest, place)
+    _check_plugins(manifest, stored.parts, place)
     try:
         model = rebuild(manifest)
     except CheckpointError as error:
@@ -118,20 +126,21 @@ def _foreign(path: Path) -> bool:
     return path.name != CARD and not path.name.startswith(".git") and path.name != "LICENSE"
 
 
-def _found(folder: str | Path, revision: str | None = None) -> Path:
+def _found(folder: str | Path, hub: bool, revision: str | None) -> Path:
+    name = repository(folder, hub)
+    if name is not None:
+        return fetch(name, revision)
     place = settled(folder)
-    if not place.exists() and hub.names_a_repository(folder):
-        return hub.fetch(str(folder), revision)
     if revision is not None:
         raise CheckpointError(
-            f"revision={revision!r} is for a model on the hub ('user/name'); {folder} is a path on this machine"
+            f"revision={revision!r} is for a model on the hub ('hub:user/name'); {folder} is a path on this machine"
         )
-    return locate(place)
+    return locate(place, hint=hub_hint(folder))
 
 
-def _check_plugins(manifest: Mapping[str, Any], place: Path) -> None:
+def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[Named], place: Path) -> None:
     """Every distribution that the checkpoint needs must offer its parts; another version of it is worth one warning."""
-    wanted: Mapping[str, str] = manifest.get("plugins", {})
+    wanted: Mapping[str, str] = manifest["plugins"]
     registry = default_registry()
     rows = {name: [row for row in registry.rows if row.distribution == name] for name in wanted}
     faults, others = [], []
@@ -145,13 +154,13 @@ def _check_plugins(manifest: Mapping[str, Any], place: Path) -> None:
             others.append(f"{name} {version} (installed: {rows[name][0].version})")
     if faults:
         raise CheckpointError(f"{place} needs {f'{chr(10)}  and '.join(faults)}")
-    for kind, reference in references(manifest):
-        name = reference.partition("/")[0]
-        if reference not in {found.qualified for found in registry.specs(kind)}:
+    for part in every(parts):
+        name = part.id.partition("/")[0]
+        if part.id not in {found.qualified for found in registry.specs(part.kind)}:
             title = next((f"{row.title} is installed and" for row in rows.get(name, ())), f"{name}")
             version = wanted.get(name, "of unknown version")
             raise CheckpointError(
-                f"{place} needs {kind} {reference}, written with {name} {version}; {title} does not offer it\n"
+                f"{place} needs {part.kind} {part.id}, written with {name} {version}; {title} does not offer it\n"
                 f"  try: pip install '{name}=={version}'"
             )
     if others:

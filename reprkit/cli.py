@@ -181,5 +181,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except ReprkitError as error:
         if os.environ.get("REPRKIT_PLUGIN_ERRORS") == "raise":
             raise
-        print("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        from reprkit.commands.output import printable
+
+        lines = "\n".join([f"error: {error}", *getattr(error, "__notes__", ())]).split("\n")
+        print("\n".join(map(printable, lines)), file=sys.stderr)
         sys.exit(1)

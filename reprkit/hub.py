@@ -1,4 +1,4 @@
-"""Models on a hub: ``rk.load("user/name")`` and ``rk.push``, through huggingface_hub, which Accelerate brings along."""
+"""Models on a hub: ``rk.load("hub:user/name")`` and ``rk.push``, through huggingface_hub, which Accelerate brings along."""
 
 from __future__ import annotations
 
@@ -10,15 +10,37 @@ from reprkit.errors import CheckpointError
 from reprkit.filenames import CARD, MANIFEST, WEIGHTS
 
 FILES = (MANIFEST, WEIGHTS, CARD)  # what a checkpoint is; nothing else is fetched or pushed
+_PREFIX = "hub:"
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def names_a_repository(text: str | Path) -> bool:
-    """Whether a text is ``user/name`` and not a path here: a Path, a third piece or an existing first folder make it one."""
+def repository(text: str | Path, hub: bool = False) -> str | None:
+    """The name ``user/name`` of a model on the hub that is written ``hub:user/name``; None for a path.
+
+    A path that does not exist is not looked up on the hub: whoever mistypes a folder would load somebody else's model.
+
+    Args:
+        text: what the caller gave; a Path is a path.
+        hub: the text is such a name, with or without the prefix.
+
+    Raises:
+        CheckpointError: it is written as a name on the hub, and is none.
+    """
+    written = isinstance(text, str) and text.startswith(_PREFIX)
+    if not written and not hub:
+        return None
+    name = str(text).removeprefix(_PREFIX)
+    if _ID.fullmatch(name) is None:
+        raise CheckpointError(f"a model on the hub is written 'hub:user/name', not {str(text)!r}")
+    return name
+
+
+def hub_hint(text: str | Path) -> str:
+    """A line for an error about a folder that does not exist, where its path could be a name on the hub."""
     return (
-        isinstance(text, str)
-        and _ID.fullmatch(text) is not None
-        and not Path(text.partition("/")[0]).exists()
+        f"\n  for a model of the hub write {_PREFIX}{text}"
+        if isinstance(text, str) and _ID.fullmatch(text)
+        else ""
     )
 
 
@@ -38,9 +60,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
     try:
         place = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except errors.HFValidationError as error:
-        raise CheckpointError(
-            f"{name!r} is no folder here, and no name that the hub could have: {error}"
-        ) from error
+        raise CheckpointError(f"{name!r} is no name that the hub could have: {error}") from error
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"{name} on the hub wants its conditions accepted first: do so on its page, then log in with `hf auth login`"
@@ -49,12 +69,11 @@ def fetch(name: str, revision: str | None = None) -> Path:
         raise CheckpointError(f"the hub has {name}, but no revision {revision!r} of it") from error
     except errors.RepositoryNotFoundError as error:
         raise CheckpointError(
-            f"there is no folder {name} here, and no model {name} on the hub (or it is private: `hf auth login`)"
+            f"there is no model {name} on the hub (or it is private: `hf auth login`)"
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise CheckpointError(
-            f"there is no folder {name} here; {title} is not in the hub's cache either, and the hub cannot be reached\n"
-            "  a folder's path that does not exist yet can look like a name on the hub: write ./PATH to mean a folder\n"
+            f"{title} is not in the hub's cache, and the hub cannot be reached\n"
             "  with a network, see that HF_HUB_OFFLINE is not set"
         ) from error
     except OSError as error:  # the network, the disk

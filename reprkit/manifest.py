@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from reprkit.data.signature import Signature
-from reprkit.errors import CheckpointError, nearest
+from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import FORMAT
 from reprkit.interfaces import Part
+from reprkit.manifest_check import PART, check
 from reprkit.objectives.weighted import Weighted
 from reprkit.parts import restored
 from reprkit.paths import Factor
 from reprkit.plugins import default_registry
-from reprkit.reference import parse
-
-_PART = "$part"  # marks an argument that is itself a part
-_KEYS = {
-    "format", "reprkit", "factors", "decoder", "objective", "output", "weights", "plugins", "signature",
-}  # fmt: skip
-_FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
-_PART_KEYS = {"id", "arguments", "data", "tokens", _PART}
 
 
 def describe(model: Any) -> dict[str, Any]:
     """The manifest of a model: plain JSON from which ``rebuild`` makes it again, without its weights.
 
     Raises:
-        CheckpointError: a part that no plugin offers, or an argument that JSON cannot hold.
+        CheckpointError: a part that no plugin offers, an argument that JSON cannot hold, or a part inside of another whose
+            constructor does not say by its annotation that it takes one, so that ``rebuild`` would refuse it.
     """
     signature: Signature | None = model.signature
     plugins = _plugins(model)
-    return {
+    manifest = {
         "format": FORMAT,
         "reprkit": plugins["reprkit"],
         "factors": {
@@ -55,15 +49,21 @@ def describe(model: Any) -> dict[str, Any]:
         "plugins": plugins,
         "signature": None if signature is None else signature.to_json(),
     }
+    try:
+        check(manifest)
+    except ReprkitError as error:
+        raise CheckpointError(f"the model cannot be saved, since it could not be loaded: {error}") from error
+    return manifest
 
 
 def rebuild(manifest: Mapping[str, Any]) -> Any:
-    """The model that a manifest describes, with fresh weights.
+    """The model that a manifest describes, with fresh weights; the whole manifest is checked before a part is imported.
 
     Raises:
-        CheckpointError: unknown keys.
+        CheckpointError: see ``reprkit.manifest_check.check``.
         ReprkitError: parts that cannot be made or do not fit; see ``rk.build``.
     """
+    check(manifest)
     with torch.random.fork_rng(), restored():  # the weights are replaced anyway
         return _rebuilt(manifest)
 
@@ -71,12 +71,10 @@ def rebuild(manifest: Mapping[str, Any]) -> Any:
 def _rebuilt(manifest: Mapping[str, Any]) -> Any:
     from reprkit.assembly import build
 
-    _known(manifest, _KEYS, "the manifest")
     record = manifest["signature"]
     signature = None if record is None else Signature.from_json(record)
     factors = {}
     for name, each in manifest["factors"].items():
-        _known(each, _FACTOR_KEYS, f"factor {name}")
         factors[name] = Factor(
             encoder=_made("encoder", each["encoder"], signature),
             latent=_made("latent", each["latent"], signature),
@@ -170,10 +168,10 @@ def _json(value: Any, title: str, key: str, signature: Signature | None) -> Any:
     if isinstance(value, numbers.Real) and math.isfinite(value):
         return float(value)
     if isinstance(value, Part):
-        return {_PART: value.kind, **_part(value, f"{title}, argument {key}", signature)}
+        return {PART: value.kind, **_part(value, f"{title}, argument {key}", signature)}
     if isinstance(value, list | tuple):
         return [_json(each, title, f"{key}[{place}]", signature) for place, each in enumerate(value)]
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value) and _PART not in value:
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value) and PART not in value:
         return {name: _json(each, title, f"{key}[{name!r}]", signature) for name, each in value.items()}
     shown = repr(value)
     raise CheckpointError(
@@ -186,23 +184,13 @@ def _json(value: Any, title: str, key: str, signature: Signature | None) -> Any:
 # ------------------------------------------------------------------ from JSON
 
 
-def _known(record: Mapping[str, Any], keys: set[str], what: str) -> None:
-    for key in record:
-        if key not in keys:
-            raise CheckpointError(
-                f"{what} has an entry {key!r} that this reprkit does not know.{nearest(key, keys)}"
-            )
-
-
 def _made(kind: str, record: Mapping[str, Any], signature: Signature | None) -> Any:
     from reprkit.parts import construct
 
     if "sum" in record:
-        _known(record, {"sum"}, "a sum of objectives")
         from reprkit.objectives.weighted import objective_from
 
         return objective_from([(weight, _made(kind, each, signature)) for weight, each in record["sum"]])
-    _known(record, _PART_KEYS, f"{kind} {record.get('id')}")
     registry = default_registry()
     cls = registry.load(kind, record["id"])
     facts: dict[str, Any] = {}
@@ -224,30 +212,7 @@ def _argument(value: Any, signature: Signature | None) -> Any:
     if isinstance(value, list):
         return [_argument(each, signature) for each in value]
     if isinstance(value, Mapping):
-        if _PART in value:
-            return _made(value[_PART], value, signature)
+        if PART in value:
+            return _made(value[PART], value, signature)
         return {key: _argument(each, signature) for key, each in value.items()}
     return value
-
-
-# ------------------------------------------------------------------ who is needed
-
-
-def references(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every (kind, qualified name) that the manifest needs."""
-
-    def within(kind: str, record: Any) -> Iterator[tuple[str, str]]:
-        if isinstance(record, Mapping):
-            if "id" in record:
-                yield record.get(_PART, kind), str(parse(record["id"]).qualified)
-            for value in record.values():
-                yield from within(kind, value)
-        elif isinstance(record, list):
-            for value in record:
-                yield from within(kind, value)
-
-    for each in manifest.get("factors", {}).values():
-        yield from within("encoder", each.get("encoder"))
-        yield from within("latent", each.get("latent"))
-    yield from within("decoder", manifest.get("decoder"))
-    yield from within("objective", manifest.get("objective"))

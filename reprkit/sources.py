@@ -17,6 +17,9 @@ _PAPER = re.compile(
     r"arxiv|doi\b|doi\.org|et al\b|\((?:[^()]*\D)?(?:19|20)\d\d[a-z]?\)|https?://", re.IGNORECASE
 )
 
+# Base classes whose constructor takes nothing.
+_WITHOUT_PARAMETERS = {"nn.Module", "torch.nn.Module", "object", "ABC", "abc.ABC", "Protocol", "Generic"}
+
 
 # Arguments that ``build`` hands over and nobody writes: ``reprkit.interfaces.FACTS``, which needs torch.
 HANDED_OVER = ("data", "tokens")
@@ -45,13 +48,14 @@ class Argument:
 
 @dataclass(frozen=True)
 class ClassSource:
-    """What the source says of a class."""
+    """What the source says of a class; ``complete``: its constructor was found, and takes no other arguments (``**``)."""
 
     path: Path
     line: int
     doc: str
     papers: tuple[str, ...]
     arguments: tuple[Argument, ...]
+    complete: bool = True
 
 
 def locate(module: str) -> importlib.machinery.ModuleSpec | None:
@@ -79,7 +83,7 @@ def read_class(target: str) -> ClassSource | None:
     home, path, tree, node = found
     doc = ast.get_docstring(node) or ""
     init = _constructor(node)
-    arguments = _arguments(init) if init else _inherited(home, node, hops=5)
+    arguments, complete = _parameters(home, node, hops=5) or ([], True)
     notes = _argument_notes(doc) | (_argument_notes(ast.get_docstring(init) or "") if init else {})
     return ClassSource(
         path=path,
@@ -89,6 +93,7 @@ def read_class(target: str) -> ClassSource | None:
         arguments=tuple(
             Argument(each.name, each.annotation, each.default, notes.get(each.name, "")) for each in arguments
         ),
+        complete=complete,
     )
 
 
@@ -144,28 +149,37 @@ def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
     )
 
 
-def _inherited(module: str, node: ast.ClassDef, hops: int) -> list[Argument]:
-    """Of a dataclass its fields; else the constructor of the first base whose source can be found."""
+def _parameters(module: str, node: ast.ClassDef, hops: int) -> tuple[list[Argument], bool] | None:
+    """The constructor's parameters, and whether these are all; of a dataclass its fields; None without a constructor."""
+    init = _constructor(node)
+    if init:
+        return _arguments(init), init.args.kwarg is None
     if any("dataclass" in ast.unparse(each) for each in node.decorator_list):
         fields = [
             each
             for each in node.body
             if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
         ]
-        return [
+        known = [
             Argument(
                 each.target.id, ast.unparse(each.annotation), ast.unparse(each.value) if each.value else None
             )
             for each in fields
             if isinstance(each.target, ast.Name) and "ClassVar" not in ast.unparse(each.annotation)
         ]
+        return known, not node.bases
     for base in node.bases:
-        if isinstance(base, ast.Name) and base.id != node.name:
-            found = _find(module, base.id, hops=5)
-            if found:
-                init = _constructor(found[3])
-                return _arguments(init) if init else _inherited(found[0], found[3], hops - 1) if hops else []
-    return []
+        if ast.unparse(base).partition("[")[0] in _WITHOUT_PARAMETERS:
+            continue
+        if not isinstance(base, ast.Name) or base.id == node.name or not hops:
+            return [], False
+        found = _find(module, base.id, hops=5)
+        if found is None:
+            return [], False
+        inherited = _parameters(found[0], found[3], hops - 1)
+        if inherited is not None:
+            return inherited
+    return None
 
 
 def _arguments(init: ast.FunctionDef) -> list[Argument]:

@@ -153,7 +153,7 @@ def test_damaged_ones(run, digits, tmp_path):
     folder = built(digits[0]).save(tmp_path / "m")
     assert "is not a checkpoint: it has no reprkit.json" in run(tmp_path)[2]
     code, out, err = run(tmp_path / "nothing")
-    assert (code, out, f"there is no {tmp_path / 'nothing'}" in err) == (1, "", True)
+    assert (code, out, f"there is no folder {tmp_path / 'nothing'}" in err) == (1, "", True)
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     for damaged, said in (

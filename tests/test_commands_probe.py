@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_probe_is_chosen_on_valid_and_reported_on_test(run, folder):
-    code, out, err = run("probe", folder, "--labels", 60, "--seed", 2, "--json")
+    code, out, err = run("probe", folder, "--trust-data", "--labels", 60, "--seed", 2, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
     model, parts = rk.load(folder), rk.dataset("digits").split(seed=SPLIT, valid=True)
@@ -59,7 +59,7 @@ def test_a_probe_is_chosen_on_valid_and_reported_on_test(run, folder):
 
 
 def test_the_protocol_is_stated(run, folder):
-    code, out, _ = run("probe", folder, "--labels", 60)
+    code, out, _ = run("probe", folder, "--trust-data", "--labels", 60)
     assert code == 0
     text = " ".join(out.split())
     assert "mlp(widths=(32,)) → continuous(dim=8), trained by reconstruction" in text
@@ -72,7 +72,7 @@ def test_the_protocol_is_stated(run, folder):
 def test_another_split_and_other_data_are_remarked_on(run, folder, tmp_path):
     assert (
         f"trained on split seed {SPLIT}: it has seen most of the test"
-        in run("probe", folder, "--split-seed", 9)[1]
+        in run("probe", folder, "--trust-data", "--split-seed", 9)[1]
     )
     model = rk.load(folder)
     model.save(tmp_path / "bare")
@@ -86,7 +86,21 @@ def test_another_split_and_other_data_are_remarked_on(run, folder, tmp_path):
 
 def test_finetuning_chooses_the_rate_and_saves_the_model(run, folder, tmp_path):
     before = (folder / "model/model.safetensors").read_bytes()
-    args = ("--labels", 100, "--steps", 60, "--lr", 1e-5, "--lr", 1e-2, "--out", tmp_path / "tuned", "--json")
+    args = (
+        "--data",
+        "digits",
+        "--labels",
+        100,
+        "--steps",
+        60,
+        "--lr",
+        1e-5,
+        "--lr",
+        1e-2,
+        "--out",
+        tmp_path / "tuned",
+        "--json",
+    )
     code, out, err = run("finetune", folder, *args)
     assert (code, err) == (0, "")
     found = json.loads(out)
@@ -98,7 +112,7 @@ def test_finetuning_chooses_the_rate_and_saves_the_model(run, folder, tmp_path):
         guess, truth = predicted(tuned, part)
         assert found["results"][name] == (guess == truth).mean()
     assert (folder / "model/model.safetensors").read_bytes() == before
-    text = " ".join(run("finetune", folder, "--labels", 100, "--steps", 3)[1].split())
+    text = " ".join(run("finetune", folder, "--trust-data", "--labels", 100, "--steps", 3)[1].split())
     assert "100 of train (drawn), 10 a class" in text
     assert "3 steps of 100, AdamW, cosine, a tenth to warm up, the layer from zeros" in text
     assert "on valid: lr of 0.0003, 0.001, 0.003" in text
@@ -111,9 +125,16 @@ def test_wrong_usage_is_refused_before_anything_is_trained(run, folder, tmp_path
         (("finetune", folder, "--lr", 0), "--lr takes numbers above 0"),
         (("finetune", folder, "--start", "middle"), "--start is zeros or probe, not 'middle'"),
         (("finetune", folder, "--out", tmp_path / "taken"), "taken by something that is no checkpoint"),
+        (
+            ("probe", folder),
+            "names the data set reprkit/digits, which is not built unless you say so: write --trust-data",
+        ),
         (("probe", tmp_path / "nowhere"), "there is no such folder"),
-        (("probe", folder, "--label", "writer"), "no label field 'writer'"),
-        (("probe", folder, "--labels", 5000), "more labelled examples than the 1,258 there are"),
+        (("probe", folder, "--data", "digits", "--label", "writer"), "no label field 'writer'"),
+        (
+            ("probe", folder, "--trust-data", "--labels", 5000),
+            "more labelled examples than the 1,258 there are",
+        ),
     ):
         code, _, err = run(*args)
         assert code == 1, args
@@ -125,5 +146,5 @@ def test_wrong_usage_is_refused_before_anything_is_trained(run, folder, tmp_path
 def test_the_help_lists_the_flags(command, run):
     code, out, _ = run(command, "--help")
     assert code == 0
-    for flag in ("--data", "--labels", "--split-seed", "--seed", "--json"):
+    for flag in ("--data", "--trust-data", "--labels", "--split-seed", "--seed", "--json"):
         assert flag in out

@@ -5,14 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from unittest.mock import create_autospec
 
 import pytest
+import torch
 
 import reprkit as rk
 from reprkit.errors import CheckpointError
 from reprkit.filenames import CARD, MANIFEST, WEIGHTS
-from reprkit.hub import names_a_repository
+from reprkit.hub import repository
+from reprkit.priors import loaded
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 
@@ -56,8 +59,9 @@ def ask(*args, **kwargs):
         return rk.load(*args, **kwargs).latent().out_dim
     except rk.ReprkitError as error:
         return str(error)
-print(json.dumps([ask("ada/digits"), ask("ada/digits", revision="v1"), ask("ada/digits", revision="v2"),
-                  ask("ada/other"), ask("ada/else"), ask("runs/modle"), ask("./ada/digits"), ask("runs/model", revision="v1")]))
+print(json.dumps([ask("hub:ada/digits"), ask("ada/digits", hub=True, revision="v1"), ask("hub:ada/digits", revision="v2"),
+                  ask("hub:ada/other"), ask("hub:ada/else"), ask("runs/modle"), ask("ada/digits"), ask("./ada/digits"),
+                  ask("runs/model", revision="v1"), ask("hub:digits")]))
 """
 
 
@@ -69,35 +73,61 @@ def test_a_name_on_the_hub_is_loaded_from_its_cache(models, tmp_path):
     shutil.copytree(models[0], tmp_path / "runs" / "model")
     found = offline(ASK, tmp_path)
     assert found[:2] == [2, 3]
-    assert "no folder ada/digits here; ada/digits at revision v2 is not in the hub's cache" in found[2]
-    assert "no folder ada/other here; ada/other is not in the hub's cache" in found[3]
+    assert "ada/digits at revision v2 is not in the hub's cache" in found[2]
+    assert "ada/other is not in the hub's cache" in found[3]
     assert "HF_HUB_OFFLINE" in found[3]
     assert "ada/else on the hub is not a model of reprkit: it has no reprkit.json" in found[4]
-    assert found[5].startswith(
-        "there is no runs/modle\n"
-    )  # a folder `runs` is here, so it was meant as a path
+    assert found[5].startswith("there is no folder runs/modle\n")
     assert "checkpoints beside it: runs/model" in found[5]
-    assert found[6].startswith("there is no ada/digits")
-    assert "revision='v1' is for a model on the hub" in found[7]
+    assert found[6].startswith(
+        "there is no folder ada/digits\n  for a model of the hub write hub:ada/digits\n"
+    )
+    assert found[7] == "there is no folder ada/digits"
+    assert "revision='v1' is for a model on the hub" in found[8]
+    assert found[9] == "a model on the hub is written 'hub:user/name', not 'hub:digits'"
 
 
-def test_a_local_folder_wins(models, tmp_path):
+def test_the_prefix_decides_between_a_folder_and_the_hub(models, tmp_path):
     cached(tmp_path, "ada/digits", {"main": models[0]})
     shutil.copytree(models[1], tmp_path / "ada" / "digits")
-    assert offline('import reprkit as rk; print(rk.load("ada/digits").latent().out_dim)', tmp_path) == 3
+    code = 'import reprkit as rk; print([rk.load(each).latent().out_dim for each in ("ada/digits", "hub:ada/digits")])'
+    assert offline(code, tmp_path) == [3, 2]
+
+
+@pytest.mark.parametrize("place", ["ada/digits", "runs/first", Path("ada/digits"), Path("hub:ada/digits")])
+def test_a_path_that_does_not_exist_never_asks_the_hub(place, tmp_path, monkeypatch):
+    """Whoever loads: rk.load, a data set of codes, a prior."""
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **_: asked.append(args))
+    digits = rk.dataset("digits")
+    for load in (
+        lambda: rk.load(place),
+        lambda: rk.data.CodesOf(place, digits),
+        lambda: loaded(str(place), torch.device("cpu")) if "hub:" not in str(place) else rk.load(place),
+    ):
+        with pytest.raises(CheckpointError, match="there is no folder"):
+            load()
+    assert asked == []
 
 
 @pytest.mark.parametrize(
-    ("text", "is_one"),
-    [("ada/digits", True), ("ada/digits-2.1", True), ("digits", False), ("a/b/c", False), ("/ada/digits", False),
-     ("./digits", False), ("../digits", False), ("~/digits", False), ("ada\\digits", False), ("ada/", False)],
+    ("text", "name"),
+    [("hub:ada/digits", "ada/digits"), ("hub:ada/digits-2.1", "ada/digits-2.1"), ("ada/digits", None), ("digits", None),
+     ("/ada/digits", None), ("./hub:ada/digits", None), (Path("hub:ada/digits"), None)],
 )  # fmt: skip
-def test_what_looks_like_a_path_is_one(text, is_one, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert names_a_repository(text) is is_one
-    (tmp_path / "ada").mkdir()
-    assert not names_a_repository(text)
-    assert not names_a_repository(tmp_path / "ada" / "digits")
+def test_only_the_prefix_makes_a_name_on_the_hub(text, name):
+    assert repository(text) == name
+
+
+@pytest.mark.parametrize(
+    "text", ["hub:", "hub:digits", "hub:a/b/c", "hub:../digits", "hub:~/digits", "hub:ada/"]
+)
+def test_a_malformed_name_on_the_hub_is_refused(text):
+    with pytest.raises(CheckpointError, match="a model on the hub is written 'hub:user/name'"):
+        repository(text)
+    with pytest.raises(CheckpointError, match="a model on the hub is written 'hub:user/name'"):
+        repository(text.removeprefix("hub:"), hub=True)
 
 
 def test_push_hands_over_the_checkpoint_and_nothing_else(models, tmp_path, monkeypatch):

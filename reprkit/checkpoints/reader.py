@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from reprkit.errors import CheckpointError
 from reprkit.filenames import FORMAT, MANIFEST, MODEL, WEIGHTS
 from reprkit.folders import settled
+from reprkit.manifest_check import Named, named_parts
 from reprkit.reference import Reference
 
 _REAL = ("F", "BF")  # safetensors' names of types of real numbers begin with these
@@ -50,12 +51,14 @@ class StoredCheckpoint:
         manifest: ``reprkit.json``.
         tensors: name -> type and shape, from the header of ``model.safetensors``.
         tied: name -> the stored tensor that it shares, for names under which nothing is stored.
+        parts: what the manifest names, checked; none of a newer format, of which it is not known what it may hold.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
     tied: Mapping[str, str] = field(default_factory=dict)
+    parts: Sequence[Named] = ()
 
     @property
     def weights(self) -> Path:
@@ -95,15 +98,17 @@ def read(folder: str | Path, *, newer: bool = False) -> StoredCheckpoint:
         newer: accept a newer format too, to show of it what can be shown.
 
     Raises:
-        CheckpointError: there is none, its files are damaged, or it is of a newer format.
+        CheckpointError: there is none, its files are damaged, its manifest names what is no part of a model, or it is of a
+            newer format.
     """
     place = locate(folder)
     manifest = read_manifest(place, newer=newer)
+    named = _named(place, manifest) if manifest["format"] <= FORMAT else []
     if not (place / WEIGHTS).is_file():
         raise CheckpointError(f"{place} is damaged: it has no {WEIGHTS}")
     tensors, metadata = read_header(place / WEIGHTS)
     tied = {name: kept for name, kept in metadata.items() if kept in tensors}
-    return StoredCheckpoint(place, manifest, tensors, tied)
+    return StoredCheckpoint(place, manifest, tensors, tied, named)
 
 
 def holds_checkpoint(folder: str | Path) -> bool:
@@ -111,8 +116,12 @@ def holds_checkpoint(folder: str | Path) -> bool:
     return (Path(folder) / MANIFEST).is_file()
 
 
-def locate(folder: str | Path) -> Path:
+def locate(folder: str | Path, *, hint: str = "") -> Path:
     """The folder that holds the manifest: the one given, or ``model`` in it; an interrupted replacement is undone first.
+
+    Args:
+        folder: where to look.
+        hint: what the error says besides, where there is no such folder.
 
     Raises:
         CheckpointError: neither holds one.
@@ -127,8 +136,10 @@ def locate(folder: str | Path) -> Path:
         )
     beside = place.parent.glob(f"*/{MANIFEST}") if place.parent.is_dir() else ()
     near = sorted(str(each.parent) for each in beside)[:5]
-    hint = f"\n  checkpoints beside it: {', '.join(near)}" if near else ""
-    raise CheckpointError(f"there is no {place}{hint}\n  a checkpoint is what model.save(FOLDER) writes")
+    known = f"\n  checkpoints beside it: {', '.join(near)}" if near else ""
+    raise CheckpointError(
+        f"there is no folder {place}{known}{hint}\n  a checkpoint is what model.save(FOLDER) writes"
+    )
 
 
 def read_manifest(place: Path, *, newer: bool = False) -> Mapping[str, Any]:
@@ -140,10 +151,10 @@ def read_manifest(place: Path, *, newer: bool = False) -> Mapping[str, Any]:
     path = place / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     version = manifest.get("format") if isinstance(manifest, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool):
+    if type(version) is not int:
         raise CheckpointError(f"{path} is damaged: it states no format number")
     if version > FORMAT and not newer:
         raise CheckpointError(
@@ -173,13 +184,20 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
             first, last = each["data_offsets"]
             tensors[name] = StoredTensor(str(each["dtype"]), tuple(each["shape"]), last - first)
             end = max(end, last)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {type(error).__name__} {error}") from error
     if size != 8 + length + end:
         raise CheckpointError(
             f"{path} is damaged: it has {size} bytes and its header speaks of {8 + length + end}"
         )
     return tensors, metadata
+
+
+def _named(place: Path, manifest: Mapping[str, Any]) -> list[Named]:
+    try:
+        return named_parts(manifest)
+    except CheckpointError as error:
+        raise CheckpointError(f"{place / MANIFEST}: {error}") from error
 
 
 # ------------------------------------------------------------------ parts of the manifest

@@ -20,8 +20,15 @@ def command(
         Path, typer.Argument(metavar="DIR", help="Of a checkpoint, or of a run that has one in model/.")
     ],
     data: Annotated[
-        str | None, typer.Option(help="A labelled data set; the one it was trained on when not given.")
+        str | None,
+        typer.Option(help="A labelled data set, such as the one it was trained on.", show_default=False),
     ] = None,
+    trust_data: Annotated[
+        bool,
+        typer.Option(
+            "--trust-data", help="Use the data set that the run names; it is built as written there."
+        ),
+    ] = False,
     labels: Annotated[
         int | None, typer.Option(min=1, help="Train on so many labels only, as equal by class as can be.")
     ] = None,
@@ -59,7 +66,14 @@ def command(
     from reprkit.evaluation.finetune import finetuned, predicted
 
     protocol = prepared(
-        folder, data, split_seed=split_seed, labels=labels, label=label, seed=seed, device=device
+        folder,
+        data,
+        trust_data=trust_data,
+        split_seed=split_seed,
+        labels=labels,
+        label=label,
+        seed=seed,
+        device=device,
     )
     train = few(protocol.train, labels, label=label, seed=seed)
     settings: dict[str, Any] = {"steps": steps, "batch": min(batch, len(train)), "start": start}

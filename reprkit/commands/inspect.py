@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from reprkit.checkpoints.reader import StoredCheckpoint, parts, read, reference_text
-from reprkit.commands.output import emit_json, emit_table
+from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.filenames import FORMAT
 from reprkit.hookspecs import KINDS
 from reprkit.plugins import Registry, default_registry
@@ -73,7 +73,8 @@ def command(
             }
         )
         return
-    print(f"{stored.folder}: a checkpoint of reprkit {stored.manifest.get('reprkit', '(unknown)')}")
+    by = printable(str(stored.manifest.get("reprkit", "(unknown)")))
+    print(f"{stored.folder}: a checkpoint of reprkit {by}")
     if stored.format > FORMAT:
         print(f"  of format {stored.format}; this reprkit can load up to {FORMAT}: upgrade it")
     print()
@@ -83,7 +84,7 @@ def command(
     _say_data(stored.manifest)
     _say_run(run)
     for each in plugins:
-        print(f"plugin {each['name']} {each['version']}: {each['status']}")
+        print(printable(f"plugin {each['name']} {each['version']}: {each['status']}"))
 
 
 def _lines(stored: StoredCheckpoint, registry: Registry) -> list[Line]:
@@ -156,21 +157,21 @@ def _say_data(manifest: Mapping[str, Any]) -> None:
         facts = [str(each.get("kind")), f"({shape})" if shape else ""]
         facts += [f"in [{each['range'][0]:g}, {each['range'][1]:g}]"] if each.get("range") else []
         facts += [f"of {each['vocab']} symbols"] if each.get("vocab") else []
-        print(f"data {name}: {' '.join(fact for fact in facts if fact)}")
+        print(printable(f"data {name}: {' '.join(fact for fact in facts if fact)}"))
 
 
 def _say_run(run: StoredRun) -> None:
     if run.record:
         status, seed = run.record.get("status", "unknown"), run.record.get("seed", "unknown")
-        print(f"run: {status}, seed {seed}: {run.record.get('command', '')}")
+        print(printable(f"run: {status}, seed {seed}: {run.record.get('command', '')}"))
         for stage in run.stages.values():
             if stage.get("best"):
                 best = stage["best"]
-                print(f"best: {best['metric']} {best['value']:.6g}, kept at step {best['step']}")
+                print(printable(f"best: {best['metric']} {best['value']:.6g}, kept at step {best['step']}"))
     rows = [(name, digits(value)) for name, value in run.metrics.items()]
     if rows:
         print(f"\nmetrics, from {run.source}:")
         emit_table(("metric", "value"), rows)
         print()
     for note in run.notes:
-        print(note)
+        print(printable(note))

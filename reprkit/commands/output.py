@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 
+def printable(text: str) -> str:
+    """The text with its control characters escaped, so that what a folder says cannot drive the terminal."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def emit_json(value: Any) -> None:
     """Print plain data as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
@@ -16,7 +21,7 @@ def emit_json(value: Any) -> None:
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; columns that are empty in every row are left out."""
     used = [index for index in range(len(columns)) if any(row[index] for row in rows)]
-    columns, rows = [columns[i] for i in used], [[row[i] for i in used] for row in rows]
+    columns, rows = [columns[i] for i in used], [[printable(row[i]) for i in used] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

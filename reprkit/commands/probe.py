@@ -19,8 +19,15 @@ def command(
         Path, typer.Argument(metavar="DIR", help="Of a checkpoint, or of a run that has one in model/.")
     ],
     data: Annotated[
-        str | None, typer.Option(help="A labelled data set; the one it was trained on when not given.")
+        str | None,
+        typer.Option(help="A labelled data set, such as the one it was trained on.", show_default=False),
     ] = None,
+    trust_data: Annotated[
+        bool,
+        typer.Option(
+            "--trust-data", help="Use the data set that the run names; it is built as written there."
+        ),
+    ] = False,
     labels: Annotated[
         int | None, typer.Option(min=2, help="Fit on so many labels only, as equal by class as can be.")
     ] = None,
@@ -42,7 +49,14 @@ def command(
     import reprkit as rk
 
     protocol = prepared(
-        folder, data, split_seed=split_seed, labels=labels, label=label, seed=seed, device=device
+        folder,
+        data,
+        trust_data=trust_data,
+        split_seed=split_seed,
+        labels=labels,
+        label=label,
+        seed=seed,
+        device=device,
     )
     few = options(labels=labels, label=label, seed=seed, pool=pool)
     known = protocol.facts["labels"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reprkit.commands.output import printable
 from reprkit.errors import DataError, ReprkitError
 
 if TYPE_CHECKING:
@@ -36,19 +37,21 @@ class Protocol:
         labels, classes = facts["labels"], facts["a_class"]
         each = f"{classes[0]}" if classes[0] == classes[1] else f"{classes[0]} to {classes[1]}"
         which = "all" if facts["labels_asked"] is None else "drawn"
-        return [
+        lines = [
             f"model    {facts['folder']}: {facts['model']}",
             f"data     {facts['data']}, split seed {facts['split_seed']}: train {facts['train']:,}, "
             f"valid {facts['valid']:,}, test {facts['test']:,}",
             f"         {facts['seen']}",
             f"labels   {labels:,} of train ({which}), {each} a class; field {facts['label']!r}, seed {facts['seed']}",
         ]
+        return [printable(each) for each in lines]
 
 
 def prepared(
     folder: Path,
     data: str | None,
     *,
+    trust_data: bool,
     split_seed: int | None,
     labels: int | None,
     label: str,
@@ -57,9 +60,20 @@ def prepared(
 ) -> Protocol:
     """Load the model, split the data as it was split for training, and look at the labels.
 
+    Args:
+        folder: of the model.
+        data: a reference to the data set; None takes the one that the run names, if it is trusted.
+        trust_data: whether the data set that the run names may be built: whoever wrote the folder chose it.
+        split_seed: which division; None takes the run's, for the same data.
+        labels: so many labels only; None takes all.
+        label: the label field.
+        seed: which labels.
+        device: of the model; None takes a GPU where there is one.
+
     Raises:
         CheckpointError: no model there.
-        DataError: no data is given and none is recorded, no such label field, or too few labels.
+        DataError: no data is given, and none is recorded or what is recorded is not trusted; no such label field, or too few
+            labels.
     """
     import numpy as np
     import torch
@@ -71,13 +85,8 @@ def prepared(
     from reprkit.runs.reader import run_of
 
     stored = read(folder)
-    was: Mapping[str, Any] = run_of(stored.folder).record.get("data") or {}
-    reference = data or was.get("reference")
-    if not reference:
-        raise DataError(
-            f"{folder} does not say which data it was trained on: name it, such as --data digits (see: reprkit list datasets)"
-        )
-    whole = rk.dataset(reference)
+    was = _recorded(run_of(stored.folder).record)
+    whole = rk.dataset(_chosen(data, was, trust_data, folder))
     same = whole.reference is not None and whole.reference == was.get("reference")
     chosen = split_seed if split_seed is not None else int(was.get("seed", 0)) if same else 0
     shares = {key: was[key] for key in ("test_share", "valid_share") if same and key in was}
@@ -103,6 +112,43 @@ def prepared(
         "seed": seed,
     }
     return Protocol(model, train, valid, test, facts)
+
+
+def _recorded(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What ``run.json`` says of the data; nothing where it says it in no way that a run does."""
+    was = record.get("data")
+    expected = {
+        "reference": str,
+        "name": str,
+        "part": str,
+        "seed": int,
+        "test_share": float,
+        "valid_share": float,
+    }
+    if not isinstance(was, dict):
+        return {}
+    return {
+        key: value
+        for key, value in was.items()
+        if isinstance(value, expected.get(key, object)) and value is not True
+    }
+
+
+def _chosen(data: str | None, was: Mapping[str, Any], trust_data: bool, folder: Path) -> str:
+    """The reference to build: the caller's, or the run's when the caller trusts it."""
+    recorded = was.get("reference")
+    if data is not None:
+        return data
+    if not recorded:
+        raise DataError(
+            f"{folder} does not say which data it was trained on: name it, such as --data digits (see: reprkit list datasets)"
+        )
+    if not trust_data:
+        raise DataError(
+            f"{folder} names the data set {printable(recorded)}, which is not built unless you say so: write --trust-data "
+            "if you trust this folder, or --data REFERENCE"
+        )
+    return str(recorded)
 
 
 def options(**values: Any) -> str:

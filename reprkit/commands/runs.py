@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reprkit.commands.output import emit_json, emit_table
+from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import TrainingError
 from reprkit.filenames import RECORD
 from reprkit.reporting.folder import duration
@@ -85,10 +85,10 @@ def command(
     )
     for each in rows:
         if each.error:
-            print(f"\n{each.name} {each.state}: {each.error}")
+            print(f"\n{printable(f'{each.name} {each.state}: {each.error}')}")
         if each.resume:
             saved = f"saved at step {each.saved:,}" if each.saved else "nothing saved yet, so it starts anew"
-            print(f"\n{each.name}: {saved}; to go on:\n  {each.resume}")
+            print(f"\n{printable(f'{each.name}: {saved}; to go on:')}\n  {printable(each.resume)}")
 
 
 def _row(top: Path, folder: Path) -> Row:

@@ -240,7 +240,7 @@ def _object(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TrainingError(f"{path} is damaged: {error}") from error
     if not isinstance(found, dict):
         raise TrainingError(f"{path} is damaged: it holds a {type(found).__name__}, not an object")
@@ -266,7 +266,7 @@ def _line(text: bytes) -> dict[str, Any] | None:
     """A line's object; None when it is damaged, not yet written to its end, or cut at its beginning."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -11,7 +11,17 @@ from reprkit.checkpoints.reader import holds_checkpoint, locate, parts, read, re
 from reprkit.errors import CheckpointError
 from reprkit.filenames import FORMAT
 
-MANIFEST = {"format": FORMAT, "reprkit": "1.0", "factors": {}}
+MANIFEST = {
+    "format": FORMAT,
+    "reprkit": "1.0",
+    "factors": {},
+    "decoder": None,
+    "objective": {"id": "reprkit/reconstruction", "arguments": {}},
+    "output": "x",
+    "weights": {},
+    "plugins": {"reprkit": "1.0"},
+    "signature": None,
+}
 TENSORS = {
     "factors.code.encoder.weight": np.zeros((3, 2), np.float32),
     "factors.code.encoder.count": np.zeros(5, np.int64),
@@ -59,10 +69,10 @@ def test_it_is_found_in_a_run(tmp_path):
     made(tmp_path / "near")
     with pytest.raises(CheckpointError) as refused:
         read(tmp_path / "nera")
-    assert f"there is no {tmp_path / 'nera'}\n  checkpoints beside it: {tmp_path / 'near'}\n" in str(
+    assert f"there is no folder {tmp_path / 'nera'}\n  checkpoints beside it: {tmp_path / 'near'}\n" in str(
         refused.value
     )
-    with pytest.raises(CheckpointError, match=r"there is no .*/a/b/c"):
+    with pytest.raises(CheckpointError, match=r"there is no folder .*/a/b/c"):
         read(tmp_path / "a" / "b" / "c")
 
 
@@ -72,7 +82,16 @@ def test_a_newer_format_is_read_where_it_is_asked_for(tmp_path):
         CheckpointError, match=rf"of format {FORMAT + 1}, written by reprkit 9.1; .* up to {FORMAT}"
     ):
         read(folder)
-    assert read(folder, newer=True).format == FORMAT + 1
+    stored = read(folder, newer=True)
+    assert (stored.format, stored.parts) == (FORMAT + 1, [])
+
+
+def test_a_manifest_names_parts_of_a_model_only(tmp_path):
+    stored = read(made(tmp_path / "m"))
+    assert [(each.kind, each.id) for each in stored.parts] == [("objective", "reprkit/reconstruction")]
+    folder = made(tmp_path / "other", {**MANIFEST, "objective": None})
+    with pytest.raises(CheckpointError, match=r"other/reprkit.json: objective is damaged"):
+        read(folder)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"format": "1"}', '{"format": true}'])
