@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 
 from reprkit import card, distributed
+from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locate, read
 from reprkit.errors import CheckpointError, ReprkitError
-from reprkit.filenames import CARD, FORMAT, MANIFEST, WEIGHTS
+from reprkit.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.folders import replacing, settled, why
 from reprkit.hub import fetch, hub_hint, repository
 from reprkit.manifest import describe, rebuild
-from reprkit.manifest_check import Named, every, named_parts, read_manifest
+from reprkit.manifest_check import Named, every
 from reprkit.plugins import default_registry
 from reprkit.sharding import Gathered
 
@@ -61,7 +62,7 @@ def save(model: Model, folder: str | Path) -> Path:
         return place
     if place.exists() and not place.is_dir():
         raise CheckpointError(f"{place} is a file: a checkpoint is a folder")
-    if place.is_dir() and any(map(_foreign, place.iterdir())) and not (place / MANIFEST).exists():
+    if place.is_dir() and any(map(_foreign, place.iterdir())) and not holds_checkpoint(place):
         raise CheckpointError(
             f"{place} is not empty and holds no {MANIFEST}, so it is not a checkpoint that could be replaced\n"
             f"  give a folder of its own: model.save({str(place / 'model')!r})"
@@ -101,9 +102,9 @@ def load(
         CheckpointError: missing or damaged files, nothing of that name here or on the hub, a newer format, a plugin that is not
             installed, a manifest that names what is no part of a model or a part where none is taken, weights that do not fit.
     """
-    place = _found(folder, hub, revision)
-    manifest, parts = _read(place)
-    _check_plugins(manifest, parts, place)
+    stored = read(_found(folder, hub, revision))
+    place, manifest = stored.folder, stored.manifest
+    _check_plugins(manifest, stored.parts, place)
     try:
         model = rebuild(manifest)
     except CheckpointError as error:
@@ -116,7 +117,7 @@ def load(
     except ReprkitError as error:
         error.add_note(f"while loading {place}")
         raise
-    _fill(model, place / WEIGHTS)
+    _fill(model, stored)
     return model.to(map_location).eval()
 
 
@@ -134,39 +135,10 @@ def _found(folder: str | Path, hub: bool, revision: str | None) -> Path:
         raise CheckpointError(
             f"revision={revision!r} is for a model on the hub ('hub:user/name'); {folder} is a path on this machine"
         )
-    if (place / MANIFEST).is_file():
-        return place
-    inner = settled(place / "model")
-    if (inner / MANIFEST).is_file():
-        return inner
-    if not place.exists():
-        near = (
-            sorted(str(each.parent) for each in place.parent.glob(f"*/{MANIFEST}"))
-            if place.parent.is_dir()
-            else []
-        )
-        hint = f"\n  checkpoints beside it: {', '.join(near[:5])}" if near else ""
-        raise CheckpointError(f"there is no folder {place}{hint}{hub_hint(folder)}")
-    raise CheckpointError(
-        f"{place} is not a checkpoint: it has no {MANIFEST}; a checkpoint is what model.save(FOLDER) writes"
-    )
+    return locate(place, hint=hub_hint(folder))
 
 
-def _read(place: Path) -> tuple[Mapping[str, Any], list[Named]]:
-    manifest = read_manifest(place / MANIFEST)
-    version = manifest["format"]
-    if version > FORMAT:
-        raise CheckpointError(
-            f"{place} is of format {version}, written by reprkit {manifest.get('reprkit')}; this reprkit reads up to {FORMAT}\n"
-            "  upgrade it: pip install --upgrade reprkit"
-        )
-    try:
-        return manifest, named_parts(manifest)
-    except CheckpointError as error:
-        raise CheckpointError(f"{place / MANIFEST}: {error}") from error
-
-
-def _check_plugins(manifest: Mapping[str, Any], parts: list[Named], place: Path) -> None:
+def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[Named], place: Path) -> None:
     """Every distribution that the checkpoint needs must offer its parts; another version of it is worth one warning."""
     wanted: Mapping[str, str] = manifest["plugins"]
     registry = default_registry()
@@ -195,15 +167,9 @@ def _check_plugins(manifest: Mapping[str, Any], parts: list[Named], place: Path)
         warnings.warn(f"{place} was written with {', '.join(others)}", PluginVersionWarning, stacklevel=3)
 
 
-def _fill(model: Model, path: Path) -> None:
+def _fill(model: Model, stored: StoredCheckpoint) -> None:
     """Check names and shapes against the file's header, then assign all weights."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            tied = {name: kept for name, kept in (file.metadata() or {}).items() if kept in shapes}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    shapes.update({name: shapes[kept] for name, kept in tied.items()})
+    path, shapes = stored.weights, stored.shapes
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     faults = {
         "missing": [name for name in expected if name not in shapes],
@@ -218,8 +184,11 @@ def _fill(model: Model, path: Path) -> None:
                 more = f" and {len(inside) - 6} more" if len(inside) > 6 else ""
                 lines.append(f"{fault} in {part}: {', '.join(shown)}{more}")
         raise CheckpointError("\n  ".join(lines))
-    tensors = load_file(str(path))
-    tensors.update({name: tensors[kept] for name, kept in tied.items()})
+    try:
+        tensors = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    tensors.update({name: tensors[kept] for name, kept in stored.tied.items()})
     model.load_state_dict(tensors)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from reprkit.checkpoints.reader import holds_checkpoint, read
 from reprkit.errors import CheckpointError
 from reprkit.filenames import CARD, MANIFEST, WEIGHTS
 
@@ -77,7 +78,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
         ) from error
     except OSError as error:  # the network, the disk
         raise CheckpointError(f"{title} cannot be fetched from the hub: {error}") from error
-    if not (place / MANIFEST).is_file():
+    if not holds_checkpoint(place):
         raise CheckpointError(
             f"{title} on the hub is not a model of reprkit: it has no {MANIFEST}; rk.push(FOLDER, {name!r}) would put one there"
         )
@@ -111,9 +112,7 @@ def push(
     """
     from huggingface_hub import HfApi, errors
 
-    from reprkit.commands.stored import read
-
-    place = read(Path(folder)).folder
+    place = read(folder, newer=True).folder
     if _ID.fullmatch(name) is None:
         raise CheckpointError(f"a name on the hub is 'user/name', not {name!r}")
     api = HfApi(library_name="reprkit")

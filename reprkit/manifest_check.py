@@ -6,12 +6,10 @@ around it takes one: that is read from annotations in source files, which belong
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 from reprkit.annotations import INTERFACES, takes
@@ -49,21 +47,6 @@ class Named:
     id: str
     arguments: Mapping[str, Any]
     nested: tuple[tuple[str, tuple[str, ...], Named], ...]
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """A manifest's file as JSON, of any format; only that it states its format is checked.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
-        raise CheckpointError(f"{path} is damaged: it states no format number")
-    return manifest
 
 
 def check(manifest: Any, registry: Registry | None = None) -> None:

@@ -251,9 +251,11 @@ def test_what_is_no_checkpoint_is_said_to_be_none(digits, tmp_path):
     folder = make(digits).save(tmp_path / "model")
     with pytest.raises(CheckpointError, match=r"there is no .*modle\n.*checkpoints beside it: .*model"):
         rk.load(tmp_path / "modle")
+    weights = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(b"\x00" * 100)
     with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read"):
         rk.load(folder)
+    (folder / WEIGHTS).write_bytes(weights)
     (folder / MANIFEST).write_text('{"format": 1, "fac')
     with pytest.raises(CheckpointError, match=r"reprkit.json cannot be read"):
         rk.load(folder)

@@ -103,7 +103,7 @@ def test_without_results_the_last_logged_line_is_shown(run, digits, tmp_path):
     assert found["metrics"]["step"] == 4
     assert "metrics, from metrics.jsonl" in run(tmp_path)[1]
     (tmp_path / "results.json").write_text("{")
-    assert "results.json cannot be read" in run(tmp_path)[1]
+    assert "results.json is damaged" in run(tmp_path)[1]
 
 
 def test_several_factors_and_no_decoder(run, digits, tmp_path):
@@ -153,7 +153,7 @@ def test_damaged_ones(run, digits, tmp_path):
     folder = built(digits[0]).save(tmp_path / "m")
     assert "is not a checkpoint: it has no reprkit.json" in run(tmp_path)[2]
     code, out, err = run(tmp_path / "nothing")
-    assert (code, out, "there is no such folder" in err) == (1, "", True)
+    assert (code, out, f"there is no folder {tmp_path / 'nothing'}" in err) == (1, "", True)
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     for damaged, said in (

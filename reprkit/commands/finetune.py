@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from reprkit.checkpoints.reader import holds_checkpoint
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.commands.protocol import best, numbers, prepared
 from reprkit.errors import CheckpointError, ReprkitError
-from reprkit.filenames import MANIFEST
 
 RATES = [3e-4, 1e-3, 3e-3]
 
@@ -115,7 +115,7 @@ def _check_place(out: Path | None) -> None:
     """Refuse now, rather than after the training, a place where no checkpoint can be written."""
     if out is None:
         return
-    taken = out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists()
+    taken = out.is_dir() and any(out.iterdir()) and not holds_checkpoint(out)
     if taken or (out.exists() and not out.is_dir()):
         raise CheckpointError(
             f"--out {out} is taken by something that is no checkpoint; give a folder of its own"

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from reprkit.checkpoints.reader import StoredCheckpoint, parts, read, reference_text
 from reprkit.commands.output import emit_json, emit_table, printable
-from reprkit.commands.stored import Stored, flat, parts, read, run_of, written
 from reprkit.filenames import FORMAT
 from reprkit.hookspecs import KINDS
 from reprkit.plugins import Registry, default_registry
+from reprkit.runs.metrics import digits, plain
+from reprkit.runs.reader import StoredRun, run_of
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ def command(
 
     Nothing of it is run or built: this works where its plugins, or torch, are missing.
     """
-    stored = read(folder)
-    run = run_of(stored)
+    stored = read(folder, newer=True)
+    run = run_of(stored.folder)
     registry = default_registry()
     lines = _lines(stored, registry)
     plugins = _plugins(stored.manifest, registry)
@@ -50,7 +52,7 @@ def command(
         emit_json(
             {
                 "folder": str(stored.folder),
-                "format": stored.manifest["format"],
+                "format": stored.format,
                 "reprkit": stored.manifest.get("reprkit"),
                 "parts": [asdict(each) for each in lines],
                 "numbers": total,
@@ -64,12 +66,8 @@ def command(
                     "status": run.record.get("status"),
                     "command": run.record.get("command"),
                     "seed": run.record.get("seed"),
-                    "best": {
-                        name: stage["best"]
-                        for name, stage in (run.record.get("stages") or {}).items()
-                        if stage.get("best")
-                    },
-                    "metrics": dict(flat(run.metrics)),
+                    "best": {name: stage["best"] for name, stage in run.stages.items() if stage.get("best")},
+                    "metrics": plain(run.metrics),
                     "notes": run.notes,
                 },
             }
@@ -77,19 +75,19 @@ def command(
         return
     by = printable(str(stored.manifest.get("reprkit", "(unknown)")))
     print(f"{stored.folder}: a checkpoint of reprkit {by}")
-    if stored.manifest["format"] > FORMAT:
-        print(f"  of format {stored.manifest['format']}; this reprkit can load up to {FORMAT}: upgrade it")
+    if stored.format > FORMAT:
+        print(f"  of format {stored.format}; this reprkit can load up to {FORMAT}: upgrade it")
     print()
     rows = [(e.where, e.kind, e.part, e.width, f"{e.numbers:,}" if e.numbers else "", e.note) for e in lines]
     emit_table(("", "kind", "part", "width", "parameters", "note"), rows)
     print(f"\n{total:,} parameters, buffers such as codebook statistics included; {size / 1e6:.1f} MB")
     _say_data(stored.manifest)
-    _say_run(run.record, run.metrics, run.source, run.notes)
+    _say_run(run)
     for each in plugins:
         print(printable(f"plugin {each['name']} {each['version']}: {each['status']}"))
 
 
-def _lines(stored: Stored, registry: Registry) -> list[Line]:
+def _lines(stored: StoredCheckpoint, registry: Registry) -> list[Line]:
     """The parts in the order in which the data runs through them."""
     manifest, lines = stored.manifest, []
     factors = manifest.get("factors") or {}
@@ -103,11 +101,11 @@ def _lines(stored: Stored, registry: Registry) -> list[Line]:
         say = functools.partial(_line, stored, registry, name)
         lines += [
             say("encoder", path.get("encoder"), f"{home}.encoder", _wide(read), note),
-            Line(name, "adapter", "linear", "", stored.size(f"{home}.adapter")),
+            Line(name, "adapter", "linear", "", stored.elements(f"{home}.adapter")),
             say("latent", path.get("latent"), f"{home}.latent", " → ".join(widths)),
         ]
         if f"adapters.{name}.weight" in stored.tensors:
-            lines.append(Line(name, "adapter", "linear", "", stored.size(f"adapters.{name}")))
+            lines.append(Line(name, "adapter", "linear", "", stored.elements(f"adapters.{name}")))
     if manifest.get("decoder"):
         width = next((stored.width(f"adapters.{name}", 0) for name in factors), None)
         lines.append(_line(stored, registry, "", "decoder", manifest["decoder"], "decoder", _wide(width)))
@@ -116,7 +114,7 @@ def _lines(stored: Stored, registry: Registry) -> list[Line]:
 
 
 def _line(
-    stored: Stored,
+    stored: StoredCheckpoint,
     registry: Registry,
     where: str,
     kind: str,
@@ -129,7 +127,7 @@ def _line(
     missing = [name for _, name in parts(record, kind) if name not in offered]
     notes = [note] if note else []
     notes += [f"not offered by what is installed: {', '.join(missing)}"] if missing else []
-    return Line(where, kind, written(record), width, stored.size(prefix), "; ".join(notes))
+    return Line(where, kind, reference_text(record), width, stored.elements(prefix), "; ".join(notes))
 
 
 def _wide(width: int | None) -> str:
@@ -162,18 +160,18 @@ def _say_data(manifest: Mapping[str, Any]) -> None:
         print(printable(f"data {name}: {' '.join(fact for fact in facts if fact)}"))
 
 
-def _say_run(record: Mapping[str, Any], metrics: Mapping[str, Any], source: str, notes: list[str]) -> None:
-    if record:
-        status, seed = record.get("status", "unknown"), record.get("seed", "unknown")
-        print(printable(f"run: {status}, seed {seed}: {record.get('command', '')}"))
-        for stage in (record.get("stages") or {}).values():
+def _say_run(run: StoredRun) -> None:
+    if run.record:
+        status, seed = run.record.get("status", "unknown"), run.record.get("seed", "unknown")
+        print(printable(f"run: {status}, seed {seed}: {run.record.get('command', '')}"))
+        for stage in run.stages.values():
             if stage.get("best"):
                 best = stage["best"]
                 print(printable(f"best: {best['metric']} {best['value']:.6g}, kept at step {best['step']}"))
-    rows = [(name, f"{value:.6g}") for name, value in flat(metrics)]
+    rows = [(name, digits(value)) for name, value in run.metrics.items()]
     if rows:
-        print(f"\nmetrics, from {source}:")
+        print(f"\nmetrics, from {run.source}:")
         emit_table(("metric", "value"), rows)
         print()
-    for note in notes:
+    for note in run.notes:
         print(printable(note))

@@ -79,12 +79,13 @@ def prepared(
     import torch
 
     import reprkit as rk
-    from reprkit.commands.stored import read, run_of
+    from reprkit.checkpoints.reader import read
     from reprkit.evaluation.describe import written
     from reprkit.evaluation.few import few, labels_of
+    from reprkit.runs.reader import run_of
 
     stored = read(folder)
-    was = _recorded(run_of(stored).record)
+    was = _recorded(run_of(stored.folder).record)
     whole = rk.dataset(_chosen(data, was, trust_data, folder))
     same = whole.reference is not None and whole.reference == was.get("reference")
     chosen = split_seed if split_seed is not None else int(was.get("seed", 0)) if same else 0

@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from reprkit.errors import TrainingError, nearest
-from reprkit.filenames import FIGURES, METRICS, RECORD, RESULTS
-
-_SIGNS = (RECORD, METRICS, RESULTS, FIGURES)  # any of them makes a folder worth a page
+from reprkit.runs.reader import FILES, find_runs, is_run
 
 
 def command(
@@ -23,12 +21,10 @@ def command(
     if not folder.is_dir():
         beside = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise TrainingError(f"there is no folder {folder}.{nearest(folder.name, beside)}")
-    if not any((folder / each).is_file() for each in _SIGNS):
-        from reprkit.commands.runs import found
-
-        runs = [str(each) for each in found(folder)][:5]
+    if not is_run(folder):
+        runs = [str(each) for each in find_runs(folder)][:5]
         below = f"\n  runs below it: {', '.join(runs)}" if runs else "\n  reprkit runs FOLDER lists the runs"
-        raise TrainingError(f"{folder} is not a run: it has none of {', '.join(_SIGNS)}{below}")
+        raise TrainingError(f"{folder} is not a run: it has none of {', '.join(FILES)}{below}")
     from reprkit.reporting.writer import report
 
     print(report(folder))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +11,9 @@ import typer
 
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import TrainingError
-from reprkit.filenames import BEST, METRICS, MODEL, RECORD, STATE
+from reprkit.filenames import RECORD
 from reprkit.reporting.folder import duration
-from reprkit.training.run import last_line, read_record, status_of
-
-_INSIDE = {MODEL, STATE, BEST}  # of a run: no runs are looked for in there
+from reprkit.runs.reader import find_runs, read_run
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def command(
         raise TrainingError(
             f"there is no folder {folder}: give the one that runs were written to, as in out="
         )
-    rows = [_row(folder, each) for each in found(folder)]
+    rows = [_row(folder, each) for each in find_runs(folder)]
     if json:
         emit_json([asdict(each) for each in rows])
         return
@@ -95,58 +91,31 @@ def command(
             print(f"\n{printable(f'{each.name}: {saved}; to go on:')}\n  {printable(each.resume)}")
 
 
-def found(folder: Path) -> Iterator[Path]:
-    """The folders of runs, sorted; hidden ones (what was replaced) are left out."""
-    for place, inner, files in os.walk(folder):
-        own = RECORD in files
-        inner[:] = sorted(
-            each for each in inner if not each.startswith(".") and not (own and each in _INSIDE)
-        )
-        if own:
-            yield Path(place)
-
-
 def _row(top: Path, folder: Path) -> Row:
     name = folder.relative_to(top).as_posix()
     name = folder.resolve().name if name == "." else name
-    try:
-        record = read_record(folder)
-    except TrainingError as damage:
-        return Row(name, str(folder), "damaged", error=str(damage))
-    stages: Mapping[str, Any] = record.get("stages") or {}
-    open_stages = [each for each, about in stages.items() if about.get("status") != "finished"]
-    stage = (open_stages or list(stages) or [""])[-1]
-    about = stages.get(stage, {})
-    state = status_of(record)
-    line = last_line(folder / METRICS)
-    best = next((each["best"] for each in reversed(list(stages.values())) if each.get("best")), None)
-    error = str(record["error"]).splitlines()[0] if state == "failed" and record.get("error") else None
+    run = read_run(folder)
+    if RECORD in run.faults:
+        return Row(name, str(folder), "damaged", error=run.faults[RECORD])
+    state = run.status
+    about = run.stages.get(run.stage or "", {})
+    error = run.record.get("error") if state == "failed" else None
     return Row(
         name=name,
         folder=str(folder),
         state=state,
         step=about.get("step"),
         steps=about.get("steps"),
-        stage=stage if list(stages) != ["main"] and stage else None,
+        stage=run.stage if list(run.stages) != ["main"] else None,
         saved=about.get("saved"),
-        seconds=round(sum(each.get("seconds") or 0 for each in stages.values()), 3),
-        started=record.get("started"),
-        loss=line.get("loss"),
-        best=best,
-        warnings=len(record.get("warnings") or ()),
-        error=error,
-        resume=_resume(record) if state in ("killed", "stopped", "failed") else None,
+        seconds=round(run.seconds, 3),
+        started=run.record.get("started"),
+        loss=run.last_line.get("loss"),
+        best=run.best,
+        warnings=len(run.record.get("warnings") or ()),
+        error=str(error).splitlines()[0] if error else None,
+        resume=run.resume_command if state in ("killed", "stopped", "failed") else None,
     )
-
-
-def _resume(record: Mapping[str, Any]) -> str | None:
-    """The run's own command, from where it was given, with the flag that recipes have for it."""
-    told = record.get("command")
-    if not told:
-        return None
-    asked = str(told) if "--resume" in shlex.split(str(told)) else f"{told} --resume"
-    home = record.get("folder")
-    return asked if not home or home == os.getcwd() else f"cd {shlex.quote(str(home))} && {asked}"
 
 
 def _progress(row: Row) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from reprkit.runs.metrics import flat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,14 +67,5 @@ class Results(dict[str, dict[str, Any]]):
 
     @property
     def flat(self) -> dict[str, float]:
-        """``{"knn.accuracy": 0.97, ...}``: every number under one name, as loggers want it."""
-        return dict(flattened(self))
-
-
-def flattened(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of nested dicts, under its path joined by dots."""
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) or value is None:
-            yield prefix + name, math.nan if value is None else value
+        """``{"knn.accuracy": 0.97, ...}``: every number under one name; see ``reprkit.runs.metrics.flat``."""
+        return flat(self)

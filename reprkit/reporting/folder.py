@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from reprkit.errors import TrainingError
+from reprkit.filenames import METRICS, RESULTS
+from reprkit.runs.reader import read_run
 
 _POINTS = 400  # of a curve; longer ones are averaged
 _NO_CURVES = ("seconds", "epoch", "data_wait")  # numbers of a log line that say when, not how well
@@ -33,23 +35,18 @@ class Trace:
 
 def read_trace(folder: Path) -> Trace:
     """The run in ``folder``; an empty one, with a note, where there is nothing."""
-    from reprkit.training.run import curves, read_metrics, read_record, status_of
-
-    trace = Trace()
-    trace.record = readable(lambda: read_record(folder), trace.notes) or {}
-    if trace.record:
-        trace.record["status"] = status_of(trace.record)
-    series = curves(readable(lambda: read_metrics(folder), trace.notes) or [])
-    for name, (steps, values) in series.items():
-        points = {s: v for s, v in zip(steps, values, strict=True) if math.isfinite(v)}
-        if points and name not in _NO_CURVES:
-            trace.curves[name] = _thinned(sorted(points.items()))
+    run = read_run(folder)
+    trace = Trace({**run.record, "status": run.status} if run.record else {})
+    for name, (steps, values) in run.curves().items():
+        if name not in _NO_CURVES:
+            trace.curves[name] = _thinned(sorted(dict(zip(steps, values, strict=True)).items()))
+    trace.notes += [f"{fault}." for name, fault in run.faults.items() if name != RESULTS]
     total = trace.curves.get("loss")
     for name in [each for each in trace.curves if each.startswith("terms.")]:
         if trace.curves[name] == total:  # the only term is the loss itself
             del trace.curves[name]
     if not trace.curves:
-        trace.notes.append("No curves: nothing was logged (no metrics.jsonl in the run's folder).")
+        trace.notes.append(f"No curves: nothing was logged (no {METRICS} in the run's folder).")
     return trace
 
 

@@ -23,6 +23,7 @@ from reprkit.evaluation.results import Gallery, Results
 from reprkit.filenames import FIGURES
 from reprkit.folders import write_bytes
 from reprkit.reporting.page import Raw, Section
+from reprkit.runs.metrics import plain
 
 FORMAT = 1
 _ARRAYS = ("inputs", "outputs", "lengths", "samples")
@@ -86,7 +87,7 @@ def keep(out: Path, made: Made) -> Path:
         "title": made.title,
         "verdict": made.verdict,
         "columns": made.columns,
-        "baselines": {name: dict(each) for name, each in made.baselines.items()},
+        "baselines": plain(made.baselines),
         "sections": [{"title": each.title, "text": each.text, "html": each.html()} for each in made.sections],
         "runs": {
             name: _run(results, f"{place}/", arrays, out)

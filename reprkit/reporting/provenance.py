@@ -8,6 +8,7 @@ from typing import Any
 from reprkit.evaluation.results import Results
 from reprkit.reporting.folder import Trace, facts
 from reprkit.reporting.page import Block, Listing, Section, Table
+from reprkit.runs.metrics import scalar
 
 # How a data set's record is headed.
 _DATA = {"size": "examples", "of": "of", "seed": "split's seed", "skipped_count": "left out"}
@@ -78,7 +79,7 @@ def _skipped(described: list[dict[str, Any]]) -> list[Block]:
 def _plain(name: str, value: Any) -> bool:
     if isinstance(value, str) and len(value) > _LONG:
         return False
-    return name not in ("name", "part") and isinstance(value, str | int | float)
+    return name not in ("name", "part") and isinstance(scalar(value), str | int | float)
 
 
 def _fields(signature: Mapping[str, Any]) -> dict[str, list[Any]]:

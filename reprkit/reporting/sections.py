@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from reprkit.evaluation.direction import better
-from reprkit.evaluation.results import Results, flattened
+from reprkit.evaluation.results import Results
+from reprkit.filenames import METRICS
 from reprkit.reporting.exhibits import exhibit, traversal
 from reprkit.reporting.figures import DASHED, Curves
 from reprkit.reporting.folder import Trace
 from reprkit.reporting.page import Block, Legend, Note, Section, Table, Tiles
+from reprkit.runs.metrics import flat as numbers_of
 
 Runs = Mapping[str, Results]
 
@@ -45,7 +47,7 @@ def compare(
         columns: paths such as ``"knn.accuracy"``, or path -> heading; the usual ones that were measured
             when None.
     """
-    flat = {name: dict(flattened(results)) for name, results in runs.items()}
+    flat = {name: numbers_of(results) for name, results in runs.items()}
     if columns is None:
         columns = {
             path: title for path, title in HEADLINES.items() if any(path in each for each in flat.values())
@@ -70,7 +72,7 @@ def results_section(
     if len(everyone) > 1:
         blocks.append(compare(everyone, columns))
     else:
-        flat = next(iter(measured.values())).flat
+        flat = numbers_of(next(iter(measured.values())))
         large = {title: flat[path] for path, title in HEADLINES.items() if path in flat}
         if large:
             blocks.append(Tiles(large))
@@ -80,7 +82,7 @@ def results_section(
 
 def _everything(runs: Mapping[str, Mapping[str, Any]]) -> Table:
     """All metrics, a row each."""
-    flat = {name: dict(flattened(results)) for name, results in runs.items()}
+    flat = {name: numbers_of(results) for name, results in runs.items()}
     paths = list(dict.fromkeys(path for each in flat.values() for path in each))
     names = [name or "value" for name in flat]
     return Table(
@@ -109,7 +111,7 @@ def curves_section(folders: Mapping[str, Trace]) -> Section | None:
     blocks: list[Block] = [*list(charts.values())[:_CHARTS]]
     notes = list(dict.fromkeys(note for trace in folders.values() for note in trace.notes))
     if len(charts) > _CHARTS:
-        notes.append(f"More series are in metrics.jsonl: {', '.join(list(charts)[_CHARTS:])}.")
+        notes.append(f"More series are in {METRICS}: {', '.join(list(charts)[_CHARTS:])}.")
     if len(folders) > 1 and blocks:
         blocks.insert(0, Legend(list(folders)))
     dashed = any(place >= DASHED for chart in charts.values() for place in chart.colours or ())

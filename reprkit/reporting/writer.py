@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reprkit.checkpoints.reader import holds_checkpoint
 from reprkit.errors import CheckpointError, TrainingError
 from reprkit.evaluation.results import Results
-from reprkit.filenames import MANIFEST, MODEL, PAGE
+from reprkit.filenames import METRICS, MODEL, PAGE
 from reprkit.folders import why
 from reprkit.reporting import provenance
 from reprkit.reporting import sections as parts
 from reprkit.reporting.folder import Trace, read_trace, readable, this_process
 from reprkit.reporting.kept import Made, drawn, frozen, keep, kept
 from reprkit.reporting.page import Note, Page, Section
+from reprkit.runs.reader import read_results
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -64,7 +66,7 @@ def report(
     page = out / PAGE
     if not _first_rank():
         return page
-    from reprkit.training.run import read_results, write_results
+    from reprkit.training.run import write_results
 
     notes: list[str] = []
     before = None if results is not None else readable(lambda: kept(out), notes)
@@ -150,7 +152,7 @@ def _renew_card(out: Path) -> None:
     """The card of the run's model tells what was measured."""
     from reprkit import card
 
-    if (out / MODEL / MANIFEST).is_file():
+    if holds_checkpoint(out / MODEL):
         try:
             card.renew(out / MODEL)
         except (CheckpointError, OSError) as error:
@@ -185,7 +187,7 @@ def _folders(out: Path, runs: Mapping[str, Results]) -> dict[str, Trace]:
     found = {}
     for name, results in runs.items():
         for folder in (results.folder, out / name):
-            if folder is not None and (Path(folder) / "metrics.jsonl").is_file():
+            if folder is not None and (Path(folder) / METRICS).is_file():
                 found[name] = read_trace(Path(folder))
                 break
     return found

@@ -10,6 +10,7 @@ import torch
 
 from reprkit.errors import BuildError, DataError, ReprkitError
 from reprkit.interfaces import Evaluator
+from reprkit.runs.metrics import flat, leaves
 from reprkit.testing.base import PartConformance, close, expect, is_a
 
 _MLP = ("mlp(widths=(16,))", "mlp(widths=(16,))")
@@ -77,10 +78,10 @@ class EvaluatorConformance(PartConformance):
             with torch.no_grad():
                 found = evaluator(model, test, fit_on=train)
             expect(isinstance(found, dict), f"with {latent} it returned a {type(found).__name__}, not a dict")
-            numbers = dict(flat(found))
-            expect(len(numbers) > 0, f"with {latent} it measured nothing")
-            for name, value in numbers.items():
-                fits = isinstance(value, float | int)
+            numbers, values = flat(found), dict(leaves(found))
+            expect(len(values) > 0, f"with {latent} it measured nothing")
+            for name, value in values.items():
+                fits = name in numbers and value is not None
                 expect(fits, f"with {latent}, {name} is a {type(value).__name__}, not a number")
 
     def test_evaluation_is_deterministic(self) -> None:
@@ -90,7 +91,7 @@ class EvaluatorConformance(PartConformance):
             for _ in range(2):
                 torch.manual_seed(1)
                 with torch.no_grad():
-                    runs.append(dict(flat(evaluator(model, test, fit_on=train))))
+                    runs.append(flat(evaluator(model, test, fit_on=train)))
             for name, value in runs[0].items():
                 again = runs[1].get(name)
                 same = value == again or (_nan(value) and _nan(again))
@@ -105,17 +106,6 @@ class EvaluatorConformance(PartConformance):
             expect(not model.training, f"with {latent} it left the model in training mode")
             for name, held in model.state_dict().items():
                 close(held, before[name], f"with {latent}, the model's {name}", 0.0)
-
-
-def flat(results: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The metrics of nested results, by names joined with dots; figures are left out."""
-    for name, value in results.items():
-        if name == "figures":
-            continue
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _nan(value: Any) -> bool:

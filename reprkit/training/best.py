@@ -15,6 +15,7 @@ from reprkit import distributed
 from reprkit.errors import CheckpointError, TrainingError, nearest
 from reprkit.evaluation.direction import better
 from reprkit.interfaces import require
+from reprkit.runs.metrics import flat
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -83,10 +84,8 @@ class Goal:
 
 def numbers(line: Mapping[str, Any]) -> dict[str, float]:
     """What a line measured, by name; what was not finite is None in a line, and NaN here."""
-    from reprkit.evaluation.results import flattened
-
     kept = {key: line[key] for key in ("loss", *KINDS) if key in line}
-    return dict(flattened(kept))
+    return flat(kept)
 
 
 class Best:

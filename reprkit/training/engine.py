@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from reprkit import distributed, sharding
 from reprkit.errors import TrainingError
+from reprkit.filenames import METRICS
 from reprkit.interfaces import require
 from reprkit.model import Model
 
@@ -155,7 +156,7 @@ class Engine:
         if missing:
             raise TrainingError(
                 f"track={trackers!r}: not installed here: {', '.join(missing)}\n"
-                f"  pip install {' '.join(missing)}, or leave track= out: metrics go to {out}/metrics.jsonl anyway"
+                f"  pip install {' '.join(missing)}, or leave track= out: metrics go to {out}/{METRICS} anyway"
             )
         self._accelerator.project_configuration.set_directories(str(out))
         self._accelerator.log_with = found

@@ -11,10 +11,11 @@ from torch.optim import Optimizer
 
 from reprkit import distributed
 from reprkit.errors import TrainingError
+from reprkit.filenames import MODEL
 from reprkit.model import Model
 from reprkit.training.looping import Loop
 from reprkit.training.options import Options
-from reprkit.training.run import MODEL, Run
+from reprkit.training.run import Run
 
 
 def loop(

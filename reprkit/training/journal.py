@@ -16,9 +16,10 @@ from typing import Any
 from reprkit import filenames
 from reprkit.errors import TrainingError
 from reprkit.folders import why
-from reprkit.training import run as files
+from reprkit.runs.reader import read_record, status_of
 from reprkit.training.circumstances import command, now, versions
 from reprkit.training.lines import Lines
+from reprkit.training.run import write_record
 
 # Distinguishes this process's runs from those of an earlier process with the same number.
 SESSION = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
@@ -77,7 +78,7 @@ class Journal:
 
     def told(self) -> dict[str, Any]:
         """What the folder's record tells of this stage: status, step, the best model."""
-        record = {} if self.out is None else files.read_record(self.out)
+        record = {} if self.out is None else read_record(self.out)
         return record.get("stages", {}).get(self.name, {})
 
     def clear_the_way(self) -> None:
@@ -88,7 +89,7 @@ class Journal:
         if not self.writes or self.out is None:
             return
         self.out.mkdir(parents=True, exist_ok=True)
-        record = files.read_record(self.out)
+        record = read_record(self.out)
         if record.get("session") == SESSION and self.name not in record.get("stages", {}):
             return
         self._refuse_company(record)
@@ -150,7 +151,7 @@ class Journal:
         self.out.mkdir(parents=True, exist_ok=True)
         assert self._file is not None
         self._file.begin(size)
-        earlier = files.read_record(self.out)
+        earlier = read_record(self.out)
         self._refuse_company(earlier)
         moment, resumed = now(), list(earlier.get("resumed", []))
         if position:
@@ -259,7 +260,7 @@ class Journal:
         )
         assert self.out is not None
         try:
-            files.write_record(self.out, self._record)
+            write_record(self.out, self._record)
         except OSError as error:
             self._complain(filenames.RECORD, error)
 
@@ -288,7 +289,7 @@ class Journal:
 
     def _refuse_company(self, record: Mapping[str, Any]) -> None:
         here = record.get("host") == socket.gethostname() and record.get("session") != SESSION
-        if here and files.status_of(record) == "running":
+        if here and status_of(record) == "running":
             raise TrainingError(
                 f"process {record.get('pid')} is training into {self.out} right now: give another out=, or stop it"
             )

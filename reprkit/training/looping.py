@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reprkit.data.order import loader
 from reprkit.errors import TrainingError
 from reprkit.model import Model
+from reprkit.runs.metrics import finite
 from reprkit.training import guard, health, state
 from reprkit.training.agreement import Agreement, Signals
 from reprkit.training.best import Best
@@ -23,7 +24,6 @@ from reprkit.training.options import Options
 from reprkit.training.outline import outline, warn_of_changes
 from reprkit.training.progress import Bar
 from reprkit.training.records import line_of, mean_of
-from reprkit.training.run import flat
 from reprkit.training.session import Session
 from reprkit.training.step import Prepared, Step
 from reprkit.types import Batch, Losses
@@ -113,7 +113,9 @@ class Loop:
         self.journal.log(line)
         if self._best is not None and self._best.consider(line, session.device) and self._best.now:
             self.journal.keep_best(self._best.now)
-        session.engine.track(flat({k: v for k, v in line.items() if k not in ("step", "seconds")}), index + 1)
+        session.engine.track(
+            finite({k: v for k, v in line.items() if k not in ("step", "seconds")}), index + 1
+        )
         if line.get("loss") is not None:
             self._bar.note(f"loss {line['loss']:.4g}")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reprkit import distributed
-from reprkit.training.run import plain
+from reprkit.runs.metrics import plain
 from reprkit.types import Losses
 
 

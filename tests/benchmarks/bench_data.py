@@ -32,7 +32,7 @@ import reprkit as rk
 from reprkit.data import images
 from reprkit.data.audio import Audio
 from reprkit.data.lines import Lines
-from reprkit.training.run import read_record
+from reprkit.runs.reader import read_record
 
 RATE, FILES = 16_000, 200
 

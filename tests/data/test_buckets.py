@@ -13,8 +13,8 @@ from reprkit.data.buckets import fitted, lengths_of
 from reprkit.data.lines import Lines
 from reprkit.distributed import sum_over_ranks, world_size
 from reprkit.errors import DataError, PartArgumentError
+from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
-from reprkit.training.run import read_metrics
 
 
 def source():

@@ -7,9 +7,9 @@ from hub_files import table
 import reprkit as rk
 from reprkit.data import HubStream, loader
 from reprkit.errors import DataError
+from reprkit.runs.reader import read_record
 from reprkit.testing import DatasetConformance
 from reprkit.testing.processes import ranks
-from reprkit.training.run import read_record
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import torch
 import reprkit as rk
 from reprkit.data import Field, Signature, Stream, loader
 from reprkit.errors import DataError
+from reprkit.runs.reader import read_record
 from reprkit.testing import DatasetConformance
-from reprkit.training.run import read_record
 
 
 class Counting(Stream):

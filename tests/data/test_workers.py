@@ -12,8 +12,8 @@ from PIL import Image
 import reprkit as rk
 from reprkit.data import Dataset, Digits, Field, Order, Signature, images, loader
 from reprkit.errors import DataError
+from reprkit.runs.reader import read_metrics, read_record
 from reprkit.training import state
-from reprkit.training.run import read_metrics
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_file_that_is_gone_is_named_and_the_run_says_so(workers, pictures, tmp
         DataError, match=r"^example 7 .*07\.png' could be read when the data set was made, and"
     ):
         train(data, workers, tmp_path / "out")
-    record = rk.training.run.read_record(tmp_path / "out")
+    record = read_record(tmp_path / "out")
     assert record["status"] == "failed"
     assert "07.png" in record["error"]
 
@@ -177,6 +177,6 @@ def test_a_signal_to_all_processes_still_saves(number, code, tmp_path):
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == code, said
-    assert rk.training.run.read_record(tmp_path)["status"] == "stopped"
+    assert read_record(tmp_path)["status"] == "stopped"
     about, _ = state.newest(tmp_path / "state")
     assert about["step"] > 20

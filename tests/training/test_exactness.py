@@ -10,8 +10,8 @@ import reprkit as rk
 from reprkit.data.order import Order
 from reprkit.distributed import sum_over_ranks, world_size
 from reprkit.plugins import default_registry
+from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
-from reprkit.training.run import read_metrics
 
 # Those that are registered and not named here are tried with their own defaults.
 LATENTS = {

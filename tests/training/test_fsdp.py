@@ -8,9 +8,9 @@ import torch
 import reprkit as rk
 from reprkit import sharding
 from reprkit.errors import TrainingError
+from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
 from reprkit.training import state
-from reprkit.training.run import read_metrics
 
 pytestmark = pytest.mark.ranks
 LATENTS = [

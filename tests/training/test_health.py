@@ -9,8 +9,8 @@ from torch import nn
 import reprkit as rk
 from reprkit.data.order import Order
 from reprkit.errors import TrainingError
+from reprkit.runs.reader import read_record
 from reprkit.training import health, state
-from reprkit.training.run import read_record
 from reprkit.types import Losses
 
 

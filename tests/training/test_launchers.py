@@ -10,8 +10,8 @@ import torch
 
 import reprkit as rk
 from reprkit.data.order import Order
+from reprkit.runs.reader import read_metrics, read_record
 from reprkit.testing.processes import free_port
-from reprkit.training.run import read_metrics, read_record
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 STEPS, BATCH = 12, 48

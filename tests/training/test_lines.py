@@ -1,6 +1,5 @@
 """metrics.jsonl has whole lines only, whatever the disk does."""
 
-import json
 import os
 import resource
 import signal
@@ -11,8 +10,8 @@ import pytest
 
 import reprkit as rk
 from reprkit.errors import CheckpointError, TrainingError
+from reprkit.runs.reader import read_metrics, read_record
 from reprkit.training.lines import Lines
-from reprkit.training.run import last_line, read_metrics, read_record
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +98,6 @@ def test_a_full_disk_spoils_neither_the_older_model_nor_the_older_page(digits, t
     limited(resource.RLIM_INFINITY)
     assert [each.read_bytes() for each in files] == before
     assert not list(tmp_path.glob(".*.new"))
-
-
-def test_the_last_line_is_found_from_the_end(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    assert last_line(path) == {}
-    path.write_text("")
-    assert last_line(path) == {}
-    with path.open("w") as file:
-        for step in range(3000):
-            file.write(json.dumps({"step": step, "text": "x" * 50}) + "\n")
-        file.write('{"step": 3000, "te')
-    assert last_line(path)["step"] == 2999
 
 
 def test_waiting_for_data_and_saves_is_measured(digits, tmp_path):

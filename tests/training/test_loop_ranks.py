@@ -12,9 +12,9 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import TrainingError
+from reprkit.runs.reader import read_metrics, read_record
 from reprkit.testing.processes import ranks
 from reprkit.training import state
-from reprkit.training.run import read_metrics, read_record
 
 pytestmark = pytest.mark.ranks
 LATENTS = ["gaussian(dim=4)", "vq(codes=16, dim=2, codebooks=2)"]

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from reprkit.runs.reader import read_record
 from reprkit.training import state
-from reprkit.training.run import Run, read_record
+from reprkit.training.run import Run
 
 RECIPE = Path(__file__).with_name("recipe.py")
 

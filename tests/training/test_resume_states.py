@@ -8,8 +8,9 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import TrainingError
+from reprkit.runs.reader import read_record
 from reprkit.training import state
-from reprkit.training.run import Run, read_record
+from reprkit.training.run import Run
 
 
 def make(digits, latent="gaussian(dim=3)"):

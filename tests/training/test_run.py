@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import sys
 
 import numpy as np
@@ -12,7 +11,9 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import CheckpointError, TrainingError
-from reprkit.training.run import Run, curves, plain, read_metrics, read_record, status_of, write_results
+from reprkit.runs.metrics import plain
+from reprkit.runs.reader import read_metrics, read_record
+from reprkit.training.run import Run, write_results
 
 
 @pytest.fixture(scope="module")
@@ -158,32 +159,6 @@ def test_a_folder_that_another_process_trains_into_is_left_alone(digits, tmp_pat
         with pytest.raises(TrainingError, match="is training into .* right now"):
             fit(make(digits), digits, out=tmp_path, resume=resume, steps=8)
     assert (tmp_path / "metrics.jsonl").exists()
-
-
-def test_the_status_of_a_process_that_is_gone(monkeypatch):
-    gone = {"status": "running", "host": socket.gethostname(), "pid": 2**22 + 1}
-    assert status_of(gone) == "killed"
-    assert status_of({**gone, "pid": os.getpid()}) == "running"
-    assert status_of({**gone, "host": "elsewhere"}) == "running", "who knows"
-    assert status_of({**gone, "status": "failed"}) == "failed"
-
-
-def test_a_line_cut_short_is_left_out(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    assert read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
-    assert read_metrics(tmp_path / "nothing") == []
-
-
-def test_curves_flatten_what_was_logged():
-    lines = [
-        {"step": 1, "loss": 3, "terms": {"kl": 1.0}},
-        {"step": 5, "loss": 2, "results": {"knn": {"accuracy": 0.5, "note": "x"}}},
-    ]
-    assert curves(lines) == {
-        "loss": ([1, 5], [3.0, 2.0]),
-        "terms.kl": ([1], [1.0]),
-        "results.knn.accuracy": ([5], [0.5]),
-    }
 
 
 def test_results_keep_what_json_can_hold(tmp_path):

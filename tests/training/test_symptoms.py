@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.training.run import read_record
+from reprkit.runs.reader import read_record
 from reprkit.training.symptoms import Explosion, Rank, SicknessWarning, rank_of
 from reprkit.usage import CollapseWarning
 

@@ -11,7 +11,7 @@ import pytest
 
 import reprkit as rk
 from reprkit.errors import TrainingError
-from reprkit.training.run import read_metrics, read_record
+from reprkit.runs.reader import read_metrics, read_record
 
 OFFLINE = """
 import socket, sys

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reprkit.errors import DataError
-from reprkit.evaluation.results import flattened
+from reprkit.evaluation import Results
 
 
 @dataclass(kw_only=True)
@@ -71,7 +71,7 @@ def neck_sweep(
     series: dict[str, dict[Any, tuple[float, float]]] = {}
     for name, widths in results.items():
         for width, found in widths.items():
-            flat = dict(flattened(found))
+            flat = Results(found).flat
             for path in (error, leakage):
                 if path not in flat:
                     raise DataError(
