@@ -8,7 +8,7 @@ import reprkit as rk
 from reprkit.data import HubStream, loader
 from reprkit.errors import DataError
 from reprkit.testing import DatasetConformance
-from reprkit.testing.processes import ranks
+from reprkit.testing.pool import together
 from reprkit.training.run import read_record
 
 
@@ -143,7 +143,7 @@ def test_a_sick_step_names_the_positions(folder):
 @pytest.mark.ranks
 def test_two_processes_train_as_one(folder):
     alone, _ = train(0, folder)
-    both = ranks(2, train, folder)
+    both = together(2, train, folder)
     for state, seen in both:
         assert len(seen) == 14
         for name, value in alone.items():
