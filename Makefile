@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Tests marked slow take minutes more; CI runs them too: make test MARKS="not gpu".
 MARKS ?= not gpu and not slow
+# Processes that share the tests, a file each at a time, so that its fixtures are made once.
+WORKERS ?= 2
 
 # The networks of the demo and the tests are small: a second thread costs more in waiting than it computes.
 demo test docs: export OMP_NUM_THREADS ?= 1
@@ -28,7 +30,7 @@ demo: install
 	$(BIN)/python recipes/latent_swap.py
 
 test: install
-	$(BIN)/python -m pytest -m "$(MARKS)"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(MARKS)"
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import SkipTest
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.data.signature import Signature
+from reprkit.errors import PartArgumentError, nearest
 from reprkit.interfaces import Part
 from reprkit.parts import construct, create
 from reprkit.plugins import default_registry
@@ -32,11 +33,32 @@ class Conformance:
     Attributes:
         part: a reference such as ``"acme-latents/fsq(levels=(8, 5))"``.
         data: the signature of the data that the part is tried on; ``reprkit.testing.worlds`` has one a kind.
+        skips: checks that do not apply to the part -> why; each is then a skipped test with that reason.
+            Overriding a check by an empty one would count as passed.
     """
 
     kind: ClassVar[str]
     part: str | None = None
     data: Signature = IMAGES
+    skips: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Replace the checks in ``skips``.
+
+        Raises:
+            PartArgumentError: a name in ``skips`` is no check of the class, or its reason is empty.
+        """
+        super().__init_subclass__(**options)
+        for name, reason in vars(cls).get("skips", {}).items():
+            known = [name for name, _ in all_checks(cls)]
+            if name not in known:
+                raise PartArgumentError(
+                    f"{cls.__name__}.skips names {name!r}, which is no check.{nearest(name, known)}\n"
+                    f"  known: {', '.join(known)}"
+                )
+            if not reason.strip():
+                raise PartArgumentError(f"{cls.__name__}.skips: say why {name} does not apply")
+            setattr(cls, name, _skipped(getattr(cls, name), reason))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -213,6 +235,14 @@ def import_cost(module: str) -> tuple[str, ...]:
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120)
     expect(done.returncode == 0, f"importing {module} in a fresh interpreter fails:\n{done.stderr[-2000:]}")
     return tuple(done.stdout.split())
+
+
+def _skipped(check: Callable[..., None], reason: str) -> Callable[..., None]:
+    @functools.wraps(check)
+    def skip(self: Conformance) -> None:
+        raise SkipTest(reason)
+
+    return skip
 
 
 def all_checks(cls: type[Conformance]) -> list[tuple[str, Callable[..., None]]]:

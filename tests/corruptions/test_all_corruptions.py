@@ -8,7 +8,7 @@ from reprkit.data import Digits
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.parts import create
-from reprkit.testing.processes import ranks
+from reprkit.testing.pool import together
 
 FIELDS = {
     "image": Field(kind="image", shape=(8, 8, 2), range=(0.0, 1.0)),
@@ -120,7 +120,7 @@ def test_two_processes_draw_what_one_does():
     part, kind = "mask-spans(ratio=0.3, length=3)", "sequence"
     torch.manual_seed(9)
     whole = make(part, kind)(example(kind))[0]["x"]
-    assert torch.equal(torch.cat(ranks(2, _half, part, kind)), whole)
+    assert torch.equal(torch.cat(together(2, _half, part, kind)), whole)
 
 
 @pytest.mark.parametrize(("part", "kind"), UNFIT)

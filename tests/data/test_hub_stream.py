@@ -9,7 +9,7 @@ from reprkit.data import HubStream, loader
 from reprkit.errors import DataError
 from reprkit.runs.reader import read_record
 from reprkit.testing import DatasetConformance
-from reprkit.testing.processes import ranks
+from reprkit.testing.pool import together
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +143,7 @@ def test_a_sick_step_names_the_positions(folder):
 @pytest.mark.ranks
 def test_two_processes_train_as_one(folder):
     alone, _ = train(0, folder)
-    both = ranks(2, train, folder)
+    both = together(2, train, folder)
     for state, seen in both:
         assert len(seen) == 14
         for name, value in alone.items():

@@ -9,7 +9,7 @@ from torch import nn
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError, UnknownPartError
 from reprkit.evaluation import Results, encoded, session
-from reprkit.testing.processes import ranks
+from reprkit.testing.pool import together
 
 
 class Curious(rk.Evaluator):
@@ -179,6 +179,6 @@ def _everywhere(rank):
 @pytest.mark.ranks
 def test_every_rank_gets_the_results_of_one_process():
     alone = _everywhere(0)
-    for each in ranks(2, _everywhere):
+    for each in together(2, _everywhere):
         assert each["knn"] == alone["knn"]
         assert each["reconstruction"] == pytest.approx(alone["reconstruction"], rel=1e-5)

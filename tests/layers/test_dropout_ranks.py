@@ -6,7 +6,7 @@ import torch
 from reprkit import distributed
 from reprkit.data.signature import Field, Signature
 from reprkit.encoders.transformer import TransformerEncoder
-from reprkit.testing.processes import ranks
+from reprkit.testing.pool import together
 
 pytestmark = pytest.mark.ranks
 
@@ -26,6 +26,6 @@ def gradients(rank: int) -> dict[str, torch.Tensor]:
 def test_dropout_is_that_of_the_joined_batch():
     whole = gradients(0)
     assert whole["blocks.blocks.0.feed.1.weight"].abs().max() > 0
-    for part in ranks(2, gradients):
+    for part in together(2, gradients):
         for name, value in whole.items():
             torch.testing.assert_close(part[name], value, atol=1e-5, rtol=1e-4)

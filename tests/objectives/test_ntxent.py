@@ -9,7 +9,7 @@ from reprkit import distributed
 from reprkit.errors import PartArgumentError
 from reprkit.objectives import ntxent as module
 from reprkit.objectives.ntxent import ntxent, ntxent_and_accuracy
-from reprkit.testing.processes import ranks
+from reprkit.testing.pool import together
 
 
 def naive(a, b, temperature=0.5, anchors=None):
@@ -203,7 +203,7 @@ def gathered(rank, size):
 
 @pytest.mark.ranks
 def test_two_ranks_are_one_process():
-    (loss, a, b), parts = gathered(0, 10), ranks(2, gathered, 10)
+    (loss, a, b), parts = gathered(0, 10), together(2, gathered, 10)
     torch.testing.assert_close(sum(part[0] for part in parts) / 2, loss)
     # Each rank's loss is a mean over its own anchors: the joined gradient is half of what a rank holds.
     torch.testing.assert_close(torch.cat([part[1] for part in parts]) / 2, a)

@@ -11,7 +11,7 @@ from reprkit.data.signature import Field
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Corruption
 from reprkit.objectives.contrastive import Contrastive, usual_views
-from reprkit.testing.processes import ranks
+from reprkit.testing.pool import together
 
 MLP = {"encoder": "mlp(width=32)", "latent": "continuous(dim=8)"}
 
@@ -179,7 +179,7 @@ def step(rank, latent):
 @pytest.mark.parametrize("latent", ["continuous(dim=4)", "gaussian(dim=4)"])
 def test_two_ranks_are_one_process(latent):
     total, gradients = step(0, latent)
-    for seen, found in ranks(2, step, latent):
+    for seen, found in together(2, step, latent):
         torch.testing.assert_close(seen, total)
         for name, value in gradients.items():
             torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)

@@ -170,7 +170,7 @@ class Alone(Good):
 
 class Case(LatentConformance):
     wrong = "Good"
-    options: dict = {}  # noqa: RUF012
+    options: dict = {}
 
     def make(self):
         return globals()[self.wrong](**self.options)

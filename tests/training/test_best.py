@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 import reprkit as rk
 from reprkit.errors import CheckpointError, PartArgumentError, TrainingError
 from reprkit.runs.reader import read_record
-from reprkit.testing.processes import ranks
+from reprkit.testing.pool import together
 from reprkit.training.best import Goal
 from reprkit.training.run import Run
 
@@ -187,6 +187,6 @@ def on_a_rank(rank, out):
 
 @pytest.mark.ranks
 def test_ranks_agree_on_the_best(digits, tmp_path):
-    one, other = ranks(2, on_a_rank, tmp_path)
+    one, other = together(2, on_a_rank, tmp_path)
     assert same(one, other)
     assert Run(tmp_path).best == {"metric": "reconstruction.error", "end": "min", "value": 1.0, "step": 16}

@@ -13,7 +13,7 @@ import torch
 import reprkit as rk
 from reprkit.errors import TrainingError
 from reprkit.runs.reader import read_metrics, read_record
-from reprkit.testing.processes import ranks
+from reprkit.testing.pool import together
 from reprkit.training import state
 
 pytestmark = pytest.mark.ranks
@@ -66,7 +66,7 @@ def close(one, other, tolerance=1e-6):
 @pytest.mark.parametrize("latent", LATENTS)
 def test_two_processes_train_as_one_on_the_joined_batch(latent, tmp_path):
     alone, _, usage, drawn = train(0, latent, tmp_path / "one")
-    first, second = ranks(2, train, latent, tmp_path / "two")
+    first, second = together(2, train, latent, tmp_path / "two")
     close(first[0], alone)
     close(second[0], alone)
     assert first[2] == second[2] == pytest.approx(usage)
@@ -79,9 +79,9 @@ def test_two_processes_train_as_one_on_the_joined_batch(latent, tmp_path):
 
 def test_pieces_on_two_processes_add_up(tmp_path):
     alone, *_ = train(0, "continuous(dim=3)", None)
-    for weights, *_ in ranks(2, train, "continuous(dim=3)", None, 8, None):
+    for weights, *_ in together(2, train, "continuous(dim=3)", None, 8, None):
         close(weights, alone)
-    for weights, *_ in ranks(2, in_pieces):
+    for weights, *_ in together(2, in_pieces):
         close(weights, alone)
 
 
@@ -93,7 +93,7 @@ def in_pieces(rank):
 def test_another_number_of_processes_goes_on_from_the_same_place(latent, tmp_path):
     whole, *_ = train(0, latent, tmp_path / "whole", steps=8)
     train(0, latent, tmp_path / "out", steps=5)
-    for weights, *_ in ranks(2, resumed, latent, tmp_path / "out"):
+    for weights, *_ in together(2, resumed, latent, tmp_path / "out"):
         close(weights, whole)
     assert [line["step"] for line in read_metrics(tmp_path / "out")] == list(range(1, 9))
 
@@ -109,13 +109,13 @@ def apart(rank, out):
 def test_processes_that_see_different_states_say_so(tmp_path):
     """As on two machines without a shared disk."""
     train(0, LATENTS[0], tmp_path / "0", steps=3)
-    first, second = ranks(2, apart, tmp_path)
+    first, second = together(2, apart, tmp_path)
     assert first.startswith("TrainingError: this process finds the state of step 3 ")
     assert second.startswith("TrainingError: this process finds the state of step 0 ")
 
 
 def test_a_signal_to_one_stops_all_after_the_same_step(tmp_path):
-    first, second = ranks(2, train, LATENTS[0], tmp_path, 8, "term")
+    first, second = together(2, train, LATENTS[0], tmp_path, 8, "term")
     assert first[1] == second[1] == "SystemExit: 143"
     close(first[0], second[0], 0)
     (saved,) = state.saved(tmp_path / "state")
@@ -123,7 +123,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(tmp_path):
     assert 4 <= step <= 5, "one step later than in one process"
     assert read_record(tmp_path)["status"] == "stopped"
     whole, *_ = train(0, LATENTS[0], tmp_path / "whole")
-    for weights, *_ in ranks(2, resumed, LATENTS[0], tmp_path):
+    for weights, *_ in together(2, resumed, LATENTS[0], tmp_path):
         close(weights, whole)
 
 
@@ -143,7 +143,7 @@ def evaluated_by_one(rank):
 
 
 def test_evaluation_exchanges_nothing_and_is_equal_on_all():
-    first, second = ranks(2, evaluated_by_one)
+    first, second = together(2, evaluated_by_one)
     assert first == second
     assert len(set(first)) == 3
 
@@ -153,7 +153,7 @@ def spoiled(rank, out):
 
 
 def test_a_loss_of_one_that_is_not_finite_stops_all(tmp_path):
-    first, second = ranks(2, spoiled, tmp_path)
+    first, second = together(2, spoiled, tmp_path)
     assert first[1].startswith("TrainingError: the gradient's norm is nan at step 3"), (
         "DDP has brought it there"
     )

@@ -42,10 +42,9 @@ class TestCriticOnEncodedTexts(OfTexts):
 
 class TestSelfCritic(OfTexts):
     part = "reprkit-text/self-critic(width=8)"
-    steps = 80
-
-    def test_it_can_be_minimised(self):
-        """Its value means nothing: see the tests below of its gradient."""
+    skips = {
+        "test_it_can_be_minimised": "the value of a REINFORCE loss means nothing; its gradient is tested below"
+    }
 
 
 class TestSelfCritical(OfTexts):
