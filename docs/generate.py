@@ -1,4 +1,4 @@
-"""Write docs/catalogue.md and docs/index.md: every built-in part from the registry, and the README as the first page.
+"""Write docs/catalogue.md, docs/options.md and docs/index.md: every built-in part, the loop's options, and the README.
 
 python docs/generate.py           writes them
 python docs/generate.py --check   exits with 1 when they are not current
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import MISSING
 from pathlib import Path
 
 from reprkit.hookspecs import KINDS
 from reprkit.plugins import Registry
 from reprkit.sources import handed_over, read_class
+from reprkit.training.options import FitOptions, Options, about, declared
+from reprkit.training.signatures import described
 
 DOCS = Path(__file__).parent
 
@@ -44,6 +47,26 @@ def catalogue() -> str:
     return "\n".join(lines) + "\n"
 
 
+def options() -> str:
+    """The options of ``rk.loop`` and ``rk.fit``, from their declarations."""
+    lines = [
+        "# Options of the loop",
+        "",
+        "Generated from `reprkit/training/options.py` by `make docs`. `rk.loop(model, data, ...)` and `rk.fit(model, train, ...)`",
+        "take these as keywords. Those with a flag may also stand in `rk.Launch(...)`, and `rk.recipe` puts them on a recipe's",
+        "command line.",
+    ]
+    own = [field for field in declared(FitOptions) if field not in declared(Options)]
+    for title, fields in (("`rk.loop` and `rk.fit`", declared(Options)), ("`rk.fit` only", own)):
+        lines += ["", f"## {title}"]
+        for field in fields:
+            default = "" if field.default is MISSING else f" = {field.default!r}"
+            flag = "" if about(field).flag is None else f" Flag: `--{field.name.replace('_', '-')}`."
+            text = re.sub(r"``", "`", described(field)).replace(".  ", ". ")
+            lines += ["", f"### {field.name}", "", f"`{field.name}: {field.type}{default}`", "", text + flag]
+    return "\n".join(lines) + "\n"
+
+
 def index() -> str:
     """The README with its links turned to this folder."""
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
@@ -53,7 +76,7 @@ def index() -> str:
 def main() -> int:
     """Write the pages, or compare."""
     stale = []
-    for name, text in {"catalogue.md": catalogue(), "index.md": index()}.items():
+    for name, text in {"catalogue.md": catalogue(), "options.md": options(), "index.md": index()}.items():
         path = DOCS / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)

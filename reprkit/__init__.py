@@ -11,8 +11,9 @@ The public names are resolved when first used: ``import reprkit`` costs nothing 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from reprkit.assembly import build
@@ -34,40 +35,44 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Public name -> its module.  No public name is also the name of a module of this package: importing that
+# Sub-packages and modules that are attributes of this package without an import of their own: rk.training.Run.
+_ROOMS = {
+    "corruptions",
+    "data",
+    "decoders",
+    "encoders",
+    "errors",
+    "evaluation",
+    "interfaces",
+    "latents",
+    "layers",
+    "objectives",
+    "reporting",
+    "sklearn",
+    "testing",
+    "training",
+    "types",
+}
+
+# Module -> its public names.  No public name is also the name of a module of this package: importing that
 # module would put itself in the name's place.
-_HOME = {
-    "Spec": "hookspecs",
-    "hookimpl": "hookspecs",
-    "ReprkitError": "errors",
-    "Features": "types",
-    "Code": "types",
-    "Codes": "types",
-    "Decoded": "types",
-    "Losses": "types",
-    "Encoder": "interfaces",
-    "Latent": "interfaces",
-    "Decoder": "interfaces",
-    "Objective": "interfaces",
-    "Corruption": "interfaces",
-    "Evaluator": "interfaces",
-    "Dataset": "data",
-    "Signature": "data",
-    "Field": "data",
-    "dataset": "data",
-    "create": "parts",
-    "factor": "paths",
-    "build": "assembly",
-    "Model": "model",
-    "load": "checkpoint",
-    "loop": "training",
-    "fit": "training",
-    "export": "exporting",
-    "push": "hub",
-    "evaluate": "evaluation",
-    "report": "reporting",
-    "Launch": "flags",
-    "recipe": "flags",
+_HOMES = {
+    "hookspecs": ["Spec", "hookimpl"],
+    "errors": ["ReprkitError"],
+    "types": ["Features", "Code", "Codes", "Decoded", "Losses"],
+    "interfaces": ["Encoder", "Latent", "Decoder", "Objective", "Corruption", "Evaluator"],
+    "data": ["Dataset", "Signature", "Field", "dataset"],
+    "parts": ["create"],
+    "paths": ["factor"],
+    "assembly": ["build"],
+    "model": ["Model"],
+    "checkpoint": ["load"],
+    "training": ["loop", "fit"],
+    "exporting": ["export"],
+    "hub": ["push"],
+    "evaluation": ["evaluate"],
+    "reporting": ["report"],
+    "flags": ["Launch", "recipe"],
 }
 
 __all__ = [  # noqa: RUF022 (in the order in which one meets them)
@@ -78,6 +83,8 @@ __all__ = [  # noqa: RUF022 (in the order in which one meets them)
     "Spec", "hookimpl", "ReprkitError",
 ]  # fmt: skip
 
+_resolve, _, _known = lazy_loader.attach(__name__, _ROOMS, _HOMES)
+
 
 def __getattr__(name: str) -> Any:
     """Import a public name's module when the name is first used."""
@@ -85,21 +92,14 @@ def __getattr__(name: str) -> Any:
         from reprkit.discovery import own_version
 
         return own_version()
-    if name == "data":  # rk.data.Tensors, before anything else has imported it
-        return importlib.import_module("reprkit.data")
-    if name not in _HOME:
-        raise AttributeError(f"module 'reprkit' has no attribute {name!r}{_hint(name)}")
-    value = getattr(importlib.import_module(f"reprkit.{_HOME[name]}"), name)
-    globals()[name] = value  # so that the next use is a plain look-up
-    return value
+    if name not in _known:
+        from reprkit.errors import nearest
 
-
-def _hint(name: str) -> str:
-    from reprkit.errors import nearest
-
-    return nearest(name, _HOME).replace(" Did", ". Did", 1)
+        hint = nearest(name, _known).replace(" Did", ". Did", 1)
+        raise AttributeError(f"module 'reprkit' has no attribute {name!r}{hint}")
+    return _resolve(name)
 
 
 def __dir__() -> list[str]:
     """The public names, imported or not."""
-    return sorted({*globals(), *_HOME, "__version__"})
+    return sorted({*globals(), *_known, "__version__"})

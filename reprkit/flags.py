@@ -23,34 +23,13 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from reprkit.errors import PartArgumentError, ReprkitError, nearest
+from reprkit.training.options import Options, about, declared
+from reprkit.training.signatures import documented, parameters
 
 # Option of rk.loop -> the type that its flag takes, and what it says; the loop itself checks the values.
+_FIELDS = [field for field in declared(Options) if about(field).flag is not None]
 FLAGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
-    {
-        "device": (str, "cpu, cuda, cuda:1; a GPU when there is one"),
-        "precision": (str, "fp32, or bf16: autocast, with weights and latents in float32"),
-        "strategy": (
-            str,
-            "under several processes: ddp, each holds the whole model; fsdp, each holds a shard",
-        ),
-        "accumulate": (int, "cut each step's batch into so many pieces, which need that much less memory"),
-        "clip": (float, "largest joint norm of the gradients"),
-        "compile": (bool, "run encoders and decoder through torch.compile"),
-        "ema": (float, "keep an average of the weights that forgets by this factor a step, such as 0.999"),
-        "optimizer": (str, "one of torch's: adamw, 'sgd(momentum=0.9)'"),
-        "schedule": (str, "of the learning rate: constant, linear, cosine, exponential, 'cosine(final=0.1)'"),
-        "warmup": (int, "steps over which the learning rate first rises"),
-        "weight_decay": (float, "on weight matrices; the optimiser's own when not given"),
-        "workers": (int, "processes that prepare batches; 0 is fastest for data in memory"),
-        "buckets": (bool, "where lengths vary, put examples of similar length into a batch"),
-        "save_every": (float, "seconds between two saved states"),
-        "keep": (int, "saved states to keep"),
-        "best": (
-            str,
-            "keep the best model by a logged metric: 'min reconstruction.error', 'max knn.accuracy'",
-        ),
-        "track": (tuple[str, ...], "tensorboard or wandb: where metrics go too; say it again for more"),
-    }
+    {field.name: (about(field).flag, about(field).help) for field in _FIELDS}
 )
 
 
@@ -61,8 +40,7 @@ class Launch(Mapping[str, Any]):
     ``main`` it holds the recipe's own choices, and ``rk.recipe`` makes a flag of every option.
 
     Args:
-        options: those of ``FLAGS``: device, precision, strategy, accumulate, clip, compile, ema, optimizer, schedule, warmup,
-            weight_decay, workers, buckets, save_every, keep, best, track.
+        options: those of ``rk.loop`` that have a flag.
 
     Raises:
         PartArgumentError: an option that is not among them; the loop checks the values.
@@ -102,6 +80,11 @@ class Launch(Mapping[str, Any]):
     def __repr__(self) -> str:
         """As it is written in a recipe."""
         return f"Launch({', '.join(f'{name}={value!r}' for name, value in self.items())})"
+
+
+# What help() and editors show: the options, as they are declared.
+Launch.__doc__ = documented(Launch.__doc__ or "", _FIELDS)
+Launch.__signature__ = inspect.Signature(parameters(_FIELDS))  # type: ignore[attr-defined]
 
 
 def recipe(main: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pkgutil
 import subprocess
 import sys
 import time
@@ -119,7 +120,7 @@ def test_public_names_are_no_modules():
     for name in reprkit.__all__:
         assert not (package / f"{name}.py").exists(), name
         assert not (package / name).exists(), name
-    assert set(reprkit.__all__) == set(reprkit._HOME)
+    assert sorted(reprkit.__all__) == sorted(itertools.chain.from_iterable(reprkit._HOMES.values()))
 
 
 @pytest.mark.parametrize("order", ["first", "after every module", "backwards"])
@@ -145,21 +146,55 @@ for name in names:
     assert [line for line in lines if line[1] != "True" or line[2] == ModuleType.__name__] == []
 
 
-def test_the_data_sets_of_recipes_are_there_before_anything_was_used():
-    done = python("import reprkit as rk; print(rk.data.Tensors.__name__)")
-    assert done.stdout.split() == ["Tensors"], done.stderr
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("data.Tensors", "type"),
+        ("training.Run", "type"),
+        ("evaluation.evaluate", "function"),
+        ("reporting.compare", "function"),
+        ("sklearn.Representation", "type"),
+        ("testing.LatentConformance", "type"),
+        ("errors.DataError", "type"),
+    ],
+)
+def test_sub_packages_resolve_in_a_fresh_process(name, kind):
+    done = python(f"import reprkit as rk; print(type(rk.{name}).__name__)")
+    assert done.stdout.split() == [kind], done.stderr
+
+
+def test_every_sub_package_of_the_library_resolves():
+    """In one process that imports each by its attribute alone; commands are the command line's."""
+    found = {each.name for each in pkgutil.iter_modules(reprkit.__path__) if each.ispkg} - {"commands"}
+    assert found <= reprkit._ROOMS
+    names = sorted(reprkit._ROOMS)
+    done = python(f"import reprkit as rk\nfor name in {names!r}: print(getattr(rk, name).__name__)")
+    assert done.stdout.split() == [f"reprkit.{name}" for name in names], done.stderr
+
+
+def test_a_run_that_does_not_exist_is_no_attribute_error():
+    done = python("import reprkit as rk\nrk.training.Run('nowhere')")
+    assert "AttributeError" not in done.stderr
+    assert "nowhere" in done.stderr
+
+
+def test_names_can_be_imported_eagerly():
+    """lazy_loader's switch for finding faults in modules that nothing has used yet."""
+    done = python("import reprkit, sys; print('reprkit.checkpoint' in sys.modules)", EAGER_IMPORT="1")
+    assert done.stdout.split() == ["True"], done.stderr
 
 
 def test_type_checkers_see_every_public_name():
     source = Path(reprkit.__file__).read_text(encoding="utf-8")
     seen = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
     imported = {
-        name.strip(): line.split()[1].removeprefix("reprkit.")
+        line.split()[1].removeprefix("reprkit."): {
+            name.strip() for name in line.partition(" import ")[2].split(",")
+        }
         for line in seen.splitlines()
         if line.strip().startswith("from reprkit.")
-        for name in line.partition(" import ")[2].split(",")
     }
-    assert imported == reprkit._HOME
+    assert imported == {module: set(names) for module, names in reprkit._HOMES.items()}
 
 
 def test_unknown_names_are_refused_with_the_nearest():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reprkit.lazy import lazily
+import lazy_loader
 
 if TYPE_CHECKING:
     from reprkit.data.arrays import Arrays
@@ -24,30 +24,6 @@ if TYPE_CHECKING:
     from reprkit.data.signature import Field, Signature
     from reprkit.data.streaming import Stream
     from reprkit.data.tensors import Tensors
-
-# Lazily, because parts read the signature (torch-free) long before anybody reads data.
-_HOMES = {
-    "Arrays": "arrays",
-    "Audio": "audio",
-    "CodesOf": "codes",
-    "Dataset": "base",
-    "Digits": "digits",
-    "Field": "signature",
-    "Hub": "hub",
-    "HubStream": "hub_stream",
-    "Images": "images",
-    "JsonLines": "json_lines",
-    "Lines": "lines",
-    "Order": "order",
-    "Signature": "signature",
-    "Stream": "streaming",
-    "Subset": "base",
-    "Tensors": "tensors",
-    "check_batch": "checks",
-    "collate": "batching",
-    "dataset": "resolve",
-    "loader": "order",
-}
 
 __all__ = [
     "Arrays",
@@ -72,4 +48,26 @@ __all__ = [
     "loader",
 ]
 
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+# Lazily, because parts read the signature (torch-free) long before anybody reads data.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "arrays": ["Arrays"],
+        "audio": ["Audio"],
+        "codes": ["CodesOf"],
+        "base": ["Dataset", "Subset"],
+        "digits": ["Digits"],
+        "signature": ["Field", "Signature"],
+        "hub": ["Hub"],
+        "hub_stream": ["HubStream"],
+        "images": ["Images"],
+        "json_lines": ["JsonLines"],
+        "lines": ["Lines"],
+        "order": ["Order", "loader"],
+        "streaming": ["Stream"],
+        "tensors": ["Tensors"],
+        "checks": ["check_batch"],
+        "batching": ["collate"],
+        "resolve": ["dataset"],
+    },
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reprkit.lazy import lazily
+import lazy_loader
 
 if TYPE_CHECKING:
     from reprkit.evaluation.baselines import baseline
@@ -12,16 +12,15 @@ if TYPE_CHECKING:
     from reprkit.evaluation.harness import evaluate
     from reprkit.evaluation.results import Gallery, Results
 
-# Lazily: an evaluator's module is reached through this package, and should not bring its neighbours along.
-_HOMES = {
-    "Gallery": "results",
-    "Results": "results",
-    "baseline": "baselines",
-    "encoded": "encoding",
-    "evaluate": "harness",
-    "session": "encoding",
-}
-
 __all__ = ["Gallery", "Results", "baseline", "encoded", "evaluate", "session"]
 
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+# Lazily: an evaluator's module is reached through this package, and should not bring its neighbours along.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "results": ["Gallery", "Results"],
+        "baselines": ["baseline"],
+        "encoding": ["encoded", "session"],
+        "harness": ["evaluate"],
+    },
+)

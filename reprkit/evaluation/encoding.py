@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reprkit.data.buckets import lengths_of
 from reprkit.errors import DataError
-from reprkit.evaluation.progress import tracked
+from reprkit.progress import tracked
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -34,10 +34,11 @@ class Encoded:
 
 @dataclass
 class Session:
-    """One call of ``evaluate``: its settings, and what its evaluators have encoded so far."""
+    """One call of ``evaluate``: its settings, the evaluator at work, and what its evaluators have encoded so far."""
 
     batch: int = 256
     progress: bool | None = None
+    evaluator: str = ""
     seen: dict[tuple[Any, ...], tuple[Any, Encoded]] = field(default_factory=dict)
 
 
@@ -47,6 +48,12 @@ _current: ContextVar[Session | None] = ContextVar("reprkit_evaluation", default=
 def session() -> Session:
     """Settings of the ``evaluate`` under way; the default ones where an evaluator is called by hand."""
     return _current.get() or Session()
+
+
+def titled(what: str) -> str:
+    """The title of a progress bar: the evaluator at work, and what it does."""
+    name = session().evaluator
+    return f"{name}: {what}" if name else what
 
 
 @contextmanager
@@ -69,7 +76,7 @@ def batches(data: Dataset, what: str = "evaluating") -> Iterator[dict[str, Tenso
     if len(data) == 0:
         raise DataError("there is nothing to evaluate on: the data set is empty")
     count = -(-len(data) // here.batch)
-    return tracked(data.batches(here.batch), what, total=count, show=here.progress)
+    return tracked(data.batches(here.batch), titled(what), total=count, show=here.progress)
 
 
 def by_length(
@@ -85,7 +92,8 @@ def by_length(
         raise DataError("there is nothing to evaluate on: the data set is empty")
     order = lengths_of(data).argsort(stable=True) if data.lengths() else torch.arange(len(data))
     rows = order.split(here.batch)
-    return tracked(((each, data.batch(each)) for each in rows), what, total=len(rows), show=here.progress)
+    pieces = ((each, data.batch(each)) for each in rows)
+    return tracked(pieces, titled(what), total=len(rows), show=here.progress)
 
 
 @torch.no_grad()

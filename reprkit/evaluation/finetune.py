@@ -11,10 +11,10 @@ from torch import nn
 
 from reprkit import distributed
 from reprkit.errors import BuildError, DataError
-from reprkit.evaluation.encoding import by_length, check_label, encoded, session
+from reprkit.evaluation.encoding import by_length, check_label, encoded, session, titled
 from reprkit.evaluation.few import few
-from reprkit.evaluation.progress import tracked
 from reprkit.interfaces import Evaluator, require
+from reprkit.progress import tracked
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -129,7 +129,9 @@ def finetuned(
         order = Order(len(data), min(batch, len(data)), seed, lengths=lengths)
         tuned.train()
         pieces = loader(data, order, stop=steps)
-        for step, piece in enumerate(tracked(pieces, "fine-tuning", total=steps, show=session().progress)):
+        for step, piece in enumerate(
+            tracked(pieces, titled("fine-tuning"), total=steps, show=session().progress)
+        ):
             for group in optimiser.param_groups:
                 group["lr"] = lr * factor(step)
             total, count = goal(tuned, tuned.to_device(piece))["classify"]

@@ -52,7 +52,8 @@ def evaluate(
         batch: examples encoded at a time.
         examples: how many are kept with their outputs for the report's pictures; 0 for none.
         seed: of everything random in the evaluators.
-        progress: a bar when it takes over a second; None draws it on a terminal only.
+        progress: None draws a bar on a terminal when it takes over a second, and elsewhere writes a line now and then;
+            True and False decide.
 
     Raises:
         DataError: no examples, no labels where an evaluator needs them, or values that are not finite.
@@ -69,8 +70,9 @@ def evaluate(
     model = _unwrapped(model)
     started = time.monotonic()
     results = Results()
-    with torch.no_grad(), _undisturbed(model, seed) as reseed, opened(Session(batch, progress)):
+    with torch.no_grad(), _undisturbed(model, seed) as reseed, opened(Session(batch, progress)) as here:
         for name, evaluator in made.items():
+            here.evaluator = name
             reseed()  # so that what one draws does not depend on who came before
             with evaluator.blamed():
                 found = dict(evaluator(model, data, fit_on=fit_on))
@@ -78,6 +80,7 @@ def evaluate(
             results[name] = found
             if figures:
                 results.figures[name] = dict(figures)
+        here.evaluator = ""
         reseed()
         results.gallery = gallery(model, data, examples, seed=seed) if examples else None
         results.about = {**about(model, data), "seconds": round(time.monotonic() - started, 3)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reprkit.lazy import lazily
+import lazy_loader
 
 if TYPE_CHECKING:
     from reprkit.reporting.exhibits import exhibit
@@ -13,27 +13,6 @@ if TYPE_CHECKING:
     from reprkit.reporting.sections import compare
     from reprkit.reporting.sounds import Sounds
     from reprkit.reporting.writer import report
-
-# Lazily: evaluators import the figures through this package, and should not bring the page along.
-_HOMES = {
-    "Bars": "figures",
-    "Curves": "figures",
-    "Figure": "figures",
-    "Images": "figures",
-    "Listing": "page",
-    "Matrix": "figures",
-    "Note": "page",
-    "Page": "page",
-    "Scatter": "figures",
-    "Section": "page",
-    "Sounds": "sounds",
-    "Symbols": "figures",
-    "Table": "page",
-    "Tiles": "page",
-    "compare": "sections",
-    "exhibit": "exhibits",
-    "report": "writer",
-}
 
 __all__ = [
     "Bars",
@@ -55,4 +34,15 @@ __all__ = [
     "report",
 ]
 
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+# Lazily: evaluators import the figures through this package, and should not bring the page along.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "figures": ["Bars", "Curves", "Figure", "Images", "Matrix", "Scatter", "Symbols"],
+        "page": ["Listing", "Note", "Page", "Section", "Table", "Tiles"],
+        "sounds": ["Sounds"],
+        "sections": ["compare"],
+        "exhibits": ["exhibit"],
+        "writer": ["report"],
+    },
+)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reprkit.lazy import lazily
+import lazy_loader
 
 if TYPE_CHECKING:
     from reprkit.testing.corruptions import CorruptionConformance
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from reprkit.testing.latents import LatentConformance
     from reprkit.testing.objectives import ObjectiveConformance
     from reprkit.testing.processes import ranks
-
-_WHERE = {
-    "EncoderConformance": "encoders",
-    "LatentConformance": "latents",
-    "DecoderConformance": "decoders",
-    "ObjectiveConformance": "objectives",
-    "CorruptionConformance": "corruptions",
-    "DatasetConformance": "datasets",
-    "EvaluatorConformance": "evaluators",
-    "ranks": "processes",
-}
 
 __all__ = [
     "CorruptionConformance",
@@ -46,4 +35,16 @@ __all__ = [
     "ranks",
 ]
 
-__getattr__, __dir__ = lazily(__name__, _WHERE)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "encoders": ["EncoderConformance"],
+        "latents": ["LatentConformance"],
+        "decoders": ["DecoderConformance"],
+        "objectives": ["ObjectiveConformance"],
+        "corruptions": ["CorruptionConformance"],
+        "datasets": ["DatasetConformance"],
+        "evaluators": ["EvaluatorConformance"],
+        "processes": ["ranks"],
+    },
+)

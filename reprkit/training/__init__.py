@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reprkit.lazy import lazily
+import lazy_loader
 
 if TYPE_CHECKING:
     from reprkit.training.entry import fit, loop
@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from reprkit.training.run import Run
     from reprkit.training.step import Step
 
-# Lazily: a command that reads a run's folder must not wait for torch.
-_HOMES = {"Loop": "looping", "Run": "run", "Step": "step", "fit": "entry", "loop": "entry"}
-
 __all__ = ["Loop", "Run", "Step", "fit", "loop"]
 
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+# Lazily: a command that reads a run's folder must not wait for torch.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "looping": ["Loop"],
+        "run": ["Run"],
+        "step": ["Step"],
+        "entry": ["fit", "loop"],
+    },
+)

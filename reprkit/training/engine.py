@@ -26,8 +26,7 @@ from reprkit.filenames import METRICS
 from reprkit.interfaces import require
 from reprkit.model import Model
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16"}
-STRATEGIES = ("ddp", "fsdp")
+PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate's
 
 # Accelerate's state is one for the whole process.  After the last loop what was made here is taken away again.
 _alive: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -47,7 +46,7 @@ class Engine:
         shards: what is cut of the model that was prepared; None where nothing is.
 
     Raises:
-        PartArgumentError: no such precision, strategy or device.
+        PartArgumentError: no such device.
         TrainingError: a process-wide Accelerate state of another kind is in use.
     """
 
@@ -59,8 +58,6 @@ class Engine:
         strategy: str = "ddp",
         turns: Iterable[str] = ("main",),
     ) -> None:
-        require(precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
-        require(strategy in STRATEGIES, f"strategy is one of {', '.join(STRATEGIES)}, not {strategy!r}")
         self.strategy = strategy
         chosen = _device(device)
         several = len(tuple(turns)) > 1
@@ -119,9 +116,9 @@ class Engine:
             nn.utils.clip_grads_with_norm_(parameters, limit, norm)
             return
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own
-        held = [sharding.local(p.grad) for p in parameters if p.grad is not None]
-        if held:
-            torch._foreach_mul_(held, factor)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                sharding.local(parameter.grad).mul_(factor)
 
     def quiet(self, module: nn.Module) -> AbstractContextManager[None]:
         """A block in which gradients are only added up, not exchanged between ranks.

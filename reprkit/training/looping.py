@@ -6,14 +6,13 @@ import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
-
-from torch import Tensor, nn
 
 from reprkit.data.order import loader
 from reprkit.errors import TrainingError
 from reprkit.model import Model
+from reprkit.progress import Bar
 from reprkit.runs.metrics import finite
 from reprkit.training import guard, health, state
 from reprkit.training.agreement import Agreement, Signals
@@ -22,11 +21,10 @@ from reprkit.training.guard import Guard
 from reprkit.training.journal import Journal
 from reprkit.training.options import Options
 from reprkit.training.outline import outline, warn_of_changes
-from reprkit.training.progress import Bar
 from reprkit.training.records import line_of, mean_of
-from reprkit.training.session import Session
-from reprkit.training.step import Prepared, Step
-from reprkit.types import Batch, Losses
+from reprkit.training.session import NOT_RUNNING, Prepared, Session
+from reprkit.training.step import Step
+from reprkit.types import Losses
 
 SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, what a shell reports of a process that SIGTERM ended
 
@@ -40,11 +38,10 @@ class Loop:
 
             data = dataset(data)
         self.model, self.data, self.options = model, data, options
-        self.prepared = Prepared(self)
-        self.journal = Journal(options.out, stage=options.stage)
+        self.journal = Journal(options.folder, stage=options.stage)
         self._session: Session | None = None
         self._used = False
-        self._closing, self._logged = True, -1
+        self._logged = -1
         self._guard = Guard(self)
         self._best: Best | None = None
 
@@ -65,34 +62,8 @@ class Loop:
     def session(self) -> Session:
         """The machinery, while the loop runs."""
         if self._session is None:
-            raise TrainingError("the loop is not running: use its steps inside of `for step in rk.loop(...)`")
+            raise TrainingError(NOT_RUNNING)
         return self._session
-
-    @property
-    def module(self) -> nn.Module:
-        """The model as it is trained."""
-        return self.session.module
-
-    @property
-    def lr(self) -> float:
-        """The main optimiser's rate."""
-        return self.session.lr
-
-    def forward(self, batch: Batch, turn: str) -> Losses:
-        """The training forward."""
-        return self.session.forward(batch, turn, self._closing)
-
-    def backward(self, total: Tensor, batch: Batch, **options: Any) -> None:
-        """Gradients."""
-        self.session.backward(total, batch, self._closing, **options)
-
-    def update(self, turn: str, closing: bool, batch: Batch) -> None:
-        """An optimiser step."""
-        self.session.update(turn, closing, batch)
-
-    def averaged(self) -> AbstractContextManager[None]:
-        """The averaged weights, for a block."""
-        return self.session.averaged()
 
     def log(
         self, index: int, losses: Losses | None, results: Mapping[str, Any] | None, more: Mapping[str, Any]
@@ -128,9 +99,8 @@ class Loop:
         journal.writes = journal.writes and session.engine.rank == 0
         signals, finished = Signals(), False
         self._votes = Agreement(flags=3)
-        self._bar = Bar(
-            "training", options.steps, show=options.progress if session.engine.rank == 0 else False
-        )
+        shown = options.progress if session.engine.rank == 0 else False
+        self._bar = Bar(self._title(), options.steps, show=shown)
         try:
             start = self._enter()
             if start < options.steps:
@@ -152,6 +122,16 @@ class Loop:
             self._votes.close()
             session.close(finished=finished)
             self._session = None
+
+    def _title(self) -> str:
+        """What the progress bar is called: the stage, the run's folder, or else the latents that are trained."""
+        out = self.journal.out
+        if self.options.stage:
+            return f"training {self.options.stage}"
+        if out is not None:
+            return f"training {out.resolve().name}"
+        paths = self.model.paths.values()
+        return f"training {', '.join(path.latent.reference.name for path in paths)}"
 
     def _enter(self) -> int:
         """Begin or go on: the step to start with."""
@@ -189,7 +169,7 @@ class Loop:
                 past["best"] = self._best.now
         self._facts = facts
         journal.begin(steps=options.steps, facts=facts, position=start, **past)
-        session.engine.start_tracking(options.track, options.out, facts)
+        session.engine.start_tracking(options.trackers, options.folder, facts)
         self._bar.begin(start)
         return start
 
@@ -205,6 +185,7 @@ class Loop:
     def _through(self, start: int, signals: Signals) -> Iterator[Step]:
         options, session = self.options, self.session
         self._next_save = time.monotonic() + (options.save_every or float("inf"))
+        model = Prepared(session)
         pin = session.device.type == "cuda"
         batches = loader(self.data, session.order, start, options.workers, stop=options.steps, pin=pin)
         for index in range(start, options.steps):
@@ -214,8 +195,8 @@ class Loop:
             batch = next(batches)
             self.journal.waited["data"] += time.perf_counter() - asked
             for place, piece in enumerate(session.cut(batch)):
-                self._closing = place + 1 == options.accumulate
-                yield Step(self, piece, index, last=last and self._closing, closing=self._closing)
+                closing = place + 1 == options.accumulate
+                yield Step(session, model, self.log, piece, index, last=last and closing, closing=closing)
             self._between(index, last, signals)
         self._save(options.steps, urgent=True)
 

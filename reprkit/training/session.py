@@ -23,7 +23,30 @@ from reprkit.training.optimisers import optimisers_from
 from reprkit.training.options import Options
 from reprkit.types import Batch, Losses
 
+NOT_RUNNING = "the loop is not running: use its steps inside of `for step in rk.loop(...)`"
+
 _open: weakref.WeakKeyDictionary[Model, Session] = weakref.WeakKeyDictionary()
+
+
+class Prepared:
+    """The model as it is trained (on its device, under autocast, wrapped by DDP): calling it is the training forward.
+
+    Any other attribute is the wrapped module's.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __call__(self, batch: Batch, turn: str = "main") -> Losses:
+        """The losses of a batch.
+
+        Raises:
+            TrainingError: out of memory; the message says what to lower.
+        """
+        return self._session.forward(batch, turn)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session.module, name)
 
 
 class Session:
@@ -37,6 +60,7 @@ class Session:
 
     Attributes:
         module: what is called to train: the model, or its DDP wrapper.
+        closing: whether the present piece is the last one of its step.
         pieces: the losses of this step's forwards, one a piece.
         position: steps that are complete.
         updated: the turns that were updated in this step.
@@ -73,11 +97,16 @@ class Session:
         self.piece = share // options.accumulate
         model.train()
         self.module: nn.Module = self.engine.prepare(model)
-        for extra in options.extras.values():
+        self.extras = dict(options.extras or {})
+        for extra in self.extras.values():
             if isinstance(extra, nn.Module):
                 extra.to(self.device)
         self.optimisers = optimisers_from(
-            model, options.optimizer, options.optimizers, lr=options.lr, weight_decay=options.weight_decay
+            model,
+            options.optimizer,
+            options.optimizers or {},
+            lr=options.lr,
+            weight_decay=options.weight_decay,
         )
         if self.engine.shards is not None:
             self.engine.shards.check(self.optimisers.values())
@@ -90,13 +119,12 @@ class Session:
         self.average = None if options.ema is None else Average(model, options.ema)
         self.watch = health.Watch(self.device)
         self._before = {"model": state.scalars_of(model)} | {
-            name: state.scalars_of(each)
-            for name, each in options.extras.items()
-            if isinstance(each, nn.Module)
+            name: state.scalars_of(each) for name, each in self.extras.items() if isinstance(each, nn.Module)
         }
-        self.position, self._place = 0, 0
+        self.position, self._place, self.closing = 0, 0, True
         self.pieces: list[Losses] = []
         self.updated: set[str] = set()
+        self.closed = False
         self.norm: Tensor | None = None
         self._compiled = self._compile() if options.compile else []
         _open[model] = self
@@ -105,6 +133,7 @@ class Session:
     @property
     def lr(self) -> float:
         """The main optimiser's present rate."""
+        self._check_running()
         return float(self.optimisers["main"].param_groups[0]["lr"])
 
     def begin(self, index: int) -> None:
@@ -120,7 +149,7 @@ class Session:
     def cut(self, batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """The pieces of a batch, on the device."""
         for place in range(self.options.accumulate):
-            self._place = place
+            self._place, self.closing = place, place + 1 == self.options.accumulate
             part = slice(place * self.piece, (place + 1) * self.piece)
             whole = self.options.accumulate == 1
             if self.device.type == "cpu":
@@ -136,10 +165,11 @@ class Session:
         start = self._place * self.piece
         return self.order.at(self.position)[start : start + self.piece].tolist()
 
-    def forward(self, batch: Batch, turn: str, closing: bool) -> Losses:
+    def forward(self, batch: Batch, turn: str) -> Losses:
         """The losses of one piece; gradients are exchanged between ranks on the last (closing) one only."""
+        self._check_running()
         try:
-            if closing:
+            if self.closing:
                 losses = self.module(batch, turn)
             else:
                 with self.engine.quiet(self.module):
@@ -151,8 +181,9 @@ class Session:
             self.pieces.append(losses)
         return losses
 
-    def backward(self, total: Tensor, batch: Batch, closing: bool = True, **options: Any) -> None:
+    def backward(self, total: Tensor, batch: Batch, **options: Any) -> None:
         """Gradients of a piece's loss, of which the step's is the mean."""
+        self._check_running()
         if not isinstance(total, Tensor) or total.numel() != 1:
             raise TrainingError(
                 f"step.backward takes one number with a gradient, such as losses.total, not {_shown(total)}"
@@ -164,13 +195,14 @@ class Session:
             self._sick(sickness, batch)
         try:
             share = total if self.options.accumulate == 1 else total / self.options.accumulate
-            self.engine.backward(share, closing=closing, **options)
+            self.engine.backward(share, closing=self.closing, **options)
         except Exception as error:
             self._advise(error)
             raise
 
-    def update(self, turn: str, closing: bool, batch: Batch) -> None:
+    def update(self, turn: str, batch: Batch) -> None:
         """Clip and optimise one turn's parameters; at the end of "main", codebooks, annealing and averages."""
+        self._check_running()
         optimiser = self.optimisers.get(turn)
         if optimiser is None:
             known = self.optimisers
@@ -178,7 +210,7 @@ class Session:
                 f"the objective has no turn {turn!r}.{nearest(turn, known)}\n  its turns: {', '.join(known)}"
             )
         self.updated.add(turn)
-        if not closing:
+        if not self.closing:
             return
         self._look_and_clip(optimiser, turn, batch)
         self.engine.settle()
@@ -211,6 +243,7 @@ class Session:
 
     def averaged(self) -> AbstractContextManager[None]:
         """The model with averaged weights, for a block."""
+        self._check_running()
         return nullcontext() if self.average is None else self._averaged(self.average)
 
     @contextmanager
@@ -238,7 +271,7 @@ class Session:
         """All that must be saved to go on from ``position`` as if nothing had happened: see ``snapshot.capture``."""
         self.engine.settle()
         return snapshot.capture(
-            self.model, self.optimisers, self.average, self.options.extras, self._before, self.device
+            self.model, self.optimisers, self.average, self.extras, self._before, self.device
         )
 
     def restore(self, saved: Mapping[str, Any], position: int) -> None:
@@ -248,7 +281,7 @@ class Session:
             TrainingError: the state is of another model, optimiser or set of extras.
         """
         self.engine.settle()
-        snapshot.restore(saved, self.model, self.optimisers, self.average, self.options.extras, self.device)
+        snapshot.restore(saved, self.model, self.optimisers, self.average, self.extras, self.device)
         self.position = position
 
     def close(self, *, finished: bool) -> None:
@@ -262,6 +295,9 @@ class Session:
             self.average.install()
         self.engine.release(self.model, whole=finished)
         self.model.eval()
+        # A step that a caller still holds must not keep the optimizers' and the average's memory.
+        self.closed, self.module = True, self.model
+        self.optimisers, self.average, self._trained, self.pieces, self._compiled = {}, None, [], [], []
 
     def _compile(self) -> list[nn.Module]:
         """Compile encoders and decoder in place; latents and objective keep books in Python, so they stay as they are."""
@@ -276,6 +312,10 @@ class Session:
         # Of all parameters: a turn also leaves gradients with those that it does not train.
         for parameter in self._trained:
             parameter.grad = None
+
+    def _check_running(self) -> None:
+        if self.closed:
+            raise TrainingError(NOT_RUNNING)
 
     def _advise(self, error: Exception) -> None:
         """Raise what to lower in place of an error that says that memory ran out."""

@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from reprkit.types import Batch, Losses
+from reprkit.types import Losses
 
 if TYPE_CHECKING:
-    from reprkit.training.looping import Loop
-
-
-class Prepared:
-    """The model as it is trained (on its device, under autocast, wrapped by DDP): calling it is the training forward.
-
-    Any other attribute is the wrapped module's.
-    """
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-
-    def __call__(self, batch: Batch, turn: str = "main") -> Losses:
-        """The losses of a batch.
-
-        Raises:
-            TrainingError: out of memory; the message says what to lower.
-        """
-        return self._loop.forward(batch, turn)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop.module, name)
+    from reprkit.training.session import Prepared, Session
 
 
 class Step:
     """One step of the loop; with ``accumulate=k`` one of the k pieces of a step, which share its ``index``.
 
     Attributes:
+        model: the module to train: ``step.model(step.batch)``, or ``step.model(step.batch, turn="critic")``.
         batch: this process's examples, on the model's device.
         index: of the step, from 0; equal on all ranks.
         last: whether it is the last one.
     """
 
-    __slots__ = ("_closing", "_loop", "batch", "index", "last")
+    __slots__ = ("_closing", "_log", "_session", "batch", "index", "last", "model")
 
     def __init__(
-        self, loop: Loop, batch: dict[str, Tensor], index: int, *, last: bool, closing: bool
+        self,
+        session: Session,
+        model: Prepared,
+        log: Callable[..., None],
+        batch: dict[str, Tensor],
+        index: int,
+        *,
+        last: bool,
+        closing: bool,
     ) -> None:
-        self._loop, self.batch, self.index, self.last, self._closing = loop, batch, index, last, closing
-
-    @property
-    def model(self) -> Prepared:
-        """The module to train: ``step.model(step.batch)``, or ``step.model(step.batch, turn="critic")``."""
-        return self._loop.prepared
+        self._session, self._log, self._closing = session, log, closing
+        self.model, self.batch, self.index, self.last = model, batch, index, last
 
     @property
     def lr(self) -> float:
         """The main optimiser's learning rate at this step."""
-        return self._loop.lr
+        return self._session.lr
 
     def backward(self, total: Tensor, **options: Any) -> None:
         """Gradients of a loss, added up over the pieces of a step; ``options`` as for ``Tensor.backward``.
@@ -67,7 +51,7 @@ class Step:
         Raises:
             TrainingError: the loss is not a number, or not finite (on a GPU it may be noticed some steps later).
         """
-        self._loop.backward(total, self.batch, **options)
+        self._session.backward(total, self.batch, **options)
 
     def update(self, turn: str = "main") -> None:
         """Clip, optimise and schedule; at the end of turn "main" also codebooks, annealing and the average of the weights.
@@ -77,7 +61,7 @@ class Step:
         Raises:
             TrainingError: no such turn, or a gradient that is not finite.
         """
-        self._loop.update(turn, self._closing, self.batch)
+        self._session.update(turn, self.batch)
 
     def every(self, n: int) -> bool:
         """Whether ``n`` steps (2n, 3n, ...) are complete with this one."""
@@ -93,8 +77,8 @@ class Step:
             results: of ``rk.evaluate``.
             more: other numbers.
         """
-        self._loop.log(self.index, losses, results, more)
+        self._log(self.index, losses, results, more)
 
     def averaged(self) -> AbstractContextManager[None]:
         """A block in which the model has the averaged weights (``ema=``), for evaluation; without ``ema`` it changes nothing."""
-        return self._loop.averaged()
+        return self._session.averaged()

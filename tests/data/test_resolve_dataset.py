@@ -180,7 +180,7 @@ def test_no_module_takes_the_name_of_something_public():
         assert info.name not in reprkit.data.__all__
     for name in reprkit.data.__all__:
         assert callable(getattr(reprkit.data, name))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"No reprkit\.data attribute nothing"):
         reprkit.data.nothing  # noqa: B018
 
 

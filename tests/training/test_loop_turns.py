@@ -103,8 +103,8 @@ def test_turns_that_are_not_there_are_named(digits):
         ({"schedule": "constant(final=1)"}, "schedule constant has no option final"),
         ({"schedule": "linear(final=3)"}, r"final is a share of the rate in \[0, 1\], not 3"),
         ({"warmup": 13}, "warmup is a number of steps from 0 to steps=12, not 13"),
-        ({"stage": "a/b"}, "stage names a folder"),
-        ({"weight_decay": 2}, r"weight_decay lies in \[0, 1\)"),
+        ({"stage": "a/b"}, "stage is the name of a folder"),
+        ({"weight_decay": 2}, r"weight_decay is a number in \[0, 1\)"),
     ],
 )
 def test_arguments_are_checked_at_the_call(digits, wrong, said):
@@ -115,7 +115,7 @@ def test_arguments_are_checked_at_the_call(digits, wrong, said):
 def test_what_does_not_go_together_is_refused(digits):
     with pytest.raises(TrainingError, match="resume=True needs out="):
         rk.loop(make(digits), digits, **OPTIONS, resume=True)
-    with pytest.raises(PartArgumentError, match="ema is how slowly"):
+    with pytest.raises(PartArgumentError, match="ema is a number between 0 and 1"):
         run(make(digits), digits, ema=1.5)
     with pytest.raises(PartArgumentError, match="device='tpu7' is not a device that torch knows"):
         run(make(digits), digits, device="tpu7")

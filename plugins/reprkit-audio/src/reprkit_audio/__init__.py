@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from reprkit_audio.conversion import convert, convert_file
 
 __all__ = ["convert", "convert_file"]
 
-
-def __getattr__(name: str) -> Any:
-    """The public names, imported when they are first used: listing the plugin's parts needs no torch."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from reprkit_audio import conversion
-
-    return getattr(conversion, name)
+# Lazily: listing the plugin's parts needs no torch.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__, submod_attrs={"conversion": ["convert", "convert_file"]}
+)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from reprkit_text.embedding import embed
     from reprkit_text.summarizing import summarize
     from reprkit_text.wrapped.saving import save_pretrained
 
-_HOMES = {
-    "embed": "embedding",
-    "save_pretrained": "wrapped.saving",
-    "summarize": "summarizing",
-}
-
 __all__ = ["embed", "save_pretrained", "summarize"]
 
-
-def __getattr__(name: str) -> Any:
-    """The public names, imported when they are first used: listing the plugin's parts needs no torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+# Lazily: listing the plugin's parts needs no torch.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "embedding": ["embed"],
+        "summarizing": ["summarize"],
+        "wrapped.saving": ["save_pretrained"],
+    },
+)

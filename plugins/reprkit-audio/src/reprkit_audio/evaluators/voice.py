@@ -12,10 +12,10 @@ from torch import Tensor
 
 from reprkit import Dataset, Evaluator, Model
 from reprkit.errors import DataError
-from reprkit.evaluation.encoding import session
-from reprkit.evaluation.progress import tracked
+from reprkit.evaluation.encoding import session, titled
 from reprkit.interfaces import require
 from reprkit.layers.checks import whole
+from reprkit.progress import tracked
 from reprkit_audio import sound
 from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken
@@ -158,7 +158,7 @@ class Voice(Evaluator):
         }
         ratios: dict[tuple[int, int], float] = {}
         made = []
-        for trial in tracked(chosen, "converting", show=session().progress):
+        for trial in tracked(chosen, titled("converting"), show=session().progress):
             pair = (trial.speaker, trial.target)
             if pair not in ratios:
                 ratios[pair] = formant_ratio(voices[pair[0]], voices[pair[1]], world)

@@ -1,0 +1,116 @@
+"""Signatures and docstrings made from declared options, for ``rk.loop``, ``rk.fit`` and ``rk.Launch``.  Torch-free."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import textwrap
+import typing
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from reprkit.errors import PartArgumentError, nearest
+from reprkit.training.options import Options, about, declared
+
+if TYPE_CHECKING:
+    from reprkit.model import Model
+
+P = ParamSpec("P")
+O = TypeVar("O", bound=Options)  # noqa: E741
+R = TypeVar("R")
+_WIDTH = 120  # of a docstring's lines
+
+
+def with_options(
+    options: Callable[P, O],
+) -> Callable[[Callable[[Model, Any, O], R]], Callable[Concatenate[Model, Any, P], R]]:
+    """Make a function of (model, data, options) one that takes each option as a keyword.
+
+    Type checkers read the signature from the dataclass; at run time it is the function's ``__signature__``, with resolved types.
+    The line ``options: ...`` of the docstring becomes one entry for each option.
+
+    Args:
+        options: the dataclass that declares them.
+    """
+    import torch
+    from torch.optim import Optimizer
+
+    cls: Any = options
+    fields = declared(cls)
+    hints = typing.get_type_hints(cls, localns={"torch": torch, "Optimizer": Optimizer})
+
+    def decorate(body: Callable[[Model, Any, O], R]) -> Callable[Concatenate[Model, Any, P], R]:
+        signature = inspect.signature(body)
+        own = list(signature.parameters.values())[:-1]
+        signature = signature.replace(parameters=[*own, *parameters(fields, hints)])
+        names = [parameter.name for parameter in own]
+
+        @functools.wraps(body)
+        def call(*args: Any, **given: Any) -> R:
+            for name in given:
+                if name not in signature.parameters:
+                    raise PartArgumentError(
+                        f"rk.{body.__name__} has no option {name!r}.{nearest(name, signature.parameters)}\n"
+                        f"  its options: {', '.join(field.name for field in fields)}"
+                    )
+            try:
+                bound = signature.bind(*args, **given).arguments
+            except TypeError as error:
+                raise PartArgumentError(f"rk.{body.__name__}: {error}") from None
+            first, second = (bound.pop(name) for name in names)
+            return body(first, second, options(**bound))  # type: ignore[call-arg]
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.__annotations__ = {**{name: body.__annotations__[name] for name in names}, **hints}
+        call.__annotations__["return"] = body.__annotations__["return"]
+        call.__doc__ = documented(body.__doc__ or "", fields)
+        return call
+
+    return decorate
+
+
+def parameters(
+    fields: Iterable[dataclasses.Field[Any]], hints: dict[str, Any] | None = None
+) -> list[inspect.Parameter]:
+    """The options as keyword-only parameters; without ``hints`` their types are text."""
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            annotation=field.type if hints is None else hints[field.name],
+        )
+        for field in fields
+    ]
+
+
+def documented(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
+    """A docstring whose line ``options: ...`` under ``Args:`` is replaced by an entry for each option."""
+    lines = text.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.strip().startswith("options: "))
+    indent = lines[place][: len(lines[place]) - len(lines[place].lstrip())]
+    entries = [
+        line
+        for field in fields
+        for line in textwrap.wrap(
+            f"{field.name}: {described(field)}",
+            _WIDTH,
+            initial_indent=indent,
+            subsequent_indent=indent + "    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+    return "\n".join([*lines[:place], *entries, *lines[place + 1 :]])
+
+
+def described(field: dataclasses.Field[Any]) -> str:
+    """The documentation of an option: its text, then the values that it takes."""
+    found = about(field)
+    sentences = [f"{found.help}."]
+    if found.more:
+        sentences.append(found.more)
+    if found.constraint is not None:
+        sentences.append(f"It is {found.constraint.text}.")
+    return "  ".join(sentences)

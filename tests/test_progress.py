@@ -1,0 +1,136 @@
+"""Progress: a bar on a terminal, lines elsewhere, each with a title of its own."""
+
+import re
+import sys
+from unittest.mock import Mock
+
+import pytest
+
+import reprkit as rk
+from reprkit import progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "_last_line", 0.0)
+    return now
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """The bars that were opened; without rich, whose console remembers what kind of terminal it has seen first."""
+    made = []
+    closed = progress.Bar.close
+
+    def spied_open(self):
+        made.append(self)
+        self._bar = Mock()
+        return True
+
+    def spied_close(self, done=None):
+        closed(self, done)
+        self.closed = True
+
+    monkeypatch.setattr(progress.Bar, "_open", spied_open)
+    monkeypatch.setattr(progress.Bar, "close", spied_close)
+    return made
+
+
+def test_a_bar_appears_after_a_second_only(bars, clock, terminal):
+    for item in progress.tracked(range(5), "encoding"):
+        assert bool(bars) == (item >= 3)
+        clock[0] += 0.4
+    assert [(bar.title, bar.total, bar.closed) for bar in bars] == [("encoding", 5, True)]
+
+
+def test_lines_off_a_terminal(bars, clock, capsys):
+    for _ in progress.tracked(range(100), "encoding"):
+        clock[0] += 2.0
+    out, err = capsys.readouterr()
+    assert (bars, out) == ([], "")
+    lines = err.splitlines()
+    assert lines[0] == "encoding: 15 of 100, 0.5/s, 0:02:50 left"
+    assert [int(line.split()[1]) for line in lines] == [15, 30, 45, 60, 75, 90]
+
+
+def test_lines_come_now_and_then_from_a_row_of_short_works(clock, capsys):
+    for name in ("one", "two", "three", "four", "five", "six", "seven"):
+        for _ in progress.tracked(range(20), name):
+            clock[0] += 0.5
+    assert capsys.readouterr().err.splitlines() == [
+        "four: 2 of 20, 2/s, 0:00:09 left",
+        "seven: 2 of 20, 2/s, 0:00:09 left",
+    ]
+
+
+def test_a_line_says_the_note_and_needs_no_total(clock, capsys):
+    bar = progress.Bar("training vq", None)
+    bar.begin(10)
+    bar.note("loss 0.3")
+    clock[0] = 30.0
+    bar.advance(70)
+    bar.close(70)
+    assert capsys.readouterr().err == "training vq: 70, 2/s, loss 0.3\n"
+
+
+def test_nothing_is_shown_where_it_is_not_wanted(bars, clock, terminal, capsys):
+    for _ in progress.tracked(range(4), "encoding", show=False):
+        clock[0] += 50
+    assert (bars, tuple(capsys.readouterr())) == ([], ("", ""))
+
+
+def test_short_work_shows_nothing(clock, capsys):
+    for _ in progress.tracked(range(4), "encoding"):
+        clock[0] += 5
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_the_bar_comes_down_when_the_work_is_left(bars, clock, terminal):
+    for _ in progress.tracked(range(4), "encoding"):
+        clock[0] += 5
+        if bars:
+            break
+    assert bars[0].closed
+
+
+def test_a_bar_inside_another_does_not_fail(clock):
+    from rich.progress import Progress
+
+    with Progress(disable=False):
+        done = []
+        for item in progress.tracked(range(4), "encoding", show=True):
+            clock[0] += 5
+            done.append(item)
+    assert done == [0, 1, 2, 3]
+
+
+def test_every_bar_has_its_own_title(monkeypatch, tmp_path):
+    titles = []
+    made = progress.Bar.__init__
+
+    def spied(self, title, *args, **options):
+        titles.append(title)
+        made(self, title, *args, **options)
+
+    monkeypatch.setattr(progress.Bar, "__init__", spied)
+    data = rk.dataset("digits")
+    model = rk.build(
+        data=data, encoder="mlp(widths=(4,))", latent="gaussian(dim=2)", decoder="mlp(widths=(4,))"
+    )
+    for options in ({}, {"out": tmp_path / "first"}, {"out": tmp_path / "two", "stage": "prior"}):
+        for step in rk.loop(model, data, steps=1, device="cpu", **options):
+            step.backward(step.model(step.batch).total)
+            step.update()
+    assert titles == ["training gaussian", "training first", "training prior"]
+    titles.clear()
+    rk.evaluate(model, data, "reconstruction", "knn", fit_on=data, examples=0)
+    assert titles
+    assert all(re.fullmatch(r"(reconstruction|knn): \w+", title) for title in titles)
+    assert {title.partition(":")[0] for title in titles} == {"reconstruction", "knn"}

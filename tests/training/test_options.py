@@ -1,0 +1,136 @@
+"""An option is declared once: signatures, documentation, flags, checks and the record of a run come from that."""
+
+import inspect
+import subprocess
+import sys
+import typing
+from dataclasses import MISSING
+from pathlib import Path
+
+import pytest
+import torch
+
+import reprkit as rk
+from reprkit.errors import PartArgumentError, TrainingError
+from reprkit.flags import FLAGS
+from reprkit.training.options import FitOptions, Options, about, declared, option, options, whole
+from reprkit.training.signatures import with_options
+
+ROOT = Path(rk.__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("function", "own", "cls"),
+    [(rk.loop, ["model", "data"], Options), (rk.fit, ["model", "train"], FitOptions)],
+)
+def test_every_option_is_in_signature_and_documentation(function, own, cls):
+    found = inspect.signature(function).parameters
+    assert list(found) == [*own, *(field.name for field in declared(cls))]
+    hints = typing.get_type_hints(function)
+    text = inspect.getdoc(function)
+    for field in declared(cls):
+        parameter = found[field.name]
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.default == (inspect.Parameter.empty if field.default is MISSING else field.default)
+        assert parameter.annotation == hints[field.name]
+        assert not isinstance(parameter.annotation, str)
+        words = " ".join(text.split())
+        assert f"{field.name}: {about(field).help}." in words
+        assert " ".join(about(field).more.split()) in words
+    assert "Raises:" in text
+    assert max(map(len, function.__doc__.splitlines())) <= 132
+
+
+def test_every_option_is_on_its_page_and_those_with_a_flag_in_launch():
+    page = (ROOT / "docs/options.md").read_text(encoding="utf-8")
+    for field in declared(FitOptions):
+        section = page.partition(f"### {field.name}\n")[2].partition("\n### ")[0]
+        assert about(field).help.replace("``", "`") in section, field.name
+        assert (f"`--{field.name.replace('_', '-')}`" in section) == (about(field).flag is not None)
+    flagged = [field.name for field in declared(Options) if about(field).flag is not None]
+    assert list(FLAGS) == flagged
+    assert list(inspect.signature(rk.Launch).parameters) == flagged
+    for name in flagged:
+        assert f"{name}: {about(_field(name)).help}" in " ".join(rk.Launch.__doc__.split())
+        assert FLAGS[name] == (about(_field(name)).flag, about(_field(name)).help)
+
+
+def _field(name):
+    return next(field for field in declared(Options) if field.name == name)
+
+
+def test_a_new_option_is_one_declaration():
+    @options
+    class More(Options):
+        patience: int = option(
+            "steps without a better value before it stops", default=3, constraint=whole(1), recorded=True
+        )
+
+    @with_options(More)
+    def loop(model: rk.Model, data: typing.Any, options: More) -> typing.Any:
+        """Steps.
+
+        Args:
+            model: to train.
+            data: to train on.
+            options: as declared.
+        """
+        return options
+
+    assert inspect.signature(loop).parameters["patience"].default == 3
+    assert (
+        "patience: steps without a better value before it stops.  It is a whole number from 1."
+        in loop.__doc__
+    )
+    assert loop(None, None, steps=1).facts()["patience"] == 3
+    assert loop(model=None, data=None, steps=1, patience=7).patience == 7
+    with pytest.raises(PartArgumentError, match="patience is a whole number from 1, not 0"):
+        loop(None, None, steps=1, patience=0)
+
+
+def test_the_declaration_needs_no_torch():
+    code = "import sys; import reprkit.flags, reprkit.training.options; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["False"], done.stderr
+
+
+def test_what_is_no_option_is_refused_with_the_nearest():
+    with pytest.raises(
+        PartArgumentError, match=r"rk.loop has no option 'acumulate'. Did you mean 'accumulate'\?"
+    ):
+        rk.loop(None, None, steps=1, acumulate=2)
+    with pytest.raises(PartArgumentError, match="rk.fit: missing a required argument: 'steps'"):
+        rk.fit(None, None)
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        rk.loop(None, None, 5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"accumulate": True}, "accumulate is a whole number from 1, not True"),
+        ({"buckets": 0.5}, "buckets is True, False or a number of batches from 1, not 0.5"),
+        ({"lr": float("inf")}, "lr is a positive number, not inf"),
+        ({"ema": 1}, "ema is a number between 0 and 1, such as 0.999, or None, not 1"),
+        ({"stage": "step-1"}, "stage is the name of a folder: letters, digits, dashes, not 'step-1'"),
+        ({"strategy": 3}, "strategy is one of ddp, fsdp, not 3"),
+    ],
+)
+def test_values_are_checked_by_their_constraints(wrong, said):
+    with pytest.raises(PartArgumentError, match=said):
+        Options(steps=1, **wrong)
+
+
+def test_the_best_model_of_fit_needs_a_measure():
+    with pytest.raises(TrainingError, match="is a metric of evaluators: give valid="):
+        FitOptions(steps=1, out="x", best="min reconstruction.error")
+
+
+def test_what_a_run_keeps_is_plain():
+    adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    found = Options(steps=3, optimizer=adam, optimizers={"critic": "sgd"}, schedule=abs, ema=0.5).facts()
+    assert found == {
+        "batch": 128, "lr": 1e-3, "seed": 0, "optimizer": "Adam", "optimizers": {"critic": "sgd"}, "weight_decay": None,
+        "schedule": "abs", "warmup": 0, "clip": None, "accumulate": 1, "precision": "fp32", "ema": 0.5, "buckets": False,
+    }  # fmt: skip
+    assert "optimizers" not in Options(steps=3).facts()
