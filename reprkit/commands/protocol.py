@@ -66,7 +66,6 @@ def prepared(
 
     import reprkit as rk
     from reprkit.commands.stored import read, run_of
-    from reprkit.evaluation.describe import written
     from reprkit.evaluation.few import few, labels_of
 
     stored = read(folder)
@@ -88,7 +87,7 @@ def prepared(
     parts = [f"{path.encoder.reference} → {path.latent.reference}" for path in model.paths.values()]
     facts = {
         "folder": str(stored.folder),
-        "model": f"{' and '.join(parts)}, trained by {written(model.objective)}".replace("reprkit/", ""),
+        "model": f"{' and '.join(parts)}, trained by {model.objective.expression}".replace("reprkit/", ""),
         "data": whole.reference or whole.name,
         "split_seed": chosen,
         "train": len(train),
