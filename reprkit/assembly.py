@@ -11,7 +11,6 @@ from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Encoder, Latent, Objective, Part
 from reprkit.model import Model
-from reprkit.objectives.scoring import decoded_for
 from reprkit.objectives.weighted import objective_from
 from reprkit.parts import create
 from reprkit.paths import Factor, Path
@@ -140,13 +139,13 @@ def _decoder(decoder: Any, paths: Mapping[str, Path], signature: Signature | Non
 
 
 def _fit_together(goal: Objective, paths: Mapping[str, Path], decoder: Decoder | None) -> None:
-    name = _named(goal)
+    name = goal.title
     if "decoder" in goal.needs and decoder is None:
         raise BuildError(f"objective {name} needs a decoder: give decoder=")
     if decoder is not None and "decoder" not in goal.needs:
         raise BuildError(
             f"objective {name} never uses a decoder: leave decoder= out, or add an objective that does "
-            f'("reconstruction + 0.1 * {name.rpartition("/")[2]}")'
+            f'("reconstruction + {_added(goal)}")'
         )
     if "encoder" in goal.needs and not paths:
         raise BuildError(f"objective {name} needs an encoder: give encoder= or factors=")
@@ -167,6 +166,14 @@ def _fit_together(goal: Objective, paths: Mapping[str, Path], decoder: Decoder |
         for path in paths.values():
             if path.latent.vocab is None:
                 raise BuildError(f"objective {name} needs indices, and {_named(path.latent)} is continuous")
+
+
+def _added(goal: Objective) -> str:
+    """The objective's members as terms of a sum, without their arguments: ``0.1 * contrastive``."""
+    names = [_named(each).rpartition("/")[2] for each in goal.members]
+    weights = goal.weights if len(names) > 1 else (0.1,)
+    terms = zip(weights, names, strict=True)
+    return " + ".join(name if weight == 1 else f"{weight:g} * {name}" for weight, name in terms)
 
 
 def _named(part: Part) -> str:
@@ -193,10 +200,10 @@ def _rehearse(model: Model) -> None:
     example = model.to_device(model.signature.example(2))
     codes = model.encode(example) if model.factors else None
     if model.decoder is not None:
-        decoded = decoded_for(model, codes, example)
-        target = model.target(example, decoded)
-        if target.shape != decoded.x.shape:
+        scored = model.score(example, codes)
+        made, wanted = scored.decoded.x.shape, scored.target.shape
+        if made != wanted:
             raise BuildError(
-                f"the decoder made {tuple(decoded.x.shape)} for {model.output!r}, which reads as {tuple(target.shape)}"
+                f"the decoder made {tuple(made)} for {model.output!r}, which reads as {tuple(wanted)}"
             )
     model.train()

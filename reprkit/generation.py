@@ -47,7 +47,7 @@ def sample(
         codes = prior_codes(model, size, generator)
     else:
         codes = learned_codes(model, prior, size, generator, factor=factor, temperature=temperature)
-    if "causal" in model._decoder().provides:
+    if "causal" in model.get_decoder().provides:
         return generate(model, codes, size=size, generator=generator)
     return model.decode(codes)
 
@@ -205,7 +205,7 @@ def beginning(model: Model, prime: Tensor, length: int, size: int | None) -> Ten
     Raises:
         DataError: another layout or type than the data's, symbols that it does not have, another number of sequences, or no room.
     """
-    field = model._output_field()
+    field = model.output_field
     value = prime.detach().to(model.device) if isinstance(prime, Tensor) else None
     axes = LAYOUTS[field.kind]
     asked = f"prime= is the beginning of {field.kind} data, ({' '.join(axes)}) or (b {' '.join(axes)})"

@@ -261,12 +261,37 @@ class Objective(Part):
         needs: what it asks of the model: "encoder", "decoder", "keep", "causal", "indices"; checked at build.
         turns: the kinds of step it has; each turn may have its own optimiser.
         distributes: "mean" (a sum over examples), "gather" (compares examples of all ranks), "statistic".
+        term_weights: loss name -> weight in the total, of those that have another weight than 1.
     """
 
     kind = "objective"
     needs: frozenset[str] = frozenset()
     turns: tuple[str, ...] = ("main",)
     distributes: Literal["mean", "gather", "statistic"] = "mean"
+    term_weights: Mapping[str, float] = MappingProxyType({})
+
+    @property
+    def members(self) -> tuple[Objective, ...]:
+        """The objectives that it is the sum of, none of them a sum; a single objective's only member is itself."""
+        return (self,)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each of ``members`` in the sum, from 0; (1.0,) for a single objective."""
+        return (1.0,)
+
+    @property
+    def title(self) -> str:
+        """How errors name it: by the names of its members, ``reprkit/reconstruction + acme/mine``."""
+        return " + ".join(each.qualified or type(each).__name__ for each in self.members)
+
+    @property
+    def expression(self) -> str:
+        """As one would write it: a reference, or a weighted sum of references."""
+        terms = zip(self.weights, self.members, strict=True)
+        return " + ".join(
+            ("" if weight == 1 else f"{weight:g} * ") + str(each.reference) for weight, each in terms
+        )
 
     def bind(self, model: Model) -> None:
         """Called once at build, before the optimiser is made: make heads and critics of the right width here."""

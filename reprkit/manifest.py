@@ -12,9 +12,8 @@ import torch
 from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import FORMAT
-from reprkit.interfaces import Part
+from reprkit.interfaces import Objective, Part
 from reprkit.manifest_check import PART, check
-from reprkit.objectives.weighted import Weighted
 from reprkit.parts import restored
 from reprkit.paths import Factor
 from reprkit.plugins import default_registry
@@ -102,7 +101,7 @@ def qualified_name(part: Part, where: str = "") -> str:
     Raises:
         CheckpointError: no plugin offers its class.
     """
-    name = part.qualified or default_registry().qualified_name_of(type(part), part.kind)
+    name = _offered(part)
     if name is None:
         cls = f"{type(part).__module__}:{type(part).__qualname__}"
         raise CheckpointError(
@@ -115,26 +114,30 @@ def qualified_name(part: Part, where: str = "") -> str:
     return name
 
 
+def _offered(part: Part) -> str | None:
+    """``distribution/name`` of a part that a plugin offers; None of others, such as a sum of objectives."""
+    return part.qualified or default_registry().qualified_name_of(type(part), part.kind)
+
+
 def _plugins(model: Any) -> dict[str, str]:
     """The version of every distribution whose part is in the model, reprkit's first."""
     registry = default_registry()
     versions = {row.distribution: row.version for row in registry.rows}
     used = {"reprkit"}
     for module in model.modules():
-        if isinstance(module, Part) and not isinstance(module, Weighted):
-            name = module.qualified or registry.qualified_name_of(type(module), module.kind)
-            used.add((name or "reprkit/").partition("/")[0])
+        if isinstance(module, Part):
+            used.add((_offered(module) or "reprkit/").partition("/")[0])
     return {
         name: versions.get(name, "unknown")
         for name in sorted(used, key=lambda each: (each != "reprkit", each))
     }
 
 
-def _objective(objective: Part, signature: Signature | None) -> dict[str, Any]:
-    if isinstance(objective, Weighted):
-        pairs = zip(objective.part_weights, objective.parts, strict=True)
-        return {"sum": [[float(weight), _objective(each, signature)] for weight, each in pairs]}  # type: ignore[arg-type]
-    return _part(objective, "", signature)
+def _objective(objective: Objective, signature: Signature | None) -> dict[str, Any]:
+    if objective.members == (objective,) or _offered(objective) is not None:
+        return _part(objective, "", signature)
+    terms = zip(objective.weights, objective.members, strict=True)
+    return {"sum": [[float(weight), _part(each, "", signature)] for weight, each in terms]}
 
 
 def _part(part: Part, where: str, signature: Signature | None) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from reprkit.data.checks import check_batch
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Latent, Objective
-from reprkit.layout import from_tokens, merged, to_tokens
+from reprkit.layers.rows import tokens_at
+from reprkit.layout import from_tokens, merged, row_grid, to_tokens
+from reprkit.objectives.scoring import Scored, validity
 from reprkit.passes import Pass, check_weights, normalised, unused, weighted
 from reprkit.paths import Path, adapters, conditioning, factor_of, masked_mean, told_first
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
@@ -70,6 +72,29 @@ class Model(nn.Module):
         """The latent of one factor; of the only one when no name is given."""
         return self._path(factor).latent
 
+    def get_decoder(self) -> Decoder:
+        """The decoder, for those that cannot do without one; ``decoder`` is None where there is none.
+
+        Raises:
+            BuildError: the model has no decoder.
+        """
+        if self.decoder is None:
+            raise BuildError(f"this model has no decoder: objective {self.objective.title} does not need one")
+        return self.decoder
+
+    @property
+    def output_field(self) -> Field:
+        """The field of the data that the decoder makes: its kind, shape, vocabulary and range.
+
+        Raises:
+            BuildError: the model was built without ``data=``.
+        """
+        if self.signature is None:
+            raise BuildError(
+                "this model was built without data=, so it does not know what its output looks like"
+            )
+        return self.signature[self.output]
+
     def encode(
         self,
         batch: Batch,
@@ -119,7 +144,7 @@ class Model(nn.Module):
         Raises:
             BuildError: the model has no decoder.
         """
-        decoder = self._decoder()
+        decoder = self.get_decoder()
         features, told = self.merge(codes or {}), self.condition(codes or {})
         with decoder.blamed():
             return decoder(features, teacher=teacher, length=length, **told, **options)
@@ -145,12 +170,67 @@ class Model(nn.Module):
 
     def target(self, batch: Batch, decoded: Decoded) -> Tensor:
         """What ``decoded`` must equal (b n p): the output field cut into the decoder's tokens."""
-        kind = self._output_field().kind
-        return to_tokens(batch[self.output].to(decoded.x.device), decoded.grid or (1,), kind)
+        return self.as_tokens(batch[self.output], decoded)
+
+    def as_tokens(self, values: Tensor, decoded: Decoded) -> Tensor:
+        """Values in the layout of the output field, one an element, cut into the tokens of ``decoded`` (b n p)."""
+        return to_tokens(values.to(decoded.x.device), decoded.grid or (1,), self.output_field.kind)
+
+    def score(
+        self,
+        batch: Batch,
+        codes: Codes | Mapping[str, Code] | None = None,
+        *,
+        view: Batch | None = None,
+        queries: Tensor | None = None,
+        teacher_forcing: bool = True,
+    ) -> Scored:
+        """Decode codes, beside what the output should equal: nats of the batch's output field given the codes.
+
+        The decoder makes as many tokens as the batch has.  Padding does not count; ``scored.counting(weight)`` leaves out more,
+        and ``dataclasses.replace(scored, target=...)`` takes another target.
+
+        Args:
+            batch: the data, which holds the target: field ``output`` and its mask.
+            codes: what is decoded; by default those of ``view``, or nothing where the model has no encoder.
+            view: what the encoders read in place of ``batch``, such as a damaged copy of it.
+            queries: indices of the decoder's tokens that are decoded and scored (b m), the others are not; the decoder must
+                provide "only".
+            teacher_forcing: whether a causal decoder reads the target up to each token; if not, it has the codes alone.
+
+        Returns:
+            ``decoded`` and ``target`` (b n p), with ``queries`` (b m p); ``weight`` likewise, or None; ``nats`` (b n);
+            ``per_example`` (b); ``total``; ``loss``, the pair that an objective returns; ``metrics``.
+
+        Raises:
+            BuildError: no decoder, a model that was built without ``data=``, or ``queries`` of a decoder that cannot take them.
+        """
+        decoder, field = self.get_decoder(), self.output_field
+        if queries is not None and "only" not in decoder.provides:
+            raise BuildError(
+                f"decoder {decoder.qualified or type(decoder).__name__} decodes all its tokens, and queries= asks for some: "
+                'take one that provides "only", such as vit, or leave queries= out'
+            )
+        if codes is None and len(self.factors):
+            codes = self.encode(batch if view is None else view)
+        batch = self.to_device(batch)
+        x = batch[self.output]
+        options: dict[str, Any] = {} if queries is None else {"only": queries}
+        if teacher_forcing and "causal" in decoder.provides:
+            target = to_tokens(x, row_grid(field, x), field.kind)
+            decoded = self.decode(codes, teacher=target, **options)
+            grid = decoded.grid or (1,)
+        else:
+            decoded = self.decode(codes, length=self.output_length(batch), **options)
+            grid = decoded.grid or (1,) if queries is None else decoder.cells or row_grid(field, x)
+            target = to_tokens(x, grid, field.kind)
+        weight = validity(self, batch, decoded, grid, queries)
+        target = target if queries is None else tokens_at(target, queries)
+        return Scored(decoded=decoded, target=target, weight=weight)
 
     def to_batch(self, decoded: Decoded, batch: Batch | None = None) -> dict[str, Tensor]:
         """The inverse of ``target``: a batch that holds the point estimate, so that an output can be encoded again."""
-        made = from_tokens(decoded.x, decoded.grid or (1,), self._output_field())
+        made = from_tokens(decoded.x, decoded.grid or (1,), self.output_field)
         return {**(batch or {}), self.output: made}
 
     def represent(
@@ -227,7 +307,7 @@ class Model(nn.Module):
 
     def objective_weight(self, name: str) -> float:
         """The weight of one of the objective's terms."""
-        return getattr(self.objective, "term_weights", {}).get(name, 1.0) * self.weights.get(name, 1.0)
+        return self.objective.term_weights.get(name, 1.0) * self.weights.get(name, 1.0)
 
     def record(self, **metrics: Tensor | float) -> None:
         """Note metrics of this step; for objectives.  A name that is taken gets a number: ``error-2``."""
@@ -283,15 +363,3 @@ class Model(nn.Module):
 
     def _path(self, factor: str | None) -> Path:
         return self.paths[factor_of(self.paths, factor, "this model")]
-
-    def _decoder(self) -> Decoder:
-        if self.decoder is None:
-            raise BuildError(f"this model has no decoder: {type(self.objective).__name__} does not need one")
-        return self.decoder
-
-    def _output_field(self) -> Field:
-        if self.signature is None:
-            raise BuildError(
-                "this model was built without data=, so it does not know what its output looks like"
-            )
-        return self.signature[self.output]

@@ -58,15 +58,12 @@ def log_prob(prior: Model, batch: Batch) -> Float[Tensor, " b"]:
     Raises:
         BuildError: the prior is no causal model of the codes alone.
     """
-    from reprkit.evaluation.outputs import scored
-
     if prior.decoder is None or "causal" not in prior.decoder.provides or len(prior.factors):
         raise BuildError(
             "a prior over codes is a causal decoder without an encoder: rk.build(data=codes, "
             "decoder='transformer(causal=True)', objective='autoregressive')"
         )
-    made = scored(prior, prior.to_device(batch), None)
-    return -made.decoded.nll(made.target, made.weight).sum(-1)
+    return -prior.score(batch).per_example
 
 
 def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:

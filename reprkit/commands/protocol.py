@@ -80,7 +80,6 @@ def prepared(
 
     import reprkit as rk
     from reprkit.checkpoints.reader import read
-    from reprkit.evaluation.describe import written
     from reprkit.evaluation.few import few, labels_of
     from reprkit.runs.reader import run_of
 
@@ -98,7 +97,7 @@ def prepared(
     parts = [f"{path.encoder.reference} → {path.latent.reference}" for path in model.paths.values()]
     facts = {
         "folder": str(stored.folder),
-        "model": f"{' and '.join(parts)}, trained by {written(model.objective)}".replace("reprkit/", ""),
+        "model": f"{' and '.join(parts)}, trained by {model.objective.expression}".replace("reprkit/", ""),
         "data": whole.reference or whole.name,
         "split_seed": chosen,
         "train": len(train),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from reprkit.interfaces import Objective, Part
+from reprkit.interfaces import Part
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -23,7 +23,7 @@ def about(model: Model, data: Dataset) -> dict[str, Any]:
         parts[f"latent{where}"] = _entry(path.latent)
     if model.decoder is not None:
         parts["decoder"] = _entry(model.decoder)
-    parts["objective"] = {"reference": written(model.objective), "parameters": parameters(model.objective)}
+    parts["objective"] = {"reference": model.objective.expression, "parameters": parameters(model.objective)}
     total = parameters(model)
     adapters = total - sum(each["parameters"] for each in parts.values())
     if adapters:
@@ -34,17 +34,6 @@ def about(model: Model, data: Dataset) -> dict[str, Any]:
 def parameters(module: nn.Module) -> int:
     """How many numbers are trained or frozen in it; shared ones once."""
     return sum(each.numel() for each in module.parameters())
-
-
-def written(objective: Objective) -> str:
-    """The objective as one would write it: a reference, or a weighted sum of them."""
-    weights = getattr(objective, "part_weights", None)
-    if weights is None:
-        return str(objective.reference)
-    terms: Any = zip(weights, objective.get_submodule("parts").children(), strict=True)
-    return " + ".join(
-        (f"{weight:g} * " if weight != 1 else "") + str(part.reference) for weight, part in terms
-    )
 
 
 def _entry(part: Part) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from reprkit.data.signature import Field
-from reprkit.evaluation.outputs import output
 from reprkit.evaluation.results import Gallery
 from reprkit.types import Code, Codes, Decoded
 
@@ -36,12 +35,11 @@ def gallery(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0) -
     field = model.signature[model.output]
     shown = min(examples, len(data))
     batch = model.to_device(data.batch(range(shown)))
-    made = output(model, batch)
     mask = batch.get(f"{model.output}_mask")
     kept = Gallery(
         field=field,
         inputs=fit_for_page(batch[model.output], field),
-        outputs=_laid(model, made.decoded),
+        outputs=_laid(model, model.score(batch).decoded),
         lengths=None if mask is None else mask.sum(-1).cpu().numpy(),
     )
     _sample(kept, model, shown, seed)
@@ -50,7 +48,7 @@ def gallery(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0) -
 
 
 def _laid(model: Model, decoded: Decoded) -> np.ndarray:
-    return fit_for_page(model.to_batch(decoded)[model.output], model._output_field())
+    return fit_for_page(model.to_batch(decoded)[model.output], model.output_field)
 
 
 def fit_for_page(x: Tensor, field: Field) -> np.ndarray:

@@ -52,8 +52,8 @@ class Interpolation(Evaluator):
         """
         from reprkit.reporting.exhibits import exhibit
 
-        field = model._output_field()
-        if field.discrete or "causal" in model._decoder().provides or not len(model.factors):
+        field = model.output_field
+        if field.discrete or "causal" in model.get_decoder().provides or not len(model.factors):
             raise BuildError(
                 "interpolation needs an encoder and a decoder that makes real values all at once, not symbols "
                 "or one token after another"

@@ -20,6 +20,7 @@ from reprkit.types import Batch, Code, Codes, Features
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.model import Model
+    from reprkit.objectives.scoring import Scored
 
 
 class Likelihood(Evaluator):
@@ -95,8 +96,6 @@ class Likelihood(Evaluator):
         self, model: Model, batch: Batch, priors: dict[str, Model]
     ) -> tuple[Float[Tensor, "k b"], Float[Tensor, "k b"], float]:
         """Of every draw log p(x|z) p(z) / q(z|x) and log p(z), and how many elements count."""
-        from reprkit.evaluation.outputs import scored
-
         features = {name: path.features(batch) for name, path in model.paths.items()}
         # In evaluation, too, a latent with a posterior tells the log-probability of its value.
         random = {n for n, path in model.paths.items() if path.code(features[n]).log_prob is not None}
@@ -104,26 +103,27 @@ class Likelihood(Evaluator):
         elements = 0.0
         for _ in range(self.samples):
             codes, log_prior, log_posterior = self._drawn(model, features, priors, random)
-            made = scored(model, batch, Codes(codes) if codes else None)
-            nats = exact(self._nats(model, made) * made.weight).flatten(1).sum(1)
-            elements = float(made.weight.sum())
+            scored = model.score(batch, Codes(codes))
+            weight = scored.full_weight
+            nats = exact(self._nats(model, scored) * weight).flatten(1).sum(1)
+            elements = float(weight.sum())
             weights.append(log_prior - log_posterior - nats)
             of_codes.append(log_prior.expand(len(nats)))
             if not random:
                 break  # every draw would be the same
         return torch.stack(weights), torch.stack(of_codes), elements
 
-    def _nats(self, model: Model, made: Any) -> Float[Tensor, "b n p"]:
+    def _nats(self, model: Model, scored: Scored) -> Float[Tensor, "b n p"]:
         from reprkit.likelihoods import discretised, negative_log_likelihood
 
-        decoded, field = made.decoded, model._output_field()
+        decoded, field = scored.decoded, model.output_field
         if self.levels is None or decoded.likelihood != "gaussian":
-            return negative_log_likelihood(decoded.likelihood, decoded.params, made.target)
+            return negative_log_likelihood(decoded.likelihood, decoded.params, scored.target)
         if field.range is None:
             raise BuildError(
                 f"likelihood(levels={self.levels}) needs the range of field {model.output!r}, which the data does not promise"
             )
-        return discretised(decoded.params, made.target, field.range, self.levels)
+        return discretised(decoded.params, scored.target, field.range, self.levels)
 
     def _drawn(
         self, model: Model, features: dict[str, Features], priors: dict[str, Model], random: set[str]

@@ -13,15 +13,15 @@ from reprkit.evaluation.encoding import batches, exact
 from reprkit.evaluation.gallery import fit_for_page
 from reprkit.interfaces import Evaluator, require
 from reprkit.layers.values import unit
-from reprkit.layout import from_tokens, to_tokens
+from reprkit.layout import from_tokens
 from reprkit.objectives.masked import Masked, on_hidden, statistics
-from reprkit.objectives.scoring import validity
 from reprkit.parts import create
 from reprkit.types import Batch, Decoded
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.model import Model
+    from reprkit.objectives.scoring import Scored
 
 
 class Masking(Evaluator):
@@ -48,16 +48,17 @@ class Masking(Evaluator):
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
         """The metrics above.  Raises BuildError where the model has no decoder, or a causal one."""
-        if "causal" in model._decoder().provides:
+        if "causal" in model.get_decoder().provides:
             raise BuildError("masking hides what is to be predicted, and a causal decoder reads it")
-        trained = next((each for each in model.objective.modules() if isinstance(each, Masked)), None)
+        trained = next((each for each in model.objective.members if isinstance(each, Masked)), None)
         ratio = self.ratio or (trained.ratio if trained else 0.75)
         total: dict[str, float] = {}
         examples, elements, first = 0, 0.0, None
         for each in batches(data, "masking"):
             batch = model.to_device(each)
-            decoded, weight = _predicted(model, batch, ratio)
-            target, x = model.target(batch, decoded), decoded.x
+            scored = _predicted(model, batch, ratio)
+            decoded, target, weight = scored.decoded, scored.target, scored.full_weight
+            x = decoded.x
             if trained is not None and trained.normalise:
                 mean, deviation = statistics(target)
                 x = x * deviation + mean
@@ -82,7 +83,7 @@ class Masking(Evaluator):
     ) -> dict[str, Any]:
         from reprkit.reporting.exhibits import exhibit
 
-        field, hidden = model._output_field(), weight > 0
+        field, hidden = model.output_field, weight > 0
         if field.discrete:
             nothing: float = field.vocab or 0
         else:
@@ -102,21 +103,16 @@ class Masking(Evaluator):
         return {f"masked-{number}" if number else "masked": each for number, each in enumerate(made)}
 
 
-def _predicted(model: Model, batch: Batch, ratio: float) -> tuple[Decoded, Tensor]:
-    """What comes out, and 1 at the elements that were hidden (b n p)."""
-    length = model.output_length(batch)
+def _predicted(model: Model, batch: Batch, ratio: float) -> Scored:
+    """What comes out; the elements that were hidden count."""
     if _leaves_out(model, batch):
         codes, hidden = Masked(ratio).hide(model, batch)
-        decoded = model.decode(codes, length=length)
-        weight = on_hidden(model, batch, decoded, hidden, validity(model, batch, decoded))
-    else:
-        damage = create("corruption", f"mask-elements(ratio={ratio})", data=model.signature)
-        damaged, hit = damage(batch, torch.Generator().manual_seed(0))
-        decoded = model.decode(model.encode(damaged), length=length)
-        weight = to_tokens(hit.to(decoded.x.device), decoded.grid or (1,), model._output_field().kind).float()
-        real = validity(model, batch, decoded)
-        weight = weight if real is None else weight * real
-    return decoded, torch.ones_like(decoded.x, dtype=torch.float32) if weight is None else weight
+        scored = model.score(batch, codes)
+        return scored.counting(on_hidden(model, batch, scored.decoded, hidden))
+    damage = create("corruption", f"mask-elements(ratio={ratio})", data=model.signature)
+    damaged, hit = damage(batch, torch.Generator().manual_seed(0))
+    scored = model.score(batch, view=damaged)
+    return scored.counting(model.as_tokens(hit, scored.decoded).float())
 
 
 def _leaves_out(model: Model, batch: Batch) -> bool:

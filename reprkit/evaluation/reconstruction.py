@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from reprkit.evaluation.encoding import batches, exact
-from reprkit.evaluation.outputs import Output, output
 from reprkit.interfaces import Evaluator
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.model import Model
+    from reprkit.objectives.scoring import Scored
+    from reprkit.types import Codes
 
 
 class ReconstructionError(Evaluator):
@@ -34,13 +35,14 @@ class ReconstructionError(Evaluator):
         total: dict[str, float] = {}
         examples, elements, symbols = 0, 0.0, False
         for batch in batches(data, "reconstructing"):
-            made = output(model, batch)
-            size = made.target.shape[0]
-            symbols = made.decoded.likelihood == "categorical"
-            for name, value in _sums(made, symbols, size).items():
+            codes = model.encode(batch)
+            scored = model.score(batch, codes)
+            size = scored.target.shape[0]
+            symbols = scored.decoded.likelihood == "categorical"
+            for name, value in _sums(scored, codes, symbols, size).items():
                 total[name] = total.get(name, 0.0) + value
             examples += size
-            elements += float(made.weight.sum())
+            elements += float(scored.full_weight.sum())
         nll = total["nll"] / examples
         if symbols:
             perplexity = math.exp(min(total["nll"] / elements, 700.0))
@@ -55,15 +57,15 @@ class ReconstructionError(Evaluator):
         return found
 
 
-def _sums(made: Output, symbols: bool, size: int) -> dict[str, float]:
+def _sums(scored: Scored, factors: Codes, symbols: bool, size: int) -> dict[str, float]:
     """One batch's sums over examples."""
-    decoded, target, weight = made.decoded, made.target, made.weight
-    total = {"nll": float(exact(decoded.nll(target, weight)).sum())}
+    decoded, target, weight = scored.decoded, scored.target, scored.full_weight
+    total = {"nll": float(exact(scored.nats).sum())}
     if symbols:
         total["right"] = float(((decoded.x == target) * weight).sum())
     else:
         total["squares"] = float((exact(decoded.x - target).square() * exact(weight)).sum())
-    codes = list((made.codes or {}).values())
+    codes = list(factors.values())
     prices = [code.bits for code in codes if code.bits is not None]
     if codes and len(prices) == len(codes):
         total["bits"] = float(sum(exact(price).sum() for price in prices))

@@ -64,7 +64,7 @@ class Samples(Evaluator):
         """
         from reprkit.reporting.exhibits import exhibit
 
-        field = model._output_field()
+        field = model.output_field
         if field.space[0] is None:
             raise BuildError("samples needs data of a fixed length: how long a sample is cannot be known")
         without = [name for name in model.factors if not model.latent(name).has_prior]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reprkit.interfaces import Objective, Term
-from reprkit.layout import row_grid, to_tokens
-from reprkit.objectives.scoring import rate, score, validity
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
@@ -28,12 +26,6 @@ class Autoregressive(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""
-        field = model._output_field()
-        x = batch[model.output]
-        teacher = to_tokens(x, row_grid(field, x), field.kind)
-        codes = model.encode(batch) if len(model.factors) else None
-        decoded = model.decode(codes, teacher=teacher)
-        weight = validity(model, batch, decoded)
-        nats = score(decoded, teacher, weight)
-        model.record(**rate(decoded, teacher, weight, nats))
-        return {"autoregressive": (nats, len(teacher))}
+        scored = model.score(batch)
+        model.record(**scored.rates)
+        return {"autoregressive": scored.loss}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Corruption, Objective, Term, require
-from reprkit.layers.rows import tokens_at
-from reprkit.layout import to_tokens
 from reprkit.objectives.chain import Chain
-from reprkit.objectives.scoring import quality, score, validity
-from reprkit.types import Batch, Decoded
+from reprkit.types import Batch
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -67,30 +65,20 @@ class Denoising(Objective):
         """The loss of one batch."""
         view, hits = self.damage(batch) if model.training else (batch, {})
         hit = hits.get(model.output) if self.on == "hit" else None
-        asked = {} if hit is None else _asked(model, hit)
-        decoded = model.decode(model.encode(view), length=model.output_length(batch), **asked)
-        weight: Tensor | None
-        if hit is not None and asked:  # nobody asks what it says of what was left alone
-            target = tokens_at(batch[model.output].to(hit.device).unsqueeze(-1), asked["only"])
-            weight = hit.gather(1, asked["only"]).unsqueeze(-1).float()
-        else:
-            target, weight = model.target(batch, decoded), validity(model, batch, decoded)
-            if hit is not None:
-                struck = self._laid(model, hit, decoded)
-                weight = struck if weight is None else weight * struck
-        nats = score(decoded, target, weight)
-        model.record(**quality(decoded, target, weight, nats))
-        return {"denoising": (nats, len(target))}
-
-    def _laid(self, model: Model, hit: Tensor, decoded: Decoded) -> Tensor:
-        """What was hit (b ...) on the decoder's tokens (b n p), as 0 or 1."""
-        return to_tokens(hit, decoded.grid or (1,), model._output_field().kind).to(decoded.x.device).float()
+        queries = None if hit is None else _queries(model, hit)  # what was left alone is not decoded
+        scored = model.score(batch, view=view, queries=queries, teacher_forcing=False)
+        if hit is not None and queries is None:
+            scored = scored.counting(model.as_tokens(hit, scored.decoded).float())
+        elif hit is not None and queries is not None:
+            scored = scored.counting(hit.gather(1, queries).unsqueeze(-1).float())
+        model.record(**scored.metrics)
+        return {"denoising": scored.loss}
 
 
-def _asked(model: Model, hit: Tensor) -> dict[str, Tensor]:
+def _queries(model: Model, hit: Tensor) -> Int[Tensor, "b m"] | None:
     """Which symbols were hit (b m), for a decoder of steps that can be asked for some alone; rows of fewer hold others, too."""
     decoder = model.decoder
     if decoder is None or "only" not in decoder.provides or decoder.cells or hit.ndim != 2:
-        return {}
+        return None
     most = max(1, int(hit.sum(1).max()))
-    return {"only": hit.int().argsort(dim=1, descending=True, stable=True)[:, :most]}
+    return hit.int().argsort(dim=1, descending=True, stable=True)[:, :most]

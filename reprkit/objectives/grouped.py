@@ -12,7 +12,6 @@ from torch import Tensor
 from reprkit import distributed
 from reprkit.interfaces import Objective, Term
 from reprkit.objectives.labels import classes_of, labels_of
-from reprkit.objectives.scoring import decoded_for, quality, score, validity
 from reprkit.paths import factor_of
 from reprkit.types import Batch, Codes
 
@@ -53,11 +52,9 @@ class Grouped(Objective):
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch; every rank must bring as many examples as the others."""
         label, codes = labels_of(batch, self.label, "grouped"), model.encode(batch)
-        decoded = decoded_for(model, self._shared(model, codes, label), batch)
-        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
-        nats = score(decoded, target, weight)
-        model.record(**quality(decoded, target, weight, nats))
-        return {"reconstruction": (nats, len(target))}
+        scored = model.score(batch, self._shared(model, codes, label))
+        model.record(**scored.metrics)
+        return {"reconstruction": scored.loss}
 
     def _shared(self, model: Model, codes: Codes, label: Int[Tensor, " b"]) -> Codes:
         """The codes, the factor's own from a mate."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -13,9 +14,7 @@ from torch import Tensor
 from reprkit import distributed
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term, require
-from reprkit.layers.rows import tokens_at
 from reprkit.layout import spread, to_tokens
-from reprkit.objectives.scoring import quality, score, validity
 from reprkit.paths import Path
 from reprkit.types import Batch, Codes, Decoded
 
@@ -79,20 +78,16 @@ class Masked(Objective):
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""
         codes, hidden = self.hide(model, batch)
-        only = _only(model, batch, hidden) if self.on == "masked" else None
-        if only is None:
-            decoded = model.decode(codes, length=model.output_length(batch))
-            target, weight = model.target(batch, decoded), validity(model, batch, decoded)
-        else:  # nobody asks what it says of the tokens that were shown
-            decoded = model.decode(codes, only=only)
-            target, weight = tokens_at(model.target(batch, decoded), only), None
+        queries = (
+            _queries(model, batch, hidden) if self.on == "masked" else None
+        )  # what was shown is not decoded
+        scored = model.score(batch, codes, queries=queries, teacher_forcing=False)
         if self.normalise:
-            target = normalised(target, decoded)
-        if self.on == "masked" and only is None:
-            weight = on_hidden(model, batch, decoded, hidden, weight)
-        nats = score(decoded, target, weight)
-        model.record(**quality(decoded, target, weight, nats))
-        return {"masked": (nats, len(target))}
+            scored = replace(scored, target=normalised(scored.target, scored.decoded))
+        if self.on == "masked" and queries is None:
+            scored = scored.counting(on_hidden(model, batch, scored.decoded, hidden))
+        model.record(**scored.metrics)
+        return {"masked": scored.loss}
 
     def hide(self, model: Model, batch: Batch) -> tuple[Codes, list[Hidden]]:
         """Codes of what is shown, and what is hidden of the output field, from each group of encoders."""
@@ -119,9 +114,9 @@ class Masked(Objective):
         return kept(noise.to(x.device), _valid(view, path.encoder.grid(view)), self.ratio)
 
 
-def _only(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b m"] | None:
+def _queries(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b m"] | None:
     """The hidden tokens, ascending, where the decoder can be asked for them alone: one group, its own grid, no padding."""
-    decoder = model._decoder()
+    decoder = model.get_decoder()
     if "only" not in decoder.provides or len(hidden) != 1 or f"{model.output}_mask" in batch:
         return None
     (alone,) = hidden
@@ -131,11 +126,12 @@ def _only(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b m"
 
 
 def on_hidden(
-    model: Model, batch: Batch, decoded: Decoded, hidden: list[Hidden], weight: Tensor | None = None
+    model: Model, batch: Batch, decoded: Decoded, hidden: list[Hidden]
 ) -> Float[Tensor, "b n p"] | None:
-    """``weight`` of the decoded elements, zero at those that some encoder saw."""
+    """1 at the decoded elements that no encoder saw, 0 at the others; None where no encoder reads the output field."""
+    weight: Tensor | None = None
     for each in hidden:
-        laid = spread(each.hit, each.grid, decoded.grid or (1,), model._output_field(), batch[model.output])
+        laid = spread(each.hit, each.grid, decoded.grid or (1,), model.output_field, batch[model.output])
         weight = laid if weight is None else weight * laid
     return weight
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reprkit.interfaces import Objective, Term
-from reprkit.objectives.scoring import quality, score, validity
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ class Reconstruction(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""
-        decoded = model.decode(model.encode(batch), length=model.output_length(batch))
-        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
-        nats = score(decoded, target, weight)
-        model.record(**quality(decoded, target, weight, nats))
-        return {"reconstruction": (nats, len(target))}
+        scored = model.score(batch, teacher_forcing=False)
+        model.record(**scored.metrics)
+        return {"reconstruction": scored.loss}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 from torch import nn
 
@@ -52,21 +52,25 @@ class Weighted(Objective):
         self.term_weights: dict[str, float] = {}
 
     @property
-    def terms(self) -> list[tuple[float, Objective]]:
-        """The weights and objectives, in order."""
-        parts = [part for part in self.parts if isinstance(part, Objective)]
-        return list(zip(self.part_weights, parts, strict=True))
+    def members(self) -> tuple[Objective, ...]:
+        """The objectives, in order."""
+        return tuple(cast("Iterable[Objective]", self.parts))
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Their weights."""
+        return tuple(self.part_weights)
 
     def bind(self, model: Model) -> None:
         """Bind every objective."""
-        for _, each in self.terms:
+        for each in self.members:
             with each.blamed():
                 each.bind(model)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of all objectives that have this turn."""
         named: dict[str, Term] = {}
-        for weight, each in self.terms:
+        for weight, each in zip(self.weights, self.members, strict=True):
             if turn not in each.turns:
                 continue
             with each.blamed():
@@ -115,6 +119,6 @@ def _opened(terms: Sequence[tuple[float, Any]]) -> list[tuple[float, Objective]]
         number = isinstance(weight, int | float) and not isinstance(weight, bool)
         if not number or weight < 0 or not math.isfinite(weight):
             raise BuildError(f"a weight is a finite number from 0, not {weight!r}")
-        inner = each.terms if isinstance(each, Weighted) else [(1.0, each)]
+        inner = zip(each.weights, each.members, strict=True)
         opened += [(float(weight) * factor, part) for factor, part in inner]
     return opened

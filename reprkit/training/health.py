@@ -184,8 +184,7 @@ def origin(
         return found[0]
     if losses is not None and math.isfinite(float(losses.total)):
         return "the same batch gives a finite loss now: it depends on a random draw"
-    objective = model.objective
-    return f"all parts' outputs are finite: it begins in objective {objective.qualified or type(objective).__name__}"
+    return f"all parts' outputs are finite: it begins in objective {model.objective.title}"
 
 
 def _tensors(made: Any) -> Iterator[Tensor]:

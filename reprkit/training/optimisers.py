@@ -11,7 +11,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from reprkit.errors import BuildError, PartArgumentError, nearest
-from reprkit.interfaces import Objective
 from reprkit.model import Model
 from reprkit.reference import parse
 from reprkit.sharding import sharded
@@ -149,17 +148,8 @@ def _held(optimiser: Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
 
-def objectives(objective: Objective) -> Iterator[Objective]:
-    """The objective itself, or the members of a weighted sum, at any depth."""
-    members = [each for each in getattr(objective, "parts", ()) if isinstance(each, Objective)]
-    if not members:
-        yield objective
-    for each in members:
-        yield from objectives(each)
-
-
 def _of_turn(model: Model, turn: str) -> Iterator[nn.Parameter]:
-    for each in objectives(model.objective):
+    for each in model.objective.members:
         if turn in each.turns:
             held = getattr(each, turn, None)
             if not isinstance(held, nn.Module):

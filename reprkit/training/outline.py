@@ -20,18 +20,9 @@ def outline(model: Any) -> dict[str, Any]:
             for name, path in model.factors.items()
         },
         "decoder": None if model.decoder is None else str(model.decoder.reference),
-        "objective": _objective(model.objective),
+        "objective": model.objective.expression,
         "weights": dict(model.weights),
     }
-
-
-def _objective(objective: Any) -> str:
-    if hasattr(objective, "part_weights"):
-        pairs = zip(objective.part_weights, objective.parts, strict=True)
-        return " + ".join(
-            _objective(each) if weight == 1 else f"{weight:g} * {_objective(each)}" for weight, each in pairs
-        )
-    return str(objective.reference)
 
 
 def warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -85,8 +85,78 @@ def test_a_sum_has_what_its_terms_have():
     assert total.turns == ("main", "critic")
     assert total.distributes == "gather"
     nested = Weighted([(0.5, total), (3.0, Reconstruction())])
-    assert [weight for weight, _ in nested.terms] == [0.5, 1.0, 3.0]
+    assert nested.weights == (0.5, 1.0, 3.0)
+    assert nested.members == (*total.members, nested.members[2])
     assert nested.needs == {"encoder", "decoder"}
+
+
+def test_every_objective_has_members_and_weights():
+    own = objective_from("denoising(on='all')")
+    assert own.members == (own,)
+    assert own.weights == (1.0,)
+    assert (own.expression, own.title) == ("reprkit/denoising(on='all')", "reprkit/denoising")
+    total = objective_from("reconstruction + 0.25 * denoising(on='all')")
+    assert [type(each).__name__ for each in total.members] == ["Reconstruction", "Denoising"]
+    assert total.weights == (1.0, 0.25)
+    assert total.expression == "reprkit/reconstruction + 0.25 * reprkit/denoising(on='all')"
+    assert total.title == "reprkit/reconstruction + reprkit/denoising"
+    assert objective_from("2 * reconstruction").expression == "2 * reprkit/reconstruction"
+
+
+class Sum(Objective):
+    """A sum that is not reprkit's own."""
+
+    def __init__(self, *, weight=3.0):
+        super().__init__()
+        self.terms = torch.nn.ModuleList([Reconstruction(), Constant(7, name="critic", turns=("critic",))])
+        self.terms[1].critic = torch.nn.Linear(2, 3)
+        self.weight, self.needs, self.turns = weight, frozenset({"encoder", "decoder"}), ("main", "critic")
+
+    @property
+    def members(self):
+        return tuple(self.terms)
+
+    @property
+    def weights(self):
+        return (1.0, self.weight)
+
+    def forward(self, model, batch, turn="main"):
+        return next(each for each in self.terms if turn in each.turns)(model, batch, turn)
+
+
+def test_a_sum_of_another_class_is_taken_as_one_everywhere():
+    from reprkit.evaluation.describe import about
+    from reprkit.manifest import describe
+    from reprkit.training.optimisers import optimisers_from
+    from reprkit.training.outline import outline
+
+    model = rk.build(data=digits()[0], objective=Sum(), **MLP)
+    critic = model.objective.members[1].critic
+    assert model.objective.expression.startswith("Reconstruction + 3 * Constant(")
+    assert outline(model)["objective"] == model.objective.expression
+    assert about(model, digits()[0])["parts"]["objective"]["reference"] == model.objective.expression
+    made = optimisers_from(model, "adam", None, lr=1e-3, weight_decay=None)
+    held = [each for group in made["critic"].param_groups for each in group["params"]]
+    assert {id(each) for each in held} == {id(each) for each in critic.parameters()}
+    model.objective.terms[1] = objective_from("denoising")
+    record = describe(model)["objective"]["sum"]
+    assert [(weight, each["id"]) for weight, each in record] == [
+        (1.0, "reprkit/reconstruction"),
+        (3.0, "reprkit/denoising"),
+    ]
+    model.objective.qualified = "acme/sum"  # a plugin offers it: it is made again as itself
+    assert describe(model)["objective"] == {"id": "acme/sum", "arguments": {}}
+    opened = Weighted([(2.0, model.objective), (1.0, Constant(1))])
+    assert opened.weights == (2.0, 6.0, 1.0)
+    assert opened.members[:2] == model.objective.members
+
+
+def test_a_refusal_names_the_members():
+    with pytest.raises(
+        BuildError, match=r"objective reprkit/contrastive \+ reprkit/classify never uses a decoder.*"
+    ) as caught:
+        rk.build(data=digits()[0], objective="contrastive + 0.5 * classify", **MLP)
+    assert '("reconstruction + contrastive + 0.5 * classify")' in str(caught.value)
 
 
 def test_a_turn_takes_the_terms_that_have_it():

@@ -69,7 +69,7 @@ def test_the_critics_loss_is_the_distance_with_its_penalty():
     model = model_of("reconstruction + critic(real='summary', width=8, depth=1, penalty=7)").eval()
     batch = random_batch(WORDS, 4)
     loss = model(batch, "critic").terms["critic"]
-    critic = next(each for _, each in model.objective.terms if hasattr(each, "critic")).critic
+    critic = next(each for each in model.objective.members if hasattr(each, "critic")).critic
     made, real = model.encode(batch), model.latent().spell(batch["summary"], batch["summary_mask"])
     zs = [code.z.masked_fill(~code.mask.unsqueeze(-1), 0) for code in (made, real)]
     both = made.mask | real.mask

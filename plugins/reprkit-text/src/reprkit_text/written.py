@@ -11,7 +11,6 @@ from torch import Tensor
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import by_length
-from reprkit.evaluation.outputs import output
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_text.vocabulary import Vocabulary
@@ -90,8 +89,8 @@ def outputs(model: Model, data: Dataset) -> list[list[int]]:
     """
 
     def of(batch: Batch) -> tuple[Tensor, Tensor]:
-        made = output(model, batch)
-        return made.decoded.x[..., 0].long(), made.weight[..., 0] > 0
+        scored = model.score(batch)
+        return scored.decoded.x[..., 0].long(), scored.full_weight[..., 0] > 0
 
     return _rows(data, of)
 
@@ -155,8 +154,9 @@ def beside(model: Model, data: Dataset) -> dict[str, list[str]]:
 
 def _drawn(model: Model) -> Callable[[Batch], tuple[Tensor, Tensor]]:
     def of(batch: Batch) -> tuple[Tensor, Tensor]:
-        shown = output(model, batch)
-        made = model.generate(shown.codes, length=shown.target.shape[1], temperature=0.0)
-        return made.x[..., 0].long(), shown.weight[..., 0] > 0
+        codes = model.encode(batch)
+        scored = model.score(batch, codes)
+        made = model.generate(codes, length=scored.target.shape[1], temperature=0.0)
+        return made.x[..., 0].long(), scored.full_weight[..., 0] > 0
 
     return of

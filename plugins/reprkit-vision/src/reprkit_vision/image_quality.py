@@ -16,7 +16,6 @@ from torchmetrics.functional.image import (
 from reprkit import Corruption, Dataset, Evaluator, Model, create
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.evaluation.encoding import batches, session
-from reprkit.evaluation.outputs import output
 from reprkit.reporting.figures import Images
 
 _WINDOW = 6  # pixels that SSIM's window of 11, mirrored at the border, needs
@@ -159,5 +158,5 @@ def _trio(model: Model, batch: dict[str, Tensor], damage: Corruption | None, num
     if damage is not None:
         generator = torch.Generator().manual_seed(number)
         given = {**batch, field: damage({"x": batch[field]}, generator)[0]["x"]}
-    rebuilt = model.to_batch(output(model, given).decoded)[field]
+    rebuilt = model.to_batch(model.score(given).decoded)[field]
     return Trio(*(x.float().movedim(-1, 1).contiguous().cpu() for x in (batch[field], given[field], rebuilt)))

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from reprkit import Dataset, Evaluator, Model
 from reprkit.errors import BuildError
-from reprkit.evaluation.outputs import output
 from reprkit.layers.checks import whole
 from reprkit.reporting.figures import Images
 from reprkit_audio.frontends import Sound, frontend
@@ -52,7 +51,7 @@ class CopySynthesis(Evaluator):
         count = min(self.windows, len(data))
         places = torch.linspace(0, len(data) - 1, count).round().long()
         batch = data.batch(places)
-        made = model.to_batch(output(model, batch).decoded)[model.output].squeeze(-1).float().cpu()
+        made = model.to_batch(model.score(batch).decoded)[model.output].squeeze(-1).float().cpu()
         true = batch[model.output].squeeze(-1)
         fallback = vocoder("griffin-lim", form=front)
         copies = {

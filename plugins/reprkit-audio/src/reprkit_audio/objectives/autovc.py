@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from reprkit import Model, Objective
 from reprkit.interfaces import Term, require
-from reprkit.objectives.scoring import quality, score, validity
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 
@@ -48,19 +47,18 @@ class AutoVC(Objective):
         """The losses of one batch."""
         name = factor_of(model.paths, self.factor, "objective autovc")
         codes = model.encode(batch)
-        decoded = model.decode(codes, length=model.output_length(batch))
-        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
-        nats = score(decoded, target, weight)
-        model.record(**quality(decoded, target, weight, nats))
-        losses: dict[str, Term] = {"reconstruction": (nats, len(target))}
+        scored = model.score(batch, codes, teacher_forcing=False)
+        decoded = scored.decoded
+        model.record(**scored.metrics)
+        losses: dict[str, Term] = {"reconstruction": scored.loss}
         if "initial" in decoded.params and self.initial:
             params = {**decoded.params, "mean": decoded.params["initial"]}
-            first = score(replace(decoded, x=params["mean"], params=params), target, weight)
-            losses["initial"] = (self.initial * first, len(target))
+            first = replace(scored, decoded=replace(decoded, x=params["mean"], params=params))
+            losses["initial"] = (self.initial * first.total, len(first.target))
         if self.content:
             code = codes[name]
             again = model.encode(model.to_batch(decoded, batch), factors=[name])[name]
             gap = (again.z - code.z).abs().sum(-1)
             gap = gap if code.mask is None else gap * code.mask.to(gap.dtype)
-            losses["content"] = (self.content * gap.sum(), len(target))
+            losses["content"] = (self.content * gap.sum(), len(gap))
         return losses

@@ -14,7 +14,6 @@ from reprkit import Codes, Model, Objective, distributed
 from reprkit.interfaces import Term, require
 from reprkit.layers.checks import whole
 from reprkit.objectives.labels import classes_of, labels_of
-from reprkit.objectives.scoring import quality, score, validity
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_audio.layers.classifier import Classifier
@@ -121,17 +120,15 @@ class GANRefine(Objective):
             nats = F.cross_entropy(heard.float(), label, reduction="sum")
             return {"critic": (distance.sum(), size), "speaker": (nats, size)}
         codes = model.encode(batch)
-        decoded = model.decode(codes, length=model.output_length(batch))
-        wanted, weight = model.target(batch, decoded), validity(model, batch, decoded)
-        rebuilt = score(decoded, wanted, weight)
+        rebuilt = model.score(batch, codes, teacher_forcing=False)
         other, whose = self._exchanged(model, codes, label)
         converted = self._frames(model, batch, other)
         verdict, heard = self.critic(converted, mask), self.critic.speaker(converted, mask)
         nats = F.cross_entropy(heard.float(), whose, reduction="sum")
         accuracy = (heard.argmax(-1) == whose).float().mean()
-        model.record(**quality(decoded, wanted, weight, rebuilt), target_accuracy=accuracy)
+        model.record(**rebuilt.metrics, target_accuracy=accuracy)
         return {
-            "reconstruction": (rebuilt, size),
+            "reconstruction": rebuilt.loss,
             "adversarial": (-self.adversarial * verdict.sum(), size),
             "target": (self.target * nats, size),
         }

@@ -13,7 +13,6 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
 from reprkit.layers.checks import whole
 from reprkit.layers.rows import tokens_at
-from reprkit.objectives.scoring import decoded_for, quality, score, validity
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 
@@ -60,11 +59,9 @@ class Jittered(Objective):
         if model.training:
             name = factor_of(model.paths, self.factor, "objective jittered")
             codes = codes | {name: jittered(codes[name], self.p, self.reach)}
-        decoded = decoded_for(model, codes, batch)
-        target, weight = model.target(batch, decoded), validity(model, batch, decoded)
-        nats = score(decoded, target, weight)
-        model.record(**quality(decoded, target, weight, nats))
-        return {"reconstruction": (nats, len(target))}
+        scored = model.score(batch, codes)
+        model.record(**scored.metrics)
+        return {"reconstruction": scored.loss}
 
 
 def jittered(code: Code, p: float, reach: int) -> Code:

@@ -75,7 +75,7 @@ class VocoderObjective(Objective):
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
                 raise PartArgumentError(f"{name} is a weight, a number from 0, not {value!r}")
         whole("width", width)
-        self.weights = {"mel": mel, "stft": stft, "adversarial": adversarial, "matching": matching}
+        self.loss_weights = {"mel": mel, "stft": stft, "adversarial": adversarial, "matching": matching}
         _several("periods", periods, 1)
         _several("windows", windows, 4)
         self.windows = tuple(windows)
@@ -111,7 +111,7 @@ class VocoderObjective(Objective):
             return self._of_critic(model, batch, true)
         made = self._made(model, batch)
         assert self.front is not None  # bind
-        count, weights = len(true), self.weights
+        count, weights = len(true), self.loss_weights
         nats = mel_difference(self.front, made, true)
         logs, (apart, norms) = stft_difference(made, true, self.windows)
         model.record(mel_nats=nats.detach().mean())

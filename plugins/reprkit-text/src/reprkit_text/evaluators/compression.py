@@ -10,7 +10,6 @@ import torch
 from reprkit import Code, Evaluator
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import by_length, exact
-from reprkit.evaluation.outputs import scored
 from reprkit.layers.checks import whole
 from reprkit.types import Batch
 from reprkit_text import written
@@ -82,8 +81,7 @@ def _returned(model: Model, data: Dataset, words: int) -> dict[str, float]:
 
 
 def _nats(model: Model, batch: Batch, codes: Any) -> float:
-    made = scored(model, batch, codes)
-    total = float(exact(made.decoded.nll(made.target, made.weight)).sum())
+    total = float(exact(model.score(batch, codes).nats).sum())
     return total if math.isfinite(total) else math.nan
 
 

@@ -1,21 +1,18 @@
-"""What the objectives over texts share: which factor, which latent, and the nats of a document given its code."""
+"""What the objectives over texts share: which latent, and the texts of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from reprkit import Code
 from reprkit.errors import BuildError
-from reprkit.objectives.scoring import decoded_for, validity
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
-    from reprkit import Decoded, Model
+    from reprkit import Model
     from reprkit_text.latents.text import Text
 
 
@@ -47,15 +44,3 @@ def texts_of(batch: Batch, field: str) -> tuple[Int[Tensor, "b t"], Bool[Tensor,
         return words, torch.ones_like(words, dtype=torch.bool)
     order = (~mask).long().argsort(dim=1, stable=True)
     return words.gather(1, order), mask.gather(1, order)
-
-
-def told(
-    model: Model, codes: Mapping[str, Code], batch: Batch
-) -> tuple[Float[Tensor, " b"], Decoded, Tensor, Tensor | None]:
-    """Nats of each example given its codes (b), and what was decoded, its target (b n p) and what counts of it.
-
-    A causal decoder reads the document as its teacher.
-    """
-    decoded = decoded_for(model, codes, batch)
-    target, weight = model.target(batch, decoded), validity(model, batch, decoded)
-    return decoded.nll(target, weight).sum(1), decoded, target, weight

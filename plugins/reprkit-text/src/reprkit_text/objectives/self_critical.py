@@ -10,10 +10,8 @@ from reprkit import Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
 from reprkit.modes import evaluating
-from reprkit.objectives.scoring import rate
 from reprkit.paths import factor_of
 from reprkit.types import Batch
-from reprkit_text.objectives.scope import told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,13 +70,14 @@ class SelfCritical(Objective):
         log_prob, mask = codes[name].log_prob, codes[name].mask
         if log_prob is None:
             raise BuildError(f"the latent of factor {name!r} provides log_prob, and its code has none")
-        nats, decoded, target, weight = told(model, codes, batch)
+        scored = model.score(batch, codes)
+        nats = scored.per_example
         reward = -nats.detach()
         if self.baseline == "greedy":
             reward = reward + self._greedy(model, name, batch, codes)
             model.record(advantage=reward.mean())
         whole = log_prob.sum(1) if mask is None else log_prob.masked_fill(~mask, 0.0).sum(1)
-        model.record(**rate(decoded, target, weight, nats.sum()))
+        model.record(**scored.rates)
         return {
             "reconstruction": (nats.sum(), len(nats)),
             "policy": (-(reward * whole).sum(), len(nats)),
@@ -91,4 +90,4 @@ class SelfCritical(Objective):
         condition = None if path.condition is None else codes[path.condition]
         with evaluating(path):
             code = path.code(path.features(batch, condition=condition))
-        return told(model, codes | {name: code}, batch)[0]
+        return model.score(batch, codes | {name: code}).per_example

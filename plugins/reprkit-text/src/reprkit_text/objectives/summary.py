@@ -19,7 +19,7 @@ from reprkit_text.objectives.noising import (
     stretches,
     windows,
 )
-from reprkit_text.objectives.scope import texts_of, told, words_of
+from reprkit_text.objectives.scope import texts_of, words_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,7 +133,7 @@ class Summary(Objective):
         name = factor_of(model.paths, self.factor, "objective summary")
         weights = self.shares
         if "words" not in model.latent(name).provides:
-            own = told(model, model.encode(batch), batch)[0]
+            own = model.score(batch).per_example
             return {"reconstructor": (own.sum(), len(own))}
         latent = words_of(model, name, "summary")
         document = texts_of(batch, model.paths[name].input)
@@ -157,7 +157,7 @@ class Summary(Objective):
         if weights["reconstructor"]:
             others = [each for each in model.paths if each != name]
             codes = model.encode(batch, factors=others) if others else Codes({})
-            nats["reconstructor"] = told(model, codes | {name: latent.spell(*stretch)}, batch)[0]
+            nats["reconstructor"] = model.score(batch, codes | {name: latent.spell(*stretch)}).per_example
         return {key: (weights[key] * value.sum(), len(value)) for key, value in nats.items()}
 
     def _stretch(self, model: Model, batch: Batch, document: Texts) -> Texts:

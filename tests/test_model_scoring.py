@@ -1,0 +1,270 @@
+"""``Model.score``: the output beside its target, against numbers worked out by hand; and what of a model is for others."""
+
+import ast
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributions import Categorical, Normal
+
+import reprkit as rk
+from reprkit.data.signature import Field, Signature
+from reprkit.errors import BuildError
+
+ROOT = Path(__file__).parents[1]
+VECTORS = Signature({"x": Field(kind="vector", shape=(5,))})
+IMAGES = Signature({"x": Field(kind="image", shape=(8, 8, 1))})
+SYMBOLS = Signature({"x": Field(kind="tokens", shape=(None,), vocab=7)})
+FRAMES = Signature({"x": Field(kind="sequence", shape=(None, 2))})
+
+
+def vectors():
+    return rk.build(
+        data=VECTORS, encoder="mlp(width=8)", latent="continuous(dim=3)", decoder="mlp(width=8, scale=0.5)"
+    ).eval()
+
+
+def images(objective="reconstruction"):
+    vit = "vit(patch=4, width=8, depth=1, heads=2)"
+    return rk.build(
+        data=IMAGES, encoder=vit, latent="continuous(dim=4)", decoder=vit, objective=objective
+    ).eval()
+
+
+def texts(decoder="gru(width=8, causal=True)", **options):
+    return rk.build(
+        data=SYMBOLS, encoder="gru(width=8)", latent="continuous(dim=4)", decoder=decoder, **options
+    ).eval()
+
+
+def padded_symbols():
+    x = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]])
+    return {"x": x, "x_mask": torch.tensor([[True] * 4, [True, True, False, False]])}
+
+
+# ------------------------------------------------------------------ values
+
+
+def test_nats_of_real_values():
+    model, batch = vectors(), {"x": torch.randn(6, 5)}
+    with torch.no_grad():
+        scored = model.score(batch)
+        decoded = model.decode(model.encode(batch))
+    elements = -Normal(decoded.x, 0.5).log_prob(batch["x"].unsqueeze(1))
+    torch.testing.assert_close(scored.target, batch["x"].unsqueeze(1))
+    assert scored.weight is None
+    assert torch.equal(scored.full_weight, torch.ones(6, 1, 5))
+    torch.testing.assert_close(scored.nats, elements.sum(-1))
+    torch.testing.assert_close(scored.per_example, elements.sum((1, 2)))
+    torch.testing.assert_close(scored.total, elements.sum())
+    assert scored.loss == (scored.total, 6)
+    squares = (decoded.x - batch["x"].unsqueeze(1)).square()
+    torch.testing.assert_close(scored.metrics["error"], squares.sum() / 6)
+    torch.testing.assert_close(scored.rates["bits_per_dim"], elements.mean() / math.log(2))
+
+
+def test_padding_does_not_count_and_perplexity_is_a_symbol_s():
+    model, batch = texts("gru(width=8, causal=False)"), padded_symbols()
+    with torch.no_grad():
+        scored = model.score(batch)
+    logits = scored.decoded.params["logits"].squeeze(-2)
+    each = -Categorical(logits=logits).log_prob(batch["x"]) * batch["x_mask"]
+    torch.testing.assert_close(scored.nats, each)
+    torch.testing.assert_close(scored.per_example, each.sum(1))
+    assert torch.equal(scored.weight, batch["x_mask"].unsqueeze(-1).float())
+    expected = (each.sum() / 6).exp()
+    torch.testing.assert_close(scored.metrics, {"perplexity": expected})
+    torch.testing.assert_close(scored.rates, {"perplexity": expected})
+
+
+def test_padded_frames_count_element_by_element():
+    model = rk.build(
+        data=FRAMES, encoder="gru(width=8)", latent="continuous(dim=4)", decoder="gru(width=8, causal=False)"
+    )
+    batch = {"x": torch.randn(2, 4, 2), "x_mask": torch.tensor([[True] * 4, [True, False, False, False]])}
+    scored = model.eval().score(batch)
+    assert scored.full_weight.sum() == 10
+    squares = (scored.decoded.x - batch["x"]).square().sum(-1) * batch["x_mask"]
+    torch.testing.assert_close(scored.metrics["error"], squares.sum() / 2)
+    alone = model.score({"x": batch["x"][1:, :1]})
+    torch.testing.assert_close(scored.per_example[1:], alone.per_example)
+
+
+# ------------------------------------------------------------------ how it is asked
+
+
+def test_codes_that_are_given_are_decoded():
+    model, batch = vectors(), {"x": torch.randn(4, 5)}
+    codes = model.encode({"x": torch.randn(4, 5)})
+    scored = model.score(batch, codes)
+    assert torch.equal(scored.decoded.x, model.decode(codes).x)
+    assert torch.equal(scored.target.squeeze(1), batch["x"])
+
+
+def test_a_view_is_read_and_the_batch_is_the_target():
+    model, batch = vectors(), {"x": torch.randn(4, 5)}
+    view = {"x": torch.zeros(4, 5)}
+    scored = model.score(batch, view=view)
+    assert torch.equal(scored.decoded.x, model.decode(model.encode(view)).x)
+    assert torch.equal(scored.target.squeeze(1), batch["x"])
+
+
+def test_a_causal_decoder_reads_the_target_unless_told_not_to():
+    model, batch = texts(), padded_symbols()
+    codes, teacher = model.encode(batch), batch["x"].unsqueeze(-1)
+    forced, free = model.score(batch), model.score(batch, teacher_forcing=False)
+    torch.testing.assert_close(
+        forced.nats, model.decode(codes, teacher=teacher).nll(teacher) * batch["x_mask"]
+    )
+    torch.testing.assert_close(free.nats, model.decode(codes, length=4).nll(teacher) * batch["x_mask"])
+    assert not torch.allclose(forced.nats, free.nats)
+
+
+def test_a_model_without_an_encoder():
+    model = rk.build(data=SYMBOLS, decoder="gru(width=8, causal=True)", objective="autoregressive").eval()
+    batch = padded_symbols()
+    teacher = batch["x"].unsqueeze(-1)
+    torch.testing.assert_close(
+        model.score(batch).nats, model.decode(teacher=teacher).nll(teacher) * batch["x_mask"]
+    )
+
+
+def test_queries_score_those_tokens_alone():
+    model, batch = images(), {"x": torch.rand(3, 8, 8, 1)}
+    queries = torch.tensor([[0, 3], [2, 1], [3, 0]])
+    some, every = model.score(batch, queries=queries), model.score(batch)
+    assert some.decoded.x.shape == some.target.shape == (3, 2, 16)
+    torch.testing.assert_close(some.nats, every.nats.gather(1, queries))
+    assert torch.equal(some.target[1, 0], batch["x"][1, 4:, :4].flatten())  # token 2: the lower left patch
+
+
+def test_queries_of_a_decoder_that_cannot_take_them_are_refused():
+    with pytest.raises(BuildError, match=r"decoder .*mlp decodes all its tokens, and queries= asks for some"):
+        vectors().score({"x": torch.randn(2, 5)}, queries=torch.zeros(2, 1, dtype=torch.long))
+
+
+def test_a_model_that_cannot_score_says_why():
+    without = rk.build(
+        data=IMAGES, encoder="vit(patch=4, width=8, depth=1, heads=2)", objective="contrastive"
+    )
+    for ask in (without.get_decoder, lambda: without.score({"x": torch.rand(2, 8, 8, 1)})):
+        with pytest.raises(BuildError, match=r"no decoder: objective reprkit/contrastive does not need one"):
+            ask()
+    assert without.output_field is IMAGES["x"]
+    without.signature = None
+    with pytest.raises(BuildError, match="built without data="):
+        _ = without.output_field
+
+
+# ------------------------------------------------------------------ what is made of it
+
+
+def test_counting_leaves_elements_out():
+    model, batch = texts("gru(width=8, causal=False)"), padded_symbols()
+    scored = model.score(batch)
+    first = torch.zeros(2, 4, 1)
+    first[:, 1:] = 1
+    fewer = scored.counting(first)
+    torch.testing.assert_close(fewer.nats, scored.nats * first.squeeze(-1))
+    assert fewer.full_weight.sum() == 4  # of six real symbols two are first ones
+    assert scored.counting(None) is scored
+    whole = vectors().score({"x": torch.randn(2, 5)}).counting(torch.ones(2, 1, 5))
+    assert torch.equal(whole.weight, torch.ones(2, 1, 5))
+
+
+def test_another_target():
+    scored = vectors().score({"x": torch.randn(4, 5)})
+    assert scored.nats.shape == (4, 1)  # kept now, and not carried over to the copy
+    other = replace(scored, target=scored.decoded.x.detach())
+    assert other.metrics["error"] == 0
+    torch.testing.assert_close(other.total, torch.tensor(20 * (math.log(0.5) + 0.5 * math.log(2 * math.pi))))
+
+
+def test_as_tokens_cuts_values_as_the_target_is_cut():
+    model, batch = images(), {"x": torch.rand(2, 8, 8, 1)}
+    decoded = model.score(batch).decoded
+    assert torch.equal(model.as_tokens(batch["x"], decoded), model.target(batch, decoded))
+    assert torch.equal(model.as_tokens(batch["x"] > 0.5, decoded), model.target(batch, decoded) > 0.5)
+
+
+@pytest.mark.parametrize("asked", ["metrics", "rates"])
+def test_metrics_that_are_asked_for_first_leave_the_loss_its_gradient(asked):
+    for model, batch in ((vectors(), {"x": torch.randn(4, 5)}), (texts(), padded_symbols())):
+        scored = model.score(batch)
+        assert not any(each.requires_grad for each in getattr(scored, asked).values())
+        scored.loss[0].backward()
+        assert all(each.grad is not None for each in model.decoder.parameters())
+
+
+def test_the_likelihood_is_computed_once_and_only_if_it_is_asked_for(monkeypatch):
+    import reprkit.likelihoods
+
+    calls, plain = [], reprkit.likelihoods.negative_log_likelihood
+    monkeypatch.setattr(
+        reprkit.likelihoods, "negative_log_likelihood", lambda *given: calls.append(1) or plain(*given)
+    )
+    scored = texts().score(padded_symbols())
+    assert scored.decoded.x.shape == (2, 4, 1)
+    assert not calls
+    assert scored.metrics == scored.rates
+    assert scored.loss[0] == scored.nats.sum()
+    assert len(calls) == 1
+
+
+def test_a_sum_of_objectives_scores_one_code():
+    model = images("reconstruction + 0.5 * reconstruction").train()
+    seen = []
+    model.paths["code"].encoder.register_forward_hook(lambda *_: seen.append(1))
+    losses = model({"x": torch.rand(2, 8, 8, 1)})
+    assert len(seen) == 1
+    torch.testing.assert_close(losses.total, 1.5 * losses.terms["reconstruction"])
+
+
+# ------------------------------------------------------------------ private names
+
+
+def private_names():
+    """Names of the class Model that begin with one underscore: its methods, and what it sets on itself."""
+    (cls,) = (
+        each
+        for each in ast.parse((ROOT / "reprkit/model.py").read_text()).body
+        if isinstance(each, ast.ClassDef) and each.name == "Model"
+    )
+    methods = {each.name for each in cls.body if isinstance(each, ast.FunctionDef)}
+    own = {
+        each.attr
+        for each in ast.walk(cls)
+        if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == "self"
+    }
+    return {name for name in methods | own if name.startswith("_") and not name.startswith("__")}
+
+
+def uses(source, names):
+    """(line, text) where one of the names is taken of another object than ``self``."""
+    for each in ast.walk(ast.parse(source)):
+        own = (
+            isinstance(each, ast.Attribute)
+            and isinstance(each.value, ast.Name)
+            and each.value.id in ("self", "cls")
+        )
+        if isinstance(each, ast.Attribute) and each.attr in names and not own:
+            yield each.lineno, ast.unparse(each)
+
+
+def test_private_names_of_a_model_are_used_by_itself_alone():
+    names = private_names()
+    assert {"_check", "_pass"} <= names
+    assert {text for _, text in uses("self.model._check(batch)\nlearner._pass\nself._check()", names)} == {
+        "self.model._check",
+        "learner._pass",
+    }
+    found = [
+        f"{file.relative_to(ROOT)}:{line}: {text}"
+        for folder in ("reprkit", "plugins", "recipes")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if file != ROOT / "reprkit/model.py"
+        for line, text in uses(file.read_text(), names)
+    ]
+    assert not found, "\n".join(found)
