@@ -11,24 +11,12 @@ import torch
 import reprkit as rk
 from reprkit.errors import BuildError, CheckpointError, PartArgumentError
 from reprkit.exporting import ABOUT
-from reprkit.plugins import default_registry
-
-# Small arguments where the defaults are larger than a test needs; a part without an entry is tried with its defaults.
-SMALL = {
-    "conv": "conv(width=16)",
-    "vit": "vit(width=16, depth=1, heads=2)",
-    "gru": "gru(width=16)",
-    "transformer": "transformer(width=16, depth=1, heads=2)",
-    "mlp": "mlp(widths=(32,))",
-    "gaussian": "gaussian(dim=3)",
-    "vq": "vq(codes=6, dim=3, codebooks=2)",
-    "residual-vq": "residual-vq(codes=6, layers=2, dim=3)",
-}
+from reprkit.plugins import Registry
+from reprkit.testing.small import small
 
 
 def names(kind):
-    found = [spec.name for spec in default_registry().specs(kind) if spec.qualified.startswith("reprkit/")]
-    return [SMALL.get(name, name) for name in found]
+    return [small(found) for found in Registry(installed=False).specs(kind)]
 
 
 ENCODERS, LATENTS = names("encoder"), names("latent")

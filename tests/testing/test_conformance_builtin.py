@@ -5,43 +5,36 @@ import pytest
 import torch
 
 from reprkit.data import Arrays, Dataset, Field, Signature
+from reprkit.errors import BuildError
 from reprkit.plugins import Registry
-from reprkit.testing import DatasetConformance, kit
+from reprkit.testing import DatasetConformance, DecoderConformance, EncoderConformance, kit
+from reprkit.testing.small import small
 
 REGISTRY = Registry(installed=False)
 
-# Small arguments where the defaults are larger than a check needs; a part without an entry is tried with its own.
-SMALL = {
-    ("encoder", "mlp"): "mlp(widths=(16,))",
-    ("encoder", "conv"): "conv(width=8)",
-    ("encoder", "vit"): "vit(width=16, depth=1, heads=2)",
-    ("encoder", "gru"): "gru(width=8)",
-    ("encoder", "transformer"): "transformer(width=16, depth=1, heads=2)",
-    ("latent", "continuous"): "continuous(dim=3)",
-    ("latent", "gaussian"): "gaussian(dim=3)",
-    ("latent", "binary"): "binary(bits=5)",
-    ("latent", "one-hot"): "one-hot(classes=4, groups=2)",
-    ("latent", "vq"): "vq(codes=6, dim=3, codebooks=2)",
-    ("latent", "residual-vq"): "residual-vq(codes=6, layers=2, dim=3)",
-    ("decoder", "mlp"): "mlp(widths=(16,))",
-    ("decoder", "conv"): "conv(width=8)",
-    ("decoder", "vit"): "vit(width=16, depth=1, heads=2)",
-    ("decoder", "gru"): "gru(width=8)",
-    ("decoder", "lstm"): "lstm(width=8)",
-    ("decoder", "transformer"): "transformer(width=16, depth=1, heads=2)",
-    ("evaluator", "finetune"): "finetune(steps=2)",
-    ("evaluator", "few-labels"): "few-labels(labels=(20, 99), measures=('knn(k=3)', 'finetune(steps=1)'))",
+# Evaluators that train or draw much, briefly.
+SHORT = {
+    "finetune": "finetune(steps=2)",
+    "likelihood": "likelihood(samples=4)",
+    "projection": "projection(limit=40)",
+    "few-labels": "few-labels(labels=(20, 99), measures=('knn(k=3)', 'finetune(steps=1)'))",
 }
 
 # Options that change what a part does, each a part of its own to the kit.
 VARIANTS = [
     ("encoder", "mlp(widths=(16, 16), norm='layer', dropout=0.2)"),
-    ("encoder", "gru(width=8, causal=True)"),
-    ("encoder", "transformer(width=16, depth=1, heads=2, causal=True)"),
+    ("encoder", "conv(width=7, depth=1, blocks=0)"),
+    ("encoder", "vit(patch=4, width=15, depth=2, heads=3)"),
+    ("encoder", "gru(width=8, causal=False)"),
+    ("encoder", "gru(width=6, depth=2)"),
+    ("encoder", "transformer(width=15, depth=2, heads=3, causal=True)"),
     ("latent", "continuous(dim=4, activation='relu', l1=0.1)"),
     ("latent", "continuous(dim=4, dropout=0.3, sparsity=0.1)"),
     ("latent", "gaussian(dim=3, free_bits=0.1, warmup=5)"),
     ("latent", "binary(bits=4, stochastic=False, entropy=0.1)"),
+    ("decoder", "mlp(widths=(9, 5), norm='layer', activation='tanh')"),
+    ("decoder", "conv(width=7, depth=1, blocks=0)"),
+    ("decoder", "vit(patch=4, width=15, depth=1, heads=3)"),
     ("decoder", "gru(width=8, causal=False)"),
     ("decoder", "gru(width=8, depth=2, dropout=0.2)"),
     ("decoder", "lstm(width=8, depth=2, causal=False)"),
@@ -49,7 +42,18 @@ VARIANTS = [
     ("decoder", "transformer(width=16, depth=1, heads=2, causal=True)"),
     ("objective", "denoising(corruption=('mask-elements(ratio=0.2)',), on='hit')"),
     ("objective", "masked(ratio=0.5, on='all')"),
+    ("evaluator", "finetune(steps=2, labels=20, start='probe')"),
+    ("evaluator", "masking(ratio=0.5)"),
 ]
+
+# Data beyond the kit's: encoders and decoders are tried on it, too.
+MORE = {
+    "wide images": Signature({"x": Field(kind="image", shape=(12, 20, 3))}),
+    "bits": Signature({"x": Field(kind="vector", shape=(6,), range=(0, 1), vocab=2)}),
+    "frames": Signature({"x": Field(kind="sequence", shape=(9, 3))}),
+    "words": Signature({"x": Field(kind="tokens", shape=(5,), vocab=11)}),
+    "labels": Signature({"x": Field(kind="label", shape=(), vocab=4)}),
+}
 
 # What each part refuses; all else it must take.
 REFUSES = {
@@ -73,7 +77,7 @@ REFUSES = {
 WHOLE = ("digits",)
 
 PARTS = [
-    (kind, SMALL.get((kind, found.name), found.name))
+    (kind, SHORT.get(found.name) or small(found))
     for kind in kit.KITS
     for found in REGISTRY.specs(kind)
     if kind != "dataset" or found.name in WHOLE
@@ -100,6 +104,40 @@ def failures(kind, part, *, ranks):
 def test_the_part_passes(kind, part):
     found = failures(kind, part, ranks=False)
     assert not found, "\n".join(found)
+
+
+class DecoderOnMoreData(DecoderConformance):
+    """Codes of a token for each patch of 4 x 4, one a step where the length is fixed, one for a vector or label."""
+
+    @property
+    def facts(self):
+        kind, shape = self.data["x"].kind, self.data["x"].shape
+        if kind == "image":
+            return {"tokens": shape[0] * shape[1] // 16}
+        return {"tokens": 1 if kind in ("vector", "label") else shape[0]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [case for case in PARTS + VARIANTS if case[0] in ("encoder", "decoder")], ids=id_of
+)
+def test_the_part_passes_on_more_data(kind, part):
+    found, taken = [], set()
+    for world, data in MORE.items():
+        case = DecoderOnMoreData() if kind == "decoder" else EncoderConformance()
+        case.part, case.data = part, data
+        try:
+            case.fresh()
+        except BuildError:
+            continue
+        taken.add(world)
+        found += [
+            f"{world}: {each.check}: {each.reason}"
+            for each in kit.examine(case, ranks=False)
+            if each.status == "failed"
+        ]
+    assert not found, "\n".join(found)
+    images_only = part.partition("(")[0] in ("conv", "vit")
+    assert taken == ({"wide images"} if images_only else set(MORE))
 
 
 @pytest.mark.ranks
