@@ -238,7 +238,8 @@ def kept_books(rank):
     data, model = built(LATENTS[0])
     encoder = model.paths["code"].encoder
     encoder.register_buffer("seen", torch.zeros(()))
-    encoder.calls, names = 0, set(vars(encoder))
+    encoder.calls = 0
+    names = set(vars(encoder))
     for step in rk.loop(model, data, steps=2, batch=32, device="cpu", strategy="fsdp", progress=False):
         inside = model.paths["code"].encoder
         inside.seen = inside.seen + 1  # another tensor
