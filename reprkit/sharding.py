@@ -6,9 +6,10 @@ stay whole on every process, so that codebooks, k-means and revival work as ever
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ from reprkit.errors import TrainingError
 
 if TYPE_CHECKING:
     from reprkit.model import Model
+    from reprkit.training.state import Scalars
 
 BLOCK = 100_000  # numbers from which a block of a stack is gathered and freed by itself
 _BEYOND_FORWARD = (
@@ -85,9 +87,11 @@ def agree_on_start(tensors: Iterable[Tensor]) -> None:
 
 
 class Shards:
-    """A model whose encoders and decoder are cut, in place; ``undo`` makes it whole again.
+    """A model in which copies of its encoders and decoder stand, cut into shards; ``undo`` puts the originals back.
 
-    Every process of the default group gets one shard.  Not cut are scalars and weights that are used in more than one place.
+    Every process of the default group gets one shard.  Not cut are scalars and weights that are used in more than one place;
+    copies and originals share those, and all buffers.  FSDP's changes to a module cannot be taken back by public functions,
+    therefore it gets copies, which are thrown away.
 
     Args:
         model: on its device; its weights equal on all ranks.
@@ -97,26 +101,25 @@ class Shards:
     def __init__(self, model: Model, device: torch.device) -> None:
         from torch.distributed.device_mesh import init_device_mesh
 
+        from reprkit.training import state  # which imports this module
+
         self.model = weakref.ref(model)
         paths = [path.encoder for path in model.paths.values()]
         tops = [*paths, *([] if model.decoder is None else [model.decoder])]
         self._tops = list({id(top): top for top in tops}.values())
         self._mesh = init_device_mesh(device.type, (distributed.world_size(),))
         whole = self._uncut()
-        self._cut: list[tuple[nn.Module, str, nn.Parameter]] = []
-        for top in self._tops:
-            for module in top.modules():
-                named = module._parameters.items()
-                self._cut += [
-                    (module, name, each) for name, each in named if each is not None and each not in whole
-                ]
-        self._classes: list[tuple[nn.Module, type[nn.Module]]] = []
-        for top in self._tops:
+        self._copies = _copies(self._tops)
+        _put(model, self._tops, self._copies)
+        self._sharded: list[nn.Module] = []
+        for top in self._copies:
             for block in _blocks(top):
                 self._shard(block, whole)
             self._shard(top, whole)
             _follow(top)
-        for _, _, parameter in self._cut:
+        self._before = [state.scalars_of(top) for top in self._copies]
+        self._cut = [p for top in self._tops for p in top.parameters() if p not in whole]
+        for parameter in self._cut:
             parameter.data = parameter.data.new_empty(0)  # kept for `undo`, without its memory
         self._replicated = [p for p in model.parameters() if p.requires_grad and not sharded(p)]
         _cut[model] = self
@@ -126,7 +129,9 @@ class Shards:
         model = self.model()
         assert model is not None
         places = Counter(
-            p for module in model.modules() for p in module._parameters.values() if p is not None
+            parameter
+            for module in model.modules()
+            for _, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
         )
         inside = {parameter for top in self._tops for parameter in top.parameters()}
         return {p for p in inside if p.ndim == 0 or places[p] > 1}
@@ -134,12 +139,12 @@ class Shards:
     def _shard(self, module: nn.Module, whole: set[nn.Parameter]) -> None:
         from torch.distributed.fsdp import fully_shard
 
-        self._classes.append((module, type(module)))
+        self._sharded.append(module)
         fully_shard(module, mesh=self._mesh, ignored_params=whole)
 
     def settle(self) -> None:
         """Drop gathered weights, so that the next forward gathers anew: before and after weights change."""
-        for module, _ in self._classes:
+        for module in self._sharded:
             module.reshard()  # type: ignore[operator]
 
     @torch.no_grad()
@@ -173,7 +178,7 @@ class Shards:
         Raises:
             TrainingError: says what to give instead.
         """
-        before = {id(parameter) for _, _, parameter in self._cut}
+        before = {id(parameter) for parameter in self._cut}
         for optimiser in optimisers:
             if any(id(p) in before for group in optimiser.param_groups for p in group["params"]):
                 name = type(optimiser).__name__
@@ -184,33 +189,23 @@ class Shards:
 
     @torch.no_grad()
     def undo(self) -> None:
-        """Make the model whole again on every process, with the parameters it had; all must call it."""
-        from torch.distributed._composable.contract import REGISTRY_KEY, STATE_KEY
-        from torch.distributed._composable_state import _module_state_mapping
+        """Make the model whole again on every process, with the modules and parameters it had; all must call it.
 
+        Weights, buffers and what else training changes go back to the originals, as a resumed run would read them.
+        """
         self.settle()
-        for module, name, parameter in self._cut:
-            now = module._parameters[name]
-            assert now is not None
-            parameter.data = now.full_tensor().clone()  # type: ignore[attr-defined]  # without the padding
-            parameter.grad = None
-            parameter.requires_grad_(now.requires_grad)
-            if isinstance(module, nn.RNNBase):
-                setattr(module, name, parameter)  # it keeps a list of its weights
-            else:
-                module._parameters[name] = parameter
-        for top in self._tops:
-            for module in top.modules():
-                _without_hooks(module)
-                for key in (STATE_KEY, REGISTRY_KEY, "_is_fsdp_managed_module", "_fsdp_use_orig_params"):
-                    module.__dict__.pop(key, None)
-            for name in _BEYOND_FORWARD:
-                top.__dict__.pop(name, None)
-        for module, cls in self._classes:
-            _module_state_mapping.pop(module, None)
-            module.__class__ = cls
+        for top, copied, before in zip(self._tops, self._copies, self._before, strict=True):
+            now = dict(copied.named_parameters())
+            for name, parameter in top.named_parameters():
+                held = now[name]
+                if sharded(held):
+                    parameter.data = held.full_tensor().clone()  # type: ignore[attr-defined]  # without the padding
+                parameter.grad = None
+                parameter.requires_grad_(held.requires_grad)
+            _take_back(top, copied, before)
         model = self.model()
         if model is not None:
+            _put(model, self._copies, self._tops)
             _cut.pop(model, None)
 
 
@@ -243,17 +238,38 @@ def _follow(top: nn.Module) -> None:
             register_fsdp_forward_method(top, name)
 
 
-def _without_hooks(module: nn.Module) -> None:
-    """Take FSDP's hooks off a module."""
-    tables: list[dict[int, Any]] = [
-        value for key, value in vars(module).items() if "hooks" in key and isinstance(value, dict)
+def _copies(tops: Sequence[nn.Module]) -> list[nn.Module]:
+    """Copies of modules, with the very parameters and buffers of the modules."""
+    memo: dict[int, Any] = {id(each): each for top in tops for each in (*top.parameters(), *top.buffers())}
+    return [copy.deepcopy(top, memo) for top in tops]
+
+
+def _put(model: nn.Module, olds: Sequence[nn.Module], news: Sequence[nn.Module]) -> None:
+    """Put modules in the place of others, wherever the model has them."""
+    places = {id(old): new for old, new in zip(olds, news, strict=True)}
+    found = [
+        (name, places[id(m)]) for name, m in model.named_modules(remove_duplicate=False) if id(m) in places
     ]
-    gone = {
-        number
-        for table in tables
-        for number, hook in table.items()
-        if (getattr(hook, "__module__", None) or "").startswith("torch.distributed.fsdp")
-    }
-    for table in tables:
-        for number in gone & set(table):
-            del table[number]
+    for name, new in found:
+        model.set_submodule(name, new)
+
+
+def _take_back(top: nn.Module, copied: nn.Module, before: Scalars) -> None:
+    """Give a module what training changed in its copy besides parameters: buffers, numbers, random states, modes."""
+    from reprkit.training import state
+
+    modules, copies = dict(top.named_modules()), dict(copied.named_modules())
+    for name, buffer in copied.named_buffers():
+        owner, _, own = name.rpartition(".")
+        if modules[owner].get_buffer(own) is not buffer:
+            setattr(modules[owner], own, buffer)
+    for name, kept in state.changed(state.scalars_of(copied), before).items():
+        for key, value in kept.items():
+            setattr(modules[name], key, value)
+    generators = state.generators_of(copied)
+    for name, generator in state.generators_of(top).items():
+        generator.set_state(generators[name].get_state())
+    for name, module in modules.items():
+        module.training = copies[name].training
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()

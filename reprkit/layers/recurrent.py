@@ -59,7 +59,7 @@ class Recurrent(nn.Module):
     @property
     def net(self) -> nn.GRU | nn.LSTM:
         """The cells."""
-        return cast("nn.GRU | nn.LSTM", self._modules[self.cell])
+        return cast("nn.GRU | nn.LSTM", getattr(self, self.cell))
 
     def forward(
         self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from reprkit.interfaces import require
 from reprkit.sharding import gathered, local, portion
 
 
@@ -24,10 +24,6 @@ class Average:
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        require(
-            isinstance(decay, float) and 0 < decay < 1,
-            f"ema is how slowly the average of the weights forgets, between 0 and 1 (0.999), not {decay!r}",
-        )
         self.decay, self.steps = decay, 0
         self._weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._average = [parameter.detach().clone() for parameter in self._weights]
@@ -37,12 +33,12 @@ class Average:
         """Take the present weights into account."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(_here(self._average), _here(self._weights), 1 - decay)
+        get_ema_multi_avg_fn(decay)(_here(self._average), _here(self._weights), self.steps)
 
     @torch.no_grad()
     def install(self) -> None:
         """Put the average into the model."""
-        torch._foreach_copy_(_here(self._weights), _here(self._average))
+        _fill(self._weights, self._average)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -54,7 +50,7 @@ class Average:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(_here(self._weights), before)
+                _fill(self._weights, before)
 
     def state_dict(self) -> dict[str, Any]:
         """The average, for the saved state; where weights are cut, whole on rank 0, and all ranks must call it."""
@@ -66,7 +62,12 @@ class Average:
         saved: list[Tensor] = state["average"]
         self.steps = state["steps"]
         parts = [portion(each, mine) for each, mine in zip(saved, self._average, strict=True)]
-        torch._foreach_copy_(_here(self._average), _here(parts))
+        _fill(self._average, parts)
+
+
+def _fill(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for mine, value in zip(_here(tensors), _here(values), strict=True):
+        mine.copy_(value)
 
 
 def _here(tensors: Sequence[Tensor]) -> list[Tensor]:

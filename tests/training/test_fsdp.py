@@ -232,3 +232,23 @@ def test_together_with_other_ways_to_run(how):
         assert ended == "end"
         assert {value.dtype for value in weights.values()} <= {torch.float32, torch.int64}
         close(weights, alone, 1e-6 if "compile" in how else 1e-4)
+
+
+def kept_books(rank):
+    data, model = built(LATENTS[0])
+    encoder = model.paths["code"].encoder
+    encoder.register_buffer("seen", torch.zeros(()))
+    encoder.calls = 0
+    names = set(vars(encoder))
+    for step in rk.loop(model, data, steps=2, batch=32, device="cpu", strategy="fsdp", progress=False):
+        inside = model.paths["code"].encoder
+        inside.seen = inside.seen + 1  # another tensor
+        inside.calls += 1
+        step.backward(step.model(step.batch).total)
+        step.update()
+    back = model.paths["code"].encoder
+    return inside is encoder, back is encoder, float(back.seen), back.calls, set(vars(back)) == names
+
+
+def test_the_originals_get_what_training_changed_and_nothing_of_fsdp():
+    assert together(2, kept_books) == [(False, True, 2.0, 2, True)] * 2
