@@ -78,6 +78,16 @@ def test_constructors(write):
     assert arguments("src_forms:Child") == arguments("src_forms:Grandchild") == arguments("src_forms:Plain")
     assert arguments("src_forms:Data") == ["x: int", "y: float = 0.5"]
     assert arguments("src_forms:Foreign") == arguments("src_forms:Loop") == []
+    complete = {
+        name: read_class(f"src_forms:{name}").complete
+        for name in ("Plain", "Child", "Foreign", "Loop", "Data")
+    }
+    assert complete == {"Plain": False, "Child": False, "Foreign": False, "Loop": False, "Data": True}
+    for target in (
+        "reprkit.latents.continuous:Continuous",
+        "reprkit.objectives.reconstruction:Reconstruction",
+    ):
+        assert read_class(target).complete, target
 
 
 def test_reexports_are_followed(write):

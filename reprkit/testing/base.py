@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import SkipTest
@@ -17,11 +17,13 @@ from unittest import SkipTest
 import torch
 from torch import Tensor, nn
 
+from reprkit.annotations import INTERFACES, takes
 from reprkit.data.signature import Signature
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.interfaces import Part
 from reprkit.parts import construct, create
 from reprkit.plugins import default_registry
+from reprkit.sources import read_class
 from reprkit.testing.worlds import IMAGES, random_batch
 
 
@@ -143,6 +145,22 @@ class PartConformance(Conformance):
         expect(given == found, f"made again, its arguments {given} are {found}")
         same_state(part, again, "made again from its recorded arguments")
 
+    def test_parts_in_arguments_are_annotated(self) -> None:
+        """An argument that holds a part is annotated with its interface: else a model with it cannot be saved."""
+        part = self.fresh()
+        nested = [each for key, value in part.arguments.items() for each in _parts_in(value, key)]
+        if not nested:
+            raise SkipTest("no argument of it is a part")
+        cls = type(part)
+        source = read_class(f"{cls.__module__}:{cls.__qualname__}")
+        annotations = {each.name: each.annotation for each in source.arguments} if source else {}
+        for key, path, inner in nested:
+            expect(
+                takes(annotations.get(key), inner.kind, path),
+                f"its argument {key} holds a {inner.kind}, and the source annotates it {annotations.get(key)!r}: write "
+                f"{key}: str | {INTERFACES.get(inner.kind, 'the interface')}, as a checkpoint is refused otherwise",
+            )
+
     def test_weights_survive_the_disk(self) -> None:
         """Loaded into a fresh part, its state is equal and it does the same: nothing is kept elsewhere."""
         from safetensors.torch import load_model, save_model
@@ -170,6 +188,20 @@ class PartConformance(Conformance):
         after = {name: tuple(value.shape) for name, value in part.state_dict().items()}
         changed = sorted({name for name, _ in set(before.items()) ^ set(after.items())})
         expect(not changed, f"in use these appear, vanish or change their shape: {', '.join(changed)}")
+
+
+def _parts_in(
+    value: Any, key: str, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, tuple[str, ...], Part]]:
+    """The parts in an argument, each with the steps that lead to it, as in ``annotations.takes``."""
+    if isinstance(value, Part):
+        yield key, path, value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _parts_in(each, key, (*path, "list"))
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _parts_in(each, key, (*path, "dict"))
 
 
 def expect(condition: bool | Tensor, message: str) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from reprkit.distributed import sum_over_ranks
 from reprkit.interfaces import Latent
+from reprkit.parts import create
 from reprkit.plugins import Registry, using_registry
 from reprkit.testing import LatentConformance
 from reprkit.types import Code
@@ -176,7 +177,24 @@ class Case(LatentConformance):
         return globals()[self.wrong](**self.options)
 
 
+class TakesAPartUnsaid(Good):
+    def __init__(self, inner: object = None):
+        super().__init__()
+        object.__setattr__(self, "inner", inner)  # no submodule: its weights are not what this is about
+
+
+class TakesAPart(Good):
+    def __init__(self, inner: str | Latent | None = None):
+        super().__init__()
+        object.__setattr__(self, "inner", inner)
+
+
 WRONG = {
+    "parts in arguments are annotated": (
+        "TakesAPartUnsaid",
+        {"inner": create("latent", "continuous(dim=3)")},
+        "its argument inner holds a latent, and the source annotates it 'object': write inner: str | Latent",
+    ),
     "arguments survive json": ("Good", {"scale": torch.ones(1)}, "an argument of Good is not JSON"),
     "weights survive the disk": ("Stateful", {}, "is there state outside of the buffers?"),
     "buffers keep their shape": ("Growing", {}, "change their shape: history"),
@@ -201,6 +219,7 @@ def case(name, options=None):
 
 def test_nothing_is_wrong_with_the_good_one():
     assert failures(case("Good")) == {}
+    assert failures(case("TakesAPart", {"inner": create("latent", "continuous(dim=3)")}), ranks=False) == {}
 
 
 @pytest.mark.parametrize("check", WRONG)
