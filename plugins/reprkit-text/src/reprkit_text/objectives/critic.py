@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit import Code, Objective, distributed
+from reprkit.data.padding import lengthened
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
 from reprkit.latents.terms import real as number
@@ -184,7 +185,6 @@ def _alike(one: Code, other: Code) -> tuple[Code, Code]:
     for code in (one, other):
         z = code.z.detach()
         mask = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device) if code.mask is None else code.mask
-        missing = count - z.shape[1]
-        z = F.pad(z.masked_fill(~mask.unsqueeze(-1), 0.0), (0, 0, 0, missing))
-        made.append(Code(z=z, mask=F.pad(mask, (0, missing))))
+        z = z.masked_fill(~mask.unsqueeze(-1), 0.0)
+        made.append(Code(z=lengthened(z, count), mask=lengthened(mask, count)))
     return made[0], made[1]
