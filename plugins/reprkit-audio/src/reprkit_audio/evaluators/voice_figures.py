@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from reprkit.data.padding import padded
+from reprkit.data.resampling import resample
 from reprkit.reporting.figures import Images, Scatter
 from reprkit.reporting.sounds import Sounds
 from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.judges.speaker import RATE, speaker_judge
-from reprkit_audio.resampling import resample
 
 if TYPE_CHECKING:
     from reprkit_audio.evaluators.trials import Made
