@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.data import sound
 from reprkit.data.base import Dataset
 from reprkit.data.batching import as_index
+from reprkit.data.resampling import lowpass, polyphase
 from reprkit.data.signature import Field, Signature
 from reprkit.data.vetting import Skips, classes_of, files_below
 from reprkit.errors import DataError
 
-SUFFIXES = frozenset((".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"))
-_BLOCK = 1 << 20  # frames read at once when a file is looked at
 MEMORY = 1 << 30  # bytes of windows that are kept in memory once they were read
-_LEAD = 16 * 1152  # 16 frames of MP3
 
 
 class Audio(Dataset):
@@ -61,7 +58,7 @@ class Audio(Dataset):
         if rate < 1 or (seconds is not None and round(seconds * rate) < 1):
             raise DataError(f"rate={rate}, seconds={seconds}: a window holds at least one sample")
         skips = Skips("sound files", max_corrupt)
-        self._root, found = files_below(root, SUFFIXES, "sound files")
+        self._root, found = files_below(root, sound.SUFFIXES, "sound files")
         self._rate = rate
         self._steps = None if seconds is None else round(seconds * rate)
         self.files, self._rates, counts, lengths = list[str](), list[int](), list[int](), list[int]()
@@ -74,7 +71,7 @@ class Audio(Dataset):
             lengths.append(whole)
         skips.judge(len(found), str(self._root))
         for native in {each for each in self._rates if each != rate}:
-            _filter(max(rate, native) // math.gcd(rate, native))  # now rather than in the first step
+            lowpass(max(rate, native) // math.gcd(rate, native))  # now rather than in the first step
         self._lengths = torch.tensor(lengths)
         self._counts = np.array(counts)
         self._owner = np.repeat(np.arange(len(counts)), counts)
@@ -143,7 +140,7 @@ class Audio(Dataset):
 
     def _look(self, name: str) -> tuple[int, int]:
         """(rate, frames) of a file that can be decoded to its end."""
-        return looked_through(self._root / name)
+        return sound.checked(self._root / name)
 
     def _waves(self, owner: int, windows: range) -> Iterator[np.ndarray]:
         """Some windows of a file, or all of it.
@@ -151,14 +148,12 @@ class Audio(Dataset):
         Raises:
             DataError: it was readable when the set was made, and no longer is.
         """
-        import soundfile
-
         file = self._root / self.files[owner]
         try:
             if self._steps is None:
-                yield waveform(file, self._rate)
+                yield sound.read(file, self._rate, limit=False).numpy()
                 return
-            with soundfile.SoundFile(file) as opened:
+            with sound.opened_file(file) as opened:
                 for window in windows:
                     yield self._window(opened, self._rates[owner], window * self._steps, self._steps)
         except Exception as error:
@@ -170,77 +165,14 @@ class Audio(Dataset):
         shared = math.gcd(native, self._rate)
         up, down = self._rate // shared, native // shared
         if up == down:
-            return _exact(_frames(opened, start, steps), steps)
+            return _exact(sound.frames_at(opened, start, steps), steps)
         # From a frame that the new rate hits too, with room for the filter (10 * max(up, down) taps a side).
         room = 10 * max(up, down) // up + 1
         begin = max(0, (start * down // up - room) // down * down)
         until = math.ceil((start + steps) * down / up) + room
-        wave = _frames(opened, begin, until - begin)
+        wave = sound.frames_at(opened, begin, until - begin)
         skip = start - begin // down * up
-        return _exact(_resampled(wave, up, down)[skip : skip + steps], steps)
-
-
-def waveform(file: str | Path | BinaryIO, rate: int) -> np.ndarray:
-    """A whole sound file at a rate: the mean of its channels (t,), float32.
-
-    Raises:
-        DataError: it holds no sound.
-        Exception: what soundfile raises where it cannot be decoded.
-    """
-    import soundfile
-
-    wave, native = soundfile.read(file, dtype="float32", always_2d=True)
-    if not len(wave):
-        raise DataError("it holds no sound")
-    mixed = wave.mean(axis=1)
-    if native == rate:
-        return np.asarray(mixed)
-    shared = math.gcd(native, rate)
-    return _resampled(mixed, rate // shared, native // shared)
-
-
-def _resampled(wave: np.ndarray, up: int, down: int) -> np.ndarray:
-    from scipy.signal import resample_poly
-
-    return np.asarray(resample_poly(wave, up, down, window=_filter(max(up, down))), dtype=np.float32)
-
-
-@functools.lru_cache
-def _filter(factor: int) -> np.ndarray:
-    """The filter that ``resample_poly`` would design anew at every call."""
-    from scipy.signal import firwin
-
-    return np.asarray(firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0)))
-
-
-def looked_through(file: str | Path | BinaryIO) -> tuple[int, int]:
-    """(rate, frames) of a sound file that can be decoded to its end, a block at a time.
-
-    Raises:
-        DataError: it is cut off, holds no sound, or values that are not finite.
-        Exception: what soundfile raises where it cannot be decoded.
-    """
-    import soundfile
-
-    with soundfile.SoundFile(file) as opened:
-        frames = 0
-        while len(block := opened.read(_BLOCK, dtype="float32")):
-            if not np.isfinite(block).all():
-                raise DataError("it holds values that are not finite")
-            frames += len(block)
-        if not frames or (opened.frames > 0 and frames < opened.frames):
-            raise DataError(f"{frames} of its {opened.frames} frames can be read")
-        return int(opened.samplerate), frames
-
-
-def _frames(opened: Any, start: int, count: int) -> np.ndarray:
-    """The mean of the channels of some frames of an open file."""
-    # A frame of MP3 is coded with what earlier ones left over, and every read ends with a seek, which forgets that: begin
-    # before what is wanted, and take both in one read.
-    begin = max(0, start - _LEAD) if opened.format == "MP3" else start
-    opened.seek(begin)
-    wave = opened.read(start - begin + count, dtype="float32", always_2d=True)
-    return np.asarray(wave[start - begin :].mean(axis=1))
+        return _exact(polyphase(wave, up, down)[skip : skip + steps], steps)
 
 
 def _exact(wave: np.ndarray, steps: int) -> np.ndarray:

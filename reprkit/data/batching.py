@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from reprkit.data.padding import padded
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 
@@ -33,9 +34,9 @@ def collate(items: Sequence[Mapping[str, Tensor]], signature: Signature) -> dict
             continue  # made below, together with its field
         values = _column(items, name)
         if name in signature and None in signature[name].shape:
-            batch[name], mask = _padded(values, name)
+            batch[name], mask = padded(values, name)
             own = f"{name}_mask"
-            batch[own] = _padded(_column(items, own), own)[0].bool() if own in items[0] else mask
+            batch[own] = padded(_column(items, own), own)[0].bool() if own in items[0] else mask
         else:
             batch[name] = _stacked(values, name)
     return batch
@@ -66,15 +67,3 @@ def _stacked(values: list[Tensor], name: str) -> Tensor:
                 f"  make them equal, or state a length that varies as None in the signature's shape"
             )
     return torch.stack(values)
-
-
-def _padded(values: list[Tensor], name: str) -> tuple[Tensor, Tensor]:
-    for place, value in enumerate(values):
-        if value.ndim == 0 or value.shape[1:] != values[0].shape[1:] or len(value) == 0:
-            raise DataError(
-                f"field {name!r} has shape {tuple(value.shape)} in example {place} of the batch and "
-                f"{tuple(values[0].shape)} in example 0: only the first size may vary, and it is at least 1"
-            )
-    lengths = torch.tensor([len(value) for value in values])
-    padded = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
-    return padded, torch.arange(padded.shape[1]) < lengths.unsqueeze(1)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from reprkit.data.base import Dataset
+from reprkit.data.padding import lengthened
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 
@@ -92,7 +92,5 @@ def fitted(
         if steps < value.shape[1]:
             batch[name], batch[own] = value[:, :steps].contiguous(), mask[:, :steps].contiguous()
         elif steps > value.shape[1]:
-            more = steps - value.shape[1]
-            batch[name] = F.pad(value, (0, 0) * (value.ndim - 2) + (0, more))
-            batch[own] = F.pad(mask, (0, more))
+            batch[name], batch[own] = lengthened(value, steps), lengthened(mask, steps)
     return batch

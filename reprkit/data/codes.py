@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reprkit.data.base import Dataset, Subset
+from reprkit.data.padding import lengthened
 from reprkit.data.signature import Signature
 from reprkit.data.tensors import Tensors
 from reprkit.errors import DataError
@@ -111,8 +111,7 @@ class CodesOf(Tensors):
 
 def _joined(values: list[Tensor]) -> Tensor:
     """Batches one after another; those padded to a shorter length are filled up with zeros."""
-    longest = max(value.shape[1] for value in values) if values[0].ndim > 1 else 0
-    after = [0, 0] * (values[0].ndim - 2)  # F.pad counts axes from the last one
-    return torch.cat(
-        [F.pad(value, [*after, 0, longest - value.shape[1]]) if longest else value for value in values]
-    )
+    if values[0].ndim == 1:
+        return torch.cat(values)
+    longest = max(value.shape[1] for value in values)
+    return torch.cat([lengthened(value, longest) for value in values])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.data.padding import padded
 from reprkit.data.signature import LAYOUTS, Field, Kind
 from reprkit.errors import DataError, nearest
 
@@ -50,16 +51,12 @@ def tensor_of(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
 
 def _ragged(name: str, raw: Sequence[Any]) -> tuple[Tensor, Tensor]:
     values = [tensor_of(f"{name}[{place}]", each)[0] for place, each in enumerate(raw)]
-    for place, value in enumerate(values):
-        if value.ndim == 0 or len(value) == 0 or value.shape[1:] != values[0].shape[1:] or value.ndim > 2:
-            raise DataError(
-                f"field {name!r}: example {place} has shape {tuple(value.shape)}, "
-                f"example 0 {tuple(values[0].shape)}\n"
-                "  only the first size of a sequence (t c) or of symbols (t,) may vary, and it is at least 1"
-            )
-    lengths = torch.tensor([len(value) for value in values])
-    padded = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
-    return padded, torch.arange(padded.shape[1]) < lengths.unsqueeze(1)
+    if values[0].ndim > 2:
+        raise DataError(
+            f"field {name!r} has shape {tuple(values[0].shape)} in example 0 and examples of other lengths\n"
+            "  only sequences (t c) and symbols (t,) may vary in length"
+        )
+    return padded(values, name)
 
 
 def infer(

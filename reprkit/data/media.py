@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from reprkit.data.audio import waveform
+from reprkit.data import sound
 from reprkit.data.pictures import picture
 from reprkit.data.records import Reader
 from reprkit.data.signature import Field
@@ -64,7 +64,7 @@ class Sound(Reader):
     def __call__(self, value: Any) -> Tensor:
         """The samples."""
         with _opened(value) as file:
-            made = torch.from_numpy(waveform(file, self.rate))[:, None]
+            made = sound.read(file, self.rate, limit=False)[:, None]
         if not bool(made.isfinite().all()):
             raise DataError("it holds values that are not finite")
         return made

@@ -11,6 +11,9 @@ from html import escape
 
 import numpy as np
 
+from reprkit.data import sound
+from reprkit.errors import PartImportError
+
 
 @dataclass(kw_only=True)
 class Sounds:
@@ -56,17 +59,14 @@ def spoken(samples: np.ndarray, rate: int) -> str:
     if values.ndim != 1:
         raise ValueError(f"a sound on a page is one row of samples, not {values.shape}")
     whole = (np.clip(np.nan_to_num(values), -1, 1) * 32767).round().astype("<i2")
-    written = io.BytesIO()
     try:
-        import soundfile
-    except (ImportError, OSError):  # OSError: soundfile without its library
-        kind = "wav"
+        kind, content = "flac", sound.encoded(whole, rate, suffix=".flac")
+    except PartImportError:
+        kind, written = "wav", io.BytesIO()
         with wave.open(written, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(rate)
             file.writeframes(whole.tobytes())
-    else:
-        kind = "flac"
-        soundfile.write(written, whole, rate, format="FLAC", subtype="PCM_16")
-    return f"data:audio/{kind};base64," + base64.b64encode(written.getvalue()).decode()
+        content = written.getvalue()
+    return f"data:audio/{kind};base64," + base64.b64encode(content).decode()

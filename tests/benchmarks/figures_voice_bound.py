@@ -23,9 +23,9 @@ from reprkit_audio.evaluators.scores import judged
 from reprkit_audio.evaluators.trials import long_enough, trials
 from reprkit_audio.judges.speaker import RATE, centre, speaker_judge
 from reprkit_audio.prosody import moved, statistics
-from reprkit_audio.resampling import resample
 
 import reprkit as rk
+from reprkit.data.resampling import resample
 
 
 def frames_of(speech, label):

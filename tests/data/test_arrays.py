@@ -97,7 +97,7 @@ def test_lengths_that_vary():
     assert padded.signature["x"].vocab == 4
     gaps = np.where(mask[..., None], frames, np.nan)
     assert whole(Arrays({"x": gaps, "x_mask": mask}))["x"].isfinite().all()
-    with pytest.raises(DataError, match=r"example 1 has shape \(3, 4\)"):
+    with pytest.raises(DataError, match=r"has shape \(3, 4\) in example 1"):
         Arrays([np.ones((2, 5)), np.ones((3, 4))])
     with pytest.raises(DataError, match="example 2 of field 'x' has no valid step"):
         Arrays({"x": frames, "x_mask": mask & (np.arange(4) != 2)[:, None]})

@@ -3,9 +3,9 @@ import pytest
 import soundfile
 import torch
 from reprkit_audio import sound
-from reprkit_audio.resampling import resample
 from scipy.signal import resample_poly
 
+from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from reprkit import Model
+from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit_audio import sound
 from reprkit_audio.converter import LISTENED, Converter, Voice
 from reprkit_audio.frontends.base import checked
-from reprkit_audio.resampling import resample
 from reprkit_audio.streaming import Wave
 from reprkit_audio.vocoders import Vocoder
 

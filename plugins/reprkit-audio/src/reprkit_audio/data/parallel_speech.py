@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,7 +125,7 @@ def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
     except (OSError, ValueError):
         pass  # damaged or half deleted: said again
     wave, phones = spoken(voice, text)
-    if not keep(beside, json.dumps(phones).encode()) or not keep(path, _wav(wave)):
+    if not keep(beside, json.dumps(phones).encode()) or not keep(path, sound.encoded(wave.numpy())):
         raise DataError(
             f"cannot write {path}: parallel-speech keeps what it lets speak; set REPRKIT_CACHE to a folder"
         )
@@ -136,11 +135,3 @@ def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
 def _read(path: Path) -> Phones | None:
     told = json.loads(path.read_text("utf-8"))
     return None if told is None else [(str(phone), float(end)) for phone, end in told]
-
-
-def _wav(wave: Tensor) -> bytes:
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, wave.numpy(), sound.RATE, format="WAV", subtype="PCM_16")
-    return file.getvalue()

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import Dataset, Evaluator, Model
+from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import session, titled
 from reprkit.interfaces import require
@@ -29,7 +30,6 @@ from reprkit_audio.frontends.world import World
 from reprkit_audio.judges import words
 from reprkit_audio.judges.speaker import RATE, centre, speaker_judge
 from reprkit_audio.prosody import statistics
-from reprkit_audio.resampling import resample
 from reprkit_audio.vocoders import vocoder
 
 _SENTENCES = 15  # of the recogniser's grammar

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.data.padding import padded
+from reprkit.data.resampling import resample
 from reprkit.reporting.figures import Images, Scatter
 from reprkit.reporting.sounds import Sounds
 from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.judges.speaker import RATE, speaker_judge
-from reprkit_audio.resampling import resample
 
 if TYPE_CHECKING:
     from reprkit_audio.evaluators.trials import Made
@@ -139,10 +140,8 @@ def _points(
 def _pictures(waves: Sequence[Tensor]) -> np.ndarray[Any, Any]:
     """Mel spectrograms (n bands frames 1), dB under the loudest, low bands at the bottom, filled with silence."""
     front = LogMel(rate=RATE)
-    longest = min(max(map(len, waves)), round(_LONGEST * RATE))
     made = []
-    for wave in waves:
-        cut = torch.nn.functional.pad(wave[:longest], (0, max(0, longest - len(wave))))
+    for cut in padded([wave[: round(_LONGEST * RATE)] for wave in waves], "sounds")[0]:
         levels = 20 * front.restored(front.analyse(cut).frames).log10()
         made.append((levels - levels.max()).clamp(min=-80).T.flip(0))
     return torch.stack(made).unsqueeze(-1).numpy()

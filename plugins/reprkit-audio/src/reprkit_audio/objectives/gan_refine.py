@@ -14,6 +14,7 @@ from reprkit import Codes, Model, Objective, distributed
 from reprkit.interfaces import Term, require
 from reprkit.layers.checks import whole
 from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.objectives.wasserstein import critic_loss
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_audio.layers.classifier import Classifier
@@ -114,11 +115,18 @@ class GANRefine(Objective):
             with torch.no_grad():
                 codes = model.encode(batch)
                 made = self._frames(model, batch, self._exchanged(model, codes, label)[0])
-            distance = self.critic(made, mask) - self.critic(real, mask)
             heard = self.critic.speaker(real, mask)
-            distance = distance + self.penalty * self._steepness(model, real, made, mask)
+            loss, _ = critic_loss(
+                self.critic,
+                real,
+                made,
+                real_mask=mask,
+                made_mask=mask,
+                penalty=self.penalty,
+                training=model.training,
+            )
             nats = F.cross_entropy(heard.float(), label, reduction="sum")
-            return {"critic": (distance.sum(), size), "speaker": (nats, size)}
+            return {"critic": (loss.sum(), size), "speaker": (nats, size)}
         codes = model.encode(batch)
         rebuilt = model.score(batch, codes, teacher_forcing=False)
         other, whose = self._exchanged(model, codes, label)
@@ -147,12 +155,3 @@ class GANRefine(Objective):
     def _frames(self, model: Model, batch: Batch, codes: Codes) -> Tensor:
         decoded = model.decode(codes, length=model.output_length(batch))
         return model.to_batch(decoded)[model.output]
-
-    def _steepness(self, model: Model, real: Tensor, made: Tensor, mask: Mask) -> Float[Tensor, " b"]:
-        """How far the verdict's slope is from 1, between a real and a made example: (|slope| - 1)^2."""
-        share = distributed.joined(torch.rand, (len(real), 1, 1)).to(real) if model.training else 0.5
-        with torch.enable_grad():
-            between = (share * real + (1 - share) * made).detach().requires_grad_()
-            verdict = self.critic(between, mask).sum()
-            slope = torch.autograd.grad(verdict, between, create_graph=True)[0]
-        return (slope.flatten(1).norm(dim=1) - 1).square()

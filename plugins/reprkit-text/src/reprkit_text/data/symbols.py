@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from reprkit.data.padding import steps_mask
 from reprkit.errors import DataError
 from reprkit_text.vocabulary import Vocabulary
 
@@ -64,10 +65,9 @@ class Symbols:
 
     def padded(self, index: Int[Tensor, " b"]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
         """The symbols of several texts (b t), zeros behind the shorter ones, and which are real."""
-        first, count = self.ends[index].unsqueeze(1), self.lengths[index].unsqueeze(1)
-        step = torch.arange(int(count.max()))
-        mask = step < count
-        places = (first + step).clamp(max=len(self.flat) - 1)
+        first, count = self.ends[index].unsqueeze(1), self.lengths[index]
+        mask = steps_mask(count, int(count.max()))
+        places = (first + torch.arange(mask.shape[1])).clamp(max=len(self.flat) - 1)
         return self.flat[places].long().masked_fill(~mask, 0), mask
 
 

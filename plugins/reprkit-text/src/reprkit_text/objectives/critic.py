@@ -11,11 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit import Code, Objective, distributed
+from reprkit.data.padding import lengthened
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term, require
 from reprkit.latents.terms import real as number
 from reprkit.layers.checks import whole
 from reprkit.modes import evaluating
+from reprkit.objectives.wasserstein import critic_loss
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_text.objectives.scope import texts_of, words_of
@@ -123,9 +125,16 @@ class Critic(Objective):
             made = model.encode(batch, factors=[name])[name]
             real = self._real(model, name, batch, made)
         real, made = _alike(real, made)
-        distance = self.critic(made.z, made.mask) - self.critic(real.z, real.mask)
-        model.record(distance=-distance.mean())
-        loss = distance + self.penalty * self._steepness(model, real, made)
+        loss, difference = critic_loss(
+            self.critic,
+            real.z,
+            made.z,
+            real_mask=real.mask,
+            made_mask=made.mask,
+            penalty=self.penalty,
+            training=model.training,
+        )
+        model.record(distance=-difference.mean())
         return {"critic": (loss.sum(), len(loss))}
 
     def _chosen(self, model: Model, name: str, code: Code) -> Float[Tensor, "b n d"]:
@@ -163,17 +172,6 @@ class Critic(Objective):
         source = None if model.training else torch.Generator().manual_seed(0)
         return distributed.joined(lambda whole_shape: draw(whole_shape, source), shape)
 
-    def _steepness(self, model: Model, real: Code, made: Code) -> Float[Tensor, " b"]:
-        """How far the verdict's slope is from 1 between a real and a made code: (|slope| - 1)^2."""
-        b = len(real.z)
-        share = distributed.joined(torch.rand, (b, 1, 1)).to(real.z) if model.training else 0.5
-        mask = None if real.mask is None or made.mask is None else real.mask | made.mask
-        with torch.enable_grad():
-            between = (share * real.z + (1 - share) * made.z).detach().requires_grad_()
-            slope = torch.autograd.grad(self.critic(between, mask).sum(), between, create_graph=True)[0]
-        squares = slope.flatten(1).square().sum(1)
-        return ((squares + 1e-12).sqrt() - 1).square()
-
 
 def _alike(one: Code, other: Code) -> tuple[Code, Code]:
     """Both codes over as many tokens, zeros where they are not valid; masks only where one has one."""
@@ -184,7 +182,6 @@ def _alike(one: Code, other: Code) -> tuple[Code, Code]:
     for code in (one, other):
         z = code.z.detach()
         mask = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device) if code.mask is None else code.mask
-        missing = count - z.shape[1]
-        z = F.pad(z.masked_fill(~mask.unsqueeze(-1), 0.0), (0, 0, 0, missing))
-        made.append(Code(z=z, mask=F.pad(mask, (0, missing))))
+        z = z.masked_fill(~mask.unsqueeze(-1), 0.0)
+        made.append(Code(z=lengthened(z, count), mask=lengthened(mask, count)))
     return made[0], made[1]

@@ -15,13 +15,17 @@ from reprkit.errors import DataError
 
 
 def resample(wave: Float[Tensor, " samples"], old: int, new: int) -> Float[Tensor, " resampled"]:
-    """A wave (samples,) of ``old`` Hz at ``new`` Hz: a polyphase filter, as in ``read``."""
+    """A wave (samples,) of ``old`` Hz at ``new`` Hz: a polyphase filter, as in ``sound.read``.
+
+    Raises:
+        DataError: a rate below 1.
+    """
     if old < 1 or new < 1:
         raise DataError(f"rates are samples a second, from 1, not {old} and {new}")
     shared = math.gcd(old, new)
     if old == new:
         return wave
-    made = _polyphase(wave.detach().cpu().float().numpy(), new // shared, old // shared)
+    made = polyphase(wave.detach().cpu().float().numpy(), new // shared, old // shared)
     return torch.from_numpy(made)
 
 
@@ -30,31 +34,30 @@ def resampled(pieces: Iterator[np.ndarray], up: int, down: int) -> Iterator[np.n
     if up == down:
         yield from pieces
         return
-    room = (
-        (10 * max(up, down) // up + 1 + down - 1) // down * down
-    )  # the filter's half length, in whole periods
+    room = (10 * max(up, down) // up + down) // down * down  # the filter's half length, in whole periods
     held, before = np.empty(0, np.float32), 0  # `before` samples of it were given already
     for piece in pieces:
         held = np.concatenate([held, piece])
         ready = (len(held) - before - room) // down * down  # what has its right neighbours
         if ready <= 0:
             continue
-        made = _polyphase(held[: before + ready + room], up, down)
+        made = polyphase(held[: before + ready + room], up, down)
         yield made[before // down * up : (before + ready) // down * up]
         keep = min(before + ready, room)
         held, before = held[before + ready - keep :], keep
     if len(held) > before:
-        yield _polyphase(held, up, down)[before // down * up :]
+        yield polyphase(held, up, down)[before // down * up :]
 
 
-def _polyphase(wave: np.ndarray, up: int, down: int) -> np.ndarray:
+def polyphase(wave: np.ndarray, up: int, down: int) -> np.ndarray:
+    """A wave (t,) at ``up / down`` times its rate: ``scipy.signal.resample_poly``, float32."""
     from scipy.signal import resample_poly
 
-    return np.asarray(resample_poly(wave, up, down, window=_filter(max(up, down))), dtype=np.float32)
+    return np.asarray(resample_poly(wave, up, down, window=lowpass(max(up, down))), dtype=np.float32)
 
 
 @functools.lru_cache
-def _filter(factor: int) -> np.ndarray:
+def lowpass(factor: int) -> np.ndarray:
     """The filter that ``resample_poly`` would design anew at every call."""
     from scipy.signal import firwin
 
