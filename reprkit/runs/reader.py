@@ -65,7 +65,7 @@ class StoredRun:
     def stage(self) -> str | None:
         """Where the run is: the last stage that has not finished, else the last one."""
         unfinished = [name for name, each in self.stages.items() if each.get("status") != "finished"]
-        return (unfinished or list(self.stages) or [None])[-1]
+        return next(reversed(unfinished or list(self.stages)), None)
 
     @property
     def seconds(self) -> float:
