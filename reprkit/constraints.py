@@ -116,13 +116,13 @@ def checked(function: Any, given: Mapping[str, Any], what: str) -> dict[str, Any
     Raises:
         PartArgumentError: a value that its annotation does not allow; ``what`` names the part.
     """
-    hints = annotations(function)
+    hints = declared(function)
     made = {}
     for name, value in given.items():
         hint = hints.get(name, Any)
         made[name] = _fitted(value, hint)
         if made[name] is _REFUSED:
-            meant = nearest(value, _choices(hint)) if isinstance(value, str) else ""
+            meant = next(filter(None, (nearest(each, _choices(hint)) for each in _strings(value))), "")
             large = isinstance(value, int) and abs(value) >= _LARGEST
             note = " (integers have 64 bits)" if large else meant and "." + meant
             raise PartArgumentError(f"{what}: {name}={_shown(value)} must be {words(hint)}{note}")
@@ -136,9 +136,9 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def annotations(function: Any) -> dict[str, Any]:
+def declared(function: Any) -> dict[str, Any]:
     """The annotations of a function or of a class's constructor, each resolved on its own; ``Any`` where it cannot be."""
-    init = function.__init__ if isinstance(function, type) else function
+    init = getattr(function, "__init__") if isinstance(function, type) else function  # noqa: B009
     return _annotations(inspect.unwrap(init))
 
 
@@ -193,13 +193,10 @@ def _fitted(value: Any, hint: Any) -> Any:
 
 
 def _integer(value: Any) -> Any:
-    if (
-        not isinstance(value, numbers.Integral)
-        or isinstance(value, bool)
-        or not -_LARGEST <= value < _LARGEST
-    ):
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         return _REFUSED
-    return value if isinstance(value, int) else int(value)
+    whole = value if isinstance(value, int) else int(value)
+    return whole if -_LARGEST <= whole < _LARGEST else _REFUSED
 
 
 def _number(value: Any) -> Any:
@@ -286,11 +283,19 @@ def _alternatives(hint: Any) -> list[Any]:
 
 
 def _choices(hint: Any) -> list[str]:
-    return [
-        get_args(each)[0]
-        for each in _alternatives(hint)
-        if get_origin(each) is Literal and isinstance(get_args(each)[0], str)
-    ]
+    """The strings that may be chosen from, also inside of tuples and mappings."""
+    if get_origin(hint) is Literal:
+        return [each for each in get_args(hint) if isinstance(each, str)]
+    return [choice for each in get_args(hint) for choice in _choices(each)]
+
+
+def _strings(value: Any) -> list[str]:
+    """A string, or those inside, that may be meant for a choice."""
+    if isinstance(value, collections.abc.Mapping):
+        return [each for each in value.values() if isinstance(each, str)]
+    if isinstance(value, list | tuple):
+        return [each for each in value if isinstance(each, str)]
+    return [value] if isinstance(value, str) else []
 
 
 _NAMES = {
@@ -325,14 +330,19 @@ def _words(hint: Any) -> str:
     )
 
 
+def _bound(value: Any) -> str:
+    """2**24 rather than 16777216."""
+    power = isinstance(value, int) and value >= 2**16 and value & (value - 1) == 0
+    return f"2**{value.bit_length() - 1}" if power else str(value)
+
+
 def _bounds(constraints: list[Any]) -> str:
     found: dict[str, Any] = {}
     said = ""
     for each in constraints:
         match each:
             case Ge(ge=bound) | Gt(gt=bound) | Le(le=bound) | Lt(lt=bound):
-                power = isinstance(bound, int) and bound >= 2**16 and bound & (bound - 1) == 0
-                found[type(each).__name__] = f"2**{bound.bit_length() - 1}" if power else bound
+                found[type(each).__name__] = _bound(bound)
             case MultipleOf(multiple_of=step):
                 said += f", a multiple of {step}"
             case MinLen(min_length=least):
