@@ -7,12 +7,15 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.cache import cache_folder, keep
+from reprkit.constraints import Count
 from reprkit.errors import DataError, PartArgumentError
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
@@ -49,18 +52,16 @@ class ParallelSpeech(Corpus):
 
     def __init__(
         self,
-        voices: tuple[str, ...] = ("rms", "slt", "awb", "kal16"),
+        voices: str | Annotated[tuple[str, ...], MinLen(1)] = ("rms", "slt", "awb", "kal16"),
         *,
-        sentences: int | tuple[str, ...] = 150,
+        sentences: Count | Annotated[tuple[Annotated[str, MinLen(1)], ...], MinLen(1)] = 150,
         frontend: str = "world",
-        frames: int | None = 128,
-        stride: int | None = None,
-        speakers_held_out: tuple[str, ...] = (),
+        frames: Count | None = 128,
+        stride: Count | None = None,
+        speakers_held_out: str | tuple[str, ...] = (),
     ) -> None:
         texts = _texts(sentences)
         wanted = [voices] if isinstance(voices, str) else list(dict.fromkeys(voices))
-        if not wanted:
-            raise DataError("parallel-speech: voices= names none")
         for voice in wanted:
             engine_of(voice)  # refuses an unknown one before anything is spoken
         made = [_said(voice, text) for voice in wanted for text in texts]
