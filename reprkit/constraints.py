@@ -145,7 +145,13 @@ def declared(function: Any) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1024)
 def _annotations(function: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    unchecked = {
+        each.name for each in inspect.signature(function).parameters.values() if each.kind in starred
+    }
     for name, hint in getattr(function, "__annotations__", {}).items():
+        if name in unchecked:
+            continue
         holder = types.SimpleNamespace(__annotations__={name: hint})
         try:
             scope = getattr(function, "__globals__", {})

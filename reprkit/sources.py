@@ -195,7 +195,6 @@ def _argument(name: str, annotation: ast.expr | None, default: ast.expr | None, 
     )
 
 
-@functools.lru_cache(maxsize=1024)
 def _assigned(module: str, name: str, hops: int = 5) -> tuple[ast.expr, Look] | None:
     """What a module gives this name, as written, and how names are found there; imports are followed a few times."""
     spec, tree = _tree(module)
@@ -213,15 +212,19 @@ def _assigned(module: str, name: str, hops: int = 5) -> tuple[ast.expr, Look] | 
     return None
 
 
-@functools.lru_cache(maxsize=256)
 def _tree(module: str) -> tuple[importlib.machinery.ModuleSpec | None, ast.Module | None]:
     spec = locate(module)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None, None
     try:
-        return spec, ast.parse(Path(spec.origin).read_bytes())
+        return spec, _parsed(spec.origin, Path(spec.origin).stat().st_mtime_ns)
     except (OSError, SyntaxError, ValueError):
         return None, None
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(path: str, changed: int) -> ast.Module:
+    return ast.parse(Path(path).read_bytes())
 
 
 def _argument_notes(doc: str) -> dict[str, str]:

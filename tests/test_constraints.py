@@ -51,7 +51,6 @@ def fitted(hint: Any, value: Any) -> Any:
         (float, float("nan"), "part p: x=nan must be a number"),
         (float, True, "part p: x=True must be a number"),
         (float, None, "part p: x=None must be a number"),
-        (float, 2**70, "must be a number (integers have 64 bits)"),
         (bool, "no", "part p: x='no' must be True or False"),
         (bool, 1, "part p: x=1 must be True or False"),
         (str, 1, "part p: x=1 must be a string"),
@@ -176,7 +175,7 @@ def test_every_way_of_making_a_part_checks():
     with pytest.raises(PartArgumentError, match=rf"^latent mine: {sentence}"):
         construct(VQ, {"codes": 1}, {}, "latent mine")
     with pytest.raises(PartArgumentError, match=r"^dataset images: size=0 must be an integer from 1 to"):
-        rk.dataset("images('.', size=0)")
+        rk.dataset("images(root='.', size=0)")
     with pytest.raises(PartArgumentError, match=r"^dataset Images: size=0 must be an integer from 1 to"):
         rk.data.Images(".", size=0)
 

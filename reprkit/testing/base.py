@@ -199,7 +199,8 @@ def _outside(name: str, hint: Any) -> list[Any]:
     def asked(value: Any) -> None: ...
 
     asked.__annotations__ = {name: hint}
-    for value in ("no such value", -1, 2**62, None, 0.5, True, {}):
+    values: tuple[Any, ...] = ("no such value", -1, 2**62, None, 0.5, True, {})
+    for value in values:
         try:
             checked(asked, {name: value}, "it")
         except PartArgumentError:

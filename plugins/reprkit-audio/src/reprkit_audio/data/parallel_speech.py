@@ -16,7 +16,8 @@ from torch import Tensor
 
 from reprkit.cache import cache_folder, keep
 from reprkit.constraints import Count
-from reprkit.errors import DataError, PartArgumentError
+from reprkit.errors import DataError
+from reprkit.interfaces import require
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus, Track
@@ -98,21 +99,17 @@ def along(phones: Phones, frames: int, period: float, place: dict[str, int]) -> 
 
 
 def _texts(sentences: int | Sequence[str]) -> list[str]:
-    if isinstance(sentences, int) and not isinstance(sentences, bool):
+    if isinstance(sentences, int):
         known = english_texts()
-        if not 1 <= sentences <= len(known):
-            raise PartArgumentError(
-                f"sentences is how many, from 1 to {len(known)}, or a tuple of sentences, not {sentences}"
-            )
+        require(
+            sentences <= len(known),
+            f"dataset parallel-speech: sentences={sentences}, and {len(known)} are known",
+        )
         return [known[number * len(known) // sentences] for number in range(sentences)]
-    if not isinstance(sentences, list | tuple) or not all(
-        isinstance(each, str) and each.strip() for each in sentences
-    ):
-        raise PartArgumentError(f"sentences is how many, or a tuple of sentences, not {sentences!r}")
-    texts = list(dict.fromkeys(sentences))
-    if not texts:
-        raise PartArgumentError("sentences=() holds nothing to say")
-    return texts
+    require(
+        all(map(str.strip, sentences)), f"dataset parallel-speech: a blank one in sentences={sentences!r}"
+    )
+    return list(dict.fromkeys(sentences))
 
 
 def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
