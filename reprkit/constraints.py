@@ -138,6 +138,8 @@ def _shown(value: Any) -> str:
 
 def declared(function: Any) -> dict[str, Any]:
     """The annotations of a function or of a class's constructor, each resolved on its own; ``Any`` where it cannot be."""
+    while isinstance(function, functools.partial):
+        function = function.func
     init = getattr(function, "__init__") if isinstance(function, type) else function  # noqa: B009
     return _annotations(inspect.unwrap(init))
 

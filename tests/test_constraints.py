@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -178,6 +179,15 @@ def test_every_way_of_making_a_part_checks():
         rk.dataset("images(root='.', size=0)")
     with pytest.raises(PartArgumentError, match=r"^dataset Images: size=0 must be an integer from 1 to"):
         rk.data.Images(".", size=0)
+
+
+def test_a_function_of_which_some_arguments_are_bound_is_checked():
+    def train(texts: Sequence[str], vocab: Annotated[int, Ge(5)] = 9) -> int:
+        return vocab
+
+    assert construct(functools.partial(train, ["a"]), {"vocab": 5}, {}, "tokenizer t") == 5
+    with pytest.raises(PartArgumentError, match="^tokenizer t: vocab=4 must be an integer of at least 5"):
+        construct(functools.partial(train, ["a"]), {"vocab": 4}, {}, "tokenizer t")
 
 
 def test_a_part_made_inside_another_has_its_own_name():
