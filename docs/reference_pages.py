@@ -1,7 +1,7 @@
 """The reference: one page for each public name, and one for each kind of part; ``docs/generate.py`` writes them.
 
-Pages of public names hold directives of mkdocstrings, which reads signatures and docstrings when the site is built.  Pages of parts are
-plain Markdown, made from the registry and the sources: no part is imported.
+Pages of public names hold directives of mkdocstrings, which reads signatures and docstrings when the site is built.  Pages of
+parts are plain Markdown, made from the registry and the sources: no part is imported.
 """
 
 from __future__ import annotations
@@ -108,10 +108,13 @@ def part_section(found: Any) -> list[str]:
 
 def _index() -> str:
     lines = [
-        "# Reference", "",
-        "`import reprkit as rk`. What part authors may import besides these names is listed in [the public surface](../api.md).", "",
-        "| name | what it is |", "|---|---|",
-    ]  # fmt: skip
+        "# Reference",
+        "",
+        "`import reprkit as rk`. [The public surface](../api.md) lists what part authors may import besides these names.",
+        "",
+        "| name | what it is |",
+        "|---|---|",
+    ]
     for name in reprkit.__all__:
         lines.append(f"| [`rk.{name}`]({page_of(name)}) | {_summary(getattr(reprkit, name))} |")
     lines += ["", "| package | names |", "|---|---|"]

@@ -6,8 +6,6 @@ again.  Arguments named in ``FACTS`` are handed over by ``build`` when the const
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -17,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from reprkit.constraints import checking
 from reprkit.errors import PartArgumentError
 from reprkit.reference import Reference
 from reprkit.types import Batch, Code, Decoded, Features
@@ -51,10 +50,10 @@ class Part(nn.Module):
     qualified: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Wrap the constructor so that it records what it was given."""
+        """Wrap the constructor so that it checks and records what it was given."""
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = checking(cls.__init__, skip=FACTS, record=_record)  # type: ignore[method-assign]
 
     @property
     def reference(self) -> Reference:
@@ -81,27 +80,17 @@ def _literal(value: Any) -> Any:
     return str(value.reference) if isinstance(value, Part) else value
 
 
-def _recording(init: Any) -> Any:
-    signature = inspect.signature(init)
-
-    @functools.wraps(init)
-    def wrapper(self: Part, *args: Any, **kwargs: Any) -> None:
-        if "arguments" not in self.__dict__:  # the outermost constructor is the one that a reference calls
-            bound = signature.bind(self, *args, **kwargs).arguments
-            given = {k: v for k, v in list(bound.items())[1:] if k not in FACTS}
-            for name, parameter in signature.parameters.items():
-                if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                    given.update(given.pop(name, {}))
-            object.__setattr__(self, "arguments", given)
-            facts = {k: v for k, v in bound.items() if k in FACTS and v is not None}
-            object.__setattr__(self, "facts", facts)
-        init(self, *args, **kwargs)
-
-    return wrapper
+def _record(part: Part, given: Mapping[str, Any]) -> None:
+    object.__setattr__(part, "arguments", {k: v for k, v in given.items() if k not in FACTS})
+    facts = {k: v for k, v in given.items() if k in FACTS and v is not None}
+    object.__setattr__(part, "facts", facts)
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise PartArgumentError with ``message`` unless ``condition`` holds: how parts check their arguments."""
+    """Raise PartArgumentError with ``message`` unless ``condition`` holds: how parts check arguments that depend on each other.
+
+    What is asked of one argument alone stands in its annotation: see ``reprkit.constraints``.
+    """
     if not condition:
         raise PartArgumentError(message)
 

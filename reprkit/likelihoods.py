@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from reprkit.errors import PartArgumentError, nearest
 
-LIKELIHOODS = ("gaussian", "bernoulli", "categorical")
+LikelihoodName = Literal["gaussian", "bernoulli", "categorical"]
+LIKELIHOODS: tuple[LikelihoodName, ...] = get_args(LikelihoodName)
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 

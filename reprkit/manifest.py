@@ -12,6 +12,7 @@ import torch
 from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import FORMAT
+from reprkit.hookspecs import PROJECT
 from reprkit.interfaces import Objective, Part
 from reprkit.manifest_check import PART, check
 from reprkit.parts import restored
@@ -205,7 +206,7 @@ def _made(kind: str, record: Mapping[str, Any], signature: Signature | None) -> 
     if "tokens" in record:
         facts["tokens"] = record["tokens"]
     given = {key: _argument(value, signature) for key, value in record["arguments"].items()}
-    made = construct(cls, given, facts, f"{kind} {record['id']}")
+    made = construct(cls, given, facts, f"{kind} {record['id'].removeprefix(f'{PROJECT}/')}")
     if isinstance(made, Part):
         made.qualified = record["id"]
     return made

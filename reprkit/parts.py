@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import types as python_types
-import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import torch
-
+from reprkit.constraints import asked_as, checked
+from reprkit.data.base import Dataset
 from reprkit.errors import PartArgumentError, nearest
+from reprkit.hookspecs import PROJECT
 from reprkit.interfaces import FACTS, Part
 from reprkit.plugins import Registry, default_registry
 from reprkit.reference import Reference, parse
@@ -60,7 +59,7 @@ def create(kind: str, part: str | Reference | Any, *, registry: Registry | None 
     cls = registry.load(kind, reference)
     given = {**reference.arguments, **{k: v for k, v in facts.items() if k not in FACTS}}
     handed = {k: v for k, v in facts.items() if k in FACTS and v is not None}
-    made = construct(cls, given, handed, f"{kind} {found.qualified}")
+    made = construct(cls, given, handed, f"{kind} {found.qualified.removeprefix(f'{PROJECT}/')}")
     if isinstance(made, Part):
         made.qualified = found.qualified
     return made
@@ -70,7 +69,7 @@ def construct(cls: Any, given: Mapping[str, Any], facts: Mapping[str, Any], what
     """Call a part's constructor with checked arguments; ``what`` names it in errors."""
     parameters = dict(inspect.signature(cls).parameters)
     # A data set is handed no facts: to it, data= is an argument like any other.
-    reserved = () if isinstance(cls, type) and issubclass(cls, torch.utils.data.Dataset) else FACTS
+    reserved = () if isinstance(cls, type) and issubclass(cls, Dataset) else FACTS
     facts = {name: value for name, value in facts.items() if name in reserved}
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     known = [name for name in parameters if name not in reserved]
@@ -91,28 +90,12 @@ def construct(cls: Any, given: Mapping[str, Any], facts: Mapping[str, Any], what
         facts_too = [name for name in missing if name in reserved]
         hint = " (data= is handed over by rk.build(data=...))" if facts_too else ""
         raise PartArgumentError(f"{what} needs {', '.join(missing)}{hint}")
-    arguments = {**_tuples(cls, given), **{k: v for k, v in facts.items() if k in parameters}}
+    arguments = {**given, **{k: v for k, v in facts.items() if k in parameters}}
     try:
-        return cls(**arguments)
+        if not (isinstance(cls, type) and issubclass(cls, Part | Dataset)):
+            return cls(**checked(cls, arguments, what))
+        with asked_as(what):  # it checks them when it is called
+            return cls(**arguments)
     except Exception as error:
         error.add_note(f"while making {what}")
         raise
-
-
-def _tuples(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows only lists: make tuples of those whose parameter is annotated as one."""
-    init = getattr(cls, "__init__", cls)
-    try:
-        hints = typing.get_type_hints(inspect.unwrap(init))
-    except NameError:  # an annotation that only a type checker can see
-        hints = {}
-    return {
-        k: tuple(v) if isinstance(v, list) and _wants_tuple(hints.get(k)) else v for k, v in given.items()
-    }
-
-
-def _wants_tuple(hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, python_types.UnionType):
-        return any(_wants_tuple(each) for each in typing.get_args(hint))
-    return hint is tuple or origin is tuple

@@ -7,11 +7,14 @@ parts stays fast and works where a part's own libraries are missing.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.machinery
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from reprkit.constraint_text import Look, text
 
 _PAPER = re.compile(
     r"arxiv|doi\b|doi\.org|et al\b|\((?:[^()]*\D)?(?:19|20)\d\d[a-z]?\)|https?://", re.IGNORECASE
@@ -32,18 +35,27 @@ def handed_over(kind: str, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Argument:
-    """One constructor argument, as written in the source; ``default`` is None where it must be given."""
+    """One constructor argument, as written in the source.
+
+    Attributes:
+        name: its name.
+        annotation: as written, or None.
+        default: as written; None where it must be given.
+        help: what the docstring says of it.
+        type: the annotation with its constraints in words, such as ``int >= 2``.
+    """
 
     name: str
     annotation: str | None
     default: str | None
     help: str = ""
+    type: str | None = None
 
     def __str__(self) -> str:
-        text = f"{self.name}: {self.annotation}" if self.annotation else self.name
+        text = f"{self.name}: {self.type}" if self.type else self.name
         if self.default is None:
             return text
-        return f"{text} = {self.default}" if self.annotation else f"{text}={self.default}"
+        return f"{text} = {self.default}" if self.type else f"{text}={self.default}"
 
 
 @dataclass(frozen=True)
@@ -90,9 +102,7 @@ def read_class(target: str) -> ClassSource | None:
         line=node.lineno,
         doc=doc,
         papers=tuple(dict.fromkeys([*_papers(ast.get_docstring(tree) or ""), *_papers(doc)])),
-        arguments=tuple(
-            Argument(each.name, each.annotation, each.default, notes.get(each.name, "")) for each in arguments
-        ),
+        arguments=tuple(replace(each, help=notes.get(each.name, "")) for each in arguments),
         complete=complete,
     )
 
@@ -110,17 +120,12 @@ def _papers(text: str) -> tuple[str, ...]:
 
 def _find(module: str, name: str, hops: int) -> tuple[str, Path, ast.Module, ast.ClassDef] | None:
     """The class's definition, following ``from .other import Class`` a few times."""
-    spec = locate(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    path = Path(spec.origin)
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+    spec, tree = _tree(module)
+    if spec is None or tree is None:
         return None
     node = _definition(tree, name)
     if node:
-        return module, path, tree, node
+        return module, Path(str(spec.origin)), tree, node
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
     for statement in ast.walk(tree):
         if isinstance(statement, ast.ImportFrom) and hops:
@@ -153,7 +158,7 @@ def _parameters(module: str, node: ast.ClassDef, hops: int) -> tuple[list[Argume
     """The constructor's parameters, and whether these are all; of a dataclass its fields; None without a constructor."""
     init = _constructor(node)
     if init:
-        return _arguments(init), init.args.kwarg is None
+        return _arguments(init, module), init.args.kwarg is None
     if any("dataclass" in ast.unparse(each) for each in node.decorator_list):
         fields = [
             each
@@ -161,9 +166,7 @@ def _parameters(module: str, node: ast.ClassDef, hops: int) -> tuple[list[Argume
             if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
         ]
         known = [
-            Argument(
-                each.target.id, ast.unparse(each.annotation), ast.unparse(each.value) if each.value else None
-            )
+            _argument(each.target.id, each.annotation, each.value, module)
             for each in fields
             if isinstance(each.target, ast.Name) and "ClassVar" not in ast.unparse(each.annotation)
         ]
@@ -182,20 +185,54 @@ def _parameters(module: str, node: ast.ClassDef, hops: int) -> tuple[list[Argume
     return None
 
 
-def _arguments(init: ast.FunctionDef) -> list[Argument]:
+def _arguments(init: ast.FunctionDef, module: str) -> list[Argument]:
     spec = init.args
     positional = [*spec.posonlyargs, *spec.args][1:]
     missing: list[ast.expr | None] = [None] * len(positional)
     defaults = (missing + list(spec.defaults))[-len(positional) :] if positional else []
     pairs = [*zip(positional, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]
-    return [
-        Argument(
-            each.arg,
-            ast.unparse(each.annotation) if each.annotation else None,
-            ast.unparse(value) if value else None,
-        )
-        for each, value in pairs
-    ]
+    return [_argument(each.arg, each.annotation, value, module) for each, value in pairs]
+
+
+def _argument(name: str, annotation: ast.expr | None, default: ast.expr | None, module: str) -> Argument:
+    return Argument(
+        name,
+        ast.unparse(annotation) if annotation else None,
+        ast.unparse(default) if default else None,
+        type=text(annotation, functools.partial(_assigned, module)) if annotation else None,
+    )
+
+
+def _assigned(module: str, name: str, hops: int = 5) -> tuple[ast.expr, Look] | None:
+    """What a module gives this name, as written, and how names are found there; imports are followed a few times."""
+    spec, tree = _tree(module)
+    if spec is None or tree is None:
+        return None
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=known)], value=value) if known == name:
+                return value, functools.partial(_assigned, module, hops=hops - 1)
+            case ast.ImportFrom() if hops:
+                package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
+                for alias in statement.names:
+                    if (alias.asname or alias.name) == name:
+                        return _assigned(_absolute(statement, package), alias.name, hops - 1)
+    return None
+
+
+def _tree(module: str) -> tuple[importlib.machinery.ModuleSpec | None, ast.Module | None]:
+    spec = locate(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None, None
+    try:
+        return spec, _parsed(spec.origin, Path(spec.origin).stat().st_mtime_ns)
+    except (OSError, SyntaxError, ValueError):
+        return None, None
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(path: str, changed: int) -> ast.Module:
+    return ast.parse(Path(path).read_bytes())
 
 
 def _argument_notes(doc: str) -> dict[str, str]:

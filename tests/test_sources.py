@@ -74,7 +74,7 @@ def test_constructors(write):
             y: float = 0.5
         """
     )
-    assert arguments("src_forms:Plain") == ["a", "b", "c: int = 1", "d", "e: 'str' = 'x'", "f=None"]
+    assert arguments("src_forms:Plain") == ["a", "b", "c: int = 1", "d", "e: str = 'x'", "f=None"]
     assert arguments("src_forms:Child") == arguments("src_forms:Grandchild") == arguments("src_forms:Plain")
     assert arguments("src_forms:Data") == ["x: int", "y: float = 0.5"]
     assert arguments("src_forms:Foreign") == arguments("src_forms:Loop") == []
@@ -161,3 +161,35 @@ def test_papers_and_notes(write):
     }
     assert source.doc.startswith("First line.")
     assert source.line > 1
+
+
+def test_constraints_are_put_into_words(write):
+    write(
+        src_bounds="""
+        LEAST = 0.25
+        Count = Annotated[int, Ge(1)]
+        """,
+        src_declared="""
+        from typing import Annotated, Literal
+        from src_bounds import LEAST, Count
+
+        class Declared:
+            def __init__(
+                self,
+                codes: Annotated[int, Ge(2)] = 512,
+                share: Annotated[float, Ge(LEAST), Lt(1)] = 0.5,
+                sizes: Annotated[tuple[Count, ...], MinLen(1)] | None = None,
+                pool: Literal["mean", "flatten"] = "mean",
+                width: Annotated[int, Interval(gt=0, le=2**20)] = 8,
+                kernel: Annotated[int, Ge(1), Predicate(odd)] = 3,
+            ): ...
+        """,
+    )
+    assert arguments("src_declared:Declared") == [
+        "codes: int >= 2 = 512",
+        "share: 0.25 <= float < 1 = 0.5",
+        "sizes: tuple[int >= 1, ...] (at least 1 long) | None = None",
+        "pool: 'mean' | 'flatten' = 'mean'",
+        "width: 0 < int <= 2**20 = 8",
+        "kernel: int >= 1 (odd) = 3",
+    ]

@@ -66,7 +66,7 @@ def command(
 
 
 def _row(argument: Argument) -> tuple[str, str, str, str]:
-    return (argument.name, argument.annotation or "", argument.default or "must be given", argument.help)
+    return (argument.name, argument.type or "", argument.default or "must be given", argument.help)
 
 
 def _plain(found: Found, source: ClassSource | None) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _plain(found: Found, source: ClassSource | None) -> dict[str, Any]:
         "arguments": [
             {
                 "name": each.name,
-                "type": each.annotation,
+                "type": each.type,
                 "default": each.default,
                 "required": each.default is None,
                 "handed_over": handed_over(found.kind, each.name),

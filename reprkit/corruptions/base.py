@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +12,7 @@ from torch import Tensor
 from reprkit.data.signature import Field, Kind, Signature
 from reprkit.distributed import joined
 from reprkit.errors import BuildError, DataError
-from reprkit.interfaces import Corruption, require
+from reprkit.interfaces import Corruption
 from reprkit.types import Batch
 
 
@@ -99,41 +99,3 @@ def normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Standard normal numbers of x's shape, type and device, alike on all ranks."""
     device = x.device if generator is None else generator.device
     return joined(lambda s: torch.randn(s, generator=generator, device=device), tuple(x.shape)).to(x)
-
-
-def checked_share(name: str, value: Any, *, whole: bool = True) -> float:
-    """A share in [0, 1], or in [0, 1) unless ``whole``.
-
-    Raises:
-        PartArgumentError: it is not.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    require(
-        number and value >= 0 and (value <= 1 if whole else value < 1),
-        f"{name} is a share from 0 to {'1' if whole else 'below 1'}, not {value!r}",
-    )
-    return float(value)
-
-
-def checked_number(name: str, value: Any) -> float:
-    """A finite number.
-
-    Raises:
-        PartArgumentError: it is not.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    require(number and abs(value) < float("inf"), f"{name} is a finite number, not {value!r}")
-    return float(value)
-
-
-def checked_count(name: str, value: Any) -> int:
-    """A whole number from 1.
-
-    Raises:
-        PartArgumentError: it is not.
-    """
-    require(
-        isinstance(value, int) and not isinstance(value, bool) and value >= 1,
-        f"{name} is a whole number from 1, not {value!r}",
-    )
-    return int(value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, checked_share, uniform
+from reprkit.constraints import BelowOne
+from reprkit.corruptions.base import Damage, uniform
 from reprkit.data.signature import Signature
 
 
@@ -28,9 +29,9 @@ class Dropout(Damage):
 
     advice = "hide symbols with mask-elements or mask-spans"
 
-    def __init__(self, ratio: float = 0.5, *, data: Signature | None = None) -> None:
+    def __init__(self, ratio: BelowOne = 0.5, *, data: Signature | None = None) -> None:
         super().__init__(data)
-        self.ratio = checked_share("ratio", ratio, whole=False)
+        self.ratio = ratio
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Every element: those that stay are rescaled."""

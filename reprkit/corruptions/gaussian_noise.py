@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, checked_number, normal
+from reprkit.constraints import Positive
+from reprkit.corruptions.base import Damage, normal
 from reprkit.data.signature import Signature
-from reprkit.interfaces import require
 
 
 class GaussianNoise(Damage):
@@ -29,10 +29,9 @@ class GaussianNoise(Damage):
 
     advice = "hide symbols with mask-elements or mask-spans"
 
-    def __init__(self, std: float = 0.1, *, data: Signature | None = None) -> None:
+    def __init__(self, std: Positive = 0.1, *, data: Signature | None = None) -> None:
         super().__init__(data)
-        self.std = checked_number("std", std)
-        require(self.std > 0, f"std is above 0, not {std!r}")
+        self.std = std
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Every element."""

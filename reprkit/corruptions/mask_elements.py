@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, checked_number, checked_share, uniform
+from reprkit.constraints import Share
+from reprkit.corruptions.base import Damage, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 
@@ -31,9 +32,9 @@ class MaskElements(Damage):
 
     kinds = ("image", "vector", "sequence", "tokens")
 
-    def __init__(self, ratio: float = 0.25, *, value: float = 0.0, data: Signature | None = None) -> None:
+    def __init__(self, ratio: Share = 0.25, *, value: float = 0.0, data: Signature | None = None) -> None:
         super().__init__(data)
-        self.ratio, self.value = checked_share("ratio", ratio), checked_number("value", value)
+        self.ratio, self.value = ratio, value
         if value and self.field is not None and self.field.discrete:
             raise BuildError(
                 "symbols are hidden behind the mask symbol, so value= has no meaning: leave it out"

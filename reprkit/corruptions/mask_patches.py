@@ -6,10 +6,10 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, checked_count, checked_number, checked_share, uniform
+from reprkit.constraints import Count, Share
+from reprkit.corruptions.base import Damage, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
-from reprkit.interfaces import require
 
 
 class MaskPatches(Damage):
@@ -36,17 +36,15 @@ class MaskPatches(Damage):
 
     def __init__(
         self,
-        ratio: float = 0.75,
+        ratio: Share = 0.75,
         *,
-        patch: int | tuple[int, int] = 2,
+        patch: Count | tuple[Count, Count] = 2,
         value: float = 0.0,
         data: Signature | None = None,
     ) -> None:
         super().__init__(data)
-        self.ratio, self.value = checked_share("ratio", ratio), checked_number("value", value)
-        sides = tuple(patch) if isinstance(patch, tuple | list) else (patch, patch)
-        require(len(sides) == 2, f"patch is a side, or (height, width), not {patch!r}")
-        self.patch = checked_count("patch", sides[0]), checked_count("patch", sides[1])
+        self.ratio, self.value = ratio, value
+        self.patch = patch if isinstance(patch, tuple) else (patch, patch)
         if self.field is not None:
             self._grid(int(self.field.shape[0] or 0), int(self.field.shape[1] or 0))
 

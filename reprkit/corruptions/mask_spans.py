@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, checked_count, checked_number, checked_share, over, uniform
+from reprkit.constraints import Count, Share
+from reprkit.corruptions.base import Damage, over, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 
@@ -36,11 +37,11 @@ class MaskSpans(Damage):
     advice = "hide parts of an image with mask-patches, elements of a vector with mask-elements"
 
     def __init__(
-        self, ratio: float = 0.5, *, length: int = 4, value: float = 0.0, data: Signature | None = None
+        self, ratio: Share = 0.5, *, length: Count = 4, value: float = 0.0, data: Signature | None = None
     ) -> None:
         super().__init__(data)
-        self.ratio, self.length = checked_share("ratio", ratio), checked_count("length", length)
-        self.value = checked_number("value", value)
+        self.ratio, self.length = ratio, length
+        self.value = value
         if value and self.field is not None and self.field.discrete:
             raise BuildError(
                 "symbols are hidden behind the mask symbol, so value= has no meaning: leave it out"

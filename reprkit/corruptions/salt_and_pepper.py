@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Predicate
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, checked_number, checked_share, uniform
+from reprkit.constraints import Share, strictly_ascending
+from reprkit.corruptions.base import Damage, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
-from reprkit.interfaces import require
 
 
 class SaltAndPepper(Damage):
@@ -33,18 +36,15 @@ class SaltAndPepper(Damage):
 
     def __init__(
         self,
-        ratio: float = 0.25,
+        ratio: Share = 0.25,
         *,
-        range: tuple[float, float] | None = None,
+        range: Annotated[tuple[float, float], Predicate(strictly_ascending)] | None = None,
         data: Signature | None = None,
     ) -> None:
         super().__init__(data)
-        self.ratio = checked_share("ratio", ratio)
+        self.ratio = ratio
         if range is not None:
-            require(len(range) == 2, f"range is (lowest, highest), not {range!r}")
-            low, high = (checked_number("range", each) for each in range)
-            require(low < high, f"range is (lowest, highest), not {range!r}")
-            self.range = low, high
+            self.range = range
         elif self.field is not None and self.field.range is not None:
             self.range = self.field.range
         else:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.constraints import Count
 from reprkit.data.inference import UNSTATED, infer, tensor_of
 from reprkit.data.signature import Kind, Signature
 from reprkit.data.tensors import Tensors
@@ -63,7 +64,7 @@ class Arrays(Tensors):
         *,
         kinds: Mapping[str, Kind] | None = None,
         ranges: Mapping[str, tuple[float, float] | None] | None = None,
-        vocabs: Mapping[str, int] | None = None,
+        vocabs: Mapping[str, Count] | None = None,
         fields: Mapping[str, str] | None = None,
         mmap: bool = False,
     ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.constraints import Count, Positive, Share
 from reprkit.data import sound
 from reprkit.data.base import Dataset
 from reprkit.data.batching import as_index
@@ -18,6 +19,7 @@ from reprkit.data.resampling import lowpass, polyphase
 from reprkit.data.signature import Field, Signature
 from reprkit.data.vetting import Skips, classes_of, files_below
 from reprkit.errors import DataError
+from reprkit.interfaces import require
 
 MEMORY = 1 << 30  # bytes of windows that are kept in memory once they were read
 
@@ -49,14 +51,16 @@ class Audio(Dataset):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        rate: int = 16000,
+        rate: Count = 16000,
         *,
-        seconds: float | None = None,
+        seconds: Positive | None = None,
         labels: bool = False,
-        max_corrupt: float = 0.01,
+        max_corrupt: Share = 0.01,
     ) -> None:
-        if rate < 1 or (seconds is not None and round(seconds * rate) < 1):
-            raise DataError(f"rate={rate}, seconds={seconds}: a window holds at least one sample")
+        require(
+            seconds is None or round(seconds * rate) >= 1,
+            f"dataset audio: rate={rate}, seconds={seconds}: a window must hold at least one sample",
+        )
         skips = Skips("sound files", max_corrupt)
         self._root, found = files_below(root, sound.SUFFIXES, "sound files")
         self._rate = rate

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from reprkit.constraints import checking
 from reprkit.data.batching import as_index, collate
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
@@ -37,6 +38,12 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     signature: Signature
     reference: str | None = None
     facts: Mapping[str, Any] = MappingProxyType({})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Wrap the constructor so that it checks what it is given."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = checking(cls.__init__)  # type: ignore[method-assign]
 
     def __len__(self) -> int:
         """How many examples."""

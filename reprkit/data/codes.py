@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from reprkit.constraints import Count
 from reprkit.data.base import Dataset, Subset
 from reprkit.data.padding import lengthened
 from reprkit.data.signature import Signature
 from reprkit.data.tensors import Tensors
-from reprkit.errors import DataError
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -48,7 +48,7 @@ class CodesOf(Tensors):
         data: str | Dataset,
         *,
         factor: str | None = None,
-        batch: int = 256,
+        batch: Count = 256,
         device: str | None = None,
     ) -> None:
         from reprkit.checkpoint import load
@@ -57,8 +57,6 @@ class CodesOf(Tensors):
         from reprkit.paths import factor_of
         from reprkit.priors import field_of
 
-        if batch < 1:
-            raise DataError(f"batch is a number of examples from 1, not {batch}")
         made = load(model) if isinstance(model, str | Path) else model
         place = device or (
             "cuda" if torch.cuda.is_available() and isinstance(model, str | Path) else made.device

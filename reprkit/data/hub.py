@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.constraints import Count, Share
 from reprkit.data.base import Dataset
 from reprkit.data.batching import as_index, collate
 from reprkit.data.columns import HEAD, Columns
 from reprkit.data.images import MEMORY
+from reprkit.data.media import Size
 from reprkit.data.tables import as_files, chosen, opened, rows_of, title
 from reprkit.data.tensors import Tensors
 from reprkit.data.vetting import Skips
@@ -70,9 +72,9 @@ class Hub(Dataset):
         *,
         part: str | None = None,
         columns: Mapping[str, str | Sequence[str]] | None = None,
-        size: int | tuple[int, ...] | None = None,
-        rate: int = 16000,
-        max_corrupt: float = 0.01,
+        size: Size = None,
+        rate: Count = 16000,
+        max_corrupt: Share = 0.01,
     ) -> None:
         skips = Skips("rows", max_corrupt)
         self._name = title(path)

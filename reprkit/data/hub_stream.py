@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from reprkit.constraints import Count, Share
 from reprkit.data.columns import HEAD, Columns
+from reprkit.data.media import Size
 from reprkit.data.streaming import Stream
 from reprkit.data.tables import as_files, chosen, opened, title
 from reprkit.errors import DataError
@@ -45,15 +47,11 @@ class HubStream(Stream):
         *,
         part: str | None = None,
         columns: Mapping[str, str | Sequence[str]] | None = None,
-        size: int | tuple[int, ...] | None = None,
-        rate: int = 16000,
-        buffer: int = 1000,
-        max_corrupt: float = 0.01,
+        size: Size = None,
+        rate: Count = 16000,
+        buffer: Count = 1000,
+        max_corrupt: Share = 0.01,
     ) -> None:
-        if buffer < 1 or not 0 <= max_corrupt <= 1:
-            raise DataError(
-                f"buffer={buffer}, max_corrupt={max_corrupt}: buffer is a number of rows from 1, max_corrupt a share"
-            )
         parts = opened(path, name, streaming=True)
         own = chosen(parts, part, str(path))
         self._name = f"{title(path)} ({own})"

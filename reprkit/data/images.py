@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.constraints import Share, Width
 from reprkit.data.base import Dataset
 from reprkit.data.batching import as_index
-from reprkit.data.pictures import FITS, SUFFIXES, Fit, picture
+from reprkit.data.pictures import SUFFIXES, Fit, picture
 from reprkit.data.signature import Field, Signature
 from reprkit.data.vetting import Skips, classes_of, files_below
-from reprkit.errors import DataError, nearest
+from reprkit.errors import DataError
 
 MEMORY = 1 << 30  # bytes of decoded pictures that are kept in memory without asking
 
@@ -51,19 +52,15 @@ class Images(Dataset):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        size: int | tuple[int, int] = 64,
+        size: Width | tuple[Width, Width] = 64,
         *,
         labels: bool = False,
         grey: bool = False,
         fit: Fit = "crop",
         cache: str | os.PathLike[str] | None = None,
-        max_corrupt: float = 0.01,
+        max_corrupt: Share = 0.01,
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < 1:
-            raise DataError(f"size is (height, width) in pixels, from 1, not {size}")
-        if fit not in FITS:
-            raise DataError(f"no fit {fit!r}.{nearest(fit, FITS)}\n  known: {', '.join(FITS)}")
         skips = Skips("pictures", max_corrupt)
         self._root, found = files_below(root, SUFFIXES, "pictures")
         self._size, self._fit, self._grey = (height, width), fit, grey

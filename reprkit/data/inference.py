@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.data.padding import padded
 from reprkit.data.signature import LAYOUTS, Field, Kind
-from reprkit.errors import DataError, nearest
+from reprkit.errors import DataError
 
 UNSTATED: Any = object()  # not the same as None, which states that there is no range
 _LOOK = 1000  # examples that decide whether real values are whole numbers
@@ -86,10 +86,6 @@ def infer(
     if value.ndim == 0 or len(value) == 0:
         raise DataError(
             f"field {name!r} is empty: its shape is {tuple(value.shape)}; give at least one example"
-        )
-    if kind is not None and kind not in LAYOUTS:
-        raise DataError(
-            f"no kind of field {kind!r}.{nearest(str(kind), LAYOUTS)}\n  known: {', '.join(LAYOUTS)}"
         )
     kind = kind or _kind(name, value)
     value = _laid_out(name, value, kind)

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reprkit.constraints import Count, Share
 from reprkit.data.base import Dataset
-from reprkit.data.records import Label, Reader, reader_of, type_name
-from reprkit.data.signature import Kind, Signature
+from reprkit.data.records import Label, Reader, RecordKind, reader_of, type_name
+from reprkit.data.signature import Signature
 from reprkit.data.textfiles import TextFiles
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError, nearest
@@ -64,14 +65,12 @@ class JsonLines(Dataset):
         path: str | os.PathLike[str],
         fields: Mapping[str, str] | None = None,
         *,
-        kinds: Mapping[str, Kind] | None = None,
+        kinds: Mapping[str, RecordKind] | None = None,
         classes: Mapping[str, Iterable[Any]] | None = None,
-        vocabs: Mapping[str, int] | None = None,
-        length: int | None = None,
-        max_corrupt: float = 0.01,
+        vocabs: Mapping[str, Count] | None = None,
+        length: Count | None = None,
+        max_corrupt: Share = 0.01,
     ) -> None:
-        if length is not None and length < 1:
-            raise DataError(f"length is a number of tokens or steps from 1, or None, not {length}")
         skips = Skips("records", max_corrupt)
         self._files = TextFiles(path, SUFFIXES, "JSON Lines files")
         lines = self._files.head(_HEAD)

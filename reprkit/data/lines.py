@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from array import array
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from reprkit.constraints import Count, Share
 from reprkit.data.base import Dataset
 from reprkit.data.signature import Field, Signature
 from reprkit.data.textfiles import TextFiles, byte_tokens
 from reprkit.data.vetting import Skips
-from reprkit.errors import DataError, nearest
+from reprkit.errors import DataError
 
-UNITS = ("bytes", "characters")
+Units = Literal["bytes", "characters"]
 SUFFIXES = frozenset((".txt",))
 
 
@@ -42,15 +43,11 @@ class Lines(Dataset):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        units: str = "bytes",
+        units: Units = "bytes",
         *,
-        length: int | None = None,
-        max_corrupt: float = 0.01,
+        length: Count | None = None,
+        max_corrupt: Share = 0.01,
     ) -> None:
-        if units not in UNITS:
-            raise DataError(f"no units {units!r}.{nearest(units, UNITS)}\n  known: {', '.join(UNITS)}")
-        if length is not None and length < 1:
-            raise DataError(f"length is a number of tokens from 1, or None, not {length}")
         self._units, self._length = units, length
         skips, seen, counts = Skips("lines", max_corrupt), set[str](), array("q")
         self._files = TextFiles(path, SUFFIXES, "text files")

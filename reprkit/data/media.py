@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import torch
 from torch import Tensor
 
+from reprkit.constraints import Width
 from reprkit.data import sound
 from reprkit.data.pictures import picture
 from reprkit.data.records import Reader
 from reprkit.data.signature import Field
 from reprkit.errors import DataError
 
-Size = int | tuple[int, ...] | None
+Size = Width | tuple[Width, Width] | tuple[Width, Width, Literal[1, 3]] | None
 
 
 class Picture(Reader):
@@ -27,8 +28,6 @@ class Picture(Reader):
             if isinstance(size, int)
             else (*(size or ()), *((3,) if len(size or ()) == 2 else ()))
         )
-        if len(given) != 3 or min(given) < 1 or given[2] not in (1, 3):
-            raise DataError(f"size of pictures is (h, w), (h, w, 1) for grey, or one number, not {size}")
         self.shape = given
 
     def field(self) -> Field:
@@ -49,8 +48,6 @@ class Sound(Reader):
     """A sound file, as bytes or a path: (t 1), float32."""
 
     def __init__(self, rate: int) -> None:
-        if rate < 1:
-            raise DataError(f"rate is samples a second, from 1, not {rate}")
         self.rate = rate
 
     def field(self) -> Field:

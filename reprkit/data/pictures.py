@@ -16,7 +16,6 @@ Fit = Literal["crop", "pad", "stretch"]
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
-FITS = ("crop", "pad", "stretch")
 
 
 def picture(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from reprkit.data.signature import Field
 from reprkit.data.textfiles import byte_tokens
-from reprkit.errors import DataError, nearest
+from reprkit.errors import DataError
 
-KINDS = ("tokens", "vector", "sequence", "label")
+RecordKind = Literal["tokens", "vector", "sequence", "label"]
 
 
 class Reader:
@@ -197,10 +197,6 @@ def reader_of(
     Raises:
         DataError: most of the values can be no field, or not the one stated.
     """
-    if kind is not None and kind not in KINDS:
-        raise DataError(
-            f"kinds: JSON Lines hold no {kind!r}.{nearest(kind, KINDS)}\n  known: {', '.join(KINDS)}"
-        )
     if classes is not None:
         kind = "label"
     elif vocab is not None:

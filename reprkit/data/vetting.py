@@ -72,8 +72,6 @@ class Skips:
     """
 
     def __init__(self, what: str, most: float) -> None:
-        if not 0 <= most <= 1:
-            raise DataError(f"max_corrupt is a share from 0 to 1, not {most}")
         self.what, self.most = what, most
         self.count, self.named = 0, list[dict[str, str]]()
 

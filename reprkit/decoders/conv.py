@@ -5,15 +5,18 @@ from __future__ import annotations
 from einops import rearrange
 from torch import Tensor, nn
 
+from reprkit.constraints import DepthOrZero, Width
 from reprkit.data.signature import Signature
-from reprkit.decoders.head import Head
+from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
-from reprkit.layers.checks import code_needed, image_shape, whole
+from reprkit.layers.checks import code_needed, image_shape
 from reprkit.layers.convolution import Residual, group_norm, halved
+from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
 from reprkit.layers.placing import valid_only
 from reprkit.layout import align
+from reprkit.likelihoods import LikelihoodName
 from reprkit.types import Decoded, Features
 
 
@@ -41,20 +44,17 @@ class ConvDecoder(Decoder):
 
     def __init__(
         self,
-        width: int = 64,
+        width: Width = 64,
         *,
-        depth: int = 2,
-        blocks: int = 1,
-        activation: str = "silu",
-        likelihood: str | None = None,
-        scale: str | float = "shared",
+        depth: DepthOrZero = 2,
+        blocks: DepthOrZero = 1,
+        activation: Activation = "silu",
+        likelihood: LikelihoodName | None = None,
+        scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,
     ) -> None:
         super().__init__()
-        whole("width", width)
-        whole("depth", depth, 0)
-        whole("blocks", blocks, 0)
         height, length, channels = image_shape(data["x"], "decoder conv")
         self.cells, self.pixels = halved(height, length, depth, "decoder conv"), (height, length)
         self.tokens = code_needed(tokens, "decoder conv")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from reprkit.constraints import BelowOne, Depth, Width
 from reprkit.data.signature import Signature
+from reprkit.decoders.head import Scale
 from reprkit.decoders.recurrent import RecurrentDecoder
+from reprkit.likelihoods import LikelihoodName
 
 
 class GRUDecoder(RecurrentDecoder):
@@ -29,14 +32,14 @@ class GRUDecoder(RecurrentDecoder):
 
     def __init__(
         self,
-        width: int = 128,
+        width: Width = 128,
         *,
-        depth: int = 1,
+        depth: Depth = 1,
         causal: bool = True,
-        dropout: float = 0.0,
-        embedding: int | None = None,
-        likelihood: str | None = None,
-        scale: str | float = "shared",
+        dropout: BelowOne = 0.0,
+        embedding: Width | None = None,
+        likelihood: LikelihoodName | None = None,
+        scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,
     ) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from reprkit.constraints import Positive
 from reprkit.data.signature import Field
 from reprkit.interfaces import require
 from reprkit.layers.values import symbols, unit
-from reprkit.likelihoods import check_name, mode
+from reprkit.likelihoods import mode
 from reprkit.precision import without_autocast
 from reprkit.types import Decoded
 
+# Of a Gaussian: learned, predicted, or a fixed standard deviation.
+Scale = Literal["shared", "each"] | Positive
 FLOOR = (
     -6.0
 )  # least log standard deviation, in units of half the data's range: a perfect fit must not divide by zero
@@ -28,11 +31,10 @@ def fitting(field: Field, likelihood: str | None) -> str:
     """The likelihood of that name, or the one that suits the field.
 
     Raises:
-        PartArgumentError: no such likelihood, or one that the field's values do not fit.
+        PartArgumentError: a likelihood that the field's values do not fit.
     """
     if likelihood is None:
         return field.likelihood
-    check_name(likelihood)
     if field.discrete or likelihood == "categorical":
         require(
             field.discrete and likelihood == "categorical",
@@ -65,7 +67,7 @@ class Head(nn.Module):
             fixed standard deviation in data units; 1.0 gives half the squared error and a constant.
 
     Raises:
-        PartArgumentError: a likelihood that does not fit the data, or a scale that is none.
+        PartArgumentError: a likelihood that does not fit the data, or a scale of one that has none.
         BuildError: symbols without a vocabulary.
     """
 
@@ -79,7 +81,7 @@ class Head(nn.Module):
         scale: str | float = "shared",
     ) -> None:
         super().__init__()
-        self.likelihood, self.scale = fitting(field, likelihood), _scale(scale)
+        self.likelihood, self.scale = fitting(field, likelihood), scale
         require(
             self.likelihood == "gaussian" or scale == "shared",
             f"scale={scale!r} is the Gaussian's standard deviation, and the likelihood is {self.likelihood}",
@@ -127,12 +129,3 @@ class Head(nn.Module):
 def _floored(raw: Tensor) -> Tensor:
     """``raw``, 0 at 0, bent so that it stays above FLOOR with a gradient (Rybkin et al. 2021, appendix)."""
     return FLOOR + F.softplus(raw + _ZERO - FLOOR)
-
-
-def _scale(scale: Any) -> str | float:
-    number = isinstance(scale, int | float) and not isinstance(scale, bool)
-    require(
-        scale in ("shared", "each") or (number and 0 < scale < math.inf),
-        f"scale must be 'shared', 'each' or a standard deviation above 0, not {scale!r}",
-    )
-    return scale

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import MinLen
 from torch import Tensor, nn
 
+from reprkit.constraints import Depth, Width
 from reprkit.data.signature import Signature
-from reprkit.decoders.head import Head
+from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
 from reprkit.layers.checks import code_needed, flat_size
-from reprkit.layers.dense import hidden_layers, hidden_widths
+from reprkit.layers.dense import Activation, Norm, hidden_layers, hidden_widths
 from reprkit.layers.placing import valid_only
 from reprkit.layout import align
+from reprkit.likelihoods import LikelihoodName
 from reprkit.types import Decoded, Features
 
 
@@ -40,14 +45,14 @@ class MLPDecoder(Decoder):
 
     def __init__(
         self,
-        width: int = 256,
+        width: Width = 256,
         *,
-        depth: int = 2,
-        widths: tuple[int, ...] | None = None,
-        norm: str = "none",
-        activation: str = "gelu",
-        likelihood: str | None = None,
-        scale: str | float = "shared",
+        depth: Depth = 2,
+        widths: Annotated[tuple[Width, ...], MinLen(1)] | None = None,
+        norm: Norm = "none",
+        activation: Activation = "gelu",
+        likelihood: LikelihoodName | None = None,
+        scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,
     ) -> None:

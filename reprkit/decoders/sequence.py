@@ -12,7 +12,6 @@ from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
-from reprkit.layers.checks import switch
 from reprkit.layers.placing import Placed, laid_mask
 from reprkit.layers.positions import sines
 from reprkit.layers.reading import row_values
@@ -45,7 +44,6 @@ class SequenceDecoder(Decoder):
         tokens: int | None,
     ) -> None:
         super().__init__()
-        switch("causal", causal)
         self.field, self.causal, self.width, self.positions = (
             data["x"],
             causal,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from reprkit.constraints import BelowOne, Count, Depth, Width
 from reprkit.data.signature import Signature
+from reprkit.decoders.head import Scale
 from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.layers.attention import Blocks
-from reprkit.layers.checks import switch
+from reprkit.likelihoods import LikelihoodName
 
 
 class TransformerDecoder(SequenceDecoder):
@@ -36,18 +38,17 @@ class TransformerDecoder(SequenceDecoder):
 
     def __init__(
         self,
-        width: int = 128,
+        width: Width = 128,
         *,
-        depth: int = 2,
-        heads: int = 4,
+        depth: Depth = 2,
+        heads: Count = 4,
         causal: bool = False,
-        dropout: float = 0.0,
-        likelihood: str | None = None,
-        scale: str | float = "shared",
+        dropout: BelowOne = 0.0,
+        likelihood: LikelihoodName | None = None,
+        scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,
     ) -> None:
-        switch("causal", causal)
         blocks = Blocks(width, depth=depth, heads=heads, causal=causal, dropout=dropout)
         super().__init__(
             width,

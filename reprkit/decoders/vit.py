@@ -5,14 +5,16 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
+from reprkit.constraints import BelowOne, Count, Depth, Width
 from reprkit.data.signature import Signature
-from reprkit.decoders.head import Head
+from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
 from reprkit.layers.attention import Blocks
 from reprkit.layers.patches import patch_grid
 from reprkit.layers.placing import Placed
 from reprkit.layers.positions import sines_2d
+from reprkit.likelihoods import LikelihoodName
 from reprkit.types import Decoded, Features
 
 
@@ -43,14 +45,14 @@ class ViTDecoder(Decoder):
 
     def __init__(
         self,
-        patch: int | None = None,
+        patch: Count | None = None,
         *,
-        width: int = 128,
-        depth: int = 2,
-        heads: int = 4,
-        dropout: float = 0.0,
-        likelihood: str | None = None,
-        scale: str | float = "shared",
+        width: Width = 128,
+        depth: Depth = 2,
+        heads: Count = 4,
+        dropout: BelowOne = 0.0,
+        likelihood: LikelihoodName | None = None,
+        scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,
     ) -> None:

@@ -6,11 +6,13 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from reprkit.constraints import DepthOrZero, Width
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
-from reprkit.layers.checks import image_shape, whole
+from reprkit.layers.checks import image_shape
 from reprkit.layers.convolution import Residual, group_norm, halved
+from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
 from reprkit.layers.values import Rescale
 from reprkit.types import Batch, Features
@@ -35,12 +37,15 @@ class ConvEncoder(Encoder):
     """
 
     def __init__(
-        self, width: int = 64, *, depth: int = 2, blocks: int = 1, activation: str = "silu", data: Signature
+        self,
+        width: Width = 64,
+        *,
+        depth: DepthOrZero = 2,
+        blocks: DepthOrZero = 1,
+        activation: Activation = "silu",
+        data: Signature,
     ) -> None:
         super().__init__()
-        whole("width", width)
-        whole("depth", depth, 0)
-        whole("blocks", blocks, 0)
         height, length, channels = image_shape(data["x"], "encoder conv")
         self.cells = halved(height, length, depth, "encoder conv")
         self.out_dim = width

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
+from reprkit.constraints import Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.reading import Reader
@@ -31,7 +32,7 @@ class GRUEncoder(Encoder):
 
     provides = frozenset({"keep"})
 
-    def __init__(self, width: int = 128, *, depth: int = 1, causal: bool = True, data: Signature) -> None:
+    def __init__(self, width: Width = 128, *, depth: Depth = 1, causal: bool = True, data: Signature) -> None:
         super().__init__()
         self.recurrent = Recurrent(width, depth=depth, causal=causal)
         self.reader = Reader(data["x"], width)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from reprkit.constraints import BelowOne, Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
-from reprkit.layers.checks import flat_size, share
-from reprkit.layers.dense import OneHotLinear, hidden_layers, hidden_widths
+from reprkit.layers.checks import flat_size
+from reprkit.layers.dense import Activation, Norm, OneHotLinear, hidden_layers, hidden_widths
 from reprkit.layers.values import Rescale, symbols
 from reprkit.types import Batch, Features
 
@@ -37,20 +41,19 @@ class MLPEncoder(Encoder):
 
     def __init__(
         self,
-        width: int = 256,
+        width: Width = 256,
         *,
-        depth: int = 2,
-        widths: tuple[int, ...] | None = None,
-        norm: str = "none",
-        activation: str = "gelu",
-        dropout: float = 0.0,
+        depth: Depth = 2,
+        widths: Annotated[tuple[Width, ...], MinLen(1)] | None = None,
+        norm: Norm = "none",
+        activation: Activation = "gelu",
+        dropout: BelowOne = 0.0,
         data: Signature,
     ) -> None:
         super().__init__()
         self.field = data["x"]
         size = flat_size(self.field, "encoder mlp")
         layers = hidden_widths(width, depth, widths)
-        share("dropout", dropout)
         self.rescale = nn.Identity() if self.field.discrete else Rescale(self.field)
         first = (
             OneHotLinear(size, symbols(self.field), layers[0])

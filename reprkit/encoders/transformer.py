@@ -5,10 +5,10 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
+from reprkit.constraints import BelowOne, Count, Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
-from reprkit.layers.checks import switch
 from reprkit.layers.positions import sines
 from reprkit.layers.reading import Reader
 from reprkit.types import Batch, Features
@@ -37,16 +37,15 @@ class TransformerEncoder(Encoder):
 
     def __init__(
         self,
-        width: int = 128,
+        width: Width = 128,
         *,
-        depth: int = 4,
-        heads: int = 4,
+        depth: Depth = 4,
+        heads: Count = 4,
         causal: bool = False,
-        dropout: float = 0.0,
+        dropout: BelowOne = 0.0,
         data: Signature,
     ) -> None:
         super().__init__()
-        switch("causal", causal)
         self.blocks = Blocks(width, depth=depth, heads=heads, causal=causal, dropout=dropout)
         self.reader = Reader(data["x"], width)
         self.out_dim = width

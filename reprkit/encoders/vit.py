@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from reprkit.constraints import BelowOne, Count, Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
@@ -42,12 +43,12 @@ class ViTEncoder(Encoder):
 
     def __init__(
         self,
-        patch: int | None = None,
+        patch: Count | None = None,
         *,
-        width: int = 128,
-        depth: int = 4,
-        heads: int = 4,
-        dropout: float = 0.0,
+        width: Width = 128,
+        depth: Depth = 4,
+        heads: Count = 4,
+        dropout: BelowOne = 0.0,
         data: Signature,
     ) -> None:
         super().__init__()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from annotated_types import MinLen, Predicate
+
+from reprkit.constraints import Count, Seed, strictly_ascending
 from reprkit.errors import DataError
 from reprkit.evaluation.few import few
 from reprkit.interfaces import Evaluator, require
@@ -30,19 +32,13 @@ class FewLabels(Evaluator):
 
     def __init__(
         self,
-        labels: tuple[int, ...] = (50, 200, 1000),
+        labels: Annotated[tuple[Count, ...], MinLen(1), Predicate(strictly_ascending)] = (50, 200, 1000),
         *,
-        measures: tuple[str | Evaluator, ...] = ("knn", "linear-probe", "finetune"),
+        measures: Annotated[tuple[str | Evaluator, ...], MinLen(1)] = ("knn", "linear-probe", "finetune"),
         label: str = "label",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        rising = all(one < two for one, two in itertools.pairwise(labels))
-        require(
-            rising and all(each >= 1 for each in labels), f"few-labels takes rising numbers, not {labels}"
-        )
-        require(len(measures) > 0, "few-labels takes at least one evaluator as measures=")
-        require(seed >= 0, f"few-labels takes a seed of at least 0, not {seed}")
         self.labels, self.label, self.seed = labels, label, seed
         self.measures: dict[str, Evaluator] = {}
         for each in measures:

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from reprkit import distributed
+from reprkit.constraints import BelowOne, Count, Positive, Seed
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import by_length, check_label, encoded, session, titled
 from reprkit.evaluation.few import few
-from reprkit.interfaces import Evaluator, require
+from reprkit.interfaces import Evaluator
 from reprkit.progress import tracked
 
 if TYPE_CHECKING:
@@ -49,24 +50,17 @@ class FineTune(Evaluator):
 
     def __init__(
         self,
-        steps: int = 300,
+        steps: Count = 300,
         *,
-        lr: float = 1e-3,
-        batch: int = 128,
+        lr: Positive = 1e-3,
+        batch: Count = 128,
         start: Literal["zeros", "probe"] = "zeros",
-        weight_decay: float = 0.05,
-        labels: int | None = None,
+        weight_decay: BelowOne = 0.05,
+        labels: Count | None = None,
         label: str = "label",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        require(steps >= 1, f"finetune takes steps of at least 1, not {steps}")
-        require(lr > 0, f"finetune takes lr above 0, not {lr}")
-        require(batch >= 1, f"finetune takes batch of at least 1, not {batch}")
-        require(start in ("zeros", "probe"), f"finetune takes start 'zeros' or 'probe', not {start!r}")
-        require(0 <= weight_decay < 1, f"finetune takes weight_decay in [0, 1), not {weight_decay}")
-        require(labels is None or labels >= 1, f"finetune takes labels of at least 1, or None, not {labels}")
-        require(seed >= 0, f"finetune takes a seed of at least 0, not {seed}")
         self.labels, self.label, self.seed = labels, label, seed
         self.options: dict[str, Any] = {
             "steps": steps,

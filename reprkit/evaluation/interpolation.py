@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
+from reprkit.constraints import Count
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import exact
-from reprkit.interfaces import Evaluator, require
+from reprkit.interfaces import Evaluator
 from reprkit.types import Code, Codes
 
 if TYPE_CHECKING:
@@ -36,10 +38,8 @@ class Interpolation(Evaluator):
         PartArgumentError: a value out of its range.
     """
 
-    def __init__(self, steps: int = 9, *, pairs: int = 32) -> None:
+    def __init__(self, steps: Annotated[int, Ge(3), Le(1000)] = 9, *, pairs: Count = 32) -> None:
         super().__init__()
-        require(steps >= 3, f"interpolation takes steps of at least 3, not {steps}")
-        require(pairs >= 1, f"interpolation takes pairs of at least 1, not {pairs}")
         self.steps, self.pairs = steps, pairs
 
     @torch.no_grad()

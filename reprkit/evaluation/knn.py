@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from reprkit.constraints import Count, Positive, Seed
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, labelled
 from reprkit.evaluation.few import few
@@ -41,28 +42,21 @@ class KNN(Evaluator):
 
     def __init__(
         self,
-        k: int = 5,
+        k: Count = 5,
         *,
         metric: Literal["euclidean", "cosine"] = "euclidean",
-        temperature: float | None = None,
+        temperature: Positive | None = None,
         label: str = "label",
         pool: Pool = "mean",
         factor: str | None = None,
-        labels: int | None = None,
-        seed: int = 0,
+        labels: Count | None = None,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        require(k >= 1, f"knn takes k of at least 1, not {k}")
-        require(
-            metric in ("euclidean", "cosine"), f"knn takes metric 'euclidean' or 'cosine', not {metric!r}"
-        )
-        require(pool in ("mean", "flatten"), f"knn takes pool 'mean' or 'flatten', not {pool!r}")
-        require(temperature is None or temperature > 0, f"knn takes a temperature above 0, not {temperature}")
         require(
             temperature is None or metric == "cosine", "knn takes a temperature with metric='cosine' only"
         )
         require(labels is None or labels >= k, f"knn takes labels of at least k={k}, or None, not {labels}")
-        require(seed >= 0, f"knn takes a seed of at least 0, not {seed}")
         self.k, self.metric, self.temperature, self.label = k, metric, temperature, label
         self.labels, self.seed = labels, seed
         self.how: dict[str, Any] = {"pool": pool, "factor": factor}

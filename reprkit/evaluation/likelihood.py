@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import distributed
+from reprkit.constraints import Count
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
-from reprkit.interfaces import Evaluator, Latent, require
+from reprkit.interfaces import Evaluator, Latent
 from reprkit.types import Batch, Code, Codes, Features
 
 if TYPE_CHECKING:
@@ -48,15 +50,13 @@ class Likelihood(Evaluator):
 
     def __init__(
         self,
-        samples: int = 64,
+        samples: Count = 64,
         *,
         prior: str | Model | None = None,
         factor: str | None = None,
-        levels: int | None = None,
+        levels: Annotated[int, Ge(2)] | None = None,
     ) -> None:
         super().__init__()
-        require(samples >= 1, f"likelihood takes samples of at least 1, not {samples}")
-        require(levels is None or levels >= 2, f"likelihood takes levels of at least 2, not {levels}")
         self.samples, self.prior, self.factor, self.levels = samples, prior, factor, levels
 
     @torch.no_grad()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
+from reprkit.constraints import Count, Positive, Seed
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, labelled
 from reprkit.evaluation.few import few
-from reprkit.interfaces import Evaluator, require
+from reprkit.interfaces import Evaluator
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -37,22 +39,15 @@ class LinearProbe(Evaluator):
     def __init__(
         self,
         *,
-        C: float = 1.0,
+        C: Positive = 1.0,
         label: str = "label",
         pool: Pool = "mean",
         factor: str | None = None,
-        max_iter: int = 2000,
-        labels: int | None = None,
-        seed: int = 0,
+        max_iter: Count = 2000,
+        labels: Annotated[int, Ge(2)] | None = None,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        require(C > 0, f"linear-probe takes C above 0, not {C}")
-        require(pool in ("mean", "flatten"), f"linear-probe takes pool 'mean' or 'flatten', not {pool!r}")
-        require(max_iter >= 1, f"linear-probe takes max_iter of at least 1, not {max_iter}")
-        require(
-            labels is None or labels >= 2, f"linear-probe takes labels of at least 2, or None, not {labels}"
-        )
-        require(seed >= 0, f"linear-probe takes a seed of at least 0, not {seed}")
         self.C, self.label, self.max_iter, self.labels, self.seed = C, label, max_iter, labels, seed
         self.how: dict[str, Any] = {"pool": pool, "factor": factor}
 

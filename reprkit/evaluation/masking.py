@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
+from reprkit.constraints import CountOrZero
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
 from reprkit.evaluation.gallery import fit_for_page
-from reprkit.interfaces import Evaluator, require
+from reprkit.interfaces import Evaluator
 from reprkit.layers.values import unit
 from reprkit.layout import from_tokens
 from reprkit.objectives.masked import Masked, on_hidden, statistics
@@ -39,10 +41,10 @@ class Masking(Evaluator):
         examples: how many are shown.
     """
 
-    def __init__(self, ratio: float | None = None, *, examples: int = 10) -> None:
+    def __init__(
+        self, ratio: Annotated[float, Gt(0), Lt(1)] | None = None, *, examples: CountOrZero = 10
+    ) -> None:
         super().__init__()
-        require(ratio is None or 0 < ratio < 1, f"masking takes a ratio in (0, 1), or None, not {ratio}")
-        require(examples >= 0, f"masking takes examples of at least 0, not {examples}")
         self.ratio, self.examples = ratio, examples
 
     @torch.no_grad()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 
+from reprkit.constraints import Seed
 from reprkit.evaluation.encoding import Pool, encoded
-from reprkit.interfaces import Evaluator, require
+from reprkit.interfaces import Evaluator
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -38,20 +40,16 @@ class Projection(Evaluator):
 
     def __init__(
         self,
-        limit: int = 1000,
+        limit: Annotated[int, Ge(4)] = 1000,
         *,
-        perplexity: float = 30.0,
+        perplexity: Annotated[float, Ge(2)] = 30.0,
         tsne: bool = True,
         label: str = "label",
         pool: Pool = "mean",
         factor: str | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        require(limit >= 4, f"projection takes a limit of at least 4 examples, not {limit}")
-        require(perplexity >= 2, f"projection takes a perplexity of at least 2, not {perplexity}")
-        require(pool in ("mean", "flatten"), f"projection takes pool 'mean' or 'flatten', not {pool!r}")
-        require(seed >= 0, f"projection takes a seed of at least 0, not {seed}")
         self.limit, self.perplexity, self.tsne, self.label, self.seed = limit, perplexity, tsne, label, seed
         self.how: dict[str, Any] = {"pool": pool, "factor": factor}
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from reprkit.constraints import Count, Positive, Seed
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
-from reprkit.interfaces import Evaluator, require
+from reprkit.interfaces import Evaluator
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -41,17 +42,14 @@ class Samples(Evaluator):
 
     def __init__(
         self,
-        count: int = 64,
+        count: Count = 64,
         *,
         prior: str | Model | None = None,
         factor: str | None = None,
-        temperature: float = 1.0,
-        seed: int = 0,
+        temperature: Positive = 1.0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        require(count >= 1, f"samples takes a count of at least 1, not {count}")
-        require(temperature > 0, f"samples takes a temperature above 0, not {temperature}")
-        require(seed >= 0, f"samples takes a seed of at least 0, not {seed}")
         self.count, self.prior, self.factor, self.seed = count, prior, factor, seed
         self.temperature = temperature
 

@@ -9,19 +9,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from reprkit.constraints import CountOrZero, NonNegative, Width
 from reprkit.latents.terms import (
     check_indices,
     clean,
     fixed_rate,
-    flag,
     noise,
     per_example,
     per_token,
     perplexity,
-    real,
     straight_through,
     token_statistics,
-    whole,
 )
 from reprkit.latents.variational import Variational
 from reprkit.types import Code, Features
@@ -70,16 +68,13 @@ class Binary(Variational):
 
     def __init__(
         self,
-        bits: int = 64,
+        bits: Width = 64,
         *,
         stochastic: bool = True,
-        beta: float = 0.0,
-        warmup: int = 0,
-        entropy: float = 0.0,
+        beta: NonNegative = 0.0,
+        warmup: CountOrZero = 0,
+        entropy: NonNegative = 0.0,
     ) -> None:
-        whole("bits", bits)
-        flag("stochastic", stochastic)
-        real("entropy", entropy, 0)
         vocab = (2,) * bits
         super().__init__(
             in_dim=bits, out_dim=bits, vocab=vocab, beta=beta, warmup=warmup, weights={"entropy": entropy}

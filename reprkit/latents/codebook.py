@@ -68,10 +68,6 @@ class Codebook(nn.Module):
         revive: float = 0.05,
     ) -> None:
         super().__init__()
-        require(codes >= 2, f"codes must be at least 2, not {codes}")
-        require(dim >= 1, f"dim must be at least 1, not {dim}")
-        require(0 <= decay < 1, f"decay must lie in [0, 1), not {decay}")
-        require(0 <= revive < 1, f"revive is a share of the mean count, in [0, 1), not {revive}")
         self.slots, self.codes, self.dim, self.unit = slots, codes, dim, unit
         self.learned, self.decay, self.kmeans, self.revive = learned, decay, kmeans, revive
         table = self._scaled(torch.randn(slots, codes, dim))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
+from reprkit.constraints import BelowOne, NonNegative, Width
 from reprkit.interfaces import Latent, require
-from reprkit.latents.terms import clean, noise, per_example, real, token_statistics, whole
+from reprkit.latents.terms import clean, noise, per_example, token_statistics
 from reprkit.types import Code, Features
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -53,23 +55,15 @@ class Continuous(Latent):
 
     def __init__(
         self,
-        dim: int = 64,
+        dim: Width = 64,
         *,
         activation: Literal["identity", "relu", "sigmoid", "tanh"] | None = None,
-        dropout: float = 0.0,
-        l1: float = 0.0,
-        sparsity: float = 0.0,
-        target: float = 0.05,
+        dropout: BelowOne = 0.0,
+        l1: NonNegative = 0.0,
+        sparsity: NonNegative = 0.0,
+        target: Annotated[float, Gt(0), Lt(1)] = 0.05,
     ) -> None:
-        whole("dim", dim)
-        real("dropout", dropout, 0, 1)
-        real("l1", l1, 0)
-        real("sparsity", sparsity, 0)
-        real("target", target, 0, 1, open_low=True)
         chosen = activation or ("sigmoid" if sparsity else "identity")
-        require(
-            chosen in ACTIVATIONS, f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}"
-        )
         require(
             not sparsity or chosen == "sigmoid",
             f"sparsity compares activities in (0, 1), so it needs activation='sigmoid', not {activation!r}",

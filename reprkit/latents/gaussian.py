@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reprkit.constraints import CountOrZero, NonNegative, Width
 from reprkit.latents.reparameterised import reparameterised
-from reprkit.latents.terms import clean, noise, per_example, per_token, real, token_statistics, whole
+from reprkit.latents.terms import clean, noise, per_example, per_token, token_statistics
 from reprkit.latents.variational import Variational
 from reprkit.types import Code, Features
 
@@ -42,9 +43,14 @@ class Gaussian(Variational):
     active_variance = 0.01  # Burda et al. 2016, arXiv 1509.00519, section 5.2
     remedy = "a smaller beta, free_bits=, warmup=, fewer dimensions, or a weaker decoder"
 
-    def __init__(self, dim: int = 64, *, beta: float = 1.0, free_bits: float = 0.0, warmup: int = 0) -> None:
-        whole("dim", dim)
-        real("free_bits", free_bits, 0)
+    def __init__(
+        self,
+        dim: Width = 64,
+        *,
+        beta: NonNegative = 1.0,
+        free_bits: NonNegative = 0.0,
+        warmup: CountOrZero = 0,
+    ) -> None:
         super().__init__(in_dim=2 * dim, out_dim=dim, beta=beta, warmup=warmup)
         self.free_bits = free_bits
 

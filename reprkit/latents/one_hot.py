@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.interfaces import require
+from reprkit.constraints import CountOrZero, NonNegative, Positive, Width
 from reprkit.latents.terms import (
     check_indices,
     clean,
@@ -21,14 +22,13 @@ from reprkit.latents.terms import (
     per_example,
     per_token,
     perplexity,
-    real,
     straight_through,
-    whole,
 )
 from reprkit.latents.variational import Variational
 from reprkit.types import Code, Features
 
-METHODS = ("straight-through", "argmax", "gumbel", "straight-through-gumbel")
+Method = Literal["straight-through", "argmax", "gumbel", "straight-through-gumbel"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 class OneHot(Variational):
@@ -74,24 +74,16 @@ class OneHot(Variational):
 
     def __init__(
         self,
-        classes: int = 32,
+        classes: Annotated[int, Ge(2), Le(2**24)] = 32,
         *,
-        groups: int = 1,
-        method: Literal[
-            "straight-through", "argmax", "gumbel", "straight-through-gumbel"
-        ] = "straight-through",
-        temperature: float = 1.0,
-        final_temperature: float = 0.5,
-        anneal: int = 2000,
-        beta: float = 0.1,
-        warmup: int = 0,
+        groups: Width = 1,
+        method: Method = "straight-through",
+        temperature: Positive = 1.0,
+        final_temperature: Positive = 0.5,
+        anneal: CountOrZero = 2000,
+        beta: NonNegative = 0.1,
+        warmup: CountOrZero = 0,
     ) -> None:
-        whole("classes", classes, 2)
-        whole("groups", groups)
-        require(method in METHODS, f"method must be one of {', '.join(METHODS)}, not {method!r}")
-        real("temperature", temperature, 0, open_low=True)
-        real("final_temperature", final_temperature, 0, open_low=True)
-        whole("anneal", anneal, 0)
         width, vocab = classes * groups, (classes,) * groups
         super().__init__(in_dim=width, out_dim=width, vocab=vocab, beta=beta, warmup=warmup)
         self.classes, self.groups, self.method = classes, groups, method

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reprkit import distributed
-from reprkit.interfaces import Latent, require
+from reprkit.constraints import BelowOne, Depth, Share, Width
+from reprkit.interfaces import Latent
 from reprkit.latents.codebook import Codebook
 from reprkit.latents.commitment import Commitment
 from reprkit.latents.terms import check_indices, clean, fixed_rate, perplexity
@@ -49,18 +52,16 @@ class ResidualVQ(Latent):
 
     def __init__(
         self,
-        codes: int = 512,
-        layers: int = 4,
-        dim: int = 64,
+        codes: Annotated[int, Ge(2), Le(2**24)] = 512,
+        layers: Depth = 4,
+        dim: Width = 64,
         *,
-        decay: float = 0.99,
+        decay: BelowOne = 0.99,
         cosine: bool = False,
         kmeans: bool = True,
-        revive: float = 0.05,
-        dropout: float = 0.0,
+        revive: BelowOne = 0.05,
+        dropout: Share = 0.0,
     ) -> None:
-        require(layers >= 1, f"layers must be at least 1, not {layers}")
-        require(0 <= dropout <= 1, f"dropout is a probability in [0, 1], not {dropout}")
         super().__init__(in_dim=dim, out_dim=dim, vocab=(codes,) * layers, weights={"commit": 0.25})
         self.cosine, self.dropout = cosine, dropout
         self.codebook = Codebook(

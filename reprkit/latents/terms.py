@@ -1,10 +1,8 @@
-"""What the latents share: checks of arguments, sums over valid tokens, statistics over ranks, noise."""
+"""What the latents share: checks of indices, sums over valid tokens, statistics over ranks, noise."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,25 +14,6 @@ from reprkit.interfaces import require
 from reprkit.types import Features
 
 Mask = Bool[Tensor, "b n"] | None
-
-
-def whole(name: str, value: Any, least: int = 1) -> None:
-    """Refuse an argument that is not a whole number of at least ``least``."""
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(good, f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def real(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
-    """Refuse an argument that is not a finite number in [low, high), or in (low, high) with ``open_low``."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    good = good and low <= value < high and not (open_low and value == low)
-    bracket = "(" if open_low else "["
-    require(good, f"{name} must be a number in {bracket}{low:g}, {high:g}), not {value!r}")
-
-
-def flag(name: str, value: Any) -> None:
-    """Refuse an argument that is not True or False."""
-    require(isinstance(value, bool), f"{name} must be True or False, not {value!r}")
 
 
 def clean(features: Features) -> Float[Tensor, "b n d"]:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Latent
-from reprkit.latents.terms import real, whole
 
 
 class Variational(Latent):
@@ -41,8 +40,6 @@ class Variational(Latent):
         warmup: int,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        real("beta", beta, 0)
-        whole("warmup", warmup, 0)
         super().__init__(in_dim=in_dim, out_dim=out_dim, vocab=vocab, weights={"kl": beta, **(weights or {})})
         self.warmup = warmup
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.interfaces import Latent, require
+from reprkit.constraints import BelowOne, Depth, Width
+from reprkit.interfaces import Latent
 from reprkit.latents.codebook import Codebook
 from reprkit.latents.commitment import Commitment
 from reprkit.latents.terms import check_indices, clean, fixed_rate, perplexity
@@ -50,18 +52,16 @@ class VQ(Latent):
 
     def __init__(
         self,
-        codes: int = 512,
-        dim: int = 64,
+        codes: Annotated[int, Ge(2), Le(2**24)] = 512,
+        dim: Width = 64,
         *,
-        codebooks: int = 1,
+        codebooks: Depth = 1,
         update: Literal["ema", "gradient"] = "ema",
-        decay: float = 0.99,
+        decay: BelowOne = 0.99,
         cosine: bool = False,
         kmeans: bool = True,
-        revive: float = 0.05,
+        revive: BelowOne = 0.05,
     ) -> None:
-        require(codebooks >= 1, f"codebooks must be at least 1, not {codebooks}")
-        require(update in ("ema", "gradient"), f"update must be 'ema' or 'gradient', not {update!r}")
         width = codebooks * dim
         weights = {"commit": 0.25} | ({"codebook": 1.0} if update == "gradient" else {})
         super().__init__(in_dim=width, out_dim=width, vocab=(codes,) * codebooks, weights=weights)

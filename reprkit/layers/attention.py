@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit.errors import BuildError
-from reprkit.layers.checks import divides, share, whole
+from reprkit.layers.checks import divides
 from reprkit.layers.dropout import Dropout
 from reprkit.layers.rows import rows_at, tokens_at
 
@@ -136,10 +136,7 @@ class Blocks(nn.Module):
         self, width: int, *, depth: int, heads: int, causal: bool = False, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        for name, value in {"width": width, "depth": depth, "heads": heads}.items():
-            whole(name, value)
         divides(heads, width)
-        share("dropout", dropout)
         self.width, self.heads, self.causal = width, heads, causal
         self.drop = Dropout(dropout)
         self.blocks = nn.ModuleList([Block(width, heads, dropout) for _ in range(depth)])

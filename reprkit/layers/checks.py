@@ -1,29 +1,10 @@
-"""Checks of constructor arguments and of data that several parts make alike."""
+"""Checks of arguments that depend on each other, and of data that several parts make alike."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
-
-
-def whole(name: str, value: Any, least: int = 1) -> None:
-    """Raise PartArgumentError unless ``value`` is a whole number of at least ``least``."""
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(fits, f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def share(name: str, value: Any) -> None:
-    """Raise PartArgumentError unless ``value`` is a number from 0 to below 1."""
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
-    require(fits, f"{name} must be a number from 0 to below 1, not {value!r}")
-
-
-def switch(name: str, value: Any) -> None:
-    """Raise PartArgumentError unless ``value`` is True or False."""
-    require(isinstance(value, bool), f"{name} must be True or False, not {value!r}")
 
 
 def divides(heads: int, width: int) -> None:

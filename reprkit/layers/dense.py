@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from reprkit.errors import PartArgumentError, nearest
-from reprkit.interfaces import require
-from reprkit.layers.checks import whole
 from reprkit.layers.dropout import Dropout
 
+Activation = Literal["elu", "gelu", "relu", "sigmoid", "silu", "tanh"]
+Norm = Literal["layer", "none"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -43,21 +43,8 @@ def norm(name: str, width: int) -> nn.Module:
 
 
 def hidden_widths(width: int, depth: int, widths: Sequence[int] | None) -> tuple[int, ...]:
-    """The widths of the hidden layers: ``widths`` where given, else ``depth`` times ``width``.
-
-    Raises:
-        PartArgumentError: a width or depth that is not a whole number of at least 1.
-    """
-    if widths is None:
-        whole("width", width)
-        whole("depth", depth)
-        return (width,) * depth
-    require(
-        isinstance(widths, tuple | list) and bool(widths), f"widths must be a tuple of widths, not {widths!r}"
-    )
-    for each in widths:
-        whole("each of widths", each)
-    return tuple(widths)
+    """The widths of the hidden layers: ``widths`` where given, else ``depth`` times ``width``."""
+    return (width,) * depth if widths is None else tuple(widths)
 
 
 class OneHotLinear(nn.Module):

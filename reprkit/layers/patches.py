@@ -6,7 +6,7 @@ import math
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit.layers.checks import image_shape, whole
+from reprkit.layers.checks import image_shape
 
 MOST_TOKENS = 1024  # a default patch that would leave more tokens than this is not chosen in silence
 
@@ -19,7 +19,6 @@ def patch_grid(field: Field, patch: int | None, part: str) -> tuple[int, int, in
 
     Raises:
         BuildError: no image, or a patch that does not divide it.
-        PartArgumentError: a patch that is not a whole number of at least 1.
     """
     height, width, _ = image_shape(field, part)
     both = math.gcd(height, width)
@@ -30,7 +29,6 @@ def patch_grid(field: Field, patch: int | None, part: str) -> tuple[int, int, in
             raise BuildError(
                 f"no good default patch divides images of {height} x {width}: crop them, or give patch="
             )
-    whole("patch", patch)
     if patch not in fits:
         raise BuildError(
             f"patch={patch} does not divide images of {height} x {width}; "

@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from reprkit.layers.checks import share, switch, whole
 from reprkit.layers.dropout import Dropout
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -39,12 +38,7 @@ class Recurrent(nn.Module):
         embedding: int | None = None,
     ) -> None:
         super().__init__()
-        whole("width", width)
-        whole("depth", depth)
-        switch("causal", causal)
-        share("dropout", dropout)
         self.in_dim = width if embedding is None else embedding
-        whole("embedding", self.in_dim)
         self.causal, self.cell = causal, cell
         self.out_dim = width if causal else 2 * width
         made = nn.GRU if cell == "gru" else nn.LSTM

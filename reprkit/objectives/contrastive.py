@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+from annotated_types import Ge, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit import distributed
+from reprkit.constraints import Width
 from reprkit.data.signature import Field
-from reprkit.interfaces import Corruption, Objective, Term, require
+from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.objectives.chain import Chain
 from reprkit.objectives.ntxent import LOWEST, ntxent_and_accuracy
 from reprkit.paths import masked_mean
@@ -50,23 +52,13 @@ class Contrastive(Objective):
 
     def __init__(
         self,
-        temperature: float = 0.5,
+        temperature: Annotated[float, Ge(LOWEST)] = 0.5,
         *,
-        views: str | Corruption | tuple[str | Corruption, ...] | None = None,
-        dim: int = 128,
-        hidden: int | None = None,
+        views: str | Corruption | Annotated[tuple[str | Corruption, ...], MinLen(1)] | None = None,
+        dim: Width = 128,
+        hidden: Width | None = None,
     ) -> None:
         super().__init__()
-        require(
-            isinstance(temperature, int | float) and LOWEST <= temperature < float("inf"),
-            f"temperature must be a number from {LOWEST}, not {temperature!r}",
-        )
-        require(isinstance(dim, int) and dim >= 1, f"dim must be a whole number from 1, not {dim!r}")
-        require(
-            hidden is None or (isinstance(hidden, int) and hidden >= 1),
-            f"hidden must be a whole number from 1, or None, not {hidden!r}",
-        )
-        require(views != (), "two equal views teach nothing: views=() names no corruption")
         chosen = (views,) if isinstance(views, str | Corruption) else views
         self.temperature, self.dim, self.hidden = float(temperature), dim, hidden
         self.damage = Chain(usual_views if chosen is None else tuple(chosen))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.errors import BuildError
-from reprkit.interfaces import Corruption, Objective, Term, require
+from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.objectives.chain import Chain
 from reprkit.types import Batch
 
@@ -41,14 +42,14 @@ class Denoising(Objective):
 
     def __init__(
         self,
-        corruption: str | Corruption | tuple[str | Corruption, ...] = "mask-elements(ratio=0.3)",
+        corruption: str
+        | Corruption
+        | Annotated[tuple[str | Corruption, ...], MinLen(1)] = "mask-elements(ratio=0.3)",
         *,
         on: Literal["all", "hit"] = "all",
     ) -> None:
         super().__init__()
-        require(on in ("all", "hit"), f"on must be 'all' or 'hit', not {on!r}")
         chosen = (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
-        require(len(chosen) > 0, "denoising needs a corruption, and corruption=() names none")
         self.on = on
         self.damage = Chain(chosen)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import torch
+from annotated_types import Gt, Lt
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reprkit import distributed
 from reprkit.errors import BuildError
-from reprkit.interfaces import Objective, Term, require
+from reprkit.interfaces import Objective, Term
 from reprkit.layout import spread, to_tokens
 from reprkit.paths import Path
 from reprkit.types import Batch, Codes, Decoded
@@ -56,15 +57,13 @@ class Masked(Objective):
     needs = frozenset({"encoder", "decoder", "keep"})
 
     def __init__(
-        self, ratio: float = 0.75, *, on: Literal["masked", "all"] = "masked", normalise: bool = False
+        self,
+        ratio: Annotated[float, Gt(0), Lt(1)] = 0.75,
+        *,
+        on: Literal["masked", "all"] = "masked",
+        normalise: bool = False,
     ) -> None:
         super().__init__()
-        require(
-            isinstance(ratio, int | float) and 0 < ratio < 1,
-            f"ratio must be a number in (0, 1), not {ratio!r}",
-        )
-        require(on in ("masked", "all"), f"on must be 'masked' or 'all', not {on!r}")
-        require(isinstance(normalise, bool), f"normalise must be True or False, not {normalise!r}")
         self.ratio, self.on, self.normalise = float(ratio), on, normalise
 
     def bind(self, model: Model) -> None:

@@ -24,7 +24,8 @@ from reprkit.interfaces import require
 from reprkit.precision import without_autocast
 
 # exp(-2 / temperature) must stay a normal number: below these, float32, then float64, would lose a row.
-LOWEST_FLOAT32, LOWEST = 0.025, 0.005
+LOWEST_FLOAT32 = 0.025
+LOWEST = 0.005
 
 # Rows of a block: what a CPU's cache holds, what keeps a GPU busy.
 BLOCK = {"cpu": 512, "cuda": 4096}

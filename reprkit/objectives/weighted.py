@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from torch import nn
 
+from reprkit.constraints import NonNegative
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
 from reprkit.model import Model
@@ -33,11 +33,11 @@ class Weighted(Objective):
         terms: (weight, objective), weights from 0; a sum among them is opened.
 
     Raises:
-        BuildError: no terms, something that is no objective, one objective twice, or a weight that is
-            negative or not finite.
+        BuildError: no terms, something that is no objective, or one objective twice.
+        PartArgumentError: a weight that is negative or not finite.
     """
 
-    def __init__(self, terms: Sequence[tuple[float, Objective]]) -> None:
+    def __init__(self, terms: Sequence[tuple[NonNegative, Objective]]) -> None:
         super().__init__()
         opened = _opened(terms)
         if not opened:
@@ -116,9 +116,6 @@ def _opened(terms: Sequence[tuple[float, Any]]) -> list[tuple[float, Objective]]
     for weight, each in terms:
         if not isinstance(each, Objective):
             raise BuildError(f"{type(each).__name__} is not an Objective")
-        number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not number or weight < 0 or not math.isfinite(weight):
-            raise BuildError(f"a weight is a finite number from 0, not {weight!r}")
         inner = zip(each.weights, each.members, strict=True)
         opened += [(float(weight) * factor, part) for factor, part in inner]
     return opened

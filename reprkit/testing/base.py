@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.annotations import INTERFACES, takes
+from reprkit.constraints import checked, declared
 from reprkit.data.signature import Signature
 from reprkit.errors import PartArgumentError, nearest
-from reprkit.interfaces import Part
+from reprkit.interfaces import FACTS, Part
 from reprkit.parts import construct, create
 from reprkit.plugins import default_registry
+from reprkit.reference import parse
 from reprkit.sources import read_class
 from reprkit.testing.worlds import IMAGES, random_batch
 
@@ -81,6 +83,46 @@ class Conformance:
     def batch(self, size: int, *, seed: int = 0, length: int = 6) -> dict[str, Tensor]:
         """A random batch that fits ``data``; ``length`` where lengths vary."""
         return random_batch(self.data, size, seed=seed, length=length)
+
+    def test_arguments_are_declared(self) -> None:
+        """Every constructor argument has an annotation, and a value that it does not allow is refused by name."""
+        part = self.fresh()
+        cls = type(part)
+        facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
+        if isinstance(part, Part):
+            handed: tuple[str, ...] = FACTS
+            given = dict(part.reference.arguments)
+        else:
+            handed, facts = (), {}
+            given = dict(parse(self.part).arguments) if self.part else {}
+        parameters = inspect.signature(cls).parameters
+        hints = declared(cls)
+        for name, parameter in parameters.items():
+            if name in handed or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                continue
+            expect(
+                parameter.annotation is not parameter.empty,
+                f"argument {name} of {cls.__name__} has no annotation: declare it, such as "
+                f"{name}: Annotated[int, Ge(1)] (reprkit.constraints)",
+            )
+            wrong = _outside(name, hints[name])
+            if not wrong or (not given and not isinstance(part, Part)):
+                continue
+            known = {k: v for k, v in facts.items() if k in parameters}
+            says = f"{name}={wrong[0]!r} is outside of {parameter.annotation}, and the constructor"
+            try:
+                construct(cls, {**given, name: wrong[0]}, known, f"{self.kind} {cls.__name__}")
+            except PartArgumentError as error:
+                named = name in str(error) and cls.__name__ in str(error)
+                expect(named, f"{says} refuses it without naming the part and the argument: {error}")
+            except Exception as error:
+                raise AssertionError(
+                    f"{says} raised {type(error).__name__}, not PartArgumentError"
+                ) from error
+            else:
+                raise AssertionError(
+                    f"{says} took it: is the constructor made after the class (a dataclass)?"
+                )
 
     def test_plugin_module_imports_without_torch(self) -> None:
         """Importing the module that holds the hooks loads neither torch nor transformers."""
@@ -202,6 +244,21 @@ def _parts_in(
     elif isinstance(value, Mapping):
         for each in value.values():
             yield from _parts_in(each, key, (*path, "dict"))
+
+
+def _outside(name: str, hint: Any) -> list[Any]:
+    """A value that the annotation does not allow; empty where it allows everything."""
+
+    def asked(value: Any) -> None: ...
+
+    asked.__annotations__ = {name: hint}
+    values: tuple[Any, ...] = ("no such value", -1, 2**62, None, 0.5, True, {})
+    for value in values:
+        try:
+            checked(asked, {name: value}, "it")
+        except PartArgumentError:
+            return [value]
+    return []
 
 
 def expect(condition: bool | Tensor, message: str) -> None:

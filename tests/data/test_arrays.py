@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reprkit.data import Arrays, Field
-from reprkit.errors import DataError
+from reprkit.errors import DataError, PartArgumentError
 
 rng = np.random.default_rng(0)
 
@@ -207,7 +207,7 @@ REFUSED = {
     ),
     "axes": ({"x": np.ones((2, 3))}, {"kinds": {"x": "image"}}, r"\(n h w c\)"),
     "lengths": ({"x": np.ones((3, 2)), "label": [0, 1]}, {}, "different numbers of examples: x 3, label 2"),
-    "unknown kind": ({"x": np.ones((3, 2))}, {"kinds": {"x": "picture"}}, "no kind of field 'picture'"),
+    "unknown kind": ({"x": np.ones((3, 2))}, {"kinds": {"x": "imag"}}, "Did you mean 'image'"),
     "unknown field": ({"x": np.ones((3, 2))}, {"kinds": {"y": "image"}}, "kinds: there is no field 'y'"),
     "no x": ({"a": np.ones((3, 2)), "b": np.ones((3, 2))}, {}, "none of them called 'x'"),
     "fields": (
@@ -222,7 +222,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_wrong_is_refused_and_named(case):
     arrays, options, says = REFUSED[case]
-    with pytest.raises(DataError, match=says):
+    with pytest.raises((DataError, PartArgumentError), match=says):
         Arrays(arrays, **options)
 
 

@@ -8,7 +8,7 @@ from scipy.signal import resample_poly
 
 import reprkit as rk
 from reprkit.data import Audio, Order, loader
-from reprkit.errors import DataError
+from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
 
 RATES = {"b/0.wav": 16000, "a/1.flac": 44100, "a/2.wav": 22050, "b/3.wav": 8000, "a/4.wav": 48000}
@@ -172,8 +172,8 @@ def test_what_is_wrong_is_said(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no files at all"):
         Audio(tmp_path / "empty")
-    for wrong in ({"rate": 0}, {"seconds": 0.0}, {"seconds": -1.0}):
-        with pytest.raises(DataError, match="at least one sample"):
+    for wrong in ({"rate": 0}, {"seconds": 0.0}, {"seconds": -1.0}, {"seconds": 1e-9}):
+        with pytest.raises(PartArgumentError, match="must be|at least one sample"):
             Audio(folder, **wrong)
     with pytest.raises(DataError, match="lies directly"):
         Audio(folder / "a", labels=True)

@@ -6,7 +6,7 @@ from hub_files import table
 
 import reprkit as rk
 from reprkit.data import HubStream, loader
-from reprkit.errors import DataError
+from reprkit.errors import DataError, PartArgumentError
 from reprkit.runs.reader import read_record
 from reprkit.testing import DatasetConformance
 from reprkit.testing.pool import together
@@ -66,7 +66,7 @@ def test_what_a_table_lacks_is_said(tmp_path, folder):
         HubStream(tmp_path / "b.jsonl")
     with pytest.raises(DataError, match="hub cannot be reached"):
         HubStream("someone/something")
-    with pytest.raises(DataError, match="buffer is a number"):
+    with pytest.raises(PartArgumentError, match="buffer=0 must be"):
         HubStream(folder, columns={"x": "vector"}, buffer=0)
 
 

@@ -14,7 +14,7 @@ from reprkit import cli
 from reprkit.data import Order, loader
 from reprkit.data.images import Images
 from reprkit.data.pictures import picture
-from reprkit.errors import DataError
+from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
 
 
@@ -139,7 +139,7 @@ def test_what_is_wrong_is_said(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no files at all"):
         Images(tmp_path / "empty")
-    with pytest.raises(DataError, match="Did you mean 'crop'"):
+    with pytest.raises(PartArgumentError, match="Did you mean 'crop'"):
         Images(folder, fit="crp")
     with pytest.raises(DataError, match="lies directly"):
         Images(folder / "a", labels=True)

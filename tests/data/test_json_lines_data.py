@@ -201,7 +201,7 @@ def test_what_is_wrong_is_said(tmp_path, file):
         JsonLines(file, fields={"x": "txt"})
     with pytest.raises(DataError, match="kinds: there is no field 'id'"):
         JsonLines(file, kinds={"id": "label"})
-    with pytest.raises(DataError, match="Did you mean 'vector'"):
+    with pytest.raises(PartArgumentError, match="Did you mean 'vector'"):
         JsonLines(file, kinds={"x": "vectr"})
     with pytest.raises(DataError, match="most of the first records hold no such"):
         JsonLines(file, kinds={"x": "vector"})

@@ -8,7 +8,7 @@ from test_images_data import conforms
 
 import reprkit as rk
 from reprkit.data import Lines, Order, loader
-from reprkit.errors import DataError
+from reprkit.errors import DataError, PartArgumentError
 
 SENTENCES = [f"línea {number}: " + "añb" * number for number in range(12)]
 
@@ -144,11 +144,11 @@ def test_a_file_that_changed_is_told(file):
 def test_what_is_wrong_is_said(tmp_path, file):
     with pytest.raises(DataError, match="no file"):
         Lines(tmp_path / "nowhere.txt")
-    with pytest.raises(DataError, match="Did you mean 'bytes'"):
+    with pytest.raises(PartArgumentError, match="Did you mean 'bytes'"):
         Lines(file, "byte")
-    with pytest.raises(DataError, match="length is"):
+    with pytest.raises(PartArgumentError, match="length=0 must be an integer of at least 1"):
         Lines(file, length=0)
-    with pytest.raises(DataError, match="a share from 0 to 1"):
+    with pytest.raises(PartArgumentError, match="max_corrupt=3 must be a number from 0 to 1"):
         Lines(file, max_corrupt=3)
     (tmp_path / "blank.txt").write_text("\n \n")
     with pytest.raises(DataError, match="no lines besides empty ones"):

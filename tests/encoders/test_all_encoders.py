@@ -133,7 +133,7 @@ def test_keeping_all_changes_nothing_and_the_rest_is_never_seen(cls, options, fi
         (MLPEncoder, {"widths": ()}, "digits", PartArgumentError, "widths"),
         (MLPEncoder, {"widths": (8, 0)}, "digits", PartArgumentError, "widths"),
         (MLPEncoder, {"activation": "rellu"}, "digits", PartArgumentError, "Did you mean 'relu'"),
-        (MLPEncoder, {"norm": "batch"}, "digits", PartArgumentError, "layer, none"),
+        (MLPEncoder, {"norm": "batch"}, "digits", PartArgumentError, "'layer' or 'none'"),
         (MLPEncoder, {"dropout": 1.0}, "digits", PartArgumentError, "below 1"),
         (ConvEncoder, {}, "vector", BuildError, "images"),
         (ConvEncoder, {"depth": 3}, "wide", BuildError, "12 x 20: use depth=2, or pad to 16 x 24"),

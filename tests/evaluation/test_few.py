@@ -75,7 +75,7 @@ def test_few_labels_gives_what_its_measures_give(digits):
 
 @pytest.mark.parametrize("wrong", ["labels=(20, 20)", "labels=(0, 5)", "measures=()", "seed=-1"])
 def test_arguments_are_checked(wrong):
-    with pytest.raises(PartArgumentError, match="few-labels takes"):
+    with pytest.raises(PartArgumentError, match="^evaluator few-labels: .* must be"):
         rk.create("evaluator", f"few-labels({wrong})")
 
 

@@ -141,5 +141,5 @@ def test_what_does_not_fit_is_named(digits, table):
     "wrong", ["steps=0", "lr=0.0", "batch=0", "start='middle'", "weight_decay=1.0", "labels=0", "seed=-1"]
 )
 def test_arguments_are_checked(wrong):
-    with pytest.raises(PartArgumentError, match="finetune takes"):
+    with pytest.raises(PartArgumentError, match="^evaluator finetune: .* must be"):
         rk.create("evaluator", f"finetune({wrong})")

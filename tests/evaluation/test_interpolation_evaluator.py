@@ -38,7 +38,7 @@ def test_the_ends_are_the_reconstructions_of_the_pair(digits, latent):
 
 def test_what_has_no_line_is_refused(digits):
     train, test = digits
-    with pytest.raises(PartArgumentError, match="steps of at least 3"):
+    with pytest.raises(PartArgumentError, match="steps=2 must be an integer from 3"):
         rk.create("evaluator", "interpolation(steps=2)")
     model = rk.build(data=train, encoder="mlp", latent="gaussian(dim=2)", decoder="gru(causal=True)")
     with pytest.raises(BuildError, match="all at once"):

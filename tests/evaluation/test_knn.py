@@ -81,5 +81,5 @@ def test_what_is_missing_is_named(reader, table):
     ],
 )
 def test_arguments_are_checked(arguments):
-    with pytest.raises(PartArgumentError, match="knn takes"):
+    with pytest.raises(PartArgumentError, match="^evaluator KNN: .* must be|knn takes a temperature with"):
         KNN(**arguments)

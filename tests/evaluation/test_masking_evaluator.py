@@ -84,5 +84,5 @@ def test_it_says_what_it_cannot_do(digits):
     with pytest.raises(BuildError, match="causal"):
         rk.evaluate(causal, test, "masking")
     for wrong in ("ratio=0.0", "ratio=1.0", "examples=-1"):
-        with pytest.raises(PartArgumentError, match="masking takes"):
+        with pytest.raises(PartArgumentError, match="^evaluator masking: .* must be"):
             rk.create("evaluator", f"masking({wrong})")

@@ -72,5 +72,5 @@ def test_very_few_examples(reader, table):
 
 @pytest.mark.parametrize("arguments", [{"limit": 3}, {"perplexity": 1.0}, {"pool": "max"}, {"seed": -1}])
 def test_arguments_are_checked(arguments):
-    with pytest.raises(PartArgumentError, match="projection takes"):
+    with pytest.raises(PartArgumentError, match="^evaluator Projection: .* must be"):
         Projection(**arguments)

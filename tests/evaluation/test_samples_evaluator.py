@@ -39,7 +39,7 @@ def test_samples_come_from_the_prior_that_is_given(digits, tmp_path):
 
 def test_wrong_arguments_and_data_of_varying_length_are_refused():
     for wrong in ("samples(count=0)", "samples(temperature=0.0)", "samples(seed=-1)"):
-        with pytest.raises(PartArgumentError, match="samples takes"):
+        with pytest.raises(PartArgumentError, match="^evaluator samples: .* must be"):
             rk.create("evaluator", wrong)
     data = rk.data.Arrays([torch.zeros(3, 2).numpy(), torch.zeros(4, 2).numpy()])
     model = rk.build(data=data, encoder="gru(width=8)", latent="gaussian(dim=2)", decoder="gru(width=8)")

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from codebooks import distances
 
 from reprkit import distributed
-from reprkit.errors import PartArgumentError
 from reprkit.latents.codebook import Codebook
 from reprkit.testing.pool import together
 
@@ -218,18 +217,6 @@ def test_revival_takes_no_more_vectors_than_there_are():
     changed = (made.table != before).any(-1)[0]
     assert changed.sum() == 3
     assert not changed[0]
-
-
-# ---------------------------------------------------------------------- arguments
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"codes": 1}, {"dim": 0}, {"decay": 1.0}, {"decay": -0.1}, {"revive": 1.0}, {"revive": -0.1}]
-)
-def test_arguments_out_of_range_are_refused(wrong):
-    (name,) = wrong
-    with pytest.raises(PartArgumentError, match=name):
-        book(**wrong)
 
 
 # ---------------------------------------------------------------------- ranks

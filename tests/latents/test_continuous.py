@@ -172,14 +172,14 @@ def test_it_has_neither_indices_nor_a_prior():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"dim": -3}, "dim must be a whole number of at least 1, not -3"),
-        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), not 1.0"),
-        ({"dropout": "0.1"}, "dropout must be a number"),
-        ({"l1": -1.0}, r"l1 must be a number in \[0, inf\), not -1.0"),
-        ({"sparsity": float("nan")}, "sparsity must be a number"),
-        ({"target": 0}, r"target must be a number in \(0, 1\), not 0"),
+        ({"dim": -3}, "dim=-3 must be an integer"),
+        ({"dropout": 1.0}, "dropout=1.0 must be a number from 0 to below 1"),
+        ({"dropout": "0.1"}, "dropout='0.1' must be a number"),
+        ({"l1": -1.0}, "l1=-1.0 must be a number of at least 0"),
+        ({"sparsity": float("nan")}, "sparsity=nan must be a number"),
+        ({"target": 0}, "target=0 must be a number above 0 and below 1"),
         ({"target": 1.0}, "target"),
-        ({"activation": "gelu"}, "activation must be one of identity, relu, sigmoid, tanh, not 'gelu'"),
+        ({"activation": "gelu"}, "activation='gelu' must be 'identity', 'relu', 'sigmoid', 'tanh' or None"),
         ({"sparsity": 1.0, "activation": "relu"}, "needs activation='sigmoid', not 'relu'"),
     ],
 )

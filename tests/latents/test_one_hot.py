@@ -158,14 +158,14 @@ def test_bf16_features_give_bf16_codes_and_float32_losses(method):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"classes": 1}, "classes must be a whole number of at least 2, not 1"),
-        ({"groups": 0}, "groups must be a whole number of at least 1, not 0"),
-        ({"method": "reinforce"}, "method must be one of straight-through, argmax, .* not 'reinforce'"),
-        ({"temperature": 0.0}, r"temperature must be a number in \(0, inf\), not 0.0"),
+        ({"classes": 1}, "classes=1 must be an integer"),
+        ({"groups": 0}, "groups=0 must be an integer"),
+        ({"method": "reinforce"}, "method='reinforce' must be 'straight-through', 'argmax', "),
+        ({"temperature": 0.0}, "temperature=0.0 must be a number above 0"),
         ({"final_temperature": -1}, "final_temperature"),
-        ({"anneal": -1}, "anneal must be a whole number of at least 0, not -1"),
+        ({"anneal": -1}, "anneal=-1 must be an integer"),
         ({"beta": -1}, "beta"),
-        ({"warmup": 0.5}, "warmup must be a whole number of at least 0, not 0.5"),
+        ({"warmup": 0.5}, "warmup=0.5 must be an integer"),
     ],
 )
 def test_arguments_are_checked(options, says):

@@ -163,7 +163,15 @@ def test_what_cannot_be_is_refused():
         {"decay": 1.5},
         {"revive": 2},
         {"codes": 1},
+        {"codes": 10**9},
+        {"codes": 1e3},
+        {"codes": "x"},
         {"dim": 0},
+        {"decay": 1.0},
+        {"decay": None},
+        {"revive": 1.0},
+        {"revive": -0.1},
+        {"cosine": "no"},
     ):
         with pytest.raises(PartArgumentError, match=next(iter(wrong))):
             VQ(**wrong)

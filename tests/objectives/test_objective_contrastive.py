@@ -115,11 +115,12 @@ def test_usual_views_fit_the_data(field, names):
 
 def test_what_is_refused():
     for options, says in [
-        ({"temperature": 0.0}, "temperature must be"),
-        ({"temperature": "low"}, "temperature must be"),
-        ({"dim": 0}, "dim must be"),
-        ({"hidden": 1.5}, "hidden must be"),
-        ({"views": ()}, "teach nothing"),
+        ({"temperature": 0.0}, "temperature=.* must be a number of at least 0.005"),
+        ({"temperature": "low"}, "temperature=.* must be a number of at least 0.005"),
+        ({"dim": 0}, "dim=0 must be an integer"),
+        ({"hidden": 1.5}, "hidden=1.5 must be an integer"),
+        ({"views": ()}, "at least 1 long"),
+        ({"views": 1}, "views=1 must be a string"),
     ]:
         with pytest.raises(PartArgumentError, match=says):
             Contrastive(**options)

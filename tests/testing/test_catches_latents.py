@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.ranks
 class Good(Latent):
     """Three learned bits with a loss, a price, statistics and a prior: nothing is wrong with it."""
 
-    def __init__(self, scale=1.0, precision="float32"):
+    def __init__(self, scale: Any = 1.0, precision: str = "float32"):
         super().__init__(in_dim=3, out_dim=3, vocab=(2, 2, 2), precision=precision)
         self.scale = scale
         self.linear = nn.Linear(3, 3)
@@ -169,6 +170,22 @@ class Alone(Good):
         return seen
 
 
+class Undeclared(Good):
+    def __init__(self, scale=1.0):
+        super().__init__(scale)
+
+
+class Late(Good):
+    """Its constructor is made after the class, so nothing checks it."""
+
+
+def _late(self, scale: float = 1.0):
+    Good.__init__(self)
+
+
+Late.__init__ = _late
+
+
 class Case(LatentConformance):
     wrong = "Good"
     options: dict = {}
@@ -195,6 +212,7 @@ WRONG = {
         {"inner": create("latent", "continuous(dim=3)")},
         "its argument inner holds a latent, and the source annotates it 'object': write inner: str | Latent",
     ),
+    "arguments are declared": ("Undeclared", {}, "argument scale of Undeclared has no annotation"),
     "arguments survive json": ("Good", {"scale": torch.ones(1)}, "an argument of Good is not JSON"),
     "weights survive the disk": ("Stateful", {}, "is there state outside of the buffers?"),
     "buffers keep their shape": ("Growing", {}, "change their shape: history"),
@@ -228,6 +246,12 @@ def test_exactly_this_check_catches_it(check):
     found = failures(case(name, options))
     assert set(found) == {check}, found
     assert reason in found[check]
+
+
+def test_a_constructor_that_nothing_checks_is_caught():
+    found = failures(case("Late"))
+    assert set(found) == {"arguments are declared"}
+    assert "scale='no such value' is outside of" in found["arguments are declared"]
 
 
 def test_a_plugin_module_that_imports_torch(site):

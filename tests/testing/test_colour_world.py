@@ -8,7 +8,7 @@ from reprkit.testing import kit
 class Reds(Corruption):
     """Takes the red out of images of three channels."""
 
-    def __init__(self, channels=3, *, data=None):
+    def __init__(self, channels: int = 3, *, data=None):
         super().__init__()
         if data is not None and (data["x"].kind != "image" or data["x"].channels != channels):
             raise BuildError(f"it reads images of {channels} channels")

@@ -211,7 +211,7 @@ def test_parallel_sentences_have_phones_and_are_spoken_once(said):
 def test_voices_that_are_not_there(monkeypatch):
     with pytest.raises(DataError, match="no synthetic voice 'rmss'.*'rms'"):
         rk.dataset("reprkit-audio/parallel-speech(voices=('rmss',))")
-    with pytest.raises(PartArgumentError, match="sentences is how many"):
+    with pytest.raises(PartArgumentError, match="sentences=0 must be an integer of at least 1"):
         rk.dataset("reprkit-audio/parallel-speech(sentences=0)")
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(

@@ -108,7 +108,7 @@ def test_the_postnet_adds_to_a_first_estimate_that_can_be_scored():
 def test_what_cannot_be_is_refused():
     with pytest.raises(PartArgumentError, match="power of 2"):
         decoder("adain(stride=6)")
-    with pytest.raises(PartArgumentError, match="memory must be a whole number"):
+    with pytest.raises(PartArgumentError, match="memory=0 must be an integer"):
         decoder("conv-lstm(memory=0)")
     with pytest.raises(BuildError, match="decoder adain makes frames from a code, and there is none"):
         decoder("adain(width=8)")(None)

@@ -138,7 +138,7 @@ def test_what_cannot_be_is_refused():
         encoder("instance-norm(depth=2, stride=8)")
     with pytest.raises(PartArgumentError, match="power of 2"):
         encoder("instance-norm(stride=3)")
-    with pytest.raises(PartArgumentError, match="dim must be a whole number"):
+    with pytest.raises(PartArgumentError, match="dim=0 must be an integer"):
         encoder("neck(dim=0)")
     image = Signature({"x": Field(kind="image", shape=(8, 8, 1))})
     for name in ("instance-norm", "neck", "voice", "d-vector"):

@@ -291,9 +291,9 @@ def test_what_cannot_be_is_refused():
         conversion("autovc(factor='contents')")
     with pytest.raises(BuildError, match=r"label field 'who', .*\n  label fields: speaker"):
         conversion("speaker-adversary(label='who') + reconstruction")
-    with pytest.raises(PartArgumentError, match="goal is one of wrong, uniform"):
+    with pytest.raises(PartArgumentError, match="goal='right' must be 'wrong' or 'uniform'"):
         conversion("speaker-adversary(goal='right') + reconstruction")
-    with pytest.raises(PartArgumentError, match="penalty is a weight from 0"):
+    with pytest.raises(PartArgumentError, match="penalty=-1 must be a number of at least 0"):
         conversion("gan-refine(penalty=-1)")
     one = Signature({**DATA, "speaker": Field(kind="label", shape=(), vocab=1)})
     with pytest.raises(BuildError, match=r"at least two classes, and label field 'speaker' states vocab=1"):

@@ -167,10 +167,10 @@ def test_one_speaker_is_a_data_set_that_converts_nothing(root, tmp_path):
 
 def test_what_is_said_wrong_is_said(root, tmp_path):
     for options, said in (
-        ({"frames": 0}, "frames is a whole number"),
-        ({"stride": 1.5}, "stride is a whole number"),
+        ({"frames": 0}, "frames=0 must be an integer"),
+        ({"stride": 1.5}, "stride=1.5 must be an integer"),
         ({"frames": 5000}, r"none of the 30 utterances of voices\d* is as long as frames=5000 \(50.00 s\)"),
-        ({"seconds": 0}, "seconds is the longest"),
+        ({"seconds": 0}, "seconds=0 must be a number above 0"),
         ({"frontend": "wold"}, "Did you mean 'world'"),
     ):
         with pytest.raises(rk.ReprkitError, match=said):

@@ -157,7 +157,7 @@ def test_a_form_chooses_the_vocoder_and_its_settings():
     [
         ("griffin-lin", None, UnknownPartError, "Did you mean 'griffin-lim'"),
         ("griffin-lim(step=3)", None, PartArgumentError, "Did you mean 'steps'"),
-        ("griffin-lim(steps=0)", None, PartArgumentError, "from 1, not 0"),
+        ("griffin-lim(steps=0)", None, PartArgumentError, "steps=0 must be an integer of at least 1"),
         ("griffin-lim(momentum=1)", None, PartArgumentError, "below 1"),
         ("griffin-lim", "world", PartArgumentError, "not of 'world"),
         ("world", "log-mel", PartArgumentError, "not of 'log-mel"),

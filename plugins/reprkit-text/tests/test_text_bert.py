@@ -142,7 +142,7 @@ def test_tf_idf_is_that_of_scikit_learn(debian):
 
 
 def test_tf_idf_refuses_what_it_cannot_count(debian):
-    with pytest.raises(PartArgumentError, match="C above 0"):
+    with pytest.raises(PartArgumentError, match="C=0 must be a number above 0"):
         rk.create("evaluator", "tf-idf(C=0)")
     pictures = rk.data.Tensors({"x": torch.rand(8, 8, 8, 1), "label": torch.arange(8) % 3}, IMAGES)
     judge = rk.create("evaluator", "tf-idf")

@@ -101,7 +101,7 @@ def test_it_learns_to_copy_a_code_in_its_order():
         ({"width": 0}, "width"),
         ({"depth": 0}, "depth"),
         ({"reader": -1}, "reader"),
-        ({"kind": "lstm"}, "kind must be one of gru, transformer, not 'lstm'"),
+        ({"kind": "lstm"}, "kind='lstm' must be 'gru' or 'transformer'"),
         ({"kind": "transformer", "width": 9}, "heads"),
         ({"copy": 1}, "copy"),
         ({"dropout": 1.0}, "dropout"),

@@ -115,5 +115,5 @@ def test_what_is_no_picture_is_refused():
     ):
         with pytest.raises(BuildError, match=said):
             rk.evaluate(model_of(data), data, "image-quality")
-    with pytest.raises(PartArgumentError, match="limit above 0"):
+    with pytest.raises(PartArgumentError, match="limit=0.0 must be a number above 0"):
         rk.create("evaluator", "image-quality(limit=0.0)")

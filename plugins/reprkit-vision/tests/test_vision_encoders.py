@@ -121,7 +121,7 @@ def test_what_cannot_be_is_refused():
         encoder("torchvision(name='resnet18')", images(32, channels=4))
     with pytest.raises(BuildError, match="promises no range"):
         encoder("resnet", images(32, span=None))
-    with pytest.raises(PartArgumentError, match="depth is one of 10, 18"):
+    with pytest.raises(PartArgumentError, match="depth=20 must be 10, 18"):
         encoder("resnet(depth=20)")
     with pytest.raises(PartArgumentError, match="std is a number for each of 3 channels, above 0"):
         encoder("torchvision(name='resnet18', std=(1.0, 0.0, 1.0))")

@@ -15,7 +15,6 @@ from reprkit.layers.dropout import Dropout
 from reprkit.layers.positions import sines
 from reprkit.layers.recurrent import Recurrent
 
-KINDS = ("gru", "transformer")  # of trunk
 NEVER = -1e4  # log-probability of a word that must not be written: exp is 0, and 0 times it is 0 and not NaN
 
 

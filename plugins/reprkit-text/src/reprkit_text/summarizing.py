@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from reprkit import constraints
+from reprkit.constraints import Count
 from reprkit.errors import BuildError
-from reprkit.layers.checks import whole
 from reprkit.types import Batch
 from reprkit_text import written
 from reprkit_text.data.symbols import Symbols, known
@@ -21,8 +22,8 @@ def summarize(
     documents: Sequence[str],
     *,
     factor: str | None = None,
-    batch: int = 64,
-    length: int = 256,
+    batch: Count = 64,
+    length: Count = 256,
 ) -> list[str]:
     """The summary that a model writes of each document, on one line; the likeliest word at each place.
 
@@ -41,8 +42,7 @@ def summarize(
         BuildError: a model without a latent of words, or of data that was not made with a vocabulary.
         DataError: a document that is no text or empty, or more than half of whose symbols the vocabulary does not know.
     """
-    whole("batch", batch)
-    whole("length", length)
+    constraints.checked(summarize, {"batch": batch, "length": length}, "summarize")
     if isinstance(model, str):
         import reprkit
 

@@ -14,7 +14,8 @@ from torchmetrics.functional.image import (
 )
 
 from reprkit import Corruption, Dataset, Evaluator, Model, create
-from reprkit.errors import BuildError, PartArgumentError
+from reprkit.constraints import CountOrZero, Positive
+from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, session
 from reprkit.reporting.figures import Images
 
@@ -41,14 +42,10 @@ class ImageQuality(Evaluator):
         PartArgumentError: an argument out of its range.
     """
 
-    def __init__(self, examples: int = 12, *, corruption: str | None = None, limit: float = 100.0) -> None:
+    def __init__(
+        self, examples: CountOrZero = 12, *, corruption: str | None = None, limit: Positive = 100.0
+    ) -> None:
         super().__init__()
-        if not isinstance(examples, int) or isinstance(examples, bool) or examples < 0:
-            raise PartArgumentError(
-                f"image-quality takes examples as a whole number from 0, not {examples!r}"
-            )
-        if not limit > 0:
-            raise PartArgumentError(f"image-quality takes a limit above 0 dB, not {limit!r}")
         self.examples, self.corruption, self.limit = examples, corruption, float(limit)
 
     @torch.no_grad()

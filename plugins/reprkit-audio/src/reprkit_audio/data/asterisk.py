@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprkit.constraints import Count
 from reprkit_audio.data.corpus import Corpus
 from reprkit_audio.data.kept import fetched_clips
 
@@ -35,14 +36,14 @@ class Asterisk(Corpus):
 
     def __init__(
         self,
-        languages: tuple[str, ...] = ("en", "es", "fr", "it", "ru"),
+        languages: str | tuple[str, ...] = ("en", "es", "fr", "it", "ru"),
         frontend: str = "world",
         *,
-        frames: int | None = 128,
-        stride: int | None = None,
-        speakers: tuple[str, ...] | None = None,
-        speakers_held_out: tuple[str, ...] = (),
-        utterances: int | None = None,
+        frames: Count | None = 128,
+        stride: Count | None = None,
+        speakers: str | tuple[str, ...] | None = None,
+        speakers_held_out: str | tuple[str, ...] = (),
+        utterances: Count | None = None,
     ) -> None:
         super().__init__(
             fetched_clips("asterisk", languages, ("en", "es", "fr", "it", "ru"), 11),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprkit.constraints import Count
 from reprkit_audio.data.corpus import Corpus
 from reprkit_audio.data.kept import fetched_clips
 
@@ -33,14 +34,14 @@ class Fillets(Corpus):
 
     def __init__(
         self,
-        languages: tuple[str, ...] = ("cs", "nl"),
+        languages: str | tuple[str, ...] = ("cs", "nl"),
         frontend: str = "world",
         *,
-        frames: int | None = 128,
-        stride: int | None = None,
-        speakers: tuple[str, ...] | None = None,
-        speakers_held_out: tuple[str, ...] = (),
-        utterances: int | None = None,
+        frames: Count | None = 128,
+        stride: Count | None = None,
+        speakers: str | tuple[str, ...] | None = None,
+        speakers_held_out: str | tuple[str, ...] = (),
+        utterances: Count | None = None,
     ) -> None:
         super().__init__(
             fetched_clips("fillets", languages, ("cs", "nl"), 110),

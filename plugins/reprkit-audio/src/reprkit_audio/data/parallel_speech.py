@@ -6,13 +6,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.cache import cache_folder, keep
-from reprkit.errors import DataError, PartArgumentError
+from reprkit.constraints import Count
+from reprkit.errors import DataError
+from reprkit.interfaces import require
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus, Track
@@ -48,18 +52,16 @@ class ParallelSpeech(Corpus):
 
     def __init__(
         self,
-        voices: tuple[str, ...] = ("rms", "slt", "awb", "kal16"),
+        voices: str | Annotated[tuple[str, ...], MinLen(1)] = ("rms", "slt", "awb", "kal16"),
         *,
-        sentences: int | tuple[str, ...] = 150,
+        sentences: Count | Annotated[tuple[Annotated[str, MinLen(1)], ...], MinLen(1)] = 150,
         frontend: str = "world",
-        frames: int | None = 128,
-        stride: int | None = None,
-        speakers_held_out: tuple[str, ...] = (),
+        frames: Count | None = 128,
+        stride: Count | None = None,
+        speakers_held_out: str | tuple[str, ...] = (),
     ) -> None:
         texts = _texts(sentences)
         wanted = [voices] if isinstance(voices, str) else list(dict.fromkeys(voices))
-        if not wanted:
-            raise DataError("parallel-speech: voices= names none")
         for voice in wanted:
             engine_of(voice)  # refuses an unknown one before anything is spoken
         made = [_said(voice, text) for voice in wanted for text in texts]
@@ -96,21 +98,17 @@ def along(phones: Phones, frames: int, period: float, place: dict[str, int]) -> 
 
 
 def _texts(sentences: int | Sequence[str]) -> list[str]:
-    if isinstance(sentences, int) and not isinstance(sentences, bool):
+    if isinstance(sentences, int):
         known = english_texts()
-        if not 1 <= sentences <= len(known):
-            raise PartArgumentError(
-                f"sentences is how many, from 1 to {len(known)}, or a tuple of sentences, not {sentences}"
-            )
+        require(
+            sentences <= len(known),
+            f"dataset parallel-speech: sentences={sentences}, and {len(known)} are known",
+        )
         return [known[number * len(known) // sentences] for number in range(sentences)]
-    if not isinstance(sentences, list | tuple) or not all(
-        isinstance(each, str) and each.strip() for each in sentences
-    ):
-        raise PartArgumentError(f"sentences is how many, or a tuple of sentences, not {sentences!r}")
-    texts = list(dict.fromkeys(sentences))
-    if not texts:
-        raise PartArgumentError("sentences=() holds nothing to say")
-    return texts
+    require(
+        all(map(str.strip, sentences)), f"dataset parallel-speech: a blank one in sentences={sentences!r}"
+    )
+    return list(dict.fromkeys(sentences))
 
 
 def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:

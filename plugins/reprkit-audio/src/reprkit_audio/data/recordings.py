@@ -14,7 +14,7 @@ from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
 from reprkit.data.base import mixed
 from reprkit.data.batching import as_index
-from reprkit.errors import DataError, PartArgumentError
+from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, Utterance
 from reprkit_audio.data.division import PARTS, divided
 from reprkit_audio.data.features import analysed
@@ -167,9 +167,6 @@ class Recordings(Spoken):
         names: Sequence[str] | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        for option, value in (("frames", frames), ("stride", stride)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise PartArgumentError(f"{option} is a whole number from 1, or None, not {value!r}")
         self.store, self._name, self.recordings = store, name, self
         counted = (store.ends[1:] - store.ends[:-1]).tolist()
         self._numbers, owners, firsts = list[int](), list[int](), list[int]()

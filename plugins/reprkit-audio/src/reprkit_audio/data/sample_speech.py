@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reprkit.constraints import Count
 from reprkit_audio.data.corpus import Corpus
 from reprkit_audio.data.kept import read_index
 
@@ -37,11 +38,11 @@ class SampleSpeech(Corpus):
         self,
         frontend: str = "world",
         *,
-        frames: int | None = 128,
-        stride: int | None = None,
-        speakers: tuple[str, ...] | None = None,
-        speakers_held_out: tuple[str, ...] = (),
-        utterances: int | None = None,
+        frames: Count | None = 128,
+        stride: Count | None = None,
+        speakers: str | tuple[str, ...] | None = None,
+        speakers_held_out: str | tuple[str, ...] = (),
+        utterances: Count | None = None,
     ) -> None:
         super().__init__(
             read_index(FOLDER),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprkit.constraints import Count, Positive, Share
 from reprkit_audio.data.corpus import Corpus
 from reprkit_audio.data.layouts import clips_below
 
@@ -38,13 +39,13 @@ class Speech(Corpus):
         root: str,
         frontend: str = "world",
         *,
-        frames: int | None = 128,
-        stride: int | None = None,
-        seconds: float = 20.0,
-        speakers: tuple[str, ...] | None = None,
-        speakers_held_out: tuple[str, ...] = (),
-        utterances: int | None = None,
-        max_corrupt: float = 0.01,
+        frames: Count | None = 128,
+        stride: Count | None = None,
+        seconds: Positive = 20.0,
+        speakers: str | tuple[str, ...] | None = None,
+        speakers_held_out: str | tuple[str, ...] = (),
+        utterances: Count | None = None,
+        max_corrupt: Share = 0.01,
     ) -> None:
         folder, clips = clips_below(root)
         super().__init__(

@@ -11,10 +11,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature, dataset
+from reprkit.constraints import Count
 from reprkit.data.base import Subset
 from reprkit.data.batching import as_index
 from reprkit.errors import DataError, PartArgumentError
-from reprkit.layers.checks import whole
 from reprkit.reference import Reference, parse_sum
 from reprkit_audio.data.recordings import Spoken
 from reprkit_audio.frontends import frontend as front_end
@@ -46,11 +46,14 @@ class Waves(Dataset):
     """
 
     def __init__(
-        self, data: str | Spoken, frontend: str = "log-mel", *, frames: int = 64, stride: int | None = None
+        self,
+        data: str | Spoken,
+        frontend: str = "log-mel",
+        *,
+        frames: Count = 64,
+        stride: Count | None = None,
     ) -> None:
-        whole("frames", frames)
         step = max(1, frames // 2) if stride is None else stride
-        whole("stride", step)
         front = front_end(frontend)
         if not isinstance(front, LogMel):
             raise PartArgumentError(f"data set waves: frontend is a log-mel, not {frontend!r}")

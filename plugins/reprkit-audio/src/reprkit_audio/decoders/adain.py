@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit import Decoded, Decoder, Features, Signature
-from reprkit.decoders.head import Head
-from reprkit.layers.checks import switch, whole
+from reprkit.constraints import Count, Depth, Width
+from reprkit.decoders.head import Head, Scale
+from reprkit.likelihoods import LikelihoodName
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import (
     Mask,
@@ -51,20 +52,17 @@ class AdaINDecoder(Decoder):
 
     def __init__(
         self,
-        width: int = 128,
+        width: Width = 128,
         *,
-        depth: int = 4,
-        stride: int = 4,
+        depth: Depth = 4,
+        stride: Count = 4,
         norm: bool = True,
-        condition_dim: int = 64,
-        likelihood: str | None = None,
-        scale: str | float = "shared",
+        condition_dim: Width = 64,
+        likelihood: LikelihoodName | None = None,
+        scale: Scale = "shared",
         data: Signature,
     ) -> None:
         super().__init__()
-        whole("width", width)
-        whole("condition_dim", condition_dim)
-        switch("norm", norm)
         times = halvings(stride, depth)
         channels = channels_of(data, _PART)
         self.in_dim, self.condition_dim, self.stride, self.norm = width, condition_dim, stride, norm

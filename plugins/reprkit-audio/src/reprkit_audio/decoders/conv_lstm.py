@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit import Decoded, Decoder, Features, Signature
-from reprkit.decoders.head import Head
-from reprkit.layers.checks import whole
+from reprkit.constraints import Count, Depth, Width
+from reprkit.decoders.head import Head, Scale
 from reprkit_audio.layers.convolution import ChannelNorm, Convolution
 from reprkit_audio.layers.frames import (
     channels_of,
@@ -56,29 +56,18 @@ class ConvLSTMDecoder(Decoder):
 
     def __init__(
         self,
-        width: int = 128,
+        width: Width = 128,
         *,
-        depth: int = 3,
-        memory: int = 256,
-        layers: int = 1,
-        postnet: int = 5,
-        stride: int = 16,
-        condition_dim: int = 64,
-        scale: str | float = "shared",
+        depth: Depth = 3,
+        memory: Width = 256,
+        layers: Depth = 1,
+        postnet: Depth = 5,
+        stride: Count = 16,
+        condition_dim: Width = 64,
+        scale: Scale = "shared",
         data: Signature,
     ) -> None:
         super().__init__()
-        given = {
-            "width": width,
-            "depth": depth,
-            "memory": memory,
-            "layers": layers,
-            "postnet": postnet,
-            "stride": stride,
-            "condition_dim": condition_dim,
-        }
-        for name, value in given.items():
-            whole(name, value)
         channels = channels_of(data, _PART)
         self.in_dim, self.condition_dim, self.stride = width, condition_dim, stride
         self.frames = data["x"].space[0]

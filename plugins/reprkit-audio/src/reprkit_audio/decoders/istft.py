@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Predicate
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit import Decoded, Decoder, Features, Signature
+from reprkit.constraints import DepthOrZero, Positive, Width, odd
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.layers.checks import whole
 from reprkit.layers.placing import Placed, laid_mask
 from reprkit.precision import without_autocast
-from reprkit_audio.layers.convnext import Blocks, check_sizes
+from reprkit_audio.layers.convnext import Blocks
 
 _LOUDEST = 1e2  # of a magnitude; an exponential must not run away
 
@@ -45,26 +47,21 @@ class ISTFTDecoder(Decoder):
 
     def __init__(
         self,
-        width: int = 512,
+        width: Width = 512,
         *,
-        depth: int = 8,
-        kernel: int = 7,
-        n_fft: int = 1024,
-        hop: int = 256,
-        scale: float = 0.1,
+        depth: DepthOrZero = 8,
+        kernel: Annotated[int, Ge(1), Predicate(odd)] = 7,
+        n_fft: Annotated[int, Ge(2), Le(2**20)] = 1024,
+        hop: Width = 256,
+        scale: Positive = 0.1,
         data: Signature,
         tokens: int | None = None,
     ) -> None:
         super().__init__()
-        check_sizes(width, kernel, depth)
-        whole("hop", hop)
-        whole("n_fft", n_fft, 2)
         if n_fft % hop or (n_fft - hop) % 2 or n_fft == hop:
             raise PartArgumentError(
                 f"n_fft must be a multiple of hop, at least twice, and longer by an even number; not n_fft={n_fft}, hop={hop}"
             )
-        if not isinstance(scale, int | float) or not 0 < scale < math.inf:
-            raise PartArgumentError(f"scale must be a number above 0, not {scale!r}")
         field = data["x"]
         if field.kind != "sequence" or field.channels != 1:
             raise BuildError(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Ge, Predicate
 from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Encoder, Features, Signature
+from reprkit.constraints import DepthOrZero, Width, odd
 from reprkit.errors import BuildError
 from reprkit.layers.values import Rescale
 from reprkit.types import Batch
-from reprkit_audio.layers.convnext import Along, Blocks, check_sizes
+from reprkit_audio.layers.convnext import Along, Blocks
 
 
 class ConvNeXtEncoder(Encoder):
@@ -29,9 +33,15 @@ class ConvNeXtEncoder(Encoder):
         BuildError: the data is no sequence.
     """
 
-    def __init__(self, width: int = 256, *, depth: int = 4, kernel: int = 7, data: Signature) -> None:
+    def __init__(
+        self,
+        width: Width = 256,
+        *,
+        depth: DepthOrZero = 4,
+        kernel: Annotated[int, Ge(1), Predicate(odd)] = 7,
+        data: Signature,
+    ) -> None:
         super().__init__()
-        check_sizes(width, kernel, depth)
         field = data["x"]
         if field.kind != "sequence":
             raise BuildError(f"encoder convnext is for sequences (t c), and x is {field.kind} data")

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit import Encoder, Features, Signature
-from reprkit.layers.checks import whole
+from reprkit.constraints import Depth, Width
 from reprkit.layers.values import Rescale
 from reprkit.types import Batch
 from reprkit_audio.layers.frames import channels_of, no_keep
@@ -34,10 +34,8 @@ class DVectorEncoder(Encoder):
         BuildError: the data is no sequence of frames.
     """
 
-    def __init__(self, width: int = 128, *, depth: int = 2, dim: int = 64, data: Signature) -> None:
+    def __init__(self, width: Width = 128, *, depth: Depth = 2, dim: Width = 64, data: Signature) -> None:
         super().__init__()
-        for name, value in (("width", width), ("depth", depth), ("dim", dim)):
-            whole(name, value)
         channels = channels_of(data, _PART)
         self.out_dim = dim
         self.rescale = Rescale(data["x"])

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit import Encoder, Features, Signature
-from reprkit.layers.checks import switch, whole
+from reprkit.constraints import Count, Depth, Width
 from reprkit.layers.values import Rescale
 from reprkit.types import Batch
 from reprkit_audio.layers.convolution import Bank, Convolution
@@ -51,11 +51,9 @@ class InstanceNormEncoder(Encoder):
     """
 
     def __init__(
-        self, width: int = 128, *, depth: int = 4, stride: int = 4, norm: bool = True, data: Signature
+        self, width: Width = 128, *, depth: Depth = 4, stride: Count = 4, norm: bool = True, data: Signature
     ) -> None:
         super().__init__()
-        whole("width", width)
-        switch("norm", norm)
         times = halvings(stride, depth)
         channels = channels_of(data, _PART)
         self.stride, self.norm, self.out_dim = stride, norm, width

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reprkit import Encoder, Features, Signature
-from reprkit.layers.checks import whole
+from reprkit.constraints import Count, Depth, Width
 from reprkit.layers.values import Rescale
 from reprkit.types import Batch
 from reprkit_audio.layers.convolution import ChannelNorm, Convolution
@@ -45,24 +45,15 @@ class NeckEncoder(Encoder):
 
     def __init__(
         self,
-        dim: int = 16,
+        dim: Width = 16,
         *,
-        stride: int = 16,
-        width: int = 128,
-        depth: int = 3,
-        condition_dim: int = 64,
+        stride: Count = 16,
+        width: Width = 128,
+        depth: Depth = 3,
+        condition_dim: Width = 64,
         data: Signature,
     ) -> None:
         super().__init__()
-        given = {
-            "dim": dim,
-            "stride": stride,
-            "width": width,
-            "depth": depth,
-            "condition_dim": condition_dim,
-        }
-        for name, value in given.items():
-            whole(name, value)
         channels = channels_of(data, _PART)
         self.stride, self.dim, self.out_dim, self.condition_dim = stride, dim, 2 * dim, condition_dim
         self.rescale = Rescale(data["x"])

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit import Encoder, Features, Signature
-from reprkit.layers.checks import whole
+from reprkit.constraints import Depth, DepthOrZero, Width
 from reprkit.layers.values import Rescale
 from reprkit.types import Batch
 from reprkit_audio.layers.convolution import Bank, Convolution
@@ -33,11 +33,10 @@ class VoiceEncoder(Encoder):
         BuildError: the data is no sequence of frames.
     """
 
-    def __init__(self, width: int = 128, *, depth: int = 4, layers: int = 2, data: Signature) -> None:
+    def __init__(
+        self, width: Width = 128, *, depth: Depth = 4, layers: DepthOrZero = 2, data: Signature
+    ) -> None:
         super().__init__()
-        whole("width", width)
-        whole("depth", depth)
-        whole("layers", layers, 0)
         self.out_dim = width
         self.rescale = Rescale(data["x"])
         self.bank = Bank(channels_of(data, _PART), max(1, width // 4))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from reprkit import Dataset, Evaluator, Model
+from reprkit.constraints import Count, CountOrZero
 from reprkit.errors import BuildError
-from reprkit.layers.checks import whole
 from reprkit.reporting.figures import Images
 from reprkit_audio.frontends import Sound, frontend
 from reprkit_audio.frontends.log_mel import LogMel
@@ -34,10 +34,8 @@ class CopySynthesis(Evaluator):
         PartArgumentError: an argument out of its range.
     """
 
-    def __init__(self, windows: int = 32, examples: int = 4) -> None:
+    def __init__(self, windows: Count = 32, examples: CountOrZero = 4) -> None:
         super().__init__()
-        whole("windows", windows)
-        whole("examples", examples, 0)
         self.windows, self.examples = windows, examples
 
     @torch.no_grad()

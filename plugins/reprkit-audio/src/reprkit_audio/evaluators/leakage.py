@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int
 
 from reprkit import Dataset, Evaluator, Model
+from reprkit.constraints import Seed
 from reprkit.errors import DataError, nearest
 from reprkit.evaluation.encoding import batches
 from reprkit.evaluation.few import labels_of
-from reprkit.layers.checks import whole
 from reprkit.paths import factor_of
 
 _FRAMES = 8  # tokens of an example that the frame-wise probe sees
@@ -73,12 +74,10 @@ class Leakage(Evaluator):
         speaker: str = "speaker",
         label: str = "speaker",
         said: str | None = None,
-        limit: int = 2000,
-        seed: int = 0,
+        limit: Annotated[int, Ge(4)] = 2000,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        whole("limit", limit, 4)
-        whole("seed", seed, 0)
         self.content, self.speaker, self.label, self.said = content, speaker, label, said
         self.limit, self.seed = limit, seed
 

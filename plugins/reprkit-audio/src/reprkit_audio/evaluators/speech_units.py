@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 
 from reprkit import Code, Dataset, Evaluator, Model
-from reprkit.errors import BuildError, DataError, PartArgumentError
+from reprkit.constraints import CountOrZero, Seed
+from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import batches, check_label
 from reprkit.paths import factor_of
 from reprkit_audio.evaluators.abx import Segment, abx, segments
@@ -78,16 +80,11 @@ class SpeechUnits(Evaluator):
         phone: str = "phone",
         speaker: str = "speaker",
         factor: str | None = None,
-        units: int = 128,
-        triples: int = 1000,
-        seed: int = 0,
+        units: Annotated[int, Ge(2), Le(2**24)] = 128,
+        triples: CountOrZero = 1000,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        for name, value, least in (("units", units, 2), ("triples", triples, 0), ("seed", seed, 0)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise PartArgumentError(
-                    f"speech-units takes {name} as a whole number from {least}, not {value!r}"
-                )
         self.phone, self.speaker, self.factor = phone, speaker, factor
         self.units, self.triples, self.seed = units, triples, seed
 

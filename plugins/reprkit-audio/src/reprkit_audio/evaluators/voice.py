@@ -11,11 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import Dataset, Evaluator, Model
+from reprkit.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import session, titled
-from reprkit.interfaces import require
-from reprkit.layers.checks import whole
 from reprkit.progress import tracked
 from reprkit_audio import sound
 from reprkit_audio.converter import Converter
@@ -73,25 +72,19 @@ class Voice(Evaluator):
 
     def __init__(
         self,
-        pairs: int = 48,
+        pairs: Count = 48,
         *,
-        prompts: int = 1,
+        prompts: Count = 1,
         vocoder: str | None = None,
         spread: bool = True,
         words: bool | None = None,
-        seconds: float = 1.0,
-        enrol: int = 20,
-        order: int = 24,
-        examples: int = 4,
-        seed: int = 0,
+        seconds: Positive = 1.0,
+        enrol: Count = 20,
+        order: Count = 24,
+        examples: CountOrZero = 4,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        given = {"pairs": pairs, "prompts": prompts, "enrol": enrol, "order": order}
-        for name, value in given.items():
-            whole(name, value)
-        whole("examples", examples, 0)
-        whole("seed", seed, 0)
-        require(seconds > 0, f"voice takes seconds above 0, not {seconds!r}")
         self.pairs, self.prompts, self.enrol, self.order = pairs, prompts, enrol, order
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.examples, self.seed = examples, seed

@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.errors import DataError, PartArgumentError, UnknownPartError, nearest
+from reprkit import constraints
+from reprkit.constraints import Count
+from reprkit.errors import DataError, UnknownPartError, nearest
 from reprkit.parts import construct
 from reprkit.reference import Reference, parse
 
@@ -49,13 +51,12 @@ class FrontEnd:
 
     name: ClassVar[str]
     shape: ClassVar[slice | None] = None
-    rate: int = 16000
-    hop: int = 256
+    rate: Count = 16000
+    hop: Count = 256
 
     def __post_init__(self) -> None:
         """Refuse what no front end can do."""
-        for name in ("rate", "hop"):
-            whole(self, name)
+        constraints.checked(type(self), vars(self), f"front end {self.name}")
 
     @property
     def form(self) -> str:
@@ -78,15 +79,6 @@ class FrontEnd:
             DataError: it is no waveform of one channel, has no sample, or holds values that are not finite.
         """
         raise NotImplementedError
-
-
-def whole(settings: FrontEnd, name: str, least: int = 1, most: int | None = None) -> None:
-    """Refuse a setting that is not a whole number in its range."""
-    value = getattr(settings, name)
-    fits = isinstance(value, int) and not isinstance(value, bool) and least <= value
-    if not fits or (most is not None and value > most):
-        span = f"from {least}" + ("" if most is None else f" to {most}")
-        raise PartArgumentError(f"front end {settings.name}: {name} is a whole number {span}, not {value!r}")
 
 
 def checked(wave: Tensor) -> Float[Tensor, " samples"]:

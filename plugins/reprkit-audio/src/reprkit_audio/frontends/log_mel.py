@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
+from reprkit.constraints import Count
 from reprkit.errors import PartArgumentError
-from reprkit_audio.frontends.base import FrontEnd, Sound, checked, whole
+from reprkit_audio.frontends.base import FrontEnd, Sound, checked
 
 # Magnitudes below are taken for silence, as HiFi-GAN does.
 FLOOR = 1e-5
@@ -34,18 +36,20 @@ class LogMel(FrontEnd):
     """
 
     name: ClassVar[str] = "log-mel"
-    n_fft: int = 1024
-    bands: int = 80
+    n_fft: Annotated[int, Ge(2), Le(2**20)] = 1024
+    bands: Count = 80
 
     def __post_init__(self) -> None:
         """Refuse a window shorter than the hop, and more bands than frequencies."""
         super().__post_init__()
-        whole(self, "n_fft", 2)
         if self.n_fft < self.hop or (self.n_fft - self.hop) % 2:
             raise PartArgumentError(
                 f"front end log-mel: n_fft={self.n_fft} must be hop={self.hop} or more, by an even number"
             )
-        whole(self, "bands", 1, self.n_fft // 2)
+        if self.bands > self.n_fft // 2:
+            raise PartArgumentError(
+                f"front end log-mel: bands={self.bands} must be at most half of n_fft={self.n_fft}"
+            )
 
     @property
     def channels(self) -> int:

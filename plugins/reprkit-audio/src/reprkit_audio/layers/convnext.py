@@ -6,9 +6,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from reprkit.errors import PartArgumentError
-from reprkit.layers.checks import whole
-
 
 class Along(nn.Module):
     """A convolution along time (b t d) that keeps the length; padding is as silent as what lies outside."""
@@ -61,16 +58,3 @@ class Blocks(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         return self.norm(x)
-
-
-def check_sizes(width: int, kernel: int, depth: int) -> None:
-    """Refuse sizes that no stack of blocks has.
-
-    Raises:
-        PartArgumentError: one out of its range.
-    """
-    whole("width", width)
-    whole("kernel", kernel)
-    whole("depth", depth, 0)
-    if kernel % 2 == 0:
-        raise PartArgumentError(f"kernel must be odd, so that a frame stays where it is, not {kernel}")

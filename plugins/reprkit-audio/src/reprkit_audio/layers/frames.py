@@ -15,7 +15,6 @@ from torch import Tensor
 from reprkit import Features, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
-from reprkit.layers.checks import whole
 from reprkit.layers.placing import laid_mask, valid_only
 from reprkit.layout import align
 
@@ -50,8 +49,6 @@ def halvings(stride: int, depth: int) -> int:
     Raises:
         PartArgumentError: ``stride`` is no power of 2, or more than the blocks can do.
     """
-    whole("stride", stride)
-    whole("depth", depth)
     times = stride.bit_length() - 1
     require(
         stride == 2**times and times <= depth,

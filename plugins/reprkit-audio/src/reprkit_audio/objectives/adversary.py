@@ -10,14 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit import Code, Model, Objective
-from reprkit.interfaces import Term, require
-from reprkit.layers.checks import whole
+from reprkit.constraints import Depth, Width
+from reprkit.interfaces import Term
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_audio.layers.classifier import Classifier
-
-GOALS = ("wrong", "uniform")
 
 
 class SpeakerAdversary(Objective):
@@ -52,13 +50,10 @@ class SpeakerAdversary(Objective):
         goal: Literal["wrong", "uniform"] = "uniform",
         label: str = "speaker",
         factor: str | None = "content",
-        width: int = 128,
-        depth: int = 3,
+        width: Width = 128,
+        depth: Depth = 3,
     ) -> None:
         super().__init__()
-        require(goal in GOALS, f"goal is one of {', '.join(GOALS)}, not {goal!r}")
-        whole("width", width)
-        whole("depth", depth)
         self.goal, self.label, self.factor, self.width, self.depth = goal, label, factor, width, depth
         self.critic: nn.Module = nn.Identity()
 

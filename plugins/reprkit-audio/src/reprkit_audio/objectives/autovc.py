@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reprkit import Model, Objective
-from reprkit.interfaces import Term, require
+from reprkit.constraints import NonNegative
+from reprkit.interfaces import Term
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 
@@ -32,11 +33,10 @@ class AutoVC(Objective):
 
     needs = frozenset({"encoder", "decoder"})
 
-    def __init__(self, *, content: float = 1.0, initial: float = 1.0, factor: str | None = "content") -> None:
+    def __init__(
+        self, *, content: NonNegative = 1.0, initial: NonNegative = 1.0, factor: str | None = "content"
+    ) -> None:
         super().__init__()
-        for name, value in (("content", content), ("initial", initial)):
-            fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-            require(fits, f"{name} is a weight from 0, not {value!r}")
         self.content, self.initial, self.factor = float(content), float(initial), factor
 
     def bind(self, model: Model) -> None:

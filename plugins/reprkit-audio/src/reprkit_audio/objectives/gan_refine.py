@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reprkit import Codes, Model, Objective, distributed
-from reprkit.interfaces import Term, require
-from reprkit.layers.checks import whole
+from reprkit.constraints import Depth, NonNegative, Width
+from reprkit.interfaces import Term
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.paths import factor_of
@@ -82,20 +82,15 @@ class GANRefine(Objective):
     def __init__(
         self,
         *,
-        adversarial: float = 20.0,
-        target: float = 20.0,
-        penalty: float = 10.0,
+        adversarial: NonNegative = 20.0,
+        target: NonNegative = 20.0,
+        penalty: NonNegative = 10.0,
         label: str = "speaker",
         speaker: str = "speaker",
-        width: int = 128,
-        depth: int = 4,
+        width: Width = 128,
+        depth: Depth = 4,
     ) -> None:
         super().__init__()
-        for name, value in (("adversarial", adversarial), ("target", target), ("penalty", penalty)):
-            fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-            require(fits, f"{name} is a weight from 0, not {value!r}")
-        whole("width", width)
-        whole("depth", depth)
         self.adversarial, self.target, self.penalty = float(adversarial), float(target), float(penalty)
         self.label, self.speaker, self.width, self.depth = label, speaker, width, depth
         self.critic: Any = nn.Identity()

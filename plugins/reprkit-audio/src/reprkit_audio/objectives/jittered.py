@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import Code, Model, Objective, distributed
+from reprkit.constraints import Count
 from reprkit.errors import BuildError
-from reprkit.interfaces import Term, require
-from reprkit.layers.checks import whole
+from reprkit.interfaces import Term
 from reprkit.layers.rows import tokens_at
 from reprkit.paths import factor_of
 from reprkit.types import Batch
@@ -39,10 +41,10 @@ class Jittered(Objective):
 
     needs = frozenset({"encoder", "decoder"})
 
-    def __init__(self, *, p: float = 0.24, reach: int = 1, factor: str | None = None) -> None:
+    def __init__(
+        self, *, p: Annotated[float, Gt(0), Le(1)] = 0.24, reach: Count = 1, factor: str | None = None
+    ) -> None:
         super().__init__()
-        require(0 < p <= 1, f"p is a probability in (0, 1], not {p}")
-        whole("reach", reach)
         self.p, self.reach, self.factor = p, reach, factor
 
     def bind(self, model: Model) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
 from reprkit import Objective
+from reprkit.constraints import Count, NonNegative, Width
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Term
-from reprkit.layers.checks import whole
 from reprkit.layout import from_tokens
 from reprkit.types import Batch
 from reprkit_audio.frontends import frontend
@@ -57,27 +57,16 @@ class VocoderObjective(Objective):
         self,
         form: str | None = None,
         *,
-        mel: float = 45.0,
-        stft: float = 1.0,
-        adversarial: float = 1.0,
-        matching: float = 1.0,
-        windows: tuple[int, ...] = (512, 1024, 2048),
-        periods: tuple[int, ...] = (2, 3, 5, 7, 11),
-        width: int = 32,
+        mel: NonNegative = 45.0,
+        stft: NonNegative = 1.0,
+        adversarial: NonNegative = 1.0,
+        matching: NonNegative = 1.0,
+        windows: Annotated[tuple[Annotated[int, Ge(4), Le(2**20)], ...], MinLen(1)] = (512, 1024, 2048),
+        periods: Annotated[tuple[Count, ...], MinLen(1)] = (2, 3, 5, 7, 11),
+        width: Width = 32,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("mel", mel),
-            ("stft", stft),
-            ("adversarial", adversarial),
-            ("matching", matching),
-        ):
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
-                raise PartArgumentError(f"{name} is a weight, a number from 0, not {value!r}")
-        whole("width", width)
         self.loss_weights = {"mel": mel, "stft": stft, "adversarial": adversarial, "matching": matching}
-        _several("periods", periods, 1)
-        _several("windows", windows, 4)
         self.windows = tuple(windows)
         self.front = None if form is None else _log_mel(form)
         self.critic = Critic(tuple(periods), self.windows, width)
@@ -160,10 +149,3 @@ def _log_mel(form: str) -> LogMel:
     if not isinstance(front, LogMel):
         raise PartArgumentError(f"objective vocoder: form is a log-mel, not {form!r}")
     return front
-
-
-def _several(name: str, values: Sequence[int], least: int) -> None:
-    if not values:
-        raise PartArgumentError(f"{name} names at least one")
-    for each in values:
-        whole(f"each of {name}", each, least)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from reprkit.constraints import BelowOne, Count
 from reprkit.errors import PartArgumentError
 from reprkit_audio.frontends.base import Sound, frontend
 from reprkit_audio.frontends.log_mel import LogMel
@@ -28,11 +29,7 @@ class GriffinLim(Vocoder):
         PartArgumentError: a value out of its range, or frames that are no log-mel.
     """
 
-    def __init__(self, steps: int = 60, momentum: float = 0.99, form: str = "log-mel") -> None:
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise PartArgumentError(f"vocoder griffin-lim: steps is a whole number from 1, not {steps!r}")
-        if not isinstance(momentum, int | float) or not 0 <= momentum < 1:
-            raise PartArgumentError(f"vocoder griffin-lim: momentum is from 0 to below 1, not {momentum!r}")
+    def __init__(self, steps: Count = 60, momentum: BelowOne = 0.99, form: str = "log-mel") -> None:
         front = frontend(form)
         if not isinstance(front, LogMel):
             raise PartArgumentError(f"vocoder griffin-lim reads frames of log-mel, not of {form!r}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Gt, Lt
 from jaxtyping import Bool
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.corruptions.base import Damage, checked_share, uniform
+from reprkit.constraints import Share
+from reprkit.corruptions.base import Damage, uniform
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
 from reprkit.types import Batch
@@ -49,22 +53,20 @@ class WholeWords(Damage):
 
     def __init__(
         self,
-        ratio: float = 0.15,
+        ratio: Annotated[float, Gt(0), Lt(1)] = 0.15,
         *,
-        mask: float = 0.8,
-        random: float = 0.1,
+        mask: Share = 0.8,
+        random: Share = 0.1,
         whole: bool = True,
         data: Signature | None = None,
     ) -> None:
         super().__init__(data)
-        self.ratio = checked_share("ratio", ratio)
-        require(0 < self.ratio < 1, f"ratio lies in (0, 1), not {ratio!r}")
-        self.mask, self.random = checked_share("mask", mask), checked_share("random", random)
+        self.ratio = ratio
+        self.mask, self.random = mask, random
         require(
             self.mask + self.random <= 1,
             f"mask and random are shares of one whole, not {mask!r} and {random!r}",
         )
-        require(isinstance(whole, bool), f"whole must be True or False, not {whole!r}")
         vocab = 0 if self.field is None else int(self.field.vocab or 0)
         words = None if self.field is None else written_with(self.field)
         joins, ended = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Predicate
+
+from reprkit.constraints import Count, ascending
 from reprkit.errors import DataError
-from reprkit.interfaces import require
-from reprkit.layers.checks import switch, whole
 from reprkit_text import debian_index
 from reprkit_text.data.records import Record, plain
 from reprkit_text.data.told import Texts
@@ -49,22 +50,13 @@ class Debian(Texts):
         tokenizer: str | Vocabulary = "byte-pair(vocab=4000)",
         *,
         part: Literal["first", "whole"] = "first",
-        words: tuple[int, int] = (20, 200),
+        words: Annotated[tuple[Count, Count], Predicate(ascending)] = (20, 200),
         distinct: bool = True,
-        sections: int | None = None,
-        length: int | None = 256,
-        summary_length: int | None = 32,
+        sections: Count | None = None,
+        length: Count | None = 256,
+        summary_length: Count | None = 32,
         paired: bool = False,
     ) -> None:
-        require(index in ("sample", "fetched"), f"index is 'sample' or 'fetched', not {index!r}")
-        require(part in ("first", "whole"), f"part is 'first' or 'whole', not {part!r}")
-        require(
-            len(words) == 2 and all(type(each) is int for each in words) and 1 <= words[0] <= words[1],
-            f"words is (fewest, most), whole numbers from 1, not {words!r}",
-        )
-        switch("distinct", distinct)
-        if sections is not None:
-            whole("sections", sections)
         about, rows = debian_index.read(debian_index.SAMPLE if index == "sample" else debian_index.kept())
         records, seen = list[Record](), set[str]()
         for row in rows:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from reprkit.constraints import Count, Share
 from reprkit.data.textfiles import TextFiles
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError, nearest
@@ -53,10 +54,10 @@ class Documents(Texts):
         document: str = "document",
         summary: str | None = "summary",
         label: str | None = None,
-        length: int | None = 512,
-        summary_length: int | None = 64,
+        length: Count | None = 512,
+        summary_length: Count | None = 64,
         paired: bool = False,
-        max_corrupt: float = 0.01,
+        max_corrupt: Share = 0.01,
     ) -> None:
         skips, files = Skips("documents", max_corrupt), TextFiles(path, SUFFIXES, "JSON Lines files")
         self._document, self._of, self._label = document, summary, label

@@ -11,9 +11,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
+from reprkit.constraints import Count, CountOrZero
 from reprkit.data.batching import as_index
 from reprkit.interfaces import require
-from reprkit.layers.checks import whole
 from reprkit_text.data.told import Told
 from reprkit_text.language import END, START, Ngrams
 from reprkit_text.vocabulary import Vocabulary
@@ -43,11 +43,9 @@ class Slotted(Dataset):
     """
 
     def __init__(
-        self, data: Told, *, low: int = 6, high: int = 13, start: int = 13, field: str = "summary"
+        self, data: Told, *, low: Count = 6, high: Count = 13, start: CountOrZero = 13, field: str = "summary"
     ) -> None:
-        whole("low", low)
-        whole("high", high, low)
-        whole("start", start, 0)
+        require(low <= high, f"slots: high={high} must be at least low={low}")
         self.data, self.facts, self.reference = data, data.facts, data.reference
         human, documents = symbols(data, field), symbols(data, "x")
         vocab = data.signature["x"].vocab

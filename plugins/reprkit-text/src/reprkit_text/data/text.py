@@ -14,13 +14,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
+from reprkit.constraints import Count, Share
 from reprkit.data import Subset
 from reprkit.data.batching import as_index
 from reprkit.data.textfiles import TextFiles
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError
-from reprkit.interfaces import require
-from reprkit.layers.checks import whole
 from reprkit_text.data.division import counts, divided, origin
 from reprkit_text.data.records import plain, written
 from reprkit_text.data.symbols import Symbols, known
@@ -60,11 +59,9 @@ class TextData(Dataset):
         tokenizer: str | Vocabulary = "byte-pair(vocab=4000)",
         *,
         by: Literal["lines", "windows"] = "lines",
-        length: int = 256,
-        max_corrupt: float = 0.01,
+        length: Count = 256,
+        max_corrupt: Share = 0.01,
     ) -> None:
-        require(by in ("lines", "windows"), f"by is 'lines' or 'windows', not {by!r}")
-        whole("length", length)
         skips, self._by = Skips("lines", max_corrupt), by
         self._files = TextFiles(path, SUFFIXES, "text files")
         self._symbols, self._group, first = (self._lines if by == "lines" else self._windows)(

@@ -146,11 +146,6 @@ class Texts(Told):
         facts: Mapping[str, Any] | None = None,
         unsummarised: str = "",
     ) -> None:
-        for option, value in (("length", length), ("summary_length", summary_length)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise DataError(f"{option} is a number of symbols from 1, or None, not {value!r}")
-        if not isinstance(paired, bool):
-            raise DataError(f"paired is True or False, not {paired!r}")
         if not records:
             raise DataError(f"{name} holds no documents")
         self._name, self.texts, self.unsummarised = name, self, unsummarised

@@ -10,10 +10,10 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit import Decoded, Features, Signature
+from reprkit.constraints import BelowOne, Count, DepthOrZero, Width
 from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
-from reprkit.layers.checks import whole
 from reprkit.layers.placing import laid_mask
 from reprkit.layers.rows import tokens_at
 from reprkit.parts import restoring
@@ -51,12 +51,12 @@ class BertDecoder(SequenceDecoder):
 
     def __init__(
         self,
-        width: int | None = None,
+        width: Width | None = None,
         *,
-        depth: int = 0,
-        heads: int = 4,
-        positions: int = 512,
-        dropout: float = 0.0,
+        depth: DepthOrZero = 0,
+        heads: Count = 4,
+        positions: Count = 512,
+        dropout: BelowOne = 0.0,
         folder: str | None = None,
         config: dict[str, Any] | None = None,
         data: Signature,
@@ -68,8 +68,6 @@ class BertDecoder(SequenceDecoder):
         field = data["x"]
         if field.kind != "tokens" or field.vocab is None:
             raise BuildError(f"decoder bert makes symbols (tokens with a vocab), and x is {field.kind} data")
-        for name, value, least in (("depth", depth, 0), ("heads", heads, 1), ("positions", positions, 1)):
-            whole(name, value, least)
         require(
             depth == 0 or folder is None,
             "decoder bert takes its head from a folder, and no blocks: leave depth away",

@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit import Signature
-from reprkit.interfaces import require
-from reprkit.layers.checks import divides, share, switch, whole
+from reprkit.constraints import BelowOne, Count, Depth, DepthOrZero, Width
+from reprkit.layers.checks import divides
 from reprkit.layers.recurrent import Recurrent
 from reprkit_text.decoders.crossing import rows
 from reprkit_text.decoders.looking import Looking
-from reprkit_text.generator import KINDS, Generator, Memory
+from reprkit_text.generator import Generator, Memory
 
 
 class PointerDecoder(Looking):
@@ -45,26 +45,19 @@ class PointerDecoder(Looking):
 
     def __init__(
         self,
-        width: int = 128,
+        width: Width = 128,
         *,
         kind: Literal["gru", "transformer"] = "gru",
-        depth: int = 1,
-        reader: int = 1,
-        heads: int = 4,
+        depth: Depth = 1,
+        reader: DepthOrZero = 1,
+        heads: Count = 4,
         copy: bool = True,
-        dropout: float = 0.0,
+        dropout: BelowOne = 0.0,
         data: Signature,
     ) -> None:
         super().__init__()
-        whole("width", width)
-        whole("depth", depth)
-        whole("heads", heads)
-        whole("reader", reader, 0)
-        require(kind in KINDS, f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
         if kind == "transformer":
             divides(heads, width)
-        switch("copy", copy)
-        share("dropout", dropout)
         self.blank, _ = rows(data["x"], self.title, None)
         self.generator = Generator(
             self.blank, width, kind=kind, depth=depth, heads=heads, copy=copy, dropout=dropout, blank=True

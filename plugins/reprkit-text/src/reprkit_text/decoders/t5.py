@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from reprkit import Signature
+from reprkit.constraints import BelowOne, Count, Depth, Width
 from reprkit.parts import restoring
 from reprkit_text.decoders.crossing import Crossing, beginnings, rows
 from reprkit_text.encoders.t5 import calm_attention, t5_settings
@@ -40,11 +41,11 @@ class T5Decoder(Crossing):
 
     def __init__(
         self,
-        width: int | None = None,
+        width: Width | None = None,
         *,
-        depth: int | None = None,
-        heads: int | None = None,
-        dropout: float = 0.0,
+        depth: Depth | None = None,
+        heads: Count | None = None,
+        dropout: BelowOne = 0.0,
         folder: str | None = None,
         config: dict[str, Any] | None = None,
         data: Signature,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reprkit import Signature
+from reprkit.constraints import BelowOne, Count, CountOrZero, Depth, Width
 from reprkit.parts import restoring
 from reprkit_text.encoders.wrapped import Wrapped
 from reprkit_text.wrapped.settings import settled
@@ -42,14 +43,14 @@ class BartEncoder(Wrapped):
 
     def __init__(
         self,
-        width: int | None = None,
+        width: Width | None = None,
         *,
-        depth: int | None = None,
-        heads: int | None = None,
-        positions: int | None = None,
-        dropout: float = 0.0,
+        depth: Depth | None = None,
+        heads: Count | None = None,
+        positions: Count | None = None,
+        dropout: BelowOne = 0.0,
         folder: str | None = None,
-        freeze: str | int = "none",
+        freeze: Literal["none", "all"] | CountOrZero = "none",
         config: dict[str, Any] | None = None,
         data: Signature,
     ) -> None:

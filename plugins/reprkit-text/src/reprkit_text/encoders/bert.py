@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from reprkit import Signature
+from reprkit.constraints import BelowOne, Count, CountOrZero, Depth, Width
 from reprkit.parts import restoring
 from reprkit_text.encoders.wrapped import Wrapped
 from reprkit_text.wrapped.settings import settled
@@ -45,14 +46,14 @@ class BertEncoder(Wrapped):
 
     def __init__(
         self,
-        width: int | None = None,
+        width: Width | None = None,
         *,
-        depth: int | None = None,
-        heads: int | None = None,
-        positions: int | None = None,
-        dropout: float = 0.0,
+        depth: Depth | None = None,
+        heads: Count | None = None,
+        positions: Count | None = None,
+        dropout: BelowOne = 0.0,
         folder: str | None = None,
-        freeze: str | int = "none",
+        freeze: Literal["none", "all"] | CountOrZero = "none",
         config: dict[str, Any] | None = None,
         data: Signature,
     ) -> None:

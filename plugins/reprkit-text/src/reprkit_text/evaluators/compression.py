@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from reprkit import Code, Evaluator
+from reprkit.constraints import Count
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import by_length, exact
-from reprkit.layers.checks import whole
 from reprkit.types import Batch
 from reprkit_text import written
 
@@ -33,10 +33,8 @@ class Compression(Evaluator):
         limit: of so many examples only, the first ones; None: all.
     """
 
-    def __init__(self, *, limit: int | None = None) -> None:
+    def __init__(self, *, limit: Count | None = None) -> None:
         super().__init__()
-        if limit is not None:
-            whole("limit", limit)
         self.limit = limit
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reprkit import Evaluator
+from reprkit.constraints import Count
 from reprkit.errors import DataError
-from reprkit.layers.checks import whole
 from reprkit_text import written
 from reprkit_text.language import Ngrams
 from reprkit_text.leads import lead
@@ -35,11 +35,8 @@ class Readability(Evaluator):
         limit: of so many examples only, the first ones; None: all.
     """
 
-    def __init__(self, *, field: str = "summary", order: int = 3, limit: int | None = None) -> None:
+    def __init__(self, *, field: str = "summary", order: Count = 3, limit: Count | None = None) -> None:
         super().__init__()
-        whole("order", order)
-        if limit is not None:
-            whole("limit", limit)
         self.field, self.order, self.limit = field, order, limit
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from reprkit import Evaluator
+from reprkit.constraints import Count, Seed
 from reprkit.errors import DataError
-from reprkit.layers.checks import switch, whole
 from reprkit_text import written
 from reprkit_text.leads import without_a_model
 
@@ -34,12 +34,8 @@ class Rouge(Evaluator):
         seed: of the random words and sentences.
     """
 
-    def __init__(self, *, stem: bool = True, limit: int | None = None, seed: int = 0) -> None:
+    def __init__(self, *, stem: bool = True, limit: Count | None = None, seed: Seed = 0) -> None:
         super().__init__()
-        switch("stem", stem)
-        if limit is not None:
-            whole("limit", limit)
-        whole("seed", seed, 0)
         self.stem, self.limit, self.seed = stem, limit, seed
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:

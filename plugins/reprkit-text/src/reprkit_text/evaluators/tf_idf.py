@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge
 
 from reprkit import Evaluator, Field
+from reprkit.constraints import Count, Positive, Seed
 from reprkit.errors import DataError
 from reprkit.evaluation.few import few, labels_of
-from reprkit.interfaces import require
-from reprkit.layers.checks import whole
 from reprkit_text.wrapped.symbols import written_with
 
 if TYPE_CHECKING:
@@ -34,18 +35,14 @@ class TfIdf(Evaluator):
     def __init__(
         self,
         *,
-        C: float = 10.0,
-        ngrams: int = 1,
+        C: Positive = 10.0,
+        ngrams: Count = 1,
         field: str = "x",
         label: str = "label",
-        labels: int | None = None,
-        seed: int = 0,
+        labels: Annotated[int, Ge(2)] | None = None,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        require(C > 0, f"tf-idf takes C above 0, not {C}")
-        whole("ngrams", ngrams)
-        require(labels is None or labels >= 2, f"tf-idf takes labels of at least 2, or None, not {labels}")
-        require(seed >= 0, f"tf-idf takes a seed of at least 0, not {seed}")
         self.C, self.ngrams, self.field, self.label = C, ngrams, field, label
         self.labels, self.seed = labels, seed
 

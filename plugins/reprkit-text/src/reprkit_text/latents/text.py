@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reprkit import Code, Features, Latent
+from reprkit.constraints import BelowOne, Count, CountOrZero, Depth, NonNegative, Positive, Width
 from reprkit.interfaces import require
 from reprkit.latents.terms import (
     check_indices,
     clean,
     exponential,
     fixed_rate,
-    flag,
     noise,
     perplexity,
-    real,
     straight_through,
-    whole,
 )
-from reprkit_text.generator import KINDS, NEVER, Generator, Memory
+from reprkit_text.generator import NEVER, Generator, Memory
 from reprkit_text.latents.words import closed, until_end
-
-GRADIENTS = ("straight-through", "policy")
 
 
 class Text(Latent):
@@ -82,46 +79,32 @@ class Text(Latent):
 
     def __init__(
         self,
-        vocab: int = 256,
-        width: int = 64,
-        length: int = 16,
+        vocab: Annotated[int, Ge(2), Le(2**24)] = 256,
+        width: Width = 64,
+        length: Count = 16,
         *,
-        end: int = 0,
-        least: int = 1,
-        never: tuple[int, ...] = (),
+        end: CountOrZero = 0,
+        least: CountOrZero = 1,
+        never: tuple[CountOrZero, ...] = (),
         kind: Literal["gru", "transformer"] = "gru",
-        depth: int = 1,
-        heads: int = 4,
+        depth: Depth = 1,
+        heads: Count = 4,
         copy: bool = True,
         gradient: Literal["straight-through", "policy"] = "straight-through",
-        temperature: float = 1.0,
-        goal: float | None = None,
-        control: float = 1.0,
-        entropy: float = 0.0,
-        dropout: float = 0.0,
+        temperature: Positive = 1.0,
+        goal: NonNegative | None = None,
+        control: NonNegative = 1.0,
+        entropy: NonNegative = 0.0,
+        dropout: BelowOne = 0.0,
     ) -> None:
-        for name, value, least_value in (("vocab", vocab, 2), ("width", width, 1), ("length", length, 1)):
-            whole(name, value, least_value)
-        whole("end", end, 0)
-        whole("least", least, 0)
         require(end < vocab, f"end must be one of the {vocab} words, 0 to {vocab - 1}, not {end}")
         require(least <= length, f"least must be at most length={length}, not {least}")
         for word in never:
-            whole("never", word, 0)
             require(
                 word < vocab and word != end,
                 f"never holds words below {vocab} other than the end, not {word}",
             )
-        require(kind in KINDS, f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-        require(gradient in GRADIENTS, f"gradient must be one of {', '.join(GRADIENTS)}, not {gradient!r}")
-        flag("copy", copy)
-        real("temperature", temperature, 0, open_low=True)
-        real("control", control, 0)
-        real("entropy", entropy, 0)
-        real("dropout", dropout, 0, 1)
-        if goal is not None:
-            real("goal", goal, 0)
-            require(goal <= length, f"goal must be at most length={length}, not {goal}")
+        require(goal is None or goal <= length, f"goal must be at most length={length}, not {goal}")
         super().__init__(
             in_dim=width, out_dim=width, vocab=(vocab,), weights={"entropy": entropy, "length": control}
         )

@@ -11,11 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit import Code, Objective, distributed
+from reprkit.constraints import Count, Depth, NonNegative, Width
 from reprkit.data.padding import lengthened
 from reprkit.errors import BuildError
-from reprkit.interfaces import Term, require
-from reprkit.latents.terms import real as number
-from reprkit.layers.checks import whole
+from reprkit.interfaces import Term
 from reprkit.modes import evaluating
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.paths import factor_of
@@ -87,17 +86,12 @@ class Critic(Objective):
         *,
         real: str | None = None,
         factor: str | None = None,
-        width: int = 128,
-        depth: int = 3,
-        kernel: int = 3,
-        penalty: float = 10.0,
+        width: Width = 128,
+        depth: Depth = 3,
+        kernel: Count = 3,
+        penalty: NonNegative = 10.0,
     ) -> None:
         super().__init__()
-        whole("width", width)
-        whole("depth", depth)
-        whole("kernel", kernel)
-        number("penalty", penalty, 0)
-        require(real is None or isinstance(real, str), f"real is the name of a field or None, not {real!r}")
         self.real, self.factor, self.penalty = real, factor, float(penalty)
         self.width, self.depth, self.kernel = width, depth, kernel
         self.critic: nn.Module = nn.Identity()

@@ -10,18 +10,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit import Objective, distributed
+from reprkit.constraints import Share, Width
 from reprkit.errors import BuildError
-from reprkit.interfaces import Term, require
-from reprkit.latents.terms import real as number
-from reprkit.layers.checks import whole
+from reprkit.interfaces import Term
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_text.objectives.scope import texts_of, words_of
 
 if TYPE_CHECKING:
     from reprkit import Model
-
-REWARDS = ("difference", "score")
 
 
 class PrefixCritic(nn.Module):
@@ -75,15 +72,11 @@ class SelfCritic(Objective):
         *,
         real: str = "summary",
         reward: Literal["difference", "score"] = "difference",
-        discount: float = 0.9,
+        discount: Share = 0.9,
         factor: str | None = None,
-        width: int = 128,
+        width: Width = 128,
     ) -> None:
         super().__init__()
-        require(reward in REWARDS, f"reward must be one of {', '.join(REWARDS)}, not {reward!r}")
-        number("discount", discount, 0)
-        require(discount <= 1, f"discount must be at most 1, not {discount}")
-        whole("width", width)
         self.real, self.reward, self.discount = real, reward, float(discount)
         self.factor, self.width = factor, width
         self.critic: nn.Module = nn.Identity()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from reprkit import Codes, Features, Objective
+from reprkit.constraints import BelowOne, Count, CountOrZero, NonNegative, Share
 from reprkit.interfaces import Term, require
-from reprkit.latents.terms import real as number
-from reprkit.layers.checks import share, whole
 from reprkit.paths import factor_of
 from reprkit.types import Batch
 from reprkit_text.objectives.noising import (
@@ -77,19 +76,19 @@ class Summary(Objective):
         self,
         *,
         summary: str = "summary",
-        lead: float = 1.0,
-        denoise: float = 1.0,
-        copy: float = 0.0,
-        language: float = 0.0,
-        reconstructor: float = 1.0,
-        paired: float = 0.0,
+        lead: NonNegative = 1.0,
+        denoise: NonNegative = 1.0,
+        copy: NonNegative = 0.0,
+        language: NonNegative = 0.0,
+        reconstructor: NonNegative = 1.0,
+        paired: NonNegative = 0.0,
         slot: str | None = None,
-        low: int = 6,
-        high: int = 11,
-        start: int = 0,
-        boundary: float = 0.33,
-        drop: float = 0.06,
-        added: float = 0.5,
+        low: Count = 6,
+        high: Count = 11,
+        start: CountOrZero = 0,
+        boundary: Share = 0.33,
+        drop: BelowOne = 0.06,
+        added: NonNegative = 0.5,
         turn: Literal["pretrain", "main"] = "pretrain",
         factor: str | None = None,
     ) -> None:
@@ -102,19 +101,9 @@ class Summary(Objective):
             "reconstructor": reconstructor,
             "paired": paired,
         }
-        for name, value in weights.items():
-            number(name, value, 0)
         require(any(weights.values()), "a summary objective needs one weight above 0")
-        whole("low", low)
-        whole("high", high, low)
-        whole("start", start, 0)
-        number("boundary", boundary, 0)
-        require(boundary <= 1, f"boundary is a probability, not {boundary}")
-        share("drop", drop)
-        number("added", added, 0)
-        require(turn in ("pretrain", "main"), f"turn must be 'pretrain' or 'main', not {turn!r}")
+        require(low <= high, f"objective summary: high={high} must be at least low={low}")
         self.turns = (turn,)
-        require(slot is None or isinstance(slot, str), f"slot is the name of a field or None, not {slot!r}")
         self.summary, self.factor, self.slot, self.shares = summary, factor, slot, weights
         self.low, self.high, self.start = low, high, start
         self.boundary, self.drop, self.added = boundary, drop, added

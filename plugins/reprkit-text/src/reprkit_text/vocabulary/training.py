@@ -6,12 +6,14 @@ import hashlib
 import importlib.metadata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Le
 
 from reprkit.cache import cache_folder, keep
+from reprkit.constraints import Count
 from reprkit.errors import DataError
 from reprkit.interfaces import require
-from reprkit.layers.checks import switch, whole
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,7 +23,11 @@ _BYTES = 256
 
 
 def byte_pair(
-    texts: Callable[[], Iterable[str]], vocab: int = 4000, *, lower: bool = False, marks: bool = False
+    texts: Callable[[], Iterable[str]],
+    vocab: Annotated[int, Ge(_BYTES + len(SPECIALS) + 1), Le(2**24)] = 4000,
+    *,
+    lower: bool = False,
+    marks: bool = False,
 ) -> Tokenizer:
     """Byte-pair encoding over bytes: every text can be written, in any script (Sennrich et al. 2016, arXiv 1508.07909).
 
@@ -36,13 +42,11 @@ def byte_pair(
     Raises:
         PartArgumentError: an argument out of its range.
     """
-    whole("vocab", vocab, _BYTES + len(SPECIALS) + 1)
-    _switches(lower, marks)
     return _kept(f"byte-pair {vocab} {lower} {marks}", texts, lambda: _byte_pair(texts, vocab, lower, marks))
 
 
 def characters(
-    texts: Callable[[], Iterable[str]], most: int = 1000, *, lower: bool = False, marks: bool = False
+    texts: Callable[[], Iterable[str]], most: Count = 1000, *, lower: bool = False, marks: bool = False
 ) -> Tokenizer:
     """The characters of the texts, one symbol each; a character that they do not hold is ``[UNK]``.
 
@@ -56,14 +60,7 @@ def characters(
         PartArgumentError: an argument out of its range.
         DataError: the texts hold no characters.
     """
-    whole("most", most)
-    _switches(lower, marks)
     return _kept(f"characters {most} {lower} {marks}", texts, lambda: _characters(texts, most, lower, marks))
-
-
-def _switches(lower: bool, marks: bool) -> None:
-    switch("lower", lower)
-    switch("marks", marks)
 
 
 def _byte_pair(texts: Callable[[], Iterable[str]], vocab: int, lower: bool, marks: bool) -> Tokenizer:

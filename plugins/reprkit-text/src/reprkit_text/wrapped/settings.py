@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import DataError, PartArgumentError, nearest
 from reprkit.interfaces import Part
-from reprkit.layers.checks import divides, share, whole
+from reprkit.layers.checks import divides
 from reprkit.parts import restoring
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ def settled(
         DataError: the folder is none of this kind.
     """
     asked = dict(config or {})
-    for name, value in dropouts.items():
-        share(name, value)
     given = [name for name, (value, _) in sizes.items() if value is not None]
     if folder is not None:
         if given:
@@ -63,8 +61,6 @@ def settled(
         object.__setattr__(part, "arguments", {**part.arguments, "config": json.loads(json.dumps(kept))})
         return made
     chosen = {name: usual if value is None else value for name, (value, usual) in sizes.items()}
-    for name, value in chosen.items():
-        whole(name, value)
     divides(chosen["heads"], chosen["width"])
     # No symbol is padding by its number: the mask says what is, and 0 may be a symbol like any other.
     plain: dict[str, Any] = {

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
+from reprkit.constraints import Share, Width
 from reprkit.data.images import Images
 from reprkit.errors import DataError
 from reprkit_vision.data.official import official_parts
@@ -41,11 +42,11 @@ class ImageFolder(Dataset):
     def __init__(
         self,
         root: str,
-        size: int | tuple[int, int] = 64,
+        size: Width | tuple[Width, Width] = 64,
         *,
         grey: bool = False,
         cache: str | None = None,
-        max_corrupt: float = 0.01,
+        max_corrupt: Share = 0.01,
     ) -> None:
         self.root = Path(root).expanduser()
         self.parts: dict[str, Images] = {}

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.cache import cache_folder
+from reprkit.constraints import Count, Seed
 from reprkit.data import Tensors
-from reprkit.errors import DataError, PartArgumentError
+from reprkit.errors import DataError
+from reprkit.interfaces import require
 from reprkit_vision.data.splits import parts, shuffled
 
 # scikit-image's colour photographs, by the function of skimage.data that reads them.
@@ -45,21 +47,15 @@ class Photos(Tensors):
 
     def __init__(
         self,
-        size: int = 32,
+        size: Count = 32,
         *,
-        crops: int = 64,
-        stride: int | None = None,
-        side: int = 160,
+        crops: Count = 64,
+        stride: Count | None = None,
+        side: Count = 160,
         fetched: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
-        for name, value in (("size", size), ("crops", crops), ("stride", 1 if stride is None else stride)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise PartArgumentError(f"photos takes {name} as a whole number from 1, not {value!r}")
-        if not isinstance(side, int) or side < size:
-            raise PartArgumentError(f"photos takes side from size={size} pixels on, not {side!r}")
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise PartArgumentError(f"photos takes seed as a whole number from 0, not {seed!r}")
+        require(side >= size, f"dataset photos: side={side} must be at least size={size}")
         pieces: list[np.ndarray] = []
         owners: list[Tensor] = []
         self.names: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from reprkit import Encoder, Features, Signature
+from reprkit.constraints import Count, CountOrZero
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.parts import restoring
 from reprkit.types import Batch
@@ -51,16 +52,14 @@ class Torchvision(Encoder):
         name: str = "efficientnet_b0",
         *,
         weights: str | None = None,
-        freeze: str | int = "none",
-        resize: int | None = None,
+        freeze: Literal["none", "all"] | CountOrZero = "none",
+        resize: Count | None = None,
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
         data: Signature,
     ) -> None:
         super().__init__()
         self.name = extraction.checked_name(name)
-        if resize is not None and (not isinstance(resize, int) or isinstance(resize, bool) or resize < 1):
-            raise PartArgumentError(f"resize is a number of pixels from 1, or None, not {resize!r}")
         usual = HALF if weights is None else IMAGENET
         self.normalise = Normalise(
             data, "encoder torchvision", channels=3, mean=mean or usual[0], std=std or usual[1]

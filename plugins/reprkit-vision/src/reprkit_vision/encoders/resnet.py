@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Ge, Le
 from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from reprkit import Encoder, Features, Signature
-from reprkit.errors import BuildError, PartArgumentError
+from reprkit.constraints import Width
+from reprkit.errors import BuildError
 from reprkit.types import Batch
 from reprkit_vision.encoders.inputs import Normalise, group_norm
 
@@ -22,7 +26,6 @@ DEPTHS: dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
 }
-STEMS = ("small", "large")
 _SMALL = 64  # pixels of the shorter side up to which the small stem is the usual one
 
 
@@ -49,22 +52,14 @@ class ResNet(Encoder):
 
     def __init__(
         self,
-        depth: int = 18,
+        depth: Literal[10, 18, 34, 50, 101, 152] = 18,
         *,
-        width: int = 64,
-        stages: int = 4,
-        stem: str | None = None,
+        width: Width = 64,
+        stages: Annotated[int, Ge(1), Le(4)] = 4,
+        stem: Literal["small", "large"] | None = None,
         data: Signature,
     ) -> None:
         super().__init__()
-        if depth not in DEPTHS:
-            raise PartArgumentError(f"depth is one of {', '.join(map(str, DEPTHS))}, not {depth!r}")
-        if not isinstance(width, int) or isinstance(width, bool) or width < 1:
-            raise PartArgumentError(f"width is a whole number from 1, not {width!r}")
-        if stages not in (1, 2, 3, 4):
-            raise PartArgumentError(f"stages is 1, 2, 3 or 4, not {stages!r}")
-        if stem is not None and stem not in STEMS:
-            raise PartArgumentError(f"stem is 'small', 'large' or None, not {stem!r}")
         channels = data["x"].channels
         half = (0.5,) * channels
         self.normalise = Normalise(data, "encoder resnet", mean=half, std=half)

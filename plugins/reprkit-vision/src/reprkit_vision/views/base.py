@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reprkit import Corruption, Signature
 from reprkit.distributed import joined
-from reprkit.errors import BuildError, DataError, PartArgumentError
+from reprkit.errors import BuildError, DataError
 from reprkit.types import Batch
 
 
@@ -31,7 +31,7 @@ class View(Corruption):
 
     def __init__(self, p: float, data: Signature | None) -> None:
         super().__init__()
-        self.p = share("p", p)
+        self.p = p
         self.span: tuple[float, float] | None = (0.0, 1.0)
         if data is not None:
             field = data["x"]
@@ -95,37 +95,3 @@ def among(u: Tensor, span: tuple[float, float]) -> Tensor:
 def each(value: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1 1"]:
     """One number an image, broadcastable over images (b c h w)."""
     return value.view(-1, 1, 1, 1)
-
-
-def share(name: str, value: Any) -> float:
-    """A share in [0, 1].
-
-    Raises:
-        PartArgumentError: it is not.
-    """
-    return number(name, value, 0.0, 1.0)
-
-
-def number(name: str, value: Any, least: float, most: float) -> float:
-    """A number from ``least`` to ``most``.
-
-    Raises:
-        PartArgumentError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise PartArgumentError(f"{name} is a number from {least:g} to {most:g}, not {value!r}")
-    return float(value)
-
-
-def limits(name: str, value: Any, least: float, most: float) -> tuple[float, float]:
-    """A pair (lowest, highest) within ``least`` and ``most``.
-
-    Raises:
-        PartArgumentError: it is not.
-    """
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise PartArgumentError(f"{name} is a pair (lowest, highest), not {value!r}")
-    low, high = (number(name, one, least, most) for one in value)
-    if low > high:
-        raise PartArgumentError(f"{name} is (lowest, highest), not {tuple(value)!r}")
-    return low, high

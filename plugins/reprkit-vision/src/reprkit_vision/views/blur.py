@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Predicate
 from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.errors import BuildError, PartArgumentError
-from reprkit_vision.views.base import View, among, each, limits
+from reprkit.constraints import Share, ascending, odd
+from reprkit.errors import BuildError
+from reprkit_vision.views.base import View, among, each
 
 
 class Blur(View):
@@ -31,17 +35,17 @@ class Blur(View):
 
     def __init__(
         self,
-        sigma: tuple[float, float] = (0.1, 2.0),
+        sigma: Annotated[
+            tuple[Annotated[float, Ge(1e-3), Le(1e3)], Annotated[float, Ge(1e-3), Le(1e3)]],
+            Predicate(ascending),
+        ] = (0.1, 2.0),
         *,
-        kernel: int | None = None,
-        p: float = 0.5,
+        kernel: Annotated[int, Ge(3), Predicate(odd)] | None = None,
+        p: Share = 0.5,
         data: Signature | None = None,
     ) -> None:
         super().__init__(p, data)
-        self.sigma = limits("sigma", sigma, 1e-3, 1e3)
-        odd = isinstance(kernel, int) and not isinstance(kernel, bool) and kernel >= 3 and kernel % 2 == 1
-        if kernel is not None and not odd:
-            raise PartArgumentError(f"kernel is an odd number of pixels from 3, not {kernel!r}")
+        self.sigma = sigma
         self.kernel = kernel
         if data is not None:
             self.side(*(int(size or 0) for size in data["x"].shape[:2]))

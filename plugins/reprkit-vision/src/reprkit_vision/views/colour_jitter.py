@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from reprkit import Signature
+from reprkit.constraints import Share
 from reprkit.errors import BuildError
-from reprkit_vision.views.base import View, among, each, number
+from reprkit_vision.views.base import View, among, each
 
 
 class ColourJitter(View):
@@ -39,12 +43,12 @@ class ColourJitter(View):
 
     def __init__(
         self,
-        brightness: float = 0.8,
+        brightness: Annotated[float, Ge(0), Le(10)] = 0.8,
         *,
-        contrast: float = 0.8,
-        saturation: float = 0.8,
-        hue: float = 0.2,
-        p: float = 0.8,
+        contrast: Annotated[float, Ge(0), Le(10)] = 0.8,
+        saturation: Annotated[float, Ge(0), Le(10)] = 0.8,
+        hue: Annotated[float, Ge(0), Le(0.5)] = 0.2,
+        p: Share = 0.8,
         data: Signature | None = None,
     ) -> None:
         super().__init__(p, data)
@@ -53,10 +57,10 @@ class ColourJitter(View):
                 f"{self.title} needs to know which values are black and white, and the data promises no range: "
                 "say range=(0, 1) in its signature"
             )
-        given = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-        strengths = [number(name, value, 0.0, 10.0) for name, value in given.items()]
-        self.factors = [(max(0.0, 1 - strength), 1 + strength) for strength in strengths]
-        self.hue = number("hue", hue, 0.0, 0.5)
+        self.factors = [
+            (max(0.0, 1 - strength), 1 + strength) for strength in (brightness, contrast, saturation)
+        ]
+        self.hue = hue
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
         """The images in other colours."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Predicate
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit_vision.views.base import View, among, limits
+from reprkit.constraints import Share, ascending
+from reprkit_vision.views.base import View, among
 
 _TRIES = 10
 
@@ -37,15 +40,19 @@ class Crop(View):
 
     def __init__(
         self,
-        scale: tuple[float, float] = (0.08, 1.0),
+        scale: Annotated[
+            tuple[Annotated[float, Ge(1e-6), Le(1)], Annotated[float, Ge(1e-6), Le(1)]], Predicate(ascending)
+        ] = (0.08, 1.0),
         *,
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        p: float = 1.0,
+        ratio: Annotated[
+            tuple[Annotated[float, Ge(0.1), Le(10)], Annotated[float, Ge(0.1), Le(10)]], Predicate(ascending)
+        ] = (3 / 4, 4 / 3),
+        p: Share = 1.0,
         data: Signature | None = None,
     ) -> None:
         super().__init__(p, data)
-        self.scale = limits("scale", scale, 1e-6, 1.0)
-        self.ratio = limits("ratio", ratio, 0.1, 10.0)
+        self.scale = scale
+        self.ratio = ratio
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
         """The parts at their new size."""

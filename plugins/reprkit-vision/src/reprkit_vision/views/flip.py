@@ -7,6 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from reprkit import Signature
+from reprkit.constraints import Share
 from reprkit_vision.views.base import View
 
 
@@ -23,7 +24,7 @@ class Flip(View):
         BuildError: the data is no images.
     """
 
-    def __init__(self, p: float = 0.5, *, vertical: bool = False, data: Signature | None = None) -> None:
+    def __init__(self, p: Share = 0.5, *, vertical: bool = False, data: Signature | None = None) -> None:
         super().__init__(p, data)
         self.turn = functional.vertical_flip if vertical else functional.horizontal_flip
 

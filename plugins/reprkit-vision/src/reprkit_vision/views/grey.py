@@ -7,6 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from reprkit import Signature
+from reprkit.constraints import Share
 from reprkit_vision.views.base import View
 
 
@@ -24,7 +25,7 @@ class Grey(View):
 
     colours = (3,)
 
-    def __init__(self, p: float = 0.2, *, data: Signature | None = None) -> None:
+    def __init__(self, p: Share = 0.2, *, data: Signature | None = None) -> None:
         super().__init__(p, data)
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge, Le, Predicate
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from reprkit import Corruption, Signature
+from reprkit.constraints import ascending
 from reprkit.types import Batch
-from reprkit_vision.views.base import View, number
+from reprkit_vision.views.base import View
 from reprkit_vision.views.blur import Blur
 from reprkit_vision.views.colour_jitter import ColourJitter
 from reprkit_vision.views.crop import Crop
@@ -36,15 +40,17 @@ class SimCLRViews(Corruption):
 
     def __init__(
         self,
-        strength: float = 1.0,
+        strength: Annotated[float, Ge(0), Le(2)] = 1.0,
         *,
-        scale: tuple[float, float] = (0.08, 1.0),
+        scale: Annotated[
+            tuple[Annotated[float, Ge(1e-6), Le(1)], Annotated[float, Ge(1e-6), Le(1)]], Predicate(ascending)
+        ] = (0.08, 1.0),
         flip: bool = True,
         blur: bool = True,
         data: Signature | None = None,
     ) -> None:
         super().__init__()
-        s = number("strength", strength, 0.0, 2.0)
+        s = strength
         steps: list[View] = [Crop(scale, data=data)]
         if flip:
             steps.append(Flip(data=data))
