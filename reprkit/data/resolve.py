@@ -104,7 +104,7 @@ def _files() -> dict[str, str]:
 
 def _held(path: Path) -> Reference:
     """The data set that reads a file or folder, as a reference."""
-    from reprkit.data import audio, pictures
+    from reprkit.data import pictures, sound
 
     if not path.exists():
         raise DataError(f"no file or folder {str(path)!r} (looked in {Path.cwd()})")
@@ -112,7 +112,7 @@ def _held(path: Path) -> Reference:
     folders = {
         **files,
         **dict.fromkeys(pictures.SUFFIXES, "images"),
-        **dict.fromkeys(audio.SUFFIXES, "audio"),
+        **dict.fromkeys(sound.SUFFIXES, "audio"),
     }
     del folders[".npz"]
     if not path.is_dir():
