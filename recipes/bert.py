@@ -26,9 +26,9 @@ from reprkit_text.vocabulary import vocabulary
 from transformers import BertModel
 
 import reprkit as rk
-from reprkit.distributed import rank
 from reprkit.evaluation.few import few
 from reprkit.reporting import compare
+from reprkit.utils.collectives import rank
 
 DEBIAN = "debian(part='whole', sections=20, tokenizer='byte-pair(vocab=4000, lower=True)', length=128)"
 

@@ -29,9 +29,9 @@ import typer
 
 import reprkit as rk
 from reprkit.ahead import one_step_ahead
-from reprkit.distributed import rank
 from reprkit.dynamic import dynamic_evaluation
 from reprkit.errors import DataError
+from reprkit.utils.collectives import rank
 
 
 def read(path: str | None) -> str:

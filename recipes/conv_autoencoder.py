@@ -24,9 +24,9 @@ from typing import Annotated
 import typer
 
 import reprkit as rk
-from reprkit.distributed import rank
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.reporting import compare
+from reprkit.utils.collectives import rank
 
 MLP = {"encoder": "mlp(widths=(512, 256))", "decoder": "mlp(widths=(256, 512), likelihood='bernoulli')"}
 CONV = {

@@ -22,8 +22,8 @@ from typing import Annotated
 import typer
 
 import reprkit as rk
-from reprkit.distributed import rank
 from reprkit.reporting import compare
+from reprkit.utils.collectives import rank
 
 LATENTS = [
     "continuous(dim=16)",

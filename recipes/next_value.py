@@ -22,8 +22,8 @@ import typer
 
 import reprkit as rk
 from reprkit.ahead import one_step_ahead
-from reprkit.distributed import rank
 from reprkit.errors import DataError
+from reprkit.utils.collectives import rank
 
 
 def read(path: str) -> torch.Tensor:

@@ -20,8 +20,8 @@ from typing import Annotated
 import typer
 
 import reprkit as rk
-from reprkit.distributed import rank
 from reprkit.reporting import compare
+from reprkit.utils.collectives import rank
 
 LABELS = [50, 200, 1_000]
 

@@ -26,8 +26,8 @@ from typing import Annotated
 import typer
 
 import reprkit as rk
-from reprkit.distributed import rank
 from reprkit.reporting import compare
+from reprkit.utils.collectives import rank
 
 OBJECTIVE = "jittered(p=0.5, reach=3, factor='content') + 30 * speaker-adversary(width=64, depth=1)"
 

@@ -31,10 +31,10 @@ from reprkit_text.data.slots import Slotted
 from reprkit_text.written import beside
 
 import reprkit as rk
-from reprkit.distributed import rank
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.reference import parse
 from reprkit.reporting import Section, Table, compare
+from reprkit.utils.collectives import rank
 
 DEBIAN = "debian(length=44, summary_length=15, tokenizer='byte-pair(vocab=2000, lower=True)')"
 TEXT = "text(vocab={size}, width={width}, length=16, end=0, never=(1, 2, 3), gradient='{gradient}')"

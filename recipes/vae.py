@@ -16,8 +16,8 @@ Expected (one core, about two minutes): docs/results/vision.md.
 """
 
 import reprkit as rk
-from reprkit.distributed import rank
 from reprkit.reporting import compare
+from reprkit.utils.collectives import rank
 
 
 def main(

@@ -19,8 +19,8 @@ from typing import Annotated
 import typer
 
 import reprkit as rk
-from reprkit.distributed import rank
 from reprkit.reporting import compare
+from reprkit.utils.collectives import rank
 
 # What the papers train, on a GPU, and a small one that learns to speak on two cores in a quarter of an hour.
 PRESETS = {

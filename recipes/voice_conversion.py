@@ -33,9 +33,9 @@ from typing import Annotated
 import typer
 
 import reprkit as rk
-from reprkit.distributed import rank
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.reporting import compare
+from reprkit.utils.collectives import rank
 
 NORM = "instance-norm(width={width}, depth=3, stride={stride})"
 VOICE = "voice(width={width}, depth=3)"

@@ -18,16 +18,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 
-from reprkit import card, distributed
+from reprkit import card
 from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locate, read
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import CARD, MANIFEST, WEIGHTS
-from reprkit.folders import replacing, settled, why
 from reprkit.hub import fetch, hub_hint, repository
 from reprkit.manifest import describe, rebuild
 from reprkit.manifest_check import Named, every
 from reprkit.plugins import default_registry
 from reprkit.sharding import Gathered
+from reprkit.utils import collectives
+from reprkit.utils.atomic_files import replacing, settled, why
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -58,7 +59,7 @@ def save(model: Model, folder: str | Path) -> Path:
     place = Path(folder)
     manifest = describe(model)
     weights = Gathered(model)
-    if distributed.rank() != 0:
+    if collectives.rank() != 0:
         return place
     if place.exists() and not place.is_dir():
         raise CheckpointError(f"{place} is a file: a checkpoint is a folder")

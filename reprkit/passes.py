@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from reprkit import distributed
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Term
 from reprkit.types import Code, Codes
+from reprkit.utils import collectives
 
 
 @dataclass
@@ -45,12 +45,12 @@ def normalised(term: Term) -> Tensor:
     if isinstance(term, Tensor):
         return term
     total, count = term
-    ranks = distributed.world_size()
+    ranks = collectives.world_size()
     if ranks == 1 and not isinstance(count, Tensor):
         return total / max(count, 1e-12)
     # A number is filled in on the device: copied there, it would make every step wait for the device.
     here = count.to(total) if isinstance(count, Tensor) else total.new_full((), float(count))
-    everyone = distributed.sum_over_ranks(here)
+    everyone = collectives.sum_over_ranks(here)
     return total * ranks / everyone.clamp(min=1e-12)
 
 

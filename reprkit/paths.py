@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
-from reprkit.precision import without_autocast
 from reprkit.types import Batch, Code, Features
 from reprkit.usage import Usage
+from reprkit.utils.precision import without_autocast
 
 
 @dataclass(frozen=True, kw_only=True)

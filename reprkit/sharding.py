@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reprkit import distributed
 from reprkit.errors import TrainingError
+from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -52,7 +52,7 @@ def gathered(tensor: Tensor) -> Tensor:
         return tensor
     full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
     # A copy: the whole may be a view of a longer, padded memory, which neither a checkpoint nor a state should hold.
-    return full.to("cpu", copy=True) if distributed.rank() == 0 else full.new_empty(0, device="cpu")
+    return full.to("cpu", copy=True) if collectives.rank() == 0 else full.new_empty(0, device="cpu")
 
 
 def portion(whole: Tensor, like: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Gathered:
 
 def agree_on_start(tensors: Iterable[Tensor]) -> None:
     """Give all ranks rank 0's values of these; nothing in one process."""
-    if distributed.world_size() > 1:
+    if collectives.world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor.detach(), 0)
 
@@ -107,7 +107,7 @@ class Shards:
         paths = [path.encoder for path in model.paths.values()]
         tops = [*paths, *([] if model.decoder is None else [model.decoder])]
         self._tops = list({id(top): top for top in tops}.values())
-        self._mesh = init_device_mesh(device.type, (distributed.world_size(),))
+        self._mesh = init_device_mesh(device.type, (collectives.world_size(),))
         whole = self._uncut()
         self._copies = _copies(self._tops)
         _put(model, self._tops, self._copies)
@@ -165,7 +165,7 @@ class Shards:
         # Whether a gradient is there travels with them, and is read only by those who lack one: no waiting for the device.
         flat = torch.cat([*parts, torch.tensor(mine).to(parts[0])])
         dist.all_reduce(flat)
-        flat /= distributed.world_size()
+        flat /= collectives.world_size()
         *values, found = flat.split([*(len(part) for part in parts), len(mine)])
         anywhere = mine if all(mine) else (found > 0).tolist()
         for parameter, value, exists in zip(parameters, values, anywhere, strict=True):

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import distributed
 from reprkit.interfaces import Latent
 from reprkit.types import Code
+from reprkit.utils import collectives
 
 WINDOW = 200  # optimiser steps over which an entry counts as in use
 LOOKS = 50  # steps of a window at which the variance of dimensions is looked at: so many batches tell it
@@ -83,9 +83,9 @@ class Usage(nn.Module):
             if code.mask is not None:
                 place = place.masked_fill(~code.mask.unsqueeze(-1), len(self.slot))
             self.seen.index_fill_(0, place.flatten(), self.step)
-            self.seen.copy_(distributed.max_over_ranks(self.seen))
+            self.seen.copy_(collectives.max_over_ranks(self.seen))
         elif self.step % max(1, self.window // LOOKS) == 0:
-            moments = distributed.sum_over_ranks(_moments(code.point.detach().float(), code.mask))
+            moments = collectives.sum_over_ranks(_moments(code.point.detach().float(), code.mask))
             part = self.step // -(-self.window // PARTS)
             for passed in range(max(self.part, part - PARTS) + 1, part + 1):
                 self.moments[passed % PARTS].zero_()
@@ -104,7 +104,7 @@ class Usage(nn.Module):
             value = float(self.value())
             if value < self.floor:
                 self.warned, self.complaint = True, self._advice(value)
-                if distributed.rank() == 0:
+                if collectives.rank() == 0:
                     warnings.warn(self.complaint, CollapseWarning, stacklevel=3)
         self.step += 1
 

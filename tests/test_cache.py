@@ -2,7 +2,7 @@ from pathlib import Path
 
 import platformdirs
 
-from reprkit.cache import cache_folder, keep
+from reprkit.utils.cache import cache_folder, keep
 
 
 def test_the_folder_is_the_users_own(monkeypatch, tmp_path):

@@ -61,7 +61,7 @@ def test_a_failed_save_leaves_the_older_one(digits, tmp_path, monkeypatch):
 @pytest.mark.parametrize("exchange", [True, False])
 def test_there_is_always_one_to_load_while_it_is_replaced(digits, tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr("reprkit.folders._exchange", lambda *_: False)
+        monkeypatch.setattr("reprkit.utils.atomic_files._exchange", lambda *_: False)
     one, other = make(digits, "continuous(dim=2)"), make(digits, "continuous(dim=3)")
     folder = one.save(tmp_path / "model")
     done, faults = threading.Event(), []

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from reprkit import folders
-from reprkit.folders import replacing, settled, write_text
+from reprkit.utils import atomic_files
+from reprkit.utils.atomic_files import replacing, settled, write_text
 
 
 @pytest.mark.parametrize("exchange", [True, False])
@@ -14,7 +14,7 @@ def test_a_new_folder_takes_the_place_of_the_old_and_keeps_what_is_not_the_write
     tmp_path, monkeypatch, exchange
 ):
     if not exchange:
-        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
+        monkeypatch.setattr(atomic_files, "_exchange", lambda *_: False)
     place = tmp_path / "a" / "b"
     for text in ("one", "two"):
         with replacing(place, mine=("file", "gone")) as fresh:
@@ -74,7 +74,7 @@ def test_files_are_written_whole(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folders.os, "fsync", full)
+    monkeypatch.setattr(atomic_files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_text(path, "two")
     assert path.read_text() == "one"

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from reprkit.modes import evaluating
+from reprkit.utils.modes import evaluating
 
 
 def test_every_module_has_its_own_mode_again_also_after_an_error():

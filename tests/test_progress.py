@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 import reprkit as rk
-from reprkit import progress
+from reprkit.utils import progress
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reprkit.spawning import keep_safe_path_local, safe_path
+from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
 ROOT = Path(__file__).parents[1]
 TRAPS = (

@@ -15,9 +15,9 @@ from typing import Any
 
 from reprkit.errors import CheckpointError
 from reprkit.filenames import FORMAT, MANIFEST, MODEL, WEIGHTS
-from reprkit.folders import settled
 from reprkit.manifest_check import Named, named_parts
 from reprkit.reference import Reference
+from reprkit.utils.atomic_files import settled
 
 _REAL = ("F", "BF")  # safetensors' names of types of real numbers begin with these
 _LONGEST = 100_000_000  # bytes of a header; safetensors itself reads no longer ones

@@ -11,7 +11,7 @@ import typer
 
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import ReprkitError, nearest
-from reprkit.folders import write_text
+from reprkit.utils.atomic_files import write_text
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reprkit.data.signature import Field, Kind, Signature
-from reprkit.distributed import joined
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import Corruption
 from reprkit.types import Batch
+from reprkit.utils.collectives import joined
 
 
 class Damage(Corruption):

@@ -19,7 +19,7 @@ from torch import Tensor
 from reprkit.data.base import Dataset, mixed
 from reprkit.data.buckets import fitted
 from reprkit.errors import DataError, ReprkitError
-from reprkit.spawning import keep_safe_path_local, safe_path
+from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
 _WORKERS = 0x776F726B  # keeps apart what is drawn from one seed
 

@@ -15,8 +15,8 @@ from reprkit.data.signature import Field
 from reprkit.interfaces import require
 from reprkit.layers.values import symbols, unit
 from reprkit.likelihoods import mode
-from reprkit.precision import without_autocast
 from reprkit.types import Decoded
+from reprkit.utils.precision import without_autocast
 
 # Of a Gaussian: learned, predicted, or a fixed standard deviation.
 Scale = Literal["shared", "each"] | Positive

@@ -12,8 +12,8 @@ from torch import Tensor
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
 from reprkit.interfaces import Evaluator, Latent
-from reprkit.spectrum import effective_rank
 from reprkit.types import Code
+from reprkit.utils.spectrum import effective_rank
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset

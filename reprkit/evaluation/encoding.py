@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reprkit.data.buckets import lengths_of
 from reprkit.errors import DataError
-from reprkit.progress import tracked
+from reprkit.utils.progress import tracked
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset

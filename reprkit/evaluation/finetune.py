@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from reprkit import distributed
 from reprkit.constraints import BelowOne, Count, Positive, Seed
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import by_length, check_label, encoded, session, titled
 from reprkit.evaluation.few import few
 from reprkit.interfaces import Evaluator
-from reprkit.progress import tracked
+from reprkit.utils import collectives
+from reprkit.utils.progress import tracked
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -109,7 +109,7 @@ def finetuned(
     device = model.device
     devices = [device] if device.type == "cuda" else []
     # Every process measures the whole data by itself, also in the middle of training on several.
-    with distributed.alone(), torch.enable_grad(), torch.random.fork_rng(devices=devices):
+    with collectives.alone(), torch.enable_grad(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         tuned = _copied(model, data, label)
         goal: Classify = tuned.objective  # type: ignore[assignment]

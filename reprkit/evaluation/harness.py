@@ -19,8 +19,8 @@ from reprkit.evaluation.encoding import Session, opened
 from reprkit.evaluation.gallery import gallery
 from reprkit.evaluation.results import Results
 from reprkit.interfaces import Evaluator
-from reprkit.modes import evaluating
 from reprkit.parts import create
+from reprkit.utils.modes import evaluating
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset

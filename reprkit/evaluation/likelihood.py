@@ -12,12 +12,12 @@ from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit import distributed
 from reprkit.constraints import Count
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
 from reprkit.interfaces import Evaluator, Latent
 from reprkit.types import Batch, Code, Codes, Features
+from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -78,7 +78,7 @@ class Likelihood(Evaluator):
             check_fit(priors[name], model.latent(name), tokens)
         totals = {"nll": 0.0, "negative_elbo": 0.0, "code": 0.0}
         examples, elements, draws = 0, 0.0, 0
-        with distributed.alone():
+        with collectives.alone():
             for batch in batches(data, "estimating the likelihood"):
                 weights, code, size = self._weights(model, model.to_device(batch), priors)
                 totals["nll"] -= float((weights.logsumexp(0) - math.log(len(weights))).sum())

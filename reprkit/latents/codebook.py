@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from reprkit import distributed
 from reprkit.interfaces import require
 from reprkit.latents.nearest import nearest
+from reprkit.utils import collectives
 
 SMOOTHING = 1e-5  # of the counts, as in the authors' own code (sonnet)
 ITERATIONS = 10  # of k-means
@@ -151,14 +151,14 @@ class Codebook(nn.Module):
             "use update='ema', or kmeans=False with revive=0",
         )
         counts = torch.zeros_like(self.count) if self._counts is None else self._counts
-        counts = distributed.sum_over_ranks(counts)
+        counts = collectives.sum_over_ranks(counts)
         # A step in which the latent was not used leaves everything as it is.
         unused = counts.sum(-1, keepdim=True) == 0
         weight = torch.full_like(unused, 1 - self.decay, dtype=self.count.dtype).masked_fill_(unused, 0)
         self.count.lerp_(counts, weight)
         if not self.learned:
             sums = torch.zeros_like(self.total) if self._sums is None else self._sums[:, : self.codes]
-            self.total.lerp_(distributed.sum_over_ranks(sums), weight.unsqueeze(-1))
+            self.total.lerp_(collectives.sum_over_ranks(sums), weight.unsqueeze(-1))
             everything = self.count.sum(-1, keepdim=True)
             smooth = (self.count + SMOOTHING) / (everything + self.codes * SMOOTHING) * everything
             self.table.copy_(self._scaled(self.total / smooth.unsqueeze(-1)))
@@ -206,8 +206,8 @@ class Codebook(nn.Module):
             exact = x.double()
             counts = exact.new_zeros(self.codes + 1).index_add_(0, rows, exact.new_ones(len(x)))
             sums = exact.new_zeros(self.codes + 1, self.dim).index_add_(0, rows, exact)
-            counts = distributed.sum_over_ranks(counts[: self.codes]).unsqueeze(-1)
-            sums = distributed.sum_over_ranks(sums[: self.codes])
+            counts = collectives.sum_over_ranks(counts[: self.codes]).unsqueeze(-1)
+            sums = collectives.sum_over_ranks(sums[: self.codes])
             anew = total >= self.codes and iteration < ITERATIONS - 1
             spare = self._spread(x, valid) if anew else centres
             centres = torch.where(counts > 0, (sums / counts.clamp(min=1)).to(x.dtype), spare)
@@ -243,7 +243,7 @@ class Codebook(nn.Module):
         """Standard deviation of each dimension over all ranks' valid vectors."""
         kept = (x if valid is None else x[valid]).double()
         moments = torch.stack([torch.ones_like(kept), kept, kept.square()]).sum(1)
-        number, total, squares = distributed.sum_over_ranks(moments)
+        number, total, squares = collectives.sum_over_ranks(moments)
         return (squares / number - (total / number).square()).clamp(min=0).sqrt().to(x.dtype)
 
     def _everyone(self, valid: Tensor | None, rows: int, slots: int = 1) -> Int[Tensor, "ranks s 1"]:
@@ -252,7 +252,7 @@ class Codebook(nn.Module):
             here = torch.full((slots,), rows, device=self.count.device)
         else:
             here = valid.view(rows, slots).sum(0)
-        return distributed.gather(here.view(1, slots, 1))
+        return collectives.gather(here.view(1, slots, 1))
 
     def _drawn(
         self,
@@ -262,7 +262,7 @@ class Codebook(nn.Module):
     ) -> tuple[Float[Tensor, "s k d"], Int[Tensor, "s 1"]]:
         """Each slot's vectors at these shares, in [0, 1), of the joined batch's valid ones; their number."""
         counts = self._everyone(valid, 0 if vectors[0] is None else len(vectors[0]), len(vectors))
-        total, rank = counts.sum(0), distributed.rank()
+        total, rank = counts.sum(0), collectives.rank()
         position = torch.minimum((share * total).long(), total - 1) - counts[:rank].sum(0)
         here = (position >= 0) & (position < counts[rank])
         found = self.table.new_zeros(*share.shape, self.dim)
@@ -274,9 +274,9 @@ class Codebook(nn.Module):
                 row = torch.searchsorted(valid[:, slot].cumsum(0), row + 1)
             picked = each.index_select(0, row.clamp(0, len(each) - 1))
             found[slot] = torch.where(here[slot].unsqueeze(-1), picked, 0)
-        return distributed.sum_over_ranks(found), total
+        return collectives.sum_over_ranks(found), total
 
 
 def agreed(draw: Tensor) -> Tensor:
     """Rank 0's draw, on all ranks."""
-    return distributed.sum_over_ranks(draw if distributed.rank() == 0 else torch.zeros_like(draw))
+    return collectives.sum_over_ranks(draw if collectives.rank() == 0 else torch.zeros_like(draw))

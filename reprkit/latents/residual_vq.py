@@ -12,13 +12,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reprkit import distributed
 from reprkit.constraints import BelowOne, Depth, Share, Width
 from reprkit.interfaces import Latent
 from reprkit.latents.codebook import Codebook
 from reprkit.latents.commitment import Commitment
 from reprkit.latents.terms import check_indices, clean, fixed_rate, perplexity
 from reprkit.types import Code, Features
+from reprkit.utils import collectives
 
 
 class ResidualVQ(Latent):
@@ -131,7 +131,7 @@ class ResidualVQ(Latent):
             return None
         batch, tokens, _ = features.x.shape
         layers = self.codebook.slots
-        drawn = distributed.joined(lambda shape: torch.rand(shape, device=features.x.device), (batch, 2))
+        drawn = collectives.joined(lambda shape: torch.rand(shape, device=features.x.device), (batch, 2))
         fewer = 1 + (drawn[:, 1] * layers).long().clamp(max=layers - 1)
         return torch.where(drawn[:, 0] < self.dropout, fewer, layers).repeat_interleave(tokens)
 

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reprkit import distributed
 from reprkit.errors import PartArgumentError
 from reprkit.interfaces import require
 from reprkit.types import Features
+from reprkit.utils import collectives
 
 Mask = Bool[Tensor, "b n"] | None
 
@@ -60,7 +60,7 @@ def token_statistics(
         total, count = (values * mask.unsqueeze(-1)).sum((0, 1)), mask.sum().to(values.dtype)
     row = torch.cat([total, torch.stack([count, values.new_tensor(b)])])
     if over_ranks:
-        row = distributed.gather_with_gradient(row.unsqueeze(0)).sum(0)
+        row = collectives.gather_with_gradient(row.unsqueeze(0)).sum(0)
     return row[:-2] / row[-2].clamp(min=1.0), row[-2] / row[-1].clamp(min=1.0)
 
 
@@ -82,7 +82,7 @@ def perplexity(
     counts = torch.zeros(q * entries, device=indices.device)
     counts.index_add_(0, place.flatten(), weight.unsqueeze(-1).expand(b, n, q).flatten())
     if over_ranks:
-        counts = distributed.sum_over_ranks(counts)
+        counts = collectives.sum_over_ranks(counts)
     shares = counts.view(q, entries) / (counts.sum() / q).clamp(min=1.0)
     return torch.special.entr(shares).sum(-1).exp().mean()
 
@@ -94,7 +94,7 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
 
 def noise(draw: Callable[..., Tensor], like: Tensor) -> Tensor:
     """Float32 noise shaped like ``like``, this rank's rows of the draw for all: ``noise(torch.rand, x)``."""
-    return distributed.joined(lambda shape: draw(shape, device=like.device), tuple(like.shape))
+    return collectives.joined(lambda shape: draw(shape, device=like.device), tuple(like.shape))
 
 
 def exponential(shape: tuple[int, ...], device: torch.device) -> Tensor:

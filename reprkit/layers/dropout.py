@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from reprkit.distributed import joined
+from reprkit.utils.collectives import joined
 
 
 class Dropout(nn.Module):

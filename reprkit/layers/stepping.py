@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from reprkit.layers import single
 from reprkit.layers.values import Values
-from reprkit.precision import without_autocast
+from reprkit.utils.precision import without_autocast
 
 TABLE = 4096  # a larger vocabulary's table would cost more than most generations save
 

@@ -9,7 +9,6 @@ from annotated_types import Ge, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import distributed
 from reprkit.constraints import Width
 from reprkit.data.signature import Field
 from reprkit.interfaces import Corruption, Objective, Term
@@ -17,6 +16,7 @@ from reprkit.objectives.chain import Chain
 from reprkit.objectives.ntxent import LOWEST, ntxent_and_accuracy
 from reprkit.paths import masked_mean
 from reprkit.types import Batch
+from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -76,8 +76,8 @@ class Contrastive(Objective):
         generator = None if model.training else torch.Generator().manual_seed(0)
         projected = [self.project(model, self.damage(batch, generator)[0]) for _ in range(2)]
         rows = len(projected[0])
-        start = distributed.rank() * rows
-        everyone = [distributed.gather_with_gradient(each) for each in projected]
+        start = collectives.rank() * rows
+        everyone = [collectives.gather_with_gradient(each) for each in projected]
         loss, accuracy = ntxent_and_accuracy(
             everyone[0], everyone[1], self.temperature, anchors=slice(start, start + rows)
         )

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit import distributed
 from reprkit.interfaces import Objective, Term
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.paths import factor_of
 from reprkit.types import Batch, Codes
+from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -59,14 +59,14 @@ class Grouped(Objective):
     def _shared(self, model: Model, codes: Codes, label: Int[Tensor, " b"]) -> Codes:
         """The codes, the factor's own from a mate."""
         name = factor_of(model.paths, self.factor, "objective grouped")
-        code, groups, size = codes[name], distributed.gather(label), len(label)
+        code, groups, size = codes[name], collectives.gather(label), len(label)
         key = torch.rand(len(groups)) if model.training else torch.zeros(len(groups))  # equal on all ranks
-        mine = slice(distributed.rank() * size, (distributed.rank() + 1) * size)
+        mine = slice(collectives.rank() * size, (collectives.rank() + 1) * size)
         rows = mates(groups, key.to(label.device))[mine]
         own = torch.arange(len(groups), device=label.device)[mine]
         model.record(mates=(rows != own).float().mean())
-        mask = None if code.mask is None else distributed.gather(code.mask)[rows]
-        return codes | {name: replace(code, z=distributed.gather_with_gradient(code.z)[rows], mask=mask)}
+        mask = None if code.mask is None else collectives.gather(code.mask)[rows]
+        return codes | {name: replace(code, z=collectives.gather_with_gradient(code.z)[rows], mask=mask)}
 
 
 def mates(label: Int[Tensor, " n"], key: Float[Tensor, " n"]) -> Int[Tensor, " n"]:

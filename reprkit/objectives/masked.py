@@ -12,12 +12,12 @@ from annotated_types import Gt, Lt
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reprkit import distributed
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
 from reprkit.layout import spread, to_tokens
 from reprkit.paths import Path
 from reprkit.types import Batch, Codes, Decoded
+from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -107,7 +107,7 @@ class Masked(Objective):
         count = _several(path.encoder.count(view), path)
         generator = torch.Generator().manual_seed(0) if fixed else None
         device = torch.device("cpu") if fixed else x.device
-        noise = distributed.joined(
+        noise = collectives.joined(
             lambda shape: torch.rand(shape, generator=generator, device=device), (len(x), count)
         )
         return kept(noise.to(x.device), _valid(view, path.encoder.grid(view)), self.ratio)

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.interfaces import require
-from reprkit.precision import without_autocast
+from reprkit.utils.precision import without_autocast
 
 # exp(-2 / temperature) must stay a normal number: below these, float32, then float64, would lose a row.
 LOWEST_FLOAT32 = 0.025

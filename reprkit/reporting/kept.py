@@ -21,9 +21,9 @@ from reprkit.data.signature import Signature
 from reprkit.errors import ReprkitError, TrainingError
 from reprkit.evaluation.results import Gallery, Results
 from reprkit.filenames import FIGURES
-from reprkit.folders import write_bytes
 from reprkit.reporting.page import Raw, Section
 from reprkit.runs.metrics import plain
+from reprkit.utils.atomic_files import write_bytes
 
 FORMAT = 1
 _ARRAYS = ("inputs", "outputs", "lengths", "samples")

@@ -221,7 +221,7 @@ class Page:
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the page, in one piece or not at all; folders are made."""
-        from reprkit.folders import write_text
+        from reprkit.utils.atomic_files import write_text
 
         place = Path(path)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -14,13 +14,13 @@ from reprkit.checkpoints.reader import holds_checkpoint
 from reprkit.errors import CheckpointError, TrainingError
 from reprkit.evaluation.results import Results
 from reprkit.filenames import METRICS, MODEL, PAGE
-from reprkit.folders import why
 from reprkit.reporting import provenance
 from reprkit.reporting import sections as parts
 from reprkit.reporting.folder import Trace, read_trace, readable, this_process
 from reprkit.reporting.kept import Made, drawn, frozen, keep, kept
 from reprkit.reporting.page import Note, Page, Section
 from reprkit.runs.reader import read_results
+from reprkit.utils.atomic_files import why
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -129,9 +129,9 @@ def _first_rank() -> bool:
     """A process that has not imported torch is alone."""
     if "torch" not in sys.modules:
         return True
-    from reprkit import distributed
+    from reprkit.utils import collectives
 
-    return distributed.rank() == 0
+    return collectives.rank() == 0
 
 
 def _rejoined(numbers: dict[str, Results], before: Mapping[str, Results]) -> dict[str, Results]:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprkit.distributed import gather, world_size
 from reprkit.interfaces import Corruption
 from reprkit.testing.base import PartConformance, close, expect, is_a
 from reprkit.testing.pool import together
 from reprkit.testing.worlds import over
+from reprkit.utils.collectives import gather, world_size
 
 
 class CorruptionConformance(PartConformance):

@@ -9,13 +9,13 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from reprkit.distributed import gather, sum_over_ranks, world_size
 from reprkit.interfaces import Decoder
 from reprkit.layers.rows import tokens_at
 from reprkit.layout import row_grid, to_tokens
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
 from reprkit.types import Decoded, Features
+from reprkit.utils.collectives import gather, sum_over_ranks, world_size
 
 
 class DecoderConformance(PartConformance):

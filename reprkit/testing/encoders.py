@@ -9,13 +9,13 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from reprkit.distributed import gather, sum_over_ranks, world_size
 from reprkit.interfaces import Encoder
 from reprkit.layout import from_tokens, to_tokens
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
 from reprkit.testing.worlds import refilled
 from reprkit.types import Features
+from reprkit.utils.collectives import gather, sum_over_ranks, world_size
 
 
 class EncoderConformance(PartConformance):

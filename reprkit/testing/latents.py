@@ -8,11 +8,11 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from reprkit.distributed import gather, sum_over_ranks, world_size
 from reprkit.interfaces import Encoder, Latent
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
 from reprkit.types import Batch, Code, Features
+from reprkit.utils.collectives import gather, sum_over_ranks, world_size
 
 SIZES = ((1, 1), (2, 1), (3, 5), (4, 16))
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprkit.distributed import sum_over_ranks, world_size
 from reprkit.interfaces import Objective
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
+from reprkit.utils.collectives import sum_over_ranks, world_size
 
 # Parts that fit each kind of data: an encoder that honours keep, a decoder, a causal decoder.
 _FITTING = {

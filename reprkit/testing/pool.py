@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from reprkit.spawning import keep_safe_path_local, safe_path
 from reprkit.testing.processes import GRACE, START, RanksError, free_port, group, story
+from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
 _pool: Pool | None = None
 

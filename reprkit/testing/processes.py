@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from reprkit.spawning import keep_safe_path_local, safe_path
+from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
 GRACE = 2.0  # seconds that the other ranks get, after one has failed, to say how they fared
 START = 60.0  # seconds that the ranks have to import torch and to find each other, before their time begins

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from reprkit import distributed
+from reprkit.utils import collectives
 
 
 class Agreement:
@@ -24,7 +24,7 @@ class Agreement:
     """
 
     def __init__(self, flags: int) -> None:
-        self._alone = distributed.world_size() == 1
+        self._alone = collectives.world_size() == 1
         self._group = None if self._alone else dist.new_group(backend="gloo")
         self._none = (0,) * flags
         self._sent: tuple[torch.Tensor, Any] | None = None

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from reprkit import distributed
 from reprkit.errors import CheckpointError, TrainingError, nearest
 from reprkit.evaluation.direction import better
 from reprkit.interfaces import require
 from reprkit.runs.metrics import flat
+from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.model import Model
@@ -172,7 +172,7 @@ class Best:
 
 def _of_rank_0(verdict: int, device: torch.device) -> int:
     """Rank 0's verdict, on all ranks."""
-    if distributed.world_size() == 1:
+    if collectives.world_size() == 1:
         return verdict
-    mine = torch.tensor(float(verdict if distributed.rank() == 0 else 0), device=device)
-    return int(distributed.sum_over_ranks(mine))
+    mine = torch.tensor(float(verdict if collectives.rank() == 0 else 0), device=device)
+    return int(collectives.sum_over_ranks(mine))

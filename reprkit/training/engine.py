@@ -20,11 +20,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from reprkit import distributed, sharding
+from reprkit import sharding
 from reprkit.errors import TrainingError
 from reprkit.filenames import METRICS
 from reprkit.interfaces import require
 from reprkit.model import Model
+from reprkit.utils import collectives
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate's
 
@@ -108,7 +109,7 @@ class Engine:
         square = torch.stack(
             [nn.utils.get_total_norm(part).to(self.device).square() for part in (whole, cut)]
         )
-        return (square[0] + distributed.sum_over_ranks(square[1])).sqrt()
+        return (square[0] + collectives.sum_over_ranks(square[1])).sqrt()
 
     def clip(self, parameters: Sequence[nn.Parameter], limit: float, norm: Tensor) -> None:
         """Scale gradients of a joint norm down to ``limit``, without waiting for the device."""
@@ -242,11 +243,11 @@ def _accelerator(device: torch.device, precision: str, several_turns: bool) -> A
         "ACCELERATE_DYNAMO_BACKEND": "no",
     }
     launched = "LOCAL_RANK" in os.environ
-    if distributed.world_size() > 1 and not launched:
+    if collectives.world_size() > 1 and not launched:
         settings |= {
-            "RANK": str(distributed.rank()),
-            "WORLD_SIZE": str(distributed.world_size()),
-            "LOCAL_RANK": str(distributed.rank()),
+            "RANK": str(collectives.rank()),
+            "WORLD_SIZE": str(collectives.world_size()),
+            "LOCAL_RANK": str(collectives.rank()),
         }
         launched = True
     if launched and device.type == "cpu":

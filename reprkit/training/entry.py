@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reprkit import distributed
 from reprkit.filenames import MODEL
 from reprkit.model import Model
 from reprkit.training.looping import Loop
 from reprkit.training.options import FitOptions, Options
 from reprkit.training.run import Run
 from reprkit.training.signatures import with_options
+from reprkit.utils import collectives
 
 
 @with_options(Options)
@@ -76,7 +76,7 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
     results = {} if valid is None else _evaluated(model, valid, train, evaluators)
     if options.folder is not None:
         model.save(options.folder / MODEL)
-        if distributed.rank() == 0:
+        if collectives.rank() == 0:
             from reprkit.reporting import report
 
             report(options.folder, results)

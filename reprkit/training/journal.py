@@ -15,11 +15,11 @@ from typing import Any
 
 from reprkit import filenames
 from reprkit.errors import TrainingError
-from reprkit.folders import why
 from reprkit.runs.reader import read_record, status_of
 from reprkit.training.circumstances import command, now, versions
 from reprkit.training.lines import Lines
 from reprkit.training.run import write_record
+from reprkit.utils.atomic_files import why
 
 # Distinguishes this process's runs from those of an earlier process with the same number.
 SESSION = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"

@@ -12,7 +12,6 @@ from typing import Any
 from reprkit.data.order import loader
 from reprkit.errors import TrainingError
 from reprkit.model import Model
-from reprkit.progress import Bar
 from reprkit.runs.metrics import finite
 from reprkit.training import guard, health, state
 from reprkit.training.agreement import Agreement, Signals
@@ -25,6 +24,7 @@ from reprkit.training.records import line_of, mean_of
 from reprkit.training.session import NOT_RUNNING, Prepared, Session
 from reprkit.training.step import Step
 from reprkit.types import Losses
+from reprkit.utils.progress import Bar
 
 SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, what a shell reports of a process that SIGTERM ended
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprkit import distributed
 from reprkit.runs.metrics import plain
 from reprkit.types import Losses
+from reprkit.utils import collectives
 
 
 def mean_of(pieces: Sequence[Losses]) -> Losses:
@@ -53,5 +53,5 @@ def line_of(
 def plain_values(tensors: Sequence[Tensor]) -> list[float | None]:
     """Scalars, averaged over ranks, as numbers; what is not finite is None."""
     values = torch.stack([tensor.detach().float().reshape(()) for tensor in tensors])
-    values = distributed.sum_over_ranks(values) / distributed.world_size()
+    values = collectives.sum_over_ranks(values) / collectives.world_size()
     return [plain(value) for value in values.tolist()]

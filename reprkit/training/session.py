@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reprkit import distributed
 from reprkit.data.base import Dataset
 from reprkit.errors import TrainingError, nearest
 from reprkit.model import Model
@@ -22,6 +21,7 @@ from reprkit.training.engine import Engine
 from reprkit.training.optimisers import optimisers_from
 from reprkit.training.options import Options
 from reprkit.types import Batch, Losses
+from reprkit.utils import collectives
 
 NOT_RUNNING = "the loop is not running: use its steps inside of `for step in rk.loop(...)`"
 
@@ -264,7 +264,7 @@ class Session:
             return bad
         flags = torch.tensor([name in bad for name in named], dtype=torch.float32, device=self.device)
         return [
-            name for name, flag in zip(named, distributed.max_over_ranks(flags).tolist(), strict=True) if flag
+            name for name, flag in zip(named, collectives.max_over_ranks(flags).tolist(), strict=True) if flag
         ]
 
     def capture(self) -> dict[str, Any]:

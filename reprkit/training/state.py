@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
-from reprkit.folders import replacing, why
 from reprkit.sharding import gathered, portion
+from reprkit.utils.atomic_files import replacing, why
 
 FORMAT = 1
 _PLAIN = bool | int | float | str

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from reprkit.spectrum import effective_rank
+from reprkit.utils.spectrum import effective_rank
 
 TIMES = 100.0  # over its running median a norm explodes
 LASTING = 3  # steps one after another, so that a single odd batch is no alarm

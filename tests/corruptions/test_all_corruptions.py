@@ -99,10 +99,10 @@ def test_draws_come_from_the_generator_or_the_global_state(part, kind):
 def test_two_ranks_draw_what_one_process_does(part, kind, monkeypatch):
     corruption, batch = make(part, kind), example(kind)
     whole, whole_hit = corruption(batch, torch.Generator().manual_seed(5))
-    monkeypatch.setattr("reprkit.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("reprkit.utils.collectives.world_size", lambda: 2)
     rows = []
     for rank in range(2):
-        monkeypatch.setattr("reprkit.distributed.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("reprkit.utils.collectives.rank", lambda rank=rank: rank)
         own = {name: value[3 * rank : 3 * rank + 3] for name, value in batch.items()}
         rows.append(corruption(own, torch.Generator().manual_seed(5)))
     assert torch.equal(torch.cat([damaged["x"] for damaged, _ in rows]), whole["x"])

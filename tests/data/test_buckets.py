@@ -11,10 +11,10 @@ from reprkit.data import Arrays, Dataset, Digits, Field, Order, Signature, loade
 from reprkit.data.audio import Audio
 from reprkit.data.buckets import fitted, lengths_of
 from reprkit.data.lines import Lines
-from reprkit.distributed import sum_over_ranks, world_size
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
+from reprkit.utils.collectives import sum_over_ranks, world_size
 
 
 def source():

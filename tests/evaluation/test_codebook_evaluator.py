@@ -7,7 +7,7 @@ import torch
 import reprkit as rk
 from reprkit.errors import BuildError
 from reprkit.paths import Factor
-from reprkit.spectrum import effective_rank
+from reprkit.utils.spectrum import effective_rank
 
 
 def test_counts_by_slot_on_crafted_indices(reader, table):

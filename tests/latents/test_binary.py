@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, kl_divergence
 
-from reprkit import distributed
 from reprkit.errors import PartArgumentError
 from reprkit.latents.binary import SHARPNESS, Binary
 from reprkit.testing.pool import together
 from reprkit.types import Features
+from reprkit.utils import collectives
 
 
 def features(b=5, n=3, bits=4, seed=0, mask=None):
@@ -271,7 +271,7 @@ VARIANTS = ({"beta": 0.1, "entropy": 0.5}, {"stochastic": False})
 
 def a_step(rank, options):
     """Code, losses and gradient of one training step on this rank's rows of a joined batch of eight."""
-    size = distributed.world_size()
+    size = collectives.world_size()
     rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
     given = features(b=8, mask=lengths(3, 1, 2, 3, 1, 1, 2, 3, n=3))
     x = given.x[rows].clone().requires_grad_()
@@ -283,8 +283,8 @@ def a_step(rank, options):
     )
     total.backward()
     values = [total.detach(), code.metrics["perplexity"], *(v.detach() for v in code.losses.values())]
-    mean = distributed.sum_over_ranks(torch.stack(values)) / size
-    return distributed.gather(code.z), mean, distributed.gather(x.grad) / size
+    mean = collectives.sum_over_ranks(torch.stack(values)) / size
+    return collectives.gather(code.z), mean, collectives.gather(x.grad) / size
 
 
 def all_steps(rank):

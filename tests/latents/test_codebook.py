@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from codebooks import distances
 
-from reprkit import distributed
 from reprkit.latents.codebook import Codebook
 from reprkit.testing.pool import together
+from reprkit.utils import collectives
 
 
 def book(**options):
@@ -225,7 +225,7 @@ def test_revival_takes_no_more_vectors_than_there_are():
 def rounds(rank, kmeans, learned, padded, skew):
     """Start, three steps and revival on this rank's rows of a joined batch."""
     made = book(kmeans=kmeans, revive=0.5, decay=0.7, slots=2, codes=12, learned=learned)
-    size = distributed.world_size()
+    size = collectives.world_size()
     torch.manual_seed(5 + (rank * 100 if skew else 0))
     for step in range(3):
         generator = torch.Generator().manual_seed(step)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, kl_divergence
 
-from reprkit import distributed
 from reprkit.errors import PartArgumentError
 from reprkit.latents.continuous import Continuous
 from reprkit.testing.pool import together
 from reprkit.types import Features
+from reprkit.utils import collectives
 
 
 def features(b=5, n=3, dim=4, seed=0, mask=None):
@@ -193,7 +193,7 @@ def test_arguments_are_checked(options, says):
 
 def a_step(rank):
     """Code, losses and gradient of one training step on this rank's rows of a joined batch of eight."""
-    size = distributed.world_size()
+    size = collectives.world_size()
     rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
     given = features(b=8, mask=lengths(3, 1, 2, 3, 1, 1, 2, 3, n=3))
     x = given.x[rows].clone().requires_grad_()
@@ -204,9 +204,9 @@ def a_step(rank):
     total.backward()
     losses = torch.stack([total.detach(), *(v.detach() for v in code.losses.values())])
     return (
-        distributed.gather(code.z),
-        distributed.sum_over_ranks(losses) / size,
-        distributed.gather(x.grad) / size,
+        collectives.gather(code.z),
+        collectives.sum_over_ranks(losses) / size,
+        collectives.gather(x.grad) / size,
     )
 
 

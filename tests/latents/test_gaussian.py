@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from reprkit import distributed
 from reprkit.errors import PartArgumentError
 from reprkit.latents.gaussian import Gaussian
 from reprkit.latents.reparameterised import HIGHEST, LOWEST, START, soft_clamp
 from reprkit.testing.pool import together
 from reprkit.types import Features
+from reprkit.utils import collectives
 
 
 def features(b=5, n=3, dim=4, seed=0, mask=None):
@@ -262,7 +262,7 @@ VARIANTS = ({}, {"free_bits": 1.0}, {"warmup": 3})
 
 def a_step(rank, options):
     """Code, losses and gradient of one training step on this rank's rows of a joined batch of eight."""
-    size = distributed.world_size()
+    size = collectives.world_size()
     rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
     given = features(b=8, n=3, mask=lengths(3, 1, 2, 3, 1, 1, 2, 3, n=3))
     x = given.x[rows].clone().requires_grad_()
@@ -270,8 +270,8 @@ def a_step(rank, options):
     code = Gaussian(4, **options).train()(Features(x=x, mask=given.mask[rows]))
     total = code.losses["kl"] + code.z.square().sum() / len(x)
     total.backward()
-    mean = distributed.sum_over_ranks(torch.stack([total.detach(), code.metrics["kl"]])) / size
-    return distributed.gather(code.z), mean, distributed.gather(x.grad) / size
+    mean = collectives.sum_over_ranks(torch.stack([total.detach(), code.metrics["kl"]])) / size
+    return collectives.gather(code.z), mean, collectives.gather(x.grad) / size
 
 
 def all_steps(rank):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from one_hots import CLASSES, GROUPS, MASK, features, latent, lengths
 
-from reprkit import distributed
 from reprkit.errors import PartArgumentError
 from reprkit.latents.one_hot import METHODS, OneHot
 from reprkit.testing.pool import together
 from reprkit.types import Features
+from reprkit.utils import collectives
 
 # ------------------------------------------------------------------------ options
 
@@ -178,7 +178,7 @@ def test_arguments_are_checked(options, says):
 
 def a_step(rank, method):
     """Code, losses and gradient of one training step on this rank's rows of a joined batch of eight."""
-    size = distributed.world_size()
+    size = collectives.world_size()
     rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
     given = features(b=8, mask=lengths(3, 1, 2, 3, 1, 1, 2, 3, n=3))
     x = given.x[rows].clone().requires_grad_()
@@ -188,9 +188,9 @@ def a_step(rank, method):
     total.backward()
     values = torch.stack([total.detach(), code.metrics["perplexity"], code.losses["kl"].detach()])
     return (
-        distributed.gather(code.z),
-        distributed.sum_over_ranks(values) / size,
-        distributed.gather(x.grad) / size,
+        collectives.gather(code.z),
+        collectives.sum_over_ranks(values) / size,
+        collectives.gather(x.grad) / size,
     )
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reprkit import distributed
 from reprkit.errors import PartArgumentError
 from reprkit.latents.residual_vq import ResidualVQ
 from reprkit.latents.vq import VQ
 from reprkit.testing.latents import LatentConformance
 from reprkit.testing.pool import together
 from reprkit.types import Features
+from reprkit.utils import collectives
 
 
 class TestResidualVQConforms(LatentConformance):
@@ -239,7 +239,7 @@ def test_what_cannot_be_is_refused():
 def train(rank, dropout):
     torch.manual_seed(0)
     latent = ResidualVQ(10, 3, 4, revive=0.4, decay=0.8, dropout=dropout)
-    size = distributed.world_size()
+    size = collectives.world_size()
     rows = slice(rank * 16 // size, (rank + 1) * 16 // size)
     seen = {}
     for step in range(4):
@@ -250,8 +250,8 @@ def train(rank, dropout):
         code = latent(Features(x=x, mask=mask))
         (code.z.square().sum() / len(x) + code.losses["commit"]).backward()
         latent.update()
-        seen[f"loss {step}"] = distributed.sum_over_ranks(code.losses["commit"].detach()) / size
-        seen[f"gradient {step}"] = distributed.gather(x.grad) / size
+        seen[f"loss {step}"] = collectives.sum_over_ranks(code.losses["commit"].detach()) / size
+        seen[f"gradient {step}"] = collectives.gather(x.grad) / size
         seen[f"perplexity {step}"] = code.metrics["perplexity"]
         seen |= {f"{step} {name}": value.clone() for name, value in latent.state_dict().items()}
     return seen

@@ -6,7 +6,6 @@ import pytest
 import torch
 from usages import Plain, chosen, codes, dims, vectors
 
-from reprkit import distributed
 from reprkit.assembly import build
 from reprkit.latents.binary import Binary
 from reprkit.latents.gaussian import Gaussian
@@ -15,6 +14,7 @@ from reprkit.testing.pool import together
 from reprkit.testing.worlds import VECTORS, random_batch
 from reprkit.types import Code, Features
 from reprkit.usage import CollapseWarning, Usage
+from reprkit.utils import collectives
 
 # ------------------------------------------------------------------------ the warning
 
@@ -122,7 +122,7 @@ def test_a_model_tells_of_its_latents_usage_and_collapse(latent):
 
 def both_kinds(rank):
     """Usage of codes and of dimensions after some steps on this rank's rows, and the warnings it heard."""
-    size = distributed.world_size()
+    size = collectives.world_size()
     generator = torch.Generator().manual_seed(1)
     one, other, dead = codes((50,), window=3), dims(6, active_variance=0.5), codes((50,), window=2)
     values, heard = [], []

@@ -8,10 +8,10 @@ from quantising import made
 from torch import nn
 
 import reprkit as rk
-from reprkit import distributed
 from reprkit.latents.vq import VQ
 from reprkit.testing.pool import together
 from reprkit.types import Features
+from reprkit.utils import collectives
 
 
 def test_codes_follow_the_running_means_only_after_update():
@@ -145,7 +145,7 @@ class Small(nn.Module):
 
 def train(rank, update, accumulate):
     """Four steps on this rank's rows; with ``accumulate`` each in two forwards, which lets DDP broadcast in between."""
-    model, size = Small(update), distributed.world_size()
+    model, size = Small(update), collectives.world_size()
     run = model
     if size > 1:
         run = nn.parallel.DistributedDataParallel(model)
@@ -163,7 +163,7 @@ def train(rank, update, accumulate):
             loss = run(x[view, rows], mask[view, rows])
             loss.backward()
             total = total + loss.detach()
-        seen[f"loss {step}"] = distributed.sum_over_ranks(total) / size
+        seen[f"loss {step}"] = collectives.sum_over_ranks(total) / size
         for name, value in model.named_parameters():
             seen[f"gradient {step} {name}"] = value.grad.clone()
         optimiser.step()

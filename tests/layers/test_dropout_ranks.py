@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from reprkit import distributed
 from reprkit.data.signature import Field, Signature
 from reprkit.encoders.transformer import TransformerEncoder
 from reprkit.testing.pool import together
+from reprkit.utils import collectives
 
 pytestmark = pytest.mark.ranks
 
 
 def gradients(rank: int) -> dict[str, torch.Tensor]:
-    size = distributed.world_size()
+    size = collectives.world_size()
     torch.manual_seed(0)
     data = Signature({"x": Field(kind="sequence", shape=(None, 3))})
     encoder = TransformerEncoder(width=8, depth=2, heads=2, dropout=0.3, data=data)
@@ -20,7 +20,7 @@ def gradients(rank: int) -> dict[str, torch.Tensor]:
     rows = slice(rank * 4 // size, (rank + 1) * 4 // size)
     out = encoder({"x": x[rows], "x_mask": mask[rows]}).x
     (out.square() * mask[rows].unsqueeze(-1)).sum().div(len(out)).backward()
-    return {name: distributed.sum_over_ranks(value.grad) / size for name, value in encoder.named_parameters()}
+    return {name: collectives.sum_over_ranks(value.grad) / size for name, value in encoder.named_parameters()}
 
 
 def test_dropout_is_that_of_the_joined_batch():

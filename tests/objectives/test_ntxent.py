@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reprkit import distributed
 from reprkit.errors import PartArgumentError
 from reprkit.objectives import ntxent as module
 from reprkit.objectives.ntxent import ntxent, ntxent_and_accuracy
 from reprkit.testing.pool import together
+from reprkit.utils import collectives
 
 
 def naive(a, b, temperature=0.5, anchors=None):
@@ -192,10 +192,10 @@ def test_on_a_gpu_it_is_the_same(size):
 def gathered(rank, size):
     """Loss and gradients of this rank's share, as the objective computes them."""
     a, b = views(size)
-    world = distributed.world_size()
+    world = collectives.world_size()
     rows = slice(rank * size // world, (rank + 1) * size // world)
     mine = a.detach()[rows].requires_grad_(), b.detach()[rows].requires_grad_()
-    everyone = [distributed.gather_with_gradient(each) for each in mine]
+    everyone = [collectives.gather_with_gradient(each) for each in mine]
     loss = ntxent(*everyone, 0.2, anchors=rows if world > 1 else None)
     loss.backward()
     return loss.detach(), mine[0].grad, mine[1].grad

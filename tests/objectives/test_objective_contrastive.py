@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from learning import FRAMES, SYMBOLS, digits, fit, frozen, on_test, padded, whole
 
 import reprkit as rk
-from reprkit import distributed
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Corruption
 from reprkit.objectives.contrastive import Contrastive, usual_views
 from reprkit.testing.pool import together
+from reprkit.utils import collectives
 
 MLP = {"encoder": "mlp(width=32)", "latent": "continuous(dim=8)"}
 
@@ -163,7 +163,7 @@ def test_it_stands_beside_a_classifier():
 
 def step(rank, latent):
     """One training step's loss and averaged gradients, on this rank's share of sixteen digits."""
-    world = distributed.world_size()
+    world = collectives.world_size()
     model = rk.build(data=digits()[0], encoder="mlp(width=16)", latent=latent, objective="contrastive")
     rows = slice(rank * 16 // world, (rank + 1) * 16 // world)
     batch = {name: value[rows] for name, value in digits()[0].batch(range(16)).items()}
@@ -171,9 +171,9 @@ def step(rank, latent):
     losses = model(batch)
     losses.total.backward()
     gradients = {
-        name: distributed.sum_over_ranks(value.grad) / world for name, value in model.named_parameters()
+        name: collectives.sum_over_ranks(value.grad) / world for name, value in model.named_parameters()
     }
-    return distributed.sum_over_ranks(losses.total.detach()) / world, gradients
+    return collectives.sum_over_ranks(losses.total.detach()) / world, gradients
 
 
 @pytest.mark.ranks

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from reprkit import distributed
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.testing.pool import together
+from reprkit.utils import collectives
 
 
 class Quadratic(torch.nn.Module):
@@ -91,7 +91,7 @@ def shares(rank):
     critic, (real, made) = Quadratic(), examples()
     own = slice(2 * rank, 2 * rank + 2)
     torch.manual_seed(7)
-    return distributed.gather(critic_loss(critic, real[own], made[own])[0].detach())
+    return collectives.gather(critic_loss(critic, real[own], made[own])[0].detach())
 
 
 @pytest.mark.ranks

@@ -6,10 +6,10 @@ import torch
 from catching import failures, titles
 
 from reprkit.data import Field, Signature, Tensors
-from reprkit.distributed import joined
 from reprkit.interfaces import Corruption
 from reprkit.testing import CorruptionConformance, DatasetConformance
 from reprkit.testing.worlds import SEQUENCES
+from reprkit.utils.collectives import joined
 
 pytestmark = pytest.mark.ranks
 

@@ -9,12 +9,12 @@ import torch
 from catching import failures, titles
 from torch import nn
 
-from reprkit.distributed import sum_over_ranks
 from reprkit.interfaces import Latent
 from reprkit.parts import create
 from reprkit.plugins import Registry, using_registry
 from reprkit.testing import LatentConformance
 from reprkit.types import Code
+from reprkit.utils.collectives import sum_over_ranks
 
 pytestmark = pytest.mark.ranks
 

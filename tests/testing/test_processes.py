@@ -8,19 +8,19 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from reprkit import distributed
 from reprkit.testing.processes import RanksError, ranks
+from reprkit.utils import collectives
 
 pytestmark = pytest.mark.ranks
 
 
 def summed(rank: int, value: torch.Tensor, factor: float) -> dict:
-    total = distributed.sum_over_ranks(value * (rank + factor))
+    total = collectives.sum_over_ranks(value * (rank + factor))
     return {
         "rank": rank,
         "total": total,
         "draw": torch.rand(3),
-        "world": distributed.world_size(),
+        "world": collectives.world_size(),
         "env": os.environ["RANK"],
     }
 

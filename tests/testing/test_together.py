@@ -6,23 +6,23 @@ import time
 import pytest
 import torch
 
-from reprkit import distributed
 from reprkit.testing import pool
 from reprkit.testing.pool import together
 from reprkit.testing.processes import RanksError
+from reprkit.utils import collectives
 
 pytestmark = pytest.mark.ranks
 
 
 def summed(rank, value):
-    total = distributed.sum_over_ranks(torch.tensor(float(value + rank)))
+    total = collectives.sum_over_ranks(torch.tensor(float(value + rank)))
     return {"rank": rank, "total": float(total), "draw": float(torch.rand(())), "pid": os.getpid()}
 
 
 def one_fails(rank):
     if rank == 1:
         raise ValueError("the second one is odd")
-    return distributed.sum_over_ranks(torch.ones(()))  # never met
+    return collectives.sum_over_ranks(torch.ones(()))  # never met
 
 
 def one_hangs(rank):

@@ -8,10 +8,10 @@ from torch import Tensor
 
 import reprkit as rk
 from reprkit.data.order import Order
-from reprkit.distributed import sum_over_ranks, world_size
 from reprkit.plugins import default_registry
 from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
+from reprkit.utils.collectives import sum_over_ranks, world_size
 
 # Those that are registered and not named here are tried with their own defaults.
 LATENTS = {

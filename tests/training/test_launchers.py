@@ -19,7 +19,7 @@ RECIPE = '''
 import json
 import torch
 import reprkit as rk
-from reprkit.distributed import rank
+from reprkit.utils.collectives import rank
 
 torch.set_num_threads(1)
 

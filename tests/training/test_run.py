@@ -189,8 +189,8 @@ def test_what_is_no_run_is_said_to_be_none(tmp_path):
 def test_a_bar_shows_only_what_takes_long(digits, capsys, monkeypatch):
     fit(make(digits), digits, progress=True)
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr("reprkit.progress.PATIENCE", 0.0)
-    monkeypatch.setattr("reprkit.progress.PERIOD", 0.0)
+    monkeypatch.setattr("reprkit.utils.progress.PATIENCE", 0.0)
+    monkeypatch.setattr("reprkit.utils.progress.PERIOD", 0.0)
     fit(make(digits), digits, progress=True)
     shown = capsys.readouterr().out
     assert "training" in shown

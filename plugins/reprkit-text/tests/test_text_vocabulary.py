@@ -7,8 +7,8 @@ import torch
 from reprkit_text.vocabulary import vocabulary
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from reprkit.cache import cache_folder
 from reprkit.errors import DataError, PartArgumentError, UnknownPartError
+from reprkit.utils.cache import cache_folder
 
 TEXTS = [
     "The quick brown fox, foxes and a fox's den.",

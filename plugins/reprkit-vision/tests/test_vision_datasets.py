@@ -7,9 +7,9 @@ import torch
 from torchvision import datasets
 
 import reprkit as rk
-from reprkit.cache import cache_folder
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
+from reprkit.utils.cache import cache_folder
 
 
 class TestMnist(DatasetConformance):

@@ -11,8 +11,8 @@ from reprkit_vision.commands import fetch, fetch_photos, gather
 from reprkit_vision.data.rcc import members
 
 import reprkit as rk
-from reprkit.cache import cache_folder
 from reprkit.errors import DataError, ReprkitError
+from reprkit.utils.cache import cache_folder
 
 
 def archive(files, version=3):

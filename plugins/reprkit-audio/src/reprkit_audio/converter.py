@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprkit import Code, Codes, Model, load
 from reprkit.errors import BuildError, DataError, nearest
-from reprkit.modes import evaluating
+from reprkit.utils.modes import evaluating
 from reprkit_audio import sound, vocoders
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 from reprkit_audio.prosody import PitchStatistics, moved, statistics

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from reprkit import ReprkitError
-from reprkit.cache import cache_folder, keep
 from reprkit.errors import DataError
+from reprkit.utils.cache import cache_folder, keep
 
 SAMPLE = Path(__file__).parent / "samples" / "debian.jsonl.gz"
 _HELPER = "/usr/lib/apt/apt-helper"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from reprkit.errors import BuildError, DataError
-from reprkit.modes import evaluating
 from reprkit.types import Batch
+from reprkit.utils.modes import evaluating
 from reprkit_text.data.records import written
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reprkit.cache import cache_folder, keep
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError
+from reprkit.utils.cache import cache_folder, keep
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.frontends import FrontEnd, Sound, frontend

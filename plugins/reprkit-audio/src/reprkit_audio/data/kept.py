@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reprkit.cache import cache_folder
 from reprkit.errors import DataError, nearest
+from reprkit.utils.cache import cache_folder
 from reprkit_audio.data.clips import Clip
 
 INDEX = "clips.json"

@@ -13,10 +13,10 @@ from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.cache import cache_folder, keep
 from reprkit.constraints import Count
 from reprkit.errors import DataError
 from reprkit.interfaces import require
+from reprkit.utils.cache import cache_folder, keep
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus, Track

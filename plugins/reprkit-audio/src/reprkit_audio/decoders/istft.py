@@ -15,7 +15,7 @@ from reprkit import Decoded, Decoder, Features, Signature
 from reprkit.constraints import DepthOrZero, Positive, Width, odd
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.layers.placing import Placed, laid_mask
-from reprkit.precision import without_autocast
+from reprkit.utils.precision import without_autocast
 from reprkit_audio.layers.convnext import Blocks
 
 _LOUDEST = 1e2  # of a magnitude; an exponential must not run away

@@ -15,7 +15,7 @@ from reprkit.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import session, titled
-from reprkit.progress import tracked
+from reprkit.utils.progress import tracked
 from reprkit_audio import sound
 from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken

@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from reprkit import Codes, Model, Objective, distributed
+from reprkit import Codes, Model, Objective
 from reprkit.constraints import Depth, NonNegative, Width
 from reprkit.interfaces import Term
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.paths import factor_of
 from reprkit.types import Batch
+from reprkit.utils import collectives
 from reprkit_audio.layers.classifier import Classifier
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import Mask, mean_over, pooled, thinned, time_last
@@ -141,10 +142,10 @@ class GANRefine(Objective):
     ) -> tuple[Codes, Int[Tensor, " b"]]:
         """Codes with the speaker's of an example further on, the same distance for all, and who that is."""
         code, size = codes[self.speaker], len(label)
-        voices, who = distributed.gather_with_gradient(code.z), distributed.gather(label)
+        voices, who = collectives.gather_with_gradient(code.z), collectives.gather(label)
         total = len(who)
         step = int(torch.randint(1, max(total, 2), ())) if model.training else 1
-        rows = (torch.arange(size, device=label.device) + distributed.rank() * size + step) % total
+        rows = (torch.arange(size, device=label.device) + collectives.rank() * size + step) % total
         return codes | {self.speaker: replace(code, z=voices[rows])}, who[rows]
 
     def _frames(self, model: Model, batch: Batch, codes: Codes) -> Tensor:

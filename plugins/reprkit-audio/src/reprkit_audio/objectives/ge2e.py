@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reprkit import Model, Objective, distributed
+from reprkit import Model, Objective
 from reprkit.interfaces import Term
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.paths import factor_of, masked_mean
 from reprkit.types import Batch
+from reprkit.utils import collectives
 
 
 class GE2E(Objective):
@@ -49,7 +50,7 @@ class GE2E(Objective):
         code = model.encode(batch, factors=[name])[name]
         own = F.normalize(masked_mean(code.z, code.mask).float(), dim=-1)
         mine = labels_of(batch, self.label, "ge2e")
-        everyone, who = distributed.gather_with_gradient(own), distributed.gather(mine)
+        everyone, who = collectives.gather_with_gradient(own), collectives.gather(mine)
         member = F.one_hot(who, self.classes).to(own.dtype)
         sums, counts = member.T @ everyone, member.sum(0)
         at = F.one_hot(mine, self.classes).bool()

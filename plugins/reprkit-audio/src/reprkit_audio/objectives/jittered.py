@@ -10,13 +10,14 @@ from annotated_types import Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit import Code, Model, Objective, distributed
+from reprkit import Code, Model, Objective
 from reprkit.constraints import Count
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.layers.rows import tokens_at
 from reprkit.paths import factor_of
 from reprkit.types import Batch
+from reprkit.utils import collectives
 
 
 class Jittered(Objective):
@@ -77,7 +78,7 @@ def jittered(code: Code, p: float, reach: int) -> Code:
     def draw(shape: tuple[int, ...]) -> Tensor:
         return torch.rand(shape, device=z.device)
 
-    far, side, moved = (distributed.joined(draw, (size, length)) for _ in range(3))
+    far, side, moved = (collectives.joined(draw, (size, length)) for _ in range(3))
     step = (far * reach).long() + 1
     own = torch.arange(length, device=z.device).expand(size, -1)
     place = own + torch.where(side < 0.5, -step, step)

@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from reprkit import Code, Objective, distributed
+from reprkit import Code, Objective
 from reprkit.constraints import Count, Depth, NonNegative, Width
 from reprkit.data.padding import lengthened
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
-from reprkit.modes import evaluating
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.paths import factor_of
 from reprkit.types import Batch
+from reprkit.utils import collectives
+from reprkit.utils.modes import evaluating
 from reprkit_text.objectives.scope import texts_of, words_of
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Critic(Objective):
     ) -> Tensor:
         """A draw, this rank's rows of it; always the same in evaluation."""
         source = None if model.training else torch.Generator().manual_seed(0)
-        return distributed.joined(lambda whole_shape: draw(whole_shape, source), shape)
+        return collectives.joined(lambda whole_shape: draw(whole_shape, source), shape)
 
 
 def _alike(one: Code, other: Code) -> tuple[Code, Code]:

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from reprkit import distributed
 from reprkit.latents.terms import noise
+from reprkit.utils import collectives
 
 Texts = tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]
 
@@ -47,7 +47,7 @@ def windows(texts: Texts, *, low: int, high: int, start: int, draw: bool) -> Tex
     words, mask = texts
     size, device = mask.sum(1, keepdim=True), words.device
     if draw:
-        spread = distributed.joined(torch.rand, (len(words), 2)).to(device)
+        spread = collectives.joined(torch.rand, (len(words), 2)).to(device)
         count = low + (spread[:, :1] * (high - low + 1)).long()
         first = (spread[:, 1:] * (start + 1)).long()
     else:

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from reprkit import Objective, distributed
+from reprkit import Objective
 from reprkit.constraints import Share, Width
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.paths import factor_of
 from reprkit.types import Batch
+from reprkit.utils import collectives
 from reprkit_text.objectives.scope import texts_of, words_of
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class SelfCritic(Objective):
             after = rewards[:, place] + self.discount * after
             made.append(after)
         returns = torch.stack(made[::-1], 1) * mask
-        sums = distributed.sum_over_ranks(torch.stack([returns.sum(0), mask.sum(0).to(returns)]))
+        sums = collectives.sum_over_ranks(torch.stack([returns.sum(0), mask.sum(0).to(returns)]))
         return (returns - sums[0] / sums[1].clamp(min=1)) * mask
 
 

@@ -9,9 +9,9 @@ import torch
 from reprkit import Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
-from reprkit.modes import evaluating
 from reprkit.paths import factor_of
 from reprkit.types import Batch
+from reprkit.utils.modes import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
-from reprkit.cache import cache_folder, keep
 from reprkit.constraints import Count
 from reprkit.errors import DataError
 from reprkit.interfaces import require
+from reprkit.utils.cache import cache_folder, keep
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from reprkit import Dataset, Field, Signature
-from reprkit.cache import cache_folder, keep
 from reprkit.data import Tensors
 from reprkit.errors import DataError
+from reprkit.utils.cache import cache_folder, keep
 from reprkit_vision.data.splits import balanced, parts
 
 

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reprkit import Corruption, Signature
-from reprkit.distributed import joined
 from reprkit.errors import BuildError, DataError
 from reprkit.types import Batch
+from reprkit.utils.collectives import joined
 
 
 class View(Corruption):

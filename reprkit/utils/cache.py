@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from reprkit.folders import write_bytes
+from reprkit.utils.atomic_files import write_bytes
 
 
 def cache_folder(name: str) -> Path:

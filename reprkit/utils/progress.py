@@ -133,11 +133,11 @@ def tracked(
         total: how many items; their length when they have one.
         show: as for ``Bar``.
     """
-    from reprkit import distributed
+    from reprkit.utils import collectives
 
     if total is None and isinstance(items, Sized):
         total = len(items)
-    bar = Bar(title, total, show if distributed.rank() == 0 else False, transient=True)
+    bar = Bar(title, total, show if collectives.rank() == 0 else False, transient=True)
     try:
         for done, item in enumerate(items):
             bar.advance(done)
