@@ -11,9 +11,9 @@ import sys
 from dataclasses import MISSING
 from pathlib import Path
 
-from reprkit.hookspecs import KINDS
-from reprkit.plugins import Registry
-from reprkit.sources import handed_over, read_class
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.registry import Registry
+from reprkit.registry.sources import handed_over, read_class
 from reprkit.training.options import FitOptions, Options, about, declared
 from reprkit.training.signatures import described
 
@@ -26,7 +26,7 @@ def catalogue() -> str:
         "# All parts",
         "",
         "Generated from the registry by `make docs`; `reprkit list` and `reprkit show KIND NAME` print the same, with",
-        "the plugins that are installed. Hooks are documented, with an example each, in `reprkit/hookspecs.py`.",
+        "the plugins that are installed. Hooks are documented, with an example each, in `reprkit/registry/hookspecs.py`.",
     ]
     registry = Registry(installed=False)
     for kind, hook in KINDS.items():

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import reprkit
-from reprkit.hookspecs import KINDS
-from reprkit.plugins import Registry
-from reprkit.sources import handed_over, read_class
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.registry import Registry
+from reprkit.registry.sources import handed_over, read_class
 
 PACKAGES = ("data", "training", "evaluation", "reporting", "testing", "sklearn")  # public names of their own
 OURS = ("reprkit", "reprkit-vision", "reprkit-audio", "reprkit-text")  # distributions whose parts have pages

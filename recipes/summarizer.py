@@ -32,7 +32,7 @@ from reprkit_text.written import beside
 
 import reprkit as rk
 from reprkit.errors import PartArgumentError, nearest
-from reprkit.reference import parse
+from reprkit.registry.references import parse
 from reprkit.reporting import Section, Table, compare
 from reprkit.utils.collectives import rank
 

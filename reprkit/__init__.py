@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from reprkit.evaluation import evaluate
     from reprkit.exporting import export
     from reprkit.flags import Launch, recipe
-    from reprkit.hookspecs import Spec, hookimpl
     from reprkit.hub import push
     from reprkit.interfaces import Corruption, Decoder, Encoder, Evaluator, Latent, Objective
     from reprkit.model import Model
-    from reprkit.parts import create
     from reprkit.paths import factor
+    from reprkit.registry.create import create
+    from reprkit.registry.hookspecs import Spec, hookimpl
     from reprkit.reporting import report
     from reprkit.training import fit, loop
     from reprkit.types import Code, Codes, Decoded, Features, Losses
@@ -57,12 +57,12 @@ _ROOMS = {
 # Module -> its public names.  No public name is also the name of a module of this package: importing that
 # module would put itself in the name's place.
 _HOMES = {
-    "hookspecs": ["Spec", "hookimpl"],
+    "registry.hookspecs": ["Spec", "hookimpl"],
     "errors": ["ReprkitError"],
     "types": ["Features", "Code", "Codes", "Decoded", "Losses"],
     "interfaces": ["Encoder", "Latent", "Decoder", "Objective", "Corruption", "Evaluator"],
     "data": ["Dataset", "Signature", "Field", "dataset"],
-    "parts": ["create"],
+    "registry.create": ["create"],
     "paths": ["factor"],
     "assembly": ["build"],
     "model": ["Model"],
@@ -89,7 +89,7 @@ _resolve, _, _known = lazy_loader.attach(__name__, _ROOMS, _HOMES)
 def __getattr__(name: str) -> Any:
     """Import a public name's module when the name is first used."""
     if name == "__version__":
-        from reprkit.discovery import own_version
+        from reprkit.registry.discovery import own_version
 
         return own_version()
     if name not in _known:

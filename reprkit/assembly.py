@@ -12,8 +12,8 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Encoder, Latent, Objective, Part
 from reprkit.model import Model
 from reprkit.objectives.weighted import objective_from
-from reprkit.parts import create
 from reprkit.paths import Factor, Path
+from reprkit.registry.create import create
 from reprkit.stages import take_over
 
 

@@ -25,7 +25,7 @@ from reprkit.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.hub import fetch, hub_hint, repository
 from reprkit.manifest import describe, rebuild
 from reprkit.manifest_check import Named, every
-from reprkit.plugins import default_registry
+from reprkit.registry.registry import default_registry
 from reprkit.sharding import Gathered
 from reprkit.utils import collectives
 from reprkit.utils.atomic_files import replacing, settled, why

@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from reprkit.errors import PartImportError, ReprkitError, UnknownPartError, nearest
 
 if TYPE_CHECKING:
-    from reprkit.lookup import Found
+    from reprkit.registry.lookup import Found
 
 # name -> (module with a function ``command``, the line that ``reprkit --help`` shows)
 COMMANDS = {
@@ -66,7 +66,7 @@ class Deferred(TyperCommand):
         """
         if self._found is None:
             return _as_command(importlib.import_module(self._module).command, self.name or "")
-        from reprkit.plugins import default_registry
+        from reprkit.registry.registry import default_registry
 
         target = default_registry().load("command", self._found.qualified)
         if not (isinstance(target, typer.Typer) or inspect.isroutine(target)):
@@ -104,7 +104,7 @@ class Commands(TyperGroup):
 
 def _contributed() -> dict[str, Found]:
     """Commands of plugins by what is typed: the short name, or the qualified one where it is taken."""
-    from reprkit.plugins import default_registry
+    from reprkit.registry.registry import default_registry
 
     found = default_registry().specs("command")
     names = [each.name for each in found] + list(COMMANDS)
@@ -112,7 +112,7 @@ def _contributed() -> dict[str, Found]:
 
 
 def _no_command(name: str) -> str:
-    from reprkit.plugins import default_registry
+    from reprkit.registry.registry import default_registry
 
     known = [*COMMANDS, *_contributed()]
     try:
@@ -151,7 +151,7 @@ def _markup() -> Any:
 
 def _version(asked: bool) -> None:
     if asked:
-        from reprkit.discovery import own_version
+        from reprkit.registry.discovery import own_version
 
         typer.echo(f"reprkit {own_version()}")
         raise typer.Exit

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from reprkit.discovery import own_version
 from reprkit.errors import BuildError, CheckpointError
 from reprkit.interfaces import require
 from reprkit.paths import masked_mean
+from reprkit.registry.discovery import own_version
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from reprkit.constraints import checking
 from reprkit.errors import PartArgumentError
-from reprkit.reference import Reference
+from reprkit.registry.constraints import checking
+from reprkit.registry.references import Reference
 from reprkit.types import Batch, Code, Decoded, Features
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _record(part: Part, given: Mapping[str, Any]) -> None:
 def require(condition: bool, message: str) -> None:
     """Raise PartArgumentError with ``message`` unless ``condition`` holds: how parts check arguments that depend on each other.
 
-    What is asked of one argument alone stands in its annotation: see ``reprkit.constraints``.
+    What is asked of one argument alone stands in its annotation: see ``reprkit.registry.constraints``.
     """
     if not condition:
         raise PartArgumentError(message)

@@ -12,12 +12,12 @@ import torch
 from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import FORMAT
-from reprkit.hookspecs import PROJECT
 from reprkit.interfaces import Objective, Part
 from reprkit.manifest_check import PART, check
-from reprkit.parts import restored
 from reprkit.paths import Factor
-from reprkit.plugins import default_registry
+from reprkit.registry.create import restored
+from reprkit.registry.hookspecs import PROJECT
+from reprkit.registry.registry import default_registry
 
 
 def describe(model: Any) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def qualified_name(part: Part, where: str = "") -> str:
             f"{part.kind} {type(part).__name__}{where and f' of {where}'} cannot be saved: no plugin offers its class "
             f"({cls}), so nobody could make it again\n"
             f"  offer it: a plugin of your own (docs: how to ship a plugin), or for a recipe\n"
-            f"  reprkit.plugins.default_registry().register(PLUGIN, name='my-parts'), PLUGIN being an object with the hook "
+            f"  reprkit.registry.registry.default_registry().register(PLUGIN, name='my-parts'), PLUGIN being an object with the hook "
             f"reprkit_{part.kind}s that yields Spec('my-{part.kind}', '{cls}')"
         )
     return name
@@ -189,7 +189,7 @@ def _json(value: Any, title: str, key: str, signature: Signature | None) -> Any:
 
 
 def _made(kind: str, record: Mapping[str, Any], signature: Signature | None) -> Any:
-    from reprkit.parts import construct
+    from reprkit.registry.create import construct
 
     if "sum" in record:
         from reprkit.objectives.weighted import objective_from

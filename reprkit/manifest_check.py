@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from reprkit.annotations import INTERFACES, takes
 from reprkit.errors import CheckpointError, PartArgumentError, nearest
-from reprkit.plugins import Registry, default_registry
-from reprkit.sources import HANDED_OVER, ClassSource, read_class
+from reprkit.registry.annotations import INTERFACES, takes
+from reprkit.registry.registry import Registry, default_registry
+from reprkit.registry.sources import HANDED_OVER, ClassSource, read_class
 
 PART = "$part"  # marks an argument that is itself a part
 _KEYS = {

@@ -6,7 +6,7 @@ import itertools
 import reprkit as rk
 from reprkit.data import Field, Signature, Tensors
 from reprkit.errors import BuildError
-from reprkit.plugins import Registry, default_registry
+from reprkit.registry.registry import Registry, default_registry
 from reprkit.testing.small import small
 
 # Real digits as images, their rows as frames, their greys as symbols.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reprkit.annotations import takes
+from reprkit.registry.annotations import takes
 
 
 @pytest.mark.parametrize(

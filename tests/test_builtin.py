@@ -3,11 +3,11 @@
 import pytest
 
 import reprkit
-from reprkit.hookspecs import KINDS
 from reprkit.interfaces import Part
-from reprkit.lookup import Found
-from reprkit.plugins import Registry
-from reprkit.sources import handed_over, read_class
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.lookup import Found
+from reprkit.registry.registry import Registry
+from reprkit.registry.sources import handed_over, read_class
 
 REGISTRY = Registry(installed=False)
 PARTS = [pytest.param(found, id=f"{kind}-{found.name}") for kind in KINDS for found in REGISTRY.specs(kind)]

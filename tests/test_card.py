@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 import reprkit as rk
 from reprkit import Spec, hookimpl
 from reprkit.filenames import CARD
-from reprkit.plugins import Registry, using_registry
+from reprkit.registry.registry import Registry, using_registry
 
 
 class Plain(rk.Latent):

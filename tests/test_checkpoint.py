@@ -15,7 +15,7 @@ from reprkit import Spec, hookimpl
 from reprkit.checkpoint import CARD, MANIFEST, WEIGHTS, PluginVersionWarning
 from reprkit.errors import CheckpointError, PartArgumentError
 from reprkit.objectives.weighted import Weighted
-from reprkit.plugins import Registry, using_registry
+from reprkit.registry.registry import Registry, using_registry
 
 
 class Shrink(rk.Latent):

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from reprkit import cli, interfaces, sources
-from reprkit.hookspecs import KINDS
-from reprkit.plugins import Registry, using_registry
+from reprkit import cli, interfaces
+from reprkit.registry import sources
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.registry import Registry, using_registry
 
 ACME = """
     from reprkit import Spec, hookimpl

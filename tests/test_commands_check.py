@@ -6,7 +6,7 @@ import pytest
 
 from reprkit import cli
 from reprkit.commands import check
-from reprkit.plugins import Registry, using_registry
+from reprkit.registry.registry import Registry, using_registry
 from reprkit.testing import worlds
 
 PLUGIN = """

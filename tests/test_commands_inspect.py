@@ -7,7 +7,7 @@ import pytest
 
 import reprkit as rk
 from reprkit import cli
-from reprkit.plugins import Registry, using_registry
+from reprkit.registry.registry import Registry, using_registry
 from reprkit.training import run as run_files
 
 PLUGIN = """

@@ -11,8 +11,8 @@ import pytest
 
 from reprkit import cli
 from reprkit.commands import new
-from reprkit.hookspecs import KINDS
-from reprkit.plugins import Registry, using_registry
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.registry import Registry, using_registry
 
 ROOT = Path(cli.__file__).parents[1]
 

@@ -13,11 +13,11 @@ import torch
 from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MinLen, MultipleOf, Predicate
 
 import reprkit as rk
-from reprkit.constraints import ascending, checked, odd, words
 from reprkit.errors import PartArgumentError
 from reprkit.interfaces import Corruption, Latent
 from reprkit.latents.vq import VQ
-from reprkit.parts import construct, create
+from reprkit.registry.constraints import ascending, checked, odd, words
+from reprkit.registry.create import construct, create
 
 if TYPE_CHECKING:
     pass

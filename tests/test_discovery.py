@@ -8,12 +8,12 @@ from types import ModuleType
 
 import pytest
 
-from reprkit import hookspecs
-from reprkit.builtin import __name__ as builtin_name
-from reprkit.discovery import Row
 from reprkit.errors import PluginError, UnknownPartError
-from reprkit.hookspecs import API, KINDS, Spec, hookimpl
-from reprkit.plugins import Registry, using_registry
+from reprkit.registry import hookspecs
+from reprkit.registry.builtins import __name__ as builtin_name
+from reprkit.registry.discovery import Row
+from reprkit.registry.hookspecs import API, KINDS, Spec, hookimpl
+from reprkit.registry.registry import Registry, using_registry
 
 GOOD = """
 from reprkit import Spec, hookimpl
@@ -215,7 +215,7 @@ def test_one_plugin_cannot_disturb_another(site):
 def test_a_plugin_that_asks_the_registry_while_it_is_imported(site):
     site.add(
         "acme-latents",
-        f"from reprkit.plugins import default_registry\ndefault_registry().specs('latent')\n{GOOD}",
+        f"from reprkit.registry.registry import default_registry\ndefault_registry().specs('latent')\n{GOOD}",
     )
     with using_registry(Registry()) as registry:
         assert registry.find("latent", "fsq").qualified == "acme-latents/fsq"
@@ -242,7 +242,7 @@ def test_discovery_happens_once_under_threads(site):
 def test_built_ins_come_through_the_same_door():
     registry = Registry(installed=False)
     (row,) = registry.rows
-    assert (row.distribution, row.status, builtin_name) == ("reprkit", "ok", "reprkit.builtin")
+    assert (row.distribution, row.status, builtin_name) == ("reprkit", "ok", "reprkit.registry.builtins")
     assert set(row.offers) == set(KINDS) - {"command"}
     assert row.offers["latent"] == ("continuous", "gaussian", "binary", "one-hot", "vq", "residual-vq")
     for kind in row.offers:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reprkit.hookspecs import KINDS
-from reprkit.plugins import Registry
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

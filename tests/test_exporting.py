@@ -11,7 +11,7 @@ import torch
 import reprkit as rk
 from reprkit.errors import BuildError, CheckpointError, PartArgumentError
 from reprkit.exporting import ABOUT
-from reprkit.plugins import Registry
+from reprkit.registry.registry import Registry
 from reprkit.testing.small import small
 
 

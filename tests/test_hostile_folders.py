@@ -15,9 +15,9 @@ import reprkit as rk
 from reprkit import Spec, cli, hookimpl
 from reprkit.errors import CheckpointError, ReprkitError, TrainingError
 from reprkit.filenames import MANIFEST
-from reprkit.hookspecs import KINDS
 from reprkit.manifest_check import INTERFACES
-from reprkit.plugins import Registry, using_registry
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.registry import Registry, using_registry
 from reprkit.training import state
 
 MODULE = "victim_parts"

@@ -49,7 +49,7 @@ def fifty(tmp_path_factory) -> Path:
     [
         "import reprkit",
         "import reprkit as rk; rk.Spec; rk.hookimpl; rk.ReprkitError; rk.__version__; dir(rk)",
-        "from reprkit.plugins import default_registry; default_registry().find('latent', 'vq')",
+        "from reprkit.registry.registry import default_registry; default_registry().find('latent', 'vq')",
         "from reprkit.testing.sites import Site",
         *(
             f"from reprkit.cli import main\ntry: main({args!r})\nexcept SystemExit as e: assert not e.code"

@@ -5,12 +5,12 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from reprkit.discovery import Row
 from reprkit.errors import PartImportError, PluginError, UnknownPartError
-from reprkit.hookspecs import Spec, hookimpl
-from reprkit.lookup import kind_named
-from reprkit.plugins import Registry, default_registry, using_registry
-from reprkit.reference import Reference
+from reprkit.registry.discovery import Row
+from reprkit.registry.hookspecs import Spec, hookimpl
+from reprkit.registry.lookup import kind_named
+from reprkit.registry.references import Reference
+from reprkit.registry.registry import Registry, default_registry, using_registry
 
 GOOD = """
     from reprkit import Spec, hookimpl

@@ -3,7 +3,7 @@
 import pytest
 
 from reprkit.errors import ReferenceSyntaxError
-from reprkit.reference import Reference, parse, parse_sum
+from reprkit.registry.references import Reference, parse, parse_sum
 
 
 @pytest.mark.parametrize(

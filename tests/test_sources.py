@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from reprkit.sources import locate, read_class
+from reprkit.registry.sources import locate, read_class
 from reprkit.testing.sites import Site
 
 

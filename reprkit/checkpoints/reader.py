@@ -16,7 +16,7 @@ from typing import Any
 from reprkit.errors import CheckpointError
 from reprkit.filenames import FORMAT, MANIFEST, MODEL, WEIGHTS
 from reprkit.manifest_check import Named, named_parts
-from reprkit.reference import Reference
+from reprkit.registry.references import Reference
 from reprkit.utils.atomic_files import settled
 
 _REAL = ("F", "BF")  # safetensors' names of types of real numbers begin with these

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reprkit.commands.output import emit_json, emit_table
-from reprkit.discovery import normalise
 from reprkit.errors import PluginError, ReferenceSyntaxError, ReprkitError, UnknownPartError, nearest
-from reprkit.hookspecs import KINDS
-from reprkit.lookup import Found
-from reprkit.plugins import Registry, default_registry
-from reprkit.reference import Reference, parse
+from reprkit.registry.discovery import normalise
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.lookup import Found
+from reprkit.registry.references import Reference, parse
+from reprkit.registry.registry import Registry, default_registry
 
 # The kinds of data that parts are tried on: reprkit.testing.worlds.WORLDS, which needs torch.
 DATA = ("images", "colour", "vectors", "sequences", "tokens")

@@ -8,9 +8,9 @@ import typer
 
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import UnknownPartError
-from reprkit.hookspecs import KINDS
-from reprkit.lookup import kind_named
-from reprkit.plugins import default_registry
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.lookup import kind_named
+from reprkit.registry.registry import default_registry
 
 
 def kinds() -> list[str]:

@@ -14,10 +14,10 @@ from typing import Annotated
 import typer
 
 from reprkit.commands.output import emit_json
-from reprkit.discovery import candidates, own_version
 from reprkit.errors import ReprkitError, UnknownPartError
-from reprkit.hookspecs import KINDS
-from reprkit.lookup import kind_named
+from reprkit.registry.discovery import candidates, own_version
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.lookup import kind_named
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "plugin"
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from reprkit.commands.output import emit_json, emit_table
-from reprkit.discovery import Row, normalise
 from reprkit.errors import UnknownPartError, nearest
-from reprkit.plugins import Registry, default_registry
+from reprkit.registry.discovery import Row, normalise
+from reprkit.registry.registry import Registry, default_registry
 
 
 def command(

@@ -9,10 +9,10 @@ import typer
 from reprkit.commands.list import kinds
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import ReferenceSyntaxError, UnknownPartError
-from reprkit.hookspecs import KINDS
-from reprkit.lookup import Found, kind_named
-from reprkit.plugins import default_registry
-from reprkit.sources import Argument, ClassSource, handed_over, locate, read_class
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.lookup import Found, kind_named
+from reprkit.registry.registry import default_registry
+from reprkit.registry.sources import Argument, ClassSource, handed_over, locate, read_class
 
 
 def _names(ctx: typer.Context) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.constraints import BelowOne
 from reprkit.corruptions.base import Damage, uniform
 from reprkit.data.signature import Signature
+from reprkit.registry.constraints import BelowOne
 
 
 class Dropout(Damage):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Positive
 from reprkit.corruptions.base import Damage, normal
 from reprkit.data.signature import Signature
+from reprkit.registry.constraints import Positive
 
 
 class GaussianNoise(Damage):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Share
 from reprkit.corruptions.base import Damage, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
+from reprkit.registry.constraints import Share
 
 
 class MaskElements(Damage):

@@ -6,10 +6,10 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from reprkit.constraints import Count, Share
 from reprkit.corruptions.base import Damage, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
+from reprkit.registry.constraints import Count, Share
 
 
 class MaskPatches(Damage):

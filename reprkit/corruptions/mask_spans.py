@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Count, Share
 from reprkit.corruptions.base import Damage, over, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
+from reprkit.registry.constraints import Count, Share
 
 
 class MaskSpans(Damage):

@@ -8,10 +8,10 @@ import torch
 from annotated_types import Predicate
 from torch import Tensor
 
-from reprkit.constraints import Share, strictly_ascending
 from reprkit.corruptions.base import Damage, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
+from reprkit.registry.constraints import Share, strictly_ascending
 
 
 class SaltAndPepper(Damage):

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Count
 from reprkit.data.inference import UNSTATED, infer, tensor_of
 from reprkit.data.signature import Kind, Signature
 from reprkit.data.tensors import Tensors
 from reprkit.errors import DataError, nearest
+from reprkit.registry.constraints import Count
 
 _READ_SOME = (
     "the file has {}, none of them called 'x'\n  say which is which: fields={{'x': ..., 'label': ...}}"

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Count, Positive, Share
 from reprkit.data import sound
 from reprkit.data.base import Dataset
 from reprkit.data.batching import as_index
@@ -20,6 +19,7 @@ from reprkit.data.signature import Field, Signature
 from reprkit.data.vetting import Skips, classes_of, files_below
 from reprkit.errors import DataError
 from reprkit.interfaces import require
+from reprkit.registry.constraints import Count, Positive, Share
 
 MEMORY = 1 << 30  # bytes of windows that are kept in memory once they were read
 

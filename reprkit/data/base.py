@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.constraints import checking
 from reprkit.data.batching import as_index, collate
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
+from reprkit.registry.constraints import checking
 
 if TYPE_CHECKING:
     from reprkit.data.order import Order

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Count
 from reprkit.data.base import Dataset, Subset
 from reprkit.data.padding import lengthened
 from reprkit.data.signature import Signature
 from reprkit.data.tensors import Tensors
+from reprkit.registry.constraints import Count
 
 if TYPE_CHECKING:
     from reprkit.model import Model

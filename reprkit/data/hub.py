@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Count, Share
 from reprkit.data.base import Dataset
 from reprkit.data.batching import as_index, collate
 from reprkit.data.columns import HEAD, Columns
@@ -20,6 +19,7 @@ from reprkit.data.tables import as_files, chosen, opened, rows_of, title
 from reprkit.data.tensors import Tensors
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Count, Share
 
 _VALID = ("validation", "valid", "val", "dev")
 

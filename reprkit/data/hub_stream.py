@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from reprkit.constraints import Count, Share
 from reprkit.data.columns import HEAD, Columns
 from reprkit.data.media import Size
 from reprkit.data.streaming import Stream
 from reprkit.data.tables import as_files, chosen, opened, title
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Count, Share
 
 
 class HubStream(Stream):

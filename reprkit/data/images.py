@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Share, Width
 from reprkit.data.base import Dataset
 from reprkit.data.batching import as_index
 from reprkit.data.pictures import SUFFIXES, Fit, picture
 from reprkit.data.signature import Field, Signature
 from reprkit.data.vetting import Skips, classes_of, files_below
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Share, Width
 
 MEMORY = 1 << 30  # bytes of decoded pictures that are kept in memory without asking
 

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Count, Share
 from reprkit.data.base import Dataset
 from reprkit.data.records import Label, Reader, RecordKind, reader_of, type_name
 from reprkit.data.signature import Signature
 from reprkit.data.textfiles import TextFiles
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError, nearest
+from reprkit.registry.constraints import Count, Share
 
 SUFFIXES = frozenset((".jsonl", ".ndjson"))
 _HEAD = 100  # records whose majority decides what is not stated

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Count, Share
 from reprkit.data.base import Dataset
 from reprkit.data.signature import Field, Signature
 from reprkit.data.textfiles import TextFiles, byte_tokens
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Count, Share
 
 Units = Literal["bytes", "characters"]
 SUFFIXES = frozenset((".txt",))

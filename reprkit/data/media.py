@@ -9,12 +9,12 @@ from typing import Any, BinaryIO, Literal
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Width
 from reprkit.data import sound
 from reprkit.data.pictures import picture
 from reprkit.data.records import Reader
 from reprkit.data.signature import Field
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Width
 
 Size = Width | tuple[Width, Width] | tuple[Width, Width, Literal[1, 3]] | None
 

@@ -15,9 +15,9 @@ from reprkit.data.arrays import Arrays
 from reprkit.data.base import Dataset
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, ReferenceSyntaxError, UnknownPartError
-from reprkit.parts import create
-from reprkit.plugins import Registry, default_registry
-from reprkit.reference import Reference, parse
+from reprkit.registry.create import create
+from reprkit.registry.references import Reference, parse
+from reprkit.registry.registry import Registry, default_registry
 
 _SOURCES = "a reference such as 'digits', a file or folder of data, arrays, or an rk.Dataset"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from einops import rearrange
 from torch import Tensor, nn
 
-from reprkit.constraints import DepthOrZero, Width
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
@@ -17,6 +16,7 @@ from reprkit.layers.dense import activation as activation_named
 from reprkit.layers.placing import valid_only
 from reprkit.layout import align
 from reprkit.likelihoods import LikelihoodName
+from reprkit.registry.constraints import DepthOrZero, Width
 from reprkit.types import Decoded, Features
 
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from reprkit.constraints import Positive
 from reprkit.data.signature import Field
 from reprkit.interfaces import require
 from reprkit.layers.values import symbols, unit
 from reprkit.likelihoods import mode
+from reprkit.registry.constraints import Positive
 from reprkit.types import Decoded
 from reprkit.utils.precision import without_autocast
 

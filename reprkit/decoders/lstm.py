@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reprkit.constraints import BelowOne, Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Scale
 from reprkit.decoders.recurrent import RecurrentDecoder
 from reprkit.likelihoods import LikelihoodName
+from reprkit.registry.constraints import BelowOne, Depth, Width
 
 
 class LSTMDecoder(RecurrentDecoder):

@@ -7,7 +7,6 @@ from typing import Annotated
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from reprkit.constraints import Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
@@ -17,6 +16,7 @@ from reprkit.layers.dense import Activation, Norm, hidden_layers, hidden_widths
 from reprkit.layers.placing import valid_only
 from reprkit.layout import align
 from reprkit.likelihoods import LikelihoodName
+from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Decoded, Features
 
 

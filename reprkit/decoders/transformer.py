@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from reprkit.constraints import BelowOne, Count, Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Scale
 from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.layers.attention import Blocks
 from reprkit.likelihoods import LikelihoodName
+from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 
 
 class TransformerDecoder(SequenceDecoder):

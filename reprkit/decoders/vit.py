@@ -5,7 +5,6 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.constraints import BelowOne, Count, Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
@@ -15,6 +14,7 @@ from reprkit.layers.patches import patch_grid
 from reprkit.layers.placing import Placed
 from reprkit.layers.positions import sines_2d
 from reprkit.likelihoods import LikelihoodName
+from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Decoded, Features
 
 

@@ -6,7 +6,6 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from reprkit.constraints import DepthOrZero, Width
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
@@ -15,6 +14,7 @@ from reprkit.layers.convolution import Residual, group_norm, halved
 from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
 from reprkit.layers.values import Rescale
+from reprkit.registry.constraints import DepthOrZero, Width
 from reprkit.types import Batch, Features
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.constraints import Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.reading import Reader
 from reprkit.layers.recurrent import Recurrent
+from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch, Features
 
 

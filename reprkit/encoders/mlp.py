@@ -8,13 +8,13 @@ from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from reprkit.constraints import BelowOne, Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
 from reprkit.layers.checks import flat_size
 from reprkit.layers.dense import Activation, Norm, OneHotLinear, hidden_layers, hidden_widths
 from reprkit.layers.values import Rescale, symbols
+from reprkit.registry.constraints import BelowOne, Depth, Width
 from reprkit.types import Batch, Features
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.constraints import BelowOne, Count, Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
 from reprkit.layers.positions import sines
 from reprkit.layers.reading import Reader
+from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Batch, Features
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from reprkit.constraints import BelowOne, Count, Depth, Width
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
@@ -14,6 +13,7 @@ from reprkit.layers.positions import sines_2d
 from reprkit.layers.rows import rows_at, tokens_at
 from reprkit.layers.values import Rescale
 from reprkit.layout import to_tokens
+from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Batch, Features
 
 

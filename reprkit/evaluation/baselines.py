@@ -19,7 +19,7 @@ from reprkit.errors import BuildError, DataError, UnknownPartError, nearest
 from reprkit.evaluation.encoding import batches
 from reprkit.interfaces import Decoder, Encoder, require
 from reprkit.layout import to_tokens
-from reprkit.reference import parse
+from reprkit.registry.references import parse
 from reprkit.types import Batch, Decoded, Features
 
 if TYPE_CHECKING:

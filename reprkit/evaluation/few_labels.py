@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import MinLen, Predicate
 
-from reprkit.constraints import Count, Seed, strictly_ascending
 from reprkit.errors import DataError
 from reprkit.evaluation.few import few
 from reprkit.interfaces import Evaluator, require
-from reprkit.parts import create
+from reprkit.registry.constraints import Count, Seed, strictly_ascending
+from reprkit.registry.create import create
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset

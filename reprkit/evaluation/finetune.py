@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from reprkit.constraints import BelowOne, Count, Positive, Seed
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import by_length, check_label, encoded, session, titled
 from reprkit.evaluation.few import few
 from reprkit.interfaces import Evaluator
+from reprkit.registry.constraints import BelowOne, Count, Positive, Seed
 from reprkit.utils import collectives
 from reprkit.utils.progress import tracked
 

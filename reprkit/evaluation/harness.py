@@ -19,7 +19,7 @@ from reprkit.evaluation.encoding import Session, opened
 from reprkit.evaluation.gallery import gallery
 from reprkit.evaluation.results import Results
 from reprkit.interfaces import Evaluator
-from reprkit.parts import create
+from reprkit.registry.create import create
 from reprkit.utils.modes import evaluating
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _dataset(data: Any) -> Dataset:
 def _evaluators(asked: tuple[Any, ...]) -> dict[str, Evaluator]:
     """Instances by the name of their results."""
     if not asked:
-        from reprkit.plugins import default_registry
+        from reprkit.registry.registry import default_registry
 
         known = ", ".join(sorted(spec.name for spec in default_registry().specs("evaluator")))
         raise PartArgumentError(

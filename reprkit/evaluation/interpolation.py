@@ -9,10 +9,10 @@ from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.constraints import Count
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import exact
 from reprkit.interfaces import Evaluator
+from reprkit.registry.constraints import Count
 from reprkit.types import Code, Codes
 
 if TYPE_CHECKING:

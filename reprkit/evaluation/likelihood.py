@@ -12,10 +12,10 @@ from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.constraints import Count
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
 from reprkit.interfaces import Evaluator, Latent
+from reprkit.registry.constraints import Count
 from reprkit.types import Batch, Code, Codes, Features
 from reprkit.utils import collectives
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from reprkit.constraints import Count, Positive, Seed
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, labelled
 from reprkit.evaluation.few import few
 from reprkit.interfaces import Evaluator
+from reprkit.registry.constraints import Count, Positive, Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset

@@ -9,7 +9,6 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor
 
-from reprkit.constraints import CountOrZero
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
 from reprkit.evaluation.gallery import fit_for_page
@@ -17,7 +16,8 @@ from reprkit.interfaces import Evaluator
 from reprkit.layers.values import unit
 from reprkit.layout import from_tokens
 from reprkit.objectives.masked import Masked, on_hidden, statistics
-from reprkit.parts import create
+from reprkit.registry.constraints import CountOrZero
+from reprkit.registry.create import create
 from reprkit.types import Batch, Decoded
 
 if TYPE_CHECKING:

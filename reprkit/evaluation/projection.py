@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from reprkit.constraints import Seed
 from reprkit.evaluation.encoding import Pool, encoded
 from reprkit.interfaces import Evaluator
+from reprkit.registry.constraints import Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from reprkit.constraints import Count, Positive, Seed
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
 from reprkit.interfaces import Evaluator
+from reprkit.registry.constraints import Count, Positive, Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset

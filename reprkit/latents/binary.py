@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.constraints import CountOrZero, NonNegative, Width
 from reprkit.latents.terms import (
     check_indices,
     clean,
@@ -22,6 +21,7 @@ from reprkit.latents.terms import (
     token_statistics,
 )
 from reprkit.latents.variational import Variational
+from reprkit.registry.constraints import CountOrZero, NonNegative, Width
 from reprkit.types import Code, Features
 
 # How many logits a unit of the features stands for: bits are rather certain when training starts, so that the

@@ -9,9 +9,9 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor
 
-from reprkit.constraints import BelowOne, NonNegative, Width
 from reprkit.interfaces import Latent, require
 from reprkit.latents.terms import clean, noise, per_example, token_statistics
+from reprkit.registry.constraints import BelowOne, NonNegative, Width
 from reprkit.types import Code, Features
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

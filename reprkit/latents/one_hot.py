@@ -12,7 +12,6 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.constraints import CountOrZero, NonNegative, Positive, Width
 from reprkit.latents.terms import (
     check_indices,
     clean,
@@ -25,6 +24,7 @@ from reprkit.latents.terms import (
     straight_through,
 )
 from reprkit.latents.variational import Variational
+from reprkit.registry.constraints import CountOrZero, NonNegative, Positive, Width
 from reprkit.types import Code, Features
 
 Method = Literal["straight-through", "argmax", "gumbel", "straight-through-gumbel"]

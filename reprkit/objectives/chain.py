@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Corruption
-from reprkit.parts import create
+from reprkit.registry.create import create
 from reprkit.types import Batch
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from annotated_types import Ge, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit.constraints import Width
 from reprkit.data.signature import Field
 from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.objectives.chain import Chain
 from reprkit.objectives.ntxent import LOWEST, ntxent_and_accuracy
 from reprkit.paths import masked_mean
+from reprkit.registry.constraints import Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
 

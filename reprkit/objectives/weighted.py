@@ -7,13 +7,13 @@ from typing import Any, cast
 
 from torch import nn
 
-from reprkit.constraints import NonNegative
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
 from reprkit.model import Model
-from reprkit.parts import create
 from reprkit.passes import unused
-from reprkit.reference import parse_sum
+from reprkit.registry.constraints import NonNegative
+from reprkit.registry.create import create
+from reprkit.registry.references import parse_sum
 from reprkit.types import Batch
 
 _STRICTNESS = (

@@ -17,15 +17,15 @@ from unittest import SkipTest
 import torch
 from torch import Tensor, nn
 
-from reprkit.annotations import INTERFACES, takes
-from reprkit.constraints import checked, declared
 from reprkit.data.signature import Signature
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.interfaces import FACTS, Part
-from reprkit.parts import construct, create
-from reprkit.plugins import default_registry
-from reprkit.reference import parse
-from reprkit.sources import read_class
+from reprkit.registry.annotations import INTERFACES, takes
+from reprkit.registry.constraints import checked, declared
+from reprkit.registry.create import construct, create
+from reprkit.registry.references import parse
+from reprkit.registry.registry import default_registry
+from reprkit.registry.sources import read_class
 from reprkit.testing.worlds import IMAGES, random_batch
 
 
@@ -103,7 +103,7 @@ class Conformance:
             expect(
                 parameter.annotation is not parameter.empty,
                 f"argument {name} of {cls.__name__} has no annotation: declare it, such as "
-                f"{name}: Annotated[int, Ge(1)] (reprkit.constraints)",
+                f"{name}: Annotated[int, Ge(1)] (reprkit.registry.constraints)",
             )
             wrong = _outside(name, hints[name])
             if not wrong or (not given and not isinstance(part, Part)):
@@ -305,11 +305,11 @@ def is_a(part: Any, base: type[Part]) -> None:
 
 def plugin_modules(distribution: str) -> list[str]:
     """The modules with hooks that a distribution names in its entry points."""
-    from reprkit.discovery import candidates
-    from reprkit.hookspecs import PROJECT
+    from reprkit.registry.discovery import candidates
+    from reprkit.registry.hookspecs import PROJECT
 
     if distribution == PROJECT:
-        return ["reprkit.builtin"]
+        return ["reprkit.registry.builtins"]
     found = [each.entry_point for each in candidates() if each.distribution == distribution]
     return [each.module for each in found if each is not None]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reprkit.plugins import Registry, using_registry
+from reprkit.registry.registry import Registry, using_registry
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reprkit.lookup import Found
-from reprkit.sources import read_class
+from reprkit.registry.lookup import Found
+from reprkit.registry.sources import read_class
 
 # Sizes by the names that constructors give them; a part gets those that it has.
 _SIZES: dict[str, dict[str, int]] = {

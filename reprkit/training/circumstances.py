@@ -13,7 +13,7 @@ def versions() -> dict[str, str]:
     """Of Python, torch, the CUDA runtime and device, and every plugin distribution."""
     import torch
 
-    from reprkit.plugins import default_registry
+    from reprkit.registry.registry import default_registry
 
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     if torch.cuda.is_available():

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from reprkit.errors import BuildError, PartArgumentError, nearest
 from reprkit.model import Model
-from reprkit.reference import parse
+from reprkit.registry.references import parse
 from reprkit.sharding import sharded
 
 # They need a closure, or tensors of another layout: the four lines of the loop cannot drive them.

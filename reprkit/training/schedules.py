@@ -8,7 +8,7 @@ from typing import Any
 
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.interfaces import require
-from reprkit.reference import parse
+from reprkit.registry.references import parse
 
 Schedule = Callable[[int], float]
 

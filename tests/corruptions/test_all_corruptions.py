@@ -7,7 +7,7 @@ from reprkit.corruptions.base import Damage
 from reprkit.data import Digits
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
-from reprkit.parts import create
+from reprkit.registry.create import create
 from reprkit.testing.pool import together
 
 FIELDS = {

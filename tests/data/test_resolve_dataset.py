@@ -5,7 +5,7 @@ import torch
 import reprkit.data
 from reprkit.data import Arrays, Dataset, Digits, Field, Signature, dataset
 from reprkit.errors import DataError, PartArgumentError, ReferenceSyntaxError, UnknownPartError
-from reprkit.plugins import Registry
+from reprkit.registry.registry import Registry
 
 
 def test_references_files_arrays_and_instances(tmp_path):

@@ -10,8 +10,8 @@ from reprkit.encoders.mlp import MLPEncoder
 from reprkit.encoders.transformer import TransformerEncoder
 from reprkit.encoders.vit import ViTEncoder
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.parts import create
-from reprkit.plugins import Registry
+from reprkit.registry.create import create
+from reprkit.registry.registry import Registry
 from reprkit.testing.small import small
 
 FIELDS = {

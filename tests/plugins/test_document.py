@@ -8,7 +8,7 @@ import sys
 import pytest
 from installing import ROOT, run
 
-from reprkit.hookspecs import API, KINDS
+from reprkit.registry.hookspecs import API, KINDS
 
 PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
 BLOCK = re.compile(

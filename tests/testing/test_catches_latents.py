@@ -10,8 +10,8 @@ from catching import failures, titles
 from torch import nn
 
 from reprkit.interfaces import Latent
-from reprkit.parts import create
-from reprkit.plugins import Registry, using_registry
+from reprkit.registry.create import create
+from reprkit.registry.registry import Registry, using_registry
 from reprkit.testing import LatentConformance
 from reprkit.types import Code
 from reprkit.utils.collectives import sum_over_ranks

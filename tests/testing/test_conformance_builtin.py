@@ -6,7 +6,7 @@ import torch
 
 from reprkit.data import Arrays, Dataset, Field, Signature
 from reprkit.errors import BuildError
-from reprkit.plugins import Registry
+from reprkit.registry.registry import Registry
 from reprkit.testing import DatasetConformance, DecoderConformance, EncoderConformance, kit
 from reprkit.testing.small import small
 
@@ -198,6 +198,6 @@ def test_sequences_of_several_lengths_pass(make):
 
 
 def test_every_kind_of_part_has_a_kit():
-    from reprkit.hookspecs import KINDS
+    from reprkit.registry.hookspecs import KINDS
 
     assert set(kit.KITS) == set(KINDS) - {"command"}

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 import reprkit as rk
-from reprkit.plugins import default_registry
+from reprkit.registry.registry import default_registry
 
 CONFTEST = 'pytest_plugins = ["reprkit.testing.pytest_plugin"]'
 TESTS = """

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import reprkit as rk
 from reprkit.data.order import Order
-from reprkit.plugins import default_registry
+from reprkit.registry.registry import default_registry
 from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
 from reprkit.utils.collectives import sum_over_ranks, world_size

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reprkit.plugins import Registry
+from reprkit.registry.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reprkit import constraints
-from reprkit.constraints import Count
 from reprkit.errors import BuildError
+from reprkit.registry import constraints
+from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 from reprkit_text import written
 from reprkit_text.data.symbols import Symbols, known

@@ -14,9 +14,9 @@ from torchmetrics.functional.image import (
 )
 
 from reprkit import Corruption, Dataset, Evaluator, Model, create
-from reprkit.constraints import CountOrZero, Positive
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, session
+from reprkit.registry.constraints import CountOrZero, Positive
 from reprkit.reporting.figures import Images
 
 _WINDOW = 6  # pixels that SSIM's window of 11, mirrored at the border, needs

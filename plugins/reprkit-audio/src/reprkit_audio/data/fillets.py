@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprkit.constraints import Count
+from reprkit.registry.constraints import Count
 from reprkit_audio.data.corpus import Corpus
 from reprkit_audio.data.kept import fetched_clips
 

@@ -13,9 +13,9 @@ from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.constraints import Count
 from reprkit.errors import DataError
 from reprkit.interfaces import require
+from reprkit.registry.constraints import Count
 from reprkit.utils.cache import cache_folder, keep
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reprkit.constraints import Count
+from reprkit.registry.constraints import Count
 from reprkit_audio.data.corpus import Corpus
 from reprkit_audio.data.kept import read_index
 

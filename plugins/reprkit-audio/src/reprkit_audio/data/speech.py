@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprkit.constraints import Count, Positive, Share
+from reprkit.registry.constraints import Count, Positive, Share
 from reprkit_audio.data.corpus import Corpus
 from reprkit_audio.data.layouts import clips_below
 

@@ -11,11 +11,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature, dataset
-from reprkit.constraints import Count
 from reprkit.data.base import Subset
 from reprkit.data.batching import as_index
 from reprkit.errors import DataError, PartArgumentError
-from reprkit.reference import Reference, parse_sum
+from reprkit.registry.constraints import Count
+from reprkit.registry.references import Reference, parse_sum
 from reprkit_audio.data.recordings import Spoken
 from reprkit_audio.frontends import frontend as front_end
 from reprkit_audio.frontends.log_mel import LogMel

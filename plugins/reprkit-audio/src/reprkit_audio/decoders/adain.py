@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit import Decoded, Decoder, Features, Signature
-from reprkit.constraints import Count, Depth, Width
 from reprkit.decoders.head import Head, Scale
 from reprkit.likelihoods import LikelihoodName
+from reprkit.registry.constraints import Count, Depth, Width
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import (
     Mask,

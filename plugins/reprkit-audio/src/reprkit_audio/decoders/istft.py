@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit import Decoded, Decoder, Features, Signature
-from reprkit.constraints import DepthOrZero, Positive, Width, odd
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.layers.placing import Placed, laid_mask
+from reprkit.registry.constraints import DepthOrZero, Positive, Width, odd
 from reprkit.utils.precision import without_autocast
 from reprkit_audio.layers.convnext import Blocks
 

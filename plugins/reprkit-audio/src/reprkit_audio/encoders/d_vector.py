@@ -8,8 +8,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit import Encoder, Features, Signature
-from reprkit.constraints import Depth, Width
 from reprkit.layers.values import Rescale
+from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.frames import channels_of, no_keep
 from reprkit_audio.layers.lstm import LSTM

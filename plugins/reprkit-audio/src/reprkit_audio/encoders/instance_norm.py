@@ -7,8 +7,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit import Encoder, Features, Signature
-from reprkit.constraints import Count, Depth, Width
 from reprkit.layers.values import Rescale
+from reprkit.registry.constraints import Count, Depth, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.convolution import Bank, Convolution
 from reprkit_audio.layers.frames import (

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reprkit import Encoder, Features, Signature
-from reprkit.constraints import Count, Depth, Width
 from reprkit.layers.values import Rescale
+from reprkit.registry.constraints import Count, Depth, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.convolution import ChannelNorm, Convolution
 from reprkit_audio.layers.frames import channels_of, no_keep, thinned, time_first, time_last, tokens_of

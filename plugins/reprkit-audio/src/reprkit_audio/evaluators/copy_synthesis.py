@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from reprkit import Dataset, Evaluator, Model
-from reprkit.constraints import Count, CountOrZero
 from reprkit.errors import BuildError
+from reprkit.registry.constraints import Count, CountOrZero
 from reprkit.reporting.figures import Images
 from reprkit_audio.frontends import Sound, frontend
 from reprkit_audio.frontends.log_mel import LogMel

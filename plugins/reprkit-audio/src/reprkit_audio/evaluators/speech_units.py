@@ -13,10 +13,10 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 
 from reprkit import Code, Dataset, Evaluator, Model
-from reprkit.constraints import CountOrZero, Seed
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import batches, check_label
 from reprkit.paths import factor_of
+from reprkit.registry.constraints import CountOrZero, Seed
 from reprkit_audio.evaluators.abx import Segment, abx, segments
 
 SILENCE = ("pau", "sil", "sp", "h#", "_", "")  # how engines call it

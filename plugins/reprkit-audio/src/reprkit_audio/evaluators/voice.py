@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import Dataset, Evaluator, Model
-from reprkit.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import session, titled
+from reprkit.registry.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.utils.progress import tracked
 from reprkit_audio import sound
 from reprkit_audio.converter import Converter

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit import constraints
-from reprkit.constraints import Count
 from reprkit.errors import DataError, UnknownPartError, nearest
-from reprkit.parts import construct
-from reprkit.reference import Reference, parse
+from reprkit.registry import constraints
+from reprkit.registry.constraints import Count
+from reprkit.registry.create import construct
+from reprkit.registry.references import Reference, parse
 
 # Name -> where its class is; the modules are imported when they are asked for.
 FRONT_ENDS = {

@@ -12,8 +12,8 @@ from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.constraints import Count
 from reprkit.errors import PartArgumentError
+from reprkit.registry.constraints import Count
 from reprkit_audio.frontends.base import FrontEnd, Sound, checked
 
 # Magnitudes below are taken for silence, as HiFi-GAN does.

@@ -15,8 +15,8 @@ from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.constraints import Count
 from reprkit.errors import ReprkitError
+from reprkit.registry.constraints import Count
 from reprkit_audio.frontends.base import FrontEnd, Sound, checked
 
 # Coefficient 0 (level) and 1 (tilt) have means of their own over speech, the others hardly; standard deviations fall as

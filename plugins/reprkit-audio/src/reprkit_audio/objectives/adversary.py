@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit import Code, Model, Objective
-from reprkit.constraints import Depth, Width
 from reprkit.interfaces import Term
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.paths import factor_of
+from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.classifier import Classifier
 

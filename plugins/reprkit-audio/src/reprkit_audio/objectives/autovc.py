@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reprkit import Model, Objective
-from reprkit.constraints import NonNegative
 from reprkit.interfaces import Term
 from reprkit.paths import factor_of
+from reprkit.registry.constraints import NonNegative
 from reprkit.types import Batch
 
 

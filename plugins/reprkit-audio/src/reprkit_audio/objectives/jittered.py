@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import Code, Model, Objective
-from reprkit.constraints import Count
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.layers.rows import tokens_at
 from reprkit.paths import factor_of
+from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 from reprkit.utils import collectives
 

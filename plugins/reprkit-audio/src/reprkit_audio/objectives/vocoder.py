@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from reprkit import Objective
-from reprkit.constraints import Count, NonNegative, Width
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Term
 from reprkit.layout import from_tokens
+from reprkit.registry.constraints import Count, NonNegative, Width
 from reprkit.types import Batch
 from reprkit_audio.frontends import frontend
 from reprkit_audio.frontends.log_mel import LogMel

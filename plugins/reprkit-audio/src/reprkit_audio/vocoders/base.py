@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import DataError, PartArgumentError
-from reprkit.parts import construct
-from reprkit.reference import parse
+from reprkit.registry.create import construct
+from reprkit.registry.references import parse
 from reprkit_audio.frontends.base import FrontEnd, Sound, frontend, named
 
 # Name -> where its class is, and the front end that it understands.

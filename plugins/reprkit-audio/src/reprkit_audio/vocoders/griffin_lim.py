@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.constraints import BelowOne, Count
 from reprkit.errors import PartArgumentError
+from reprkit.registry.constraints import BelowOne, Count
 from reprkit_audio.frontends.base import Sound, frontend
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.vocoders.base import Vocoder

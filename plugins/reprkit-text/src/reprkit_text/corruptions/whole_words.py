@@ -10,10 +10,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.constraints import Share
 from reprkit.corruptions.base import Damage, uniform
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
+from reprkit.registry.constraints import Share
 from reprkit.types import Batch
 from reprkit_text.wrapped.symbols import written_with
 

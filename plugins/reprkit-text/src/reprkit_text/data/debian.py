@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Predicate
 
-from reprkit.constraints import Count, ascending
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Count, ascending
 from reprkit_text import debian_index
 from reprkit_text.data.records import Record, plain
 from reprkit_text.data.told import Texts

@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from reprkit.constraints import Count, Share
 from reprkit.data.textfiles import TextFiles
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError, nearest
+from reprkit.registry.constraints import Count, Share
 from reprkit_text.data.records import Record, written
 from reprkit_text.data.told import Texts
 from reprkit_text.vocabulary import Vocabulary

@@ -11,9 +11,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
-from reprkit.constraints import Count, CountOrZero
 from reprkit.data.batching import as_index
 from reprkit.interfaces import require
+from reprkit.registry.constraints import Count, CountOrZero
 from reprkit_text.data.told import Told
 from reprkit_text.language import END, START, Ngrams
 from reprkit_text.vocabulary import Vocabulary

@@ -14,12 +14,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
-from reprkit.constraints import Count, Share
 from reprkit.data import Subset
 from reprkit.data.batching import as_index
 from reprkit.data.textfiles import TextFiles
 from reprkit.data.vetting import Skips
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Count, Share
 from reprkit_text.data.division import counts, divided, origin
 from reprkit_text.data.records import plain, written
 from reprkit_text.data.symbols import Symbols, known

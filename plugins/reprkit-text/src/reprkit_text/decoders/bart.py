@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from reprkit import Signature
-from reprkit.constraints import BelowOne, Count, Depth, Width
-from reprkit.parts import restoring
+from reprkit.registry.constraints import BelowOne, Count, Depth, Width
+from reprkit.registry.create import restoring
 from reprkit_text.decoders.crossing import Crossing, beginnings, rows
 from reprkit_text.encoders.bart import bart_settings
 from reprkit_text.wrapped.settings import settled

@@ -10,13 +10,13 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit import Decoded, Features, Signature
-from reprkit.constraints import BelowOne, Count, DepthOrZero, Width
 from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
 from reprkit.layers.placing import laid_mask
 from reprkit.layers.rows import tokens_at
-from reprkit.parts import restoring
+from reprkit.registry.constraints import BelowOne, Count, DepthOrZero, Width
+from reprkit.registry.create import restoring
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.symbols import fits
 from reprkit_text.wrapped.weights import filled, joined_dropout, sine_positions

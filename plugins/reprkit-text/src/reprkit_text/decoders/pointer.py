@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit import Signature
-from reprkit.constraints import BelowOne, Count, Depth, DepthOrZero, Width
 from reprkit.layers.checks import divides
 from reprkit.layers.recurrent import Recurrent
+from reprkit.registry.constraints import BelowOne, Count, Depth, DepthOrZero, Width
 from reprkit_text.decoders.crossing import rows
 from reprkit_text.decoders.looking import Looking
 from reprkit_text.generator import Generator, Memory

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from reprkit import Signature
-from reprkit.constraints import BelowOne, Count, Depth, Width
-from reprkit.parts import restoring
+from reprkit.registry.constraints import BelowOne, Count, Depth, Width
+from reprkit.registry.create import restoring
 from reprkit_text.decoders.crossing import Crossing, beginnings, rows
 from reprkit_text.encoders.t5 import calm_attention, t5_settings
 from reprkit_text.wrapped.settings import settled

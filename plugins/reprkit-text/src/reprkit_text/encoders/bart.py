@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reprkit import Signature
-from reprkit.constraints import BelowOne, Count, CountOrZero, Depth, Width
-from reprkit.parts import restoring
+from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, Width
+from reprkit.registry.create import restoring
 from reprkit_text.encoders.wrapped import Wrapped
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.symbols import numbering

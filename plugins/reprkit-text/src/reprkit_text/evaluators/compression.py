@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from reprkit import Code, Evaluator
-from reprkit.constraints import Count
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import by_length, exact
+from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 from reprkit_text import written
 

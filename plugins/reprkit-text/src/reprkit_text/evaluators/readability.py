@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reprkit import Evaluator
-from reprkit.constraints import Count
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Count
 from reprkit_text import written
 from reprkit_text.language import Ngrams
 from reprkit_text.leads import lead

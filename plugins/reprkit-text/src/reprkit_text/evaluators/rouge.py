@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from reprkit import Evaluator
-from reprkit.constraints import Count, Seed
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Count, Seed
 from reprkit_text import written
 from reprkit_text.leads import without_a_model
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge
 
 from reprkit import Evaluator, Field
-from reprkit.constraints import Count, Positive, Seed
 from reprkit.errors import DataError
 from reprkit.evaluation.few import few, labels_of
+from reprkit.registry.constraints import Count, Positive, Seed
 from reprkit_text.wrapped.symbols import written_with
 
 if TYPE_CHECKING:

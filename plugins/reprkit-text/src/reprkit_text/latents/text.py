@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reprkit import Code, Features, Latent
-from reprkit.constraints import BelowOne, Count, CountOrZero, Depth, NonNegative, Positive, Width
 from reprkit.interfaces import require
 from reprkit.latents.terms import (
     check_indices,
@@ -23,6 +22,7 @@ from reprkit.latents.terms import (
     perplexity,
     straight_through,
 )
+from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, NonNegative, Positive, Width
 from reprkit_text.generator import NEVER, Generator, Memory
 from reprkit_text.latents.words import closed, until_end
 

@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit import Code, Objective
-from reprkit.constraints import Count, Depth, NonNegative, Width
 from reprkit.data.padding import lengthened
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.paths import factor_of
+from reprkit.registry.constraints import Count, Depth, NonNegative, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
 from reprkit.utils.modes import evaluating

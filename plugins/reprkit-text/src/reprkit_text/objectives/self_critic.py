@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit import Objective
-from reprkit.constraints import Share, Width
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.paths import factor_of
+from reprkit.registry.constraints import Share, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
 from reprkit_text.objectives.scope import texts_of, words_of

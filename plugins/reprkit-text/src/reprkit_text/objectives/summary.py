@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from reprkit import Codes, Features, Objective
-from reprkit.constraints import BelowOne, Count, CountOrZero, NonNegative, Share
 from reprkit.interfaces import Term, require
 from reprkit.paths import factor_of
+from reprkit.registry.constraints import BelowOne, Count, CountOrZero, NonNegative, Share
 from reprkit.types import Batch
 from reprkit_text.objectives.noising import (
     Texts,

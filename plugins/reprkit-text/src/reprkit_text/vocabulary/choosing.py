@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from reprkit.errors import DataError, UnknownPartError, nearest
-from reprkit.parts import construct
-from reprkit.reference import Reference, parse
+from reprkit.registry.create import construct
+from reprkit.registry.references import Reference, parse
 from reprkit_text.vocabulary import packing, training
 from reprkit_text.vocabulary.vocabulary import Vocabulary
 

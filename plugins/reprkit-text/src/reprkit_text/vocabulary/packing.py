@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import DataError
-from reprkit.reference import Reference, parse
+from reprkit.registry.references import Reference, parse
 
 if TYPE_CHECKING:
     from reprkit_text.vocabulary.vocabulary import Vocabulary

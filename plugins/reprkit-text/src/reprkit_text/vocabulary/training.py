@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
-from reprkit.constraints import Count
 from reprkit.errors import DataError
 from reprkit.interfaces import require
+from reprkit.registry.constraints import Count
 from reprkit.utils.cache import cache_folder, keep
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reprkit.errors import DataError, PartArgumentError, nearest
 from reprkit.interfaces import Part
 from reprkit.layers.checks import divides
-from reprkit.parts import restoring
+from reprkit.registry.create import restoring
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

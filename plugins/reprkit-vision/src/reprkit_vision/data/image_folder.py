@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
-from reprkit.constraints import Share, Width
 from reprkit.data.images import Images
 from reprkit.errors import DataError
+from reprkit.registry.constraints import Share, Width
 from reprkit_vision.data.official import official_parts
 
 _TRAIN, _TEST, _VALID = "train", ("test", "val", "valid"), ("val", "valid")

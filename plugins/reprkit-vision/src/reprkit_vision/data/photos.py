@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
-from reprkit.constraints import Count, Seed
 from reprkit.data import Tensors
 from reprkit.errors import DataError
 from reprkit.interfaces import require
+from reprkit.registry.constraints import Count, Seed
 from reprkit.utils.cache import cache_folder
 from reprkit_vision.data.splits import parts, shuffled
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from reprkit import Encoder, Features, Signature
-from reprkit.constraints import Count, CountOrZero
 from reprkit.errors import BuildError, DataError, PartArgumentError
-from reprkit.parts import restoring
+from reprkit.registry.constraints import Count, CountOrZero
+from reprkit.registry.create import restoring
 from reprkit.types import Batch
 from reprkit_vision.encoders import extraction
 from reprkit_vision.encoders.inputs import HALF, IMAGENET, Normalise, group_norm

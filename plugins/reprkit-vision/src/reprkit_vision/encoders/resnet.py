@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from reprkit import Encoder, Features, Signature
-from reprkit.constraints import Width
 from reprkit.errors import BuildError
+from reprkit.registry.constraints import Width
 from reprkit.types import Batch
 from reprkit_vision.encoders.inputs import Normalise, group_norm
 

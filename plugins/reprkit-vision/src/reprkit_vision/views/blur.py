@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.constraints import Share, ascending, odd
 from reprkit.errors import BuildError
+from reprkit.registry.constraints import Share, ascending, odd
 from reprkit_vision.views.base import View, among, each
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from reprkit import Signature
-from reprkit.constraints import Share
 from reprkit.errors import BuildError
+from reprkit.registry.constraints import Share
 from reprkit_vision.views.base import View, among, each
 
 

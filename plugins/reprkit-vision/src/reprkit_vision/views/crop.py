@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.constraints import Share, ascending
+from reprkit.registry.constraints import Share, ascending
 from reprkit_vision.views.base import View, among
 
 _TRIES = 10

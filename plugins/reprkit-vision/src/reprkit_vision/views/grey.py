@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from reprkit import Signature
-from reprkit.constraints import Share
+from reprkit.registry.constraints import Share
 from reprkit_vision.views.base import View
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from reprkit import Corruption, Signature
-from reprkit.constraints import ascending
+from reprkit.registry.constraints import ascending
 from reprkit.types import Batch
 from reprkit_vision.views.base import View
 from reprkit_vision.views.blur import Blur

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import pluggy
 
-from reprkit import hookspecs
 from reprkit.errors import PluginError, nearest
-from reprkit.hookspecs import API, KINDS, PROJECT, Spec
+from reprkit.registry import hookspecs
+from reprkit.registry.hookspecs import API, KINDS, PROJECT, Spec
 
 GROUP = "reprkit"
 

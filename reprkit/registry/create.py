@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from reprkit.constraints import asked_as, checked
 from reprkit.data.base import Dataset
 from reprkit.errors import PartArgumentError, nearest
-from reprkit.hookspecs import PROJECT
 from reprkit.interfaces import FACTS, Part
-from reprkit.plugins import Registry, default_registry
-from reprkit.reference import Reference, parse
+from reprkit.registry.constraints import asked_as, checked
+from reprkit.registry.hookspecs import PROJECT
+from reprkit.registry.references import Reference, parse
+from reprkit.registry.registry import Registry, default_registry
 
 _restoring: ContextVar[bool] = ContextVar("reprkit_restoring", default=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reprkit.hookspecs import Spec, hookimpl
+from reprkit.registry.hookspecs import Spec, hookimpl
 
 
 @hookimpl

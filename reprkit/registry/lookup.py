@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reprkit.discovery import Row, normalise
 from reprkit.errors import UnknownPartError, nearest
-from reprkit.hookspecs import KINDS, Spec
-from reprkit.reference import Reference
-from reprkit.sources import locate
+from reprkit.registry.discovery import Row, normalise
+from reprkit.registry.hookspecs import KINDS, Spec
+from reprkit.registry.references import Reference
+from reprkit.registry.sources import locate
 
 
 @dataclass(frozen=True)

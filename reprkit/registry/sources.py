@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reprkit.constraint_text import Look, text
+from reprkit.registry.constraint_text import Look, text
 
 _PAPER = re.compile(
     r"arxiv|doi\b|doi\.org|et al\b|\((?:[^()]*\D)?(?:19|20)\d\d[a-z]?\)|https?://", re.IGNORECASE

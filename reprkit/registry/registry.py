@@ -1,7 +1,7 @@
 """The registry: what every plugin offers, looked up by kind and name.
 
 Torch-free: a class is imported when it is loaded.  Built-ins come through the same door as everybody
-(``reprkit/builtin.py``, distribution ``reprkit``).  A name works alone while one distribution offers it, and
+(``reprkit/registry/builtins.py``, distribution ``reprkit``).  A name works alone while one distribution offers it, and
 qualified always: ``acme-latents/vq``.
 """
 
@@ -16,11 +16,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from reprkit.discovery import Row, candidates, examine, explain, load, manager, normalise, own_version
 from reprkit.errors import PartImportError, PluginError, UnknownPartError, nearest
-from reprkit.hookspecs import KINDS, PROJECT, Spec
-from reprkit.lookup import Found, kind_named, unknown
-from reprkit.reference import Reference, parse
+from reprkit.registry.discovery import (
+    Row,
+    candidates,
+    examine,
+    explain,
+    load,
+    manager,
+    normalise,
+    own_version,
+)
+from reprkit.registry.hookspecs import KINDS, PROJECT, Spec
+from reprkit.registry.lookup import Found, kind_named, unknown
+from reprkit.registry.references import Reference, parse
 
 
 class Registry:
@@ -163,7 +172,7 @@ class Registry:
 
     def _discover(self, rows: list[Row]) -> None:
         if self._builtin:
-            builtin = importlib.import_module("reprkit.builtin")
+            builtin = importlib.import_module("reprkit.registry.builtins")
             rows.append(_checked(examine(builtin, "builtin", PROJECT, own_version(), pm=self._manager)))
         allowed = _allowed()
         for each in candidates() if self._installed else ():
