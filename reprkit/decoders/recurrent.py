@@ -8,8 +8,8 @@ from torch import Tensor
 
 from reprkit.data.signature import Signature
 from reprkit.decoders.sequence import SequenceDecoder
+from reprkit.kernels.recurrent_step import advance, blank, packed
 from reprkit.layers.recurrent import Recurrent
-from reprkit.layers.stepping import advance, blank, packed
 
 
 class RecurrentDecoder(SequenceDecoder):

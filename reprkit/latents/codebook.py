@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit.interfaces import require
-from reprkit.latents.nearest import nearest
+from reprkit.kernels.nearest_code import nearest
 from reprkit.utils import collectives
 
 SMOOTHING = 1e-5  # of the counts, as in the authors' own code (sonnet)

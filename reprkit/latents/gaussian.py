@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.latents.reparameterised import reparameterised
+from reprkit.kernels.reparameterization import reparameterised
 from reprkit.latents.terms import clean, noise, per_example, per_token, token_statistics
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width

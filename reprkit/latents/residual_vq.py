@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reprkit.interfaces import Latent
+from reprkit.kernels.straight_through import Commitment
 from reprkit.latents.codebook import Codebook
-from reprkit.latents.commitment import Commitment
 from reprkit.latents.terms import check_indices, clean, fixed_rate, perplexity
 from reprkit.registry.constraints import BelowOne, Depth, Share, Width
 from reprkit.types import Code, Features

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from reprkit.data.signature import Field
 from reprkit.interfaces import Corruption, Objective, Term
+from reprkit.kernels.ntxent import LOWEST, ntxent_and_accuracy
 from reprkit.objectives.chain import Chain
-from reprkit.objectives.ntxent import LOWEST, ntxent_and_accuracy
 from reprkit.paths import masked_mean
 from reprkit.registry.constraints import Width
 from reprkit.types import Batch

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from reprkit.objectives.ntxent import ntxent, ntxent_and_accuracy
+from reprkit.kernels.ntxent import ntxent, ntxent_and_accuracy
 
 DIM, TEMPERATURE = 128, 0.5
 CASES = {"cpu": (256, 1024, 2048), "cuda": (1024, 8192, 32768)}

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 import reprkit as rk
 from reprkit.data.tensors import Tensors
-from reprkit.latents.reparameterised import START, soft_clamp
+from reprkit.kernels.reparameterization import START, soft_clamp
 
 BATCH, LATENT, HIDDEN, LR = 128, 16, 512, 1e-3
 

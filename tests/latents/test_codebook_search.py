@@ -7,9 +7,9 @@ import pytest
 import torch
 from codebooks import distances
 
-from reprkit.latents import nearest as search
-from reprkit.latents.commitment import Commitment
-from reprkit.latents.nearest import nearest
+from reprkit.kernels import nearest_code as search
+from reprkit.kernels.nearest_code import nearest
+from reprkit.kernels.straight_through import Commitment
 
 # ---------------------------------------------------------------------- search
 
@@ -78,7 +78,7 @@ def test_the_search_stays_far_below_vectors_times_codes():
     program = """
 import torch
 from pathlib import Path
-from reprkit.latents.nearest import nearest
+from reprkit.kernels.nearest_code import nearest
 torch.set_num_threads(1)
 field = lambda name: int(next(l for l in Path('/proc/self/status').read_text().splitlines() if l.startswith(name)).split()[1])
 x, codes = torch.randn(16384, 16), torch.randn(8192, 16)

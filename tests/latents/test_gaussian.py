@@ -7,8 +7,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from reprkit.errors import PartArgumentError
+from reprkit.kernels.reparameterization import HIGHEST, LOWEST, START, soft_clamp
 from reprkit.latents.gaussian import Gaussian
-from reprkit.latents.reparameterised import HIGHEST, LOWEST, START, soft_clamp
 from reprkit.testing.pool import together
 from reprkit.types import Features
 from reprkit.utils import collectives

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from reprkit.latents.reparameterised import Reparameterised, plain, reparameterised
+from reprkit.kernels.reparameterization import Reparameterised, plain, reparameterised
 
 
 def inputs(*, noise_too=False):

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from reprkit.data.signature import Field
-from reprkit.layers import stepping
+from reprkit.kernels import recurrent_step
+from reprkit.kernels.recurrent_step import advance, blank, packed
 from reprkit.layers.recurrent import Recurrent
-from reprkit.layers.stepping import advance, blank, packed
 from reprkit.layers.values import Values
 
 SIZE, STEPS, WIDTH = 3, 9, 7
@@ -44,7 +44,7 @@ def steps(net, values, x, beside=None, mask=None):
 @pytest.mark.parametrize("size", [1, SIZE])
 @torch.no_grad()
 def test_steps_are_those_of_torch(cell, depth, field, table, coded, size, monkeypatch):
-    monkeypatch.setattr(stepping, "TABLE", 4096 if table else 2)
+    monkeypatch.setattr(recurrent_step, "TABLE", 4096 if table else 2)
     net, values, x = made(cell, depth, field, size)
     before = [each.clone() for each in net.parameters()]
     assert ("table" in packed(net, values)) == (table and field == "symbols")

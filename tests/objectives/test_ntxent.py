@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reprkit.errors import PartArgumentError
-from reprkit.objectives import ntxent as module
-from reprkit.objectives.ntxent import ntxent, ntxent_and_accuracy
+from reprkit.kernels import ntxent as module
+from reprkit.kernels.ntxent import ntxent, ntxent_and_accuracy
 from reprkit.testing.pool import together
 from reprkit.utils import collectives
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from reprkit.layers import single
+from reprkit.kernels import recurrent_numpy
 from reprkit.layers.values import Values
 from reprkit.utils.precision import without_autocast
 
@@ -33,7 +33,7 @@ def packed(net: nn.GRU | nn.LSTM, values: Values, size: int = 2) -> dict[str, An
     the recurrent weights, laid out as they are read, since memory decides how long a step takes.
     """
     with without_autocast(net.all_weights[0][0].device):
-        return _packed(net, values, single.fits(net, size))
+        return _packed(net, values, recurrent_numpy.fits(net, size))
 
 
 def _packed(net: nn.GRU | nn.LSTM, values: Values, alone: bool) -> dict[str, Any]:
@@ -43,7 +43,9 @@ def _packed(net: nn.GRU | nn.LSTM, values: Values, alone: bool) -> dict[str, Any
     def read(weights: Sequence[Tensor]) -> list[Tensor]:
         ordered = [each.detach()[order] for each in weights]
         return (
-            [single.halved(each, net.hidden_size, 3 if lstm else 2) for each in ordered] if alone else ordered
+            [recurrent_numpy.halved(each, net.hidden_size, 3 if lstm else 2) for each in ordered]
+            if alone
+            else ordered
         )
 
     def laid(weight: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def advance(
             gates = torch.addmm(gates, beside.to(gates.dtype), pack["down"])
         lstm = len(state) > len(pack["layers"])
         if pack["alone"]:
-            out, after = (single.lstm if lstm else single.gru)(pack["layers"], gates, state)
+            out, after = (recurrent_numpy.lstm if lstm else recurrent_numpy.gru)(pack["layers"], gates, state)
         else:
             out, after = (_lstm if lstm else _gru)(pack, gates, state)
         if valid is None:

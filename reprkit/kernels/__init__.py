@@ -1,0 +1,1 @@
+"""Fast computations, each tested against a plain reference."""
