@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import lazy_loader
 
 if TYPE_CHECKING:
-    from reprkit.assembly import build
     from reprkit.checkpoint import load
     from reprkit.data import Dataset, Field, Signature, dataset
     from reprkit.errors import ReprkitError
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
     from reprkit.flags import Launch, recipe
     from reprkit.hub import push
     from reprkit.interfaces import Corruption, Decoder, Encoder, Evaluator, Latent, Objective
-    from reprkit.model import Model
-    from reprkit.paths import factor
+    from reprkit.models.build import build
+    from reprkit.models.factor import factor
+    from reprkit.models.model import Model
     from reprkit.registry.create import create
     from reprkit.registry.hookspecs import Spec, hookimpl
     from reprkit.reporting import report
@@ -63,9 +63,9 @@ _HOMES = {
     "interfaces": ["Encoder", "Latent", "Decoder", "Objective", "Corruption", "Evaluator"],
     "data": ["Dataset", "Signature", "Field", "dataset"],
     "registry.create": ["create"],
-    "paths": ["factor"],
-    "assembly": ["build"],
-    "model": ["Model"],
+    "models.factor": ["factor"],
+    "models.build": ["build"],
+    "models.model": ["Model"],
     "checkpoint": ["load"],
     "training": ["loop", "fit"],
     "exporting": ["export"],

@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.errors import BuildError, DataError
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 def readable(model: Model) -> None:

@@ -31,7 +31,7 @@ from reprkit.utils import collectives
 from reprkit.utils.atomic_files import replacing, settled, why
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class PluginVersionWarning(UserWarning):

@@ -14,7 +14,7 @@ from reprkit.ahead import readable
 from reprkit.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 def dynamic_evaluation(

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from reprkit.errors import BuildError, CheckpointError
 from reprkit.interfaces import require
-from reprkit.paths import masked_mean
+from reprkit.models.factor import masked_mean
 from reprkit.registry.discovery import own_version
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from reprkit.model import Model
+    from reprkit.models.model import Model
     from reprkit.types import Batch, Code
 
 ABOUT = "about.json"  # the extra file in what ``torch.export.save`` writes

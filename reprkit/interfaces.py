@@ -22,7 +22,7 @@ from reprkit.types import Batch, Code, Decoded, Features
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 # What ``build`` tells a part whose constructor asks: the data's signature (its own field called ``x``), and how many
 # tokens an example has when it reaches a decoder (None: it varies).

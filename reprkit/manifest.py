@@ -14,7 +14,7 @@ from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import FORMAT
 from reprkit.interfaces import Objective, Part
 from reprkit.manifest_check import PART, check
-from reprkit.paths import Factor
+from reprkit.models.factor import Factor
 from reprkit.registry.create import restored
 from reprkit.registry.hookspecs import PROJECT
 from reprkit.registry.registry import default_registry
@@ -69,7 +69,7 @@ def rebuild(manifest: Mapping[str, Any]) -> Any:
 
 
 def _rebuilt(manifest: Mapping[str, Any]) -> Any:
-    from reprkit.assembly import build
+    from reprkit.models.build import build
 
     record = manifest["signature"]
     signature = None if record is None else Signature.from_json(record)
@@ -192,7 +192,7 @@ def _made(kind: str, record: Mapping[str, Any], signature: Signature | None) -> 
     from reprkit.registry.create import construct
 
     if "sum" in record:
-        from reprkit.objectives.weighted import objective_from
+        from reprkit.models.weighted_sum import objective_from
 
         return objective_from([(weight, _made(kind, each, signature)) for weight, each in record["sum"]])
     registry = default_registry()

@@ -21,7 +21,7 @@ from reprkit.errors import TrainingError
 from reprkit.utils import collectives
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
     from reprkit.training.state import Scalars
 
 BLOCK = 100_000  # numbers from which a block of a stack is gathered and freed by itself

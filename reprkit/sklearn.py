@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from reprkit.filenames import MANIFEST, WEIGHTS
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 _ROWS = 256  # go through the model at once, the last ones filled up: so a row's code does not depend on the rows beside it
 

@@ -116,7 +116,7 @@ class Decoded:
 
     Attributes:
         x: point estimate (b n p): real values, or int64 symbols for a categorical likelihood.
-        likelihood: "gaussian", "bernoulli" or "categorical": how ``params`` are read (reprkit/likelihoods.py).
+        likelihood: "gaussian", "bernoulli" or "categorical": how ``params`` are read (reprkit/models/likelihoods.py).
         params: the likelihood's parameters by name, each broadcastable to (b n p) or (b n p k).
         mask: True where the token is real (b n).
         grid: how the n tokens lie: (height, width) of patches, (frames,), or (1,) for a vector.
@@ -130,14 +130,14 @@ class Decoded:
 
     def nll(self, target: Tensor, weight: Tensor | None = None) -> Float[Tensor, "b n"]:
         """Negative log-likelihood of ``target`` (b n p), nats a token; ``weight`` (b n p) counts some elements only."""
-        from reprkit.likelihoods import negative_log_likelihood
+        from reprkit.models.likelihoods import negative_log_likelihood
 
         elements = negative_log_likelihood(self.likelihood, self.params, target)
         return (elements if weight is None else elements * weight).sum(-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """A draw from the likelihood (b n p), in data units."""
-        from reprkit.likelihoods import draw
+        from reprkit.models.likelihoods import draw
 
         return draw(self.likelihood, self.params, generator)
 

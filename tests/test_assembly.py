@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit import assembly
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError, ReferenceSyntaxError, UnknownPartError
 from reprkit.interfaces import Decoder, Objective
+from reprkit.models import build
 from reprkit.types import Decoded
 
 MLP = {"encoder": "mlp(width=8)", "latent": "continuous(dim=3)", "decoder": "mlp(width=8)"}
@@ -115,7 +115,7 @@ def test_parts_are_told_their_own_field_and_the_number_of_tokens(monkeypatch):
 
     signature = Signature({"x": DIGITS["x"], "pitch": Field(kind="vector", shape=(1,))})
     fine, coarse = "vit(patch=2, width=8, depth=1, heads=2)", "vit(patch=4, width=8, depth=1, heads=2)"
-    paths = assembly._paths(
+    paths = build._paths(
         {
             "fine": rk.factor(fine),
             "coarse": rk.factor(coarse),
@@ -123,13 +123,13 @@ def test_parts_are_told_their_own_field_and_the_number_of_tokens(monkeypatch):
         },
         signature,
     )
-    create = assembly.create
+    create = build.create
     monkeypatch.setattr(
-        assembly,
+        build,
         "create",
         lambda kind, part, **facts: Told(**facts) if part == "told" else create(kind, part, **facts),
     )
-    assembly._decoder("told", paths, signature, "pitch")
+    build._decoder("told", paths, signature, "pitch")
     assert seen["data"]["x"] == signature["pitch"]
     assert seen["tokens"] == 16
 

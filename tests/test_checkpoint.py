@@ -14,7 +14,7 @@ import reprkit as rk
 from reprkit import Spec, hookimpl
 from reprkit.checkpoint import CARD, MANIFEST, WEIGHTS, PluginVersionWarning
 from reprkit.errors import CheckpointError, PartArgumentError
-from reprkit.objectives.weighted import Weighted
+from reprkit.models.weighted_sum import Weighted
 from reprkit.registry.registry import Registry, using_registry
 
 

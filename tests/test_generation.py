@@ -9,7 +9,7 @@ from scipy import stats
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
-from reprkit.likelihoods import draw
+from reprkit.models.likelihoods import draw
 
 SYMBOLS, LENGTH = 4, 3
 DECODERS = {

@@ -15,7 +15,7 @@ import reprkit as rk
 from reprkit.errors import CheckpointError
 from reprkit.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.hub import repository
-from reprkit.priors import loaded
+from reprkit.models.priors import loaded
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 

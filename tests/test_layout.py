@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit.layout import align, from_tokens, row_grid, spread, to_tokens
+from reprkit.models.grid import align, from_tokens, row_grid, spread, to_tokens
 from reprkit.types import Features
 
 IMAGE = Field(kind="image", shape=(8, 8, 1), range=(0.0, 1.0))

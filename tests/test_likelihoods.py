@@ -7,7 +7,7 @@ import torch
 from torch import distributions
 
 from reprkit.errors import PartArgumentError
-from reprkit.likelihoods import draw, mode, narrowed, negative_log_likelihood, tempered
+from reprkit.models.likelihoods import draw, mode, narrowed, negative_log_likelihood, tempered
 
 
 def params_of(name, seed=0, shape=(3, 4, 5), symbols=6):

@@ -199,11 +199,11 @@ def test_metrics_that_are_asked_for_first_leave_the_loss_its_gradient(asked):
 
 
 def test_the_likelihood_is_computed_once_and_only_if_it_is_asked_for(monkeypatch):
-    import reprkit.likelihoods
+    import reprkit.models.likelihoods
 
-    calls, plain = [], reprkit.likelihoods.negative_log_likelihood
+    calls, plain = [], reprkit.models.likelihoods.negative_log_likelihood
     monkeypatch.setattr(
-        reprkit.likelihoods, "negative_log_likelihood", lambda *given: calls.append(1) or plain(*given)
+        reprkit.models.likelihoods, "negative_log_likelihood", lambda *given: calls.append(1) or plain(*given)
     )
     scored = texts().score(padded_symbols())
     assert scored.decoded.x.shape == (2, 4, 1)
@@ -229,7 +229,7 @@ def private_names():
     """Names of the class Model that begin with one underscore: its methods, and what it sets on itself."""
     (cls,) = (
         each
-        for each in ast.parse((ROOT / "reprkit/model.py").read_text()).body
+        for each in ast.parse((ROOT / "reprkit/models/model.py").read_text()).body
         if isinstance(each, ast.ClassDef) and each.name == "Model"
     )
     methods = {each.name for each in cls.body if isinstance(each, ast.FunctionDef)}
@@ -264,7 +264,7 @@ def test_private_names_of_a_model_are_used_by_itself_alone():
         f"{file.relative_to(ROOT)}:{line}: {text}"
         for folder in ("reprkit", "plugins", "recipes")
         for file in sorted((ROOT / folder).rglob("*.py"))
-        if file != ROOT / "reprkit/model.py"
+        if file != ROOT / "reprkit/models/model.py"
         for line, text in uses(file.read_text(), names)
     ]
     assert not found, "\n".join(found)

@@ -12,7 +12,7 @@ from reprkit.errors import DataError, ReprkitError
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 @dataclass(frozen=True)

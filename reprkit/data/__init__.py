@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import lazy_loader
+from reprkit.utils.lazy import attach
 
 if TYPE_CHECKING:
     from reprkit.data.arrays import Arrays
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from reprkit.data.base import Dataset, Subset
     from reprkit.data.batching import collate
     from reprkit.data.checks import check_batch
-    from reprkit.data.codes import CodesOf
     from reprkit.data.digits import Digits
     from reprkit.data.hub import Hub
     from reprkit.data.hub_stream import HubStream
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from reprkit.data.signature import Field, Signature
     from reprkit.data.streaming import Stream
     from reprkit.data.tensors import Tensors
+    from reprkit.models.codes_dataset import CodesOf
 
 __all__ = [
     "Arrays",
@@ -49,12 +49,11 @@ __all__ = [
 ]
 
 # Lazily, because parts read the signature (torch-free) long before anybody reads data.
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, __dir__ = attach(
     __name__,
     submod_attrs={
         "arrays": ["Arrays"],
         "audio": ["Audio"],
-        "codes": ["CodesOf"],
         "base": ["Dataset", "Subset"],
         "digits": ["Digits"],
         "signature": ["Field", "Signature"],
@@ -70,4 +69,5 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "batching": ["collate"],
         "resolve": ["dataset"],
     },
+    elsewhere={"CodesOf": "reprkit.models.codes_dataset"},
 )

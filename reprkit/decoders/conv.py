@@ -14,8 +14,8 @@ from reprkit.layers.convolution import Residual, group_norm, halved
 from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
 from reprkit.layers.placing import valid_only
-from reprkit.layout import align
-from reprkit.likelihoods import LikelihoodName
+from reprkit.models.grid import align
+from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import DepthOrZero, Width
 from reprkit.types import Decoded, Features
 

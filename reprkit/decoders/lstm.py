@@ -5,7 +5,7 @@ from __future__ import annotations
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Scale
 from reprkit.decoders.recurrent import RecurrentDecoder
-from reprkit.likelihoods import LikelihoodName
+from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import BelowOne, Depth, Width
 
 

@@ -14,8 +14,8 @@ from reprkit.interfaces import Decoder
 from reprkit.layers.checks import code_needed, flat_size
 from reprkit.layers.dense import Activation, Norm, hidden_layers, hidden_widths
 from reprkit.layers.placing import valid_only
-from reprkit.layout import align
-from reprkit.likelihoods import LikelihoodName
+from reprkit.models.grid import align
+from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Decoded, Features
 

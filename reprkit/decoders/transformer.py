@@ -8,7 +8,7 @@ from reprkit.data.signature import Signature
 from reprkit.decoders.head import Scale
 from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.layers.attention import Blocks
-from reprkit.likelihoods import LikelihoodName
+from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 
 

@@ -12,7 +12,7 @@ from reprkit.layers.patches import patch_grid
 from reprkit.layers.positions import sines_2d
 from reprkit.layers.rows import rows_at, tokens_at
 from reprkit.layers.values import Rescale
-from reprkit.layout import to_tokens
+from reprkit.models.grid import to_tokens
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Batch, Features
 

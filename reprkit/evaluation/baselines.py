@@ -18,13 +18,13 @@ from reprkit.data.signature import Signature
 from reprkit.errors import BuildError, DataError, UnknownPartError, nearest
 from reprkit.evaluation.encoding import batches
 from reprkit.interfaces import Decoder, Encoder, require
-from reprkit.layout import to_tokens
+from reprkit.models.grid import to_tokens
 from reprkit.registry.references import parse
 from reprkit.types import Batch, Decoded, Features
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 BASELINES = ("pca", "raw")
 
@@ -138,7 +138,7 @@ def _fitted(rows: np.ndarray, dim: Any) -> tuple[Tensor, Tensor, float]:
 
 
 def _assembled(mean: Tensor, components: Tensor, scale: float, signature: Signature, name: str) -> Model:
-    from reprkit.assembly import build
+    from reprkit.models.build import build
 
     field = signature["x"]
     grid = tuple(1 for _ in field.space)

@@ -17,7 +17,7 @@ from reprkit.utils.spectrum import effective_rank
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class Codebook(Evaluator):

@@ -10,7 +10,7 @@ from reprkit.interfaces import Part
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 def about(model: Model, data: Dataset) -> dict[str, Any]:

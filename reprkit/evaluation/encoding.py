@@ -19,7 +19,7 @@ from reprkit.utils.progress import tracked
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 Pool = Literal["mean", "flatten"]
 

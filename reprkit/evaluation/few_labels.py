@@ -14,7 +14,7 @@ from reprkit.registry.create import create
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class FewLabels(Evaluator):

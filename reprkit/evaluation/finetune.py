@@ -19,7 +19,7 @@ from reprkit.utils.progress import tracked
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
     from reprkit.objectives.classify import Classify
 
 WARMUP = 0.1  # share of the steps over which the rate rises
@@ -152,7 +152,7 @@ def predicted(tuned: Model, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _copied(model: Model, data: Dataset, label: str) -> Model:
-    from reprkit.model import Model as Made
+    from reprkit.models.model import Model as Made
     from reprkit.objectives.classify import Classify
 
     if not model.factors:

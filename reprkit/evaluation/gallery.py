@@ -15,7 +15,7 @@ from reprkit.types import Code, Codes, Decoded
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 SPREAD = 256  # examples over which a dimension's deviation is taken for its traversal
 DIMENSIONS = 8  # traversed at most, those that vary most

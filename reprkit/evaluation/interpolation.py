@@ -17,7 +17,7 @@ from reprkit.types import Code, Codes
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 _SHOWN = 6  # pairs in the picture
 

@@ -17,7 +17,7 @@ from reprkit.registry.constraints import Count, Positive, Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 _BLOCK = 1 << 24  # distances held at a time
 

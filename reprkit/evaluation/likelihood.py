@@ -21,8 +21,8 @@ from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
-    from reprkit.objectives.scoring import Scored
+    from reprkit.models.model import Model
+    from reprkit.models.scoring import Scored
 
 
 class Likelihood(Evaluator):
@@ -67,8 +67,8 @@ class Likelihood(Evaluator):
             BuildError: no decoder, a latent without a prior, a continuous latent without a density, or a prior
                 that was trained on other codes.
         """
-        from reprkit.paths import factor_of
-        from reprkit.priors import check_fit, loaded
+        from reprkit.models.factor import factor_of
+        from reprkit.models.priors import check_fit, loaded
 
         priors: dict[str, Model] = {}
         if self.prior is not None:
@@ -114,7 +114,7 @@ class Likelihood(Evaluator):
         return torch.stack(weights), torch.stack(of_codes), elements
 
     def _nats(self, model: Model, scored: Scored) -> Float[Tensor, "b n p"]:
-        from reprkit.likelihoods import discretised, negative_log_likelihood
+        from reprkit.models.likelihoods import discretised, negative_log_likelihood
 
         decoded, field = scored.decoded, model.output_field
         if self.levels is None or decoded.likelihood != "gaussian":
@@ -129,7 +129,7 @@ class Likelihood(Evaluator):
         self, model: Model, features: dict[str, Features], priors: dict[str, Model], random: set[str]
     ) -> tuple[dict[str, Code], Tensor, Tensor]:
         """One draw of every factor's code, its log-probability under the prior and under the posterior (b)."""
-        from reprkit.priors import as_data, log_prob
+        from reprkit.models.priors import as_data, log_prob
 
         codes: dict[str, Code] = {}
         log_prior = log_posterior = torch.zeros((), dtype=torch.float64)

@@ -15,7 +15,7 @@ from reprkit.registry.constraints import Count, Positive, Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 _SHOWN = 40  # more classes than this get no confusion matrix
 

@@ -14,7 +14,7 @@ from reprkit.evaluation.encoding import batches, exact
 from reprkit.evaluation.gallery import fit_for_page
 from reprkit.interfaces import Evaluator
 from reprkit.layers.values import unit
-from reprkit.layout import from_tokens
+from reprkit.models.grid import from_tokens
 from reprkit.objectives.masked import Masked, on_hidden, statistics
 from reprkit.registry.constraints import CountOrZero
 from reprkit.registry.create import create
@@ -22,8 +22,8 @@ from reprkit.types import Batch, Decoded
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
-    from reprkit.objectives.scoring import Scored
+    from reprkit.models.model import Model
+    from reprkit.models.scoring import Scored
 
 
 class Masking(Evaluator):

@@ -14,7 +14,7 @@ from reprkit.registry.constraints import Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 _RANKED = 2000  # examples whose neighbours are compared: memory is quadratic in them

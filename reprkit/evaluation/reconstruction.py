@@ -12,8 +12,8 @@ from reprkit.interfaces import Evaluator
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
-    from reprkit.objectives.scoring import Scored
+    from reprkit.models.model import Model
+    from reprkit.models.scoring import Scored
     from reprkit.types import Codes
 
 

@@ -14,7 +14,7 @@ from reprkit.registry.constraints import Count, Positive, Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 _SHOWN = 32  # samples in the picture
 _COMPARED = 512  # test examples whose distances set the scale

@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from reprkit.layout import align
+from reprkit.models.grid import align
 from reprkit.types import Features
 
 

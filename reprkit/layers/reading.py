@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reprkit.data.signature import Field
 from reprkit.layers.rows import tokens_at
 from reprkit.layers.values import Values
-from reprkit.layout import row_grid, to_tokens
+from reprkit.models.grid import row_grid, to_tokens
 from reprkit.types import Batch, Features
 
 

@@ -8,7 +8,7 @@ from reprkit.interfaces import Objective, Term
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class Autoregressive(Objective):

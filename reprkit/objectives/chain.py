@@ -16,7 +16,7 @@ from reprkit.registry.create import create
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class Chain(nn.Module):

@@ -13,7 +13,7 @@ from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class Classify(Objective):

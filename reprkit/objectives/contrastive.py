@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from reprkit.data.signature import Field
 from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.kernels.ntxent import LOWEST, ntxent_and_accuracy
+from reprkit.models.factor import masked_mean
 from reprkit.objectives.chain import Chain
-from reprkit.paths import masked_mean
 from reprkit.registry.constraints import Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class Contrastive(Objective):

@@ -14,7 +14,7 @@ from reprkit.objectives.chain import Chain
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class Denoising(Objective):

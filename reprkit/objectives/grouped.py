@@ -10,13 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reprkit.interfaces import Objective, Term
+from reprkit.models.factor import factor_of
 from reprkit.objectives.labels import classes_of, labels_of
-from reprkit.paths import factor_of
 from reprkit.types import Batch, Codes
 from reprkit.utils import collectives
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class Grouped(Objective):

@@ -11,7 +11,7 @@ from reprkit.errors import BuildError, DataError, nearest
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 def classes_of(model: Model, label: str, part: str) -> int:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
-from reprkit.layout import spread, to_tokens
-from reprkit.paths import Path
+from reprkit.models.factor import Path
+from reprkit.models.grid import spread, to_tokens
 from reprkit.types import Batch, Codes, Decoded
 from reprkit.utils import collectives
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class Hidden(NamedTuple):

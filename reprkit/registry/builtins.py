@@ -198,7 +198,7 @@ def reprkit_datasets() -> Iterator[Spec]:
     )
     yield Spec(
         "codes",
-        "reprkit.data.codes:CodesOf",
+        "reprkit.models.codes_dataset:CodesOf",
         "The codes that a saved model gives another data set, to learn a prior over",
     )
     yield Spec("images", "reprkit.data.images:Images", "A folder of pictures, of one size", ("PIL",))

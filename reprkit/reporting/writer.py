@@ -24,7 +24,7 @@ from reprkit.utils.atomic_files import why
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 def report(

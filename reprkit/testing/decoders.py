@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.interfaces import Decoder
 from reprkit.layers.rows import tokens_at
-from reprkit.layout import row_grid, to_tokens
+from reprkit.models.grid import row_grid, to_tokens
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
 from reprkit.types import Decoded, Features
@@ -175,7 +175,7 @@ class DecoderConformance(PartConformance):
 
     def test_odd_widths_fit_through_the_adapters(self) -> None:
         """After latents of widths that it never heard of, it trains."""
-        from reprkit.assembly import build
+        from reprkit.models.build import build
 
         kind = self.data["x"].kind
         encoders = {"image": "vit(patch=4, width=8, depth=1, heads=1)", "vector": "mlp(widths=(8,))"}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Encoder
-from reprkit.layout import from_tokens, to_tokens
+from reprkit.models.grid import from_tokens, to_tokens
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
 from reprkit.testing.worlds import refilled
@@ -136,7 +136,7 @@ class EncoderConformance(PartConformance):
 
     def test_odd_widths_fit_through_the_adapters(self) -> None:
         """Before latents of widths that it never heard of, it trains."""
-        from reprkit.assembly import build
+        from reprkit.models.build import build
 
         batch = self.batch(4)
         for dim in (1, 3):

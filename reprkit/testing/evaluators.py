@@ -41,7 +41,7 @@ class EvaluatorConformance(PartConformance):
 
     def models(self, train: Any) -> Iterator[tuple[str, Any]]:
         """A small model with each latent, in evaluation."""
-        from reprkit.assembly import build
+        from reprkit.models.build import build
 
         encoder, decoder = _SEQUENCE if None in self.data["x"].shape else _MLP
         for latent in self.latents:

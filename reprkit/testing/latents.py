@@ -179,7 +179,7 @@ class LatentConformance(PartConformance):
 
     def test_odd_widths_fit_through_the_adapters(self) -> None:
         """Between an encoder and a decoder of widths that it never heard of, it trains."""
-        from reprkit.assembly import build
+        from reprkit.models.build import build
 
         for width, other in ((7, 13), (1, 3)):
             encoder, decoder = f"mlp(widths=({width},))", f"mlp(widths=({other},))"
@@ -194,7 +194,7 @@ class LatentConformance(PartConformance):
 
     def test_bf16_autocast(self) -> None:
         """Under bf16 autocast, called as the core calls it, z is finite, and float32 where it asks for it."""
-        from reprkit.paths import Path
+        from reprkit.models.factor import Path
 
         latent = self.fresh().eval()
         features = self.features(latent, 4, 4)

@@ -42,7 +42,7 @@ class ObjectiveConformance(PartConformance):
 
     def model(self) -> Any:
         """A small model that is driven by the objective."""
-        from reprkit.assembly import build
+        from reprkit.models.build import build
 
         objective = self.fresh()
         is_a(objective, Objective)

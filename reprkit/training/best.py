@@ -18,7 +18,7 @@ from reprkit.runs.metrics import flat
 from reprkit.utils import collectives
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 KINDS = (
     "results",

@@ -24,7 +24,7 @@ from reprkit import sharding
 from reprkit.errors import TrainingError
 from reprkit.filenames import METRICS
 from reprkit.interfaces import require
-from reprkit.model import Model
+from reprkit.models.model import Model
 from reprkit.utils import collectives
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate's

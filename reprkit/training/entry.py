@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reprkit.filenames import MODEL
-from reprkit.model import Model
+from reprkit.models.model import Model
 from reprkit.training.looping import Loop
 from reprkit.training.options import FitOptions, Options
 from reprkit.training.run import Run

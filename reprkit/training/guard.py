@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from reprkit.errors import TrainingError
-from reprkit.paths import Path
+from reprkit.models.factor import Path
 from reprkit.training import health
 from reprkit.training.symptoms import Rank, SicknessWarning
 from reprkit.types import Batch

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.interfaces import Part
-from reprkit.model import Model
+from reprkit.models.model import Model
 from reprkit.sharding import local
 from reprkit.training.symptoms import Explosion
 from reprkit.types import Losses

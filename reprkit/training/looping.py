@@ -11,7 +11,7 @@ from typing import Any
 
 from reprkit.data.order import loader
 from reprkit.errors import TrainingError
-from reprkit.model import Model
+from reprkit.models.model import Model
 from reprkit.runs.metrics import finite
 from reprkit.training import guard, health, state
 from reprkit.training.agreement import Agreement, Signals

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from reprkit.errors import BuildError, PartArgumentError, nearest
-from reprkit.model import Model
+from reprkit.models.model import Model
 from reprkit.registry.references import parse
 from reprkit.sharding import sharded
 

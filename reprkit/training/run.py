@@ -25,7 +25,7 @@ from reprkit.runs.reader import best_of, curves, read_metrics, read_record, read
 from reprkit.utils.atomic_files import write_text
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 class Run:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from reprkit.data.base import Dataset
 from reprkit.errors import TrainingError, nearest
-from reprkit.model import Model
+from reprkit.models.model import Model
 from reprkit.training import health, snapshot, state
 from reprkit.training.averaging import Average
 from reprkit.training.engine import Engine

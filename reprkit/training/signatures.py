@@ -14,7 +14,7 @@ from reprkit.errors import PartArgumentError, nearest
 from reprkit.training.options import Options, about, declared
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 P = ParamSpec("P")
 O = TypeVar("O", bound=Options)  # noqa: E741

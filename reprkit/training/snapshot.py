@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
-from reprkit.model import Model
+from reprkit.models.model import Model
 from reprkit.training import moments, state
 from reprkit.training.averaging import Average
 

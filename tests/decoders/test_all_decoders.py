@@ -13,7 +13,7 @@ from reprkit.decoders.mlp import MLPDecoder
 from reprkit.decoders.transformer import TransformerDecoder
 from reprkit.decoders.vit import ViTDecoder
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.layout import from_tokens, to_tokens
+from reprkit.models.grid import from_tokens, to_tokens
 from reprkit.types import Features
 
 FIELDS = {

@@ -11,7 +11,7 @@ from reprkit.decoders.conv import ConvDecoder
 from reprkit.decoders.mlp import MLPDecoder
 from reprkit.decoders.vit import ViTDecoder
 from reprkit.encoders.mlp import MLPEncoder
-from reprkit.layout import from_tokens, to_tokens
+from reprkit.models.grid import from_tokens, to_tokens
 from reprkit.types import Features
 
 WIDE = Field(kind="image", shape=(12, 20, 3))

@@ -15,7 +15,7 @@ from reprkit.encoders.gru import GRUEncoder
 from reprkit.encoders.mlp import MLPEncoder
 from reprkit.encoders.transformer import TransformerEncoder
 from reprkit.encoders.vit import ViTEncoder
-from reprkit.layout import to_tokens
+from reprkit.models.grid import to_tokens
 from reprkit.types import Features, replace
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]

@@ -6,7 +6,7 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import BuildError
-from reprkit.paths import Factor
+from reprkit.models.factor import Factor
 from reprkit.utils.spectrum import effective_rank
 
 

@@ -7,7 +7,7 @@ from reprkit.data import Order
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.evaluation.finetune import finetuned, predicted
 from reprkit.evaluation.linear_probe import fitted
-from reprkit.paths import masked_mean
+from reprkit.models.factor import masked_mean
 
 NET = {"encoder": "mlp(widths=(32,))", "decoder": "mlp(widths=(16,))"}
 

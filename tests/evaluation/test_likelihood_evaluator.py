@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal, norm
 import reprkit as rk
 from reprkit.data import Tensors
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.likelihoods import discretised
+from reprkit.models.likelihoods import discretised
 from reprkit.types import Decoded
 
 

@@ -4,7 +4,7 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.layout import from_tokens, to_tokens
+from reprkit.models.grid import from_tokens, to_tokens
 
 VIT = "vit(patch=2, width=16, depth=1, heads=2)"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from usages import chosen, codes, dims, vectors
 
-from reprkit.usage import PARTS
+from reprkit.models.usage import PARTS
 
 # ------------------------------------------------------------------------ codes and bits
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from usages import Plain, chosen, codes, dims, vectors
 
-from reprkit.assembly import build
 from reprkit.latents.binary import Binary
 from reprkit.latents.gaussian import Gaussian
 from reprkit.latents.one_hot import OneHot
+from reprkit.models.build import build
+from reprkit.models.usage import CollapseWarning, Usage
 from reprkit.testing.pool import together
 from reprkit.testing.worlds import VECTORS, random_batch
 from reprkit.types import Code, Features
-from reprkit.usage import CollapseWarning, Usage
 from reprkit.utils import collectives
 
 # ------------------------------------------------------------------------ the warning

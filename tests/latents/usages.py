@@ -3,8 +3,8 @@
 import torch
 
 from reprkit.interfaces import Latent
+from reprkit.models.usage import Usage
 from reprkit.types import Code
-from reprkit.usage import Usage
 
 
 class Plain(Latent):

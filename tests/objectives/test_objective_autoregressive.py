@@ -7,7 +7,7 @@ from learning import FRAMES, SYMBOLS, digits, fit, on_test, padded, whole
 import reprkit as rk
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
-from reprkit.layout import to_tokens
+from reprkit.models.grid import to_tokens
 
 GRU, TRANSFORMER = "gru(width=32, causal=True)", "transformer(width=32, depth=1, heads=2, causal=True)"
 

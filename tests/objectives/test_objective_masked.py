@@ -8,7 +8,7 @@ import reprkit as rk
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.layers.rows import tokens_at
-from reprkit.layout import to_tokens
+from reprkit.models.grid import to_tokens
 from reprkit.objectives.masked import kept, statistics
 
 VIT = "vit(patch=2, width=16, depth=1, heads=2)"

@@ -7,8 +7,8 @@ from learning import digits
 import reprkit as rk
 from reprkit.errors import BuildError, PartArgumentError, UnknownPartError
 from reprkit.interfaces import Objective
+from reprkit.models.weighted_sum import Weighted, objective_from
 from reprkit.objectives.reconstruction import Reconstruction
-from reprkit.objectives.weighted import Weighted, objective_from
 
 MLP = {"encoder": "mlp(width=16)", "latent": "gaussian(dim=4)", "decoder": "mlp(width=16)"}
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from reprkit.interfaces import Encoder
 from reprkit.layers.rows import tokens_at
-from reprkit.layout import to_tokens
+from reprkit.models.grid import to_tokens
 from reprkit.testing import EncoderConformance
 from reprkit.testing.worlds import IMAGES, SEQUENCES
 from reprkit.types import Features

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import reprkit as rk
+from reprkit.models.usage import CollapseWarning
 from reprkit.runs.reader import read_record
 from reprkit.training.symptoms import Explosion, Rank, SicknessWarning, rank_of
-from reprkit.usage import CollapseWarning
 
 
 def make(digits, latent="continuous(dim=8)"):

@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import by_length
-from reprkit.paths import factor_of
+from reprkit.models.factor import factor_of
 from reprkit.types import Batch
 from reprkit_text.vocabulary import Vocabulary
 from reprkit_text.wrapped.symbols import written_with

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reprkit import Decoded, Decoder, Features, Signature
 from reprkit.decoders.head import Head, Scale
-from reprkit.likelihoods import LikelihoodName
+from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import Count, Depth, Width
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import (

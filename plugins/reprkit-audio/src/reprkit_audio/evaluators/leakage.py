@@ -15,7 +15,7 @@ from reprkit import Dataset, Evaluator, Model
 from reprkit.errors import DataError, nearest
 from reprkit.evaluation.encoding import batches
 from reprkit.evaluation.few import labels_of
-from reprkit.paths import factor_of
+from reprkit.models.factor import factor_of
 from reprkit.registry.constraints import Seed
 
 _FRAMES = 8  # tokens of an example that the frame-wise probe sees

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from reprkit import Code, Dataset, Evaluator, Model
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import batches, check_label
-from reprkit.paths import factor_of
+from reprkit.models.factor import factor_of
 from reprkit.registry.constraints import CountOrZero, Seed
 from reprkit_audio.evaluators.abx import Segment, abx, segments
 

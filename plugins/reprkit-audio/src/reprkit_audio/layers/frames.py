@@ -16,7 +16,7 @@ from reprkit import Features, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
 from reprkit.layers.placing import laid_mask, valid_only
-from reprkit.layout import align
+from reprkit.models.grid import align
 
 Mask = Bool[Tensor, "b t"] | None
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from reprkit import Code, Model, Objective
 from reprkit.interfaces import Term
+from reprkit.models.factor import factor_of
 from reprkit.objectives.labels import classes_of, labels_of
-from reprkit.paths import factor_of
 from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.classifier import Classifier

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from reprkit import Model, Objective
 from reprkit.interfaces import Term
-from reprkit.paths import factor_of
+from reprkit.models.factor import factor_of
 from reprkit.registry.constraints import NonNegative
 from reprkit.types import Batch
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from reprkit import Codes, Model, Objective
 from reprkit.interfaces import Term
+from reprkit.models.factor import factor_of
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.objectives.wasserstein import critic_loss
-from reprkit.paths import factor_of
 from reprkit.registry.constraints import Depth, NonNegative, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives

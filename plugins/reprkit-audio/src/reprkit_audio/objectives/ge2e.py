@@ -8,8 +8,8 @@ from torch import nn
 
 from reprkit import Model, Objective
 from reprkit.interfaces import Term
+from reprkit.models.factor import factor_of, masked_mean
 from reprkit.objectives.labels import classes_of, labels_of
-from reprkit.paths import factor_of, masked_mean
 from reprkit.types import Batch
 from reprkit.utils import collectives
 

@@ -14,7 +14,7 @@ from reprkit import Code, Model, Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.layers.rows import tokens_at
-from reprkit.paths import factor_of
+from reprkit.models.factor import factor_of
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 from reprkit.utils import collectives

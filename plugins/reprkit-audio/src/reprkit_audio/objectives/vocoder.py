@@ -13,7 +13,7 @@ from torch.func import functional_call
 from reprkit import Objective
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Term
-from reprkit.layout import from_tokens
+from reprkit.models.grid import from_tokens
 from reprkit.registry.constraints import Count, NonNegative, Width
 from reprkit.types import Batch
 from reprkit_audio.frontends import frontend

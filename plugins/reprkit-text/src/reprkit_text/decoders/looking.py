@@ -12,7 +12,7 @@ from reprkit import Decoded, Decoder, Features
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit.layers.placing import valid_only
-from reprkit.likelihoods import mode
+from reprkit.models.likelihoods import mode
 from reprkit_text.wrapped.symbols import fits
 
 

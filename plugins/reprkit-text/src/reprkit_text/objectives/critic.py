@@ -14,8 +14,8 @@ from reprkit import Code, Objective
 from reprkit.data.padding import lengthened
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
+from reprkit.models.factor import factor_of
 from reprkit.objectives.wasserstein import critic_loss
-from reprkit.paths import factor_of
 from reprkit.registry.constraints import Count, Depth, NonNegative, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reprkit import Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
-from reprkit.paths import factor_of
+from reprkit.models.factor import factor_of
 from reprkit.registry.constraints import Share, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives

@@ -9,7 +9,7 @@ import torch
 from reprkit import Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
-from reprkit.paths import factor_of
+from reprkit.models.factor import factor_of
 from reprkit.types import Batch
 from reprkit.utils.modes import evaluating
 

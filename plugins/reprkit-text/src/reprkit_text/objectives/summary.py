@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from reprkit import Codes, Features, Objective
 from reprkit.interfaces import Term, require
-from reprkit.paths import factor_of
+from reprkit.models.factor import factor_of
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, NonNegative, Share
 from reprkit.types import Batch
 from reprkit_text.objectives.noising import (

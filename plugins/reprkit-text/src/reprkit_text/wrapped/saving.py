@@ -10,7 +10,7 @@ import torch
 
 from reprkit import Features
 from reprkit.errors import BuildError
-from reprkit.paths import factor_of
+from reprkit.models.factor import factor_of
 from reprkit_text.decoders.bert import BertDecoder
 from reprkit_text.encoders.bert import BertEncoder
 from reprkit_text.encoders.wrapped import Wrapped

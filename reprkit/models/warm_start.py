@@ -10,7 +10,7 @@ from torch import nn
 from reprkit.errors import BuildError
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reprkit.errors import PartArgumentError
-from reprkit.likelihoods import draw, narrowed, tempered
+from reprkit.models.likelihoods import draw, narrowed, tempered
 
 _STEPS, _VALUES = 64, 2**20  # noise of so many steps at a time, but of no more values than this
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
+from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
-from reprkit.usage import Usage
 from reprkit.utils.precision import without_autocast
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from reprkit.data.signature import LAYOUTS
-from reprkit.drawing import Drawer
 from reprkit.errors import BuildError, DataError, PartArgumentError
-from reprkit.layout import row_grid, to_tokens
+from reprkit.models.grid import row_grid, to_tokens
+from reprkit.models.token_sampler import Drawer
 from reprkit.types import Code, Codes, Decoded
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 @torch.no_grad()
@@ -87,8 +87,8 @@ def learned_codes(
     Raises:
         BuildError: the prior was trained on other codes.
     """
-    from reprkit.paths import factor_of
-    from reprkit.priors import as_code, check_fit, loaded
+    from reprkit.models.factor import factor_of
+    from reprkit.models.priors import as_code, check_fit, loaded
 
     name = factor_of(model.paths, factor, "sampling by a prior")
     like, latent = _blank(model)[name], model.latent(name)

@@ -15,7 +15,7 @@ from reprkit.types import Batch, Code
 
 if TYPE_CHECKING:
     from reprkit.interfaces import Latent
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 def as_data(code: Code, latent: Latent) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from reprkit.data.tensors import Tensors
 from reprkit.registry.constraints import Count
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 _NARROW = 2**15  # symbols that fit into 16 bits
 
@@ -54,8 +54,8 @@ class CodesOf(Tensors):
         from reprkit.checkpoint import load
         from reprkit.data.resolve import dataset
         from reprkit.evaluation.encoding import label_fields
-        from reprkit.paths import factor_of
-        from reprkit.priors import field_of
+        from reprkit.models.factor import factor_of
+        from reprkit.models.priors import field_of
 
         made = load(model) if isinstance(model, str | Path) else model
         place = device or (
@@ -87,7 +87,7 @@ class CodesOf(Tensors):
     @torch.no_grad()
     def _encode(self) -> dict[str, Tensor]:
         from reprkit.evaluation.encoding import label_fields
-        from reprkit.priors import as_data
+        from reprkit.models.priors import as_data
 
         latent, training = self.model.latent(self.factor), self.model.training
         narrow = torch.int16 if latent.vocab and max(latent.vocab) < _NARROW else torch.int32

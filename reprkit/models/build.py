@@ -10,11 +10,11 @@ import torch
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Encoder, Latent, Objective, Part
-from reprkit.model import Model
-from reprkit.objectives.weighted import objective_from
-from reprkit.paths import Factor, Path
+from reprkit.models.factor import Factor, Path
+from reprkit.models.model import Model
+from reprkit.models.warm_start import take_over
+from reprkit.models.weighted_sum import objective_from
 from reprkit.registry.create import create
-from reprkit.stages import take_over
 
 
 def build(

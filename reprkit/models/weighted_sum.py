@@ -9,8 +9,8 @@ from torch import nn
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
-from reprkit.model import Model
-from reprkit.passes import unused
+from reprkit.models.forward_cache import unused
+from reprkit.models.model import Model
 from reprkit.registry.constraints import NonNegative
 from reprkit.registry.create import create
 from reprkit.registry.references import parse_sum

@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reprkit.layers.rows import tokens_at
-from reprkit.layout import to_tokens
+from reprkit.models.grid import to_tokens
 from reprkit.types import Batch, Decoded
 
 if TYPE_CHECKING:
-    from reprkit.model import Model
+    from reprkit.models.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Latent, Objective
 from reprkit.layers.rows import tokens_at
-from reprkit.layout import from_tokens, merged, row_grid, to_tokens
-from reprkit.objectives.scoring import Scored, validity
-from reprkit.passes import Pass, check_weights, normalised, unused, weighted
-from reprkit.paths import Path, adapters, conditioning, factor_of, masked_mean, told_first
+from reprkit.models.factor import Path, adapters, conditioning, factor_of, masked_mean, told_first
+from reprkit.models.forward_cache import Pass, check_weights, normalised, unused, weighted
+from reprkit.models.grid import from_tokens, merged, row_grid, to_tokens
+from reprkit.models.scoring import Scored, validity
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 
 if TYPE_CHECKING:
@@ -264,14 +264,14 @@ class Model(nn.Module):
         return (like or Codes({})) | made
 
     def sample(self, size: int, generator: torch.Generator | None = None, **options: Any) -> Decoded:
-        """``size`` new examples, decoded from codes of a prior: see ``reprkit.generation.sample``."""
-        from reprkit.generation import sample
+        """``size`` new examples, decoded from codes of a prior: see ``reprkit.models.sampling.sample``."""
+        from reprkit.models.sampling import sample
 
         return sample(self, size, generator, **options)
 
     def generate(self, codes: Codes | None = None, **options: Any) -> Decoded:
-        """Token after token from a causal decoder: see ``reprkit.generation.generate``."""
-        from reprkit.generation import generate
+        """Token after token from a causal decoder: see ``reprkit.models.sampling.generate``."""
+        from reprkit.models.sampling import generate
 
         return generate(self, codes, **options)
 

@@ -1,0 +1,1 @@
+"""A model: how it is built of parts, its factors, scoring, sampling, likelihoods, usage and priors."""
