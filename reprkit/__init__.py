@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import lazy_loader
 
 if TYPE_CHECKING:
-    from reprkit.checkpoint import load
+    from reprkit.checkpoints.export import export
+    from reprkit.checkpoints.hub import push
+    from reprkit.checkpoints.save_load import load
     from reprkit.data import Dataset, Field, Signature, dataset
     from reprkit.errors import ReprkitError
     from reprkit.evaluation import evaluate
-    from reprkit.exporting import export
     from reprkit.flags import Launch, recipe
-    from reprkit.hub import push
     from reprkit.interfaces import Corruption, Decoder, Encoder, Evaluator, Latent, Objective
     from reprkit.models.build import build
     from reprkit.models.factor import factor
@@ -66,10 +66,10 @@ _HOMES = {
     "models.factor": ["factor"],
     "models.build": ["build"],
     "models.model": ["Model"],
-    "checkpoint": ["load"],
+    "checkpoints.save_load": ["load"],
     "training": ["loop", "fit"],
-    "exporting": ["export"],
-    "hub": ["push"],
+    "checkpoints.export": ["export"],
+    "checkpoints.hub": ["push"],
     "evaluation": ["evaluate"],
     "reporting": ["report"],
     "flags": ["Launch", "recipe"],

@@ -12,7 +12,7 @@ from torch import nn
 
 import reprkit as rk
 from reprkit import Spec, hookimpl
-from reprkit.checkpoint import CARD, MANIFEST, WEIGHTS, PluginVersionWarning
+from reprkit.checkpoints.save_load import CARD, MANIFEST, WEIGHTS, PluginVersionWarning
 from reprkit.errors import CheckpointError, PartArgumentError
 from reprkit.models.weighted_sum import Weighted
 from reprkit.registry.registry import Registry, using_registry

@@ -10,7 +10,7 @@ import torch
 from checkpoints_made import make, same
 
 import reprkit as rk
-from reprkit.checkpoint import MANIFEST
+from reprkit.checkpoints.save_load import MANIFEST
 from reprkit.errors import CheckpointError
 
 
@@ -49,7 +49,7 @@ def test_a_failed_save_leaves_the_older_one(digits, tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("reprkit.checkpoint.save_model", full)
+    monkeypatch.setattr("reprkit.checkpoints.save_load.save_model", full)
     with pytest.raises(
         CheckpointError, match="no space left on the disk\n.*older checkpoint there is untouched"
     ):
@@ -112,6 +112,6 @@ def test_loading_needs_no_import_by_the_caller(digits, tmp_path):
 
 
 def test_only_the_first_rank_writes(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("reprkit.checkpoint.distributed", SimpleNamespace(rank=lambda: 1))
+    monkeypatch.setattr("reprkit.checkpoints.save_load.distributed", SimpleNamespace(rank=lambda: 1))
     make(digits).save(tmp_path / "model")
     assert not (tmp_path / "model").exists()

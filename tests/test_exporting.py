@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import reprkit as rk
+from reprkit.checkpoints.export import ABOUT
 from reprkit.errors import BuildError, CheckpointError, PartArgumentError
-from reprkit.exporting import ABOUT
 from reprkit.registry.registry import Registry
 from reprkit.testing.small import small
 

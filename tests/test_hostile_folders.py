@@ -13,9 +13,9 @@ from checkpoints_made import make, same
 
 import reprkit as rk
 from reprkit import Spec, cli, hookimpl
+from reprkit.checkpoints.manifest_check import INTERFACES
 from reprkit.errors import CheckpointError, ReprkitError, TrainingError
 from reprkit.filenames import MANIFEST
-from reprkit.manifest_check import INTERFACES
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, using_registry
 from reprkit.training import state
@@ -111,7 +111,7 @@ COMMANDS = (
 
 
 def refused_everywhere(folder, capsys, sentence, *, commands=COMMANDS):
-    import reprkit.manifest
+    import reprkit.checkpoints.manifest
     import reprkit.training.run  # noqa: F401
 
     for title, opened in OPENERS.items():

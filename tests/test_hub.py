@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import reprkit as rk
+from reprkit.checkpoints.hub import repository
 from reprkit.errors import CheckpointError
 from reprkit.filenames import CARD, MANIFEST, WEIGHTS
-from reprkit.hub import repository
 from reprkit.models.priors import loaded
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}

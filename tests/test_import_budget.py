@@ -180,7 +180,9 @@ def test_a_run_that_does_not_exist_is_no_attribute_error():
 
 def test_names_can_be_imported_eagerly():
     """lazy_loader's switch for finding faults in modules that nothing has used yet."""
-    done = python("import reprkit, sys; print('reprkit.checkpoint' in sys.modules)", EAGER_IMPORT="1")
+    done = python(
+        "import reprkit, sys; print('reprkit.checkpoints.save_load' in sys.modules)", EAGER_IMPORT="1"
+    )
     assert done.stdout.split() == ["True"], done.stderr
 
 

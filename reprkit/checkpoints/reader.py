@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reprkit.checkpoints.manifest_check import Named, named_parts
 from reprkit.errors import CheckpointError
 from reprkit.filenames import FORMAT, MANIFEST, MODEL, WEIGHTS
-from reprkit.manifest_check import Named, named_parts
 from reprkit.registry.references import Reference
 from reprkit.utils.atomic_files import settled
 

@@ -51,7 +51,7 @@ class CodesOf(Tensors):
         batch: Count = 256,
         device: str | None = None,
     ) -> None:
-        from reprkit.checkpoint import load
+        from reprkit.checkpoints.save_load import load
         from reprkit.data.resolve import dataset
         from reprkit.evaluation.encoding import label_fields
         from reprkit.models.factor import factor_of

@@ -277,7 +277,7 @@ class Model(nn.Module):
 
     def save(self, folder: str | FilePath) -> FilePath:
         """Write the model as a folder: ``reprkit.json`` and ``model.safetensors``; ``rk.load`` reads it."""
-        from reprkit.checkpoint import save
+        from reprkit.checkpoints.save_load import save
 
         return save(self, folder)
 

@@ -95,7 +95,7 @@ def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:
 def loaded(prior: Model | str, device: torch.device) -> Model:
     """The prior as a model on a device, from its folder if need be."""
     if isinstance(prior, str):
-        from reprkit.checkpoint import load
+        from reprkit.checkpoints.save_load import load
 
         return load(prior, map_location=device)
     return prior.to(device)

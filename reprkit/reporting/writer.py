@@ -150,7 +150,7 @@ def _rejoined(numbers: dict[str, Results], before: Mapping[str, Results]) -> dic
 
 def _renew_card(out: Path) -> None:
     """The card of the run's model tells what was measured."""
-    from reprkit import card
+    from reprkit.checkpoints import card
 
     if holds_checkpoint(out / MODEL):
         try:

@@ -60,7 +60,7 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
         TrainingError: as for ``rk.loop``; ``best`` by an evaluator's metric, and nothing is evaluated while it trains.
     """
     if options.folder is not None:
-        from reprkit.manifest import describe
+        from reprkit.checkpoints.manifest import describe
 
         describe(model)  # rather now than after hours
     valid, evaluators = options.valid, options.evaluators

@@ -55,7 +55,7 @@ class Run:
             CheckpointError: the run saved none.
         """
         if self._model is None:
-            from reprkit.checkpoint import load
+            from reprkit.checkpoints.save_load import load
 
             assert self.out is not None
             self._model = load(self.out / MODEL)

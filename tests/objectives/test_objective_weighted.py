@@ -125,8 +125,8 @@ class Sum(Objective):
 
 
 def test_a_sum_of_another_class_is_taken_as_one_everywhere():
+    from reprkit.checkpoints.manifest import describe
     from reprkit.evaluation.describe import about
-    from reprkit.manifest import describe
     from reprkit.training.optimisers import optimisers_from
     from reprkit.training.outline import outline
 

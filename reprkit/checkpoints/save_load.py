@@ -18,13 +18,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 
-from reprkit import card
+from reprkit.checkpoints import card
+from reprkit.checkpoints.hub import fetch, hub_hint, repository
+from reprkit.checkpoints.manifest import describe, rebuild
+from reprkit.checkpoints.manifest_check import Named, every
 from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locate, read
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import CARD, MANIFEST, WEIGHTS
-from reprkit.hub import fetch, hub_hint, repository
-from reprkit.manifest import describe, rebuild
-from reprkit.manifest_check import Named, every
 from reprkit.registry.registry import default_registry
 from reprkit.sharding import Gathered
 from reprkit.utils import collectives

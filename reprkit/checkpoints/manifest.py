@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from reprkit.checkpoints.manifest_check import PART, check
 from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.filenames import FORMAT
 from reprkit.interfaces import Objective, Part
-from reprkit.manifest_check import PART, check
 from reprkit.models.factor import Factor
 from reprkit.registry.create import restored
 from reprkit.registry.hookspecs import PROJECT
@@ -60,7 +60,7 @@ def rebuild(manifest: Mapping[str, Any]) -> Any:
     """The model that a manifest describes, with fresh weights; the whole manifest is checked before a part is imported.
 
     Raises:
-        CheckpointError: see ``reprkit.manifest_check.check``.
+        CheckpointError: see ``reprkit.checkpoints.manifest_check.check``.
         ReprkitError: parts that cannot be made or do not fit; see ``rk.build``.
     """
     check(manifest)
