@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from reprkit.filenames import MANIFEST, WEIGHTS
+from reprkit.runs.filenames import MANIFEST, WEIGHTS
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model

@@ -10,8 +10,8 @@ from huggingface_hub import ModelCard
 
 import reprkit as rk
 from reprkit import Spec, hookimpl
-from reprkit.filenames import CARD
 from reprkit.registry.registry import Registry, using_registry
+from reprkit.runs.filenames import CARD
 
 
 class Plain(rk.Latent):

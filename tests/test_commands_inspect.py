@@ -8,7 +8,7 @@ import pytest
 import reprkit as rk
 from reprkit import cli
 from reprkit.registry.registry import Registry, using_registry
-from reprkit.training import run as run_files
+from reprkit.runs import run as run_files
 
 PLUGIN = """
     from reprkit import Spec, hookimpl

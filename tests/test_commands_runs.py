@@ -12,7 +12,7 @@ import pytest
 
 import reprkit as rk
 from reprkit.cli import main
-from reprkit.training.run import Run
+from reprkit.runs.run import Run
 
 
 def run(*args):

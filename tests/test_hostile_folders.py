@@ -15,9 +15,9 @@ import reprkit as rk
 from reprkit import Spec, cli, hookimpl
 from reprkit.checkpoints.manifest_check import INTERFACES
 from reprkit.errors import CheckpointError, ReprkitError, TrainingError
-from reprkit.filenames import MANIFEST
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, using_registry
+from reprkit.runs.filenames import MANIFEST
 from reprkit.training import state
 
 MODULE = "victim_parts"
@@ -112,7 +112,7 @@ COMMANDS = (
 
 def refused_everywhere(folder, capsys, sentence, *, commands=COMMANDS):
     import reprkit.checkpoints.manifest
-    import reprkit.training.run  # noqa: F401
+    import reprkit.runs.run  # noqa: F401
 
     for title, opened in OPENERS.items():
         with pytest.raises(ReprkitError) as refused:

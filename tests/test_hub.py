@@ -14,8 +14,8 @@ import torch
 import reprkit as rk
 from reprkit.checkpoints.hub import repository
 from reprkit.errors import CheckpointError
-from reprkit.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.models.priors import loaded
+from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 

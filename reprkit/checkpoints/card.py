@@ -14,8 +14,8 @@ from typing import Any
 
 from reprkit.checkpoints.reader import StoredCheckpoint, read, reference_text
 from reprkit.errors import UnknownPartError
-from reprkit.filenames import CARD, RESULTS
 from reprkit.registry.registry import Registry, default_registry
+from reprkit.runs.filenames import CARD, RESULTS
 from reprkit.runs.metrics import digits
 from reprkit.runs.reader import StoredRun, run_of
 from reprkit.utils.atomic_files import write_text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reprkit.checkpoints.reader import holds_checkpoint, read
 from reprkit.errors import CheckpointError
-from reprkit.filenames import CARD, MANIFEST, WEIGHTS
+from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
 
 FILES = (MANIFEST, WEIGHTS, CARD)  # what a checkpoint is; nothing else is fetched or pushed
 _PREFIX = "hub:"

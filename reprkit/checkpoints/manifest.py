@@ -12,12 +12,12 @@ import torch
 from reprkit.checkpoints.manifest_check import PART, check
 from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
-from reprkit.filenames import FORMAT
 from reprkit.interfaces import Objective, Part
 from reprkit.models.factor import Factor
 from reprkit.registry.create import restored
 from reprkit.registry.hookspecs import PROJECT
 from reprkit.registry.registry import default_registry
+from reprkit.runs.filenames import FORMAT
 
 
 def describe(model: Any) -> dict[str, Any]:

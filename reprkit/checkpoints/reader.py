@@ -15,8 +15,8 @@ from typing import Any
 
 from reprkit.checkpoints.manifest_check import Named, named_parts
 from reprkit.errors import CheckpointError
-from reprkit.filenames import FORMAT, MANIFEST, MODEL, WEIGHTS
 from reprkit.registry.references import Reference
+from reprkit.runs.filenames import FORMAT, MANIFEST, MODEL, WEIGHTS
 from reprkit.utils.atomic_files import settled
 
 _REAL = ("F", "BF")  # safetensors' names of types of real numbers begin with these

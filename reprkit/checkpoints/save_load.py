@@ -24,8 +24,8 @@ from reprkit.checkpoints.manifest import describe, rebuild
 from reprkit.checkpoints.manifest_check import Named, every
 from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locate, read
 from reprkit.errors import CheckpointError, ReprkitError
-from reprkit.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.registry.registry import default_registry
+from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.sharding import Gathered
 from reprkit.utils import collectives
 from reprkit.utils.atomic_files import replacing, settled, why

@@ -12,9 +12,9 @@ import typer
 
 from reprkit.checkpoints.reader import StoredCheckpoint, parts, read, reference_text
 from reprkit.commands.output import emit_json, emit_table, printable
-from reprkit.filenames import FORMAT
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, default_registry
+from reprkit.runs.filenames import FORMAT
 from reprkit.runs.metrics import digits, plain
 from reprkit.runs.reader import StoredRun, run_of
 

@@ -11,8 +11,8 @@ import typer
 
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import TrainingError
-from reprkit.filenames import RECORD
 from reprkit.reporting.folder import duration
+from reprkit.runs.filenames import RECORD
 from reprkit.runs.reader import find_runs, read_run
 
 

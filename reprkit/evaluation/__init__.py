@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import lazy_loader
+from reprkit.utils.lazy import attach
 
 if TYPE_CHECKING:
     from reprkit.evaluation.baselines import baseline
     from reprkit.evaluation.encoding import encoded, session
     from reprkit.evaluation.harness import evaluate
-    from reprkit.evaluation.results import Gallery, Results
+    from reprkit.runs.results import Gallery, Results
 
 __all__ = ["Gallery", "Results", "baseline", "encoded", "evaluate", "session"]
 
 # Lazily: an evaluator's module is reached through this package, and should not bring its neighbours along.
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, __dir__ = attach(
     __name__,
     submod_attrs={
-        "results": ["Gallery", "Results"],
         "baselines": ["baseline"],
         "encoding": ["encoded", "session"],
         "harness": ["evaluate"],
     },
+    elsewhere={"Gallery": "reprkit.runs.results", "Results": "reprkit.runs.results"},
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.data.signature import Field
-from reprkit.evaluation.results import Gallery
+from reprkit.runs.results import Gallery
 from reprkit.types import Code, Codes, Decoded
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from reprkit.evaluation.baselines import baseline
 from reprkit.evaluation.describe import about
 from reprkit.evaluation.encoding import Session, opened
 from reprkit.evaluation.gallery import gallery
-from reprkit.evaluation.results import Results
 from reprkit.interfaces import Evaluator
 from reprkit.registry.create import create
+from reprkit.runs.results import Results
 from reprkit.utils.modes import evaluating
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from reprkit.data.signature import Field
 from reprkit.reporting.figures import Curves, Figure, Images, Matrix, Symbols
 
 if TYPE_CHECKING:
-    from reprkit.evaluation.results import Gallery
+    from reprkit.runs.results import Gallery
 
 _CHANNELS = 3  # a sequence of more is shown as a heat map
 _FEW = 4  # examples, where each takes much room

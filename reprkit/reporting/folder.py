@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reprkit.errors import TrainingError
-from reprkit.filenames import METRICS, RESULTS
+from reprkit.runs.filenames import METRICS, RESULTS
 from reprkit.runs.reader import read_run
 
 _POINTS = 400  # of a curve; longer ones are averaged
@@ -61,7 +61,7 @@ def readable(read: Callable[[], Any], notes: list[str]) -> Any:
 
 def this_process() -> dict[str, Any]:
     """Command and versions of the process that makes the page, for a run that left no record of its own."""
-    from reprkit.training.circumstances import versions
+    from reprkit.runs.environment import versions
 
     arguments = list(sys.orig_argv)
     return {"command": shlex.join([Path(arguments[0]).name, *arguments[1:]]), "versions": versions()}

@@ -19,10 +19,10 @@ import numpy as np
 
 from reprkit.data.signature import Signature
 from reprkit.errors import ReprkitError, TrainingError
-from reprkit.evaluation.results import Gallery, Results
-from reprkit.filenames import FIGURES
 from reprkit.reporting.page import Raw, Section
+from reprkit.runs.filenames import FIGURES
 from reprkit.runs.metrics import plain
+from reprkit.runs.results import Gallery, Results
 from reprkit.utils.atomic_files import write_bytes
 
 FORMAT = 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reprkit.evaluation.results import Results
 from reprkit.reporting.folder import Trace, facts
 from reprkit.reporting.page import Block, Listing, Section, Table
 from reprkit.runs.metrics import scalar
+from reprkit.runs.results import Results
 
 # How a data set's record is headed.
 _DATA = {"size": "examples", "of": "of", "seed": "split's seed", "skipped_count": "left out"}

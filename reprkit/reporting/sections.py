@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from reprkit.evaluation.direction import better
-from reprkit.evaluation.results import Results
-from reprkit.filenames import METRICS
 from reprkit.reporting.exhibits import exhibit, traversal
 from reprkit.reporting.figures import DASHED, Curves
 from reprkit.reporting.folder import Trace
 from reprkit.reporting.page import Block, Legend, Note, Section, Table, Tiles
+from reprkit.runs.filenames import METRICS
+from reprkit.runs.metric_direction import better
 from reprkit.runs.metrics import flat as numbers_of
+from reprkit.runs.results import Results
 
 Runs = Mapping[str, Results]
 

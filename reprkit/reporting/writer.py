@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from reprkit.checkpoints.reader import holds_checkpoint
 from reprkit.errors import CheckpointError, TrainingError
-from reprkit.evaluation.results import Results
-from reprkit.filenames import METRICS, MODEL, PAGE
 from reprkit.reporting import provenance
 from reprkit.reporting import sections as parts
 from reprkit.reporting.folder import Trace, read_trace, readable, this_process
 from reprkit.reporting.kept import Made, drawn, frozen, keep, kept
 from reprkit.reporting.page import Note, Page, Section
+from reprkit.runs.filenames import METRICS, MODEL, PAGE
 from reprkit.runs.reader import read_results
+from reprkit.runs.results import Results
 from reprkit.utils.atomic_files import why
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def report(
     page = out / PAGE
     if not _first_rank():
         return page
-    from reprkit.training.run import write_results
+    from reprkit.runs.run import write_results
 
     notes: list[str] = []
     before = None if results is not None else readable(lambda: kept(out), notes)

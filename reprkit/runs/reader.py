@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reprkit.errors import ReprkitError, TrainingError
-from reprkit.filenames import BEST, FIGURES, METRICS, MODEL, RECORD, RESULTS, STATE
+from reprkit.runs.filenames import BEST, FIGURES, METRICS, MODEL, RECORD, RESULTS, STATE
 from reprkit.runs.metrics import finite, flat
 
 FILES = (RECORD, METRICS, RESULTS, FIGURES)  # any of them makes a folder worth a page

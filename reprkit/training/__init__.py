@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import lazy_loader
+from reprkit.utils.lazy import attach
 
 if TYPE_CHECKING:
+    from reprkit.runs.run import Run
     from reprkit.training.entry import fit, loop
     from reprkit.training.looping import Loop
-    from reprkit.training.run import Run
     from reprkit.training.step import Step
 
 __all__ = ["Loop", "Run", "Step", "fit", "loop"]
 
 # Lazily: a command that reads a run's folder must not wait for torch.
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, __dir__ = attach(
     __name__,
     submod_attrs={
         "looping": ["Loop"],
-        "run": ["Run"],
         "step": ["Step"],
         "entry": ["fit", "loop"],
     },
+    elsewhere={"Run": "reprkit.runs.run"},
 )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from reprkit.errors import CheckpointError, TrainingError, nearest
-from reprkit.evaluation.direction import better
 from reprkit.interfaces import require
+from reprkit.runs.metric_direction import better
 from reprkit.runs.metrics import flat
 from reprkit.utils import collectives
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from reprkit import sharding
 from reprkit.errors import TrainingError
-from reprkit.filenames import METRICS
 from reprkit.interfaces import require
 from reprkit.models.model import Model
+from reprkit.runs.filenames import METRICS
 from reprkit.utils import collectives
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate's

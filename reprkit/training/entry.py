@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reprkit.filenames import MODEL
 from reprkit.models.model import Model
+from reprkit.runs.filenames import MODEL
+from reprkit.runs.run import Run
 from reprkit.training.looping import Loop
 from reprkit.training.options import FitOptions, Options
-from reprkit.training.run import Run
 from reprkit.training.signatures import with_options
 from reprkit.utils import collectives
 

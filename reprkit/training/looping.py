@@ -13,14 +13,14 @@ from reprkit.data.order import loader
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
 from reprkit.runs.metrics import finite
+from reprkit.runs.model_summary import outline, warn_of_changes
+from reprkit.runs.records import line_of, mean_of
+from reprkit.runs.writer import Journal
 from reprkit.training import guard, health, state
 from reprkit.training.agreement import Agreement, Signals
 from reprkit.training.best import Best
 from reprkit.training.guard import Guard
-from reprkit.training.journal import Journal
 from reprkit.training.options import Options
-from reprkit.training.outline import outline, warn_of_changes
-from reprkit.training.records import line_of, mean_of
 from reprkit.training.session import NOT_RUNNING, Prepared, Session
 from reprkit.training.step import Step
 from reprkit.types import Losses

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 import reprkit as rk
 from reprkit.checkpoints.reader import holds_checkpoint, locate, parts, read, read_header, reference_text
 from reprkit.errors import CheckpointError
-from reprkit.filenames import FORMAT
+from reprkit.runs.filenames import FORMAT
 
 MANIFEST = {
     "format": FORMAT,

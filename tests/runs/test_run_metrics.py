@@ -16,7 +16,7 @@ from reprkit.errors import DataError
 from reprkit.evaluation import Results
 from reprkit.reporting.page import Table, number
 from reprkit.runs.metrics import digits, finite, flat, leaves, plain, scalar
-from reprkit.training.run import Run
+from reprkit.runs.run import Run
 
 # name -> (what an evaluator returns, the number that it is; None for one that is not finite)
 NUMBERS = {

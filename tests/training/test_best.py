@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 import reprkit as rk
 from reprkit.errors import CheckpointError, PartArgumentError, TrainingError
 from reprkit.runs.reader import read_record
+from reprkit.runs.run import Run
 from reprkit.testing.pool import together
 from reprkit.training.best import Goal
-from reprkit.training.run import Run
 
 VALUES = [5.0, 3.0, float("nan"), 4.0, 2.0, 2.0, 6.0, 1.0]  # one every second step
 

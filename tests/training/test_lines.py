@@ -10,8 +10,8 @@ import pytest
 
 import reprkit as rk
 from reprkit.errors import CheckpointError, TrainingError
+from reprkit.runs.json_lines import Lines
 from reprkit.runs.reader import read_metrics, read_record
-from reprkit.training.lines import Lines
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from reprkit.runs.reader import read_record
+from reprkit.runs.run import Run
 from reprkit.training import state
-from reprkit.training.run import Run
 
 RECIPE = Path(__file__).with_name("recipe.py")
 

@@ -9,8 +9,8 @@ import torch
 import reprkit as rk
 from reprkit.errors import TrainingError
 from reprkit.runs.reader import read_record
+from reprkit.runs.run import Run
 from reprkit.training import state
-from reprkit.training.run import Run
 
 
 def make(digits, latent="gaussian(dim=3)"):

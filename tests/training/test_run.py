@@ -14,7 +14,7 @@ import reprkit as rk
 from reprkit.errors import CheckpointError, TrainingError
 from reprkit.runs.metrics import plain
 from reprkit.runs.reader import read_metrics, read_record
-from reprkit.training.run import Run, write_results
+from reprkit.runs.run import Run, write_results
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import TrainingError
-from reprkit.filenames import MODEL, RECORD, RESULTS
+from reprkit.runs.filenames import MODEL, RECORD, RESULTS
 from reprkit.runs.metrics import plain
 from reprkit.runs.reader import best_of, curves, read_metrics, read_record, read_results, status_of
 from reprkit.utils.atomic_files import write_text

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reprkit import filenames
 from reprkit.errors import TrainingError
+from reprkit.runs import filenames
+from reprkit.runs.environment import command, now, versions
+from reprkit.runs.json_lines import Lines
 from reprkit.runs.reader import read_record, status_of
-from reprkit.training.circumstances import command, now, versions
-from reprkit.training.lines import Lines
-from reprkit.training.run import write_record
+from reprkit.runs.run import write_record
 from reprkit.utils.atomic_files import why
 
 # Distinguishes this process's runs from those of an earlier process with the same number.
