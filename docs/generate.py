@@ -14,8 +14,8 @@ from pathlib import Path
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry
 from reprkit.registry.sources import handed_over, read_class
+from reprkit.training.option_signatures import described
 from reprkit.training.options import FitOptions, Options, about, declared
-from reprkit.training.signatures import described
 
 DOCS = Path(__file__).parent
 

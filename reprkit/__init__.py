@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from reprkit.data import Dataset, Field, Signature, dataset
     from reprkit.errors import ReprkitError
     from reprkit.evaluation import evaluate
-    from reprkit.flags import Launch, recipe
     from reprkit.interfaces import Corruption, Decoder, Encoder, Evaluator, Latent, Objective
     from reprkit.models.build import build
     from reprkit.models.factor import factor
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from reprkit.registry.hookspecs import Spec, hookimpl
     from reprkit.reporting import report
     from reprkit.training import fit, loop
+    from reprkit.training.launch import Launch, recipe
     from reprkit.types import Code, Codes, Decoded, Features, Losses
 
     __version__: str
@@ -72,7 +72,7 @@ _HOMES = {
     "checkpoints.hub": ["push"],
     "evaluation": ["evaluate"],
     "reporting": ["report"],
-    "flags": ["Launch", "recipe"],
+    "training.launch": ["Launch", "recipe"],
 }
 
 __all__ = [  # noqa: RUF022 (in the order in which one meets them)

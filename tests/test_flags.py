@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import reprkit as rk
-from reprkit import flags
-from reprkit.flags import FLAGS, Launch, flagged
+from reprkit.training import launch
+from reprkit.training.launch import FLAGS, Launch, flagged
 
 ROOT = Path(rk.__file__).parents[1]
 RECIPE = '''
@@ -220,7 +220,7 @@ def test_help_shows_every_flag_without_torch(tmp_path):
         [sys.executable, str(path)], capture_output=True, text=True, timeout=60, env=quiet()
     )
     assert '"torch": false' in done.stdout, done
-    assert flags.__doc__
+    assert launch.__doc__
 
 
 def quiet():

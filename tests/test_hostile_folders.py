@@ -18,7 +18,7 @@ from reprkit.errors import CheckpointError, ReprkitError, TrainingError
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, using_registry
 from reprkit.runs.filenames import MANIFEST
-from reprkit.training import state
+from reprkit.training.resume import state
 
 MODULE = "victim_parts"
 VICTIM = """

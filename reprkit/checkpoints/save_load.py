@@ -26,7 +26,7 @@ from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locat
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.registry.registry import default_registry
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
-from reprkit.sharding import Gathered
+from reprkit.training.fsdp import Gathered
 from reprkit.utils import collectives
 from reprkit.utils.atomic_files import replacing, settled, why
 

@@ -103,7 +103,7 @@ def finetuned(
     """
     from reprkit.data.buckets import lengths_of
     from reprkit.data.order import Order, loader
-    from reprkit.training.optimisers import named
+    from reprkit.training.optimizers import named
     from reprkit.training.schedules import schedule_from
 
     device = model.device

@@ -9,7 +9,7 @@ from reprkit.utils.lazy import attach
 if TYPE_CHECKING:
     from reprkit.runs.run import Run
     from reprkit.training.entry import fit, loop
-    from reprkit.training.looping import Loop
+    from reprkit.training.loop_iterator import Loop
     from reprkit.training.step import Step
 
 __all__ = ["Loop", "Run", "Step", "fit", "loop"]
@@ -18,7 +18,7 @@ __all__ = ["Loop", "Run", "Step", "fit", "loop"]
 __getattr__, __dir__ = attach(
     __name__,
     submod_attrs={
-        "looping": ["Loop"],
+        "loop_iterator": ["Loop"],
         "step": ["Step"],
         "entry": ["fit", "loop"],
     },

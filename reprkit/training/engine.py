@@ -1,6 +1,6 @@
 """Accelerate, narrowly used: device, precision, DistributedDataParallel, trackers.  The one file that knows it.
 
-FSDP2 is torch's own, from ``reprkit.sharding``: Accelerate's has no CPU and takes the whole model, latents included.
+FSDP2 is torch's own, from ``reprkit.training.fsdp``: Accelerate's has no CPU and takes the whole model, latents included.
 
 Accelerate prepares neither the schedule (it would step once a process) nor the data (it would change their order), and not the
 optimisers, which need nothing where there is no loss scaling: bf16 needs none.
@@ -20,11 +20,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from reprkit import sharding
 from reprkit.errors import TrainingError
 from reprkit.interfaces import require
 from reprkit.models.model import Model
 from reprkit.runs.filenames import METRICS
+from reprkit.training import fsdp
 from reprkit.utils import collectives
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate's
@@ -65,7 +65,7 @@ class Engine:
         self._accelerator = _accelerator(chosen, PRECISIONS[precision], several)
         _alive.add(self)
         self._tracking = False
-        self.shards: sharding.Shards | None = None
+        self.shards: fsdp.Shards | None = None
         self.device: torch.device = self._accelerator.device
         self.ranks, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         if self.device.type != chosen.type:
@@ -79,16 +79,16 @@ class Engine:
 
         All ranks start from rank 0's parameters and buffers.
         """
-        left = sharding.of(model)
+        left = fsdp.of(model)
         if left is not None:  # by a loop that has not come to its end
             left.undo()
         if self.strategy == "ddp" or self.ranks == 1:
             module: nn.Module = self._accelerator.prepare_model(model)
-            sharding.agree_on_start(model.buffers())  # DDP has seen to the parameters
+            fsdp.agree_on_start(model.buffers())  # DDP has seen to the parameters
             return module
         module = self._accelerator.prepare_model(model, evaluation_mode=True)  # which leaves DDP out
-        sharding.agree_on_start((*model.parameters(), *model.buffers()))
-        self.shards = sharding.Shards(model, self.device)
+        fsdp.agree_on_start((*model.parameters(), *model.buffers()))
+        self.shards = fsdp.Shards(model, self.device)
         return module
 
     def backward(self, total: Tensor, *, closing: bool = True, **options: Any) -> None:
@@ -99,13 +99,13 @@ class Engine:
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """The joint norm of the gradients, on the device; equal on all ranks."""
-        whole = [p.grad for p in parameters if p.grad is not None and not sharding.sharded(p)]
+        whole = [p.grad for p in parameters if p.grad is not None and not fsdp.sharded(p)]
         if self.shards is None:
             if not whole:
                 return torch.zeros(())
             # torch's get_total_norm without its sorting by device and type: half the time, in every step.
             return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(whole)))
-        cut = [sharding.local(p.grad) for p in parameters if p.grad is not None and sharding.sharded(p)]
+        cut = [fsdp.local(p.grad) for p in parameters if p.grad is not None and fsdp.sharded(p)]
         square = torch.stack(
             [nn.utils.get_total_norm(part).to(self.device).square() for part in (whole, cut)]
         )
@@ -119,7 +119,7 @@ class Engine:
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own
         for parameter in parameters:
             if parameter.grad is not None:
-                sharding.local(parameter.grad).mul_(factor)
+                fsdp.local(parameter.grad).mul_(factor)
 
     def quiet(self, module: nn.Module) -> AbstractContextManager[None]:
         """A block in which gradients are only added up, not exchanged between ranks.

@@ -8,9 +8,9 @@ from typing import Any
 from reprkit.models.model import Model
 from reprkit.runs.filenames import MODEL
 from reprkit.runs.run import Run
-from reprkit.training.looping import Loop
+from reprkit.training.loop_iterator import Loop
+from reprkit.training.option_signatures import with_options
 from reprkit.training.options import FitOptions, Options
-from reprkit.training.signatures import with_options
 from reprkit.utils import collectives
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.types import Losses
 
 if TYPE_CHECKING:
-    from reprkit.training.session import Prepared, Session
+    from reprkit.training.train_state import Prepared, Session
 
 
 class Step:

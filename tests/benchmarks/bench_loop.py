@@ -24,7 +24,7 @@ import torch
 
 import reprkit as rk
 from reprkit.data.order import Order, loader
-from reprkit.training.optimisers import named
+from reprkit.training.optimizers import named
 
 Clock = Callable[[], float]
 SIZES = {"digits": (64, 256), "mnist": (784, 512)}

@@ -13,7 +13,7 @@ import reprkit as rk
 from reprkit.data import Dataset, Digits, Field, Order, Signature, images, loader
 from reprkit.errors import DataError
 from reprkit.runs.reader import read_metrics, read_record
-from reprkit.training import state
+from reprkit.training.resume import state
 
 
 @pytest.fixture

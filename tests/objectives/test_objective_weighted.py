@@ -128,7 +128,7 @@ def test_a_sum_of_another_class_is_taken_as_one_everywhere():
     from reprkit.checkpoints.manifest import describe
     from reprkit.evaluation.describe import about
     from reprkit.runs.model_summary import outline
-    from reprkit.training.optimisers import optimisers_from
+    from reprkit.training.optimizers import optimisers_from
 
     model = rk.build(data=digits()[0], objective=Sum(), **MLP)
     critic = model.objective.members[1].critic

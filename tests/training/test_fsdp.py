@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit import sharding
 from reprkit.errors import TrainingError
 from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
-from reprkit.training import state
+from reprkit.training import fsdp
+from reprkit.training.resume import state
 
 pytestmark = pytest.mark.ranks
 LATENTS = [
@@ -33,7 +33,7 @@ def built(latent, encoder="vit(patch=4, width=16, depth=2, heads=2)", decoder="m
 def train(rank, latent, out=None, steps=6, action=None, parts=None, **options):
     """Train on this process; returns the weights, what ended it, and what was evaluated."""
     torch.set_num_threads(1)
-    sharding.BLOCK = 1  # blocks by themselves, however small
+    fsdp.BLOCK = 1  # blocks by themselves, however small
     data, model = built(latent, **(parts or {}))
     before = {name: (type(module), id(module)) for name, module in model.named_modules()}
     held = [id(parameter) for parameter in model.parameters()]
@@ -43,7 +43,7 @@ def train(rank, latent, out=None, steps=6, action=None, parts=None, **options):
     try:
         for step in rk.loop(model, data, **{**given, **options}):
             if step.index == 1 and step.model.training:
-                seen.append(sum(sharding.sharded(weight) for weight in model.parameters()))
+                seen.append(sum(fsdp.sharded(weight) for weight in model.parameters()))
             losses = step.model(step.batch)
             total = losses.total * (
                 float("nan") if action == "nan" and step.index == 3 and rank == 1 else 1.0
@@ -203,11 +203,11 @@ def left_and_taken_up(rank):
         step.update()
         if step.index == 1:
             break
-    cut_still = any(map(sharding.sharded, model.parameters()))
+    cut_still = any(map(fsdp.sharded, model.parameters()))
     for step in rk.loop(model, data, **given | {"strategy": "ddp"}):
         step.backward(step.model(step.batch).total)
         step.update()
-    return cut_still, any(map(sharding.sharded, model.parameters()))
+    return cut_still, any(map(fsdp.sharded, model.parameters()))
 
 
 def test_a_model_that_a_body_has_left_is_whole_again_at_the_next_loop():

@@ -10,7 +10,8 @@ import reprkit as rk
 from reprkit.data.order import Order
 from reprkit.errors import TrainingError
 from reprkit.runs.reader import read_record
-from reprkit.training import health, state
+from reprkit.training.monitor import non_finite
+from reprkit.training.resume import state
 from reprkit.types import Losses
 
 
@@ -123,14 +124,14 @@ def test_weights_that_the_body_spoils_are_not_saved(digits, tmp_path):
 
 def test_on_a_device_losses_are_looked_at_in_bundles(digits):
     """No step may wait for a GPU; the step at fault is found all the same."""
-    watch = health.Watch(torch.device("cuda"))  # only the type counts: the tensors stay here
+    watch = non_finite.Watch(torch.device("cuda"))  # only the type counts: the tensors stay here
     good, bad = torch.tensor(1.0), torch.tensor(float("nan"))
-    for step in range(health.LOOK_EVERY - 1):
+    for step in range(non_finite.LOOK_EVERY - 1):
         losses = Losses(
             total=bad if step == 7 else good, terms={"kl": bad if step == 7 else good, "rest": good}
         )
         assert watch.see(step, losses.total, losses) is None
-    found = watch.see(health.LOOK_EVERY - 1, good, Losses(total=good))
+    found = watch.see(non_finite.LOOK_EVERY - 1, good, Losses(total=good))
     assert (found.step, found.terms) == (7, ("kl",))
     watch.see(100, bad, None)
     assert watch.look().step == 100

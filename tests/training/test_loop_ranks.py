@@ -14,7 +14,7 @@ import reprkit as rk
 from reprkit.errors import TrainingError
 from reprkit.runs.reader import read_metrics, read_record
 from reprkit.testing.pool import together
-from reprkit.training import state
+from reprkit.training.resume import state
 
 pytestmark = pytest.mark.ranks
 LATENTS = ["gaussian(dim=4)", "vq(codes=16, dim=2, codebooks=2)"]

@@ -8,7 +8,7 @@ from torch import nn
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError, TrainingError
-from reprkit.training.optimisers import named
+from reprkit.training.optimizers import named
 
 # ------------------------------------------------------------------ optimisers
 

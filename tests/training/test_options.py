@@ -12,9 +12,9 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import PartArgumentError, TrainingError
-from reprkit.flags import FLAGS
+from reprkit.training.launch import FLAGS
+from reprkit.training.option_signatures import with_options
 from reprkit.training.options import FitOptions, Options, about, declared, option, options, whole
-from reprkit.training.signatures import with_options
 
 ROOT = Path(rk.__file__).parents[1]
 
@@ -89,7 +89,9 @@ def test_a_new_option_is_one_declaration():
 
 
 def test_the_declaration_needs_no_torch():
-    code = "import sys; import reprkit.flags, reprkit.training.options; print('torch' in sys.modules)"
+    code = (
+        "import sys; import reprkit.training.launch, reprkit.training.options; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False"], done.stderr
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from reprkit.runs.reader import read_record
 from reprkit.runs.run import Run
-from reprkit.training import state
+from reprkit.training.resume import state
 
 RECIPE = Path(__file__).with_name("recipe.py")
 

@@ -10,7 +10,7 @@ import reprkit as rk
 from reprkit.errors import TrainingError
 from reprkit.runs.reader import read_record
 from reprkit.runs.run import Run
-from reprkit.training import state
+from reprkit.training.resume import state
 
 
 def make(digits, latent="gaussian(dim=3)"):
@@ -132,14 +132,14 @@ def test_a_full_disk_does_not_stop_the_run_nor_harm_the_older_state(digits, tmp_
             raise OSError(28, "No space left on device")
         write(obj, path)
 
-    monkeypatch.setattr("reprkit.training.state.torch.save", full)
+    monkeypatch.setattr("reprkit.training.resume.state.torch.save", full)
     with pytest.warns(
         UserWarning, match="no space left on the disk; older states are untouched; training goes on"
     ):
         assert len(train(make(digits), digits, tmp_path, save_every=1e-9)) == 10
     assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010"]
     monkeypatch.setattr(
-        "reprkit.training.state.torch.save",
+        "reprkit.training.resume.state.torch.save",
         lambda *_: full(None, None) if attempts.append(0) else full([], None),
     )
     attempts[:] = [0, 0]

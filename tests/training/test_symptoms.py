@@ -10,7 +10,7 @@ import torch
 import reprkit as rk
 from reprkit.models.usage import CollapseWarning
 from reprkit.runs.reader import read_record
-from reprkit.training.symptoms import Explosion, Rank, SicknessWarning, rank_of
+from reprkit.training.monitor.diagnostics import Explosion, Rank, SicknessWarning, rank_of
 
 
 def make(digits, latent="continuous(dim=8)"):

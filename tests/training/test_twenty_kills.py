@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from reprkit.runs.run import Run
-from reprkit.training import state
+from reprkit.training.resume import state
 
 RECIPE = Path(__file__).with_name("recipe_whole.py")
 STEPS, IN_TRAINING, AFTERWARDS = 120, 16, 4

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from reprkit.interfaces import Part
 from reprkit.models.model import Model
-from reprkit.sharding import local
-from reprkit.training.symptoms import Explosion
+from reprkit.training.fsdp import local
+from reprkit.training.monitor.diagnostics import Explosion
 from reprkit.types import Losses
 
 NORM = "gradient's norm"

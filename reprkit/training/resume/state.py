@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
-from reprkit.sharding import gathered, portion
+from reprkit.training.fsdp import gathered, portion
 from reprkit.utils.atomic_files import replacing, why
 
 FORMAT = 1

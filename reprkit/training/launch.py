@@ -23,8 +23,8 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from reprkit.errors import PartArgumentError, ReprkitError, nearest
+from reprkit.training.option_signatures import documented, parameters
 from reprkit.training.options import Options, about, declared
-from reprkit.training.signatures import documented, parameters
 
 # Option of rk.loop -> the type that its flag takes, and what it says; the loop itself checks the values.
 _FIELDS = [field for field in declared(Options) if about(field).flag is not None]

@@ -16,13 +16,14 @@ from reprkit.runs.metrics import finite
 from reprkit.runs.model_summary import outline, warn_of_changes
 from reprkit.runs.records import line_of, mean_of
 from reprkit.runs.writer import Journal
-from reprkit.training import guard, health, state
-from reprkit.training.agreement import Agreement, Signals
 from reprkit.training.best import Best
-from reprkit.training.guard import Guard
+from reprkit.training.monitor import monitor, non_finite
+from reprkit.training.monitor.monitor import Guard
 from reprkit.training.options import Options
-from reprkit.training.session import NOT_RUNNING, Prepared, Session
+from reprkit.training.rank_vote import Agreement, Signals
+from reprkit.training.resume import state
 from reprkit.training.step import Step
+from reprkit.training.train_state import NOT_RUNNING, Prepared, Session
 from reprkit.types import Losses
 from reprkit.utils.progress import Bar
 
@@ -175,8 +176,8 @@ class Loop:
 
     def _agree_on(self, start: int) -> None:
         """All ranks must go on from the same step."""
-        last, first, _ = self._votes.settle(start, guard.LAST - start, 0)
-        if last != guard.LAST - first:
+        last, first, _ = self._votes.settle(start, monitor.LAST - start, 0)
+        if last != monitor.LAST - first:
             raise TrainingError(
                 f"this process finds the state of step {start} in {self.options.out}, and another one's is of another step: "
                 "out= must be a folder that all machines share"
@@ -215,7 +216,7 @@ class Loop:
             and (last or (index + 1) % options.log_every == 0)
         ):
             self.log(index, mean_of(session.pieces), None, {})
-        if last or (index + 1) % guard.LOOK_EVERY == 0:
+        if last or (index + 1) % monitor.LOOK_EVERY == 0:
             self._guard.look(index)
         self._bar.advance(index + 1)
         due = session.engine.rank == 0 and options.out is not None and time.monotonic() >= self._next_save
@@ -243,7 +244,7 @@ class Loop:
         bad = session.unwell()
         if bad:
             found = f"weights have become not finite: {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
-            self._guard.fail(health.Sickness(position - 1, float("nan"), what="gradient", origin=found))
+            self._guard.fail(non_finite.Sickness(position - 1, float("nan"), what="gradient", origin=found))
         captured = session.capture() if session.engine.rank == 0 or session.engine.shards is not None else {}
         if session.engine.rank == 0:
             try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from reprkit.sharding import gathered, local, portion
+from reprkit.training.fsdp import gathered, local, portion
 
 
 class Average:

@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 from reprkit.data.base import Dataset
 from reprkit.errors import TrainingError, nearest
 from reprkit.models.model import Model
-from reprkit.training import health, snapshot, state
-from reprkit.training.averaging import Average
+from reprkit.training.ema import Average
 from reprkit.training.engine import Engine
-from reprkit.training.optimisers import optimisers_from
+from reprkit.training.monitor import non_finite
+from reprkit.training.optimizers import optimisers_from
 from reprkit.training.options import Options
+from reprkit.training.resume import snapshot, state
 from reprkit.types import Batch, Losses
 from reprkit.utils import collectives
 
@@ -71,7 +72,7 @@ class Session:
         model: Model,
         data: Dataset,
         options: Options,
-        sick: Callable[[health.Sickness, Batch], None],
+        sick: Callable[[non_finite.Sickness, Batch], None],
     ) -> None:
         turns = tuple(model.objective.turns)
         if options.accumulate > 1 and len(turns) > 1:
@@ -117,7 +118,7 @@ class Session:
                 group["initial_lr"] = group["lr"]
         self._rates = {turn: [g["initial_lr"] for g in o.param_groups] for turn, o in self.optimisers.items()}
         self.average = None if options.ema is None else Average(model, options.ema)
-        self.watch = health.Watch(self.device)
+        self.watch = non_finite.Watch(self.device)
         self._before = {"model": state.scalars_of(model)} | {
             name: state.scalars_of(each) for name, each in self.extras.items() if isinstance(each, nn.Module)
         }
@@ -231,11 +232,11 @@ class Session:
         norm = self.engine.norm(held)
         if turn == "main":
             self.norm = norm
-        what = health.NORM if turn == "main" else f"{health.NORM} of turn {turn!r}"
+        what = non_finite.NORM if turn == "main" else f"{non_finite.NORM} of turn {turn!r}"
         sickness = self.watch.see(self.position, norm, None, what=what)
         if sickness is not None:
             gradients = ((name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None)
-            bad = health.unwell(gradients)
+            bad = non_finite.unwell(gradients)
             found = f"not finite in the gradient of {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
             self._sick(replace(sickness, origin=found) if bad else sickness, batch)
         if self.options.clip is not None:
@@ -259,7 +260,7 @@ class Session:
         """Names of weights and buffers that are not finite; where they are cut all ranks must call it, and learn the same."""
         self.engine.settle()
         named = state.tensors_of(self.model)
-        bad = health.unwell(named.items())
+        bad = non_finite.unwell(named.items())
         if self.engine.shards is None:
             return bad
         flags = torch.tensor([name in bad for name in named], dtype=torch.float32, device=self.device)
@@ -319,8 +320,8 @@ class Session:
 
     def _advise(self, error: Exception) -> None:
         """Raise what to lower in place of an error that says that memory ran out."""
-        if health.is_memory(error):
-            lines = health.memory_advice(
+        if non_finite.is_memory(error):
+            lines = non_finite.memory_advice(
                 self.position, self.options.batch, self.piece, self.options.precision, self.options.accumulate
             )
             raise TrainingError(

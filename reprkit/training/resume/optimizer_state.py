@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
-from reprkit.sharding import gathered, portion, sharded
+from reprkit.training.fsdp import gathered, portion, sharded
 
 
 def capture(optimiser: Optimizer, model: nn.Module) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from reprkit.errors import TrainingError
 from reprkit.models.factor import Path
-from reprkit.training import health
-from reprkit.training.symptoms import Rank, SicknessWarning
+from reprkit.training.monitor import non_finite
+from reprkit.training.monitor.diagnostics import Rank, SicknessWarning
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
-    from reprkit.training.looping import Loop
+    from reprkit.training.loop_iterator import Loop
 
 LAST = 2**62  # no run has so many steps
 LOOK_EVERY = 50  # steps between two looks for symptoms
@@ -30,7 +30,7 @@ class Guard:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self.sickness: health.Sickness | None = None
+        self.sickness: non_finite.Sickness | None = None
         self.saved = 0
         self._paths: dict[str, Path] = dict(loop.model.factors.items())  # type: ignore[arg-type]
         self._ranks = {name: Rank() for name, path in self._paths.items() if path.latent.vocab is None}
@@ -38,12 +38,12 @@ class Guard:
 
     # ------------------------------------------------------------------ what stops the run
 
-    def sick(self, sickness: health.Sickness, batch: Batch) -> None:
+    def sick(self, sickness: non_finite.Sickness, batch: Batch) -> None:
         """A loss or gradient is not finite.  Alone one stops at once; ranks stop together after the step."""
         session = self._loop.session
         alone = session.engine.ranks == 1
         examples = session.examples()
-        found = sickness.origin or health.origin(self._loop.model, batch, rerun=alone, indices=examples)
+        found = sickness.origin or non_finite.origin(self._loop.model, batch, rerun=alone, indices=examples)
         sickness = replace(sickness, origin=found)
         if alone:
             self.fail(sickness)
@@ -58,10 +58,10 @@ class Guard:
         if not alarm:
             return
         step, own = LAST - alarm, self.sickness
-        elsewhere = health.Sickness(step, float("nan"), origin="another process has seen it")
+        elsewhere = non_finite.Sickness(step, float("nan"), origin="another process has seen it")
         self.fail(own if own is not None and own.step == step else elsewhere)
 
-    def fail(self, sickness: health.Sickness) -> NoReturn:
+    def fail(self, sickness: non_finite.Sickness) -> NoReturn:
         """Write down what happened and which examples were in the step's batch (over all ranks), and stop."""
         journal, session = self._loop.journal, self._loop.session
         folder = journal.state_folder

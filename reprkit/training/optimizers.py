@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from reprkit.errors import BuildError, PartArgumentError, nearest
 from reprkit.models.model import Model
 from reprkit.registry.references import parse
-from reprkit.sharding import sharded
+from reprkit.training.fsdp import sharded
 
 # They need a closure, or tensors of another layout: the four lines of the loop cannot drive them.
 _UNFIT = {"lbfgs", "sparseadam"}

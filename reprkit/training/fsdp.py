@@ -22,7 +22,7 @@ from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
-    from reprkit.training.state import Scalars
+    from reprkit.training.resume.state import Scalars
 
 BLOCK = 100_000  # numbers from which a block of a stack is gathered and freed by itself
 _BEYOND_FORWARD = (
@@ -101,7 +101,7 @@ class Shards:
     def __init__(self, model: Model, device: torch.device) -> None:
         from torch.distributed.device_mesh import init_device_mesh
 
-        from reprkit.training import state  # which imports this module
+        from reprkit.training.resume import state  # which imports this module
 
         self.model = weakref.ref(model)
         paths = [path.encoder for path in model.paths.values()]
@@ -256,7 +256,7 @@ def _put(model: nn.Module, olds: Sequence[nn.Module], news: Sequence[nn.Module])
 
 def _take_back(top: nn.Module, copied: nn.Module, before: Scalars) -> None:
     """Give a module what training changed in its copy besides parameters: buffers, numbers, random states, modes."""
-    from reprkit.training import state
+    from reprkit.training.resume import state
 
     modules, copies = dict(top.named_modules()), dict(copied.named_modules())
     for name, buffer in copied.named_buffers():

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
-from reprkit.training import moments, state
-from reprkit.training.averaging import Average
+from reprkit.training.ema import Average
+from reprkit.training.resume import optimizer_state, state
 
 
 def capture(
@@ -37,7 +37,7 @@ def capture(
     """
     return {
         "model": state.capture(model, before["model"]),
-        "optimisers": {turn: moments.capture(each, model) for turn, each in optimisers.items()},
+        "optimisers": {turn: optimizer_state.capture(each, model) for turn, each in optimisers.items()},
         "average": None if average is None else average.state_dict(),
         "extras": {
             name: state.capture(each, before[name]) if isinstance(each, nn.Module) else each.state_dict()
@@ -64,7 +64,7 @@ def restore(
     for turn, optimiser in optimisers.items():
         if turn not in saved["optimisers"]:
             raise TrainingError(f"the saved state has no optimiser for turn {turn!r}")
-        moments.restore(optimiser, saved["optimisers"][turn], model, turn)
+        optimizer_state.restore(optimiser, saved["optimisers"][turn], model, turn)
     if average is not None and saved["average"] is not None:
         average.load_state_dict(saved["average"])
     for name, each in extras.items():

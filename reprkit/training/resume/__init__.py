@@ -1,0 +1,1 @@
+"""What resuming needs: a snapshot of the run, and its files."""
