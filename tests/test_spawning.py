@@ -29,7 +29,7 @@ PROGRAMS = {
 import multiprocessing
 import torch
 from reprkit.data import Field, Signature, Tensors
-from reprkit.data.workers import ahead
+from reprkit.data.loading.workers import ahead
 if __name__ == "__main__":
     multiprocessing.set_start_method({method!r})
     data = Tensors(dict(x=torch.arange(4.0)[:, None]), Signature(dict(x=Field(kind="vector", shape=(1,)))))

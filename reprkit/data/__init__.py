@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 from reprkit.utils.lazy import attach
 
 if TYPE_CHECKING:
-    from reprkit.data.arrays import Arrays
-    from reprkit.data.audio import Audio
     from reprkit.data.base import Dataset, Subset
-    from reprkit.data.batching import collate
     from reprkit.data.checks import check_batch
-    from reprkit.data.digits import Digits
-    from reprkit.data.hub import Hub
-    from reprkit.data.hub_stream import HubStream
-    from reprkit.data.images import Images
-    from reprkit.data.json_lines import JsonLines
-    from reprkit.data.lines import Lines
-    from reprkit.data.order import Order, loader
+    from reprkit.data.collate import collate
+    from reprkit.data.formats.arrays import Arrays
+    from reprkit.data.formats.audio import Audio
+    from reprkit.data.formats.digits import Digits
+    from reprkit.data.formats.hub import Hub
+    from reprkit.data.formats.hub_stream import HubStream
+    from reprkit.data.formats.images import Images
+    from reprkit.data.formats.json_lines import JsonLines
+    from reprkit.data.formats.lines import Lines
+    from reprkit.data.formats.tensors import Tensors
+    from reprkit.data.loading.order import Order, loader
     from reprkit.data.resolve import dataset
     from reprkit.data.signature import Field, Signature
-    from reprkit.data.streaming import Stream
-    from reprkit.data.tensors import Tensors
+    from reprkit.data.streams import Stream
     from reprkit.models.codes_dataset import CodesOf
 
 __all__ = [
@@ -52,21 +52,21 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     submod_attrs={
-        "arrays": ["Arrays"],
-        "audio": ["Audio"],
+        "formats.arrays": ["Arrays"],
+        "formats.audio": ["Audio"],
         "base": ["Dataset", "Subset"],
-        "digits": ["Digits"],
+        "formats.digits": ["Digits"],
         "signature": ["Field", "Signature"],
-        "hub": ["Hub"],
-        "hub_stream": ["HubStream"],
-        "images": ["Images"],
-        "json_lines": ["JsonLines"],
-        "lines": ["Lines"],
-        "order": ["Order", "loader"],
-        "streaming": ["Stream"],
-        "tensors": ["Tensors"],
+        "formats.hub": ["Hub"],
+        "formats.hub_stream": ["HubStream"],
+        "formats.images": ["Images"],
+        "formats.json_lines": ["JsonLines"],
+        "formats.lines": ["Lines"],
+        "loading.order": ["Order", "loader"],
+        "streams": ["Stream"],
+        "formats.tensors": ["Tensors"],
         "checks": ["check_batch"],
-        "batching": ["collate"],
+        "collate": ["collate"],
         "resolve": ["dataset"],
     },
     elsewhere={"CodesOf": "reprkit.models.codes_dataset"},

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.batching import as_index, collate
+from reprkit.data.collate import as_index, collate
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 from reprkit.registry.constraints import checking
 
 if TYPE_CHECKING:
-    from reprkit.data.order import Order
+    from reprkit.data.loading.order import Order
 
 _SPLIT = 0x73706C69  # keeps the split's randomness apart from the sample order's, which has the same seed
 
@@ -140,8 +140,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         Raises:
             DataError: fewer examples than one batch, one that the ranks cannot share, or buckets without lengths.
         """
-        from reprkit.data.buckets import WINDOW, lengths_of
-        from reprkit.data.order import Order
+        from reprkit.data.loading.buckets import WINDOW, lengths_of
+        from reprkit.data.loading.order import Order
 
         lengths = lengths_of(self) if buckets else None
         window = WINDOW if isinstance(buckets, bool) else buckets

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from reprkit.data.arrays import Arrays
 from reprkit.data.base import Dataset
+from reprkit.data.formats.arrays import Arrays
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, ReferenceSyntaxError, UnknownPartError
 from reprkit.registry.create import create
@@ -92,7 +92,7 @@ def _path(source: str | Path | Reference, registry: Registry | None) -> Path | N
 
 def _files() -> dict[str, str]:
     """Suffix of a single file -> the data set that reads it."""
-    from reprkit.data import json_lines, lines
+    from reprkit.data.formats import json_lines, lines
 
     found = dict.fromkeys((".npy", ".npz"), "arrays")
     return {
@@ -104,7 +104,8 @@ def _files() -> dict[str, str]:
 
 def _held(path: Path) -> Reference:
     """The data set that reads a file or folder, as a reference."""
-    from reprkit.data import pictures, sound
+    from reprkit.data import sound
+    from reprkit.data.formats import pictures
 
     if not path.exists():
         raise DataError(f"no file or folder {str(path)!r} (looked in {Path.cwd()})")

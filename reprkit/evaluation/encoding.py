@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.data.buckets import lengths_of
+from reprkit.data.loading.buckets import lengths_of
 from reprkit.errors import DataError
 from reprkit.utils.progress import tracked
 

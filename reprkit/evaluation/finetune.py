@@ -101,8 +101,8 @@ def finetuned(
 
     It can be saved; ``predicted`` gives its classes.
     """
-    from reprkit.data.buckets import lengths_of
-    from reprkit.data.order import Order, loader
+    from reprkit.data.loading.buckets import lengths_of
+    from reprkit.data.loading.order import Order, loader
     from reprkit.training.optimizers import named
     from reprkit.training.schedules import schedule_from
 

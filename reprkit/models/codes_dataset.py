@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset, Subset
+from reprkit.data.formats.tensors import Tensors
 from reprkit.data.padding import lengthened
 from reprkit.data.signature import Signature
-from reprkit.data.tensors import Tensors
 from reprkit.registry.constraints import Count
 
 if TYPE_CHECKING:

@@ -171,28 +171,30 @@ def reprkit_datasets() -> Iterator[Spec]:
     """The built-in data sets."""
     yield Spec(
         "digits",
-        "reprkit.data.digits:Digits",
+        "reprkit.data.formats.digits:Digits",
         "1,797 handwritten digits of 8 x 8 (Alpaydin and Kaynak 1998)",
         ("sklearn",),
     )
     yield Spec(
-        "arrays", "reprkit.data.arrays:Arrays", "NumPy or torch arrays, from memory or .npy and .npz files"
+        "arrays",
+        "reprkit.data.formats.arrays:Arrays",
+        "NumPy or torch arrays, from memory or .npy and .npz files",
     )
     yield Spec(
         "audio",
-        "reprkit.data.audio:Audio",
+        "reprkit.data.formats.audio:Audio",
         "A folder of sound files as waveforms, whole or in windows",
         ("soundfile", "scipy"),
     )
     yield Spec(
         "hub",
-        "reprkit.data.hub:Hub",
+        "reprkit.data.formats.hub:Hub",
         "A data set of the Hugging Face hub, or Parquet, CSV and JSON files (Lhoest et al. 2021)",
         ("datasets",),
     )
     yield Spec(
         "hub-stream",
-        "reprkit.data.hub_stream:HubStream",
+        "reprkit.data.formats.hub_stream:HubStream",
         "A data set of the hub, or local files, read from front to back without being stored",
         ("datasets",),
     )
@@ -201,11 +203,11 @@ def reprkit_datasets() -> Iterator[Spec]:
         "reprkit.models.codes_dataset:CodesOf",
         "The codes that a saved model gives another data set, to learn a prior over",
     )
-    yield Spec("images", "reprkit.data.images:Images", "A folder of pictures, of one size", ("PIL",))
-    yield Spec("lines", "reprkit.data.lines:Lines", "Lines of text files, as bytes or characters")
+    yield Spec("images", "reprkit.data.formats.images:Images", "A folder of pictures, of one size", ("PIL",))
+    yield Spec("lines", "reprkit.data.formats.lines:Lines", "Lines of text files, as bytes or characters")
     yield Spec(
         "json-lines",
-        "reprkit.data.json_lines:JsonLines",
+        "reprkit.data.formats.json_lines:JsonLines",
         "JSON Lines files: one record an example, with texts, numbers and labels",
     )
 

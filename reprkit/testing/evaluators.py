@@ -34,7 +34,7 @@ class EvaluatorConformance(PartConformance):
 
     def sets(self) -> tuple[Any, Any]:
         """A small labelled data set that fits ``data``: train and test."""
-        from reprkit.data.tensors import Tensors
+        from reprkit.data.formats.tensors import Tensors
 
         train, test = Tensors(self.batch(60), self.data).split()
         return train, test

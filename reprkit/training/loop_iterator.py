@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from reprkit.data.order import loader
+from reprkit.data.loading.order import loader
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
 from reprkit.runs.metrics import finite

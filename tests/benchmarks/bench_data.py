@@ -29,9 +29,9 @@ import numpy as np
 import torch
 
 import reprkit as rk
-from reprkit.data import images
-from reprkit.data.audio import Audio
-from reprkit.data.lines import Lines
+from reprkit.data.formats import images
+from reprkit.data.formats.audio import Audio
+from reprkit.data.formats.lines import Lines
 from reprkit.runs.reader import read_record
 
 RATE, FILES = 16_000, 200

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 import reprkit as rk
-from reprkit.data.order import Order, loader
+from reprkit.data.loading.order import Order, loader
 from reprkit.training.optimizers import named
 
 Clock = Callable[[], float]

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 import reprkit as rk
-from reprkit.data.tensors import Tensors
+from reprkit.data.formats.tensors import Tensors
 from reprkit.kernels.reparameterization import START, soft_clamp
 
 BATCH, LATENT, HIDDEN, LR = 128, 16, 512, 1e-3

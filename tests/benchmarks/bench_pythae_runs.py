@@ -28,7 +28,7 @@ import torch
 from bench_pythae import BATCH, LR, binary, own_vae, pythae_trainer, pythae_vae
 
 import reprkit as rk
-from reprkit.data.tensors import Tensors
+from reprkit.data.formats.tensors import Tensors
 
 
 @contextlib.contextmanager

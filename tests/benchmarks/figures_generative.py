@@ -23,7 +23,7 @@ import torch
 from bench_pythae import BATCH, binary, copy_weights, own_epochs, own_vae, pythae_epochs, pythae_vae
 
 import reprkit as rk
-from reprkit.data.tensors import Tensors
+from reprkit.data.formats.tensors import Tensors
 
 DRAWS = 128
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from reprkit.data import audio
-from reprkit.data.batching import collate
-from reprkit.data.order import Order, loader
+from reprkit.data.collate import collate
+from reprkit.data.formats import audio
+from reprkit.data.loading.order import Order, loader
 
 
 @pytest.fixture

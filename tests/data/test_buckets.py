@@ -8,9 +8,9 @@ import torch
 
 import reprkit as rk
 from reprkit.data import Arrays, Dataset, Digits, Field, Order, Signature, loader
-from reprkit.data.audio import Audio
-from reprkit.data.buckets import fitted, lengths_of
-from reprkit.data.lines import Lines
+from reprkit.data.formats.audio import Audio
+from reprkit.data.formats.lines import Lines
+from reprkit.data.loading.buckets import fitted, lengths_of
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together

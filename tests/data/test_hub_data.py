@@ -9,7 +9,7 @@ from hub_files import png, table
 
 import reprkit as rk
 from reprkit.data import Order, loader
-from reprkit.data.hub import Hub
+from reprkit.data.formats.hub import Hub
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
 
@@ -44,7 +44,7 @@ def conforms(data):
 @pytest.mark.parametrize("memory", [True, False])
 def test_every_feature_becomes_its_field(folder, monkeypatch, memory):
     if not memory:
-        monkeypatch.setattr("reprkit.data.hub.MEMORY", 0)
+        monkeypatch.setattr("reprkit.data.formats.hub.MEMORY", 0)
     path, columns = folder
     pick = [3, 0, 11]
     data = Hub(path, columns={"x": "image", "label": "label"}, size=(6, 5))
@@ -168,7 +168,7 @@ def test_official_parts_without_their_unreadable_rows(tmp_path):
 
 
 def test_workers_give_the_same_batches(folder, monkeypatch):
-    monkeypatch.setattr("reprkit.data.hub.MEMORY", 0)
+    monkeypatch.setattr("reprkit.data.formats.hub.MEMORY", 0)
     data = Hub(folder[0], columns={"x": "image", "text": "text"}, size=4)
     order = Order(len(data), 8, seed=1)
     here, ahead = (list(loader(data, order, workers=workers, stop=4)) for workers in (0, 2))
@@ -214,7 +214,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
         file = tmp_path / "pictures" / "train" / "a" / f"{number}.png"
         file.write_bytes(png(np.full((4, 4, 3), number, np.uint8))["bytes"])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("reprkit.data.hub.MEMORY", 0)
+        patched.setattr("reprkit.data.formats.hub.MEMORY", 0)
         data = Hub(tmp_path / "pictures", columns={"x": "image"}, size=4)
         assert torch.equal(data[2]["x"], torch.full((4, 4, 3), 2 / 255))
         file.unlink()

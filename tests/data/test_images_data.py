@@ -12,8 +12,8 @@ from PIL import Image
 import reprkit as rk
 from reprkit import cli
 from reprkit.data import Order, loader
-from reprkit.data.images import Images
-from reprkit.data.pictures import picture
+from reprkit.data.formats.images import Images
+from reprkit.data.formats.pictures import picture
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
 
@@ -56,7 +56,7 @@ def test_a_folder_conforms_in_order_with_classes(folder, tmp_path, cached):
 
 def test_what_does_not_fit_into_memory_is_decoded_again_to_the_same(folder, monkeypatch):
     kept = Images(folder, 8).batch(range(20))["x"]
-    monkeypatch.setattr("reprkit.data.images.MEMORY", 0)
+    monkeypatch.setattr("reprkit.data.formats.images.MEMORY", 0)
     data = Images(folder, 8)
     assert data._store is None
     assert torch.equal(data.batch(range(20))["x"], kept)
@@ -69,7 +69,7 @@ def test_the_cache_is_found_again_until_a_file_changes(folder, tmp_path, monkeyp
     cache = tmp_path / "cache"
     first = Images(folder, 8, cache=cache).batch(range(20))["x"]
     with monkeypatch.context() as patched:
-        patched.setattr("reprkit.data.images.picture", lambda *_, **__: pytest.fail("decoded again"))
+        patched.setattr("reprkit.data.formats.images.picture", lambda *_, **__: pytest.fail("decoded again"))
         assert torch.equal(Images(folder, 8, cache=cache).batch(range(20))["x"], first)
     Image.new("RGB", (8, 8), "white").save(folder / "a/0.png")
     assert bool((Images(folder, 8, cache=cache)[0]["x"] == 1).all())
@@ -212,7 +212,7 @@ def test_a_spawned_process_reads_the_same(folder, tmp_path):
 
 def test_two_that_fill_one_cache_do_not_disturb_each_other(folder, tmp_path, monkeypatch):
     """As two ranks do: the second starts while the first is in the middle of its part."""
-    from reprkit.data import images
+    from reprkit.data.formats import images
 
     cache, inner, whole = tmp_path / "cache", [], Images(folder, 8).batch(range(20))["x"]
     read = images.picture

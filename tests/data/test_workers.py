@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 import reprkit as rk
-from reprkit.data import Dataset, Digits, Field, Order, Signature, images, loader
+from reprkit.data import Dataset, Digits, Field, Order, Signature, loader
+from reprkit.data.formats import images
 from reprkit.errors import DataError
 from reprkit.runs.reader import read_metrics, read_record
 from reprkit.training.resume import state

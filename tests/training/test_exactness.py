@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import reprkit as rk
-from reprkit.data.order import Order
+from reprkit.data.loading.order import Order
 from reprkit.registry.registry import default_registry
 from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import reprkit as rk
-from reprkit.data.order import Order
+from reprkit.data.loading.order import Order
 from reprkit.errors import TrainingError
 from reprkit.runs.reader import read_record
 from reprkit.training.monitor import non_finite

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.data.order import Order
+from reprkit.data.loading.order import Order
 from reprkit.runs.reader import read_metrics, read_record
 from reprkit.testing.processes import free_port
 

@@ -12,7 +12,7 @@ from loops_made import OPTIONS, equal, lines, make, run, weights
 from torch import nn
 
 import reprkit as rk
-from reprkit.data.order import Order
+from reprkit.data.loading.order import Order
 from reprkit.errors import TrainingError
 
 # ------------------------------------------------------------------ the same as by hand, and again

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprkit.data.vetting import Skips
+from reprkit.data.corrupt_files import Skips
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, chosen, listed, pieces
 from reprkit_audio.data.features import frames_of

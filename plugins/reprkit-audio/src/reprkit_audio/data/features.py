@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reprkit.data.vetting import Skips
+from reprkit.data.corrupt_files import Skips
 from reprkit.errors import DataError
 from reprkit.utils.cache import cache_folder, keep
 from reprkit_audio import sound

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from reprkit.data.vetting import files_below
+from reprkit.data.corrupt_files import files_below
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.sound import SUFFIXES
 

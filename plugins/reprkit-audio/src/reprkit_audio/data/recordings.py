@@ -13,7 +13,7 @@ from torch import Tensor
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
 from reprkit.data.base import mixed
-from reprkit.data.batching import as_index
+from reprkit.data.collate import as_index
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, Utterance
 from reprkit_audio.data.division import PARTS, divided

@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from reprkit.data.textfiles import TextFiles
-from reprkit.data.vetting import Skips
+from reprkit.data.corrupt_files import Skips
+from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
 from reprkit_text.data.records import Record, written

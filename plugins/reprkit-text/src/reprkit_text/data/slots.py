@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
-from reprkit.data.batching import as_index
+from reprkit.data.collate import as_index
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count, CountOrZero
 from reprkit_text.data.told import Told

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
-from reprkit.data.batching import as_index
-from reprkit.data.textfiles import TextFiles
-from reprkit.data.vetting import Skips
+from reprkit.data.collate import as_index
+from reprkit.data.corrupt_files import Skips
+from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
 from reprkit_text.data.division import counts, divided, origin

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
-from reprkit.data.images import Images
+from reprkit.data.formats.images import Images
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Share, Width
 from reprkit_vision.data.official import official_parts

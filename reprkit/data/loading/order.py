@@ -10,12 +10,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.base import Dataset, mixed
-from reprkit.data.buckets import WINDOW, bucketed
-from reprkit.data.workers import Task, ahead, made
+from reprkit.data.loading.buckets import WINDOW, bucketed
+from reprkit.data.loading.workers import Task, ahead, made
 from reprkit.errors import DataError
 
 if TYPE_CHECKING:
-    from reprkit.data.dealing import StreamOrder
+    from reprkit.data.loading.stream_sampler import StreamOrder
 
 _ORDER = 0x6F72646572  # keeps apart what is drawn from one seed
 
@@ -33,7 +33,7 @@ class Order:
         seed: which order.
         ranks: number of processes.
         rank: this process's number, from 0.
-        lengths: of the examples (size,): batches of similar ones then, see ``reprkit.data.buckets``; an epoch has the same
+        lengths: of the examples (size,): batches of similar ones then, see ``reprkit.data.loading.buckets``; an epoch has the same
             examples as without.
         window: batches that are sorted by length together.
 

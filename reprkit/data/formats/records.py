@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.data.formats.text_files import byte_tokens
 from reprkit.data.signature import Field
-from reprkit.data.textfiles import byte_tokens
 from reprkit.errors import DataError
 
 RecordKind = Literal["tokens", "vector", "sequence", "label"]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
+from reprkit.data.corrupt_files import Skips
+from reprkit.data.formats.text_files import TextFiles, byte_tokens
 from reprkit.data.signature import Field, Signature
-from reprkit.data.textfiles import TextFiles, byte_tokens
-from reprkit.data.vetting import Skips
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
 

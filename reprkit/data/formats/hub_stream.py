@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from reprkit.data.columns import HEAD, Columns
-from reprkit.data.media import Size
-from reprkit.data.streaming import Stream
-from reprkit.data.tables import as_files, chosen, opened, title
+from reprkit.data.formats.columns import HEAD, Columns
+from reprkit.data.formats.media import Size
+from reprkit.data.formats.tables import as_files, chosen, opened, title
+from reprkit.data.streams import Stream
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
 

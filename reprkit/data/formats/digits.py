@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from reprkit.data.formats.tensors import Tensors
 from reprkit.data.signature import Field, Signature
-from reprkit.data.tensors import Tensors
 
 
 class Digits(Tensors):

@@ -11,12 +11,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.order import Order
-from reprkit.data.workers import Task
+from reprkit.data.loading.order import Order
+from reprkit.data.loading.workers import Task
 from reprkit.errors import DataError
 
 if TYPE_CHECKING:
-    from reprkit.data.streaming import Stream
+    from reprkit.data.streams import Stream
 
 SPARES = 8  # unreadable records one after another in a batch that are made up for
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.inference import UNSTATED, infer, tensor_of
+from reprkit.data.field_inference import UNSTATED, infer, tensor_of
+from reprkit.data.formats.tensors import Tensors
 from reprkit.data.signature import Kind, Signature
-from reprkit.data.tensors import Tensors
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count
 

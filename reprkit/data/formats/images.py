@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.batching import as_index
-from reprkit.data.pictures import SUFFIXES, Fit, picture
+from reprkit.data.collate import as_index
+from reprkit.data.corrupt_files import Skips, classes_of, files_below
+from reprkit.data.formats.pictures import SUFFIXES, Fit, picture
 from reprkit.data.signature import Field, Signature
-from reprkit.data.vetting import Skips, classes_of, files_below
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Share, Width
 
@@ -30,7 +30,7 @@ class Images(Dataset):
     """All pictures below a folder, of one size, in the order of their relative paths.
 
     Fields: ``x`` image (h w c), float32 in [0, 1]; with ``labels`` also ``label``, the folder of the first
-    level (its names are ``classes``).  How a picture becomes 8-bit values: ``reprkit.data.pictures.picture``.
+    level (its names are ``classes``).  How a picture becomes 8-bit values: ``reprkit.data.formats.pictures.picture``.
 
     Every picture is decoded once when the set is made.  Up to 1 GiB of them (h · w · c bytes each) stay in
     memory.  Beyond that they are decoded again for each batch, unless there is a ``cache``.

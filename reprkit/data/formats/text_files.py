@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.vetting import Skips, files_below
+from reprkit.data.corrupt_files import Skips, files_below
 from reprkit.errors import DataError
 
 _OPEN = 64  # files that are mapped at the same time

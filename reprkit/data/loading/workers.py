@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset, mixed
-from reprkit.data.buckets import fitted
+from reprkit.data.loading.buckets import fitted
 from reprkit.errors import DataError, ReprkitError
 from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
 _WORKERS = 0x776F726B  # keeps apart what is drawn from one seed
 
 # A step, its indices, and how long each field of varying length is in the whole batch, over all processes (None: not needed).
-# In place of indices a stream has the records themselves (``reprkit.data.dealing.Share``).
+# In place of indices a stream has the records themselves (``reprkit.data.loading.stream_sampler.Share``).
 Task = tuple[int, Any, Mapping[str, int] | None]
 
 

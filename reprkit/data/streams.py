@@ -13,9 +13,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.base import Dataset, held_out, mixed
-from reprkit.data.batching import collate
-from reprkit.data.dealing import SPARES, Share, StreamOrder
-from reprkit.data.taken import Taken
+from reprkit.data.collate import collate
+from reprkit.data.formats.in_memory import Taken
+from reprkit.data.loading.stream_sampler import SPARES, Share, StreamOrder
 from reprkit.errors import DataError, ReprkitError
 
 _STREAM, _PART = 0x73747265616D, 0x7374727061727473  # keep apart what is drawn from one seed

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.records import Label, Reader, RecordKind, reader_of, type_name
+from reprkit.data.corrupt_files import Skips
+from reprkit.data.formats.records import Label, Reader, RecordKind, reader_of, type_name
+from reprkit.data.formats.text_files import TextFiles
 from reprkit.data.signature import Signature
-from reprkit.data.textfiles import TextFiles
-from reprkit.data.vetting import Skips
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
 

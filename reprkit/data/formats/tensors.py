@@ -9,8 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.batching import as_index
 from reprkit.data.checks import check_layout, check_mask, check_values
+from reprkit.data.collate import as_index
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 

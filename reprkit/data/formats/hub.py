@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.batching import as_index, collate
-from reprkit.data.columns import HEAD, Columns
-from reprkit.data.images import MEMORY
-from reprkit.data.media import Size
-from reprkit.data.tables import as_files, chosen, opened, rows_of, title
-from reprkit.data.tensors import Tensors
-from reprkit.data.vetting import Skips
+from reprkit.data.collate import as_index, collate
+from reprkit.data.corrupt_files import Skips
+from reprkit.data.formats.columns import HEAD, Columns
+from reprkit.data.formats.images import MEMORY
+from reprkit.data.formats.media import Size
+from reprkit.data.formats.tables import as_files, chosen, opened, rows_of, title
+from reprkit.data.formats.tensors import Tensors
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from reprkit.data.media import Picture, Size, Sound
-from reprkit.data.records import Label, Reader, reader_of
+from reprkit.data.formats.media import Picture, Size, Sound
+from reprkit.data.formats.records import Label, Reader, reader_of
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from reprkit.data import sound
 from reprkit.data.base import Dataset
-from reprkit.data.batching import as_index
+from reprkit.data.collate import as_index
+from reprkit.data.corrupt_files import Skips, classes_of, files_below
 from reprkit.data.resampling import lowpass, polyphase
 from reprkit.data.signature import Field, Signature
-from reprkit.data.vetting import Skips, classes_of, files_below
 from reprkit.errors import DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count, Positive, Share

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from reprkit.data import sound
-from reprkit.data.pictures import picture
-from reprkit.data.records import Reader
+from reprkit.data.formats.pictures import picture
+from reprkit.data.formats.records import Reader
 from reprkit.data.signature import Field
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Width

@@ -1,0 +1,1 @@
+"""Data sets by format: arrays, tables, images, sound, text, the hub."""
