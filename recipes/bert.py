@@ -26,7 +26,7 @@ from reprkit_text.vocabulary import vocabulary
 from transformers import BertModel
 
 import reprkit as rk
-from reprkit.evaluation.few import few
+from reprkit.evaluation.label_subset import few
 from reprkit.reporting import compare
 from reprkit.utils.collectives import rank
 

@@ -28,9 +28,9 @@ import torch
 import typer
 
 import reprkit as rk
-from reprkit.ahead import one_step_ahead
-from reprkit.dynamic import dynamic_evaluation
 from reprkit.errors import DataError
+from reprkit.evaluation.sequential.dynamic_evaluation import dynamic_evaluation
+from reprkit.evaluation.sequential.next_step import one_step_ahead
 from reprkit.utils.collectives import rank
 
 

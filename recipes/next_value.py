@@ -21,8 +21,8 @@ import torch
 import typer
 
 import reprkit as rk
-from reprkit.ahead import one_step_ahead
 from reprkit.errors import DataError
+from reprkit.evaluation.sequential.next_step import one_step_ahead
 from reprkit.utils.collectives import rank
 
 

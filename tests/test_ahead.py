@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.ahead import one_step_ahead
 from reprkit.errors import BuildError, DataError
+from reprkit.evaluation.sequential.next_step import one_step_ahead
 
 TEXT = rk.Signature({"x": rk.Field(kind="tokens", shape=(None,), vocab=5)})
 FRAMES = rk.Signature({"x": rk.Field(kind="sequence", shape=(None, 2))})

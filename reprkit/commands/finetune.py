@@ -62,8 +62,8 @@ def command(
     if start not in ("zeros", "probe"):
         raise ReprkitError(f"--start is zeros or probe, not {start!r}")
     _check_place(out)
-    from reprkit.evaluation.few import few
     from reprkit.evaluation.finetune import finetuned, predicted
+    from reprkit.evaluation.label_subset import few
 
     protocol = prepared(
         folder,

@@ -80,7 +80,7 @@ def prepared(
 
     import reprkit as rk
     from reprkit.checkpoints.reader import read
-    from reprkit.evaluation.few import few, labels_of
+    from reprkit.evaluation.label_subset import few, labels_of
     from reprkit.runs.reader import run_of
 
     stored = read(folder)

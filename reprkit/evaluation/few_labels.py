@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import MinLen, Predicate
 
 from reprkit.errors import DataError
-from reprkit.evaluation.few import few
+from reprkit.evaluation.label_subset import few
 from reprkit.interfaces import Evaluator, require
 from reprkit.registry.constraints import Count, Seed, strictly_ascending
 from reprkit.registry.create import create

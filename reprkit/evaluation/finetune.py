@@ -11,7 +11,7 @@ from torch import nn
 
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import by_length, check_label, encoded, session, titled
-from reprkit.evaluation.few import few
+from reprkit.evaluation.label_subset import few
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import BelowOne, Count, Positive, Seed
 from reprkit.utils import collectives

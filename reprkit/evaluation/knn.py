@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, labelled
-from reprkit.evaluation.few import few
+from reprkit.evaluation.label_subset import few
 from reprkit.interfaces import Evaluator, require
 from reprkit.registry.constraints import Count, Positive, Seed
 

@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, labelled
-from reprkit.evaluation.few import few
+from reprkit.evaluation.label_subset import few
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Count, Positive, Seed
 

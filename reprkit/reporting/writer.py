@@ -15,8 +15,8 @@ from reprkit.errors import CheckpointError, TrainingError
 from reprkit.reporting import provenance
 from reprkit.reporting import sections as parts
 from reprkit.reporting.folder import Trace, read_trace, readable, this_process
-from reprkit.reporting.kept import Made, drawn, frozen, keep, kept
 from reprkit.reporting.page import Note, Page, Section
+from reprkit.reporting.page_store import Made, drawn, frozen, keep, kept
 from reprkit.runs.filenames import METRICS, MODEL, PAGE
 from reprkit.runs.reader import read_results
 from reprkit.runs.results import Results

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import reprkit as rk
-from reprkit.evaluation.few import few
+from reprkit.evaluation.label_subset import few
 
 CHOICES = {
     "TF-IDF": [f"tf-idf(C={C})" for C in (1.0, 10.0, 100.0)],

@@ -4,7 +4,7 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import DataError, PartArgumentError
-from reprkit.evaluation.few import few, labels_of
+from reprkit.evaluation.label_subset import few, labels_of
 
 
 def test_classes_are_as_equal_as_can_be_and_small_choices_are_inside_large_ones(digits):

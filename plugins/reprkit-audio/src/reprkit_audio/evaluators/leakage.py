@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from reprkit import Dataset, Evaluator, Model
 from reprkit.errors import DataError, nearest
 from reprkit.evaluation.encoding import batches
-from reprkit.evaluation.few import labels_of
+from reprkit.evaluation.label_subset import labels_of
 from reprkit.models.factor import factor_of
 from reprkit.registry.constraints import Seed
 

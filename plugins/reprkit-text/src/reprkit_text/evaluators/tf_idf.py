@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from reprkit import Evaluator, Field
 from reprkit.errors import DataError
-from reprkit.evaluation.few import few, labels_of
+from reprkit.evaluation.label_subset import few, labels_of
 from reprkit.registry.constraints import Count, Positive, Seed
 from reprkit_text.wrapped.symbols import written_with
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.ahead import readable
 from reprkit.errors import DataError, TrainingError
+from reprkit.evaluation.sequential.next_step import readable
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -37,7 +37,7 @@ def dynamic_evaluation(
         w <- w - lr g / (r + epsilon) + min(decay r / mean(r), 1) (w0 - w)
 
     where w0 are those that were trained and r is the root mean square of g over ``pieces`` segments of the tokens before
-    ``first``; the mean is over all weights.  What adaptive compressors do, too; ``reprkit.ahead.one_step_ahead`` is the same
+    ``first``; the mean is over all weights.  What adaptive compressors do, too; ``reprkit.evaluation.sequential.next_step.one_step_ahead`` is the same
     question to a model that stands still.
 
     Args:

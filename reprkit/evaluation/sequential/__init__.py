@@ -1,0 +1,1 @@
+"""Causal models of long sequences: next-step prediction, and dynamic evaluation."""
