@@ -5,7 +5,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from reprkit.testing.sites import Site
+from reprkit.testing.fake_installs import Site
 
 pytest_plugins = ["reprkit.testing.pytest_plugin"]
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.layers.placing import laid_mask
+from reprkit.layers.resample_tokens import laid_mask
 from reprkit.testing import LatentConformance
-from reprkit.testing.worlds import IMAGES, TOKENS, random_batch
+from reprkit.testing.sample_data import IMAGES, TOKENS, random_batch
 
 
 class Three(rk.Latent):

@@ -7,7 +7,7 @@ import pytest
 from reprkit import cli
 from reprkit.commands import check
 from reprkit.registry.registry import Registry, using_registry
-from reprkit.testing import worlds
+from reprkit.testing import sample_data
 
 PLUGIN = """
     from reprkit import Spec, hookimpl
@@ -171,4 +171,4 @@ def test_names_that_lead_nowhere(run):
 
 
 def test_the_kinds_of_data_are_those_of_the_kit():
-    assert tuple(worlds.WORLDS) == check.DATA
+    assert tuple(sample_data.WORLDS) == check.DATA

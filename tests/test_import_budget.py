@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import reprkit
-from reprkit.testing.sites import Site
+from reprkit.testing.fake_installs import Site
 
 ROOT = Path(reprkit.__file__).parents[1]
 HEAVY = ("torch", "sklearn", "scipy", "numpy", "matplotlib", "accelerate", "einops", "jaxtyping", "pandas")
@@ -50,7 +50,7 @@ def fifty(tmp_path_factory) -> Path:
         "import reprkit",
         "import reprkit as rk; rk.Spec; rk.hookimpl; rk.ReprkitError; rk.__version__; dir(rk)",
         "from reprkit.registry.registry import default_registry; default_registry().find('latent', 'vq')",
-        "from reprkit.testing.sites import Site",
+        "from reprkit.testing.fake_installs import Site",
         *(
             f"from reprkit.cli import main\ntry: main({args!r})\nexcept SystemExit as e: assert not e.code"
             for args in (

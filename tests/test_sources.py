@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from reprkit.registry.sources import locate, read_class
-from reprkit.testing.sites import Site
+from reprkit.testing.fake_installs import Site
 
 
 @pytest.fixture

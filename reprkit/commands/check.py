@@ -18,7 +18,7 @@ from reprkit.registry.lookup import Found
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
 
-# The kinds of data that parts are tried on: reprkit.testing.worlds.WORLDS, which needs torch.
+# The kinds of data that parts are tried on: reprkit.testing.sample_data.WORLDS, which needs torch.
 DATA = ("images", "colour", "vectors", "sequences", "tokens")
 
 if TYPE_CHECKING:

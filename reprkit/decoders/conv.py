@@ -9,11 +9,11 @@ from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
-from reprkit.layers.checks import code_needed, image_shape
 from reprkit.layers.convolution import Residual, group_norm, halved
 from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
-from reprkit.layers.placing import valid_only
+from reprkit.layers.field_checks import code_needed, image_shape
+from reprkit.layers.resample_tokens import valid_only
 from reprkit.models.grid import align
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import DepthOrZero, Width

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reprkit.data.signature import Field
 from reprkit.interfaces import require
-from reprkit.layers.values import symbols, unit
+from reprkit.layers.value_embedding import symbols, unit
 from reprkit.models.likelihoods import mode
 from reprkit.registry.constraints import Positive
 from reprkit.types import Decoded

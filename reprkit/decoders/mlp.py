@@ -11,9 +11,9 @@ from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
-from reprkit.layers.checks import code_needed, flat_size
 from reprkit.layers.dense import Activation, Norm, hidden_layers, hidden_widths
-from reprkit.layers.placing import valid_only
+from reprkit.layers.field_checks import code_needed, flat_size
+from reprkit.layers.resample_tokens import valid_only
 from reprkit.models.grid import align
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import Depth, Width

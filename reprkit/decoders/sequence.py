@@ -12,10 +12,10 @@ from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
-from reprkit.layers.placing import Placed, laid_mask
 from reprkit.layers.positions import sines
-from reprkit.layers.reading import row_values
-from reprkit.layers.values import Values
+from reprkit.layers.resample_tokens import Placed, laid_mask
+from reprkit.layers.sequence_input import row_values
+from reprkit.layers.value_embedding import Values
 from reprkit.types import Decoded, Features
 
 

@@ -11,8 +11,8 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
 from reprkit.layers.attention import Blocks
 from reprkit.layers.patches import patch_grid
-from reprkit.layers.placing import Placed
 from reprkit.layers.positions import sines_2d
+from reprkit.layers.resample_tokens import Placed
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Decoded, Features

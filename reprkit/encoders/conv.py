@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
-from reprkit.layers.checks import image_shape
 from reprkit.layers.convolution import Residual, group_norm, halved
 from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
-from reprkit.layers.values import Rescale
+from reprkit.layers.field_checks import image_shape
+from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import DepthOrZero, Width
 from reprkit.types import Batch, Features
 

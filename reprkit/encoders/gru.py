@@ -7,8 +7,8 @@ from torch import Tensor
 
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
-from reprkit.layers.reading import Reader
 from reprkit.layers.recurrent import Recurrent
+from reprkit.layers.sequence_input import Reader
 from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch, Features
 

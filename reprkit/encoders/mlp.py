@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
-from reprkit.layers.checks import flat_size
 from reprkit.layers.dense import Activation, Norm, OneHotLinear, hidden_layers, hidden_widths
-from reprkit.layers.values import Rescale, symbols
+from reprkit.layers.field_checks import flat_size
+from reprkit.layers.value_embedding import Rescale, symbols
 from reprkit.registry.constraints import BelowOne, Depth, Width
 from reprkit.types import Batch, Features
 

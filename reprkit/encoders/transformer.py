@@ -9,7 +9,7 @@ from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
 from reprkit.layers.positions import sines
-from reprkit.layers.reading import Reader
+from reprkit.layers.sequence_input import Reader
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Batch, Features
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
+from reprkit.layers.gather_rows import rows_at, tokens_at
 from reprkit.layers.patches import patch_grid
 from reprkit.layers.positions import sines_2d
-from reprkit.layers.rows import rows_at, tokens_at
-from reprkit.layers.values import Rescale
+from reprkit.layers.value_embedding import Rescale
 from reprkit.models.grid import to_tokens
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Batch, Features

@@ -13,7 +13,7 @@ from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
 from reprkit.evaluation.gallery import fit_for_page
 from reprkit.interfaces import Evaluator
-from reprkit.layers.values import unit
+from reprkit.layers.value_embedding import unit
 from reprkit.models.grid import from_tokens
 from reprkit.objectives.masked import Masked, on_hidden, statistics
 from reprkit.registry.constraints import CountOrZero

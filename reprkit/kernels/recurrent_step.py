@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit.kernels import recurrent_numpy
-from reprkit.layers.values import Values
+from reprkit.layers.value_embedding import Values
 from reprkit.utils.precision import without_autocast
 
 TABLE = 4096  # a larger vocabulary's table would cost more than most generations save

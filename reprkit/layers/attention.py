@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit.errors import BuildError
-from reprkit.layers.checks import divides
 from reprkit.layers.dropout import Dropout
-from reprkit.layers.rows import rows_at, tokens_at
+from reprkit.layers.field_checks import divides
+from reprkit.layers.gather_rows import rows_at, tokens_at
 
 
 def attention_mask(mask: Bool[Tensor, "b n"] | None, causal: bool) -> Bool[Tensor, "b 1 q k"] | None:

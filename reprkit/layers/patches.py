@@ -6,7 +6,7 @@ import math
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit.layers.checks import image_shape
+from reprkit.layers.field_checks import image_shape
 
 MOST_TOKENS = 1024  # a default patch that would leave more tokens than this is not chosen in silence
 

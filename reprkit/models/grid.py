@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit.layers.rows import tokens_at
+from reprkit.layers.gather_rows import tokens_at
 from reprkit.types import Code, Features
 
 

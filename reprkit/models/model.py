@@ -14,7 +14,7 @@ from reprkit.data.checks import check_batch
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Latent, Objective
-from reprkit.layers.rows import tokens_at
+from reprkit.layers.gather_rows import tokens_at
 from reprkit.models.factor import Path, adapters, conditioning, factor_of, masked_mean, told_first
 from reprkit.models.forward_cache import Pass, check_weights, normalised, unused, weighted
 from reprkit.models.grid import from_tokens, merged, row_grid, to_tokens

@@ -9,11 +9,11 @@ from annotated_types import Ge, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reprkit.corruptions.pipeline import Chain
 from reprkit.data.signature import Field
 from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.kernels.ntxent import LOWEST, ntxent_and_accuracy
 from reprkit.models.factor import masked_mean
-from reprkit.objectives.chain import Chain
 from reprkit.registry.constraints import Width
 from reprkit.types import Batch
 from reprkit.utils import collectives

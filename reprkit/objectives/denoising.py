@@ -8,9 +8,9 @@ from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor
 
+from reprkit.corruptions.pipeline import Chain
 from reprkit.errors import BuildError
 from reprkit.interfaces import Corruption, Objective, Term
-from reprkit.objectives.chain import Chain
 from reprkit.types import Batch
 
 if TYPE_CHECKING:

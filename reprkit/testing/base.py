@@ -26,7 +26,7 @@ from reprkit.registry.create import construct, create
 from reprkit.registry.references import parse
 from reprkit.registry.registry import default_registry
 from reprkit.registry.sources import read_class
-from reprkit.testing.worlds import IMAGES, random_batch
+from reprkit.testing.sample_data import IMAGES, random_batch
 
 
 class Conformance:
@@ -36,7 +36,7 @@ class Conformance:
 
     Attributes:
         part: a reference such as ``"acme-latents/fsq(levels=(8, 5))"``.
-        data: the signature of the data that the part is tried on; ``reprkit.testing.worlds`` has one a kind.
+        data: the signature of the data that the part is tried on; ``reprkit.testing.sample_data`` has one a kind.
         skips: checks that do not apply to the part -> why; each is then a skipped test with that reason.
             Overriding a check by an empty one would count as passed.
     """

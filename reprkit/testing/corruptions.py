@@ -10,7 +10,7 @@ from torch import Tensor
 from reprkit.interfaces import Corruption
 from reprkit.testing.base import PartConformance, close, expect, is_a
 from reprkit.testing.pool import together
-from reprkit.testing.worlds import over
+from reprkit.testing.sample_data import over
 from reprkit.utils.collectives import gather, world_size
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Decoder
-from reprkit.layers.rows import tokens_at
+from reprkit.layers.gather_rows import tokens_at
 from reprkit.models.grid import row_grid, to_tokens
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together

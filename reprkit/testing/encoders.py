@@ -13,7 +13,7 @@ from reprkit.interfaces import Encoder
 from reprkit.models.grid import from_tokens, to_tokens
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
-from reprkit.testing.worlds import refilled
+from reprkit.testing.sample_data import refilled
 from reprkit.types import Features
 from reprkit.utils.collectives import gather, sum_over_ranks, world_size
 

@@ -19,7 +19,7 @@ from reprkit.testing.evaluators import EvaluatorConformance
 from reprkit.testing.latents import LatentConformance
 from reprkit.testing.objectives import ObjectiveConformance
 from reprkit.testing.processes import RanksError
-from reprkit.testing.worlds import WORLDS
+from reprkit.testing.sample_data import WORLDS
 
 KITS: dict[str, type[Conformance]] = {
     kit.kind: kit

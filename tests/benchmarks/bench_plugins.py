@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import reprkit
-from reprkit.testing.sites import Site
+from reprkit.testing.fake_installs import Site
 
 ROOT = Path(reprkit.__file__).parents[1]
 PLUGIN = """

@@ -12,7 +12,7 @@ from reprkit.latents.one_hot import OneHot
 from reprkit.models.build import build
 from reprkit.models.usage import CollapseWarning, Usage
 from reprkit.testing.pool import together
-from reprkit.testing.worlds import VECTORS, random_batch
+from reprkit.testing.sample_data import VECTORS, random_batch
 from reprkit.types import Code, Features
 from reprkit.utils import collectives
 

@@ -10,10 +10,10 @@ from reprkit.errors import BuildError
 from reprkit.layers.attention import Blocks, attention_mask
 from reprkit.layers.convolution import group_norm
 from reprkit.layers.dropout import Dropout
+from reprkit.layers.gather_rows import rows_at, tokens_at
 from reprkit.layers.patches import patch_grid
-from reprkit.layers.placing import Placed
 from reprkit.layers.positions import sines, sines_2d
-from reprkit.layers.rows import rows_at, tokens_at
+from reprkit.layers.resample_tokens import Placed
 from reprkit.types import Features
 
 

@@ -8,7 +8,7 @@ from reprkit.data.signature import Field
 from reprkit.kernels import recurrent_step
 from reprkit.kernels.recurrent_step import advance, blank, packed
 from reprkit.layers.recurrent import Recurrent
-from reprkit.layers.values import Values
+from reprkit.layers.value_embedding import Values
 
 SIZE, STEPS, WIDTH = 3, 9, 7
 FIELDS = {

@@ -7,7 +7,7 @@ from learning import FRAMES, digits, fit, frozen, on_test, padded
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.layers.rows import tokens_at
+from reprkit.layers.gather_rows import tokens_at
 from reprkit.models.grid import to_tokens
 from reprkit.objectives.masked import kept, statistics
 

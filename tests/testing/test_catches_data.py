@@ -8,7 +8,7 @@ from catching import failures, titles
 from reprkit.data import Field, Signature, Tensors
 from reprkit.interfaces import Corruption
 from reprkit.testing import CorruptionConformance, DatasetConformance
-from reprkit.testing.worlds import SEQUENCES
+from reprkit.testing.sample_data import SEQUENCES
 from reprkit.utils.collectives import joined
 
 pytestmark = pytest.mark.ranks

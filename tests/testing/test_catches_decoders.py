@@ -10,7 +10,7 @@ from torch import nn
 from reprkit.decoders.gru import GRUDecoder
 from reprkit.interfaces import Decoder
 from reprkit.testing import DecoderConformance
-from reprkit.testing.worlds import IMAGES, TOKENS
+from reprkit.testing.sample_data import IMAGES, TOKENS
 from reprkit.types import Decoded
 
 pytestmark = pytest.mark.ranks

@@ -8,10 +8,10 @@ from catching import failures, titles
 from torch import nn
 
 from reprkit.interfaces import Encoder
-from reprkit.layers.rows import tokens_at
+from reprkit.layers.gather_rows import tokens_at
 from reprkit.models.grid import to_tokens
 from reprkit.testing import EncoderConformance
-from reprkit.testing.worlds import IMAGES, SEQUENCES
+from reprkit.testing.sample_data import IMAGES, SEQUENCES
 from reprkit.types import Features
 
 pytestmark = pytest.mark.ranks

@@ -6,7 +6,7 @@ import reprkit as rk
 from reprkit.data import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.testing import DecoderConformance
-from reprkit.testing.worlds import SEQUENCES
+from reprkit.testing.sample_data import SEQUENCES
 from reprkit.types import Features
 
 DATA = Signature({"x": Field(kind="sequence", shape=(None, 5))})

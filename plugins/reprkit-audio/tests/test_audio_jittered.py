@@ -8,7 +8,7 @@ import reprkit as rk
 from reprkit.data import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.testing import ObjectiveConformance
-from reprkit.testing.worlds import SEQUENCES
+from reprkit.testing.sample_data import SEQUENCES
 
 DATA = Signature({"x": Field(kind="sequence", shape=(None, 3))})
 LATENTS = ["continuous(dim=4)", "gaussian(dim=4)", "vq(codes=8, dim=4)", "binary(bits=6)"]

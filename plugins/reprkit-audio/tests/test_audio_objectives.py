@@ -8,7 +8,7 @@ import reprkit as rk
 from reprkit.data import Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import ObjectiveConformance
-from reprkit.testing.worlds import SEQUENCES
+from reprkit.testing.sample_data import SEQUENCES
 
 DATA = Signature(
     {

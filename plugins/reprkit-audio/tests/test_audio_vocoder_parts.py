@@ -13,7 +13,7 @@ import reprkit as rk
 from reprkit import Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import DatasetConformance, DecoderConformance, EncoderConformance, ObjectiveConformance
-from reprkit.testing.worlds import SEQUENCES
+from reprkit.testing.sample_data import SEQUENCES
 
 SPEAKER = Field(kind="label", shape=(), vocab=2)
 FORM = "log-mel(rate=16000, hop=16, n_fft=64, bands=8)"

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertForMaskedLM, BertModel, pipeline
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import EvaluatorConformance
-from reprkit.testing.worlds import IMAGES, TOKENS
+from reprkit.testing.sample_data import IMAGES, TOKENS
 
 
 class TestTfIdf(EvaluatorConformance):

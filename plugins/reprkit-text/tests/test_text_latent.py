@@ -193,7 +193,7 @@ def test_bad_arguments_are_refused_by_name():
 )
 @pytest.mark.parametrize("objective", ["reconstruction", "autoregressive"])
 def test_it_swaps_with_other_latents(latent, objective, tmp_path):
-    from reprkit.testing.worlds import TOKENS, random_batch
+    from reprkit.testing.sample_data import TOKENS, random_batch
 
     decoder = "gru(width=8)" if objective == "autoregressive" else "transformer(width=8, depth=1, heads=2)"
     model = rk.build(data=TOKENS, encoder="gru(width=8)", latent=latent, decoder=decoder, objective=objective)

@@ -9,7 +9,7 @@ from reprkit_text.objectives.self_critic import SelfCritic
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
 from reprkit.testing import ObjectiveConformance
-from reprkit.testing.worlds import random_batch
+from reprkit.testing.sample_data import random_batch
 
 WORDS = Signature(
     {

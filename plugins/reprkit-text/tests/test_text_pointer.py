@@ -9,7 +9,7 @@ from reprkit_text.decoders.pointer import PointerDecoder
 import reprkit as rk
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.testing import DecoderConformance
-from reprkit.testing.worlds import IMAGES, TOKENS
+from reprkit.testing.sample_data import IMAGES, TOKENS
 from reprkit.types import Features
 
 VOCAB = 9

@@ -12,7 +12,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from reprkit.testing.worlds import TOKENS
+from reprkit.testing.sample_data import TOKENS
 
 
 def test_a_saved_bert_is_transformers_own_with_its_tokenizer(tmp_path):

@@ -14,7 +14,7 @@ from reprkit_text.leads import lead, sentences, without_a_model
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import EvaluatorConformance
-from reprkit.testing.worlds import IMAGES, TOKENS
+from reprkit.testing.sample_data import IMAGES, TOKENS
 
 WORDS = "text(vocab=500, width=16, length=8, end=0, never=(1, 2, 3))"
 

@@ -8,7 +8,7 @@ from reprkit_text.data.debian import Debian
 import reprkit as rk
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.testing import CorruptionConformance
-from reprkit.testing.worlds import IMAGES, TOKENS
+from reprkit.testing.sample_data import IMAGES, TOKENS
 
 
 class TestWholeWords(CorruptionConformance):

@@ -20,7 +20,7 @@ from transformers import (
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import DecoderConformance, EncoderConformance
-from reprkit.testing.worlds import IMAGES, TOKENS
+from reprkit.testing.sample_data import IMAGES, TOKENS
 
 SMALL = "width=8, depth=1, heads=2"
 

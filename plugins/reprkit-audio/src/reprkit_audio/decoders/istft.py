@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reprkit import Decoded, Decoder, Features, Signature
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.layers.placing import Placed, laid_mask
+from reprkit.layers.resample_tokens import Placed, laid_mask
 from reprkit.registry.constraints import DepthOrZero, Positive, Width, odd
 from reprkit.utils.precision import without_autocast
 from reprkit_audio.layers.convnext import Blocks

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reprkit import Encoder, Features, Signature
 from reprkit.errors import BuildError
-from reprkit.layers.values import Rescale
+from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import DepthOrZero, Width, odd
 from reprkit.types import Batch
 from reprkit_audio.layers.convnext import Along, Blocks

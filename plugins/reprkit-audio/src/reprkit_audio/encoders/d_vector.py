@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit import Encoder, Features, Signature
-from reprkit.layers.values import Rescale
+from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.frames import channels_of, no_keep

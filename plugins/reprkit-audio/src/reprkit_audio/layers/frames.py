@@ -15,7 +15,7 @@ from torch import Tensor
 from reprkit import Features, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
-from reprkit.layers.placing import laid_mask, valid_only
+from reprkit.layers.resample_tokens import laid_mask, valid_only
 from reprkit.models.grid import align
 
 Mask = Bool[Tensor, "b t"] | None

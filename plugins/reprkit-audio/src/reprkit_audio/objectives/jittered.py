@@ -13,7 +13,7 @@ from torch import Tensor
 from reprkit import Code, Model, Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
-from reprkit.layers.rows import tokens_at
+from reprkit.layers.gather_rows import tokens_at
 from reprkit.models.factor import factor_of
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch

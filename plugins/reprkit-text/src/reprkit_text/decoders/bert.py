@@ -13,8 +13,8 @@ from reprkit import Decoded, Features, Signature
 from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
-from reprkit.layers.placing import laid_mask
-from reprkit.layers.rows import tokens_at
+from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.resample_tokens import laid_mask
 from reprkit.registry.constraints import BelowOne, Count, DepthOrZero, Width
 from reprkit.registry.create import restoring
 from reprkit_text.wrapped.settings import settled

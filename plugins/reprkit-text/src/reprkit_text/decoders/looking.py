@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reprkit import Decoded, Decoder, Features
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit.layers.placing import valid_only
+from reprkit.layers.resample_tokens import valid_only
 from reprkit.models.likelihoods import mode
 from reprkit_text.wrapped.symbols import fits
 

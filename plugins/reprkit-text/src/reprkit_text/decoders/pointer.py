@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit import Signature
-from reprkit.layers.checks import divides
+from reprkit.layers.field_checks import divides
 from reprkit.layers.recurrent import Recurrent
 from reprkit.registry.constraints import BelowOne, Count, Depth, DepthOrZero, Width
 from reprkit_text.decoders.crossing import rows

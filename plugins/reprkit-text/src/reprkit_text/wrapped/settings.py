@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import DataError, PartArgumentError, nearest
 from reprkit.interfaces import Part
-from reprkit.layers.checks import divides
+from reprkit.layers.field_checks import divides
 from reprkit.registry.create import restoring
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit.data.signature import Field
-from reprkit.layers.rows import tokens_at
-from reprkit.layers.values import Values
+from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.value_embedding import Values
 from reprkit.models.grid import row_grid, to_tokens
 from reprkit.types import Batch, Features
 
