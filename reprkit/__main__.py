@@ -1,6 +1,6 @@
 """``python -m reprkit`` is the ``reprkit`` command."""
 
-from reprkit.cli import main
+from reprkit.commands.main import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from reprkit import cli, interfaces
+from reprkit import interfaces
+from reprkit.commands import main
 from reprkit.registry import sources
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, using_registry
@@ -91,7 +92,7 @@ def acme(site):
 def run(capsys):
     def call(*args: str) -> tuple[int, str, str]:
         with using_registry(Registry()), pytest.raises(SystemExit) as stopped:
-            cli.main(args)
+            main.main(args)
         out, err = capsys.readouterr()
         return stopped.value.code or 0, out, err
 
@@ -259,11 +260,11 @@ def test_authors_see_plugin_errors_raised(acme, monkeypatch):
     from reprkit.errors import PluginError
 
     with using_registry(Registry()), pytest.raises(PluginError, match=r"libfoo\.so"):
-        cli.main(["plugins"])
+        main.main(["plugins"])
 
 
 def test_help_of_each_command_begins_with_its_summary(run):
-    for name, (module, summary) in cli.COMMANDS.items():
+    for name, (module, summary) in main.COMMANDS.items():
         target = importlib.import_module(module).command
         if isinstance(target, typer.Typer):
             target = (target.registered_callback or target.registered_commands[0]).callback
@@ -281,7 +282,7 @@ def test_shell_completion_of_names(acme, tmp_path):
 
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[1])]),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(main.__file__).parents[1])]),
         "_REPRKIT_COMPLETE": "complete_bash",
         "COMP_WORDS": "reprkit show latent f",
         "COMP_CWORD": "3",

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from reprkit import cli
-from reprkit.commands import check
+from reprkit.commands import check, main
 from reprkit.registry.registry import Registry, using_registry
 from reprkit.testing import sample_data
 
@@ -82,7 +81,7 @@ def run(site, capsys):
 
     def call(*args):
         with using_registry(Registry()), pytest.raises(SystemExit) as stopped:
-            cli.main(["check", *args])
+            main.main(["check", *args])
         out, err = capsys.readouterr()
         return stopped.value.code or 0, out, err
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reprkit import cli
+from reprkit.commands import main
 
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(main.__file__).parents[1]
 HEAVY = (
     "torch",
     "sklearn",
@@ -27,7 +27,7 @@ HEAVY = (
 def loaded(folder, *args):
     """The heavy modules that a command loads, and what it prints."""
     code = (
-        f"import sys\nfrom reprkit.cli import main\ntry: main({list(args)!r})\n"
+        f"import sys\nfrom reprkit.commands.main import main\ntry: main({list(args)!r})\n"
         f"except SystemExit as e: assert not e.code, e.code\n"
         f"print('heavy:', [m for m in {HEAVY!r} if m in sys.modules])"
     )

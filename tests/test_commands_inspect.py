@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import reprkit as rk
-from reprkit import cli
+from reprkit.commands import main
 from reprkit.registry.registry import Registry, using_registry
 from reprkit.runs import run as run_files
 
@@ -35,7 +35,7 @@ PARTS = """
 def run(capsys):
     def call(*args):
         with using_registry(Registry()), pytest.raises(SystemExit) as stopped:
-            cli.main(["inspect", *map(str, args)])
+            main.main(["inspect", *map(str, args)])
         out, err = capsys.readouterr()
         return stopped.value.code or 0, out, err
 

@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from reprkit import cli
-from reprkit.commands import new
+from reprkit.commands import main, new
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, using_registry
 
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(main.__file__).parents[1]
 
 
 @pytest.fixture
 def run(capsys):
     def call(*args):
         with using_registry(Registry(installed=False)), pytest.raises(SystemExit) as stopped:
-            cli.main(["new", *map(str, args)])
+            main.main(["new", *map(str, args)])
         out, err = capsys.readouterr()
         return stopped.value.code or 0, out, err
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import reprkit as rk
-from reprkit import cli
+from reprkit.commands import main
 from reprkit.evaluation.finetune import predicted
 
 SPLIT = 4
@@ -15,7 +15,7 @@ SPLIT = 4
 def run(capsys):
     def call(*args):
         with pytest.raises(SystemExit) as stopped:
-            cli.main(list(map(str, args)))
+            main.main(list(map(str, args)))
         out, err = capsys.readouterr()
         return stopped.value.code or 0, out, err
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from reprkit import cli
-from reprkit.commands import recipes
+from reprkit.commands import main, recipes
 
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(main.__file__).parents[1]
 RECIPE = '''
 """A recipe for a test.
 
@@ -38,7 +37,7 @@ if __name__ == "__main__":
 def run(capsys):
     def call(*args):
         with pytest.raises(SystemExit) as stopped:
-            cli.main(list(map(str, args)))
+            main.main(list(map(str, args)))
         out, err = capsys.readouterr()
         return stopped.value.code or 0, out, err
 
@@ -122,7 +121,7 @@ def test_a_recipes_error_is_shown_as_reprkits(run, tmp_path):
     assert err.startswith("error: no latent named 'vqq'. Did you mean 'vq'?")
     (tmp_path / "worse.py").write_text("1 / 0")
     with pytest.raises(ZeroDivisionError):
-        cli.main(["run", str(tmp_path / "worse.py")])
+        main.main(["run", str(tmp_path / "worse.py")])
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import reprkit as rk
-from reprkit.cli import main
+from reprkit.commands.main import main
 from reprkit.runs.run import Run
 
 
@@ -187,7 +187,7 @@ def test_neither_imports_torch(folder, command):
     target = folder if command == "runs" else folder / "done"
     code = f"""
 import sys
-from reprkit.cli import main
+from reprkit.commands.main import main
 try: main([{command!r}, {str(target)!r}])
 except SystemExit as left: assert not left.code
 print([each for each in ("torch", "sklearn", "accelerate", "pandas") if each in sys.modules])

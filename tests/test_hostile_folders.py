@@ -12,8 +12,9 @@ import torch
 from checkpoints_made import make, same
 
 import reprkit as rk
-from reprkit import Spec, cli, hookimpl
+from reprkit import Spec, hookimpl
 from reprkit.checkpoints.manifest_check import INTERFACES
+from reprkit.commands import main
 from reprkit.errors import CheckpointError, ReprkitError, TrainingError
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, using_registry
@@ -93,7 +94,7 @@ def part(kind, **arguments):
 
 def called(*args):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(list(map(str, args)))
+        main.main(list(map(str, args)))
     return stopped.value.code or 0
 
 

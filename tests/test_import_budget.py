@@ -52,7 +52,7 @@ def fifty(tmp_path_factory) -> Path:
         "from reprkit.registry.registry import default_registry; default_registry().find('latent', 'vq')",
         "from reprkit.testing.fake_installs import Site",
         *(
-            f"from reprkit.cli import main\ntry: main({args!r})\nexcept SystemExit as e: assert not e.code"
+            f"from reprkit.commands.main import main\ntry: main({args!r})\nexcept SystemExit as e: assert not e.code"
             for args in (
                 ["plugins"],
                 ["plugins", "--json"],
@@ -90,7 +90,7 @@ def test_a_plugin_that_imports_torch_is_remarked_on(tmp_path):
         ""
     )  # a stand-in: the remark is about the name, and the real one takes seconds
     site.add("slow", PLUGIN.format("slow").replace("from reprkit", "import torch\n    from reprkit", 1))
-    done = python("from reprkit.cli import main; main(['plugins'])", tmp_path)
+    done = python("from reprkit.commands.main import main; main(['plugins'])", tmp_path)
     assert "its plugin module imports torch, which slows every command down" in done.stdout, done
     assert "slow" in done.stdout
 
@@ -108,7 +108,7 @@ def test_times(fifty):
         return min(times)
 
     torch = best("import torch", runs=3)
-    command = "from reprkit.cli import main; main(['plugins'])"
+    command = "from reprkit.commands.main import main; main(['plugins'])"
     assert best("import reprkit", runs=7) <= 0.05 * torch
     assert best(command, runs=5) <= 0.2 * torch
     assert best(command, fifty, runs=5) <= 0.2 * torch

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import reprkit as rk
-from reprkit.cli import main
+from reprkit.commands.main import main
 
 OLD = Path(__file__).parent / "fixtures" / "a4c3b9a"
 MODELS = sorted(each.name for each in (OLD / "models").iterdir())

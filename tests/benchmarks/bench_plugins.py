@@ -51,7 +51,7 @@ PART = '''
         def __init__(self, dim: int = 8):
             super().__init__(in_dim=dim, out_dim=dim)
 '''
-COMMAND = "import sys; from reprkit.cli import main; main(sys.argv[1:])"
+COMMAND = "import sys; from reprkit.commands.main import main; main(sys.argv[1:])"
 
 
 def measured(code: str, *args: str, path: Path | None) -> tuple[float, float]:

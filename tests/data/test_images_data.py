@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import reprkit as rk
-from reprkit import cli
+from reprkit.commands import main
 from reprkit.data import Order, loader
 from reprkit.data.formats.images import Images
 from reprkit.data.formats.pictures import picture
@@ -171,7 +171,7 @@ def test_a_model_of_pictures_is_saved_loaded_and_inspected(folder, tmp_path, cap
     same = rk.dataset(record["reference"]).split()[1].batch(range(len(test)))
     assert torch.equal(again.represent(same), model.represent(test.batch(range(len(test)))))
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["inspect", str(tmp_path / "model")])
+        main.main(["inspect", str(tmp_path / "model")])
     shown = capsys.readouterr().out
     assert "data x: image (16 16 3) in [0, 1]" in shown
     assert "data label: label of 2 symbols" in shown
@@ -179,7 +179,7 @@ def test_a_model_of_pictures_is_saved_loaded_and_inspected(folder, tmp_path, cap
 
 def test_show_tells_the_arguments(capsys):
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["show", "dataset", "images"])
+        main.main(["show", "dataset", "images"])
     shown = capsys.readouterr().out
     assert "dataset reprkit/images" in shown
     assert "requires: PIL (installed)" in shown

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.cli import main
+from reprkit.commands.main import main
 from reprkit.errors import DataError
 from reprkit.evaluation import Results
 from reprkit.reporting.page import Table, number

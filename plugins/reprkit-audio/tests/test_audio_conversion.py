@@ -17,7 +17,7 @@ from reprkit_audio.vocoders import vocoder
 from voices_made import RATE, voice
 
 import reprkit as rk
-from reprkit.cli import main
+from reprkit.commands.main import main
 from reprkit.errors import BuildError, DataError, PartArgumentError
 
 ADAIN = {
