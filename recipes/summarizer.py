@@ -27,8 +27,8 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from reprkit_text.data.slots import Slotted
-from reprkit_text.written import beside
+from reprkit_text.data.span_targets import Slotted
+from reprkit_text.decoded_text import beside
 
 import reprkit as rk
 from reprkit.errors import PartArgumentError, nearest

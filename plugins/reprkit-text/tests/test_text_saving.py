@@ -1,8 +1,8 @@
 """What is written for transformers: encoders, vocabularies, and both read back by either side."""
 
 import torch
+from reprkit_text.data.documents_in_memory import Texts
 from reprkit_text.data.records import Record
-from reprkit_text.data.told import Texts
 from reprkit_text.encoders.bart import BartEncoder
 from reprkit_text.encoders.bert import BertEncoder
 from reprkit_text.encoders.t5 import T5Encoder

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from reprkit_text.data.documents import Documents
-from reprkit_text.data.slots import Slotted
+from reprkit_text.data.span_targets import Slotted
 from reprkit_text.objectives.noising import planted, sprinkled, stretches
 
 import reprkit as rk

@@ -5,11 +5,11 @@ import random
 
 import pytest
 import torch
-from reprkit_text import written
+from reprkit_text import decoded_text
 from reprkit_text.data.debian import Debian
 from reprkit_text.evaluators.rouge import Rouge
 from reprkit_text.language import Ngrams
-from reprkit_text.leads import lead, sentences, without_a_model
+from reprkit_text.lead_baselines import lead, sentences, without_a_model
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
@@ -69,7 +69,7 @@ def test_rouge_compares_with_human_summaries_beside_what_needs_no_model(parts):
     human, documents = [s for _, s in pairs], [d for d, _ in pairs]
     assert found["lead-8"] == pytest.approx(scorer.means(human, [lead(each, 8) for each in documents]))
     assert found["n"] == len(pairs) == 40
-    said = written.said(written.summaries(model, test), test.vocabulary)
+    said = decoded_text.said(decoded_text.summaries(model, test), test.vocabulary)
     assert found["summary"] == pytest.approx(scorer.means(human, said))
     assert found["lead-10"]["rouge1"] > found["random-words"]["rouge1"]
     assert set(found) == {
@@ -85,7 +85,7 @@ def test_rouge_compares_with_human_summaries_beside_what_needs_no_model(parts):
 def test_texts_come_in_the_order_of_the_data(parts):
     _, test = parts
     model = built(test)
-    made = written.summaries(model, test)
+    made = decoded_text.summaries(model, test)
     with torch.no_grad():
         alone = [
             model.encode(test.batch([place])).indices[0, :, 0].tolist() for place in range(0, len(test), 9)
@@ -156,9 +156,9 @@ def test_human_summaries_are_more_readable_than_an_untrained_generator_s(parts):
     train, test = parts
     model = built(train)
     found = rk.evaluate(model, test, "readability", fit_on=train, examples=0)["readability"]
-    human = Ngrams(written.symbols(train, "summary"), 500)
-    assert found["human"] == pytest.approx(human.perplexity(written.symbols(test, "summary")))
-    assert found["perplexity"] == pytest.approx(human.perplexity(written.summaries(model, test)))
+    human = Ngrams(decoded_text.symbols(train, "summary"), 500)
+    assert found["human"] == pytest.approx(human.perplexity(decoded_text.symbols(test, "summary")))
+    assert found["perplexity"] == pytest.approx(human.perplexity(decoded_text.summaries(model, test)))
     assert found["human"] < found["lead-10"] < 500
     assert found["n"] == 40
     with pytest.raises(DataError, match="fit_on"):
@@ -181,8 +181,8 @@ def test_compression_counts_words_and_what_the_code_tells(parts):
     train, test = parts
     model = built(train)
     found = rk.evaluate(model, test, "compression", examples=0)["compression"]
-    said = written.said(written.summaries(model, test), test.vocabulary)
-    read = written.said(written.symbols(test, "x"), test.vocabulary)
+    said = decoded_text.said(decoded_text.summaries(model, test), test.vocabulary)
+    read = decoded_text.said(decoded_text.symbols(test, "x"), test.vocabulary)
     counts = [sum(len(each.split()) for each in texts) for texts in (said, read)]
     assert found["ratio"] == pytest.approx(counts[0] / counts[1])
     whole = rk.evaluate(model, test, "reconstruction", examples=0)["reconstruction"]

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from reprkit_text import summarize, written
+from reprkit_text import decoded_text, summarize
 from reprkit_text.data.debian import Debian
-from reprkit_text.written import beside
+from reprkit_text.decoded_text import beside
 from typer.testing import CliRunner
 
 import reprkit as rk
@@ -32,7 +32,7 @@ def test_summaries_are_those_of_the_data_set_and_in_their_order(data, saved):
     model, few = rk.load(saved), data.subset(range(20))
     made = summarize(model.train(), few.documents, batch=3, length=30)
     assert model.training
-    assert made == written.said(written.summaries(model.eval(), few), data.vocabulary)
+    assert made == decoded_text.said(decoded_text.summaries(model.eval(), few), data.vocabulary)
     assert made == summarize(str(saved), few.documents, length=30)
     assert len(set(made)) > 1
     assert summarize(model, []) == []

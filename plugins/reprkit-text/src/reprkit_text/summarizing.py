@@ -9,7 +9,7 @@ from reprkit.errors import BuildError
 from reprkit.registry import constraints
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch
-from reprkit_text import written
+from reprkit_text import decoded_text
 from reprkit_text.data.symbols import Symbols, known
 from reprkit_text.reading import checked, each_of
 
@@ -47,12 +47,12 @@ def summarize(
         import reprkit
 
         model = reprkit.load(model)
-    name = written.writes(model, factor)
+    name = decoded_text.writes(model, factor)
     if name is None:
         raise BuildError(
             "this model writes no summaries: none of its latents is of words; train it with latent text"
         )
-    words = checked(documents, "document", written.vocabulary_of(model, "summarize", name))
+    words = checked(documents, "document", decoded_text.vocabulary_of(model, "summarize", name))
     if not len(documents):
         return []
     path = model.paths[name]
@@ -61,9 +61,9 @@ def summarize(
     known(symbols, words, "these documents", documents[0])
 
     def summaries(given: Batch) -> list[str]:
-        made, kept = written.worded(model, name, given)
+        made, kept = decoded_text.worded(model, name, given)
         sizes = given[f"{path.input}_mask"].sum(1).tolist()
         rows = [row[valid].tolist()[:size] for row, valid, size in zip(made, kept, sizes, strict=True)]
-        return written.said(rows, words)
+        return decoded_text.said(rows, words)
 
     return each_of(model, path.input, symbols, batch, summaries)

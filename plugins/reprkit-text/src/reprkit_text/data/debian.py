@@ -10,8 +10,8 @@ from annotated_types import Predicate
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, ascending
 from reprkit_text import debian_index
+from reprkit_text.data.documents_in_memory import Texts
 from reprkit_text.data.records import Record, plain
-from reprkit_text.data.told import Texts
 from reprkit_text.vocabulary import Vocabulary
 
 

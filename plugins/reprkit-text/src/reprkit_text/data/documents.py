@@ -11,8 +11,8 @@ from reprkit.data.corrupt_files import Skips
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
+from reprkit_text.data.documents_in_memory import Texts
 from reprkit_text.data.records import Record, written
-from reprkit_text.data.told import Texts
 from reprkit_text.vocabulary import Vocabulary
 
 SUFFIXES = frozenset((".jsonl", ".ndjson"))

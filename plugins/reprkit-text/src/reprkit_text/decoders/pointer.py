@@ -12,8 +12,8 @@ from reprkit import Signature
 from reprkit.layers.field_checks import divides
 from reprkit.layers.recurrent import Recurrent
 from reprkit.registry.constraints import BelowOne, Count, Depth, DepthOrZero, Width
-from reprkit_text.decoders.crossing import rows
-from reprkit_text.decoders.looking import Looking
+from reprkit_text.decoders.cross_attention import Looking
+from reprkit_text.decoders.transformers_cross_attention import rows
 from reprkit_text.generator import Generator, Memory
 
 

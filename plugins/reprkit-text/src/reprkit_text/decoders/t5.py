@@ -10,7 +10,7 @@ from torch import nn
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.registry.create import restoring
-from reprkit_text.decoders.crossing import Crossing, beginnings, rows
+from reprkit_text.decoders.transformers_cross_attention import Crossing, beginnings, rows
 from reprkit_text.encoders.t5 import calm_attention, t5_settings
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.weights import filled, joined_dropout

@@ -12,7 +12,7 @@ from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import by_length, exact
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch
-from reprkit_text import written
+from reprkit_text import decoded_text
 
 if TYPE_CHECKING:
     from reprkit import Dataset, Model
@@ -45,15 +45,19 @@ class Compression(Evaluator):
         """
         if not model.paths:
             raise BuildError("compression measures codes, and this model has no encoder")
-        words = written.vocabulary_of(model, "compression")
-        name = written.writes(model)
+        words = decoded_text.vocabulary_of(model, "compression")
+        name = decoded_text.writes(model)
         if self.limit is not None and self.limit < len(data):
             data = data.subset(range(self.limit))
         field = model.output if name is None else model.paths[name].input
-        documents = sum(len(each.split()) for each in written.said(written.symbols(data, field), words))
+        documents = sum(
+            len(each.split()) for each in decoded_text.said(decoded_text.symbols(data, field), words)
+        )
         found: dict[str, Any] = {"document_words": documents / len(data), "n": len(data)}
         if name is not None:
-            said = sum(len(each.split()) for each in written.said(written.summaries(model, data), words))
+            said = sum(
+                len(each.split()) for each in decoded_text.said(decoded_text.summaries(model, data), words)
+            )
             found |= {"summary_words": said / len(data), "ratio": said / max(1, documents)}
         if model.decoder is not None:
             found |= _returned(model, data, max(1, documents))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from reprkit import Evaluator
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Seed
-from reprkit_text import written
-from reprkit_text.leads import without_a_model
+from reprkit_text import decoded_text
+from reprkit_text.lead_baselines import without_a_model
 
 if TYPE_CHECKING:
     from reprkit import Dataset, Model
@@ -45,7 +45,7 @@ class Rouge(Evaluator):
             BuildError: a model with neither a latent of words nor a decoder of symbols.
             DataError: a latent of words, no decoder, and data without human summaries; or a part whose pairs may not be seen.
         """
-        words = written.vocabulary_of(model, "rouge")
+        words = decoded_text.vocabulary_of(model, "rouge")
         if self.limit is not None and self.limit < len(data):
             data = data.subset(range(self.limit))
         found: dict[str, Any] = {}
@@ -54,9 +54,9 @@ class Rouge(Evaluator):
             draw = random.Random(self.seed)
             others = [without_a_model(document, draw) for document, _ in pairs]
             proposed = {name: [each[name] for each in others] for name in others[0]} if others else {}
-            if written.writes(model) is not None:
+            if decoded_text.writes(model) is not None:
                 proposed = {
-                    "summary": written.said(written.summaries(model, data.subset(rows)), words)
+                    "summary": decoded_text.said(decoded_text.summaries(model, data.subset(rows)), words)
                 } | proposed
             human = [summary for _, summary in pairs]
             found = {name: self.means(human, said) for name, said in proposed.items()} | {"n": len(pairs)}
@@ -66,8 +66,8 @@ class Rouge(Evaluator):
                 "part of data set documents or debian"
             )
         if model.decoder is not None:
-            back = written.said(written.outputs(model, data), words)
-            document = written.said(written.symbols(data, model.output), words)
+            back = decoded_text.said(decoded_text.outputs(model, data), words)
+            document = decoded_text.said(decoded_text.symbols(data, model.output), words)
             found["reconstruction"] = self.means(document, back)
         return found
 

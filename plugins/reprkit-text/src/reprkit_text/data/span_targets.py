@@ -14,10 +14,10 @@ from reprkit import Dataset, Field, Signature
 from reprkit.data.collate import as_index
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count, CountOrZero
-from reprkit_text.data.told import Told
+from reprkit_text.data.documents_in_memory import Told
+from reprkit_text.decoded_text import symbols
 from reprkit_text.language import END, START, Ngrams
 from reprkit_text.vocabulary import Vocabulary
-from reprkit_text.written import symbols
 
 _STOPS = frozenset(".;!?")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit_text.decoders.looking import Looking
+from reprkit_text.decoders.cross_attention import Looking
 from reprkit_text.wrapped.symbols import written_with
 
 
