@@ -6,7 +6,7 @@
 Protocol: the four voices of asterisk and the four fish of fillets, each set split by seed 0 (recipes/vocoder.py trains on the
 same train part).  A speaker's embedding is the mean of 40 natural utterances of train; 20 utterances of test, each of at least
 1.5 s, are copied.  Identified: the share of copies whose nearest of the eight embeddings is their own speaker's; cosine: to
-that embedding.  Spectrum, pitch and voicing are compared with the recording (reprkit_audio.likeness).  Times: one core, after
+that embedding.  Spectrum, pitch and voicing are compared with the recording (reprkit_audio.similarity).  Times: one core, after
 a first call, in seconds a second of sound.
 
 Needs: reprkit-audio[judges], `reprkit voice fetch asterisk`, `reprkit voice fetch fillets`.
@@ -21,8 +21,8 @@ from typing import Annotated
 
 import torch
 import typer
-from reprkit_audio.judges.speaker import centre, speaker_judge
-from reprkit_audio.likeness import mel_distance, pitch_difference
+from reprkit_audio.recognition.speaker_verification import centre, speaker_judge
+from reprkit_audio.similarity import mel_distance, pitch_difference
 from reprkit_audio.vocoders import vocoder
 
 import reprkit as rk

@@ -19,10 +19,10 @@ from typing import Annotated
 import torch
 import typer
 from reprkit_audio import vocoders
+from reprkit_audio.evaluators.conversion_pairs import long_enough, trials
 from reprkit_audio.evaluators.scores import judged
-from reprkit_audio.evaluators.trials import long_enough, trials
-from reprkit_audio.judges.speaker import RATE, centre, speaker_judge
 from reprkit_audio.prosody import moved, statistics
+from reprkit_audio.recognition.speaker_verification import RATE, centre, speaker_judge
 
 import reprkit as rk
 from reprkit.data.resampling import resample

@@ -11,7 +11,7 @@ from reprkit_audio import conversion, converter, prosody, sound
 from reprkit_audio.conversion import convert, convert_file
 from reprkit_audio.converter import Converter
 from reprkit_audio.frontends import frontend
-from reprkit_audio.spread import deviation, restored
+from reprkit_audio.global_variance import deviation, restored
 from reprkit_audio.streaming import joined, windows
 from reprkit_audio.vocoders import vocoder
 from voices_made import RATE, voice

@@ -9,9 +9,9 @@ import pytest
 import torch
 from reprkit_audio import g722, sound
 from reprkit_audio.data import parallel_speech
+from reprkit_audio.data.corpus_cache import kept_folder, read_index
 from reprkit_audio.data.division import divided
 from reprkit_audio.data.engines import VOICES, spoken
-from reprkit_audio.data.kept import kept_folder, read_index
 from reprkit_audio.data.parallel_speech import along
 from reprkit_audio.data.sample_speech import FOLDER, english_texts
 from reprkit_audio.fetching import fetch

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 from reprkit_audio.frontends import Sound, frontend
-from reprkit_audio.likeness import mel_distance, pitch_difference
+from reprkit_audio.similarity import mel_distance, pitch_difference
 from reprkit_audio.vocoders import vocoder
 from voices_made import RATE, voice
 

@@ -5,9 +5,9 @@ import pytest
 import soundfile
 import torch
 from reprkit_audio.converter import Converter
+from reprkit_audio.evaluators.conversion_pairs import Trial, trials
 from reprkit_audio.evaluators.scores import judged
-from reprkit_audio.evaluators.trials import Trial, trials
-from reprkit_audio.judges import speaker, words
+from reprkit_audio.recognition import speaker_verification, speech_recognition
 from voices_made import RATE, voice
 
 import reprkit as rk
@@ -15,10 +15,12 @@ from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import EvaluatorConformance
 
 resemblyzer = pytest.mark.skipif(
-    not speaker.judge_installed(), reason="needs Resemblyzer's weights: pip install --no-deps Resemblyzer"
+    not speaker_verification.judge_installed(),
+    reason="needs Resemblyzer's weights: pip install --no-deps Resemblyzer",
 )
 flite = pytest.mark.skipif(
-    shutil.which("flite") is None or not words.judge_installed(), reason="needs flite and pocketsphinx"
+    shutil.which("flite") is None or not speech_recognition.judge_installed(),
+    reason="needs flite and pocketsphinx",
 )
 SENTENCES = (
     "Please leave a message after the tone.",
@@ -190,7 +192,7 @@ def test_models_and_data_that_it_cannot_judge_are_refused(tmp_path):
         rk.evaluate(plain, data, "voice", examples=0)
     with pytest.raises(PartArgumentError, match="pairs"):
         rk.create("evaluator", "voice(pairs=0)")
-    if words.judge_installed():
+    if speech_recognition.judge_installed():
         unknown = made_up(tmp_path / "three", ("xxyzzy", "qqzzk"))
         with pytest.raises(DataError, match="no two English texts"):
             rk.evaluate(built(unknown), unknown, "voice(words=True, seconds=0.3)", examples=0)

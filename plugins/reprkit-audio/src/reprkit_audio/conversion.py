@@ -42,7 +42,7 @@ def convert(
         source: a file, or a waveform: at the front end's rate, or as a pair with its own.
         target: the same, or several of them, whose voices are averaged.  The first minute of each is listened to.
         vocoder: a reference; None takes the one for the model's frames that needs no training.
-        spread: whether the converted envelope gets the target's deviation (``reprkit_audio.spread``).
+        spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
 
     Raises:
         BuildError: the model cannot convert.

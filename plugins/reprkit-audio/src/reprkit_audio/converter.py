@@ -15,8 +15,8 @@ from reprkit.errors import BuildError, DataError, nearest
 from reprkit.utils.modes import evaluating
 from reprkit_audio import sound, vocoders
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
+from reprkit_audio.global_variance import deviation, restored
 from reprkit_audio.prosody import PitchStatistics, moved, statistics
-from reprkit_audio.spread import deviation, restored
 from reprkit_audio.streaming import Wave, joined, windows
 from reprkit_audio.vocoders import Vocoder
 
@@ -45,7 +45,7 @@ class Converter:
     Args:
         model: a model with a factor ``speaker`` and another one, or the folder of one.
         vocoder: a reference; None takes the one for the model's frames that needs no training.
-        spread: whether the converted envelope gets the target's deviation (``reprkit_audio.spread``).
+        spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
         device: where to run a model that is loaded here; a GPU when there is one.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 
 from reprkit import ReprkitError
 from reprkit.errors import nearest
-from reprkit_audio.data.kept import kept_folder, write_index
+from reprkit_audio.data.corpus_cache import kept_folder, write_index
 
 # Language -> the folder of its voice, and the voice's name.  Allison reads English and Spanish.
 ASTERISK = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reprkit.registry.constraints import Count
 from reprkit_audio.data.corpus import Corpus
-from reprkit_audio.data.kept import fetched_clips
+from reprkit_audio.data.corpus_cache import fetched_clips
 
 
 class Fillets(Corpus):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reprkit.registry.constraints import Count
 from reprkit_audio.data.corpus import Corpus
-from reprkit_audio.data.kept import read_index
+from reprkit_audio.data.corpus_cache import read_index
 
 FOLDER = Path(__file__).parents[1] / "speech"
 

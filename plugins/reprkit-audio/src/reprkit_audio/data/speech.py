@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reprkit.registry.constraints import Count, Positive, Share
+from reprkit_audio.data.corpora import clips_below
 from reprkit_audio.data.corpus import Corpus
-from reprkit_audio.data.layouts import clips_below
 
 
 class Speech(Corpus):

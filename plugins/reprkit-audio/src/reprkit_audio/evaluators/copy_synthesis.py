@@ -15,7 +15,7 @@ from reprkit.registry.constraints import Count, CountOrZero
 from reprkit.reporting.figures import Images
 from reprkit_audio.frontends import Sound, frontend
 from reprkit_audio.frontends.log_mel import LogMel
-from reprkit_audio.likeness import mel_distance, pitch_difference
+from reprkit_audio.similarity import mel_distance, pitch_difference
 from reprkit_audio.vocoders import vocoder
 
 

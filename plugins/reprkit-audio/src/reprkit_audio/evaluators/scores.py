@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit_audio.evaluators.trials import Trial
+from reprkit_audio.evaluators.conversion_pairs import Trial
 
 
 def judged(

@@ -21,14 +21,14 @@ from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken
 from reprkit_audio.distortion import correlation, distortion, heard, pitch_correlation
 from reprkit_audio.evaluators import voice_figures
+from reprkit_audio.evaluators.conversion_pairs import Made, Trial, long_enough, speech_of, trials
 from reprkit_audio.evaluators.scores import judged, mean, put
-from reprkit_audio.evaluators.trials import Made, Trial, long_enough, speech_of, trials
 from reprkit_audio.formants import formant_ratio, shifted
 from reprkit_audio.frontends import Sound
 from reprkit_audio.frontends.world import World
-from reprkit_audio.judges import words
-from reprkit_audio.judges.speaker import RATE, centre, speaker_judge
 from reprkit_audio.prosody import statistics
+from reprkit_audio.recognition import speech_recognition
+from reprkit_audio.recognition.speaker_verification import RATE, centre, speaker_judge
 from reprkit_audio.vocoders import vocoder
 
 _SENTENCES = 15  # of the recogniser's grammar
@@ -58,7 +58,7 @@ class Voice(Evaluator):
         pairs: how many conversions at most, spread over all ordered pairs of speakers.
         prompts: utterances that the target's voice is taken from; 1 is one-shot.
         vocoder: a reference; None takes the one for the model's frames that needs no training.
-        spread: whether the converted envelope gets the target's deviation (``reprkit_audio.spread``).
+        spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
         words: whether words are judged; None: where pocketsphinx is installed.
         seconds: shorter utterances are not used: nobody can be told from them.
         enrol: real utterances of a speaker at most that make the judge's centre.
@@ -86,7 +86,12 @@ class Voice(Evaluator):
     ) -> None:
         super().__init__()
         self.pairs, self.prompts, self.enrol, self.order = pairs, prompts, enrol, order
-        self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
+        self.vocoder, self.spread, self.words, self.seconds = (
+            vocoder,
+            spread,
+            speech_recognition,
+            float(seconds),
+        )
         self.examples, self.seed = examples, seed
 
     @torch.no_grad()
@@ -206,12 +211,12 @@ class Voice(Evaluator):
         Raises:
             DataError: words are to be judged, and there are no two sentences.
         """
-        if self.words is False or (self.words is None and not words.judge_installed()):
+        if self.words is False or (self.words is None and not speech_recognition.judge_installed()):
             return {}
         found: dict[str, list[int]] = {}
         for number, clip in enumerate(speech.clips):
-            if clip.language in (None, "en") and words.hearable(clip.text):
-                found.setdefault(words.plain(clip.text or ""), []).append(number)
+            if clip.language in (None, "en") and speech_recognition.hearable(clip.text):
+                found.setdefault(speech_recognition.plain(clip.text or ""), []).append(number)
         if len(found) < 2:
             if self.words:
                 raise DataError(
@@ -227,11 +232,11 @@ class Voice(Evaluator):
         asked = [each for each in made if each.trial.source in sentences]
         if not asked:
             return
-        judge = words.WordJudge(list(sentences.values()))
+        judge = speech_recognition.WordJudge(list(sentences.values()))
         texts = [sentences[each.trial.source] for each in asked]
         for name in ("source", *_MADE):
             said = [judge.hear(each.waves[name]) for each in asked]
-            put(found, name, {"wer": words.word_errors(said, texts)})
+            put(found, name, {"wer": speech_recognition.word_errors(said, texts)})
         for name in ("converted", "shift"):
             home = found if name == "converted" else found[name]
             put(found, name, {"wer_rise": home["wer"] - found["copy"]["wer"]})

@@ -16,10 +16,10 @@ from reprkit.reporting.sounds import Sounds
 from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken
 from reprkit_audio.frontends.log_mel import LogMel
-from reprkit_audio.judges.speaker import RATE, speaker_judge
+from reprkit_audio.recognition.speaker_verification import RATE, speaker_judge
 
 if TYPE_CHECKING:
-    from reprkit_audio.evaluators.trials import Made
+    from reprkit_audio.evaluators.conversion_pairs import Made
 
 _POINTS = 200  # utterances
 _LONGEST = 3.0  # seconds of a spectrogram

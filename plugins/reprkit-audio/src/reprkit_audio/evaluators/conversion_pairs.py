@@ -15,7 +15,7 @@ from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.recordings import Spoken, several_speakers
 from reprkit_audio.distortion import Heard
-from reprkit_audio.judges.words import plain
+from reprkit_audio.recognition.speech_recognition import plain
 
 
 @dataclass(frozen=True, kw_only=True)
