@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry
-from reprkit.registry.sources import handed_over, read_class
+from reprkit.registry.sources import from_build_context, read_class
 from reprkit.training.option_signatures import described
 from reprkit.training.options import FitOptions, Options, about, declared
 
@@ -37,7 +37,9 @@ def catalogue() -> str:
         for each in found:
             source = read_class(each.spec.build)
             assert source is not None, f"{each.qualified}: {each.spec.build} has no source"
-            arguments = [argument for argument in source.arguments if not handed_over(kind, argument.name)]
+            arguments = [
+                argument for argument in source.arguments if not from_build_context(kind, argument.name)
+            ]
             lines += ["", f"### {each.name}", "", each.spec.summary.rstrip(".") + ".", ""]
             lines += [f"`{each.name}({', '.join(map(str, arguments))})`"]
             if any(argument.help for argument in arguments):

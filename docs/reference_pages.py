@@ -14,7 +14,7 @@ from typing import Any
 import reprkit
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry
-from reprkit.registry.sources import handed_over, read_class
+from reprkit.registry.sources import from_build_context, read_class
 
 PACKAGES = ("data", "training", "evaluation", "reporting", "testing", "sklearn")  # public names of their own
 OURS = ("reprkit", "reprkit-vision", "reprkit-audio", "reprkit-text")  # distributions whose parts have pages
@@ -97,7 +97,9 @@ def part_section(found: Any) -> list[str]:
     lines = [f"## {found.name}", "", f"{found.spec.summary.rstrip('.')}. From `{found.distribution}`.", ""]
     if source is None:  # a command's function
         return [*lines, f"`{found.spec.build}`"]
-    arguments = [argument for argument in source.arguments if not handed_over(found.kind, argument.name)]
+    arguments = [
+        argument for argument in source.arguments if not from_build_context(found.kind, argument.name)
+    ]
     lines += [f"`{found.name}({', '.join(map(str, arguments))})`"]
     if any(argument.help for argument in arguments):
         lines += ["", *(f"- `{a.name}`: {a.help}" for a in arguments if a.help)]

@@ -26,7 +26,7 @@ from reprkit_text.vocabulary import vocabulary
 from transformers import BertModel
 
 import reprkit as rk
-from reprkit.evaluation.label_subset import few
+from reprkit.evaluation.label_subset import label_subset
 from reprkit.reporting import compare
 from reprkit.utils.collectives import rank
 
@@ -64,7 +64,7 @@ def main(
     )
     judges, table, known = ("linear-probe", tune), {}, None
     if "label" in train.signature:
-        known = few(train, labels, seed=seed)
+        known = label_subset(train, labels, seed=seed)
         table["TF-IDF"] = rk.evaluate(model, test, "tf-idf", fit_on=known, examples=0)
         table["from scratch"] = rk.evaluate(model, test, *judges, fit_on=known, examples=0)
     for step in rk.loop(
@@ -89,7 +89,7 @@ def main(
             test.batch(range(min(8, len(test)))),
         )
         with torch.no_grad():
-            ours = model.paths["code"].encoder(model.to_device(given)).x.cpu()[given["x_mask"]]
+            ours = model.factors["code"].encoder(model.to_device(given)).x.cpu()[given["x_mask"]]
             other = theirs(given["x"], given["x_mask"]).last_hidden_state[given["x_mask"]]
         print(f"{folder}: transformers' BertModel differs by at most {float((ours - other).abs().max()):.1e}")
         words, some = vocabulary(train.signature["x"].form), test.subset(range(min(200, len(test))))

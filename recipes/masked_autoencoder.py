@@ -35,7 +35,7 @@ def main(
     decoder_width: int = 64,
     decoder_depth: int = 1,
     ratio: Annotated[float, typer.Option(help="share of the patches that is hidden")] = 0.75,
-    normalise: Annotated[bool, typer.Option(help="predict each patch in its own deviations")] = True,
+    normalize: Annotated[bool, typer.Option(help="predict each patch in its own deviations")] = True,
     labels: Annotated[list[int], typer.Option(help="how many to learn from; say it again")] = LABELS,
     tune: Annotated[str, typer.Option(help="how to fine-tune")] = "finetune(lr=3e-4, start='probe')",
     steps: int = 1_200,
@@ -53,7 +53,7 @@ def main(
         "latent": latent,
         "decoder": f"vit(patch={patch}, width={decoder_width}, depth={decoder_depth})",
     }
-    goals = {"masked": f"masked(ratio={ratio}, normalise={normalise})", "unmasked": "reconstruction"}
+    goals = {"masked": f"masked(ratio={ratio}, normalize={normalize})", "unmasked": "reconstruction"}
     measures = ("knn", "linear-probe", tune)
     judge = rk.create("evaluator", "few-labels", labels=tuple(labels), measures=measures, seed=seed)
 

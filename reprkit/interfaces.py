@@ -1,7 +1,7 @@
 """The contracts of the parts: Encoder, Latent, Decoder, Objective, Corruption, Evaluator.
 
 Each is an ``nn.Module`` whose constructor arguments are recorded, so any part can be written as one line of JSON, saved and made
-again.  Arguments named in ``FACTS`` are handed over by ``build`` when the constructor has them, and are never recorded.
+again.  Arguments named in ``BUILD_CONTEXT`` are handed over by ``build`` when the constructor has them, and are never recorded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # What ``build`` tells a part whose constructor asks: the data's signature (its own field called ``x``), and how many
 # tokens an example has when it reaches a decoder (None: it varies).
-FACTS = ("data", "tokens")
+BUILD_CONTEXT = ("data", "tokens")
 
 Term = Tensor | tuple[Tensor, Tensor | float]
 
@@ -36,11 +36,13 @@ class Part(nn.Module):
 
     Attributes:
         provides: abilities that an objective may ask for: "keep" (an encoder that reads only some tokens), "causal" (a
-            decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "only" (see ``Decoder``),
+            decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "queries" (see ``Decoder``),
             "log_prob" (a latent whose codes tell that of their draw, in training), or one that a plugin's own parts agree on.
         arguments: the constructor arguments that were given, by name.
-        facts: what ``build`` handed over of ``FACTS``; not arguments of the part's own, but a checkpoint needs them.
+        facts: what ``build`` handed over of ``BUILD_CONTEXT``; not arguments of the part's own, but a checkpoint needs them.
         qualified: ``distribution/name`` when it was made from a reference, else None.
+        renamed_arguments: former name -> present name of constructor arguments; references and checkpoints that use a former name
+            still work, with a DeprecationWarning.  A literal, since it is also read from the source.
     """
 
     kind: ClassVar[str] = "part"
@@ -48,12 +50,13 @@ class Part(nn.Module):
     arguments: Mapping[str, Any] = MappingProxyType({})  # a part without a constructor of its own has none
     facts: Mapping[str, Any] = MappingProxyType({})
     qualified: str | None = None
+    renamed_arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the constructor so that it checks and records what it was given."""
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = checking(cls.__init__, skip=FACTS, record=_record)  # type: ignore[method-assign]
+            cls.__init__ = checking(cls.__init__, skip=BUILD_CONTEXT, record=_record)  # type: ignore[method-assign]
 
     @property
     def reference(self) -> Reference:
@@ -63,7 +66,7 @@ class Part(nn.Module):
         return Reference(name, given, distribution or None)
 
     @contextmanager
-    def blamed(self, where: str = "") -> Iterator[None]:
+    def error_context(self, where: str = "") -> Iterator[None]:
         """Add to any error raised inside one note that says in which part it was."""
         try:
             yield
@@ -81,8 +84,8 @@ def _literal(value: Any) -> Any:
 
 
 def _record(part: Part, given: Mapping[str, Any]) -> None:
-    object.__setattr__(part, "arguments", {k: v for k, v in given.items() if k not in FACTS})
-    facts = {k: v for k, v in given.items() if k in FACTS and v is not None}
+    object.__setattr__(part, "arguments", {k: v for k, v in given.items() if k not in BUILD_CONTEXT})
+    facts = {k: v for k, v in given.items() if k in BUILD_CONTEXT and v is not None}
     object.__setattr__(part, "facts", facts)
 
 
@@ -140,7 +143,7 @@ class Latent(Part):
 
     kind = "latent"
     active_variance: float | None = None
-    remedy: str | None = None
+    collapse_hint: str | None = None
 
     def __init__(
         self,
@@ -212,8 +215,8 @@ class Decoder(Part):
     The core puts a linear adapter before it, so it may begin with a nonlinearity or a block.  A causal decoder reads ``teacher``
     (the target, (b n p)) shifted by one token, works without a code, and has ``start`` and ``step`` for fast sampling.
 
-    A decoder that provides "only" takes ``only=`` (b m), indices of its tokens, and gives their likelihood alone (b m p), equal
-    to what it says of them among all; ``cells`` is the grid in which they count, () where they are the steps of data whose length
+    A decoder that provides "queries" takes ``queries=`` (b m), indices of its tokens, and gives the likelihood of these tokens
+    (b m p), equal to theirs among all; ``cells`` is the grid in which they count, () where they are the steps of data whose length
     varies.  The objectives masked and denoising ask for what is hidden.
 
     A decoder with a ``condition_dim`` takes ``condition=`` (b condition_dim), in ``start`` too: the codes of the factors of one

@@ -152,7 +152,7 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         codes = check_array(X, dtype=(np.float64, np.float32))
         if codes.shape[1] != self._n_features_out:
             raise ValueError(f"X has {codes.shape[1]} columns, but transform gives {self._n_features_out}")
-        name = next(iter(self.model_.paths))
+        name = next(iter(self.model_.factors))
         made = []
         with torch.no_grad():
             for part in self._pieces(codes.astype(np.float32)):

@@ -54,7 +54,7 @@ class Encoding(nn.Module):
 def _code(path: Any, batch: Mapping[str, Tensor]) -> Code:
     """What ``path(batch)`` gives, without its autocast block, which a saved program cannot hold."""
     features = path.features(batch)
-    with path.latent.blamed(f", factor {path.name}"):
+    with path.latent.error_context(f", factor {path.name}"):
         return path.latent(replace(features, x=features.x.float()))
 
 
@@ -123,7 +123,7 @@ def _example(model: Model, batch: Batch | None, length: int) -> dict[str, Tensor
         if model.signature is None:
             raise BuildError("this model was built without data=: give rk.export a batch= to trace with")
         batch = model.signature.example(_SIZE, length)
-    fields = [each for path in model.paths.values() for each in (path.input, f"{path.input}_mask")]
+    fields = [each for path in model.factors.values() for each in (path.input, f"{path.input}_mask")]
     for name in fields[::2]:
         if name not in batch:
             raise BuildError(f"a factor reads field {name!r}; the batch has {', '.join(batch)}")

@@ -13,7 +13,7 @@ from reprkit.checkpoints.manifest_check import PART, check
 from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.interfaces import Objective, Part
-from reprkit.models.factor import Factor
+from reprkit.models.factor import FactorSpec
 from reprkit.registry.create import restored
 from reprkit.registry.hookspecs import PROJECT
 from reprkit.registry.registry import default_registry
@@ -75,7 +75,7 @@ def _rebuilt(manifest: Mapping[str, Any]) -> Any:
     signature = None if record is None else Signature.from_json(record)
     factors = {}
     for name, each in manifest["factors"].items():
-        factors[name] = Factor(
+        factors[name] = FactorSpec(
             encoder=_made("encoder", each["encoder"], signature),
             latent=_made("latent", each["latent"], signature),
             input=each["input"],
@@ -109,7 +109,7 @@ def qualified_name(part: Part, where: str = "") -> str:
             f"{part.kind} {type(part).__name__}{where and f' of {where}'} cannot be saved: no plugin offers its class "
             f"({cls}), so nobody could make it again\n"
             f"  offer it: a plugin of your own (docs: how to ship a plugin), or for a recipe\n"
-            f"  reprkit.registry.registry.default_registry().register(PLUGIN, name='my-parts'), PLUGIN being an object with the hook "
+            "  reprkit.registry.registry.default_registry().register(PLUGIN, name='my-parts'), where PLUGIN has the hook "
             f"reprkit_{part.kind}s that yields Spec('my-{part.kind}', '{cls}')"
         )
     return name

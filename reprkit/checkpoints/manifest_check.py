@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from reprkit.errors import CheckpointError, PartArgumentError, nearest
 from reprkit.registry.annotations import INTERFACES, takes
 from reprkit.registry.registry import Registry, default_registry
-from reprkit.registry.sources import HANDED_OVER, ClassSource, read_class
+from reprkit.registry.sources import BUILD_CONTEXT, ClassSource, read_class
 
 PART = "$part"  # marks an argument that is itself a part
 _KEYS = {
@@ -111,14 +111,17 @@ def check_arguments(part: Named, registry: Registry) -> None:
         )
     source = read_class(found.spec.build)
     annotations = {each.name: each.annotation for each in source.arguments} if source else {}
-    known = [name for name in annotations if name not in HANDED_OVER]
-    for name in part.arguments:
-        if name in HANDED_OVER or (source is not None and source.complete and name not in known):
+    known = [name for name in annotations if name not in BUILD_CONTEXT]
+    former = dict(source.renamed) if source else {}
+    for given in part.arguments:
+        name = former.get(given, given)
+        if name in BUILD_CONTEXT or (source is not None and source.complete and name not in known):
             raise PartArgumentError(
-                f"{_at(f'{part.where}.arguments', name)}: {part.kind} {part.id} has no argument {_short(name)}."
-                f"{nearest(name, known)}\n  its arguments: {', '.join(known) or 'none'}"
+                f"{_at(f'{part.where}.arguments', given)}: {part.kind} {part.id} has no argument {_short(given)}."
+                f"{nearest(given, known)}\n  its arguments: {', '.join(known) or 'none'}"
             )
-    for name, path, inner in part.nested:
+    for given, path, inner in part.nested:
+        name = former.get(given, given)
         if not takes(annotations.get(name), inner.kind, path):
             _refuse_nested(part, name, inner, annotations.get(name), source)
         check_arguments(inner, registry)

@@ -12,7 +12,7 @@ import typer
 
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import PluginError, ReferenceSyntaxError, ReprkitError, UnknownPartError, nearest
-from reprkit.registry.discovery import normalise
+from reprkit.registry.discovery import normalize
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.lookup import Found
 from reprkit.registry.references import Reference, parse
@@ -130,8 +130,8 @@ def _targets(registry: Registry, name: str) -> list[tuple[str, Found, Reference]
         return [
             (each.kind, each, Reference(each.name, reference.arguments, each.distribution)) for each in found
         ]
-    distribution = normalise(name)
-    rows = [row for row in registry.rows if distribution in (row.distribution, normalise(row.name))]
+    distribution = normalize(name)
+    rows = [row for row in registry.rows if distribution in (row.distribution, normalize(row.name))]
     if not rows:
         known = sorted({row.distribution for row in registry.rows})
         parts = {each.name for kind in KINDS for each in registry.specs(kind)}

@@ -63,7 +63,7 @@ def command(
         raise ReprkitError(f"--start is zeros or probe, not {start!r}")
     _check_place(out)
     from reprkit.evaluation.finetune import finetuned, predicted
-    from reprkit.evaluation.label_subset import few
+    from reprkit.evaluation.label_subset import label_subset
 
     protocol = prepared(
         folder,
@@ -75,7 +75,7 @@ def command(
         seed=seed,
         device=device,
     )
-    train = few(protocol.train, labels, label=label, seed=seed)
+    train = label_subset(protocol.train, labels, label=label, seed=seed)
     settings: dict[str, Any] = {"steps": steps, "batch": min(batch, len(train)), "start": start}
     tuned, valid = {}, {}
     for rate in rates:

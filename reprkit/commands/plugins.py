@@ -9,7 +9,7 @@ import typer
 
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import UnknownPartError, nearest
-from reprkit.registry.discovery import Row, normalise
+from reprkit.registry.discovery import Row, normalize
 from reprkit.registry.registry import Registry, default_registry
 
 
@@ -43,8 +43,8 @@ def command(
 
 
 def _explain(registry: Registry, why: str, json: bool) -> None:
-    wanted = normalise(why)
-    rows = [row for row in registry.rows if wanted in (row.distribution, normalise(row.name))]
+    wanted = normalize(why)
+    rows = [row for row in registry.rows if wanted in (row.distribution, normalize(row.name))]
     if not rows:
         known = sorted({row.distribution for row in registry.rows})
         raise UnknownPartError(
@@ -63,7 +63,7 @@ def _explain(registry: Registry, why: str, json: bool) -> None:
 
 
 def _title(row: Row) -> str:
-    same = row.distribution in (normalise(row.name), "reprkit")
+    same = row.distribution in (normalize(row.name), "reprkit")
     return row.distribution if same else f"{row.distribution} ({row.name})"
 
 

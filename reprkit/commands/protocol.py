@@ -80,7 +80,7 @@ def prepared(
 
     import reprkit as rk
     from reprkit.checkpoints.reader import read
-    from reprkit.evaluation.label_subset import few, labels_of
+    from reprkit.evaluation.label_subset import label_subset, labels_of
     from reprkit.runs.reader import run_of
 
     stored = read(folder)
@@ -90,11 +90,11 @@ def prepared(
     chosen = split_seed if split_seed is not None else int(was.get("seed", 0)) if same else 0
     shares = {key: was[key] for key in ("test_share", "valid_share") if same and key in was}
     train, valid, test = whole.split(seed=chosen, valid=True, **shares)
-    values = labels_of(few(train, labels, label=label, seed=seed), label, "this")
+    values = labels_of(label_subset(train, labels, label=label, seed=seed), label, "this")
     counts = np.unique(values, return_counts=True)[1]
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = rk.load(folder, map_location=place)
-    parts = [f"{path.encoder.reference} → {path.latent.reference}" for path in model.paths.values()]
+    parts = [f"{path.encoder.reference} → {path.latent.reference}" for path in model.factors.values()]
     facts = {
         "folder": str(stored.folder),
         "model": f"{' and '.join(parts)}, trained by {model.objective.expression}".replace("reprkit/", ""),

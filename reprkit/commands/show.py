@@ -12,7 +12,7 @@ from reprkit.errors import ReferenceSyntaxError, UnknownPartError
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.lookup import Found, kind_named
 from reprkit.registry.registry import default_registry
-from reprkit.registry.sources import Argument, ClassSource, handed_over, locate, read_class
+from reprkit.registry.sources import Argument, ClassSource, from_build_context, locate, read_class
 
 
 def _names(ctx: typer.Context) -> list[str]:
@@ -52,7 +52,7 @@ def command(
         reason = "its module is not there" if absent else "its source cannot be read without importing it"
         print(f"\n{reason}; for its arguments ask its authors, {found.distribution}")
     else:
-        chosen = [each for each in source.arguments if not handed_over(found.kind, each.name)]
+        chosen = [each for each in source.arguments if not from_build_context(found.kind, each.name)]
         print(f"\n{found.name}({', '.join(map(str, chosen))})")
         if chosen:
             print()
@@ -87,7 +87,7 @@ def _plain(found: Found, source: ClassSource | None) -> dict[str, Any]:
                 "type": each.type,
                 "default": each.default,
                 "required": each.default is None,
-                "handed_over": handed_over(found.kind, each.name),
+                "handed_over": from_build_context(found.kind, each.name),
                 "help": each.help,
             }
             for each in (source.arguments if source else ())

@@ -13,10 +13,10 @@ from reprkit.data.signature import Field, Kind, Signature
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import Corruption
 from reprkit.types import Batch
-from reprkit.utils.collectives import joined
+from reprkit.utils.collectives import global_draw
 
 
-class Damage(Corruption):
+class ElementCorruption(Corruption):
     """Chooses elements of ``x`` and replaces them; padding (``x_mask`` False) is never hit.
 
     A subclass defines ``choose`` (which elements) and ``replacement`` (by what).  Symbols (``tokens``) are
@@ -92,10 +92,10 @@ def over(mask: Bool[Tensor, "b t"], x: Tensor) -> Bool[Tensor, "b ..."]:
 def uniform(shape: Sequence[int], x: Tensor, generator: torch.Generator | None) -> Float[Tensor, "b ..."]:
     """Uniform numbers in [0, 1) of a shape that begins with the batch, on x's device, alike on all ranks."""
     device = x.device if generator is None else generator.device
-    return joined(lambda s: torch.rand(s, generator=generator, device=device), tuple(shape)).to(x.device)
+    return global_draw(lambda s: torch.rand(s, generator=generator, device=device), tuple(shape)).to(x.device)
 
 
 def normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Standard normal numbers of x's shape, type and device, alike on all ranks."""
     device = x.device if generator is None else generator.device
-    return joined(lambda s: torch.randn(s, generator=generator, device=device), tuple(x.shape)).to(x)
+    return global_draw(lambda s: torch.randn(s, generator=generator, device=device), tuple(x.shape)).to(x)

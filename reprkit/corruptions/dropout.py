@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, uniform
+from reprkit.corruptions.base import ElementCorruption, uniform
 from reprkit.data.signature import Signature
 from reprkit.registry.constraints import BelowOne
 
 
-class Dropout(Damage):
+class Dropout(ElementCorruption):
     """Sets each element of real data to zero with probability ``ratio`` and divides the others by 1 - ratio.
 
     The mean of every element stays what it was.  ``hit`` is True at every valid element: those that

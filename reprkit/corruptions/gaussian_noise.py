@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, normal
+from reprkit.corruptions.base import ElementCorruption, normal
 from reprkit.data.signature import Signature
 from reprkit.registry.constraints import Positive
 
 
-class GaussianNoise(Damage):
+class GaussianNoise(ElementCorruption):
     """Adds independent normal noise to every element of real data: x + std * e, e ~ N(0, 1).
 
     The sum is not clipped to the data's range: denoising then estimates the score, (E[x | noisy] - noisy) /

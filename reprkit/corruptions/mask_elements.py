@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, uniform
+from reprkit.corruptions.base import ElementCorruption, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Share
 
 
-class MaskElements(Damage):
+class MaskElements(ElementCorruption):
     """Hides each element with probability ``ratio``: real data becomes ``value``, a symbol the mask symbol.
 
     Channels are drawn independently.  The mask symbol of tokens is the id ``vocab``.

@@ -6,13 +6,13 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, uniform
+from reprkit.corruptions.base import ElementCorruption, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Count, Share
 
 
-class MaskPatches(Damage):
+class MaskPatches(ElementCorruption):
     """Hides the same number of patches in every image, chosen at random, in all channels.
 
     Of n patches round(ratio * n) are hidden.  Unlike the ``masked`` objective, which leaves hidden patches

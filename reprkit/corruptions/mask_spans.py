@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, over, uniform
+from reprkit.corruptions.base import ElementCorruption, over, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Count, Share
 
 
-class MaskSpans(Damage):
+class MaskSpans(ElementCorruption):
     """Hides spans of ``length`` steps; every step is hidden with probability ``ratio``.
 
     A span may begin at any step, and spans may overlap (wav2vec 2.0).  The probability of a beginning is

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-class Chain(nn.Module):
+class CorruptionPipeline(nn.Module):
     """Corruptions, one after another, on every field but labels that a factor of the model reads.
 
     A reference is made once a field, for that field's own kind and range; an instance serves all of them.
@@ -42,7 +42,7 @@ class Chain(nn.Module):
             UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
         """
         chains, signature = {}, model.signature
-        for name in dict.fromkeys(path.input for path in model.paths.values()):
+        for name in dict.fromkeys(path.input for path in model.factors.values()):
             if signature is None or signature[name].kind != "label":
                 chains[name] = self._made(None if signature is None else signature.reading(name))
         self.fields = nn.ModuleDict(chains)
@@ -58,7 +58,7 @@ class Chain(nn.Module):
                 view = {**view, "x_mask": batch[f"{name}_mask"]}
             hit = torch.zeros_like(batch[name], dtype=torch.bool)
             for corruption in _each(chain):
-                with corruption.blamed(f", field {name}"):
+                with corruption.error_context(f", field {name}"):
                     view, struck = corruption(view, generator)
                 hit = hit | struck
             damaged[name], hits[name] = view["x"], hit

@@ -8,13 +8,13 @@ import torch
 from annotated_types import Predicate
 from torch import Tensor
 
-from reprkit.corruptions.base import Damage, uniform
+from reprkit.corruptions.base import ElementCorruption, uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Share, strictly_ascending
 
 
-class SaltAndPepper(Damage):
+class SaltAndPepper(ElementCorruption):
     """Sets each element, with probability ``ratio``, to the lowest or the highest value by a fair coin.
 
     Channels are drawn independently.  ``hit`` is True where an element was drawn, also where it had that

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     signature: Signature
     reference: str | None = None
     facts: Mapping[str, Any] = MappingProxyType({})
+    renamed_arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})  # as in reprkit.interfaces.Part
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the constructor so that it checks what it is given."""

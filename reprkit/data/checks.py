@@ -206,8 +206,8 @@ def _shape_advice(field: Field, shape: tuple[int, ...]) -> str:
         if len(shape) == 3 and shape[1:] == wanted[:2] and wanted[2] == 1:
             return "\n  add the channel axis: use x.unsqueeze(-1)"
         if len(shape) == 4 and shape[3] in (1, 3) and wanted[2] in (1, 3):
-            grey = f", grey={wanted[2] == 1}" if shape[3] != wanted[2] else ""
-            return f"\n  files of pictures become so with images(root=..., size=({wanted[0]}, {wanted[1]}){grey})"
+            gray = f", gray={wanted[2] == 1}" if shape[3] != wanted[2] else ""
+            return f"\n  files of pictures become so with images(root=..., size=({wanted[0]}, {wanted[1]}){gray})"
     if (
         field.kind == "sequence"
         and len(shape) == 3

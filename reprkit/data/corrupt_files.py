@@ -63,7 +63,7 @@ def classes_of(names: Iterable[str], root: Path) -> tuple[list[str], list[int]]:
     return known, [places[name] for name in firsts]
 
 
-class Skips:
+class CorruptFiles:
     """What was left out, and why.
 
     Args:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset, held_out, mixed
 from reprkit.data.collate import collate
-from reprkit.data.formats.in_memory import Taken
-from reprkit.data.loading.stream_sampler import SPARES, Share, StreamOrder
+from reprkit.data.formats.in_memory import InMemory
+from reprkit.data.loading.stream_sampler import SPARES, RankShare, StreamSampler
 from reprkit.errors import DataError, ReprkitError
 
 _STREAM, _PART = 0x73747265616D, 0x7374727061727473  # keep apart what is drawn from one seed
@@ -112,7 +112,7 @@ class Stream(Dataset):
         """There is none: NoLengthError."""
         raise self._no_length()
 
-    def take(self, count: int) -> Taken:
+    def take(self, count: int) -> InMemory:
         """The first readable examples as a data set in memory.
 
         Raises:
@@ -123,7 +123,7 @@ class Stream(Dataset):
         examples = [example for example, _ in zip(self, range(count), strict=False)]
         if not examples:
             raise DataError(f"{self.name} holds no record that can be read")
-        made = Taken(examples, self.signature, f"{self.name} (first {len(examples)})")
+        made = InMemory(examples, self.signature, f"{self.name} (first {len(examples)})")
         made.facts = self.facts
         return made
 
@@ -144,7 +144,7 @@ class Stream(Dataset):
 
     def order(  # type: ignore[override]
         self, batch: int, seed: int = 0, *, ranks: int = 1, rank: int = 0, buckets: bool | int = False
-    ) -> StreamOrder:
+    ) -> StreamSampler:
         """The order of records in training.
 
         Raises:
@@ -155,7 +155,7 @@ class Stream(Dataset):
                 f"buckets need the length of every example beforehand, and {self.name} is a stream: go on without"
             )
         self._counted()  # now, so that worker processes count in the same memory
-        return StreamOrder(self, batch, seed, ranks=ranks, rank=rank)
+        return StreamSampler(self, batch, seed, ranks=ranks, rank=rank)
 
     def batch(self, indices: Any) -> dict[str, Tensor]:
         """The batch of a share of records, which ``order`` deals out.
@@ -163,7 +163,7 @@ class Stream(Dataset):
         Raises:
             DataError: too many records that cannot be read.
         """
-        if not isinstance(indices, Share):
+        if not isinstance(indices, RankShare):
             raise NoLengthError(f"{self.name} is a stream and has no indices: data.take(n).batch(...)")
         share = indices
         known: dict[int, dict[str, Tensor] | None] = {}
@@ -220,7 +220,7 @@ class Stream(Dataset):
                 yield made
 
     def _or_next(
-        self, share: Share, place: int, known: dict[int, dict[str, Tensor] | None]
+        self, share: RankShare, place: int, known: dict[int, dict[str, Tensor] | None]
     ) -> dict[str, Tensor]:
         """The example at a place of a batch, or the next that can be read; ``known`` are those that were decoded before."""
         for further in range(min(SPARES + 1, share.size)):

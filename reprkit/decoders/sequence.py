@@ -13,9 +13,9 @@ from reprkit.decoders.head import Head
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
 from reprkit.layers.positions import sines
-from reprkit.layers.resample_tokens import Placed, laid_mask
+from reprkit.layers.resample_tokens import ResampleTokens, resampled_mask
 from reprkit.layers.sequence_input import row_values
-from reprkit.layers.value_embedding import Values
+from reprkit.layers.value_embedding import ValueEmbedding
 from reprkit.types import Decoded, Features
 
 
@@ -52,11 +52,11 @@ class SequenceDecoder(Decoder):
         )
         self.provides = frozenset({"causal"}) if causal else frozenset()
         space = self.field.space[0]
-        self.code = Placed(width, tokens=tokens, places=space, absent=not causal)
+        self.code = ResampleTokens(width, tokens=tokens, places=space, absent=not causal)
         self.in_dim = self.code.in_dim
         values = row_values(self.field)
         if causal:
-            self.values = Values(self.field, values, width, feedback=True)
+            self.values = ValueEmbedding(self.field, values, width, feedback=True)
         self.head = Head(out, values, field=self.field, likelihood=likelihood, scale=scale)
 
     def run(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b n e"]:
@@ -107,7 +107,7 @@ class SequenceDecoder(Decoder):
             )
         steps = self._steps(features, teacher, length)
         x = self._inputs(features, steps)
-        mask = None if features is None else laid_mask(features, steps)
+        mask = None if features is None else resampled_mask(features, steps)
         if self.causal:
             told = self.values.blanks(size, steps - 1) if teacher is None else self.values(teacher[:, :-1])
             fed = torch.cat([self.values.start(size), told], 1)
@@ -124,7 +124,7 @@ class SequenceDecoder(Decoder):
         """
         if not self.causal:
             return super().start(features, size=size, length=length)
-        mask = None if features is None else laid_mask(features, length)
+        mask = None if features is None else resampled_mask(features, length)
         return {
             "beside": self._inputs(features, length),
             "mask": mask,

@@ -12,7 +12,7 @@ from reprkit.interfaces import Decoder
 from reprkit.layers.attention import Blocks
 from reprkit.layers.patches import patch_grid
 from reprkit.layers.positions import sines_2d
-from reprkit.layers.resample_tokens import Placed
+from reprkit.layers.resample_tokens import ResampleTokens
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Decoded, Features
@@ -40,7 +40,7 @@ class ViTDecoder(Decoder):
         BuildError: the data is no image, or the patch does not divide it.
     """
 
-    provides = frozenset({"only"})
+    provides = frozenset({"queries"})
     places: Tensor
 
     def __init__(
@@ -60,7 +60,7 @@ class ViTDecoder(Decoder):
         rows, columns, self.patch = patch_grid(data["x"], patch, "decoder vit")
         self.cells = (rows, columns)
         self.blocks = Blocks(width, depth=depth, heads=heads, dropout=dropout)
-        self.code = Placed(width, tokens=tokens, places=rows * columns, absent=True)
+        self.code = ResampleTokens(width, tokens=tokens, places=rows * columns, absent=True)
         self.in_dim = self.code.in_dim
         values = self.patch**2 * data["x"].channels
         self.head = Head(width, values, field=data["x"], likelihood=likelihood, scale=scale)
@@ -72,13 +72,13 @@ class ViTDecoder(Decoder):
         *,
         teacher: Tensor | None = None,
         length: int | None = None,
-        only: Int[Tensor, "b m"] | None = None,
+        queries: Int[Tensor, "b m"] | None = None,
     ) -> Decoded:
         """Every patch is a token (b n p); with ``only`` just those (b m p)."""
         if features is None:
             raise BuildError("decoder vit makes an image from its code, and there is none")
         x, index = self._placed(features)
-        return self.head(self.blocks(x, only=only, index=index), grid=self.cells)
+        return self.head(self.blocks(x, queries=queries, index=index), grid=self.cells)
 
     def _placed(self, features: Features) -> tuple[Tensor, Tensor | None]:
         """The code at its places (b n width); or its distinct tokens (r width) and which stands where (b n)."""

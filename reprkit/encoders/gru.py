@@ -8,7 +8,7 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.recurrent import Recurrent
-from reprkit.layers.sequence_input import Reader
+from reprkit.layers.sequence_input import SequenceInput
 from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch, Features
 
@@ -35,7 +35,7 @@ class GRUEncoder(Encoder):
     def __init__(self, width: Width = 128, *, depth: Depth = 1, causal: bool = True, data: Signature) -> None:
         super().__init__()
         self.recurrent = Recurrent(width, depth=depth, causal=causal)
-        self.reader = Reader(data["x"], width)
+        self.reader = SequenceInput(data["x"], width)
         self.out_dim = self.recurrent.out_dim
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:

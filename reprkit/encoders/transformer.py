@@ -9,7 +9,7 @@ from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
 from reprkit.layers.positions import sines
-from reprkit.layers.sequence_input import Reader
+from reprkit.layers.sequence_input import SequenceInput
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Batch, Features
 
@@ -47,7 +47,7 @@ class TransformerEncoder(Encoder):
     ) -> None:
         super().__init__()
         self.blocks = Blocks(width, depth=depth, heads=heads, causal=causal, dropout=dropout)
-        self.reader = Reader(data["x"], width)
+        self.reader = SequenceInput(data["x"], width)
         self.out_dim = width
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:

@@ -40,7 +40,7 @@ class Codebook(Evaluator):
         """The metrics above and histograms as figures.  Raises BuildError where the model has no encoder."""
         if not len(model.factors):
             raise BuildError("this model has no encoder, so there is no code to measure")
-        counters = {name: _Counter(path.latent) for name, path in model.paths.items()}
+        counters = {name: _Counter(path.latent) for name, path in model.factors.items()}
         for batch in batches(data, "encoding"):
             for name, code in model.encode(batch).items():
                 counters[name].see(code)

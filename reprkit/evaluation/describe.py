@@ -17,7 +17,7 @@ def about(model: Model, data: Dataset) -> dict[str, Any]:
     """Plain JSON: ``parts`` (role -> reference and parameters), ``parameters`` of the whole, ``data``."""
     several = len(model.factors) > 1
     parts: dict[str, dict[str, Any]] = {}
-    for name, path in model.paths.items():
+    for name, path in model.factors.items():
         where = f" ({name})" if several else ""
         parts[f"encoder{where}"] = _entry(path.encoder)
         parts[f"latent{where}"] = _entry(path.latent)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import MinLen, Predicate
 
 from reprkit.errors import DataError
-from reprkit.evaluation.label_subset import few
+from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator, require
 from reprkit.registry.constraints import Count, Seed, strictly_ascending
 from reprkit.registry.create import create
@@ -61,9 +61,11 @@ class FewLabels(Evaluator):
         fewer = [each for each in self.labels if each < len(fit_on)]
         sizes = [*fewer, len(fit_on)]
         for size, shown in zip(sizes, [*map(str, fewer), "all"], strict=True):
-            chosen = fit_on if shown == "all" else few(fit_on, size, label=self.label, seed=self.seed)
+            chosen = (
+                fit_on if shown == "all" else label_subset(fit_on, size, label=self.label, seed=self.seed)
+            )
             for name, evaluator in self.measures.items():
-                with evaluator.blamed():
+                with evaluator.error_context():
                     measured = dict(evaluator(model, data, fit_on=chosen))
                 measured.pop("figures", None)
                 found[name][shown] = measured

@@ -11,7 +11,7 @@ from torch import nn
 
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import by_length, check_label, encoded, session, titled
-from reprkit.evaluation.label_subset import few
+from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import BelowOne, Count, Positive, Seed
 from reprkit.utils import collectives
@@ -79,7 +79,7 @@ class FineTune(Evaluator):
         """
         if fit_on is None:
             raise DataError("finetune is fitted on labelled examples: give evaluate(..., fit_on=train)")
-        chosen = few(fit_on, self.labels, label=self.label, seed=self.seed)
+        chosen = label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
         tuned = finetuned(model, chosen, label=self.label, seed=self.seed, **self.options)
         guess, truth = predicted(tuned, data)
         return {"accuracy": float((guess == truth).mean()), "n": len(truth)}
@@ -109,7 +109,7 @@ def finetuned(
     device = model.device
     devices = [device] if device.type == "cuda" else []
     # Every process measures the whole data by itself, also in the middle of training on several.
-    with collectives.alone(), torch.enable_grad(), torch.random.fork_rng(devices=devices):
+    with collectives.local_only(), torch.enable_grad(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         tuned = _copied(model, data, label)
         goal: Classify = tuned.objective  # type: ignore[assignment]
@@ -132,7 +132,7 @@ def finetuned(
             optimiser.zero_grad(set_to_none=True)
             (total / count).backward()
             optimiser.step()
-            for path in tuned.paths.values():
+            for path in tuned.factors.values():
                 path.latent.update()
     return tuned.eval()
 
@@ -159,7 +159,7 @@ def _copied(model: Model, data: Dataset, label: str) -> Model:
         raise BuildError("this model has no encoder: there is nothing to fine-tune")
     check_label(data, label, "finetune")
     known = model.signature or data.signature
-    for path in model.paths.values():
+    for path in model.factors.values():
         here = dict(data.signature).get(path.input)
         if here is None or (here.kind, here.shape, here.vocab) != _what(known[path.input]):
             was = known[path.input]
@@ -173,7 +173,7 @@ def _copied(model: Model, data: Dataset, label: str) -> Model:
             )
     goal = Classify(label=label)
     goal.qualified = "reprkit/classify"
-    paths = {name: copy.deepcopy(path) for name, path in model.paths.items()}
+    paths = {name: copy.deepcopy(path) for name, path in model.factors.items()}
     return Made(paths, None, goal, signature=data.signature, output=model.output).to(model.device)
 
 

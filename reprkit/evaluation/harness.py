@@ -74,7 +74,7 @@ def evaluate(
         for name, evaluator in made.items():
             here.evaluator = name
             reseed()  # so that what one draws does not depend on who came before
-            with evaluator.blamed():
+            with evaluator.error_context():
                 found = dict(evaluator(model, data, fit_on=fit_on))
             figures = found.pop("figures", None)
             results[name] = found

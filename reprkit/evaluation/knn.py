@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, labelled
-from reprkit.evaluation.label_subset import few
+from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator, require
 from reprkit.registry.constraints import Count, Positive, Seed
 
@@ -68,7 +68,9 @@ class KNN(Evaluator):
         Raises:
             DataError: no ``fit_on``, no labels, or fewer than k examples.
         """
-        fit_on = None if fit_on is None else few(fit_on, self.labels, label=self.label, seed=self.seed)
+        fit_on = (
+            None if fit_on is None else label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
+        )
         x, y = labelled(model, fit_on, self.label, "knn", **self.how)
         test_x, test_y = labelled(model, data, self.label, "knn", **self.how)
         if len(x) < self.k:

@@ -25,7 +25,7 @@ def labels_of(data: Dataset, label: str = "label", asker: str = "the evaluator")
     return np.concatenate([each[label].cpu().numpy() for each in batches(data, "reading labels")])
 
 
-def few(data: Dataset, labels: int | None, *, label: str = "label", seed: int = 0) -> Dataset:
+def label_subset(data: Dataset, labels: int | None, *, label: str = "label", seed: int = 0) -> Dataset:
     """``labels`` examples, as many of each class as there can be; the data itself where ``labels`` is None.
 
     Drawn by ``seed``, and nested: those of a smaller number are among those of a larger one.  Class counts

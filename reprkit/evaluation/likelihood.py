@@ -72,13 +72,13 @@ class Likelihood(Evaluator):
 
         priors: dict[str, Model] = {}
         if self.prior is not None:
-            name = factor_of(model.paths, self.factor, "likelihood")
+            name = factor_of(model.factors, self.factor, "likelihood")
             priors[name] = loaded(self.prior, model.device).eval()
             tokens = None if "x_mask" in data.batch([0]) else model.encode(data.batch([0]))[name].z.shape[1]
             check_fit(priors[name], model.latent(name), tokens)
         totals = {"nll": 0.0, "negative_elbo": 0.0, "code": 0.0}
         examples, elements, draws = 0, 0.0, 0
-        with collectives.alone():
+        with collectives.local_only():
             for batch in batches(data, "estimating the likelihood"):
                 weights, code, size = self._weights(model, model.to_device(batch), priors)
                 totals["nll"] -= float((weights.logsumexp(0) - math.log(len(weights))).sum())
@@ -96,9 +96,9 @@ class Likelihood(Evaluator):
         self, model: Model, batch: Batch, priors: dict[str, Model]
     ) -> tuple[Float[Tensor, "k b"], Float[Tensor, "k b"], float]:
         """Of every draw log p(x|z) p(z) / q(z|x) and log p(z), and how many elements count."""
-        features = {name: path.features(batch) for name, path in model.paths.items()}
+        features = {name: path.features(batch) for name, path in model.factors.items()}
         # In evaluation, too, a latent with a posterior tells the log-probability of its value.
-        random = {n for n, path in model.paths.items() if path.code(features[n]).log_prob is not None}
+        random = {n for n, path in model.factors.items() if path.code(features[n]).log_prob is not None}
         weights, of_codes = [], []
         elements = 0.0
         for _ in range(self.samples):
@@ -133,7 +133,7 @@ class Likelihood(Evaluator):
 
         codes: dict[str, Code] = {}
         log_prior = log_posterior = torch.zeros((), dtype=torch.float64)
-        for name, path in model.paths.items():
+        for name, path in model.factors.items():
             with _drawing(path.latent) if name in random else nullcontext():
                 code = path.code(features[name])
             if code.mean is not None and code.log_prob is not None:

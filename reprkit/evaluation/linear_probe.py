@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, labelled
-from reprkit.evaluation.label_subset import few
+from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Count, Positive, Seed
 
@@ -57,7 +57,9 @@ class LinearProbe(Evaluator):
         Raises:
             DataError: no ``fit_on``, no labels, or only one class among them.
         """
-        fit_on = None if fit_on is None else few(fit_on, self.labels, label=self.label, seed=self.seed)
+        fit_on = (
+            None if fit_on is None else label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
+        )
         x, y = labelled(model, fit_on, self.label, "linear-probe", **self.how)
         probe = fitted(x, y, C=self.C, max_iter=self.max_iter, label=self.label)
         test_x, test_y = labelled(model, data, self.label, "linear-probe", **self.how)

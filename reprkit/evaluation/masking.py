@@ -61,7 +61,7 @@ class Masking(Evaluator):
             scored = _predicted(model, batch, ratio)
             decoded, target, weight = scored.decoded, scored.target, scored.full_weight
             x = decoded.x
-            if trained is not None and trained.normalise:
+            if trained is not None and trained.normalize:
                 mean, deviation = statistics(target)
                 x = x * deviation + mean
             if decoded.likelihood == "categorical":
@@ -118,5 +118,5 @@ def _predicted(model: Model, batch: Batch, ratio: float) -> Scored:
 
 
 def _leaves_out(model: Model, batch: Batch) -> bool:
-    encoders = [(path.encoder, path.view(batch)) for path in model.paths.values()]
+    encoders = [(path.encoder, path.view(batch)) for path in model.factors.values()]
     return all("keep" in each.provides and each.count(view) > 1 for each, view in encoders)

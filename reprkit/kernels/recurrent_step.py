@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit.kernels import recurrent_numpy
-from reprkit.layers.value_embedding import Values
+from reprkit.layers.value_embedding import ValueEmbedding
 from reprkit.utils.precision import without_autocast
 
 TABLE = 4096  # a larger vocabulary's table would cost more than most generations save
@@ -25,7 +25,7 @@ State = tuple[Tensor, ...]
 
 
 @torch.no_grad()
-def packed(net: nn.GRU | nn.LSTM, values: Values, size: int = 2) -> dict[str, Any]:
+def packed(net: nn.GRU | nn.LSTM, values: ValueEmbedding, size: int = 2) -> dict[str, Any]:
     """What the steps of ``size`` sequences need: tensors and flags only, so that a decoder's state stays a pytree.
 
     ``first`` is the gates' input at the first token (1 g), ``table`` those of every symbol (v g), or ``lift`` (p g) and
@@ -36,7 +36,7 @@ def packed(net: nn.GRU | nn.LSTM, values: Values, size: int = 2) -> dict[str, An
         return _packed(net, values, recurrent_numpy.fits(net, size))
 
 
-def _packed(net: nn.GRU | nn.LSTM, values: Values, alone: bool) -> dict[str, Any]:
+def _packed(net: nn.GRU | nn.LSTM, values: ValueEmbedding, alone: bool) -> dict[str, Any]:
     lstm = isinstance(net, nn.LSTM)
     order = _sigmoids_first(net.hidden_size) if lstm else torch.arange(3 * net.hidden_size)
 
@@ -85,7 +85,7 @@ def blank(net: nn.GRU | nn.LSTM, size: int) -> State:
 
 def advance(
     pack: dict[str, Any],
-    values: Values,
+    values: ValueEmbedding,
     previous: Tensor | None,
     state: State,
     beside: Float[Tensor, "b d"] | None = None,
@@ -117,7 +117,7 @@ def advance(
         return out * row.to(out.dtype), kept
 
 
-def _incoming(pack: dict[str, Any], values: Values, previous: Tensor | None) -> Tensor:
+def _incoming(pack: dict[str, Any], values: ValueEmbedding, previous: Tensor | None) -> Tensor:
     if previous is None:
         return pack["first"]
     if "table" in pack:

@@ -26,14 +26,14 @@ def soft_clamp(raw: Tensor) -> Tensor:
     return LOWEST + F.softplus(below - LOWEST)
 
 
-def reparameterised(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
+def reparameterize(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
     """A draw mean + sd * noise, the KL from N(0, I), and the log-density of z, all (b n d), nats.
 
     Kingma and Welling 2014 (arXiv 1312.6114), section 2.4 and appendix B.  ``raw`` is the log-variance before
     START and the bounds.
     """
     if torch.is_grad_enabled() and raw.requires_grad and not torch.compiler.is_compiling():
-        return Reparameterised.apply(mean, raw, noise)
+        return Reparameterize.apply(mean, raw, noise)
     return plain(mean, raw, noise)
 
 
@@ -45,7 +45,7 @@ def plain(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
     return z, kl, -0.5 * (noise.square() + log_variance + _LOG_TAU)
 
 
-class Reparameterised(torch.autograd.Function):
+class Reparameterize(torch.autograd.Function):
     """``plain`` with its first derivative in closed form: a third of the operations, which count where tensors are small."""
 
     @staticmethod

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from reprkit.latents.terms import (
     check_indices,
-    clean,
     fixed_rate,
+    masked,
     noise,
     per_example,
     per_token,
@@ -64,7 +64,7 @@ class Binary(Variational):
     """
 
     provides = frozenset({"log_prob"})
-    remedy = "entropy= (asks for bits that differ between examples), a smaller beta, or warmup="
+    collapse_hint = "entropy= (asks for bits that differ between examples), a smaller beta, or warmup="
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Binary(Variational):
 
     def forward(self, features: Features) -> Code:
         """The code of features (b n bits)."""
-        logits = SHARPNESS * clean(features)
+        logits = SHARPNESS * masked(features)
         soft = torch.tanh(0.5 * logits)  # 2p - 1
         certain = logits > 0
         drawn = self.training and self.stochastic

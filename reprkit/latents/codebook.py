@@ -176,7 +176,9 @@ class Codebook(nn.Module):
         mean = self.count.mean(-1, keepdim=True)
         dead = self.count < self.revive * mean
         place = dead.cumsum(-1) - 1
-        share = (place + agreed(torch.rand_like(self.count))) / dead.sum(-1, keepdim=True).clamp(min=1)
+        share = (place + broadcast_from_rank_0(torch.rand_like(self.count))) / dead.sum(
+            -1, keepdim=True
+        ).clamp(min=1)
         found, available = self._drawn(self._seen, self._valid, share)
         take = dead & (place < available)  # with fewer vectors than dead codes the others wait
         self.count.copy_(torch.where(take, mean, self.count))
@@ -197,7 +199,9 @@ class Codebook(nn.Module):
             return
         centres = self._spread(x, valid)
         if total < self.codes:
-            centres = centres + JITTER * self._deviation(x, valid) * agreed(torch.randn_like(centres))
+            centres = centres + JITTER * self._deviation(x, valid) * broadcast_from_rank_0(
+                torch.randn_like(centres)
+            )
         for iteration in range(ITERATIONS):
             rows = nearest(x, centres)
             rows = rows if valid is None else rows.masked_fill(~valid, self.codes)
@@ -236,7 +240,7 @@ class Codebook(nn.Module):
     def _spread(self, x: Tensor, valid: Tensor | None) -> Float[Tensor, "k d"]:
         """As many vectors as there are codes, drawn evenly over the joined batch."""
         steps = torch.arange(self.codes, device=x.device)
-        share = (steps + agreed(torch.rand(self.codes, device=x.device))) / self.codes
+        share = (steps + broadcast_from_rank_0(torch.rand(self.codes, device=x.device))) / self.codes
         return self._drawn([x], None if valid is None else valid.unsqueeze(-1), share.unsqueeze(0))[0][0]
 
     def _deviation(self, x: Tensor, valid: Tensor | None) -> Float[Tensor, " d"]:
@@ -277,6 +281,6 @@ class Codebook(nn.Module):
         return collectives.sum_over_ranks(found), total
 
 
-def agreed(draw: Tensor) -> Tensor:
+def broadcast_from_rank_0(draw: Tensor) -> Tensor:
     """Rank 0's draw, on all ranks."""
     return collectives.sum_over_ranks(draw if collectives.rank() == 0 else torch.zeros_like(draw))

@@ -10,7 +10,7 @@ from annotated_types import Gt, Lt
 from torch import Tensor
 
 from reprkit.interfaces import Latent, require
-from reprkit.latents.terms import clean, noise, per_example, token_statistics
+from reprkit.latents.terms import masked, noise, per_example, token_statistics
 from reprkit.registry.constraints import BelowOne, NonNegative, Width
 from reprkit.types import Code, Features
 
@@ -51,7 +51,9 @@ class Continuous(Latent):
         PartArgumentError: a value out of its range, or ``sparsity`` with units that do not stay in (0, 1).
     """
 
-    remedy = "a smaller l1 or sparsity weight, fewer dimensions, a lower learning rate, or another activation"
+    collapse_hint = (
+        "a smaller l1 or sparsity weight, fewer dimensions, a lower learning rate, or another activation"
+    )
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Continuous(Latent):
         losses: dict[str, Tensor] = {}
         if not any(self.weights.values()):
             return losses
-        active = ACTIVATIONS[self.activation](clean(features))
+        active = ACTIVATIONS[self.activation](masked(features))
         if self.weights["l1"]:
             losses["l1"] = per_example(active.abs(), features.mask).mean()
         if self.weights["sparsity"]:

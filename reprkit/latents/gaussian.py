@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.kernels.reparameterization import reparameterised
-from reprkit.latents.terms import clean, noise, per_example, per_token, token_statistics
+from reprkit.kernels.reparameterization import reparameterize
+from reprkit.latents.terms import masked, noise, per_example, per_token, token_statistics
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
 from reprkit.types import Code, Features
@@ -41,7 +41,7 @@ class Gaussian(Variational):
 
     provides = frozenset({"log_prob"})
     active_variance = 0.01  # Burda et al. 2016, arXiv 1509.00519, section 5.2
-    remedy = "a smaller beta, free_bits=, warmup=, fewer dimensions, or a weaker decoder"
+    collapse_hint = "a smaller beta, free_bits=, warmup=, fewer dimensions, or a weaker decoder"
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class Gaussian(Variational):
 
     def forward(self, features: Features) -> Code:
         """The code of features (b n 2*dim): the means, then as many raw log-variances."""
-        mean, raw = clean(features).chunk(2, dim=-1)
+        mean, raw = masked(features).chunk(2, dim=-1)
         drawn = noise(torch.randn, mean) if self.training else torch.zeros_like(mean)
-        z, kl, log_prob = reparameterised(mean, raw, drawn)
+        z, kl, log_prob = reparameterize(mean, raw, drawn)
         nats = per_example(kl, features.mask)
         dtype = features.x.dtype
         return Code.of(

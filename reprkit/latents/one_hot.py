@@ -14,9 +14,9 @@ from torch import Tensor
 
 from reprkit.latents.terms import (
     check_indices,
-    clean,
     exponential,
     fixed_rate,
+    masked,
     noise,
     per_example,
     per_token,
@@ -70,7 +70,9 @@ class OneHot(Variational):
     """
 
     provides = frozenset({"log_prob"})
-    remedy = "beta= (pulls towards an even use of the classes), more groups of fewer classes, or a lower lr"
+    collapse_hint = (
+        "beta= (pulls towards an even use of the classes), more groups of fewer classes, or a lower lr"
+    )
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class OneHot(Variational):
 
     def forward(self, features: Features) -> Code:
         """The code of features (b n groups*classes)."""
-        log_q = rearrange(clean(features), "b n (g c) -> b n g c", c=self.classes).log_softmax(-1)
+        log_q = rearrange(masked(features), "b n (g c) -> b n g c", c=self.classes).log_softmax(-1)
         q, dtype = log_q.exp(), features.x.dtype
         drawn = self.training and self.method != "argmax"
         perturbed = log_q - noise(exponential, log_q).log() if drawn else log_q

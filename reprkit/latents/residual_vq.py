@@ -15,7 +15,7 @@ from torch import Tensor
 from reprkit.interfaces import Latent
 from reprkit.kernels.straight_through import Commitment
 from reprkit.latents.codebook import Codebook
-from reprkit.latents.terms import check_indices, clean, fixed_rate, perplexity
+from reprkit.latents.terms import check_indices, fixed_rate, masked, perplexity
 from reprkit.registry.constraints import BelowOne, Depth, Share, Width
 from reprkit.types import Code, Features
 from reprkit.utils import collectives
@@ -71,7 +71,7 @@ class ResidualVQ(Latent):
     def forward(self, features: Features) -> Code:
         """The sum of the layers' codes; in training their choice is also counted."""
         book, mask, batch = self.codebook, features.mask, features.x.shape[0]
-        x = rearrange(clean(features).to(book.table.dtype), "b n d -> (b n) d")
+        x = rearrange(masked(features).to(book.table.dtype), "b n d -> (b n) d")
         if self.cosine:
             x = F.normalize(x, dim=-1)
         valid = None if mask is None else mask.flatten()
@@ -131,7 +131,7 @@ class ResidualVQ(Latent):
             return None
         batch, tokens, _ = features.x.shape
         layers = self.codebook.slots
-        drawn = collectives.joined(lambda shape: torch.rand(shape, device=features.x.device), (batch, 2))
+        drawn = collectives.global_draw(lambda shape: torch.rand(shape, device=features.x.device), (batch, 2))
         fewer = 1 + (drawn[:, 1] * layers).long().clamp(max=layers - 1)
         return torch.where(drawn[:, 0] < self.dropout, fewer, layers).repeat_interleave(tokens)
 

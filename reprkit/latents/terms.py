@@ -16,7 +16,7 @@ from reprkit.utils import collectives
 Mask = Bool[Tensor, "b n"] | None
 
 
-def clean(features: Features) -> Float[Tensor, "b n d"]:
+def masked(features: Features) -> Float[Tensor, "b n d"]:
     """The features in float32, zero at padded tokens: whatever stood there, NaN included, reaches nothing."""
     x = features.x.float()
     return x if features.mask is None else x.masked_fill(~features.mask.unsqueeze(-1), 0.0)
@@ -94,7 +94,7 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
 
 def noise(draw: Callable[..., Tensor], like: Tensor) -> Tensor:
     """Float32 noise shaped like ``like``, this rank's rows of the draw for all: ``noise(torch.rand, x)``."""
-    return collectives.joined(lambda shape: draw(shape, device=like.device), tuple(like.shape))
+    return collectives.global_draw(lambda shape: draw(shape, device=like.device), tuple(like.shape))
 
 
 def exponential(shape: tuple[int, ...], device: torch.device) -> Tensor:

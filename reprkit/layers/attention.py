@@ -44,14 +44,14 @@ class Attention(nn.Module):
         x: Tensor,
         mask: Tensor | None,
         causal: bool,
-        only: Tensor | None = None,
+        queries: Tensor | None = None,
         index: Tensor | None = None,
     ) -> Tensor:
         """(b n d) to (b n d); ``mask`` as ``attention_mask`` makes it, ``only`` and ``index`` as in ``Blocks``."""
         if index is not None:
-            query, key, value = self._distinct(x, only, index)
+            query, key, value = self._distinct(x, queries, index)
         else:
-            query, key, value = self._project(x) if only is None else self._asked(x, tokens_at(x, only))
+            query, key, value = self._project(x) if queries is None else self._asked(x, tokens_at(x, queries))
         seen = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=causal and mask is None
         )
@@ -74,13 +74,13 @@ class Attention(nn.Module):
         key, value = both.chunk(2, dim=-1)
         return self._heads(query), self._heads(key), self._heads(value)
 
-    def _distinct(self, rows: Tensor, only: Tensor | None, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _distinct(self, rows: Tensor, queries: Tensor | None, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Each of the rows (r d) is projected once, and then put wherever it stands."""
         made, width = self.qkv(rows), rows.shape[-1]
-        if only is None:
+        if queries is None:
             query, key, value = rows_at(made, index).chunk(3, dim=-1)
         else:
-            query = rows_at(made[:, :width], index.gather(1, only))
+            query = rows_at(made[:, :width], index.gather(1, queries))
             key, value = rows_at(made[:, width:], index).chunk(2, dim=-1)
         return self._heads(query), self._heads(key), self._heads(value)
 
@@ -108,16 +108,16 @@ class Block(nn.Module):
         x: Tensor,
         mask: Tensor | None,
         causal: bool,
-        only: Tensor | None = None,
+        queries: Tensor | None = None,
         index: Tensor | None = None,
     ) -> Tensor:
         """(b n d), or (r d) with ``index``, to (b n d); with ``only`` (b m) just those tokens' output (b m d)."""
         seen = self.norm(x)
         if index is not None:
-            x = rows_at(x, index if only is None else index.gather(1, only))
-        elif only is not None:
-            x = tokens_at(x, only)
-        x = x + self.drop(self.attention(seen, mask, causal, only, index))
+            x = rows_at(x, index if queries is None else index.gather(1, queries))
+        elif queries is not None:
+            x = tokens_at(x, queries)
+        x = x + self.drop(self.attention(seen, mask, causal, queries, index))
         return x + self.drop(self.feed(x))
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, place: int, mask: Tensor | None) -> Tensor:
@@ -151,7 +151,7 @@ class Blocks(nn.Module):
         x: Float[Tensor, "b n d"] | Float[Tensor, "r d"],
         mask: Bool[Tensor, "b n"] | None = None,
         *,
-        only: Int[Tensor, "b m"] | None = None,
+        queries: Int[Tensor, "b m"] | None = None,
         index: Int[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
         """(b n d) to (b n d); tokens where ``mask`` is False are seen by nobody else.
@@ -160,15 +160,15 @@ class Blocks(nn.Module):
         ``index`` (b n), ``x`` holds distinct tokens (r d) and the index says which of them stands where: the
         first block normalises and projects each of them once, however often it stands in the batch.
         """
-        if only is not None and self.causal:
-            raise BuildError("only= asks for some tokens' output, which causal blocks do not know")
+        if queries is not None and self.causal:
+            raise BuildError("queries= asks for some tokens' output, which causal blocks do not know")
         allowed = attention_mask(mask, self.causal)
         if index is not None and self.training and self.drop.p:
             x, index = rows_at(x, index), None  # dropout makes them differ
         x = self.drop(x)
         last = len(self.blocks) - 1
         for place, block in enumerate(self.blocks):
-            x = block(x, allowed, self.causal, only if place == last else None, index)
+            x = block(x, allowed, self.causal, queries if place == last else None, index)
             index = None
         return self.norm(x)
 

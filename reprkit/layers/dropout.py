@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from reprkit.utils.collectives import joined
+from reprkit.utils.collectives import global_draw
 
 
 class Dropout(nn.Module):
@@ -19,5 +19,5 @@ class Dropout(nn.Module):
         """(b ...) to (b ...)."""
         if not self.training or self.p == 0:
             return x
-        kept = joined(lambda shape: torch.rand(shape, device=x.device) >= self.p, tuple(x.shape))
+        kept = global_draw(lambda shape: torch.rand(shape, device=x.device) >= self.p, tuple(x.shape))
         return x * (kept.to(x.dtype) / (1 - self.p))

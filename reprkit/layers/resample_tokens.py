@@ -21,7 +21,7 @@ def valid_only(features: Features) -> Features:
     return replace(features, x=features.x.masked_fill(~features.mask.unsqueeze(-1), 0))
 
 
-def laid_mask(features: Features, places: int) -> Bool[Tensor, "b n"] | None:
+def resampled_mask(features: Features, places: int) -> Bool[Tensor, "b n"] | None:
     """Which of ``places`` the code's mask says are real; None where it says nothing of them.
 
     After an encoder that read only some tokens the others are unknown, neither real nor padding; a code whose ``grid`` is ()
@@ -38,7 +38,7 @@ def _shown(features: Features) -> Features:
     return replace(features, x=features.mask.unsqueeze(-1).float())
 
 
-class Placed(nn.Module):
+class ResampleTokens(nn.Module):
     """Lays a code over ``places``: fewer tokens are repeated to the nearest, more are joined by a linear map.
 
     Attributes:

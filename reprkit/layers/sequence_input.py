@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reprkit.data.signature import Field
 from reprkit.layers.gather_rows import tokens_at
-from reprkit.layers.value_embedding import Values
+from reprkit.layers.value_embedding import ValueEmbedding
 from reprkit.models.grid import row_grid, to_tokens
 from reprkit.types import Batch, Features
 
@@ -21,13 +21,13 @@ def row_values(field: Field) -> int:
     return int(field.shape[1] or 1) * field.channels if field.kind == "image" else field.channels
 
 
-class Reader(nn.Module):
+class SequenceInput(nn.Module):
     """Field ``x`` of a batch to tokens (b n width): images by rows, sequences by frames, vectors whole."""
 
     def __init__(self, field: Field, width: int) -> None:
         super().__init__()
         self.field = field
-        self.values = Values(field, row_values(field), width)
+        self.values = ValueEmbedding(field, row_values(field), width)
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
         """How the tokens lie: (rows, 1), (frames,) or (1,)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 
-BLANK, START = 0, 1  # rows of ``Values.special``
+BLANK, START = 0, 1  # rows of ``ValueEmbedding.special``
 
 
 def unit(field: Field) -> tuple[float, float]:
@@ -46,7 +46,7 @@ class Rescale(nn.Module):
         return x if (self.centre, self.radius) == (0.0, 1.0) else (x - self.centre) / self.radius
 
 
-class Values(nn.Module):
+class ValueEmbedding(nn.Module):
     """Tokens of data to vectors: (b n p) real or (b n 1) int64 symbols to (b n width).
 
     With ``feedback`` it also holds what a causal decoder reads where there is no earlier token: a start, and

@@ -10,9 +10,9 @@ import torch
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Encoder, Latent, Objective, Part
-from reprkit.models.factor import Factor, Path
+from reprkit.models.factor import Factor, FactorSpec
 from reprkit.models.model import Model
-from reprkit.models.warm_start import take_over
+from reprkit.models.warm_start import warm_start
 from reprkit.models.weighted_sum import objective_from
 from reprkit.registry.create import create
 
@@ -24,7 +24,7 @@ def build(
     latent: Any = "continuous",
     decoder: Any = None,
     objective: Any = "reconstruction",
-    factors: Mapping[str, Factor] | None = None,
+    factors: Mapping[str, FactorSpec] | None = None,
     output: str = "x",
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -52,7 +52,9 @@ def build(
     """
     if factors is not None and encoder is not None:
         raise BuildError("give either encoder= and latent=, or factors=, not both")
-    chosen = dict(factors or ({} if encoder is None else {"code": Factor(encoder=encoder, latent=latent)}))
+    chosen = dict(
+        factors or ({} if encoder is None else {"code": FactorSpec(encoder=encoder, latent=latent)})
+    )
     signature = _signature(data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -65,7 +67,7 @@ def build(
         if signature is not None:
             _rehearse(model)
     if start is not None:
-        take_over(model, start)
+        warm_start(model, start)
     return model
 
 
@@ -87,9 +89,9 @@ def _reading(signature: Signature | None, name: str) -> Signature | None:
     return None if signature is None else signature.reading(name)
 
 
-def _paths(chosen: Mapping[str, Factor], signature: Signature | None) -> dict[str, Path]:
+def _paths(chosen: Mapping[str, FactorSpec], signature: Signature | None) -> dict[str, Factor]:
     """Every factor built, one that another is conditioned on before that other; in the order of ``chosen``."""
-    made: dict[str, Path] = {}
+    made: dict[str, Factor] = {}
     waiting = dict(chosen)
     while waiting:
         ready = {n: f for n, f in waiting.items() if getattr(f, "condition", None) in (None, *made)}
@@ -105,12 +107,12 @@ def _paths(chosen: Mapping[str, Factor], signature: Signature | None) -> dict[st
     return {name: made[name] for name in chosen}
 
 
-def _path(name: str, factor: Factor, signature: Signature | None, others: Mapping[str, Path]) -> Path:
+def _path(name: str, factor: FactorSpec, signature: Signature | None, others: Mapping[str, Factor]) -> Factor:
     if not name.isidentifier():
         raise BuildError(
             f"a factor's name must be a plain word, not {name!r}: it names weights in the checkpoint"
         )
-    if not isinstance(factor, Factor):
+    if not isinstance(factor, FactorSpec):
         raise BuildError(f"factor {name}: write rk.factor(encoder, latent), not {factor!r}")
     encoder = create("encoder", factor.encoder, data=_reading(signature, factor.input))
     latent = create("latent", factor.latent)
@@ -123,10 +125,10 @@ def _path(name: str, factor: Factor, signature: Signature | None, others: Mappin
             "leave condition= out, or use an encoder that has a condition_dim"
         )
     condition = None if factor.condition is None else others[factor.condition]
-    return Path(name, encoder, latent, input=factor.input, pool=factor.pool, condition=condition)
+    return Factor(name, encoder, latent, input=factor.input, pool=factor.pool, condition=condition)
 
 
-def _decoder(decoder: Any, paths: Mapping[str, Path], signature: Signature | None, output: str) -> Decoder:
+def _decoder(decoder: Any, paths: Mapping[str, Factor], signature: Signature | None, output: str) -> Decoder:
     tokens = None
     if signature is not None and paths:
         example, longer = signature.example(1, 4), signature.example(1, 8)
@@ -138,7 +140,7 @@ def _decoder(decoder: Any, paths: Mapping[str, Path], signature: Signature | Non
     return made
 
 
-def _fit_together(goal: Objective, paths: Mapping[str, Path], decoder: Decoder | None) -> None:
+def _fit_together(goal: Objective, paths: Mapping[str, Factor], decoder: Decoder | None) -> None:
     name = goal.title
     if "decoder" in goal.needs and decoder is None:
         raise BuildError(f"objective {name} needs a decoder: give decoder=")

@@ -62,7 +62,7 @@ class CodesOf(Tensors):
             "cuda" if torch.cuda.is_available() and isinstance(model, str | Path) else made.device
         )
         self.model, self.source = made.to(place), dataset(data)
-        self.factor, self._batch = factor_of(made.paths, factor, "data set codes"), batch
+        self.factor, self._batch = factor_of(made.factors, factor, "data set codes"), batch
         latent = made.latent(self.factor)
         values = self._encode()
         varies = "x_mask" in values

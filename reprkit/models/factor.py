@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from reprkit.utils.precision import without_autocast
 
 
 @dataclass(frozen=True, kw_only=True)
-class Factor:
+class FactorSpec:
     """What ``rk.factor`` describes, before it is built."""
 
     encoder: Any
@@ -33,7 +33,7 @@ def factor(
     input: str = "x",
     pool: bool = False,
     condition: str | None = None,
-) -> Factor:
+) -> FactorSpec:
     """Describe one factor for ``rk.build(factors={...})``.
 
     Args:
@@ -43,7 +43,7 @@ def factor(
         pool: one token per example (the masked mean of the features), for what holds of the whole example.
         condition: the factor whose code the encoder is told of, as one vector (AutoVC's content encoder reads the speaker's).
     """
-    return Factor(encoder=encoder, latent=latent, input=input, pool=pool, condition=condition)
+    return FactorSpec(encoder=encoder, latent=latent, input=input, pool=pool, condition=condition)
 
 
 def factor_of(names: Iterable[str], factor: str | None, asker: str) -> str:
@@ -84,23 +84,23 @@ def linear(width: int, out: int) -> nn.Linear:
     return layer
 
 
-def conditioning(paths: Mapping[str, Path], decoder: Decoder | None) -> frozenset[str]:
+def conditioning(paths: Mapping[str, Factor], decoder: Decoder | None) -> frozenset[str]:
     """The factors that the decoder takes apart from the tokens: those of one token, where others have more and it can."""
     if decoder is None or decoder.condition_dim is None or all(path.pool for path in paths.values()):
         return frozenset()
     return frozenset(name for name, path in paths.items() if path.pool)
 
 
-def told_first(paths: Mapping[str, Path], names: Iterable[str]) -> Iterator[str]:
+def in_condition_order(paths: Mapping[str, Factor] | Factors, names: Iterable[str]) -> Iterator[str]:
     """The factors, each after that whose code its encoder is told of."""
     for name in names:
         condition = paths[name].condition if name in paths else None
         if condition is not None:
-            yield from told_first(paths, (condition,))
+            yield from in_condition_order(paths, (condition,))
         yield name
 
 
-def adapters(paths: Mapping[str, Path], decoder: Decoder) -> dict[str, nn.Linear]:
+def adapters(paths: Mapping[str, Factor], decoder: Decoder) -> dict[str, nn.Linear]:
     """A linear map for each factor, from its code to what the decoder reads."""
     apart, width = conditioning(paths, decoder), decoder.condition_dim or 0
     return {
@@ -109,7 +109,7 @@ def adapters(paths: Mapping[str, Path], decoder: Decoder) -> dict[str, nn.Linear
     }
 
 
-class Path(nn.Module):
+class Factor(nn.Module):
     """The built factor: runs encoder, adapter and latent, the latent in float32 unless it says otherwise."""
 
     def __init__(
@@ -120,7 +120,7 @@ class Path(nn.Module):
         *,
         input: str = "x",
         pool: bool = False,
-        condition: Path | None = None,
+        condition: Factor | None = None,
     ) -> None:
         super().__init__()
         self.name, self.input, self.pool = name, input, pool
@@ -167,14 +167,14 @@ class Path(nn.Module):
                     f"factor {self.name} is conditioned on {self.condition!r}: give its code too"
                 )
             told["condition"] = self.conditioner(masked_mean(condition.z, condition.mask))
-        with self.encoder.blamed(f", factor {self.name}"):
+        with self.encoder.error_context(f", factor {self.name}"):
             features = self.encoder(self.view(batch), keep=keep, **told)
         features = _replaced(features, x=self.adapter(features.x))
         return pooled(features) if self.pool else features
 
     def code(self, features: Features) -> Code:
         """The latent's code of such features."""
-        with self.latent.blamed(f", factor {self.name}"):
+        with self.latent.error_context(f", factor {self.name}"):
             if self.latent.precision != "float32":
                 return self.latent(features)
             with without_autocast(features.x.device):
@@ -198,3 +198,13 @@ def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
 def pooled(features: Features) -> Features:
     """One token per example: the masked mean."""
     return Features(x=masked_mean(features.x, features.mask).unsqueeze(1), grid=(1,), length=1)
+
+
+class Factors(nn.ModuleDict):
+    """The factors of a model by name: an ``nn.ModuleDict`` whose values are known to be of class Factor."""
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, key: str) -> Factor: ...
+        def values(self) -> ValuesView[Factor]: ...  # noqa: D102
+        def items(self) -> ItemsView[str, Factor]: ...  # noqa: D102

@@ -16,7 +16,7 @@ from reprkit.utils import collectives
 
 
 @dataclass
-class Pass:
+class ForwardCache:
     """One training forward: each distinct view is encoded once, and its losses count once."""
 
     codes: dict[tuple[int, int], tuple[dict[str, Code], Any]] = field(default_factory=dict)

@@ -92,7 +92,7 @@ def align(
     return x[:, index], None if present is None else present[:, index]
 
 
-def merged(codes: Sequence[Code]) -> Features | None:
+def fuse(codes: Sequence[Code]) -> Features | None:
     """Several codes of one width as one: aligned to the one that speaks of the most tokens, and summed (b n d); None of none."""
     others = list(codes)
     if not others:
@@ -132,7 +132,7 @@ def _nearest(
     return torch.arange(tokens, device=device) * count // tokens
 
 
-def spread(
+def upsample(
     hit: Bool[Tensor, "b n"], source: tuple[int, ...], target: tuple[int, ...], field: Field, x: Tensor
 ) -> Tensor:
     """Which elements of the target's tokens (b m p) lie under the hit tokens of the source's grid, as 0.0 or 1.0."""

@@ -98,7 +98,7 @@ def draw(name: str, params: Mapping[str, Tensor], generator: torch.Generator | N
     return torch.multinomial(chances.flatten(0, -2), 1, generator=generator).view(chances.shape[:-1])
 
 
-def tempered(name: str, params: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
+def apply_temperature(name: str, params: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
     """The parameters at a temperature: below 1 draws are nearer to the most likely value, at 0 they are it.
 
     A Gaussian's standard deviation is multiplied by the temperature, logits are divided by it.
@@ -121,7 +121,7 @@ def tempered(name: str, params: Mapping[str, Tensor], temperature: float) -> dic
     return {"logits": torch.where(best, 0.0, -math.inf).to(logits.dtype)}
 
 
-def narrowed(
+def filter_top_k_top_p(
     name: str, params: Mapping[str, Tensor], top_k: int | None = None, top_p: float | None = None
 ) -> dict[str, Tensor]:
     """The parameters with unlikely symbols ruled out; what is left keeps its proportions.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,22 @@ from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Latent, Objective
 from reprkit.layers.gather_rows import tokens_at
-from reprkit.models.factor import Path, adapters, conditioning, factor_of, masked_mean, told_first
-from reprkit.models.forward_cache import Pass, check_weights, normalised, unused, weighted
-from reprkit.models.grid import from_tokens, merged, row_grid, to_tokens
+from reprkit.models.factor import (
+    Factor,
+    Factors,
+    adapters,
+    conditioning,
+    factor_of,
+    in_condition_order,
+    masked_mean,
+)
+from reprkit.models.forward_cache import ForwardCache, check_weights, normalised, unused, weighted
+from reprkit.models.grid import from_tokens, fuse, row_grid, to_tokens
 from reprkit.models.scoring import Scored, validity
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 
 if TYPE_CHECKING:
-    from pathlib import Path as FilePath
+    from pathlib import Path
 
 
 class Model(nn.Module):
@@ -34,7 +42,7 @@ class Model(nn.Module):
 
     def __init__(
         self,
-        paths: Mapping[str, Path],
+        factors: Mapping[str, Factor],
         decoder: Decoder | None,
         objective: Objective,
         *,
@@ -43,12 +51,12 @@ class Model(nn.Module):
         weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.factors = nn.ModuleDict(paths)
-        self.conditioning = conditioning(paths, decoder)
-        self.adapters = nn.ModuleDict({} if decoder is None else adapters(paths, decoder))
+        self.factors = Factors(factors)
+        self.conditioning = conditioning(factors, decoder)
+        self.adapters = nn.ModuleDict({} if decoder is None else adapters(factors, decoder))
         self.decoder, self.signature, self.output = decoder, signature, output
         self.weights = dict(weights or {})
-        self._pass: Pass | None = None
+        self._pass: ForwardCache | None = None
         self._seen_data = self._named_losses = False
         self.objective = objective
         objective.bind(self)
@@ -58,15 +66,10 @@ class Model(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        for path in self.paths.values():  # every factor has an adapter: no search in every step
+        for path in self.factors.values():  # every factor has an adapter: no search in every step
             if isinstance(path.adapter, nn.Linear):
                 return path.adapter.weight.device
         return next(iter(self.parameters()), torch.empty(0)).device
-
-    @property
-    def paths(self) -> dict[str, Path]:
-        """Factor -> its encoder → adapter → latent path."""
-        return cast("dict[str, Path]", self.factors._modules)  # no copy: it is asked for many times a step
 
     def latent(self, factor: str | None = None) -> Latent:
         """The latent of one factor; of the only one when no name is given."""
@@ -120,7 +123,7 @@ class Model(nn.Module):
             self._check(batch, values=False, any_length=any_length)
         known = {} if scope is None else scope.known(batch, keep)
         before, moved = set(known), self.to_device(batch)
-        for name in told_first(self.paths, names):
+        for name in in_condition_order(self.factors, names):
             if name not in known:
                 path = self._path(name)
                 told = None if path.condition is None else known[path.condition]
@@ -139,14 +142,14 @@ class Model(nn.Module):
     ) -> Decoded:
         """The likelihood of the data given the codes; a causal decoder also reads ``teacher`` (b n p), the target.
 
-        ``only=`` (b m) asks for those of its tokens alone, of a decoder that provides "only".
+        ``queries=`` (b m) asks for those of its tokens alone, of a decoder that provides "queries".
 
         Raises:
             BuildError: the model has no decoder.
         """
         decoder = self.get_decoder()
         features, told = self.merge(codes or {}), self.condition(codes or {})
-        with decoder.blamed():
+        with decoder.error_context():
             return decoder(features, teacher=teacher, length=length, **told, **options)
 
     def merge(self, codes: Mapping[str, Code]) -> Features | None:
@@ -156,7 +159,7 @@ class Model(nn.Module):
             for n, code in codes.items()
             if n not in self.conditioning
         ]
-        return merged(laid) if laid else None
+        return fuse(laid) if laid else None
 
     def condition(self, codes: Mapping[str, Code]) -> dict[str, Tensor]:
         """What a decoder takes apart from the tokens, as a keyword: the pooled factors, adapted and summed (b c)."""
@@ -195,7 +198,7 @@ class Model(nn.Module):
             codes: what is decoded; by default those of ``view``, or nothing where the model has no encoder.
             view: what the encoders read in place of ``batch``, such as a damaged copy of it.
             queries: indices of the decoder's tokens that are decoded and scored (b m), the others are not; the decoder must
-                provide "only".
+                provide "queries".
             teacher_forcing: whether a causal decoder reads the target up to each token; if not, it has the codes alone.
 
         Returns:
@@ -206,16 +209,16 @@ class Model(nn.Module):
             BuildError: no decoder, a model that was built without ``data=``, or ``queries`` of a decoder that cannot take them.
         """
         decoder, field = self.get_decoder(), self.output_field
-        if queries is not None and "only" not in decoder.provides:
+        if queries is not None and "queries" not in decoder.provides:
             raise BuildError(
                 f"decoder {decoder.qualified or type(decoder).__name__} decodes all its tokens, and queries= asks for some: "
-                'take one that provides "only", such as vit, or leave queries= out'
+                'take one that provides "queries", such as vit, or leave queries= out'
             )
         if codes is None and len(self.factors):
             codes = self.encode(batch if view is None else view)
         batch = self.to_device(batch)
         x = batch[self.output]
-        options: dict[str, Any] = {} if queries is None else {"only": queries}
+        options: dict[str, Any] = {} if queries is None else {"queries": queries}
         if teacher_forcing and "causal" in decoder.provides:
             target = to_tokens(x, row_grid(field, x), field.kind)
             decoded = self.decode(codes, teacher=target, **options)
@@ -275,7 +278,7 @@ class Model(nn.Module):
 
         return generate(self, codes, **options)
 
-    def save(self, folder: str | FilePath) -> FilePath:
+    def save(self, folder: str | Path) -> Path:
         """Write the model as a folder: ``reprkit.json`` and ``model.safetensors``; ``rk.load`` reads it."""
         from reprkit.checkpoints.save_load import save
 
@@ -290,7 +293,7 @@ class Model(nn.Module):
             self._seen_data = True
         with self._gathering() as scope:
             moved = self.to_device(batch)
-            with self.objective.blamed():
+            with self.objective.error_context():
                 named = self.objective(self, moved, turn)
             terms = {name: normalised(term) for name, term in named.items()}
             parts = [weighted(self.objective_weight(name), value) for name, value in terms.items()]
@@ -317,7 +320,7 @@ class Model(nn.Module):
 
     def update(self) -> None:
         """Close an optimiser step: codebook statistics, annealing, usage.  ``step.update`` calls it; so must a loop by hand."""
-        for path in self.paths.values():
+        for path in self.factors.values():
             path.latent.update()
             path.usage.update()
 
@@ -336,8 +339,8 @@ class Model(nn.Module):
             check_batch(batch, signature, dtype=dtype, values=values)
 
     @contextmanager
-    def _gathering(self) -> Iterator[Pass]:
-        self.__dict__["_pass"] = scope = Pass()  # a module's own way of setting takes long
+    def _gathering(self) -> Iterator[ForwardCache]:
+        self.__dict__["_pass"] = scope = ForwardCache()  # a module's own way of setting takes long
         try:
             yield scope
         finally:
@@ -361,5 +364,5 @@ class Model(nn.Module):
         metrics.update({prefix + key: value.detach() for key, value in code.metrics.items()})
         return parts
 
-    def _path(self, factor: str | None) -> Path:
-        return self.paths[factor_of(self.paths, factor, "this model")]
+    def _path(self, factor: str | None) -> Factor:
+        return self.factors[factor_of(self.factors, factor, "this model")]

@@ -12,7 +12,7 @@ from torch import Tensor
 from reprkit.data.signature import LAYOUTS
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.models.grid import row_grid, to_tokens
-from reprkit.models.token_sampler import Drawer
+from reprkit.models.token_sampler import TokenSampler
 from reprkit.types import Code, Codes, Decoded
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def learned_codes(
     from reprkit.models.factor import factor_of
     from reprkit.models.priors import as_code, check_fit, loaded
 
-    name = factor_of(model.paths, factor, "sampling by a prior")
+    name = factor_of(model.factors, factor, "sampling by a prior")
     like, latent = _blank(model)[name], model.latent(name)
     learned = loaded(prior, model.device)
     check_fit(learned, latent, like.length)
@@ -106,7 +106,7 @@ def _blank(model: Model, length: int = 4) -> dict[str, Code]:
         raise BuildError("sampling needs the data's signature: build the model with data=")
     example = model.to_device(model.signature.example(1, length))
     made = {}
-    for name, path in model.paths.items():
+    for name, path in model.factors.items():
         view = path.view(example)
         count = 1 if path.pool else path.encoder.count(view)
         grid = (1,) if path.pool else path.encoder.grid(view)
@@ -166,7 +166,7 @@ def generate(
     for name, value in {"length": length, "size": 1 if size is None else size}.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise PartArgumentError(f"{name} must be a whole number from 1, not {value!r}")
-    drawer = Drawer(
+    drawer = TokenSampler(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from reprkit.errors import PartArgumentError
-from reprkit.models.likelihoods import draw, narrowed, tempered
+from reprkit.models.likelihoods import apply_temperature, draw, filter_top_k_top_p
 
 _STEPS, _VALUES = 64, 2**20  # noise of so many steps at a time, but of no more values than this
 
 
-class Drawer:
+class TokenSampler:
     """Draws from likelihoods of one shape, step after step.
 
     A symbol is the argmax of its logits plus Gumbel noise (Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030), which has
@@ -53,11 +53,13 @@ class Drawer:
     def __call__(self, name: str, params: Mapping[str, Tensor]) -> Tensor:
         """One draw (b n p)."""
         if self.temperature not in (0, 1):
-            params = tempered(name, params, self.temperature)
+            params = apply_temperature(name, params, self.temperature)
         if self.top_k is not None or self.top_p is not None:
-            params = narrowed(name, params, self.top_k, self.top_p)
+            params = filter_top_k_top_p(name, params, self.top_k, self.top_p)
         if name != "categorical":
-            return draw(name, tempered(name, params, 0) if self.temperature == 0 else params, self.generator)
+            return draw(
+                name, apply_temperature(name, params, 0) if self.temperature == 0 else params, self.generator
+            )
         logits = params["logits"]
         if self.temperature == 0:
             return logits.argmax(-1)

@@ -47,7 +47,11 @@ class Usage(nn.Module):
     def __init__(self, latent: Latent, name: str, window: int = WINDOW, floor: float = FLOOR) -> None:
         super().__init__()
         self.name, self.window, self.floor = name, window, floor
-        self.vocab, self.active_variance, self.remedy = latent.vocab, latent.active_variance, latent.remedy
+        self.vocab, self.active_variance, self.collapse_hint = (
+            latent.vocab,
+            latent.active_variance,
+            latent.collapse_hint,
+        )
         self.step, self.warned, self.complaint = (
             0,
             False,
@@ -130,7 +134,7 @@ class Usage(nn.Module):
 
     def _advice(self, value: float) -> str:
         what = "dimensions" if not self.vocab else "bits" if set(self.vocab) == {2} else "codes"
-        tries = self.remedy or f"fewer {what}, a lower learning rate, or another weight on its losses"
+        tries = self.collapse_hint or f"fewer {what}, a lower learning rate, or another weight on its losses"
         share = f"{value:.0%} of its {what} in use over the last {self.window} steps"
         return f"{self.name} has collapsed: {share}. Try {tries}."
 

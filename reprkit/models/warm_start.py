@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def take_over(model: Model, start: Model) -> None:
+def warm_start(model: Model, start: Model) -> None:
     """Copy the weights and statistics of ``start``'s parts into the parts of the same names of ``model``.
 
     Parts are factors, the decoder, and the linear map between the two of each factor; objectives are left as they are.

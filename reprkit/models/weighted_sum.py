@@ -23,7 +23,7 @@ _STRICTNESS = (
 )  # a sum compares examples of all ranks when one of its terms does
 
 
-class Weighted(Objective):
+class WeightedSum(Objective):
     """Several objectives on the same batch; the encoder runs once for those that look at the same view.
 
     Made by ``objective_from``.  A loss name that two terms use gets a number: ``reconstruction``,
@@ -64,7 +64,7 @@ class Weighted(Objective):
     def bind(self, model: Model) -> None:
         """Bind every objective."""
         for each in self.members:
-            with each.blamed():
+            with each.error_context():
                 each.bind(model)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
@@ -73,7 +73,7 @@ class Weighted(Objective):
         for weight, each in zip(self.weights, self.members, strict=True):
             if turn not in each.turns:
                 continue
-            with each.blamed():
+            with each.error_context():
                 losses = each(model, batch, turn)
             for name, term in losses.items():
                 unique = unused(name, named)
@@ -86,7 +86,7 @@ def objective_from(objective: Any, data: Any = None) -> Objective:
     """An objective from a reference, a weighted sum of them, (weight, objective) pairs, or an instance.
 
     Raises:
-        BuildError: something else, or a sum that ``Weighted`` refuses.
+        BuildError: something else, or a sum that ``WeightedSum`` refuses.
         UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
     """
     if isinstance(objective, Objective):
@@ -102,7 +102,7 @@ def objective_from(objective: Any, data: Any = None) -> Objective:
     terms = [(weight, create("objective", each, data=data)) for weight, each in wanted]
     if len(terms) == 1 and terms[0][0] == 1.0 and isinstance(terms[0][1], Objective):
         return terms[0][1]
-    return Weighted(terms)
+    return WeightedSum(terms)
 
 
 def _pair(each: Any) -> tuple[float, Any]:

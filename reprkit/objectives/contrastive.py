@@ -9,7 +9,7 @@ from annotated_types import Ge, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit.corruptions.pipeline import Chain
+from reprkit.corruptions.pipeline import CorruptionPipeline
 from reprkit.data.signature import Field
 from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.kernels.ntxent import LOWEST, ntxent_and_accuracy
@@ -61,13 +61,13 @@ class Contrastive(Objective):
         super().__init__()
         chosen = (views,) if isinstance(views, str | Corruption) else views
         self.temperature, self.dim, self.hidden = float(temperature), dim, hidden
-        self.damage = Chain(usual_views if chosen is None else tuple(chosen))
+        self.damage = CorruptionPipeline(usual_views if chosen is None else tuple(chosen))
         self.head: nn.Module = nn.Identity()
 
     def bind(self, model: Model) -> None:
         """Make the head, for the width of all codes, and the corruptions of each field that is read."""
         self.damage.bind(model)
-        width = sum(path.latent.out_dim for path in model.paths.values())
+        width = sum(path.latent.out_dim for path in model.factors.values())
         hidden = self.hidden or max(width, self.dim)
         self.head = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, self.dim))
 

@@ -8,7 +8,7 @@ from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.corruptions.pipeline import Chain
+from reprkit.corruptions.pipeline import CorruptionPipeline
 from reprkit.errors import BuildError
 from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.types import Batch
@@ -51,7 +51,7 @@ class Denoising(Objective):
         super().__init__()
         chosen = (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
         self.on = on
-        self.damage = Chain(chosen)
+        self.damage = CorruptionPipeline(chosen)
 
     def bind(self, model: Model) -> None:
         """Make the corruptions of each field that is read."""
@@ -79,7 +79,7 @@ class Denoising(Objective):
 def _queries(model: Model, hit: Tensor) -> Int[Tensor, "b m"] | None:
     """Which symbols were hit (b m), for a decoder of steps that can be asked for some alone; rows of fewer hold others, too."""
     decoder = model.decoder
-    if decoder is None or "only" not in decoder.provides or decoder.cells or hit.ndim != 2:
+    if decoder is None or "queries" not in decoder.provides or decoder.cells or hit.ndim != 2:
         return None
     most = max(1, int(hit.sum(1).max()))
     return hit.int().argsort(dim=1, descending=True, stable=True)[:, :most]

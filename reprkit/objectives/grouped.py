@@ -46,7 +46,7 @@ class Grouped(Objective):
 
     def bind(self, model: Model) -> None:
         """Look for the factor and the field."""
-        factor_of(model.paths, self.factor, "objective grouped")
+        factor_of(model.factors, self.factor, "objective grouped")
         classes_of(model, self.label, "grouped")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
@@ -58,7 +58,7 @@ class Grouped(Objective):
 
     def _shared(self, model: Model, codes: Codes, label: Int[Tensor, " b"]) -> Codes:
         """The codes, the factor's own from a mate."""
-        name = factor_of(model.paths, self.factor, "objective grouped")
+        name = factor_of(model.factors, self.factor, "objective grouped")
         code, groups, size = codes[name], collectives.gather(label), len(label)
         key = torch.rand(len(groups)) if model.training else torch.zeros(len(groups))  # equal on all ranks
         mine = slice(collectives.rank() * size, (collectives.rank() + 1) * size)

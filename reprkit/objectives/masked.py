@@ -14,8 +14,8 @@ from torch import Tensor
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
-from reprkit.models.factor import Path
-from reprkit.models.grid import spread, to_tokens
+from reprkit.models.factor import Factor
+from reprkit.models.grid import to_tokens, upsample
 from reprkit.types import Batch, Codes, Decoded
 from reprkit.utils import collectives
 
@@ -46,13 +46,15 @@ class Masked(Objective):
     Args:
         ratio: share of the tokens that is hidden, in (0, 1).
         on: the loss is on the "masked" tokens, or on "all".
-        normalise: predict each decoder token's values less their mean and over their standard deviation
+        normalize: predict each decoder token's values less their mean and over their standard deviation
             (section 4, "reconstruction target"); the output is then in those units, not the data's.
 
     Raises:
         PartArgumentError: a value out of its range.
-        BuildError: an example is a single token, or ``normalise`` without a Gaussian likelihood.
+        BuildError: an example is a single token, or ``normalize`` without a Gaussian likelihood.
     """
+
+    renamed_arguments = {"normalise": "normalize"}  # noqa: RUF012
 
     needs = frozenset({"encoder", "decoder", "keep"})
 
@@ -61,17 +63,17 @@ class Masked(Objective):
         ratio: Annotated[float, Gt(0), Lt(1)] = 0.75,
         *,
         on: Literal["masked", "all"] = "masked",
-        normalise: bool = False,
+        normalize: bool = False,
     ) -> None:
         super().__init__()
-        self.ratio, self.on, self.normalise = float(ratio), on, normalise
+        self.ratio, self.on, self.normalize = float(ratio), on, normalize
 
     def bind(self, model: Model) -> None:
         """Refuse encoders that read an example as one token: nothing can be hidden from them."""
         if model.signature is None:
             return
         example = model.signature.example(1)
-        for path in model.paths.values():
+        for path in model.factors.values():
             _several(path.encoder.count(path.view(example)), path)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
@@ -81,7 +83,7 @@ class Masked(Objective):
             _queries(model, batch, hidden) if self.on == "masked" else None
         )  # what was shown is not decoded
         scored = model.score(batch, codes, queries=queries, teacher_forcing=False)
-        if self.normalise:
+        if self.normalize:
             scored = replace(scored, target=normalised(scored.target, scored.decoded))
         if self.on == "masked" and queries is None:
             scored = scored.counting(on_hidden(model, batch, scored.decoded, hidden))
@@ -100,14 +102,14 @@ class Masked(Objective):
         return codes, hidden
 
     def draw(
-        self, view: Batch, path: Path, *, fixed: bool = False
+        self, view: Batch, path: Factor, *, fixed: bool = False
     ) -> tuple[Int[Tensor, "b k"], Bool[Tensor, "b n"]]:
         """Which tokens one encoder reads, in their order, and which valid ones are hidden from it."""
         x = view["x"]
         count = _several(path.encoder.count(view), path)
         generator = torch.Generator().manual_seed(0) if fixed else None
         device = torch.device("cpu") if fixed else x.device
-        noise = collectives.joined(
+        noise = collectives.global_draw(
             lambda shape: torch.rand(shape, generator=generator, device=device), (len(x), count)
         )
         return kept(noise.to(x.device), _valid(view, path.encoder.grid(view)), self.ratio)
@@ -116,7 +118,7 @@ class Masked(Objective):
 def _queries(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b m"] | None:
     """The hidden tokens, ascending, where the decoder can be asked for them alone: one group, its own grid, no padding."""
     decoder = model.get_decoder()
-    if "only" not in decoder.provides or len(hidden) != 1 or f"{model.output}_mask" in batch:
+    if "queries" not in decoder.provides or len(hidden) != 1 or f"{model.output}_mask" in batch:
         return None
     (alone,) = hidden
     if alone.grid != decoder.cells:
@@ -130,7 +132,7 @@ def on_hidden(
     """1 at the decoded elements that no encoder saw, 0 at the others; None where no encoder reads the output field."""
     weight: Tensor | None = None
     for each in hidden:
-        laid = spread(each.hit, each.grid, decoded.grid or (1,), model.output_field, batch[model.output])
+        laid = upsample(each.hit, each.grid, decoded.grid or (1,), model.output_field, batch[model.output])
         weight = laid if weight is None else weight * laid
     return weight
 
@@ -159,13 +161,13 @@ def kept(
     return keep, hidden
 
 
-def _alike(model: Model, batch: Batch) -> Iterator[tuple[tuple[str, ...], Path]]:
+def _alike(model: Model, batch: Batch) -> Iterator[tuple[tuple[str, ...], Factor]]:
     """Factors that read one field in one grid, with the path of the first: they share a draw."""
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for name, path in model.paths.items():
+    for name, path in model.factors.items():
         groups.setdefault((path.input, path.encoder.grid(path.view(batch))), []).append(name)
     for names in groups.values():
-        yield tuple(names), model.paths[names[0]]
+        yield tuple(names), model.factors[names[0]]
 
 
 def _valid(view: Batch, grid: tuple[int, ...]) -> Bool[Tensor, "b n"] | None:
@@ -174,7 +176,7 @@ def _valid(view: Batch, grid: tuple[int, ...]) -> Bool[Tensor, "b n"] | None:
     return None if mask is None else to_tokens(mask, grid, "tokens").any(-1).to(view["x"].device)
 
 
-def _several(count: int, path: Path) -> int:
+def _several(count: int, path: Factor) -> int:
     if count < 2:
         raise BuildError(
             f"masked hides tokens, and the encoder of factor {path.name} reads an example as one; "
@@ -193,7 +195,7 @@ def normalised(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor
     """Each token's values with mean 0 and deviation 1."""
     if decoded.likelihood != "gaussian" or target.shape[-1] < 2:
         raise BuildError(
-            "masked(normalise=True) normalises the real values of each token: it needs a Gaussian likelihood "
+            "masked(normalize=True) normalizes the real values of each token: it needs a Gaussian likelihood "
             f"and tokens of several values, not {decoded.likelihood} and {target.shape[-1]}"
         )
     _, centred, deviation = _moments(target)

@@ -45,7 +45,7 @@ def critic_loss(
     real, made = real.detach(), made.detach()
     difference = critic(made, made_mask) - critic(real, real_mask)
     shape = (len(real), *[1] * (real.ndim - 1))
-    share = collectives.joined(torch.rand, shape).to(real) if training else 0.5
+    share = collectives.global_draw(torch.rand, shape).to(real) if training else 0.5
     mask = None if real_mask is None or made_mask is None else real_mask | made_mask
     with torch.enable_grad():  # also where the loss is only measured
         between = (share * real + (1 - share) * made).requires_grad_()

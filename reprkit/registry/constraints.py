@@ -16,6 +16,7 @@ import numbers
 import reprlib
 import types
 import typing
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -88,9 +89,10 @@ def checking(init: Any, *, skip: tuple[str, ...] = (), record: Callable[..., Non
         if _INSIDE in self.__dict__:
             init(self, *args, **kwargs)
             return
+        kwargs = renamed(type(self), kwargs, _asked.get() or _title(self))
         bound = signature.bind(self, *args, **kwargs)
         given = dict(list(bound.arguments.items())[1:])
-        what = _asked.get() or f"{getattr(type(self), 'kind', 'dataset')} {type(self).__name__}"
+        what = _asked.get() or _title(self)
         bound.arguments.update(checked(init, {k: v for k, v in given.items() if k not in skip}, what))
         if record is not None:
             given = {name: bound.arguments[name] for name in given}
@@ -105,6 +107,31 @@ def checking(init: Any, *, skip: tuple[str, ...] = (), record: Callable[..., Non
             _asked.reset(token)
 
     return wrapper
+
+
+def _title(part: Any) -> str:
+    return f"{getattr(type(part), 'kind', 'dataset')} {type(part).__name__}"
+
+
+def renamed(cls: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The arguments under their present names; a part lists former ones in ``renamed_arguments`` (former -> present).
+
+    Warns:
+        DeprecationWarning: an argument is given under a former name.
+
+    Raises:
+        PartArgumentError: an argument is given under both names.
+    """
+    former: Mapping[str, str] = getattr(cls, "renamed_arguments", {})
+    arguments = dict(given)
+    for old, new in former.items():
+        if old not in arguments:
+            continue
+        if new in arguments:
+            raise PartArgumentError(f"{what}: {old}= is the former name of {new}=; give only {new}=")
+        warnings.warn(f"{what}: {old}= is now called {new}=", DeprecationWarning, stacklevel=4)
+        arguments[new] = arguments.pop(old)
+    return arguments
 
 
 def checked(function: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:

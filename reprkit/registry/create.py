@@ -10,8 +10,8 @@ from typing import Any
 
 from reprkit.data.base import Dataset
 from reprkit.errors import PartArgumentError, nearest
-from reprkit.interfaces import FACTS, Part
-from reprkit.registry.constraints import asked_as, checked
+from reprkit.interfaces import BUILD_CONTEXT, Part
+from reprkit.registry.constraints import asked_as, checked, renamed
 from reprkit.registry.hookspecs import PROJECT
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
@@ -57,8 +57,8 @@ def create(kind: str, part: str | Reference | Any, *, registry: Registry | None 
     registry = registry or default_registry()
     found = registry.find(kind, reference)
     cls = registry.load(kind, reference)
-    given = {**reference.arguments, **{k: v for k, v in facts.items() if k not in FACTS}}
-    handed = {k: v for k, v in facts.items() if k in FACTS and v is not None}
+    given = {**reference.arguments, **{k: v for k, v in facts.items() if k not in BUILD_CONTEXT}}
+    handed = {k: v for k, v in facts.items() if k in BUILD_CONTEXT and v is not None}
     made = construct(cls, given, handed, f"{kind} {found.qualified.removeprefix(f'{PROJECT}/')}")
     if isinstance(made, Part):
         made.qualified = found.qualified
@@ -69,10 +69,11 @@ def construct(cls: Any, given: Mapping[str, Any], facts: Mapping[str, Any], what
     """Call a part's constructor with checked arguments; ``what`` names it in errors."""
     parameters = dict(inspect.signature(cls).parameters)
     # A data set is handed no facts: to it, data= is an argument like any other.
-    reserved = () if isinstance(cls, type) and issubclass(cls, Dataset) else FACTS
+    reserved = () if isinstance(cls, type) and issubclass(cls, Dataset) else BUILD_CONTEXT
     facts = {name: value for name, value in facts.items() if name in reserved}
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     known = [name for name in parameters if name not in reserved]
+    given = renamed(cls, given, what)
     for name in given:
         if name not in known and not open_ended:
             raise PartArgumentError(

@@ -71,7 +71,7 @@ class Candidate:
     fault: str = ""
 
 
-def normalise(name: str) -> str:
+def normalize(name: str) -> str:
     """A distribution's name as it is compared: lower case, dashes only."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -127,7 +127,7 @@ def _identity(distribution: metadata.Distribution) -> tuple[str, str]:
     except (OSError, UnicodeError):
         text = ""
     head = dict(re.findall(r"^(Name|Version): *(.+?) *$", text.partition("\n\n")[0], flags=re.MULTILINE))
-    return normalise(head.get("Name", "unnamed")), head.get("Version", "unknown")
+    return normalize(head.get("Name", "unnamed")), head.get("Version", "unknown")
 
 
 def load(candidate: Candidate, pm: pluggy.PluginManager, taken: Collection[tuple[str, str]] = ()) -> Row:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reprkit.errors import UnknownPartError, nearest
-from reprkit.registry.discovery import Row, normalise
+from reprkit.registry.discovery import Row, normalize
 from reprkit.registry.hookspecs import KINDS, Spec
 from reprkit.registry.references import Reference
 from reprkit.registry.sources import locate
@@ -53,7 +53,7 @@ def unknown(
         lines.append(f"no {kind} named {asked.name!r}.{nearest(asked.name, names)}")
         lines.append(f"known: {', '.join(spellings) or 'none'}")
     else:
-        wanted = normalise(asked.distribution)
+        wanted = normalize(asked.distribution)
         own = [each.name for each in everything if each.distribution == wanted]
         present = {row.distribution for row in plugins}
         rows = [row for row in rows if row.distribution == wanted]

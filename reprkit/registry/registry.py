@@ -24,7 +24,7 @@ from reprkit.registry.discovery import (
     explain,
     load,
     manager,
-    normalise,
+    normalize,
     own_version,
 )
 from reprkit.registry.hookspecs import KINDS, PROJECT, Spec
@@ -67,7 +67,7 @@ class Registry:
     @property
     def unmatched(self) -> tuple[str, ...]:
         """Names in ``REPRKIT_PLUGINS`` that no installed plugin answers to."""
-        known = {normalise(name) for row in self.rows for name in (row.name, row.distribution)}
+        known = {normalize(name) for row in self.rows for name in (row.name, row.distribution)}
         return tuple(sorted((_allowed() or set()) - known)) if self._installed else ()
 
     def specs(self, kind: str) -> list[Found]:
@@ -95,7 +95,7 @@ class Registry:
         asked = parse(reference) if isinstance(reference, str) else reference
         matching = [each for each in self.specs(kind) if each.name == asked.name]
         if asked.distribution is not None:
-            wanted = normalise(asked.distribution)
+            wanted = normalize(asked.distribution)
             matching = [each for each in matching if each.distribution == wanted]
         if len(matching) == 1:
             return matching[0]
@@ -157,7 +157,7 @@ class Registry:
         Raises:
             PluginError: the plugin is at fault, or an installed distribution has that name.
         """
-        distribution = normalise(name)
+        distribution = normalize(name)
         with self._lock:
             for row in self.rows:
                 if row.distribution == distribution and distribution not in self._by_hand:
@@ -176,7 +176,7 @@ class Registry:
             rows.append(_checked(examine(builtin, "builtin", PROJECT, own_version(), pm=self._manager)))
         allowed = _allowed()
         for each in candidates() if self._installed else ():
-            if allowed is not None and allowed.isdisjoint({normalise(each.name), each.distribution}):
+            if allowed is not None and allowed.isdisjoint({normalize(each.name), each.distribution}):
                 reason = "REPRKIT_PLUGINS does not name it"
                 rows.append(Row(each.name, each.distribution, each.version, "disabled", reason=reason))
                 continue
@@ -188,7 +188,7 @@ class Registry:
 def _allowed() -> set[str] | None:
     """What ``REPRKIT_PLUGINS`` allows, normalised; None (not set) allows everybody, empty nobody."""
     value = os.environ.get("REPRKIT_PLUGINS")
-    return None if value is None else {normalise(each.strip()) for each in value.split(",") if each.strip()}
+    return None if value is None else {normalize(each.strip()) for each in value.split(",") if each.strip()}
 
 
 def _checked(row: Row) -> Row:

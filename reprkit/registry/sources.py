@@ -11,7 +11,8 @@ import functools
 import importlib.machinery
 import importlib.util
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reprkit.registry.constraint_text import Look, text
@@ -24,13 +25,13 @@ _PAPER = re.compile(
 _WITHOUT_PARAMETERS = {"nn.Module", "torch.nn.Module", "object", "ABC", "abc.ABC", "Protocol", "Generic"}
 
 
-# Arguments that ``build`` hands over and nobody writes: ``reprkit.interfaces.FACTS``, which needs torch.
-HANDED_OVER = ("data", "tokens")
+# Arguments that ``build`` hands over and nobody writes: ``reprkit.interfaces.BUILD_CONTEXT``, which needs torch.
+BUILD_CONTEXT = ("data", "tokens")
 
 
-def handed_over(kind: str, name: str) -> bool:
+def from_build_context(kind: str, name: str) -> bool:
     """Whether ``build`` gives this argument to a part of that kind; a data set's arguments are all the writer's."""
-    return kind != "dataset" and name in HANDED_OVER
+    return kind != "dataset" and name in BUILD_CONTEXT
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ class Argument:
 
 @dataclass(frozen=True)
 class ClassSource:
-    """What the source says of a class; ``complete``: its constructor was found, and takes no other arguments (``**``)."""
+    """What the source says of a class.
+
+    Attributes:
+        complete: its constructor was found, and takes no other arguments (``**``).
+        renamed: former name -> present name of arguments, from ``renamed_arguments`` in the class.
+    """
 
     path: Path
     line: int
@@ -68,6 +74,7 @@ class ClassSource:
     papers: tuple[str, ...]
     arguments: tuple[Argument, ...]
     complete: bool = True
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def locate(module: str) -> importlib.machinery.ModuleSpec | None:
@@ -104,7 +111,19 @@ def read_class(target: str) -> ClassSource | None:
         papers=tuple(dict.fromkeys([*_papers(ast.get_docstring(tree) or ""), *_papers(doc)])),
         arguments=tuple(replace(each, help=notes.get(each.name, "")) for each in arguments),
         complete=complete,
+        renamed=_renamed(node),
     )
+
+
+def _renamed(node: ast.ClassDef) -> dict[str, str]:
+    """The literal that the class gives ``renamed_arguments``; empty where it gives none."""
+    for statement in node.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="renamed_arguments")], value=ast.Dict() as value):
+                return dict(ast.literal_eval(value))
+            case ast.AnnAssign(target=ast.Name(id="renamed_arguments"), value=ast.Dict() as value):
+                return dict(ast.literal_eval(value))
+    return {}
 
 
 def _papers(text: str) -> tuple[str, ...]:

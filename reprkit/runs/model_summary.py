@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def outline(model: Any) -> dict[str, Any]:
+def model_summary(model: Any) -> dict[str, Any]:
     """A model's parts as references, for ``run.json``."""
     return {
         "factors": {

@@ -27,7 +27,7 @@ REPLACED = ".replaced"
 WAITS = ("data", "saves")
 
 
-class Journal:
+class RunWriter:
     """The record and the metrics of one run (or of one stage of it).
 
     Args:

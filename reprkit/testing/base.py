@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from reprkit.data.signature import Signature
 from reprkit.errors import PartArgumentError, nearest
-from reprkit.interfaces import FACTS, Part
+from reprkit.interfaces import BUILD_CONTEXT, Part
 from reprkit.registry.annotations import INTERFACES, takes
 from reprkit.registry.constraints import checked, declared
 from reprkit.registry.create import construct, create
@@ -90,7 +90,7 @@ class Conformance:
         cls = type(part)
         facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
         if isinstance(part, Part):
-            handed: tuple[str, ...] = FACTS
+            handed: tuple[str, ...] = BUILD_CONTEXT
             given = dict(part.reference.arguments)
         else:
             handed, facts = (), {}

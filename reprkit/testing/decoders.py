@@ -97,18 +97,18 @@ class DecoderConformance(PartConformance):
         expect(not same, "the likelihood does not depend on the code")
 
     def test_only_some_tokens(self) -> None:
-        """Asked for some of its tokens, it says of them what it says of them among all; if it provides "only"."""
+        """Asked for some of its tokens, it says of them what it says of them among all; if it provides "queries"."""
         decoder = self.fresh().eval()
-        if "only" not in decoder.provides:
-            raise SkipTest('it does not provide "only"')
+        if "queries" not in decoder.provides:
+            raise SkipTest('it does not provide "queries"')
         features = self.features(decoder, 3)
         whole = decoder(features)
         count = whole.x.shape[1]
         cells = tuple(decoder.cells)
         expect(cells in ((), whole.grid), f"its cells are {cells}, and its grid {whole.grid}")
-        only = torch.arange(count).flip(0).expand(3, -1)[:, : max(1, count // 2)]
-        some = decoder(features, only=only)
-        close(some.x, tokens_at(whole.x, only), "tokens asked for, and the same among all", 1e-4)
+        queries = torch.arange(count).flip(0).expand(3, -1)[:, : max(1, count // 2)]
+        some = decoder(features, queries=queries)
+        close(some.x, tokens_at(whole.x, queries), "tokens asked for, and the same among all", 1e-4)
 
     def test_examples_do_not_mix(self) -> None:
         """In evaluation what is made of an example's code does not depend on its neighbours in the batch."""

@@ -194,11 +194,11 @@ class LatentConformance(PartConformance):
 
     def test_bf16_autocast(self) -> None:
         """Under bf16 autocast, called as the core calls it, z is finite, and float32 where it asks for it."""
-        from reprkit.models.factor import Path
+        from reprkit.models.factor import Factor
 
         latent = self.fresh().eval()
         features = self.features(latent, 4, 4)
-        path = Path("code", _Passing(features), latent)
+        path = Factor("code", _Passing(features), latent)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             code = path({"x": features.x})
         expect(torch.isfinite(code.z).all(), "z is not finite under bf16 autocast")

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from reprkit.training.fsdp import gathered, local, portion
 
 
-class Average:
+class EMA:
     """The average that forgets by ``decay`` a step: a ← d·a + (1 − d)·w, d rising as min(decay, (1 + t) / (10 + t)).
 
     Polyak and Juditsky 1992; the rising start is TensorFlow's.  Buffers are not averaged: they are statistics already.

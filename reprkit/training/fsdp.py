@@ -104,7 +104,7 @@ class Shards:
         from reprkit.training.resume import state  # which imports this module
 
         self.model = weakref.ref(model)
-        paths = [path.encoder for path in model.paths.values()]
+        paths = [path.encoder for path in model.factors.values()]
         tops = [*paths, *([] if model.decoder is None else [model.decoder])]
         self._tops = list({id(top): top for top in tops}.values())
         self._mesh = init_device_mesh(device.type, (collectives.world_size(),))

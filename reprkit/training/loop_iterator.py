@@ -13,17 +13,17 @@ from reprkit.data.loading.order import loader
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
 from reprkit.runs.metrics import finite
-from reprkit.runs.model_summary import outline, warn_of_changes
+from reprkit.runs.model_summary import model_summary, warn_of_changes
 from reprkit.runs.records import line_of, mean_of
-from reprkit.runs.writer import Journal
+from reprkit.runs.writer import RunWriter
 from reprkit.training.best import Best
 from reprkit.training.monitor import monitor, non_finite
-from reprkit.training.monitor.monitor import Guard
+from reprkit.training.monitor.monitor import Monitor
 from reprkit.training.options import Options
-from reprkit.training.rank_vote import Agreement, Signals
+from reprkit.training.rank_vote import RankVote, Signals
 from reprkit.training.resume import state
 from reprkit.training.step import Step
-from reprkit.training.train_state import NOT_RUNNING, Prepared, Session
+from reprkit.training.train_state import NOT_RUNNING, Prepared, TrainState
 from reprkit.types import Losses
 from reprkit.utils.progress import Bar
 
@@ -39,11 +39,11 @@ class Loop:
 
             data = dataset(data)
         self.model, self.data, self.options = model, data, options
-        self.journal = Journal(options.folder, stage=options.stage)
-        self._session: Session | None = None
+        self.journal = RunWriter(options.folder, stage=options.stage)
+        self._session: TrainState | None = None
         self._used = False
         self._logged = -1
-        self._guard = Guard(self)
+        self._guard = Monitor(self)
         self._best: Best | None = None
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class Loop:
     # ------------------------------------------------------------------ what the steps do
 
     @property
-    def session(self) -> Session:
+    def session(self) -> TrainState:
         """The machinery, while the loop runs."""
         if self._session is None:
             raise TrainingError(NOT_RUNNING)
@@ -96,10 +96,10 @@ class Loop:
     def _run(self) -> Iterator[Step]:
         options, journal = self.options, self.journal
         state.seed_everything(options.seed)
-        self._session = session = Session(self.model, self.data, options, self._guard.sick)
+        self._session = session = TrainState(self.model, self.data, options, self._guard.sick)
         journal.writes = journal.writes and session.engine.rank == 0
         signals, finished = Signals(), False
-        self._votes = Agreement(flags=3)
+        self._votes = RankVote(flags=3)
         shown = options.progress if session.engine.rank == 0 else False
         self._bar = Bar(self._title(), options.steps, show=shown)
         try:
@@ -131,7 +131,7 @@ class Loop:
             return f"training {self.options.stage}"
         if out is not None:
             return f"training {out.resolve().name}"
-        paths = self.model.paths.values()
+        paths = self.model.factors.values()
         return f"training {', '.join(path.latent.reference.name for path in paths)}"
 
     def _enter(self) -> int:
@@ -145,7 +145,7 @@ class Loop:
             "ranks": session.engine.ranks,
             "strategy": options.strategy,
             "device": str(session.device),
-            "model": outline(self.model),
+            "model": model_summary(self.model),
         }
         if hasattr(self.data, "describe"):
             facts["data"] = self.data.describe()
@@ -244,7 +244,7 @@ class Loop:
         bad = session.unwell()
         if bad:
             found = f"weights have become not finite: {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
-            self._guard.fail(non_finite.Sickness(position - 1, float("nan"), what="gradient", origin=found))
+            self._guard.fail(non_finite.NonFinite(position - 1, float("nan"), what="gradient", origin=found))
         captured = session.capture() if session.engine.rank == 0 or session.engine.shards is not None else {}
         if session.engine.rank == 0:
             try:

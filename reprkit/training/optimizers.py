@@ -20,7 +20,7 @@ _UNFIT = {"lbfgs", "sparseadam"}
 _FUSED_IN_SHARDS = (torch.optim.Adam, torch.optim.AdamW)  # torch's other fused kernels do not know shards
 
 
-def optimisers_from(
+def optimizers_from(
     model: Model,
     main: str | Optimizer,
     others: Mapping[str, str | Optimizer] | None,

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from reprkit.utils import collectives
 
 
-class Agreement:
+class RankVote:
     """The largest of all ranks' flags, one round late: a round is sent off after a step and read after the next.
 
     So no step waits for the network, and all ranks see the same flags after the same step.  In one process a round is read at

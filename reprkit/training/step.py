@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.types import Losses
 
 if TYPE_CHECKING:
-    from reprkit.training.train_state import Prepared, Session
+    from reprkit.training.train_state import Prepared, TrainState
 
 
 class Step:
@@ -28,7 +28,7 @@ class Step:
 
     def __init__(
         self,
-        session: Session,
+        session: TrainState,
         model: Prepared,
         log: Callable[..., None],
         batch: dict[str, Tensor],

@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 from reprkit.data.base import Dataset
 from reprkit.errors import TrainingError, nearest
 from reprkit.models.model import Model
-from reprkit.training.ema import Average
+from reprkit.training.ema import EMA
 from reprkit.training.engine import Engine
 from reprkit.training.monitor import non_finite
-from reprkit.training.optimizers import optimisers_from
+from reprkit.training.optimizers import optimizers_from
 from reprkit.training.options import Options
 from reprkit.training.resume import snapshot, state
 from reprkit.types import Batch, Losses
@@ -26,7 +26,7 @@ from reprkit.utils import collectives
 
 NOT_RUNNING = "the loop is not running: use its steps inside of `for step in rk.loop(...)`"
 
-_open: weakref.WeakKeyDictionary[Model, Session] = weakref.WeakKeyDictionary()
+_open: weakref.WeakKeyDictionary[Model, TrainState] = weakref.WeakKeyDictionary()
 
 
 class Prepared:
@@ -35,7 +35,7 @@ class Prepared:
     Any other attribute is the wrapped module's.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: TrainState) -> None:
         self._session = session
 
     def __call__(self, batch: Batch, turn: str = "main") -> Losses:
@@ -50,7 +50,7 @@ class Prepared:
         return getattr(self._session.module, name)
 
 
-class Session:
+class TrainState:
     """A model made ready to be trained.
 
     Args:
@@ -72,7 +72,7 @@ class Session:
         model: Model,
         data: Dataset,
         options: Options,
-        sick: Callable[[non_finite.Sickness, Batch], None],
+        sick: Callable[[non_finite.NonFinite, Batch], None],
     ) -> None:
         turns = tuple(model.objective.turns)
         if options.accumulate > 1 and len(turns) > 1:
@@ -102,7 +102,7 @@ class Session:
         for extra in self.extras.values():
             if isinstance(extra, nn.Module):
                 extra.to(self.device)
-        self.optimisers = optimisers_from(
+        self.optimisers = optimizers_from(
             model,
             options.optimizer,
             options.optimizers or {},
@@ -117,7 +117,7 @@ class Session:
             for group in optimiser.param_groups:
                 group["initial_lr"] = group["lr"]
         self._rates = {turn: [g["initial_lr"] for g in o.param_groups] for turn, o in self.optimisers.items()}
-        self.average = None if options.ema is None else Average(model, options.ema)
+        self.average = None if options.ema is None else EMA(model, options.ema)
         self.watch = non_finite.Watch(self.device)
         self._before = {"model": state.scalars_of(model)} | {
             name: state.scalars_of(each) for name, each in self.extras.items() if isinstance(each, nn.Module)
@@ -248,7 +248,7 @@ class Session:
         return nullcontext() if self.average is None else self._averaged(self.average)
 
     @contextmanager
-    def _averaged(self, average: Average) -> Iterator[None]:
+    def _averaged(self, average: EMA) -> Iterator[None]:
         self.engine.settle()
         with average.installed():
             try:
@@ -302,7 +302,7 @@ class Session:
 
     def _compile(self) -> list[nn.Module]:
         """Compile encoders and decoder in place; latents and objective keep books in Python, so they stay as they are."""
-        parts: list[nn.Module] = [path.encoder for path in self.model.factors.values()]  # type: ignore[misc]
+        parts: list[nn.Module] = [path.encoder for path in self.model.factors.values()]
         if self.model.decoder is not None:
             parts.append(self.model.decoder)
         for part in parts:

@@ -15,7 +15,7 @@ _alone: ContextVar[bool] = ContextVar("reprkit_alone", default=False)
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def local_only() -> Iterator[None]:
     """A block in which this process works for itself: nothing is exchanged, and draws are its own."""
     token = _alone.set(True)
     try:
@@ -68,7 +68,7 @@ def gather_with_gradient(value: Tensor) -> Tensor:
     return value if world_size() == 1 else torch.cat(_gather_with_gradient(value.contiguous()))
 
 
-def joined(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:
+def global_draw(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:
     """A random draw for the joined batch of all ranks, of which this rank takes its rows.
 
     With equal generators on all ranks (which the loop sees to) two processes then draw what one would on the joined batch.

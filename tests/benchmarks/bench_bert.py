@@ -62,7 +62,7 @@ class Peer(torch.nn.Module):
         from transformers import BertForMaskedLM
 
         super().__init__()
-        config = copy.deepcopy(mine.paths["code"].encoder.body.config)
+        config = copy.deepcopy(mine.factors["code"].encoder.body.config)
         config.tie_word_embeddings = False
         self.hit_only, self.net = hit_only, BertForMaskedLM(config)
         config = self.net.config
@@ -90,7 +90,7 @@ def pairs(mine, peer):
     symbols = mine.decoder.head.symbols
     theirs = dict(net.bert.named_parameters())
     found = [
-        (each, theirs[name], len(each)) for name, each in mine.paths["code"].encoder.body.named_parameters()
+        (each, theirs[name], len(each)) for name, each in mine.factors["code"].encoder.body.named_parameters()
     ]
     assert len(found) == len(theirs)
     other = dict(head.transform.named_parameters())

@@ -67,7 +67,7 @@ def pictures(folder: Path, x: np.ndarray) -> rk.Dataset:
         Image.fromarray(image[..., 0]).save(folder / f"{number:05}.png")
     memory, images.MEMORY = images.MEMORY, 0
     try:
-        return images.Images(folder, 28, grey=True)
+        return images.Images(folder, 28, gray=True)
     finally:
         images.MEMORY = memory
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_mae.py [--threads 1] [--repeats 15] [--out FILE.json]
     python tests/benchmarks/bench_mae.py --device cuda        ViT-B/16, 224 x 224, batch 256, bf16 autocast
 
-A step is forward, backward and a fused AdamW update, on one batch, with fresh masks.  Both hide 75 % of the patches, normalise
+A step is forward, backward and a fused AdamW update, on one batch, with fresh masks.  Both hide 75 % of the patches, normalize
 each patch's pixels and take the loss on hidden patches only; widths, depths, heads and patches are equal.  The peer runs twice:
 "as it comes", with its class token (one token more in encoder and decoder), and "no class token", the same modules with the
 token taken out, which computes what ours computes.  Before any time is taken our weights are copied into that one, and the
@@ -39,7 +39,7 @@ def ours(case):
         encoder=written.format(patch, *encoder, ""),
         latent=f"continuous(dim={encoder[0]})",
         decoder=written.format(patch, *decoder, ", scale=1.0"),
-        objective=f"masked(ratio={RATIO}, normalise=True)",
+        objective=f"masked(ratio={RATIO}, normalize=True)",
     )
 
 
@@ -86,7 +86,7 @@ def without_token(model):
 def pairs(mine, theirs, case):
     """(our weight, its weight, how ours is turned into its shape) for everything that is trained but our extra map."""
     _, channels, patch, (width, *_), _, _ = case
-    path, decoder = mine.paths["code"], mine.decoder
+    path, decoder = mine.factors["code"], mine.decoder
     patches = theirs.vit.embeddings.patch_embeddings.projection
 
     def as_conv(w):
@@ -131,7 +131,7 @@ def pairs(mine, theirs, case):
 def copy(mine, theirs, case):
     for one, two, turned in pairs(mine, theirs, case):
         two.copy_(turned(one))
-    theirs.vit.embeddings.position_embeddings[0, 1:] = mine.paths["code"].encoder.places
+    theirs.vit.embeddings.position_embeddings[0, 1:] = mine.factors["code"].encoder.places
     theirs.decoder.decoder_pos_embed[0, 1:] = mine.decoder.places
 
 

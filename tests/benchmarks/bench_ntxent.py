@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_ntxent.py [--device cuda] [--threads 1] [--repeats 15] [--out FILE.json]
 
-Both normalise the rows and take the mean over both views.  Before any time is taken the values are compared
+Both normalize the rows and take the mean over both views.  Before any time is taken the values are compared
 (to 1e-5), and the gradients.  A third way stands beside them: equation 1 as one would write it with autograd,
 one product of the stacked views.  Runs alternate; figures are medians in milliseconds, the ratio is of
 medians.  Memory is the peak beyond what was there before the step: on the CPU the growth of the resident set

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import reprkit as rk
-from reprkit.evaluation.label_subset import few
+from reprkit.evaluation.label_subset import label_subset
 
 CHOICES = {
     "TF-IDF": [f"tf-idf(C={C})" for C in (1.0, 10.0, 100.0)],
@@ -98,7 +98,7 @@ def main() -> None:
     train, valid, test = whole.split(seed=given.seed, valid=True)
     print(f"train {len(train):,}, valid {len(valid):,}, test {len(test):,}", flush=True)
     fresh, taught = built(given, train).eval(), pretrained(given, train)
-    known = {draw: few(train, given.labels, seed=draw) for draw in given.draws}
+    known = {draw: label_subset(train, given.labels, seed=draw) for draw in given.draws}
     rows = {}
     for name, model, kind in (
         ("TF-IDF", fresh, "TF-IDF"),

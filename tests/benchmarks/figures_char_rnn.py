@@ -9,7 +9,8 @@ Galatians, James), the other 57 to train; verses one a line without their number
 valid counts, stand an interpolated Kneser-Ney character model (Chen and Goodman 1999, section 2.7; one discount an order,
 n1 / (n1 + 2 n2)) of orders from 5, and PPMd (7-zip's, by pyppmd): what it needs for test after
 train and valid, by order (and for valid after train); it goes on learning as it reads.  So does a network's dynamic
-evaluation (reprkit/evaluation/sequential/dynamic_evaluation.py), at each of the rates ``--dynamic``; test is asked at the one that valid chooses.
+evaluation (reprkit/evaluation/sequential/dynamic_evaluation.py), at each of the rates ``--dynamic``; test is measured at the
+one that valid chooses.
 """
 
 import argparse

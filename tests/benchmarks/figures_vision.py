@@ -31,7 +31,7 @@ LABELS = (50, 100, 200, 1_000)
 NET = {"encoder": "vit(patch=7, width=96, depth=3)", "latent": "continuous(dim=96)"}
 DECODER = "vit(patch=7, width=64, depth=1)"
 VIEWS = "simclr-views(strength=0.5, scale=(0.5, 1.0), flip=False, blur=False)"
-MASKED = "masked(ratio=0.75, normalise=True)"
+MASKED = "masked(ratio=0.75, normalize=True)"
 MAE = {"steps": 1_200, "batch": 256, "lr": 2e-3, "warmup": 60, "weight_decay": 0.05}
 SIMCLR = {"steps": 600, "batch": 256, "lr": 2e-3, "warmup": 30}
 # How each arm is fine-tuned, chosen on valid of seed 100 from rates 3e-4, 1e-3 and both starts.

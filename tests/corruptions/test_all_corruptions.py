@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reprkit.corruptions.base import Damage
+from reprkit.corruptions.base import ElementCorruption
 from reprkit.data import Digits
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
@@ -182,7 +182,7 @@ def test_a_batch_without_x_is_refused():
 def test_real_digits_stay_digits_of_the_same_shape(part):
     digits = Digits()
     corruption = create("corruption", part, data=digits.signature)
-    assert isinstance(corruption, Damage)
+    assert isinstance(corruption, ElementCorruption)
     damaged, hit = corruption(digits.batch(range(200)), torch.Generator().manual_seed(0))
     assert damaged["x"].shape == hit.shape == (200, 8, 8, 1)
     assert damaged["x"].isfinite().all()

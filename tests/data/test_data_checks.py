@@ -55,7 +55,7 @@ SPOILT = {
     ),
     "channels first": ("x", lambda x: x.permute(0, 3, 1, 2), r"permute\(0, 2, 3, 1\)"),
     "another size": ("x", lambda x: x[:, :3], r"images\(root=..., size=\(4, 6\)\)"),
-    "grey": ("x", lambda x: x[..., :1], r"size=\(4, 6\), grey=False\)"),
+    "grey": ("x", lambda x: x[..., :1], r"size=\(4, 6\), gray=False\)"),
     "one example": ("x", lambda x: x[0], r"without the batch axis: use x\[None\]"),
     "frames first": ("sound", lambda x: x.transpose(1, 2), r"transpose\(1, 2\)"),
     "no examples": ("x", lambda x: x[:0], r"'x' is empty: its shape is \(0, 4, 6, 3\)"),

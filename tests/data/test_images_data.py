@@ -103,7 +103,7 @@ def test_every_mode_becomes_eight_bits(tmp_path):
         return tmp_path / name
 
     ramp = np.linspace(0, 65535, 16).round().astype(np.uint16).reshape(4, 4)
-    deep = picture(saved(Image.fromarray(ramp)), (4, 4), grey=True)
+    deep = picture(saved(Image.fromarray(ramp)), (4, 4), gray=True)
     assert np.array_equal(deep[..., 0], np.round(ramp / 257))
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     assert bool((picture(saved(clear), (4, 4)) == 255).all())
@@ -112,7 +112,7 @@ def test_every_mode_becomes_eight_bits(tmp_path):
         assert picture(saved(red.convert(mode), name), (4, 4))[0, 0].tolist() == pytest.approx(
             [255, 0, 0], abs=3
         )
-    assert bool((picture(saved(Image.new("1", (4, 4), 1)), (4, 4), grey=True) == 255).all())
+    assert bool((picture(saved(Image.new("1", (4, 4), 1)), (4, 4), gray=True) == 255).all())
     frames = saved(red, "f.gif", save_all=True, append_images=[Image.new("RGB", (4, 4), "blue")])
     assert picture(frames, (2, 2))[0, 0].tolist() == [255, 0, 0]
 
@@ -123,11 +123,11 @@ def test_orientation_and_fit(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 3  # upside down
     Image.fromarray(values).save(tmp_path / "turned.png", exif=turned)
-    assert picture(tmp_path / "turned.png", (4, 8), grey=True)[0, :, 0].tolist() == [0] * 4 + [255] * 4
+    assert picture(tmp_path / "turned.png", (4, 8), gray=True)[0, :, 0].tolist() == [0] * 4 + [255] * 4
     white = Image.new("L", (8, 4), 255)
     white.save(tmp_path / "w.png")
-    assert bool((picture(tmp_path / "w.png", (16, 16), grey=True) == 255).all())
-    padded = picture(tmp_path / "w.png", (8, 8), fit="pad", grey=True)[:, 4, 0]
+    assert bool((picture(tmp_path / "w.png", (16, 16), gray=True) == 255).all())
+    padded = picture(tmp_path / "w.png", (8, 8), fit="pad", gray=True)[:, 4, 0]
     assert padded.tolist() == [0, 0, 255, 255, 255, 255, 0, 0]
 
 

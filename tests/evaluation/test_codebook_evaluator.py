@@ -6,7 +6,7 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import BuildError
-from reprkit.models.factor import Factor
+from reprkit.models.factor import FactorSpec
 from reprkit.utils.spectrum import effective_rank
 
 
@@ -30,7 +30,7 @@ def test_usage_is_what_training_would_call_it(reader, table):
         x = torch.randint(0, 2, (9, 2)).float() if vocab else torch.randn(9, 2) * torch.tensor([1.0, 0.01])
         data = table(x)
         model = reader(data, reader.Given(vocab) if vocab else None)
-        usage = model.paths["code"].usage
+        usage = model.factors["code"].usage
         usage.see(model.encode(data.batch(range(9))))
         assert rk.evaluate(model, data, "codebook")["codebook"]["usage"] == pytest.approx(
             float(usage.value())
@@ -84,8 +84,8 @@ def test_effective_rank_of_known_spectra(deviations, rank):
 def test_several_factors_are_told_apart(reader, table):
     data = table(torch.tensor([[0.0], [1.0], [1.0]]))
     factors = {
-        "what": Factor(encoder=reader.Reads(1), latent=reader.Given((2,))),
-        "how": Factor(encoder=reader.Reads(1), latent=reader.Plain(1)),
+        "what": FactorSpec(encoder=reader.Reads(1), latent=reader.Given((2,))),
+        "how": FactorSpec(encoder=reader.Reads(1), latent=reader.Plain(1)),
     }
     model = rk.build(data=data, factors=factors, objective=Pair())
     results = rk.evaluate(model, data, "codebook")

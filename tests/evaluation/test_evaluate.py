@@ -46,7 +46,7 @@ def test_it_leaves_no_trace(reader, table):
     data = table(torch.rand(10, 2))
     model = reader(data)
     model.train()
-    model.paths["code"].latent.eval()  # a part that was frozen by hand
+    model.factors["code"].latent.eval()  # a part that was frozen by hand
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
     expected = draws()
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
@@ -55,7 +55,7 @@ def test_it_leaves_no_trace(reader, table):
     assert draws() == expected
     assert evaluator.seen == {"training": False, "gradient": False, "batch": 4, "sizes": [4, 4, 2]}
     assert model.training
-    assert not model.paths["code"].latent.training
+    assert not model.factors["code"].latent.training
     assert torch.is_grad_enabled()
 
 
@@ -105,7 +105,7 @@ def test_the_data_is_encoded_once_for_all_who_ask(reader, table):
     data = table(torch.rand(12, 2), [0, 1, 2] * 4)
     model = reader(data)
     counter = Counting()
-    model.paths["code"].adapter = nn.Sequential(model.paths["code"].adapter, counter)
+    model.factors["code"].adapter = nn.Sequential(model.factors["code"].adapter, counter)
     rk.evaluate(model, data, "knn(k=1)", "linear-probe", "projection", fit_on=data, batch=6, examples=0)
     assert counter.calls == 2
     rk.evaluate(model, data, "knn(k=1)", fit_on=data, batch=6, examples=0)  # another evaluation sees it anew

@@ -4,14 +4,14 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import DataError, PartArgumentError
-from reprkit.evaluation.label_subset import few, labels_of
+from reprkit.evaluation.label_subset import label_subset, labels_of
 
 
 def test_classes_are_as_equal_as_can_be_and_small_choices_are_inside_large_ones(digits):
     train, _ = digits
     before = set()
     for count in (10, 25, 60, len(train)):
-        chosen = few(train, count, seed=3)
+        chosen = label_subset(train, count, seed=3)
         values = labels_of(chosen)
         counts = np.bincount(values, minlength=10)
         assert len(chosen) == len(values) == count
@@ -24,23 +24,23 @@ def test_classes_are_as_equal_as_can_be_and_small_choices_are_inside_large_ones(
 
 def test_a_class_with_too_few_gives_its_share_to_the_others(table):
     data = table(torch.rand(20, 2), [0] * 2 + [1] * 18)
-    assert np.bincount(labels_of(few(data, 10))).tolist() == [2, 8]
+    assert np.bincount(labels_of(label_subset(data, 10))).tolist() == [2, 8]
 
 
 def test_the_seed_decides_and_none_takes_all(digits):
     train, _ = digits
-    one, same, other = (few(train, 30, seed=seed).indices.tolist() for seed in (1, 1, 2))
+    one, same, other = (label_subset(train, 30, seed=seed).indices.tolist() for seed in (1, 1, 2))
     assert one == same
     assert one != other
-    assert few(train, None) is train
+    assert label_subset(train, None) is train
 
 
 def test_what_is_missing_is_named(digits, table):
     train, _ = digits
     with pytest.raises(DataError, match="labels=401 asks for more labelled examples than the 400 there are"):
-        few(train, 401)
+        label_subset(train, 401)
     with pytest.raises(DataError, match="no label field 'label'; its label fields: none"):
-        few(table(torch.rand(4, 2)), 2)
+        label_subset(table(torch.rand(4, 2)), 2)
 
 
 @pytest.mark.parametrize("measure", ["knn(k=3, labels=40, seed=5)", "linear-probe(labels=40, seed=5)"])
@@ -48,7 +48,7 @@ def test_an_evaluator_with_labels_is_one_fitted_on_the_few(measure, digits):
     train, test = digits
     plain = measure.replace(", labels=40, seed=5", "").replace("(labels=40, seed=5)", "")
     asked = rk.evaluate("raw", test, measure, fit_on=train, examples=0)
-    given = rk.evaluate("raw", test, plain, fit_on=few(train, 40, seed=5), examples=0)
+    given = rk.evaluate("raw", test, plain, fit_on=label_subset(train, 40, seed=5), examples=0)
     assert dict(asked) == dict(given)
     assert dict(asked) != dict(rk.evaluate("raw", test, plain, fit_on=train, examples=0))
 

@@ -40,7 +40,7 @@ def test_steps_equal_a_loop_by_hand(digits):
     tuned = finetuned(model, few, steps=2, lr=1e-2, batch=40, weight_decay=0.05)
     twin = built(train)
     twin.load_state_dict(model.state_dict())
-    path, layer = twin.paths["code"], torch.nn.Linear(8, 10)
+    path, layer = twin.factors["code"], torch.nn.Linear(8, 10)
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
     held = [*path.parameters(), *layer.parameters()]
@@ -61,7 +61,7 @@ def test_steps_equal_a_loop_by_hand(digits):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    for (name, one), two in zip(tuned.paths["code"].named_parameters(), path.parameters(), strict=True):
+    for (name, one), two in zip(tuned.factors["code"].named_parameters(), path.parameters(), strict=True):
         torch.testing.assert_close(one, two, msg=name, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(tuned.objective.head.weight, layer.weight, rtol=1e-4, atol=1e-6)
 
@@ -71,7 +71,7 @@ def test_a_gradient_reaches_the_encoder_through_any_latent(latent, digits):
     train, _ = digits
     model = built(train, latent).eval()
     tuned = finetuned(model, train, steps=2, lr=1e-2)
-    old, new = model.paths["code"].encoder.state_dict(), tuned.paths["code"].encoder.state_dict()
+    old, new = model.factors["code"].encoder.state_dict(), tuned.factors["code"].encoder.state_dict()
     moved = [name for name, value in old.items() if not torch.equal(value, new[name])]
     assert any(name.endswith("weight") for name in moved)
 
@@ -79,9 +79,9 @@ def test_a_gradient_reaches_the_encoder_through_any_latent(latent, digits):
 def test_frozen_weights_stay(digits):
     train, _ = digits
     model = built(train).eval()
-    model.paths["code"].encoder.requires_grad_(False)
+    model.factors["code"].encoder.requires_grad_(False)
     tuned = finetuned(model, train, steps=3, lr=1e-2, weight_decay=0.0)
-    old, new = model.paths["code"], tuned.paths["code"]
+    old, new = model.factors["code"], tuned.factors["code"]
     assert all(
         torch.equal(a, b) for a, b in zip(old.encoder.parameters(), new.encoder.parameters(), strict=True)
     )

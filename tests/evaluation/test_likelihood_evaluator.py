@@ -36,7 +36,7 @@ def linear():
         adapter = next(iter(model.adapters.values()))
         adapter.weight.normal_()
         adapter.bias.normal_()
-        path = next(iter(model.paths.values()))
+        path = next(iter(model.factors.values()))
         path.adapter.bias[2:] = 5.0  # posteriors about as wide as the prior
     weight, bias = adapter.weight.detach().double(), adapter.bias.detach().double()
     exact = multivariate_normal(bias.numpy(), (weight @ weight.T + torch.eye(5)).numpy())
@@ -78,7 +78,7 @@ def test_a_coin_flip_model_is_summed_over_all_its_codes():
     codes = torch.tensor([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
     with torch.no_grad():
         means = next(iter(model.adapters.values()))(codes)
-        next(iter(model.paths.values())).adapter.weight.mul_(0.2)  # every code is drawn now and then
+        next(iter(model.factors.values())).adapter.weight.mul_(0.2)  # every code is drawn now and then
     x = data.batch(range(16))["x"]
     each = torch.distributions.Normal(means, 1.0).log_prob(x.unsqueeze(1)).sum(-1)
     truth = -(each.logsumexp(1) - math.log(4)).mean().item()

@@ -13,17 +13,17 @@ def built(train, objective="masked(ratio=0.5)", latent="continuous(dim=8)"):
     return rk.build(data=train, encoder=VIT, latent=latent, decoder=VIT, objective=objective).eval()
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_the_error_is_of_the_hidden_part_in_the_datas_own_units(normalise, digits):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_error_is_of_the_hidden_part_in_the_datas_own_units(normalize, digits):
     train, test = digits
-    model = built(train, f"masked(ratio=0.5, normalise={normalise})")
+    model = built(train, f"masked(ratio=0.5, normalize={normalize})")
     results = rk.evaluate(model, test, "masking(examples=4)", examples=0)
     batch = test.batch(range(100))
-    keep, hidden = model.objective.draw(batch, model.paths["code"], fixed=True)
+    keep, hidden = model.objective.draw(batch, model.factors["code"], fixed=True)
     target = to_tokens(batch["x"], (4, 4), "image")
     with torch.no_grad():
         x = model.decode(model.encode(batch, keep=keep)).x
-    if normalise:
+    if normalize:
         x = x * (target.var(-1, keepdim=True) + 1e-6).sqrt() + target.mean(-1, keepdim=True)
     squares = (x - target).square() * hidden.unsqueeze(-1)
     assert results["masking"]["error"] == pytest.approx(float(squares.sum() / 100), rel=1e-5)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from reprkit.kernels.reparameterization import Reparameterised, plain, reparameterised
+from reprkit.kernels.reparameterization import Reparameterize, plain, reparameterize
 
 
 def inputs(*, noise_too=False):
@@ -14,12 +14,12 @@ def inputs(*, noise_too=False):
 @pytest.mark.parametrize("noise_too", [False, True])
 def test_first_and_second_derivatives_are_those_of_the_function(noise_too):
     given = inputs(noise_too=noise_too)
-    assert torch.autograd.gradcheck(Reparameterised.apply, given)
-    assert torch.autograd.gradgradcheck(Reparameterised.apply, given)
+    assert torch.autograd.gradcheck(Reparameterize.apply, given)
+    assert torch.autograd.gradgradcheck(Reparameterize.apply, given)
 
 
 def test_values_and_gradients_are_the_chains():
-    made, again = reparameterised(*inputs()), plain(*inputs())
+    made, again = reparameterize(*inputs()), plain(*inputs())
     for one, other in zip(made, again, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
@@ -28,7 +28,7 @@ def test_values_and_gradients_are_the_chains():
 def test_gradients_of_any_part_alone(used):
     weights = torch.Generator().manual_seed(1)
     found = []
-    for function in (Reparameterised.apply, plain):
+    for function in (Reparameterize.apply, plain):
         weights.manual_seed(1)
         mean, raw, noise = inputs()
         made = function(mean, raw, noise)

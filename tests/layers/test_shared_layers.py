@@ -13,7 +13,7 @@ from reprkit.layers.dropout import Dropout
 from reprkit.layers.gather_rows import rows_at, tokens_at
 from reprkit.layers.patches import patch_grid
 from reprkit.layers.positions import sines, sines_2d
-from reprkit.layers.resample_tokens import Placed
+from reprkit.layers.resample_tokens import ResampleTokens
 from reprkit.types import Features
 
 
@@ -80,7 +80,7 @@ def test_groups_have_at_least_four_channels(width):
 
 def test_more_tokens_than_places_are_joined_block_by_block():
     """16 cells (4 x 4) on 4 places (2 x 2): a place's input is its own block, in reading order."""
-    placed = Placed(8, tokens=16, places=4)
+    placed = ResampleTokens(8, tokens=16, places=4)
     assert (placed.group, placed.in_dim) == (4, 4)
     placed.join = torch.nn.Identity()
     x = torch.arange(16.0).view(1, 16, 1).expand(-1, -1, 4)
@@ -91,7 +91,7 @@ def test_more_tokens_than_places_are_joined_block_by_block():
 
 
 def test_fewer_tokens_than_places_are_repeated_where_they_lie():
-    placed = Placed(1, tokens=4, places=16)
+    placed = ResampleTokens(1, tokens=4, places=16)
     x = torch.arange(4.0).view(1, 4, 1)
     cells = placed(Features(x=x, grid=(2, 2)), 16, (4, 4)).view(4, 4)
     assert cells.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
@@ -101,13 +101,13 @@ def test_fewer_tokens_than_places_are_repeated_where_they_lie():
 
 def test_rows_on_fewer_rows_of_cells_are_not_dropped():
     """8 rows on 4 x 4 cells: laying cells on cells would drop every other row."""
-    placed = Placed(1, tokens=8, places=16)
+    placed = ResampleTokens(1, tokens=8, places=16)
     x = torch.arange(8.0).view(1, 8, 1)
     assert set(placed(Features(x=x, grid=(8, 1)), 16, (4, 4)).flatten().tolist()) == set(range(8))
 
 
 def test_absent_and_invalid_tokens():
-    placed = Placed(2, tokens=4, places=4, absent=True)
+    placed = ResampleTokens(2, tokens=4, places=4, absent=True)
     x = torch.ones(1, 2, 2)
     found = placed(Features(x=x, positions=torch.tensor([[3, 1]]), length=4, grid=(2, 2)), 4, (2, 2))
     torch.testing.assert_close(found[0, [0, 2]], placed.absent.detach().expand(2, -1))
@@ -116,7 +116,7 @@ def test_absent_and_invalid_tokens():
     found = placed(Features(x=x, mask=half, positions=torch.tensor([[3, 1]]), length=4), 4)
     torch.testing.assert_close(found[0, :3], placed.absent.detach().expand(3, -1))
     assert torch.equal(found[0, 3], x[0, 0])
-    plain = Placed(2, tokens=None, places=None)
+    plain = ResampleTokens(2, tokens=None, places=None)
     masked = plain(Features(x=torch.ones(1, 2, 2), mask=torch.tensor([[True, False]])), 2)
     assert masked.tolist() == [[[1, 1], [0, 0]]]
 
@@ -130,7 +130,7 @@ def lacking(count=3, places=6, width=4):
 
 def test_distinct_tokens_are_the_placed_code_at_its_places():
     torch.manual_seed(0)
-    placed, table = Placed(4, tokens=2, places=6, absent=True), torch.randn(6, 4)
+    placed, table = ResampleTokens(4, tokens=2, places=6, absent=True), torch.randn(6, 4)
     rows, index = placed.distinct(lacking(), table)
     assert rows.shape == (6 + 3 * 2, 4)
     assert torch.equal(rows_at(rows, index), placed(lacking(), 6) + table)
@@ -140,7 +140,7 @@ def test_distinct_tokens_are_the_placed_code_at_its_places():
     masked = Features(x=torch.randn(3, 2, 4), mask=torch.ones(3, 2, dtype=torch.bool), length=6)
     for other in (whole, masked, lacking(places=12)):
         assert placed.distinct(other, table) is None
-    assert Placed(4, tokens=2, places=6).distinct(lacking(), table) is None
+    assert ResampleTokens(4, tokens=2, places=6).distinct(lacking(), table) is None
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -150,11 +150,11 @@ def test_blocks_over_distinct_tokens_give_what_they_give_over_all(some, depth, d
     torch.manual_seed(0)
     blocks = Blocks(8, depth=depth, heads=2, dropout=dropout)
     rows, index = torch.randn(7, 8, requires_grad=True), torch.randint(7, (3, 5))
-    only = torch.tensor([[4, 0], [1, 2], [3, 3]]) if some else None
+    queries = torch.tensor([[4, 0], [1, 2], [3, 3]]) if some else None
     found = []
     for given, which in ((rows, index), (rows_at(rows, index), None)):
         torch.manual_seed(1)
-        out = blocks(given, only=only, index=which)
+        out = blocks(given, queries=queries, index=which)
         held = [rows, *blocks.parameters()]
         found.append([out, *torch.autograd.grad(out.square().sum(), held)])
     for one, other in zip(*found, strict=True):

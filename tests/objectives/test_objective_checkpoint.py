@@ -12,7 +12,7 @@ VIT = "vit(patch=4, width=8, depth=1, heads=2)"
     [
         ("reconstruction", VIT),
         ("denoising(corruption=('mask-elements(ratio=0.2)', 'gaussian-noise(std=0.1)'), on='hit')", VIT),
-        ("masked(ratio=0.5, normalise=True)", VIT),
+        ("masked(ratio=0.5, normalize=True)", VIT),
         ("contrastive(temperature=0.2, dim=6, hidden=5)", None),
         ("autoregressive", "gru(width=8, causal=True)"),
         ("reconstruction + 0.5 * masked + 1e-05 * contrastive(views='dropout')", VIT),

@@ -63,7 +63,7 @@ def test_the_encoder_sees_the_kept_and_the_loss_is_on_the_hidden(on):
     model = rk.build(data=digits()[0], objective=f"masked(ratio=0.5, on={on!r})", **SMALL).eval()
     batch = digits()[0].batch(range(6))
     losses = model(batch)
-    keep, hidden = model.objective.draw(batch, model.paths["code"], fixed=True)
+    keep, hidden = model.objective.draw(batch, model.factors["code"], fixed=True)
     decoded = model.decode(model.encode(batch, keep=keep))
     target = to_tokens(batch["x"], (4, 4), "image")
     scale = decoded.params["log_scale"].exp().expand_as(decoded.x)
@@ -98,7 +98,7 @@ def test_an_encoder_of_rows_and_a_decoder_of_patches():
         data=digits()[0], encoder="gru(width=8)", decoder=VIT, objective="masked(ratio=0.75)"
     ).eval()
     batch = digits()[0].batch(range(4))
-    keep, hidden = model.objective.draw(batch, model.paths["code"], fixed=True)
+    keep, hidden = model.objective.draw(batch, model.factors["code"], fixed=True)
     decoded = model.decode(model.encode(batch, keep=keep))
     pixels = hidden.view(4, 8, 1, 1).expand(4, 8, 8, 1)
     nll = decoded.nll(to_tokens(batch["x"], (4, 4), "image"), to_tokens(pixels, (4, 4), "image").float())
@@ -106,9 +106,9 @@ def test_an_encoder_of_rows_and_a_decoder_of_patches():
 
 
 def test_normalised_targets_are_the_paper_s():
-    model = rk.build(data=digits()[0], objective="masked(normalise=True)", **SMALL).eval()
+    model = rk.build(data=digits()[0], objective="masked(normalize=True)", **SMALL).eval()
     batch = digits()[0].batch(range(4))
-    keep, hidden = model.objective.draw(batch, model.paths["code"], fixed=True)
+    keep, hidden = model.objective.draw(batch, model.factors["code"], fixed=True)
     decoded = model.decode(model.encode(batch, keep=keep))
     target = to_tokens(batch["x"], (4, 4), "image")
     target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6) ** 0.5
@@ -155,7 +155,7 @@ def test_factors_of_one_grid_see_the_same_and_others_draw_for_themselves():
 def watch(model, batch):
     """The tokens that each factor's encoder was shown."""
     seen = {}
-    for name, path in model.paths.items():
+    for name, path in model.factors.items():
         path.encoder.register_forward_hook(
             lambda module, args, kwargs, out, name=name: seen.__setitem__(name, kwargs["keep"]),
             with_kwargs=True,
@@ -175,7 +175,7 @@ def test_another_field_is_predicted_whole():
     )
     batch = {"x": torch.rand(3, 8, 8, 1), "y": torch.rand(3, 8, 8, 1)}
     model.eval()
-    keep, _ = model.objective.draw({"x": batch["y"]}, model.paths["code"], fixed=True)
+    keep, _ = model.objective.draw({"x": batch["y"]}, model.factors["code"], fixed=True)
     decoded = model.decode(model.encode(batch, keep=keep))
     torch.testing.assert_close(model(batch).total, decoded.nll(model.target(batch, decoded)).sum(1).mean())
 
@@ -213,7 +213,7 @@ def test_what_is_refused():
             data=digits()[0], encoder="vit(patch=8, width=8, heads=2)", decoder="mlp", objective="masked"
         )
     faces = Signature({"x": Field(kind="image", shape=(8, 8, 1), range=(0.0, 1.0), vocab=2)})
-    model = rk.build(data=faces, objective="masked(normalise=True)", **SMALL)
+    model = rk.build(data=faces, objective="masked(normalize=True)", **SMALL)
     with pytest.raises(BuildError, match="not bernoulli"):
         model({"x": torch.ones(2, 8, 8, 1)})
 

@@ -7,7 +7,7 @@ from learning import digits
 import reprkit as rk
 from reprkit.errors import BuildError, PartArgumentError, UnknownPartError
 from reprkit.interfaces import Objective
-from reprkit.models.weighted_sum import Weighted, objective_from
+from reprkit.models.weighted_sum import WeightedSum, objective_from
 from reprkit.objectives.reconstruction import Reconstruction
 
 MLP = {"encoder": "mlp(width=16)", "latent": "gaussian(dim=4)", "decoder": "mlp(width=16)"}
@@ -44,7 +44,7 @@ def test_one_view_is_encoded_once_and_two_views_pay_twice(monkeypatch):
         ("reconstruction + denoising + denoising", 3),
     ]:
         model = rk.build(data=digits()[0], objective=objective, **MLP)
-        model.paths["code"].encoder.register_forward_hook(lambda *_: calls.append(1))
+        model.factors["code"].encoder.register_forward_hook(lambda *_: calls.append(1))
         calls.clear()
         losses = model(digits()[0].batch(range(4)))
         assert len(calls) == views, objective
@@ -81,10 +81,12 @@ def Any():
 
 
 def test_a_sum_has_what_its_terms_have():
-    total = Weighted([(1.0, Constant(1, turns=("main", "critic"))), (2.0, Constant(2, distributes="gather"))])
+    total = WeightedSum(
+        [(1.0, Constant(1, turns=("main", "critic"))), (2.0, Constant(2, distributes="gather"))]
+    )
     assert total.turns == ("main", "critic")
     assert total.distributes == "gather"
-    nested = Weighted([(0.5, total), (3.0, Reconstruction())])
+    nested = WeightedSum([(0.5, total), (3.0, Reconstruction())])
     assert nested.weights == (0.5, 1.0, 3.0)
     assert nested.members == (*total.members, nested.members[2])
     assert nested.needs == {"encoder", "decoder"}
@@ -127,15 +129,15 @@ class Sum(Objective):
 def test_a_sum_of_another_class_is_taken_as_one_everywhere():
     from reprkit.checkpoints.manifest import describe
     from reprkit.evaluation.describe import about
-    from reprkit.runs.model_summary import outline
-    from reprkit.training.optimizers import optimisers_from
+    from reprkit.runs.model_summary import model_summary
+    from reprkit.training.optimizers import optimizers_from
 
     model = rk.build(data=digits()[0], objective=Sum(), **MLP)
     critic = model.objective.members[1].critic
     assert model.objective.expression.startswith("Reconstruction + 3 * Constant(")
-    assert outline(model)["objective"] == model.objective.expression
+    assert model_summary(model)["objective"] == model.objective.expression
     assert about(model, digits()[0])["parts"]["objective"]["reference"] == model.objective.expression
-    made = optimisers_from(model, "adam", None, lr=1e-3, weight_decay=None)
+    made = optimizers_from(model, "adam", None, lr=1e-3, weight_decay=None)
     held = [each for group in made["critic"].param_groups for each in group["params"]]
     assert {id(each) for each in held} == {id(each) for each in critic.parameters()}
     model.objective.terms[1] = objective_from("denoising")
@@ -146,7 +148,7 @@ def test_a_sum_of_another_class_is_taken_as_one_everywhere():
     ]
     model.objective.qualified = "acme/sum"  # a plugin offers it: it is made again as itself
     assert describe(model)["objective"] == {"id": "acme/sum", "arguments": {}}
-    opened = Weighted([(2.0, model.objective), (1.0, Constant(1))])
+    opened = WeightedSum([(2.0, model.objective), (1.0, Constant(1))])
     assert opened.weights == (2.0, 6.0, 1.0)
     assert opened.members[:2] == model.objective.members
 
@@ -182,7 +184,7 @@ def test_one_unweighted_term_stays_itself():
     own = Reconstruction()
     assert objective_from(own) is own
     assert objective_from([(1.0, own)]) is own
-    assert isinstance(objective_from("2 * reconstruction"), Weighted)
+    assert isinstance(objective_from("2 * reconstruction"), WeightedSum)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_what_is_refused(given, says):
 def test_one_object_twice_is_refused():
     own = Reconstruction()
     with pytest.raises(BuildError, match="twice"):
-        Weighted([(1.0, own), (2.0, own)])
+        WeightedSum([(1.0, own), (2.0, own)])
 
 
 def test_an_unknown_term_is_named():

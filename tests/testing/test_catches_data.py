@@ -9,7 +9,7 @@ from reprkit.data import Field, Signature, Tensors
 from reprkit.interfaces import Corruption
 from reprkit.testing import CorruptionConformance, DatasetConformance
 from reprkit.testing.sample_data import SEQUENCES
-from reprkit.utils.collectives import joined
+from reprkit.utils.collectives import global_draw
 
 pytestmark = pytest.mark.ranks
 
@@ -26,7 +26,7 @@ class Good(Corruption):
         return self.finish(batch, torch.where(hit, self.filler(x), x), hit)
 
     def draw(self, shape, generator):
-        return joined(lambda each: torch.rand(each, generator=generator), tuple(shape))
+        return global_draw(lambda each: torch.rand(each, generator=generator), tuple(shape))
 
     def filler(self, x):
         return torch.zeros_like(x)

@@ -66,7 +66,7 @@ class Deaf(Good):
 
 
 class TakesTheFirst(Good):
-    provides = frozenset({"only"})
+    provides = frozenset({"queries"})
     cells = (2, 2)
 
     def forward(self, features, *, teacher=None, length=None, only=None):

@@ -236,17 +236,17 @@ def test_together_with_other_ways_to_run(how):
 
 def kept_books(rank):
     data, model = built(LATENTS[0])
-    encoder = model.paths["code"].encoder
+    encoder = model.factors["code"].encoder
     encoder.register_buffer("seen", torch.zeros(()))
     encoder.calls = 0
     names = set(vars(encoder))
     for step in rk.loop(model, data, steps=2, batch=32, device="cpu", strategy="fsdp", progress=False):
-        inside = model.paths["code"].encoder
+        inside = model.factors["code"].encoder
         inside.seen = inside.seen + 1  # another tensor
         inside.calls += 1
         step.backward(step.model(step.batch).total)
         step.update()
-    back = model.paths["code"].encoder
+    back = model.factors["code"].encoder
     return inside is encoder, back is encoder, float(back.seen), back.calls, set(vars(back)) == names
 
 

@@ -10,7 +10,7 @@ import torch
 import reprkit as rk
 from reprkit.models.usage import CollapseWarning
 from reprkit.runs.reader import read_record
-from reprkit.training.monitor.diagnostics import Explosion, Rank, SicknessWarning, rank_of
+from reprkit.training.monitor.diagnostics import Explosion, Rank, TrainingHealthWarning, rank_of
 
 
 def make(digits, latent="continuous(dim=8)"):
@@ -90,7 +90,7 @@ def test_an_explosion_lasts():
 
 def test_an_exploding_norm_is_told_once_with_what_to_do(digits, tmp_path):
     told = caught(
-        SicknessWarning,
+        TrainingHealthWarning,
         make(digits),
         digits,
         spoil=lambda step: 1e4 if step >= 60 else 1,
@@ -115,7 +115,7 @@ def test_codes_on_a_line_are_told_once_with_what_to_do(digits, tmp_path):
     with torch.no_grad():
         weight.copy_(weight[:1].expand_as(weight))  # every dimension is the same one
     options = {"out": tmp_path, "optimizer": "sgd", "lr": 1e-12, "steps": 250}
-    told = caught(SicknessWarning, model, digits, **options)
+    told = caught(TrainingHealthWarning, model, digits, **options)
     assert len(told) == 1
     assert told[0].startswith(
         "latent reprkit/continuous of factor code has lost its rank: the codes of a batch vary in 1.0 of 8 dimensions"
@@ -123,7 +123,7 @@ def test_codes_on_a_line_are_told_once_with_what_to_do(digits, tmp_path):
     assert "Try a lower lr=" in told[0]
     (kept,) = read_record(tmp_path)["warnings"]
     assert (kept["step"], kept["text"]) == (149, told[0]), "the third look"
-    assert caught(SicknessWarning, model, digits, **{**options, "resume": True, "steps": 450}) == []
+    assert caught(TrainingHealthWarning, model, digits, **{**options, "resume": True, "steps": 450}) == []
     assert len(read_record(tmp_path)["warnings"]) == 1
 
 

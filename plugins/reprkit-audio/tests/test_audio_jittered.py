@@ -66,7 +66,7 @@ def test_any_latent_is_jittered_in_training_and_left_alone_after_it(latent):
     losses.total.backward()
     assert all(torch.isfinite(value.grad).all() for value in model.parameters() if value.grad is not None)
     assert any(
-        value.grad is not None and value.grad.any() for value in model.paths["code"].encoder.parameters()
+        value.grad is not None and value.grad.any() for value in model.factors["code"].encoder.parameters()
     )
     plain = rk.build(data=DATA, encoder="gru(width=8)", latent=latent, decoder="gru(width=8, causal=False)")
     plain.load_state_dict(model.state_dict())

@@ -107,7 +107,7 @@ def test_any_content_latent_goes_with_each_of_them(objective, latent):
         for name, value in model.named_parameters():
             assert value.grad is None or torch.isfinite(value.grad).all(), name
         if turn == "main" and "gan" not in objective:
-            assert model.paths["content"].encoder.layers[0].weight.grad.abs().sum() > 0
+            assert model.factors["content"].encoder.layers[0].weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("objective", [each for each in OBJECTIVES if each != "ge2e"])

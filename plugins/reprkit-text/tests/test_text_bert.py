@@ -56,7 +56,7 @@ def test_a_trained_model_is_transformers_own_bert_and_fills_masks(debian, tmp_pa
     with torch.no_grad():
         codes = model.encode(hidden)
         ours = model.decode(codes, length=ids.shape[1]).params["logits"][:, :, 0]
-        features = model.paths["code"].encoder(hidden).x
+        features = model.factors["code"].encoder(hidden).x
         mask = batch["x_mask"]
         torch.testing.assert_close(alone(ids, mask.long()).last_hidden_state[mask], features[mask])
         logits = whole(ids, mask.long()).logits

@@ -118,7 +118,7 @@ def test_an_adversarial_autoencoder_brings_the_codes_to_its_prior():
         objective="critic(width=32, depth=1)",
     )
     with torch.no_grad():
-        model.paths["code"].adapter.bias.fill_(3.0)  # codes start far from N(0, I)
+        model.factors["code"].adapter.bias.fill_(3.0)  # codes start far from N(0, I)
     critic = list(model.objective.critic.parameters())
     slow = torch.optim.Adam(model.factors.parameters(), lr=3e-3, betas=(0.5, 0.9))
     fast = torch.optim.Adam(critic, lr=3e-3, betas=(0.5, 0.9))

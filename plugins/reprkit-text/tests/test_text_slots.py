@@ -126,7 +126,7 @@ def test_the_pointer_s_loss_is_what_it_says_at_each_place():
         "slot": torch.tensor([[0, 2], [0, 1]]),
     }
     loss = float(model(batch, "pretrain").terms["copy"])
-    features = model.paths["code"].features(batch)
+    features = model.factors["code"].features(batch)
     said = model.latent().generator.memory(features.x, features.mask).spoken.log().detach()
     total = sum(
         float(-said[row, place, batch["x"][row, place]])

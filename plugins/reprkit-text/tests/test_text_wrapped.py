@@ -223,7 +223,7 @@ def test_only_what_was_hit_is_told_and_it_is_the_same_loss(monkeypatch):
     forward = type(model.decoder).forward
 
     def watched(self, features, **options):
-        asked.append(options.get("only"))
+        asked.append(options.get("queries"))
         return forward(self, features, **options)
 
     monkeypatch.setattr(type(model.decoder), "forward", watched)

@@ -89,7 +89,7 @@ def test_grey_and_coloured_images_become_each_other(tmp_path):
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[..., 1] = 255
     single(tmp_path, "grey.png", Image.fromarray(pixels))
-    assert torch.allclose(folder(tmp_path / "one", grey=True)[0]["x"], torch.tensor(0.587), atol=4e-3)
+    assert torch.allclose(folder(tmp_path / "one", gray=True)[0]["x"], torch.tensor(0.587), atol=4e-3)
 
 
 def test_what_is_transparent_becomes_white(tmp_path):

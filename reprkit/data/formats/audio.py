@@ -14,7 +14,7 @@ from torch import Tensor
 from reprkit.data import sound
 from reprkit.data.base import Dataset
 from reprkit.data.collate import as_index
-from reprkit.data.corrupt_files import Skips, classes_of, files_below
+from reprkit.data.corrupt_files import CorruptFiles, classes_of, files_below
 from reprkit.data.resampling import lowpass, polyphase
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
@@ -61,7 +61,7 @@ class Audio(Dataset):
             seconds is None or round(seconds * rate) >= 1,
             f"dataset audio: rate={rate}, seconds={seconds}: a window must hold at least one sample",
         )
-        skips = Skips("sound files", max_corrupt)
+        skips = CorruptFiles("sound files", max_corrupt)
         self._root, found = files_below(root, sound.SUFFIXES, "sound files")
         self._rate = rate
         self._steps = None if seconds is None else round(seconds * rate)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.collate import as_index, collate
-from reprkit.data.corrupt_files import Skips
+from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.images import MEMORY
 from reprkit.data.formats.media import Size
@@ -76,7 +76,7 @@ class Hub(Dataset):
         rate: Count = 16000,
         max_corrupt: Share = 0.01,
     ) -> None:
-        skips = Skips("rows", max_corrupt)
+        skips = CorruptFiles("rows", max_corrupt)
         self._name = title(path)
         table = self._joined(opened(path, name), part)
         self._columns = Columns(
@@ -176,7 +176,7 @@ class Hub(Dataset):
                 f"with part=\n  ({str(error).splitlines()[0][:200]})"
             ) from error
 
-    def _vet(self, skips: Skips) -> None:
+    def _vet(self, skips: CorruptFiles) -> None:
         """Read all rows: which can be, how long they are, and what they give while there is room for it."""
         held: list[dict[str, Tensor]] | None = []
         room, places, lengths = MEMORY, list[int](), dict[str, list[int]]()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.collate import as_index
-from reprkit.data.corrupt_files import Skips, classes_of, files_below
+from reprkit.data.corrupt_files import CorruptFiles, classes_of, files_below
 from reprkit.data.formats.pictures import SUFFIXES, Fit, picture
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
@@ -39,7 +39,7 @@ class Images(Dataset):
         root: the folder; pictures may lie at any depth.
         size: (h, w), or one number for both.
         labels: whether the first folder level is the class.
-        grey: one channel, else three.
+        gray: one channel, else three.
         fit: "crop" cuts the middle to the shape of ``size``, "pad" adds black borders, "stretch" distorts.
         cache: a folder for the decoded pictures; they are mapped from there, and found again by the next run
             as long as no file's name, size or time of change differs.
@@ -49,22 +49,24 @@ class Images(Dataset):
         DataError: no such folder, no pictures in it, or too many that cannot be read.
     """
 
+    renamed_arguments = {"grey": "gray"}  # noqa: RUF012
+
     def __init__(
         self,
         root: str | os.PathLike[str],
         size: Width | tuple[Width, Width] = 64,
         *,
         labels: bool = False,
-        grey: bool = False,
+        gray: bool = False,
         fit: Fit = "crop",
         cache: str | os.PathLike[str] | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
-        skips = Skips("pictures", max_corrupt)
+        skips = CorruptFiles("pictures", max_corrupt)
         self._root, found = files_below(root, SUFFIXES, "pictures")
-        self._size, self._fit, self._grey = (height, width), fit, grey
-        shape = (height, width, 1 if grey else 3)
+        self._size, self._fit, self._gray = (height, width), fit, gray
+        shape = (height, width, 1 if gray else 3)
         self._store: np.ndarray | None = None
         self._file: Path | None = None
         if cache is not None:
@@ -126,7 +128,7 @@ class Images(Dataset):
         return {**self.__dict__, "_store": None if self._file is not None else self._store}
 
     def _read(self, name: str) -> np.ndarray:
-        return picture(self._root / name, self._size, fit=self._fit, grey=self._grey)
+        return picture(self._root / name, self._size, fit=self._fit, gray=self._gray)
 
     def _again(self, name: str) -> np.ndarray:
         try:
@@ -148,10 +150,10 @@ class Images(Dataset):
     def _key(self, found: list[str]) -> str:
         stats = [(name, (self._root / name).stat()) for name in found]
         facts = [[name, each.st_size, each.st_mtime_ns] for name, each in stats]
-        text = json.dumps([str(self._root.resolve()), self._size, self._fit, self._grey, facts])
+        text = json.dumps([str(self._root.resolve()), self._size, self._fit, self._gray, facts])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _fill(self, stem: Path, found: list[str], shape: tuple[int, ...], skips: Skips) -> list[str]:
+    def _fill(self, stem: Path, found: list[str], shape: tuple[int, ...], skips: CorruptFiles) -> list[str]:
         """Decode into the cache; both files appear whole, the list of names last."""
         part = stem.with_suffix(f".{uuid.uuid4().hex}.part")  # its own on every rank, also of other machines
         try:
@@ -174,7 +176,7 @@ class Images(Dataset):
         return names
 
 
-def _cached(stem: Path, skips: Skips) -> list[str] | None:
+def _cached(stem: Path, skips: CorruptFiles) -> list[str] | None:
     """The files of an earlier run's cache, if it is there and whole."""
     try:
         record = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from reprkit.data.base import Dataset
 from reprkit.data.signature import Signature
 
 
-class Taken(Dataset):
+class InMemory(Dataset):
     """A data set of examples that were made already; a batch is padded to its own longest.
 
     Args:

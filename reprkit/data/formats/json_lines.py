@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.corrupt_files import Skips
+from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.records import Label, Reader, RecordKind, reader_of, type_name
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.data.signature import Signature
@@ -71,7 +71,7 @@ class JsonLines(Dataset):
         length: Count | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
-        skips = Skips("records", max_corrupt)
+        skips = CorruptFiles("records", max_corrupt)
         self._files = TextFiles(path, SUFFIXES, "JSON Lines files")
         lines = self._files.head(_HEAD)
         if not lines:

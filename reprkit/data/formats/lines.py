@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.corrupt_files import Skips
+from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.text_files import TextFiles, byte_tokens
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
@@ -49,7 +49,7 @@ class Lines(Dataset):
         max_corrupt: Share = 0.01,
     ) -> None:
         self._units, self._length = units, length
-        skips, seen, counts = Skips("lines", max_corrupt), set[str](), array("q")
+        skips, seen, counts = CorruptFiles("lines", max_corrupt), set[str](), array("q")
         self._files = TextFiles(path, SUFFIXES, "text files")
 
         def check(line: bytes) -> None:

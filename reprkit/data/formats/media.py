@@ -41,7 +41,7 @@ class Picture(Reader):
     def __call__(self, value: Any) -> Tensor:
         """The pixels."""
         with _opened(value) as file:
-            return torch.from_numpy(picture(file, self.shape[:2], grey=self.shape[2] == 1).copy())
+            return torch.from_numpy(picture(file, self.shape[:2], gray=self.shape[2] == 1).copy())
 
 
 class Sound(Reader):

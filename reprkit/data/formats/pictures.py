@@ -19,7 +19,7 @@ SUFFIXES = frozenset(
 
 
 def picture(
-    file: str | Path | BinaryIO, size: tuple[int, int], *, fit: Fit = "crop", grey: bool = False
+    file: str | Path | BinaryIO, size: tuple[int, int], *, fit: Fit = "crop", gray: bool = False
 ) -> np.ndarray:
     """The first frame of a picture, upright, as uint8 (h w c).
 
@@ -30,7 +30,7 @@ def picture(
         file: the picture, or an open file of it.
         size: (h, w).
         fit: "crop" cuts the middle to the shape of ``size``, "pad" adds black borders, "stretch" distorts.
-        grey: one channel (luma, ITU-R 601), else three.
+        gray: one channel (luma, ITU-R 601), else three.
 
     Raises:
         DataError: 32-bit integer values above 65535, or floating-point values, which have no fixed range.
@@ -41,14 +41,14 @@ def picture(
     with Image.open(file) as opened:
         opened.load()
         upright = ImageOps.exif_transpose(opened)
-    plain = _eight_bits(upright).convert("L" if grey else "RGB")
+    plain = _eight_bits(upright).convert("L" if gray else "RGB")
     wide = (size[1], size[0])
     if fit == "stretch":
         sized = plain.resize(wide, Image.Resampling.BICUBIC)
     else:
         sized = (ImageOps.fit if fit == "crop" else ImageOps.pad)(plain, wide, Image.Resampling.BICUBIC)
     values = np.asarray(sized, dtype=np.uint8)
-    return values[..., None] if grey else values
+    return values[..., None] if gray else values
 
 
 def _eight_bits(given: Image.Image) -> Image.Image:

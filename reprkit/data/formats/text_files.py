@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.corrupt_files import Skips, files_below
+from reprkit.data.corrupt_files import CorruptFiles, files_below
 from reprkit.errors import DataError
 
 _OPEN = 64  # files that are mapped at the same time
@@ -47,7 +47,7 @@ class TextFiles:
         self._ends, self._sizes = np.zeros(0, np.int64), list[int]()
         self._maps: dict[int, mmap.mmap] = {}
 
-    def index(self, check: Callable[[bytes], Any], skips: Skips) -> None:
+    def index(self, check: Callable[[bytes], Any], skips: CorruptFiles) -> None:
         """Look at every line once; those of which ``check`` raises are left out, and named ``file:line``.
 
         Raises:

@@ -15,7 +15,7 @@ from reprkit.data.loading.workers import Task, ahead, made
 from reprkit.errors import DataError
 
 if TYPE_CHECKING:
-    from reprkit.data.loading.stream_sampler import StreamOrder
+    from reprkit.data.loading.stream_sampler import StreamSampler
 
 _ORDER = 0x6F72646572  # keeps apart what is drawn from one seed
 
@@ -125,7 +125,7 @@ class Order:
 
 def loader(
     dataset: Dataset,
-    order: Order | StreamOrder,
+    order: Order | StreamSampler,
     start: int = 0,
     workers: int = 0,
     *,

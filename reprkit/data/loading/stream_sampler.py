@@ -22,7 +22,7 @@ SPARES = 8  # unreadable records one after another in a batch that are made up f
 
 
 @dataclass(frozen=True)
-class Share:
+class RankShare:
     """What a process gets of a global batch: the batch's records in a circle, from its own first on.
 
     Attributes:
@@ -38,7 +38,7 @@ class Share:
     whole: bool
 
 
-class StreamOrder:
+class StreamSampler:
     """Which records are in which step's batch: as ``Order``, for a stream; see ``Stream``.
 
     Args:
@@ -83,7 +83,7 @@ class StreamOrder:
                 del self._recent[next(iter(self._recent))]
             first = self.rank * local
             circle = [*records[first:], *records[:first]]
-            yield step, Share(circle[:count], local, self.batch, whole), None
+            yield step, RankShare(circle[:count], local, self.batch, whole), None
 
     def _batches(self, start: int) -> Iterator[tuple[int, list[tuple[int, Any]]]]:
         """(step, the global batch) from a step on, without end."""

@@ -24,7 +24,7 @@ from reprkit.utils.spawning import keep_safe_path_local, safe_path
 _WORKERS = 0x776F726B  # keeps apart what is drawn from one seed
 
 # A step, its indices, and how long each field of varying length is in the whole batch, over all processes (None: not needed).
-# In place of indices a stream has the records themselves (``reprkit.data.loading.stream_sampler.Share``).
+# In place of indices a stream has the records themselves (``reprkit.data.loading.stream_sampler.RankShare``).
 Task = tuple[int, Any, Mapping[str, int] | None]
 
 

@@ -37,8 +37,8 @@ def dynamic_evaluation(
         w <- w - lr g / (r + epsilon) + min(decay r / mean(r), 1) (w0 - w)
 
     where w0 are those that were trained and r is the root mean square of g over ``pieces`` segments of the tokens before
-    ``first``; the mean is over all weights.  What adaptive compressors do, too; ``reprkit.evaluation.sequential.next_step.one_step_ahead`` is the same
-    question to a model that stands still.
+    ``first``; the mean is over all weights.  Adaptive compressors do the same.  For a model whose weights stay as they are see
+    ``reprkit.evaluation.sequential.next_step.one_step_ahead``.
 
     Args:
         model: trained with the objective "autoregressive"; stays as it is, a copy learns.

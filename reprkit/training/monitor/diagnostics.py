@@ -23,7 +23,7 @@ LOOKS = 3  # one after another
 ROWS = 512  # tokens looked at
 
 
-class SicknessWarning(UserWarning):
+class TrainingHealthWarning(UserWarning):
     """A run that may be going wrong: what was seen, and what to do."""
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from reprkit.errors import TrainingError
-from reprkit.models.factor import Path
+from reprkit.models.factor import Factor
 from reprkit.training.monitor import non_finite
-from reprkit.training.monitor.diagnostics import Rank, SicknessWarning
+from reprkit.training.monitor.diagnostics import Rank, TrainingHealthWarning
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LAST = 2**62  # no run has so many steps
 LOOK_EVERY = 50  # steps between two looks for symptoms
 
 
-class Guard:
+class Monitor:
     """The watch over one loop.
 
     Attributes:
@@ -30,15 +30,15 @@ class Guard:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self.sickness: non_finite.Sickness | None = None
+        self.sickness: non_finite.NonFinite | None = None
         self.saved = 0
-        self._paths: dict[str, Path] = dict(loop.model.factors.items())  # type: ignore[arg-type]
+        self._paths: dict[str, Factor] = dict(loop.model.factors.items())
         self._ranks = {name: Rank() for name, path in self._paths.items() if path.latent.vocab is None}
         self._noted: set[str] = set()
 
     # ------------------------------------------------------------------ what stops the run
 
-    def sick(self, sickness: non_finite.Sickness, batch: Batch) -> None:
+    def sick(self, sickness: non_finite.NonFinite, batch: Batch) -> None:
         """A loss or gradient is not finite.  Alone one stops at once; ranks stop together after the step."""
         session = self._loop.session
         alone = session.engine.ranks == 1
@@ -58,10 +58,10 @@ class Guard:
         if not alarm:
             return
         step, own = LAST - alarm, self.sickness
-        elsewhere = non_finite.Sickness(step, float("nan"), origin="another process has seen it")
+        elsewhere = non_finite.NonFinite(step, float("nan"), origin="another process has seen it")
         self.fail(own if own is not None and own.step == step else elsewhere)
 
-    def fail(self, sickness: non_finite.Sickness) -> NoReturn:
+    def fail(self, sickness: non_finite.NonFinite) -> NoReturn:
         """Write down what happened and which examples were in the step's batch (over all ranks), and stop."""
         journal, session = self._loop.journal, self._loop.session
         folder = journal.state_folder
@@ -103,7 +103,7 @@ class Guard:
 
     def _tell(self, now: int, key: str, text: str, *, step: int | None = None) -> None:
         if self._note(now if step is None else step, key, text) and self._loop.session.engine.rank == 0:
-            warnings.warn(text, SicknessWarning, stacklevel=6)
+            warnings.warn(text, TrainingHealthWarning, stacklevel=6)
 
     def _note(self, step: int, key: str, text: str) -> bool:
         """Into the run's record, each but once; whether it is new."""

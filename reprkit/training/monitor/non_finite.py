@@ -23,7 +23,7 @@ LOOK_EVERY = 50  # steps between two looks at the losses on a GPU, where each lo
 
 
 @dataclass(frozen=True)
-class Sickness:
+class NonFinite:
     """A loss (or gradient) that was not finite: at which step, in which terms, and where it began as far as that can be told."""
 
     step: int
@@ -51,7 +51,7 @@ class Sickness:
 
 
 @dataclass(frozen=True)
-class Symptom:
+class Diagnostic:
     """A norm that has exploded: at which step, of what, and what to do."""
 
     step: int
@@ -66,9 +66,9 @@ class Watch:
         self._prompt = device.type == "cpu"
         self._pending: list[tuple[int, Tensor, Mapping[str, Tensor], str]] = []
         self._norms: dict[str, Explosion] = {}
-        self._symptoms: list[Symptom] = []
+        self._symptoms: list[Diagnostic] = []
 
-    def see(self, step: int, value: Tensor, seen: Losses | None, what: str = "loss") -> Sickness | None:
+    def see(self, step: int, value: Tensor, seen: Losses | None, what: str = "loss") -> NonFinite | None:
         """Take a loss (or a gradient's norm) into account; the sickness, when one shows."""
         terms = seen.terms if seen else {}
         if self._prompt:
@@ -76,7 +76,7 @@ class Watch:
         self._pending.append((step, value.detach(), terms, what))
         return self.look() if len(self._pending) >= LOOK_EVERY else None
 
-    def look(self) -> Sickness | None:
+    def look(self) -> NonFinite | None:
         """Look at all that was not looked at yet."""
         pending, self._pending = self._pending, []
         if not pending:
@@ -88,7 +88,7 @@ class Watch:
                 return sickness
         return None
 
-    def symptoms(self) -> list[Symptom]:
+    def symptoms(self) -> list[Diagnostic]:
         """What was seen since it was asked for last."""
         seen, self._symptoms = self._symptoms, []
         return seen
@@ -102,9 +102,9 @@ class Watch:
         for what, seen in state.items():
             self._norms.setdefault(what, Explosion()).load_state_dict(seen)
 
-    def _judged(self, step: int, value: float, terms: Mapping[str, Tensor], what: str) -> Sickness | None:
+    def _judged(self, step: int, value: float, terms: Mapping[str, Tensor], what: str) -> NonFinite | None:
         if not math.isfinite(value):
-            return Sickness(step, value, _bad(terms), what=what)
+            return NonFinite(step, value, _bad(terms), what=what)
         if what.startswith(NORM):
             times = self._norms.setdefault(what, Explosion()).see(value)
             if times is not None:
@@ -112,7 +112,7 @@ class Watch:
                     f"the {what} has exploded: {value:.3g} at step {step}, {times:.0f} times its running median. Try clip=1.0, a "
                     "lower lr=, or a warmup=."
                 )
-                self._symptoms.append(Symptom(step, what, text))
+                self._symptoms.append(Diagnostic(step, what, text))
         return None
 
 

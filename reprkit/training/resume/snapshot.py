@@ -11,14 +11,14 @@ from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
-from reprkit.training.ema import Average
+from reprkit.training.ema import EMA
 from reprkit.training.resume import optimizer_state, state
 
 
 def capture(
     model: Model,
     optimisers: Mapping[str, Optimizer],
-    average: Average | None,
+    average: EMA | None,
     extras: Mapping[str, Any],
     before: Mapping[str, state.Scalars],
     device: torch.device,
@@ -51,7 +51,7 @@ def restore(
     saved: Mapping[str, Any],
     model: Model,
     optimisers: Mapping[str, Optimizer],
-    average: Average | None,
+    average: EMA | None,
     extras: Mapping[str, Any],
     device: torch.device,
 ) -> None:

@@ -158,6 +158,9 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
 
 def _put(module: nn.Module, name: str, key: str, value: Any) -> None:
     """Set a number, flag or text; never a method, a property, a tensor or a module, whoever wrote the state."""
+    key = getattr(type(module), "renamed_arguments", {}).get(
+        key, key
+    )  # an attribute that was renamed with its argument
     before = inspect.getattr_static(module, key, None)
     registered = key in module._parameters or key in module._buffers or key in module._modules
     plain = isinstance(value, _PLAIN) and (before is None or isinstance(before, _PLAIN))

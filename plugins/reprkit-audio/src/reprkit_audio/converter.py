@@ -136,7 +136,7 @@ class Converter:
 
     def codes(self, frames: Float[Tensor, "t c"], factors: Sequence[str] | None = None) -> Codes:
         """The codes of one utterance, of any length."""
-        fields = {path.input for path in self.model.paths.values()}
+        fields = {path.input for path in self.model.factors.values()}
         batch = {field: frames[None].float() for field in fields}
         return self.model.encode(batch, factors=factors, any_length=True)
 
@@ -172,7 +172,7 @@ def _front(model: Model) -> FrontEnd:
     Raises:
         BuildError: it cannot convert.
     """
-    names = list(model.paths)
+    names = list(model.factors)
     if "speaker" not in names or len(names) < 2:
         raise BuildError(
             f"converting a voice takes a model with a factor 'speaker' and one of what is said.{nearest('speaker', names)}\n"
@@ -183,7 +183,7 @@ def _front(model: Model) -> FrontEnd:
     if model.signature is None:
         raise BuildError("the model was built without data=, so it does not know how its frames are made")
     forms = {
-        model.signature[field].form for field in (*(p.input for p in model.paths.values()), model.output)
+        model.signature[field].form for field in (*(p.input for p in model.factors.values()), model.output)
     }
     form = forms.pop()
     if forms or form is None:

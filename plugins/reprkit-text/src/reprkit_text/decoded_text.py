@@ -27,9 +27,9 @@ def writes(model: Model, factor: str | None = None) -> str | None:
     Raises:
         BuildError: ``factor`` is named, and there is no such factor or its latent is of another kind.
     """
-    found = [name for name, path in model.paths.items() if "words" in path.latent.provides]
+    found = [name for name, path in model.factors.items() if "words" in path.latent.provides]
     if factor is not None:
-        name = factor_of(model.paths, factor, "this model")
+        name = factor_of(model.factors, factor, "this model")
         if name not in found:
             latent = model.latent(name)
             raise BuildError(
@@ -48,7 +48,7 @@ def reading(model: Model, part: str, factor: str | None = None) -> Field:
     name = writes(model, factor)
     if model.signature is None:
         raise BuildError(f"{part}: the model was built without data=, so it does not know its words")
-    field = model.signature[model.output if name is None else model.paths[name].input]
+    field = model.signature[model.output if name is None else model.factors[name].input]
     if field.kind != "tokens" or (name is None and model.decoder is None):
         lacks = "no decoder" if model.decoder is None else f"{field.kind} data"
         raise BuildError(
@@ -140,12 +140,12 @@ def beside(model: Model, data: Dataset) -> dict[str, list[str]]:
     A causal decoder writes the reconstruction from the code alone, the likeliest symbol at each place, as many as the document has.
     """
     words, name = vocabulary_of(model, "beside"), writes(model)
-    read = model.output if name is None else model.paths[name].input
+    read = model.output if name is None else model.factors[name].input
     columns = {"document": said(symbols(data, read), words)}
     if name is not None:
         columns["summary"] = said(summaries(model, data), words)
     if model.decoder is not None:
-        causal = "causal" in model.decoder.provides and bool(model.paths)
+        causal = "causal" in model.decoder.provides and bool(model.factors)
         columns["reconstruction"] = said(
             _rows(data, _drawn(model)) if causal else outputs(model, data), words
         )

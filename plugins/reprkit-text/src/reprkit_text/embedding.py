@@ -47,9 +47,9 @@ def embed(
         import reprkit
 
         model = reprkit.load(model)
-    if not model.paths:
+    if not model.factors:
         raise BuildError("this model has no encoder, so it has no vectors of texts")
-    path = next(iter(model.paths.values())) if factor is None else model.paths[factor]
+    path = next(iter(model.factors.values())) if factor is None else model.factors[factor]
     field = None if model.signature is None else model.signature[path.input]
     words = checked(texts, "text", None if field is None else written_with(field))
     if not len(texts):

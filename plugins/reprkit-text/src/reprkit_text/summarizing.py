@@ -55,7 +55,7 @@ def summarize(
     words = checked(documents, "document", decoded_text.vocabulary_of(model, "summarize", name))
     if not len(documents):
         return []
-    path = model.paths[name]
+    path = model.factors[name]
     most = getattr(path.encoder, "most", None)
     symbols = Symbols(documents, words, min(length, most or length))
     known(symbols, words, "these documents", documents[0])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprkit.data.corrupt_files import Skips
+from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, chosen, listed, pieces
 from reprkit_audio.data.features import frames_of
@@ -61,7 +61,7 @@ class Corpus(Recordings):
         facts: Mapping[str, Any] | None = None,
         tracks: Mapping[str, Track] | None = None,
     ) -> None:
-        front, skips = front_end(frontend), Skips("sound files", max_corrupt)
+        front, skips = front_end(frontend), CorruptFiles("sound files", max_corrupt)
         wanted = chosen(clips, speakers, utterances)
         total = len(wanted)
         if seconds is not None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reprkit.data.corrupt_files import Skips
+from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.errors import DataError
 from reprkit.utils.cache import cache_folder, keep
 from reprkit_audio import sound
@@ -77,7 +77,7 @@ def analysed(clip: Clip, front: FrontEnd, trim: bool) -> tuple[Sound, float]:
 
 
 def frames_of(
-    clips: list[Clip], front: FrontEnd, trim: bool, skips: Skips
+    clips: list[Clip], front: FrontEnd, trim: bool, skips: CorruptFiles
 ) -> list[tuple[Clip, torch.Tensor, float]]:
     """Each clip that can be analysed, with its frames (t c) and its clipped share; the others are added to ``skips``."""
     if not clips:

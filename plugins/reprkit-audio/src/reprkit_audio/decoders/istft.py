@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reprkit import Decoded, Decoder, Features, Signature
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.layers.resample_tokens import Placed, laid_mask
+from reprkit.layers.resample_tokens import ResampleTokens, resampled_mask
 from reprkit.registry.constraints import DepthOrZero, Positive, Width, odd
 from reprkit.utils.precision import without_autocast
 from reprkit_audio.layers.convnext import Blocks
@@ -73,7 +73,7 @@ class ISTFTDecoder(Decoder):
             raise BuildError(f"decoder istft makes {hop} samples a token, which do not divide {samples}")
         self.n_fft, self.hop, self.scale = n_fft, hop, float(scale)
         self.tokens = None if samples is None else samples // hop
-        self.place = Placed(width, tokens=tokens, places=self.tokens)
+        self.place = ResampleTokens(width, tokens=tokens, places=self.tokens)
         self.in_dim = self.place.in_dim
         self.blocks = Blocks(width, kernel, depth)
         self.head = nn.Linear(width, n_fft + 2)
@@ -95,7 +95,7 @@ class ISTFTDecoder(Decoder):
             raise BuildError(f"decoder istft makes {self.hop} samples a token, which do not divide {length}")
         count = self.tokens if length is None else length // self.hop
         count = count or features.length or features.x.shape[1]
-        mask = laid_mask(features, count * self.place.group)
+        mask = resampled_mask(features, count * self.place.group)
         if mask is not None and self.place.group > 1:
             mask = mask.unflatten(1, (count, self.place.group)).any(-1)
         x = self.blocks(self.place(features, count), mask)

@@ -84,7 +84,7 @@ class CopySynthesis(Evaluator):
 def _front(model: Model) -> tuple[LogMel, str]:
     """The front end of the frames that the model reads, and the field that holds them."""
     signature = model.signature
-    fields = {path.input for path in model.paths.values()}
+    fields = {path.input for path in model.factors.values()}
     form = signature[next(iter(fields))].form if signature is not None and len(fields) == 1 else None
     front = None if form is None else frontend(form)
     output_field = None if signature is None or model.decoder is None else signature[model.output]

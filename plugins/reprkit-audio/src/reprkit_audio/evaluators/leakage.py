@@ -120,7 +120,7 @@ class Leakage(Evaluator):
 
     def _factors(self, model: Model) -> dict[str, str]:
         """What each factor is measured as -> its name."""
-        names = list(model.paths)
+        names = list(model.factors)
         others = [name for name in names if name != self.speaker]
         usual = "content" if "content" in names else (others or names or [""])[0]
         content = factor_of(names, self.content or usual, "leakage")
@@ -144,7 +144,7 @@ class Leakage(Evaluator):
                     f"leakage: {data.name} has no tokens field {name!r}.{nearest(name, signature)}"
                 )
             return name
-        read = model.paths[self._factors(model)["content"]].input
+        read = model.factors[self._factors(model)["content"]].input
         return read if signature[read].kind == "sequence" else None
 
     def _shares(self, said: Sequence[Sequence[Array]]) -> list[Float[Array, "n k"]]:
@@ -185,7 +185,7 @@ def _read(
 ) -> tuple[dict[str, Tokens], list[Array]]:
     """The codes of each factor, the frames as "input" where the data is a sequence, and each example's symbols (t,), or frames."""
     generator = torch.Generator().manual_seed(seed)
-    read = model.paths[factors["content"]].input
+    read = model.factors[factors["content"]].input
     sequence = data.signature[read].kind == "sequence"
     parts: dict[str, list[tuple[torch.Tensor, torch.Tensor | None]]] = {name: [] for name in factors}
     said: list[Array] = []

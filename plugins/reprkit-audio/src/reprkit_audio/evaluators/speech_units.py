@@ -150,8 +150,8 @@ class SpeechUnits(Evaluator):
         return {name: error for name, error in errors.items() if error is not None}
 
     def _factor(self, model: Model) -> str:
-        usual = "content" if "content" in model.paths else None
-        return factor_of(model.paths, self.factor or usual, "speech-units")
+        usual = "content" if "content" in model.factors else None
+        return factor_of(model.factors, self.factor or usual, "speech-units")
 
     def _check(self, data: Dataset) -> None:
         check_label(data, self.speaker, "speech-units")
@@ -201,7 +201,7 @@ def aligned(model: Model, data: Dataset, factor: str, phone: str, speaker: str) 
     count = 0
     for batch in batches(data, "aligning"):
         code = model.encode(batch, factors=(factor,))[factor]
-        x, phones = batch[model.paths[factor].input], batch[phone]
+        x, phones = batch[model.factors[factor].input], batch[phone]
         size, length = phones.shape
         if code.z.shape[1] == 1 and length > 1:
             raise BuildError(f"speech-units: factor {factor} says one thing of an example, and phones change")

@@ -41,11 +41,11 @@ class AutoVC(Objective):
 
     def bind(self, model: Model) -> None:
         """See that the factor is there."""
-        factor_of(model.paths, self.factor, "objective autovc")
+        factor_of(model.factors, self.factor, "objective autovc")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch."""
-        name = factor_of(model.paths, self.factor, "objective autovc")
+        name = factor_of(model.factors, self.factor, "objective autovc")
         codes = model.encode(batch)
         scored = model.score(batch, codes, teacher_forcing=False)
         decoded = scored.decoded

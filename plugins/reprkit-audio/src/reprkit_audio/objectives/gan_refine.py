@@ -98,7 +98,7 @@ class GANRefine(Objective):
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the output's channels and the number of speakers."""
-        factor_of(model.paths, self.speaker, f"objective {_PART}")
+        factor_of(model.factors, self.speaker, f"objective {_PART}")
         classes = classes_of(model, self.label, _PART)
         assert model.signature is not None  # classes_of has read it
         self.critic = PatchCritic(model.signature[model.output].channels, self.width, self.depth, classes)

@@ -41,12 +41,12 @@ class GE2E(Objective):
 
     def bind(self, model: Model) -> None:
         """See that factor and label are there."""
-        factor_of(model.paths, self.factor, "objective ge2e")
+        factor_of(model.factors, self.factor, "objective ge2e")
         self.classes = classes_of(model, self.label, "ge2e")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch; every rank must bring as many examples as the others."""
-        name = factor_of(model.paths, self.factor, "objective ge2e")
+        name = factor_of(model.factors, self.factor, "objective ge2e")
         code = model.encode(batch, factors=[name])[name]
         own = F.normalize(masked_mean(code.z, code.mask).float(), dim=-1)
         mine = labels_of(batch, self.label, "ge2e")

@@ -50,8 +50,8 @@ class Jittered(Objective):
 
     def bind(self, model: Model) -> None:
         """Look for the factor."""
-        name = factor_of(model.paths, self.factor, "objective jittered")
-        if model.paths[name].pool:
+        name = factor_of(model.factors, self.factor, "objective jittered")
+        if model.factors[name].pool:
             raise BuildError(
                 f"objective jittered: factor {name} is pooled to one token, which has no neighbours"
             )
@@ -60,7 +60,7 @@ class Jittered(Objective):
         """The loss of one batch."""
         codes = model.encode(batch)
         if model.training:
-            name = factor_of(model.paths, self.factor, "objective jittered")
+            name = factor_of(model.factors, self.factor, "objective jittered")
             codes = codes | {name: jittered(codes[name], self.p, self.reach)}
         scored = model.score(batch, codes)
         model.record(**scored.metrics)
@@ -78,7 +78,7 @@ def jittered(code: Code, p: float, reach: int) -> Code:
     def draw(shape: tuple[int, ...]) -> Tensor:
         return torch.rand(shape, device=z.device)
 
-    far, side, moved = (collectives.joined(draw, (size, length)) for _ in range(3))
+    far, side, moved = (collectives.global_draw(draw, (size, length)) for _ in range(3))
     step = (far * reach).long() + 1
     own = torch.arange(length, device=z.device).expand(size, -1)
     place = own + torch.where(side < 0.5, -step, step)

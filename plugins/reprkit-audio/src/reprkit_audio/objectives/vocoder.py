@@ -89,7 +89,7 @@ class VocoderObjective(Objective):
                 f"windows of {field.shape[0]} samples are too short for a transform of {longest}"
             )
         if self.front is None:
-            forms = [model.signature[path.input].form for path in model.paths.values()]
+            forms = [model.signature[path.input].form for path in model.factors.values()]
             fitting = [form for form in forms if form is not None and form.startswith("log-mel")]
             self.front = _log_mel(fitting[0] if fitting else "log-mel")
 

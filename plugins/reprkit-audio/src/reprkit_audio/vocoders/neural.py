@@ -29,7 +29,7 @@ class Neural(Vocoder):
     def __init__(self, model: str | os.PathLike[str], device: str | None = None) -> None:
         made = load(os.fspath(model))
         signature = made.signature
-        inputs = [] if signature is None else [signature[path.input] for path in made.paths.values()]
+        inputs = [] if signature is None else [signature[path.input] for path in made.factors.values()]
         if signature is None or len(inputs) != 1 or inputs[0].form is None:
             raise PartArgumentError(
                 f"the model in {os.fspath(model)!r} is no vocoder: it reads no frames of a front end; see recipes/vocoder.py"
@@ -53,6 +53,6 @@ class Neural(Vocoder):
     @torch.no_grad()
     def made(self, sound: Sound) -> Float[Tensor, " samples"]:
         """T * hop samples."""
-        (path,) = self.model.paths.values()
+        (path,) = self.model.factors.values()
         codes = self.model.encode({path.input: sound.frames[None].float()}, any_length=True)
         return self.model.decode(codes, length=len(sound.frames) * self.front.hop).x.flatten()

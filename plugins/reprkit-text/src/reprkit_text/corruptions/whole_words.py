@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.corruptions.base import Damage, uniform
+from reprkit.corruptions.base import ElementCorruption, uniform
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Share
@@ -18,7 +18,7 @@ from reprkit.types import Batch
 from reprkit_text.wrapped.symbols import written_with
 
 
-class WholeWords(Damage):
+class WholeWords(ElementCorruption):
     """Hits whole words, about ``ratio`` of a text's symbols; a hit symbol is masked, replaced or left as it is.
 
     Of a text of n symbols words are hit in random order, at least one, until their symbols are as near to round(ratio n) as the

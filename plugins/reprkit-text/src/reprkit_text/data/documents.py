@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from reprkit.data.corrupt_files import Skips
+from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
@@ -59,7 +59,7 @@ class Documents(Texts):
         paired: bool = False,
         max_corrupt: Share = 0.01,
     ) -> None:
-        skips, files = Skips("documents", max_corrupt), TextFiles(path, SUFFIXES, "JSON Lines files")
+        skips, files = CorruptFiles("documents", max_corrupt), TextFiles(path, SUFFIXES, "JSON Lines files")
         self._document, self._of, self._label = document, summary, label
         self._seen: dict[str, None] = {}
         records: list[Record] = []

@@ -16,7 +16,7 @@ from torch import Tensor
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
 from reprkit.data.collate import as_index
-from reprkit.data.corrupt_files import Skips
+from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
@@ -62,7 +62,7 @@ class TextData(Dataset):
         length: Count = 256,
         max_corrupt: Share = 0.01,
     ) -> None:
-        skips, self._by = Skips("lines", max_corrupt), by
+        skips, self._by = CorruptFiles("lines", max_corrupt), by
         self._files = TextFiles(path, SUFFIXES, "text files")
         self._symbols, self._group, first = (self._lines if by == "lines" else self._windows)(
             skips, tokenizer, length
@@ -133,7 +133,9 @@ class TextData(Dataset):
         """The file's or folder's name."""
         return self._files.name
 
-    def _lines(self, skips: Skips, tokenizer: str | Vocabulary, length: int) -> tuple[Symbols, Tensor, str]:
+    def _lines(
+        self, skips: CorruptFiles, tokenizer: str | Vocabulary, length: int
+    ) -> tuple[Symbols, Tensor, str]:
         """Symbols of the lines, which of them are equal, and the first one."""
         groups = array("q")
         self._files.index(lambda line: groups.append(_group(line)), skips)
@@ -144,7 +146,9 @@ class TextData(Dataset):
         self.vocabulary = vocabulary(tokenizer, lines)
         return Symbols(lines(), self.vocabulary, length), torch.tensor(groups), next(lines())
 
-    def _windows(self, skips: Skips, tokenizer: str | Vocabulary, length: int) -> tuple[Symbols, Tensor, str]:
+    def _windows(
+        self, skips: CorruptFiles, tokenizer: str | Vocabulary, length: int
+    ) -> tuple[Symbols, Tensor, str]:
         """Symbols of the windows, their numbers, and the first file."""
         folder = self._files.path if self._files.path.is_dir() else self._files.path.parent
         texts = [each for each in (_read(folder / name, name, skips) for name in self._files.names) if each]
@@ -163,7 +167,7 @@ class TextData(Dataset):
         return made, torch.arange(len(made)), texts[0]
 
 
-def _read(path: Path, name: str, skips: Skips) -> str:
+def _read(path: Path, name: str, skips: CorruptFiles) -> str:
     """A file's lines that are valid UTF-8; the others are counted, and named ``file:line``.
 
     Raises:

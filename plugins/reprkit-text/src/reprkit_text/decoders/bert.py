@@ -14,7 +14,7 @@ from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
 from reprkit.layers.gather_rows import tokens_at
-from reprkit.layers.resample_tokens import laid_mask
+from reprkit.layers.resample_tokens import resampled_mask
 from reprkit.registry.constraints import BelowOne, Count, DepthOrZero, Width
 from reprkit.registry.create import restoring
 from reprkit_text.wrapped.settings import settled
@@ -27,7 +27,7 @@ class BertDecoder(SequenceDecoder):
 
     It is the head of transformers' ``BertForMaskedLM``, whose last map is not tied to the encoder's embeddings; with ``depth``
     BERT's blocks come before it, for codes that say less than a token a symbol.  All symbols at once, so it is not causal.
-    Asked for some symbols only (``only``), it makes the others' likelihood not at all: masked-language modelling asks for a
+    Asked for some symbols only (``queries``), it makes the others' likelihood not at all: masked-language modelling asks for a
     seventh of them, and the map to the vocabulary is half of a small network's work.
 
     Args:
@@ -100,7 +100,7 @@ class BertDecoder(SequenceDecoder):
             data=data,
             tokens=tokens,
         )
-        self.provides = frozenset({"only"})
+        self.provides = frozenset({"queries"})
         self.transform: nn.Module = BertPredictionHeadTransform(made)
         if folder and not restoring():
             head = filled(BertForMaskedLM, folder, made).cls.predictions
@@ -122,7 +122,7 @@ class BertDecoder(SequenceDecoder):
         *,
         teacher: Tensor | None = None,
         length: int | None = None,
-        only: Int[Tensor, "b m"] | None = None,
+        queries: Int[Tensor, "b m"] | None = None,
     ) -> Decoded:
         """The likelihood of every symbol (b n 1), or of those that ``only`` names (b m 1).
 
@@ -133,12 +133,12 @@ class BertDecoder(SequenceDecoder):
         if features is None:
             raise BuildError("decoder bert makes symbols of a code, and there is none")
         steps = self._steps(features, teacher, length)
-        x, mask = self._inputs(features, steps), laid_mask(features, steps)
+        x, mask = self._inputs(features, steps), resampled_mask(features, steps)
         assert x is not None
         if self.body is not None:
             fits(steps, self.most, "decoder bert")
             x = self.body(inputs_embeds=x, attention_mask=mask).last_hidden_state
-        if only is not None:
-            x, mask = tokens_at(x, only), None if mask is None else mask.gather(1, only)
+        if queries is not None:
+            x, mask = tokens_at(x, queries), None if mask is None else mask.gather(1, queries)
         out = self.transform(x)
-        return self.head(out, mask=mask, grid=(steps,) if only is None else None)
+        return self.head(out, mask=mask, grid=(steps,) if queries is None else None)

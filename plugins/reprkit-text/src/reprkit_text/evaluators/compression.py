@@ -43,13 +43,13 @@ class Compression(Evaluator):
         Raises:
             BuildError: a model without encoder, or with neither a latent of words nor a decoder of symbols.
         """
-        if not model.paths:
+        if not model.factors:
             raise BuildError("compression measures codes, and this model has no encoder")
         words = decoded_text.vocabulary_of(model, "compression")
         name = decoded_text.writes(model)
         if self.limit is not None and self.limit < len(data):
             data = data.subset(range(self.limit))
-        field = model.output if name is None else model.paths[name].input
+        field = model.output if name is None else model.factors[name].input
         documents = sum(
             len(each.split()) for each in decoded_text.said(decoded_text.symbols(data, field), words)
         )

@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from reprkit import Evaluator, Field
 from reprkit.errors import DataError
-from reprkit.evaluation.label_subset import few, labels_of
+from reprkit.evaluation.label_subset import label_subset, labels_of
 from reprkit.registry.constraints import Count, Positive, Seed
 from reprkit_text.wrapped.symbols import written_with
 
@@ -57,7 +57,7 @@ class TfIdf(Evaluator):
 
         if fit_on is None:
             raise DataError("tf-idf is fitted on labelled examples: give evaluate(..., fit_on=train)")
-        chosen = few(fit_on, self.labels, label=self.label, seed=self.seed)
+        chosen = label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
         y, truth = (labels_of(each, self.label, "tf-idf") for each in (chosen, data))
         if len(set(y.tolist())) < 2:
             raise DataError(

@@ -15,9 +15,9 @@ from reprkit import Code, Features, Latent
 from reprkit.interfaces import require
 from reprkit.latents.terms import (
     check_indices,
-    clean,
     exponential,
     fixed_rate,
+    masked,
     noise,
     perplexity,
     straight_through,
@@ -75,7 +75,7 @@ class Text(Latent):
     """
 
     provides = frozenset({"words", "log_prob"})  # words: ``spell`` and ``teach``, for objectives over texts
-    remedy = "pre-training (objective summary), a weight on entropy, or a lower learning rate"
+    collapse_hint = "pre-training (objective summary), a weight on entropy, or a lower learning rate"
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class Text(Latent):
         """What features tell the generator; what was read already is given back as it is."""
         if isinstance(features, Memory):
             return features
-        return self.generator.memory(clean(features), features.mask)
+        return self.generator.memory(masked(features), features.mask)
 
     def _allowed(self, log_p: Tensor, barred: Tensor) -> Tensor:
         return F.log_softmax(log_p.masked_fill(barred, NEVER), -1)

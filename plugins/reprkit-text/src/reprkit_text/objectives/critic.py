@@ -99,7 +99,7 @@ class Critic(Objective):
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the width of the code."""
-        latent = model.latent(factor_of(model.paths, self.factor, "objective critic"))
+        latent = model.latent(factor_of(model.factors, self.factor, "objective critic"))
         if self.real is not None and model.signature is not None:
             model.signature[self.real]  # says which fields there are
         if self.real is None and latent.vocab is not None and not latent.has_prior:
@@ -111,7 +111,7 @@ class Critic(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn."""
-        name = factor_of(model.paths, self.factor, "objective critic")
+        name = factor_of(model.factors, self.factor, "objective critic")
         if turn == "main":
             code = model.encode(batch, factors=[name])[name]
             verdict = self.critic(self._chosen(model, name, code), code.mask)
@@ -140,7 +140,7 @@ class Critic(Objective):
         return code.z - entries + entries.detach()
 
     def _real(self, model: Model, name: str, batch: Batch, made: Code) -> Code:
-        path = model.paths[name]
+        path = model.factors[name]
         latent, (b, n, d) = path.latent, made.z.shape
         if self.real is None:
             if latent.has_prior:
@@ -165,7 +165,7 @@ class Critic(Objective):
     ) -> Tensor:
         """A draw, this rank's rows of it; always the same in evaluation."""
         source = None if model.training else torch.Generator().manual_seed(0)
-        return collectives.joined(lambda whole_shape: draw(whole_shape, source), shape)
+        return collectives.global_draw(lambda whole_shape: draw(whole_shape, source), shape)
 
 
 def _alike(one: Code, other: Code) -> tuple[Code, Code]:

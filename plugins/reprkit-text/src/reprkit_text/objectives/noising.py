@@ -47,7 +47,7 @@ def windows(texts: Texts, *, low: int, high: int, start: int, draw: bool) -> Tex
     words, mask = texts
     size, device = mask.sum(1, keepdim=True), words.device
     if draw:
-        spread = collectives.joined(torch.rand, (len(words), 2)).to(device)
+        spread = collectives.global_draw(torch.rand, (len(words), 2)).to(device)
         count = low + (spread[:, :1] * (high - low + 1)).long()
         first = (spread[:, 1:] * (start + 1)).long()
     else:

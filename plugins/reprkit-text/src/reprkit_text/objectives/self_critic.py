@@ -84,7 +84,9 @@ class SelfCritic(Objective):
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the latent's words."""
-        latent = words_of(model, factor_of(model.paths, self.factor, "objective self-critic"), "self-critic")
+        latent = words_of(
+            model, factor_of(model.factors, self.factor, "objective self-critic"), "self-critic"
+        )
         if model.signature is not None:
             model.signature[self.real]  # says which fields there are
         assert latent.vocab is not None  # a latent of words
@@ -92,7 +94,7 @@ class SelfCritic(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn."""
-        name = factor_of(model.paths, self.factor, "objective self-critic")
+        name = factor_of(model.factors, self.factor, "objective self-critic")
         if turn == "critic":
             return self._taught(model, name, batch)
         code = model.encode(batch, factors=[name])[name]

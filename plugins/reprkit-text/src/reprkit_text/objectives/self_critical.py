@@ -52,7 +52,7 @@ class SelfCritical(Objective):
         Raises:
             BuildError: no such factor, or its latent tells no ``log_prob``.
         """
-        name = factor_of(model.paths, self.factor, "objective self-critical")
+        name = factor_of(model.factors, self.factor, "objective self-critical")
         latent = model.latent(name)
         if "log_prob" not in latent.provides:
             raise BuildError(
@@ -62,7 +62,7 @@ class SelfCritical(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch."""
-        name = factor_of(model.paths, self.factor, "objective self-critical")
+        name = factor_of(model.factors, self.factor, "objective self-critical")
         codes = model.encode(batch)
         log_prob, mask = codes[name].log_prob, codes[name].mask
         if log_prob is None:
@@ -83,7 +83,7 @@ class SelfCritical(Objective):
     @torch.no_grad()
     def _greedy(self, model: Model, name: str, batch: Batch, codes: Codes) -> Tensor:
         """Nats of each document given the code that evaluation would give it (b)."""
-        path = model.paths[name]
+        path = model.factors[name]
         condition = None if path.condition is None else codes[path.condition]
         with evaluating(path):
             code = path.code(path.features(batch, condition=condition))

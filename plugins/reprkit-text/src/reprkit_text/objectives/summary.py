@@ -110,7 +110,7 @@ class Summary(Objective):
 
     def bind(self, model: Model) -> None:
         """Find the factor and the field."""
-        factor_of(model.paths, self.factor, "objective summary")
+        factor_of(model.factors, self.factor, "objective summary")
         if model.signature is not None:  # says which fields there are
             if any(self.shares[each] for each in ("denoise", "language", "paired")):
                 model.signature[self.summary]
@@ -119,13 +119,13 @@ class Summary(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "pretrain") -> dict[str, Term]:
         """The losses of one batch."""
-        name = factor_of(model.paths, self.factor, "objective summary")
+        name = factor_of(model.factors, self.factor, "objective summary")
         weights = self.shares
         if "words" not in model.latent(name).provides:
             own = model.score(batch).per_example
             return {"reconstructor": (own.sum(), len(own))}
         latent = words_of(model, name, "summary")
-        document = texts_of(batch, model.paths[name].input)
+        document = texts_of(batch, model.factors[name].input)
         stretch = self._stretch(model, batch, document)
         nats: dict[str, Tensor] = {}
         if weights["lead"] or weights["copy"] or weights["paired"]:
@@ -144,7 +144,7 @@ class Summary(Objective):
         if weights["language"]:
             nats["language"] = -latent.teach(None, *texts_of(batch, self.summary)).sum(1)
         if weights["reconstructor"]:
-            others = [each for each in model.paths if each != name]
+            others = [each for each in model.factors if each != name]
             codes = model.encode(batch, factors=others) if others else Codes({})
             nats["reconstructor"] = model.score(batch, codes | {name: latent.spell(*stretch)}).per_example
         return {key: (weights[key] * value.sum(), len(value)) for key, value in nats.items()}
@@ -169,5 +169,5 @@ class Summary(Objective):
 
     def _features(self, model: Model, name: str, batch: Batch, texts: Texts) -> Features:
         """The features of texts, encoded as the factor's input is."""
-        path = model.paths[name]
+        path = model.factors[name]
         return path.features({**batch, path.input: texts[0], f"{path.input}_mask": texts[1]})

@@ -38,8 +38,8 @@ def save_pretrained(model: Model, folder: str | Path, factor: str | None = None)
     Raises:
         BuildError: no such factor, or an encoder that is not of transformers.
     """
-    name = factor_of(model.paths, factor, "save_pretrained")
-    encoder = model.paths[name].encoder
+    name = factor_of(model.factors, factor, "save_pretrained")
+    encoder = model.factors[name].encoder
     if not isinstance(encoder, Wrapped):
         raise BuildError(
             f"encoder {encoder.qualified or type(encoder).__name__} is none of transformers, so transformers cannot read it: "
@@ -58,10 +58,10 @@ def _with_head(model: Model, name: str, encoder: Wrapped) -> Any:
     """The encoder and its head as one network of transformers; None where there is no such head, or no plain map to it."""
     from transformers import BertForMaskedLM
 
-    path, decoder = model.paths[name], model.decoder
+    path, decoder = model.factors[name], model.decoder
     if not (isinstance(encoder, BertEncoder) and isinstance(decoder, BertDecoder)) or path.pool:
         return None
-    if decoder.body is not None or len(model.paths) > 1 or path.input != model.output:
+    if decoder.body is not None or len(model.factors) > 1 or path.input != model.output:
         return None
     config = copy.deepcopy(encoder.body.config)
     config.tie_word_embeddings = False

@@ -30,7 +30,7 @@ class ImageFolder(Dataset):
     Args:
         root: the folder.
         size: (h, w) in pixels, or one number for both; the middle of each picture is cut to that shape.
-        grey: one channel, else three.
+        gray: one channel, else three.
         cache: a folder for the decoded pictures; see ``images``.
         max_corrupt: the largest share of unreadable files that is left out; more is an error.
 
@@ -39,12 +39,14 @@ class ImageFolder(Dataset):
             a ``test``, or too many files that cannot be read.
     """
 
+    renamed_arguments = {"grey": "gray"}  # noqa: RUF012
+
     def __init__(
         self,
         root: str,
         size: Width | tuple[Width, Width] = 64,
         *,
-        grey: bool = False,
+        gray: bool = False,
         cache: str | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
@@ -52,7 +54,7 @@ class ImageFolder(Dataset):
         self.parts: dict[str, Images] = {}
         for name, folder in _folders(self.root).items():
             self.parts[name] = Images(
-                folder, size, labels=True, grey=grey, cache=cache, max_corrupt=max_corrupt
+                folder, size, labels=True, gray=gray, cache=cache, max_corrupt=max_corrupt
             )
         first, *others = self.parts.values()
         self.classes: list[str] = first.facts["classes"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit import Corruption, Signature
 from reprkit.errors import BuildError, DataError
 from reprkit.types import Batch
-from reprkit.utils.collectives import joined
+from reprkit.utils.collectives import global_draw
 
 
 class View(Corruption):
@@ -60,7 +60,7 @@ class View(Corruption):
             raise BuildError(f"{self.title} changes real images (b h w c), not {tuple(x.shape)} {x.dtype}")
         self.check(x.shape[-1])
         device = x.device if generator is None else generator.device
-        u = joined(
+        u = global_draw(
             lambda shape: torch.rand(shape, generator=generator, device=device), (len(x), 1 + self.draws)
         ).to(x.device)
         hit = (u[:, 0] < self.p).view(-1, 1, 1, 1).expand(x.shape)

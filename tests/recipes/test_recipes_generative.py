@@ -11,7 +11,7 @@ import pytest
 
 import reprkit as rk
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 

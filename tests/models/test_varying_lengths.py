@@ -49,7 +49,7 @@ def test_a_model_of_windows_reads_any_length_where_it_is_asked_to():
     with pytest.raises(DataError, match=r"shape \(3, 9, 2\)"):
         model.encode(longer)
     code = model.encode(longer, any_length=True)["code"].z
-    assert torch.equal(code, model.paths["code"](longer).z)
+    assert torch.equal(code, model.factors["code"](longer).z)
     assert code.shape == (3, 9, 4)
     with pytest.raises(DataError, match=r"shape \(3, 9, 3\)"):
         model.encode({"x": torch.randn(3, 9, 3)}, any_length=True)

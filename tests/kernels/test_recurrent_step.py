@@ -8,7 +8,7 @@ from reprkit.data.signature import Field
 from reprkit.kernels import recurrent_step
 from reprkit.kernels.recurrent_step import advance, blank, packed
 from reprkit.layers.recurrent import Recurrent
-from reprkit.layers.value_embedding import Values
+from reprkit.layers.value_embedding import ValueEmbedding
 
 SIZE, STEPS, WIDTH = 3, 9, 7
 FIELDS = {
@@ -20,7 +20,7 @@ FIELDS = {
 def made(cell, depth, field, size=SIZE):
     torch.manual_seed(0)
     net = {"gru": nn.GRU, "lstm": nn.LSTM}[cell](WIDTH, WIDTH, num_layers=depth, batch_first=True).eval()
-    values = Values(FIELDS[field], FIELDS[field].channels, WIDTH, feedback=True)
+    values = ValueEmbedding(FIELDS[field], FIELDS[field].channels, WIDTH, feedback=True)
     shape = (size, STEPS, FIELDS[field].channels)
     return net, values, torch.randint(5, shape) if field == "symbols" else torch.randn(shape)
 

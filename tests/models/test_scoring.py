@@ -13,7 +13,7 @@ import reprkit as rk
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VECTORS = Signature({"x": Field(kind="vector", shape=(5,))})
 IMAGES = Signature({"x": Field(kind="image", shape=(8, 8, 1))})
 SYMBOLS = Signature({"x": Field(kind="tokens", shape=(None,), vocab=7)})
@@ -216,7 +216,7 @@ def test_the_likelihood_is_computed_once_and_only_if_it_is_asked_for(monkeypatch
 def test_a_sum_of_objectives_scores_one_code():
     model = images("reconstruction + 0.5 * reconstruction").train()
     seen = []
-    model.paths["code"].encoder.register_forward_hook(lambda *_: seen.append(1))
+    model.factors["code"].encoder.register_forward_hook(lambda *_: seen.append(1))
     losses = model({"x": torch.rand(2, 8, 8, 1)})
     assert len(seen) == 1
     torch.testing.assert_close(losses.total, 1.5 * losses.terms["reconstruction"])

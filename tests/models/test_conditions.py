@@ -67,7 +67,7 @@ def batch(size=3, seed=0):
 def test_the_encoder_reads_the_other_factors_code():
     model, data = conversion().eval(), batch()
     codes = model.encode(data)
-    content, speaker = model.paths["content"], model.paths["speaker"]
+    content, speaker = model.factors["content"], model.factors["speaker"]
     told = content.conditioner(codes["speaker"].z.mean(1))
     x = content.adapter(content.encoder.frame(data["x"]) + content.encoder.told(told).unsqueeze(1))
     assert torch.allclose(codes["content"].z, x, atol=1e-6)
@@ -112,24 +112,24 @@ def test_within_a_pass_each_factor_is_encoded_once_and_its_losses_count_once():
 
     model = conversion()
     model.objective = Twice()
-    for path in model.paths.values():
+    for path in model.factors.values():
         path.encoder.calls = 0
     losses = model(batch())
-    assert [path.encoder.calls for path in model.paths.values()] == [1, 1]
+    assert [path.encoder.calls for path in model.factors.values()] == [1, 1]
     kl = losses.terms["speaker.kl"]
     model.eval()
     twice = model(batch()).terms["speaker.kl"]
     assert torch.allclose(kl, twice)  # a mean's divergence is no draw's
     model.train()
     (losses.total).backward()
-    assert model.paths["content"].conditioner.weight.grad is not None
+    assert model.factors["content"].conditioner.weight.grad is not None
 
 
 def test_gradients_go_through_the_condition():
     model = conversion()
     model.decode(model.encode(batch())).x.square().sum().backward()
-    assert model.paths["speaker"].encoder.frame.weight.grad.abs().sum() > 0
-    assert model.paths["content"].conditioner.weight.grad.abs().sum() > 0
+    assert model.factors["speaker"].encoder.frame.weight.grad.abs().sum() > 0
+    assert model.factors["content"].conditioner.weight.grad.abs().sum() > 0
 
 
 def test_wrong_conditions_are_refused():
@@ -166,7 +166,7 @@ def test_a_saved_model_knows_its_conditions(tmp_path, registry):
     model = conversion().eval()
     model.save(tmp_path / "model")
     again = rk.load(tmp_path / "model")
-    assert again.paths["content"].condition == "speaker"
+    assert again.factors["content"].condition == "speaker"
     assert again.signature["x"].form == "frames(of=4)"
     codes = model.encode(batch())
     assert torch.equal(again.decode(again.encode(batch())).x, model.decode(codes).x)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.layers.resample_tokens import laid_mask
+from reprkit.layers.resample_tokens import resampled_mask
 from reprkit.testing import LatentConformance
 from reprkit.testing.sample_data import IMAGES, TOKENS, random_batch
 
@@ -46,9 +46,9 @@ def test_a_decoder_of_images_is_made_for_the_codes_number_of_tokens(decoder):
 
 def test_a_mask_of_such_a_code_hides_no_place_of_the_data():
     features = rk.Features(x=torch.randn(2, 3, 4), mask=torch.tensor([[1, 1, 0], [1, 0, 0]]).bool(), grid=())
-    assert laid_mask(features, 6) is None
+    assert resampled_mask(features, 6) is None
     aligned = rk.Features(x=features.x, mask=features.mask, grid=(3,))
-    assert laid_mask(aligned, 6).sum(1).tolist() == [4, 2]
+    assert resampled_mask(aligned, 6).sum(1).tolist() == [4, 2]
     model = rk.build(
         data=TOKENS,
         encoder="gru(width=4)",

@@ -1,6 +1,6 @@
 """Folders that an older reprkit wrote: they load with equal outputs, resume, are inspected and reported.
 
-The fixtures are read only; ``tests/fixtures/make_old_folders.py`` made them on the commit after which their folder is named.
+The fixtures are read only; ``tests/checkpoints/fixtures/make_old_folders.py`` made them on the commit after which their folder is named.
 """
 
 import json

@@ -200,7 +200,7 @@ print([each for each in ("torch", "sklearn", "accelerate", "pandas") if each in 
 @pytest.mark.slow
 def test_a_page_is_made_while_the_run_trains(tmp_path, capsys):
     """The run ends as if nobody had looked."""
-    recipe = Path(__file__).parent / "training" / "recipe.py"
+    recipe = Path(__file__).parents[1] / "training" / "recipe.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     outs = [tmp_path / "quiet", tmp_path / "watched"]
     for out in outs:

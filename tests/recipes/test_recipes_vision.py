@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = ("--data", "digits", "--labels", "30", "--batch", "64", "--tune", "finetune(steps=2)")
 LATENTS = ["vq(codes=16, dim=4)", "gaussian(dim=8)"]
 

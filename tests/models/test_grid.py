@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit.models.grid import align, from_tokens, row_grid, spread, to_tokens
+from reprkit.models.grid import align, from_tokens, row_grid, to_tokens, upsample
 from reprkit.types import Features
 
 IMAGE = Field(kind="image", shape=(8, 8, 1), range=(0.0, 1.0))
@@ -67,7 +67,7 @@ def test_one_token_is_broadcast_and_grids_are_resampled_in_two_dimensions():
 
 def test_hits_spread_over_another_grid(digits):
     hit = torch.tensor([[True, False, False, False]])
-    spread_out = spread(hit, (2, 2), (8, 8), IMAGE, digits[:1])
+    spread_out = upsample(hit, (2, 2), (8, 8), IMAGE, digits[:1])
     assert spread_out.shape == (1, 64, 1)
     assert spread_out.reshape(8, 8)[:4, :4].all()
     assert spread_out.sum() == 16

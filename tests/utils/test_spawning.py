@@ -12,7 +12,7 @@ import pytest
 
 from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TRAPS = (
     *("json", "multiprocessing", "pickle", "random", "socket", "importlib", "subprocess", "warnings"),
     *("numpy", "torch", "soundfile", "scipy", "typer", "pluggy", "reprkit", "reprkit_audio", "reprkit_text"),

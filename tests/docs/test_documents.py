@@ -10,7 +10,7 @@ import pytest
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

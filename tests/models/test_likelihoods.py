@@ -7,7 +7,13 @@ import torch
 from torch import distributions
 
 from reprkit.errors import PartArgumentError
-from reprkit.models.likelihoods import draw, mode, narrowed, negative_log_likelihood, tempered
+from reprkit.models.likelihoods import (
+    apply_temperature,
+    draw,
+    filter_top_k_top_p,
+    mode,
+    negative_log_likelihood,
+)
 
 
 def params_of(name, seed=0, shape=(3, 4, 5), symbols=6):
@@ -113,22 +119,22 @@ def test_temperature_zero_draws_the_mode(name):
     if name == "bernoulli":
         best = (best > 0.5).float()
     for _ in range(3):
-        assert torch.equal(draw(name, tempered(name, params, 0)), best)
+        assert torch.equal(draw(name, apply_temperature(name, params, 0)), best)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_temperature_one_changes_nothing(name):
     params = params_of(name)
-    for key, value in tempered(name, params, 1).items():
+    for key, value in apply_temperature(name, params, 1).items():
         torch.testing.assert_close(value, params[key])
 
 
 def test_temperature_scales():
-    assert float(tempered("gaussian", params_of("gaussian"), 0.5)["log_scale"][0, 0, 0]) == pytest.approx(
-        float(params_of("gaussian")["log_scale"][0, 0, 0]) + math.log(0.5)
-    )
+    assert float(
+        apply_temperature("gaussian", params_of("gaussian"), 0.5)["log_scale"][0, 0, 0]
+    ) == pytest.approx(float(params_of("gaussian")["log_scale"][0, 0, 0]) + math.log(0.5))
     torch.testing.assert_close(
-        tempered("categorical", params_of("categorical"), 0.5)["logits"],
+        apply_temperature("categorical", params_of("categorical"), 0.5)["logits"],
         params_of("categorical")["logits"] * 2,
     )
 
@@ -136,14 +142,14 @@ def test_temperature_scales():
 @pytest.mark.parametrize("temperature", [-1, float("nan"), float("inf")])
 def test_a_temperature_that_is_none_is_refused(temperature):
     with pytest.raises(PartArgumentError, match="temperature"):
-        tempered("gaussian", params_of("gaussian"), temperature)
+        apply_temperature("gaussian", params_of("gaussian"), temperature)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
     for call in (
         lambda: negative_log_likelihood("gausian", {}, torch.zeros(1)),
         lambda: draw("gausian", {}),
-        lambda: tempered("gausian", {}, 1),
+        lambda: apply_temperature("gausian", {}, 1),
         lambda: mode("gausian", {}),
     ):
         with pytest.raises(PartArgumentError, match="Did you mean 'gaussian'"):
@@ -154,19 +160,21 @@ def test_narrowing_leaves_the_likeliest_in_their_proportions():
     logits = torch.tensor([[[[0.1, 0.4, 0.2, 0.3], [0.97, 0.01, 0.01, 0.01]]]]).log()
 
     def left(**options):
-        return torch.softmax(narrowed("categorical", {"logits": logits}, **options)["logits"], -1)[0, 0]
+        return torch.softmax(filter_top_k_top_p("categorical", {"logits": logits}, **options)["logits"], -1)[
+            0, 0
+        ]
 
     torch.testing.assert_close(left(top_k=2), torch.tensor([[0, 4 / 7, 0, 3 / 7], [97 / 98, 1 / 98, 0, 0]]))
     torch.testing.assert_close(left(top_p=0.75), torch.tensor([[0, 4 / 9, 2 / 9, 3 / 9], [1.0, 0, 0, 0]]))
     torch.testing.assert_close(left(top_p=1e-9), torch.tensor([[0, 1.0, 0, 0], [1.0, 0, 0, 0]]))
     torch.testing.assert_close(left(top_k=3, top_p=0.5), torch.tensor([[0, 4 / 7, 0, 3 / 7], [1.0, 0, 0, 0]]))
     torch.testing.assert_close(left(top_k=9, top_p=1.0), torch.softmax(logits, -1)[0, 0])
-    assert narrowed("gaussian", {"mean": logits}) == {"mean": logits}
+    assert filter_top_k_top_p("gaussian", {"mean": logits}) == {"mean": logits}
 
 
 @pytest.mark.parametrize("options", [{"top_k": True}, {"top_k": -2}, {"top_p": "most"}, {"top_p": math.nan}])
 def test_narrowing_refuses_what_it_cannot_read(options):
     with pytest.raises(PartArgumentError, match="must be"):
-        narrowed("categorical", {"logits": torch.zeros(1, 1, 1, 3)}, **options)
+        filter_top_k_top_p("categorical", {"logits": torch.zeros(1, 1, 1, 3)}, **options)
     with pytest.raises(PartArgumentError, match="gaussian"):
-        narrowed("gaussian", {"mean": torch.zeros(1)}, top_k=2)
+        filter_top_k_top_p("gaussian", {"mean": torch.zeros(1)}, top_k=2)

@@ -22,7 +22,7 @@ from reprkit.errors import BuildError
 )
 def test_each_distinct_view_is_encoded_once_and_its_losses_count_once(views, encodings):
     made = model(decoder=None, objective=Views(views))
-    encoder = made.paths["code"].encoder
+    encoder = made.factors["code"].encoder
     encoder.calls = 0
     losses = made(batch())
     assert encoder.calls == encodings
@@ -40,7 +40,7 @@ def test_each_distinct_view_is_encoded_once_and_its_losses_count_once(views, enc
 
 def test_nothing_is_remembered_between_steps_nor_outside_of_one():
     made = model()
-    encoder, given = made.paths["code"].encoder, batch()
+    encoder, given = made.factors["code"].encoder, batch()
     made(given)
     encoder.calls = 0
     made(given)
@@ -52,11 +52,11 @@ def test_nothing_is_remembered_between_steps_nor_outside_of_one():
 
 def test_an_error_in_a_step_leaves_no_trace():
     made = model()
-    made.paths["code"].encoder.forward = lambda *_, **__: 1 / 0
+    made.factors["code"].encoder.forward = lambda *_, **__: 1 / 0
     with pytest.raises(ZeroDivisionError):
         made(batch())
-    del made.paths["code"].encoder.forward
-    encoder = made.paths["code"].encoder
+    del made.factors["code"].encoder.forward
+    encoder = made.factors["code"].encoder
     encoder.calls = 0
     made.encode(batch())
     made.encode(batch())
@@ -153,7 +153,7 @@ def test_usage_is_seen_in_training_only():
     made = model()
     made.eval()
     made(batch())
-    usage = made.paths["code"].usage
+    usage = made.factors["code"].usage
     assert float(usage.value()) == 0
     made.train()
     assert float(made(batch()).metrics["usage"]) == 1.0

@@ -62,10 +62,10 @@ def test_kept_tokens_of_several_factors():
 
 def test_widths_that_differ_get_a_linear_map_on_both_sides():
     made = model(encoder=Cut(2), latent=Taxed(5), decoder=Row(2))
-    assert tuple(made.paths["code"].adapter.weight.shape) == (5, 3)
+    assert tuple(made.factors["code"].adapter.weight.shape) == (5, 3)
     assert tuple(made.adapters["code"].weight.shape) == (2, 5)
     made(batch()).total.backward()
-    assert made.paths["code"].adapter.weight.grad.abs().sum() > 0
+    assert made.factors["code"].adapter.weight.grad.abs().sum() > 0
 
 
 def test_a_pooled_factor_is_the_masked_mean():
@@ -80,7 +80,7 @@ def test_a_pooled_factor_is_the_masked_mean():
     x = torch.randn(2, 5, 2)
     mask = torch.arange(5) < torch.tensor([[3], [5]])
     given = {"x": x, "x_mask": mask}
-    encoder, adapter = made.paths["voice"].encoder, made.paths["voice"].adapter
+    encoder, adapter = made.factors["voice"].encoder, made.factors["voice"].adapter
     features = adapter(encoder(given).x)
     expected = torch.stack([features[0, :3].mean(0), features[1].mean(0)])
     code = made.encode(given)

@@ -14,7 +14,7 @@ import reprkit as rk
 from reprkit import Spec, hookimpl
 from reprkit.checkpoints.save_load import CARD, MANIFEST, WEIGHTS, PluginVersionWarning
 from reprkit.errors import CheckpointError, PartArgumentError
-from reprkit.models.weighted_sum import Weighted
+from reprkit.models.weighted_sum import WeightedSum
 from reprkit.registry.registry import Registry, using_registry
 
 
@@ -98,7 +98,7 @@ def test_all_of_a_model_comes_back(digits, tmp_path, registry):
     loaded = rk.load(model.save(tmp_path / "model"))
     same(model, loaded, digits.batch(range(8)))
     assert loaded.factors["class_"].pool
-    assert isinstance(loaded.objective, Weighted)
+    assert isinstance(loaded.objective, WeightedSum)
     assert loaded.objective.part_weights == [1.0, 0.25]
     assert loaded.objective.parts[1].arguments == model.objective.parts[1].arguments
     latent = loaded.factors["shape"].latent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 DATA = "debian(length=44, summary_length=15, tokenizer='byte-pair(vocab=400, lower=True)')"
 

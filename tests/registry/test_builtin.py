@@ -7,7 +7,7 @@ from reprkit.interfaces import Part
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.lookup import Found
 from reprkit.registry.registry import Registry
-from reprkit.registry.sources import handed_over, read_class
+from reprkit.registry.sources import from_build_context, read_class
 
 REGISTRY = Registry(installed=False)
 PARTS = [pytest.param(found, id=f"{kind}-{found.name}") for kind in KINDS for found in REGISTRY.specs(kind)]
@@ -27,7 +27,7 @@ def test_show_has_something_to_say(found: Found) -> None:
     source = read_class(found.spec.build)
     assert source is not None
     assert source.doc, "the class has no docstring"
-    chosen = [each for each in source.arguments if not handed_over(found.kind, each.name)]
+    chosen = [each for each in source.arguments if not from_build_context(found.kind, each.name)]
     assert [each.name for each in chosen if not each.annotation] == [], "arguments without a type"
     assert [each.name for each in chosen if not each.help] == [], (
         "arguments that the docstring's Args: leaves out"

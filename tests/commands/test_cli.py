@@ -234,7 +234,7 @@ def test_show_what_is_not_there(acme, run):
 
 
 def test_what_build_hands_over_is_one_list():
-    assert sources.HANDED_OVER == interfaces.FACTS
+    assert sources.BUILD_CONTEXT == interfaces.BUILD_CONTEXT
 
 
 def test_contributed_commands_are_loaded_when_called(acme, run):

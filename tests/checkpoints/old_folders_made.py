@@ -1,6 +1,6 @@
 """What old folders are tested by: building, training and using a model by the public interface alone.
 
-``tests/fixtures/make_old_folders.py`` recorded the expected values with these functions, so they must keep computing the same.
+``tests/checkpoints/fixtures/make_old_folders.py`` recorded the expected values with these functions, so they must keep computing the same.
 """
 
 import os
