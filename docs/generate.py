@@ -1,4 +1,4 @@
-"""Write docs/catalogue.md, docs/options.md and docs/index.md: every built-in part, the loop's options, and the README.
+"""Write the generated pages: docs/reference, docs/api.md, docs/options.md, and docs/index.md (the README).
 
 python docs/generate.py           writes them
 python docs/generate.py --check   exits with 1 when they are not current
@@ -11,42 +11,13 @@ import sys
 from dataclasses import MISSING
 from pathlib import Path
 
-from reprkit.registry.hookspecs import KINDS
-from reprkit.registry.registry import Registry
-from reprkit.registry.sources import from_build_context, read_class
+import public_surface
+import reference_pages
+
 from reprkit.training.option_signatures import described
 from reprkit.training.options import FitOptions, Options, about, declared
 
 DOCS = Path(__file__).parent
-
-
-def catalogue() -> str:
-    """All built-in parts, kind by kind, read from their sources."""
-    lines = [
-        "# All parts",
-        "",
-        "Generated from the registry by `make docs`; `reprkit list` and `reprkit show KIND NAME` print the same, with",
-        "the plugins that are installed. Hooks are documented, with an example each, in `reprkit/registry/hookspecs.py`.",
-    ]
-    registry = Registry(installed=False)
-    for kind, hook in KINDS.items():
-        found = registry.specs(kind)
-        if not found:
-            continue
-        lines += ["", f"## {kind.capitalize()}s", "", f"Through the hook `{hook}`."]
-        for each in found:
-            source = read_class(each.spec.build)
-            assert source is not None, f"{each.qualified}: {each.spec.build} has no source"
-            arguments = [
-                argument for argument in source.arguments if not from_build_context(kind, argument.name)
-            ]
-            lines += ["", f"### {each.name}", "", each.spec.summary.rstrip(".") + ".", ""]
-            lines += [f"`{each.name}({', '.join(map(str, arguments))})`"]
-            if any(argument.help for argument in arguments):
-                lines += ["", *(f"- `{a.name}`: {a.help}" for a in arguments if a.help)]
-            if source.papers:
-                lines += ["", *(f"> {paper}" for paper in source.papers)]
-    return "\n".join(lines) + "\n"
 
 
 def options() -> str:
@@ -75,18 +46,29 @@ def index() -> str:
     return re.sub(r"\]\(docs/", "](", text)
 
 
+def pages() -> dict[str, str]:
+    """Every generated page: path below docs -> text."""
+    reference = {f"reference/{name}": text for name, text in reference_pages.pages().items()}
+    return {"options.md": options(), "index.md": index(), "api.md": public_surface.page(), **reference}
+
+
 def main() -> int:
     """Write the pages, or compare."""
-    stale = []
-    for name, text in {"catalogue.md": catalogue(), "options.md": options(), "index.md": index()}.items():
+    wanted = pages()
+    known = {str(path.relative_to(DOCS)) for path in (DOCS / "reference").rglob("*.md")}
+    stale = sorted(known - set(wanted))
+    for name, text in wanted.items():
         path = DOCS / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if "--check" not in sys.argv:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
     if stale and "--check" in sys.argv:
         print(f"not current: {', '.join(stale)}; run make docs and commit", file=sys.stderr)
         return 1
+    for name in known - set(wanted):
+        (DOCS / name).unlink()
     return 0
 
 

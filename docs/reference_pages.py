@@ -56,20 +56,21 @@ def _made_in(value: Any, module: str) -> bool:
     return public and inspect.isclass(value) and value.__module__ == module
 
 
-def _target(value: Any, name: str) -> str:
+def target(value: Any, name: str) -> str:
+    """Where a public value is defined, as mkdocstrings names it; ``name`` itself for what reprkit does not define."""
     module, qualified = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     return f"{module}.{qualified}" if module and qualified and module.startswith("reprkit") else name
 
 
 def _name_page(name: str) -> str:
-    return f"# rk.{name}\n\n{_directive(_target(getattr(reprkit, name), f'reprkit.{name}'))}"
+    return f"# rk.{name}\n\n{_directive(target(getattr(reprkit, name), f'reprkit.{name}'))}"
 
 
 def _package_page(package: str) -> str:
     module = importlib.import_module(f"reprkit.{package}")
     lines = [f"# rk.{package}", "", inspect.getdoc(module) or "", ""]
     for name in public_names(package):
-        lines.append(_directive(_target(getattr(module, name), f"reprkit.{package}.{name}")))
+        lines.append(_directive(target(getattr(module, name), f"reprkit.{package}.{name}")))
     return "\n".join(lines)
 
 

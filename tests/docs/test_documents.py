@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from reprkit.registry.hookspecs import KINDS
-from reprkit.registry.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -40,10 +39,7 @@ def test_generated_pages_are_current():
     assert done.returncode == 0, done.stderr
 
 
-def test_every_hook_and_part_is_in_the_catalogue():
-    page = (ROOT / "docs/catalogue.md").read_text(encoding="utf-8")
+def test_every_hook_is_in_the_page_on_plugins():
     hooks = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
-    for kind, hook in KINDS.items():
+    for hook in KINDS.values():
         assert hook in hooks, f"{hook} is not in docs/plugins.md"
-        for found in Registry(installed=False).specs(kind):
-            assert f"### {found.name}\n" in page, f"{kind} {found.name} is not in the catalogue"

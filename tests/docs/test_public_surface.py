@@ -1,0 +1,92 @@
+"""Every public name has a page, and plugins, recipes and templates import nothing beyond the public surface."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import public_surface  # docs/ is on pytest's path
+import pytest
+import reference_pages
+
+import reprkit as rk
+
+ROOT = Path(__file__).parents[2]
+
+PUBLIC = {"reprkit", *(f"reprkit.{package}" for package in reference_pages.PACKAGES)}
+
+
+def page(name):
+    return (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", rk.__all__)
+def test_a_public_name_has_a_page(name):
+    assert page(reference_pages.page_of(name)).startswith(f"# rk.{name}\n\n::: ")
+    assert f"`rk.{name}`" in page("index.md")
+
+
+@pytest.mark.parametrize("package", reference_pages.PACKAGES)
+def test_every_name_of_a_public_package_is_on_its_page(package):
+    text = page(f"{package}.md")
+    module = importlib.import_module(f"reprkit.{package}")
+    names = reference_pages.public_names(package)
+    assert names
+    for name in names:
+        assert f"::: {reference_pages.target(getattr(module, name), f'reprkit.{package}.{name}')}\n" in text
+
+
+def test_every_part_of_reprkit_and_its_plugins_has_a_section():
+    found = list(reference_pages.parts_of_ours())
+    assert {each.distribution for each in found} == set(reference_pages.OURS)
+    for each in found:
+        assert f"\n## {each.name}\n" in page(f"parts/{each.kind}s.md"), f"{each.kind} {each.qualified}"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(m, n) for m, names in public_surface.modules().items() for n in names]
+)
+def test_a_name_of_the_surface_exists_and_says_what_it_is(module, name):
+    value = getattr(importlib.import_module(module), name)
+    assert public_surface._summary(value).strip("`")
+
+
+def imported(path):
+    """(module, name) of every import of reprkit in a file; a template is Python once its placeholders are words."""
+    text = re.sub(r"\$\{?\w+\}?", "word", path.read_text(encoding="utf-8"))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "reprkit":
+            yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((a.name, None) for a in node.names if a.name.startswith("reprkit."))
+
+
+FILES = [
+    *ROOT.glob("plugins/*/src/**/*.py"),
+    *ROOT.glob("recipes/*.py"),
+    *ROOT.glob("reprkit/templates/**/*.py.tmpl"),
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_beyond_the_surface_is_imported(path):
+    surface = public_surface.modules()
+    for module, name in imported(path):
+        if module in PUBLIC:
+            public = (
+                rk.__all__ if module == "reprkit" else reference_pages.public_names(module.partition(".")[2])
+            )
+            allowed = name is None or name in public or f"reprkit.{name}" in PUBLIC
+        else:
+            allowed = name is not None and name in surface.get(module, ())
+        assert allowed, f"{module}: {name} is not in docs/public_surface.py"
+
+
+def test_the_check_sees_an_import_beyond_the_surface(tmp_path):
+    (tmp_path / "part.py").write_text(
+        "from reprkit.training.engine import Engine\nimport reprkit.models.model\n"
+    )
+    assert list(imported(tmp_path / "part.py")) == [
+        ("reprkit.training.engine", "Engine"),
+        ("reprkit.models.model", None),
+    ]
