@@ -29,8 +29,8 @@ def page() -> str:
         "",
         "`import reprkit as rk` and the public packages `rk.data`, `rk.training`, `rk.evaluation`, `rk.reporting`, `rk.testing`",
         "and `rk.sklearn` are for everybody: see [the reference](reference/index.md). Authors of parts may also import the names",
-        f"below. `reprkit_api = {API}` in a plugin states the version of hooks and surface that it was written for. New names do not",
-        "raise the number; a name that is removed or changes its meaning does. Everything else in `reprkit` may change without",
+        f"below. `reprkit_api = {API}` in a plugin states the version of hooks and surface that it was written for. New names do",
+        "not raise the number; a name that is removed or changes its meaning does. Everything else in `reprkit` may change without",
         "notice.",
     ]
     for title, section in SURFACE.items():
