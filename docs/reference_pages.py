@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
+
+from griffe import Docstring
 
 import reprkit
 from reprkit.registry.hookspecs import KINDS
@@ -63,19 +66,46 @@ def target(value: Any, name: str) -> str:
 
 
 def _name_page(name: str) -> str:
-    return f"# rk.{name}\n\n{_directive(target(getattr(reprkit, name), f'reprkit.{name}'))}"
+    return f"# rk.{name}\n\n{_directive(getattr(reprkit, name), f'reprkit.{name}')}"
 
 
 def _package_page(package: str) -> str:
     module = importlib.import_module(f"reprkit.{package}")
     lines = [f"# rk.{package}", "", inspect.getdoc(module) or "", ""]
     for name in public_names(package):
-        lines.append(_directive(target(getattr(module, name), f"reprkit.{package}.{name}")))
+        lines.append(_directive(getattr(module, name), f"reprkit.{package}.{name}"))
     return "\n".join(lines)
 
 
-def _directive(target: str) -> str:
-    return f"::: {target}\n"
+def _directive(value: Any, name: str) -> str:
+    if "__signature__" in getattr(value, "__dict__", {}):  # made by a decorator: the source does not show it
+        return _described(value)
+    return f"::: {target(value, name)}\n"
+
+
+def _described(value: Any) -> str:
+    """Signature and docstring of a function whose signature exists only at run time, as Markdown."""
+    parameters = [f"    {_parameter(each)}," for each in inspect.signature(value).parameters.values()]
+    keywords = next(
+        i for i, p in enumerate(inspect.signature(value).parameters.values()) if p.kind is p.KEYWORD_ONLY
+    )
+    parameters.insert(keywords, "    *,")
+    lines = ["```python", f"{value.__name__}(", *parameters, ")", "```"]
+    for section in Docstring(inspect.getdoc(value) or "", parser="google").parse(warnings=False):
+        if section.kind.value == "text":
+            lines += ["", section.value.replace("``", "`")]
+        elif section.kind.value in ("parameters", "raises"):
+            lines += ["", f"**{section.kind.value.capitalize()}**", ""]
+            for each in section.value:
+                text = " ".join(each.description.split()).replace("``", "`")
+                lines.append(f"- `{getattr(each, 'name', each.annotation)}`: {text}")
+    return "\n".join(lines) + "\n"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    annotation = inspect.formatannotation(parameter.annotation).strip("'")
+    text = f"{parameter.name}: {re.sub(r'(?:[A-Za-z_]+[.])+(?=[A-Za-z_])', '', annotation)}"
+    return text if parameter.default is parameter.empty else f"{text} = {parameter.default!r}"
 
 
 def _parts_page(kind: str, hook: str) -> str:
