@@ -17,7 +17,7 @@ from reprkit.runs.filenames import MANIFEST, WEIGHTS
 if TYPE_CHECKING:
     from reprkit.models.model import Model
 
-_ROWS = 256  # go through the model at once, the last ones filled up: so a row's code does not depend on the rows beside it
+_CHUNK_ROWS = 256  # go through the model at once, the last ones filled up: so a row's code does not depend on the rows beside it
 
 
 class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -99,7 +99,7 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         still = deviation <= 10 * np.finfo(rows.dtype).eps * np.maximum(np.abs(self.mean_), 1.0)
         self.scale_ = np.where(still, 1.0, deviation)
         data = rk.dataset({"x": torch.from_numpy(self._scaled(rows))})
-        with torch.random.fork_rng(devices=_devices(self.device)):
+        with torch.random.fork_rng(devices=_gpu_indices(self.device)):
             model = rk.build(
                 data=data,
                 encoder=self.encoder,
@@ -180,11 +180,11 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return ((rows - self.mean_) / self.scale_).astype(np.float32)
 
     def _pieces(self, rows: NDArray[np.float32]) -> Any:
-        """The rows as tensors on the model's device, ``_ROWS`` at a time; rows of zeros fill up the last piece."""
+        """The rows as tensors on the model's device, ``_CHUNK_ROWS`` at a time; rows of zeros fill up the last piece."""
         import torch
 
-        filled = np.concatenate([rows, np.zeros((-len(rows) % _ROWS, rows.shape[1]), np.float32)])
-        return torch.from_numpy(filled).to(self.model_.device).split(_ROWS)
+        filled = np.concatenate([rows, np.zeros((-len(rows) % _CHUNK_ROWS, rows.shape[1]), np.float32)])
+        return torch.from_numpy(filled).to(self.model_.device).split(_CHUNK_ROWS)
 
     def _encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         import torch
@@ -210,10 +210,10 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         files = state.pop("_files", None)
         super().__setstate__(state)
         if files is not None:
-            self.model_ = _loaded(files)
+            self.model_ = _load_model(files)
 
 
-def _loaded(files: dict[str, bytes]) -> Model:
+def _load_model(files: dict[str, bytes]) -> Model:
     import reprkit as rk
 
     with tempfile.TemporaryDirectory() as folder:
@@ -222,7 +222,7 @@ def _loaded(files: dict[str, bytes]) -> Model:
         return rk.load(folder)
 
 
-def _devices(device: str | None) -> list[int]:
+def _gpu_indices(device: str | None) -> list[int]:
     """The GPUs whose random state a fit may touch."""
     import torch
 

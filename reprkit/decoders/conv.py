@@ -9,11 +9,11 @@ from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
-from reprkit.layers.convolution import Residual, group_norm, halved
+from reprkit.layers.convolution import Residual, downsampled_size, group_norm
 from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
-from reprkit.layers.field_checks import code_needed, image_shape
-from reprkit.layers.resample_tokens import valid_only
+from reprkit.layers.field_checks import image_shape, require_token_count
+from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import DepthOrZero, Width
@@ -56,8 +56,8 @@ class ConvDecoder(Decoder):
     ) -> None:
         super().__init__()
         height, length, channels = image_shape(data["x"], "decoder conv")
-        self.cells, self.pixels = halved(height, length, depth, "decoder conv"), (height, length)
-        self.tokens = code_needed(tokens, "decoder conv")
+        self.cells, self.pixels = downsampled_size(height, length, depth, "decoder conv"), (height, length)
+        self.tokens = require_token_count(tokens, "decoder conv")
         cells = self.cells[0] * self.cells[1]
         self.in_dim = width if self.tokens == cells else max(8, 4 * width // self.tokens)
         self.place = nn.Sequential(nn.Flatten())
@@ -83,7 +83,7 @@ class ConvDecoder(Decoder):
         """Every pixel is a token (b h*w c)."""
         if features is None:
             raise BuildError("decoder conv makes an image from its code, and there is none")
-        code, _ = align(valid_only(features), self.tokens)
+        code, _ = align(zero_invalid_tokens(features), self.tokens)
         rows, columns = self.cells
         first = rearrange(
             self.place(code), "b (h w d) -> b d h w", h=rows, w=columns

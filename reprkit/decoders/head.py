@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reprkit.data.signature import Field
 from reprkit.interfaces import require
-from reprkit.layers.value_embedding import symbols, unit
+from reprkit.layers.value_embedding import center_and_radius, count_symbols
 from reprkit.models.likelihoods import mode
 from reprkit.registry.constraints import Positive
 from reprkit.types import Decoded
@@ -24,10 +24,10 @@ FLOOR = (
     -6.0
 )  # least log standard deviation, in units of half the data's range: a perfect fit must not divide by zero
 GAIN = 5.0  # how much faster than a weight the shared log-scale moves under Adam; 1 starves a VAE at first
-_ZERO = math.log(math.expm1(-FLOOR)) + FLOOR  # where ``_floored`` is 0
+_ZERO = math.log(math.expm1(-FLOOR)) + FLOOR  # where ``_soft_floor`` is 0
 
 
-def fitting(field: Field, likelihood: str | None) -> str:
+def choose_likelihood(field: Field, likelihood: str | None) -> str:
     """The likelihood of that name, or the one that suits the field.
 
     Raises:
@@ -81,13 +81,13 @@ class Head(nn.Module):
         scale: str | float = "shared",
     ) -> None:
         super().__init__()
-        self.likelihood, self.scale = fitting(field, likelihood), scale
+        self.likelihood, self.scale = choose_likelihood(field, likelihood), scale
         require(
             self.likelihood == "gaussian" or scale == "shared",
             f"scale={scale!r} is the Gaussian's standard deviation, and the likelihood is {self.likelihood}",
         )
-        self.symbols = symbols(field) - 1 if self.likelihood == "categorical" else 1
-        self.centre, self.radius = unit(field)
+        self.symbols = count_symbols(field) - 1 if self.likelihood == "categorical" else 1
+        self.centre, self.radius = center_and_radius(field)
         self.linear = nn.Linear(width, values * self.symbols)
         if self.likelihood == "gaussian" and scale == "shared":
             self.raw_scale = nn.Parameter(torch.zeros(1))  # (1) and not (): FSDP cannot shard scalars
@@ -118,14 +118,14 @@ class Head(nn.Module):
 
     def _gaussian(self, x: Tensor, out: Tensor) -> dict[str, Tensor]:
         if self.scale == "each":
-            log_scale = _floored(self.log_scale(x)) + math.log(self.radius)
+            log_scale = _soft_floor(self.log_scale(x)) + math.log(self.radius)
         elif self.scale == "shared":
-            log_scale = (_floored(GAIN * self.raw_scale) + math.log(self.radius)).view(1, 1, 1)
+            log_scale = (_soft_floor(GAIN * self.raw_scale) + math.log(self.radius)).view(1, 1, 1)
         else:
             log_scale = out.new_full((1, 1, 1), math.log(float(self.scale)))
         return {"mean": self.centre + self.radius * out, "log_scale": log_scale}
 
 
-def _floored(raw: Tensor) -> Tensor:
+def _soft_floor(raw: Tensor) -> Tensor:
     """``raw``, 0 at 0, bent so that it stays above FLOOR with a gradient (Rybkin et al. 2021, appendix)."""
     return FLOOR + F.softplus(raw + _ZERO - FLOOR)

@@ -12,8 +12,8 @@ from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
 from reprkit.layers.dense import Activation, Norm, hidden_layers, hidden_widths
-from reprkit.layers.field_checks import code_needed, flat_size
-from reprkit.layers.resample_tokens import valid_only
+from reprkit.layers.field_checks import flat_size, require_token_count
+from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import Depth, Width
@@ -60,7 +60,7 @@ class MLPDecoder(Decoder):
         self.field = data["x"]
         size = flat_size(self.field, "decoder mlp")
         layers = hidden_widths(width, depth, widths)
-        self.tokens = code_needed(tokens, "decoder mlp")
+        self.tokens = require_token_count(tokens, "decoder mlp")
         self.in_dim = layers[0] if self.tokens == 1 else max(4, layers[0] // self.tokens)
         first = self.in_dim * self.tokens
         layers = (first, *layers[1:])
@@ -73,7 +73,7 @@ class MLPDecoder(Decoder):
         """One token (b 1 p) that is the whole example."""
         if features is None:
             raise BuildError("decoder mlp makes an example from its code, and there is none")
-        code, _ = align(valid_only(features), self.tokens)
+        code, _ = align(zero_invalid_tokens(features), self.tokens)
         return self.head(
             self.layers(code.flatten(1)).unsqueeze(1), grid=(1, 1) if self.field.kind == "image" else (1,)
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reprkit.data.signature import Signature
 from reprkit.decoders.sequence import SequenceDecoder
-from reprkit.kernels.recurrent_step import advance, blank, packed
+from reprkit.kernels.recurrent_step import advance, initial_state, pack_weights
 from reprkit.layers.recurrent import Recurrent
 
 
@@ -51,7 +51,7 @@ class RecurrentDecoder(SequenceDecoder):
     def memory(self, size: int, length: int) -> dict[str, Any]:
         """The packed weights, and the state of every layer (b width)."""
         net = self.recurrent.net
-        return {"pack": packed(net, self.values, size), "state": blank(net, size)}
+        return {"pack": pack_weights(net, self.values, size), "state": initial_state(net, size)}
 
     def run_step(
         self,

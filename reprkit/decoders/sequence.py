@@ -12,7 +12,7 @@ from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
-from reprkit.layers.positions import sines
+from reprkit.layers.positions import sinusoidal_positions
 from reprkit.layers.resample_tokens import ResampleTokens, resampled_mask
 from reprkit.layers.sequence_input import row_values
 from reprkit.layers.value_embedding import ValueEmbedding
@@ -171,7 +171,7 @@ class SequenceDecoder(Decoder):
         if not (self.positions or single):
             return x
         at = self.head.linear.weight
-        places = sines(torch.arange(steps, device=at.device), self.width).to(at.dtype)[None]
+        places = sinusoidal_positions(torch.arange(steps, device=at.device), self.width).to(at.dtype)[None]
         return places if x is None else x + places
 
     def _decoded(self, out: Tensor, mask: Tensor | None, steps: int) -> Decoded:

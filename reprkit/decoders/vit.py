@@ -11,7 +11,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
 from reprkit.layers.attention import Blocks
 from reprkit.layers.patches import patch_grid
-from reprkit.layers.positions import sines_2d
+from reprkit.layers.positions import sinusoidal_positions_2d
 from reprkit.layers.resample_tokens import ResampleTokens
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
@@ -64,7 +64,7 @@ class ViTDecoder(Decoder):
         self.in_dim = self.code.in_dim
         values = self.patch**2 * data["x"].channels
         self.head = Head(width, values, field=data["x"], likelihood=likelihood, scale=scale)
-        self.register_buffer("places", sines_2d(self.cells, width), persistent=False)
+        self.register_buffer("places", sinusoidal_positions_2d(self.cells, width), persistent=False)
 
     def forward(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
-from reprkit.layers.convolution import Residual, group_norm, halved
+from reprkit.layers.convolution import Residual, downsampled_size, group_norm
 from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
 from reprkit.layers.field_checks import image_shape
@@ -47,7 +47,7 @@ class ConvEncoder(Encoder):
     ) -> None:
         super().__init__()
         height, length, channels = image_shape(data["x"], "encoder conv")
-        self.cells = halved(height, length, depth, "encoder conv")
+        self.cells = downsampled_size(height, length, depth, "encoder conv")
         self.out_dim = width
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
         layers += [Residual(width, activation) for _ in range(blocks if depth == 0 else 0)]

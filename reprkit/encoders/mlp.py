@@ -13,7 +13,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
 from reprkit.layers.dense import Activation, Norm, OneHotLinear, hidden_layers, hidden_widths
 from reprkit.layers.field_checks import flat_size
-from reprkit.layers.value_embedding import Rescale, symbols
+from reprkit.layers.value_embedding import Rescale, count_symbols
 from reprkit.registry.constraints import BelowOne, Depth, Width
 from reprkit.types import Batch, Features
 
@@ -56,7 +56,7 @@ class MLPEncoder(Encoder):
         layers = hidden_widths(width, depth, widths)
         self.rescale = nn.Identity() if self.field.discrete else Rescale(self.field)
         first = (
-            OneHotLinear(size, symbols(self.field), layers[0])
+            OneHotLinear(size, count_symbols(self.field), layers[0])
             if self.field.discrete
             else nn.Linear(size, layers[0])
         )

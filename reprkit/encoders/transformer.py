@@ -8,7 +8,7 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
-from reprkit.layers.positions import sines
+from reprkit.layers.positions import sinusoidal_positions
 from reprkit.layers.sequence_input import SequenceInput
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Batch, Features
@@ -53,7 +53,11 @@ class TransformerEncoder(Encoder):
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
         """The tokens (b n width); of ``keep`` those (b k width), with the positions that they had."""
         return self.reader.features(
-            batch, keep, lambda x, mask, places: self.blocks(x + sines(places, x.shape[-1]).to(x.dtype), mask)
+            batch,
+            keep,
+            lambda x, mask, places: self.blocks(
+                x + sinusoidal_positions(places, x.shape[-1]).to(x.dtype), mask
+            ),
         )
 
     def count(self, batch: Batch) -> int:

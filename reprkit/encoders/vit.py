@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
-from reprkit.layers.gather_rows import rows_at, tokens_at
+from reprkit.layers.gather_rows import gather_rows, gather_tokens
 from reprkit.layers.patches import patch_grid
-from reprkit.layers.positions import sines_2d
+from reprkit.layers.positions import sinusoidal_positions_2d
 from reprkit.layers.value_embedding import Rescale
 from reprkit.models.grid import to_tokens
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
@@ -58,14 +58,14 @@ class ViTEncoder(Encoder):
         self.rescale = Rescale(data["x"])
         self.blocks = Blocks(width, depth=depth, heads=heads, dropout=dropout)
         self.embed = nn.Linear(self.patch**2 * data["x"].channels, width)
-        self.register_buffer("places", sines_2d(self.cells, width), persistent=False)
+        self.register_buffer("places", sinusoidal_positions_2d(self.cells, width), persistent=False)
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
         """The patches (b n width), or those to keep (b k width) in the order in which they are named."""
         patches = to_tokens(batch["x"], self.cells, "image")
         places = self.places
         if keep is not None:
-            patches, places = tokens_at(patches, keep), rows_at(places, keep)
+            patches, places = gather_tokens(patches, keep), gather_rows(places, keep)
         x = self.embed(self.rescale(patches))
         x = self.blocks(x + places.to(x.dtype))
         if keep is None:

@@ -33,11 +33,11 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
     either way.
     """
     if torch.compiler.is_exporting():  # a graph for any number of vectors: all scores at once
-        (chunk,) = _chunks(codes.to(x.dtype), len(codes), 0, fast=False)
+        (chunk,) = _make_chunks(codes.to(x.dtype), len(codes), 0, fast=False)
         return torch.addmm(chunk.bias, x, chunk.weight.T).argmax(1).clamp(max=len(codes) - 1)
-    rows, width = _block(len(codes), x.device)
-    fast = len(x) >= rows and _onednn(x)
-    chunks = _chunks(codes.to(x.dtype), width, rows, fast)
+    rows, width = _block_shape(len(codes), x.device)
+    fast = len(x) >= rows and _use_onednn(x)
+    chunks = _make_chunks(codes.to(x.dtype), width, rows, fast)
     if fast:
         # glibc gives freed blocks back, and pays for new pages each time, until a larger one was freed once.
         x.new_empty(7 * 2**20)
@@ -53,7 +53,7 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
                 buffer = x.new_empty(len(block) * len(chunks[0].weight)) if buffer is None else buffer
                 scores = buffer[: len(block) * len(chunk.weight)].view(len(block), -1)
                 torch.addmm(chunk.bias, block, chunk.weight.T, out=scores)
-            value, place = _maximum(scores, chunk.first)
+            value, place = _row_maximum(scores, chunk.first)
             if highest is None:
                 highest = value
                 out.copy_(place)
@@ -64,7 +64,7 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
     return found.clamp_(max=len(codes) - 1)  # a vector that is not finite may have found a column beyond
 
 
-def _block(codes: int, device: torch.device) -> tuple[int, int]:
+def _block_shape(codes: int, device: torch.device) -> tuple[int, int]:
     """Rows and columns of the scores that are held at a time."""
     if device.type != "cpu":
         return max(1, BLOCK_DEVICE // codes), codes
@@ -72,7 +72,7 @@ def _block(codes: int, device: torch.device) -> tuple[int, int]:
     return min(min(BLOCK_CPU * threads, BLOCK_CPUS) // width, ROWS_CPU * threads), width
 
 
-def _chunks(codes: Tensor, width: int, rows: int, fast: bool) -> list[_Chunk]:
+def _make_chunks(codes: Tensor, width: int, rows: int, fast: bool) -> list[_Chunk]:
     """The codes as chunks of ``width`` columns, filled up to whole groups where groups are used."""
     mean = codes.mean(0)
     weight = codes - mean
@@ -89,7 +89,7 @@ def _chunks(codes: Tensor, width: int, rows: int, fast: bool) -> list[_Chunk]:
     return made
 
 
-def _maximum(scores: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor]:
+def _row_maximum(scores: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor]:
     """Each row's maximum and its first place.
 
     On a CPU ``max`` with a place is a scalar loop and ``amax`` a vectorised one: so the groups' maxima first,
@@ -104,7 +104,7 @@ def _maximum(scores: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor]:
     return highest, place.add_(group, alpha=GROUP)
 
 
-def _onednn(x: Tensor) -> bool:
+def _use_onednn(x: Tensor) -> bool:
     """Whether to multiply by oneDNN: with AVX-512 up to twice as fast as MKL on another maker's chips."""
     return (
         x.device.type == "cpu"

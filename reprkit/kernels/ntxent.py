@@ -29,7 +29,7 @@ LOWEST = 0.005
 
 # Rows of a block: what a CPU's cache holds, what keeps a GPU busy.
 BLOCK = {"cpu": 512, "cuda": 4096}
-KEPT = 64 * 2**20  # bytes of blocks that are kept rather than computed twice
+CACHE_BYTES = 64 * 2**20  # bytes of blocks that are kept rather than computed twice
 
 
 def ntxent(
@@ -118,11 +118,11 @@ class _NTXent(torch.autograd.Function):
     def backward(ctx: Any, loss: Tensor, _share: Tensor) -> tuple[Tensor, None, None, None]:
         z, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: a gradient that can be differentiated again
-            (gradient,) = torch.autograd.grad(_plainly(z, *ctx.options), z, create_graph=True)
+            (gradient,) = torch.autograd.grad(_reference_loss(z, *ctx.options), z, create_graph=True)
         return gradient * loss, None, None, None
 
 
-def _plainly(z: Tensor, temperature: float, anchors: tuple[int, int]) -> Tensor:
+def _reference_loss(z: Tensor, temperature: float, anchors: tuple[int, int]) -> Tensor:
     """The same loss on unit rows z (2b d) by autograd, holding the whole (2b)² matrix."""
     half, chosen = len(z) // 2, slice(*anchors)
     logits = (z @ z.T / temperature).fill_diagonal_(-math.inf)
@@ -159,7 +159,9 @@ class _Blocks:
             if self.own[i] or self.own[j]
         ]
         elements = sum(len(self.rows[i]) * len(self.rows[j]) for i, j in self.pairs)
-        self.kept: dict[tuple[int, int], Tensor] | None = {} if elements * z.element_size() <= KEPT else None
+        self.kept: dict[tuple[int, int], Tensor] | None = (
+            {} if elements * z.element_size() <= CACHE_BYTES else None
+        )
 
     def cut(self, x: Tensor) -> list[Tensor]:
         """Views of x, a span each."""

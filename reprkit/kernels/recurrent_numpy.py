@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 
-def fits(net: nn.GRU | nn.LSTM, size: int) -> bool:
+def is_supported(net: nn.GRU | nn.LSTM, size: int) -> bool:
     """Whether this is for ``size`` sequences of this network."""
     weight = net.all_weights[0][0]
     return size == 1 and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
-def halved(rows: Tensor, width: int, gates: int) -> Tensor:
+def halve_sigmoid_weights(rows: Tensor, width: int, gates: int) -> Tensor:
     """The weights (g ...) with those of the first ``gates`` gates, the sigmoids, halved in place."""
     rows[: gates * width] /= 2
     return rows

@@ -25,7 +25,7 @@ State = tuple[Tensor, ...]
 
 
 @torch.no_grad()
-def packed(net: nn.GRU | nn.LSTM, values: ValueEmbedding, size: int = 2) -> dict[str, Any]:
+def pack_weights(net: nn.GRU | nn.LSTM, values: ValueEmbedding, size: int = 2) -> dict[str, Any]:
     """What the steps of ``size`` sequences need: tensors and flags only, so that a decoder's state stays a pytree.
 
     ``first`` is the gates' input at the first token (1 g), ``table`` those of every symbol (v g), or ``lift`` (p g) and
@@ -33,17 +33,20 @@ def packed(net: nn.GRU | nn.LSTM, values: ValueEmbedding, size: int = 2) -> dict
     the recurrent weights, laid out as they are read, since memory decides how long a step takes.
     """
     with without_autocast(net.all_weights[0][0].device):
-        return _packed(net, values, recurrent_numpy.fits(net, size))
+        return _pack_weights(net, values, recurrent_numpy.is_supported(net, size))
 
 
-def _packed(net: nn.GRU | nn.LSTM, values: ValueEmbedding, alone: bool) -> dict[str, Any]:
+def _pack_weights(net: nn.GRU | nn.LSTM, values: ValueEmbedding, alone: bool) -> dict[str, Any]:
     lstm = isinstance(net, nn.LSTM)
     order = _sigmoids_first(net.hidden_size) if lstm else torch.arange(3 * net.hidden_size)
 
     def read(weights: Sequence[Tensor]) -> list[Tensor]:
         ordered = [each.detach()[order] for each in weights]
         return (
-            [recurrent_numpy.halved(each, net.hidden_size, 3 if lstm else 2) for each in ordered]
+            [
+                recurrent_numpy.halve_sigmoid_weights(each, net.hidden_size, 3 if lstm else 2)
+                for each in ordered
+            ]
             if alone
             else ordered
         )
@@ -76,7 +79,7 @@ def _packed(net: nn.GRU | nn.LSTM, values: ValueEmbedding, alone: bool) -> dict[
     return found
 
 
-def blank(net: nn.GRU | nn.LSTM, size: int) -> State:
+def initial_state(net: nn.GRU | nn.LSTM, size: int) -> State:
     """The state before the first token: h of every layer (b d), and an LSTM's c after them."""
     count = net.num_layers * (2 if isinstance(net, nn.LSTM) else 1)
     like = net.all_weights[0][1]
@@ -94,22 +97,22 @@ def advance(
     """One step: its output and the next state, which stays (and the output is 0) where ``valid`` is False.
 
     Args:
-        pack: what ``packed`` made.
+        pack: what ``pack_weights`` made.
         values: the embedding that it was made with.
         previous: the token before (b 1 p); None at the first.
-        state: of ``blank``, or of the step before.
+        state: of ``initial_state``, or of the step before.
         beside: what is added to the embedding, such as the code's token.
         valid: which examples have a token here; None: all.
     """
     with without_autocast(pack["first"].device):
-        gates = _incoming(pack, values, previous)
+        gates = _input_gates(pack, values, previous)
         if beside is not None:
             gates = torch.addmm(gates, beside.to(gates.dtype), pack["down"])
         lstm = len(state) > len(pack["layers"])
         if pack["alone"]:
             out, after = (recurrent_numpy.lstm if lstm else recurrent_numpy.gru)(pack["layers"], gates, state)
         else:
-            out, after = (_lstm if lstm else _gru)(pack, gates, state)
+            out, after = (_lstm_step if lstm else _gru_step)(pack, gates, state)
         if valid is None:
             return out, after
         row = valid[:, None]
@@ -117,7 +120,7 @@ def advance(
         return out * row.to(out.dtype), kept
 
 
-def _incoming(pack: dict[str, Any], values: ValueEmbedding, previous: Tensor | None) -> Tensor:
+def _input_gates(pack: dict[str, Any], values: ValueEmbedding, previous: Tensor | None) -> Tensor:
     if previous is None:
         return pack["first"]
     if "table" in pack:
@@ -129,7 +132,7 @@ def _incoming(pack: dict[str, Any], values: ValueEmbedding, previous: Tensor | N
     return torch.addmm(pack["bias"], seen, pack["lift"])
 
 
-def _lstm(pack: dict[str, Any], gates: Tensor, state: State) -> tuple[Tensor, State]:
+def _lstm_step(pack: dict[str, Any], gates: Tensor, state: State) -> tuple[Tensor, State]:
     depth, width = len(pack["layers"]), state[0].shape[1]
     hidden, cells, out = [], [], None
     for place, (weight, *bias) in enumerate(pack["layers"]):
@@ -147,7 +150,7 @@ def _lstm(pack: dict[str, Any], gates: Tensor, state: State) -> tuple[Tensor, St
     return out, (*hidden, *cells)
 
 
-def _gru(pack: dict[str, Any], gates: Tensor, state: State) -> tuple[Tensor, State]:
+def _gru_step(pack: dict[str, Any], gates: Tensor, state: State) -> tuple[Tensor, State]:
     width = state[0].shape[1]
     hidden, out = [], None
     for place, (*taken, kept, bias) in enumerate(pack["layers"]):

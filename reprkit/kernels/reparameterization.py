@@ -34,10 +34,10 @@ def reparameterize(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
     """
     if torch.is_grad_enabled() and raw.requires_grad and not torch.compiler.is_compiling():
         return Reparameterize.apply(mean, raw, noise)
-    return plain(mean, raw, noise)
+    return reparameterize_reference(mean, raw, noise)
 
 
-def plain(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
+def reparameterize_reference(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
     """The same as a chain of operations, which can be differentiated any number of times."""
     log_variance = soft_clamp(raw + START)
     z = mean + noise * (0.5 * log_variance).exp()
@@ -46,7 +46,7 @@ def plain(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
 
 
 class Reparameterize(torch.autograd.Function):
-    """``plain`` with its first derivative in closed form: a third of the operations, which count where tensors are small."""
+    """``reparameterize_reference`` with its first derivative in closed form: a third of the operations, which count where tensors are small."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
@@ -72,7 +72,7 @@ class Reparameterize(torch.autograd.Function):
         mean, raw, noise, slope, deviation, excess = ctx.saved_tensors
         # A second derivative is asked for, or the noise's.
         if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
-            return _through_plain((mean, raw, noise), (to_z, to_kl, to_log_prob), ctx.needs_input_grad)
+            return _reference_gradient((mean, raw, noise), (to_z, to_kl, to_log_prob), ctx.needs_input_grad)
         by_mean: Tensor | None = None
         by_log_variance: Tensor | None = None  # twice
         if to_z is not None:
@@ -87,11 +87,11 @@ class Reparameterize(torch.autograd.Function):
         return by_mean, by_raw, None
 
 
-def _through_plain(
+def _reference_gradient(
     inputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     with torch.enable_grad():
-        made = plain(*inputs)
+        made = reparameterize_reference(*inputs)
         pairs = [(out, grad) for out, grad in zip(made, grads, strict=True) if grad is not None]
         asked = [each for each, need in zip(inputs, needed, strict=True) if need]
         found = iter(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from reprkit.errors import BuildError
 from reprkit.layers.dropout import Dropout
-from reprkit.layers.field_checks import divides
-from reprkit.layers.gather_rows import rows_at, tokens_at
+from reprkit.layers.field_checks import check_heads
+from reprkit.layers.gather_rows import gather_rows, gather_tokens
 
 
 def attention_mask(mask: Bool[Tensor, "b n"] | None, causal: bool) -> Bool[Tensor, "b 1 q k"] | None:
@@ -51,7 +51,9 @@ class Attention(nn.Module):
         if index is not None:
             query, key, value = self._distinct(x, queries, index)
         else:
-            query, key, value = self._project(x) if queries is None else self._asked(x, tokens_at(x, queries))
+            query, key, value = (
+                self._project(x) if queries is None else self._asked(x, gather_tokens(x, queries))
+            )
         seen = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=causal and mask is None
         )
@@ -78,10 +80,10 @@ class Attention(nn.Module):
         """Each of the rows (r d) is projected once, and then put wherever it stands."""
         made, width = self.qkv(rows), rows.shape[-1]
         if queries is None:
-            query, key, value = rows_at(made, index).chunk(3, dim=-1)
+            query, key, value = gather_rows(made, index).chunk(3, dim=-1)
         else:
-            query = rows_at(made[:, :width], index.gather(1, queries))
-            key, value = rows_at(made[:, width:], index).chunk(2, dim=-1)
+            query = gather_rows(made[:, :width], index.gather(1, queries))
+            key, value = gather_rows(made[:, width:], index).chunk(2, dim=-1)
         return self._heads(query), self._heads(key), self._heads(value)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,9 +116,9 @@ class Block(nn.Module):
         """(b n d), or (r d) with ``index``, to (b n d); with ``only`` (b m) just those tokens' output (b m d)."""
         seen = self.norm(x)
         if index is not None:
-            x = rows_at(x, index if queries is None else index.gather(1, queries))
+            x = gather_rows(x, index if queries is None else index.gather(1, queries))
         elif queries is not None:
-            x = tokens_at(x, queries)
+            x = gather_tokens(x, queries)
         x = x + self.drop(self.attention(seen, mask, causal, queries, index))
         return x + self.drop(self.feed(x))
 
@@ -136,7 +138,7 @@ class Blocks(nn.Module):
         self, width: int, *, depth: int, heads: int, causal: bool = False, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        divides(heads, width)
+        check_heads(heads, width)
         self.width, self.heads, self.causal = width, heads, causal
         self.drop = Dropout(dropout)
         self.blocks = nn.ModuleList([Block(width, heads, dropout) for _ in range(depth)])
@@ -164,7 +166,7 @@ class Blocks(nn.Module):
             raise BuildError("queries= asks for some tokens' output, which causal blocks do not know")
         allowed = attention_mask(mask, self.causal)
         if index is not None and self.training and self.drop.p:
-            x, index = rows_at(x, index), None  # dropout makes them differ
+            x, index = gather_rows(x, index), None  # dropout makes them differ
         x = self.drop(x)
         last = len(self.blocks) - 1
         for place, block in enumerate(self.blocks):

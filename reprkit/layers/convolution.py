@@ -36,7 +36,7 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-def halved(height: int, width: int, depth: int, part: str) -> tuple[int, int]:
+def downsampled_size(height: int, width: int, depth: int, part: str) -> tuple[int, int]:
     """Rows and columns that ``depth`` halvings leave of an image.
 
     Raises:

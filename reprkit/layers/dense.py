@@ -30,7 +30,7 @@ def activation(name: str) -> nn.Module:
     Raises:
         PartArgumentError: no such activation.
     """
-    return _named("activation", name, ACTIVATIONS)()
+    return _look_up("activation", name, ACTIVATIONS)()
 
 
 def norm(name: str, width: int) -> nn.Module:
@@ -39,7 +39,7 @@ def norm(name: str, width: int) -> nn.Module:
     Raises:
         PartArgumentError: no such normalisation.
     """
-    return _named("norm", name, NORMS)(width)
+    return _look_up("norm", name, NORMS)(width)
 
 
 def hidden_widths(width: int, depth: int, widths: Sequence[int] | None) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ def hidden_layers(
     return nn.Sequential(*layers)
 
 
-def _named(what: str, name: str, known: dict[str, Any]) -> Any:
+def _look_up(what: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
         raise PartArgumentError(
             f"no {what} named {name!r}.{nearest(str(name), known)}\n  known: {', '.join(sorted(known))}"

@@ -7,7 +7,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import require
 
 
-def divides(heads: int, width: int) -> None:
+def check_heads(heads: int, width: int) -> None:
     """Raise PartArgumentError unless ``heads`` divides ``width``."""
     require(width % heads == 0, f"heads must divide width: {heads} heads do not divide a width of {width}")
 
@@ -40,7 +40,7 @@ def flat_size(field: Field, part: str) -> int:
     return size
 
 
-def code_needed(tokens: int | None, part: str) -> int:
+def require_token_count(tokens: int | None, part: str) -> int:
     """The number of tokens of the code that a decoder's weights are made for.
 
     Raises:

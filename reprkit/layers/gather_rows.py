@@ -7,12 +7,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def rows_at(rows: Float[Tensor, "r d"], index: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+def gather_rows(rows: Float[Tensor, "r d"], index: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
     """The rows that ``index`` names, each in [0, r)."""
     return rows.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
-def tokens_at(x: Float[Tensor, "b n d"], keep: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+def gather_tokens(x: Float[Tensor, "b n d"], keep: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
     """Each example's tokens that ``keep`` names, each in [0, n)."""
     starts = torch.arange(len(x), device=x.device).unsqueeze(1) * x.shape[1]
-    return rows_at(x.flatten(0, 1), keep + starts)
+    return gather_rows(x.flatten(0, 1), keep + starts)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def sines(places: Int[Tensor, "*n"], width: int) -> Float[Tensor, "*n d"]:
+def sinusoidal_positions(places: Int[Tensor, "*n"], width: int) -> Float[Tensor, "*n d"]:
     """Sine-cosine positions of a sequence, float32, each value in [-1, 1] (Vaswani et al. 2017, section 3.5).
 
     Any width is served: an odd one drops the last cosine.
@@ -20,13 +20,13 @@ def sines(places: Int[Tensor, "*n"], width: int) -> Float[Tensor, "*n d"]:
     return torch.cat([angles.sin(), angles.cos()], -1)[..., :width]
 
 
-def sines_2d(grid: tuple[int, int], width: int) -> Float[Tensor, "n d"]:
+def sinusoidal_positions_2d(grid: tuple[int, int], width: int) -> Float[Tensor, "n d"]:
     """Sine-cosine positions of a grid's cells in reading order: half the width for the row, half the column.
 
     As in the masked autoencoder (He et al. 2021, arXiv 2111.06377, appendix A.1).
     """
     rows, columns = grid
     half = (width + 1) // 2
-    row = sines(torch.arange(rows), half)[:, None].expand(rows, columns, half)
-    column = sines(torch.arange(columns), half)[None].expand(rows, columns, half)
+    row = sinusoidal_positions(torch.arange(rows), half)[:, None].expand(rows, columns, half)
+    column = sinusoidal_positions(torch.arange(columns), half)[None].expand(rows, columns, half)
     return torch.cat([row, column], -1).flatten(0, 1)[:, :width]

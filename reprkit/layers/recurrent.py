@@ -48,7 +48,7 @@ class Recurrent(nn.Module):
         )
         self.drop = Dropout(dropout)
         if cell == "lstm":
-            _remember(self.net)
+            _open_forget_gates(self.net)
 
     @property
     def net(self) -> nn.GRU | nn.LSTM:
@@ -67,7 +67,7 @@ class Recurrent(nn.Module):
             return self.net(x)[0]
         # Valid tokens first, in their order, whatever the mask looks like: padding then comes after them.
         order = (~mask).long().argsort(dim=1, stable=True)
-        x = _taken(x, order)
+        x = _reorder(x, order)
         if self.causal:
             out = self.net(x)[0]
         elif torch.compiler.is_exporting():  # packing depends on the values of the mask
@@ -76,7 +76,7 @@ class Recurrent(nn.Module):
             lengths = mask.sum(1).clamp(min=1).cpu()  # packing wants them there; an empty row is masked below
             packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
             out = pad_packed_sequence(self.net(packed)[0], batch_first=True, total_length=x.shape[1])[0]
-        out = _taken(out, order.argsort(dim=1))
+        out = _reorder(out, order.argsort(dim=1))
         return out * mask.unsqueeze(-1).to(out.dtype)
 
     def _turned(self, x: Float[Tensor, "b n d"], counts: Int[Tensor, "b 1"]) -> Float[Tensor, "b n e"]:
@@ -90,8 +90,8 @@ class Recurrent(nn.Module):
             # One layer, one direction: (biases, layers, dropout, training, bidirectional, batch_first).
             how = (True, 1, 0.0, False, False, True)
             one = run(x, before, tuple(ahead), *how)[0]
-            other = run(_taken(x, turned), before, tuple(back), *how)[0]
-            x = torch.cat([one, _taken(other, turned)], -1)
+            other = run(_reorder(x, turned), before, tuple(back), *how)[0]
+            x = torch.cat([one, _reorder(other, turned)], -1)
         return x
 
     def bias(self) -> Tensor:
@@ -117,7 +117,7 @@ class Recurrent(nn.Module):
         return out, (torch.where(row, after[0], state[0]), torch.where(row, after[1], state[1]))
 
 
-def _remember(net: nn.GRU | nn.LSTM) -> None:
+def _open_forget_gates(net: nn.GRU | nn.LSTM) -> None:
     """Forget gates start open: a bias of 1 (Jozefowicz et al. 2015, section 3.3)."""
     width = net.hidden_size
     for name, bias in net.named_parameters():
@@ -127,6 +127,6 @@ def _remember(net: nn.GRU | nn.LSTM) -> None:
             nn.init.zeros_(bias.data[width : 2 * width])
 
 
-def _taken(x: Float[Tensor, "b n d"], order: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+def _reorder(x: Float[Tensor, "b n d"], order: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
     """Each example's tokens in another order (``take_along_dim`` would fix their number when exported)."""
     return x.gather(1, order.unsqueeze(-1).expand_as(x))

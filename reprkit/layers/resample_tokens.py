@@ -14,7 +14,7 @@ from reprkit.models.grid import align
 from reprkit.types import Features
 
 
-def valid_only(features: Features) -> Features:
+def zero_invalid_tokens(features: Features) -> Features:
     """The features with tokens that are not valid set to zero."""
     if features.mask is None:
         return features
@@ -29,10 +29,10 @@ def resampled_mask(features: Features, places: int) -> Bool[Tensor, "b n"] | Non
     """
     if features.mask is None or features.positions is not None or features.grid == ():
         return None
-    return align(_shown(features), places)[0].squeeze(-1) > 0
+    return align(_mask_as_features(features), places)[0].squeeze(-1) > 0
 
 
-def _shown(features: Features) -> Features:
+def _mask_as_features(features: Features) -> Features:
     """Ones at valid tokens, to be laid as the tokens are."""
     assert features.mask is not None
     return replace(features, x=features.mask.unsqueeze(-1).float())
@@ -57,15 +57,15 @@ class ResampleTokens(nn.Module):
         self, features: Features, places: int, grid: tuple[int, int] | None = None
     ) -> Float[Tensor, "b n d"]:
         """(b m in_dim) to (b places width); ``grid`` where the places are the cells of an image."""
-        features = valid_only(features)
+        features = zero_invalid_tokens(features)
         count = features.x.shape[1] if features.positions is None else features.length or 0
         source = features.grid if features.grid is not None and math.prod(features.grid) == count else None
         cells = grid if self.group == 1 else None
         x, present = align(features, places * self.group, cells)
         if features.mask is not None:  # what is not valid is as good as absent
-            present = align(_shown(features), places * self.group, cells)[0].squeeze(-1) > 0
+            present = align(_mask_as_features(features), places * self.group, cells)[0].squeeze(-1) > 0
         if self.group > 1:
-            x = self.join(_blocks(x, source, grid, self.group))
+            x = self.join(_group_tokens(x, source, grid, self.group))
             present = None if present is None else present.unflatten(1, (places, self.group)).any(-1)
         if self.absent is not None:
             if present is None:  # the mask token still takes part: DDP raises on weights without a gradient
@@ -95,7 +95,9 @@ class ResampleTokens(nn.Module):
         return rows, index.scatter_(1, at, own.view(at.shape))
 
 
-def _blocks(x: Tensor, source: tuple[int, ...] | None, grid: tuple[int, int] | None, group: int) -> Tensor:
+def _group_tokens(
+    x: Tensor, source: tuple[int, ...] | None, grid: tuple[int, int] | None, group: int
+) -> Tensor:
     """The tokens of each place in a row: a block of cells where the grids say so, else consecutive ones."""
     if grid is not None and source is not None and len(source) == 2:
         (rows, rest), (columns, over) = divmod(source[0], grid[0]), divmod(source[1], grid[1])

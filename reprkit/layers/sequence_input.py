@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from reprkit.data.signature import Field
-from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.gather_rows import gather_tokens
 from reprkit.layers.value_embedding import ValueEmbedding
 from reprkit.models.grid import row_grid, to_tokens
 from reprkit.types import Batch, Features
@@ -55,7 +55,7 @@ class SequenceInput(nn.Module):
             return Features(x=run(self.values(tokens), mask, places), mask=mask, grid=grid)
         places, order = keep.sort(dim=1)
         shown = None if mask is None else mask.gather(1, places)
-        x = run(self.values(tokens_at(tokens, places)), shown, places)
-        x = tokens_at(x, order.argsort(dim=1))
+        x = run(self.values(gather_tokens(tokens, places)), shown, places)
+        x = gather_tokens(x, order.argsort(dim=1))
         mask = None if mask is None else mask.gather(1, keep)
         return Features(x=x, mask=mask, grid=grid, positions=keep, length=tokens.shape[1])

@@ -12,7 +12,7 @@ from reprkit.errors import BuildError
 BLANK, START = 0, 1  # rows of ``ValueEmbedding.special``
 
 
-def unit(field: Field) -> tuple[float, float]:
+def center_and_radius(field: Field) -> tuple[float, float]:
     """Centre and half-width of the field's range; (0, 1) where it promises none."""
     if field.range is None:
         return 0.0, 1.0
@@ -20,7 +20,7 @@ def unit(field: Field) -> tuple[float, float]:
     return (low + high) / 2, (high - low) / 2
 
 
-def symbols(field: Field) -> int:
+def count_symbols(field: Field) -> int:
     """How many symbols an encoder embeds: the vocabulary and the mask symbol after it.
 
     Raises:
@@ -38,7 +38,7 @@ class Rescale(nn.Module):
 
     def __init__(self, field: Field) -> None:
         super().__init__()
-        self.centre, self.radius = unit(field)
+        self.centre, self.radius = center_and_radius(field)
 
     def forward(self, x: Tensor) -> Tensor:
         """(...) to (...), floating point."""
@@ -58,7 +58,7 @@ class ValueEmbedding(nn.Module):
         self.discrete, self.width, self.values = field.discrete, width, values
         self.embed: nn.Embedding | nn.Linear
         if self.discrete:
-            self.blank = symbols(field) - 1
+            self.blank = count_symbols(field) - 1
             self.embed = nn.Embedding(self.blank + 1 + feedback, width)
         else:
             self.rescale = Rescale(field)

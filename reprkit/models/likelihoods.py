@@ -51,16 +51,16 @@ def negative_log_likelihood(
     """
     check_name(name)
     if name == "categorical":
-        logits = _wide(params["logits"]).expand(*target.shape, -1)
+        logits = _upcast_half(params["logits"]).expand(*target.shape, -1)
         return F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view(target.shape)
     if name == "bernoulli":
-        logits = _wide(params["logits"]).expand(target.shape)
+        logits = _upcast_half(params["logits"]).expand(target.shape)
         return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
-    mean, log_scale = _wide(params["mean"]), _wide(params["log_scale"])
+    mean, log_scale = _upcast_half(params["mean"]), _upcast_half(params["log_scale"])
     return 0.5 * ((target - mean) * torch.exp(-log_scale)).square() + (log_scale + _HALF_LOG_TAU)
 
 
-def discretised(
+def discretized_nll(
     params: Mapping[str, Tensor], target: Tensor, span: tuple[float, float], levels: int
 ) -> Float[Tensor, "b n p"]:
     """Minus the log-probability, nats, of the bin that each element lies in, where a Gaussian is cut into bins.
@@ -89,12 +89,14 @@ def draw(name: str, params: Mapping[str, Tensor], generator: torch.Generator | N
     """
     check_name(name)
     if name == "gaussian":
-        mean, log_scale = torch.broadcast_tensors(_wide(params["mean"]), _wide(params["log_scale"]))
+        mean, log_scale = torch.broadcast_tensors(
+            _upcast_half(params["mean"]), _upcast_half(params["log_scale"])
+        )
         noise = torch.empty_like(mean, memory_format=torch.contiguous_format).normal_(generator=generator)
         return mean + noise * log_scale.exp()
     if name == "bernoulli":
-        return torch.bernoulli(torch.sigmoid(_wide(params["logits"])), generator=generator)
-    chances = torch.softmax(_wide(params["logits"]), -1)
+        return torch.bernoulli(torch.sigmoid(_upcast_half(params["logits"])), generator=generator)
+    chances = torch.softmax(_upcast_half(params["logits"]), -1)
     return torch.multinomial(chances.flatten(0, -2), 1, generator=generator).view(chances.shape[:-1])
 
 
@@ -112,7 +114,7 @@ def apply_temperature(name: str, params: Mapping[str, Tensor], temperature: floa
     if name == "gaussian":
         shift = math.log(temperature) if temperature else -math.inf
         return {"mean": params["mean"], "log_scale": params["log_scale"] + shift}
-    logits = _wide(params["logits"])
+    logits = _upcast_half(params["logits"])
     if temperature:
         return {"logits": logits / temperature}
     if name == "bernoulli":
@@ -143,7 +145,7 @@ def filter_top_k_top_p(
         raise PartArgumentError(f"top_k must be a whole number of symbols from 1, not {top_k!r}")
     if top_p is not None and not (isinstance(top_p, int | float) and 0 < top_p <= 1):
         raise PartArgumentError(f"top_p must be a probability above 0 and up to 1, not {top_p!r}")
-    logits = _wide(params["logits"])
+    logits = _upcast_half(params["logits"])
     order = logits.argsort(dim=-1, descending=True, stable=True)
     ranked = logits.gather(-1, order)
     out = torch.zeros_like(ranked, dtype=torch.bool)
@@ -168,5 +170,5 @@ def mode(name: str, params: Mapping[str, Tensor]) -> Tensor:
     return torch.sigmoid(params["logits"]) if name == "bernoulli" else params["logits"].argmax(-1)
 
 
-def _wide(value: Tensor) -> Tensor:
+def _upcast_half(value: Tensor) -> Tensor:
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

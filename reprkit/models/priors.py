@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-def as_data(code: Code, latent: Latent) -> dict[str, Tensor]:
+def code_to_batch(code: Code, latent: Latent) -> dict[str, Tensor]:
     """A code as a batch of data: symbols (b n*q), slot by slot within a token, or the vectors (b n d) of a continuous one.
 
     Raises:
@@ -30,22 +30,22 @@ def as_data(code: Code, latent: Latent) -> dict[str, Tensor]:
     else:
         assert code.indices is not None
         batch, slots = {"x": rearrange(code.indices, "b n q -> b (n q)")}, len(latent.vocab)
-        _symbols(latent.vocab)
+        _shared_vocab(latent.vocab)
     if code.mask is not None:
         batch["x_mask"] = code.mask.repeat_interleave(slots, dim=1)
     return batch
 
 
-def field_of(latent: Latent, tokens: int | None) -> Field:
+def code_field(latent: Latent, tokens: int | None) -> Field:
     """What such data is; ``tokens`` of an example, None where their number varies."""
     if latent.vocab is None:
         return Field(kind="sequence", shape=(tokens, latent.out_dim))
     length = None if tokens is None else tokens * len(latent.vocab)
-    return Field(kind="tokens", shape=(length,), vocab=_symbols(latent.vocab))
+    return Field(kind="tokens", shape=(length,), vocab=_shared_vocab(latent.vocab))
 
 
-def as_code(x: Tensor, latent: Latent, like: Code) -> Code:
-    """The inverse of ``as_data``: grid, length and the rest of the layout are those of ``like``."""
+def batch_to_code(x: Tensor, latent: Latent, like: Code) -> Code:
+    """The inverse of ``code_to_batch``: grid, length and the rest of the layout are those of ``like``."""
     if latent.vocab is None:
         return Code.of(like, z=x.to(like.z.dtype))
     indices = rearrange(x, "b (n q) -> b n q", q=len(latent.vocab))
@@ -72,7 +72,7 @@ def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:
     Raises:
         BuildError: its data is not what this latent's codes are.
     """
-    expected = Signature({"x": field_of(latent, tokens)})
+    expected = Signature({"x": code_field(latent, tokens)})
     found = prior.signature
     same = found is not None and (found["x"].kind, found["x"].vocab, found["x"].shape) == (
         expected["x"].kind,
@@ -92,7 +92,7 @@ def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:
         )
 
 
-def loaded(prior: Model | str, device: torch.device) -> Model:
+def load_prior(prior: Model | str, device: torch.device) -> Model:
     """The prior as a model on a device, from its folder if need be."""
     if isinstance(prior, str):
         from reprkit.checkpoints.save_load import load
@@ -101,7 +101,7 @@ def loaded(prior: Model | str, device: torch.device) -> Model:
     return prior.to(device)
 
 
-def _symbols(vocab: tuple[int, ...]) -> int:
+def _shared_vocab(vocab: tuple[int, ...]) -> int:
     if len(set(vocab)) > 1:
         raise BuildError(
             f"the latent's slots have vocabularies of {', '.join(map(str, sorted(set(vocab))))}: a prior over "

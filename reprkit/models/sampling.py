@@ -66,7 +66,7 @@ def prior_codes(
         BuildError: the model was built without data, so it does not know how many tokens an example has.
     """
     codes = {}
-    for name, like in _blank(model, length).items():
+    for name, like in _empty_codes(model, length).items():
         if factors is None or name in factors:
             z = model.latent(name).prior((size, like.length or 1), generator)
             codes[name] = replace(like, z=z)
@@ -87,20 +87,20 @@ def learned_codes(
     Raises:
         BuildError: the prior was trained on other codes.
     """
-    from reprkit.models.factor import factor_of
-    from reprkit.models.priors import as_code, check_fit, loaded
+    from reprkit.models.factor import resolve_factor
+    from reprkit.models.priors import batch_to_code, check_fit, load_prior
 
-    name = factor_of(model.factors, factor, "sampling by a prior")
-    like, latent = _blank(model)[name], model.latent(name)
-    learned = loaded(prior, model.device)
+    name = resolve_factor(model.factors, factor, "sampling by a prior")
+    like, latent = _empty_codes(model)[name], model.latent(name)
+    learned = load_prior(prior, model.device)
     check_fit(learned, latent, like.length)
     drawn = learned.generate(size=size, temperature=temperature, generator=generator)
-    code = as_code(learned.to_batch(drawn)["x"], latent, like)
+    code = batch_to_code(learned.to_batch(drawn)["x"], latent, like)
     others = [each for each in model.factors if each != name]
     return prior_codes(model, size, generator, factors=others) | {name: code}
 
 
-def _blank(model: Model, length: int = 4) -> dict[str, Code]:
+def _empty_codes(model: Model, length: int = 4) -> dict[str, Code]:
     """For each factor a code that has the layout of one example's, and nothing in it."""
     if model.signature is None:
         raise BuildError("sampling needs the data's signature: build the model with data=")
@@ -176,7 +176,9 @@ def generate(
     )
     features, told = model.merge(codes or {}), model.condition(codes or {})
     held = features.x if features is not None else told.get("condition")
-    given = None if prime is None else beginning(model, prime, length, size if held is None else len(held))
+    given = (
+        None if prime is None else prime_to_tokens(model, prime, length, size if held is None else len(held))
+    )
     count = len(held) if held is not None else len(given) if given is not None else (size or 1)
     start: Any = decoder.start  # which takes ``condition=`` where the decoder has a condition_dim
     state = start(features, size=count, length=length, **told)
@@ -195,11 +197,11 @@ def generate(
         for name in steps[0]
     }
     return Decoded(
-        x=torch.cat(values, 1), likelihood=step.likelihood, params=params, grid=_grid(model, length)
+        x=torch.cat(values, 1), likelihood=step.likelihood, params=params, grid=_output_grid(model, length)
     )
 
 
-def beginning(model: Model, prime: Tensor, length: int, size: int | None) -> Tensor:
+def prime_to_tokens(model: Model, prime: Tensor, length: int, size: int | None) -> Tensor:
     """A given beginning as tokens (b n p) on the model's device, for ``size`` sequences where that is known.
 
     Raises:
@@ -242,6 +244,6 @@ def beginning(model: Model, prime: Tensor, length: int, size: int | None) -> Ten
     return tokens.expand(size or len(tokens), -1, -1)
 
 
-def _grid(model: Model, length: int) -> tuple[int, ...]:
+def _output_grid(model: Model, length: int) -> tuple[int, ...]:
     field = model.signature[model.output] if model.signature else None
     return (length, 1) if field is not None and field.kind == "image" else (length,)

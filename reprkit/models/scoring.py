@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import to_tokens
 from reprkit.types import Batch, Decoded
 
@@ -86,14 +86,14 @@ class Scored:
                 return {"perplexity": each.clamp(max=80).exp()}
             return {"bits_per_dim": each / math.log(2)}
 
-    def counting(self, weight: Float[Tensor, "b n p"] | None) -> Scored:
+    def restrict(self, weight: Float[Tensor, "b n p"] | None) -> Scored:
         """The same output, over those elements alone that ``weight`` (1 or 0) counts, too; None: no change."""
         if weight is None:
             return self
         return replace(self, weight=weight if self.weight is None else self.weight * weight)
 
 
-def validity(
+def valid_weight(
     model: Model, batch: Batch, decoded: Decoded, grid: tuple[int, ...], queries: Int[Tensor, "b m"] | None
 ) -> Float[Tensor, "b n p"] | None:
     """1 where an element of the output field is real and 0 where it is padding; None where all are real.
@@ -114,7 +114,7 @@ def validity(
         if kind == "sequence":
             values = mask.unsqueeze(-1).expand(*mask.shape, batch[model.output].shape[-1])
         real = to_tokens(values.to(decoded.x.device), grid, kind).float()
-        return real if queries is None else tokens_at(real, queries)
+        return real if queries is None else gather_tokens(real, queries)
     if decoded.mask is not None:
         return decoded.mask.unsqueeze(-1).expand(decoded.x.shape).float()
     return None

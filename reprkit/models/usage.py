@@ -13,10 +13,12 @@ from reprkit.types import Code
 from reprkit.utils import collectives
 
 WINDOW = 200  # optimiser steps over which an entry counts as in use
-LOOKS = 50  # steps of a window at which the variance of dimensions is looked at: so many batches tell it
-REFRESH = 10  # steps between two workings-out of the metric
+VARIANCE_UPDATES = (
+    50  # steps of a window at which the variance of dimensions is looked at: so many batches tell it
+)
+VALUE_INTERVAL = 10  # steps between two workings-out of the metric
 FLOOR = 0.1  # usage under which a whole window is called a collapse
-PARTS = 8  # pieces of a window whose moments are kept apart: the oldest is forgotten whole
+SEGMENTS = 8  # pieces of a window whose moments are kept apart: the oldest is forgotten whole
 
 
 class CollapseWarning(UserWarning):
@@ -71,14 +73,14 @@ class Usage(nn.Module):
         self._buffer("sizes", sizes)
         # Count, sum and sum of squares of each dimension by parts of the window; in float64, sums of squares
         # keep the digits of a variance that is small beside its mean.
-        self._buffer("moments", torch.zeros(PARTS, 3, width, dtype=torch.float64))
+        self._buffer("moments", torch.zeros(SEGMENTS, 3, width, dtype=torch.float64))
         self._buffer("share", torch.zeros(()))
 
     def _buffer(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value, persistent=False)
 
     @torch.no_grad()
-    def see(self, code: Code) -> None:
+    def observe(self, code: Code) -> None:
         """Take one training view of all ranks into account; every rank must call it.  No synchronisation with the device."""
         self.latest = code.point.detach(), code.mask
         if self.vocab:
@@ -88,13 +90,13 @@ class Usage(nn.Module):
                 place = place.masked_fill(~code.mask.unsqueeze(-1), len(self.slot))
             self.seen.index_fill_(0, place.flatten(), self.step)
             self.seen.copy_(collectives.max_over_ranks(self.seen))
-        elif self.step % max(1, self.window // LOOKS) == 0:
-            moments = collectives.sum_over_ranks(_moments(code.point.detach().float(), code.mask))
-            part = self.step // -(-self.window // PARTS)
-            for passed in range(max(self.part, part - PARTS) + 1, part + 1):
-                self.moments[passed % PARTS].zero_()
+        elif self.step % max(1, self.window // VARIANCE_UPDATES) == 0:
+            moments = collectives.sum_over_ranks(_compute_moments(code.point.detach().float(), code.mask))
+            part = self.step // -(-self.window // SEGMENTS)
+            for passed in range(max(self.part, part - SEGMENTS) + 1, part + 1):
+                self.moments[passed % SEGMENTS].zero_()
             self.part = part
-            self.moments[part % PARTS] += moments
+            self.moments[part % SEGMENTS] += moments
 
     @torch.no_grad()
     def update(self) -> None:
@@ -115,7 +117,7 @@ class Usage(nn.Module):
     @torch.no_grad()
     def recent(self) -> Float[Tensor, ""]:
         """The share in use, worked out anew every few steps only: it moves slowly, and every step asks for it."""
-        if self.step % REFRESH == 0:
+        if self.step % VALUE_INTERVAL == 0:
             self.share.copy_(self.value())
         return self.share.clone()
 
@@ -139,7 +141,7 @@ class Usage(nn.Module):
         return f"{self.name} has collapsed: {share}. Try {tries}."
 
 
-def _moments(z: Float[Tensor, "b n d"], mask: Tensor | None) -> Float[Tensor, "3 d"]:
+def _compute_moments(z: Float[Tensor, "b n d"], mask: Tensor | None) -> Float[Tensor, "3 d"]:
     """Count, sum and sum of squares over valid tokens; float32 where there are many values, float64 where there are few."""
     if mask is None:
         tokens = torch.full(z.shape[-1:], z.shape[0] * z.shape[1], dtype=torch.float64, device=z.device)

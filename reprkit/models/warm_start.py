@@ -22,8 +22,8 @@ def warm_start(model: Model, start: Model) -> None:
     Raises:
         BuildError: a part that does not fit, before anything was copied, or no part of the same name.
     """
-    known = _parts(start)
-    both = {name: (part, known[name]) for name, part in _parts(model).items() if name in known}
+    known = _named_parts(start)
+    both = {name: (part, known[name]) for name, part in _named_parts(model).items() if name in known}
     if not both:
         raise BuildError(
             f"start= has no part that this model has: its parts are {', '.join(known) or 'none'}, "
@@ -43,7 +43,7 @@ def warm_start(model: Model, start: Model) -> None:
         part.load_state_dict(other.state_dict())
 
 
-def _parts(model: Model) -> dict[str, nn.Module]:
+def _named_parts(model: Model) -> dict[str, nn.Module]:
     """By what an error calls them."""
     found: dict[str, nn.Module] = {f"factor {name!r}": path for name, path in model.factors.items()}
     if model.decoder is not None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
-from reprkit.models.forward_cache import unused
+from reprkit.models.forward_cache import make_unique_name
 from reprkit.models.model import Model
 from reprkit.registry.constraints import NonNegative
 from reprkit.registry.create import create
@@ -39,7 +39,7 @@ class WeightedSum(Objective):
 
     def __init__(self, terms: Sequence[tuple[NonNegative, Objective]]) -> None:
         super().__init__()
-        opened = _opened(terms)
+        opened = _flatten_terms(terms)
         if not opened:
             raise BuildError("a sum of objectives needs at least one")
         if len({id(each) for _, each in opened}) < len(opened):
@@ -76,7 +76,7 @@ class WeightedSum(Objective):
             with each.error_context():
                 losses = each(model, batch, turn)
             for name, term in losses.items():
-                unique = unused(name, named)
+                unique = make_unique_name(name, named)
                 named[unique] = term
                 self.term_weights[unique] = weight
         return named
@@ -94,7 +94,7 @@ def objective_from(objective: Any, data: Any = None) -> Objective:
     if isinstance(objective, str):
         wanted: list[tuple[float, Any]] = list(parse_sum(objective))
     elif isinstance(objective, list | tuple):
-        wanted = [_pair(each) for each in objective]
+        wanted = [_check_pair(each) for each in objective]
     else:
         raise BuildError(
             f"objective= takes a reference, a sum, or an Objective, not {type(objective).__name__}"
@@ -105,13 +105,13 @@ def objective_from(objective: Any, data: Any = None) -> Objective:
     return WeightedSum(terms)
 
 
-def _pair(each: Any) -> tuple[float, Any]:
+def _check_pair(each: Any) -> tuple[float, Any]:
     if isinstance(each, list | tuple) and len(each) == 2:
         return each[0], each[1]
     raise BuildError(f"a list of objectives holds (weight, objective) pairs, not {each!r}")
 
 
-def _opened(terms: Sequence[tuple[float, Any]]) -> list[tuple[float, Objective]]:
+def _flatten_terms(terms: Sequence[tuple[float, Any]]) -> list[tuple[float, Objective]]:
     opened: list[tuple[float, Objective]] = []
     for weight, each in terms:
         if not isinstance(each, Objective):

@@ -6,7 +6,7 @@ from torch import nn
 
 from reprkit.data.signature import Field
 from reprkit.kernels import recurrent_step
-from reprkit.kernels.recurrent_step import advance, blank, packed
+from reprkit.kernels.recurrent_step import advance, initial_state, pack_weights
 from reprkit.layers.recurrent import Recurrent
 from reprkit.layers.value_embedding import ValueEmbedding
 
@@ -26,7 +26,7 @@ def made(cell, depth, field, size=SIZE):
 
 
 def steps(net, values, x, beside=None, mask=None):
-    pack, state, outs = packed(net, values, len(x)), blank(net, len(x)), []
+    pack, state, outs = pack_weights(net, values, len(x)), initial_state(net, len(x)), []
     assert pack["alone"] == (len(x) == 1)
     for t in range(STEPS):
         given = None if beside is None else beside[:, t]
@@ -47,7 +47,7 @@ def test_steps_are_those_of_torch(cell, depth, field, table, coded, size, monkey
     monkeypatch.setattr(recurrent_step, "TABLE", 4096 if table else 2)
     net, values, x = made(cell, depth, field, size)
     before = [each.clone() for each in net.parameters()]
-    assert ("table" in packed(net, values)) == (table and field == "symbols")
+    assert ("table" in pack_weights(net, values)) == (table and field == "symbols")
     fed = torch.cat([values.start(size), values(x[:, :-1])], 1)
     beside = torch.randn(size, STEPS, WIDTH) if coded else None
     expected, last = net(fed if beside is None else fed + beside)
@@ -90,7 +90,7 @@ def test_alone_a_missing_token_leaves_the_state(cell):
 def test_a_state_can_be_gone_on_from_twice(cell):
     for size in (1, SIZE):
         net, values, x = made(cell, 2, "symbols", size)
-        pack, state = packed(net, values, size), blank(net, size)
+        pack, state = pack_weights(net, values, size), initial_state(net, size)
         _, state = advance(pack, values, None, state)
         once, after = advance(pack, values, x[:, :1], state)
         kept = [each.clone() for each in after]

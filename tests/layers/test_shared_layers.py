@@ -10,9 +10,9 @@ from reprkit.errors import BuildError
 from reprkit.layers.attention import Blocks, attention_mask
 from reprkit.layers.convolution import group_norm
 from reprkit.layers.dropout import Dropout
-from reprkit.layers.gather_rows import rows_at, tokens_at
+from reprkit.layers.gather_rows import gather_rows, gather_tokens
 from reprkit.layers.patches import patch_grid
-from reprkit.layers.positions import sines, sines_2d
+from reprkit.layers.positions import sinusoidal_positions, sinusoidal_positions_2d
 from reprkit.layers.resample_tokens import ResampleTokens
 from reprkit.types import Features
 
@@ -44,7 +44,7 @@ def test_an_image_without_a_good_patch_is_refused():
 
 @pytest.mark.parametrize("width", [1, 2, 7, 16])
 def test_positions_are_sines_and_cosines(width):
-    found = sines(torch.arange(5), width)
+    found = sinusoidal_positions(torch.arange(5), width)
     half = (width + 1) // 2
     for place in range(5):
         for index in range(width):
@@ -55,7 +55,7 @@ def test_positions_are_sines_and_cosines(width):
 
 @pytest.mark.parametrize("width", [4, 15, 32])
 def test_each_cell_has_its_own_position(width):
-    table = sines_2d((5, 6), width)
+    table = sinusoidal_positions_2d((5, 6), width)
     assert table.shape == (30, width)
     apart = torch.cdist(table, table) + torch.eye(30)
     assert apart.min() > 0.05
@@ -133,7 +133,7 @@ def test_distinct_tokens_are_the_placed_code_at_its_places():
     placed, table = ResampleTokens(4, tokens=2, places=6, absent=True), torch.randn(6, 4)
     rows, index = placed.distinct(lacking(), table)
     assert rows.shape == (6 + 3 * 2, 4)
-    assert torch.equal(rows_at(rows, index), placed(lacking(), 6) + table)
+    assert torch.equal(gather_rows(rows, index), placed(lacking(), 6) + table)
     with torch.autocast("cpu", torch.bfloat16):
         assert placed.distinct(lacking(), table) is None
     whole = Features(x=torch.randn(3, 6, 4))
@@ -152,7 +152,7 @@ def test_blocks_over_distinct_tokens_give_what_they_give_over_all(some, depth, d
     rows, index = torch.randn(7, 8, requires_grad=True), torch.randint(7, (3, 5))
     queries = torch.tensor([[4, 0], [1, 2], [3, 3]]) if some else None
     found = []
-    for given, which in ((rows, index), (rows_at(rows, index), None)):
+    for given, which in ((rows, index), (gather_rows(rows, index), None)):
         torch.manual_seed(1)
         out = blocks(given, queries=queries, index=which)
         held = [rows, *blocks.parameters()]
@@ -163,7 +163,7 @@ def test_blocks_over_distinct_tokens_give_what_they_give_over_all(some, depth, d
 
 def test_tokens_are_taken_example_by_example():
     x, keep = torch.randn(4, 6, 3), torch.randint(6, (4, 2))
-    assert torch.equal(tokens_at(x, keep), torch.take_along_dim(x, keep.unsqueeze(-1), dim=1))
+    assert torch.equal(gather_tokens(x, keep), torch.take_along_dim(x, keep.unsqueeze(-1), dim=1))
 
 
 def test_dropout_keeps_the_mean():

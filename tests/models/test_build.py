@@ -115,7 +115,7 @@ def test_parts_are_told_their_own_field_and_the_number_of_tokens(monkeypatch):
 
     signature = Signature({"x": DIGITS["x"], "pitch": Field(kind="vector", shape=(1,))})
     fine, coarse = "vit(patch=2, width=8, depth=1, heads=2)", "vit(patch=4, width=8, depth=1, heads=2)"
-    paths = build._paths(
+    paths = build._build_factors(
         {
             "fine": rk.factor(fine),
             "coarse": rk.factor(coarse),
@@ -129,7 +129,7 @@ def test_parts_are_told_their_own_field_and_the_number_of_tokens(monkeypatch):
         "create",
         lambda kind, part, **facts: Told(**facts) if part == "told" else create(kind, part, **facts),
     )
-    build._decoder("told", paths, signature, "pitch")
+    build._build_decoder("told", paths, signature, "pitch")
     assert seen["data"]["x"] == signature["pitch"]
     assert seen["tokens"] == 16
 
@@ -184,7 +184,7 @@ def test_an_output_that_is_not_the_input():
         ({"objective": Needy("decoder")}, BuildError, "Needy needs a decoder"),
         ({"objective": Needy("encoder")}, BuildError, "Needy needs an encoder"),
         ({"objective": Needy()}, BuildError, "nothing to build"),
-        ({**MLP, "objective": Needy("encoder")}, BuildError, "never uses a decoder: leave decoder= out"),
+        ({**MLP, "objective": Needy("encoder")}, BuildError, "never uses a decoder: omit decoder="),
         ({**MLP, "objective": "masked"}, BuildError, "reprkit/mlp cannot read only some: use vit"),
         ({**MLP, "objective": "autoregressive"}, BuildError, "needs a causal decoder"),
         ({**MLP, "objective": Needy("decoder", "indices")}, BuildError, "reprkit/continuous is continuous"),
@@ -221,7 +221,7 @@ def test_shapes_that_do_not_fit_are_found_at_build():
             x = features.x
             return Decoded(x=x, likelihood="gaussian", params={"mean": x, "log_scale": x}, grid=(1, 1))
 
-    with pytest.raises(BuildError, match=r"made \(2, 1, 3\) for 'x', which reads as \(2, 1, 64\)"):
+    with pytest.raises(BuildError, match=r"shape \(2, 1, 3\) for 'x', whose target is \(2, 1, 64\)"):
         rk.build(data=DIGITS, **{**MLP, "decoder": Short()})
 
 

@@ -166,11 +166,11 @@ def test_counting_leaves_elements_out():
     scored = model.score(batch)
     first = torch.zeros(2, 4, 1)
     first[:, 1:] = 1
-    fewer = scored.counting(first)
+    fewer = scored.restrict(first)
     torch.testing.assert_close(fewer.nats, scored.nats * first.squeeze(-1))
     assert fewer.full_weight.sum() == 4  # of six real symbols two are first ones
-    assert scored.counting(None) is scored
-    whole = vectors().score({"x": torch.randn(2, 5)}).counting(torch.ones(2, 1, 5))
+    assert scored.restrict(None) is scored
+    whole = vectors().score({"x": torch.randn(2, 5)}).restrict(torch.ones(2, 1, 5))
     assert torch.equal(whole.weight, torch.ones(2, 1, 5))
 
 

@@ -24,7 +24,7 @@ def steps(usage, code, count):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(count):
-            usage.see(code)
+            usage.observe(code)
             usage.update()
     return [str(each.message) for each in caught if each.category is CollapseWarning]
 
@@ -82,7 +82,7 @@ def test_the_floor_can_be_set():
 )
 def test_it_says_what_to_try(latent, code, says):
     usage = Usage(latent, "latent it", window=1)
-    usage.see(code)
+    usage.observe(code)
     with pytest.warns(CollapseWarning, match=says):
         usage.update()
 
@@ -92,10 +92,12 @@ def test_a_gaussian_whose_posterior_is_the_prior_has_collapsed():
     latent = Gaussian(8).train()
     usage = Usage(latent, "latent it", window=4)
     for _ in range(3):
-        usage.see(latent(Features(x=torch.zeros(32, 1, 16))))  # every mean is the same: the draws alone vary
+        usage.observe(
+            latent(Features(x=torch.zeros(32, 1, 16)))
+        )  # every mean is the same: the draws alone vary
         usage.update()
     assert usage.value() == 0
-    usage.see(latent(Features(x=torch.randn(32, 1, 16))))
+    usage.observe(latent(Features(x=torch.randn(32, 1, 16))))
     assert usage.value() == 1
 
 
@@ -134,8 +136,8 @@ def both_kinds(rank):
         )
         mask = torch.rand(8, 3, generator=generator) < 0.7
         rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
-        one.see(Code(z=z[rows], indices=indices[rows], mask=mask[rows]))
-        other.see(Code(z=z[rows] / 3, mask=mask[rows]))
+        one.observe(Code(z=z[rows], indices=indices[rows], mask=mask[rows]))
+        other.observe(Code(z=z[rows] / 3, mask=mask[rows]))
         one.update()
         other.update()
         heard += steps(dead, chosen([0]), 1)
