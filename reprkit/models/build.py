@@ -120,63 +120,67 @@ def _build_factor(
     for part, kind in ((encoder, Encoder), (latent, Latent)):
         if not isinstance(part, kind):
             raise BuildError(f"factor {name}: {type(part).__name__} is not a {kind.__name__}")
-    if factor.condition is not None and encoder.condition_dim is None:
+    if spec.condition is not None and encoder.condition_dim is None:
         raise BuildError(
-            f"factor {name} is conditioned on {factor.condition!r}, and {_named(encoder)} cannot be told of another factor: "
-            "leave condition= out, or use an encoder that has a condition_dim"
+            f"factor {name} is conditioned on {spec.condition!r}, and {_part_name(encoder)} takes no condition: "
+            "omit condition=, or use an encoder that has a condition_dim"
         )
-    condition = None if factor.condition is None else others[factor.condition]
-    return Factor(name, encoder, latent, input=factor.input, pool=factor.pool, condition=condition)
+    condition = None if spec.condition is None else others[spec.condition]
+    return Factor(name, encoder, latent, input=spec.input, pool=spec.pool, condition=condition)
 
 
 def _build_decoder(
-    decoder: Any, paths: Mapping[str, Factor], signature: Signature | None, output: str
+    decoder: Any, factors: Mapping[str, Factor], signature: Signature | None, output: str
 ) -> Decoder:
     tokens = None
-    if signature is not None and paths:
-        example, longer = signature.example(1, 4), signature.example(1, 8)
-        counts, again = ([p.count(each) for p in paths.values()] for each in (example, longer))
-        tokens = max(counts) if counts == again else None  # None: it varies with the example's length
-    made = create("decoder", decoder, data=_read_field_as_x(signature, output), tokens=tokens)
-    if not isinstance(made, Decoder):
-        raise BuildError(f"{type(made).__name__} is not a Decoder")
-    return made
+    if signature is not None and factors:
+        examples = [signature.example(1, length) for length in (4, 8)]
+        short, long = ([factor.count(example) for factor in factors.values()] for example in examples)
+        tokens = max(short) if short == long else None  # None: it varies with the example's length
+    part = create("decoder", decoder, data=_read_field_as_x(signature, output), tokens=tokens)
+    if not isinstance(part, Decoder):
+        raise BuildError(f"{type(part).__name__} is not a Decoder")
+    return part
 
 
-def _check_compatibility(goal: Objective, paths: Mapping[str, Factor], decoder: Decoder | None) -> None:
-    name = goal.title
-    if "decoder" in goal.needs and decoder is None:
+def _check_compatibility(
+    objective: Objective, factors: Mapping[str, Factor], decoder: Decoder | None
+) -> None:
+    name = objective.title
+    if "decoder" in objective.needs and decoder is None:
         raise BuildError(f"objective {name} needs a decoder: give decoder=")
     if decoder is not None and "decoder" not in objective.needs:
         raise BuildError(
-            f"objective {name} never uses a decoder: leave decoder= out, or add an objective that does "
-            f'("reconstruction + {_added(goal)}")'
+            f"objective {name} never uses a decoder: omit decoder=, or add an objective that uses it "
+            f'("reconstruction + {_sum_expression(objective)}")'
         )
     if "encoder" in objective.needs and not factors:
         raise BuildError(f"objective {name} needs an encoder: give encoder= or factors=")
     if not factors and decoder is None:
         raise BuildError("there is nothing to build: give encoder=, decoder= or factors=")
-    if "keep" in goal.needs:
-        for path in paths.values():
-            if "keep" not in path.encoder.provides:
+    if "keep" in objective.needs:
+        for factor in factors.values():
+            if "keep" not in factor.encoder.provides:
                 raise BuildError(
-                    f"objective {name} shows encoders only some tokens (keep), and {_named(path.encoder)} cannot "
+                    f"objective {name} lets encoders read only some tokens (keep), and {_part_name(factor.encoder)} cannot "
                     "read only some: use vit, gru or transformer, or denoising with a mask corruption"
                 )
-    if "causal" in goal.needs and (decoder is None or "causal" not in decoder.provides):
+    if "causal" in objective.needs and (decoder is None or "causal" not in decoder.provides):
         raise BuildError(
             f"objective {name} needs a causal decoder: gru(causal=True) or transformer(causal=True)"
         )
-    if "indices" in goal.needs:
-        for path in paths.values():
-            if path.latent.vocab is None:
-                raise BuildError(f"objective {name} needs indices, and {_named(path.latent)} is continuous")
+    if "indices" in objective.needs:
+        for factor in factors.values():
+            if factor.latent.vocab is None:
+                raise BuildError(
+                    f"objective {name} needs indices, and {_part_name(factor.latent)} is continuous: use a discrete latent"
+                )
 
 
-def _sum_expression(goal: Objective) -> str:
-    """The objective's members as terms of a sum, without their arguments: ``0.1 * contrastive``."""
-    names = [_part_name(each).rpartition("/")[2] for each in goal.members]
-    weights = goal.weights if len(names) > 1 else (0.1,)
+def _sum_expression(objective: Objective) -> str:
+    """Write the objective's members as terms of a sum, without their arguments: ``0.1 * contrastive``."""
+    names = [_part_name(member).rpartition("/")[2] for member in objective.members]
+    weights = objective.weights if len(names) > 1 else (0.1,)
     terms = zip(weights, names, strict=True)
     return " + ".join(name if weight == 1 else f"{weight:g} * {name}" for weight, name in terms)
 

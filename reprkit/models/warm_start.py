@@ -27,7 +27,7 @@ def warm_start(model: Model, start: Model) -> None:
     if not both:
         raise BuildError(
             f"start= has no part that this model has: its parts are {', '.join(known) or 'none'}, "
-            f"this model's {', '.join(_parts(model)) or 'none'}"
+            f"this model's {', '.join(_named_parts(model)) or 'none'}"
         )
     for name, (part, other) in both.items():
         mine, theirs = ({n: tuple(v.shape) for n, v in each.state_dict().items()} for each in (part, other))
