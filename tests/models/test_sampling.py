@@ -277,7 +277,7 @@ def test_real_values_refuse_what_is_for_symbols():
         model.generate(length=3, top_p=0.9)
     with pytest.raises(DataError, match="not finite"):
         model.generate(length=3, prime=torch.full((1, 2), math.nan))
-    with pytest.raises(DataError, match="one place has the shape"):
+    with pytest.raises(DataError, match="one time step has the shape"):
         model.generate(length=3, prime=torch.zeros(1, 3))
     with pytest.raises(BuildError, match="how many tokens"):
         model.generate()
