@@ -81,7 +81,7 @@ class Usage(nn.Module):
 
     @torch.no_grad()
     def observe(self, code: Code) -> None:
-        """Update the statistics with one training view of all ranks.  Every rank must call it; it does not synchronize the device."""
+        """Update the statistics with one training view of all ranks.  Every rank must call it; no device synchronization."""
         self.latest = code.point.detach(), code.mask
         if self.vocab:
             assert code.indices is not None

@@ -131,16 +131,16 @@ def lacking(count=3, places=6, width=4):
 def test_distinct_tokens_are_the_placed_code_at_its_places():
     torch.manual_seed(0)
     placed, table = ResampleTokens(4, tokens=2, places=6, absent=True), torch.randn(6, 4)
-    rows, index = placed.distinct(lacking(), table)
+    rows, index = placed.distinct_tokens(lacking(), table)
     assert rows.shape == (6 + 3 * 2, 4)
     assert torch.equal(gather_rows(rows, index), placed(lacking(), 6) + table)
     with torch.autocast("cpu", torch.bfloat16):
-        assert placed.distinct(lacking(), table) is None
+        assert placed.distinct_tokens(lacking(), table) is None
     whole = Features(x=torch.randn(3, 6, 4))
     masked = Features(x=torch.randn(3, 2, 4), mask=torch.ones(3, 2, dtype=torch.bool), length=6)
     for other in (whole, masked, lacking(places=12)):
-        assert placed.distinct(other, table) is None
-    assert ResampleTokens(4, tokens=2, places=6).distinct(lacking(), table) is None
+        assert placed.distinct_tokens(other, table) is None
+    assert ResampleTokens(4, tokens=2, places=6).distinct_tokens(lacking(), table) is None
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

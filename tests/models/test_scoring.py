@@ -141,7 +141,9 @@ def test_queries_score_those_tokens_alone():
 
 
 def test_queries_of_a_decoder_that_cannot_take_them_are_refused():
-    with pytest.raises(BuildError, match=r"decoder .*mlp decodes all its tokens, and queries= asks for some"):
+    with pytest.raises(
+        BuildError, match=r"decoder .*mlp can only decode all its tokens, and queries= selects some"
+    ):
         vectors().score({"x": torch.randn(2, 5)}, queries=torch.zeros(2, 1, dtype=torch.long))
 
 
