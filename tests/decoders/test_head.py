@@ -1,4 +1,4 @@
-"""The likelihood head: what it chooses, what it refuses, and that its scale is calibrated."""
+"""The likelihood head: choice of the likelihood, errors, and calibration of the scale."""
 
 import math
 
@@ -28,7 +28,7 @@ LOUD = Field(kind="sequence", shape=(None, 2), range=(-300, 300))
         (BITS, "gaussian", "gaussian"),
     ],
 )
-def test_the_likelihood_suits_the_data_or_is_named(field, name, found):
+def test_the_likelihood_is_the_data_s_own_or_the_chosen_one(field, name, found):
     decoded = Head(6, 3, field=field, likelihood=name)(torch.randn(2, 5, 6))
     assert decoded.likelihood == found
     assert decoded.x.shape == (2, 5, 3)
@@ -51,7 +51,7 @@ def test_the_likelihood_suits_the_data_or_is_named(field, name, found):
         (BITS, {"scale": "each"}, "bernoulli"),
     ],
 )
-def test_what_does_not_fit_is_refused(field, options, word):
+def test_invalid_arguments_raise(field, options, word):
     with pytest.raises(PartArgumentError, match=word):
         Head(6, 3, field=field, **options)
 
@@ -63,7 +63,7 @@ def test_a_fixed_scale_of_one_is_half_the_squared_error():
     torch.testing.assert_close(decoded.nll(target), expected)
 
 
-def test_scales_start_at_half_the_range_and_do_not_fall_through_the_floor():
+def test_scales_start_at_half_the_range_and_stay_above_the_floor():
     for scale, shape in (("shared", (1, 1, 1)), ("each", (2, 5, 3))):
         head = Head(6, 3, field=LOUD, scale=scale)
         found = head(torch.randn(2, 5, 6)).params["log_scale"]

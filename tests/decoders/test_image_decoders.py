@@ -1,4 +1,4 @@
-"""Image decoders: where a code's token lies in the image, and a real autoencoder of digits against PCA."""
+"""Image decoders: positions of tokens in the image, and an autoencoder of digits against PCA."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ WIDE = Field(kind="image", shape=(12, 20, 3))
         (ViTDecoder, {"patch": 4, "width": 16}, (3, 5)),
     ],
 )
-def test_a_token_moves_the_pixels_around_it_most(cls, options, grid):
+def test_a_token_affects_its_own_pixels_most(cls, options, grid):
     torch.manual_seed(0)
     decoder = cls(**options, data=Signature({"x": WIDE}), tokens=15).eval()
     for place, layer in enumerate(getattr(decoder, "layers", ())):
@@ -42,7 +42,7 @@ def test_a_token_moves_the_pixels_around_it_most(cls, options, grid):
         assert change[row, column] > 10 * change[:, away].max()
 
 
-def test_the_mask_token_stands_where_nothing_was_kept():
+def test_the_mask_token_replaces_tokens_that_were_not_kept():
     torch.manual_seed(0)
     decoder = ViTDecoder(patch=4, width=16, data=Signature({"x": WIDE}), tokens=15).eval()
     features = Features(

@@ -48,7 +48,7 @@ def nats(encoder, adapter, decoder, batch, data):
 
 
 @pytest.mark.parametrize(("encoder_cls", "encoding", "decoder_cls", "decoding", "data"), PAIRS)
-def test_the_device_gives_what_the_cpu_gives(encoder_cls, encoding, decoder_cls, decoding, data):
+def test_the_gpu_equals_the_cpu(encoder_cls, encoding, decoder_cls, decoding, data):
     torch.manual_seed(0)
     batch = batch_of(data)
     encoder = encoder_cls(**encoding, data=data)

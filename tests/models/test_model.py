@@ -1,8 +1,8 @@
-"""A model's codes on their way to the decoder, and what one does with a model."""
+"""Merging of codes for the decoder, and the inference methods of a model."""
 
 import pytest
 import torch
-from models_made import PAIRS, Cut, Row, Taxed, batch, model
+from small_models import PAIRS, Cut, Row, Taxed, batch, model
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
@@ -47,15 +47,15 @@ def test_kept_tokens_of_several_factors():
     here, there = torch.tensor([[0, 2]]), torch.tensor([[1, 2]])
     whole = Code(z=torch.tensor([[[0.0, 5.0]]]), length=1)
     first = Code(z=z, positions=here, length=3)
-    # All saw the same: only those places are handed over, a pooled factor beside them.
+    # All read the same tokens: only those are passed to the decoder, with a pooled factor added.
     same = made.merge({"a": first, "b": Code(z=10 * z, positions=here, length=3), "c": whole})
     assert same.x.tolist() == [[[11, 5], [22, 5]]]
     assert same.positions is here
-    # They saw different places: each is laid where it was, and none is lost.
+    # They read different tokens: each is put at its position, and none is lost.
     mixed = made.merge({"a": first, "b": Code(z=10 * z, positions=there, length=3), "c": whole})
     assert mixed.x.tolist() == [[[1, 5], [10, 5], [22, 5]]]
     assert mixed.positions is None
-    # One saw everything.
+    # One read all tokens.
     full = made.merge({"a": first, "b": Code(z=torch.ones(1, 3, 2)), "c": whole})
     assert full.x.tolist() == [[[2, 6], [1, 6], [3, 6]]]
 

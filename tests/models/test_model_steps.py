@@ -1,8 +1,8 @@
-"""One step of a model: what it costs, what its losses are called, and who is to blame for an error."""
+"""One step of a model: encodings, names and weights of losses, and error notes."""
 
 import pytest
 import torch
-from models_made import PAIRS, Cut, Row, Taxed, Views, batch, model
+from small_models import PAIRS, Cut, Row, Taxed, Views, batch, model
 
 import reprkit as rk
 from reprkit.errors import BuildError
@@ -38,7 +38,7 @@ def test_each_distinct_view_is_encoded_once_and_its_losses_count_once(views, enc
     assert {"size", "usage"} <= losses.metrics.keys()
 
 
-def test_nothing_is_remembered_between_steps_nor_outside_of_one():
+def test_the_forward_cache_is_empty_between_steps():
     made = model()
     encoder, given = made.factors["code"].encoder, batch()
     made(given)
@@ -50,7 +50,7 @@ def test_nothing_is_remembered_between_steps_nor_outside_of_one():
     assert encoder.calls == 3
 
 
-def test_an_error_in_a_step_leaves_no_trace():
+def test_an_error_in_a_step_clears_the_forward_cache():
     made = model()
     made.factors["code"].encoder.forward = lambda *_, **__: 1 / 0
     with pytest.raises(ZeroDivisionError):
@@ -73,7 +73,7 @@ def test_weights_override_the_parts_own():
     torch.testing.assert_close(other.total, 0.1 * plain.terms["reconstruction"] + 3 * plain.terms["tax"])
 
 
-def test_a_weight_for_no_loss_is_refused_at_the_first_step():
+def test_a_weight_without_a_loss_raises_at_the_first_step():
     made = model(weights={"taxes": 1.0})
     with pytest.raises(BuildError, match="no loss named 'taxes'.*'tax'"):
         made(batch())
@@ -116,7 +116,7 @@ def test_metrics_of_one_name_are_numbered_and_losses_are_detached():
 # ------------------------------------------------------------------ blame
 
 
-def test_an_error_says_in_which_part_it_was():
+def test_errors_name_the_part():
     class Sour(Taxed):
         def forward(self, features):
             if features.x.shape[0] == 3:
@@ -149,7 +149,7 @@ def test_an_error_says_in_which_part_it_was():
         model(decoder=None, objective=Views(["same"])).decode(None)
 
 
-def test_usage_is_seen_in_training_only():
+def test_usage_is_observed_in_training_only():
     made = model()
     made.eval()
     made(batch())

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from usages import chosen, codes, dims, vectors
+from usage_helpers import chosen, codes, dims, vectors
 
 from reprkit.models.usage import SEGMENTS
 
@@ -18,7 +18,7 @@ def test_codes_count_when_chosen_at_least_once():
     assert usage.value() == pytest.approx(0.3)
 
 
-def test_slots_are_counted_apart_and_averaged():
+def test_slots_are_counted_separately_and_averaged():
     usage = codes((5, 4, 3))
     usage.observe(chosen([0, 0, 0], [1, 0, 0], [2, 0, 2]))
     assert usage.value() == pytest.approx((3 / 5 + 1 / 4 + 2 / 3) / 3)
@@ -43,7 +43,7 @@ def test_an_entry_counts_for_exactly_the_window():
     assert seen == pytest.approx([0.25, 0.25, 0.25, 0.0])
 
 
-def test_what_padded_tokens_chose_does_not_count():
+def test_padded_tokens_do_not_count():
     usage = codes((6, 6))
     usage.observe(chosen([1, 1], [2, 2], [5, 5], mask=torch.tensor([[True, True, False]])))
     assert usage.value() == pytest.approx(2 / 6)
@@ -73,7 +73,7 @@ def test_without_an_active_variance_the_largest_dimension_sets_the_scale():
     assert dead.value() == 0, "nothing varies, so nothing is in use"
 
 
-def test_the_mean_is_looked_at_where_the_code_is_a_draw():
+def test_variance_is_that_of_the_mean_where_the_code_is_a_draw():
     torch.manual_seed(0)
     usage = dims(3, active_variance=0.01)
     usage.observe(vectors(torch.randn(100, 2, 3), mean=torch.zeros(100, 2, 3)))
@@ -97,7 +97,7 @@ def test_variance_is_that_of_all_views_and_steps_of_the_window():
         assert usage.value() == expected
 
 
-def test_a_large_mean_does_not_drown_a_small_variance():
+def test_a_large_mean_does_not_hide_a_small_variance():
     torch.manual_seed(0)
     usage = dims(1, active_variance=0.005)
     for _ in range(4):
@@ -112,7 +112,7 @@ def test_a_large_mean_does_not_drown_a_small_variance():
 
 
 @pytest.mark.parametrize("window", [SEGMENTS, 5 * SEGMENTS, 200])
-def test_a_dimension_that_falls_silent_is_forgotten_after_a_window(window):
+def test_a_dimension_that_becomes_constant_is_dropped_after_a_window(window):
     usage = dims(2, window=window, active_variance=0.01)
     alive, silent = torch.tensor([[[1.0, 1.0]], [[-1.0, -1.0]]]), torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]])
     for _ in range(2 * window):
@@ -129,7 +129,7 @@ def test_a_dimension_that_falls_silent_is_forgotten_after_a_window(window):
     assert usage.value() == 0.5
 
 
-def test_padded_tokens_of_any_value_change_nothing():
+def test_padded_tokens_have_no_effect():
     torch.manual_seed(0)
     z = torch.randn(6, 4, 3) * torch.tensor([1.0, 0.05, 1.0])
     mask = torch.arange(4)[None] < torch.tensor([4, 3, 1, 2, 4, 0])[:, None]
@@ -144,7 +144,7 @@ def test_padded_tokens_of_any_value_change_nothing():
     assert usage.value() == pytest.approx(2 / 3)
 
 
-def test_half_precision_codes_are_taken():
+def test_half_precision_codes_are_accepted():
     usage = dims(2)
     usage.observe(vectors(torch.randn(8, 2, 2).bfloat16()))
     assert usage.value() == 1
