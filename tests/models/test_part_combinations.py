@@ -7,10 +7,10 @@ import pytest
 import torch
 from combinations import (
     WORLDS,
-    is_causal,
+    compatible_parts,
     cover,
     factors,
-    compatible_parts,
+    is_causal,
     names,
     objectives,
     pairs,
