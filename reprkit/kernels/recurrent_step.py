@@ -45,8 +45,8 @@ def _pack_weights(net: nn.GRU | nn.LSTM, values: ValueEmbedding, alone: bool) ->
         ordered = [weight.detach()[order] for weight in weights]
         return (
             [
-                recurrent_numpy.halve_sigmoid_weights(each, net.hidden_size, 3 if lstm else 2)
-                for each in ordered
+                recurrent_numpy.halve_sigmoid_weights(weight, net.hidden_size, 3 if lstm else 2)
+                for weight in ordered
             ]
             if alone
             else ordered

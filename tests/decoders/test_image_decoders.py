@@ -64,17 +64,17 @@ def test_an_autoencoder_of_digits_beats_pca():
     decoder = MLPDecoder(widths=(128, 256), data=data, tokens=1)
     model = nn.ModuleList([encoder, nn.Linear(128, 8), nn.Linear(8, decoder.in_dim), decoder])
     steps = 500
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
     def decode(x):
         return decoder(Features(x=model[2](model[1](encoder({"x": x}).x))))
 
     for _ in range(steps):
         x = train[torch.randint(len(train), (128,))]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         decode(x).nll(to_tokens(x, (1, 1), "image")).mean().backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     with torch.no_grad():
         decoded = decode(test)

@@ -160,12 +160,12 @@ def test_a_language_model_learns_a_cycle(cls, options):
     decoder = cls(**{**options, "width": 32}, causal=True, data=Signature({"x": FIELDS["text"]}))
     text = (torch.arange(11)[:, None] + torch.arange(12)) % 11
     teacher = text.unsqueeze(-1)
-    optimiser = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     for _ in range(80):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = decoder(None, teacher=teacher).nll(teacher)
         loss.mean().backward()
-        optimiser.step()
+        optimizer.step()
     assert float(loss[:, 1:].detach().mean()) < 0.05
     assert abs(float(loss[:, 0].detach().mean()) - 2.398) < 0.1  # log 11: nothing tells the first
     decoder.eval()

@@ -9,7 +9,7 @@ from reprkit.errors import BuildError
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.testing.small import small
 
-# Real digits as images, their rows as frames, their greys as symbols.
+# Real digits as images, their rows as frames, their gray levels as symbols.
 WORLDS = ("images", "frames", "symbols")
 # An istft decoder returns a waveform, which is longer than its input: it is tested with waveforms.
 ELSEWHERE = {("decoder", "istft")}

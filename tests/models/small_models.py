@@ -86,11 +86,11 @@ class Views(Objective):
         return {"one": torch.ones((), requires_grad=True)}
 
 
-def batch(size=4, seed=0):
+def make_batch(size=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randn(size, 6, generator=generator) for name in ("x", "y")}
 
 
-def model(**options):
+def make_model(**options):
     arguments = {"data": PAIRS, "encoder": Cut(3), "latent": Taxed(2), "decoder": Row(2), **options}
     return rk.build(**arguments)

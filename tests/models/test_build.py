@@ -51,8 +51,8 @@ def test_a_failing_build_leaves_the_global_random_state_alone():
 
 
 def weights(seed, **options):
-    made = rk.build(data=DIGITS, objective="reconstruction + contrastive", seed=seed, **{**MLP, **options})
-    return made.state_dict()
+    model = rk.build(data=DIGITS, objective="reconstruction + contrastive", seed=seed, **{**MLP, **options})
+    return model.state_dict()
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_tokens_are_unknown_where_lengths_vary():
     frames = Signature({"x": Field(kind="sequence", shape=(None, 3))})
     model = rk.build(data=frames, encoder="gru(width=8)", decoder="transformer(width=8, depth=1, heads=2)")
     for length in (3, 11):
-        given = {"x": torch.randn(2, length, 3), "x_mask": torch.ones(2, length, dtype=torch.bool)}
-        model(given).total.backward()
+        batch = {"x": torch.randn(2, length, 3), "x_mask": torch.ones(2, length, dtype=torch.bool)}
+        model(batch).total.backward()
     with pytest.raises(BuildError, match="length"):
         rk.build(data=frames, encoder="gru(width=8)", decoder="mlp")
 

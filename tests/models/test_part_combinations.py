@@ -73,9 +73,9 @@ def test_the_cover_has_every_pair_of_parts(name):
     for one, other in itertools.combinations(range(3), 2):
         held = {(row[one], row[other]) for row in rows}
         assert held == set(itertools.product(factors(name)[one], factors(name)[other]))
-    for place in range(3):  # an objective only goes with some parts
-        fit = {(row[place], row[3]) for row in product(name)}
-        assert {(row[place], row[3]) for row in rows} == fit
+    for column in range(3):  # an objective only goes with some parts
+        fit = {(row[column], row[3]) for row in product(name)}
+        assert {(row[column], row[3]) for row in rows} == fit
     assert {row[3] for row in rows} == set(objectives(name))
     assert len(rows) < len(product(name)) / 5
 

@@ -208,9 +208,9 @@ def test_an_image_is_completed_from_its_first_rows():
     data = rk.Signature({"x": rk.Field(kind="image", shape=(6, 4, 1), range=(0, 1))})
     model = rk.build(data=data, decoder="gru(width=8)", objective="autoregressive").eval()
     prime = torch.rand(2, 2, 4, 1)
-    made = model.to_batch(model.generate(prime=prime, seed=0))["x"]
-    assert made.shape == (2, 6, 4, 1)
-    torch.testing.assert_close(made[:, :2], prime)
+    completed = model.to_batch(model.generate(prime=prime, seed=0))["x"]
+    assert completed.shape == (2, 6, 4, 1)
+    torch.testing.assert_close(completed[:, :2], prime)
 
 
 def test_real_values_are_drawn_with_the_predicted_deviation():

@@ -20,7 +20,7 @@ from reprkit.utils import collectives
 
 
 def steps(usage, code, count):
-    """The warnings that ``count`` optimiser steps with this code bring."""
+    """Return the warnings of ``count`` optimizer steps with this code."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(count):
