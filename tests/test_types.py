@@ -51,7 +51,7 @@ def test_merging_codes_leaves_both_unchanged():
 
 def test_code_copies_the_layout_of_the_features():
     features = rk.Features(x=torch.zeros(1, 2, 3), grid=(1, 2), positions=torch.tensor([[0, 4]]), length=5)
-    made = rk.Code.of(features, z=torch.zeros(1, 2, 7))
-    assert (made.grid, made.length) == ((1, 2), 5)
-    assert torch.equal(made.positions, features.positions)
-    assert replace(made, length=6).length == 6
+    code = rk.Code.of(features, z=torch.zeros(1, 2, 7))
+    assert (code.grid, code.length) == ((1, 2), 5)
+    assert torch.equal(code.positions, features.positions)
+    assert replace(code, length=6).length == 6

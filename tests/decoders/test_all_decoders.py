@@ -49,10 +49,10 @@ MAKE = {
     ),
 }
 CASES = [
-    pytest.param(cls, options, FIELDS[field], id=f"{name}-{field}-{place}")
+    pytest.param(cls, options, FIELDS[field], id=f"{name}-{field}-{number}")
     for name, (cls, each, fields) in MAKE.items()
     for field in fields
-    for place, options in enumerate(each)
+    for number, options in enumerate(each)
 ]
 LENGTH = 6
 

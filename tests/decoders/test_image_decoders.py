@@ -27,9 +27,9 @@ WIDE = Field(kind="image", shape=(12, 20, 3))
 def test_a_token_affects_its_own_pixels_most(cls, options, grid):
     torch.manual_seed(0)
     decoder = cls(**options, data=Signature({"x": WIDE}), tokens=15).eval()
-    for place, layer in enumerate(getattr(decoder, "layers", ())):
+    for index, layer in enumerate(getattr(decoder, "layers", ())):
         if isinstance(layer, nn.GroupNorm):  # its statistics are the whole map's
-            decoder.layers[place] = nn.Identity()
+            decoder.layers[index] = nn.Identity()
     x = torch.randn(4, 15, decoder.in_dim)
     for row, column in ((0, 4), (2, 0), (1, 3)):
         other = x.clone()

@@ -82,7 +82,7 @@ def test_step_by_step_equals_the_whole_pass(cls, low):
     with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=low):
         whole = decoder(features, teacher=teacher).x
         state = decoder.start(features, size=3, length=6)
-        for place in range(6):
-            decoded, state = decoder.step(teacher[:, place - 1 : place] if place else None, state)
+        for position in range(6):
+            decoded, state = decoder.step(teacher[:, position - 1 : position] if position else None, state)
             close = {"atol": 0.1, "rtol": 0.1} if low else {"atol": 1e-3, "rtol": 1e-3}
-            torch.testing.assert_close(decoded.x[:, 0], whole[:, place], **close)
+            torch.testing.assert_close(decoded.x[:, 0], whole[:, position], **close)

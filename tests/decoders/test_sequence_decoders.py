@@ -58,13 +58,13 @@ def test_step_by_step_equals_the_teacher_forced_pass(cls, options, field, kind):
     forced = decoder(features, teacher=teacher)
     state = decoder.start(features, size=3, length=length)
     assert all(isinstance(leaf, torch.Tensor | int | None) for leaf in pytree.tree_leaves(state))
-    for place in range(length):
-        decoded, state = decoder.step(teacher[:, place - 1 : place] if place else None, state)
+    for position in range(length):
+        decoded, state = decoder.step(teacher[:, position - 1 : position] if position else None, state)
         assert decoded.x.shape == (3, 1, teacher.shape[-1])
         for name, value in decoded.params.items():
             expected = forced.params[name]
-            expected = expected[:, place : place + 1] if expected.shape[1] > 1 else expected
-            valid = slice(None) if forced.mask is None else forced.mask[:, place]
+            expected = expected[:, position : position + 1] if expected.shape[1] > 1 else expected
+            valid = slice(None) if forced.mask is None else forced.mask[:, position]
             if expected.shape[0] == 1:
                 valid = slice(None)
             torch.testing.assert_close(value[valid], expected[valid], atol=1e-5, rtol=1e-5)
@@ -175,4 +175,4 @@ def test_a_language_model_learns_a_cycle(cls, options):
         decoded, state = decoder.step(previous, state)
         previous = decoded.x
         drawn.append(previous.item())
-    assert drawn == [(4 + place) % 11 for place in range(12)]
+    assert drawn == [(4 + position) % 11 for position in range(12)]

@@ -122,9 +122,9 @@ def test_commitment_gradient_equals_autograd(masked):
 
     def both(value):
         rows = slice(None) if valid is None else valid
-        given = (value.detach() - z)[rows].square().sum() / 3
+        value_of_loss = (value.detach() - z)[rows].square().sum() / 3
         return (
-            Commitment.apply(value, z, given, z, 1, valid, 1 / 3),
+            Commitment.apply(value, z, value_of_loss, z, 1, valid, 1 / 3),
             commitment(value, z, z, 1, valid, 1 / 3),
         )
 

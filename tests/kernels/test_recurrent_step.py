@@ -29,9 +29,9 @@ def run_steps(net, values, x, context=None, mask=None):
     pack, state, outs = pack_weights(net, values, len(x)), initial_state(net, len(x)), []
     assert pack["alone"] == (len(x) == 1)
     for t in range(STEPS):
-        given = None if context is None else context[:, t]
+        vector = None if context is None else context[:, t]
         valid = None if mask is None else mask[:, t]
-        out, state = advance(pack, values, x[:, t - 1 : t] if t else None, state, given, valid)
+        out, state = advance(pack, values, x[:, t - 1 : t] if t else None, state, vector, valid)
         outs.append(out)
     return torch.stack(outs, 1), state
 

@@ -46,11 +46,11 @@ def test_an_image_without_a_good_patch_raises():
 def test_sinusoidal_positions(width):
     found = sinusoidal_positions(torch.arange(5), width)
     half = (width + 1) // 2
-    for place in range(5):
+    for position in range(5):
         for index in range(width):
-            angle = place / 10_000 ** (index % half / half)
+            angle = position / 10_000 ** (index % half / half)
             expected = math.sin(angle) if index < half else math.cos(angle)
-            assert found[place, index].item() == pytest.approx(expected, abs=1e-5)
+            assert found[position, index].item() == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("width", [4, 15, 32])
@@ -79,7 +79,7 @@ def test_groups_have_at_least_four_channels(width):
 
 
 def test_more_tokens_than_positions_are_merged_by_blocks():
-    """16 cells (4 x 4) on 4 places (2 x 2): a place's input is its own block, in reading order."""
+    """16 cells (4 x 4) on 4 positions (2 x 2): the input of a position is its own block, in reading order."""
     resample = ResampleTokens(8, tokens=16, places=4)
     assert (resample.group, resample.in_dim) == (4, 4)
     resample.join = torch.nn.Identity()
@@ -152,9 +152,9 @@ def test_blocks_over_distinct_tokens_equal_blocks_over_all(some, depth, dropout)
     rows, index = torch.randn(7, 8, requires_grad=True), torch.randint(7, (3, 5))
     queries = torch.tensor([[4, 0], [1, 2], [3, 3]]) if some else None
     found = []
-    for given, which in ((rows, index), (gather_rows(rows, index), None)):
+    for tokens, which in ((rows, index), (gather_rows(rows, index), None)):
         torch.manual_seed(1)
-        out = blocks(given, queries=queries, index=which)
+        out = blocks(tokens, queries=queries, index=which)
         held = [rows, *blocks.parameters()]
         found.append([out, *torch.autograd.grad(out.square().sum(), held)])
     for one, other in zip(*found, strict=True):
