@@ -43,7 +43,7 @@ class Codebook(Evaluator):
         counters = {name: _Counter(path.latent) for name, path in model.factors.items()}
         for batch in batches(data, "encoding"):
             for name, code in model.encode(batch).items():
-                counters[name].observe(code)
+                counters[name].see(code)
         found: dict[str, Any] = {"figures": {}}
         for name, counter in counters.items():
             prefix = f"{name}." if len(counters) > 1 else ""
