@@ -1,7 +1,9 @@
 """The contracts of the parts: Encoder, Latent, Decoder, Objective, Corruption, Evaluator.
 
-Each is an ``nn.Module`` whose constructor arguments are recorded, so any part can be written as one line of JSON, saved and made
-again.  Arguments named in ``BUILD_CONTEXT`` are handed over by ``build`` when the constructor has them, and are never recorded.
+A part is an ``nn.Module`` that records its constructor arguments, so it can be written as one line of JSON, saved and created
+again.  ``build`` passes the arguments named in ``BUILD_CONTEXT`` to every constructor that has them; these are not recorded.
+
+Shapes: ``b`` examples, ``n`` tokens an example, ``d`` channels, ``p`` data values a token, ``q`` index slots a token.
 """
 
 from __future__ import annotations
@@ -24,50 +26,53 @@ if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
 
-# What ``build`` tells a part whose constructor asks: the data's signature (its own field called ``x``), and how many
-# tokens an example has when it reaches a decoder (None: it varies).
+# What ``build`` passes to a constructor that has an argument of this name.  data: the data's signature, with the part's own field
+# under the name ``x``.  tokens: the number of tokens of an example's code that reach a decoder (None: it varies).
 BUILD_CONTEXT = ("data", "tokens")
 
+# A loss: a scalar, or a pair (sum, count) whose quotient is the loss.
 Term = Tensor | tuple[Tensor, Tensor | float]
 
 
 class Part(nn.Module):
-    """What every part shares: recorded constructor arguments, where it came from, and what it can do.
+    """Base class of all parts: records constructor arguments and origin, and declares capabilities.
 
     Attributes:
-        provides: abilities that an objective may ask for: "keep" (an encoder that reads only some tokens), "causal" (a
+        provides: capabilities that an objective may need: "keep" (an encoder that can read a subset of the tokens), "causal" (a
             decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "queries" (see ``Decoder``),
-            "log_prob" (a latent whose codes tell that of their draw, in training), or one that a plugin's own parts agree on.
-        arguments: the constructor arguments that were given, by name.
-        facts: what ``build`` handed over of ``BUILD_CONTEXT``; not arguments of the part's own, but a checkpoint needs them.
-        qualified: ``distribution/name`` when it was made from a reference, else None.
-        renamed_arguments: former name -> present name of constructor arguments; references and checkpoints that use a former name
-            still work, with a DeprecationWarning.  A literal, since it is also read from the source.
+            "log_prob" (a latent whose codes hold the log-probability of their draw, in training), or a name that a plugin's
+            own parts agree on.
+        arguments: the constructor arguments that were passed, by name.
+        build_context: the arguments of ``BUILD_CONTEXT`` that ``build`` passed, by name.  They are not the part's own arguments,
+            but a checkpoint stores them, so that the part can be created again.
+        qualified: ``distribution/name`` when the part was created from a reference, else None.
+        renamed_arguments: former name -> present name of constructor arguments.  References and checkpoints that use a former
+            name still work, with a DeprecationWarning.  It must be a literal, since it is also read from the source.
     """
 
     kind: ClassVar[str] = "part"
     provides: frozenset[str] = frozenset()
     arguments: Mapping[str, Any] = MappingProxyType({})  # a part without a constructor of its own has none
-    facts: Mapping[str, Any] = MappingProxyType({})
+    build_context: Mapping[str, Any] = MappingProxyType({})
     qualified: str | None = None
     renamed_arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Wrap the constructor so that it checks and records what it was given."""
+        """Wrap the constructor so that it checks and records its arguments."""
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
             cls.__init__ = checking(cls.__init__, skip=BUILD_CONTEXT, record=_record)  # type: ignore[method-assign]
 
     @property
     def reference(self) -> Reference:
-        """The reference that makes this part again, qualified where that is known."""
+        """The reference that creates this part again, with its distribution where that is known."""
         distribution, _, name = (self.qualified or type(self).__name__).rpartition("/")
-        given = {name: _literal(value) for name, value in self.arguments.items()}
-        return Reference(name, given, distribution or None)
+        arguments = {name: _to_literal(value) for name, value in self.arguments.items()}
+        return Reference(name, arguments, distribution or None)
 
     @contextmanager
     def error_context(self, where: str = "") -> Iterator[None]:
-        """Add to any error raised inside one note that says in which part it was."""
+        """Add a note that names this part to any error raised inside the context."""
         try:
             yield
         except Exception as error:
@@ -77,36 +82,40 @@ class Part(nn.Module):
             raise
 
 
-def _literal(value: Any) -> Any:
+def _to_literal(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return type(value)(_literal(each) for each in value)
+        return type(value)(_to_literal(item) for item in value)
     return str(value.reference) if isinstance(value, Part) else value
 
 
-def _record(part: Part, given: Mapping[str, Any]) -> None:
-    object.__setattr__(part, "arguments", {k: v for k, v in given.items() if k not in BUILD_CONTEXT})
-    facts = {k: v for k, v in given.items() if k in BUILD_CONTEXT and v is not None}
-    object.__setattr__(part, "facts", facts)
+def _record(part: Part, passed: Mapping[str, Any]) -> None:
+    object.__setattr__(part, "arguments", {k: v for k, v in passed.items() if k not in BUILD_CONTEXT})
+    context = {k: v for k, v in passed.items() if k in BUILD_CONTEXT and v is not None}
+    object.__setattr__(part, "build_context", context)
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise PartArgumentError with ``message`` unless ``condition`` holds: how parts check arguments that depend on each other.
+    """Raise PartArgumentError with ``message`` unless ``condition`` holds.
 
-    What is asked of one argument alone stands in its annotation: see ``reprkit.registry.constraints``.
+    Parts use it for arguments that depend on each other.  The range of a single argument is declared by its annotation: see
+    ``reprkit.registry.constraints``.
     """
     if not condition:
         raise PartArgumentError(message)
 
 
 class Encoder(Part):
-    """Reads field ``x`` of a batch (and ``x_mask`` where lengths vary) and returns Features of width ``out_dim``.
+    """Encode field ``x`` of a batch (with ``x_mask`` where lengths vary) as Features of width ``out_dim``.
 
-    ``x`` is whichever field the factor's ``input`` names.  An encoder ends in features, not in a bare linear layer: the core
-    puts a linear adapter between it and the latent.
+    ``x`` is the field that the factor's ``input`` names.  An encoder should not end in a bare linear layer, since the core puts a
+    linear adapter between encoder and latent.
 
+    An encoder that can be conditioned on another factor (``rk.factor(..., condition="speaker")``) sets ``condition_dim`` and
+    accepts ``condition=`` (b condition_dim): that factor's code after a linear adapter of the core.  It must also work without.
 
-    An encoder that can be told of another factor (``rk.factor(..., condition="speaker")``) sets ``condition_dim`` and takes
-    ``condition=`` (b condition_dim), that factor's code through a linear adapter of the core; it works without one, too.
+    Attributes:
+        out_dim: width of the features.
+        condition_dim: width of the condition; None for an encoder that takes no condition.
     """
 
     kind = "encoder"
@@ -114,31 +123,34 @@ class Encoder(Part):
     condition_dim: int | None = None
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """Features (b n d), or (b k d) with ``positions`` and ``length`` when ``keep`` names the tokens to read."""
+        """Return features (b n d); with ``keep``, the indices of the tokens to read, (b k d) with ``positions`` and ``length``."""
         raise NotImplementedError
 
     def count(self, batch: Batch) -> int:
-        """How many tokens an example of this batch has (n), before encoding it."""
+        """Return the number of tokens of an example of this batch (n), without encoding it."""
         raise NotImplementedError
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
-        """How those tokens lie over the data: (rows, columns), (frames,), or (1,)."""
+        """Return the layout of those tokens over the data: (rows, columns), (frames,), or (1,)."""
         raise NotImplementedError
 
 
 class Latent(Part):
-    """Turns features of width ``in_dim`` into a code of width ``out_dim``; masked tokens change nothing.
+    """Turn features of width ``in_dim`` into a code of width ``out_dim``; masked tokens have no effect.
 
     Losses are in nats where that has a meaning, **summed over an example's valid tokens and dimensions and averaged over
-    examples**, so that they add to a reconstruction's negative log-likelihood; ``weights`` gives their default weights (1 where
-    not named).
+    examples**, so that they can be added to the negative log-likelihood of a reconstruction.
 
     Attributes:
+        in_dim: width of the features.
+        out_dim: width of the code.
         vocab: None for a continuous latent, else the number of entries of each index slot.
-        precision: "float32" (the core calls it outside of autocast) or "any".
+        weights: loss name -> default weight; 1 for a loss that is not named.
+        precision: "float32" (the core calls the latent outside of autocast) or "any".
         active_variance: for continuous latents, the variance over the data above which a dimension counts as used; None means
             one hundredth of the largest dimension's.
-        remedy: what to try when hardly any of it is in use, as a clause: the collapse warning ends "Try <remedy>."
+        collapse_hint: what to try when hardly any of the latent is in use, as a clause: the collapse warning ends
+            "Try <collapse_hint>."
     """
 
     kind = "latent"
@@ -164,18 +176,18 @@ class Latent(Part):
         self.precision = precision
 
     def forward(self, features: Features) -> Code:
-        """The code of features (b n in_dim); in evaluation it is deterministic."""
+        """Return the code of features (b n in_dim); deterministic in evaluation mode."""
         raise NotImplementedError
 
     def count(self, tokens: int) -> int:
-        """How many tokens the code of ``tokens`` tokens has; another number where the latent writes a sequence of its own.
+        """Return the number of tokens of the code of ``tokens`` tokens; it differs where the latent generates its own sequence.
 
-        Such a code brings its own mask, and ``grid=()``: its tokens lie nowhere over the data.
+        Such a code has its own mask, and ``grid=()``: its tokens correspond to no positions of the data.
         """
         return tokens
 
     def embed(self, indices: Int[Tensor, "b n q"]) -> Float[Tensor, "b n d"]:
-        """The code that these indices stand for; equals ``z`` in evaluation.
+        """Return the code that these indices stand for; equals ``z`` in evaluation mode.
 
         Raises:
             PartArgumentError: the latent is continuous, so it has no indices.
@@ -185,7 +197,7 @@ class Latent(Part):
     def prior(
         self, shape: tuple[int, int], generator: torch.Generator | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Codes drawn from the latent's prior, for ``shape`` (b, n).
+        """Sample codes of ``shape`` (b, n) from the latent's prior.
 
         Raises:
             PartArgumentError: the latent has no prior of its own.
@@ -193,7 +205,7 @@ class Latent(Part):
         raise PartArgumentError(f"{type(self).__name__} has no prior of its own; learn one over its codes")
 
     def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
-        """Log-probability of a code under ``prior``, nats a token; zero at padded tokens.
+        """Return the log-probability of a code under ``prior``, nats a token; 0 at padded tokens.
 
         Raises:
             PartArgumentError: the latent has no prior of its own.
@@ -206,21 +218,27 @@ class Latent(Part):
         return type(self).prior is not Latent.prior
 
     def update(self) -> None:
-        """Called once an optimiser step, after the gradients were applied, on all ranks: codebook statistics, annealing."""
+        """Update codebook statistics, annealing and the like; called on all ranks after every optimizer step."""
 
 
 class Decoder(Part):
-    """Turns a code of width ``in_dim`` into a likelihood of field ``x``: (b n p), cut by ``Decoded.grid``.
+    """Turn a code of width ``in_dim`` into a likelihood of field ``x``: (b n p), cut into tokens by ``Decoded.grid``.
 
     The core puts a linear adapter before it, so it may begin with a nonlinearity or a block.  A causal decoder reads ``teacher``
-    (the target, (b n p)) shifted by one token, works without a code, and has ``start`` and ``step`` for fast sampling.
+    (the target, (b n p)) shifted by one token, works without a code, and implements ``start`` and ``step`` for fast sampling.
 
-    A decoder that provides "queries" takes ``queries=`` (b m), indices of its tokens, and gives the likelihood of these tokens
-    (b m p), equal to theirs among all; ``cells`` is the grid in which they count, () where they are the steps of data whose length
-    varies.  The objectives masked and denoising ask for what is hidden.
+    A decoder that provides "queries" takes ``queries=`` (b m), indices of its tokens, and returns the likelihood of these tokens
+    only (b m p), equal to their likelihood when all are decoded.  The indices count over the grid ``cells``, or over time steps
+    where it is ().  The objectives masked and denoising query the hidden tokens.
 
-    A decoder with a ``condition_dim`` takes ``condition=`` (b condition_dim), in ``start`` too: the codes of the factors of one
-    token (``pool=True``), where others have more, through the core's adapters and summed.  It works without one, too.
+    A decoder that sets ``condition_dim`` takes ``condition=`` (b condition_dim), also in ``start``: the codes of the pooled
+    factors (``pool=True``) after the core's adapters, summed, in a model whose other factors have more tokens.  It must also work
+    without.
+
+    Attributes:
+        in_dim: width of the code.
+        condition_dim: width of the condition; None for a decoder that takes no condition.
+        cells: grid of the tokens that ``queries`` index; () for time steps of data whose length varies.
     """
 
     kind = "decoder"
@@ -231,29 +249,30 @@ class Decoder(Part):
     def forward(
         self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
     ) -> Decoded:
-        """The likelihood of the data given the code, and given the earlier tokens of ``teacher`` where causal."""
+        """Return the likelihood of the data given the code and, if causal, given the earlier tokens of ``teacher``."""
         raise NotImplementedError
 
     def start(self, features: Features | None, *, size: int, length: int) -> Any:
-        """The state (a pytree) from which ``size`` sequences of ``length`` tokens are generated; causal decoders only."""
+        """Return the initial state (a pytree) for generating ``size`` sequences of ``length`` tokens; causal decoders only."""
         raise PartArgumentError(f"{type(self).__name__} is not causal: it decodes all tokens at once")
 
     def step(self, previous: Tensor | None, state: Any) -> tuple[Decoded, Any]:
-        """The likelihood of the next token given the ``previous`` one (b 1 p; None at the first), and the next state."""
+        """Return the likelihood of the next token given the ``previous`` one (b 1 p; None at the first), and the next state."""
         raise PartArgumentError(f"{type(self).__name__} is not causal: it decodes all tokens at once")
 
 
 class Objective(Part):
-    """Drives the model: corrupts, encodes, decodes and returns named losses.
+    """Define the training loss: corrupt, encode and decode a batch with the model, and return named losses.
 
-    A loss is a scalar, or a pair (sum, count) that is normalised over ranks: its convention is nats an example, so ``count`` is
-    the number of examples.  ``model.record(name=value)`` notes a metric.
+    A loss is a scalar, or a pair (sum, count) that is normalized over ranks.  The convention is nats an example, so ``count`` is
+    the number of examples.  ``model.record(name=value)`` records a metric.
 
     Attributes:
-        needs: what it asks of the model: "encoder", "decoder", "keep", "causal", "indices"; checked at build.
-        turns: the kinds of step it has; each turn may have its own optimiser.
-        distributes: "mean" (a sum over examples), "gather" (compares examples of all ranks), "statistic".
-        term_weights: loss name -> weight in the total, of those that have another weight than 1.
+        needs: what the model must have: "encoder", "decoder", "keep", "causal", "indices"; checked by ``build``.
+        turns: the kinds of training step; each may have its own optimizer.
+        distributes: how the loss combines over ranks: "mean" (a sum over examples), "gather" (compares examples of all ranks),
+            "statistic".
+        term_weights: loss name -> weight in the total, for losses whose weight is not 1.
     """
 
     kind = "objective"
@@ -264,7 +283,7 @@ class Objective(Part):
 
     @property
     def members(self) -> tuple[Objective, ...]:
-        """The objectives that it is the sum of, none of them a sum; a single objective's only member is itself."""
+        """The objectives of a sum, none of them a sum itself; a single objective is its own only member."""
         return (self,)
 
     @property
@@ -274,42 +293,48 @@ class Objective(Part):
 
     @property
     def title(self) -> str:
-        """How errors name it: by the names of its members, ``reprkit/reconstruction + acme/mine``."""
-        return " + ".join(each.qualified or type(each).__name__ for each in self.members)
+        """The name in error messages: those of the members, ``reprkit/reconstruction + acme/mine``."""
+        return " + ".join(member.qualified or type(member).__name__ for member in self.members)
 
     @property
     def expression(self) -> str:
-        """As one would write it: a reference, or a weighted sum of references."""
+        """The objective as a user writes it: a reference, or a weighted sum of references."""
         terms = zip(self.weights, self.members, strict=True)
         return " + ".join(
-            ("" if weight == 1 else f"{weight:g} * ") + str(each.reference) for weight, each in terms
+            ("" if weight == 1 else f"{weight:g} * ") + str(member.reference) for weight, member in terms
         )
 
     def bind(self, model: Model) -> None:
-        """Called once at build, before the optimiser is made: make heads and critics of the right width here."""
+        """Create heads and critics whose width depends on the model; called once by ``build``, before the optimizer exists."""
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The losses of one batch, by name."""
+        """Return the losses of one batch, by name."""
         raise NotImplementedError
 
 
 class Corruption(Part):
-    """Damages field ``x`` of a batch."""
+    """Corrupt field ``x`` of a batch."""
 
     kind = "corruption"
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """The batch with ``x`` damaged, and ``hit``: Bool of x's shape, True where it was.  The input batch is left alone."""
+        """Return a copy of the batch with ``x`` corrupted, and ``hit``: bool of x's shape, True at the corrupted elements."""
         raise NotImplementedError
 
 
 class Evaluator(Part):
-    """Measures a model on a data set, without training it."""
+    """Measure a model on a data set, without training it."""
 
     kind = "evaluator"
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """Floats by name; whatever it fits is fitted on ``fit_on``.  ``figures`` holds matplotlib-ready arrays for the report."""
+        """Return floats by name; the key ``figures`` may hold matplotlib-ready arrays for the report.
+
+        Args:
+            model: the model to measure.
+            data: the examples to measure on.
+            fit_on: the examples on which probes and the like are fitted.
+        """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""A model as a scikit-learn estimator: pipelines, grid searches, ``clone``, ``joblib`` and the rest work as they do there."""
+"""A model as a scikit-learn estimator, for pipelines, grid searches, ``clone`` and ``joblib``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from reprkit.runs.filenames import MANIFEST, WEIGHTS
 if TYPE_CHECKING:
     from reprkit.models.model import Model
 
-_ROWS = 256  # go through the model at once, the last ones filled up: so a row's code does not depend on the rows beside it
+_CHUNK_ROWS = 256  # rows per forward pass, the last one padded to it, so that a row's code does not depend on the other rows
 
 
 class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Learns a representation of rows without labels: ``transform`` encodes, ``inverse_transform`` decodes.
+    """Learn a representation of rows without labels: ``transform`` encodes, ``inverse_transform`` decodes.
 
     ::
 
@@ -33,28 +33,28 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         pipeline = make_pipeline(StandardScaler(), Representation("gaussian(dim=16)"), LogisticRegression(max_iter=1000))
         pipeline.fit(x, y).score(x_test, y_test)
 
-    Rows are standardised inside (mean 0, standard deviation 1 for each feature, constant ones left at 0), so that steps and
-    rates that suit one table suit another.  Given equal ``random_state`` two fits are equal, and nothing else draws from, or
-    leaves a trace in, torch's global random state.  Pickles hold the model as JSON and safetensors.
+    Rows are standardized internally (each feature to mean 0 and standard deviation 1, constant ones to 0), so that the same
+    steps and learning rate suit many tables.  Fits with equal ``random_state`` are equal; torch's global random state is neither
+    used nor changed.  Pickles hold the model as JSON and safetensors.
 
     Args:
-        latent: a reference, as for ``rk.build``; any latent will do.
+        latent: a reference to any latent, as for ``rk.build``.
         encoder: a reference to an encoder of vectors.
         decoder: a reference to a decoder of vectors.
         objective: a reference or a weighted sum of them.
-        steps: optimiser steps.
-        batch: rows a step; with fewer rows than that, all of them.
-        lr: learning rate of AdamW, falling to 0 along a cosine.
-        device: "cpu", "cuda", ...; None takes a GPU when there is one.
-        random_state: a number, a ``RandomState``, or None for another draw each time.
+        steps: number of optimizer steps.
+        batch: rows a step, at most all rows.
+        lr: learning rate of AdamW, with a cosine schedule to 0.
+        device: "cpu", "cuda", ...; None takes a GPU if there is one.
+        random_state: an integer, a ``RandomState``, or None for a different fit each time.
 
     Attributes:
         model_: the trained ``rk.Model``, in evaluation mode.
-        mean_: of each feature (d,).
-        scale_: of each feature, 1 for constant ones (d,).
-        loss_: the objective at the last step, nats a row.
-        n_features_in_: features of a row.
-        feature_names_in_: their names, where the rows had some.
+        mean_: mean of each feature (d,).
+        scale_: standard deviation of each feature, 1 for constant ones (d,).
+        loss_: the total loss at the last step, nats a row.
+        n_features_in_: number of features.
+        feature_names_in_: their names, if the rows had names.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Representation:
-        """Train on rows (b d); labels are not looked at.
+        """Fit the model to rows (b d); labels are ignored.
 
         Raises:
-            ReprkitError: parts that do not exist or do not fit.
-            ValueError: rows that are no table of finite numbers.
+            ReprkitError: parts that do not exist or do not fit each other.
+            ValueError: rows that are not a table of finite numbers.
         """
         import torch
 
@@ -95,11 +95,11 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.mean_ = rows.mean(0, dtype=np.float64)
         deviation = rows.std(0, dtype=np.float64)
-        # What is left of a constant by rounding is no variation.
-        still = deviation <= 10 * np.finfo(rows.dtype).eps * np.maximum(np.abs(self.mean_), 1.0)
-        self.scale_ = np.where(still, 1.0, deviation)
-        data = rk.dataset({"x": torch.from_numpy(self._scaled(rows))})
-        with torch.random.fork_rng(devices=_devices(self.device)):
+        # Rounding errors of a constant do not count as variation.
+        constant = deviation <= 10 * np.finfo(rows.dtype).eps * np.maximum(np.abs(self.mean_), 1.0)
+        self.scale_ = np.where(constant, 1.0, deviation)
+        data = rk.dataset({"x": torch.from_numpy(self._standardize(rows))})
+        with torch.random.fork_rng(devices=_gpu_indices(self.device)):
             model = rk.build(
                 data=data,
                 encoder=self.encoder,
@@ -128,20 +128,20 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 if step.last:
                     self.loss_ = float(losses.total.detach())
         self.model_ = model
-        self._n_features_out = self._encoded(rows[:2]).shape[1]
+        self._n_features_out = self._encode(rows[:2]).shape[1]
         return self
 
     def transform(self, X: Any) -> NDArray[Any]:
-        """The representation (b e) of rows (b d), in their own precision."""
+        """Return the representation (b e) of rows (b d), in the precision of the rows."""
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        return self._encoded(rows).astype(rows.dtype, copy=False)
+        return self._encode(rows).astype(rows.dtype, copy=False)
 
     def inverse_transform(self, X: Any) -> NDArray[Any]:
-        """Rows (b d) that the decoder makes of representations (b e).
+        """Decode representations (b e) to rows (b d).
 
         Raises:
-            ValueError: not as many columns as ``transform`` gives.
+            ValueError: another number of columns than ``transform`` returns.
         """
         import torch
         from sklearn.utils import check_array
@@ -153,67 +153,67 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if codes.shape[1] != self._n_features_out:
             raise ValueError(f"X has {codes.shape[1]} columns, but transform gives {self._n_features_out}")
         name = next(iter(self.model_.factors))
-        made = []
+        outputs = []
         with torch.no_grad():
-            for part in self._pieces(codes.astype(np.float32)):
-                decoded = self.model_.decode({name: Code(z=part.unsqueeze(1), grid=(1,), length=1)})
-                made.append(self.model_.to_batch(decoded)["x"].cpu().numpy())
-        rows = np.concatenate(made)[: len(codes)].astype(np.float64) * self.scale_ + self.mean_
+            for chunk in self._split(codes.astype(np.float32)):
+                decoded = self.model_.decode({name: Code(z=chunk.unsqueeze(1), grid=(1,), length=1)})
+                outputs.append(self.model_.to_batch(decoded)["x"].cpu().numpy())
+        rows = np.concatenate(outputs)[: len(codes)].astype(np.float64) * self.scale_ + self.mean_
         return rows.astype(codes.dtype, copy=False)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """The share of the rows' variance that survives encoding and decoding (1 - squared error / variance, at most 1).
+        """Return the fraction of variance explained by the reconstruction: 1 - squared error / variance, at most 1.
 
-        All features count alike, whatever their units; 0 is what their means alone would give.
+        All features have equal weight, whatever their units; predicting the means scores 0.
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        error = (self.inverse_transform(self._encoded(rows).astype(np.float64)) - rows) / self.scale_
-        spread = (rows - rows.mean(0)) / self.scale_
+        error = (self.inverse_transform(self._encode(rows).astype(np.float64)) - rows) / self.scale_
+        centered = (rows - rows.mean(0)) / self.scale_
         return float(
-            1 - np.square(error).sum() / max(float(np.square(spread).sum()), np.finfo(np.float64).tiny)
+            1 - np.square(error).sum() / max(float(np.square(centered).sum()), np.finfo(np.float64).tiny)
         )
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ internals
 
-    def _scaled(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+    def _standardize(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         return ((rows - self.mean_) / self.scale_).astype(np.float32)
 
-    def _pieces(self, rows: NDArray[np.float32]) -> Any:
-        """The rows as tensors on the model's device, ``_ROWS`` at a time; rows of zeros fill up the last piece."""
+    def _split(self, rows: NDArray[np.float32]) -> Any:
+        """Split rows into tensors of ``_CHUNK_ROWS`` on the model's device; the last is padded with rows of zeros."""
         import torch
 
-        filled = np.concatenate([rows, np.zeros((-len(rows) % _ROWS, rows.shape[1]), np.float32)])
-        return torch.from_numpy(filled).to(self.model_.device).split(_ROWS)
+        padded = np.concatenate([rows, np.zeros((-len(rows) % _CHUNK_ROWS, rows.shape[1]), np.float32)])
+        return torch.from_numpy(padded).to(self.model_.device).split(_CHUNK_ROWS)
 
-    def _encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+    def _encode(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         import torch
 
         with torch.no_grad():
-            pieces = self._pieces(self._scaled(rows))
-            found = [self.model_.represent({"x": each}).cpu().numpy() for each in pieces]
-        return np.concatenate(found)[: len(rows)]
+            chunks = self._split(self._standardize(rows))
+            codes = [self.model_.represent({"x": chunk}).cpu().numpy() for chunk in chunks]
+        return np.concatenate(codes)[: len(rows)]
 
     def __getstate__(self) -> dict[str, Any]:
-        """The model as the bytes of its files: JSON and safetensors."""
+        """Return the state with the model as the bytes of its files: JSON and safetensors."""
         state = dict(super().__getstate__())
         model = state.pop("model_", None)
         if model is not None:
             with tempfile.TemporaryDirectory() as folder:
-                place = model.save(Path(folder) / "model")
-                state["_files"] = {name: (place / name).read_bytes() for name in (MANIFEST, WEIGHTS)}
+                saved = model.save(Path(folder) / "model")
+                state["_files"] = {name: (saved / name).read_bytes() for name in (MANIFEST, WEIGHTS)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """The inverse; the model comes back on the CPU."""
+        """Restore the state; the model is loaded on the CPU."""
         state = dict(state)
         files = state.pop("_files", None)
         super().__setstate__(state)
         if files is not None:
-            self.model_ = _loaded(files)
+            self.model_ = _load_model(files)
 
 
-def _loaded(files: dict[str, bytes]) -> Model:
+def _load_model(files: dict[str, bytes]) -> Model:
     import reprkit as rk
 
     with tempfile.TemporaryDirectory() as folder:
@@ -222,8 +222,8 @@ def _loaded(files: dict[str, bytes]) -> Model:
         return rk.load(folder)
 
 
-def _devices(device: str | None) -> list[int]:
-    """The GPUs whose random state a fit may touch."""
+def _gpu_indices(device: str | None) -> list[int]:
+    """Return the indices of the GPUs whose random state a fit may change."""
     import torch
 
     if device == "cpu" or not torch.cuda.is_available():

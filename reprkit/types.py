@@ -1,12 +1,18 @@
-"""What flows between the parts: four frozen records, registered as pytrees, tokens last-but-one and channels last.
+"""Records passed between the parts: frozen dataclasses, registered as pytrees; tokens on the last axis but one, channels last.
 
 ::
 
     batch ──► Encoder ──► Features ──► Latent ──► Code ──► Decoder ──► Decoded        Objective ──► Losses
                           (b n d)                 (b n d)              (b n p)
 
-A vector is one token; an image is patches or cells plus ``grid``; sound and text are frames or symbols.  ``mask`` is True where
-a token is valid.  An encoder that saw only some tokens says which with ``positions`` (their places among ``length`` tokens).
+The tokens of a vector are one; of an image, patches or cells of a ``grid``; of sound and text, frames or symbols.
+
+Fields that several records share:
+
+* ``mask`` (b n): True at valid tokens; None where all are valid.
+* ``grid``: layout of the n tokens over the data: (rows, columns), (frames,), or (1,); ``()`` for tokens that correspond to no
+  positions of the data.
+* ``positions`` (b n): indices of the tokens in [0, ``length``), where an encoder read a subset of ``length`` tokens; else None.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +23,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# A batch is what the data set yields: a plain dict of tensors, the edge of the system.
+# What a data set yields: a plain dict of tensors, by field name.
 Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """What an encoder found, before any latent: ``x`` (b n d)."""
+    """The output of an encoder, before the latent: ``x`` (b n d)."""
 
     x: Float[Tensor, "b n d"]
     mask: Bool[Tensor, "b n"] | None = None
@@ -34,15 +40,15 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """What a latent made of the features.
+    """The output of a latent.
 
     Attributes:
         z: the code that the decoder reads (b n d).
-        mean: the value that evaluation would use where ``z`` is a random draw (b n d); None where ``z`` is that value.
-        indices: which entry of each slot was chosen (b n q), int64; None for a continuous latent.
-        log_prob: log-probability of the draw (b n), nats, where the latent has one.
-        bits: what sending the code costs, bits an example (b); None where it has no finite price.
-        losses: name -> scalar with gradient, unweighted, **nats-like: summed over tokens, averaged over examples**.
+        mean: where ``z`` is a random draw, the value that evaluation uses instead (b n d); else None.
+        indices: the chosen entry of each slot (b n q), int64; None for a continuous latent.
+        log_prob: log-probability of the draw (b n), nats, where the latent provides it.
+        bits: cost of transmitting the code, bits an example (b); None where it is not finite.
+        losses: name -> scalar with gradient, unweighted, **in nats where possible: summed over tokens, averaged over examples**.
         metrics: name -> detached scalar.
     """
 
@@ -60,24 +66,28 @@ class Code:
 
     @property
     def point(self) -> Float[Tensor, "b n d"]:
-        """The value that evaluation uses: ``mean`` where ``z`` is a draw around it, else ``z``."""
+        """The point estimate, which evaluation uses: ``mean`` where ``z`` is a draw, else ``z``."""
         return self.z if self.mean is None else self.mean
 
     @classmethod
     def of(cls, features: "Features | Code", **fields: Any) -> "Code":
-        """A code over the same tokens as ``features`` (or another code): mask, grid, positions and length are carried over."""
-        carried = {name: getattr(features, name) for name in ("mask", "grid", "positions", "length")}
-        return cls(**{**carried, **fields})
+        """Create a code over the same tokens as ``features`` (or another code): mask, grid, positions and length are copied."""
+        layout = {name: getattr(features, name) for name in ("mask", "grid", "positions", "length")}
+        return cls(**{**layout, **fields})
 
 
 @dataclass(frozen=True)
 class Codes(Mapping[str, Code]):
-    """Factor -> Code.  With one factor its fields read directly (``codes.z``); ``a | {"speaker": b["speaker"]}`` converts."""
+    """The codes of a model: factor name -> Code.
+
+    With one factor, the code's fields can be read directly (``codes.z``).  ``a | {"speaker": b["speaker"]}`` replaces a factor,
+    which is how voices are converted.
+    """
 
     factors: dict[str, Code]
 
     def __getitem__(self, factor: str) -> Code:
-        """The code of one factor; KeyError names the factors there are."""
+        """Return the code of one factor; the KeyError lists the known factors."""
         try:
             return self.factors[factor]
         except KeyError:
@@ -86,19 +96,19 @@ class Codes(Mapping[str, Code]):
             ) from None
 
     def __iter__(self) -> Iterator[str]:
-        """The names of the factors."""
+        """Iterate over the factors' names."""
         return iter(self.factors)
 
     def __len__(self) -> int:
-        """How many factors."""
+        """Return the number of factors."""
         return len(self.factors)
 
     def __or__(self, other: Mapping[str, Code]) -> "Codes":
-        """These codes with some factors replaced by others."""
+        """Return these codes with the factors of ``other`` added or replaced."""
         return Codes({**self.factors, **dict(other)})
 
     def __getattr__(self, name: str) -> Any:
-        """A field of the only factor's code."""
+        """Return a field of the code, if there is only one factor."""
         factors = self.__dict__.get("factors")
         if factors is not None and not name.startswith("__"):
             if len(factors) == 1:
@@ -112,14 +122,14 @@ class Codes(Mapping[str, Code]):
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """What a decoder says of the data: a point estimate in data units and the likelihood it comes from.
+    """The output of a decoder: a likelihood of the data and its point estimate in data units.
 
     Attributes:
         x: point estimate (b n p): real values, or int64 symbols for a categorical likelihood.
         likelihood: "gaussian", "bernoulli" or "categorical": how ``params`` are read (reprkit/models/likelihoods.py).
         params: the likelihood's parameters by name, each broadcastable to (b n p) or (b n p k).
-        mask: True where the token is real (b n).
-        grid: how the n tokens lie: (height, width) of patches, (frames,), or (1,) for a vector.
+        mask: True at valid tokens (b n); None where all are valid.
+        grid: layout of the n tokens: (height, width) of patches, (frames,), or (1,) for a vector.
     """
 
     x: Tensor
@@ -129,14 +139,14 @@ class Decoded:
     grid: tuple[int, ...] | None = None
 
     def nll(self, target: Tensor, weight: Tensor | None = None) -> Float[Tensor, "b n"]:
-        """Negative log-likelihood of ``target`` (b n p), nats a token; ``weight`` (b n p) counts some elements only."""
+        """Return the negative log-likelihood of ``target`` (b n p), nats a token; ``weight`` (b n p) scales each element's."""
         from reprkit.models.likelihoods import negative_log_likelihood
 
         elements = negative_log_likelihood(self.likelihood, self.params, target)
         return (elements if weight is None else elements * weight).sum(-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """A draw from the likelihood (b n p), in data units."""
+        """Sample from the likelihood (b n p), in data units."""
         from reprkit.models.likelihoods import draw
 
         return draw(self.likelihood, self.params, generator)
@@ -144,7 +154,13 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """One step's outcome: ``total`` to go backward from, and what it is made of (detached, unweighted)."""
+    """The losses of one training step.
+
+    Attributes:
+        total: the weighted sum, on which ``backward`` is called.
+        terms: name -> loss, detached and unweighted.
+        metrics: name -> detached scalar.
+    """
 
     total: Float[Tensor, ""]
     terms: dict[str, Tensor] = field(default_factory=dict)

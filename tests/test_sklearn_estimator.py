@@ -1,4 +1,4 @@
-"""The estimator does what scikit-learn asks of one, and learns something."""
+"""The scikit-learn estimator: conformance, quality, pickles and grid search."""
 
 import io
 import pickle
@@ -36,7 +36,7 @@ def fitted(digits):
 
 
 @pytest.mark.slow
-def test_it_passes_scikit_learn_s_own_checks():
+def test_scikit_learn_s_own_checks_pass():
     found = check_estimator(Representation(**SMALL, steps=10), on_fail=None)
     assert [each["check_name"] for each in found if each["status"] == "failed"] == []
     # Left out by scikit-learn itself, unless an environment variable turns array libraries on.
@@ -44,7 +44,7 @@ def test_it_passes_scikit_learn_s_own_checks():
     assert sum(each["status"] == "passed" for each in found) > 40
 
 
-def test_in_a_pipeline_labels_are_read_from_it(digits):
+def test_a_classifier_in_a_pipeline_reads_the_labels(digits):
     x, x_test, y, y_test = digits
     pipeline = make_pipeline(
         StandardScaler(), Representation(**SMALL, steps=200, random_state=0), LogisticRegression(max_iter=500)
@@ -52,7 +52,7 @@ def test_in_a_pipeline_labels_are_read_from_it(digits):
     assert pipeline.fit(x, y).score(x_test, y_test) > 0.8  # chance is 0.1
 
 
-def test_eight_dimensions_rebuild_more_than_pca_of_two(digits, fitted):
+def test_eight_dimensions_reconstruct_better_than_pca_of_two(digits, fitted):
     x, x_test, _, _ = digits
     codes = fitted.transform(x_test)
     assert codes.shape == (len(x_test), 8)
@@ -66,14 +66,14 @@ def test_eight_dimensions_rebuild_more_than_pca_of_two(digits, fitted):
     assert fitted.score(np.tile(fitted.mean_, (4, 1)) + np.eye(4, 64)) < fitted.score(x_test)
 
 
-def test_a_row_s_code_does_not_depend_on_the_rows_beside_it(digits, fitted):
+def test_a_row_s_code_does_not_depend_on_other_rows(digits, fitted):
     rows = digits[1]
     whole = fitted.transform(rows)
     for size in (1, 7, 300):
         assert np.array_equal(fitted.transform(rows[:size]), whole[:size])
 
 
-def test_equal_seeds_give_equal_fits_and_leave_torch_alone(digits):
+def test_equal_seeds_give_equal_fits_and_leave_torch_s_random_state(digits):
     x = digits[0][:100]
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -139,7 +139,7 @@ def test_any_latent(latent):
     assert model.scale_[2] == 1
 
 
-def test_mistakes_are_named(digits, fitted):
+def test_invalid_input_raises(digits, fitted):
     with pytest.raises(rk.ReprkitError, match="Did you mean 'gaussian'"):
         Representation("gausian(dim=2)").fit(digits[0])
     with pytest.raises(ValueError, match="X has 3 columns, but transform gives 8"):

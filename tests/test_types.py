@@ -17,7 +17,7 @@ def test_records_are_frozen():
         code().z = torch.zeros(1)
 
 
-def test_records_are_pytrees_whose_tensors_are_seen():
+def test_records_are_pytrees_of_their_tensors():
     # FSDP and DDP find a forward's tensors this way; an opaque record means weights that never move.
     losses = rk.Losses(total=torch.ones(()), terms={"a": torch.zeros(())})
     leaves = [leaf for leaf in pytree.tree_leaves(losses) if isinstance(leaf, torch.Tensor)]
@@ -27,7 +27,7 @@ def test_records_are_pytrees_whose_tensors_are_seen():
     assert torch.equal(doubled["content"].z, codes["content"].z * 2)
 
 
-def test_one_factor_reads_directly_and_several_must_be_named():
+def test_fields_of_one_factor_are_read_directly_and_several_must_be_named():
     one = rk.Codes({"content": code(bits=torch.ones(1))})
     assert one.z is one["content"].z
     assert one.bits is one["content"].bits
@@ -40,7 +40,7 @@ def test_one_factor_reads_directly_and_several_must_be_named():
         _ = two["speeker"]
 
 
-def test_conversion_is_a_merge_that_leaves_both_alone():
+def test_merging_codes_leaves_both_unchanged():
     a = rk.Codes({"content": code(), "speaker": code()})
     b = rk.Codes({"content": code(), "speaker": code()})
     converted = a | {"speaker": b["speaker"]}
@@ -49,9 +49,9 @@ def test_conversion_is_a_merge_that_leaves_both_alone():
     assert a["speaker"] is not b["speaker"]
 
 
-def test_code_carries_the_tokens_it_was_made_of():
+def test_code_copies_the_layout_of_the_features():
     features = rk.Features(x=torch.zeros(1, 2, 3), grid=(1, 2), positions=torch.tensor([[0, 4]]), length=5)
-    made = rk.Code.of(features, z=torch.zeros(1, 2, 7))
-    assert (made.grid, made.length) == ((1, 2), 5)
-    assert torch.equal(made.positions, features.positions)
-    assert replace(made, length=6).length == 6
+    code = rk.Code.of(features, z=torch.zeros(1, 2, 7))
+    assert (code.grid, code.length) == ((1, 2), 5)
+    assert torch.equal(code.positions, features.positions)
+    assert replace(code, length=6).length == 6

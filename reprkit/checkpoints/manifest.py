@@ -146,10 +146,10 @@ def _part(part: Part, where: str, signature: Signature | None) -> dict[str, Any]
     title = f"{part.kind} {name}{where and f' of {where}'}"
     arguments = {key: _json(value, title, key, signature) for key, value in part.arguments.items()}
     record: dict[str, Any] = {"id": name, "arguments": arguments}
-    if "data" in part.facts:
-        record["data"] = _data(part.facts["data"], signature)
-    if "tokens" in part.facts:
-        record["tokens"] = int(part.facts["tokens"])
+    if "data" in part.build_context:
+        record["data"] = _data(part.build_context["data"], signature)
+    if "tokens" in part.build_context:
+        record["tokens"] = int(part.build_context["tokens"])
     return record
 
 

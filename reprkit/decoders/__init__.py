@@ -1,1 +1,1 @@
-"""Decoders, one part a file; each is found through the registry."""
+"""The built-in decoders, one part a file; use them through the registry."""

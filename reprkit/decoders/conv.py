@@ -1,4 +1,4 @@
-"""Convolutional decoder: from a small map to the image, doubling it stage by stage."""
+"""Convolutional decoder, which upsamples a small feature map to the image."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
-from reprkit.layers.convolution import Residual, group_norm, halved
+from reprkit.layers.convolution import Residual, downsampled_size, group_norm
 from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
-from reprkit.layers.field_checks import code_needed, image_shape
-from reprkit.layers.resample_tokens import valid_only
+from reprkit.layers.field_checks import image_shape, require_token_count
+from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import DepthOrZero, Width
@@ -21,25 +21,25 @@ from reprkit.types import Decoded, Features
 
 
 class ConvDecoder(Decoder):
-    """Residual blocks and stages that double the map (He et al. 2016), up to pixels: (b h*w c), grid (h, w).
+    """Residual blocks and stages that double the feature map (He et al. 2016) up to pixels: (b h*w c), grid (h, w).
 
-    Doubling is nearest-neighbour, then a convolution, which leaves no checkerboard (Odena et al. 2016,
-    distill.pub/2016/deconv-checkerboard).  A code with as many tokens as the first map has cells lies on it
-    one to one; any other goes there by a linear map of all its tokens in a row, so that nothing is dropped.
+    Each doubling is nearest-neighbor upsampling, then a convolution, which avoids checkerboard artifacts (Odena et al.
+    2016, distill.pub/2016/deconv-checkerboard).  A code with as many tokens as the first map has cells is reshaped to
+    it; any other is mapped to it by a linear layer over all its tokens, so that nothing is dropped.
 
     Args:
-        width: channels of every map.
-        depth: how many doublings; the first map is the image's size over 2^depth.
+        width: channels of every feature map.
+        depth: number of doublings; the first map is the image's size over 2^depth.
         blocks: residual blocks on the first map and after each doubling; 0 for none.
         activation: "silu", "gelu", "relu", "elu", "sigmoid" or "tanh".
-        likelihood: "gaussian" or "bernoulli"; None takes the one that suits the data.
-        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
-        data: the signature of what it makes, field ``x``, an image (h w c).
-        tokens: tokens of the code.
+        likelihood: "gaussian" or "bernoulli"; None takes the data's own.
+        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        data: the signature of the output, field ``x``, an image (h w c).
+        tokens: number of tokens of the code.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no image, 2^depth does not divide its size, or the code's length varies.
+        BuildError: the data is not an image, 2^depth does not divide its size, or the code's length varies.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class ConvDecoder(Decoder):
     ) -> None:
         super().__init__()
         height, length, channels = image_shape(data["x"], "decoder conv")
-        self.cells, self.pixels = halved(height, length, depth, "decoder conv"), (height, length)
-        self.tokens = code_needed(tokens, "decoder conv")
+        self.cells, self.pixels = downsampled_size(height, length, depth, "decoder conv"), (height, length)
+        self.tokens = require_token_count(tokens, "decoder conv")
         cells = self.cells[0] * self.cells[1]
         self.in_dim = width if self.tokens == cells else max(8, 4 * width // self.tokens)
         self.place = nn.Sequential(nn.Flatten())
@@ -80,10 +80,10 @@ class ConvDecoder(Decoder):
     def forward(
         self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
     ) -> Decoded:
-        """Every pixel is a token (b h*w c)."""
+        """Return the likelihood of the image; every pixel is a token (b h*w c)."""
         if features is None:
-            raise BuildError("decoder conv makes an image from its code, and there is none")
-        code, _ = align(valid_only(features), self.tokens)
+            raise BuildError("decoder conv needs a code, and there is none")
+        code, _ = align(zero_invalid_tokens(features), self.tokens)
         rows, columns = self.cells
         first = rearrange(
             self.place(code), "b (h w d) -> b d h w", h=rows, w=columns

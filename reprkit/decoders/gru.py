@@ -13,17 +13,17 @@ class GRUDecoder(RecurrentDecoder):
     """Gated recurrent units from a code to frames, symbols or an image's rows (b n p) (Cho et al. 2014).
 
     Args:
-        width: of the state, per direction.
-        depth: how many layers.
-        causal: a language model of the data, given the code if there is one: step t reads the target's token
-            t - 1; False makes all steps at once, in both directions.
-        dropout: probability in [0, 1) of dropping an element of what goes into the layers and of what comes out.
-        embedding: width of what the cells read, the code and the token before; None: ``width``.  A narrow one costs
-            symbols nothing and leaves out up to half of the first layer's products.
-        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the one that suits the data.
-        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
-        data: the signature of what it makes, field ``x``.
-        tokens: tokens of the code; None where that varies or there is no code.
+        width: width of the state, per direction.
+        depth: number of layers.
+        causal: an autoregressive model of the data, given the code if there is one: step t reads the target's token
+            t - 1; False decodes all steps at once, in both directions.
+        dropout: probability in [0, 1) of dropping an element of the layers' input and output.
+        embedding: width of the cells' input, the code and the previous token; None: ``width``.  A narrow one loses
+            nothing for symbols and saves up to half of the first layer's products.
+        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the data's own.
+        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        data: the signature of the output, field ``x``.
+        tokens: number of tokens of the code; None where it varies or there is no code.
 
     Raises:
         PartArgumentError: an argument out of its range.

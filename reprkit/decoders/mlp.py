@@ -1,4 +1,4 @@
-"""Fully connected decoder: the whole example is one token."""
+"""Fully connected decoder, with one token for the whole example."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
 from reprkit.layers.dense import Activation, Norm, hidden_layers, hidden_widths
-from reprkit.layers.field_checks import code_needed, flat_size
-from reprkit.layers.resample_tokens import valid_only
+from reprkit.layers.field_checks import flat_size, require_token_count
+from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import Depth, Width
@@ -21,22 +21,22 @@ from reprkit.types import Decoded, Features
 
 
 class MLPDecoder(Decoder):
-    """All of the code's tokens in a row, through fully connected layers, to one token: the example (b 1 p).
+    """Fully connected layers over the concatenated tokens of the code; one token, the whole example (b 1 p).
 
-    The first hidden layer is the adapter that the core puts before a decoder: it begins with an activation.
+    The adapter that the core puts before a decoder is the first hidden layer, so the decoder begins with an activation.
     Tokens that an encoder did not read are zeros.  ``encoder=mlp(widths=(1000, 500, 250))``,
     ``decoder=mlp(widths=(250, 500, 1000))`` is the deep autoencoder of Hinton and Salakhutdinov (2006).
 
     Args:
-        width: of every hidden layer.
-        depth: how many hidden layers.
-        widths: one width a layer, in place of ``width`` and ``depth``.
+        width: width of every hidden layer.
+        depth: number of hidden layers.
+        widths: the width of each layer, instead of ``width`` and ``depth``.
         norm: "none", or "layer": LayerNorm before each activation.
         activation: "elu", "gelu", "relu", "sigmoid", "silu" or "tanh".
-        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the one that suits the data.
-        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
-        data: the signature of what it makes, field ``x``.
-        tokens: tokens of the code; with more than one each has the width max(4, width // tokens).
+        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the data's own.
+        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        data: the signature of the output, field ``x``.
+        tokens: number of tokens of the code; with several, each has the width max(4, width // tokens).
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -60,7 +60,7 @@ class MLPDecoder(Decoder):
         self.field = data["x"]
         size = flat_size(self.field, "decoder mlp")
         layers = hidden_widths(width, depth, widths)
-        self.tokens = code_needed(tokens, "decoder mlp")
+        self.tokens = require_token_count(tokens, "decoder mlp")
         self.in_dim = layers[0] if self.tokens == 1 else max(4, layers[0] // self.tokens)
         first = self.in_dim * self.tokens
         layers = (first, *layers[1:])
@@ -70,10 +70,10 @@ class MLPDecoder(Decoder):
     def forward(
         self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
     ) -> Decoded:
-        """One token (b 1 p) that is the whole example."""
+        """Return the likelihood of the example, one token (b 1 p)."""
         if features is None:
-            raise BuildError("decoder mlp makes an example from its code, and there is none")
-        code, _ = align(valid_only(features), self.tokens)
+            raise BuildError("decoder mlp needs a code, and there is none")
+        code, _ = align(zero_invalid_tokens(features), self.tokens)
         return self.head(
             self.layers(code.flatten(1)).unsqueeze(1), grid=(1, 1) if self.field.kind == "image" else (1,)
         )

@@ -1,4 +1,4 @@
-"""What the recurrent decoders share; ``gru`` and ``lstm`` differ in their cells."""
+"""Base class of the recurrent decoders ``gru`` and ``lstm``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 from reprkit.data.signature import Signature
 from reprkit.decoders.sequence import SequenceDecoder
-from reprkit.kernels.recurrent_step import advance, blank, packed
+from reprkit.kernels.recurrent_step import advance, initial_state, pack_weights
 from reprkit.layers.recurrent import Recurrent
 
 
 class RecurrentDecoder(SequenceDecoder):
-    """Cells over the steps; ``start`` packs the weights once, ``step`` is one fused product a layer (layers/stepping.py)."""
+    """A recurrent network over the steps; ``start`` packs the weights once, ``step`` uses the kernel ``recurrent_step``."""
 
     def __init__(
         self,
@@ -45,25 +45,25 @@ class RecurrentDecoder(SequenceDecoder):
         self.recurrent = recurrent
 
     def run(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """All steps at once: (b n in) to (b n out)."""
+        """Process all steps at once: (b n in) to (b n out)."""
         return self.recurrent(x, mask)
 
     def memory(self, size: int, length: int) -> dict[str, Any]:
-        """The packed weights, and the state of every layer (b width)."""
+        """Return the packed weights, and the state of every layer (b width)."""
         net = self.recurrent.net
-        return {"pack": packed(net, self.values, size), "state": blank(net, size)}
+        return {"pack": pack_weights(net, self.values, size), "state": initial_state(net, size)}
 
     def run_step(
         self,
         previous: Tensor | None,
-        beside: Tensor | None,
+        context: Tensor | None,
         memory: dict[str, Any],
-        place: int,
+        position: int,
         mask: Tensor | None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """One step (b 1 out)."""
+        """Compute one step (b 1 out)."""
         pack, state = memory["pack"], memory["state"]
-        valid = None if mask is None else mask[:, place]
-        given = None if beside is None else beside[:, 0]
-        out, state = advance(pack, self.values, previous, state, given, valid)
+        valid = None if mask is None else mask[:, position]
+        vector = None if context is None else context[:, 0]
+        out, state = advance(pack, self.values, previous, state, vector, valid)
         return out.unsqueeze(1), {"pack": pack, "state": state}

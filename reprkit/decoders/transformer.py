@@ -15,21 +15,21 @@ from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 class TransformerDecoder(SequenceDecoder):
     """Self-attention from a code to frames, symbols or an image's rows (b n p) (Vaswani et al. 2017).
 
-    The code is added to the steps' inputs, so there is no cross-attention.  Positions are sines and cosines,
-    so sequences longer than those of training can be made.  ``start`` and ``step`` keep keys and values, so a
-    step costs one token.
+    The code is added to the steps' inputs, so there is no cross-attention.  Positions are sinusoidal, so sequences
+    longer than those of training can be generated.  ``start`` and ``step`` use a key-value cache, so a step computes
+    one token.
 
     Args:
-        width: of a token; ``heads`` must divide it.
-        depth: how many blocks.
-        heads: attention heads.
-        causal: a language model of the data, given the code if there is one: step t reads the target's tokens
-            before t; False makes all steps at once.
+        width: width of a token; ``heads`` must divide it.
+        depth: number of blocks.
+        heads: number of attention heads.
+        causal: an autoregressive model of the data, given the code if there is one: step t reads the target's tokens
+            before t; False decodes all steps at once.
         dropout: probability in [0, 1) of dropping an element of a block's output.
-        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the one that suits the data.
-        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
-        data: the signature of what it makes, field ``x``.
-        tokens: tokens of the code; None where that varies or there is no code.
+        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the data's own.
+        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        data: the signature of the output, field ``x``.
+        tokens: number of tokens of the code; None where it varies or there is no code.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -63,21 +63,21 @@ class TransformerDecoder(SequenceDecoder):
         self.blocks = blocks
 
     def run(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """All steps at once: (b n width) to (b n width)."""
+        """Process all steps at once: (b n width) to (b n width)."""
         return self.blocks(x, mask)
 
     def memory(self, size: int, length: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of every block, each (depth b h length d)."""
+        """Return the caches for keys and values of every block, each (depth b h length d)."""
         return self.blocks.caches(size, length)
 
     def run_step(
         self,
         previous: Tensor | None,
-        beside: Tensor | None,
+        context: Tensor | None,
         memory: tuple[Tensor, Tensor],
-        place: int,
+        position: int,
         mask: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One step (b 1 width); fills the caches in place."""
+        """Compute one step (b 1 width); writes to the caches in place."""
         x = self.values.start(memory[0].shape[1]) if previous is None else self.values(previous)
-        return self.blocks.step(x if beside is None else x + beside, *memory, place, mask), memory
+        return self.blocks.step(x if context is None else x + context, *memory, position, mask), memory

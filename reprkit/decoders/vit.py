@@ -1,4 +1,4 @@
-"""Transformer decoder of images: places of patches, filled from the code, to patches."""
+"""Vision transformer decoder: from the code, resampled to a grid of patches, to patches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder
 from reprkit.layers.attention import Blocks
 from reprkit.layers.patches import patch_grid
-from reprkit.layers.positions import sines_2d
+from reprkit.layers.positions import sinusoidal_positions_2d
 from reprkit.layers.resample_tokens import ResampleTokens
 from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
@@ -21,23 +21,23 @@ from reprkit.types import Decoded, Features
 class ViTDecoder(Decoder):
     """The masked autoencoder's decoder, to patches (b n p) (He et al. 2021, arXiv 2111.06377, section 3).
 
-    The code's tokens are put to their places, a learned mask token stands where there is none, positions are
-    added, and blocks of self-attention follow.  A code of one token is put everywhere.
+    The code's tokens are put to their positions, with a learned mask token where there is none; position embeddings are
+    added, and blocks of self-attention follow.  A code of one token is repeated at all positions.
 
     Args:
         patch: side of a patch in pixels; None takes one that fits the image, as the encoder does.
-        width: of a token; ``heads`` must divide it.
-        depth: how many blocks.
-        heads: attention heads.
+        width: width of a token; ``heads`` must divide it.
+        depth: number of blocks.
+        heads: number of attention heads.
         dropout: probability in [0, 1) of dropping an element of a block's output.
-        likelihood: "gaussian" or "bernoulli"; None takes the one that suits the data.
-        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
-        data: the signature of what it makes, field ``x``, an image (h w c).
-        tokens: tokens of the code.
+        likelihood: "gaussian" or "bernoulli"; None takes the data's own.
+        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        data: the signature of the output, field ``x``, an image (h w c).
+        tokens: number of tokens of the code.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no image, or the patch does not divide it.
+        BuildError: the data is not an image, or the patch does not divide it.
     """
 
     provides = frozenset({"queries"})
@@ -64,7 +64,7 @@ class ViTDecoder(Decoder):
         self.in_dim = self.code.in_dim
         values = self.patch**2 * data["x"].channels
         self.head = Head(width, values, field=data["x"], likelihood=likelihood, scale=scale)
-        self.register_buffer("places", sines_2d(self.cells, width), persistent=False)
+        self.register_buffer("places", sinusoidal_positions_2d(self.cells, width), persistent=False)
 
     def forward(
         self,
@@ -74,16 +74,16 @@ class ViTDecoder(Decoder):
         length: int | None = None,
         queries: Int[Tensor, "b m"] | None = None,
     ) -> Decoded:
-        """Every patch is a token (b n p); with ``only`` just those (b m p)."""
+        """Return the likelihood of the image; every patch is a token (b n p), with ``queries`` only those (b m p)."""
         if features is None:
-            raise BuildError("decoder vit makes an image from its code, and there is none")
-        x, index = self._placed(features)
+            raise BuildError("decoder vit needs a code, and there is none")
+        x, index = self._resample_code(features)
         return self.head(self.blocks(x, queries=queries, index=index), grid=self.cells)
 
-    def _placed(self, features: Features) -> tuple[Tensor, Tensor | None]:
-        """The code at its places (b n width); or its distinct tokens (r width) and which stands where (b n)."""
-        found = self.code.distinct(features, self.places)
-        if found is not None:
-            return found
+    def _resample_code(self, features: Features) -> tuple[Tensor, Tensor | None]:
+        """Return the code at its positions (b n width) and None; or distinct tokens (r width) and their index by position (b n)."""
+        distinct = self.code.distinct_tokens(features, self.places)
+        if distinct is not None:
+            return distinct
         x = self.code(features, len(self.places), self.cells)
         return x + self.places.to(x.dtype), None

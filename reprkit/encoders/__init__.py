@@ -1,1 +1,1 @@
-"""Encoders, one part a file; each is found through the registry."""
+"""The built-in encoders, one part a file; use them through the registry."""

@@ -17,13 +17,13 @@ class GRUEncoder(Encoder):
     """Gated recurrent units over frames, symbols, or an image's rows (Cho et al. 2014, arXiv 1406.1078).
 
     One token a step, (b n width), or (b n 2 * width) in both directions; a vector is a sequence of one.
-    Padding changes nothing.
+    Padding has no effect.
 
     Args:
-        width: of the state, per direction.
-        depth: how many layers.
-        causal: forward only, so that a step knows nothing later; False reads in both directions.
-        data: the signature of what it reads, field ``x``.
+        width: width of the state, per direction.
+        depth: number of layers.
+        causal: forward only, so that a step depends on no later one; False reads in both directions.
+        data: the signature of the input, field ``x``.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -39,13 +39,13 @@ class GRUEncoder(Encoder):
         self.out_dim = self.recurrent.out_dim
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """The states (b n out_dim); with ``keep`` (b k out_dim), read in order of time, given in keep's."""
-        return self.reader.features(batch, keep, lambda x, mask, places: self.recurrent(x, mask))
+        """Return the states (b n out_dim); with ``keep`` (b k out_dim), computed in order of time, in the order of ``keep``."""
+        return self.reader.features(batch, keep, lambda x, mask, positions: self.recurrent(x, mask))
 
     def count(self, batch: Batch) -> int:
-        """How many steps an example has."""
+        """Return the number of steps of an example."""
         return self.reader.count(batch)
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
-        """(rows, 1) for an image, (steps,) for a sequence, (1,) for a vector."""
+        """Return (rows, 1) for an image, (steps,) for a sequence, (1,) for a vector."""
         return self.reader.grid(batch)

@@ -1,4 +1,4 @@
-"""Fully connected encoder: the whole example is one token."""
+"""Fully connected encoder, with one token for the whole example."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
 from reprkit.layers.dense import Activation, Norm, OneHotLinear, hidden_layers, hidden_widths
 from reprkit.layers.field_checks import flat_size
-from reprkit.layers.value_embedding import Rescale, symbols
+from reprkit.layers.value_embedding import Rescale, count_symbols
 from reprkit.registry.constraints import BelowOne, Depth, Width
 from reprkit.types import Batch, Features
 
 
 class MLPEncoder(Encoder):
-    """Flattens an example and runs it through fully connected layers; one token, (b 1 width).
+    """Fully connected layers over a flattened example; one token, (b 1 width).
 
-    Images, vectors and sequences of fixed length are flattened; symbols are read one-hot at each place.  Ends
-    in an activation. The deep autoencoder's encoder (Hinton and Salakhutdinov 2006) is ``mlp(widths=(1000,
+    Images, vectors and sequences of fixed length are flattened; symbols are one-hot at each position.  The last
+    layer ends in an activation.  The deep autoencoder's encoder (Hinton and Salakhutdinov 2006) is ``mlp(widths=(1000,
     500, 250))``.
 
     Args:
-        width: of every hidden layer.
-        depth: how many hidden layers.
-        widths: one width a layer, in place of ``width`` and ``depth``.
+        width: width of every hidden layer.
+        depth: number of hidden layers.
+        widths: the width of each layer, instead of ``width`` and ``depth``.
         norm: "none", or "layer": LayerNorm before each activation.
         activation: "elu", "gelu", "relu", "sigmoid", "silu" or "tanh".
         dropout: probability in [0, 1) of dropping a hidden unit.
-        data: the signature of what it reads, field ``x``.
+        data: the signature of the input, field ``x``.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -56,7 +56,7 @@ class MLPEncoder(Encoder):
         layers = hidden_widths(width, depth, widths)
         self.rescale = nn.Identity() if self.field.discrete else Rescale(self.field)
         first = (
-            OneHotLinear(size, symbols(self.field), layers[0])
+            OneHotLinear(size, count_symbols(self.field), layers[0])
             if self.field.discrete
             else nn.Linear(size, layers[0])
         )
@@ -66,10 +66,10 @@ class MLPEncoder(Encoder):
         self.out_dim = layers[-1]
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """One token (b 1 width).
+        """Return one token (b 1 width).
 
         Raises:
-            BuildError: it was asked to read some tokens only, and there is one.
+            BuildError: ``keep`` was given; there is only one token.
         """
         if keep is not None:
             raise BuildError(
@@ -79,9 +79,9 @@ class MLPEncoder(Encoder):
         return Features(x=self.layers(x).unsqueeze(1), grid=self.grid(batch))
 
     def count(self, batch: Batch) -> int:
-        """One."""
+        """Return 1."""
         return 1
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
-        """(1, 1) for an image, else (1,)."""
+        """Return (1, 1) for an image, else (1,)."""
         return (1, 1) if self.field.kind == "image" else (1,)

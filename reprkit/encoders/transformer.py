@@ -8,7 +8,7 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
-from reprkit.layers.positions import sines
+from reprkit.layers.positions import sinusoidal_positions
 from reprkit.layers.sequence_input import SequenceInput
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Batch, Features
@@ -17,16 +17,16 @@ from reprkit.types import Batch, Features
 class TransformerEncoder(Encoder):
     """Pre-norm self-attention over frames, symbols or an image's rows (Vaswani et al. 2017, 1706.03762).
 
-    One token a step, (b n width); a vector is a sequence of one.  Positions are sines and cosines, so
-    sequences longer than those of training can be read.  Padding changes nothing.
+    One token a step, (b n width); a vector is a sequence of one.  Positions are sinusoidal, so sequences longer
+    than those of training can be read.  Padding has no effect.
 
     Args:
-        width: of a token; ``heads`` must divide it.
-        depth: how many blocks.
-        heads: attention heads.
-        causal: a step looks at itself and earlier ones only.
+        width: width of a token; ``heads`` must divide it.
+        depth: number of blocks.
+        heads: number of attention heads.
+        causal: a step attends to itself and earlier ones only.
         dropout: probability in [0, 1) of dropping an element of a block's output.
-        data: the signature of what it reads, field ``x``.
+        data: the signature of the input, field ``x``.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -51,15 +51,19 @@ class TransformerEncoder(Encoder):
         self.out_dim = width
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """The tokens (b n width); of ``keep`` those (b k width), with the positions that they had."""
+        """Return the tokens (b n width); with ``keep`` only those (b k width), at their original positions."""
         return self.reader.features(
-            batch, keep, lambda x, mask, places: self.blocks(x + sines(places, x.shape[-1]).to(x.dtype), mask)
+            batch,
+            keep,
+            lambda x, mask, positions: self.blocks(
+                x + sinusoidal_positions(positions, x.shape[-1]).to(x.dtype), mask
+            ),
         )
 
     def count(self, batch: Batch) -> int:
-        """How many steps an example has."""
+        """Return the number of steps of an example."""
         return self.reader.count(batch)
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
-        """(rows, 1) for an image, (steps,) for a sequence, (1,) for a vector."""
+        """Return (rows, 1) for an image, (steps,) for a sequence, (1,) for a vector."""
         return self.reader.grid(batch)

@@ -1,4 +1,4 @@
-"""Vision transformer: patches are the tokens, and those that are not kept are never looked at."""
+"""Vision transformer, whose tokens are patches; patches that are not kept are not computed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
-from reprkit.layers.gather_rows import rows_at, tokens_at
+from reprkit.layers.gather_rows import gather_rows, gather_tokens
 from reprkit.layers.patches import patch_grid
-from reprkit.layers.positions import sines_2d
+from reprkit.layers.positions import sinusoidal_positions_2d
 from reprkit.layers.value_embedding import Rescale
 from reprkit.models.grid import to_tokens
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
@@ -20,22 +20,22 @@ from reprkit.types import Batch, Features
 class ViTEncoder(Encoder):
     """Vision transformer without a class token (Dosovitskiy et al. 2021, arXiv 2010.11929), fixed positions.
 
-    With ``keep`` (b k) the kept patches are gathered before they are embedded, so a masked autoencoder's
-    encoder costs k patches, not n (He et al. 2021, arXiv 2111.06377, section 3); then ``positions`` and
-    ``length`` say where they were.
+    With ``keep`` (b k) the kept patches are gathered before they are embedded, so the encoder of a masked autoencoder
+    computes k patches, not n (He et al. 2021, arXiv 2111.06377, section 3); the features then have ``positions`` and
+    ``length``.
 
     Args:
         patch: side of a patch in pixels; None takes one that fits the image (2 for 8 pixels, 4 for 28 and 32,
             16 for 224).
-        width: of a token; ``heads`` must divide it.
-        depth: how many blocks.
-        heads: attention heads.
+        width: width of a token; ``heads`` must divide it.
+        depth: number of blocks.
+        heads: number of attention heads.
         dropout: probability in [0, 1) of dropping an element of a block's output.
-        data: the signature of what it reads, field ``x``, an image (h w c).
+        data: the signature of the input, field ``x``, an image (h w c).
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no image, or the patch does not divide it.
+        BuildError: the data is not an image, or the patch does not divide it.
     """
 
     provides = frozenset({"keep"})
@@ -58,24 +58,24 @@ class ViTEncoder(Encoder):
         self.rescale = Rescale(data["x"])
         self.blocks = Blocks(width, depth=depth, heads=heads, dropout=dropout)
         self.embed = nn.Linear(self.patch**2 * data["x"].channels, width)
-        self.register_buffer("places", sines_2d(self.cells, width), persistent=False)
+        self.register_buffer("places", sinusoidal_positions_2d(self.cells, width), persistent=False)
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """The patches (b n width), or those to keep (b k width) in the order in which they are named."""
+        """Return the patches (b n width), or those to keep (b k width) in the order of ``keep``."""
         patches = to_tokens(batch["x"], self.cells, "image")
-        places = self.places
+        positions = self.places
         if keep is not None:
-            patches, places = tokens_at(patches, keep), rows_at(places, keep)
+            patches, positions = gather_tokens(patches, keep), gather_rows(positions, keep)
         x = self.embed(self.rescale(patches))
-        x = self.blocks(x + places.to(x.dtype))
+        x = self.blocks(x + positions.to(x.dtype))
         if keep is None:
             return Features(x=x, grid=self.cells)
         return Features(x=x, grid=self.cells, positions=keep, length=self.count(batch))
 
     def count(self, batch: Batch) -> int:
-        """How many patches an image has."""
+        """Return the number of patches of an image."""
         return self.cells[0] * self.cells[1]
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
-        """Rows and columns of patches."""
+        """Return rows and columns of patches."""
         return self.cells

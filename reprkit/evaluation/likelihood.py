@@ -67,13 +67,13 @@ class Likelihood(Evaluator):
             BuildError: no decoder, a latent without a prior, a continuous latent without a density, or a prior
                 that was trained on other codes.
         """
-        from reprkit.models.factor import factor_of
-        from reprkit.models.priors import check_fit, loaded
+        from reprkit.models.factor import resolve_factor
+        from reprkit.models.priors import check_fit, load_prior
 
         priors: dict[str, Model] = {}
         if self.prior is not None:
-            name = factor_of(model.factors, self.factor, "likelihood")
-            priors[name] = loaded(self.prior, model.device).eval()
+            name = resolve_factor(model.factors, self.factor, "likelihood")
+            priors[name] = load_prior(self.prior, model.device).eval()
             tokens = None if "x_mask" in data.batch([0]) else model.encode(data.batch([0]))[name].z.shape[1]
             check_fit(priors[name], model.latent(name), tokens)
         totals = {"nll": 0.0, "negative_elbo": 0.0, "code": 0.0}
@@ -114,7 +114,7 @@ class Likelihood(Evaluator):
         return torch.stack(weights), torch.stack(of_codes), elements
 
     def _nats(self, model: Model, scored: Scored) -> Float[Tensor, "b n p"]:
-        from reprkit.models.likelihoods import discretised, negative_log_likelihood
+        from reprkit.models.likelihoods import discretized_nll, negative_log_likelihood
 
         decoded, field = scored.decoded, model.output_field
         if self.levels is None or decoded.likelihood != "gaussian":
@@ -123,13 +123,13 @@ class Likelihood(Evaluator):
             raise BuildError(
                 f"likelihood(levels={self.levels}) needs the range of field {model.output!r}, which the data does not promise"
             )
-        return discretised(decoded.params, scored.target, field.range, self.levels)
+        return discretized_nll(decoded.params, scored.target, field.range, self.levels)
 
     def _drawn(
         self, model: Model, features: dict[str, Features], priors: dict[str, Model], random: set[str]
     ) -> tuple[dict[str, Code], Tensor, Tensor]:
         """One draw of every factor's code, its log-probability under the prior and under the posterior (b)."""
-        from reprkit.models.priors import as_data, log_prob
+        from reprkit.models.priors import code_to_batch, log_prob
 
         codes: dict[str, Code] = {}
         log_prior = log_posterior = torch.zeros((), dtype=torch.float64)
@@ -147,7 +147,7 @@ class Likelihood(Evaluator):
                 code = Code.of(features[name], z=path.latent.embed(code.indices), indices=code.indices)
             codes[name] = code
             if name in priors:
-                log_prior = log_prior + exact(log_prob(priors[name], as_data(code, path.latent)))
+                log_prior = log_prior + exact(log_prob(priors[name], code_to_batch(code, path.latent)))
             elif path.latent.has_prior:
                 log_prior = log_prior + exact(path.latent.log_prior(code)).sum(1)
             else:

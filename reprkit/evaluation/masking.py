@@ -13,7 +13,7 @@ from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, exact
 from reprkit.evaluation.gallery import fit_for_page
 from reprkit.interfaces import Evaluator
-from reprkit.layers.value_embedding import unit
+from reprkit.layers.value_embedding import center_and_radius
 from reprkit.models.grid import from_tokens
 from reprkit.objectives.masked import Masked, on_hidden, statistics
 from reprkit.registry.constraints import CountOrZero
@@ -89,7 +89,7 @@ class Masking(Evaluator):
         if field.discrete:
             nothing: float = field.vocab or 0
         else:
-            nothing = unit(field)[0] if field.kind == "image" else float("nan")
+            nothing = center_and_radius(field)[0] if field.kind == "image" else float("nan")
         rows = {
             "shown": torch.where(hidden, torch.full_like(target, nothing), target),
             "predicted": torch.where(hidden, x, target),
@@ -110,11 +110,11 @@ def _predicted(model: Model, batch: Batch, ratio: float) -> Scored:
     if _leaves_out(model, batch):
         codes, hidden = Masked(ratio).hide(model, batch)
         scored = model.score(batch, codes)
-        return scored.counting(on_hidden(model, batch, scored.decoded, hidden))
+        return scored.restrict(on_hidden(model, batch, scored.decoded, hidden))
     damage = create("corruption", f"mask-elements(ratio={ratio})", data=model.signature)
     damaged, hit = damage(batch, torch.Generator().manual_seed(0))
     scored = model.score(batch, view=damaged)
-    return scored.counting(model.as_tokens(hit, scored.decoded).float())
+    return scored.restrict(model.as_tokens(hit, scored.decoded).float())
 
 
 def _leaves_out(model: Model, batch: Batch) -> bool:

@@ -1,1 +1,1 @@
-"""Fast computations, each tested against a plain reference."""
+"""Fast kernels, each tested against a plain reference implementation."""

@@ -1,11 +1,10 @@
-"""NT-Xent, the cross entropy of SimCLR, as a pure function with a hand-written gradient.
+"""NT-Xent, the cross-entropy loss of SimCLR, as a pure function with a hand-written gradient.
 
-Why it is fast: every similarity is at most 1/temperature, so one constant shift makes the exponentials safe
-and the matrix of exponentials **symmetric**.  Only blocks on and above the diagonal are computed; the two
-softmaxes that a pair takes part in give one gradient, ``E_ij (1/r_i + 1/r_j)`` with r the row sums, applied
-in place; and the gradient is found in the forward pass, so nothing of the size of the matrix waits for the
-backward.  Blocks are kept between the two sweeps while they are small, else computed again: memory is O(b d +
-block²).
+Why it is fast: every similarity is at most 1/temperature, so one constant shift prevents overflow and the matrix
+of exponentials is **symmetric**.  Only blocks on and above the diagonal are computed; the two softmaxes of a pair
+contribute one gradient, ``E_ij (1/r_i + 1/r_j)`` with r the row sums, applied in place; and the gradient is computed
+in the forward pass, so nothing of the size of the matrix is saved for the backward pass.  Blocks are cached between
+the two sweeps while they are small, else recomputed: memory is O(b d + block²).
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from torch import Tensor
 from reprkit.interfaces import require
 from reprkit.utils.precision import without_autocast
 
-# exp(-2 / temperature) must stay a normal number: below these, float32, then float64, would lose a row.
+# exp(-2 / temperature) must stay a normal number: below these limits, float32, then float64, would underflow.
 LOWEST_FLOAT32 = 0.025
 LOWEST = 0.005
 
-# Rows of a block: what a CPU's cache holds, what keeps a GPU busy.
+# Rows of a block: as many as fit into a CPU's cache, enough to saturate a GPU.
 BLOCK = {"cpu": 512, "cuda": 4096}
-KEPT = 64 * 2**20  # bytes of blocks that are kept rather than computed twice
+CACHE_BYTES = 64 * 2**20  # blocks of at most this many bytes are cached instead of computed twice
 
 
 def ntxent(
@@ -39,19 +38,18 @@ def ntxent(
     *,
     anchors: slice | None = None,
 ) -> Float[Tensor, ""]:
-    """NT-Xent of two views, row i of ``a`` with row i of ``b`` (Chen et al. 2020, arXiv 2002.05709, eq. 1).
+    """Compute NT-Xent of two views, where row i of ``a`` matches row i of ``b`` (Chen et al. 2020, arXiv 2002.05709, eq. 1).
 
-    The mean over the 2b anchors of the cross entropy of finding the anchor's other view among the 2b - 1
-    other rows, by cosine similarity over ``temperature``; nats.  Rows need not be normalised.  Computed in
-    float32 (float64 for float64 input and for temperatures under 0.025) whatever autocast says.  A second
-    derivative takes O(b²) memory.
+    The mean over the 2b anchors of the cross-entropy, in nats, of identifying the anchor's other view among the
+    2b - 1 other rows, with logits cosine similarity / ``temperature``.  Rows need not be normalized.  Computed in
+    float32 (float64 for float64 input and for temperatures below 0.025) also under autocast.  A second derivative
+    takes O(b²) memory.
 
     Args:
         a: first views (b d).
         b: second views (b d).
         temperature: at least 0.005.
-        anchors: only these examples are anchors, all are compared with: a rank's own among all ranks'
-            examples.
+        anchors: the examples that are anchors, such as a rank's own; all examples are compared with.
 
     Raises:
         PartArgumentError: shapes that differ, no rows, or a temperature out of range.
@@ -67,9 +65,9 @@ def ntxent_and_accuracy(
     anchors: slice | None = None,
     accuracy: bool = True,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """``ntxent``, and the share of anchors that are nearest to their other view, in [0, 1].
+    """Compute ``ntxent``, and the fraction of anchors whose nearest row is their other view, in [0, 1].
 
-    A tie is a miss, so a collapsed encoder scores 0.  With ``accuracy=False`` it is not computed, and is NaN.
+    A tie counts as wrong, so a collapsed encoder scores 0.  With ``accuracy=False`` the accuracy is NaN.
     """
     require(
         a.ndim == 2 and a.shape == b.shape and len(a) > 0,
@@ -81,7 +79,7 @@ def ntxent_and_accuracy(
         f"ntxent: temperature is {temperature}; it must be at least {LOWEST}",
     )
     start, stop, _ = (anchors or slice(None)).indices(len(a))
-    require(start < stop, f"ntxent: anchors={anchors} names none of the {len(a)} examples")
+    require(start < stop, f"ntxent: anchors={anchors} selects none of the {len(a)} examples")
     wide = a.dtype == torch.float64 or temperature < LOWEST_FLOAT32
     with without_autocast(a.device):
         z = F.normalize(torch.cat([a, b]).to(torch.float64 if wide else torch.float32), dim=1)
@@ -90,7 +88,7 @@ def ntxent_and_accuracy(
 
 
 class _NTXent(torch.autograd.Function):
-    """On unit rows z (2b d), of which i and b + i belong together."""
+    """NT-Xent of unit rows z (2b d), of which i and b + i are views of one example."""
 
     @staticmethod
     def forward(
@@ -100,12 +98,12 @@ class _NTXent(torch.autograd.Function):
         half, count = len(z) // 2, 2 * (stop - start)
         blocks = _Blocks(z, temperature, anchors)
         sums = blocks.sums()
-        # Slices, not a boolean mask: on a GPU a mask would wait for the device.
+        # Slices, since a boolean mask would synchronize a GPU.
         logits = torch.linalg.vecdot(z[start:stop], z[half + start : half + stop]).sub_(1).div_(temperature)
         loss = (sums.view(2, half)[:, start:stop].log().sum() - 2 * logits.sum()) / count
         share = torch.full_like(loss, math.nan)
         if accuracy:
-            # By more than rounding, so that rows which are all alike do not count as found.
+            # By more than rounding, so that equal rows do not count as correct.
             rival = blocks.largest_other().view(2, half)[:, start:stop]
             share = (logits.exp() > rival * (1 + 1e-5 / temperature)).to(loss.dtype).mean()
         if ctx.needs_input_grad[0]:
@@ -118,22 +116,22 @@ class _NTXent(torch.autograd.Function):
     def backward(ctx: Any, loss: Tensor, _share: Tensor) -> tuple[Tensor, None, None, None]:
         z, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: a gradient that can be differentiated again
-            (gradient,) = torch.autograd.grad(_plainly(z, *ctx.options), z, create_graph=True)
+            (gradient,) = torch.autograd.grad(_reference_loss(z, *ctx.options), z, create_graph=True)
         return gradient * loss, None, None, None
 
 
-def _plainly(z: Tensor, temperature: float, anchors: tuple[int, int]) -> Tensor:
-    """The same loss on unit rows z (2b d) by autograd, holding the whole (2b)² matrix."""
-    half, chosen = len(z) // 2, slice(*anchors)
+def _reference_loss(z: Tensor, temperature: float, anchors: tuple[int, int]) -> Tensor:
+    """Compute the same loss on unit rows z (2b d) with autograd and the whole (2b)² matrix."""
+    half, selected = len(z) // 2, slice(*anchors)
     logits = (z @ z.T / temperature).fill_diagonal_(-math.inf)
     target = torch.arange(len(z), device=z.device).roll(half)
-    return F.cross_entropy(logits, target, reduction="none").view(2, half)[:, chosen].mean()
+    return F.cross_entropy(logits, target, reduction="none").view(2, half)[:, selected].mean()
 
 
 class _Blocks:
     """The upper blocks of E = exp((z zᵀ - 1) / temperature), zero on the diagonal.
 
-    Blocks between rows that are no anchors are left out.  The rows are cut alike in both halves, so that
+    Blocks between rows that are not anchors are omitted.  Both halves are cut at the same rows, so that
     self-pairs and positive pairs lie on diagonals of blocks.
     """
 
@@ -147,7 +145,7 @@ class _Blocks:
             for i in range(start, stop, size)
         ]
         own = [anchors[0] <= start < anchors[1] for start, _ in cuts]
-        self.z, self.scale, self.each, self.anchors = z, 1 / temperature, len(cuts), slice(*anchors)
+        self.z, self.scale, self.spans_per_half, self.anchors = z, 1 / temperature, len(cuts), slice(*anchors)
         self.spans = cuts + [(start + half, stop + half) for start, stop in cuts]
         self.own = own + own
         self.rows = self.cut(z)
@@ -159,26 +157,28 @@ class _Blocks:
             if self.own[i] or self.own[j]
         ]
         elements = sum(len(self.rows[i]) * len(self.rows[j]) for i, j in self.pairs)
-        self.kept: dict[tuple[int, int], Tensor] | None = {} if elements * z.element_size() <= KEPT else None
+        self.cache: dict[tuple[int, int], Tensor] | None = (
+            {} if elements * z.element_size() <= CACHE_BYTES else None
+        )
 
     def cut(self, x: Tensor) -> list[Tensor]:
-        """Views of x, a span each."""
+        """Split x into views, one for each span."""
         return [x[start:stop] for start, stop in self.spans]
 
     def __iter__(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Each block once; the caller may overwrite it on its last sweep."""
+        """Yield each block once; the caller may overwrite it on its last sweep."""
         for i, j in self.pairs:
-            block = None if self.kept is None else self.kept.get((i, j))
+            block = None if self.cache is None else self.cache.get((i, j))
             if block is None:
                 block = torch.addmm(self.shift, self.rows[i], self.rows[j].T, alpha=self.scale).exp_()
                 if i == j:
                     block.fill_diagonal_(0)
-                if self.kept is not None:
-                    self.kept[i, j] = block
+                if self.cache is not None:
+                    self.cache[i, j] = block
             yield i, j, block
 
     def sums(self) -> Tensor:
-        """Row sums of E (2b); complete for anchors only."""
+        """Return the row sums of E (2b); complete for anchors only."""
         total = torch.zeros(len(self.z), dtype=self.z.dtype, device=self.z.device)
         parts = self.cut(total)
         for i, j, block in self:
@@ -188,12 +188,12 @@ class _Blocks:
         return total
 
     def largest_other(self) -> Tensor:
-        """The largest entry of each row of E (2b) but that of its positive; complete for anchors only."""
+        """Return the largest entry of each row of E (2b) except its positive; complete for anchors only."""
         largest = torch.zeros(len(self.z), dtype=self.z.dtype, device=self.z.device)
         parts = self.cut(largest)
         for i, j, block in self:
             diagonal = block.diagonal().clone()
-            if j == i + self.each:
+            if j == i + self.spans_per_half:
                 block.fill_diagonal_(0)
             torch.maximum(parts[i], block.amax(1), out=parts[i])
             if i != j:
@@ -202,13 +202,16 @@ class _Blocks:
         return largest
 
     def gradient(self, sums: Tensor) -> Tensor:
-        """The gradient by z (2b d) of the anchors' summed losses over 1/temperature; overwrites blocks."""
-        half, chosen = len(sums) // 2, self.anchors
+        """Return the gradient with respect to z (2b d) of the anchors' summed losses, without the factor 1/temperature.
+
+        Overwrites the blocks.
+        """
+        half, selected = len(sums) // 2, self.anchors
         total, inverse = torch.zeros_like(self.z), torch.zeros_like(sums)
-        inverse.view(2, half)[:, chosen] = 1 / sums.view(2, half)[:, chosen]
-        for mine, other in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
+        inverse.view(2, half)[:, selected] = 1 / sums.view(2, half)[:, selected]
+        for rows, other in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
             # Each anchor's positive counts twice: in its own loss and in the positive's.
-            torch.mul(self.z[other][chosen], -2, out=total[mine][chosen])
+            torch.mul(self.z[other][selected], -2, out=total[rows][selected])
         parts, weights = self.cut(total), self.cut(inverse)
         for i, j, block in self:
             block.mul_(weights[i].unsqueeze(1) + weights[j])

@@ -1,4 +1,4 @@
-"""The Gaussian's draw, its KL and its log-density in one step, with the gradient written out."""
+"""Reparameterized Gaussian sampling with KL and log-density in one function, with a hand-written gradient."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-# The log-variance that a raw zero stands for: training starts nearly without noise (sd 0.05), so that the
-# decoder learns to read the code before the KL takes it away.  On the digits, 64 dimensions that start at sd 1
-# never leave the prior (test error 4.8); from 0.14 they end at 0.93, from 0.05 at 0.86.
+# The log-variance of a raw value of 0: training starts nearly without noise (sd 0.05), so that the decoder
+# learns to use the code before the KL term removes its information.  On the digits, 64 dimensions that start at
+# sd 1 never leave the prior (test error 4.8); those from 0.14 end at 0.93, those from 0.05 at 0.86.
 START = -6.0
 LOWEST, HIGHEST = -12.0, 6.0  # log-variance: sd from 0.0025 to 20, wider than any useful posterior
 _LOG_TAU = math.log(2 * math.pi)
@@ -21,24 +21,24 @@ Parts = tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"], Float[Tensor, "b n
 
 
 def soft_clamp(raw: Tensor) -> Tensor:
-    """``raw`` kept between LOWEST and HIGHEST by a smooth bend (Chua et al. 2018, arXiv 1805.12114, A.1)."""
+    """Clamp ``raw`` smoothly to between LOWEST and HIGHEST (Chua et al. 2018, arXiv 1805.12114, A.1)."""
     below = HIGHEST - F.softplus(HIGHEST - raw)
     return LOWEST + F.softplus(below - LOWEST)
 
 
 def reparameterize(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
-    """A draw mean + sd * noise, the KL from N(0, I), and the log-density of z, all (b n d), nats.
+    """Return z = mean + sd * noise, the KL from N(0, I), and the log-density of z, all (b n d), in nats.
 
     Kingma and Welling 2014 (arXiv 1312.6114), section 2.4 and appendix B.  ``raw`` is the log-variance before
-    START and the bounds.
+    START is added and the bounds are applied.
     """
     if torch.is_grad_enabled() and raw.requires_grad and not torch.compiler.is_compiling():
         return Reparameterize.apply(mean, raw, noise)
-    return plain(mean, raw, noise)
+    return reparameterize_reference(mean, raw, noise)
 
 
-def plain(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
-    """The same as a chain of operations, which can be differentiated any number of times."""
+def reparameterize_reference(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
+    """Compute the same with plain operations, which can be differentiated any number of times."""
     log_variance = soft_clamp(raw + START)
     z = mean + noise * (0.5 * log_variance).exp()
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
@@ -46,15 +46,15 @@ def plain(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
 
 
 class Reparameterize(torch.autograd.Function):
-    """``plain`` with its first derivative in closed form: a third of the operations, which count where tensors are small."""
+    """``reparameterize_reference`` with a closed-form first derivative: a third of the operations, faster for small tensors."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
-        """The three parts."""
+        """Return z, the KL and the log-density."""
         upper = (HIGHEST - START) - raw
         lower = (HIGHEST - LOWEST) - F.softplus(upper)
         log_variance = LOWEST + F.softplus(lower)
-        slope = torch.sigmoid(upper).mul_(torch.sigmoid(lower))  # of the two bends, one after the other
+        slope = torch.sigmoid(upper).mul_(torch.sigmoid(lower))  # the derivative of the soft clamp
         deviation = (0.5 * log_variance).exp()
         excess = deviation.square() - 1
         ctx.save_for_backward(mean, raw, noise, slope, deviation, excess)
@@ -68,13 +68,13 @@ class Reparameterize(torch.autograd.Function):
     def backward(
         ctx: Any, to_z: Tensor | None, to_kl: Tensor | None, to_log_prob: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        """By mean, raw log-variance and noise."""
+        """Return the gradients with respect to mean, raw log-variance and noise."""
         mean, raw, noise, slope, deviation, excess = ctx.saved_tensors
-        # A second derivative is asked for, or the noise's.
+        # A second derivative or that of the noise is needed.
         if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
-            return _through_plain((mean, raw, noise), (to_z, to_kl, to_log_prob), ctx.needs_input_grad)
+            return _reference_gradient((mean, raw, noise), (to_z, to_kl, to_log_prob), ctx.needs_input_grad)
         by_mean: Tensor | None = None
-        by_log_variance: Tensor | None = None  # twice
+        by_log_variance: Tensor | None = None  # twice the gradient
         if to_z is not None:
             by_mean, by_log_variance = to_z, to_z * noise * deviation
         if to_kl is not None:
@@ -87,20 +87,20 @@ class Reparameterize(torch.autograd.Function):
         return by_mean, by_raw, None
 
 
-def _through_plain(
+def _reference_gradient(
     inputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     with torch.enable_grad():
-        made = plain(*inputs)
-        pairs = [(out, grad) for out, grad in zip(made, grads, strict=True) if grad is not None]
-        asked = [each for each, need in zip(inputs, needed, strict=True) if need]
-        found = iter(
+        outputs = reparameterize_reference(*inputs)
+        pairs = [(out, grad) for out, grad in zip(outputs, grads, strict=True) if grad is not None]
+        differentiated = [value for value, need in zip(inputs, needed, strict=True) if need]
+        gradients = iter(
             torch.autograd.grad(
                 [out for out, _ in pairs],
-                asked,
+                differentiated,
                 [grad for _, grad in pairs],
                 create_graph=True,
                 allow_unused=True,
             )
         )
-    return tuple(next(found) if need else None for need in needed)
+    return tuple(next(gradients) if need else None for need in needed)

@@ -1,4 +1,4 @@
-"""The gradients of a codebook latent: straight through the code, and the commitment loss on the features."""
+"""Gradients of a codebook latent: the straight-through estimator and the commitment loss."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 class Commitment(torch.autograd.Function):
-    """``Commitment.apply(x, z, loss, codes, layers, valid, scale)`` returns ``z``, exactly, and ``loss``.
+    """``Commitment.apply(x, z, loss, codes, layers, valid, scale)`` returns ``z`` and ``loss`` unchanged, with new gradients.
 
     The gradient of ``z`` goes to ``x`` unchanged (straight-through, Bengio et al. 2013, arXiv 1308.3432;
     van den Oord et al. 2017, section 3.2).  ``loss`` is ``scale`` times the sum, over ``valid`` rows, of the
-    squared distances of ``x`` to ``layers`` codes that add up to ``codes``; its value is handed over, its
-    gradient made here.  One pass in the backward, nothing kept but ``x``, ``codes`` and the mask; it may be
+    squared distances of ``x`` to ``layers`` codes that sum to ``codes``; its value is passed in, its gradient is
+    computed here.  The backward is one pass and saves only ``x``, ``codes`` and the mask; it can be
     differentiated twice.
 
     Shapes: x, z, codes (m d); loss (); layers a number or (m 1); valid (m) or None.
@@ -33,19 +33,19 @@ class Commitment(torch.autograd.Function):
         valid: Bool[Tensor, " m"] | None,
         scale: float,
     ) -> tuple[Tensor, Tensor]:
-        """The code and the loss, as they were given."""
+        """Return the code and the loss unchanged."""
         return z.view_as(z), loss.view_as(loss)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep what the backward needs."""
+        """Save what the backward pass needs."""
         x, _, _, codes, layers, valid, ctx.scale = inputs
         ctx.layers = None if isinstance(layers, Tensor) else layers
         ctx.save_for_backward(x, codes, layers if ctx.layers is None else None, valid)
 
     @staticmethod
     def backward(ctx: Any, grad_z: Tensor, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of ``x``; nothing else gets one."""
+        """Return the gradient of ``x``; the other inputs have none."""
         x, codes, layers, valid = ctx.saved_tensors
         gap = x - codes if ctx.layers == 1 else x * (layers if ctx.layers is None else ctx.layers) - codes
         if valid is not None:

@@ -1,4 +1,4 @@
-"""Residual convolutions with GroupNorm: no statistics over the batch, so ranks and masks change nothing."""
+"""Residual convolutions with GroupNorm: no statistics over the batch, so results depend on no other example."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from reprkit.layers.dense import activation
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """GroupNorm (Wu and He 2018, arXiv 1803.08494) with up to 32 groups of at least four channels.
+    """Create a GroupNorm (Wu and He 2018, arXiv 1803.08494) with up to 32 groups of at least four channels.
 
-    A group of one channel on a map of 1 x 1 would be normalised to nothing.
+    A group of one channel on a 1 x 1 map would be normalized to zero.
     """
     most = max(1, min(32, width // 4))
     return nn.GroupNorm(max(groups for groups in range(1, most + 1) if width % groups == 0), width)
 
 
 class Residual(nn.Module):
-    """Norm, activation, 3 x 3 convolution, twice, around a skip (He et al. 2016, arXiv 1603.05027)."""
+    """Twice norm, activation and 3 x 3 convolution, with a residual connection (He et al. 2016, arXiv 1603.05027)."""
 
     def __init__(self, width: int, activation_name: str) -> None:
         super().__init__()
@@ -32,21 +32,21 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b d h w) to (b d h w)."""
+        """Map (b d h w) to (b d h w)."""
         return x + self.body(x)
 
 
-def halved(height: int, width: int, depth: int, part: str) -> tuple[int, int]:
-    """Rows and columns that ``depth`` halvings leave of an image.
+def downsampled_size(height: int, width: int, depth: int, part: str) -> tuple[int, int]:
+    """Return the rows and columns of an image after ``depth`` halvings.
 
     Raises:
-        BuildError: they do not divide it.
+        BuildError: 2^depth does not divide the image's size.
     """
     factor = 2**depth
     if height % factor or width % factor:
-        most = max(each for each in range(depth) if height % 2**each == 0 and width % 2**each == 0)
+        deepest = max(d for d in range(depth) if height % 2**d == 0 and width % 2**d == 0)
         raise BuildError(
-            f"{part} with depth={depth} needs sizes that {factor} divides; images are {height} x {width}: "
-            f"use depth={most}, or pad to {-(-height // factor) * factor} x {-(-width // factor) * factor}"
+            f"{part} with depth={depth} needs sizes divisible by {factor}; images are {height} x {width}: "
+            f"use depth={deepest}, or pad to {-(-height // factor) * factor} x {-(-width // factor) * factor}"
         )
     return height // factor, width // factor

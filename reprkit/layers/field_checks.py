@@ -1,4 +1,4 @@
-"""Checks of arguments that depend on each other, and of data that several parts make alike."""
+"""Checks of dependent arguments and of data fields that several parts share."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import require
 
 
-def divides(heads: int, width: int) -> None:
+def check_heads(heads: int, width: int) -> None:
     """Raise PartArgumentError unless ``heads`` divides ``width``."""
     require(width % heads == 0, f"heads must divide width: {heads} heads do not divide a width of {width}")
 
 
 def image_shape(field: Field, part: str) -> tuple[int, int, int]:
-    """Height, width and channels of an image field.
+    """Return height, width and channels of an image field.
 
     Raises:
-        BuildError: the field is no image.
+        BuildError: the field is not an image.
     """
     if field.kind != "image":
         raise BuildError(
@@ -27,10 +27,10 @@ def image_shape(field: Field, part: str) -> tuple[int, int, int]:
 
 
 def flat_size(field: Field, part: str) -> int:
-    """How many values one example holds.
+    """Return the number of values of one example.
 
     Raises:
-        BuildError: its length varies.
+        BuildError: the field's length varies.
     """
     size = 1
     for length in field.shape:
@@ -40,11 +40,11 @@ def flat_size(field: Field, part: str) -> int:
     return size
 
 
-def code_needed(tokens: int | None, part: str) -> int:
-    """The number of tokens of the code that a decoder's weights are made for.
+def require_token_count(tokens: int | None, part: str) -> int:
+    """Return the number of tokens of the code, for decoders whose weights depend on it.
 
     Raises:
-        BuildError: it varies, or there is no code.
+        BuildError: the number varies, or there is no code.
     """
     if tokens is None:
         raise BuildError(

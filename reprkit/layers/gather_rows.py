@@ -1,4 +1,4 @@
-"""Tokens by their indices, whole rows at a time: ``torch.gather`` looks up element by element, many times slower on a CPU."""
+"""Gather tokens by index, whole rows at a time: ``torch.gather`` works element by element, many times slower on a CPU."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def rows_at(rows: Float[Tensor, "r d"], index: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-    """The rows that ``index`` names, each in [0, r)."""
+def gather_rows(rows: Float[Tensor, "r d"], index: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+    """Gather rows by ``index``, each in [0, r)."""
     return rows.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
-def tokens_at(x: Float[Tensor, "b n d"], keep: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
-    """Each example's tokens that ``keep`` names, each in [0, n)."""
+def gather_tokens(x: Float[Tensor, "b n d"], keep: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+    """Gather each example's tokens by the indices ``keep``, each in [0, n)."""
     starts = torch.arange(len(x), device=x.device).unsqueeze(1) * x.shape[1]
-    return rows_at(x.flatten(0, 1), keep + starts)
+    return gather_rows(x.flatten(0, 1), keep + starts)

@@ -1,4 +1,4 @@
-"""A gated recurrent network in which tokens that are not valid take no part."""
+"""A gated recurrent network that skips invalid tokens."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Recurrent(nn.Module):
     """``depth`` layers of gated cells: forward when causal, else in both directions.
 
     Cells: "gru" (Cho et al. 2014, arXiv 1406.1078) or "lstm" (Hochreiter and Schmidhuber 1997, with the forget gate of
-    Gers et al. 2000).  ``dropout`` is that of what goes in and what comes out, not of the state (Zaremba et al. 2014, arXiv
-    1409.2329, without the one between layers, which cuDNN would draw for each rank by itself).
+    Gers et al. 2000).  ``dropout`` applies to the input and the output, not to the state (Zaremba et al. 2014, arXiv
+    1409.2329, except between layers, where cuDNN would draw it for each rank separately).
 
     Attributes:
-        in_dim: of the tokens that it reads: ``embedding``, or ``width`` if that is None.
-        out_dim: ``width``, or twice that in both directions.
+        in_dim: width of the input tokens: ``embedding``, or ``width`` if that is None.
+        out_dim: width of the output: ``width``, or twice that for both directions.
         net: torch's module, in the attribute ``gru`` or ``lstm``.
     """
 
@@ -41,18 +41,18 @@ class Recurrent(nn.Module):
         self.in_dim = width if embedding is None else embedding
         self.causal, self.cell = causal, cell
         self.out_dim = width if causal else 2 * width
-        made = nn.GRU if cell == "gru" else nn.LSTM
+        network = nn.GRU if cell == "gru" else nn.LSTM
         self.add_module(
             cell,
-            made(self.in_dim, width, num_layers=depth, batch_first=True, bidirectional=not causal),
+            network(self.in_dim, width, num_layers=depth, batch_first=True, bidirectional=not causal),
         )
         self.drop = Dropout(dropout)
         if cell == "lstm":
-            _remember(self.net)
+            _open_forget_gates(self.net)
 
     @property
     def net(self) -> nn.GRU | nn.LSTM:
-        """The cells."""
+        """The wrapped ``nn.GRU`` or ``nn.LSTM``."""
         return cast("nn.GRU | nn.LSTM", getattr(self, self.cell))
 
     def forward(
@@ -65,48 +65,52 @@ class Recurrent(nn.Module):
         x = x.to(self.bias().dtype)  # under autocast on the CPU the cells stay in their own precision
         if mask is None:
             return self.net(x)[0]
-        # Valid tokens first, in their order, whatever the mask looks like: padding then comes after them.
+        # Move valid tokens to the front, in order, for any mask: padding then comes last.
         order = (~mask).long().argsort(dim=1, stable=True)
-        x = _taken(x, order)
+        x = _reorder(x, order)
         if self.causal:
             out = self.net(x)[0]
         elif torch.compiler.is_exporting():  # packing depends on the values of the mask
-            out = self._turned(x, mask.sum(1, keepdim=True))
+            out = self._run_bidirectional(x, mask.sum(1, keepdim=True))
         else:
-            lengths = mask.sum(1).clamp(min=1).cpu()  # packing wants them there; an empty row is masked below
+            lengths = (
+                mask.sum(1).clamp(min=1).cpu()
+            )  # packing needs them on the CPU; an empty row is masked below
             packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
             out = pad_packed_sequence(self.net(packed)[0], batch_first=True, total_length=x.shape[1])[0]
-        out = _taken(out, order.argsort(dim=1))
+        out = _reorder(out, order.argsort(dim=1))
         return out * mask.unsqueeze(-1).to(out.dtype)
 
-    def _turned(self, x: Float[Tensor, "b n d"], counts: Int[Tensor, "b 1"]) -> Float[Tensor, "b n e"]:
-        """Both directions over the first ``counts`` tokens, the second on tokens turned round: plain operations only."""
-        places = torch.arange(x.shape[1], device=x.device)
-        turned = torch.where(places < counts, counts - 1 - places, places)
-        nothing = x.new_zeros(1, x.shape[0], self.net.hidden_size)
+    def _run_bidirectional(
+        self, x: Float[Tensor, "b n d"], counts: Int[Tensor, "b 1"]
+    ) -> Float[Tensor, "b n e"]:
+        """Run both directions over the first ``counts`` tokens, the second on reversed tokens, with exportable operations only."""
+        positions = torch.arange(x.shape[1], device=x.device)
+        reversed_ = torch.where(positions < counts, counts - 1 - positions, positions)
+        zeros = x.new_zeros(1, x.shape[0], self.net.hidden_size)
         run: Any = torch.gru if self.cell == "gru" else torch.lstm
-        before = nothing if self.cell == "gru" else (nothing, nothing)
-        for ahead, back in zip(self.net.all_weights[::2], self.net.all_weights[1::2], strict=True):
+        before = zeros if self.cell == "gru" else (zeros, zeros)
+        for forward, backward in zip(self.net.all_weights[::2], self.net.all_weights[1::2], strict=True):
             # One layer, one direction: (biases, layers, dropout, training, bidirectional, batch_first).
-            how = (True, 1, 0.0, False, False, True)
-            one = run(x, before, tuple(ahead), *how)[0]
-            other = run(_taken(x, turned), before, tuple(back), *how)[0]
-            x = torch.cat([one, _taken(other, turned)], -1)
+            options = (True, 1, 0.0, False, False, True)
+            ahead = run(x, before, tuple(forward), *options)[0]
+            back = run(_reorder(x, reversed_), before, tuple(backward), *options)[0]
+            x = torch.cat([ahead, _reorder(back, reversed_)], -1)
         return x
 
     def bias(self) -> Tensor:
-        """A parameter, for its type and device."""
+        """Return a parameter, for its dtype and device."""
         return next(self.net.parameters())
 
     def state(self, size: int) -> State:
-        """The state before the first token (layers b d); of an LSTM two of them, output and memory."""
-        nothing = self.bias().new_zeros(self.net.num_layers, size, self.net.hidden_size)
-        return nothing if self.cell == "gru" else (nothing, nothing.clone())
+        """Return the state before the first token (layers b d); for an LSTM a pair, output and cell state."""
+        zeros = self.bias().new_zeros(self.net.num_layers, size, self.net.hidden_size)
+        return zeros if self.cell == "gru" else (zeros, zeros.clone())
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
-        """One token (b 1 in_dim): its output and the next state, which stays where ``valid`` (b) is False.
+        """Process one token (b 1 in_dim): its output and the next state, which is unchanged where ``valid`` (b) is False.
 
-        With gradients; ``layers.stepping`` is what is fast.
+        With gradients; ``reprkit.kernels.recurrent_step`` is the fast version without.
         """
         out, after = self.net(x.to(self.bias().dtype), state)
         if valid is None:
@@ -117,8 +121,8 @@ class Recurrent(nn.Module):
         return out, (torch.where(row, after[0], state[0]), torch.where(row, after[1], state[1]))
 
 
-def _remember(net: nn.GRU | nn.LSTM) -> None:
-    """Forget gates start open: a bias of 1 (Jozefowicz et al. 2015, section 3.3)."""
+def _open_forget_gates(net: nn.GRU | nn.LSTM) -> None:
+    """Initialize forget gates as open, with a bias of 1 (Jozefowicz et al. 2015, section 3.3)."""
     width = net.hidden_size
     for name, bias in net.named_parameters():
         if name.startswith("bias_ih"):
@@ -127,6 +131,6 @@ def _remember(net: nn.GRU | nn.LSTM) -> None:
             nn.init.zeros_(bias.data[width : 2 * width])
 
 
-def _taken(x: Float[Tensor, "b n d"], order: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-    """Each example's tokens in another order (``take_along_dim`` would fix their number when exported)."""
+def _reorder(x: Float[Tensor, "b n d"], order: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+    """Reorder each example's tokens (``take_along_dim`` would fix their number when exported)."""
     return x.gather(1, order.unsqueeze(-1).expand_as(x))

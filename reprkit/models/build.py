@@ -1,4 +1,4 @@
-"""``rk.build``: references and the data's signature in, a model out; what does not fit is refused here, not at step one."""
+"""``rk.build``: assemble a model from references and the data's signature, and check that the parts fit each other."""
 
 from __future__ import annotations
 
@@ -30,48 +30,47 @@ def build(
     seed: int = 0,
     start: Model | None = None,
 ) -> Model:
-    """Assemble a model; each part is a reference (``"vq(codes=512)"``) or an instance.
+    """Assemble a model.  Each part is a reference (``"vq(codes=512)"``) or an instance.
 
     Args:
-        data: a data set, or its Signature: widths and likelihoods are set from it.
-        encoder: with ``latent``, short for ``factors={"code": rk.factor(encoder, latent)}``.
+        data: a data set, or its Signature, from which widths and likelihoods are derived.
+        encoder: ``encoder=`` and ``latent=`` are short for ``factors={"code": rk.factor(encoder, latent)}``.
         latent: see ``encoder``.
-        decoder: None where the objective needs none.
+        decoder: the decoder; None if the objective needs none.
         objective: a reference, or a weighted sum such as ``"reconstruction + 0.1 * contrastive"``.
-        factors: name -> ``rk.factor(...)``, for more than one.
-        output: the field that the decoder makes.
-        weights: loss name -> weight, over the latents' and the objective's own (``"commit"``,
+        factors: name -> ``rk.factor(...)``, for several factors.
+        output: the field that the decoder reconstructs.
+        weights: loss name -> weight; these replace a latent's own weights and multiply an objective's (``"commit"``,
             ``"content.commit"``).
-        seed: of the initial weights; the global random state is left as it was.
-        start: a model of an earlier stage of training: its factors and decoder are copied into those of the same names (the
-            decoder only where both have one), whatever its objective was; the rest starts fresh.
+        seed: seed of the initial weights; the global random state is not changed.
+        start: a model from an earlier stage of training, for a warm start: its factors and decoder are copied into those of the
+            same names (the decoder only if both have one), whatever its objective; the rest is newly initialized.
 
     Raises:
-        BuildError: parts that do not fit each other, the data, or those of ``start``.
+        BuildError: parts that do not fit each other, the data, or ``start``.
         UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
     """
     if factors is not None and encoder is not None:
         raise BuildError("give either encoder= and latent=, or factors=, not both")
-    chosen = dict(
-        factors or ({} if encoder is None else {"code": FactorSpec(encoder=encoder, latent=latent)})
-    )
-    signature = _signature(data)
+    specs = dict(factors or ({} if encoder is None else {"code": FactorSpec(encoder=encoder, latent=latent)}))
+    signature = _get_signature(data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        goal: Objective = objective_from(objective, data=_reading(signature, output))
-        paths = _paths(chosen, signature)
-        made = None if decoder is None else _decoder(decoder, paths, signature, output)
-        _fit_together(goal, paths, made)
-        model = Model(paths, made, goal, signature=signature, output=output, weights=weights)
+        objective = objective_from(objective, data=_read_field_as_x(signature, output))
+        built = _build_factors(specs, signature)
+        if decoder is not None:
+            decoder = _build_decoder(decoder, built, signature, output)
+        _check_compatibility(objective, built, decoder)
+        model = Model(built, decoder, objective, signature=signature, output=output, weights=weights)
         _check_weights(model)
         if signature is not None:
-            _rehearse(model)
+            _dry_run(model)
     if start is not None:
         warm_start(model, start)
     return model
 
 
-def _signature(data: Any) -> Signature | None:
+def _get_signature(data: Any) -> Signature | None:
     if data is None or isinstance(data, Signature):
         return data
     if isinstance(data, str):
@@ -85,105 +84,113 @@ def _signature(data: Any) -> Signature | None:
     return data.signature
 
 
-def _reading(signature: Signature | None, name: str) -> Signature | None:
+def _read_field_as_x(signature: Signature | None, name: str) -> Signature | None:
     return None if signature is None else signature.reading(name)
 
 
-def _paths(chosen: Mapping[str, FactorSpec], signature: Signature | None) -> dict[str, Factor]:
-    """Every factor built, one that another is conditioned on before that other; in the order of ``chosen``."""
-    made: dict[str, Factor] = {}
-    waiting = dict(chosen)
-    while waiting:
-        ready = {n: f for n, f in waiting.items() if getattr(f, "condition", None) in (None, *made)}
+def _build_factors(specs: Mapping[str, FactorSpec], signature: Signature | None) -> dict[str, Factor]:
+    """Build all factors, each after the one that it is conditioned on; they are returned in the order of ``specs``."""
+    factors: dict[str, Factor] = {}
+    pending = dict(specs)
+    while pending:
+        ready = {n: s for n, s in pending.items() if getattr(s, "condition", None) in (None, *factors)}
         if not ready:
-            told = ", ".join(f"{name} on {each.condition!r}" for name, each in waiting.items())
+            conditions = ", ".join(f"{name} on {spec.condition!r}" for name, spec in pending.items())
             raise BuildError(
-                f"these factors wait for each other, or for one that does not exist: {told}\n"
-                f"  factors: {', '.join(chosen)}"
+                f"these factors are conditioned on each other, or on one that does not exist: {conditions}\n"
+                f"  factors: {', '.join(specs)}"
             )
-        for name, each in ready.items():
-            made[name] = _path(name, each, signature, made)
-            del waiting[name]
-    return {name: made[name] for name in chosen}
+        for name, spec in ready.items():
+            factors[name] = _build_factor(name, spec, signature, factors)
+            del pending[name]
+    return {name: factors[name] for name in specs}
 
 
-def _path(name: str, factor: FactorSpec, signature: Signature | None, others: Mapping[str, Factor]) -> Factor:
+def _build_factor(
+    name: str, spec: FactorSpec, signature: Signature | None, others: Mapping[str, Factor]
+) -> Factor:
     if not name.isidentifier():
         raise BuildError(
-            f"a factor's name must be a plain word, not {name!r}: it names weights in the checkpoint"
+            f"a factor's name must be a plain word, not {name!r}: it is part of the names of weights in the checkpoint"
         )
-    if not isinstance(factor, FactorSpec):
-        raise BuildError(f"factor {name}: write rk.factor(encoder, latent), not {factor!r}")
-    encoder = create("encoder", factor.encoder, data=_reading(signature, factor.input))
-    latent = create("latent", factor.latent)
+    if not isinstance(spec, FactorSpec):
+        raise BuildError(f"factor {name}: write rk.factor(encoder, latent), not {spec!r}")
+    encoder = create("encoder", spec.encoder, data=_read_field_as_x(signature, spec.input))
+    latent = create("latent", spec.latent)
     for part, kind in ((encoder, Encoder), (latent, Latent)):
         if not isinstance(part, kind):
             raise BuildError(f"factor {name}: {type(part).__name__} is not a {kind.__name__}")
-    if factor.condition is not None and encoder.condition_dim is None:
+    if spec.condition is not None and encoder.condition_dim is None:
         raise BuildError(
-            f"factor {name} is conditioned on {factor.condition!r}, and {_named(encoder)} cannot be told of another factor: "
-            "leave condition= out, or use an encoder that has a condition_dim"
+            f"factor {name} is conditioned on {spec.condition!r}, and {_part_name(encoder)} takes no condition: "
+            "omit condition=, or use an encoder that has a condition_dim"
         )
-    condition = None if factor.condition is None else others[factor.condition]
-    return Factor(name, encoder, latent, input=factor.input, pool=factor.pool, condition=condition)
+    condition = None if spec.condition is None else others[spec.condition]
+    return Factor(name, encoder, latent, input=spec.input, pool=spec.pool, condition=condition)
 
 
-def _decoder(decoder: Any, paths: Mapping[str, Factor], signature: Signature | None, output: str) -> Decoder:
+def _build_decoder(
+    decoder: Any, factors: Mapping[str, Factor], signature: Signature | None, output: str
+) -> Decoder:
     tokens = None
-    if signature is not None and paths:
-        example, longer = signature.example(1, 4), signature.example(1, 8)
-        counts, again = ([p.count(each) for p in paths.values()] for each in (example, longer))
-        tokens = max(counts) if counts == again else None  # None: it varies with the example's length
-    made = create("decoder", decoder, data=_reading(signature, output), tokens=tokens)
-    if not isinstance(made, Decoder):
-        raise BuildError(f"{type(made).__name__} is not a Decoder")
-    return made
+    if signature is not None and factors:
+        examples = [signature.example(1, length) for length in (4, 8)]
+        short, long = ([factor.count(example) for factor in factors.values()] for example in examples)
+        tokens = max(short) if short == long else None  # None: it varies with the example's length
+    part = create("decoder", decoder, data=_read_field_as_x(signature, output), tokens=tokens)
+    if not isinstance(part, Decoder):
+        raise BuildError(f"{type(part).__name__} is not a Decoder")
+    return part
 
 
-def _fit_together(goal: Objective, paths: Mapping[str, Factor], decoder: Decoder | None) -> None:
-    name = goal.title
-    if "decoder" in goal.needs and decoder is None:
+def _check_compatibility(
+    objective: Objective, factors: Mapping[str, Factor], decoder: Decoder | None
+) -> None:
+    name = objective.title
+    if "decoder" in objective.needs and decoder is None:
         raise BuildError(f"objective {name} needs a decoder: give decoder=")
-    if decoder is not None and "decoder" not in goal.needs:
+    if decoder is not None and "decoder" not in objective.needs:
         raise BuildError(
-            f"objective {name} never uses a decoder: leave decoder= out, or add an objective that does "
-            f'("reconstruction + {_added(goal)}")'
+            f"objective {name} never uses a decoder: omit decoder=, or add an objective that uses it "
+            f'("reconstruction + {_sum_expression(objective)}")'
         )
-    if "encoder" in goal.needs and not paths:
+    if "encoder" in objective.needs and not factors:
         raise BuildError(f"objective {name} needs an encoder: give encoder= or factors=")
-    if not paths and decoder is None:
+    if not factors and decoder is None:
         raise BuildError("there is nothing to build: give encoder=, decoder= or factors=")
-    if "keep" in goal.needs:
-        for path in paths.values():
-            if "keep" not in path.encoder.provides:
+    if "keep" in objective.needs:
+        for factor in factors.values():
+            if "keep" not in factor.encoder.provides:
                 raise BuildError(
-                    f"objective {name} shows encoders only some tokens (keep), and {_named(path.encoder)} cannot "
+                    f"objective {name} lets encoders read only some tokens (keep), and {_part_name(factor.encoder)} cannot "
                     "read only some: use vit, gru or transformer, or denoising with a mask corruption"
                 )
-    if "causal" in goal.needs and (decoder is None or "causal" not in decoder.provides):
+    if "causal" in objective.needs and (decoder is None or "causal" not in decoder.provides):
         raise BuildError(
             f"objective {name} needs a causal decoder: gru(causal=True) or transformer(causal=True)"
         )
-    if "indices" in goal.needs:
-        for path in paths.values():
-            if path.latent.vocab is None:
-                raise BuildError(f"objective {name} needs indices, and {_named(path.latent)} is continuous")
+    if "indices" in objective.needs:
+        for factor in factors.values():
+            if factor.latent.vocab is None:
+                raise BuildError(
+                    f"objective {name} needs indices, and {_part_name(factor.latent)} is continuous: use a discrete latent"
+                )
 
 
-def _added(goal: Objective) -> str:
-    """The objective's members as terms of a sum, without their arguments: ``0.1 * contrastive``."""
-    names = [_named(each).rpartition("/")[2] for each in goal.members]
-    weights = goal.weights if len(names) > 1 else (0.1,)
+def _sum_expression(objective: Objective) -> str:
+    """Write the objective's members as terms of a sum, without their arguments: ``0.1 * contrastive``."""
+    names = [_part_name(member).rpartition("/")[2] for member in objective.members]
+    weights = objective.weights if len(names) > 1 else (0.1,)
     terms = zip(weights, names, strict=True)
     return " + ".join(name if weight == 1 else f"{weight:g} * {name}" for weight, name in terms)
 
 
-def _named(part: Part) -> str:
+def _part_name(part: Part) -> str:
     return part.qualified or type(part).__name__
 
 
 def _check_weights(model: Model) -> None:
-    """Weights are checked by name as far as names are known before a step: a factor's prefix must exist."""
+    """Check the names of weights as far as they are known before the first step: a prefix must be a factor's name."""
     for name, value in model.weights.items():
         head = name.partition(".")[0]
         if "." in name and head not in model.factors:
@@ -195,17 +202,17 @@ def _check_weights(model: Model) -> None:
 
 
 @torch.no_grad()
-def _rehearse(model: Model) -> None:
-    """Run two blank examples through, so that widths and shapes that do not fit are found now."""
+def _dry_run(model: Model) -> None:
+    """Run two blank examples through the model, to find widths and shapes that do not fit."""
     assert model.signature is not None
     model.eval()
     example = model.to_device(model.signature.example(2))
     codes = model.encode(example) if model.factors else None
     if model.decoder is not None:
         scored = model.score(example, codes)
-        made, wanted = scored.decoded.x.shape, scored.target.shape
-        if made != wanted:
+        actual, expected = scored.decoded.x.shape, scored.target.shape
+        if actual != expected:
             raise BuildError(
-                f"the decoder made {tuple(made)} for {model.output!r}, which reads as {tuple(wanted)}"
+                f"the decoder returned the shape {tuple(actual)} for {model.output!r}, whose target is {tuple(expected)}"
             )
     model.train()

@@ -1,4 +1,4 @@
-"""A factor: one encoder → linear adapter → latent path of a model."""
+"""Factors: each is one encoder → linear adapter → latent pipeline of a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reprkit.utils.precision import without_autocast
 
 @dataclass(frozen=True, kw_only=True)
 class FactorSpec:
-    """What ``rk.factor`` describes, before it is built."""
+    """The description of a factor that ``rk.factor`` returns and ``rk.build`` builds."""
 
     encoder: Any
     latent: Any = "continuous"
@@ -40,19 +40,19 @@ def factor(
         encoder: a reference or an instance.
         latent: a reference or an instance.
         input: the field of the data that the encoder reads.
-        pool: one token per example (the masked mean of the features), for what holds of the whole example.
-        condition: the factor whose code the encoder is told of, as one vector (AutoVC's content encoder reads the speaker's).
+        pool: reduce the features to one token an example, their masked mean: for properties of the whole example.
+        condition: the factor whose code conditions the encoder, as one vector (AutoVC's content encoder reads the speaker's).
     """
     return FactorSpec(encoder=encoder, latent=latent, input=input, pool=pool, condition=condition)
 
 
-def factor_of(names: Iterable[str], factor: str | None, asker: str) -> str:
-    """The factor's name among ``names``; the only one where none is given.
+def resolve_factor(names: Iterable[str], factor: str | None, caller: str) -> str:
+    """Return the name of a factor after checking it against ``names``; by default the only one.
 
     Args:
         names: a model's factors, or a mapping by their names.
-        factor: the one asked for.
-        asker: who asks, for the message ("objective critic").
+        factor: the requested name; None for the only one.
+        caller: who needs the factor, for the message ("objective critic").
 
     Raises:
         BuildError: no such factor, or several and none was named.
@@ -61,19 +61,19 @@ def factor_of(names: Iterable[str], factor: str | None, asker: str) -> str:
     if factor is None and len(known) == 1:
         return known[0]
     if factor not in known:
-        asked, near = (
+        problem, hint = (
             ("say which: factor=", "")
             if factor is None
             else (f"no factor named {factor!r}", nearest(factor, known))
         )
-        raise BuildError(f"{asker}: {asked}; there are: {', '.join(known) or 'none'}.{near}")
+        raise BuildError(f"{caller}: {problem}; there are: {', '.join(known) or 'none'}.{hint}")
     return factor
 
 
-def linear(width: int, out: int) -> nn.Linear:
-    """The adapter: a linear map that starts as the identity where the widths agree, and else keeps the scale of what it reads.
+def make_adapter(width: int, out: int) -> nn.Linear:
+    """Create an adapter: a linear map, initialized as the identity for equal widths and otherwise so that it keeps the scale.
 
-    He et al. 2015 (arXiv 1502.01852), section 2.2, without a nonlinearity: outputs have the variance of inputs of unit variance.
+    He et al. 2015 (arXiv 1502.01852), section 2.2, without a nonlinearity: inputs of unit variance give outputs of unit variance.
     """
     layer = nn.Linear(width, out)
     nn.init.zeros_(layer.bias)
@@ -84,33 +84,36 @@ def linear(width: int, out: int) -> nn.Linear:
     return layer
 
 
-def conditioning(paths: Mapping[str, Factor], decoder: Decoder | None) -> frozenset[str]:
-    """The factors that the decoder takes apart from the tokens: those of one token, where others have more and it can."""
-    if decoder is None or decoder.condition_dim is None or all(path.pool for path in paths.values()):
+def find_conditioning_factors(factors: Mapping[str, Factor], decoder: Decoder | None) -> frozenset[str]:
+    """Return the factors that condition the decoder instead of adding to its tokens.
+
+    These are the pooled factors, provided that other factors are not pooled and the decoder has a ``condition_dim``.
+    """
+    if decoder is None or decoder.condition_dim is None or all(factor.pool for factor in factors.values()):
         return frozenset()
-    return frozenset(name for name, path in paths.items() if path.pool)
+    return frozenset(name for name, factor in factors.items() if factor.pool)
 
 
-def in_condition_order(paths: Mapping[str, Factor] | Factors, names: Iterable[str]) -> Iterator[str]:
-    """The factors, each after that whose code its encoder is told of."""
+def order_by_condition(factors: Mapping[str, Factor] | Factors, names: Iterable[str]) -> Iterator[str]:
+    """Yield the names of factors, each after the factor that it is conditioned on."""
     for name in names:
-        condition = paths[name].condition if name in paths else None
+        condition = factors[name].condition if name in factors else None
         if condition is not None:
-            yield from in_condition_order(paths, (condition,))
+            yield from order_by_condition(factors, (condition,))
         yield name
 
 
-def adapters(paths: Mapping[str, Factor], decoder: Decoder) -> dict[str, nn.Linear]:
-    """A linear map for each factor, from its code to what the decoder reads."""
-    apart, width = conditioning(paths, decoder), decoder.condition_dim or 0
+def make_adapters(factors: Mapping[str, Factor], decoder: Decoder) -> dict[str, nn.Linear]:
+    """Create a linear map for each factor, from its code to the decoder's tokens or condition."""
+    conditioning, width = find_conditioning_factors(factors, decoder), decoder.condition_dim or 0
     return {
-        name: linear(path.latent.out_dim, width if name in apart else decoder.in_dim)
-        for name, path in paths.items()
+        name: make_adapter(factor.latent.out_dim, width if name in conditioning else decoder.in_dim)
+        for name, factor in factors.items()
     }
 
 
 class Factor(nn.Module):
-    """The built factor: runs encoder, adapter and latent, the latent in float32 unless it says otherwise."""
+    """A built factor: encoder, linear adapter and latent; the latent runs in float32 unless its ``precision`` is "any"."""
 
     def __init__(
         self,
@@ -127,20 +130,20 @@ class Factor(nn.Module):
         self.encoder, self.latent = encoder, latent
         self.condition = None if condition is None else condition.name
         if condition is not None:
-            assert encoder.condition_dim is not None  # build has asked
-            self.conditioner = linear(condition.latent.out_dim, encoder.condition_dim)
-        self.adapter = linear(encoder.out_dim, latent.in_dim)
+            assert encoder.condition_dim is not None  # checked by build
+            self.conditioner = make_adapter(condition.latent.out_dim, encoder.condition_dim)
+        self.adapter = make_adapter(encoder.out_dim, latent.in_dim)
         self.usage = Usage(latent, f"latent {latent.qualified or type(latent).__name__} of factor {name}")
 
     def view(self, batch: Batch) -> Batch:
-        """The batch as this factor's encoder reads it: its input called ``x``.
+        """Return the batch as the encoder reads it: the field ``input`` under the name ``x``.
 
         Raises:
             BuildError: the batch has no such field.
         """
         if self.input not in batch:
             raise BuildError(
-                f"factor {self.name} reads field {self.input!r}; the batch has {', '.join(batch)}"
+                f"factor {self.name} reads field {self.input!r}, and the batch has {', '.join(batch)}"
             )
         if self.input == "x":
             return batch
@@ -151,57 +154,57 @@ class Factor(nn.Module):
         return view
 
     def count(self, batch: Batch) -> int:
-        """How many tokens the code of an example of this batch has, before encoding it."""
+        """Return the number of tokens of an example's code, without encoding the batch."""
         return self.latent.count(1 if self.pool else self.encoder.count(self.view(batch)))
 
     def forward(self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None) -> Code:
-        """The code of one batch; ``condition`` is the code of the factor that the encoder is told of."""
+        """Return the code of one batch; ``condition`` is the code of the factor that the encoder is conditioned on."""
         return self.code(self.features(batch, keep, condition))
 
     def features(self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None) -> Features:
-        """What the latent reads of one batch: the encoder's features through the adapter, pooled where declared."""
-        told = {}
+        """Return what the latent reads: the encoder's features after the adapter, pooled if ``pool`` is set."""
+        options = {}
         if self.condition is not None:
             if condition is None:
                 raise BuildError(
-                    f"factor {self.name} is conditioned on {self.condition!r}: give its code too"
+                    f"factor {self.name} is conditioned on {self.condition!r}: pass its code as condition="
                 )
-            told["condition"] = self.conditioner(masked_mean(condition.z, condition.mask))
+            options["condition"] = self.conditioner(masked_mean(condition.z, condition.mask))
         with self.encoder.error_context(f", factor {self.name}"):
-            features = self.encoder(self.view(batch), keep=keep, **told)
-        features = _replaced(features, x=self.adapter(features.x))
-        return pooled(features) if self.pool else features
+            features = self.encoder(self.view(batch), keep=keep, **options)
+        features = _replace_x(features, x=self.adapter(features.x))
+        return pool_features(features) if self.pool else features
 
     def code(self, features: Features) -> Code:
-        """The latent's code of such features."""
+        """Return the latent's code of the features that ``features`` returns."""
         with self.latent.error_context(f", factor {self.name}"):
             if self.latent.precision != "float32":
                 return self.latent(features)
             with without_autocast(features.x.device):
-                return self.latent(_replaced(features, x=features.x.float()))
+                return self.latent(_replace_x(features, x=features.x.float()))
 
 
-def _replaced(features: Features, x: Tensor) -> Features:
+def _replace_x(features: Features, x: Tensor) -> Features:
     return Features(
         x=x, mask=features.mask, grid=features.grid, positions=features.positions, length=features.length
     )
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over valid tokens: (b n d) to (b d)."""
+    """Average over valid tokens: (b n d) to (b d)."""
     if mask is None:
         return x.mean(1)
     weight = mask.unsqueeze(-1).to(x.dtype)
     return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
-def pooled(features: Features) -> Features:
-    """One token per example: the masked mean."""
+def pool_features(features: Features) -> Features:
+    """Reduce features to one token an example, their masked mean."""
     return Features(x=masked_mean(features.x, features.mask).unsqueeze(1), grid=(1,), length=1)
 
 
 class Factors(nn.ModuleDict):
-    """The factors of a model by name: an ``nn.ModuleDict`` whose values are known to be of class Factor."""
+    """The factors of a model by name: an ``nn.ModuleDict`` typed to hold Factors."""
 
     if TYPE_CHECKING:
 

@@ -1,4 +1,4 @@
-"""What one training forward gathers, and how its losses are normalised over ranks."""
+"""The cache of one training forward pass, and the normalization of its losses over ranks."""
 
 from __future__ import annotations
 
@@ -17,51 +17,60 @@ from reprkit.utils import collectives
 
 @dataclass
 class ForwardCache:
-    """One training forward: each distinct view is encoded once, and its losses count once."""
+    """The codes and metrics of one training forward pass: each distinct view is encoded once, and its losses count once.
+
+    Attributes:
+        codes: (id of batch, id of keep) -> codes by factor, and the two objects.
+        views: the newly encoded codes of each call of ``Model.encode``, whose latent losses are added to the total.
+        metrics: name -> detached value.
+    """
 
     codes: dict[tuple[int, int], tuple[dict[str, Code], Any]] = field(default_factory=dict)
     views: list[Codes] = field(default_factory=list)
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
-    def known(self, batch: Any, keep: Any) -> dict[str, Code]:
-        """Factor -> its code of this view, as far as it was encoded; to be filled in."""
-        held = (batch, keep)  # holding them keeps their ids theirs
-        return self.codes.setdefault((id(batch), id(keep)), ({}, held))[0]
+    def lookup(self, batch: Any, keep: Any) -> dict[str, Code]:
+        """Return the codes of this view so far, by factor; the caller adds new ones to the dict."""
+        references = (batch, keep)  # keeps both alive, so that their ids stay unique
+        return self.codes.setdefault((id(batch), id(keep)), ({}, references))[0]
 
 
-def unused(name: str, taken: Container[str]) -> str:
-    """The name itself, or with the first number from 2 that makes it a new one."""
+def make_unique_name(name: str, taken: Container[str]) -> str:
+    """Return ``name``, or ``name-N`` with the smallest N from 2 that is not in ``taken``."""
     numbered = (f"{name}-{number}" for number in itertools.count(2))
-    return name if name not in taken else next(each for each in numbered if each not in taken)
+    return name if name not in taken else next(candidate for candidate in numbered if candidate not in taken)
 
 
-def weighted(weight: float, value: Tensor) -> Tensor:
-    """The product, without an operation where the weight is 1."""
+def apply_weight(weight: float, value: Tensor) -> Tensor:
+    """Multiply by the weight; no operation where it is 1."""
     return value if weight == 1 else weight * value
 
 
-def normalised(term: Term) -> Tensor:
-    """A (sum, count) pair as this rank's share of the mean over all ranks; averaged gradients are the joined batch's."""
+def normalize_over_ranks(term: Term) -> Tensor:
+    """Turn a (sum, count) pair into this rank's share of the mean over all ranks.
+
+    Gradients averaged over ranks then equal those of the global batch.  A scalar is returned as it is.
+    """
     if isinstance(term, Tensor):
         return term
     total, count = term
     ranks = collectives.world_size()
     if ranks == 1 and not isinstance(count, Tensor):
         return total / max(count, 1e-12)
-    # A number is filled in on the device: copied there, it would make every step wait for the device.
-    here = count.to(total) if isinstance(count, Tensor) else total.new_full((), float(count))
-    everyone = collectives.sum_over_ranks(here)
-    return total * ranks / everyone.clamp(min=1e-12)
+    # Filled on the device: copying a number there would synchronize every step.
+    local = count.to(total) if isinstance(count, Tensor) else total.new_full((), float(count))
+    overall = collectives.sum_over_ranks(local)
+    return total * ranks / overall.clamp(min=1e-12)
 
 
 def check_weights(weights: Mapping[str, float], losses: Mapping[str, Tensor]) -> None:
-    """Refuse a weight for a loss that does not exist.
+    """Check that every weight belongs to a loss.
 
     Raises:
-        BuildError: there is one.
+        BuildError: a weight for a loss that does not exist.
     """
     for name in weights:
         if name not in losses:
             raise BuildError(
-                f"weights: no loss named {name!r}.{nearest(name, losses)}\n  losses: {', '.join(losses)}"
+                f"weights: no loss named {name!r}.{nearest(name, losses)}\n  known losses: {', '.join(losses)}"
             )

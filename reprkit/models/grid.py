@@ -1,4 +1,4 @@
-"""How data and tokens lie over each other: blocks of a grid to tokens and back, and codes onto a decoder's tokens."""
+"""Conversion between data and tokens, and between grids of tokens: cutting, aligning, fusing and upsampling."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.gather_rows import gather_tokens
 from reprkit.types import Code, Features
 
 
 def row_grid(field: Field, x: Tensor) -> tuple[int, ...]:
-    """The grid under which ``x`` (b ...) reads as a sequence: an image by rows, a sequence by frames, a vector whole."""
+    """Return the grid that reads ``x`` (b ...) as a sequence: an image by rows, a sequence by frames, a vector as one token."""
     return (
         (x.shape[1], 1)
         if field.kind == "image"
@@ -29,7 +29,7 @@ def row_grid(field: Field, x: Tensor) -> tuple[int, ...]:
 
 
 def to_tokens(x: Tensor, grid: tuple[int, ...], kind: str) -> Tensor:
-    """Cut data (b h w c), (b t c), (b d) or symbols (b t) into the equal blocks of ``grid``: (b n p).
+    """Cut data (b h w c), (b t c), (b d) or symbols (b t) into the equal blocks of ``grid``: tokens (b n p).
 
     Raises:
         BuildError: the grid does not divide the data.
@@ -47,7 +47,7 @@ def to_tokens(x: Tensor, grid: tuple[int, ...], kind: str) -> Tensor:
 
 
 def from_tokens(tokens: Tensor, grid: tuple[int, ...], field: Field) -> Tensor:
-    """The inverse of ``to_tokens``: (b n p) back to the field's own layout (b h w c), (b t c), (b d), (b t) or (b)."""
+    """Invert ``to_tokens``: (b n p) to the field's own layout (b h w c), (b t c), (b d), (b t) or (b)."""
     if field.kind == "vector":
         return tokens.squeeze(1)
     if field.kind == "label":
@@ -70,61 +70,61 @@ def from_tokens(tokens: Tensor, grid: tuple[int, ...], field: Field) -> Tensor:
 def align(
     code: Features | Code, tokens: int, grid: tuple[int, ...] | None = None
 ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"] | None]:
-    """Lay a code over ``tokens`` places: (b n d) and which places hold something (None: all do).
+    """Resample a code to ``tokens`` tokens: (b n d), and which of them are present (None: all).
 
-    Kept tokens are put back to their positions (zeros elsewhere); one token is broadcast; another number of tokens is
-    resampled to the nearest, in two dimensions where both sides have a grid.
+    The tokens of an encoder that read a subset are scattered to their positions (zeros elsewhere); one token is broadcast;
+    another number of tokens is resampled by nearest neighbor, in two dimensions where both sides have a grid.
     """
     x = code.z if isinstance(code, Code) else code.x
     present: Tensor | None = None
     if code.positions is not None:
-        # An encoder that saw only some tokens: put them back where they were.
+        # The encoder read a subset: scatter its tokens to their positions.
         length = code.length or int(code.positions.max()) + 1
         shape = (x.shape[0], length)
         present = torch.zeros(shape, dtype=torch.bool, device=x.device).scatter(1, code.positions, True)
-        place = code.positions.unsqueeze(-1).expand(-1, -1, x.shape[-1])
-        x = torch.zeros(*shape, x.shape[-1], dtype=x.dtype, device=x.device).scatter(1, place, x)
+        index = code.positions.unsqueeze(-1).expand(-1, -1, x.shape[-1])
+        x = torch.zeros(*shape, x.shape[-1], dtype=x.dtype, device=x.device).scatter(1, index, x)
     if x.shape[1] == tokens:
         return x, present
     if x.shape[1] == 1:
         return x.expand(-1, tokens, -1), None if present is None else present.expand(-1, tokens)
-    index = _nearest(code.grid, x.shape[1], grid, tokens, x.device)
+    index = _nearest_index(code.grid, x.shape[1], grid, tokens, x.device)
     return x[:, index], None if present is None else present[:, index]
 
 
 def fuse(codes: Sequence[Code]) -> Features | None:
-    """Several codes of one width as one: aligned to the one that speaks of the most tokens, and summed (b n d); None of none."""
+    """Sum codes of one width, aligned to the one with the most tokens (b n d); None if there are no codes."""
     others = list(codes)
     if not others:
         return None
-    lead = others.pop(max(range(len(others)), key=lambda each: _places(others[each])))
+    lead = others.pop(max(range(len(others)), key=lambda place: _token_count(others[place])))
     if lead.positions is not None and any(
-        _places(code) > 1 and code.positions is not lead.positions for code in others
+        _token_count(code) > 1 and code.positions is not lead.positions for code in others
     ):
-        # Encoders that saw different tokens: lay the lead out too, so that nothing the others saw is dropped.
-        lead = replace(lead, z=align(lead, _places(lead))[0], mask=None, positions=None)
+        # The encoders read different subsets: scatter the lead too, so that no token of the others is dropped.
+        lead = replace(lead, z=align(lead, _token_count(lead))[0], mask=None, positions=None)
     x = lead.z
     for code in others:
-        laid, _ = align(code, _places(lead), lead.grid)
-        x = x + (laid if lead.positions is None else tokens_at(laid, lead.positions))
+        aligned, _ = align(code, _token_count(lead), lead.grid)
+        x = x + (aligned if lead.positions is None else gather_tokens(aligned, lead.positions))
     return Features(x=x, mask=lead.mask, grid=lead.grid, positions=lead.positions, length=lead.length)
 
 
-def _places(code: Code) -> int:
-    """How many tokens the code speaks of: those its encoder saw, and those it did not."""
+def _token_count(code: Code) -> int:
+    """Return the number of tokens of the example, including those that the encoder did not read."""
     return code.length or code.z.shape[1]
 
 
-def _nearest(
+def _nearest_index(
     source: tuple[int, ...] | None,
     count: int,
     target: tuple[int, ...] | None,
     tokens: int,
     device: torch.device,
 ) -> Tensor:
-    """For each of the target's tokens the index of the source token that covers it."""
+    """Return, for each token of the target, the index of the source token that covers it."""
     plane = source and target and len(source) == len(target) == 2 and math.prod(source) == count
-    # Rows (8, 1) over cells (4, 4) would lose every other row: never thin one axis while the other grows.
+    # Rows (8, 1) to cells (4, 4) would lose every other row: never downsample one axis while upsampling the other.
     if plane and source and target and (source[0] - target[0]) * (source[1] - target[1]) >= 0:
         rows = torch.arange(target[0], device=device) * source[0] // target[0]
         columns = torch.arange(target[1], device=device) * source[1] // target[1]
@@ -135,7 +135,7 @@ def _nearest(
 def upsample(
     hit: Bool[Tensor, "b n"], source: tuple[int, ...], target: tuple[int, ...], field: Field, x: Tensor
 ) -> Tensor:
-    """Which elements of the target's tokens (b m p) lie under the hit tokens of the source's grid, as 0.0 or 1.0."""
+    """Return 1.0 for the elements of the target's tokens (b m p) that the hit tokens of the source's grid cover, else 0.0."""
     space = x.shape[1:3] if field.kind == "image" else x.shape[1:2]
     if field.kind in ("vector", "label"):
         return repeat(hit.float(), "b 1 -> b 1 p", p=field.channels)

@@ -1,4 +1,4 @@
-"""A second model as the prior of a first one's codes: codes to the data that it learns, and its samples back to codes."""
+"""A second model as the prior of a first model's codes: conversion of codes to its data and of its samples to codes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-def as_data(code: Code, latent: Latent) -> dict[str, Tensor]:
-    """A code as a batch of data: symbols (b n*q), slot by slot within a token, or the vectors (b n d) of a continuous one.
+def code_to_batch(code: Code, latent: Latent) -> dict[str, Tensor]:
+    """Convert a code to a batch of data: symbols (b n*q), slot by slot within a token, or vectors (b n d) if continuous.
 
     Raises:
-        BuildError: slots of different vocabularies, which one row of symbols cannot hold.
+        BuildError: slots of different vocabularies, which one sequence of symbols cannot hold.
     """
     if latent.vocab is None:
         batch = {"x": code.point}
@@ -30,22 +30,22 @@ def as_data(code: Code, latent: Latent) -> dict[str, Tensor]:
     else:
         assert code.indices is not None
         batch, slots = {"x": rearrange(code.indices, "b n q -> b (n q)")}, len(latent.vocab)
-        _symbols(latent.vocab)
+        _shared_vocab(latent.vocab)
     if code.mask is not None:
         batch["x_mask"] = code.mask.repeat_interleave(slots, dim=1)
     return batch
 
 
-def field_of(latent: Latent, tokens: int | None) -> Field:
-    """What such data is; ``tokens`` of an example, None where their number varies."""
+def code_field(latent: Latent, tokens: int | None) -> Field:
+    """Return the field of such data; ``tokens`` is the number of tokens an example, None where it varies."""
     if latent.vocab is None:
         return Field(kind="sequence", shape=(tokens, latent.out_dim))
     length = None if tokens is None else tokens * len(latent.vocab)
-    return Field(kind="tokens", shape=(length,), vocab=_symbols(latent.vocab))
+    return Field(kind="tokens", shape=(length,), vocab=_shared_vocab(latent.vocab))
 
 
-def as_code(x: Tensor, latent: Latent, like: Code) -> Code:
-    """The inverse of ``as_data``: grid, length and the rest of the layout are those of ``like``."""
+def batch_to_code(x: Tensor, latent: Latent, like: Code) -> Code:
+    """Invert ``code_to_batch``; grid, length and the rest of the layout are copied from ``like``."""
     if latent.vocab is None:
         return Code.of(like, z=x.to(like.z.dtype))
     indices = rearrange(x, "b (n q) -> b n q", q=len(latent.vocab))
@@ -53,10 +53,10 @@ def as_code(x: Tensor, latent: Latent, like: Code) -> Code:
 
 
 def log_prob(prior: Model, batch: Batch) -> Float[Tensor, " b"]:
-    """Log-probability (nats an example) that a model without encoder gives a batch of codes.
+    """Return the log-probability (nats an example) of a batch of codes under a model without encoder.
 
     Raises:
-        BuildError: the prior is no causal model of the codes alone.
+        BuildError: the prior is not a causal decoder without an encoder.
     """
     if prior.decoder is None or "causal" not in prior.decoder.provides or len(prior.factors):
         raise BuildError(
@@ -67,12 +67,12 @@ def log_prob(prior: Model, batch: Batch) -> Float[Tensor, " b"]:
 
 
 def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:
-    """Refuse a prior that was trained on other codes.
+    """Check that a prior was trained on codes of this kind.
 
     Raises:
-        BuildError: its data is not what this latent's codes are.
+        BuildError: its data and this latent's codes differ in kind, vocabulary or shape.
     """
-    expected = Signature({"x": field_of(latent, tokens)})
+    expected = Signature({"x": code_field(latent, tokens)})
     found = prior.signature
     same = found is not None and (found["x"].kind, found["x"].vocab, found["x"].shape) == (
         expected["x"].kind,
@@ -81,19 +81,19 @@ def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:
     )
     if not same:
         has = (
-            "nothing known"
+            "data without a signature"
             if found is None
             else f"{found['x'].kind} ({found['x'].axes}, vocab {found['x'].vocab})"
         )
         wants = f"{expected['x'].kind} ({expected['x'].axes}, vocab {expected['x'].vocab})"
         raise BuildError(
             f"the prior was trained on {has}, and the codes of this model are {wants}\n"
-            "  train one on them: data='codes(model=DIR, data=...)'"
+            "  train one on these codes: data='codes(model=DIR, data=...)'"
         )
 
 
-def loaded(prior: Model | str, device: torch.device) -> Model:
-    """The prior as a model on a device, from its folder if need be."""
+def load_prior(prior: Model | str, device: torch.device) -> Model:
+    """Load a prior from its folder, unless it is a model already, and move it to a device."""
     if isinstance(prior, str):
         from reprkit.checkpoints.save_load import load
 
@@ -101,10 +101,10 @@ def loaded(prior: Model | str, device: torch.device) -> Model:
     return prior.to(device)
 
 
-def _symbols(vocab: tuple[int, ...]) -> int:
+def _shared_vocab(vocab: tuple[int, ...]) -> int:
     if len(set(vocab)) > 1:
         raise BuildError(
             f"the latent's slots have vocabularies of {', '.join(map(str, sorted(set(vocab))))}: a prior over "
-            "one row of symbols needs slots that are alike"
+            "one sequence of symbols needs slots of equal vocabularies"
         )
     return vocab[0]

@@ -1,4 +1,4 @@
-"""Making new data: codes from the latents' priors, and token after token from a causal decoder."""
+"""Generation of new data: decoding codes sampled from a prior, and token-by-token sampling from a causal decoder."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def sample(
     factor: str | None = None,
     temperature: float = 1.0,
 ) -> Decoded:
-    """``size`` new examples: codes drawn from a prior, decoded.
+    """Sample ``size`` new examples: draw codes from a prior and decode them.
 
     Args:
-        model: with a decoder.
-        size: how many.
-        generator: of the randomness, on the model's device.
-        prior: a model trained on ``codes(model=..., data=...)``, or its folder; each latent's own prior when not given.
-        factor: whose codes ``prior`` draws, where the model has several; the others come from their own.
-        temperature: of the draws from ``prior``; below 1 they are nearer to its most likely value.
+        model: a model with a decoder.
+        size: number of examples.
+        generator: random generator on the model's device.
+        prior: a model trained on ``codes(model=..., data=...)``, or its folder; by default each latent's own prior.
+        factor: the factor whose codes ``prior`` generates, where the model has several; the others use their own priors.
+        temperature: temperature of the draws from ``prior``; below 1 they are closer to its most likely value.
 
     Raises:
-        PartArgumentError: a latent has no prior of its own and none was given.
-        BuildError: the prior was trained on other codes, or the model knows no data.
+        PartArgumentError: a latent has no prior of its own and ``prior`` was not given.
+        BuildError: the prior was trained on other codes, or the model was built without data.
     """
     if prior is None:
         codes = prior_codes(model, size, generator)
@@ -59,14 +59,14 @@ def prior_codes(
     length: int = 4,
     factors: Sequence[str] | None = None,
 ) -> Codes:
-    """Codes for ``size`` examples drawn from each factor's own prior; ``length`` where the data's lengths vary.
+    """Sample codes for ``size`` examples from each factor's own prior; ``length`` applies where the data's length varies.
 
     Raises:
         PartArgumentError: a latent has no prior.
-        BuildError: the model was built without data, so it does not know how many tokens an example has.
+        BuildError: the model was built without data, so the number of tokens an example is unknown.
     """
     codes = {}
-    for name, like in _blank(model, length).items():
+    for name, like in _empty_codes(model, length).items():
         if factors is None or name in factors:
             z = model.latent(name).prior((size, like.length or 1), generator)
             codes[name] = replace(like, z=z)
@@ -82,37 +82,37 @@ def learned_codes(
     factor: str | None = None,
     temperature: float = 1.0,
 ) -> Codes:
-    """Codes of which one factor's are drawn from a model of them, token after token.
+    """Sample the codes of one factor token by token from a learned prior, and those of the others from their own priors.
 
     Raises:
         BuildError: the prior was trained on other codes.
     """
-    from reprkit.models.factor import factor_of
-    from reprkit.models.priors import as_code, check_fit, loaded
+    from reprkit.models.factor import resolve_factor
+    from reprkit.models.priors import batch_to_code, check_fit, load_prior
 
-    name = factor_of(model.factors, factor, "sampling by a prior")
-    like, latent = _blank(model)[name], model.latent(name)
-    learned = loaded(prior, model.device)
+    name = resolve_factor(model.factors, factor, "sampling by a prior")
+    like, latent = _empty_codes(model)[name], model.latent(name)
+    learned = load_prior(prior, model.device)
     check_fit(learned, latent, like.length)
-    drawn = learned.generate(size=size, temperature=temperature, generator=generator)
-    code = as_code(learned.to_batch(drawn)["x"], latent, like)
-    others = [each for each in model.factors if each != name]
+    samples = learned.generate(size=size, temperature=temperature, generator=generator)
+    code = batch_to_code(learned.to_batch(samples)["x"], latent, like)
+    others = [other for other in model.factors if other != name]
     return prior_codes(model, size, generator, factors=others) | {name: code}
 
 
-def _blank(model: Model, length: int = 4) -> dict[str, Code]:
-    """For each factor a code that has the layout of one example's, and nothing in it."""
+def _empty_codes(model: Model, length: int = 4) -> dict[str, Code]:
+    """Return a code of zeros for each factor, with the layout of one example's code."""
     if model.signature is None:
         raise BuildError("sampling needs the data's signature: build the model with data=")
     example = model.to_device(model.signature.example(1, length))
-    made = {}
-    for name, path in model.factors.items():
-        view = path.view(example)
-        count = 1 if path.pool else path.encoder.count(view)
-        grid = (1,) if path.pool else path.encoder.grid(view)
-        z = torch.zeros(1, count, path.latent.out_dim, device=model.device)
-        made[name] = Code(z=z, grid=grid, length=count)
-    return made
+    codes = {}
+    for name, factor in model.factors.items():
+        view = factor.view(example)
+        count = 1 if factor.pool else factor.encoder.count(view)
+        grid = (1,) if factor.pool else factor.encoder.grid(view)
+        z = torch.zeros(1, count, factor.latent.out_dim, device=model.device)
+        codes[name] = Code(z=z, grid=grid, length=count)
+    return codes
 
 
 @torch.no_grad()
@@ -129,28 +129,28 @@ def generate(
     seed: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Decoded:
-    """Sequences drawn token after token from a causal decoder, given codes (then as many as these) or none.
+    """Generate sequences token by token with a causal decoder, one for each example of the codes, or unconditionally.
 
     Args:
         model: a model whose decoder provides "causal".
-        codes: what to decode; without them unconditional sequences.
-        size: how many sequences, without codes; as many as the beginnings that ``prime`` gives, or one.
-        length: tokens of a whole sequence, its given beginning among them; the data's own length when it has one.
-        prime: a beginning to go on from, in the data's own layout and units, of one example ((t,) tokens, (t c) frames, (h w c)
-            rows) or one for each (b ...).  It is part of what comes back, with the likelihood that the model gives it.
-        temperature: of the draw; 0 takes the most likely value.
-        top_k: draw from the k likeliest symbols only.
-        top_p: draw only from the fewest symbols whose probability reaches p, after ``top_k``.
-        seed: of the randomness; the same seed gives the same sequences.
-        generator: in its place, on the model's device.
+        codes: the codes to decode; None for unconditional sequences.
+        size: number of sequences, without codes; by default as many as ``prime`` has, or one.
+        length: number of tokens of a whole sequence, ``prime`` included; by default the data's own length, if it is fixed.
+        prime: the beginning to continue, in the data's own layout and units: one for all ((t,) tokens, (t c) frames, (h w c)
+            rows) or one for each sequence (b ...).  It is part of the output, with its likelihood under the model.
+        temperature: temperature of the draws; 0 takes the most likely value.
+        top_k: draw from the k most likely symbols only.
+        top_p: draw only from the smallest set of most likely symbols whose probability reaches p, after ``top_k``.
+        seed: random seed; equal seeds give equal sequences.
+        generator: random generator on the model's device, instead of ``seed``.
 
     Returns:
-        ``x`` (b n p), what was given and drawn, and the likelihood's parameters as the model said them, before temperature,
-        ``top_k`` and ``top_p``.
+        ``x`` (b n p), with ``prime`` and the drawn tokens, and the likelihood's parameters as the model predicts them, before
+        temperature, ``top_k`` and ``top_p``.
 
     Raises:
-        BuildError: the decoder is not causal, or no length is known.
-        DataError: ``prime`` does not fit the data, or is as long as the whole.
+        BuildError: the decoder is not causal, or the length is not known.
+        DataError: ``prime`` does not fit the data, or is not shorter than ``length``.
         PartArgumentError: an option out of its range, or both a seed and a generator.
     """
     decoder = model.decoder
@@ -161,12 +161,12 @@ def generate(
     if length is None:
         known = model.signature[model.output].space[0] if model.signature else None
         if known is None:
-            raise BuildError("the data's lengths vary: say how many tokens to generate, length=")
+            raise BuildError("the data's lengths vary: give the number of tokens to generate, length=")
         length = known
     for name, value in {"length": length, "size": 1 if size is None else size}.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise PartArgumentError(f"{name} must be a whole number from 1, not {value!r}")
-    drawer = TokenSampler(
+    sampler = TokenSampler(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
@@ -174,49 +174,55 @@ def generate(
         generator=generator,
         device=model.device,
     )
-    features, told = model.merge(codes or {}), model.condition(codes or {})
-    held = features.x if features is not None else told.get("condition")
-    given = None if prime is None else beginning(model, prime, length, size if held is None else len(held))
-    count = len(held) if held is not None else len(given) if given is not None else (size or 1)
-    start: Any = decoder.start  # which takes ``condition=`` where the decoder has a condition_dim
-    state = start(features, size=count, length=length, **told)
+    features, condition = model.merge(codes or {}), model.condition(codes or {})
+    context = features.x if features is not None else condition.get("condition")
+    expected = size if context is None else len(context)
+    primed = None if prime is None else prime_to_tokens(model, prime, length, expected)
+    count = len(context) if context is not None else len(primed) if primed is not None else (size or 1)
+    start: Any = decoder.start  # takes ``condition=`` only where the decoder has a condition_dim
+    state = start(features, size=count, length=length, **condition)
     previous: Tensor | None = None
     values, steps = [], []
-    for place in range(length):
+    for position in range(length):
         step, state = decoder.step(previous, state)
-        if given is not None and place < given.shape[1]:
-            previous = given[:, place : place + 1]
+        if primed is not None and position < primed.shape[1]:
+            previous = primed[:, position : position + 1]
         else:
-            previous = drawer(step.likelihood, step.params)
+            previous = sampler(step.likelihood, step.params)
         values.append(previous)
         steps.append(step.params)
     params = {
-        name: torch.cat([each[name].expand(count, 1, *each[name].shape[2:]) for each in steps], 1)
+        name: torch.cat(
+            [step_params[name].expand(count, 1, *step_params[name].shape[2:]) for step_params in steps], 1
+        )
         for name in steps[0]
     }
     return Decoded(
-        x=torch.cat(values, 1), likelihood=step.likelihood, params=params, grid=_grid(model, length)
+        x=torch.cat(values, 1), likelihood=step.likelihood, params=params, grid=_output_grid(model, length)
     )
 
 
-def beginning(model: Model, prime: Tensor, length: int, size: int | None) -> Tensor:
-    """A given beginning as tokens (b n p) on the model's device, for ``size`` sequences where that is known.
+def prime_to_tokens(model: Model, prime: Tensor, length: int, size: int | None) -> Tensor:
+    """Convert ``prime`` to tokens (b n p) on the model's device, for ``size`` sequences where that is known.
 
     Raises:
-        DataError: another layout or type than the data's, symbols that it does not have, another number of sequences, or no room.
+        DataError: a layout or type other than the data's, symbols outside of its vocabulary, another number of sequences, or
+            not fewer tokens than ``length``.
     """
     field = model.output_field
     value = prime.detach().to(model.device) if isinstance(prime, Tensor) else None
     axes = LAYOUTS[field.kind]
-    asked = f"prime= is the beginning of {field.kind} data, ({' '.join(axes)}) or (b {' '.join(axes)})"
+    expected = f"prime= is the beginning of {field.kind} data, ({' '.join(axes)}) or (b {' '.join(axes)})"
     if value is None or value.ndim not in (len(axes), len(axes) + 1):
-        raise DataError(f"{asked}, not {type(prime).__name__ if value is None else tuple(value.shape)}")
+        raise DataError(f"{expected}, not {type(prime).__name__ if value is None else tuple(value.shape)}")
     value = value if value.ndim > len(axes) else value.unsqueeze(0)
     if field.discrete == value.is_floating_point():
-        raise DataError(f"{asked}: {'int64 symbols' if field.discrete else 'real values'}, not {value.dtype}")
+        raise DataError(
+            f"{expected}: {'int64 symbols' if field.discrete else 'real values'}, not {value.dtype}"
+        )
     if tuple(value.shape[2:]) != tuple(field.shape[1:]):
         raise DataError(
-            f"{asked}; one place has the shape {tuple(field.shape[1:])}, not {tuple(value.shape[2:])}"
+            f"{expected}; one time step has the shape {tuple(field.shape[1:])}, not {tuple(value.shape[2:])}"
         )
     value = value.long() if field.discrete else value.float()
     if (
@@ -233,7 +239,7 @@ def beginning(model: Model, prime: Tensor, length: int, size: int | None) -> Ten
     tokens = to_tokens(value, row_grid(field, value), field.kind)
     if tokens.shape[1] >= length:
         raise DataError(
-            f"prime= has {tokens.shape[1]} tokens, and the whole is to have {length}: say a larger length="
+            f"prime= has {tokens.shape[1]} tokens, which must be fewer than length={length}: give a larger length="
         )
     if size is not None and len(tokens) not in (1, size):
         raise DataError(
@@ -242,6 +248,6 @@ def beginning(model: Model, prime: Tensor, length: int, size: int | None) -> Ten
     return tokens.expand(size or len(tokens), -1, -1)
 
 
-def _grid(model: Model, length: int) -> tuple[int, ...]:
+def _output_grid(model: Model, length: int) -> tuple[int, ...]:
     field = model.signature[model.output] if model.signature else None
     return (length, 1) if field is not None and field.kind == "image" else (length,)

@@ -1,4 +1,4 @@
-"""An output beside its target: the record that ``Model.score`` returns, with its loss and its metrics."""
+"""The record that ``Model.score`` returns: an output with its target, loss and metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import to_tokens
 from reprkit.types import Batch, Decoded
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What a decoder said of a batch, what it should have said, and the elements that count; see ``Model.score``.
+    """The output of a decoder, its target, and the weight of each element; see ``Model.score``.
 
-    All else is computed when it is first asked for, so that who only needs the point estimate pays for no likelihood.
+    Everything else is computed on first access, so that using only the point estimate costs no likelihood.
     ``dataclasses.replace(scored, target=...)`` scores the same output against another target.
 
     Attributes:
         decoded: the likelihood and its point estimate, x (b n p).
-        target: what x should equal (b n p).
+        target: the values that x should equal (b n p).
         weight: 1 where an element counts, 0 where it does not (b n p); None where all count.
     """
 
@@ -79,33 +79,35 @@ class Scored:
     @property
     def rates(self) -> dict[str, Tensor]:
         """``perplexity`` of symbols; ``bits_per_dim`` of real values, the nats an element over ln 2; detached."""
-        total = self.total  # outside of no_grad: it is kept, and the loss needs its gradient
+        total = self.total  # outside of no_grad: it is cached, and the loss needs its gradient
         with torch.no_grad():
-            each = total / (self.target.numel() if self.weight is None else self.weight.sum().clamp(min=1))
+            nats_per_element = total / (
+                self.target.numel() if self.weight is None else self.weight.sum().clamp(min=1)
+            )
             if self.decoded.likelihood == "categorical":
-                return {"perplexity": each.clamp(max=80).exp()}
-            return {"bits_per_dim": each / math.log(2)}
+                return {"perplexity": nats_per_element.clamp(max=80).exp()}
+            return {"bits_per_dim": nats_per_element / math.log(2)}
 
-    def counting(self, weight: Float[Tensor, "b n p"] | None) -> Scored:
-        """The same output, over those elements alone that ``weight`` (1 or 0) counts, too; None: no change."""
+    def restrict(self, weight: Float[Tensor, "b n p"] | None) -> Scored:
+        """Return the same output, restricted to the elements where ``weight`` is 1 (it is 1 or 0); None: no change."""
         if weight is None:
             return self
         return replace(self, weight=weight if self.weight is None else self.weight * weight)
 
 
-def validity(
+def valid_weight(
     model: Model, batch: Batch, decoded: Decoded, grid: tuple[int, ...], queries: Int[Tensor, "b m"] | None
 ) -> Float[Tensor, "b n p"] | None:
-    """1 where an element of the output field is real and 0 where it is padding; None where all are real.
+    """Return 1 where an element of the output field is valid and 0 where it is padding; None where all are valid.
 
-    The data's own mask is asked first, element by element: a token that is half padding counts for its real half.
+    The data's own mask has priority, element by element: of a token that is half padding, the valid half counts.
 
     Args:
-        model: whose output field it is.
-        batch: of the data, with the field's mask where lengths vary.
-        decoded: what the decoder said; its mask counts where the data has none.
-        grid: how all the decoder's tokens lie over the field.
-        queries: which of them ``decoded`` speaks of; None: all.
+        model: the model whose output field is scored.
+        batch: the data, with the field's mask where lengths vary.
+        decoded: the decoder's output; its mask is used where the data has none.
+        grid: the layout of all the decoder's tokens over the field.
+        queries: indices of the tokens in ``decoded``; None: all.
     """
     mask = batch.get(f"{model.output}_mask")
     if mask is not None:
@@ -113,8 +115,8 @@ def validity(
         values = mask
         if kind == "sequence":
             values = mask.unsqueeze(-1).expand(*mask.shape, batch[model.output].shape[-1])
-        real = to_tokens(values.to(decoded.x.device), grid, kind).float()
-        return real if queries is None else tokens_at(real, queries)
+        valid = to_tokens(values.to(decoded.x.device), grid, kind).float()
+        return valid if queries is None else gather_tokens(valid, queries)
     if decoded.mask is not None:
         return decoded.mask.unsqueeze(-1).expand(decoded.x.shape).float()
     return None

@@ -1,4 +1,4 @@
-"""Draws one after another for generation: options checked once, the noise of many steps made at a time."""
+"""Sampling of tokens for generation: options are checked once, and the noise of many steps is drawn at once."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 from reprkit.errors import PartArgumentError
 from reprkit.models.likelihoods import apply_temperature, draw, filter_top_k_top_p
 
-_STEPS, _VALUES = 64, 2**20  # noise of so many steps at a time, but of no more values than this
+_STEPS, _VALUES = 64, 2**20  # noise is drawn for this many steps at once, but at most this many values
 
 
 class TokenSampler:
-    """Draws from likelihoods of one shape, step after step.
+    """Sample from likelihoods of one shape, step after step.
 
-    A symbol is the argmax of its logits plus Gumbel noise (Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030), which has
-    the distribution of the softmax and needs none.
+    A symbol is the argmax of logits plus Gumbel noise (Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030), which has
+    the distribution of the softmax without computing it.
 
     Args:
-        temperature: divides logits, multiplies standard deviations; 0 takes the most likely value.
-        top_k: only the k likeliest symbols.
-        top_p: only the fewest symbols whose probability reaches p.
-        seed: of the randomness; the same seed draws the same again.
-        generator: in its place, on the model's device.
-        device: of the draws.
+        temperature: divides logits and multiplies standard deviations; 0 takes the most likely value.
+        top_k: draw from the k most likely symbols only.
+        top_p: draw only from the smallest set of most likely symbols whose probability reaches p.
+        seed: random seed; equal seeds give equal draws.
+        generator: random generator on the model's device, instead of ``seed``.
+        device: device of the draws.
 
     Raises:
         PartArgumentError: both a seed and a generator, or a temperature below 0.
@@ -43,7 +43,7 @@ class TokenSampler:
         device: torch.device,
     ) -> None:
         if seed is not None and generator is not None:
-            raise PartArgumentError("seed= and generator= both say where the randomness comes from: give one")
+            raise PartArgumentError("seed= and generator= both set the randomness: give one of them")
         if not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
             raise PartArgumentError(f"temperature must be a finite number from 0, not {temperature!r}")
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
@@ -51,7 +51,7 @@ class TokenSampler:
         self._noise: list[Tensor] = []
 
     def __call__(self, name: str, params: Mapping[str, Tensor]) -> Tensor:
-        """One draw (b n p)."""
+        """Draw one token (b n p)."""
         if self.temperature not in (0, 1):
             params = apply_temperature(name, params, self.temperature)
         if self.top_k is not None or self.top_p is not None:
@@ -69,7 +69,7 @@ class TokenSampler:
         if not self._noise:
             steps = max(1, min(_STEPS, _VALUES // logits.numel()))
             rates = torch.empty(steps, *logits.shape, device=logits.device)
-            # An exponential of 0 would be noise without bound; float32's smallest is far beyond any draw's need.
+            # An exponential draw of 0 would give infinite noise; float32's smallest number is small enough for any draw.
             rates = rates.exponential_(generator=self.generator).clamp_(min=torch.finfo(torch.float32).tiny)
             self._noise = list(rates.log_().neg_().unbind(0))[::-1]
         return self._noise.pop()

@@ -1,4 +1,4 @@
-"""Training in stages: what a model takes over from the one before it."""
+"""Warm start: initialize a model from one of an earlier stage of training."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ def warm_start(model: Model, start: Model) -> None:
     Parts are factors, the decoder, and the linear map between the two of each factor; objectives are left as they are.
 
     Raises:
-        BuildError: a part that does not fit, before anything was copied, or no part of the same name.
+        BuildError: no part of the same name, or a part that does not fit; nothing was copied then.
     """
-    known = _parts(start)
-    both = {name: (part, known[name]) for name, part in _parts(model).items() if name in known}
-    if not both:
+    known = _named_parts(start)
+    pairs = {name: (part, known[name]) for name, part in _named_parts(model).items() if name in known}
+    if not pairs:
         raise BuildError(
             f"start= has no part that this model has: its parts are {', '.join(known) or 'none'}, "
-            f"this model's {', '.join(_parts(model)) or 'none'}"
+            f"this model's {', '.join(_named_parts(model)) or 'none'}"
         )
-    for name, (part, other) in both.items():
-        mine, theirs = ({n: tuple(v.shape) for n, v in each.state_dict().items()} for each in (part, other))
-        differ = [each for each in mine | theirs if mine.get(each) != theirs.get(each)]
-        if differ:
-            one = differ[0]
+    for name, (part, other) in pairs.items():
+        mine, theirs = ({n: tuple(v.shape) for n, v in m.state_dict().items()} for m in (part, other))
+        different = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
+        if different:
+            key = different[0]
             raise BuildError(
-                f"start=: its {name} does not fit this model's, {len(differ)} tensors differ, such as {one}: "
-                f"{theirs.get(one, 'none')} there, {mine.get(one, 'none')} here\n"
-                "  build both stages with equal parts, or give the factor another name"
+                f"start=: its {name} does not fit this model's, {len(different)} tensors differ, such as {key}: "
+                f"{theirs.get(key, 'none')} there, {mine.get(key, 'none')} here\n"
+                "  build both stages with equal parts, or rename the factor"
             )
-    for part, other in both.values():
+    for part, other in pairs.values():
         part.load_state_dict(other.state_dict())
 
 
-def _parts(model: Model) -> dict[str, nn.Module]:
-    """By what an error calls them."""
-    found: dict[str, nn.Module] = {f"factor {name!r}": path for name, path in model.factors.items()}
+def _named_parts(model: Model) -> dict[str, nn.Module]:
+    """Return the parts by their names in error messages."""
+    parts: dict[str, nn.Module] = {f"factor {name!r}": factor for name, factor in model.factors.items()}
     if model.decoder is not None:
-        found["decoder"] = model.decoder
-    found |= {f"map from factor {name!r} to the decoder": each for name, each in model.adapters.items()}
-    return found
+        parts["decoder"] = model.decoder
+    parts |= {f"map from factor {name!r} to the decoder": adapter for name, adapter in model.adapters.items()}
+    return parts

@@ -69,9 +69,9 @@ class Denoising(Objective):
         queries = None if hit is None else _queries(model, hit)  # what was left alone is not decoded
         scored = model.score(batch, view=view, queries=queries, teacher_forcing=False)
         if hit is not None and queries is None:
-            scored = scored.counting(model.as_tokens(hit, scored.decoded).float())
+            scored = scored.restrict(model.as_tokens(hit, scored.decoded).float())
         elif hit is not None and queries is not None:
-            scored = scored.counting(hit.gather(1, queries).unsqueeze(-1).float())
+            scored = scored.restrict(hit.gather(1, queries).unsqueeze(-1).float())
         model.record(**scored.metrics)
         return {"denoising": scored.loss}
 

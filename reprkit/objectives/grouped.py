@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reprkit.interfaces import Objective, Term
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.types import Batch, Codes
 from reprkit.utils import collectives
@@ -46,7 +46,7 @@ class Grouped(Objective):
 
     def bind(self, model: Model) -> None:
         """Look for the factor and the field."""
-        factor_of(model.factors, self.factor, "objective grouped")
+        resolve_factor(model.factors, self.factor, "objective grouped")
         classes_of(model, self.label, "grouped")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
@@ -58,7 +58,7 @@ class Grouped(Objective):
 
     def _shared(self, model: Model, codes: Codes, label: Int[Tensor, " b"]) -> Codes:
         """The codes, the factor's own from a mate."""
-        name = factor_of(model.factors, self.factor, "objective grouped")
+        name = resolve_factor(model.factors, self.factor, "objective grouped")
         code, groups, size = codes[name], collectives.gather(label), len(label)
         key = torch.rand(len(groups)) if model.training else torch.zeros(len(groups))  # equal on all ranks
         mine = slice(collectives.rank() * size, (collectives.rank() + 1) * size)

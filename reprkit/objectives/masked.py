@@ -86,7 +86,7 @@ class Masked(Objective):
         if self.normalize:
             scored = replace(scored, target=normalised(scored.target, scored.decoded))
         if self.on == "masked" and queries is None:
-            scored = scored.counting(on_hidden(model, batch, scored.decoded, hidden))
+            scored = scored.restrict(on_hidden(model, batch, scored.decoded, hidden))
         model.record(**scored.metrics)
         return {"masked": scored.loss}
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Decoder
-from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import row_grid, to_tokens
 from reprkit.testing.base import PartConformance, close, expect, is_a, reached
 from reprkit.testing.pool import together
@@ -108,7 +108,7 @@ class DecoderConformance(PartConformance):
         expect(cells in ((), whole.grid), f"its cells are {cells}, and its grid {whole.grid}")
         queries = torch.arange(count).flip(0).expand(3, -1)[:, : max(1, count // 2)]
         some = decoder(features, queries=queries)
-        close(some.x, tokens_at(whole.x, queries), "tokens asked for, and the same among all", 1e-4)
+        close(some.x, gather_tokens(whole.x, queries), "tokens asked for, and the same among all", 1e-4)
 
     def test_examples_do_not_mix(self) -> None:
         """In evaluation what is made of an example's code does not depend on its neighbours in the batch."""

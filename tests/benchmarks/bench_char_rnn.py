@@ -98,7 +98,7 @@ class Transformers:
     def __init__(self, decoder, longest):
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        from reprkit.layers.positions import sines
+        from reprkit.layers.positions import sinusoidal_positions
 
         blocks, rows = decoder.blocks, decoder.values.embed.weight
         config = GPT2Config(
@@ -119,7 +119,7 @@ class Transformers:
         self.model.lm_head = nn.Linear(blocks.width, VOCAB, bias=False, device=rows.device)
         with torch.no_grad():
             trunk.wte.weight.copy_(rows)
-            trunk.wpe.weight.copy_(sines(torch.arange(longest + 1), blocks.width))
+            trunk.wpe.weight.copy_(sinusoidal_positions(torch.arange(longest + 1), blocks.width))
             self.model.lm_head.weight.copy_(decoder.head.linear.weight)
             for mine, theirs in zip(blocks.blocks, trunk.h, strict=True):
                 pairs = ((mine.attention.qkv, theirs.attn.c_attn), (mine.attention.out, theirs.attn.c_proj))

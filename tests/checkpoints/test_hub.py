@@ -14,7 +14,7 @@ import torch
 import reprkit as rk
 from reprkit.checkpoints.hub import repository
 from reprkit.errors import CheckpointError
-from reprkit.models.priors import loaded
+from reprkit.models.priors import load_prior
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
@@ -104,7 +104,7 @@ def test_a_path_that_does_not_exist_never_asks_the_hub(place, tmp_path, monkeypa
     for load in (
         lambda: rk.load(place),
         lambda: rk.data.CodesOf(place, digits),
-        lambda: loaded(str(place), torch.device("cpu")) if "hub:" not in str(place) else rk.load(place),
+        lambda: load_prior(str(place), torch.device("cpu")) if "hub:" not in str(place) else rk.load(place),
     ):
         with pytest.raises(CheckpointError, match="there is no folder"):
             load()

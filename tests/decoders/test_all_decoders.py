@@ -1,4 +1,4 @@
-"""What every decoder owes the core: outputs that lie as the data, for codes of any number of tokens."""
+"""All decoders: outputs in the layout of the data, for codes with any number of tokens."""
 
 import math
 
@@ -49,10 +49,10 @@ MAKE = {
     ),
 }
 CASES = [
-    pytest.param(cls, options, FIELDS[field], id=f"{name}-{field}-{place}")
+    pytest.param(cls, options, FIELDS[field], id=f"{name}-{field}-{number}")
     for name, (cls, each, fields) in MAKE.items()
     for field in fields
-    for place, options in enumerate(each)
+    for number, options in enumerate(each)
 ]
 LENGTH = 6
 
@@ -78,10 +78,10 @@ def features_for(decoder, tokens, grid, size=3):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_outputs_lie_as_the_data_whatever_the_code(cls, options, field):
+def test_outputs_have_the_layout_of_the_data_for_any_code(cls, options, field):
     x = batch_of(field)
-    for tokens, told, grid in codes_for(field):
-        decoder = cls(**options, data=signature(field), tokens=told)
+    for tokens, build_tokens, grid in codes_for(field):
+        decoder = cls(**options, data=signature(field), tokens=build_tokens)
         features = features_for(decoder, tokens, grid)
         decoded = decoder(features, length=LENGTH if None in field.shape else None)
         target = to_tokens(x, decoded.grid, field.kind)
@@ -113,13 +113,13 @@ def test_bfloat16_autocast_runs(cls, options, field):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_kept_tokens_are_put_back_where_they_were(cls, options, field):
+def test_kept_tokens_are_put_at_their_positions(cls, options, field):
     """Whatever the order in which the kept tokens come; moving one moves the output."""
-    told = None if None in field.shape else 12
-    decoder = cls(**options, data=signature(field), tokens=told).eval()
+    build_tokens = None if None in field.shape else 12
+    decoder = cls(**options, data=signature(field), tokens=build_tokens).eval()
     positions = torch.stack([torch.randperm(12)[:5] for _ in range(3)])
     x = torch.randn(3, 5, decoder.in_dim)
-    length = 12 if told is None else None
+    length = 12 if build_tokens is None else None
 
     def decoded(x, positions):
         return decoder(Features(x=x, positions=positions, length=12, grid=(3, 4)), length=length).params
@@ -132,7 +132,7 @@ def test_kept_tokens_are_put_back_where_they_were(cls, options, field):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_the_reference_makes_it_again(cls, options, field):
+def test_the_reference_creates_an_equal_part(cls, options, field):
     decoder = cls(**options, data=signature(field), tokens=1).eval()
     assert decoder.arguments == options
     again = cls(**decoder.arguments, data=signature(field), tokens=1).eval()
@@ -143,7 +143,7 @@ def test_the_reference_makes_it_again(cls, options, field):
 
 @pytest.mark.parametrize("cls", [MLPDecoder, ConvDecoder, ViTDecoder, GRUDecoder, TransformerDecoder])
 @pytest.mark.parametrize("options", [{"likelihood": "bernoulli"}, {"scale": "each"}, {"scale": 0.3}])
-def test_the_likelihood_can_be_named(cls, options):
+def test_the_likelihood_can_be_chosen(cls, options):
     decoder = cls(**options, data=signature(FIELDS["digits"]), tokens=1)
     decoded = decoder(features_for(decoder, 1, (1,)))
     assert decoded.likelihood == options.get("likelihood", "gaussian")
@@ -178,7 +178,7 @@ def test_the_likelihood_can_be_named(cls, options):
         (TransformerDecoder, {"likelihood": "bernoulli"}, "text", None, PartArgumentError, "bernoulli"),
     ],
 )
-def test_what_does_not_fit_is_refused(cls, options, field, tokens, error, word):
+def test_invalid_arguments_raise(cls, options, field, tokens, error, word):
     with pytest.raises(error, match=word):
         cls(**options, data=signature(FIELDS[field]), tokens=tokens)
 
@@ -194,14 +194,14 @@ def test_what_does_not_fit_is_refused(cls, options, field, tokens, error, word):
         (GRUDecoder, {"causal": True}),
     ],
 )
-def test_without_a_code_there_is_nothing_to_decode(cls, options):
+def test_decoding_without_a_code_raises(cls, options):
     decoder = cls(**options, data=signature(FIELDS["digits"]), tokens=1)
     with pytest.raises(BuildError, match="code"):
         decoder(None)
 
 
 @pytest.mark.parametrize("cls", [MLPDecoder, ConvDecoder, ViTDecoder])
-def test_decoders_of_all_at_once_do_not_step(cls):
+def test_decoders_that_are_not_causal_have_no_step(cls):
     decoder = cls(data=signature(FIELDS["digits"]), tokens=1)
     assert "causal" not in decoder.provides
     with pytest.raises(PartArgumentError, match="not causal"):

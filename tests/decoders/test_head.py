@@ -1,4 +1,4 @@
-"""The likelihood head: what it chooses, what it refuses, and that its scale is calibrated."""
+"""The likelihood head: choice of the likelihood, errors, and calibration of the scale."""
 
 import math
 
@@ -11,7 +11,7 @@ from reprkit.decoders.head import FLOOR, Head
 from reprkit.errors import PartArgumentError
 
 REAL = Field(kind="vector", shape=(3,))
-GREY = Field(kind="image", shape=(4, 4, 1), range=(0, 1))
+GRAY = Field(kind="image", shape=(4, 4, 1), range=(0, 1))
 BITS = Field(kind="vector", shape=(3,), range=(0, 1), vocab=2)
 TEXT = Field(kind="tokens", shape=(None,), vocab=7)
 LOUD = Field(kind="sequence", shape=(None, 2), range=(-300, 300))
@@ -21,14 +21,14 @@ LOUD = Field(kind="sequence", shape=(None, 2), range=(-300, 300))
     ("field", "name", "found"),
     [
         (REAL, None, "gaussian"),
-        (GREY, None, "gaussian"),
+        (GRAY, None, "gaussian"),
         (BITS, None, "bernoulli"),
         (TEXT, None, "categorical"),
-        (GREY, "bernoulli", "bernoulli"),
+        (GRAY, "bernoulli", "bernoulli"),
         (BITS, "gaussian", "gaussian"),
     ],
 )
-def test_the_likelihood_suits_the_data_or_is_named(field, name, found):
+def test_the_likelihood_is_the_data_s_own_or_the_chosen_one(field, name, found):
     decoded = Head(6, 3, field=field, likelihood=name)(torch.randn(2, 5, 6))
     assert decoded.likelihood == found
     assert decoded.x.shape == (2, 5, 3)
@@ -51,19 +51,19 @@ def test_the_likelihood_suits_the_data_or_is_named(field, name, found):
         (BITS, {"scale": "each"}, "bernoulli"),
     ],
 )
-def test_what_does_not_fit_is_refused(field, options, word):
+def test_invalid_arguments_raise(field, options, word):
     with pytest.raises(PartArgumentError, match=word):
         Head(6, 3, field=field, **options)
 
 
 def test_a_fixed_scale_of_one_is_half_the_squared_error():
     x, target = torch.randn(2, 5, 6), torch.randn(2, 5, 3)
-    decoded = Head(6, 3, field=GREY, scale=1.0)(x)
+    decoded = Head(6, 3, field=GRAY, scale=1.0)(x)
     expected = 0.5 * (target - decoded.x).square().sum(-1) + 1.5 * math.log(2 * math.pi)
     torch.testing.assert_close(decoded.nll(target), expected)
 
 
-def test_scales_start_at_half_the_range_and_do_not_fall_through_the_floor():
+def test_scales_start_at_half_the_range_and_stay_above_the_floor():
     for scale, shape in (("shared", (1, 1, 1)), ("each", (2, 5, 3))):
         head = Head(6, 3, field=LOUD, scale=scale)
         found = head(torch.randn(2, 5, 6)).params["log_scale"]
@@ -83,11 +83,11 @@ def test_the_shared_scale_learns_the_error_of_the_mean():
     torch.manual_seed(0)
     x, target = torch.zeros(64, 1, 6), torch.randn(64, 1, 3) * 0.05
     head = Head(6, 3, field=REAL)
-    optimiser = torch.optim.Adam(head.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         head(x).nll(target).mean().backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         decoded = head(x)
     error = (target - decoded.x).square().mean().sqrt()
@@ -112,7 +112,7 @@ def test_the_units_of_the_data_only_shift_the_likelihood():
 
 @pytest.mark.parametrize("options", [{}, {"scale": "each"}, {"scale": 0.5}, {"likelihood": "bernoulli"}])
 def test_every_parameter_has_a_gradient_and_a_shape_that_can_be_sharded(options):
-    head = Head(6, 3, field=GREY, **options)
+    head = Head(6, 3, field=GRAY, **options)
     head(torch.randn(2, 5, 6)).nll(torch.rand(2, 5, 3)).sum().backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
@@ -120,7 +120,7 @@ def test_every_parameter_has_a_gradient_and_a_shape_that_can_be_sharded(options)
 
 
 def test_real_values_are_predicted_in_full_precision_under_autocast():
-    head = Head(6, 3, field=GREY)
+    head = Head(6, 3, field=GRAY)
     x = torch.randn(2, 5, 6)
     with torch.autocast("cpu", torch.bfloat16):
         inside = head(nn.Identity()(x.bfloat16()))

@@ -1,4 +1,4 @@
-"""Image decoders: where a code's token lies in the image, and a real autoencoder of digits against PCA."""
+"""Image decoders: positions of tokens in the image, and an autoencoder of digits against PCA."""
 
 import pytest
 import torch
@@ -24,12 +24,12 @@ WIDE = Field(kind="image", shape=(12, 20, 3))
         (ViTDecoder, {"patch": 4, "width": 16}, (3, 5)),
     ],
 )
-def test_a_token_moves_the_pixels_around_it_most(cls, options, grid):
+def test_a_token_affects_its_own_pixels_most(cls, options, grid):
     torch.manual_seed(0)
     decoder = cls(**options, data=Signature({"x": WIDE}), tokens=15).eval()
-    for place, layer in enumerate(getattr(decoder, "layers", ())):
+    for index, layer in enumerate(getattr(decoder, "layers", ())):
         if isinstance(layer, nn.GroupNorm):  # its statistics are the whole map's
-            decoder.layers[place] = nn.Identity()
+            decoder.layers[index] = nn.Identity()
     x = torch.randn(4, 15, decoder.in_dim)
     for row, column in ((0, 4), (2, 0), (1, 3)):
         other = x.clone()
@@ -42,7 +42,7 @@ def test_a_token_moves_the_pixels_around_it_most(cls, options, grid):
         assert change[row, column] > 10 * change[:, away].max()
 
 
-def test_the_mask_token_stands_where_nothing_was_kept():
+def test_the_mask_token_replaces_tokens_that_were_not_kept():
     torch.manual_seed(0)
     decoder = ViTDecoder(patch=4, width=16, data=Signature({"x": WIDE}), tokens=15).eval()
     features = Features(
@@ -64,17 +64,17 @@ def test_an_autoencoder_of_digits_beats_pca():
     decoder = MLPDecoder(widths=(128, 256), data=data, tokens=1)
     model = nn.ModuleList([encoder, nn.Linear(128, 8), nn.Linear(8, decoder.in_dim), decoder])
     steps = 500
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
     def decode(x):
         return decoder(Features(x=model[2](model[1](encoder({"x": x}).x))))
 
     for _ in range(steps):
         x = train[torch.randint(len(train), (128,))]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         decode(x).nll(to_tokens(x, (1, 1), "image")).mean().backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     with torch.no_grad():
         decoded = decode(test)

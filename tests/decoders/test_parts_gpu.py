@@ -48,7 +48,7 @@ def nats(encoder, adapter, decoder, batch, data):
 
 
 @pytest.mark.parametrize(("encoder_cls", "encoding", "decoder_cls", "decoding", "data"), PAIRS)
-def test_the_device_gives_what_the_cpu_gives(encoder_cls, encoding, decoder_cls, decoding, data):
+def test_the_gpu_equals_the_cpu(encoder_cls, encoding, decoder_cls, decoding, data):
     torch.manual_seed(0)
     batch = batch_of(data)
     encoder = encoder_cls(**encoding, data=data)
@@ -82,7 +82,7 @@ def test_step_by_step_equals_the_whole_pass(cls, low):
     with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=low):
         whole = decoder(features, teacher=teacher).x
         state = decoder.start(features, size=3, length=6)
-        for place in range(6):
-            decoded, state = decoder.step(teacher[:, place - 1 : place] if place else None, state)
+        for position in range(6):
+            decoded, state = decoder.step(teacher[:, position - 1 : position] if position else None, state)
             close = {"atol": 0.1, "rtol": 0.1} if low else {"atol": 1e-3, "rtol": 1e-3}
-            torch.testing.assert_close(decoded.x[:, 0], whole[:, place], **close)
+            torch.testing.assert_close(decoded.x[:, 0], whole[:, position], **close)

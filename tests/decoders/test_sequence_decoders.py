@@ -26,7 +26,7 @@ CLASSES = [
 ]
 
 
-def made(cls, options, field, causal=True, tokens=None):
+def make_decoder(cls, options, field, causal=True, tokens=None):
     torch.manual_seed(0)
     return cls(**options, causal=causal, data=Signature({"x": FIELDS[field]}), tokens=tokens).eval()
 
@@ -50,7 +50,7 @@ def code_for(decoder, kind, size=3, length=7):
 @pytest.mark.parametrize(("cls", "options"), CLASSES)
 @pytest.mark.parametrize("kind", ["none", "pooled", "each", "padded"])
 def test_step_by_step_equals_the_teacher_forced_pass(cls, options, field, kind):
-    decoder, teacher = made(cls, options, field), teacher_for(field)
+    decoder, teacher = make_decoder(cls, options, field), teacher_for(field)
     if field == "vector" and kind in ("each", "padded"):
         pytest.skip("a vector is one step, and the code has one a step")
     length = teacher.shape[1]
@@ -58,13 +58,13 @@ def test_step_by_step_equals_the_teacher_forced_pass(cls, options, field, kind):
     forced = decoder(features, teacher=teacher)
     state = decoder.start(features, size=3, length=length)
     assert all(isinstance(leaf, torch.Tensor | int | None) for leaf in pytree.tree_leaves(state))
-    for place in range(length):
-        decoded, state = decoder.step(teacher[:, place - 1 : place] if place else None, state)
+    for position in range(length):
+        decoded, state = decoder.step(teacher[:, position - 1 : position] if position else None, state)
         assert decoded.x.shape == (3, 1, teacher.shape[-1])
         for name, value in decoded.params.items():
             expected = forced.params[name]
-            expected = expected[:, place : place + 1] if expected.shape[1] > 1 else expected
-            valid = slice(None) if forced.mask is None else forced.mask[:, place]
+            expected = expected[:, position : position + 1] if expected.shape[1] > 1 else expected
+            valid = slice(None) if forced.mask is None else forced.mask[:, position]
             if expected.shape[0] == 1:
                 valid = slice(None)
             torch.testing.assert_close(value[valid], expected[valid], atol=1e-5, rtol=1e-5)
@@ -76,7 +76,7 @@ def test_step_by_step_equals_the_teacher_forced_pass(cls, options, field, kind):
 @pytest.mark.parametrize(("cls", "options"), CLASSES)
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_step_depends_on_earlier_tokens_only(cls, options, field, padded):
-    decoder, teacher = made(cls, options, field), teacher_for(field)
+    decoder, teacher = make_decoder(cls, options, field), teacher_for(field)
     features = code_for(decoder, "padded" if padded else "each")
     other = teacher.clone()
     other[:, 3:] = teacher_for(field)[:, 3:] if field != "text" else (teacher[:, 3:] + 1) % 11
@@ -88,14 +88,16 @@ def test_a_step_depends_on_earlier_tokens_only(cls, options, field, padded):
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize(("cls", "options"), CLASSES)
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("teacher_forced", [True, False])
 @pytest.mark.parametrize("coded", [True, False])
-def test_every_parameter_gets_a_gradient_with_and_without_a_teacher(cls, options, field, told, coded):
-    if not told and not coded:
+def test_every_parameter_gets_a_gradient_with_and_without_a_teacher(
+    cls, options, field, teacher_forced, coded
+):
+    if not teacher_forced and not coded:
         pytest.skip("with neither code nor teacher only the bias of the head takes part")
-    decoder, teacher = made(cls, options, field), teacher_for(field)
+    decoder, teacher = make_decoder(cls, options, field), teacher_for(field)
     features = code_for(decoder, "pooled") if coded else None
-    decoded = decoder(features, teacher=teacher if told else None, length=teacher.shape[1])
+    decoded = decoder(features, teacher=teacher if teacher_forced else None, length=teacher.shape[1])
     decoded.nll(teacher).sum().backward()
     for name, parameter in decoder.named_parameters():
         assert parameter.grad is not None, name
@@ -103,8 +105,8 @@ def test_every_parameter_gets_a_gradient_with_and_without_a_teacher(cls, options
 
 @pytest.mark.parametrize(("cls", "options"), CLASSES)
 @pytest.mark.parametrize("causal", [True, False])
-def test_padding_of_the_code_changes_nothing(cls, options, causal):
-    decoder = made(cls, options, "frames", causal)
+def test_padding_of_the_code_has_no_effect(cls, options, causal):
+    decoder = make_decoder(cls, options, "frames", causal)
     x, lengths = torch.randn(3, 6, decoder.in_dim), torch.tensor([6, 3, 1])
     mask = torch.arange(6) < lengths[:, None]
     teacher = torch.randn(3, 6, 3) if causal else None
@@ -121,12 +123,12 @@ def test_padding_of_the_code_changes_nothing(cls, options, causal):
 
 @pytest.mark.parametrize(("cls", "options"), CLASSES)
 def test_lengths_come_from_the_teacher_then_the_call_then_the_data_then_the_code(cls, options):
-    decoder = made(cls, options, "frames")
+    decoder = make_decoder(cls, options, "frames")
     features = code_for(decoder, "each", length=4)
     assert decoder(features, teacher=torch.randn(3, 9, 3), length=5).grid == (9,)
     assert decoder(features, length=5).grid == (5,)
     assert decoder(features).grid == (4,)
-    assert made(cls, options, "rows")(code_for(decoder, "each", length=4)).grid == (7, 1)
+    assert make_decoder(cls, options, "rows")(code_for(decoder, "each", length=4)).grid == (7, 1)
     kept = Features(
         x=torch.randn(3, 2, 1).expand(-1, -1, decoder.in_dim), positions=torch.zeros(3, 2).long(), length=8
     )
@@ -136,15 +138,15 @@ def test_lengths_come_from_the_teacher_then_the_call_then_the_data_then_the_code
 @pytest.mark.parametrize(("cls", "options"), CLASSES)
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_pooled_code_gives_steps_that_differ(cls, options, causal):
-    decoder = made(cls, options, "frames", causal)
+    decoder = make_decoder(cls, options, "frames", causal)
     x = decoder(code_for(decoder, "pooled"), length=5).x
     assert (x[:, 1:] - x[:, :-1]).abs().amax(-1).min() > 1e-4
 
 
 @pytest.mark.parametrize(("cls", "options"), CLASSES)
-def test_only_the_causal_ones_say_so(cls, options):
-    assert "causal" in made(cls, options, "text").provides
-    other = made(cls, options, "text", causal=False)
+def test_only_causal_decoders_provide_causal(cls, options):
+    assert "causal" in make_decoder(cls, options, "text").provides
+    other = make_decoder(cls, options, "text", causal=False)
     assert "causal" not in other.provides
     for call in (lambda: other.start(None, size=1, length=2), lambda: other.step(None, {})):
         with pytest.raises(PartArgumentError, match="not causal"):
@@ -158,12 +160,12 @@ def test_a_language_model_learns_a_cycle(cls, options):
     decoder = cls(**{**options, "width": 32}, causal=True, data=Signature({"x": FIELDS["text"]}))
     text = (torch.arange(11)[:, None] + torch.arange(12)) % 11
     teacher = text.unsqueeze(-1)
-    optimiser = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     for _ in range(80):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = decoder(None, teacher=teacher).nll(teacher)
         loss.mean().backward()
-        optimiser.step()
+        optimizer.step()
     assert float(loss[:, 1:].detach().mean()) < 0.05
     assert abs(float(loss[:, 0].detach().mean()) - 2.398) < 0.1  # log 11: nothing tells the first
     decoder.eval()
@@ -173,4 +175,4 @@ def test_a_language_model_learns_a_cycle(cls, options):
         decoded, state = decoder.step(previous, state)
         previous = decoded.x
         drawn.append(previous.item())
-    assert drawn == [(4 + place) % 11 for place in range(12)]
+    assert drawn == [(4 + position) % 11 for position in range(12)]

@@ -1,4 +1,4 @@
-"""What the core's encoders promise beyond the conformance kit: keep in any order, close bf16, units of the data."""
+"""The core's encoders beyond the conformance kit: keep in any order, bf16, units of the data."""
 
 import pytest
 import torch
@@ -93,7 +93,7 @@ def test_bfloat16_autocast_runs_forward_and_backward(cls, options, field):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), KEEPERS)
-def test_kept_tokens_say_where_they_were(cls, options, field):
+def test_kept_tokens_have_positions(cls, options, field):
     encoder, batch = cls(**options, data=signature(field)).eval(), batch_of(field, length=8)
     count = encoder.count(batch)
     keep = torch.rand(3, count).argsort(1)[:, : max(1, count // 2)]
@@ -110,7 +110,7 @@ def test_kept_tokens_say_where_they_were(cls, options, field):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), KEEPERS)
-def test_keeping_all_changes_nothing_and_the_rest_is_never_seen(cls, options, field):
+def test_keeping_all_changes_nothing_and_other_tokens_are_not_read(cls, options, field):
     encoder, batch = cls(**options, data=signature(field)).eval(), batch_of(field, length=8)
     count = encoder.count(batch)
     everything = torch.arange(count).expand(3, -1)
@@ -147,18 +147,18 @@ def test_keeping_all_changes_nothing_and_the_rest_is_never_seen(cls, options, fi
         (TransformerEncoder, {"dropout": -0.1}, "frames", PartArgumentError, "dropout"),
     ],
 )
-def test_what_does_not_fit_is_refused(cls, options, field, error, word):
+def test_invalid_arguments_raise(cls, options, field, error, word):
     with pytest.raises(error, match=word):
         cls(**options, data=signature(FIELDS[field]))
 
 
-def test_labels_without_a_vocabulary_are_refused():
+def test_labels_without_a_vocabulary_raise():
     with pytest.raises(BuildError, match="vocab"):
         GRUEncoder(data=Signature({"x": Field(kind="label", shape=())}))
 
 
 @pytest.mark.parametrize("cls", [MLPEncoder, ConvEncoder])
-def test_encoders_that_cannot_keep_say_so(cls):
+def test_encoders_without_keep_raise(cls):
     encoder = cls(data=signature(FIELDS["digits"]))
     assert "keep" not in encoder.provides
     with pytest.raises(BuildError, match="use vit"):
@@ -166,7 +166,7 @@ def test_encoders_that_cannot_keep_say_so(cls):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), [case for case in CASES if not case.values[2].discrete])
-def test_the_range_of_the_data_is_taken_out(cls, options, field):
+def test_the_range_of_the_data_is_normalized(cls, options, field):
     """The same data in other units is encoded alike, whatever the numbers are."""
     unit = Field(kind=field.kind, shape=field.shape, range=(0, 1))
     loud = Field(kind=field.kind, shape=field.shape, range=(100, 500))

@@ -16,7 +16,7 @@ def digits(size=16):
     return torch.tensor(load_digits().images[:size] / 16, dtype=torch.float32).unsqueeze(-1)
 
 
-def test_the_vit_is_the_textbook_one():
+def test_the_vit_equals_a_reference_implementation():
     """Against torch's own pre-norm encoder layer, and patches cut by hand."""
     torch.manual_seed(0)
     encoder = ViTEncoder(patch=2, width=16, depth=1, heads=2, data=DIGITS).eval()
@@ -47,7 +47,7 @@ def test_the_vit_is_the_textbook_one():
     torch.testing.assert_close(encoder({"x": x}).x, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_without_attention_kept_patches_are_encoded_as_among_all():
+def test_without_attention_kept_patches_are_encoded_as_in_the_whole():
     """With attention switched off, which others are kept does not matter to a patch; with it, it does."""
     torch.manual_seed(0)
     encoder, batch = ViTEncoder(width=16, depth=2, heads=2, data=DIGITS).eval(), {"x": digits(3)}
@@ -69,7 +69,7 @@ def test_the_vit_computes_only_what_it_keeps():
     assert seen == [(3, 1, 4)]
 
 
-def test_cells_lie_as_the_image_does():
+def test_cells_are_in_reading_order():
     """Changing the image's upper left corner changes the first cell most."""
     torch.manual_seed(0)
     encoder, x = ConvEncoder(width=16, depth=2, blocks=0, data=DIGITS).eval(), digits(4)

@@ -19,14 +19,14 @@ BOTH = [
 ]
 
 
-def made(cls, options, data=FRAMES):
+def make_encoder(cls, options, data=FRAMES):
     torch.manual_seed(0)
     return cls(**options, data=data).eval()
 
 
 @pytest.mark.parametrize(("cls", "options"), BOTH)
-def test_padding_changes_nothing(cls, options):
-    encoder = made(cls, options)
+def test_padding_has_no_effect(cls, options):
+    encoder = make_encoder(cls, options)
     x, mask = torch.randn(3, 9, 3), torch.arange(9) < torch.tensor([9, 4, 1])[:, None]
     padded = encoder({"x": x, "x_mask": mask}).x
     for row, length in enumerate((9, 4, 1)):
@@ -40,8 +40,8 @@ def test_padding_changes_nothing(cls, options):
 
 
 @pytest.mark.parametrize(("cls", "options"), BOTH)
-def test_what_a_gap_holds_changes_nothing(cls, options):
-    encoder = made(cls, options)
+def test_values_in_a_gap_have_no_effect(cls, options):
+    encoder = make_encoder(cls, options)
     x, mask = torch.randn(2, 6, 3), torch.tensor([[0, 1, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
     one = encoder({"x": x, "x_mask": mask}).x
     two = encoder({"x": torch.where(mask[..., None], x, 7.0), "x_mask": mask}).x
@@ -54,8 +54,8 @@ def test_what_a_gap_holds_changes_nothing(cls, options):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("cls", "options"), BOTH)
-def test_causal_steps_know_nothing_later(cls, options, masked):
-    encoder = made(cls, options)
+def test_causal_steps_do_not_depend_on_later_ones(cls, options, masked):
+    encoder = make_encoder(cls, options)
     x = torch.randn(2, 8, 3)
     other = x.clone()
     other[:, 5:] += 1
@@ -69,30 +69,30 @@ def test_causal_steps_know_nothing_later(cls, options, masked):
 
 
 @pytest.mark.parametrize(("cls", "options"), BOTH)
-def test_a_full_mask_is_as_none(cls, options):
-    encoder, x = made(cls, options), torch.randn(2, 8, 3)
+def test_a_full_mask_equals_none(cls, options):
+    encoder, x = make_encoder(cls, options), torch.randn(2, 8, 3)
     full = {"x": x, "x_mask": torch.ones(2, 8, dtype=torch.bool)}
     torch.testing.assert_close(encoder(full).x, encoder({"x": x}).x, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("cls", "options"), BOTH)
 def test_the_mask_symbol_is_embedded(cls, options):
-    encoder = made(cls, options, TEXT)
+    encoder = make_encoder(cls, options, TEXT)
     text = torch.tensor([[0, 3, 10]])
     hidden = torch.tensor([[0, 11, 10]])
     assert not torch.allclose(encoder({"x": text}).x, encoder({"x": hidden}).x)
 
 
-def test_the_transformer_knows_the_order_and_reads_on():
-    encoder = made(TransformerEncoder, {"width": 16, "depth": 2, "heads": 2})
+def test_the_transformer_uses_the_order_and_reads_longer_sequences():
+    encoder = make_encoder(TransformerEncoder, {"width": 16, "depth": 2, "heads": 2})
     x = torch.randn(1, 4, 3)
     turned = encoder({"x": x.flip(1)}).x.flip(1)
     assert not torch.allclose(turned, encoder({"x": x}).x, atol=1e-3)
     assert encoder({"x": torch.randn(1, 700, 3)}).x.isfinite().all()
 
 
-def test_kept_frames_are_read_in_the_order_of_time():
-    encoder, x = made(GRUEncoder, {"width": 6}), torch.randn(2, 8, 3)
+def test_kept_frames_are_read_in_order_of_time():
+    encoder, x = make_encoder(GRUEncoder, {"width": 6}), torch.randn(2, 8, 3)
     keep = torch.tensor([[6, 1, 4], [0, 7, 2]])
     found = encoder({"x": x}, keep=keep).x
     dense = encoder({"x": torch.stack([x[0, [1, 4, 6]], x[1, [0, 2, 7]]])}).x
@@ -102,7 +102,7 @@ def test_kept_frames_are_read_in_the_order_of_time():
 
 
 def test_dropout_is_for_training_only():
-    encoder = made(TransformerEncoder, {"width": 16, "depth": 1, "heads": 2, "dropout": 0.5})
+    encoder = make_encoder(TransformerEncoder, {"width": 16, "depth": 1, "heads": 2, "dropout": 0.5})
     batch = {"x": torch.randn(2, 4, 3)}
     assert torch.equal(encoder(batch).x, encoder(batch).x)
     encoder.train()

@@ -31,7 +31,7 @@ def test_usage_is_what_training_would_call_it(reader, table):
         data = table(x)
         model = reader(data, reader.Given(vocab) if vocab else None)
         usage = model.factors["code"].usage
-        usage.see(model.encode(data.batch(range(9))))
+        usage.observe(model.encode(data.batch(range(9))))
         assert rk.evaluate(model, data, "codebook")["codebook"]["usage"] == pytest.approx(
             float(usage.value())
         )

@@ -28,14 +28,14 @@ from reprkit.kernels.straight_through import Commitment
         (513, 33, 257),
     ],
 )
-def test_the_nearest_is_the_nearest(m, d, k, threads, monkeypatch):
+def test_nearest_equals_the_full_distance_table(m, d, k, threads, monkeypatch):
     generator = torch.Generator().manual_seed(m)
     x, codes = torch.randn(m, d, generator=generator), torch.randn(k, d, generator=generator)
     table = distances(x, codes)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     for fast in (True, False):
         if not fast:
-            monkeypatch.setattr(search, "_onednn", lambda x: False)
+            monkeypatch.setattr(search, "_use_onednn", lambda x: False)
         found = nearest(x, codes)
         chosen = table.gather(1, found.unsqueeze(1)).squeeze(1)
         torch.testing.assert_close(chosen, table.amin(1), rtol=1e-5, atol=1e-5)
@@ -66,14 +66,14 @@ def test_a_shared_offset_costs_no_precision():
     assert (table.gather(1, plain).squeeze(1) - table.amin(1)).max() > 0.05  # what centring avoids
 
 
-def test_vectors_that_are_not_finite_find_some_code():
+def test_non_finite_vectors_get_a_valid_index():
     x = torch.tensor([[float("nan")] * 16, [float("inf")] * 16, [-float("inf")] * 16])
     for k in (5, 300):
         found = nearest(x, torch.randn(k, 16))
         assert ((found >= 0) & (found < k)).all()
 
 
-def test_the_search_stays_far_below_vectors_times_codes():
+def test_memory_is_far_below_vectors_times_codes():
     """Peak memory of a fresh process: N x K floats would be 512 MB."""
     program = """
 import torch
@@ -114,7 +114,7 @@ def commitment(x, z, codes, layers, valid, scale):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_commitment_has_autograds_gradient(masked):
+def test_commitment_gradient_equals_autograd(masked):
     x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     z = torch.randn(6, 4, dtype=torch.float64)
     valid = torch.tensor([1, 1, 0, 1, 0, 1], dtype=torch.bool) if masked else None
@@ -122,9 +122,9 @@ def test_commitment_has_autograds_gradient(masked):
 
     def both(value):
         rows = slice(None) if valid is None else valid
-        given = (value.detach() - z)[rows].square().sum() / 3
+        value_of_loss = (value.detach() - z)[rows].square().sum() / 3
         return (
-            Commitment.apply(value, z, given, z, 1, valid, 1 / 3),
+            Commitment.apply(value, z, value_of_loss, z, 1, valid, 1 / 3),
             commitment(value, z, z, 1, valid, 1 / 3),
         )
 

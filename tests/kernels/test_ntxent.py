@@ -47,12 +47,12 @@ def views(size, dim=16, seed=0, dtype=torch.float32):
 )
 def blocks(request, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", {"cpu": request.param[0], "cuda": request.param[0]})
-    monkeypatch.setattr(module, "KEPT", request.param[1])
+    monkeypatch.setattr(module, "CACHE_BYTES", request.param[1])
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 16])
 @pytest.mark.parametrize("temperature", [2.0, 0.5, 0.07, 0.02])
-def test_value_and_gradient_are_the_formula_s(size, temperature, blocks):
+def test_value_and_gradient_equal_the_formula(size, temperature, blocks):
     a, b = views(size, dtype=torch.float64)
     ours, theirs = ntxent(a, b, temperature), naive(a, b, temperature)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
@@ -62,7 +62,7 @@ def test_value_and_gradient_are_the_formula_s(size, temperature, blocks):
 
 @pytest.mark.parametrize("size", [32, 700])
 @pytest.mark.parametrize("temperature", [0.5, 0.1, 0.03, 0.01])
-def test_float32_agrees_with_lightly_s_layout(size, temperature):
+def test_float32_agrees_with_lightly(size, temperature):
     a, b = views(size, 128)
     ours, theirs = ntxent(a, b, temperature), four_quarters(a, b, temperature)
     assert abs(ours.item() - theirs.item()) < 1e-5
@@ -77,7 +77,7 @@ def test_gradcheck(blocks):
 
 
 @pytest.mark.parametrize("anchors", [slice(0, 4), slice(4, 8), slice(3, 11), slice(11, 12)])
-def test_anchors_are_a_share_of_the_loss(anchors, blocks):
+def test_anchors_select_terms_of_the_loss(anchors, blocks):
     a, b = views(12, dtype=torch.float64)
     ours, theirs = ntxent(a, b, anchors=anchors), naive(a, b, anchors=anchors)
     torch.testing.assert_close(ours, theirs)
@@ -85,7 +85,7 @@ def test_anchors_are_a_share_of_the_loss(anchors, blocks):
         torch.testing.assert_close(mine, other)
 
 
-def test_accuracy_is_the_share_of_nearest_positives(blocks):
+def test_accuracy_is_the_fraction_of_nearest_positives(blocks):
     a, b = views(40, 4)
     with torch.no_grad():
         b += 1.5 * torch.randn(b.shape, generator=torch.Generator().manual_seed(1))
@@ -106,7 +106,7 @@ def test_a_collapsed_encoder_scores_nothing():
     assert float(accuracy) == 0
 
 
-def test_rows_far_apart_at_a_low_temperature_stay_finite():
+def test_distant_rows_at_a_low_temperature_stay_finite():
     a = torch.eye(6).repeat_interleave(2, 0)[:6].mul(-1).requires_grad_()
     loss = ntxent(a, -a.detach(), 0.005)  # every positive is the opposite: similarity -1
     loss.backward()
@@ -129,10 +129,10 @@ def test_autocast_and_half_precision_are_computed_in_float32():
 
 def test_memory_is_that_of_a_block(monkeypatch):
     monkeypatch.setattr(module, "BLOCK", {"cpu": 32, "cuda": 32})
-    monkeypatch.setattr(module, "KEPT", 0)
+    monkeypatch.setattr(module, "CACHE_BYTES", 0)
     largest = 0
 
-    class Watch(TorchDispatchMode):
+    class LargestAllocation(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             nonlocal largest
             out = function(*args, **(kwargs or {}))
@@ -141,19 +141,19 @@ def test_memory_is_that_of_a_block(monkeypatch):
             return out
 
     a, b = views(256, 8)
-    with Watch():
+    with LargestAllocation():
         ntxent_and_accuracy(a, b)[0].backward()
     assert largest <= 2 * 256 * 8  # the stacked views; a block is 32 x 32, the matrix would be 512 x 512
 
 
-def test_no_gradient_is_computed_unless_asked(monkeypatch):
+def test_no_gradient_is_computed_unless_needed(monkeypatch):
     monkeypatch.setattr(module._Blocks, "gradient", lambda *_: pytest.fail("gradient was computed"))
     a, b = views(4)
     with torch.no_grad():
         ntxent(a, b)
 
 
-def test_second_derivatives_are_right():
+def test_second_derivatives():
     a, b = views(4, 3, dtype=torch.float64)
     assert torch.autograd.gradgradcheck(lambda a, b: ntxent(a, b, 0.3), (a, b))
     assert torch.autograd.gradgradcheck(lambda a, b: ntxent(a, b, 0.3, anchors=slice(1, 3)), (a, b))
@@ -170,7 +170,7 @@ def test_second_derivatives_are_right():
         ((4, 3), (4, 3), {"anchors": slice(4, 8)}, "none of the 4 examples"),
     ],
 )
-def test_what_is_refused(a, b, options, says):
+def test_invalid_arguments_raise(a, b, options, says):
     with pytest.raises(PartArgumentError, match=says):
         ntxent(torch.ones(a), torch.ones(b), **options)
 
@@ -178,7 +178,7 @@ def test_what_is_refused(a, b, options, says):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("size", [300, 5000])
-def test_on_a_gpu_it_is_the_same(size):
+def test_the_gpu_gives_the_same(size):
     a, b = views(size, 128)
     expected = torch.autograd.grad(ntxent(a, b, 0.1), (a, b))
     there = [each.detach().cuda().requires_grad_() for each in (a, b)]
@@ -189,7 +189,7 @@ def test_on_a_gpu_it_is_the_same(size):
         torch.testing.assert_close(mine.cpu(), other, rtol=1e-3, atol=1e-7)
 
 
-def gathered(rank, size):
+def loss_over_ranks(rank, size):
     """Loss and gradients of this rank's share, as the objective computes them."""
     a, b = views(size)
     world = collectives.world_size()
@@ -202,8 +202,8 @@ def gathered(rank, size):
 
 
 @pytest.mark.ranks
-def test_two_ranks_are_one_process():
-    (loss, a, b), parts = gathered(0, 10), together(2, gathered, 10)
+def test_two_ranks_equal_one_process():
+    (loss, a, b), parts = loss_over_ranks(0, 10), together(2, loss_over_ranks, 10)
     torch.testing.assert_close(sum(part[0] for part in parts) / 2, loss)
     # Each rank's loss is a mean over its own anchors: the joined gradient is half of what a rank holds.
     torch.testing.assert_close(torch.cat([part[1] for part in parts]) / 2, a)

@@ -6,7 +6,7 @@ from torch import nn
 
 from reprkit.data.signature import Field
 from reprkit.kernels import recurrent_step
-from reprkit.kernels.recurrent_step import advance, blank, packed
+from reprkit.kernels.recurrent_step import advance, initial_state, pack_weights
 from reprkit.layers.recurrent import Recurrent
 from reprkit.layers.value_embedding import ValueEmbedding
 
@@ -17,7 +17,7 @@ FIELDS = {
 }
 
 
-def made(cell, depth, field, size=SIZE):
+def make_recurrent(cell, depth, field, size=SIZE):
     torch.manual_seed(0)
     net = {"gru": nn.GRU, "lstm": nn.LSTM}[cell](WIDTH, WIDTH, num_layers=depth, batch_first=True).eval()
     values = ValueEmbedding(FIELDS[field], FIELDS[field].channels, WIDTH, feedback=True)
@@ -25,13 +25,13 @@ def made(cell, depth, field, size=SIZE):
     return net, values, torch.randint(5, shape) if field == "symbols" else torch.randn(shape)
 
 
-def steps(net, values, x, beside=None, mask=None):
-    pack, state, outs = packed(net, values, len(x)), blank(net, len(x)), []
+def run_steps(net, values, x, context=None, mask=None):
+    pack, state, outs = pack_weights(net, values, len(x)), initial_state(net, len(x)), []
     assert pack["alone"] == (len(x) == 1)
     for t in range(STEPS):
-        given = None if beside is None else beside[:, t]
+        vector = None if context is None else context[:, t]
         valid = None if mask is None else mask[:, t]
-        out, state = advance(pack, values, x[:, t - 1 : t] if t else None, state, given, valid)
+        out, state = advance(pack, values, x[:, t - 1 : t] if t else None, state, vector, valid)
         outs.append(out)
     return torch.stack(outs, 1), state
 
@@ -43,15 +43,15 @@ def steps(net, values, x, beside=None, mask=None):
 @pytest.mark.parametrize("coded", [True, False])
 @pytest.mark.parametrize("size", [1, SIZE])
 @torch.no_grad()
-def test_steps_are_those_of_torch(cell, depth, field, table, coded, size, monkeypatch):
+def test_steps_equal_torch(cell, depth, field, table, coded, size, monkeypatch):
     monkeypatch.setattr(recurrent_step, "TABLE", 4096 if table else 2)
-    net, values, x = made(cell, depth, field, size)
+    net, values, x = make_recurrent(cell, depth, field, size)
     before = [each.clone() for each in net.parameters()]
-    assert ("table" in packed(net, values)) == (table and field == "symbols")
+    assert ("table" in pack_weights(net, values)) == (table and field == "symbols")
     fed = torch.cat([values.start(size), values(x[:, :-1])], 1)
-    beside = torch.randn(size, STEPS, WIDTH) if coded else None
-    expected, last = net(fed if beside is None else fed + beside)
-    found, state = steps(net, values, x, beside)
+    context = torch.randn(size, STEPS, WIDTH) if coded else None
+    expected, last = net(fed if context is None else fed + context)
+    found, state = run_steps(net, values, x, context)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
     assert all(torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True))  # packing copies
     final = [*last] if cell == "gru" else [*last[0], *last[1]]
@@ -61,11 +61,11 @@ def test_steps_are_those_of_torch(cell, depth, field, table, coded, size, monkey
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @torch.no_grad()
-def test_where_there_is_no_token_the_state_passes_by(cell):
-    net, values, x = made(cell, 2, "symbols")
+def test_invalid_tokens_leave_the_state(cell):
+    net, values, x = make_recurrent(cell, 2, "symbols")
     mask = torch.ones(SIZE, STEPS, dtype=torch.bool)
     mask[1, 3:6] = False
-    found, _ = steps(net, values, x, mask=mask)
+    found, _ = run_steps(net, values, x, mask=mask)
     # The second example without its gap: the step after it reads the token before that step, after the state before the gap.
     fed = torch.cat([values.start(SIZE), values(x[:, :-1])], 1)[1:2, mask[1]]
     torch.testing.assert_close(found[1:2, mask[1]], net(fed)[0], atol=1e-6, rtol=1e-5)
@@ -75,11 +75,11 @@ def test_where_there_is_no_token_the_state_passes_by(cell):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @torch.no_grad()
-def test_alone_a_missing_token_leaves_the_state(cell):
-    net, values, x = made(cell, 2, "symbols", 1)
+def test_an_invalid_token_of_a_single_sequence_leaves_the_state(cell):
+    net, values, x = make_recurrent(cell, 2, "symbols", 1)
     mask = torch.ones(1, STEPS, dtype=torch.bool)
     mask[0, 3:6] = False
-    found, _ = steps(net, values, x, mask=mask)
+    found, _ = run_steps(net, values, x, mask=mask)
     fed = torch.cat([values.start(1), values(x[:, :-1])], 1)[:, mask[0]]
     torch.testing.assert_close(found[:, mask[0]], net(fed)[0], atol=1e-6, rtol=1e-5)
     assert not found[0, 3:6].any()
@@ -87,10 +87,10 @@ def test_alone_a_missing_token_leaves_the_state(cell):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @torch.no_grad()
-def test_a_state_can_be_gone_on_from_twice(cell):
+def test_a_state_can_be_continued_twice(cell):
     for size in (1, SIZE):
-        net, values, x = made(cell, 2, "symbols", size)
-        pack, state = packed(net, values, size), blank(net, size)
+        net, values, x = make_recurrent(cell, 2, "symbols", size)
+        pack, state = pack_weights(net, values, size), initial_state(net, size)
         _, state = advance(pack, values, None, state)
         once, after = advance(pack, values, x[:, :1], state)
         kept = [each.clone() for each in after]
@@ -102,17 +102,17 @@ def test_a_state_can_be_gone_on_from_twice(cell):
 
 @torch.no_grad()
 def test_under_autocast_steps_keep_their_precision():
-    net, values, x = made("lstm", 2, "symbols")
-    expected, _ = steps(net, values, x)
+    net, values, x = make_recurrent("lstm", 2, "symbols")
+    expected, _ = run_steps(net, values, x)
     with torch.autocast("cpu", torch.bfloat16):
-        found, _ = steps(net, values, x)
+        found, _ = run_steps(net, values, x)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @pytest.mark.parametrize("causal", [True, False])
-def test_steps_with_gradients_give_what_the_whole_pass_gives(cell, causal):
+def test_steps_with_gradients_equal_the_whole_pass(cell, causal):
     torch.manual_seed(0)
     net = Recurrent(6, depth=2, causal=causal, cell=cell)
     x = torch.randn(2, 5, 6)

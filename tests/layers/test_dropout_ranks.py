@@ -1,4 +1,4 @@
-"""Two processes with dropout train as one on the joined batch."""
+"""Two processes with dropout train like one on the global batch."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def gradients(rank: int) -> dict[str, torch.Tensor]:
     return {name: collectives.sum_over_ranks(value.grad) / size for name, value in encoder.named_parameters()}
 
 
-def test_dropout_is_that_of_the_joined_batch():
+def test_dropout_noise_is_that_of_the_global_batch():
     whole = gradients(0)
     assert whole["blocks.blocks.0.feed.1.weight"].abs().max() > 0
     for part in together(2, gradients):

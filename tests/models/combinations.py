@@ -1,4 +1,4 @@
-"""Parts of the registry with small arguments, which of them fit each other, and covers of their combinations."""
+"""Parts of the registry with small arguments, their compatible combinations, and pairwise covers of these."""
 
 import functools
 import itertools
@@ -9,11 +9,11 @@ from reprkit.errors import BuildError
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.testing.small import small
 
-# Real digits as images, their rows as frames, their greys as symbols.
+# Real digits as images, their rows as frames, their gray levels as symbols.
 WORLDS = ("images", "frames", "symbols")
-# An istft decoder makes a waveform, which is longer than what is read: it is tested with waveforms.
+# An istft decoder returns a waveform, which is longer than its input: it is tested with waveforms.
 ELSEWHERE = {("decoder", "istft")}
-# Parts of networks that have a name, which small numbers do not make.
+# Parts with named networks, for which there are no small arguments.
 GIVEN = {
     ("encoder", "resnet"): "resnet(depth=18, width=8, stages=2)",
     ("encoder", "torchvision"): "torchvision(name='mnasnet0_5')",
@@ -43,77 +43,81 @@ def world(name: str):
 
 
 @functools.cache
-def created(kind: str, reference: str, name: str):
-    """The part on its own, or None where it refuses the data."""
-    facts = {} if kind in ("latent", "objective") else {"data": world(name)[0].signature, "tokens": 1}
+def create_part(kind: str, reference: str, name: str):
+    """Create a part by itself; None where it does not support the data."""
+    context = {} if kind in ("latent", "objective") else {"data": world(name)[0].signature, "tokens": 1}
     try:
-        return rk.create(kind, reference, **facts)
+        return rk.create(kind, reference, **context)
     except BuildError:
         return None
 
 
-def fitting(kind: str, name: str, core: bool = False) -> list[str]:
-    """The parts of a kind that take the data."""
-    return [each for each in names(kind, core) if created(kind, each, name) is not None]
+def compatible_parts(kind: str, name: str, core: bool = False) -> list[str]:
+    """Return the parts of a kind that support the data."""
+    return [each for each in names(kind, core) if create_part(kind, each, name) is not None]
 
 
 @functools.cache
 def objectives(name: str) -> list[str]:
-    """The core's objectives that train a decoder on the data, with any encoder that does what they need."""
+    """Return the core's objectives that train a decoder on the data, with an encoder that they can use."""
     found = []
     for each in names("objective", core=True):
-        needs = created("objective", each, name).needs
+        needs = create_part("objective", each, name).needs
         if "decoder" not in needs:
             continue
-        encoder = next(part for part in fitting("encoder", name, True) if keeps(part, name))
+        encoder = next(part for part in compatible_parts("encoder", name, True) if provides_keep(part, name))
         decoder = next(
-            part for part in fitting("decoder", name, True) if causal(part, name) == ("causal" in needs)
+            part
+            for part in compatible_parts("decoder", name, True)
+            if is_causal(part, name) == ("causal" in needs)
         )
         try:
             rk.build(
                 data=world(name)[0], encoder=encoder, latent="continuous", decoder=decoder, objective=each
             )
         except BuildError:
-            continue  # it asks for fields that the data does not have
+            continue  # it needs fields that the data does not have
         found.append(each)
     return found
 
 
-def keeps(encoder: str, name: str) -> bool:
-    return "keep" in created("encoder", encoder, name).provides
+def provides_keep(encoder: str, name: str) -> bool:
+    return "keep" in create_part("encoder", encoder, name).provides
 
 
-def causal(decoder: str, name: str) -> bool:
-    return "causal" in created("decoder", decoder, name).provides
+def is_causal(decoder: str, name: str) -> bool:
+    return "causal" in create_part("decoder", decoder, name).provides
 
 
-def fits(name: str, encoder: str, decoder: str, objective: str) -> bool:
-    """Whether the parts go together; any latent goes with any parts.
+def fit_together(name: str, encoder: str, decoder: str, objective: str) -> bool:
+    """Return whether the parts are compatible; any latent is compatible with any parts.
 
-    A causal decoder is trained with its teacher and no other is, so that every weight takes part.
+    Only causal decoders are combined with objectives that use a teacher, so that every weight gets a gradient.
     """
-    needs = created("objective", objective, name).needs
-    return (keeps(encoder, name) or "keep" not in needs) and causal(decoder, name) == ("causal" in needs)
+    needs = create_part("objective", objective, name).needs
+    return (provides_keep(encoder, name) or "keep" not in needs) and is_causal(decoder, name) == (
+        "causal" in needs
+    )
 
 
 def factors(name: str, core: bool = False) -> list[list[str]]:
-    """Encoders, latents, decoders and objectives for the data."""
+    """Return encoders, latents, decoders and objectives for the data."""
     return [
-        fitting("encoder", name, core),
+        compatible_parts("encoder", name, core),
         names("latent", core),
-        fitting("decoder", name, core),
+        compatible_parts("decoder", name, core),
         objectives(name),
     ]
 
 
 def product(name: str, core: bool = False) -> list[tuple[str, ...]]:
-    """Every combination of encoder, latent, decoder and objective that goes together."""
+    """Return every compatible combination of encoder, latent, decoder and objective."""
     every = itertools.product(*factors(name, core))
-    return [row for row in every if fits(name, row[0], row[2], row[3])]
+    return [row for row in every if fit_together(name, row[0], row[2], row[3])]
 
 
 def pairs(rows) -> set[tuple[int, str, int, str]]:
-    """All pairs in rows of parts: place and name of one, place and name of the other."""
+    """Return all pairs in rows of parts: index and name of one, index and name of the other."""
     return {
         (one, row[one], other, row[other])
         for row in rows
@@ -122,9 +126,9 @@ def pairs(rows) -> set[tuple[int, str, int, str]]:
 
 
 def cover(rows) -> list[tuple[str, ...]]:
-    """Some of the rows, few, that hold every pair of parts that the rows hold: greedily the one with the most new pairs.
+    """Return few of the rows that together contain every pair of parts: greedily the row with the most new pairs.
 
-    The parts constrain each other, and a cover that is built part by part (allpairspy) then misses pairs.
+    Since the parts constrain each other, a cover that is built part by part (allpairspy) would miss pairs.
     """
     held = {row: pairs([row]) for row in rows}
     missing, chosen = pairs(rows), []

@@ -20,8 +20,8 @@ DIGITS = Signature(
 )
 
 
-class Needy(Objective):
-    """Asks for what a test says."""
+class ObjectiveWithNeeds(Objective):
+    """An objective with the given needs."""
 
     def __init__(self, *needs):
         super().__init__()
@@ -31,28 +31,28 @@ class Needy(Objective):
 # ------------------------------------------------------------------ the seed
 
 
-def states():
+def random_state():
     return torch.get_rng_state()
 
 
 @pytest.mark.parametrize("objective", ["reconstruction", "reconstruction + contrastive"])
 def test_build_leaves_the_global_random_state_alone(objective):
     torch.manual_seed(5)
-    before = states()
+    before = random_state()
     rk.build(data=DIGITS, objective=objective, **MLP)
-    assert torch.equal(states(), before)
+    assert torch.equal(random_state(), before)
 
 
-def test_so_does_a_build_that_fails():
-    before = states()
+def test_a_failing_build_leaves_the_global_random_state_alone():
+    before = random_state()
     with pytest.raises(BuildError):
-        rk.build(data=DIGITS, encoder="mlp", objective=Needy("encoder", "decoder"))
-    assert torch.equal(states(), before)
+        rk.build(data=DIGITS, encoder="mlp", objective=ObjectiveWithNeeds("encoder", "decoder"))
+    assert torch.equal(random_state(), before)
 
 
 def weights(seed, **options):
-    made = rk.build(data=DIGITS, objective="reconstruction + contrastive", seed=seed, **{**MLP, **options})
-    return made.state_dict()
+    model = rk.build(data=DIGITS, objective="reconstruction + contrastive", seed=seed, **{**MLP, **options})
+    return model.state_dict()
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_data_may_be_a_name_a_set_or_a_signature():
         rk.build(data="digit", **MLP)
 
 
-def test_parts_are_told_their_own_field_and_the_number_of_tokens(monkeypatch):
+def test_parts_receive_their_own_field_and_the_number_of_tokens(monkeypatch):
     seen = {}
 
-    class Told(Decoder):
+    class RecordingDecoder(Decoder):
         def __init__(self, *, data, tokens=None):
             super().__init__()
             seen.update(data=data, tokens=tokens)
@@ -115,7 +115,7 @@ def test_parts_are_told_their_own_field_and_the_number_of_tokens(monkeypatch):
 
     signature = Signature({"x": DIGITS["x"], "pitch": Field(kind="vector", shape=(1,))})
     fine, coarse = "vit(patch=2, width=8, depth=1, heads=2)", "vit(patch=4, width=8, depth=1, heads=2)"
-    paths = build._paths(
+    factors = build._build_factors(
         {
             "fine": rk.factor(fine),
             "coarse": rk.factor(coarse),
@@ -127,9 +127,11 @@ def test_parts_are_told_their_own_field_and_the_number_of_tokens(monkeypatch):
     monkeypatch.setattr(
         build,
         "create",
-        lambda kind, part, **facts: Told(**facts) if part == "told" else create(kind, part, **facts),
+        lambda kind, part, **context: (
+            RecordingDecoder(**context) if part == "recording" else create(kind, part, **context)
+        ),
     )
-    build._decoder("told", paths, signature, "pitch")
+    build._build_decoder("recording", factors, signature, "pitch")
     assert seen["data"]["x"] == signature["pitch"]
     assert seen["tokens"] == 16
 
@@ -138,8 +140,8 @@ def test_tokens_are_unknown_where_lengths_vary():
     frames = Signature({"x": Field(kind="sequence", shape=(None, 3))})
     model = rk.build(data=frames, encoder="gru(width=8)", decoder="transformer(width=8, depth=1, heads=2)")
     for length in (3, 11):
-        given = {"x": torch.randn(2, length, 3), "x_mask": torch.ones(2, length, dtype=torch.bool)}
-        model(given).total.backward()
+        batch = {"x": torch.randn(2, length, 3), "x_mask": torch.ones(2, length, dtype=torch.bool)}
+        model(batch).total.backward()
     with pytest.raises(BuildError, match="length"):
         rk.build(data=frames, encoder="gru(width=8)", decoder="mlp")
 
@@ -181,13 +183,21 @@ def test_an_output_that_is_not_the_input():
     ("options", "error", "says"),
     [
         ({"encoder": "mlp", "factors": {"a": None}}, BuildError, "not both"),
-        ({"objective": Needy("decoder")}, BuildError, "Needy needs a decoder"),
-        ({"objective": Needy("encoder")}, BuildError, "Needy needs an encoder"),
-        ({"objective": Needy()}, BuildError, "nothing to build"),
-        ({**MLP, "objective": Needy("encoder")}, BuildError, "never uses a decoder: leave decoder= out"),
+        ({"objective": ObjectiveWithNeeds("decoder")}, BuildError, "Needy needs a decoder"),
+        ({"objective": ObjectiveWithNeeds("encoder")}, BuildError, "Needy needs an encoder"),
+        ({"objective": ObjectiveWithNeeds()}, BuildError, "nothing to build"),
+        (
+            {**MLP, "objective": ObjectiveWithNeeds("encoder")},
+            BuildError,
+            "never uses a decoder: omit decoder=",
+        ),
         ({**MLP, "objective": "masked"}, BuildError, "reprkit/mlp cannot read only some: use vit"),
         ({**MLP, "objective": "autoregressive"}, BuildError, "needs a causal decoder"),
-        ({**MLP, "objective": Needy("decoder", "indices")}, BuildError, "reprkit/continuous is continuous"),
+        (
+            {**MLP, "objective": ObjectiveWithNeeds("decoder", "indices")},
+            BuildError,
+            "reprkit/continuous is continuous",
+        ),
         ({**MLP, "objective": 3}, BuildError, "takes a reference, a sum, or an Objective"),
         (
             {**MLP, "encoder": torch.nn.Linear(2, 2)},
@@ -207,40 +217,40 @@ def test_an_output_that_is_not_the_input():
         ({**MLP, "encoder": "transformer(width=8, heads=3)"}, PartArgumentError, "heads"),
     ],
 )
-def test_what_does_not_fit_is_refused(options, error, says):
+def test_incompatible_parts_raise(options, error, says):
     options = {key: value for key, value in options.items() if value is not None}
     with pytest.raises(error, match=says):
         rk.build(data=DIGITS, **options)
 
 
 def test_shapes_that_do_not_fit_are_found_at_build():
-    class Short(Decoder):
+    class ShortDecoder(Decoder):
         in_dim = 3
 
         def forward(self, features, *, teacher=None, length=None):
             x = features.x
             return Decoded(x=x, likelihood="gaussian", params={"mean": x, "log_scale": x}, grid=(1, 1))
 
-    with pytest.raises(BuildError, match=r"made \(2, 1, 3\) for 'x', which reads as \(2, 1, 64\)"):
-        rk.build(data=DIGITS, **{**MLP, "decoder": Short()})
+    with pytest.raises(BuildError, match=r"shape \(2, 1, 3\) for 'x', whose target is \(2, 1, 64\)"):
+        rk.build(data=DIGITS, **{**MLP, "decoder": ShortDecoder()})
 
 
-def test_the_error_of_a_part_is_blamed_at_build():
-    class Sour(Decoder):
+def test_errors_of_a_part_name_the_part():
+    class FailingDecoder(Decoder):
         in_dim = 3
 
         def forward(self, features, *, teacher=None, length=None):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as caught:
-        rk.build(data=DIGITS, **{**MLP, "decoder": Sour()})
+        rk.build(data=DIGITS, **{**MLP, "decoder": FailingDecoder()})
     assert any("in decoder" in note and "Sour" in note for note in caught.value.__notes__)
     with pytest.raises(PartArgumentError) as refused:
         rk.build(data=DIGITS, **{**MLP, "latent": "vq(codes=-1)"})
     assert "while making latent vq" in refused.value.__notes__
 
 
-def test_a_batch_that_is_not_the_data_s_is_refused_at_the_first_step():
+def test_a_batch_that_does_not_fit_the_signature_raises_at_the_first_step():
     model = rk.build(data=DIGITS, **MLP)
     good = rk.dataset("digits").batch(range(3))
     with pytest.raises(DataError, match="x"):

@@ -1,4 +1,4 @@
-"""A latent whose code has tokens of its own: another number than the features, its own mask, and no place over the data."""
+"""A latent whose code has another number of tokens than the features, its own mask, and no position over the data."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ class TestThree(LatentConformance):
 
 
 @pytest.mark.parametrize("decoder", ["mlp(widths=(8,))", "conv(width=8)", "vit(width=8, depth=1, heads=2)"])
-def test_a_decoder_of_images_is_made_for_the_codes_number_of_tokens(decoder):
+def test_an_image_decoder_is_built_for_the_code_s_number_of_tokens(decoder):
     model = rk.build(
         data=IMAGES, encoder="vit(patch=2, width=8, depth=1, heads=2)", latent=Three(), decoder=decoder
     )
@@ -44,7 +44,7 @@ def test_a_decoder_of_images_is_made_for_the_codes_number_of_tokens(decoder):
     assert not [name for name, value in model.named_parameters() if value.grad is None]
 
 
-def test_a_mask_of_such_a_code_hides_no_place_of_the_data():
+def test_the_mask_of_such_a_code_hides_no_data():
     features = rk.Features(x=torch.randn(2, 3, 4), mask=torch.tensor([[1, 1, 0], [1, 0, 0]]).bool(), grid=())
     assert resampled_mask(features, 6) is None
     aligned = rk.Features(x=features.x, mask=features.mask, grid=(3,))

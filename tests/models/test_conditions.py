@@ -1,4 +1,4 @@
-"""Factors that are told of others, and decoders that take pooled factors apart from the tokens."""
+"""Factors conditioned on others, and decoders conditioned on pooled factors."""
 
 import pytest
 import torch
@@ -13,20 +13,20 @@ from reprkit.types import Decoded, Features
 DATA = Signature({"x": Field(kind="sequence", shape=(6, 4), form="frames(of=4)")})
 
 
-class Told(interfaces.Encoder):
-    """A frame's linear map, plus what it is told."""
+class ConditionedEncoder(interfaces.Encoder):
+    """A linear map of each frame, plus one of the condition."""
 
     condition_dim = 3
 
-    def __init__(self, told: bool = True):
+    def __init__(self, conditioned: bool = True):
         super().__init__()
-        self.condition_dim = 3 if told else None
-        self.frame, self.told, self.out_dim, self.calls = nn.Linear(4, 5), nn.Linear(3, 5), 5, 0
+        self.condition_dim = 3 if conditioned else None
+        self.frame, self.project, self.out_dim, self.calls = nn.Linear(4, 5), nn.Linear(3, 5), 5, 0
 
     def forward(self, batch, *, keep=None, condition=None):
         self.calls += 1
         x = self.frame(batch["x"])
-        return Features(x=x if condition is None else x + self.told(condition).unsqueeze(1), grid=(6,))
+        return Features(x=x if condition is None else x + self.project(condition).unsqueeze(1), grid=(6,))
 
     def count(self, batch):
         return 6
@@ -35,7 +35,7 @@ class Told(interfaces.Encoder):
         return (6,)
 
 
-class Apart(interfaces.Decoder):
+class ConditionedDecoder(interfaces.Decoder):
     """Frames from tokens, moved by the condition."""
 
     def __init__(self):
@@ -54,10 +54,10 @@ class Apart(interfaces.Decoder):
 
 def conversion(**content):
     factors = {
-        "content": rk.factor(Told(), "continuous(dim=2)", condition="speaker", **content),
-        "speaker": rk.factor(Told(told=False), "gaussian(dim=7)", pool=True),
+        "content": rk.factor(ConditionedEncoder(), "continuous(dim=2)", condition="speaker", **content),
+        "speaker": rk.factor(ConditionedEncoder(conditioned=False), "gaussian(dim=7)", pool=True),
     }
-    return rk.build(data=DATA, factors=factors, decoder=Apart())
+    return rk.build(data=DATA, factors=factors, decoder=ConditionedDecoder())
 
 
 def batch(size=3, seed=0):
@@ -68,15 +68,15 @@ def test_the_encoder_reads_the_other_factors_code():
     model, data = conversion().eval(), batch()
     codes = model.encode(data)
     content, speaker = model.factors["content"], model.factors["speaker"]
-    told = content.conditioner(codes["speaker"].z.mean(1))
-    x = content.adapter(content.encoder.frame(data["x"]) + content.encoder.told(told).unsqueeze(1))
+    condition = content.conditioner(codes["speaker"].z.mean(1))
+    x = content.adapter(content.encoder.frame(data["x"]) + content.encoder.project(condition).unsqueeze(1))
     assert torch.allclose(codes["content"].z, x, atol=1e-6)
     assert tuple(content.conditioner.weight.shape) == (3, speaker.latent.out_dim)
     assert torch.equal(model.encode(data, factors=["content"])["content"].z, codes["content"].z)
     assert list(model.encode(data, factors=["content"])) == ["content"]
 
 
-def test_the_decoder_takes_the_pooled_factor_apart():
+def test_the_pooled_factor_conditions_the_decoder():
     model = conversion().eval()
     one, two = model.encode(batch(seed=1)), model.encode(batch(seed=2))
     model.decode(one | {"speaker": two["speaker"]})
@@ -86,12 +86,15 @@ def test_the_decoder_takes_the_pooled_factor_apart():
     assert tuple(condition.shape) == (3, 2)
 
 
-def test_where_all_factors_are_pooled_they_are_its_tokens():
-    factors = {"a": rk.factor(Told(told=False), pool=True), "b": rk.factor(Told(told=False), pool=True)}
+def test_where_all_factors_are_pooled_they_are_the_tokens():
+    factors = {
+        "a": rk.factor(ConditionedEncoder(conditioned=False), pool=True),
+        "b": rk.factor(ConditionedEncoder(conditioned=False), pool=True),
+    }
     model = rk.build(
         data=Signature({"x": Field(kind="sequence", shape=(1, 4))}),
         factors={name: rk.factor("mlp(width=8)", each.latent, pool=True) for name, each in factors.items()},
-        decoder=Apart(),
+        decoder=ConditionedDecoder(),
     ).eval()
     codes = model.encode({"x": torch.randn(2, 1, 4)})
     model.decode(codes)
@@ -100,7 +103,7 @@ def test_where_all_factors_are_pooled_they_are_its_tokens():
     assert torch.allclose(features.x, model.adapters["a"](codes["a"].z) + model.adapters["b"](codes["b"].z))
 
 
-def test_within_a_pass_each_factor_is_encoded_once_and_its_losses_count_once():
+def test_in_one_forward_each_factor_is_encoded_once_and_its_losses_count_once():
     class Twice(interfaces.Objective):
         needs = frozenset({"encoder", "decoder"})
 
@@ -132,8 +135,8 @@ def test_gradients_go_through_the_condition():
     assert model.factors["content"].conditioner.weight.grad.abs().sum() > 0
 
 
-def test_wrong_conditions_are_refused():
-    with pytest.raises(BuildError, match="cannot be told of another factor"):
+def test_invalid_conditions_raise():
+    with pytest.raises(BuildError, match="takes no condition"):
         rk.build(
             data=DATA,
             factors={
@@ -143,24 +146,31 @@ def test_wrong_conditions_are_refused():
             decoder="gru(width=4)",
         )
     with pytest.raises(BuildError, match="that does not exist: content on 'speakr'"):
-        rk.build(data=DATA, factors={"content": rk.factor(Told(), condition="speakr")}, decoder=Apart())
-    with pytest.raises(BuildError, match="wait for each other"):
         rk.build(
             data=DATA,
-            factors={"a": rk.factor(Told(), condition="b"), "b": rk.factor(Told(), condition="a")},
-            decoder=Apart(),
+            factors={"content": rk.factor(ConditionedEncoder(), condition="speakr")},
+            decoder=ConditionedDecoder(),
+        )
+    with pytest.raises(BuildError, match="conditioned on each other"):
+        rk.build(
+            data=DATA,
+            factors={
+                "a": rk.factor(ConditionedEncoder(), condition="b"),
+                "b": rk.factor(ConditionedEncoder(), condition="a"),
+            },
+            decoder=ConditionedDecoder(),
         )
 
 
-def test_a_saved_model_knows_its_conditions(tmp_path, registry):
+def test_conditions_are_saved_with_the_model(tmp_path, registry):
     class Plugin:
         @rk.hookimpl
         def reprkit_encoders(self):
-            yield rk.Spec("told", f"{__name__}:Told")
+            yield rk.Spec("conditioned", f"{__name__}:ConditionedEncoder")
 
         @rk.hookimpl
         def reprkit_decoders(self):
-            yield rk.Spec("apart", f"{__name__}:Apart")
+            yield rk.Spec("conditioned", f"{__name__}:ConditionedDecoder")
 
     registry.register(Plugin(), name="conditions-test")
     model = conversion().eval()

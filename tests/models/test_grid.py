@@ -17,7 +17,7 @@ def digits():
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (2, 2), (4, 2), (8, 8), (8, 1)])
-def test_tokens_are_blocks_and_come_back(digits, grid):
+def test_tokens_are_blocks_and_from_tokens_inverts(digits, grid):
     tokens = to_tokens(digits, grid, "image")
     assert tokens.shape == (5, grid[0] * grid[1], 64 // (grid[0] * grid[1]))
     assert torch.equal(from_tokens(tokens, grid, IMAGE), digits)
@@ -30,23 +30,23 @@ def test_tokens_are_blocks_and_come_back(digits, grid):
     ("kind", "shape", "grid"),
     [("sequence", (6, 3), (2,)), ("tokens", (6,), (3,)), ("vector", (7,), (1,)), ("label", (), (1,))],
 )
-def test_other_kinds_come_back(kind, shape, grid):
+def test_from_tokens_inverts_other_kinds(kind, shape, grid):
     field = Field(kind=kind, shape=shape, vocab=99 if kind in ("tokens", "label") else None)
     x = torch.arange(2 * int(np.prod(shape))).reshape(2, *shape)
     assert torch.equal(from_tokens(to_tokens(x, grid, kind), grid, field), x)
 
 
-def test_a_grid_that_does_not_divide_is_refused(digits):
+def test_a_grid_that_does_not_divide_raises(digits):
     with pytest.raises(BuildError, match=r"\(3, 2\) tokens does not divide image data of size \(8, 8\)"):
         to_tokens(digits, (3, 2), "image")
 
 
-def test_images_read_as_rows(digits):
+def test_row_grid_of_images(digits):
     assert row_grid(IMAGE, digits) == (8, 1)
     assert torch.equal(to_tokens(digits, (8, 1), "image"), digits.squeeze(-1))
 
 
-def test_kept_tokens_return_to_their_places():
+def test_kept_tokens_return_to_their_positions():
     x = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
     positions = torch.tensor([[0, 3], [1, 2]])
     laid, present = align(Features(x=x, positions=positions, length=4), 4)
@@ -65,7 +65,7 @@ def test_one_token_is_broadcast_and_grids_are_resampled_in_two_dimensions():
     assert align(line, 5, (5,))[0].flatten().tolist() == [0, 0, 0, 1, 1]
 
 
-def test_hits_spread_over_another_grid(digits):
+def test_hits_are_upsampled_to_another_grid(digits):
     hit = torch.tensor([[True, False, False, False]])
     spread_out = upsample(hit, (2, 2), (8, 8), IMAGE, digits[:1])
     assert spread_out.shape == (1, 64, 1)

@@ -36,7 +36,7 @@ NAMES = ("gaussian", "bernoulli", "categorical")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nll_is_that_of_torch(name):
+def test_nll_equals_torch(name):
     params = params_of(name)
     target = reference(name, params).sample()
     expected = -reference(name, params).log_prob(target)
@@ -53,7 +53,7 @@ def test_one_scale_is_broadcast():
     assert draw("gaussian", params).shape == (2, 3, 4)
 
 
-def test_grey_values_give_the_cross_entropy():
+def test_gray_values_give_the_cross_entropy():
     logits, target = torch.randn(2, 1, 3), torch.rand(2, 1, 3)
     chance = torch.sigmoid(logits)
     expected = -(target * chance.log() + (1 - target) * (1 - chance).log())
@@ -105,7 +105,7 @@ def test_draws_follow_the_distribution():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_generator_makes_a_draw_again(name):
+def test_equal_generators_give_equal_draws(name):
     params = params_of(name)
     one, two = (draw(name, params, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(one, two)
@@ -140,12 +140,12 @@ def test_temperature_scales():
 
 
 @pytest.mark.parametrize("temperature", [-1, float("nan"), float("inf")])
-def test_a_temperature_that_is_none_is_refused(temperature):
+def test_invalid_temperatures_raise(temperature):
     with pytest.raises(PartArgumentError, match="temperature"):
         apply_temperature("gaussian", params_of("gaussian"), temperature)
 
 
-def test_an_unknown_name_is_refused_with_the_nearest():
+def test_an_unknown_name_raises_with_the_nearest():
     for call in (
         lambda: negative_log_likelihood("gausian", {}, torch.zeros(1)),
         lambda: draw("gausian", {}),
@@ -156,7 +156,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
             call()
 
 
-def test_narrowing_leaves_the_likeliest_in_their_proportions():
+def test_top_k_and_top_p_keep_the_most_likely_in_proportion():
     logits = torch.tensor([[[[0.1, 0.4, 0.2, 0.3], [0.97, 0.01, 0.01, 0.01]]]]).log()
 
     def left(**options):
@@ -173,7 +173,7 @@ def test_narrowing_leaves_the_likeliest_in_their_proportions():
 
 
 @pytest.mark.parametrize("options", [{"top_k": True}, {"top_k": -2}, {"top_p": "most"}, {"top_p": math.nan}])
-def test_narrowing_refuses_what_it_cannot_read(options):
+def test_invalid_top_k_and_top_p_raise(options):
     with pytest.raises(PartArgumentError, match="must be"):
         filter_top_k_top_p("categorical", {"logits": torch.zeros(1, 1, 1, 3)}, **options)
     with pytest.raises(PartArgumentError, match="gaussian"):

@@ -1,8 +1,8 @@
-"""A model's codes on their way to the decoder, and what one does with a model."""
+"""Merging of codes for the decoder, and the inference methods of a model."""
 
 import pytest
 import torch
-from models_made import PAIRS, Cut, Row, Taxed, batch, model
+from small_models import PAIRS, Cut, Row, Taxed, make_batch, make_model
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
@@ -13,10 +13,10 @@ from reprkit.types import Code, Codes
 
 
 def test_one_factor_reaches_the_decoder_as_it_is():
-    made = model()
-    given = batch()
-    merged = made.merge(made.encode(given))
-    torch.testing.assert_close(merged.x, given["x"].unflatten(1, (3, 2)))  # adapters begin as the identity
+    model = make_model()
+    batch = make_batch()
+    merged = model.merge(model.encode(batch))
+    torch.testing.assert_close(merged.x, batch["x"].unflatten(1, (3, 2)))  # adapters begin as the identity
     assert merged.grid == (3,)
 
 
@@ -28,75 +28,75 @@ def test_factors_are_aligned_to_the_most_tokens_and_summed():
             "whole": Code(z=torch.tensor([[[100.0, 1.0]]]), grid=(1,), length=1),
         }
     )
-    made = rk.build(
+    model = rk.build(
         data=PAIRS,
         factors={name: rk.factor(Cut(3), Taxed(2)) for name in codes},
         decoder=Row(2),
     )
-    merged = made.merge(codes)
+    merged = model.merge(codes)
     assert merged.x.tolist() == [[[110, 2], [112, 4], [124, 6], [126, 8]]]
     assert merged.grid == (4,)
-    assert torch.equal(made.merge(dict(reversed(list(codes.items())))).x, merged.x)
+    assert torch.equal(model.merge(dict(reversed(list(codes.items())))).x, merged.x)
 
 
 def test_kept_tokens_of_several_factors():
-    made = rk.build(
+    model = rk.build(
         data=PAIRS, factors={name: rk.factor(Cut(3), Taxed(2)) for name in ("a", "b", "c")}, decoder=Row(2)
     )
     z = torch.tensor([[[1.0, 0.0], [2.0, 0.0]]])
     here, there = torch.tensor([[0, 2]]), torch.tensor([[1, 2]])
     whole = Code(z=torch.tensor([[[0.0, 5.0]]]), length=1)
     first = Code(z=z, positions=here, length=3)
-    # All saw the same: only those places are handed over, a pooled factor beside them.
-    same = made.merge({"a": first, "b": Code(z=10 * z, positions=here, length=3), "c": whole})
+    # All read the same tokens: only those are passed to the decoder, with a pooled factor added.
+    same = model.merge({"a": first, "b": Code(z=10 * z, positions=here, length=3), "c": whole})
     assert same.x.tolist() == [[[11, 5], [22, 5]]]
     assert same.positions is here
-    # They saw different places: each is laid where it was, and none is lost.
-    mixed = made.merge({"a": first, "b": Code(z=10 * z, positions=there, length=3), "c": whole})
+    # They read different tokens: each is put at its position, and none is lost.
+    mixed = model.merge({"a": first, "b": Code(z=10 * z, positions=there, length=3), "c": whole})
     assert mixed.x.tolist() == [[[1, 5], [10, 5], [22, 5]]]
     assert mixed.positions is None
-    # One saw everything.
-    full = made.merge({"a": first, "b": Code(z=torch.ones(1, 3, 2)), "c": whole})
+    # One read all tokens.
+    full = model.merge({"a": first, "b": Code(z=torch.ones(1, 3, 2)), "c": whole})
     assert full.x.tolist() == [[[2, 6], [1, 6], [3, 6]]]
 
 
 def test_widths_that_differ_get_a_linear_map_on_both_sides():
-    made = model(encoder=Cut(2), latent=Taxed(5), decoder=Row(2))
-    assert tuple(made.factors["code"].adapter.weight.shape) == (5, 3)
-    assert tuple(made.adapters["code"].weight.shape) == (2, 5)
-    made(batch()).total.backward()
-    assert made.factors["code"].adapter.weight.grad.abs().sum() > 0
+    model = make_model(encoder=Cut(2), latent=Taxed(5), decoder=Row(2))
+    assert tuple(model.factors["code"].adapter.weight.shape) == (5, 3)
+    assert tuple(model.adapters["code"].weight.shape) == (2, 5)
+    model(make_batch()).total.backward()
+    assert model.factors["code"].adapter.weight.grad.abs().sum() > 0
 
 
 def test_a_pooled_factor_is_the_masked_mean():
     signature = Signature({"x": Field(kind="sequence", shape=(None, 2))})
-    made = rk.build(
+    model = rk.build(
         data=signature,
         factors={"voice": rk.factor("gru(width=4)", Taxed(2), pool=True)},
         decoder="gru(width=4, causal=True)",
         objective="autoregressive",
     )
-    made.eval()
+    model.eval()
     x = torch.randn(2, 5, 2)
     mask = torch.arange(5) < torch.tensor([[3], [5]])
-    given = {"x": x, "x_mask": mask}
-    encoder, adapter = made.factors["voice"].encoder, made.factors["voice"].adapter
-    features = adapter(encoder(given).x)
+    batch = {"x": x, "x_mask": mask}
+    encoder, adapter = model.factors["voice"].encoder, model.factors["voice"].adapter
+    features = adapter(encoder(batch).x)
     expected = torch.stack([features[0, :3].mean(0), features[1].mean(0)])
-    code = made.encode(given)
+    code = model.encode(batch)
     assert code.z.shape == (2, 1, 2)
     assert code.mask is None
     torch.testing.assert_close(code.z[:, 0], expected)
 
 
 def test_conversion_is_a_merge_of_codes():
-    made = rk.build(
+    model = rk.build(
         data=PAIRS,
         factors={"a": rk.factor(Cut(3), Taxed(2)), "b": rk.factor(Cut(3), Taxed(2))},
         decoder=Row(2),
     )
-    one, two = made.encode(batch(seed=1)), made.encode(batch(seed=2))
-    mixed = made.decode(one | {"b": two["b"]})
+    one, two = model.encode(make_batch(seed=1)), model.encode(make_batch(seed=2))
+    mixed = model.decode(one | {"b": two["b"]})
     torch.testing.assert_close(mixed.x, (one["a"].z + two["b"].z).sum(1, keepdim=True).repeat(1, 1, 3))
 
 
@@ -105,35 +105,35 @@ def test_conversion_is_a_merge_of_codes():
 
 def test_represent_is_the_masked_mean_or_all_tokens():
     signature = Signature({"x": Field(kind="sequence", shape=(None, 2))})
-    made = rk.build(data=signature, encoder="gru(width=4)", latent=Taxed(3), objective="contrastive").eval()
-    given = {"x": torch.randn(2, 4, 2), "x_mask": torch.tensor([[True] * 4, [True, True, False, False]])}
-    z = made.encode(given).z
-    torch.testing.assert_close(made.represent(given), torch.stack([z[0].mean(0), z[1, :2].mean(0)]))
-    flat = made.represent(given, pool="flatten")
+    model = rk.build(data=signature, encoder="gru(width=4)", latent=Taxed(3), objective="contrastive").eval()
+    batch = {"x": torch.randn(2, 4, 2), "x_mask": torch.tensor([[True] * 4, [True, True, False, False]])}
+    z = model.encode(batch).z
+    torch.testing.assert_close(model.represent(batch), torch.stack([z[0].mean(0), z[1, :2].mean(0)]))
+    flat = model.represent(batch, pool="flatten")
     torch.testing.assert_close(flat[0], z[0].flatten())
     torch.testing.assert_close(flat[1], torch.cat([z[1, :2].flatten(), torch.zeros(6)]))
 
 
 def test_represent_names_factors_and_prefers_the_mean_of_a_draw():
-    made = rk.build(
+    model = rk.build(
         data=PAIRS,
         factors={"a": rk.factor(Cut(3), Taxed(2)), "b": rk.factor(Cut(3), "gaussian(dim=4)", input="y")},
         decoder=Row(2),
     )
-    given = batch()
-    assert made.represent(given).shape == (4, 6)
-    torch.testing.assert_close(made.represent(given, "a"), made.represent(given)[:, :2])
+    batch = make_batch()
+    assert model.represent(batch).shape == (4, 6)
+    torch.testing.assert_close(model.represent(batch, "a"), model.represent(batch)[:, :2])
     torch.testing.assert_close(
-        made.represent(given, "b"), made.represent(given, "b")
+        model.represent(batch, "b"), model.represent(batch, "b")
     )  # training draws, the mean does not
     with pytest.raises(BuildError, match="no factor named 'c'; there are: a, b"):
-        made.represent(given, "c")
+        model.represent(batch, "c")
 
 
 def test_a_model_without_encoder_represents_nothing():
-    made = rk.build(data="digits", decoder="gru(width=4, causal=True)", objective="autoregressive")
+    model = rk.build(data="digits", decoder="gru(width=4, causal=True)", objective="autoregressive")
     with pytest.raises(BuildError, match="no encoder"):
-        made.represent({"x": torch.zeros(1, 8, 8, 1)})
+        model.represent({"x": torch.zeros(1, 8, 8, 1)})
 
 
 @pytest.mark.parametrize(
@@ -151,74 +151,74 @@ def test_a_model_without_encoder_represents_nothing():
 )
 def test_to_batch_is_the_inverse_of_target(field, decoder):
     signature = Signature({"x": Field(kind="vector", shape=(6,)), "y": field})
-    made = rk.build(data=signature, encoder=Cut(1), latent=Taxed(6), decoder=decoder, output="y").eval()
-    given = signature.example(3)
-    given["y"] = (
-        torch.randint(field.vocab, given["y"].shape) if field.discrete else torch.rand(given["y"].shape)
+    model = rk.build(data=signature, encoder=Cut(1), latent=Taxed(6), decoder=decoder, output="y").eval()
+    batch = signature.example(3)
+    batch["y"] = (
+        torch.randint(field.vocab, batch["y"].shape) if field.discrete else torch.rand(batch["y"].shape)
     )
-    decoded = made.decode(made.encode(given))
-    target = made.target(given, decoded)
+    decoded = model.decode(model.encode(batch))
+    target = model.target(batch, decoded)
     assert target.shape == decoded.x.shape
-    back = made.to_batch(rk.types.replace(decoded, x=target), given)
-    assert torch.equal(back["y"], given["y"])
-    assert back["x"] is given["x"]
-    made.decode(made.encode(made.to_batch(decoded, given)))  # an output can be encoded again
+    back = model.to_batch(rk.types.replace(decoded, x=target), batch)
+    assert torch.equal(back["y"], batch["y"])
+    assert back["x"] is batch["x"]
+    model.decode(model.encode(model.to_batch(decoded, batch)))  # an output can be encoded again
 
 
 def test_codes_from_indices():
-    made = rk.build(
+    model = rk.build(
         data="digits",
         encoder="vit(patch=4, width=8, depth=1, heads=2)",
         latent="vq(codes=6, dim=3)",
         decoder="vit(patch=4, width=8, depth=1, heads=2)",
     )
-    given = rk.dataset("digits").batch(range(4))
-    made(given)
-    made.eval()
-    codes = made.encode(given)
-    again = made.from_indices({"code": codes.indices}, like=codes)
+    batch = rk.dataset("digits").batch(range(4))
+    model(batch)
+    model.eval()
+    codes = model.encode(batch)
+    again = model.from_indices({"code": codes.indices}, like=codes)
     torch.testing.assert_close(again.z, codes.z)
     assert again.grid == codes.grid
-    torch.testing.assert_close(made.decode(again).x, made.decode(codes).x)
-    other = made.from_indices({"code": torch.zeros_like(codes.indices)}, like=codes)
+    torch.testing.assert_close(model.decode(again).x, model.decode(codes).x)
+    other = model.from_indices({"code": torch.zeros_like(codes.indices)}, like=codes)
     assert other.bits is None, "what was true of the other indices is not carried over"
     assert other.losses == {}
-    bare = made.from_indices({"code": codes.indices})
+    bare = model.from_indices({"code": codes.indices})
     torch.testing.assert_close(bare.z, codes.z)
     with pytest.raises(PartArgumentError, match="continuous"):
-        model().from_indices({"code": torch.zeros(1, 1, 1, dtype=torch.int64)})
+        make_model().from_indices({"code": torch.zeros(1, 1, 1, dtype=torch.int64)})
 
 
 def test_sample_draws_from_each_prior():
-    made = rk.build(
+    model = rk.build(
         data="digits", encoder="mlp(width=8)", latent="gaussian(dim=2)", decoder="mlp(width=8)"
     ).eval()
-    first, second = (made.sample(5, torch.Generator().manual_seed(seed)) for seed in (0, 0))
-    assert made.to_batch(first)["x"].shape == (5, 8, 8, 1)
+    first, second = (model.sample(5, torch.Generator().manual_seed(seed)) for seed in (0, 0))
+    assert model.to_batch(first)["x"].shape == (5, 8, 8, 1)
     assert torch.equal(first.x, second.x)
-    assert not torch.equal(first.x, made.sample(5, torch.Generator().manual_seed(1)).x)
+    assert not torch.equal(first.x, model.sample(5, torch.Generator().manual_seed(1)).x)
     assert not torch.equal(first.x[0], first.x[1])
     with pytest.raises(PartArgumentError, match="no prior of its own"):
-        model().sample(2)
+        make_model().sample(2)
 
 
 @pytest.mark.parametrize("encoder", [None, "mlp(width=8)"])
 def test_sample_from_a_causal_decoder(encoder):
-    made = rk.build(
+    model = rk.build(
         data="digits",
         encoder=encoder,
         latent="gaussian(dim=2)",
         decoder="gru(width=8, causal=True)",
         objective="autoregressive",
     ).eval()
-    drawn = made.sample(3, torch.Generator().manual_seed(0))
-    assert made.to_batch(drawn)["x"].shape == (3, 8, 8, 1)
-    assert torch.equal(drawn.x, made.sample(3, torch.Generator().manual_seed(0)).x)
+    drawn = model.sample(3, torch.Generator().manual_seed(0))
+    assert model.to_batch(drawn)["x"].shape == (3, 8, 8, 1)
+    assert torch.equal(drawn.x, model.sample(3, torch.Generator().manual_seed(0)).x)
 
 
 def test_a_batch_is_moved_to_the_model_s_device():
-    made = model()
-    given = batch()
-    assert made.to_device(given) is given
-    elsewhere = made.to("meta")
-    assert {value.device.type for value in elsewhere.to_device(given).values()} == {"meta"}
+    model = make_model()
+    batch = make_batch()
+    assert model.to_device(batch) is batch
+    elsewhere = model.to("meta")
+    assert {value.device.type for value in elsewhere.to_device(batch).values()} == {"meta"}

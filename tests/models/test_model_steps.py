@@ -1,8 +1,8 @@
-"""One step of a model: what it costs, what its losses are called, and who is to blame for an error."""
+"""One step of a model: encodings, names and weights of losses, and error notes."""
 
 import pytest
 import torch
-from models_made import PAIRS, Cut, Row, Taxed, Views, batch, model
+from small_models import PAIRS, Cut, Row, Taxed, Views, make_batch, make_model
 
 import reprkit as rk
 from reprkit.errors import BuildError
@@ -21,12 +21,12 @@ from reprkit.errors import BuildError
     ],
 )
 def test_each_distinct_view_is_encoded_once_and_its_losses_count_once(views, encodings):
-    made = model(decoder=None, objective=Views(views))
-    encoder = made.factors["code"].encoder
+    model = make_model(decoder=None, objective=Views(views))
+    encoder = model.factors["code"].encoder
     encoder.calls = 0
-    losses = made(batch())
+    losses = model(make_batch())
     assert encoder.calls == encodings
-    seen = {id(codes["code"]): codes for codes in made.objective.seen}
+    seen = {id(codes["code"]): codes for codes in model.objective.seen}
     assert len(seen) == encodings
     tax = sum(codes.losses["tax"] for codes in seen.values())
     torch.testing.assert_close(losses.terms["tax"], tax)
@@ -38,59 +38,59 @@ def test_each_distinct_view_is_encoded_once_and_its_losses_count_once(views, enc
     assert {"size", "usage"} <= losses.metrics.keys()
 
 
-def test_nothing_is_remembered_between_steps_nor_outside_of_one():
-    made = model()
-    encoder, given = made.factors["code"].encoder, batch()
-    made(given)
+def test_the_forward_cache_is_empty_between_steps():
+    model = make_model()
+    encoder, batch = model.factors["code"].encoder, make_batch()
+    model(batch)
     encoder.calls = 0
-    made(given)
+    model(batch)
     assert encoder.calls == 1
-    made.encode(given)
-    made.encode(given)
+    model.encode(batch)
+    model.encode(batch)
     assert encoder.calls == 3
 
 
-def test_an_error_in_a_step_leaves_no_trace():
-    made = model()
-    made.factors["code"].encoder.forward = lambda *_, **__: 1 / 0
+def test_an_error_in_a_step_clears_the_forward_cache():
+    model = make_model()
+    model.factors["code"].encoder.forward = lambda *_, **__: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        made(batch())
-    del made.factors["code"].encoder.forward
-    encoder = made.factors["code"].encoder
+        model(make_batch())
+    del model.factors["code"].encoder.forward
+    encoder = model.factors["code"].encoder
     encoder.calls = 0
-    made.encode(batch())
-    made.encode(batch())
+    model.encode(make_batch())
+    model.encode(make_batch())
     assert encoder.calls == 2
 
 
 def test_weights_override_the_parts_own():
-    given = batch()
-    plain = model()(given)
+    batch = make_batch()
+    plain = make_model()(batch)
     expected = plain.terms["reconstruction"] + 0.5 * plain.terms["tax"] + plain.terms["toll"]
     torch.testing.assert_close(plain.total, expected)
-    other = model(weights={"tax": 3.0, "toll": 0.0, "reconstruction": 0.1})(given)
+    other = make_model(weights={"tax": 3.0, "toll": 0.0, "reconstruction": 0.1})(batch)
     assert other.terms["tax"] == plain.terms["tax"], "terms are not weighted"
     torch.testing.assert_close(other.total, 0.1 * plain.terms["reconstruction"] + 3 * plain.terms["tax"])
 
 
-def test_a_weight_for_no_loss_is_refused_at_the_first_step():
-    made = model(weights={"taxes": 1.0})
+def test_a_weight_without_a_loss_raises_at_the_first_step():
+    model = make_model(weights={"taxes": 1.0})
     with pytest.raises(BuildError, match="no loss named 'taxes'.*'tax'"):
-        made(batch())
+        model(make_batch())
     with pytest.raises(BuildError, match="no factor named 'content'"):
-        model(weights={"content.tax": 1.0})
+        make_model(weights={"content.tax": 1.0})
     with pytest.raises(BuildError, match="must be a number"):
-        model(weights={"tax": "high"})
+        make_model(weights={"tax": "high"})
 
 
 def test_factors_have_their_own_names_and_weights():
-    made = rk.build(
+    model = rk.build(
         data=PAIRS,
         factors={"a": rk.factor(Cut(3), Taxed(2)), "b": rk.factor(Cut(2), Taxed(3), input="y")},
         decoder=Row(2),
         weights={"b.tax": 0.0, "b.toll": 0.0, "a.toll": 2.0},
     )
-    losses = made(batch())
+    losses = model(make_batch())
     terms = losses.terms
     assert terms.keys() == {"reconstruction", "a.tax", "a.toll", "b.tax", "b.toll"}
     torch.testing.assert_close(
@@ -107,7 +107,7 @@ def test_metrics_of_one_name_are_numbered_and_losses_are_detached():
             model.record(error=torch.full((), 2.0, requires_grad=True), other=3)
             return super().forward(model, batch, turn)
 
-    losses = model(decoder=None, objective=Twice(["same"]))(batch())
+    losses = make_model(decoder=None, objective=Twice(["same"]))(make_batch())
     assert [float(losses.metrics[name]) for name in ("error", "error-2", "other")] == [1, 2, 3]
     assert losses.total.requires_grad
     assert not any(value.requires_grad for value in [*losses.terms.values(), *losses.metrics.values()])
@@ -116,7 +116,7 @@ def test_metrics_of_one_name_are_numbered_and_losses_are_detached():
 # ------------------------------------------------------------------ blame
 
 
-def test_an_error_says_in_which_part_it_was():
+def test_errors_name_the_part():
     class Sour(Taxed):
         def forward(self, features):
             if features.x.shape[0] == 3:
@@ -141,21 +141,21 @@ def test_an_error_says_in_which_part_it_was():
         ({"decoder": Lost(2)}, "in decoder .*Lost"),
     ]:
         with pytest.raises(ZeroDivisionError) as caught:
-            model(**options)(batch(3))
+            make_model(**options)(make_batch(3))
         assert len(caught.value.__notes__) == 2, caught.value.__notes__
         assert caught.match(note)
         assert caught.match("in objective reprkit/reconstruction")
     with pytest.raises(BuildError, match="no decoder"):
-        model(decoder=None, objective=Views(["same"])).decode(None)
+        make_model(decoder=None, objective=Views(["same"])).decode(None)
 
 
-def test_usage_is_seen_in_training_only():
-    made = model()
-    made.eval()
-    made(batch())
-    usage = made.factors["code"].usage
+def test_usage_is_observed_in_training_only():
+    model = make_model()
+    model.eval()
+    model(make_batch())
+    usage = model.factors["code"].usage
     assert float(usage.value()) == 0
-    made.train()
-    assert float(made(batch()).metrics["usage"]) == 1.0
-    made.update()
+    model.train()
+    assert float(model(make_batch()).metrics["usage"]) == 1.0
+    model.update()
     assert float(usage.value()) == 1.0

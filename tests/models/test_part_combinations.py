@@ -5,14 +5,25 @@ import warnings
 
 import pytest
 import torch
-from combinations import WORLDS, causal, cover, factors, fitting, names, objectives, pairs, product, world
+from combinations import (
+    WORLDS,
+    compatible_parts,
+    cover,
+    factors,
+    is_causal,
+    names,
+    objectives,
+    pairs,
+    product,
+    world,
+)
 
 import reprkit as rk
 
 COVER = [(name, *row) for name in WORLDS for row in cover(product(name))]
 
 
-def built(name, encoder, latent, decoder, objective):
+def make_model(name, encoder, latent, decoder, objective):
     torch.manual_seed(0)
     return rk.build(data=world(name)[0], encoder=encoder, latent=latent, decoder=decoder, objective=objective)
 
@@ -46,8 +57,8 @@ def check_saving(model, batch, folder, teacher):
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
-def test_every_part_is_tried_somewhere(kind):
-    assert {each for name in WORLDS for each in fitting(kind, name)} == set(names(kind))
+def test_every_part_is_tested_somewhere(kind):
+    assert {each for name in WORLDS for each in compatible_parts(kind, name)} == set(names(kind))
 
 
 def test_the_objectives_are_those_that_train_a_decoder():
@@ -62,9 +73,9 @@ def test_the_cover_has_every_pair_of_parts(name):
     for one, other in itertools.combinations(range(3), 2):
         held = {(row[one], row[other]) for row in rows}
         assert held == set(itertools.product(factors(name)[one], factors(name)[other]))
-    for place in range(3):  # an objective only goes with some parts
-        fit = {(row[place], row[3]) for row in product(name)}
-        assert {(row[place], row[3]) for row in rows} == fit
+    for column in range(3):  # an objective only goes with some parts
+        fit = {(row[column], row[3]) for row in product(name)}
+        assert {(row[column], row[3]) for row in rows} == fit
     assert {row[3] for row in rows} == set(objectives(name))
     assert len(rows) < len(product(name)) / 5
 
@@ -81,16 +92,17 @@ def test_a_cover_of_three_factors_by_hand():
 
 @pytest.mark.parametrize(("name", "encoder", "latent", "decoder", "objective"), COVER)
 def test_every_pair_of_parts_trains_and_is_saved(name, encoder, latent, decoder, objective, tmp_path):
-    model, batch = built(name, encoder, latent, decoder, objective), world(name)[1]
+    model, batch = make_model(name, encoder, latent, decoder, objective), world(name)[1]
     check_training(model, batch, f"{encoder} → {latent} → {decoder}, {objective}")
-    check_saving(model, batch, tmp_path / "model", causal(decoder, name))
+    check_saving(model, batch, tmp_path / "model", is_causal(decoder, name))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "decoder"), [(name, each) for name in WORLDS for each in fitting("decoder", name, core=True)]
+    ("name", "decoder"),
+    [(name, each) for name in WORLDS for each in compatible_parts("decoder", name, core=True)],
 )
 def test_any_parts_of_the_core_train(name, decoder):
     for row in product(name, core=True):
         if row[2] == decoder:
-            check_training(built(name, *row), world(name)[1], " → ".join(row))
+            check_training(make_model(name, *row), world(name)[1], " → ".join(row))

@@ -1,4 +1,4 @@
-"""Drawing sequences: what is drawn has the distribution that the model gives, narrowed as asked, after a given beginning."""
+"""Sampling of sequences: the distribution of samples, with temperature, top-k and top-p, and after a prime."""
 
 import itertools
 import math
@@ -22,19 +22,19 @@ ANY = rk.Signature({"x": rk.Field(kind="tokens", shape=(None,), vocab=SYMBOLS)})
 FRAMES = rk.Signature({"x": rk.Field(kind="sequence", shape=(None, 2), range=(-3, 5))})
 
 
-def built(data, decoder="lstm"):
+def make_model(data, decoder="lstm"):
     model = rk.build(data=data, decoder=DECODERS[decoder], objective="autoregressive", seed=1).eval()
     if data["x"].discrete:
         with torch.no_grad():
             model.decoder.head.linear.weight.mul_(
                 30 if decoder == "lstm" else 6
-            )  # far from even, so that a wrong draw shows
+            )  # far from uniform, so that a wrong distribution shows
     return model
 
 
 @torch.no_grad()
-def chances(model, temperature=1.0, allowed=None):
-    """The probability of every sequence, by the teacher-forced pass; ``allowed(p) -> p`` works on one symbol's."""
+def sequence_probabilities(model, temperature=1.0, allowed=None):
+    """Return the probability of every sequence, by teacher forcing; ``allowed(p) -> p`` filters the probabilities of a symbol."""
     every = torch.tensor(list(itertools.product(range(SYMBOLS), repeat=LENGTH)))
     logits = model.decode(teacher=every.unsqueeze(-1)).params["logits"][:, :, 0].double() / temperature
     p = torch.softmax(logits, -1)
@@ -43,13 +43,13 @@ def chances(model, temperature=1.0, allowed=None):
     return p.gather(-1, every.unsqueeze(-1)).squeeze(-1).prod(-1)
 
 
-def counted(drawn):
-    places = (drawn[..., 0] * SYMBOLS ** torch.arange(LENGTH - 1, -1, -1)).sum(1)
-    return torch.bincount(places, minlength=SYMBOLS**LENGTH)
+def count_sequences(drawn):
+    sequence_index = (drawn[..., 0] * SYMBOLS ** torch.arange(LENGTH - 1, -1, -1)).sum(1)
+    return torch.bincount(sequence_index, minlength=SYMBOLS**LENGTH)
 
 
-def agrees(counts, expected):
-    """A chi-squared test over the cells with five expected or more, the rest in one."""
+def assert_distribution(counts, expected):
+    """Assert agreement by a chi-squared test over the cells with at least five expected counts, the rest merged."""
     assert int(counts[expected == 0].sum()) == 0
     want = (expected / expected.sum() * counts.sum()).numpy()
     big = want >= 5
@@ -60,12 +60,14 @@ def agrees(counts, expected):
     assert stats.chisquare(seen, hoped).pvalue > 1e-3
 
 
-def top(k):
+def keep_top_k(k):
     """Keep the k largest probabilities; straight from the definition."""
-    return lambda p: _kept(p, [sorted(range(SYMBOLS), key=lambda s, row=row: -row[s])[:k] for row in rows(p)])
+    return lambda p: _keep_symbols(
+        p, [sorted(range(SYMBOLS), key=lambda s, row=row: -row[s])[:k] for row in rows(p)]
+    )
 
 
-def nucleus(q):
+def keep_nucleus(q):
     """Keep the fewest of the largest whose sum reaches q; straight from the definition."""
 
     def one(row):
@@ -77,14 +79,14 @@ def nucleus(q):
             total += row[symbol]
         return kept
 
-    return lambda p: _kept(p, [one(row) for row in rows(p)])
+    return lambda p: _keep_symbols(p, [one(row) for row in rows(p)])
 
 
 def rows(p):
     return p.view(-1, SYMBOLS).tolist()
 
 
-def _kept(p, lists):
+def _keep_symbols(p, lists):
     mask = torch.zeros_like(p.view(-1, SYMBOLS))
     for row, kept in zip(mask, lists, strict=True):
         row[kept] = 1
@@ -93,19 +95,21 @@ def _kept(p, lists):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_what_is_drawn_has_the_model_s_distribution(decoder):
-    model = built(TEXT, decoder)
-    expected = chances(model)
-    assert float(expected.max()) > 3 / SYMBOLS**LENGTH  # something to tell
+def test_samples_follow_the_model_distribution(decoder):
+    model = make_model(TEXT, decoder)
+    expected = sequence_probabilities(model)
+    assert float(expected.max()) > 3 / SYMBOLS**LENGTH  # not uniform
     drawn = model.generate(size=8_000, seed=0)
-    agrees(counted(drawn.x), expected)
+    assert_distribution(count_sequences(drawn.x), expected)
     with pytest.raises(AssertionError):
-        agrees(counted(drawn.x), torch.full_like(expected, SYMBOLS**-LENGTH))
+        assert_distribution(count_sequences(drawn.x), torch.full_like(expected, SYMBOLS**-LENGTH))
     log_likelihood = -drawn.nll(drawn.x).sum(1)
-    torch.testing.assert_close(log_likelihood.exp().double(), expected[places(drawn.x)], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        log_likelihood.exp().double(), expected[sequence_index(drawn.x)], rtol=1e-3, atol=1e-6
+    )
 
 
-def places(drawn):
+def sequence_index(drawn):
     return (drawn[..., 0] * SYMBOLS ** torch.arange(LENGTH - 1, -1, -1)).sum(1)
 
 
@@ -114,25 +118,25 @@ def places(drawn):
     [
         ({"temperature": 0.5}, 0.5, None),
         ({"temperature": 2.0}, 2.0, None),
-        ({"top_k": 2}, 1.0, top(2)),
-        ({"top_p": 0.7}, 1.0, nucleus(0.7)),
-        ({"top_k": 3, "temperature": 1.5}, 1.5, top(3)),
-        ({"top_p": 0.6, "temperature": 0.8}, 0.8, nucleus(0.6)),
-        ({"top_k": 3, "top_p": 0.8}, 1.0, lambda p: nucleus(0.8)(top(3)(p))),
+        ({"top_k": 2}, 1.0, keep_top_k(2)),
+        ({"top_p": 0.7}, 1.0, keep_nucleus(0.7)),
+        ({"top_k": 3, "temperature": 1.5}, 1.5, keep_top_k(3)),
+        ({"top_p": 0.6, "temperature": 0.8}, 0.8, keep_nucleus(0.6)),
+        ({"top_k": 3, "top_p": 0.8}, 1.0, lambda p: keep_nucleus(0.8)(keep_top_k(3)(p))),
     ],
 )
-def test_options_change_the_distribution_as_they_say(options, temperature, allowed):
-    model = built(TEXT)
+def test_options_change_the_distribution_as_documented(options, temperature, allowed):
+    model = make_model(TEXT)
     drawn = model.generate(size=8_000, seed=3, **options)
-    agrees(counted(drawn.x), chances(model, temperature, allowed))
-    plain = chances(model)
+    assert_distribution(count_sequences(drawn.x), sequence_probabilities(model, temperature, allowed))
+    plain = sequence_probabilities(model)
     with pytest.raises(AssertionError):
-        agrees(counted(drawn.x), plain)
+        assert_distribution(count_sequences(drawn.x), plain)
 
 
-def test_noise_made_at_once_is_noise_of_every_step():
+def test_noise_drawn_in_blocks_is_independent_between_steps():
     """More steps than one block of noise: each symbol still has its own draw."""
-    model = built(ANY)
+    model = make_model(ANY)
     with torch.no_grad():
         model.decoder.head.linear.weight.zero_()
         model.decoder.head.linear.bias.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]).log())
@@ -140,13 +144,13 @@ def test_noise_made_at_once_is_noise_of_every_step():
     counts = torch.bincount(drawn.flatten(), minlength=4)
     assert stats.chisquare(counts, 8_000 * torch.tensor([0.1, 0.2, 0.3, 0.4])).pvalue > 1e-3
     pairs = torch.bincount(drawn[:, 1:, 0].flatten() * 4 + drawn[:, :-1, 0].flatten(), minlength=16)
-    assert stats.chi2_contingency(pairs.view(4, 4)).pvalue > 1e-3  # steps know nothing of each other
+    assert stats.chi2_contingency(pairs.view(4, 4)).pvalue > 1e-3  # steps are independent
     assert len({tuple(row) for row in drawn[:, :, 0].tolist()}) == 20
 
 
 @pytest.mark.parametrize("data", [ANY, FRAMES], ids=["tokens", "frames"])
-def test_the_same_seed_draws_the_same(data):
-    model = built(data)
+def test_equal_seeds_give_equal_samples(data):
+    model = make_model(data)
 
     def drawn(length=70, **options):
         return model.generate(size=2, length=length, **options).x
@@ -163,20 +167,20 @@ def test_the_same_seed_draws_the_same(data):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_temperature_0_follows_the_likeliest(decoder):
-    model = built(ANY, decoder)
+def test_temperature_0_takes_the_most_likely_value(decoder):
+    model = make_model(ANY, decoder)
     drawn = model.generate(size=2, length=12, temperature=0)
     assert torch.equal(drawn.x, drawn.params["logits"].argmax(-1))
     assert torch.equal(drawn.x, model.generate(size=2, length=12, top_k=1).x)
-    frames = built(FRAMES, decoder).generate(length=6, temperature=0)
+    frames = make_model(FRAMES, decoder).generate(length=6, temperature=0)
     torch.testing.assert_close(frames.x, frames.params["mean"])
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("data", [ANY, FRAMES], ids=["tokens", "frames"])
 @torch.no_grad()
-def test_a_given_beginning_is_gone_on_from(decoder, data):
-    model = built(data, decoder)
+def test_prime_is_continued(decoder, data):
+    model = make_model(data, decoder)
     prime = torch.tensor([2, 0, 3]) if data is ANY else torch.randn(3, 2)
     drawn = model.generate(size=9, length=8, prime=prime, seed=0)
     assert drawn.x.shape == (9, 8, 1 if data is ANY else 2)
@@ -192,25 +196,25 @@ def test_a_given_beginning_is_gone_on_from(decoder, data):
     torch.testing.assert_close(both.x[1], alone.x[0])
 
 
-def test_a_beginning_changes_what_follows():
-    model = built(TEXT)
+def test_prime_conditions_the_continuation():
+    model = make_model(TEXT)
     found = model.generate(size=6_000, prime=torch.tensor([1]), seed=0).x
-    expected = chances(model).view(SYMBOLS, -1).clone()
+    expected = sequence_probabilities(model).view(SYMBOLS, -1).clone()
     expected[[0, 2, 3]] = 0
-    agrees(counted(found), expected.flatten() / expected.sum())
+    assert_distribution(count_sequences(found), expected.flatten() / expected.sum())
 
 
 def test_an_image_is_completed_from_its_first_rows():
     data = rk.Signature({"x": rk.Field(kind="image", shape=(6, 4, 1), range=(0, 1))})
     model = rk.build(data=data, decoder="gru(width=8)", objective="autoregressive").eval()
     prime = torch.rand(2, 2, 4, 1)
-    made = model.to_batch(model.generate(prime=prime, seed=0))["x"]
-    assert made.shape == (2, 6, 4, 1)
-    torch.testing.assert_close(made[:, :2], prime)
+    completed = model.to_batch(model.generate(prime=prime, seed=0))["x"]
+    assert completed.shape == (2, 6, 4, 1)
+    torch.testing.assert_close(completed[:, :2], prime)
 
 
-def test_real_values_are_drawn_with_the_spread_that_the_model_says():
-    model = built(FRAMES, "gru")
+def test_real_values_are_drawn_with_the_predicted_deviation():
+    model = make_model(FRAMES, "gru")
     for temperature in (1.0, 0.3):
         drawn = model.generate(size=4_000, length=2, temperature=temperature, seed=0)
         scale = drawn.params["log_scale"].exp() * temperature
@@ -220,7 +224,7 @@ def test_real_values_are_drawn_with_the_spread_that_the_model_says():
 
 def test_the_gumbel_draw_and_the_multinomial_one_agree():
     logits = torch.tensor([1.5, -0.3, 0.4, -math.inf])
-    model = built(ANY)
+    model = make_model(ANY)
     with torch.no_grad():
         model.decoder.head.linear.weight.zero_()
         model.decoder.head.linear.bias.copy_(logits)
@@ -231,7 +235,7 @@ def test_the_gumbel_draw_and_the_multinomial_one_agree():
     assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
-def test_given_codes_and_a_beginning():
+def test_codes_and_prime_together():
     model = rk.build(
         data=TEXT,
         encoder="gru(width=8)",
@@ -266,18 +270,18 @@ def test_given_codes_and_a_beginning():
         ({"prime": torch.zeros(2, 1).long(), "size": 3}, DataError, "2 beginnings for 3 sequences"),
     ],
 )
-def test_what_does_not_fit_is_refused(options, error, word):
+def test_invalid_options_raise(options, error, word):
     with pytest.raises(error, match=word):
-        built(ANY).generate(**{"length": 9, **options})
+        make_model(ANY).generate(**{"length": 9, **options})
 
 
-def test_real_values_refuse_what_is_for_symbols():
-    model = built(FRAMES)
+def test_options_for_symbols_raise_for_real_values():
+    model = make_model(FRAMES)
     with pytest.raises(PartArgumentError, match="use temperature"):
         model.generate(length=3, top_p=0.9)
     with pytest.raises(DataError, match="not finite"):
         model.generate(length=3, prime=torch.full((1, 2), math.nan))
-    with pytest.raises(DataError, match="one place has the shape"):
+    with pytest.raises(DataError, match="one time step has the shape"):
         model.generate(length=3, prime=torch.zeros(1, 3))
     with pytest.raises(BuildError, match="how many tokens"):
         model.generate()

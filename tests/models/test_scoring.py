@@ -1,4 +1,4 @@
-"""``Model.score``: the output beside its target, against numbers worked out by hand; and what of a model is for others."""
+"""``Model.score`` against values computed by hand; private names of the model are not used elsewhere."""
 
 import ast
 import math
@@ -65,7 +65,7 @@ def test_nats_of_real_values():
     torch.testing.assert_close(scored.rates["bits_per_dim"], elements.mean() / math.log(2))
 
 
-def test_padding_does_not_count_and_perplexity_is_a_symbol_s():
+def test_padding_does_not_count_and_perplexity_is_per_symbol():
     model, batch = texts("gru(width=8, causal=False)"), padded_symbols()
     with torch.no_grad():
         scored = model.score(batch)
@@ -92,10 +92,10 @@ def test_padded_frames_count_element_by_element():
     torch.testing.assert_close(scored.per_example[1:], alone.per_example)
 
 
-# ------------------------------------------------------------------ how it is asked
+# ------------------------------------------------------------------ options
 
 
-def test_codes_that_are_given_are_decoded():
+def test_codes_argument_is_decoded():
     model, batch = vectors(), {"x": torch.randn(4, 5)}
     codes = model.encode({"x": torch.randn(4, 5)})
     scored = model.score(batch, codes)
@@ -111,7 +111,7 @@ def test_a_view_is_read_and_the_batch_is_the_target():
     assert torch.equal(scored.target.squeeze(1), batch["x"])
 
 
-def test_a_causal_decoder_reads_the_target_unless_told_not_to():
+def test_a_causal_decoder_reads_the_target_with_teacher_forcing_only():
     model, batch = texts(), padded_symbols()
     codes, teacher = model.encode(batch), batch["x"].unsqueeze(-1)
     forced, free = model.score(batch), model.score(batch, teacher_forcing=False)
@@ -131,7 +131,7 @@ def test_a_model_without_an_encoder():
     )
 
 
-def test_queries_score_those_tokens_alone():
+def test_queries_score_only_those_tokens():
     model, batch = images(), {"x": torch.rand(3, 8, 8, 1)}
     queries = torch.tensor([[0, 3], [2, 1], [3, 0]])
     some, every = model.score(batch, queries=queries), model.score(batch)
@@ -140,12 +140,14 @@ def test_queries_score_those_tokens_alone():
     assert torch.equal(some.target[1, 0], batch["x"][1, 4:, :4].flatten())  # token 2: the lower left patch
 
 
-def test_queries_of_a_decoder_that_cannot_take_them_are_refused():
-    with pytest.raises(BuildError, match=r"decoder .*mlp decodes all its tokens, and queries= asks for some"):
+def test_queries_raise_for_a_decoder_without_them():
+    with pytest.raises(
+        BuildError, match=r"decoder .*mlp can only decode all its tokens, and queries= selects some"
+    ):
         vectors().score({"x": torch.randn(2, 5)}, queries=torch.zeros(2, 1, dtype=torch.long))
 
 
-def test_a_model_that_cannot_score_says_why():
+def test_models_that_cannot_score_raise():
     without = rk.build(
         data=IMAGES, encoder="vit(patch=4, width=8, depth=1, heads=2)", objective="contrastive"
     )
@@ -158,52 +160,52 @@ def test_a_model_that_cannot_score_says_why():
         _ = without.output_field
 
 
-# ------------------------------------------------------------------ what is made of it
+# ------------------------------------------------------------------ the result
 
 
-def test_counting_leaves_elements_out():
+def test_restrict_excludes_elements():
     model, batch = texts("gru(width=8, causal=False)"), padded_symbols()
     scored = model.score(batch)
     first = torch.zeros(2, 4, 1)
     first[:, 1:] = 1
-    fewer = scored.counting(first)
+    fewer = scored.restrict(first)
     torch.testing.assert_close(fewer.nats, scored.nats * first.squeeze(-1))
-    assert fewer.full_weight.sum() == 4  # of six real symbols two are first ones
-    assert scored.counting(None) is scored
-    whole = vectors().score({"x": torch.randn(2, 5)}).counting(torch.ones(2, 1, 5))
+    assert fewer.full_weight.sum() == 4  # of six valid symbols, two are first ones
+    assert scored.restrict(None) is scored
+    whole = vectors().score({"x": torch.randn(2, 5)}).restrict(torch.ones(2, 1, 5))
     assert torch.equal(whole.weight, torch.ones(2, 1, 5))
 
 
 def test_another_target():
     scored = vectors().score({"x": torch.randn(4, 5)})
-    assert scored.nats.shape == (4, 1)  # kept now, and not carried over to the copy
+    assert scored.nats.shape == (4, 1)  # cached now, and not copied by replace
     other = replace(scored, target=scored.decoded.x.detach())
     assert other.metrics["error"] == 0
     torch.testing.assert_close(other.total, torch.tensor(20 * (math.log(0.5) + 0.5 * math.log(2 * math.pi))))
 
 
-def test_as_tokens_cuts_values_as_the_target_is_cut():
+def test_as_tokens_cuts_values_like_the_target():
     model, batch = images(), {"x": torch.rand(2, 8, 8, 1)}
     decoded = model.score(batch).decoded
     assert torch.equal(model.as_tokens(batch["x"], decoded), model.target(batch, decoded))
     assert torch.equal(model.as_tokens(batch["x"] > 0.5, decoded), model.target(batch, decoded) > 0.5)
 
 
-@pytest.mark.parametrize("asked", ["metrics", "rates"])
-def test_metrics_that_are_asked_for_first_leave_the_loss_its_gradient(asked):
+@pytest.mark.parametrize("attribute", ["metrics", "rates"])
+def test_reading_metrics_first_keeps_the_gradient_of_the_loss(attribute):
     for model, batch in ((vectors(), {"x": torch.randn(4, 5)}), (texts(), padded_symbols())):
         scored = model.score(batch)
-        assert not any(each.requires_grad for each in getattr(scored, asked).values())
+        assert not any(each.requires_grad for each in getattr(scored, attribute).values())
         scored.loss[0].backward()
         assert all(each.grad is not None for each in model.decoder.parameters())
 
 
-def test_the_likelihood_is_computed_once_and_only_if_it_is_asked_for(monkeypatch):
+def test_the_likelihood_is_computed_once_and_on_demand(monkeypatch):
     import reprkit.models.likelihoods
 
     calls, plain = [], reprkit.models.likelihoods.negative_log_likelihood
     monkeypatch.setattr(
-        reprkit.models.likelihoods, "negative_log_likelihood", lambda *given: calls.append(1) or plain(*given)
+        reprkit.models.likelihoods, "negative_log_likelihood", lambda *args: calls.append(1) or plain(*args)
     )
     scored = texts().score(padded_symbols())
     assert scored.decoded.x.shape == (2, 4, 1)
@@ -226,7 +228,7 @@ def test_a_sum_of_objectives_scores_one_code():
 
 
 def private_names():
-    """Names of the class Model that begin with one underscore: its methods, and what it sets on itself."""
+    """Return the private names of the class Model: methods and attributes."""
     (cls,) = (
         each
         for each in ast.parse((ROOT / "reprkit/models/model.py").read_text()).body
@@ -241,8 +243,8 @@ def private_names():
     return {name for name in methods | own if name.startswith("_") and not name.startswith("__")}
 
 
-def uses(source, names):
-    """(line, text) where one of the names is taken of another object than ``self``."""
+def find_uses(source, names):
+    """Yield (line, text) where one of the names is read from another object than ``self``."""
     for each in ast.walk(ast.parse(source)):
         own = (
             isinstance(each, ast.Attribute)
@@ -253,18 +255,21 @@ def uses(source, names):
             yield each.lineno, ast.unparse(each)
 
 
-def test_private_names_of_a_model_are_used_by_itself_alone():
+def test_private_names_of_the_model_are_used_only_by_itself():
     names = private_names()
-    assert {"_check", "_pass"} <= names
-    assert {text for _, text in uses("self.model._check(batch)\nlearner._pass\nself._check()", names)} == {
+    assert {"_check", "_forward_cache"} <= names
+    assert {
+        text
+        for _, text in find_uses("self.model._check(batch)\nlearner._forward_cache\nself._check()", names)
+    } == {
         "self.model._check",
-        "learner._pass",
+        "learner._forward_cache",
     }
     found = [
         f"{file.relative_to(ROOT)}:{line}: {text}"
         for folder in ("reprkit", "plugins", "recipes")
         for file in sorted((ROOT / folder).rglob("*.py"))
         if file != ROOT / "reprkit/models/model.py"
-        for line, text in uses(file.read_text(), names)
+        for line, text in find_uses(file.read_text(), names)
     ]
     assert not found, "\n".join(found)

@@ -1,10 +1,10 @@
-"""The one warning of a collapse; usage and warning over ranks."""
+"""The warning of a collapse; usage and warning over ranks."""
 
 import warnings
 
 import pytest
 import torch
-from usages import Plain, chosen, codes, dims, vectors
+from usage_helpers import Plain, chosen, codes, dims, vectors
 
 from reprkit.latents.binary import Binary
 from reprkit.latents.gaussian import Gaussian
@@ -20,16 +20,16 @@ from reprkit.utils import collectives
 
 
 def steps(usage, code, count):
-    """The warnings that ``count`` optimiser steps with this code bring."""
+    """Return the warnings of ``count`` optimizer steps with this code."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(count):
-            usage.see(code)
+            usage.observe(code)
             usage.update()
     return [str(each.message) for each in caught if each.category is CollapseWarning]
 
 
-def test_a_collapse_is_told_once_at_the_end_of_the_window():
+def test_a_collapse_warns_once_at_the_end_of_the_window():
     usage = codes((40,), window=10)
     assert steps(usage, chosen([3], [5]), 9) == []
     (message,) = steps(usage, chosen([3], [5]), 1)
@@ -39,7 +39,7 @@ def test_a_collapse_is_told_once_at_the_end_of_the_window():
     assert steps(usage, chosen([3]), 50) == []
 
 
-def test_a_collapse_that_comes_late_is_told_too():
+def test_a_late_collapse_warns():
     edge = codes((10,), window=5)
     assert steps(edge, chosen([0]), 20) == []  # 10 %: at the floor, not under it
     late = codes((11,), window=5)
@@ -47,7 +47,7 @@ def test_a_collapse_that_comes_late_is_told_too():
     assert len(steps(late, chosen([0]), 8)) == 1
 
 
-def test_a_latent_in_use_is_left_in_peace():
+def test_a_latent_in_use_does_not_warn():
     assert steps(codes((4, 2), window=2), chosen([0, 0], [1, 1]), 20) == []
     assert steps(dims(2, window=2), vectors(torch.randn(9, 1, 2)), 20) == []
 
@@ -80,9 +80,9 @@ def test_the_floor_can_be_set():
         (Plain(in_dim=3, out_dim=3), vectors(torch.ones(9, 1, 3)), "0% of its dimensions.*fewer dimensions"),
     ],
 )
-def test_it_says_what_to_try(latent, code, says):
+def test_the_warning_says_what_to_try(latent, code, says):
     usage = Usage(latent, "latent it", window=1)
-    usage.see(code)
+    usage.observe(code)
     with pytest.warns(CollapseWarning, match=says):
         usage.update()
 
@@ -92,15 +92,17 @@ def test_a_gaussian_whose_posterior_is_the_prior_has_collapsed():
     latent = Gaussian(8).train()
     usage = Usage(latent, "latent it", window=4)
     for _ in range(3):
-        usage.see(latent(Features(x=torch.zeros(32, 1, 16))))  # every mean is the same: the draws alone vary
+        usage.observe(
+            latent(Features(x=torch.zeros(32, 1, 16)))
+        )  # every mean is the same: the draws alone vary
         usage.update()
     assert usage.value() == 0
-    usage.see(latent(Features(x=torch.randn(32, 1, 16))))
+    usage.observe(latent(Features(x=torch.randn(32, 1, 16))))
     assert usage.value() == 1
 
 
 @pytest.mark.parametrize("latent", ["gaussian(dim=4)", "binary(bits=4)", "one-hot(classes=40)"])
-def test_a_model_tells_of_its_latents_usage_and_collapse(latent):
+def test_a_model_reports_usage_and_warns_of_a_collapse(latent):
     model = build(data=VECTORS, encoder="mlp(widths=(8,))", latent=latent, decoder="mlp(widths=(8,))").train()
     path = model.factors["code"]
     torch.nn.init.zeros_(path.adapter.weight)
@@ -134,8 +136,8 @@ def both_kinds(rank):
         )
         mask = torch.rand(8, 3, generator=generator) < 0.7
         rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
-        one.see(Code(z=z[rows], indices=indices[rows], mask=mask[rows]))
-        other.see(Code(z=z[rows] / 3, mask=mask[rows]))
+        one.observe(Code(z=z[rows], indices=indices[rows], mask=mask[rows]))
+        other.observe(Code(z=z[rows] / 3, mask=mask[rows]))
         one.update()
         other.update()
         heard += steps(dead, chosen([0]), 1)
@@ -144,7 +146,7 @@ def both_kinds(rank):
 
 
 @pytest.mark.ranks
-def test_two_ranks_see_what_one_process_sees_and_one_of_them_warns():
+def test_two_ranks_equal_one_process_and_one_of_them_warns():
     (first, heard), (second, silence) = together(2, both_kinds)
     whole, _ = both_kinds(0)
     assert 0 < whole[0][1] < 1, "the threshold must lie among the variances"

@@ -1,4 +1,4 @@
-"""Sequences whose lengths vary, through every decoder that takes them: also from one token for the whole example."""
+"""Sequences of varying lengths, with every decoder that supports them, also from one token for the whole example."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def data():
     "decoder", ["gru(width=8, causal=False)", "transformer(width=8, depth=1, heads=2)", "gru(width=8)"]
 )
 @pytest.mark.parametrize("objective", ["reconstruction", "masked(ratio=0.5)", "denoising"])
-def test_an_objective_sees_every_valid_step_and_no_padding(data, pool, decoder, objective):
+def test_an_objective_uses_every_valid_step_and_no_padding(data, pool, decoder, objective):
     factors = {"code": rk.factor("gru(width=8)", "continuous(dim=4)", pool=pool)}
     model = rk.build(data=data, factors=factors, decoder=decoder, objective=objective)
     batch = data.batch(list(range(8)))
@@ -37,7 +37,7 @@ def test_an_objective_sees_every_valid_step_and_no_padding(data, pool, decoder, 
     assert np.isfinite(measured["nll"])
 
 
-def test_a_model_of_windows_reads_any_length_where_it_is_asked_to():
+def test_any_length_accepts_sequences_longer_than_the_windows():
     frames = torch.randn(12, 5, 2)
     model = rk.build(
         data=rk.dataset({"x": frames.numpy()}),
@@ -55,7 +55,7 @@ def test_a_model_of_windows_reads_any_length_where_it_is_asked_to():
         model.encode({"x": torch.randn(3, 9, 3)}, any_length=True)
 
 
-def test_only_time_is_free():
+def test_any_length_applies_to_time_only():
     fields = {
         "x": rk.Field(kind="sequence", shape=(5, 2)),
         "said": rk.Field(kind="tokens", shape=(5,), vocab=3),

@@ -1,4 +1,4 @@
-"""A model that starts from that of an earlier stage: whole parts are taken over, or nothing is."""
+"""Warm start from a model of an earlier stage: whole parts are copied, or nothing."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def parts(model):
     return {name: value.clone() for name, value in state.items() if not name.startswith("objective.")}
 
 
-def test_everything_but_the_objective_is_taken_over():
+def test_everything_but_the_objective_is_copied():
     first = built(seed=1)
     batch = rk.dataset("digits").batch(range(8))
     first.train()(batch)  # codebook statistics move, too
@@ -50,7 +50,7 @@ def test_a_stage_may_have_fewer_factors_and_no_decoder():
     assert all(torch.equal(value, style[name]) for name, value in parts(again).items())
 
 
-def test_a_part_of_another_shape_is_refused_and_nothing_copied():
+def test_a_part_of_another_shape_raises_and_nothing_is_copied():
     model, first = built(), built(seed=1, decoder="mlp(widths=(17,))")
     before = parts(model)
     with pytest.raises(BuildError, match=r"its decoder does not fit .* \(64, 17\) there, \(64, 16\) here"):
@@ -58,7 +58,7 @@ def test_a_part_of_another_shape_is_refused_and_nothing_copied():
     assert all(torch.equal(before[name], value) for name, value in parts(model).items())
 
 
-def test_nothing_in_common_is_refused():
+def test_models_without_common_parts_raise():
     first = rk.build(data="digits", encoder="mlp", objective="contrastive")
     other = {"content": rk.factor("mlp", "continuous(dim=3)")}
     with pytest.raises(BuildError, match="factor 'code', this model's factor 'content'"):

@@ -7,7 +7,7 @@ from learning import FRAMES, digits, fit, frozen, on_test, padded
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import to_tokens
 from reprkit.objectives.masked import kept, statistics
 
@@ -76,7 +76,7 @@ def test_the_encoder_sees_the_kept_and_the_loss_is_on_the_hidden(on):
     shown = to_tokens(batch["x"], (4, 4), "image").masked_fill(hidden.unsqueeze(-1), 0.3)
     other = {**batch, "x": model.to_batch(rk.types.replace(decoded, x=shown))["x"]}
     assert torch.equal(model.encode(other, keep=keep).z, model.encode(batch, keep=keep).z)
-    assert torch.equal(tokens_at(shown, keep), tokens_at(target, keep))
+    assert torch.equal(gather_tokens(shown, keep), gather_tokens(target, keep))
 
 
 def test_draws_are_fresh_in_training_and_fixed_in_evaluation():

@@ -8,7 +8,7 @@ from catching import failures, titles
 from torch import nn
 
 from reprkit.interfaces import Encoder
-from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import to_tokens
 from reprkit.testing import EncoderConformance
 from reprkit.testing.sample_data import IMAGES, SEQUENCES
@@ -31,7 +31,7 @@ class Good(Encoder):
         tokens = to_tokens(batch["x"], (2, 2), "image")
         if keep is None:
             return Features(x=self.finish(self.linear(self.first(tokens, tokens))), grid=self.shape())
-        seen = self.first(tokens_at(tokens, keep), tokens)
+        seen = self.first(gather_tokens(tokens, keep), tokens)
         return Features(x=self.linear(seen), positions=keep, length=4)
 
     def first(self, tokens, all_tokens):

@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import by_length
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.types import Batch
 from reprkit_text.vocabulary import Vocabulary
 from reprkit_text.wrapped.symbols import written_with
@@ -29,7 +29,7 @@ def writes(model: Model, factor: str | None = None) -> str | None:
     """
     found = [name for name, path in model.factors.items() if "words" in path.latent.provides]
     if factor is not None:
-        name = factor_of(model.factors, factor, "this model")
+        name = resolve_factor(model.factors, factor, "this model")
         if name not in found:
             latent = model.latent(name)
             raise BuildError(

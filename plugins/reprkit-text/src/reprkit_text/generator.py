@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reprkit.layers.attention import Blocks
 from reprkit.layers.dropout import Dropout
-from reprkit.layers.positions import sines
+from reprkit.layers.positions import sinusoidal_positions
 from reprkit.layers.recurrent import Recurrent
 
 NEVER = -1e4  # log-probability of a word that must not be written: exp is 0, and 0 times it is 0 and not NaN
@@ -135,7 +135,7 @@ class Generator(nn.Module):
         if self.kind == "gru":
             return x
         places = torch.arange(first, first + x.shape[1], device=x.device)
-        return x + sines(places, self.width).to(x.dtype)
+        return x + sinusoidal_positions(places, self.width).to(x.dtype)
 
     def _words(self, hidden: Float[Tensor, "b m d"], memory: Memory) -> Float[Tensor, "b m v"]:
         scores = self.query(hidden) @ memory.keys.mT / self.width**0.5

@@ -15,7 +15,7 @@ from reprkit import Dataset, Evaluator, Model
 from reprkit.errors import DataError, nearest
 from reprkit.evaluation.encoding import batches
 from reprkit.evaluation.label_subset import labels_of
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import Seed
 
 _FRAMES = 8  # tokens of an example that the frame-wise probe sees
@@ -123,7 +123,7 @@ class Leakage(Evaluator):
         names = list(model.factors)
         others = [name for name in names if name != self.speaker]
         usual = "content" if "content" in names else (others or names or [""])[0]
-        content = factor_of(names, self.content or usual, "leakage")
+        content = resolve_factor(names, self.content or usual, "leakage")
         both = {"content": content}
         return both | ({"speaker": self.speaker} if self.speaker in names and self.speaker != content else {})
 

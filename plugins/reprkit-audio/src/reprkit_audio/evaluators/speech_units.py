@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from reprkit import Code, Dataset, Evaluator, Model
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import batches, check_label
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import CountOrZero, Seed
 from reprkit_audio.evaluators.abx import Segment, abx, segments
 
@@ -151,7 +151,7 @@ class SpeechUnits(Evaluator):
 
     def _factor(self, model: Model) -> str:
         usual = "content" if "content" in model.factors else None
-        return factor_of(model.factors, self.factor or usual, "speech-units")
+        return resolve_factor(model.factors, self.factor or usual, "speech-units")
 
     def _check(self, data: Dataset) -> None:
         check_label(data, self.speaker, "speech-units")

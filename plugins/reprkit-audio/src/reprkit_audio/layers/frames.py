@@ -15,7 +15,7 @@ from torch import Tensor
 from reprkit import Features, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
-from reprkit.layers.resample_tokens import resampled_mask, valid_only
+from reprkit.layers.resample_tokens import resampled_mask, zero_invalid_tokens
 from reprkit.models.grid import align
 
 Mask = Bool[Tensor, "b t"] | None
@@ -127,7 +127,7 @@ def frames_of(
     count = features.x.shape[1] if features.positions is None else features.length or features.x.shape[1]
     frames = known or count * stride
     tokens = tokens_of(frames, stride)
-    return align(valid_only(features), tokens)[0], resampled_mask(features, tokens), frames
+    return align(zero_invalid_tokens(features), tokens)[0], resampled_mask(features, tokens), frames
 
 
 def spread(x: Float[Tensor, "b c n"], times: int) -> Float[Tensor, "b c t"]:

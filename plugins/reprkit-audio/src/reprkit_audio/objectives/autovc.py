@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from reprkit import Model, Objective
 from reprkit.interfaces import Term
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import NonNegative
 from reprkit.types import Batch
 
@@ -41,11 +41,11 @@ class AutoVC(Objective):
 
     def bind(self, model: Model) -> None:
         """See that the factor is there."""
-        factor_of(model.factors, self.factor, "objective autovc")
+        resolve_factor(model.factors, self.factor, "objective autovc")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch."""
-        name = factor_of(model.factors, self.factor, "objective autovc")
+        name = resolve_factor(model.factors, self.factor, "objective autovc")
         codes = model.encode(batch)
         scored = model.score(batch, codes, teacher_forcing=False)
         decoded = scored.decoded

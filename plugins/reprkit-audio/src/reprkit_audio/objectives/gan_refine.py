@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reprkit import Codes, Model, Objective
 from reprkit.interfaces import Term
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.registry.constraints import Depth, NonNegative, Width
@@ -98,7 +98,7 @@ class GANRefine(Objective):
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the output's channels and the number of speakers."""
-        factor_of(model.factors, self.speaker, f"objective {_PART}")
+        resolve_factor(model.factors, self.speaker, f"objective {_PART}")
         classes = classes_of(model, self.label, _PART)
         assert model.signature is not None  # classes_of has read it
         self.critic = PatchCritic(model.signature[model.output].channels, self.width, self.depth, classes)

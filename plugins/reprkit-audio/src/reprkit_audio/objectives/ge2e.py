@@ -8,7 +8,7 @@ from torch import nn
 
 from reprkit import Model, Objective
 from reprkit.interfaces import Term
-from reprkit.models.factor import factor_of, masked_mean
+from reprkit.models.factor import masked_mean, resolve_factor
 from reprkit.objectives.labels import classes_of, labels_of
 from reprkit.types import Batch
 from reprkit.utils import collectives
@@ -41,12 +41,12 @@ class GE2E(Objective):
 
     def bind(self, model: Model) -> None:
         """See that factor and label are there."""
-        factor_of(model.factors, self.factor, "objective ge2e")
+        resolve_factor(model.factors, self.factor, "objective ge2e")
         self.classes = classes_of(model, self.label, "ge2e")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch; every rank must bring as many examples as the others."""
-        name = factor_of(model.factors, self.factor, "objective ge2e")
+        name = resolve_factor(model.factors, self.factor, "objective ge2e")
         code = model.encode(batch, factors=[name])[name]
         own = F.normalize(masked_mean(code.z, code.mask).float(), dim=-1)
         mine = labels_of(batch, self.label, "ge2e")

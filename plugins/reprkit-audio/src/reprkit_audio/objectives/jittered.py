@@ -13,8 +13,8 @@ from torch import Tensor
 from reprkit import Code, Model, Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
-from reprkit.layers.gather_rows import tokens_at
-from reprkit.models.factor import factor_of
+from reprkit.layers.gather_rows import gather_tokens
+from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 from reprkit.utils import collectives
@@ -50,7 +50,7 @@ class Jittered(Objective):
 
     def bind(self, model: Model) -> None:
         """Look for the factor."""
-        name = factor_of(model.factors, self.factor, "objective jittered")
+        name = resolve_factor(model.factors, self.factor, "objective jittered")
         if model.factors[name].pool:
             raise BuildError(
                 f"objective jittered: factor {name} is pooled to one token, which has no neighbours"
@@ -60,7 +60,7 @@ class Jittered(Objective):
         """The loss of one batch."""
         codes = model.encode(batch)
         if model.training:
-            name = factor_of(model.factors, self.factor, "objective jittered")
+            name = resolve_factor(model.factors, self.factor, "objective jittered")
             codes = codes | {name: jittered(codes[name], self.p, self.reach)}
         scored = model.score(batch, codes)
         model.record(**scored.metrics)
@@ -83,4 +83,4 @@ def jittered(code: Code, p: float, reach: int) -> Code:
     own = torch.arange(length, device=z.device).expand(size, -1)
     place = own + torch.where(side < 0.5, -step, step)
     place = torch.where((moved < p) & (place >= 0) & (place <= last), place, own)
-    return replace(code, z=tokens_at(z, place))
+    return replace(code, z=gather_tokens(z, place))

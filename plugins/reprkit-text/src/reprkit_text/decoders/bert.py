@@ -13,7 +13,7 @@ from reprkit import Decoded, Features, Signature
 from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.errors import BuildError
 from reprkit.interfaces import require
-from reprkit.layers.gather_rows import tokens_at
+from reprkit.layers.gather_rows import gather_tokens
 from reprkit.layers.resample_tokens import resampled_mask
 from reprkit.registry.constraints import BelowOne, Count, DepthOrZero, Width
 from reprkit.registry.create import restoring
@@ -139,6 +139,6 @@ class BertDecoder(SequenceDecoder):
             fits(steps, self.most, "decoder bert")
             x = self.body(inputs_embeds=x, attention_mask=mask).last_hidden_state
         if queries is not None:
-            x, mask = tokens_at(x, queries), None if mask is None else mask.gather(1, queries)
+            x, mask = gather_tokens(x, queries), None if mask is None else mask.gather(1, queries)
         out = self.transform(x)
         return self.head(out, mask=mask, grid=(steps,) if queries is None else None)

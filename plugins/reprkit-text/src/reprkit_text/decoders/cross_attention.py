@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reprkit import Decoded, Decoder, Features
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit.layers.resample_tokens import valid_only
+from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.likelihoods import mode
 from reprkit_text.wrapped.symbols import fits
 
@@ -106,7 +106,7 @@ class Looking(Decoder):
         if features is None:
             return self.nothing.expand(size, 1, -1), None
         # Nothing of the learned token, so that it has a gradient (0): DDP raises on weights without.
-        x = valid_only(features).x + 0 * self.nothing
+        x = zero_invalid_tokens(features).x + 0 * self.nothing
         mask = features.mask
         return x, None if mask is None else mask | ~mask.any(1, keepdim=True)
 

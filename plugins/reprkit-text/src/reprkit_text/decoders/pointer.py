@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit import Signature
-from reprkit.layers.field_checks import divides
+from reprkit.layers.field_checks import check_heads
 from reprkit.layers.recurrent import Recurrent
 from reprkit.registry.constraints import BelowOne, Count, Depth, DepthOrZero, Width
 from reprkit_text.decoders.cross_attention import Looking
@@ -57,7 +57,7 @@ class PointerDecoder(Looking):
     ) -> None:
         super().__init__()
         if kind == "transformer":
-            divides(heads, width)
+            check_heads(heads, width)
         self.blank, _ = rows(data["x"], self.title, None)
         self.generator = Generator(
             self.blank, width, kind=kind, depth=depth, heads=heads, copy=copy, dropout=dropout, blank=True

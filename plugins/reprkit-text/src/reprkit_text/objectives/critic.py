@@ -14,7 +14,7 @@ from reprkit import Code, Objective
 from reprkit.data.padding import lengthened
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.registry.constraints import Count, Depth, NonNegative, Width
 from reprkit.types import Batch
@@ -99,7 +99,7 @@ class Critic(Objective):
 
     def bind(self, model: Model) -> None:
         """Make the critic, for the width of the code."""
-        latent = model.latent(factor_of(model.factors, self.factor, "objective critic"))
+        latent = model.latent(resolve_factor(model.factors, self.factor, "objective critic"))
         if self.real is not None and model.signature is not None:
             model.signature[self.real]  # says which fields there are
         if self.real is None and latent.vocab is not None and not latent.has_prior:
@@ -111,7 +111,7 @@ class Critic(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn."""
-        name = factor_of(model.factors, self.factor, "objective critic")
+        name = resolve_factor(model.factors, self.factor, "objective critic")
         if turn == "main":
             code = model.encode(batch, factors=[name])[name]
             verdict = self.critic(self._chosen(model, name, code), code.mask)

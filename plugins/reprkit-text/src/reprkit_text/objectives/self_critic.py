@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reprkit import Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import Share, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
@@ -85,7 +85,7 @@ class SelfCritic(Objective):
     def bind(self, model: Model) -> None:
         """Make the critic, for the latent's words."""
         latent = words_of(
-            model, factor_of(model.factors, self.factor, "objective self-critic"), "self-critic"
+            model, resolve_factor(model.factors, self.factor, "objective self-critic"), "self-critic"
         )
         if model.signature is not None:
             model.signature[self.real]  # says which fields there are
@@ -94,7 +94,7 @@ class SelfCritic(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn."""
-        name = factor_of(model.factors, self.factor, "objective self-critic")
+        name = resolve_factor(model.factors, self.factor, "objective self-critic")
         if turn == "critic":
             return self._taught(model, name, batch)
         code = model.encode(batch, factors=[name])[name]

@@ -9,7 +9,7 @@ import torch
 from reprkit import Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.types import Batch
 from reprkit.utils.modes import evaluating
 
@@ -52,7 +52,7 @@ class SelfCritical(Objective):
         Raises:
             BuildError: no such factor, or its latent tells no ``log_prob``.
         """
-        name = factor_of(model.factors, self.factor, "objective self-critical")
+        name = resolve_factor(model.factors, self.factor, "objective self-critical")
         latent = model.latent(name)
         if "log_prob" not in latent.provides:
             raise BuildError(
@@ -62,7 +62,7 @@ class SelfCritical(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch."""
-        name = factor_of(model.factors, self.factor, "objective self-critical")
+        name = resolve_factor(model.factors, self.factor, "objective self-critical")
         codes = model.encode(batch)
         log_prob, mask = codes[name].log_prob, codes[name].mask
         if log_prob is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from reprkit import Codes, Features, Objective
 from reprkit.interfaces import Term, require
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, NonNegative, Share
 from reprkit.types import Batch
 from reprkit_text.objectives.noising import (
@@ -110,7 +110,7 @@ class Summary(Objective):
 
     def bind(self, model: Model) -> None:
         """Find the factor and the field."""
-        factor_of(model.factors, self.factor, "objective summary")
+        resolve_factor(model.factors, self.factor, "objective summary")
         if model.signature is not None:  # says which fields there are
             if any(self.shares[each] for each in ("denoise", "language", "paired")):
                 model.signature[self.summary]
@@ -119,7 +119,7 @@ class Summary(Objective):
 
     def forward(self, model: Model, batch: Batch, turn: str = "pretrain") -> dict[str, Term]:
         """The losses of one batch."""
-        name = factor_of(model.factors, self.factor, "objective summary")
+        name = resolve_factor(model.factors, self.factor, "objective summary")
         weights = self.shares
         if "words" not in model.latent(name).provides:
             own = model.score(batch).per_example

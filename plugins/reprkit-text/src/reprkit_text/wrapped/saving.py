@@ -10,7 +10,7 @@ import torch
 
 from reprkit import Features
 from reprkit.errors import BuildError
-from reprkit.models.factor import factor_of
+from reprkit.models.factor import resolve_factor
 from reprkit_text.decoders.bert import BertDecoder
 from reprkit_text.encoders.bert import BertEncoder
 from reprkit_text.encoders.wrapped import Wrapped
@@ -38,7 +38,7 @@ def save_pretrained(model: Model, folder: str | Path, factor: str | None = None)
     Raises:
         BuildError: no such factor, or an encoder that is not of transformers.
     """
-    name = factor_of(model.factors, factor, "save_pretrained")
+    name = resolve_factor(model.factors, factor, "save_pretrained")
     encoder = model.factors[name].encoder
     if not isinstance(encoder, Wrapped):
         raise BuildError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import DataError, PartArgumentError, nearest
 from reprkit.interfaces import Part
-from reprkit.layers.field_checks import divides
+from reprkit.layers.field_checks import check_heads
 from reprkit.registry.create import restoring
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def settled(
         object.__setattr__(part, "arguments", {**part.arguments, "config": json.loads(json.dumps(kept))})
         return made
     chosen = {name: usual if value is None else value for name, (value, usual) in sizes.items()}
-    divides(chosen["heads"], chosen["width"])
+    check_heads(chosen["heads"], chosen["width"])
     # No symbol is padding by its number: the mask says what is, and 0 may be a symbol like any other.
     plain: dict[str, Any] = {
         name: None for name in ("pad_token_id", "bos_token_id", "eos_token_id") if name in cls().to_dict()

@@ -11,7 +11,7 @@ from torch import nn
 
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.layers.dropout import Dropout
-from reprkit.layers.positions import sines
+from reprkit.layers.positions import sinusoidal_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -81,7 +81,7 @@ def widened(body: Any, rows: int) -> None:
 def sine_positions(body: Any) -> None:
     """Fresh positions of a BERT start as sines a tenth as large as usual (words start at 0.02), and learn from there."""
     places = body.embeddings.position_embeddings.weight
-    places.data.copy_(0.1 * sines(torch.arange(len(places)), places.shape[1]))
+    places.data.copy_(0.1 * sinusoidal_positions(torch.arange(len(places)), places.shape[1]))
 
 
 def joined_dropout(body: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Small parts whose sums are easy to check, and a model of them."""
+"""Small parts whose outputs are easy to compute by hand, and a model of them."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ PAIRS = Signature({"x": Field(kind="vector", shape=(6,)), "y": Field(kind="vecto
 
 
 class Cut(Encoder):
-    """A vector of 6 as ``n`` tokens of 6 / n values, unchanged; honours keep."""
+    """A vector of 6 values as ``n`` tokens of 6 / n values, unchanged; supports keep."""
 
     provides = frozenset({"keep"})
 
@@ -36,7 +36,7 @@ class Cut(Encoder):
 
 
 class Taxed(Latent):
-    """The features themselves, with two losses, a metric and a price."""
+    """The features themselves, with two losses, a metric and a cost in bits."""
 
     def __init__(self, dim=2, *, weights=None):
         super().__init__(in_dim=dim, out_dim=dim, weights=weights or {"tax": 0.5})
@@ -53,7 +53,7 @@ class Taxed(Latent):
 
 
 class Row(Decoder):
-    """Sums the tokens and repeats them: (b 1 6), a Gaussian of scale 1."""
+    """The repeated sum of the tokens: (b 1 6), a Gaussian of scale 1."""
 
     def __init__(self, in_dim=2):
         super().__init__()
@@ -71,7 +71,7 @@ class Row(Decoder):
 
 
 class Views(Objective):
-    """Encodes the views that it is told to, by name, and returns one loss of 1."""
+    """Encode the named views and return one loss of 1."""
 
     needs = frozenset({"encoder"})
 
@@ -81,16 +81,16 @@ class Views(Objective):
 
     def forward(self, model, batch, turn="main"):
         other, keep = dict(batch), torch.zeros(len(batch["x"]), 1, dtype=torch.int64)
-        made = {"same": (batch, None), "other": (other, None), "keep": (batch, keep)}
-        self.seen = [model.encode(made[name][0], keep=made[name][1]) for name in self.views]
+        named = {"same": (batch, None), "other": (other, None), "keep": (batch, keep)}
+        self.seen = [model.encode(named[name][0], keep=named[name][1]) for name in self.views]
         return {"one": torch.ones((), requires_grad=True)}
 
 
-def batch(size=4, seed=0):
+def make_batch(size=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randn(size, 6, generator=generator) for name in ("x", "y")}
 
 
-def model(**options):
-    made = {"data": PAIRS, "encoder": Cut(3), "latent": Taxed(2), "decoder": Row(2), **options}
-    return rk.build(**made)
+def make_model(**options):
+    arguments = {"data": PAIRS, "encoder": Cut(3), "latent": Taxed(2), "decoder": Row(2), **options}
+    return rk.build(**arguments)

@@ -1,4 +1,4 @@
-"""What the tests of usage share: it, for a latent with nothing of its own, and codes to see."""
+"""Helpers of the usage tests: usage of a minimal latent, and codes to observe."""
 
 import torch
 
@@ -8,7 +8,7 @@ from reprkit.types import Code
 
 
 class Plain(Latent):
-    """A latent with nothing of its own."""
+    """A minimal latent."""
 
 
 def codes(vocab, window=8, **options):
@@ -22,7 +22,7 @@ def dims(width, window=8, active_variance=None, **options):
 
 
 def chosen(*rows, mask=None):
-    """One example whose tokens chose these indices."""
+    """A code of one example with these indices."""
     indices = torch.tensor(rows)[None]
     return Code(z=torch.zeros(1, len(rows), 1), indices=indices, mask=mask)
 
