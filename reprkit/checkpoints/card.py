@@ -16,7 +16,7 @@ from reprkit.checkpoints.reader import StoredCheckpoint, read, reference_text
 from reprkit.errors import UnknownPartError
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.runs.filenames import CARD, RESULTS
-from reprkit.runs.metrics import digits
+from reprkit.runs.metrics import format_number
 from reprkit.runs.reader import StoredRun, run_of
 from reprkit.utils.atomic_files import write_text
 
@@ -37,7 +37,7 @@ _SETTINGS = (
 _USUAL = {"warmup": 0, "weight_decay": None, "clip": None, "precision": "fp32", "ema": None, "ranks": 1}
 
 
-def renew(folder: str | Path) -> Path | None:
+def update_card(folder: str | Path) -> Path | None:
     """Write the card of a checkpoint that lies in its place; None where a README.md of somebody's own stands.
 
     Raises:
@@ -45,21 +45,21 @@ def renew(folder: str | Path) -> Path | None:
     """
     stored = read(Path(folder).absolute())
     place = stored.folder / CARD
-    return write_text(place, card(stored, run_of(stored.folder))) if replaceable(place) else None
+    return write_text(place, render_card(stored, run_of(stored.folder))) if is_replaceable(place) else None
 
 
-def accompany(fresh: Path, place: Path) -> None:
+def add_card(fresh: Path, place: Path) -> None:
     """Write a card beside a manifest and weights in ``fresh`` that are about to become ``place``, unless it has one of its own.
 
     Raises:
         OSError: it cannot be written.
     """
-    if replaceable(place / CARD):
+    if is_replaceable(place / CARD):
         stored = replace(read(fresh), folder=place.absolute())
-        (fresh / CARD).write_text(card(stored, run_of(stored.folder)), encoding="utf-8")
+        (fresh / CARD).write_text(render_card(stored, run_of(stored.folder)), encoding="utf-8")
 
 
-def replaceable(place: Path) -> bool:
+def is_replaceable(place: Path) -> bool:
     """Whether a card may be written there: there is none, or one as it was generated."""
     if not place.exists():
         return True
@@ -68,7 +68,7 @@ def replaceable(place: Path) -> bool:
     return bool(mark) and text == body + _mark(body)
 
 
-def card(stored: StoredCheckpoint, run: StoredRun) -> str:
+def render_card(stored: StoredCheckpoint, run: StoredRun) -> str:
     """The card's text.
 
     Args:
@@ -183,7 +183,7 @@ def _training(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
 def _figures(run: StoredRun) -> list[str]:
     if run.source != RESULTS or not run.metrics:
         return []
-    rows = [[name, digits(value)] for name, value in run.metrics.items()]
+    rows = [[name, format_number(value)] for name, value in run.metrics.items()]
     return ["## Figures", f"What the run measured (its `{RESULTS}`):", _table(["metric", "value"], rows)]
 
 

@@ -29,7 +29,7 @@ _SIZE = 3  # examples in the batch that is traced: 1 would become a constant
 _FIELDS = ("z", "indices", "mask")  # of a code, where it has them
 
 
-class Encoding(nn.Module):
+class ExportedEncoder(nn.Module):
     """A model's way from a batch to plain tensors: ``representation`` (b d), ``z`` (b n d), ``indices`` (b n q), ``mask`` (b n).
 
     With several factors the last three are called ``FACTOR.z``, ...; the representation is that of ``model.represent``.
@@ -71,7 +71,7 @@ def export(
         encode = torch.export.load("encoder.pt2").module()
         found = encode({"x": images})                           # {"representation": (b d), "z": (b n d), "indices": (b n q)}
 
-    It takes the fields that the encoders read, as a dict, and gives plain tensors: see ``Encoding``.  The number of examples is
+    It takes the fields that the encoders read, as a dict, and gives plain tensors: see ``ExportedEncoder``.  The number of examples is
     free.  So is the length of data whose lengths vary, unless the encoder's graph holds one step after another (gru): then it is
     ``length``, and shorter examples are padded and masked to it.  The batch is not checked, and it must lie on the device that
     the model was on.
@@ -102,7 +102,7 @@ def export(
     training = model.training
     model.eval()
     try:
-        encoding = Encoding(model)
+        encoding = ExportedEncoder(model)
         with torch.no_grad(), warnings.catch_warnings():
             # nn.GRU sets up a list of its weights while it is traced, and leaves it as it was.
             warnings.filterwarnings("ignore", message="The tensor attributes? .* assigned during export")

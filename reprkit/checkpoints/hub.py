@@ -14,7 +14,7 @@ _PREFIX = "hub:"
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def repository(text: str | Path, hub: bool = False) -> str | None:
+def parse_hub_name(text: str | Path, hub: bool = False) -> str | None:
     """The name ``user/name`` of a model on the hub that is written ``hub:user/name``; None for a path.
 
     A path that does not exist is not looked up on the hub: whoever mistypes a folder would load somebody else's model.

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from reprkit.checkpoints.manifest_check import PART, check
+from reprkit.checkpoints.manifest_check import PART, check_manifest
 from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.interfaces import Objective, Part
 from reprkit.models.factor import FactorSpec
-from reprkit.registry.create import restored
+from reprkit.registry.create import restoring_checkpoint
 from reprkit.registry.hookspecs import PROJECT
 from reprkit.registry.registry import default_registry
 from reprkit.runs.filenames import FORMAT
@@ -50,7 +50,7 @@ def describe(model: Any) -> dict[str, Any]:
         "signature": None if signature is None else signature.to_json(),
     }
     try:
-        check(manifest)
+        check_manifest(manifest)
     except ReprkitError as error:
         raise CheckpointError(f"the model cannot be saved, since it could not be loaded: {error}") from error
     return manifest
@@ -60,11 +60,11 @@ def rebuild(manifest: Mapping[str, Any]) -> Any:
     """The model that a manifest describes, with fresh weights; the whole manifest is checked before a part is imported.
 
     Raises:
-        CheckpointError: see ``reprkit.checkpoints.manifest_check.check``.
+        CheckpointError: see ``reprkit.checkpoints.manifest_check.check_manifest``.
         ReprkitError: parts that cannot be made or do not fit; see ``rk.build``.
     """
-    check(manifest)
-    with torch.random.fork_rng(), restored():  # the weights are replaced anyway
+    check_manifest(manifest)
+    with torch.random.fork_rng(), restoring_checkpoint():  # the weights are replaced anyway
         return _rebuilt(manifest)
 
 
@@ -123,7 +123,7 @@ def _offered(part: Part) -> str | None:
 def _plugins(model: Any) -> dict[str, str]:
     """The version of every distribution whose part is in the model, reprkit's first."""
     registry = default_registry()
-    versions = {row.distribution: row.version for row in registry.rows}
+    versions = {row.distribution: row.version for row in registry.plugins}
     used = {"reprkit"}
     for module in model.modules():
         if isinstance(module, Part):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from reprkit.errors import CheckpointError, PartArgumentError, nearest
-from reprkit.registry.annotations import INTERFACES, takes
+from reprkit.registry.annotations import INTERFACES, accepts_part
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.registry.sources import BUILD_CONTEXT, ClassSource, read_class
 
@@ -31,7 +31,7 @@ _DEPTH = 32  # of lists, dicts and parts inside an argument
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedPart:
     """A part that a manifest names.
 
     Attributes:
@@ -46,10 +46,10 @@ class Named:
     kind: str
     id: str
     arguments: Mapping[str, Any]
-    nested: tuple[tuple[str, tuple[str, ...], Named], ...]
+    nested: tuple[tuple[str, tuple[str, ...], NamedPart], ...]
 
 
-def check(manifest: Any, registry: Registry | None = None) -> None:
+def check_manifest(manifest: Any, registry: Registry | None = None) -> None:
     """Refuse a manifest that no model may be built from; nothing is imported.
 
     Raises:
@@ -61,14 +61,14 @@ def check(manifest: Any, registry: Registry | None = None) -> None:
         check_arguments(each, registry or default_registry())
 
 
-def every(parts: Iterable[Named]) -> Iterator[Named]:
+def walk_parts(parts: Iterable[NamedPart]) -> Iterator[NamedPart]:
     """The parts, and those in their arguments."""
     for each in parts:
         yield each
-        yield from every(inner for _, _, inner in each.nested)
+        yield from walk_parts(inner for _, _, inner in each.nested)
 
 
-def named_parts(manifest: Any) -> list[Named]:
+def named_parts(manifest: Any) -> list[NamedPart]:
     """The parts of a manifest outside of arguments, after a check of its shape and kinds; asks no registry.
 
     Raises:
@@ -97,7 +97,7 @@ def named_parts(manifest: Any) -> list[Named]:
     return [*parts, *_objectives(record["objective"], "objective", fields)]
 
 
-def check_arguments(part: Named, registry: Registry) -> None:
+def check_arguments(part: NamedPart, registry: Registry) -> None:
     """Refuse arguments that a part does not have, and parts among them that its constructor does not take.
 
     Raises:
@@ -122,13 +122,13 @@ def check_arguments(part: Named, registry: Registry) -> None:
             )
     for given, path, inner in part.nested:
         name = former.get(given, given)
-        if not takes(annotations.get(name), inner.kind, path):
+        if not accepts_part(annotations.get(name), inner.kind, path):
             _refuse_nested(part, name, inner, annotations.get(name), source)
         check_arguments(inner, registry)
 
 
 def _refuse_nested(
-    part: Named, name: str, inner: Named, annotation: str | None, source: ClassSource | None
+    part: NamedPart, name: str, inner: NamedPart, annotation: str | None, source: ClassSource | None
 ) -> NoReturn:
     if source is None:
         found = "and the source of its class cannot be read"
@@ -147,7 +147,7 @@ def _refuse_nested(
 # ------------------------------------------------------------------ shape
 
 
-def _objectives(value: Any, where: str, fields: set[str] | None) -> Iterator[Named]:
+def _objectives(value: Any, where: str, fields: set[str] | None) -> Iterator[NamedPart]:
     if isinstance(value, Mapping) and "sum" in value:
         terms = _record(value, where, known={"sum"}, needed={"sum"})["sum"]
         _is(isinstance(terms, list) and len(terms) > 0, f"{where}.sum", "a list of [weight, objective]")
@@ -160,7 +160,7 @@ def _objectives(value: Any, where: str, fields: set[str] | None) -> Iterator[Nam
         yield _part(value, where, "objective", fields)
 
 
-def _part(value: Any, where: str, kind: str, fields: set[str] | None, depth: int = 0) -> Named:
+def _part(value: Any, where: str, kind: str, fields: set[str] | None, depth: int = 0) -> NamedPart:
     """A part's record, and of every part among its arguments."""
     known = _PART_KEYS | {PART} if depth else _PART_KEYS
     record = _record(value, where, known=known, needed={"id", "arguments"})
@@ -180,12 +180,12 @@ def _part(value: Any, where: str, kind: str, fields: set[str] | None, depth: int
         for name, each in arguments.items()
         for path, inner in _nested(each, _at(f"{where}.arguments", name), fields, depth)
     ]
-    return Named(where, kind, text, arguments, tuple(nested))
+    return NamedPart(where, kind, text, arguments, tuple(nested))
 
 
 def _nested(
     value: Any, where: str, fields: set[str] | None, depth: int
-) -> Iterator[tuple[tuple[str, ...], Named]]:
+) -> Iterator[tuple[tuple[str, ...], NamedPart]]:
     """The parts in an argument, each with the steps that lead to it."""
     _is(depth < _DEPTH, where, f"nested at most {_DEPTH} deep")
     if isinstance(value, list):

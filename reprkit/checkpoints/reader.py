@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reprkit.checkpoints.manifest_check import Named, named_parts
+from reprkit.checkpoints.manifest_check import NamedPart, named_parts
 from reprkit.errors import CheckpointError
 from reprkit.registry.references import Reference
 from reprkit.runs.filenames import FORMAT, MANIFEST, MODEL, WEIGHTS
-from reprkit.utils.atomic_files import settled
+from reprkit.utils.atomic_files import recover_folder
 
 _REAL = ("F", "BF")  # safetensors' names of types of real numbers begin with these
 _LONGEST = 100_000_000  # bytes of a header; safetensors itself reads no longer ones
@@ -58,7 +58,7 @@ class StoredCheckpoint:
     manifest: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
     tied: Mapping[str, str] = field(default_factory=dict)
-    parts: Sequence[Named] = ()
+    iterate_part_names: Sequence[NamedPart] = ()
 
     @property
     def weights(self) -> Path:
@@ -126,8 +126,8 @@ def locate(folder: str | Path, *, hint: str = "") -> Path:
     Raises:
         CheckpointError: neither holds one.
     """
-    place = settled(folder)
-    for each in (place, settled(place / MODEL)):
+    place = recover_folder(folder)
+    for each in (place, recover_folder(place / MODEL)):
         if holds_checkpoint(each):
             return each
     if place.exists():
@@ -193,7 +193,7 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _named(place: Path, manifest: Mapping[str, Any]) -> list[Named]:
+def _named(place: Path, manifest: Mapping[str, Any]) -> list[NamedPart]:
     try:
         return named_parts(manifest)
     except CheckpointError as error:
@@ -215,16 +215,16 @@ def reference_text(record: Any) -> str:
     return str(Reference(name, given, None if distribution == "reprkit" else distribution or None))
 
 
-def parts(record: Any, kind: str) -> Iterator[tuple[str, str]]:
+def iterate_part_names(record: Any, kind: str) -> Iterator[tuple[str, str]]:
     """Every (kind, qualified name) inside a part of the manifest."""
     if isinstance(record, Mapping):
         if "id" in record:
             yield record.get("$part", kind), str(record["id"])
         for value in record.values():
-            yield from parts(value, kind)
+            yield from iterate_part_names(value, kind)
     elif isinstance(record, list):
         for value in record:
-            yield from parts(value, kind)
+            yield from iterate_part_names(value, kind)
 
 
 def _argument(value: Any) -> Any:

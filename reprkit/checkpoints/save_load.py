@@ -19,16 +19,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 
 from reprkit.checkpoints import card
-from reprkit.checkpoints.hub import fetch, hub_hint, repository
+from reprkit.checkpoints.hub import fetch, hub_hint, parse_hub_name
 from reprkit.checkpoints.manifest import describe, rebuild
-from reprkit.checkpoints.manifest_check import Named, every
+from reprkit.checkpoints.manifest_check import NamedPart, walk_parts
 from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locate, read
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.registry.registry import default_registry
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.training.fsdp import Gathered
 from reprkit.utils import collectives
-from reprkit.utils.atomic_files import replacing, settled, why
+from reprkit.utils.atomic_files import explain_os_error, recover_folder, replace_folder
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -69,15 +69,15 @@ def save(model: Model, folder: str | Path) -> Path:
             f"  give a folder of its own: model.save({str(place / 'model')!r})"
         )
     try:
-        with replacing(place, mine=(MANIFEST, WEIGHTS)) as fresh:
+        with replace_folder(place, mine=(MANIFEST, WEIGHTS)) as fresh:
             save_model(weights, str(fresh / WEIGHTS), metadata={"format": "pt"})  # type: ignore[arg-type]  # state_dict() will do
             (fresh / MANIFEST).write_text(
                 json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8"
             )
-            card.accompany(fresh, place)
+            card.add_card(fresh, place)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"cannot write {place}: {why(error)}\n  an older checkpoint there is untouched"
+            f"cannot write {place}: {explain_os_error(error)}\n  an older checkpoint there is untouched"
         ) from error
     return place
 
@@ -128,10 +128,10 @@ def _foreign(path: Path) -> bool:
 
 
 def _found(folder: str | Path, hub: bool, revision: str | None) -> Path:
-    name = repository(folder, hub)
+    name = parse_hub_name(folder, hub)
     if name is not None:
         return fetch(name, revision)
-    place = settled(folder)
+    place = recover_folder(folder)
     if revision is not None:
         raise CheckpointError(
             f"revision={revision!r} is for a model on the hub ('hub:user/name'); {folder} is a path on this machine"
@@ -139,11 +139,11 @@ def _found(folder: str | Path, hub: bool, revision: str | None) -> Path:
     return locate(place, hint=hub_hint(folder))
 
 
-def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[Named], place: Path) -> None:
+def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[NamedPart], place: Path) -> None:
     """Every distribution that the checkpoint needs must offer its parts; another version of it is worth one warning."""
     wanted: Mapping[str, str] = manifest["plugins"]
     registry = default_registry()
-    rows = {name: [row for row in registry.rows if row.distribution == name] for name in wanted}
+    rows = {name: [row for row in registry.plugins if row.distribution == name] for name in wanted}
     faults, others = [], []
     for name, version in wanted.items():
         if not rows[name]:
@@ -155,7 +155,7 @@ def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[Named], place: P
             others.append(f"{name} {version} (installed: {rows[name][0].version})")
     if faults:
         raise CheckpointError(f"{place} needs {f'{chr(10)}  and '.join(faults)}")
-    for part in every(parts):
+    for part in walk_parts(parts):
         name = part.id.partition("/")[0]
         if part.id not in {found.qualified for found in registry.specs(part.kind)}:
             title = next((f"{row.title} is installed and" for row in rows.get(name, ())), f"{name}")

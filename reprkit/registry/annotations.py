@@ -18,7 +18,7 @@ _SEQUENCES = {"list", "tuple", "List", "Tuple", "Sequence", "Iterable", "Collect
 _MAPPINGS = {"dict", "Dict", "Mapping"}
 
 
-def takes(annotation: str | None, kind: str, path: Sequence[str] = ()) -> bool:
+def accepts_part(annotation: str | None, kind: str, path: Sequence[str] = ()) -> bool:
     """Whether a value of this annotation may be, or hold, a part of a kind.
 
     The interface must be named: ``Any``, ``object`` and an interface's own base class take no part.

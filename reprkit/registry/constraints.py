@@ -64,7 +64,7 @@ _asked: ContextVar[str | None] = ContextVar("reprkit_part_asked", default=None)
 
 
 @contextmanager
-def asked_as(what: str) -> Iterator[None]:
+def named_in_errors(what: str) -> Iterator[None]:
     """A block in which one part is made whose name in errors is ``what``, such as "latent vq"."""
     token = _asked.set(what)
     try:
@@ -73,7 +73,9 @@ def asked_as(what: str) -> Iterator[None]:
         _asked.reset(token)
 
 
-def checking(init: Any, *, skip: tuple[str, ...] = (), record: Callable[..., None] | None = None) -> Any:
+def wrap_constructor(
+    init: Any, *, skip: tuple[str, ...] = (), record: Callable[..., None] | None = None
+) -> Any:
     """A constructor that checks its arguments when it is the one that was called, not when a subclass calls it.
 
     Args:
@@ -89,11 +91,11 @@ def checking(init: Any, *, skip: tuple[str, ...] = (), record: Callable[..., Non
         if _INSIDE in self.__dict__:
             init(self, *args, **kwargs)
             return
-        kwargs = renamed(type(self), kwargs, _asked.get() or _title(self))
+        kwargs = apply_renamed_arguments(type(self), kwargs, _asked.get() or _title(self))
         bound = signature.bind(self, *args, **kwargs)
         given = dict(list(bound.arguments.items())[1:])
         what = _asked.get() or _title(self)
-        bound.arguments.update(checked(init, {k: v for k, v in given.items() if k not in skip}, what))
+        bound.arguments.update(check_arguments(init, {k: v for k, v in given.items() if k not in skip}, what))
         if record is not None:
             given = {name: bound.arguments[name] for name in given}
             given.update(given.pop(open_ended, {}) if open_ended else {})
@@ -113,7 +115,7 @@ def _title(part: Any) -> str:
     return f"{getattr(type(part), 'kind', 'dataset')} {type(part).__name__}"
 
 
-def renamed(cls: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+def apply_renamed_arguments(cls: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
     """The arguments under their present names; a part lists former ones in ``renamed_arguments`` (former -> present).
 
     Warns:
@@ -134,7 +136,7 @@ def renamed(cls: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
     return arguments
 
 
-def checked(function: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+def check_arguments(function: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
     """The arguments as the function's annotations ask for them: lists become tuples, numbers of numpy those of Python.
 
     What is no literal (a part, a module, a function, a tensor) fits every annotation that names a class, and everything fits
@@ -143,7 +145,7 @@ def checked(function: Any, given: Mapping[str, Any], what: str) -> dict[str, Any
     Raises:
         PartArgumentError: a value that its annotation does not allow; ``what`` names the part.
     """
-    hints = declared(function)
+    hints = resolve_annotations(function)
     made = {}
     for name, value in given.items():
         hint = hints.get(name, Any)
@@ -152,7 +154,9 @@ def checked(function: Any, given: Mapping[str, Any], what: str) -> dict[str, Any
             meant = next(filter(None, (nearest(each, _choices(hint)) for each in _strings(value))), "")
             large = isinstance(value, int) and abs(value) >= _LARGEST
             note = " (integers have 64 bits)" if large else meant and "." + meant
-            raise PartArgumentError(f"{what}: {name}={_shown(value)} must be {words(hint)}{note}")
+            raise PartArgumentError(
+                f"{what}: {name}={_shown(value)} must be {describe_annotation(hint)}{note}"
+            )
     return made
 
 
@@ -163,7 +167,7 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def declared(function: Any) -> dict[str, Any]:
+def resolve_annotations(function: Any) -> dict[str, Any]:
     """The annotations of a function or of a class's constructor, each resolved on its own; ``Any`` where it cannot be."""
     while isinstance(function, functools.partial):
         function = function.func
@@ -303,7 +307,7 @@ def _holds(value: Any, constraint: Any) -> bool:
     return True
 
 
-def words(hint: Any) -> str:
+def describe_annotation(hint: Any) -> str:
     """What a value must be, for the end of a sentence: "an integer of at least 2", "'mean' or 'flatten'"."""
     *others, last = dict.fromkeys(_words(each) for each in _alternatives(hint))
     return f"{', '.join(others)} or {last}" if others else last
@@ -346,19 +350,19 @@ _NAMES = {
 def _words(hint: Any) -> str:
     origin, inside = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return words(inside[0]) + _bounds(_flat(inside[1:]))
+        return describe_annotation(inside[0]) + _bounds(_flat(inside[1:]))
     if origin is Literal:
         return repr(inside[0])
     if hint in _NAMES:
         return _NAMES[hint]
     if origin is tuple:
         if len(inside) == 2 and inside[1] is Ellipsis:
-            return f"a tuple, each item {words(inside[0])}"
-        return f"a tuple ({', '.join(map(words, inside))})"
+            return f"a tuple, each item {describe_annotation(inside[0])}"
+        return f"a tuple ({', '.join(map(describe_annotation, inside))})"
     if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping):
-        return f"a mapping, each value {words(inside[1])}" if inside else "a mapping"
+        return f"a mapping, each value {describe_annotation(inside[1])}" if inside else "a mapping"
     if isinstance(origin, type) and issubclass(origin, collections.abc.Sequence):
-        return f"a list, each item {words(inside[0])}" if inside else "a list"
+        return f"a list, each item {describe_annotation(inside[0])}" if inside else "a list"
     name = getattr(origin or hint, "__name__", str(hint))
     return {"PathLike": "a path", "Callable": "a function"}.get(
         name, f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"

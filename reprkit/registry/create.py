@@ -11,7 +11,7 @@ from typing import Any
 from reprkit.data.base import Dataset
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.interfaces import BUILD_CONTEXT, Part
-from reprkit.registry.constraints import asked_as, checked, renamed
+from reprkit.registry.constraints import apply_renamed_arguments, check_arguments, named_in_errors
 from reprkit.registry.hookspecs import PROJECT
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
@@ -19,7 +19,7 @@ from reprkit.registry.registry import Registry, default_registry
 _restoring: ContextVar[bool] = ContextVar("reprkit_restoring", default=False)
 
 
-def restoring() -> bool:
+def is_restoring() -> bool:
     """Whether parts are now being made for a checkpoint, whose weights replace theirs.
 
     A part that starts from a file of weights does not read it then: the file need not exist any more.
@@ -28,7 +28,7 @@ def restoring() -> bool:
 
 
 @contextmanager
-def restored() -> Iterator[None]:
+def restoring_checkpoint() -> Iterator[None]:
     """A block in which parts are made for a checkpoint."""
     token = _restoring.set(True)
     try:
@@ -73,7 +73,7 @@ def construct(cls: Any, given: Mapping[str, Any], facts: Mapping[str, Any], what
     facts = {name: value for name, value in facts.items() if name in reserved}
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     known = [name for name in parameters if name not in reserved]
-    given = renamed(cls, given, what)
+    given = apply_renamed_arguments(cls, given, what)
     for name in given:
         if name not in known and not open_ended:
             raise PartArgumentError(
@@ -94,8 +94,8 @@ def construct(cls: Any, given: Mapping[str, Any], facts: Mapping[str, Any], what
     arguments = {**given, **{k: v for k, v in facts.items() if k in parameters}}
     try:
         if not (isinstance(cls, type) and issubclass(cls, Part | Dataset)):
-            return cls(**checked(cls, arguments, what))
-        with asked_as(what):  # it checks them when it is called
+            return cls(**check_arguments(cls, arguments, what))
+        with named_in_errors(what):  # it checks them when it is called
             return cls(**arguments)
     except Exception as error:
         error.add_note(f"while making {what}")

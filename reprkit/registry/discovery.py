@@ -28,7 +28,7 @@ Status = Literal["ok", "broken", "incompatible", "disabled"]
 
 
 @dataclass(frozen=True)
-class Row:
+class InstalledPlugin:
     """What became of one plugin.
 
     Attributes:
@@ -84,14 +84,14 @@ def own_version() -> str:
         return "0+unknown"
 
 
-def manager() -> pluggy.PluginManager:
+def create_plugin_manager() -> pluggy.PluginManager:
     """A plugin manager that knows reprkit's hooks and no plugin."""
     made = pluggy.PluginManager(PROJECT)
     made.add_hookspecs(hookspecs)
     return made
 
 
-def candidates() -> list[Candidate]:
+def find_candidates() -> list[Candidate]:
     """The entry points of group ``reprkit`` by distribution; nothing is imported and nothing raised."""
     found: dict[str, list[Candidate]] = {}
     for distribution in metadata.distributions():
@@ -130,7 +130,9 @@ def _identity(distribution: metadata.Distribution) -> tuple[str, str]:
     return normalize(head.get("Name", "unnamed")), head.get("Version", "unknown")
 
 
-def load(candidate: Candidate, pm: pluggy.PluginManager, taken: Collection[tuple[str, str]] = ()) -> Row:
+def load_plugin(
+    candidate: Candidate, pm: pluggy.PluginManager, taken: Collection[tuple[str, str]] = ()
+) -> InstalledPlugin:
     """Import an installed plugin and examine it; only KeyboardInterrupt gets out."""
     who = (candidate.name, candidate.distribution, candidate.version)
     torch_before = "torch" in sys.modules
@@ -139,14 +141,16 @@ def load(candidate: Candidate, pm: pluggy.PluginManager, taken: Collection[tuple
             raise PluginError(candidate.fault)
         plugin = candidate.entry_point.load()
     except (Exception, SystemExit) as error:
-        return Row(*who, "broken", reason=explain(error), details=_trace(error))
-    row = examine(plugin, *who, pm=pm, taken=taken)
+        return InstalledPlugin(*who, "broken", reason=explain_error(error), details=_trace(error))
+    row = examine_plugin(plugin, *who, pm=pm, taken=taken)
     if row.status == "ok" and not torch_before and "torch" in sys.modules:
-        return Row(*who, "ok", row.specs, "its plugin module imports torch, which slows every command down")
+        return InstalledPlugin(
+            *who, "ok", row.specs, "its plugin module imports torch, which slows every command down"
+        )
     return row
 
 
-def examine(
+def examine_plugin(
     plugin: Any,
     name: str,
     distribution: str,
@@ -154,25 +158,25 @@ def examine(
     *,
     pm: pluggy.PluginManager,
     taken: Collection[tuple[str, str]] = (),
-) -> Row:
+) -> InstalledPlugin:
     """Check an imported plugin; ``taken`` are the (kind, name) that its distribution has offered already."""
     who = (name, distribution, version)
     try:
         api = getattr(plugin, "reprkit_api", API)
         if api != API:
             newer = isinstance(api, int) and api > API
-            return Row(
+            return InstalledPlugin(
                 *who,
                 "incompatible",
                 reason=f"it is written for plugin API {api!r} and this reprkit speaks {API}: "
                 f"upgrade {'reprkit' if newer else distribution}",
             )
-        return Row(*who, "ok", _collect(plugin, pm, taken))
+        return InstalledPlugin(*who, "ok", _collect(plugin, pm, taken))
     except (Exception, SystemExit) as error:
-        return Row(*who, "broken", reason=explain(error), details=_trace(error))
+        return InstalledPlugin(*who, "broken", reason=explain_error(error), details=_trace(error))
 
 
-def explain(error: BaseException) -> str:
+def explain_error(error: BaseException) -> str:
     """An error in one line; reprkit's own need no type in front."""
     message = " ".join(str(error).split())
     if isinstance(error, PluginError):

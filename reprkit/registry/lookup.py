@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reprkit.errors import UnknownPartError, nearest
-from reprkit.registry.discovery import Row, normalize
+from reprkit.registry.discovery import InstalledPlugin, normalize
 from reprkit.registry.hookspecs import KINDS, Spec
 from reprkit.registry.references import Reference
 from reprkit.registry.sources import locate
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPart:
     """A Spec and who provides it."""
 
     kind: str
@@ -40,8 +40,11 @@ class Found:
         return f"{self.kind} {self.qualified} {self.version}"
 
 
-def unknown(
-    kind: str, asked: Reference, offered: Mapping[str, Sequence[Found]], plugins: Sequence[Row]
+def unknown_part_message(
+    kind: str,
+    asked: Reference,
+    offered: Mapping[str, Sequence[FoundPart]],
+    plugins: Sequence[InstalledPlugin],
 ) -> str:
     """Why a look-up failed: the nearest name, the known ones, who may be at fault, what to type next."""
     everything = offered[kind]
@@ -87,7 +90,7 @@ def unknown(
 _FAULTS = {"broken": "failed to load", "incompatible": "is incompatible", "disabled": "is disabled"}
 
 
-def kind_named(text: str) -> str:
+def parse_kind(text: str) -> str:
     """The kind that a word names, singular or plural (``latent``, ``latents``).
 
     Raises:

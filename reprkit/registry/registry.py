@@ -18,17 +18,17 @@ from typing import Any
 
 from reprkit.errors import PartImportError, PluginError, UnknownPartError, nearest
 from reprkit.registry.discovery import (
-    Row,
-    candidates,
-    examine,
-    explain,
-    load,
-    manager,
+    InstalledPlugin,
+    create_plugin_manager,
+    examine_plugin,
+    explain_error,
+    find_candidates,
+    load_plugin,
     normalize,
     own_version,
 )
 from reprkit.registry.hookspecs import KINDS, PROJECT, Spec
-from reprkit.registry.lookup import Found, kind_named, unknown
+from reprkit.registry.lookup import FoundPart, parse_kind, unknown_part_message
 from reprkit.registry.references import Reference, parse
 
 
@@ -42,13 +42,13 @@ class Registry:
 
     def __init__(self, *, builtin: bool = True, installed: bool = True) -> None:
         self._builtin, self._installed = builtin, installed
-        self._rows: list[Row] | None = None
-        self._by_hand: dict[str, Row] = {}
+        self._rows: list[InstalledPlugin] | None = None
+        self._by_hand: dict[str, InstalledPlugin] = {}
         self._lock = threading.RLock()
-        self._manager = manager()
+        self._manager = create_plugin_manager()
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def plugins(self) -> tuple[InstalledPlugin, ...]:
         """What became of every plugin: built-ins, installed ones by distribution, those registered by hand.
 
         Raises:
@@ -67,31 +67,31 @@ class Registry:
     @property
     def unmatched(self) -> tuple[str, ...]:
         """Names in ``REPRKIT_PLUGINS`` that no installed plugin answers to."""
-        known = {normalize(name) for row in self.rows for name in (row.name, row.distribution)}
+        known = {normalize(name) for row in self.plugins for name in (row.name, row.distribution)}
         return tuple(sorted((_allowed() or set()) - known)) if self._installed else ()
 
-    def specs(self, kind: str) -> list[Found]:
+    def specs(self, kind: str) -> list[FoundPart]:
         """Everything of a kind that can be looked up, by name and then distribution.
 
         Raises:
             UnknownPartError: there is no such kind.
         """
-        kind = kind_named(kind)
+        kind = parse_kind(kind)
         found = [
-            Found(kind, spec, row.distribution, row.version)
-            for row in self.rows
+            FoundPart(kind, spec, row.distribution, row.version)
+            for row in self.plugins
             for spec in row.specs.get(kind, ())
         ]
         return sorted(found, key=lambda each: (each.name, each.distribution))
 
-    def find(self, kind: str, reference: str | Reference) -> Found:
+    def find(self, kind: str, reference: str | Reference) -> FoundPart:
         """The one part that a reference names.
 
         Raises:
             ReferenceSyntaxError: the text is not a reference.
             UnknownPartError: nobody offers it, or several do and the name is not qualified.
         """
-        kind = kind_named(kind)
+        kind = parse_kind(kind)
         asked = parse(reference) if isinstance(reference, str) else reference
         matching = [each for each in self.specs(kind) if each.name == asked.name]
         if asked.distribution is not None:
@@ -105,9 +105,11 @@ class Registry:
                 f"{kind} {asked.name!r} is offered by {providers}\n"
                 f"  write which one is meant: {' or '.join(each.qualified for each in matching)}"
             )
-        raise UnknownPartError(unknown(kind, asked, {each: self.specs(each) for each in KINDS}, self.rows))
+        raise UnknownPartError(
+            unknown_part_message(kind, asked, {each: self.specs(each) for each in KINDS}, self.plugins)
+        )
 
-    def load(self, kind: str, name: str | Reference) -> Any:
+    def load_plugin(self, kind: str, name: str | Reference) -> Any:
         """The class of a part (for a command, whatever its Spec names); its module is imported now.
 
         Raises:
@@ -119,7 +121,7 @@ class Registry:
         try:
             made: Any = importlib.import_module(module_name)
         except (Exception, SystemExit) as error:
-            lines = [f"{found} cannot be imported from {module_name}", f"{explain(error)}"]
+            lines = [f"{found} cannot be imported from {module_name}", f"{explain_error(error)}"]
             if found.missing:
                 lines.append(
                     f"it requires {', '.join(found.missing)}, not installed here; install, then try again"
@@ -151,7 +153,7 @@ class Registry:
         ]
         return matching[0].qualified if matching else None
 
-    def register(self, plugin: Any, *, name: str, version: str = "0") -> Row:
+    def register(self, plugin: Any, *, name: str, version: str = "0") -> InstalledPlugin:
         """Add a plugin by hand, a module or an object with hooks: for tests and recipes.  Again replaces it.
 
         Raises:
@@ -159,30 +161,34 @@ class Registry:
         """
         distribution = normalize(name)
         with self._lock:
-            for row in self.rows:
+            for row in self.plugins:
                 if row.distribution == distribution and distribution not in self._by_hand:
                     raise PluginError(
                         f"{row.title} is installed under the name {name!r}: register yours under another"
                     )
-            row = examine(plugin, name, distribution, version, pm=self._manager)
+            row = examine_plugin(plugin, name, distribution, version, pm=self._manager)
             if row.status != "ok":
                 raise PluginError(f"plugin {row.title}: {row.reason}")
             self._by_hand[distribution] = row
             return row
 
-    def _discover(self, rows: list[Row]) -> None:
+    def _discover(self, rows: list[InstalledPlugin]) -> None:
         if self._builtin:
             builtin = importlib.import_module("reprkit.registry.builtins")
-            rows.append(_checked(examine(builtin, "builtin", PROJECT, own_version(), pm=self._manager)))
+            rows.append(
+                _checked(examine_plugin(builtin, "builtin", PROJECT, own_version(), pm=self._manager))
+            )
         allowed = _allowed()
-        for each in candidates() if self._installed else ():
+        for each in find_candidates() if self._installed else ():
             if allowed is not None and allowed.isdisjoint({normalize(each.name), each.distribution}):
                 reason = "REPRKIT_PLUGINS does not name it"
-                rows.append(Row(each.name, each.distribution, each.version, "disabled", reason=reason))
+                rows.append(
+                    InstalledPlugin(each.name, each.distribution, each.version, "disabled", reason=reason)
+                )
                 continue
             siblings = [row for row in rows if row.distribution == each.distribution]
             taken = {(kind, name) for row in siblings for kind, names in row.offers.items() for name in names}
-            rows.append(_checked(load(each, self._manager, taken)))
+            rows.append(_checked(load_plugin(each, self._manager, taken)))
 
 
 def _allowed() -> set[str] | None:
@@ -191,7 +197,7 @@ def _allowed() -> set[str] | None:
     return None if value is None else {normalize(each.strip()) for each in value.split(",") if each.strip()}
 
 
-def _checked(row: Row) -> Row:
+def _checked(row: InstalledPlugin) -> InstalledPlugin:
     """The row itself; for authors who set ``REPRKIT_PLUGIN_ERRORS=raise``, its fault as an error."""
     if row.status != "ok" and os.environ.get("REPRKIT_PLUGIN_ERRORS") == "raise":
         raise PluginError(

@@ -19,7 +19,7 @@ def versions() -> dict[str, str]:
     if torch.cuda.is_available():
         found["cuda"] = str(torch.version.cuda)
         found["gpu"] = torch.cuda.get_device_name()
-    found.update({row.distribution: row.version for row in default_registry().rows if row.status == "ok"})
+    found.update({row.distribution: row.version for row in default_registry().plugins if row.status == "ok"})
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from reprkit.errors import TrainingError
 
 
-class Lines:
+class JsonLinesFile:
     """The file at ``path``; lines that could not be written wait until there is room again."""
 
     def __init__(self, path: Path) -> None:

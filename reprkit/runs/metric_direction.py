@@ -12,6 +12,6 @@ BETTER: dict[str, Literal["min", "max"]] = {
 NEUTRAL = ("codebook.perplexity",)  # of entries, not of a prediction: more is not worse
 
 
-def better(path: str) -> Literal["min", "max"] | None:
+def better_direction(path: str) -> Literal["min", "max"] | None:
     """Whether the lower or the higher value of a metric (``"knn.accuracy"``) is the better one; None where neither is."""
     return None if path in NEUTRAL else BETTER.get(path.rpartition(".")[2])

@@ -17,7 +17,7 @@ from typing import Any
 
 from reprkit.errors import ReprkitError, TrainingError
 from reprkit.runs.filenames import BEST, FIGURES, METRICS, MODEL, RECORD, RESULTS, STATE
-from reprkit.runs.metrics import finite, flat
+from reprkit.runs.metrics import finite_metrics, flatten_metrics
 
 FILES = (RECORD, METRICS, RESULTS, FIGURES)  # any of them makes a folder worth a page
 _INSIDE = {MODEL, STATE, BEST}  # of a run: no runs are looked for in there
@@ -106,9 +106,9 @@ def read_run(folder: str | Path) -> StoredRun:
     run.record = _tried(run, RECORD, lambda: read_record(place))
     run.results = _tried(run, RESULTS, lambda: read_results(place))
     run.last_line = _tried(run, METRICS, lambda: read_last_line(place))
-    run.metrics, run.source = _tried(run, RESULTS, lambda: flat(run.results)), RESULTS
+    run.metrics, run.source = _tried(run, RESULTS, lambda: flatten_metrics(run.results)), RESULTS
     if not run.metrics:
-        run.metrics, run.source = _tried(run, METRICS, lambda: flat(run.last_line)), METRICS
+        run.metrics, run.source = _tried(run, METRICS, lambda: flatten_metrics(run.last_line)), METRICS
     return run
 
 
@@ -211,7 +211,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], lis
     """Every logged number that is finite as (steps, values), by its names joined with dots."""
     found: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:
-        for name, value in finite(line).items():
+        for name, value in finite_metrics(line).items():
             if name != "step":
                 steps, values = found.setdefault(name, ([], []))
                 steps.append(int(line.get("step", 0)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reprkit.runs.metrics import flat
+from reprkit.runs.metrics import flatten_metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +66,6 @@ class Results(dict[str, dict[str, Any]]):
         self.folder: Path | None = None
 
     @property
-    def flat(self) -> dict[str, float]:
-        """``{"knn.accuracy": 0.97, ...}``: every number under one name; see ``reprkit.runs.metrics.flat``."""
-        return flat(self)
+    def flatten_metrics(self) -> dict[str, float]:
+        """``{"knn.accuracy": 0.97, ...}``: every number under one name; see ``reprkit.runs.metrics.flatten_metrics``."""
+        return flatten_metrics(self)

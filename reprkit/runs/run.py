@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import TrainingError
 from reprkit.runs.filenames import MODEL, RECORD, RESULTS
-from reprkit.runs.metrics import plain
+from reprkit.runs.metrics import to_json_value
 from reprkit.runs.reader import best_of, curves, read_metrics, read_record, read_results, status_of
 from reprkit.utils.atomic_files import write_text
 
@@ -103,7 +103,7 @@ def write_results(out: str | Path, results: Mapping[str, Any]) -> Path:
     """Write ``results.json``: the numbers and texts of (nested) results; arrays and figures are left out."""
     place = Path(out)
     place.mkdir(parents=True, exist_ok=True)
-    return write_text(place / RESULTS, json.dumps(plain(results), indent=1) + "\n")
+    return write_text(place / RESULTS, json.dumps(to_json_value(results), indent=1) + "\n")
 
 
 def write_record(out: str | Path, record: Mapping[str, Any]) -> Path:

@@ -16,10 +16,10 @@ from typing import Any
 from reprkit.errors import TrainingError
 from reprkit.runs import filenames
 from reprkit.runs.environment import command, now, versions
-from reprkit.runs.json_lines import Lines
+from reprkit.runs.json_lines import JsonLinesFile
 from reprkit.runs.reader import read_record, status_of
 from reprkit.runs.run import write_record
-from reprkit.utils.atomic_files import why
+from reprkit.utils.atomic_files import explain_os_error
 
 # Distinguishes this process's runs from those of an earlier process with the same number.
 SESSION = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
@@ -47,7 +47,7 @@ class RunWriter:
         self.open, self.position = False, 0
         self.waited = dict.fromkeys(WAITS, 0.0)
         self._record: dict[str, Any] = {}
-        self._file = None if self.out is None else Lines(self.out / filenames.METRICS)
+        self._file = None if self.out is None else JsonLinesFile(self.out / filenames.METRICS)
         self._complained = False
         self._seconds_before, self._started, self._told = 0.0, time.monotonic(), 0.0
 
@@ -208,7 +208,7 @@ class RunWriter:
         try:
             return self._file.size()
         except OSError as error:
-            raise TrainingError(f"cannot write {self._file.path}: {why(error)}") from error
+            raise TrainingError(f"cannot write {self._file.path}: {explain_os_error(error)}") from error
 
     def note(self, step: int, about: str, text: str) -> bool:
         """Keep a warning in the record, each ``about`` once a run (stage); whether it is new."""
@@ -283,7 +283,7 @@ class RunWriter:
         if not self._complained:
             self._complained = True
             warnings.warn(
-                f"cannot write {self.out}/{name}: {why(error)}; training goes on, and it is tried again",
+                f"cannot write {self.out}/{name}: {explain_os_error(error)}; training goes on, and it is tried again",
                 stacklevel=5,
             )
 

@@ -17,11 +17,11 @@ _STALE = 3600.0  # seconds after which a half-written sibling is taken for the l
 
 
 @contextmanager
-def replacing(folder: str | Path, mine: Collection[str] = ()) -> Iterator[Path]:
+def replace_folder(folder: str | Path, mine: Collection[str] = ()) -> Iterator[Path]:
     """A new folder to fill; it takes the place of ``folder`` when the block ends well, else it is removed.
 
     At no moment is there no folder: the two are exchanged in one system call where the file system can (Linux), else the old
-    one waits as ``.NAME.old``, from where ``settled`` brings it back if the process dies in between.
+    one waits as ``.NAME.old``, from where ``recover_folder`` brings it back if the process dies in between.
 
     Args:
         folder: the place; it may exist.
@@ -30,7 +30,7 @@ def replacing(folder: str | Path, mine: Collection[str] = ()) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; the existing folder is as it was.
     """
-    place = settled(folder)
+    place = recover_folder(folder)
     place = place.resolve() if place.is_symlink() else place.absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
     _sweep(place)
@@ -47,7 +47,7 @@ def replacing(folder: str | Path, mine: Collection[str] = ()) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)  # half-written, or the old one after the exchange
 
 
-def settled(folder: str | Path) -> Path:
+def recover_folder(folder: str | Path) -> Path:
     """The folder's path, after undoing a replacement that was cut short on a file system without exchange."""
     place = Path(folder)
     old = place.with_name(f".{place.name}.old")
@@ -77,7 +77,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     return place
 
 
-def why(error: BaseException) -> str:
+def explain_os_error(error: BaseException) -> str:
     """An error of the disk in words."""
     text = str(error)
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:

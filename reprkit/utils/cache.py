@@ -18,7 +18,7 @@ def cache_folder(name: str) -> Path:
     return platformdirs.user_cache_path("reprkit", appauthor=False) / name
 
 
-def keep(path: Path, content: bytes) -> bool:
+def write_cached(path: Path, content: bytes) -> bool:
     """Write a file whole and say whether that worked: a cache that cannot be written costs time, not the result.
 
     Several processes may keep the same file at once: the last one's stands, and nobody reads half of it.

@@ -9,7 +9,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(*modules: nn.Module) -> Iterator[None]:
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
     """A block in which these modules, and all inside them, do as in evaluation; each has its own mode again behind it.
 
     Parts that were in evaluation before, such as frozen ones, stay so.

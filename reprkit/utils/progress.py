@@ -16,7 +16,7 @@ LINE_PERIOD = 30.0  # seconds between two lines, whoever writes them, where ther
 _last_line = time.monotonic()
 
 
-class Bar:
+class ProgressBar:
     """Progress towards ``total`` steps.
 
     On a terminal it is a bar on the standard output, with rate and time left.  Elsewhere (a pipe, a file of a batch system) it
@@ -122,7 +122,7 @@ class Bar:
         return True
 
 
-def tracked(
+def track_progress(
     items: Iterable[T], title: str, *, total: int | None = None, show: bool | None = None
 ) -> Iterator[T]:
     """The items, with a bar as they are gone through; on the main process only.
@@ -131,13 +131,13 @@ def tracked(
         items: what to go through.
         title: the words beside the bar.
         total: how many items; their length when they have one.
-        show: as for ``Bar``.
+        show: as for ``ProgressBar``.
     """
     from reprkit.utils import collectives
 
     if total is None and isinstance(items, Sized):
         total = len(items)
-    bar = Bar(title, total, show if collectives.rank() == 0 else False, transient=True)
+    bar = ProgressBar(title, total, show if collectives.rank() == 0 else False, transient=True)
     try:
         for done, item in enumerate(items):
             bar.advance(done)

@@ -7,7 +7,14 @@ import pytest
 from safetensors.numpy import save_file
 
 import reprkit as rk
-from reprkit.checkpoints.reader import holds_checkpoint, locate, parts, read, read_header, reference_text
+from reprkit.checkpoints.reader import (
+    holds_checkpoint,
+    iterate_part_names,
+    locate,
+    read,
+    read_header,
+    reference_text,
+)
 from reprkit.errors import CheckpointError
 from reprkit.runs.filenames import FORMAT
 
@@ -135,11 +142,11 @@ def test_parts_of_a_manifest():
         ]
     }
     assert reference_text(total) == "reconstruction + 0.5 * acme/tax(at=2)"
-    assert list(parts(record, "objective")) == [
+    assert list(iterate_part_names(record, "objective")) == [
         ("objective", "reprkit/denoising"),
         ("corruption", "acme/blur"),
     ]
-    assert list(parts(total, "objective")) == [
+    assert list(iterate_part_names(total, "objective")) == [
         ("objective", "reprkit/reconstruction"),
         ("objective", "acme/tax"),
     ]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.checkpoints.hub import repository
+from reprkit.checkpoints.hub import parse_hub_name
 from reprkit.errors import CheckpointError
 from reprkit.models.priors import loaded
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
@@ -117,7 +117,7 @@ def test_a_path_that_does_not_exist_never_asks_the_hub(place, tmp_path, monkeypa
      ("/ada/digits", None), ("./hub:ada/digits", None), (Path("hub:ada/digits"), None)],
 )  # fmt: skip
 def test_only_the_prefix_makes_a_name_on_the_hub(text, name):
-    assert repository(text) == name
+    assert parse_hub_name(text) == name
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_only_the_prefix_makes_a_name_on_the_hub(text, name):
 )
 def test_a_malformed_name_on_the_hub_is_refused(text):
     with pytest.raises(CheckpointError, match="a model on the hub is written 'hub:user/name'"):
-        repository(text)
+        parse_hub_name(text)
     with pytest.raises(CheckpointError, match="a model on the hub is written 'hub:user/name'"):
-        repository(text.removeprefix("hub:"), hub=True)
+        parse_hub_name(text.removeprefix("hub:"), hub=True)
 
 
 def test_push_hands_over_the_checkpoint_and_nothing_else(models, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reprkit.registry.annotations import takes
+from reprkit.registry.annotations import accepts_part
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,10 @@ from reprkit.registry.annotations import takes
     ],
 )
 def test_the_interface_is_named_where_the_part_is(annotation, path):
-    assert takes(annotation, "corruption", path)
-    assert not takes(annotation, "encoder", path)
-    assert not takes(annotation, "command", path)
-    assert not takes(annotation, "corruption", (*path, "list"))
+    assert accepts_part(annotation, "corruption", path)
+    assert not accepts_part(annotation, "encoder", path)
+    assert not accepts_part(annotation, "command", path)
+    assert not accepts_part(annotation, "corruption", (*path, "list"))
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_the_interface_is_named_where_the_part_is(annotation, path):
      "Corruptions", "Corruption.name", "list[Corruption]", "dict[Corruption, str]", "Corruption(", "''", "'\"Corruption\"'"],
 )  # fmt: skip
 def test_no_other_annotation_takes_one(annotation):
-    assert not takes(annotation, "corruption")
+    assert not accepts_part(annotation, "corruption")
 
 
 def test_the_keys_of_a_mapping_are_no_parts():
-    assert not takes("dict[Corruption, str]", "corruption", ("dict",))
+    assert not accepts_part("dict[Corruption, str]", "corruption", ("dict",))

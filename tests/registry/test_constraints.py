@@ -16,7 +16,7 @@ import reprkit as rk
 from reprkit.errors import PartArgumentError
 from reprkit.interfaces import Corruption, Latent
 from reprkit.latents.vq import VQ
-from reprkit.registry.constraints import ascending, checked, odd, words
+from reprkit.registry.constraints import ascending, check_arguments, describe_annotation, odd
 from reprkit.registry.create import construct, create
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def refused(hint: Any, value: Any) -> str:
 
     function.__annotations__ = {"x": hint}
     with pytest.raises(PartArgumentError) as caught:
-        checked(function, {"x": value}, "part p")
+        check_arguments(function, {"x": value}, "part p")
     return str(caught.value)
 
 
@@ -38,7 +38,7 @@ def fitted(hint: Any, value: Any) -> Any:
     def function(x): ...
 
     function.__annotations__ = {"x": hint}
-    return checked(function, {"x": value}, "part p")["x"]
+    return check_arguments(function, {"x": value}, "part p")["x"]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_tuples_own_numbers_become_pythons():
 
 
 def test_words_of_a_whole_union():
-    assert words(int | Literal["all"] | None) == "an integer, 'all' or None"
+    assert describe_annotation(int | Literal["all"] | None) == "an integer, 'all' or None"
 
 
 class Direct(Latent):

@@ -11,7 +11,7 @@ import pytest
 from reprkit.errors import PluginError, UnknownPartError
 from reprkit.registry import hookspecs
 from reprkit.registry.builtins import __name__ as builtin_name
-from reprkit.registry.discovery import Row
+from reprkit.registry.discovery import InstalledPlugin
 from reprkit.registry.hookspecs import API, KINDS, Spec, hookimpl
 from reprkit.registry.registry import Registry, using_registry
 
@@ -25,8 +25,8 @@ def reprkit_latents():
 """
 
 
-def row_of(registry: Registry, distribution: str) -> Row:
-    (row,) = [row for row in registry.rows if row.distribution == distribution]
+def row_of(registry: Registry, distribution: str) -> InstalledPlugin:
+    (row,) = [row for row in registry.plugins if row.distribution == distribution]
     return row
 
 
@@ -141,7 +141,7 @@ def test_two_entry_points_of_one_distribution(site):
     }
     site.add("pair", entry_points={"a": "pair_a", "b": "pair_b", "c": "pair_c"}, modules=modules)
     registry = Registry()
-    rows = {row.name: row for row in registry.rows if row.distribution == "pair"}
+    rows = {row.name: row for row in registry.plugins if row.distribution == "pair"}
     assert {name: row.status for name, row in rows.items()} == {"a": "ok", "b": "ok", "c": "broken"}
     assert "offers 'x' twice in one distribution" in rows["c"].reason
     assert registry.find("latent", "x").qualified == "pair/x"
@@ -241,7 +241,7 @@ def test_discovery_happens_once_under_threads(site):
 
 def test_built_ins_come_through_the_same_door():
     registry = Registry(installed=False)
-    (row,) = registry.rows
+    (row,) = registry.plugins
     assert (row.distribution, row.status, builtin_name) == ("reprkit", "ok", "reprkit.registry.builtins")
     assert set(row.offers) == set(KINDS) - {"command"}
     assert row.offers["latent"] == ("continuous", "gaussian", "binary", "one-hot", "vq", "residual-vq")

@@ -6,9 +6,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from reprkit.errors import PartImportError, PluginError, UnknownPartError
-from reprkit.registry.discovery import Row
+from reprkit.registry.discovery import InstalledPlugin
 from reprkit.registry.hookspecs import Spec, hookimpl
-from reprkit.registry.lookup import kind_named
+from reprkit.registry.lookup import parse_kind
 from reprkit.registry.references import Reference
 from reprkit.registry.registry import Registry, default_registry, using_registry
 
@@ -22,8 +22,8 @@ GOOD = """
 """
 
 
-def row_of(registry: Registry, distribution: str) -> Row:
-    (row,) = [row for row in registry.rows if row.distribution == distribution]
+def row_of(registry: Registry, distribution: str) -> InstalledPlugin:
+    (row,) = [row for row in registry.plugins if row.distribution == distribution]
     return row
 
 
@@ -147,7 +147,7 @@ def test_a_promised_class_that_is_not_there(site):
 
 def test_registering_by_hand():
     registry = Registry(builtin=False, installed=False)
-    assert registry.rows == ()
+    assert registry.plugins == ()
     row = registry.register(
         hooks(latents=[Spec("mine", "collections:OrderedDict")]), name="My_Recipe", version="2"
     )
@@ -163,7 +163,7 @@ def test_registering_by_hand():
     assert registry.find("encoder", "e").qualified == "inline/e"
     with pytest.raises(PluginError, match="which is not a Spec"):
         registry.register(hooks(latents=["mine"]), name="bad")
-    assert len(registry.rows) == 2
+    assert len(registry.plugins) == 2
     with pytest.raises(PluginError, match="is installed under the name 'reprkit'"):
         Registry(installed=False).register(hooks(latents=[]), name="reprkit")
 
@@ -181,6 +181,6 @@ def test_the_process_wide_registry_can_be_swapped():
 
 
 def test_kinds():
-    assert kind_named("latent") == kind_named("latents") == "latent"
+    assert parse_kind("latent") == parse_kind("latents") == "latent"
     with pytest.raises(UnknownPartError, match=r"Did you mean 'objective'\?"):
-        kind_named("objectivs")
+        parse_kind("objectivs")

@@ -10,7 +10,7 @@ import pytest
 
 import reprkit as rk
 from reprkit.errors import CheckpointError, TrainingError
-from reprkit.runs.json_lines import Lines
+from reprkit.runs.json_lines import JsonLinesFile
 from reprkit.runs.reader import read_metrics, read_record
 
 
@@ -40,7 +40,7 @@ def limited():
 
 
 def test_a_line_that_does_not_fit_waits_for_the_next(tmp_path, limited):
-    lines = Lines(tmp_path / "metrics.jsonl")
+    lines = JsonLinesFile(tmp_path / "metrics.jsonl")
     lines.begin(None)
     lines.append({"step": 1})
     size = lines.size()
@@ -53,7 +53,7 @@ def test_a_line_that_does_not_fit_waits_for_the_next(tmp_path, limited):
     limited(resource.RLIM_INFINITY)
     lines.append({"step": 3})
     assert [each["step"] for each in read_metrics(tmp_path)] == [1, 2, 3]
-    again = Lines(tmp_path / "metrics.jsonl")
+    again = JsonLinesFile(tmp_path / "metrics.jsonl")
     again.begin(size)
     assert [each["step"] for each in read_metrics(tmp_path)] == [1]
     with pytest.raises(TrainingError, match="is shorter than when the state was saved"):

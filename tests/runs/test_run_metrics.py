@@ -15,7 +15,14 @@ from reprkit.commands.main import main
 from reprkit.errors import DataError
 from reprkit.evaluation import Results
 from reprkit.reporting.page import Table, number
-from reprkit.runs.metrics import digits, finite, flat, leaves, plain, scalar
+from reprkit.runs.metrics import (
+    finite_metrics,
+    flatten_metrics,
+    format_number,
+    iterate_leaves,
+    to_json_value,
+    to_python_scalar,
+)
 from reprkit.runs.run import Run
 
 # name -> (what an evaluator returns, the number that it is; None for one that is not finite)
@@ -59,32 +66,32 @@ def same(found, expected=EXPECTED):
 
 
 def test_numbers_by_name():
-    same(flat(FOUND))
+    same(flatten_metrics(FOUND))
     same(Results(FOUND).flat)
-    same(flat(plain(FOUND)))
-    same(flat(json.loads(json.dumps(plain(FOUND), allow_nan=False))))
-    assert list(flat(FOUND)) == list(EXPECTED), "in the order in which they came"
-    assert finite(FOUND) == {name: value for name, value in EXPECTED.items() if value is not None}
-    assert flat({}) == {}
-    assert flat({1: 2, "a": {2: 3}}) == {"1": 2, "a.2": 3}
+    same(flatten_metrics(to_json_value(FOUND)))
+    same(flatten_metrics(json.loads(json.dumps(to_json_value(FOUND), allow_nan=False))))
+    assert list(flatten_metrics(FOUND)) == list(EXPECTED), "in the order in which they came"
+    assert finite_metrics(FOUND) == {name: value for name, value in EXPECTED.items() if value is not None}
+    assert flatten_metrics({}) == {}
+    assert flatten_metrics({1: 2, "a": {2: 3}}) == {"1": 2, "a.2": 3}
 
 
 def test_what_is_no_number_is_in_json_or_nowhere():
-    kept = plain(FOUND)["knn"]
+    kept = to_json_value(FOUND)["knn"]
     assert {name: kept[name] for name in REFUSED if name in kept} == {
         "text": "x", "numpy_text": "x", "yes": True, "numpy_no": False, "torch_yes": True
     }  # fmt: skip
     assert all(type(kept[name]) is bool for name in ("yes", "numpy_no", "torch_yes"))
-    assert dict(leaves({"a": {"b": "x", "figures": {"c": 1}}, "d": [1]})) == {"a.b": "x", "d": [1]}
-    assert plain([1]) is None
+    assert dict(iterate_leaves({"a": {"b": "x", "figures": {"c": 1}}, "d": [1]})) == {"a.b": "x", "d": [1]}
+    assert to_json_value([1]) is None
     value = np.zeros(3)
-    assert scalar(value) is value
+    assert to_python_scalar(value) is value
 
 
 def test_two_metrics_of_one_name_are_refused():
     with pytest.raises(DataError, match=r"two metrics are called 'a\.b'"):
-        flat({"a.b": 1, "a": {"b": 2}})
-    assert flat({"a.b": "text", "a": {"b": 2}}) == {"a.b": 2}
+        flatten_metrics({"a.b": 1, "a": {"b": 2}})
+    assert flatten_metrics({"a.b": "text", "a": {"b": 2}}) == {"a.b": 2}
 
 
 def test_a_page_reads_every_kind_of_number():
@@ -127,11 +134,11 @@ def command(capsys, *args):
 
 
 def test_every_route_shows_the_same_numbers(out, capsys):
-    same(flat(json.loads((out / "results.json").read_text())))
+    same(flatten_metrics(json.loads((out / "results.json").read_text())))
     line = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
-    same(flat(line["results"]))
+    same(flatten_metrics(line["results"]))
     run = Run(out)
-    same(flat(run.results))
+    same(flatten_metrics(run.results))
     drawn = {name: values[-1] for name, (_, values) in run.curves().items() if name.startswith("results.")}
     assert drawn == {f"results.{name}": value for name, value in EXPECTED.items() if value is not None}
 
@@ -149,7 +156,7 @@ def test_every_route_shows_the_same_numbers(out, capsys):
     same(told["metrics"])
     lines = [" ".join(each.split()) for each in command(capsys, "inspect", out / "model").splitlines()]
     for name, value in EXPECTED.items():
-        shown = "–" if value is None else digits(value)
+        shown = "–" if value is None else format_number(value)
         assert f"| {name} | {shown} |" in card
         assert f"{name} {shown}" in lines
     for name in REFUSED:

@@ -12,7 +12,7 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import CheckpointError, TrainingError
-from reprkit.runs.metrics import plain
+from reprkit.runs.metrics import to_json_value
 from reprkit.runs.reader import read_metrics, read_record
 from reprkit.runs.run import Run, write_results
 
@@ -175,7 +175,7 @@ def test_results_keep_what_json_can_hold(tmp_path):
     }
     write_results(tmp_path / "new", found)
     assert Run(tmp_path / "new", model=object()).results == {"a": {"x": 1.5, "y": 2.0, "n": 3, "bad": None}}
-    assert plain({"t": "text", "b": True, "none": None}) == {"t": "text", "b": True, "none": None}
+    assert to_json_value({"t": "text", "b": True, "none": None}) == {"t": "text", "b": True, "none": None}
 
 
 def test_what_is_no_run_is_said_to_be_none(tmp_path):

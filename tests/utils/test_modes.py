@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from reprkit.utils.modes import evaluating
+from reprkit.utils.modes import eval_mode
 
 
 def test_every_module_has_its_own_mode_again_also_after_an_error():
@@ -11,7 +11,7 @@ def test_every_module_has_its_own_mode_again_also_after_an_error():
     assert before == [True, False, True, True]
 
     def fail():
-        with evaluating(one, two):
+        with eval_mode(one, two):
             assert not any(each.training for each in (*one.modules(), two))
             raise KeyError
 
