@@ -120,7 +120,7 @@ def test_public_names_are_no_modules():
     for name in reprkit.__all__:
         assert not (package / f"{name}.py").exists(), name
         assert not (package / name).exists(), name
-    assert sorted(reprkit.__all__) == sorted(itertools.chain.from_iterable(reprkit._HOMES.values()))
+    assert sorted(reprkit.__all__) == sorted(itertools.chain.from_iterable(reprkit._PUBLIC_NAMES.values()))
 
 
 @pytest.mark.parametrize("order", ["first", "after every module", "backwards"])
@@ -166,8 +166,8 @@ def test_sub_packages_resolve_in_a_fresh_process(name, kind):
 def test_every_sub_package_of_the_library_resolves():
     """In one process that imports each by its attribute alone; commands are the command line's."""
     found = {each.name for each in pkgutil.iter_modules(reprkit.__path__) if each.ispkg} - {"commands"}
-    assert found <= reprkit._ROOMS
-    names = sorted(reprkit._ROOMS)
+    assert found <= reprkit._SUBMODULES
+    names = sorted(reprkit._SUBMODULES)
     done = python(f"import reprkit as rk\nfor name in {names!r}: print(getattr(rk, name).__name__)")
     assert done.stdout.split() == [f"reprkit.{name}" for name in names], done.stderr
 
@@ -196,7 +196,7 @@ def test_type_checkers_see_every_public_name():
         for line in seen.splitlines()
         if line.strip().startswith("from reprkit.")
     }
-    assert imported == {module: set(names) for module, names in reprkit._HOMES.items()}
+    assert imported == {module: set(names) for module, names in reprkit._PUBLIC_NAMES.items()}
 
 
 def test_unknown_names_are_refused_with_the_nearest():

@@ -39,7 +39,7 @@ class NamedPart:
         kind: "encoder", "latent", ...
         id: ``distribution/name``.
         arguments: as JSON.
-        nested: the parts among them: (argument, steps inside of it as in ``annotations.takes``, the part).
+        nested: the parts among them: (argument, steps inside of it as in ``annotations.accepts_part``, the part).
     """
 
     where: str

@@ -69,7 +69,7 @@ def save(model: Model, folder: str | Path) -> Path:
             f"  give a folder of its own: model.save({str(place / 'model')!r})"
         )
     try:
-        with replace_folder(place, mine=(MANIFEST, WEIGHTS)) as fresh:
+        with replace_folder(place, own_files=(MANIFEST, WEIGHTS)) as fresh:
             save_model(weights, str(fresh / WEIGHTS), metadata={"format": "pt"})  # type: ignore[arg-type]  # state_dict() will do
             (fresh / MANIFEST).write_text(
                 json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8"

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reprkit.registry.constraint_text import Look, text
+from reprkit.registry.constraint_text import Resolver, format_annotation
 
 _PAPER = re.compile(
     r"arxiv|doi\b|doi\.org|et al\b|\((?:[^()]*\D)?(?:19|20)\d\d[a-z]?\)|https?://", re.IGNORECASE
@@ -218,11 +218,11 @@ def _argument(name: str, annotation: ast.expr | None, default: ast.expr | None, 
         name,
         ast.unparse(annotation) if annotation else None,
         ast.unparse(default) if default else None,
-        type=text(annotation, functools.partial(_assigned, module)) if annotation else None,
+        type=format_annotation(annotation, functools.partial(_assigned, module)) if annotation else None,
     )
 
 
-def _assigned(module: str, name: str, hops: int = 5) -> tuple[ast.expr, Look] | None:
+def _assigned(module: str, name: str, hops: int = 5) -> tuple[ast.expr, Resolver] | None:
     """What a module gives this name, as written, and how names are found there; imports are followed a few times."""
     spec, tree = _tree(module)
     if spec is None or tree is None:

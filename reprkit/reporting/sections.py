@@ -14,7 +14,7 @@ from reprkit.reporting.folder import Trace
 from reprkit.reporting.page import Block, Legend, Note, Section, Table, Tiles
 from reprkit.runs.filenames import METRICS
 from reprkit.runs.metric_direction import better_direction
-from reprkit.runs.metrics import flat as numbers_of
+from reprkit.runs.metrics import flatten_metrics as numbers_of
 from reprkit.runs.results import Results
 
 Runs = Mapping[str, Results]

@@ -1,4 +1,4 @@
-"""One line of ``metrics.jsonl`` from what a step knows."""
+"""Build lines of ``metrics.jsonl`` from the losses of a step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reprkit.utils import collectives
 
 
 def average_losses(pieces: Sequence[Losses]) -> Losses:
-    """The mean losses over the pieces of a step; of one piece, its own."""
+    """Average the losses over the micro-batches of a step."""
     if len(pieces) == 1:
         return pieces[0]
     stacked = {
@@ -31,7 +31,7 @@ def average_losses(pieces: Sequence[Losses]) -> Losses:
 def metrics_line(
     step: int, losses: Losses | None, results: Mapping[str, Any] | None, more: Mapping[str, Any], **fixed: Any
 ) -> dict[str, Any]:
-    """A line: losses averaged over ranks and brought from the device in one go, results and other numbers as they are."""
+    """Build a line: losses averaged over ranks and copied from the device at once, results and other numbers unchanged."""
     line: dict[str, Any] = {"step": step, **fixed}
     if losses is not None:
         names = [("loss", "")] + [
@@ -51,7 +51,7 @@ def metrics_line(
 
 
 def average_scalars(tensors: Sequence[Tensor]) -> list[float | None]:
-    """Scalars, averaged over ranks, as numbers; what is not finite is None."""
+    """Average scalar tensors over ranks and return them as numbers; non-finite values become None."""
     values = torch.stack([tensor.detach().float().reshape(()) for tensor in tensors])
     values = collectives.sum_over_ranks(values) / collectives.world_size()
     return [to_json_value(value) for value in values.tolist()]

@@ -235,7 +235,7 @@ class PartConformance(Conformance):
 def _parts_in(
     value: Any, key: str, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, tuple[str, ...], Part]]:
-    """The parts in an argument, each with the steps that lead to it, as in ``annotations.takes``."""
+    """The parts in an argument, each with the steps that lead to it, as in ``annotations.accepts_part``."""
     if isinstance(value, Part):
         yield key, path, value
     elif isinstance(value, list | tuple):

@@ -17,12 +17,12 @@ def test_a_new_folder_takes_the_place_of_the_old_and_keeps_what_is_not_the_write
         monkeypatch.setattr(atomic_files, "_exchange", lambda *_: False)
     place = tmp_path / "a" / "b"
     for text in ("one", "two"):
-        with replace_folder(place, mine=("file", "gone")) as fresh:
+        with replace_folder(place, own_files=("file", "gone")) as fresh:
             (fresh / "file").write_text(text)
         (place / "other").write_text("stays")
         (place / "gone").write_text("the writer's own, and not written again")
     assert (place / "file").read_text() == "two"
-    with replace_folder(place, mine=("file", "gone")) as fresh:
+    with replace_folder(place, own_files=("file", "gone")) as fresh:
         (fresh / "file").write_text("three")
     assert {path.name: path.read_text() for path in place.iterdir()} == {"file": "three", "other": "stays"}
     assert [path.name for path in place.parent.iterdir()] == ["b"]
