@@ -58,7 +58,7 @@ class StoredCheckpoint:
     manifest: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
     tied: Mapping[str, str] = field(default_factory=dict)
-    iterate_part_names: Sequence[NamedPart] = ()
+    parts: Sequence[NamedPart] = ()
 
     @property
     def weights(self) -> Path:

@@ -1,4 +1,4 @@
-"""Format annotations for ``reprkit show``: ``Annotated[int, Ge(2)]`` becomes ``int >= 2``.  Works on source; nothing is imported."""
+"""Format annotations for ``reprkit show``: ``Annotated[int, Ge(2)]`` becomes ``int >= 2``.  Nothing is imported."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def format_annotation(annotation: ast.expr, resolve: Resolver) -> str:
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return f"{format_annotation(left, resolve)} | {format_annotation(right, resolve)}"
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
-            return " | ".join(ast.unparse(each) for each in _elements(inside))
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=arguments):
+            return " | ".join(ast.unparse(each) for each in _elements(arguments))
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *constraints])):
             return _format_constraints(format_annotation(kind, resolve), constraints, resolve)
-        case ast.Subscript(value=generic, slice=inside):
-            return f"{ast.unparse(generic)}[{', '.join(format_annotation(each, resolve) for each in _elements(inside))}]"
+        case ast.Subscript(value=generic, slice=arguments):
+            return f"{ast.unparse(generic)}[{', '.join(format_annotation(each, resolve) for each in _elements(arguments))}]"
         case ast.Constant(value=str(quoted)):
             return format_annotation(ast.parse(quoted, mode="eval").body, resolve)
         case ast.Constant(value=value) if value is ...:
@@ -42,7 +42,7 @@ def format_annotation(annotation: ast.expr, resolve: Resolver) -> str:
 
 
 def _format_constraints(kind: str, constraints: list[ast.expr], resolve: Resolver) -> str:
-    found: dict[str, str] = {}
+    bounds: dict[str, str] = {}
     notes: list[str] = []
     for name, value in _constraint_calls(constraints):
         shown = _format_value(value, resolve)
@@ -51,15 +51,15 @@ def _format_constraints(kind: str, constraints: list[ast.expr], resolve: Resolve
         elif name in _NOTES:
             notes.append(_NOTES[name].format(shown))
         elif name in _BELOW or name in _ABOVE:
-            found[name] = shown
-    lowest = next((name for name in _BELOW if name in found), None)
-    highest = next((name for name in _ABOVE if name in found), None)
+            bounds[name] = shown
+    lowest = next((name for name in _BELOW if name in bounds), None)
+    highest = next((name for name in _ABOVE if name in bounds), None)
     if lowest and highest:
-        kind = _BELOW[lowest].format(found[lowest]) + kind + _ABOVE[highest].format(found[highest])
+        kind = _BELOW[lowest].format(bounds[lowest]) + kind + _ABOVE[highest].format(bounds[highest])
     elif lowest:
-        kind += _SINGLE[lowest].format(found[lowest])
+        kind += _SINGLE[lowest].format(bounds[lowest])
     elif highest:
-        kind += _ABOVE[highest].format(found[highest])
+        kind += _ABOVE[highest].format(bounds[highest])
     return f"{kind} ({', '.join(notes)})" if notes else kind
 
 
@@ -84,5 +84,5 @@ def _format_value(value: ast.expr, resolve: Resolver) -> str:
     return shown.replace(" ** ", "**")
 
 
-def _elements(inside: ast.expr) -> list[ast.expr]:
-    return inside.elts if isinstance(inside, ast.Tuple) else [inside]
+def _elements(arguments: ast.expr) -> list[ast.expr]:
+    return arguments.elts if isinstance(arguments, ast.Tuple) else [arguments]

@@ -66,6 +66,6 @@ class Results(dict[str, dict[str, Any]]):
         self.folder: Path | None = None
 
     @property
-    def flatten_metrics(self) -> dict[str, float]:
+    def flat(self) -> dict[str, float]:
         """All numbers by flat name, ``{"knn.accuracy": 0.97, ...}``; see ``reprkit.runs.metrics.flatten_metrics``."""
         return flatten_metrics(self)

@@ -35,8 +35,6 @@ def safe_path() -> Iterator[None]:
 
 
 def keep_safe_path_local() -> None:
-    """Unset the variable in a process started under ``safe_path``, so that ``python script.py`` started from it finds
-    its own folder.
-    """
+    """Unset the variable of ``safe_path`` in a new process: its own children, ``python script.py``, find their folder."""
     if os.environ.get(_VARIABLE) == _SET_BY_REPRKIT:
         del os.environ[_VARIABLE]

@@ -237,7 +237,7 @@ def test_the_error_of_a_part_is_blamed_at_build():
     assert any("in decoder" in note and "Sour" in note for note in caught.value.__notes__)
     with pytest.raises(PartArgumentError) as refused:
         rk.build(data=DIGITS, **{**MLP, "latent": "vq(codes=-1)"})
-    assert "while making latent vq" in refused.value.__notes__
+    assert "while creating latent vq" in refused.value.__notes__
 
 
 def test_a_batch_that_is_not_the_data_s_is_refused_at_the_first_step():

@@ -155,7 +155,7 @@ def test_another_api_number(site, api, advice):
     registry = Registry()
     row = row_of(registry, "future")
     assert (row.status, row.offers) == ("incompatible", {})
-    assert f"plugin API {api!r} and this reprkit speaks {API}" in row.reason
+    assert f"plugin API {api!r} and this reprkit supports {API}" in row.reason
     assert row.reason.endswith(advice)
     with pytest.raises(
         UnknownPartError, match=r"plugin future 0\.1\.0 is incompatible \(.*\) and may provide it"

@@ -154,7 +154,7 @@ def test_sums(text: str, expected: list[tuple[float, str]]) -> None:
         ("a + -0.1 * sparse", "has a minus sign"),
         ("0.1 * -sparse", "has a minus sign"),
         ("sparse * 0.1", "write 0.1 * sparse"),
-        ("x * sparse", "'x' stands where the weight belongs"),
+        ("x * sparse", "'x' is in the position of the weight"),
         ("2 * 3 * sparse", "more than one '*'"),
         ("a +", "a term is missing"),
         ("+ a", "a term is missing"),
