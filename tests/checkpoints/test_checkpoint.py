@@ -67,7 +67,7 @@ LATENTS = ["continuous(dim=4)", "gaussian(dim=4, beta=0.5)", "binary(bits=4)", "
 
 
 @pytest.mark.parametrize("latent", LATENTS)
-def test_a_model_comes_back_equal_and_ready_to_be_used(digits, tmp_path, latent):
+def test_loaded_model_equals_the_saved_one(digits, tmp_path, latent):
     model = make(digits, latent, weights={"kl": 0.5} if "gaussian" in latent else None)
     model.train()
     model(digits.batch(range(32)))  # so that buffers have moved
@@ -82,7 +82,7 @@ def test_a_model_comes_back_equal_and_ready_to_be_used(digits, tmp_path, latent)
     assert {path.name for path in folder.parent.iterdir()} == {"model"}, "nothing is left beside it"
 
 
-def test_all_of_a_model_comes_back(digits, tmp_path, registry):
+def test_all_components_are_restored(digits, tmp_path, registry):
     """Several factors, a sum of objectives, parts as arguments, and weights."""
     inner = rk.create("latent", "gaussian(dim=2)")
     model = rk.build(
@@ -122,7 +122,7 @@ def test_tied_weights_stay_tied(digits, tmp_path, registry):
     same(model, loaded, digits.batch(range(8)))
 
 
-def test_a_model_without_data_remembers_what_its_parts_were_told(digits, tmp_path):
+def test_model_without_data_keeps_the_build_context_of_its_parts(digits, tmp_path):
     seen = digits.signature
     model = rk.build(
         encoder=rk.create("encoder", "mlp(widths=(8,))", data=seen),
@@ -136,13 +136,13 @@ def test_a_model_without_data_remembers_what_its_parts_were_told(digits, tmp_pat
     same(model, loaded, {"x": digits.batch(range(4))["x"]})
 
 
-def test_parts_made_by_hand_are_named_by_their_class(digits, tmp_path, registry):
+def test_part_instances_are_identified_by_their_class(digits, tmp_path, registry):
     model = make(digits, Shrink((4, 2)))
     assert model.latent().qualified is None
     assert rk.load(model.save(tmp_path / "model")).latent().qualified == "acme-latents/shrink"
 
 
-def test_a_part_that_no_plugin_offers_is_refused_when_it_is_saved(digits, tmp_path):
+def test_saving_an_unregistered_part_fails(digits, tmp_path):
     class Mine(Shrink):
         pass
 
@@ -157,7 +157,7 @@ def test_a_part_that_no_plugin_offers_is_refused_when_it_is_saved(digits, tmp_pa
     ("note", "named"),
     [(torch.zeros(2), "note is a Tensor"), ([1, {"a": float("nan")}], r"note[1]['a'] is a float, nan")],
 )
-def test_an_argument_that_json_cannot_hold_is_named(digits, tmp_path, registry, note, named):
+def test_arguments_that_are_not_json_are_named(digits, tmp_path, registry, note, named):
     with pytest.raises(CheckpointError) as refused:
         make(digits, Shrink((4, 4), note=note)).save(tmp_path / "model")
     assert f"latent acme-latents/shrink of factor code cannot be saved: its argument {named}" in str(
@@ -165,7 +165,7 @@ def test_an_argument_that_json_cannot_hold_is_named(digits, tmp_path, registry, 
     )
 
 
-def test_a_missing_plugin_is_named_with_its_version(digits, tmp_path, registry):
+def test_missing_plugin_is_named_with_its_version(digits, tmp_path, registry):
     folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
     with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as refused:
         rk.load(folder)
@@ -174,7 +174,7 @@ def test_a_missing_plugin_is_named_with_its_version(digits, tmp_path, registry):
     )
 
 
-def test_a_plugin_that_no_longer_offers_the_part_is_named(digits, tmp_path, registry):
+def test_plugin_that_no_longer_offers_the_part_is_named(digits, tmp_path, registry):
     folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
 
     class Later:
@@ -191,7 +191,7 @@ def test_a_plugin_that_no_longer_offers_the_part_is_named(digits, tmp_path, regi
             rk.load(folder)
 
 
-def test_another_version_of_a_plugin_is_one_warning(digits, tmp_path, registry):
+def test_other_plugin_version_gives_one_warning(digits, tmp_path, registry):
     folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
     with using_registry(Registry(installed=False)) as other:
         other.register(Plugin(), name="acme-latents", version="0.4")
@@ -203,25 +203,25 @@ def test_another_version_of_a_plugin_is_one_warning(digits, tmp_path, registry):
     assert "acme-latents 0.3.1 (installed: 0.4)" in told[0]
 
 
-def edited(folder, **changes):
+def edit_manifest(folder, **changes):
     path = folder / MANIFEST
     manifest = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps(manifest))
     return manifest
 
 
-def test_a_newer_format_and_unknown_entries_are_refused(digits, tmp_path):
+def test_newer_format_and_unknown_entries_are_rejected(digits, tmp_path):
     folder = make(digits).save(tmp_path / "model")
-    edited(folder, quantised=True)
+    edit_manifest(folder, quantised=True)
     with pytest.raises(CheckpointError, match="entry 'quantised' that this reprkit does not know"):
         rk.load(folder)
-    edited(folder, format=99)
+    edit_manifest(folder, format=99)
     with pytest.raises(CheckpointError, match="is of format 99, .* this reprkit reads up to 1"):
         rk.load(folder)
     folder = make(digits).save(tmp_path / "other")
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["factors"]["code"]["latent"]["argument"] = {}
-    edited(folder, **manifest)
+    edit_manifest(folder, **manifest)
     with pytest.raises(CheckpointError, match=r"entry 'argument' .* Did you mean 'arguments'\?"):
         rk.load(folder)
 
@@ -244,7 +244,7 @@ def test_weights_are_checked_before_any_is_assigned(digits, tmp_path):
     )
 
 
-def test_what_is_no_checkpoint_is_said_to_be_none(digits, tmp_path):
+def test_errors_for_missing_and_damaged_checkpoints(digits, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="is not a checkpoint: it has no reprkit.json"):
         rk.load(tmp_path / "empty")
@@ -266,11 +266,11 @@ def test_what_is_no_checkpoint_is_said_to_be_none(digits, tmp_path):
         rk.load(folder)
 
 
-def test_arguments_that_a_part_no_longer_takes_are_named(digits, tmp_path):
+def test_unknown_arguments_are_named(digits, tmp_path):
     folder = make(digits).save(tmp_path / "model")
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["factors"]["code"]["latent"]["arguments"] = {"dims": 4}
-    edited(folder, **manifest)
+    edit_manifest(folder, **manifest)
     with pytest.raises(PartArgumentError, match=r"has no argument 'dims'. Did you mean 'dim'") as refused:
         rk.load(folder)
     assert any("while loading" in note for note in refused.value.__notes__)

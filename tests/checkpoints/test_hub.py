@@ -31,7 +31,7 @@ def models(tmp_path_factory):
     ]
 
 
-def cached(root, name, checkpoints):
+def write_hub_cache(root, name, checkpoints):
     """A repository in the hub's cache: revision -> folder."""
     home = root / "hub" / f"models--{name.replace('/', '--')}"
     for revision, folder in checkpoints.items():
@@ -40,7 +40,7 @@ def cached(root, name, checkpoints):
         shutil.copytree(folder, home / "snapshots" / COMMITS[revision])
 
 
-def offline(code, home, **variables):
+def run_offline(code, home, **variables):
     """What a fresh interpreter prints without a network."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home), **variables}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
@@ -65,13 +65,13 @@ print(json.dumps([ask("hub:ada/digits"), ask("ada/digits", hub=True, revision="v
 """
 
 
-def test_a_name_on_the_hub_is_loaded_from_its_cache(models, tmp_path):
-    cached(tmp_path, "ada/digits", {"main": models[0], "v1": models[1]})
+def test_hub_model_is_loaded_from_the_cache(models, tmp_path):
+    write_hub_cache(tmp_path, "ada/digits", {"main": models[0], "v1": models[1]})
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "config.json").write_text("{}")
-    cached(tmp_path, "ada/else", {"main": tmp_path / "else"})
+    write_hub_cache(tmp_path, "ada/else", {"main": tmp_path / "else"})
     shutil.copytree(models[0], tmp_path / "runs" / "model")
-    found = offline(ASK, tmp_path)
+    found = run_offline(ASK, tmp_path)
     assert found[:2] == [2, 3]
     assert "ada/digits at revision v2 is not in the hub's cache" in found[2]
     assert "ada/other is not in the hub's cache" in found[3]
@@ -87,15 +87,15 @@ def test_a_name_on_the_hub_is_loaded_from_its_cache(models, tmp_path):
     assert found[9] == "a model on the hub is written 'hub:user/name', not 'hub:digits'"
 
 
-def test_the_prefix_decides_between_a_folder_and_the_hub(models, tmp_path):
-    cached(tmp_path, "ada/digits", {"main": models[0]})
+def test_prefix_distinguishes_hub_names_from_folders(models, tmp_path):
+    write_hub_cache(tmp_path, "ada/digits", {"main": models[0]})
     shutil.copytree(models[1], tmp_path / "ada" / "digits")
     code = 'import reprkit as rk; print([rk.load(each).latent().out_dim for each in ("ada/digits", "hub:ada/digits")])'
-    assert offline(code, tmp_path) == [3, 2]
+    assert run_offline(code, tmp_path) == [3, 2]
 
 
 @pytest.mark.parametrize("place", ["ada/digits", "runs/first", Path("ada/digits"), Path("hub:ada/digits")])
-def test_a_path_that_does_not_exist_never_asks_the_hub(place, tmp_path, monkeypatch):
+def test_missing_path_is_never_looked_up_on_the_hub(place, tmp_path, monkeypatch):
     """Whoever loads: rk.load, a data set of codes, a prior."""
     asked = []
     monkeypatch.chdir(tmp_path)
@@ -116,21 +116,21 @@ def test_a_path_that_does_not_exist_never_asks_the_hub(place, tmp_path, monkeypa
     [("hub:ada/digits", "ada/digits"), ("hub:ada/digits-2.1", "ada/digits-2.1"), ("ada/digits", None), ("digits", None),
      ("/ada/digits", None), ("./hub:ada/digits", None), (Path("hub:ada/digits"), None)],
 )  # fmt: skip
-def test_only_the_prefix_makes_a_name_on_the_hub(text, name):
+def test_only_the_prefix_marks_a_hub_name(text, name):
     assert parse_hub_name(text) == name
 
 
 @pytest.mark.parametrize(
     "text", ["hub:", "hub:digits", "hub:a/b/c", "hub:../digits", "hub:~/digits", "hub:ada/"]
 )
-def test_a_malformed_name_on_the_hub_is_refused(text):
+def test_malformed_hub_names_are_rejected(text):
     with pytest.raises(CheckpointError, match="a model on the hub is written 'hub:user/name'"):
         parse_hub_name(text)
     with pytest.raises(CheckpointError, match="a model on the hub is written 'hub:user/name'"):
         parse_hub_name(text.removeprefix("hub:"), hub=True)
 
 
-def test_push_hands_over_the_checkpoint_and_nothing_else(models, tmp_path, monkeypatch):
+def test_push_uploads_only_the_checkpoint(models, tmp_path, monkeypatch):
     """The hub's own client with checked signatures, but no network: what it is asked to do is what is tested."""
     import huggingface_hub
 

@@ -73,7 +73,7 @@ def copy(tmp_path):
 # ------------------------------------------------------------------ models
 
 
-def test_there_are_fixtures_of_the_core_and_of_every_plugin():
+def test_fixtures_cover_the_core_and_every_plugin():
     assert {name.partition("_")[0] for name in MODELS} >= set(PLUGINS)
     assert RUNS == ["finished", "stages", "vq"]
     sizes = {each.parent: 0 for each in OLD.glob("*/*/*/")}
@@ -83,7 +83,7 @@ def test_there_are_fixtures_of_the_core_and_of_every_plugin():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_loads_with_equal_outputs(name):
+def test_loaded_model_has_equal_outputs(name):
     folder = folder_of(name)
     batch, wanted = expected(folder)
     given = json.loads((folder / "given.json").read_text())
@@ -91,7 +91,7 @@ def test_a_model_loads_with_equal_outputs(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_saved_again_with_its_card_and_loads_again(name, tmp_path):
+def test_model_can_be_saved_and_loaded_again(name, tmp_path):
     folder = folder_of(name)
     batch, wanted = expected(folder)
     again = rk.load(folder / "model").save(tmp_path / "model")
@@ -107,7 +107,7 @@ def test_a_model_is_saved_again_with_its_card_and_loads_again(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_old_references_still_build_that_model(name):
+def test_old_references_build_the_same_model(name):
     folder = folder_of(name)
     build = json.loads((folder / "given.json").read_text())["build"]
     if build is None:
@@ -119,7 +119,7 @@ def test_the_old_references_still_build_that_model(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_inspected(name, command):
+def test_model_can_be_inspected(name, command):
     folder = OLD / "models" / name / "model"
     told = json.loads(command("inspect", folder, "--json"))
     weights = load_file(folder / "model.safetensors")
@@ -134,7 +134,7 @@ def test_a_model_is_inspected(name, command):
 
 
 @pytest.mark.parametrize("name", ["vq", "stages"])
-def test_a_stopped_run_goes_on_to_the_same_end(name, copy, command):
+def test_resumed_run_gives_the_same_result(name, copy, command):
     out, folder = copy(name), OLD / "runs" / name
     told = json.loads((folder / "expected.json").read_text())
     (row,) = json.loads(command("runs", out.parent, "--json"))
@@ -152,7 +152,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(name, copy, command):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_is_listed_inspected_and_reported(name, copy, command):
+def test_run_can_be_listed_inspected_and_reported(name, copy, command):
     out = copy(name)
     assert name in command("runs", out.parent)
     inner = {"finished": out, "vq": out / "best", "stages": out / "best" / "factors"}[name]
@@ -165,7 +165,7 @@ def test_a_run_is_listed_inspected_and_reported(name, copy, command):
     assert rk.load(inner).factors
 
 
-def test_a_finished_run_has_its_results_figures_and_model(copy, command):
+def test_finished_run_has_results_figures_and_model(copy, command):
     out = copy("finished")
     results = json.loads((out / "results.json").read_text())
     told = json.loads(command("inspect", out, "--json"))["run"]
@@ -181,7 +181,7 @@ def test_a_finished_run_has_its_results_figures_and_model(copy, command):
     assert {"linear-probe, model", "knn, model"} <= probed["results"].keys()
 
 
-def test_a_run_that_was_finished_is_not_trained_again(copy):
+def test_finished_run_is_not_trained_again(copy):
     out = copy("finished")
     model = rk.load(out)
     before = {name: value.clone() for name, value in model.state_dict().items()}

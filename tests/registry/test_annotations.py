@@ -21,7 +21,7 @@ from reprkit.registry.annotations import accepts_part
         ("dict[str, list[Corruption]]", ("dict", "list")),
     ],
 )
-def test_the_interface_is_named_where_the_part_is(annotation, path):
+def test_annotation_naming_the_interface_accepts_a_part(annotation, path):
     assert accepts_part(annotation, "corruption", path)
     assert not accepts_part(annotation, "encoder", path)
     assert not accepts_part(annotation, "command", path)
@@ -33,9 +33,9 @@ def test_the_interface_is_named_where_the_part_is(annotation, path):
     [None, "Any", "object", "Part", "str", "type[Corruption]", "Callable[[Corruption], None]", "Literal['Corruption']",
      "Corruptions", "Corruption.name", "list[Corruption]", "dict[Corruption, str]", "Corruption(", "''", "'\"Corruption\"'"],
 )  # fmt: skip
-def test_no_other_annotation_takes_one(annotation):
+def test_other_annotations_accept_no_part(annotation):
     assert not accepts_part(annotation, "corruption")
 
 
-def test_the_keys_of_a_mapping_are_no_parts():
+def test_mapping_keys_accept_no_part():
     assert not accepts_part("dict[Corruption, str]", "corruption", ("dict",))

@@ -14,7 +14,7 @@ PARTS = [pytest.param(found, id=f"{kind}-{found.name}") for kind in KINDS for fo
 
 
 @pytest.mark.parametrize("found", PARTS)
-def test_the_class_is_there(found: FoundPart) -> None:
+def test_class_exists(found: FoundPart) -> None:
     cls = REGISTRY.load(found.kind, found.qualified)
     assert issubclass(cls, getattr(reprkit, found.kind.capitalize()))
     if issubclass(cls, Part):
@@ -23,7 +23,7 @@ def test_the_class_is_there(found: FoundPart) -> None:
 
 
 @pytest.mark.parametrize("found", PARTS)
-def test_show_has_something_to_say(found: FoundPart) -> None:
+def test_class_has_documentation(found: FoundPart) -> None:
     source = read_class(found.spec.build)
     assert source is not None
     assert source.doc, "the class has no docstring"

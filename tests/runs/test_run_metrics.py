@@ -65,7 +65,7 @@ def same(found, expected=EXPECTED):
     assert {name: type(value) for name, value in told.items()} == {k: type(v) for k, v in expected.items()}
 
 
-def test_numbers_by_name():
+def test_flatten_metrics():
     same(flatten_metrics(FOUND))
     same(Results(FOUND).flat)
     same(flatten_metrics(to_json_value(FOUND)))
@@ -76,7 +76,7 @@ def test_numbers_by_name():
     assert flatten_metrics({1: 2, "a": {2: 3}}) == {"1": 2, "a.2": 3}
 
 
-def test_what_is_no_number_is_in_json_or_nowhere():
+def test_other_values_are_kept_in_json_or_omitted():
     kept = to_json_value(FOUND)["knn"]
     assert {name: kept[name] for name in REFUSED if name in kept} == {
         "text": "x", "numpy_text": "x", "yes": True, "numpy_no": False, "torch_yes": True
@@ -88,13 +88,13 @@ def test_what_is_no_number_is_in_json_or_nowhere():
     assert to_python_scalar(value) is value
 
 
-def test_two_metrics_of_one_name_are_refused():
+def test_duplicate_names_are_rejected():
     with pytest.raises(DataError, match=r"two metrics are called 'a\.b'"):
         flatten_metrics({"a.b": 1, "a": {"b": 2}})
     assert flatten_metrics({"a.b": "text", "a": {"b": 2}}) == {"a.b": 2}
 
 
-def test_a_page_reads_every_kind_of_number():
+def test_report_accepts_every_kind_of_number():
     for given, value in NUMBERS.values():
         assert number(given) == ("–" if given is None or given != given else number(value or math.inf))
     table = Table(["n"], {"a": [np.float32(1)], "b": [torch.tensor(2.0)], "c": [None]}, best={"n": "max"})
@@ -120,7 +120,7 @@ def out(tmp_path_factory):
     return out
 
 
-def rows(page, name):
+def cells_of_row(page, name):
     """The cells of a row of the page."""
     row = page.partition(f'<th scope="row">{name}</th>')[2].partition("</tr>")[0]
     return [each.partition(">")[2].partition("<")[0] for each in row.split("<td")[1:]]
@@ -133,7 +133,7 @@ def command(capsys, *args):
     return capsys.readouterr().out
 
 
-def test_every_route_shows_the_same_numbers(out, capsys):
+def test_all_outputs_show_the_same_numbers(out, capsys):
     same(flatten_metrics(json.loads((out / "results.json").read_text())))
     line = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     same(flatten_metrics(line["results"]))
@@ -147,9 +147,9 @@ def test_every_route_shows_the_same_numbers(out, capsys):
     for page in (first, (out / "report.html").read_text()):
         for name, value in EXPECTED.items():
             shown = "–" if value is None else number(value)
-            assert rows(page, name) == [shown, shown], (name, rows(page, name))
+            assert cells_of_row(page, name) == [shown, shown], (name, cells_of_row(page, name))
         for name in REFUSED:
-            assert rows(page, f"knn.{name}") == []
+            assert cells_of_row(page, f"knn.{name}") == []
 
     card = (out / "model" / "README.md").read_text()
     told = json.loads(command(capsys, "inspect", out, "--json"))["run"]
@@ -168,7 +168,7 @@ def test_every_route_shows_the_same_numbers(out, capsys):
     assert told["best"]["main"]["value"] == 0.5
 
 
-def test_rooms_of_files_need_no_torch():
+def test_readers_do_not_import_torch():
     code = (
         "import sys, reprkit.runs.reader, reprkit.runs.metrics, reprkit.checkpoints.reader\n"
         "print([name for name in ('torch', 'numpy', 'safetensors', 'huggingface_hub') if name in sys.modules])"
@@ -177,7 +177,7 @@ def test_rooms_of_files_need_no_torch():
     assert done.stdout.strip() == "[]"
 
 
-def test_rooms_import_nothing_by_themselves():
+def test_packages_import_no_modules():
     code = "import sys, reprkit.runs, reprkit.checkpoints; print(*(n for n in sys.modules if n.startswith('reprkit')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["reprkit", "reprkit.runs", "reprkit.checkpoints"]

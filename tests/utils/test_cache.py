@@ -5,7 +5,7 @@ import platformdirs
 from reprkit.utils.cache import cache_folder, write_cached
 
 
-def test_the_folder_is_the_users_own(monkeypatch, tmp_path):
+def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path))
     assert cache_folder("audio") == tmp_path / "audio"
     monkeypatch.setenv("REPRKIT_CACHE", "~/kept")
@@ -14,7 +14,7 @@ def test_the_folder_is_the_users_own(monkeypatch, tmp_path):
     assert cache_folder("audio") == Path(platformdirs.user_cache_dir("reprkit", appauthor=False)) / "audio"
 
 
-def test_a_file_is_kept_whole_or_not_at_all(tmp_path):
+def test_cache_files_are_written_atomically(tmp_path):
     path = tmp_path / "a" / "b" / "c.bin"
     assert write_cached(path, b"one")
     assert write_cached(path, b"two")

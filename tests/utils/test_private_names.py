@@ -20,11 +20,11 @@ ALLOWED = {
 }
 
 
-def private(name: str) -> bool:
+def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
-def found_in(source: str) -> set[str]:
+def private_names_in(source: str) -> set[str]:
     """Dotted names of the libraries of which a part is private."""
     tree = ast.parse(source)
     known, found = set(), set()
@@ -50,17 +50,24 @@ def found_in(source: str) -> set[str]:
     return found
 
 
-def test_the_search_finds_them():
-    assert found_in("import torch\ntorch._foreach_add(x)\ntorch.__version__") == {"torch._foreach_add"}
-    assert found_in("from torch._dynamo import config") == {"torch._dynamo.config"}
-    assert found_in("from torch.distributed import _composable as c\nc.x") == {
+def test_private_names_are_found():
+    assert private_names_in("import torch\ntorch._foreach_add(x)\ntorch.__version__") == {
+        "torch._foreach_add"
+    }
+    assert private_names_in("from torch._dynamo import config") == {"torch._dynamo.config"}
+    assert private_names_in("from torch.distributed import _composable as c\nc.x") == {
         "torch.distributed._composable"
     }
-    assert found_in("import torch.nn as nn\nself._x\nnn.modules._y.z") == {"nn.modules._y", "nn.modules._y.z"}
+    assert private_names_in("import torch.nn as nn\nself._x\nnn.modules._y.z") == {
+        "nn.modules._y",
+        "nn.modules._y.z",
+    }
 
 
-def test_no_private_name_without_need():
+def test_no_unlisted_private_name_is_used():
     files = [*ROOT.glob("reprkit/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]
     assert len(files) > 100
-    found = {(path.name, name) for path in files for name in found_in(path.read_text(encoding="utf-8"))}
+    found = {
+        (path.name, name) for path in files for name in private_names_in(path.read_text(encoding="utf-8"))
+    }
     assert found == ALLOWED

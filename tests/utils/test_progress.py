@@ -43,14 +43,14 @@ def bars(monkeypatch):
     return made
 
 
-def test_a_bar_appears_after_a_second_only(bars, clock, terminal):
+def test_bar_appears_only_after_a_second(bars, clock, terminal):
     for item in progress.track_progress(range(5), "encoding"):
         assert bool(bars) == (item >= 3)
         clock[0] += 0.4
     assert [(bar.title, bar.total, bar.closed) for bar in bars] == [("encoding", 5, True)]
 
 
-def test_lines_off_a_terminal(bars, clock, capsys):
+def test_lines_without_a_terminal(bars, clock, capsys):
     for _ in progress.track_progress(range(100), "encoding"):
         clock[0] += 2.0
     out, err = capsys.readouterr()
@@ -60,7 +60,7 @@ def test_lines_off_a_terminal(bars, clock, capsys):
     assert [int(line.split()[1]) for line in lines] == [15, 30, 45, 60, 75, 90]
 
 
-def test_lines_come_now_and_then_from_a_row_of_short_works(clock, capsys):
+def test_line_period_is_shared_by_short_operations(clock, capsys):
     for name in ("one", "two", "three", "four", "five", "six", "seven"):
         for _ in progress.track_progress(range(20), name):
             clock[0] += 0.5
@@ -70,7 +70,7 @@ def test_lines_come_now_and_then_from_a_row_of_short_works(clock, capsys):
     ]
 
 
-def test_a_line_says_the_note_and_needs_no_total(clock, capsys):
+def test_line_shows_the_note_and_needs_no_total(clock, capsys):
     bar = progress.ProgressBar("training vq", None)
     bar.begin(10)
     bar.note("loss 0.3")
@@ -80,19 +80,19 @@ def test_a_line_says_the_note_and_needs_no_total(clock, capsys):
     assert capsys.readouterr().err == "training vq: 70, 2/s, loss 0.3\n"
 
 
-def test_nothing_is_shown_where_it_is_not_wanted(bars, clock, terminal, capsys):
+def test_nothing_is_shown_if_disabled(bars, clock, terminal, capsys):
     for _ in progress.track_progress(range(4), "encoding", show=False):
         clock[0] += 50
     assert (bars, tuple(capsys.readouterr())) == ([], ("", ""))
 
 
-def test_short_work_shows_nothing(clock, capsys):
+def test_short_operations_show_nothing(clock, capsys):
     for _ in progress.track_progress(range(4), "encoding"):
         clock[0] += 5
     assert tuple(capsys.readouterr()) == ("", "")
 
 
-def test_the_bar_comes_down_when_the_work_is_left(bars, clock, terminal):
+def test_bar_is_closed_when_iteration_stops_early(bars, clock, terminal):
     for _ in progress.track_progress(range(4), "encoding"):
         clock[0] += 5
         if bars:
@@ -100,7 +100,7 @@ def test_the_bar_comes_down_when_the_work_is_left(bars, clock, terminal):
     assert bars[0].closed
 
 
-def test_a_bar_inside_another_does_not_fail(clock):
+def test_nested_bars_do_not_fail(clock):
     from rich.progress import Progress
 
     with Progress(disable=False):
