@@ -1,4 +1,4 @@
-"""What importing and listing cost: no torch, no time.  Each question is asked of a fresh interpreter."""
+"""Cost of importing and listing: no torch, little time.  Each test runs in a new interpreter."""
 
 import itertools
 import os
@@ -99,7 +99,7 @@ def test_plugin_that_imports_torch_is_noted(tmp_path):
 
 @pytest.mark.slow
 def test_import_times(fifty_plugins):
-    """The project's bounds, as ratios to ``import torch`` on this machine; best of several runs."""
+    """The project's limits, as ratios to ``import torch`` on this machine; best of several runs."""
 
     def best(code: str, *paths: Path, runs: int) -> float:
         times = []
@@ -117,7 +117,7 @@ def test_import_times(fifty_plugins):
 
 
 def test_public_names_are_not_modules():
-    """``reprkit.loop`` must stay the function: importing a module of that name would replace it."""
+    """``reprkit.loop`` must remain the function: importing a module of that name would replace it."""
     package = Path(reprkit.__file__).parent
     for name in reprkit.__all__:
         assert not (package / f"{name}.py").exists(), name
@@ -166,7 +166,7 @@ def test_sub_packages_resolve_in_a_fresh_process(name, kind):
 
 
 def test_every_sub_package_of_the_library_resolves():
-    """In one process that imports each by its attribute alone; commands are the command line's."""
+    """In one process that imports each only by attribute access; ``commands`` belongs to the command line."""
     found = {each.name for each in pkgutil.iter_modules(reprkit.__path__) if each.ispkg} - {"commands"}
     assert found <= reprkit._SUBMODULES
     names = sorted(reprkit._SUBMODULES)
@@ -181,7 +181,7 @@ def test_missing_run_is_not_an_attribute_error():
 
 
 def test_eager_imports_work():
-    """lazy_loader's switch for finding faults in modules that nothing has used yet."""
+    """lazy_loader's environment variable for finding errors in modules that are not used yet."""
     done = run_python(
         "import reprkit, sys; print('reprkit.checkpoints.save_load' in sys.modules)", EAGER_IMPORT="1"
     )

@@ -158,7 +158,8 @@ def read_manifest(folder_path: Path, *, newer: bool = False) -> Mapping[str, Any
         raise CheckpointError(f"{path} is damaged: it states no format number")
     if version > FORMAT and not newer:
         raise CheckpointError(
-            f"{folder_path} is of format {version}, written by reprkit {manifest.get('reprkit')}; this one reads up to {FORMAT}\n"
+            f"{folder_path} is of format {version}, written by reprkit {manifest.get('reprkit')}; "
+            f"this reprkit reads up to {FORMAT}\n"
             "  upgrade it: pip install --upgrade reprkit"
         )
     return manifest

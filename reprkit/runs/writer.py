@@ -137,7 +137,7 @@ class RunWriter:
 
         Args:
             steps: number of steps of the stage.
-            facts: entries of ``run.json`` for the stage; ``data`` and ``seed`` are entries of the run.
+            facts: entries of ``run.json`` for the stage and, for ``seed`` and ``data``, for the run.
             position: the step from which training continues.
             seconds: time spent before.
             size: of ``metrics.jsonl`` when the state was saved, in bytes.

@@ -1,4 +1,4 @@
-"""The card says what the model and its run are, the same every time, and leaves what people wrote alone."""
+"""The model card: it describes the model and its run, is deterministic, and never overwrites text written by hand."""
 
 import re
 import warnings
@@ -32,7 +32,7 @@ class Plugin:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A short run with everything that a run leaves, and its results."""
+    """A short run with all its files, and its results."""
     out = tmp_path_factory.mktemp("card") / "run"
     train, test = rk.dataset("digits").split(seed=3)
     parts = {"encoder": "mlp(widths=(16,))", "decoder": "mlp(widths=(16,))"}

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved is what is loaded; what cannot be, says why; nothing is ever half there."""
+"""Saving and loading checkpoints: equality of models, error messages, no partial state."""
 
 import json
 import warnings
@@ -19,7 +19,7 @@ from reprkit.registry.registry import Registry, using_registry
 
 
 class Shrink(rk.Latent):
-    """A latent of a plugin: with a tuple and a part of its own among its arguments."""
+    """A latent of a plugin, with a tuple and a part among its arguments."""
 
     def __init__(self, sizes: tuple[int, ...] = (4,), inner: rk.Latent | None = None, *, note: object = None):
         super().__init__(in_dim=sizes[0], out_dim=sizes[-1])
@@ -32,7 +32,7 @@ class Shrink(rk.Latent):
 
 
 class Tied(rk.Latent):
-    """Two names for one weight."""
+    """A latent with two names for one weight."""
 
     def __init__(self, dim: int = 3):
         super().__init__(in_dim=dim, out_dim=dim)
@@ -146,10 +146,10 @@ def test_saving_an_unregistered_part_fails(digits, tmp_path):
     class Mine(Shrink):
         pass
 
-    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as refused:
+    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as caught:
         make(digits, Mine((4, 4))).save(tmp_path / "model")
-    assert "latent Mine of factor code cannot be saved: no plugin offers its class" in str(refused.value)
-    assert "reprkit_latents" in str(refused.value)
+    assert "latent Mine of factor code cannot be saved: no plugin offers its class" in str(caught.value)
+    assert "reprkit_latents" in str(caught.value)
     assert not (tmp_path / "model").exists()
 
 
@@ -158,19 +158,19 @@ def test_saving_an_unregistered_part_fails(digits, tmp_path):
     [(torch.zeros(2), "note is a Tensor"), ([1, {"a": float("nan")}], r"note[1]['a'] is a float, nan")],
 )
 def test_arguments_that_are_not_json_are_named(digits, tmp_path, registry, note, named):
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(CheckpointError) as caught:
         make(digits, Shrink((4, 4), note=note)).save(tmp_path / "model")
     assert f"latent acme-latents/shrink of factor code cannot be saved: its argument {named}" in str(
-        refused.value
+        caught.value
     )
 
 
 def test_missing_plugin_is_named_with_its_version(digits, tmp_path, registry):
     folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
-    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as refused:
+    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as caught:
         rk.load(folder)
     assert "needs acme-latents 0.3.1, which is not installed: pip install 'acme-latents==0.3.1'" in str(
-        refused.value
+        caught.value
     )
 
 
@@ -198,9 +198,9 @@ def test_other_plugin_version_gives_one_warning(digits, tmp_path, registry):
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             rk.load(folder)
-    told = [str(each.message) for each in seen if each.category is PluginVersionWarning]
-    assert len(told) == 1
-    assert "acme-latents 0.3.1 (installed: 0.4)" in told[0]
+    messages = [str(each.message) for each in seen if each.category is PluginVersionWarning]
+    assert len(messages) == 1
+    assert "acme-latents 0.3.1 (installed: 0.4)" in messages[0]
 
 
 def edit_manifest(folder, **changes):
@@ -233,14 +233,14 @@ def test_weights_are_checked_before_any_is_assigned(digits, tmp_path):
     tensors["factors.code.adapter.weight"] = torch.zeros(5, 16)
     del tensors["adapters.code.bias"]
     save_file(tensors, folder / WEIGHTS)
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(CheckpointError) as caught:
         rk.load(folder)
-    said = str(refused.value)
-    assert "missing in adapters.code: adapters.code.bias" in said
-    assert "unexpected in decoder: decoder.extra" in said
+    message = str(caught.value)
+    assert "missing in adapters.code: adapters.code.bias" in message
+    assert "unexpected in decoder: decoder.extra" in message
     assert (
         "of another size in factors.code.adapter: factors.code.adapter.weight (file (5, 16), model (4, 16))"
-        in said
+        in message
     )
 
 
@@ -271,6 +271,6 @@ def test_unknown_arguments_are_named(digits, tmp_path):
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["factors"]["code"]["latent"]["arguments"] = {"dims": 4}
     edit_manifest(folder, **manifest)
-    with pytest.raises(PartArgumentError, match=r"has no argument 'dims'. Did you mean 'dim'") as refused:
+    with pytest.raises(PartArgumentError, match=r"has no argument 'dims'. Did you mean 'dim'") as caught:
         rk.load(folder)
-    assert any("while loading" in note for note in refused.value.__notes__)
+    assert any("while loading" in note for note in caught.value.__notes__)

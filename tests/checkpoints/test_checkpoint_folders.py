@@ -1,4 +1,4 @@
-"""Checkpoints as folders: replaced whole or not at all, found in a run, loaded by strangers."""
+"""Checkpoint folders: atomic replacement, look-up in a run, loading without imports by the caller."""
 
 import subprocess
 import sys

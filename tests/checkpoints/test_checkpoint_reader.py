@@ -1,4 +1,4 @@
-"""A checkpoint read without torch: found, checked, and described as far as its files go."""
+"""Reading a checkpoint without torch: locating, checking and describing it."""
 
 import json
 
@@ -50,7 +50,9 @@ def test_tensors_are_read_from_the_header(tmp_path):
     )
     assert stored.shapes == {name: each.shape for name, each in TENSORS.items()} | {"decoder.tied": (4, 6)}
     assert stored.tied == {"decoder.tied": "adapters.code.weight"}
-    assert stored.elements("factors.code.encoder") == 6, "no whole numbers, and no other name that begins so"
+    assert stored.elements("factors.code.encoder") == 6, (
+        "without integers, and without other names of the same prefix"
+    )
     assert stored.elements() == 6 + 7 + 24
     assert (stored.width("adapters.code", 0), stored.width("adapters.code", 1)) == (4, 6)
     assert stored.width("factors.code.encoder2", 0) is None
@@ -70,16 +72,16 @@ def test_checkpoint_is_found_in_a_run(tmp_path):
     assert read(tmp_path / "run").folder == read(inner).folder == locate(str(inner)) == inner
     assert holds_checkpoint(inner)
     assert not holds_checkpoint(tmp_path / "run")
-    inner.rename(tmp_path / "run" / ".model.old")  # as a replacement leaves it that was cut short
+    inner.rename(tmp_path / "run" / ".model.old")  # as left by an interrupted replacement
     assert read(tmp_path / "run").folder == inner
     with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no reprkit.json"):
         locate(tmp_path)
     (tmp_path / "other").mkdir()
     write_checkpoint(tmp_path / "near")
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(CheckpointError) as caught:
         read(tmp_path / "nera")
     assert f"there is no folder {tmp_path / 'nera'}\n  checkpoints beside it: {tmp_path / 'near'}\n" in str(
-        refused.value
+        caught.value
     )
     with pytest.raises(CheckpointError, match=r"there is no folder .*/a/b/c"):
         read(tmp_path / "a" / "b" / "c")
@@ -116,7 +118,7 @@ def test_damaged_weights_are_rejected(tmp_path):
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     entry = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": "no"}}).encode()
-    for damaged, said in (
+    for damaged, message in (
         (whole[:-4], "its header describes"),
         (whole + b"x", "its header describes"),
         (b"", "is damaged, or not a safetensors file"),
@@ -124,7 +126,7 @@ def test_damaged_weights_are_rejected(tmp_path):
         ((2).to_bytes(8, "little") + b"\xff\xff", "cannot be read"),
     ):
         weights.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=said):
+        with pytest.raises(CheckpointError, match=message):
             read(folder)
     weights.unlink()
     with pytest.raises(CheckpointError, match=r"has no model.safetensors"):

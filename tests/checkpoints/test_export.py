@@ -1,4 +1,4 @@
-"""An exported encoder gives what the model gives, for any number of examples, and without reprkit."""
+"""Exported encoders equal the model for any batch size, and run without reprkit."""
 
 import itertools
 import json
@@ -50,7 +50,7 @@ def padded(size, length, symbols=False, seed=0):
 
 
 def only_encoding(signature, encoder, latent):
-    """A model without a decoder, moved off its start."""
+    """A model without a decoder, with perturbed weights."""
     torch.manual_seed(0)
     model = rk.build(data=signature, encoder=encoder, latent=latent, decoder=None, objective="contrastive")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Folders of strangers: what they name is neither imported, built nor run."""
+"""Untrusted folders: nothing that they name is imported, built or run."""
 
 import json
 import os
@@ -37,7 +37,7 @@ FOREIGN = [*sorted(set(KINDS) - set(INTERFACES)), "recipe", "", "Latent"]
 
 
 def plugin_offering(kind):
-    """A plugin's hook that offers ``victim`` of a kind."""
+    """Return a plugin that offers the part ``victim`` of this kind."""
 
     class Plugin:
         pass
@@ -116,9 +116,9 @@ def assert_rejected_everywhere(folder, capsys, sentence, *, commands=COMMANDS):
     import reprkit.runs.run  # noqa: F401
 
     for title, opened in OPENERS.items():
-        with pytest.raises(ReprkitError) as refused:
+        with pytest.raises(ReprkitError) as caught:
             opened(folder)
-        assert sentence in str(refused.value), title
+        assert sentence in str(caught.value), title
     for command, *flags in commands:
         assert run_command(command, folder, *flags) == 1
         assert sentence in capsys.readouterr().err, command
@@ -203,9 +203,9 @@ def test_unknown_argument_is_rejected_before_its_part_is_built(folder, sentinel,
 )  # fmt: skip
 def test_invalid_entries_are_named(change, sentence, folder, sentinel):
     change_manifest(folder, change)
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(CheckpointError) as caught:
         rk.load(folder)
-    assert sentence in str(refused.value)
+    assert sentence in str(caught.value)
     assert not sentinel.exists()
 
 
@@ -218,7 +218,7 @@ def test_deep_nesting_is_rejected(folder):
 
 
 def test_original_attack_has_no_effect(digits, tmp_path):
-    """In a fresh interpreter: the first-party command that overwrote a file and ended the process with exit code 0."""
+    """The command that once overwrote a file and ended the process with exit code 0, in a new interpreter."""
     pytest.importorskip("reprkit_audio")
     model = make(digits).save(tmp_path / "model")
     arguments = {"args": ["convert", "a.wav", "--out", str(tmp_path / "victim.flac")]}
@@ -254,14 +254,16 @@ def test_recorded_data_set_is_built_only_when_trusted(command, folder, sentinel,
     record = {"data": {"reference": "victims-dataset/victim(x='\x1b]0;owned\x07')"}}
     (folder / "run.json").write_text(json.dumps(record))
     assert run_command(command, folder) == 1
-    said = capsys.readouterr().err
-    assert "names the data set victims-dataset/victim(x='\\x1b]0;owned\\x07'), which is not built" in said
-    assert "--trust-data" in said
-    assert "--data" in said
-    assert "\x1b" not in said
+    message = capsys.readouterr().err
+    assert "names the data set victims-dataset/victim(x='\\x1b]0;owned\\x07'), which is not built" in message
+    assert "--trust-data" in message
+    assert "--data" in message
+    assert "\x1b" not in message
     assert not sentinel.exists()
     assert MODULE not in sys.modules
-    assert run_command(command, folder, "--trust-data") == 1  # it is no data set; but trusted, it is built
+    assert (
+        run_command(command, folder, "--trust-data") == 1
+    )  # it is not a data set, but it is built because it is trusted
     assert sentinel.exists()
 
 
@@ -309,7 +311,7 @@ def test_saved_state_cannot_set_methods(key, digits):
     assert model.get_submodule(home).temperature == 0.5
 
 
-# ------------------------------------------------------------------ what is meant to be there
+# ------------------------------------------------------------------ valid manifests
 
 
 def corruption(text, digits):
@@ -339,7 +341,7 @@ def test_parts_as_arguments_of_builtin_parts_are_saved_and_loaded(argument, digi
 
 
 class Unannotated(rk.Latent):
-    """A latent whose author annotates the part that it takes in a way that says nothing."""
+    """A latent whose annotations do not name the interface of the parts it takes."""
 
     def __init__(
         self, dim: int = 4, inner: object = None, other=None, parts: "list[rk.Latent] | None" = None
@@ -365,12 +367,12 @@ def test_models_that_could_not_be_loaded_are_not_saved(name, found, digits, tmp_
     with using_registry(Registry(installed=False)) as registry:
         registry.register(Offer(), name="acme-latents")
         model = make(digits, Unannotated(**{name: inner}))
-        with pytest.raises(CheckpointError) as refused:
+        with pytest.raises(CheckpointError) as caught:
             model.save(tmp_path / "model")
-        assert "the model cannot be saved, because it could not be loaded again" in str(refused.value)
-        assert found in str(refused.value)
+        assert "the model cannot be saved, because it could not be loaded again" in str(caught.value)
+        assert found in str(caught.value)
         assert f"its author annotates it in the class's constructor: {name}: str | Latent" in str(
-            refused.value
+            caught.value
         )
         assert not (tmp_path / "model").exists()
         good = make(digits, Unannotated(parts=[inner]))

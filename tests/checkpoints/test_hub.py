@@ -1,4 +1,4 @@
-"""Models of a hub, from its cache: a folder laid out as huggingface_hub does, and no network."""
+"""Hub models from the cache, a folder in the layout of huggingface_hub, without a network."""
 
 import json
 import os
@@ -22,7 +22,7 @@ COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two checkpoints: of two and of three dimensions."""
+    """Two checkpoints, with two and three latent dimensions."""
     root, digits = tmp_path_factory.mktemp("models"), rk.dataset("digits")
     parts = {"encoder": "mlp(widths=(8,))", "decoder": "mlp(widths=(8,))"}
     return [
@@ -32,7 +32,7 @@ def models(tmp_path_factory):
 
 
 def write_hub_cache(root, name, checkpoints):
-    """A repository in the hub's cache: revision -> folder."""
+    """Write a repository into the hub's cache; ``checkpoints`` maps revisions to folders."""
     home = root / "hub" / f"models--{name.replace('/', '--')}"
     for revision, folder in checkpoints.items():
         (home / "refs").mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def write_hub_cache(root, name, checkpoints):
 
 
 def run_offline(code, home, **variables):
-    """What a fresh interpreter prints without a network."""
+    """Return the JSON that a new interpreter prints without a network."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home), **variables}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         environment.pop(name, None)
@@ -96,7 +96,7 @@ def test_prefix_distinguishes_hub_names_from_folders(models, tmp_path):
 
 @pytest.mark.parametrize("place", ["ada/digits", "runs/first", Path("ada/digits"), Path("hub:ada/digits")])
 def test_missing_path_is_never_looked_up_on_the_hub(place, tmp_path, monkeypatch):
-    """Whoever loads: rk.load, a data set of codes, a prior."""
+    """For every loader: rk.load, a data set of codes, a prior."""
     asked = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **_: asked.append(args))
@@ -131,7 +131,7 @@ def test_malformed_hub_names_are_rejected(text):
 
 
 def test_push_uploads_only_the_checkpoint(models, tmp_path, monkeypatch):
-    """The hub's own client with checked signatures, but no network: what it is asked to do is what is tested."""
+    """Checks the calls to the hub's client, an autospec mock without a network."""
     import huggingface_hub
 
     folder = tmp_path / "run" / "model"

@@ -1,4 +1,4 @@
-"""Which annotations take a part, and where inside a value."""
+"""Which annotations accept a part, and at which positions inside a value."""
 
 import pytest
 

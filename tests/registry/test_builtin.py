@@ -1,4 +1,4 @@
-"""The built-in Specs keep their word: each class is there and can be read without importing it."""
+"""Built-in Specs: each class exists and can be read without importing it."""
 
 import pytest
 

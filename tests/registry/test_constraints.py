@@ -1,4 +1,4 @@
-"""Constraints of arguments: what fits, what is refused, and in which words."""
+"""Constraints of arguments: valid values, invalid values, and the error messages."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def test_invalid_values_raise_a_one_line_error(hint, value, message):
         (Literal["mean"] | Annotated[float, Gt(0)], 2.0),
         (tuple[()], ()),
         (Mapping[str, tuple[float, float] | None], {"x": None}),
-        (str | Corruption, torch.nn.Identity()),  # what is no literal is the author's affair
+        (str | Corruption, torch.nn.Identity()),  # values that are not literals are not checked
         (Callable[[int], int], len),
         (Any, object),
-        ("Absent", 3),  # stands under TYPE_CHECKING
+        ("Absent", 3),  # imported only under TYPE_CHECKING
         ("str | Absent", 3),
         (Annotated[int, "a comment"], 3),
     ],
@@ -162,7 +162,7 @@ class Derived(Direct):
     def __init__(self, width: Annotated[int, Ge(1)] = 4):
         super().__init__(
             dim=width
-        )  # 1 is no dim of the base, and here it is the subclass that says what may be given
+        )  # dim=1 is invalid for the base class, but only the called constructor checks
 
 
 def test_every_way_of_creating_a_part_checks_arguments():

@@ -1,4 +1,4 @@
-"""Discovery through real entry points of made-up distributions: a broken plugin hurts nobody else."""
+"""Discovery through real entry points of temporary distributions: a broken plugin does not affect others."""
 
 import builtins
 import sys
@@ -31,7 +31,7 @@ def plugin_of(registry: Registry, distribution: str) -> InstalledPlugin:
 
 
 def latents(body: str, mark: str = "@hookimpl", hook: str = "reprkit_latents()") -> str:
-    """A plugin module with one hook of that body."""
+    """Source of a plugin module with one hook that has this body."""
     return f"from reprkit import hookimpl, Spec\n{mark}\ndef {hook}:\n    {body}\n"
 
 

@@ -1,4 +1,4 @@
-"""References and sums of them: what is read, what is refused, and that both ways agree."""
+"""References and sums of references: parsing, rejected input, and round trips."""
 
 import pytest
 

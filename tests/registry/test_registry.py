@@ -1,4 +1,4 @@
-"""Look-up: names, clashes, what a failure says, loading classes, registering by hand."""
+"""Look-up: names, clashes, error messages, loading classes, registering by hand."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -28,7 +28,7 @@ def plugin_of(registry: Registry, distribution: str) -> InstalledPlugin:
 
 
 def hooks(**specs: list[object]) -> SimpleNamespace:
-    """A plugin object: ``hooks(latents=[Spec(...)])``."""
+    """Return a plugin object: ``hooks(latents=[Spec(...)])``."""
     plugin = SimpleNamespace()
     for kind, offered in specs.items():
         setattr(plugin, f"reprkit_{kind}", hookimpl(lambda offered=tuple(offered): offered))
@@ -103,7 +103,9 @@ def test_look_up_error_explains_distributions(site):
     assert "Did you mean 'fsq'?\n  acme-latents offers: fsq, lfq" in error_message(
         "latent", "acme-latents/fsqq"
     )
-    assert "bad-one" not in error_message("latent", "acme-latents/fsqq")  # it cannot be at fault
+    assert "bad-one" not in error_message(
+        "latent", "acme-latents/fsqq"
+    )  # it is not the distribution asked for
     assert "acme-latents is installed and offers no decoder" in error_message("decoder", "acme-latents/wave")
     assert "plugin bad-one 0.1.0 failed to load" in error_message("latent", "bad-one/x")
     assert "'mlp' is the name of an encoder and a decoder" in error_message("latent", "mlp")
@@ -157,7 +159,7 @@ def test_register():
     assert registry.load("latent", "my-recipe/mine").__name__ == "OrderedDict"
     registry.register(
         hooks(latents=[Spec("yours", "collections:OrderedDict")]), name="my-recipe"
-    )  # a notebook's cell, run again
+    )  # as when a notebook cell is run again
     assert [each.name for each in registry.specs("latent")] == ["yours"]
     module = ModuleType("inline")
     module.reprkit_encoders = hookimpl(lambda: [Spec("e", "a:B")])

@@ -1,4 +1,4 @@
-"""Reading a class from its source: constructors of all forms, re-exports, papers; and never an import."""
+"""Reading a class from its source without an import: constructors of all forms, re-exports, papers."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl has whole lines only, whatever the disk does."""
+"""metrics.jsonl contains only complete lines, even on a full disk."""
 
 import os
 import resource
@@ -27,7 +27,7 @@ def make(digits):
 
 @pytest.fixture
 def limit_file_size():
-    """``with limit_file_size(bytes)``: no file may grow over so many bytes, as on a disk that is full."""
+    """Return a function that limits the size of files in bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -47,7 +47,7 @@ def test_unwritten_line_is_written_with_the_next(tmp_path, limit_file_size):
     limit_file_size(size + 5)
     with pytest.raises(OSError, match="File too large"):
         lines.append({"step": 2, "loss": 3.0})
-    assert (tmp_path / "metrics.jsonl").stat().st_size == size, "what it took of the line is taken back"
+    assert (tmp_path / "metrics.jsonl").stat().st_size == size, "the partial line is truncated"
     with pytest.raises(OSError, match="File too large"):
         lines.size()
     limit_file_size(resource.RLIM_INFINITY)
@@ -61,7 +61,7 @@ def test_unwritten_line_is_written_with_the_next(tmp_path, limit_file_size):
 
 
 def test_training_continues_on_a_full_disk(digits, tmp_path, limit_file_size):
-    """Nothing can be written for a while: the run goes on, and what it could not write is written later."""
+    """While nothing can be written the run continues, and its lines are written later."""
     model = make(digits)
 
     def run():
@@ -74,11 +74,11 @@ def test_training_continues_on_a_full_disk(digits, tmp_path, limit_file_size):
             if step.index == 7:
                 limit_file_size(resource.RLIM_INFINITY)
 
-    with pytest.warns(UserWarning, match="training goes on") as told:
+    with pytest.warns(UserWarning, match="training goes on") as caught:
         run()
-    said = [str(each.message) for each in told]
-    assert any("metrics.jsonl" in each or "run.json" in each for each in said)
-    assert any("cannot save the state at step 5" in each or "cannot write" in each for each in said)
+    messages = [str(each.message) for each in caught]
+    assert any("metrics.jsonl" in each or "run.json" in each for each in messages)
+    assert any("cannot save the state at step 5" in each or "cannot write" in each for each in messages)
     assert [each["step"] for each in read_metrics(tmp_path)] == list(range(1, 13))
     assert read_record(tmp_path)["status"] == "finished"
 

@@ -1,4 +1,4 @@
-"""One flattening: the same numbers in memory, in the files, on the page, in the card and in the commands."""
+"""Flattened metrics: the same numbers in memory, in files, on the page, in the card and in the commands."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from reprkit.runs.metrics import (
 )
 from reprkit.runs.run import Run
 
-# name -> (what an evaluator returns, the number that it is; None for one that is not finite)
+# name -> (the value returned by an evaluator, its number; None if not finite)
 NUMBERS = {
     "float": (0.25, 0.25),
     "int": (1797, 1797),
@@ -59,10 +59,10 @@ EXPECTED = {f"knn.{name}": value for name, (_, value) in NUMBERS.items()} | {"kn
 
 
 def same(found, expected=EXPECTED):
-    """Equal names, numbers and kinds of numbers; None stands for NaN."""
-    told = {name: None if value is None or math.isnan(value) else value for name, value in found.items()}
-    assert told == expected
-    assert {name: type(value) for name, value in told.items()} == {k: type(v) for k, v in expected.items()}
+    """Assert equal names, numbers and types of numbers; None represents NaN."""
+    numbers = {name: None if value is None or math.isnan(value) else value for name, value in found.items()}
+    assert numbers == expected
+    assert {name: type(value) for name, value in numbers.items()} == {k: type(v) for k, v in expected.items()}
 
 
 def test_flatten_metrics():
@@ -70,7 +70,7 @@ def test_flatten_metrics():
     same(Results(FOUND).flat)
     same(flatten_metrics(to_json_value(FOUND)))
     same(flatten_metrics(json.loads(json.dumps(to_json_value(FOUND), allow_nan=False))))
-    assert list(flatten_metrics(FOUND)) == list(EXPECTED), "in the order in which they came"
+    assert list(flatten_metrics(FOUND)) == list(EXPECTED), "in the original order"
     assert finite_metrics(FOUND) == {name: value for name, value in EXPECTED.items() if value is not None}
     assert flatten_metrics({}) == {}
     assert flatten_metrics({1: 2, "a": {2: 3}}) == {"1": 2, "a.2": 3}
@@ -121,7 +121,7 @@ def out(tmp_path_factory):
 
 
 def cells_of_row(page, name):
-    """The cells of a row of the page."""
+    """Return the cells of a row of the page."""
     row = page.partition(f'<th scope="row">{name}</th>')[2].partition("</tr>")[0]
     return [each.partition(">")[2].partition("<")[0] for each in row.split("<td")[1:]]
 
@@ -152,8 +152,8 @@ def test_all_outputs_show_the_same_numbers(out, capsys):
             assert cells_of_row(page, f"knn.{name}") == []
 
     card = (out / "model" / "README.md").read_text()
-    told = json.loads(command(capsys, "inspect", out, "--json"))["run"]
-    same(told["metrics"])
+    inspected = json.loads(command(capsys, "inspect", out, "--json"))["run"]
+    same(inspected["metrics"])
     lines = [" ".join(each.split()) for each in command(capsys, "inspect", out / "model").splitlines()]
     for name, value in EXPECTED.items():
         shown = "–" if value is None else format_number(value)
@@ -165,7 +165,7 @@ def test_all_outputs_show_the_same_numbers(out, capsys):
     (row,) = json.loads(command(capsys, "runs", out, "--json"))
     assert (row["best"]["metric"], row["best"]["value"]) == ("knn.numpy32", 0.5)
     assert row["loss"] == line["loss"]
-    assert told["best"]["main"]["value"] == 0.5
+    assert inspected["best"]["main"]["value"] == 0.5
 
 
 def test_readers_do_not_import_torch():

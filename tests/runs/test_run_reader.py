@@ -1,4 +1,4 @@
-"""A run read from its folder: what is there, what is damaged, what is missing."""
+"""Reading a run from its folder: complete, damaged and missing files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, what it reads, and what becomes of an earlier one."""
+"""Writing a run's folder: its contents, reading it back, and handling an earlier run."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Weights & Biases gets the same numbers, without any network; what is missing or fails is told in words."""
+"""Weights & Biases logs the same numbers without a network; missing and failing trackers give clear errors."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def train(digits, out, **options):
 
 
 def histories(path):
-    """The logged rows in a W&B file: records in LevelDB's log format, after a header of seven bytes."""
+    """Iterate over the logged rows in a W&B file: records in LevelDB's log format, after a header of seven bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, place, parts = path.read_bytes(), 7, []

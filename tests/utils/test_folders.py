@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Atomic replacement of folders and files."""
 
 import os
 import time

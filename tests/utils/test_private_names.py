@@ -1,4 +1,4 @@
-"""No private names of torch and accelerate, but for those that have no public counterpart."""
+"""No private names of torch and accelerate are used, except those without a public counterpart."""
 
 import ast
 from pathlib import Path
@@ -25,7 +25,7 @@ def is_private(name: str) -> bool:
 
 
 def private_names_in(source: str) -> set[str]:
-    """Dotted names of the libraries of which a part is private."""
+    """Return the dotted names from the libraries that have a private component."""
     tree = ast.parse(source)
     known, found = set(), set()
     for node in ast.walk(tree):
@@ -33,19 +33,19 @@ def private_names_in(source: str) -> set[str]:
             for each in node.names:
                 if each.name.split(".")[0] in LIBRARIES:
                     known.add((each.asname or each.name).split(".")[0])
-                    if any(map(private, each.name.split("."))):
+                    if any(map(is_private, each.name.split("."))):
                         found.add(each.name)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in LIBRARIES:
             for each in node.names:
                 known.add(each.asname or each.name)
-                if any(map(private, (*node.module.split("."), each.name))):
+                if any(map(is_private, (*node.module.split("."), each.name))):
                     found.add(f"{node.module}.{each.name}")
     for node in ast.walk(tree):
         parts, inner = [], node
         while isinstance(inner, ast.Attribute):
             parts.insert(0, inner.attr)
             inner = inner.value
-        if isinstance(inner, ast.Name) and inner.id in known and any(map(private, parts)):
+        if isinstance(inner, ast.Name) and inner.id in known and any(map(is_private, parts)):
             found.add(".".join((inner.id, *parts)))
     return found
 

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, lines elsewhere, each with a title of its own."""
+"""Progress: a bar on a terminal, lines elsewhere, each with its own title."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ def terminal(monkeypatch):
 
 @pytest.fixture
 def bars(monkeypatch):
-    """The bars that were opened; without rich, whose console remembers what kind of terminal it has seen first."""
+    """The opened bars, without rich, whose console remembers the kind of the first terminal."""
     made = []
     closed = progress.ProgressBar.close
 

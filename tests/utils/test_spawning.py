@@ -1,4 +1,4 @@
-"""No process that reprkit starts imports a module from the current folder: each way to start one, run from a folder of traps."""
+"""No process started by reprkit imports a module from the current folder: every way to start one, run in a folder of traps."""
 
 import ast
 import os
@@ -63,7 +63,7 @@ EXPECTED = {
 
 @pytest.fixture
 def trap(tmp_path):
-    """A folder of modules that write a file when they are imported."""
+    """A folder of modules that write a file when imported."""
     folder = tmp_path / "trap"
     for name in TRAPS:
         (folder / name).mkdir(parents=True)
