@@ -104,7 +104,9 @@ def _front_matter(stored: StoredCheckpoint) -> str:
     tags = ["representation-learning", *dict.fromkeys(name for _, name, _ in _part_names(stored.manifest))]
     fields = [field for _, field in _inputs(stored)]
     pipeline = (
-        "image-feature-extraction" if [each["kind"] for each in fields] == ["image"] else "feature-extraction"
+        "image-feature-extraction"
+        if [field["kind"] for field in fields] == ["image"]
+        else "feature-extraction"
     )
     return ModelCardData(
         library_name="reprkit", pipeline_tag=pipeline if stored.manifest.get("factors") else None, tags=tags
@@ -275,5 +277,5 @@ def _format_settings(values: Mapping[str, Any]) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([each.replace("|", "\\|") for each in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -76,13 +76,13 @@ def _build(manifest: Mapping[str, Any]) -> Any:
     record = manifest["signature"]
     signature = None if record is None else Signature.from_json(record)
     factors = {}
-    for name, each in manifest["factors"].items():
+    for name, factor in manifest["factors"].items():
         factors[name] = FactorSpec(
-            encoder=_create_part("encoder", each["encoder"], signature),
-            latent=_create_part("latent", each["latent"], signature),
-            input=each["input"],
-            pool=each["pool"],
-            condition=each.get("condition"),
+            encoder=_create_part("encoder", factor["encoder"], signature),
+            latent=_create_part("latent", factor["latent"], signature),
+            input=factor["input"],
+            pool=factor["pool"],
+            condition=factor.get("condition"),
         )
     decoder = manifest["decoder"]
     return build(
@@ -140,7 +140,7 @@ def _objective_record(objective: Objective, signature: Signature | None) -> dict
     if objective.members == (objective,) or _find_name(objective) is not None:
         return _part_record(objective, "", signature)
     terms = zip(objective.weights, objective.members, strict=True)
-    return {"sum": [[float(weight), _part_record(each, "", signature)] for weight, each in terms]}
+    return {"sum": [[float(weight), _part_record(member, "", signature)] for weight, member in terms]}
 
 
 def _part_record(part: Part, where: str, signature: Signature | None) -> dict[str, Any]:
@@ -176,9 +176,9 @@ def _to_json(value: Any, title: str, key: str, signature: Signature | None) -> A
     if isinstance(value, Part):
         return {PART: value.kind, **_part_record(value, f"{title}, argument {key}", signature)}
     if isinstance(value, list | tuple):
-        return [_to_json(each, title, f"{key}[{index}]", signature) for index, each in enumerate(value)]
+        return [_to_json(item, title, f"{key}[{index}]", signature) for index, item in enumerate(value)]
     if isinstance(value, Mapping) and all(isinstance(name, str) for name in value) and PART not in value:
-        return {name: _to_json(each, title, f"{key}[{name!r}]", signature) for name, each in value.items()}
+        return {name: _to_json(item, title, f"{key}[{name!r}]", signature) for name, item in value.items()}
     shown = repr(value)
     raise CheckpointError(
         f"{title} cannot be saved: its argument {key} is a {type(value).__name__}, {shown[:60]}{'...' * (len(shown) > 60)}\n"
@@ -197,7 +197,7 @@ def _create_part(kind: str, record: Mapping[str, Any], signature: Signature | No
         from reprkit.models.weighted_sum import objective_from
 
         return objective_from(
-            [(weight, _create_part(kind, each, signature)) for weight, each in record["sum"]]
+            [(weight, _create_part(kind, term, signature)) for weight, term in record["sum"]]
         )
     registry = default_registry()
     cls = registry.load(kind, record["id"])
@@ -209,8 +209,8 @@ def _create_part(kind: str, record: Mapping[str, Any], signature: Signature | No
         )
     if "tokens" in record:
         context["tokens"] = record["tokens"]
-    given = {key: _create_argument(value, signature) for key, value in record["arguments"].items()}
-    part = construct(cls, given, context, f"{kind} {record['id'].removeprefix(f'{PROJECT}/')}")
+    arguments = {key: _create_argument(value, signature) for key, value in record["arguments"].items()}
+    part = construct(cls, arguments, context, f"{kind} {record['id'].removeprefix(f'{PROJECT}/')}")
     if isinstance(part, Part):
         part.qualified = record["id"]
     return part
@@ -218,9 +218,9 @@ def _create_part(kind: str, record: Mapping[str, Any], signature: Signature | No
 
 def _create_argument(value: Any, signature: Signature | None) -> Any:
     if isinstance(value, list):
-        return [_create_argument(each, signature) for each in value]
+        return [_create_argument(item, signature) for item in value]
     if isinstance(value, Mapping):
         if PART in value:
             return _create_part(value[PART], value, signature)
-        return {key: _create_argument(each, signature) for key, each in value.items()}
+        return {key: _create_argument(item, signature) for key, item in value.items()}
     return value

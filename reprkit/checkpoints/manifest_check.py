@@ -56,15 +56,15 @@ def check_manifest(manifest: Any, registry: Registry | None = None) -> None:
         CheckpointError: an entry is not valid in a manifest, or a part is unknown or of a kind not accepted at its position.
         PartArgumentError: a part has no such argument.
     """
-    for each in named_parts(manifest):
-        check_arguments(each, registry or default_registry())
+    for part in named_parts(manifest):
+        check_arguments(part, registry or default_registry())
 
 
 def walk_parts(parts: Iterable[NamedPart]) -> Iterator[NamedPart]:
     """Iterate over parts and, recursively, the parts among their arguments."""
-    for each in parts:
-        yield each
-        yield from walk_parts(inner for _, _, inner in each.nested)
+    for part in parts:
+        yield part
+        yield from walk_parts(inner for _, _, inner in part.nested)
 
 
 def named_parts(manifest: Any) -> list[NamedPart]:
@@ -84,10 +84,10 @@ def named_parts(manifest: Any) -> list[NamedPart]:
     for name, value in _check_mapping(record["weights"], "weights").items():
         _require(_is_number(value), _join("weights", name), "a finite number")
     parts = []
-    for name, each in _check_mapping(record["factors"], "factors").items():
+    for name, value in _check_mapping(record["factors"], "factors").items():
         where = _join("factors", name)
         _require(name.isidentifier(), where, "named by a plain word")
-        factor = _check_record(each, where, known=_FACTOR_KEYS, needed=_FACTOR_KEYS - {"condition"})
+        factor = _check_record(value, where, known=_FACTOR_KEYS, needed=_FACTOR_KEYS - {"condition"})
         _require(isinstance(factor["input"], str), f"{where}.input", "the name of a field")
         _require(isinstance(factor["pool"], bool), f"{where}.pool", "true or false")
         condition = factor.get("condition")
@@ -109,24 +109,26 @@ def check_arguments(part: NamedPart, registry: Registry) -> None:
         CheckpointError: no plugin offers the part, or it does not accept a part in that argument.
         PartArgumentError: the part has no such argument.
     """
-    found = next((each for each in registry.specs(part.kind) if each.qualified == part.id), None)
-    if found is None:
+    found_part = next(
+        (candidate for candidate in registry.specs(part.kind) if candidate.qualified == part.id), None
+    )
+    if found_part is None:
         raise CheckpointError(
             f"{part.where}: no {part.kind} {part.id} is installed; see: reprkit list {part.kind}"
         )
-    source = read_class(found.spec.build)
-    annotations = {each.name: each.annotation for each in source.arguments} if source else {}
+    source = read_class(found_part.spec.build)
+    annotations = {argument.name: argument.annotation for argument in source.arguments} if source else {}
     known = [name for name in annotations if name not in BUILD_CONTEXT]
     former = dict(source.renamed) if source else {}
-    for given in part.arguments:
-        name = former.get(given, given)
+    for argument in part.arguments:
+        name = former.get(argument, argument)
         if name in BUILD_CONTEXT or (source is not None and source.complete and name not in known):
             raise PartArgumentError(
-                f"{_join(f'{part.where}.arguments', given)}: {part.kind} {part.id} has no argument {_short_repr(given)}."
-                f"{nearest(given, known)}\n  its arguments: {', '.join(known) or 'none'}"
+                f"{_join(f'{part.where}.arguments', argument)}: {part.kind} {part.id} has no argument {_short_repr(argument)}."
+                f"{nearest(argument, known)}\n  its arguments: {', '.join(known) or 'none'}"
             )
-    for given, path, inner in part.nested:
-        name = former.get(given, given)
+    for argument, path, inner in part.nested:
+        name = former.get(argument, argument)
         if not accepts_part(annotations.get(name), inner.kind, path):
             _refuse_nested(part, name, inner, annotations.get(name), source)
         check_arguments(inner, registry)
@@ -156,11 +158,11 @@ def _check_objectives(value: Any, where: str, fields: set[str] | None) -> Iterat
     if isinstance(value, Mapping) and "sum" in value:
         terms = _check_record(value, where, known={"sum"}, needed={"sum"})["sum"]
         _require(isinstance(terms, list) and len(terms) > 0, f"{where}.sum", "a list of [weight, objective]")
-        for index, each in enumerate(terms):
+        for index, term in enumerate(terms):
             inner = f"{where}.sum[{index}]"
-            _require(isinstance(each, list) and len(each) == 2, inner, "[weight, objective]")
-            _require(_is_number(each[0]) and each[0] >= 0, f"{inner}[0]", "a finite number from 0")
-            yield _check_part(each[1], f"{inner}[1]", "objective", fields)
+            _require(isinstance(term, list) and len(term) == 2, inner, "[weight, objective]")
+            _require(_is_number(term[0]) and term[0] >= 0, f"{inner}[0]", "a finite number from 0")
+            yield _check_part(term[1], f"{inner}[1]", "objective", fields)
     else:
         yield _check_part(value, where, "objective", fields)
 
@@ -182,8 +184,8 @@ def _check_part(value: Any, where: str, kind: str, fields: set[str] | None, dept
         _require(type(record["tokens"]) is int, f"{where}.tokens", "a whole number")
     nested = [
         (name, path, inner)
-        for name, each in arguments.items()
-        for path, inner in _iterate_nested(each, _join(f"{where}.arguments", name), fields, depth)
+        for name, argument in arguments.items()
+        for path, inner in _iterate_nested(argument, _join(f"{where}.arguments", name), fields, depth)
     ]
     return NamedPart(where, kind, text, arguments, tuple(nested))
 
@@ -194,8 +196,8 @@ def _iterate_nested(
     """Iterate over the parts in an argument, each with the path to it."""
     _require(depth < _DEPTH, where, f"nested at most {_DEPTH} deep")
     if isinstance(value, list):
-        for index, each in enumerate(value):
-            for path, inner in _iterate_nested(each, f"{where}[{index}]", fields, depth + 1):
+        for index, item in enumerate(value):
+            for path, inner in _iterate_nested(item, f"{where}[{index}]", fields, depth + 1):
                 yield ("list", *path), inner
     elif isinstance(value, Mapping) and PART in value:
         kind = value[PART]
@@ -205,8 +207,8 @@ def _iterate_nested(
             )
         yield (), _check_part(value, where, kind, fields, depth + 1)
     elif isinstance(value, Mapping):
-        for name, each in _check_mapping(value, where).items():
-            for path, inner in _iterate_nested(each, _join(where, name), fields, depth + 1):
+        for name, item in _check_mapping(value, where).items():
+            for path, inner in _iterate_nested(item, _join(where, name), fields, depth + 1):
                 yield ("dict", *path), inner
     else:
         plain = value is None or isinstance(value, bool | str | int) or _is_number(value)
@@ -215,17 +217,17 @@ def _iterate_nested(
 
 def _check_signature(value: Any, where: str) -> set[str]:
     """Check a signature's structure and return its field names; ``Signature`` checks the values."""
-    for name, each in _check_mapping(value, where).items():
-        inside = _join(where, name)
-        field = _check_record(each, inside, known=_FIELD_KEYS, needed={"kind", "shape"})
-        _require(isinstance(field["kind"], str), f"{inside}.kind", "a kind of field")
+    for name, entry in _check_mapping(value, where).items():
+        entry_path = _join(where, name)
+        field = _check_record(entry, entry_path, known=_FIELD_KEYS, needed={"kind", "shape"})
+        _require(isinstance(field["kind"], str), f"{entry_path}.kind", "a kind of field")
         shape, span, vocab, form = (field.get(key) for key in ("shape", "range", "vocab", "form"))
         sizes = isinstance(shape, list | tuple) and all(size is None or type(size) is int for size in shape)
-        _require(sizes, f"{inside}.shape", "a list of sizes")
+        _require(sizes, f"{entry_path}.shape", "a list of sizes")
         pair = isinstance(span, list | tuple) and len(span) == 2 and all(map(_is_number, span))
-        _require(span is None or pair, f"{inside}.range", "two finite numbers")
-        _require(vocab is None or type(vocab) is int, f"{inside}.vocab", "a whole number")
-        _require(form is None or isinstance(form, str), f"{inside}.form", "a text")
+        _require(span is None or pair, f"{entry_path}.range", "two finite numbers")
+        _require(vocab is None or type(vocab) is int, f"{entry_path}.vocab", "a whole number")
+        _require(form is None or isinstance(form, str), f"{entry_path}.form", "a text")
     return set(value)
 
 

@@ -73,15 +73,15 @@ class StoredCheckpoint:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of all entries of the state dict, including tied ones."""
-        shapes = {name: each.shape for name, each in self.tensors.items()}
+        shapes = {name: tensor.shape for name, tensor in self.tensors.items()}
         return shapes | {name: shapes[stored] for name, stored in self.tied.items()}
 
     def elements(self, prefix: str = "") -> int:
         """Count the stored real numbers under a prefix (by default all): parameters, and buffers such as codebook statistics."""
         return sum(
-            each.elements
-            for name, each in self.tensors.items()
-            if (not prefix or name == prefix or name.startswith(f"{prefix}.")) and each.real
+            tensor.elements
+            for name, tensor in self.tensors.items()
+            if (not prefix or name == prefix or name.startswith(f"{prefix}.")) and tensor.real
         )
 
     def width(self, name: str, axis: int) -> int | None:
@@ -179,11 +179,11 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
             if not 2 <= length <= min(_MAX_HEADER, size - 8):
                 raise CheckpointError(f"{path} cannot be read: it is damaged, or not a safetensors file")
             entries = json.loads(file.read(length))
-        metadata = {str(name): str(each) for name, each in entries.pop("__metadata__", {}).items()}
+        metadata = {str(name): str(value) for name, value in entries.pop("__metadata__", {}).items()}
         tensors, end = {}, 0
-        for name, each in entries.items():
-            first, last = each["data_offsets"]
-            tensors[name] = StoredTensor(str(each["dtype"]), tuple(each["shape"]), last - first)
+        for name, entry in entries.items():
+            first, last = entry["data_offsets"]
+            tensors[name] = StoredTensor(str(entry["dtype"]), tuple(entry["shape"]), last - first)
             end = max(end, last)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {type(error).__name__} {error}") from error
@@ -207,13 +207,13 @@ def _read_parts(folder_path: Path, manifest: Mapping[str, Any]) -> list[NamedPar
 def reference_text(record: Any) -> str:
     """Return the reference that creates a part of the manifest; a sum of objectives is returned as a sum."""
     if isinstance(record, Mapping) and "sum" in record:
-        terms = [(weight, reference_text(each)) for weight, each in record["sum"]]
+        terms = [(weight, reference_text(term)) for weight, term in record["sum"]]
         return " + ".join(text if weight == 1 else f"{weight:g} * {text}" for weight, text in terms)
     if not isinstance(record, Mapping) or "id" not in record:
         return str(record)
     distribution, _, name = str(record["id"]).rpartition("/")
-    given = {key: _argument(value) for key, value in record.get("arguments", {}).items()}
-    return str(Reference(name, given, None if distribution == "reprkit" else distribution or None))
+    arguments = {key: _argument(value) for key, value in record.get("arguments", {}).items()}
+    return str(Reference(name, arguments, None if distribution == "reprkit" else distribution or None))
 
 
 def iterate_part_names(record: Any, kind: str) -> Iterator[tuple[str, str]]:
@@ -231,9 +231,9 @@ def iterate_part_names(record: Any, kind: str) -> Iterator[tuple[str, str]]:
 def _argument(value: Any) -> Any:
     """Convert lists back to tuples and nested parts to references."""
     if isinstance(value, list):
-        return tuple(_argument(each) for each in value)
+        return tuple(_argument(item) for item in value)
     if isinstance(value, Mapping):
         return (
-            reference_text(value) if "id" in value else {key: _argument(each) for key, each in value.items()}
+            reference_text(value) if "id" in value else {key: _argument(item) for key, item in value.items()}
         )
     return value

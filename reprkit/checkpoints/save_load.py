@@ -56,30 +56,30 @@ def save(model: Model, folder: str | Path) -> Path:
         CheckpointError: a part is not offered by any plugin, an argument cannot be represented in JSON, the folder contains
             something else, or the disk is full (the older checkpoint is then unchanged).
     """
-    place = Path(folder)
+    path = Path(folder)
     manifest = describe(model)
     weights = Gathered(model)
     if collectives.rank() != 0:
-        return place
-    if place.exists() and not place.is_dir():
-        raise CheckpointError(f"{place} is a file: a checkpoint is a folder")
-    if place.is_dir() and any(map(_is_foreign, place.iterdir())) and not holds_checkpoint(place):
+        return path
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"{path} is a file: a checkpoint is a folder")
+    if path.is_dir() and any(map(_is_foreign, path.iterdir())) and not holds_checkpoint(path):
         raise CheckpointError(
-            f"{place} is not empty and holds no {MANIFEST}, so it is not a checkpoint that could be replaced\n"
-            f"  use a separate folder: model.save({str(place / 'model')!r})"
+            f"{path} is not empty and holds no {MANIFEST}, so it is not a checkpoint that could be replaced\n"
+            f"  use a separate folder: model.save({str(path / 'model')!r})"
         )
     try:
-        with replace_folder(place, own_files=(MANIFEST, WEIGHTS)) as fresh:
+        with replace_folder(path, own_files=(MANIFEST, WEIGHTS)) as fresh:
             save_model(weights, str(fresh / WEIGHTS), metadata={"format": "pt"})  # type: ignore[arg-type]  # only state_dict() is used
             (fresh / MANIFEST).write_text(
                 json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8"
             )
-            card.add_card(fresh, place)
+            card.add_card(fresh, path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"cannot write {place}: {explain_os_error(error)}\n  an older checkpoint there is untouched"
+            f"cannot write {path}: {explain_os_error(error)}\n  an older checkpoint there is untouched"
         ) from error
-    return place
+    return path
 
 
 def load(
@@ -104,19 +104,19 @@ def load(
             not installed, the manifest names something that is not a part or not accepted there, or the weights do not fit.
     """
     stored = read(_find(folder, hub, revision))
-    place, manifest = stored.folder, stored.manifest
-    _check_plugins(manifest, stored.parts, place)
+    path, manifest = stored.folder, stored.manifest
+    _check_plugins(manifest, stored.parts, path)
     try:
         model = rebuild(manifest)
     except CheckpointError as error:
-        raise CheckpointError(f"{place / MANIFEST}: {error}") from error
+        raise CheckpointError(f"{path / MANIFEST}: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ReprkitError):
-            error.add_note(f"while loading {place}")
+            error.add_note(f"while loading {path}")
             raise
-        raise CheckpointError(f"{place / MANIFEST} is damaged: {type(error).__name__} {error}") from error
+        raise CheckpointError(f"{path / MANIFEST} is damaged: {type(error).__name__} {error}") from error
     except ReprkitError as error:
-        error.add_note(f"while loading {place}")
+        error.add_note(f"while loading {path}")
         raise
     _load_weights(model, stored)
     return model.to(map_location).eval()
@@ -131,15 +131,15 @@ def _find(folder: str | Path, hub: bool, revision: str | None) -> Path:
     name = parse_hub_name(folder, hub)
     if name is not None:
         return fetch(name, revision)
-    place = recover_folder(folder)
+    path = recover_folder(folder)
     if revision is not None:
         raise CheckpointError(
             f"revision={revision!r} is for a model on the hub ('hub:user/name'); {folder} is a path on this machine"
         )
-    return locate(place, hint=hub_hint(folder))
+    return locate(path, hint=hub_hint(folder))
 
 
-def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[NamedPart], place: Path) -> None:
+def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[NamedPart], folder: Path) -> None:
     """Require that every distribution the checkpoint needs offers its parts; warn once about different versions."""
     wanted: Mapping[str, str] = manifest["plugins"]
     registry = default_registry()
@@ -158,7 +158,7 @@ def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[NamedPart], plac
         elif name != "reprkit" and version not in {plugin.version for plugin in installed[name]}:
             different.append(f"{name} {version} (installed: {installed[name][0].version})")
     if faults:
-        raise CheckpointError(f"{place} needs {f'{chr(10)}  and '.join(faults)}")
+        raise CheckpointError(f"{folder} needs {f'{chr(10)}  and '.join(faults)}")
     for part in walk_parts(parts):
         name = part.id.partition("/")[0]
         if part.id not in {found.qualified for found in registry.specs(part.kind)}:
@@ -167,11 +167,11 @@ def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[NamedPart], plac
             )
             version = wanted.get(name, "of unknown version")
             raise CheckpointError(
-                f"{place} needs {part.kind} {part.id}, written with {name} {version}; {title} does not offer it\n"
+                f"{folder} needs {part.kind} {part.id}, written with {name} {version}; {title} does not offer it\n"
                 f"  try: pip install '{name}=={version}'"
             )
     if different:
-        warnings.warn(f"{place} was written with {', '.join(different)}", PluginVersionWarning, stacklevel=3)
+        warnings.warn(f"{folder} was written with {', '.join(different)}", PluginVersionWarning, stacklevel=3)
 
 
 def _load_weights(model: Model, stored: StoredCheckpoint) -> None:

@@ -29,11 +29,11 @@ def format_annotation(annotation: ast.expr, resolve: Resolver) -> str:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return f"{format_annotation(left, resolve)} | {format_annotation(right, resolve)}"
         case ast.Subscript(value=ast.Name(id="Literal"), slice=arguments):
-            return " | ".join(ast.unparse(each) for each in _elements(arguments))
+            return " | ".join(ast.unparse(item) for item in _elements(arguments))
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *constraints])):
             return _format_constraints(format_annotation(kind, resolve), constraints, resolve)
         case ast.Subscript(value=generic, slice=arguments):
-            return f"{ast.unparse(generic)}[{', '.join(format_annotation(each, resolve) for each in _elements(arguments))}]"
+            return f"{ast.unparse(generic)}[{', '.join(format_annotation(item, resolve) for item in _elements(arguments))}]"
         case ast.Constant(value=str(quoted)):
             return format_annotation(ast.parse(quoted, mode="eval").body, resolve)
         case ast.Constant(value=value) if value is ...:
@@ -66,15 +66,15 @@ def _format_constraints(kind: str, constraints: list[ast.expr], resolve: Resolve
 def _constraint_calls(constraints: list[ast.expr]) -> list[tuple[str, ast.expr]]:
     """Return name and value of every constraint, with ``Interval(ge=0, lt=1)`` and ``Len(1, 3)`` split up."""
     calls: list[tuple[str, ast.expr]] = []
-    for each in constraints:
-        if not isinstance(each, ast.Call):
+    for constraint in constraints:
+        if not isinstance(constraint, ast.Call):
             continue
-        name = ast.unparse(each.func).rpartition(".")[2]
+        name = ast.unparse(constraint.func).rpartition(".")[2]
         if name == "Len":
-            calls += zip(("MinLen", "MaxLen"), each.args, strict=False)
-        elif each.args:
-            calls.append((name, each.args[0]))
-        calls += [(_KEYWORDS.get(str(word.arg), name), word.value) for word in each.keywords]
+            calls += zip(("MinLen", "MaxLen"), constraint.args, strict=False)
+        elif constraint.args:
+            calls.append((name, constraint.args[0]))
+        calls += [(_KEYWORDS.get(str(keyword.arg), name), keyword.value) for keyword in constraint.keywords]
     return calls
 
 

@@ -151,7 +151,7 @@ def check_arguments(function: Any, given: Mapping[str, Any], what: str) -> dict[
         hint = hints.get(name, Any)
         converted[name] = _convert(value, hint)
         if converted[name] is _INVALID:
-            suggestion = next(filter(None, (nearest(each, _choices(hint)) for each in _strings(value))), "")
+            suggestion = next(filter(None, (nearest(text, _choices(hint)) for text in _strings(value))), "")
             large = isinstance(value, int) and abs(value) >= _LARGEST
             note = " (integers have 64 bits)" if large else suggestion and "." + suggestion
             raise PartArgumentError(
@@ -180,7 +180,9 @@ def _resolved_annotations(function: Any) -> dict[str, Any]:
     resolved: dict[str, Any] = {}
     starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     unchecked = {
-        each.name for each in inspect.signature(function).parameters.values() if each.kind in starred
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in starred
     }
     for name, hint in getattr(function, "__annotations__", {}).items():
         if name in unchecked:
@@ -204,14 +206,18 @@ def _convert(value: Any, hint: Any) -> Any:
         return (
             converted
             if converted is _INVALID
-            or all(_satisfies(converted, each) for each in _flatten_constraints(arguments[1:]))
+            or all(_satisfies(converted, constraint) for constraint in _flatten_constraints(arguments[1:]))
             else _INVALID
         )
     if origin in (Union, types.UnionType):
-        tries = (_convert(value, each) for each in arguments)
+        tries = (_convert(value, alternative) for alternative in arguments)
         return next((converted for converted in tries if converted is not _INVALID), _INVALID)
     if origin is Literal:
-        return value if any(type(value) is type(each) and value == each for each in arguments) else _INVALID
+        return (
+            value
+            if any(type(value) is type(alternative) and value == alternative for alternative in arguments)
+            else _INVALID
+        )
     if hint is None or hint is type(None):
         return None if value is None else _INVALID
     if hint is bool:
@@ -264,8 +270,8 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...]) -> Any:
     hints = arguments[:1] * len(value) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
     if len(hints) != len(value):
         return _INVALID
-    converted = tuple(_convert(each, hint) for each, hint in zip(value, hints, strict=True))
-    return _INVALID if any(each is _INVALID for each in converted) else converted
+    converted = tuple(_convert(item, hint) for item, hint in zip(value, hints, strict=True))
+    return _INVALID if any(item is _INVALID for item in converted) else converted
 
 
 def _convert_mapping(value: Any, arguments: tuple[Any, ...]) -> Any:
@@ -274,10 +280,10 @@ def _convert_mapping(value: Any, arguments: tuple[Any, ...]) -> Any:
     keys, hint = arguments or (Any, Any)
     if hint is Any:
         return value
-    converted = {_convert(key, keys): _convert(each, hint) for key, each in value.items()}
+    converted = {_convert(key, keys): _convert(item, hint) for key, item in value.items()}
     return (
         _INVALID
-        if _INVALID in converted or any(each is _INVALID for each in converted.values())
+        if _INVALID in converted or any(item is _INVALID for item in converted.values())
         else converted
     )
 
@@ -285,10 +291,10 @@ def _convert_mapping(value: Any, arguments: tuple[Any, ...]) -> Any:
 def _convert_sequence(value: Any, arguments: tuple[Any, ...]) -> Any:
     if isinstance(value, str | bytes) or not isinstance(value, collections.abc.Sequence):
         return _INVALID if isinstance(value, _LITERALS) else value
-    converted = [_convert(each, (*arguments, Any)[0]) for each in value]
+    converted = [_convert(item, (*arguments, Any)[0]) for item in value]
     return (
         _INVALID
-        if any(each is _INVALID for each in converted)
+        if any(item is _INVALID for item in converted)
         else converted
         if type(value) is list
         else value
@@ -297,7 +303,7 @@ def _convert_sequence(value: Any, arguments: tuple[Any, ...]) -> Any:
 
 def _flatten_constraints(metadata: tuple[Any, ...]) -> list[Any]:
     """Return the constraints, with ``Interval`` and ``Len`` split up."""
-    return [part for each in metadata for part in (each if isinstance(each, GroupedMetadata) else (each,))]
+    return [part for item in metadata for part in (item if isinstance(item, GroupedMetadata) else (item,))]
 
 
 def _satisfies(value: Any, constraint: Any) -> bool:
@@ -324,31 +330,31 @@ def _satisfies(value: Any, constraint: Any) -> bool:
 
 def describe_annotation(hint: Any) -> str:
     """Describe the allowed values, as the end of a sentence: "an integer of at least 2", "'mean' or 'flatten'"."""
-    *others, last = dict.fromkeys(_describe_type(each) for each in _alternatives(hint))
+    *others, last = dict.fromkeys(_describe_type(alternative) for alternative in _alternatives(hint))
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def _alternatives(hint: Any) -> list[Any]:
     if get_origin(hint) in (Union, types.UnionType):
-        return [part for each in get_args(hint) for part in _alternatives(each)]
+        return [part for argument in get_args(hint) for part in _alternatives(argument)]
     if get_origin(hint) is Literal:
-        return [Literal[each] for each in get_args(hint)]
+        return [Literal[argument] for argument in get_args(hint)]
     return [hint]
 
 
 def _choices(hint: Any) -> list[str]:
     """Return the string choices of a hint, including those inside tuples and mappings."""
     if get_origin(hint) is Literal:
-        return [each for each in get_args(hint) if isinstance(each, str)]
-    return [choice for each in get_args(hint) for choice in _choices(each)]
+        return [argument for argument in get_args(hint) if isinstance(argument, str)]
+    return [choice for argument in get_args(hint) for choice in _choices(argument)]
 
 
 def _strings(value: Any) -> list[str]:
     """Return the strings in a value, which may be misspelled choices."""
     if isinstance(value, collections.abc.Mapping):
-        return [each for each in value.values() if isinstance(each, str)]
+        return [item for item in value.values() if isinstance(item, str)]
     if isinstance(value, list | tuple):
-        return [each for each in value if isinstance(each, str)]
+        return [item for item in value if isinstance(item, str)]
     return [value] if isinstance(value, str) else []
 
 
@@ -393,10 +399,10 @@ def _format_bound(value: Any) -> str:
 def _describe_bounds(constraints: list[Any]) -> str:
     bounds: dict[str, Any] = {}
     suffix = ""
-    for each in constraints:
-        match each:
+    for constraint in constraints:
+        match constraint:
             case Ge(ge=bound) | Gt(gt=bound) | Le(le=bound) | Lt(lt=bound):
-                bounds[type(each).__name__] = _format_bound(bound)
+                bounds[type(constraint).__name__] = _format_bound(bound)
             case MultipleOf(multiple_of=step):
                 suffix += f", a multiple of {step}"
             case MinLen(min_length=least):

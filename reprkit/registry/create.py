@@ -57,13 +57,13 @@ def create(
         return part
     reference = parse(part) if isinstance(part, str) else part
     registry = registry or default_registry()
-    found = registry.find(kind, reference)
+    found_part = registry.find(kind, reference)
     cls = registry.load(kind, reference)
     given = {**reference.arguments, **{k: v for k, v in context.items() if k not in BUILD_CONTEXT}}
     passed_context = {k: v for k, v in context.items() if k in BUILD_CONTEXT and v is not None}
-    part = construct(cls, given, passed_context, f"{kind} {found.qualified.removeprefix(f'{PROJECT}/')}")
+    part = construct(cls, given, passed_context, f"{kind} {found_part.qualified.removeprefix(f'{PROJECT}/')}")
     if isinstance(part, Part):
-        part.qualified = found.qualified
+        part.qualified = found_part.qualified
     return part
 
 

@@ -93,7 +93,7 @@ def create_plugin_manager() -> pluggy.PluginManager:
 
 def find_candidates() -> list[Candidate]:
     """Find the entry points of group ``reprkit``, sorted by distribution; imports nothing and raises nothing."""
-    found: dict[str, list[Candidate]] = {}
+    by_distribution: dict[str, list[Candidate]] = {}
     for distribution in metadata.distributions():
         try:
             text = distribution.read_text("entry_points.txt") or ""
@@ -102,11 +102,12 @@ def find_candidates() -> list[Candidate]:
         if f"[{GROUP}]" not in text:
             continue
         name, version = _identity(distribution)
-        found.setdefault(
+        by_distribution.setdefault(
             name, list(_candidates_of(distribution, name, version))
         )  # as for imports, the first on sys.path wins
     return sorted(
-        (each for group in found.values() for each in group), key=lambda each: (each.distribution, each.name)
+        (candidate for group in by_distribution.values() for candidate in group),
+        key=lambda candidate: (candidate.distribution, candidate.name),
     )
 
 

@@ -79,10 +79,10 @@ class Spec:
                 f"Spec {self.name!r}: requires is a tuple of import names: ({self.requires!r},)"
             )
         requires = tuple(self.requires)
-        for each in requires:
-            if not (isinstance(each, str) and _MODULE.fullmatch(each)):
+        for module in requires:
+            if not (isinstance(module, str) and _MODULE.fullmatch(module)):
                 raise PluginError(
-                    f"Spec {self.name!r}: requires contains {each!r}, which is not an import name"
+                    f"Spec {self.name!r}: requires contains {module!r}, which is not an import name"
                 )
         object.__setattr__(self, "requires", requires)
 

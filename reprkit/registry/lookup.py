@@ -34,7 +34,7 @@ class FoundPart:
     @property
     def missing(self) -> tuple[str, ...]:
         """The required import names that are not installed."""
-        return tuple(each for each in self.spec.requires if locate(each) is None)
+        return tuple(module for module in self.spec.requires if locate(module) is None)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.qualified} {self.version}"
@@ -48,8 +48,8 @@ def unknown_part_message(
 ) -> str:
     """Return the message of a failed look-up: the nearest name, known names, plugins that may be at fault, what to do next."""
     parts = offered[kind]
-    names = [each.name for each in parts]
-    spellings = sorted({each.qualified if names.count(each.name) > 1 else each.name for each in parts})
+    names = [part.name for part in parts]
+    spellings = sorted({part.qualified if names.count(part.name) > 1 else part.name for part in parts})
     faulty = [plugin for plugin in plugins if plugin.status != "ok"]
     lines = []
     if reference.distribution is None:
@@ -57,7 +57,7 @@ def unknown_part_message(
         lines.append(f"known: {', '.join(spellings) or 'none'}")
     else:
         wanted = normalize(reference.distribution)
-        offered_names = [each.name for each in parts if each.distribution == wanted]
+        offered_names = [part.name for part in parts if part.distribution == wanted]
         distributions = {plugin.distribution for plugin in plugins}
         faulty = [plugin for plugin in faulty if plugin.distribution == wanted]
         lines.append(f"no {kind} named {reference.qualified!r}.")
@@ -72,7 +72,7 @@ def unknown_part_message(
         elif not faulty:
             lines.append(f"{wanted} is installed and offers no {kind}")
     elsewhere = [
-        other for other in KINDS if other != kind and reference.name in {each.name for each in offered[other]}
+        other for other in KINDS if other != kind and reference.name in {part.name for part in offered[other]}
     ]
     if elsewhere:
         lines.append(f"{reference.name!r} is the name of {' and '.join(map(_with_article, elsewhere))}")

@@ -77,12 +77,12 @@ class Registry:
             UnknownPartError: there is no such kind.
         """
         kind = parse_kind(kind)
-        found = [
+        parts = [
             FoundPart(kind, spec, plugin.distribution, plugin.version)
             for plugin in self.plugins
             for spec in plugin.specs.get(kind, ())
         ]
-        return sorted(found, key=lambda each: (each.name, each.distribution))
+        return sorted(parts, key=lambda part: (part.name, part.distribution))
 
     def find(self, kind: str, reference: str | Reference) -> FoundPart:
         """Find the part that a reference names.
@@ -93,20 +93,22 @@ class Registry:
         """
         kind = parse_kind(kind)
         parsed = parse(reference) if isinstance(reference, str) else reference
-        matching = [each for each in self.specs(kind) if each.name == parsed.name]
+        matching = [part for part in self.specs(kind) if part.name == parsed.name]
         if parsed.distribution is not None:
             wanted = normalize(parsed.distribution)
-            matching = [each for each in matching if each.distribution == wanted]
+            matching = [part for part in matching if part.distribution == wanted]
         if len(matching) == 1:
             return matching[0]
         if matching:
-            providers = ", ".join(f"{each.distribution} {each.version}" for each in matching)
+            providers = ", ".join(f"{part.distribution} {part.version}" for part in matching)
             raise UnknownPartError(
                 f"{kind} {parsed.name!r} is offered by {providers}\n"
-                f"  write the qualified name: {' or '.join(each.qualified for each in matching)}"
+                f"  write the qualified name: {' or '.join(part.qualified for part in matching)}"
             )
         raise UnknownPartError(
-            unknown_part_message(kind, parsed, {each: self.specs(each) for each in KINDS}, self.plugins)
+            unknown_part_message(
+                kind, parsed, {kind_name: self.specs(kind_name) for kind_name in KINDS}, self.plugins
+            )
         )
 
     def load(self, kind: str, name: str | Reference) -> Any:
@@ -128,15 +130,15 @@ class Registry:
                 )
             lines.append(f"see: reprkit show {found.kind} {found.qualified}")
             raise PartImportError("\n  ".join(lines)) from error
-        for part in target.split("."):
-            if not hasattr(target_object, part):
-                public = [each for each in vars(target_object) if not each.startswith("_")]
+        for piece in target.split("."):
+            if not hasattr(target_object, piece):
+                public = [name for name in vars(target_object) if not name.startswith("_")]
                 raise PartImportError(
                     f"{found} is registered as {found.spec.build}, and {module_name} has no {target!r}."
-                    f"{nearest(part, public)}\n"
+                    f"{nearest(piece, public)}\n"
                     f"  the fault is in {found.distribution} {found.version}: tell its authors"
                 )
-            target_object = getattr(target_object, part)
+            target_object = getattr(target_object, piece)
         if found.kind != "command" and not inspect.isclass(target_object):
             raise PartImportError(
                 f"{found} is registered as {found.spec.build}, a {type(target_object).__name__} and not a class\n"
@@ -146,7 +148,7 @@ class Registry:
 
     def qualified_name_of(self, cls: type, kind: str | None = None) -> str | None:
         """Return ``distribution/name`` of the Spec that names this class, or None.  Imports nothing."""
-        offered = [part for each in ([kind] if kind else KINDS) for part in self.specs(each)]
+        offered = [part for kind_name in ([kind] if kind else KINDS) for part in self.specs(kind_name)]
         location = f"{cls.__module__}:{cls.__qualname__}"
         matching = [each for each in offered if each.spec.build == location] or [
             each for each in offered if _is_target(each.spec, cls)
@@ -181,24 +183,28 @@ class Registry:
                 )
             )
         allowed = _allowed()
-        for each in find_candidates() if self._installed else ():
-            if allowed is not None and allowed.isdisjoint({normalize(each.name), each.distribution}):
+        for candidate in find_candidates() if self._installed else ():
+            if allowed is not None and allowed.isdisjoint(
+                {normalize(candidate.name), candidate.distribution}
+            ):
                 reason = "REPRKIT_PLUGINS does not name it"
                 plugins.append(
-                    InstalledPlugin(each.name, each.distribution, each.version, "disabled", reason=reason)
+                    InstalledPlugin(
+                        candidate.name, candidate.distribution, candidate.version, "disabled", reason=reason
+                    )
                 )
                 continue
-            siblings = [plugin for plugin in plugins if plugin.distribution == each.distribution]
+            siblings = [plugin for plugin in plugins if plugin.distribution == candidate.distribution]
             taken = {
                 (kind, name) for plugin in siblings for kind, names in plugin.offers.items() for name in names
             }
-            plugins.append(_raise_if_requested(load_plugin(each, self._manager, taken)))
+            plugins.append(_raise_if_requested(load_plugin(candidate, self._manager, taken)))
 
 
 def _allowed() -> set[str] | None:
     """Return the normalized names in ``REPRKIT_PLUGINS``; None (not set) allows all plugins, an empty set none."""
     value = os.environ.get("REPRKIT_PLUGINS")
-    return None if value is None else {normalize(each.strip()) for each in value.split(",") if each.strip()}
+    return None if value is None else {normalize(name.strip()) for name in value.split(",") if name.strip()}
 
 
 def _raise_if_requested(plugin: InstalledPlugin) -> InstalledPlugin:
@@ -214,8 +220,8 @@ def _is_target(spec: Spec, cls: type) -> bool:
     """Whether a Spec names the class by another path (a re-export), judged only from modules already imported."""
     module, _, target = spec.build.partition(":")
     target_object: Any = sys.modules.get(module)
-    for part in target.split("."):
-        target_object = getattr(target_object, part, None)
+    for piece in target.split("."):
+        target_object = getattr(target_object, piece, None)
     return target_object is cls
 
 

@@ -96,10 +96,10 @@ def locate(module: str) -> importlib.machinery.ModuleSpec | None:
 def read_class(target: str) -> ClassSource | None:
     """Read ``"module:Class"``; None if there is no source, or the class can only be found by running it."""
     module, _, name = target.partition(":")
-    found = _find_class(module, name, hops=5)
-    if found is None:
+    definition = _find_class(module, name, hops=5)
+    if definition is None:
         return None
-    home_module, path, tree, node = found
+    home_module, path, tree, node = definition
     doc = ast.get_docstring(node) or ""
     init = _constructor(node)
     arguments, complete = _parameters(home_module, node, hops=5) or ([], True)
@@ -109,7 +109,7 @@ def read_class(target: str) -> ClassSource | None:
         line=node.lineno,
         doc=doc,
         papers=tuple(dict.fromkeys([*_papers(ast.get_docstring(tree) or ""), *_papers(doc)])),
-        arguments=tuple(replace(each, help=notes.get(each.name, "")) for each in arguments),
+        arguments=tuple(replace(argument, help=notes.get(argument.name, "")) for argument in arguments),
         complete=complete,
         renamed=_renamed_arguments(node),
     )
@@ -169,7 +169,12 @@ def _absolute_module(statement: ast.ImportFrom, package: str) -> str:
 
 def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
     return next(
-        (each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"), None
+        (
+            statement
+            for statement in node.body
+            if isinstance(statement, ast.FunctionDef) and statement.name == "__init__"
+        ),
+        None,
     )
 
 
@@ -178,16 +183,16 @@ def _parameters(module: str, node: ast.ClassDef, hops: int) -> tuple[list[Argume
     init = _constructor(node)
     if init:
         return _arguments(init, module), init.args.kwarg is None
-    if any("dataclass" in ast.unparse(each) for each in node.decorator_list):
+    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
         fields = [
-            each
-            for each in node.body
-            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+            statement
+            for statement in node.body
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
         ]
         known = [
-            _argument(each.target.id, each.annotation, each.value, module)
-            for each in fields
-            if isinstance(each.target, ast.Name) and "ClassVar" not in ast.unparse(each.annotation)
+            _argument(statement.target.id, statement.annotation, statement.value, module)
+            for statement in fields
+            if isinstance(statement.target, ast.Name) and "ClassVar" not in ast.unparse(statement.annotation)
         ]
         return known, not node.bases
     for base in node.bases:
@@ -195,10 +200,10 @@ def _parameters(module: str, node: ast.ClassDef, hops: int) -> tuple[list[Argume
             continue
         if not isinstance(base, ast.Name) or base.id == node.name or not hops:
             return [], False
-        found = _find_class(module, base.id, hops=5)
-        if found is None:
+        definition = _find_class(module, base.id, hops=5)
+        if definition is None:
             return [], False
-        inherited = _parameters(found[0], found[3], hops - 1)
+        inherited = _parameters(definition[0], definition[3], hops - 1)
         if inherited is not None:
             return inherited
     return None
@@ -210,7 +215,7 @@ def _arguments(init: ast.FunctionDef, module: str) -> list[Argument]:
     missing: list[ast.expr | None] = [None] * len(positional)
     defaults = (missing + list(spec.defaults))[-len(positional) :] if positional else []
     pairs = [*zip(positional, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]
-    return [_argument(each.arg, each.annotation, value, module) for each, value in pairs]
+    return [_argument(parameter.arg, parameter.annotation, value, module) for parameter, value in pairs]
 
 
 def _argument(name: str, annotation: ast.expr | None, default: ast.expr | None, module: str) -> Argument:

@@ -64,13 +64,13 @@ class StoredRun:
     @property
     def stage(self) -> str | None:
         """The current stage: the last one that is not finished, otherwise the last one."""
-        unfinished = [name for name, each in self.stages.items() if each.get("status") != "finished"]
+        unfinished = [name for name, record in self.stages.items() if record.get("status") != "finished"]
         return next(reversed(unfinished or list(self.stages)), None)
 
     @property
     def seconds(self) -> float:
         """Time spent so far, in seconds, over all stages."""
-        return sum(each.get("seconds") or 0 for each in self.stages.values())
+        return sum(record.get("seconds") or 0 for record in self.stages.values())
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -189,9 +189,9 @@ def read_last_line(out: str | Path) -> dict[str, Any]:
         file.seek(max(0, file.tell() - _TAIL))
         tail = file.read()
     for text in reversed(tail.splitlines()):
-        found = _parse_line(text)
-        if found is not None:
-            return found
+        line = _parse_line(text)
+        if line is not None:
+            return line
     return {}
 
 
@@ -213,7 +213,7 @@ def status_of(record: Mapping[str, Any]) -> str:
 def best_of(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the best model saved (by the last stage that saved one): metric, direction ("min" or "max"), value, step."""
     stages = record.get("stages") or {}
-    return next((each["best"] for each in reversed(list(stages.values())) if each.get("best")), None)
+    return next((stage["best"] for stage in reversed(list(stages.values())) if stage.get("best")), None)
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[float]]]:
@@ -248,12 +248,12 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise TrainingError(f"{path} is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise TrainingError(f"{path} is damaged: it holds a {type(found).__name__}, not an object")
-    return found
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path} is damaged: it holds a {type(content).__name__}, not an object")
+    return content
 
 
 def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
@@ -263,9 +263,9 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
         return lines, damaged
     with path.open("rb") as file:
         for number, text in enumerate(file, 1):
-            found = _parse_line(text)
-            if found is not None:
-                lines.append(found)
+            line = _parse_line(text)
+            if line is not None:
+                lines.append(line)
             elif text.endswith(b"\n") and text.strip():
                 damaged.append(number)
     return lines, damaged
@@ -274,10 +274,10 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 def _parse_line(text: bytes) -> dict[str, Any] | None:
     """Parse a line's object; None if it is damaged, or incomplete at its beginning or end."""
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _join_numbers(numbers: Sequence[int]) -> str:
