@@ -54,14 +54,14 @@ def iterate_leaves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Flatten nested metrics to flat by name, with nested names joined by dots: ``{"knn.accuracy": 0.97}``.
+    """Flatten nested metrics to numbers by name, with nested names joined by dots: ``{"knn.accuracy": 0.97}``.
 
-    The flat are Python scalars; integers stay ``int``.  Measured values that are not finite (infinite, NaN, or None, which
-    represents them in JSON) become NaN, so that metrics give the same flat before writing and after reading.  Strings and
+    The numbers are Python scalars; integers stay ``int``.  Measured values that are not finite (infinite, NaN, or None, which
+    represents them in JSON) become NaN, so that metrics give the same numbers before writing and after reading.  Strings and
     booleans are omitted, as is all that ``to_json_value`` omits.
 
     Raises:
-        DataError: two flat have the same name, as in ``{"a.b": 1, "a": {"b": 2}}``.
+        DataError: two numbers have the same name, as in ``{"a.b": 1, "a": {"b": 2}}``.
     """
     flat: dict[str, float] = {}
     for path, value in iterate_leaves(metrics):
