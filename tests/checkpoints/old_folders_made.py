@@ -48,8 +48,8 @@ def used(model, batch, teacher=None):
 
 def losses(model, batch, turn, seed):
     torch.manual_seed(seed)
-    made = model(batch, turn)
-    return {"total": made.total.detach(), **{f"terms.{name}": value for name, value in made.terms.items()}}
+    result = model(batch, turn)
+    return {"total": result.total.detach(), **{f"terms.{name}": value for name, value in result.terms.items()}}
 
 
 def trained(recipe, out, stop=None, resume=False):
@@ -68,14 +68,14 @@ def trained(recipe, out, stop=None, resume=False):
             model, train, out=out, resume=resume, progress=False, device="cpu", extras={"teacher": teacher}, **stage["loop"]
         ):  # fmt: skip
             for turn in model.objective.turns[::-1]:
-                made = step.model(step.batch, turn)
-                step.backward(made.total)
+                output = step.model(step.batch, turn)
+                step.backward(output.total)
                 step.update(turn)
             with torch.no_grad():
                 teacher.weight.add_(torch.rand(3, 3) * random.random() * np.random.rand())
             if step.every(stage["evaluate_every"]):
                 with step.averaged():
-                    step.log(made, rk.evaluate(model, valid, "reconstruction"), teacher=teacher.weight.sum())
+                    step.log(output, rk.evaluate(model, valid, "reconstruction"), teacher=teacher.weight.sum())
             if step.index == stop and number == len(recipe["stages"]) - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
     return model, teacher

@@ -97,9 +97,9 @@ def test_prefix_distinguishes_hub_names_from_folders(models, tmp_path):
 @pytest.mark.parametrize("place", ["ada/digits", "runs/first", Path("ada/digits"), Path("hub:ada/digits")])
 def test_missing_path_is_never_looked_up_on_the_hub(place, tmp_path, monkeypatch):
     """For every loader: rk.load, a data set of codes, a prior."""
-    asked = []
+    downloads = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **_: asked.append(args))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **_: downloads.append(args))
     digits = rk.dataset("digits")
     for load in (
         lambda: rk.load(place),
@@ -108,7 +108,7 @@ def test_missing_path_is_never_looked_up_on_the_hub(place, tmp_path, monkeypatch
     ):
         with pytest.raises(CheckpointError, match="there is no folder"):
             load()
-    assert asked == []
+    assert downloads == []
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_push_uploads_only_the_checkpoint(models, tmp_path, monkeypatch):
     api.create_repo.assert_called_once_with("ada/digits", private=True, exist_ok=True)
     given = api.upload_folder.call_args.kwargs
     assert (given["repo_id"], given["folder_path"], given["revision"]) == ("ada/digits", folder, "v1")
-    kept = huggingface_hub.utils.filter_repo_objects(
+    uploaded = huggingface_hub.utils.filter_repo_objects(
         [path.name for path in folder.iterdir()], allow_patterns=given["allow_patterns"]
     )
-    assert sorted(kept) == [CARD, WEIGHTS, MANIFEST]
+    assert sorted(uploaded) == [CARD, WEIGHTS, MANIFEST]
 
     api.create_repo.side_effect = huggingface_hub.errors.OfflineModeIsEnabled("no network")
     with pytest.raises(CheckpointError, match=r"cannot be pushed to ada/digits: no network\n.*hf auth login"):

@@ -77,11 +77,11 @@ def test_flatten_metrics():
 
 
 def test_other_values_are_kept_in_json_or_omitted():
-    kept = to_json_value(FOUND)["knn"]
-    assert {name: kept[name] for name in REFUSED if name in kept} == {
+    converted = to_json_value(FOUND)["knn"]
+    assert {name: converted[name] for name in REFUSED if name in converted} == {
         "text": "x", "numpy_text": "x", "yes": True, "numpy_no": False, "torch_yes": True
     }  # fmt: skip
-    assert all(type(kept[name]) is bool for name in ("yes", "numpy_no", "torch_yes"))
+    assert all(type(converted[name]) is bool for name in ("yes", "numpy_no", "torch_yes"))
     assert dict(iterate_leaves({"a": {"b": "x", "figures": {"c": 1}}, "d": [1]})) == {"a.b": "x", "d": [1]}
     assert to_json_value([1]) is None
     value = np.zeros(3)

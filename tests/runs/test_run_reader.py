@@ -104,8 +104,8 @@ def test_run_of_a_checkpoint(tmp_path):
     for inside in ("model", "best/ae", "best"):
         (out / inside).mkdir(parents=True, exist_ok=True)
     assert run_of(out).metrics == run_of(out / "model").metrics == {"knn.accuracy": 0.5}
-    kept = run_of(out / "best" / "ae")
-    assert (kept.folder, kept.metrics, kept.source) == (out, {"knn.accuracy": 0.75}, "run.json, step 5")
+    best = run_of(out / "best" / "ae")
+    assert (best.folder, best.metrics, best.source) == (out, {"knn.accuracy": 0.75}, "run.json, step 5")
     write_run(tmp_path / "one", {"stages": {"main": RECORD["stages"]["ae"]}}, results)
     assert run_of(tmp_path / "one" / "best").metrics == {"knn.accuracy": 0.75}
     assert run_of(tmp_path / "alone" / "model").folder is None

@@ -26,11 +26,11 @@ def terminal(monkeypatch):
 @pytest.fixture
 def bars(monkeypatch):
     """The opened bars, without rich, whose console remembers the kind of the first terminal."""
-    made = []
+    opened = []
     closed = progress.ProgressBar.close
 
     def spied_open(self):
-        made.append(self)
+        opened.append(self)
         self._bar = Mock()
         return True
 
@@ -40,7 +40,7 @@ def bars(monkeypatch):
 
     monkeypatch.setattr(progress.ProgressBar, "_open", spied_open)
     monkeypatch.setattr(progress.ProgressBar, "close", spied_close)
-    return made
+    return opened
 
 
 def test_bar_appears_only_after_a_second(bars, clock, terminal):
@@ -113,11 +113,11 @@ def test_nested_bars_do_not_fail(clock):
 
 def test_every_bar_has_its_own_title(monkeypatch, tmp_path):
     titles = []
-    made = progress.ProgressBar.__init__
+    original_init = progress.ProgressBar.__init__
 
     def spied(self, title, *args, **options):
         titles.append(title)
-        made(self, title, *args, **options)
+        original_init(self, title, *args, **options)
 
     monkeypatch.setattr(progress.ProgressBar, "__init__", spied)
     data = rk.dataset("digits")
