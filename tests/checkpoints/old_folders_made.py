@@ -49,7 +49,10 @@ def used(model, batch, teacher=None):
 def losses(model, batch, turn, seed):
     torch.manual_seed(seed)
     result = model(batch, turn)
-    return {"total": result.total.detach(), **{f"terms.{name}": value for name, value in result.terms.items()}}
+    return {
+        "total": result.total.detach(),
+        **{f"terms.{name}": value for name, value in result.terms.items()},
+    }
 
 
 def trained(recipe, out, stop=None, resume=False):
@@ -75,7 +78,9 @@ def trained(recipe, out, stop=None, resume=False):
                 teacher.weight.add_(torch.rand(3, 3) * random.random() * np.random.rand())
             if step.every(stage["evaluate_every"]):
                 with step.averaged():
-                    step.log(output, rk.evaluate(model, valid, "reconstruction"), teacher=teacher.weight.sum())
+                    step.log(
+                        output, rk.evaluate(model, valid, "reconstruction"), teacher=teacher.weight.sum()
+                    )
             if step.index == stop and number == len(recipe["stages"]) - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
     return model, teacher

@@ -100,8 +100,10 @@ def run_command(*args):
 
 OPENERS = {
     "load": lambda out: rk.load(out),
-    "load of the run": lambda out: rk.training.run.Run(out).model,
-    "rebuild": lambda out: rk.manifest.rebuild(json.loads((out / "model" / MANIFEST).read_text())),
+    "load of the run": lambda out: rk.runs.run.Run(out).model,
+    "rebuild": lambda out: rk.checkpoints.manifest.rebuild(
+        json.loads((out / "model" / MANIFEST).read_text())
+    ),
 }
 COMMANDS = (
     ("probe", "--trust-data"),
