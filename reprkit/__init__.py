@@ -1,6 +1,6 @@
 """Representation learning from four swappable parts: encoder, latent, decoder, objective.
 
-The public names are resolved when first used: ``import reprkit`` costs nothing and imports no torch::
+Public names are imported on first use, so ``import reprkit`` is fast and does not import torch::
 
     import reprkit as rk
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Sub-packages and modules that are attributes of this package without an import of their own: rk.training.Run.
-_ROOMS = {
+# Sub-packages and modules available as attributes without an explicit import, as in rk.training.Run.
+_SUBMODULES = {
     "corruptions",
     "data",
     "decoders",
@@ -54,9 +54,9 @@ _ROOMS = {
     "types",
 }
 
-# Module -> its public names.  No public name is also the name of a module of this package: importing that
-# module would put itself in the name's place.
-_HOMES = {
+# Module -> its public names.  A public name must not be the name of a module of this package: importing that
+# module would replace the public object.
+_PUBLIC_NAMES = {
     "registry.hookspecs": ["Spec", "hookimpl"],
     "errors": ["ReprkitError"],
     "types": ["Features", "Code", "Codes", "Decoded", "Losses"],
@@ -75,7 +75,7 @@ _HOMES = {
     "training.launch": ["Launch", "recipe"],
 }
 
-__all__ = [  # noqa: RUF022 (in the order in which one meets them)
+__all__ = [  # noqa: RUF022 (in the order of use)
     "create", "dataset", "factor", "build", "Model", "loop", "fit", "load", "evaluate", "report", "export", "push",
     "recipe", "Launch",
     "Encoder", "Latent", "Decoder", "Objective", "Corruption", "Evaluator",
@@ -83,11 +83,11 @@ __all__ = [  # noqa: RUF022 (in the order in which one meets them)
     "Spec", "hookimpl", "ReprkitError",
 ]  # fmt: skip
 
-_resolve, _, _known = lazy_loader.attach(__name__, _ROOMS, _HOMES)
+_resolve, _, _known = lazy_loader.attach(__name__, _SUBMODULES, _PUBLIC_NAMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name's module when the name is first used."""
+    """Import the module of a public name on first use."""
     if name == "__version__":
         from reprkit.registry.discovery import own_version
 
@@ -101,5 +101,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, imported or not."""
+    """Return all public names, including those not imported yet."""
     return sorted({*globals(), *_known, "__version__"})

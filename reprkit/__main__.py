@@ -1,4 +1,4 @@
-"""``python -m reprkit`` is the ``reprkit`` command."""
+"""Run the ``reprkit`` command as ``python -m reprkit``."""
 
 from reprkit.commands.main import main
 

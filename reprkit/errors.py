@@ -1,4 +1,4 @@
-"""What reprkit raises: one family, each message saying what was asked, what is known and what to do next."""
+"""Exceptions of reprkit.  Each message says what was asked, what is known and what to do next."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from collections.abc import Iterable
 
 
 class ReprkitError(Exception):
-    """Base of every error that reprkit raises on purpose."""
+    """Base class of all errors that reprkit raises on purpose."""
 
 
 class ReferenceSyntaxError(ReprkitError, ValueError):
-    """A reference such as ``vq(codes=512)`` that cannot be read, or that tries to be more than a name and literals."""
+    """A reference such as ``vq(codes=512)`` cannot be parsed, or is more than a name with literal arguments."""
 
 
 class UnknownPartError(ReprkitError, LookupError):
-    """No part, or more than one, answers to the name."""
+    """No part has the name, or more than one has."""
 
 
 class PluginError(ReprkitError, ValueError):
-    """A plugin that breaks the rules of plugins: a hook that does not exist, a Spec that is malformed, a name used twice."""
+    """A plugin is invalid: its hook does not exist, its Spec is malformed, or it uses a name twice."""
 
 
 class PartImportError(ReprkitError, ImportError):
-    """A part that is offered but whose module cannot be imported, or does not hold the class it promises."""
+    """The module of a registered part cannot be imported, or does not contain the class that its Spec names."""
 
 
 class PartArgumentError(ReprkitError, TypeError, ValueError):
-    """A part was given an argument that it does not have, or a value out of its range."""
+    """A part has no argument of that name, or the value is out of range."""
 
 
 class BuildError(ReprkitError, ValueError):
-    """Parts that do not fit each other, or do not fit the data."""
+    """Parts are incompatible with each other or with the data."""
 
 
 class DataError(ReprkitError, ValueError):
-    """Data that is empty, of the wrong shape, type or range, or not finite."""
+    """Data is empty, of the wrong shape, type or range, or not finite."""
 
 
 class CheckpointError(ReprkitError):
-    """A checkpoint that is missing, damaged, from a newer format, or that needs a plugin which is not installed."""
+    """A checkpoint is missing, damaged, of a newer format, or needs a plugin that is not installed."""
 
 
 class TrainingError(ReprkitError):
-    """A run that cannot go on: a loss that is not finite, no memory left, a state that cannot be resumed."""
+    """Training cannot continue: the loss is not finite, memory is exhausted, or the saved state cannot be resumed."""
 
 
-def nearest(asked: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'vq'?`` for the known name nearest to the one asked, or an empty string."""
-    match = difflib.get_close_matches(asked, list(known), n=1, cutoff=0.5)
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'vq'?`` with the known name closest to ``name``, or an empty string if none is close."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""

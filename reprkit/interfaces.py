@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reprkit.errors import PartArgumentError
-from reprkit.registry.constraints import checking
+from reprkit.registry.constraints import wrap_constructor
 from reprkit.registry.references import Reference
 from reprkit.types import Batch, Code, Decoded, Features
 
@@ -61,7 +61,7 @@ class Part(nn.Module):
         """Wrap the constructor so that it checks and records its arguments."""
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = checking(cls.__init__, skip=BUILD_CONTEXT, record=_record)  # type: ignore[method-assign]
+            cls.__init__ = wrap_constructor(cls.__init__, skip=BUILD_CONTEXT, record=_record)  # type: ignore[method-assign]
 
     @property
     def reference(self) -> Reference:

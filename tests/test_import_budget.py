@@ -1,4 +1,4 @@
-"""What importing and listing cost: no torch, no time.  Each question is asked of a fresh interpreter."""
+"""Cost of importing and listing: no torch, little time.  Each test runs in a new interpreter."""
 
 import itertools
 import os
@@ -29,7 +29,7 @@ PLUGIN = """
 """
 
 
-def python(code: str, *paths: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, *paths: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("REPRKIT_")}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (*paths, ROOT)))
     command = [sys.executable, "-c", code]
@@ -37,7 +37,7 @@ def python(code: str, *paths: Path, **variables: str) -> subprocess.CompletedPro
 
 
 @pytest.fixture(scope="module")
-def fifty(tmp_path_factory) -> Path:
+def fifty_plugins(tmp_path_factory) -> Path:
     site = Site(tmp_path_factory.mktemp("fifty"))
     for index in range(50):
         site.add(f"budget-{index}", PLUGIN.format(index))
@@ -69,14 +69,16 @@ def fifty(tmp_path_factory) -> Path:
         ),
     ],
 )
-def test_no_heavy_module_is_imported(code, fifty):
-    done = python(f"{code}\nimport sys\nprint('heavy:', [m for m in {HEAVY!r} if m in sys.modules])", fifty)
+def test_no_heavy_module_is_imported(code, fifty_plugins):
+    done = run_python(
+        f"{code}\nimport sys\nprint('heavy:', [m for m in {HEAVY!r} if m in sys.modules])", fifty_plugins
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("heavy: []\n"), done.stdout
 
 
-def test_import_reprkit_is_almost_nothing():
-    done = python(
+def test_import_reprkit_is_fast():
+    done = run_python(
         "import sys; before = set(sys.modules); import reprkit; print(*sorted(set(sys.modules) - before))"
     )
     ours = [name for name in done.stdout.split() if name.startswith("reprkit")]
@@ -84,26 +86,26 @@ def test_import_reprkit_is_almost_nothing():
     assert not {"rich", "typer", "pluggy", "importlib.metadata"} & set(done.stdout.split())
 
 
-def test_a_plugin_that_imports_torch_is_remarked_on(tmp_path):
+def test_plugin_that_imports_torch_is_noted(tmp_path):
     site = Site(tmp_path)
     (tmp_path / "torch.py").write_text(
         ""
     )  # a stand-in: the remark is about the name, and the real one takes seconds
     site.add("slow", PLUGIN.format("slow").replace("from reprkit", "import torch\n    from reprkit", 1))
-    done = python("from reprkit.commands.main import main; main(['plugins'])", tmp_path)
+    done = run_python("from reprkit.commands.main import main; main(['plugins'])", tmp_path)
     assert "its plugin module imports torch, which slows every command down" in done.stdout, done
     assert "slow" in done.stdout
 
 
 @pytest.mark.slow
-def test_times(fifty):
-    """The project's bounds, as ratios to ``import torch`` on this machine; best of several runs."""
+def test_import_times(fifty_plugins):
+    """The project's limits, as ratios to ``import torch`` on this machine; best of several runs."""
 
     def best(code: str, *paths: Path, runs: int) -> float:
         times = []
         for _ in range(runs):
             start = time.perf_counter()
-            assert python(code, *paths).returncode == 0
+            assert run_python(code, *paths).returncode == 0
             times.append(time.perf_counter() - start)
         return min(times)
 
@@ -111,16 +113,16 @@ def test_times(fifty):
     command = "from reprkit.commands.main import main; main(['plugins'])"
     assert best("import reprkit", runs=7) <= 0.05 * torch
     assert best(command, runs=5) <= 0.2 * torch
-    assert best(command, fifty, runs=5) <= 0.2 * torch
+    assert best(command, fifty_plugins, runs=5) <= 0.2 * torch
 
 
-def test_public_names_are_no_modules():
-    """``reprkit.loop`` must stay the function: importing a module of that name would replace it."""
+def test_public_names_are_not_modules():
+    """``reprkit.loop`` must remain the function: importing a module of that name would replace it."""
     package = Path(reprkit.__file__).parent
     for name in reprkit.__all__:
         assert not (package / f"{name}.py").exists(), name
         assert not (package / name).exists(), name
-    assert sorted(reprkit.__all__) == sorted(itertools.chain.from_iterable(reprkit._HOMES.values()))
+    assert sorted(reprkit.__all__) == sorted(itertools.chain.from_iterable(reprkit._PUBLIC_NAMES.values()))
 
 
 @pytest.mark.parametrize("order", ["first", "after every module", "backwards"])
@@ -139,7 +141,7 @@ for name in names:
     exec(f"from reprkit import {{name}}", namespace)
     assert namespace[name] is getattr(reprkit, name)
 """
-    done = python(code)
+    done = run_python(code)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert len(lines) == len(reprkit.__all__)
@@ -159,28 +161,29 @@ for name in names:
     ],
 )
 def test_sub_packages_resolve_in_a_fresh_process(name, kind):
-    done = python(f"import reprkit as rk; print(type(rk.{name}).__name__)")
+    done = run_python(f"import reprkit as rk; print(type(rk.{name}).__name__)")
     assert done.stdout.split() == [kind], done.stderr
 
 
 def test_every_sub_package_of_the_library_resolves():
-    """In one process that imports each by its attribute alone; commands are the command line's."""
-    found = {each.name for each in pkgutil.iter_modules(reprkit.__path__) if each.ispkg} - {"commands"}
-    assert found <= reprkit._ROOMS
-    names = sorted(reprkit._ROOMS)
-    done = python(f"import reprkit as rk\nfor name in {names!r}: print(getattr(rk, name).__name__)")
+    """In one process that imports each only by attribute access; internal packages are imported explicitly."""
+    packages = {module.name for module in pkgutil.iter_modules(reprkit.__path__) if module.ispkg}
+    internal = {"checkpoints", "commands", "kernels", "models", "registry", "runs", "utils"}
+    assert packages - internal <= reprkit._SUBMODULES
+    names = sorted(reprkit._SUBMODULES)
+    done = run_python(f"import reprkit as rk\nfor name in {names!r}: print(getattr(rk, name).__name__)")
     assert done.stdout.split() == [f"reprkit.{name}" for name in names], done.stderr
 
 
-def test_a_run_that_does_not_exist_is_no_attribute_error():
-    done = python("import reprkit as rk\nrk.training.Run('nowhere')")
+def test_missing_run_is_not_an_attribute_error():
+    done = run_python("import reprkit as rk\nrk.training.Run('nowhere')")
     assert "AttributeError" not in done.stderr
     assert "nowhere" in done.stderr
 
 
-def test_names_can_be_imported_eagerly():
-    """lazy_loader's switch for finding faults in modules that nothing has used yet."""
-    done = python(
+def test_eager_imports_work():
+    """lazy_loader's environment variable for finding errors in modules that are not used yet."""
+    done = run_python(
         "import reprkit, sys; print('reprkit.checkpoints.save_load' in sys.modules)", EAGER_IMPORT="1"
     )
     assert done.stdout.split() == ["True"], done.stderr
@@ -196,10 +199,10 @@ def test_type_checkers_see_every_public_name():
         for line in seen.splitlines()
         if line.strip().startswith("from reprkit.")
     }
-    assert imported == {module: set(names) for module, names in reprkit._HOMES.items()}
+    assert imported == {module: set(names) for module, names in reprkit._PUBLIC_NAMES.items()}
 
 
-def test_unknown_names_are_refused_with_the_nearest():
+def test_unknown_name_suggests_the_nearest():
     with pytest.raises(
         AttributeError, match=r"module 'reprkit' has no attribute 'buld'\. Did you mean 'build'\?"
     ):

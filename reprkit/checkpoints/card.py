@@ -1,7 +1,7 @@
-"""The model card: ``README.md`` of a checkpoint, generated from its manifest and from the run that it lies in.  Torch-free.
+"""The model card: ``README.md`` of a checkpoint, generated from its manifest and from the run that contains it.
 
-The same checkpoint and run give the same card.  A README.md that somebody wrote, or a card that somebody edited, is never
-overwritten: the last line of a generated card holds a digest of the rest.
+The same checkpoint and run give the same card.  A README.md written by hand and an edited card are never overwritten: the last
+line of a generated card is a digest of the rest.  Does not import torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reprkit.checkpoints.reader import StoredCheckpoint, read, reference_text
 from reprkit.errors import UnknownPartError
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.runs.filenames import CARD, RESULTS
-from reprkit.runs.metrics import digits
+from reprkit.runs.metrics import format_number
 from reprkit.runs.reader import StoredRun, run_of
 from reprkit.utils.atomic_files import write_text
 
@@ -34,50 +34,50 @@ _SETTINGS = (
     "ranks",
     "seed",
 )
-_USUAL = {"warmup": 0, "weight_decay": None, "clip": None, "precision": "fp32", "ema": None, "ranks": 1}
+_DEFAULTS = {"warmup": 0, "weight_decay": None, "clip": None, "precision": "fp32", "ema": None, "ranks": 1}
 
 
-def renew(folder: str | Path) -> Path | None:
-    """Write the card of a checkpoint that lies in its place; None where a README.md of somebody's own stands.
+def update_card(folder: str | Path) -> Path | None:
+    """Write the card of a saved checkpoint and return its path; None if there is a README.md written or edited by hand.
 
     Raises:
-        CheckpointError: the folder holds no checkpoint that can be read.
+        CheckpointError: the folder contains no readable checkpoint.
     """
     stored = read(Path(folder).absolute())
-    place = stored.folder / CARD
-    return write_text(place, card(stored, run_of(stored.folder))) if replaceable(place) else None
+    path = stored.folder / CARD
+    return write_text(path, render_card(stored, run_of(stored.folder))) if is_replaceable(path) else None
 
 
-def accompany(fresh: Path, place: Path) -> None:
-    """Write a card beside a manifest and weights in ``fresh`` that are about to become ``place``, unless it has one of its own.
+def add_card(fresh: Path, target: Path) -> None:
+    """Write a card into ``fresh``, a new checkpoint that will replace ``target``, unless ``target`` has one edited by hand.
 
     Raises:
         OSError: it cannot be written.
     """
-    if replaceable(place / CARD):
-        stored = replace(read(fresh), folder=place.absolute())
-        (fresh / CARD).write_text(card(stored, run_of(stored.folder)), encoding="utf-8")
+    if is_replaceable(target / CARD):
+        stored = replace(read(fresh), folder=target.absolute())
+        (fresh / CARD).write_text(render_card(stored, run_of(stored.folder)), encoding="utf-8")
 
 
-def replaceable(place: Path) -> bool:
-    """Whether a card may be written there: there is none, or one as it was generated."""
-    if not place.exists():
+def is_replaceable(path: Path) -> bool:
+    """Whether a card may be written there: there is none, or an unedited generated one."""
+    if not path.exists():
         return True
-    text = place.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8", errors="replace")
     body, mark, _ = text.rpartition(_MARK)
     return bool(mark) and text == body + _mark(body)
 
 
-def card(stored: StoredCheckpoint, run: StoredRun) -> str:
-    """The card's text.
+def render_card(stored: StoredCheckpoint, run: StoredRun) -> str:
+    """Return the card's text.
 
     Args:
         stored: the checkpoint.
-        run: what lies beside it; an empty one when it was saved by itself.
+        run: the run it belongs to; an empty one if it was saved on its own.
     """
     registry = default_registry()
     blocks = [
-        f"---\n{_front(stored)}\n---",
+        f"---\n{_front_matter(stored)}\n---",
         f"# {_title(stored, run)}",
         "A model of reprkit: encoder → latent → decoder, driven by an objective.",
         *_parts(stored, registry),
@@ -97,14 +97,16 @@ def _mark(body: str) -> str:
 # ------------------------------------------------------------------ sections
 
 
-def _front(stored: StoredCheckpoint) -> str:
-    """The YAML that model hubs read; the license is its owner's to state."""
+def _front_matter(stored: StoredCheckpoint) -> str:
+    """Return the YAML front matter for model hubs; the license is left to the owner."""
     from huggingface_hub import ModelCardData
 
-    tags = ["representation-learning", *dict.fromkeys(name for _, name, _ in _named(stored.manifest))]
+    tags = ["representation-learning", *dict.fromkeys(name for _, name, _ in _part_names(stored.manifest))]
     fields = [field for _, field in _inputs(stored)]
     pipeline = (
-        "image-feature-extraction" if [each["kind"] for each in fields] == ["image"] else "feature-extraction"
+        "image-feature-extraction"
+        if [field["kind"] for field in fields] == ["image"]
+        else "feature-extraction"
     )
     return ModelCardData(
         library_name="reprkit", pipeline_tag=pipeline if stored.manifest.get("factors") else None, tags=tags
@@ -112,7 +114,7 @@ def _front(stored: StoredCheckpoint) -> str:
 
 
 def _title(stored: StoredCheckpoint, run: StoredRun) -> str:
-    latents = [reference_text(path["latent"]) for path in stored.manifest.get("factors", {}).values()]
+    latents = [reference_text(factor["latent"]) for factor in stored.manifest.get("factors", {}).values()]
     what = " and ".join(latents) or reference_text(
         stored.manifest.get("decoder") or stored.manifest.get("objective")
     )
@@ -121,9 +123,9 @@ def _title(stored: StoredCheckpoint, run: StoredRun) -> str:
 
 
 def _parts(stored: StoredCheckpoint, registry: Registry) -> list[str]:
-    """Every part with its arguments, its Spec's line (which names the paper) and its size."""
+    """List every part with its arguments, its summary (which names the paper) and its size."""
     rows = []
-    for where, kind, record, prefix in _places(stored.manifest):
+    for where, kind, record, prefix in _iterate_parts(stored.manifest):
         known = [_summary(registry, each, name) for each, name in _references(record, kind)]
         size = stored.elements(prefix)
         rows.append(
@@ -136,9 +138,9 @@ def _parts(stored: StoredCheckpoint, registry: Registry) -> list[str]:
         )
     total = stored.elements()
     weights = {name: value for name, value in (stored.manifest.get("weights") or {}).items()}
-    said = [f"{total:,} parameters in all, adapters and codebook statistics included."]
-    said += [f"Weights of losses: {_settings(weights)}."] if weights else []
-    return ["## Parts", _table(["", "part", "what it is", "parameters"], rows), " ".join(said)]
+    notes = [f"{total:,} parameters in all, adapters and codebook statistics included."]
+    notes += [f"Weights of losses: {_format_settings(weights)}."] if weights else []
+    return ["## Parts", _table(["", "part", "what it is", "parameters"], rows), " ".join(notes)]
 
 
 def _data(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
@@ -146,19 +148,19 @@ def _data(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
     signature = stored.manifest.get("signature") or data.get("signature") or {}
     if not data and not signature:
         return []
-    said = []
+    notes = []
     if data:
         of = f" of {data['of']:,}" if isinstance(data.get("of"), int) else ""
         size = f", {data['size']:,}{of} examples" if isinstance(data.get("size"), int) else ""
         split = f", split by seed {data['seed']}" if data.get("seed") is not None else ""
-        said = [f"Trained on {data.get('name', 'unnamed data')}{size}{split}."]
+        notes = [f"Trained on {data.get('name', 'unnamed data')}{size}{split}."]
     rows = []
     for name, field in signature.items():
         shape = " × ".join("any" if size is None else str(size) for size in field["shape"]) or "one number"
         span = " to ".join(f"{edge:g}" for edge in field["range"]) if field.get("range") else ""
         rows.append([f"`{name}`", field["kind"], shape, span, str(field.get("vocab") or "")])
     table = [_table(["field", "kind", "shape", "range", "symbols"], rows)] if rows else []
-    return ["## Data", *said, *table]
+    return ["## Data", *notes, *table]
 
 
 def _training(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
@@ -166,16 +168,18 @@ def _training(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
     lines = []
     for name, stage in (record.get("stages") or {}).items():
         done, steps = stage.get("step"), stage.get("steps")
-        taken = f"{done:,} of {steps:,} steps" if done not in (None, steps) and steps else f"{steps:,} steps"
-        settings = {key: stage.get(key) for key in _SETTINGS if stage.get(key) != _USUAL.get(key, stage)}
+        progress = (
+            f"{done:,} of {steps:,} steps" if done not in (None, steps) and steps else f"{steps:,} steps"
+        )
+        settings = {key: stage.get(key) for key in _SETTINGS if stage.get(key) != _DEFAULTS.get(key, stage)}
         known = {key: value for key, value in settings.items() if value is not None}
         stage_name = "" if list(record["stages"]) == ["main"] else f"{name}: "
-        lines.append(f"- {stage_name}{taken}; {_settings(known)}")
+        lines.append(f"- {stage_name}{progress}; {_format_settings(known)}")
     if record.get("status") not in (None, "finished", "running"):
         lines.append(f"- the run has {record['status']}")
-    made_with = {**{"reprkit": stored.manifest.get("reprkit")}, **(record.get("versions") or {})}
+    versions = {**{"reprkit": stored.manifest.get("reprkit")}, **(record.get("versions") or {})}
     lines.append(
-        f"- made with {', '.join(f'{name} {version}' for name, version in sorted(made_with.items()))}"
+        f"- made with {', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}"
     )
     return ["## Training", "\n".join(lines)]
 
@@ -183,7 +187,7 @@ def _training(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
 def _figures(run: StoredRun) -> list[str]:
     if run.source != RESULTS or not run.metrics:
         return []
-    rows = [[name, digits(value)] for name, value in run.metrics.items()]
+    rows = [[name, format_number(value)] for name, value in run.metrics.items()]
     return ["## Figures", f"What the run measured (its `{RESULTS}`):", _table(["metric", "value"], rows)]
 
 
@@ -200,39 +204,39 @@ def _use(stored: StoredCheckpoint) -> list[str]:
     ]
     inputs = _inputs(stored)
     if inputs:
-        comments = [f"# {name}: {_tensor(field)}" for name, field in inputs]
-        lines += [*comments, f"batch = {{{', '.join(_given(name, field) for name, field in inputs)}}}"]
+        comments = [f"# {name}: {_describe_tensor(field)}" for name, field in inputs]
+        lines += [*comments, f"batch = {{{', '.join(_batch_entry(name, field) for name, field in inputs)}}}"]
     if stored.manifest.get("factors"):
         width = sum(stored.width(f"adapters.{name}", 1) or 0 for name in stored.manifest["factors"])
         lines += ["codes = model.encode(batch)", f"vectors = model.represent(batch)  # (b {width or 'd'})"]
     return ["## Use", f"```bash\n{install}\n```", "```python\n" + "\n".join(lines) + "\n```"]
 
 
-# ------------------------------------------------------------------ pieces
+# ------------------------------------------------------------------ helpers
 
 
-def _places(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, str]]:
-    """Every part in the order in which data runs through: (where, kind, its record, its name in the weights)."""
+def _iterate_parts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, str]]:
+    """Iterate over the parts in the order of the data flow: (position, kind, record, prefix of its weights' names)."""
     factors = manifest.get("factors") or {}
-    for name, path in factors.items():
+    for name, factor in factors.items():
         of = f" of {name}" if len(factors) > 1 else ""
-        yield f"encoder{of}", "encoder", path["encoder"], f"factors.{name}.encoder"
-        yield f"latent{of}", "latent", path["latent"], f"factors.{name}.latent"
+        yield f"encoder{of}", "encoder", factor["encoder"], f"factors.{name}.encoder"
+        yield f"latent{of}", "latent", factor["latent"], f"factors.{name}.latent"
     if manifest.get("decoder"):
         yield "decoder", "decoder", manifest["decoder"], "decoder"
     yield "objective", "objective", manifest.get("objective"), "objective"
 
 
 def _references(record: Any, kind: str) -> list[tuple[str, str]]:
-    """(kind, qualified name) of a part, or of every term of a sum; not of what its arguments hold."""
+    """Return (kind, qualified name) of a part, or of every term of a sum; parts among the arguments are not included."""
     if isinstance(record, Mapping) and "sum" in record:
         return [pair for _, each in record["sum"] for pair in _references(each, kind)]
     return [(kind, str(record["id"]))] if isinstance(record, Mapping) and "id" in record else []
 
 
-def _named(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(kind, name, distribution) of every part."""
-    for _, kind, record, _ in _places(manifest):
+def _part_names(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Iterate over (kind, name, distribution) of every part."""
+    for _, kind, record, _ in _iterate_parts(manifest):
         for each, qualified in _references(record, kind):
             distribution, _, name = qualified.rpartition("/")
             yield each, name, distribution
@@ -241,18 +245,18 @@ def _named(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _summary(registry: Registry, kind: str, qualified: str) -> str:
     try:
         return registry.find(kind, qualified).spec.summary
-    except UnknownPartError:  # its plugin is not here; the card then only names it
+    except UnknownPartError:  # its plugin is not installed; the card then only names it
         return ""
 
 
 def _inputs(stored: StoredCheckpoint) -> list[tuple[str, Mapping[str, Any]]]:
-    """The fields that the encoders read."""
+    """Return the fields that the encoders read."""
     signature = stored.manifest.get("signature") or {}
-    names = dict.fromkeys(path["input"] for path in (stored.manifest.get("factors") or {}).values())
+    names = dict.fromkeys(factor["input"] for factor in (stored.manifest.get("factors") or {}).values())
     return [(name, signature[name]) for name in names if name in signature]
 
 
-def _tensor(field: Mapping[str, Any]) -> str:
+def _describe_tensor(field: Mapping[str, Any]) -> str:
     shape = " ".join(["b", *("t" if size is None else str(size) for size in field["shape"])])
     if field["kind"] in ("tokens", "label"):
         return f"int64 ({shape}), 0 to {field['vocab'] - 1}" if field.get("vocab") else f"int64 ({shape})"
@@ -260,12 +264,12 @@ def _tensor(field: Mapping[str, Any]) -> str:
     return f"float32 ({shape}){span}"
 
 
-def _given(name: str, field: Mapping[str, Any]) -> str:
+def _batch_entry(name: str, field: Mapping[str, Any]) -> str:
     mask = f', "{name}_mask": {name}_mask' if None in field["shape"] else ""
     return f'"{name}": {name}{mask}'
 
 
-def _settings(values: Mapping[str, Any]) -> str:
+def _format_settings(values: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in values.items()
@@ -273,5 +277,5 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([each.replace("|", "\\|") for each in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

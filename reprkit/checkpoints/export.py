@@ -1,4 +1,4 @@
-"""``rk.export``: the encoder as a graph that runs where reprkit is not installed."""
+"""``rk.export``: export the encoder as a graph that runs without reprkit."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
     from reprkit.types import Batch, Code
 
-ABOUT = "about.json"  # the extra file in what ``torch.export.save`` writes
-_SIZE = 3  # examples in the batch that is traced: 1 would become a constant
-_FIELDS = ("z", "indices", "mask")  # of a code, where it has them
+ABOUT = "about.json"  # the extra file inside the exported program
+_SIZE = 3  # batch size for tracing; a size of 1 would become a constant
+_FIELDS = ("z", "indices", "mask")  # of a Code, if not None
 
 
-class Encoding(nn.Module):
-    """A model's way from a batch to plain tensors: ``representation`` (b d), ``z`` (b n d), ``indices`` (b n q), ``mask`` (b n).
+class ExportedEncoder(nn.Module):
+    """The mapping from a batch to plain tensors: ``representation`` (b d), ``z`` (b n d), ``indices`` (b n q), ``mask`` (b n).
 
-    With several factors the last three are called ``FACTOR.z``, ...; the representation is that of ``model.represent``.
+    With several factors the last three are called ``FACTOR.z`` and so on.  The representation equals ``model.represent``.
     """
 
     def __init__(self, model: Model) -> None:
@@ -40,53 +40,53 @@ class Encoding(nn.Module):
         self.factors = model.factors
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The codes of a batch, in evaluation."""
-        codes = {name: _code(path, batch) for name, path in self.factors.items()}
+        """Encode a batch in evaluation mode."""
+        codes = {name: _encode(factor, batch) for name, factor in self.factors.items()}
         vectors = [masked_mean(code.z, code.mask) for code in codes.values()]
-        found = {"representation": torch.cat(vectors, -1)}
+        outputs = {"representation": torch.cat(vectors, -1)}
         for name, code in codes.items():
             prefix = f"{name}." if len(codes) > 1 else ""
-            given = {prefix + field: getattr(code, field) for field in _FIELDS}
-            found.update({field: value for field, value in given.items() if value is not None})
-        return found
+            fields = {prefix + field: getattr(code, field) for field in _FIELDS}
+            outputs.update({field: value for field, value in fields.items() if value is not None})
+        return outputs
 
 
-def _code(path: Any, batch: Mapping[str, Tensor]) -> Code:
-    """What ``path(batch)`` gives, without its autocast block, which a saved program cannot hold."""
-    features = path.features(batch)
-    with path.latent.error_context(f", factor {path.name}"):
-        return path.latent(replace(features, x=features.x.float()))
+def _encode(factor: Any, batch: Mapping[str, Tensor]) -> Code:
+    """Return ``factor(batch)`` without its autocast context, which an exported program cannot contain."""
+    features = factor.features(batch)
+    with factor.latent.error_context(f", factor {factor.name}"):
+        return factor.latent(replace(features, x=features.x.float()))
 
 
 def export(
     model: Model, path: str | Path | None = None, *, batch: Batch | None = None, length: int = 64
 ) -> ExportedProgram:
-    """The encoder, adapters and latents of a model as a ``torch.export`` program, in evaluation mode.
+    """Export the encoder, adapters and latents of a model as a ``torch.export`` program, in evaluation mode.
 
     ::
 
         rk.export(model, "encoder.pt2")
 
-        import torch                                            # elsewhere; no reprkit there
+        import torch                                            # elsewhere, without reprkit
         encode = torch.export.load("encoder.pt2").module()
         found = encode({"x": images})                           # {"representation": (b d), "z": (b n d), "indices": (b n q)}
 
-    It takes the fields that the encoders read, as a dict, and gives plain tensors: see ``Encoding``.  The number of examples is
-    free.  So is the length of data whose lengths vary, unless the encoder's graph holds one step after another (gru): then it is
-    ``length``, and shorter examples are padded and masked to it.  The batch is not checked, and it must lie on the device that
+    The program takes a dict of the fields that the encoders read and returns plain tensors, see ``ExportedEncoder``.  The batch
+    size is dynamic.  So is the length of variable-length data, unless the encoder's graph is unrolled over steps (gru): then it is
+    ``length``, and shorter examples must be padded and masked to it.  The batch is not checked, and it must be on the device that
     the model was on.
 
     Args:
-        model: what ``rk.build``, ``rk.load`` or a run gave; it is left as it was.
-        path: where to write the program too, by ``torch.export.save``; such files are called ``.pt2``.  ``about.json`` inside
-            names inputs, outputs and versions.  None writes nothing.
-        batch: examples to trace with, at least two; needed only for a model that was built without ``data=``.
-        length: steps of the traced examples, at least 2, where the data's lengths vary.
+        model: the model to export; it is not changed.
+        path: file to write the program to with ``torch.export.save``, usually ``.pt2``; ``about.json`` inside it lists inputs,
+            outputs and versions.  None writes no file.
+        batch: examples for tracing, at least two; required only for a model built without ``data=``.
+        length: length of the traced examples, at least 2, for variable-length data.
 
     Raises:
         CheckpointError: the file cannot be written.
-        BuildError: the model has no encoder, a batch is needed, or a part does something that depends on the values of the data.
-        PartArgumentError: a length below 2, or a batch of one.
+        BuildError: the model has no encoder, a batch is needed, or a part's computation depends on the values of the data.
+        PartArgumentError: ``length`` is below 2, or the batch has only one example.
     """
     if not model.factors:
         raise BuildError("this model has no encoder, so there is nothing to export")
@@ -102,14 +102,14 @@ def export(
     training = model.training
     model.eval()
     try:
-        encoding = Encoding(model)
+        encoding = ExportedEncoder(model)
         with torch.no_grad(), warnings.catch_warnings():
-            # nn.GRU sets up a list of its weights while it is traced, and leaves it as it was.
+            # nn.GRU assigns its list of weights while it is traced, and restores it.
             warnings.filterwarnings("ignore", message="The tensor attributes? .* assigned during export")
             outputs = encoding(example)
             program = torch.export.export(encoding, (example,), dynamic_shapes=(free,))
     except Exception as error:
-        raise BuildError(_blame(error)) from error
+        raise BuildError(_explain_failure(error)) from error
     finally:
         model.train(training)
     if path is not None:
@@ -118,12 +118,12 @@ def export(
 
 
 def _example(model: Model, batch: Batch | None, length: int) -> dict[str, Tensor]:
-    """The fields that the encoders read, with their masks, on the model's device."""
+    """Return the fields that the encoders read, with their masks, on the model's device."""
     if batch is None:
         if model.signature is None:
-            raise BuildError("this model was built without data=: give rk.export a batch= to trace with")
+            raise BuildError("this model was built without data=: pass rk.export a batch= to trace with")
         batch = model.signature.example(_SIZE, length)
-    fields = [each for path in model.factors.values() for each in (path.input, f"{path.input}_mask")]
+    fields = [name for factor in model.factors.values() for name in (factor.input, f"{factor.input}_mask")]
     for name in fields[::2]:
         if name not in batch:
             raise BuildError(f"a factor reads field {name!r}; the batch has {', '.join(batch)}")
@@ -135,9 +135,9 @@ def _example(model: Model, batch: Batch | None, length: int) -> dict[str, Tensor
 
 
 def _varying(model: Model, name: str, value: Tensor) -> list[int]:
-    """The axes of a field, besides the first, whose size is not the same for all data."""
+    """Return the axes of a field, except the first, whose size varies."""
     masked = name.endswith("_mask")
-    if model.signature is None:  # then a mask is the only sign
+    if model.signature is None:  # then only a mask shows that lengths vary
         return [1] if masked else []
     shape = model.signature[name.removesuffix("_mask") if name not in model.signature else name].shape
     if name not in model.signature:
@@ -145,23 +145,23 @@ def _varying(model: Model, name: str, value: Tensor) -> list[int]:
     return [axis + 1 for axis, size in enumerate(shape) if size is None]
 
 
-def _blame(error: Exception) -> str:
+def _explain_failure(error: Exception) -> str:
     where = "; ".join(getattr(error, "__notes__", ()))
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return (
         f"this model cannot be exported: {type(error).__name__}: {first}{where and f' ({where})'}\n"
-        "  most likely a part looks at values on its way (if, .item(), a loop over them), or at the size of the batch;\n"
-        "  torch.compiler.is_exporting() tells it to take a plain way"
+        "  most likely a part depends on values (if, .item(), a loop over them) or on the batch size;\n"
+        "  it can use torch.compiler.is_exporting() to choose a traceable computation"
     )
 
 
 def _about(program: ExportedProgram, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Inputs with their shapes (null: free), and the names of the outputs."""
-    given = program.graph_signature.user_inputs
+    """Return the inputs with their shapes (null: dynamic), and the names of the outputs."""
+    inputs = program.graph_signature.user_inputs
     sizes = {
         node.name: [size if isinstance(size, int) else None for size in node.meta["val"].shape]
         for node in program.graph.nodes
-        if node.op == "placeholder" and node.name in given
+        if node.op == "placeholder" and node.name in inputs
     }
     return {
         "reprkit": own_version(),
@@ -172,7 +172,7 @@ def _about(program: ExportedProgram, outputs: Mapping[str, Tensor]) -> dict[str,
 
 
 def _write(program: ExportedProgram, path: Path, about: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write the program atomically."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Models on a hub: ``rk.load("hub:user/name")`` and ``rk.push``, through huggingface_hub, which Accelerate brings along."""
+"""Models on the Hugging Face hub: ``rk.load("hub:user/name")`` and ``rk.push``, via huggingface_hub (required by Accelerate)."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from reprkit.checkpoints.reader import holds_checkpoint, read
 from reprkit.errors import CheckpointError
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
 
-FILES = (MANIFEST, WEIGHTS, CARD)  # what a checkpoint is; nothing else is fetched or pushed
+FILES = (MANIFEST, WEIGHTS, CARD)  # the files of a checkpoint; nothing else is fetched or pushed
 _PREFIX = "hub:"
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def repository(text: str | Path, hub: bool = False) -> str | None:
-    """The name ``user/name`` of a model on the hub that is written ``hub:user/name``; None for a path.
+def parse_hub_name(text: str | Path, hub: bool = False) -> str | None:
+    """Return the name ``user/name`` of a hub model written as ``hub:user/name``; None for a path.
 
-    A path that does not exist is not looked up on the hub: whoever mistypes a folder would load somebody else's model.
+    A path that does not exist is not looked up on the hub, so that a mistyped folder cannot load another user's model.
 
     Args:
-        text: what the caller gave; a Path is a path.
-        hub: the text is such a name, with or without the prefix.
+        text: the argument of ``rk.load``; a Path is always a path.
+        hub: treat the text as a hub name, with or without the prefix.
 
     Raises:
-        CheckpointError: it is written as a name on the hub, and is none.
+        CheckpointError: it should be a hub name but is malformed.
     """
-    written = isinstance(text, str) and text.startswith(_PREFIX)
-    if not written and not hub:
+    has_prefix = isinstance(text, str) and text.startswith(_PREFIX)
+    if not has_prefix and not hub:
         return None
     name = str(text).removeprefix(_PREFIX)
     if _ID.fullmatch(name) is None:
@@ -36,7 +36,7 @@ def repository(text: str | Path, hub: bool = False) -> str | None:
 
 
 def hub_hint(text: str | Path) -> str:
-    """A line for an error about a folder that does not exist, where its path could be a name on the hub."""
+    """Return a line for the error about a missing folder whose path could be a hub name, else an empty string."""
     return (
         f"\n  for a model of the hub write {_PREFIX}{text}"
         if isinstance(text, str) and _ID.fullmatch(text)
@@ -45,25 +45,25 @@ def hub_hint(text: str | Path) -> str:
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint of the hub, from the cache or the network.
+    """Return the local folder of a hub checkpoint, from the cache or downloaded.
 
     Args:
         name: ``user/name``.
-        revision: a branch, tag or commit; the main branch when not given.
+        revision: a branch, tag or commit; by default the main branch.
 
     Raises:
-        CheckpointError: nothing of that name, no such revision, no access, no network, or no checkpoint of reprkit.
+        CheckpointError: no such name or revision, no access, no network, or not a checkpoint of reprkit.
     """
     from huggingface_hub import errors, snapshot_download
 
     title = f"{name} at revision {revision}" if revision else name
     try:
-        place = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except errors.HFValidationError as error:
-        raise CheckpointError(f"{name!r} is no name that the hub could have: {error}") from error
+        raise CheckpointError(f"{name!r} is not a valid name on the hub: {error}") from error
     except errors.GatedRepoError as error:
         raise CheckpointError(
-            f"{name} on the hub wants its conditions accepted first: do so on its page, then log in with `hf auth login`"
+            f"{name} on the hub is gated: accept its conditions on its page, then log in with `hf auth login`"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(f"the hub has {name}, but no revision {revision!r} of it") from error
@@ -74,15 +74,15 @@ def fetch(name: str, revision: str | None = None) -> Path:
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise CheckpointError(
             f"{title} is not in the hub's cache, and the hub cannot be reached\n"
-            "  with a network, see that HF_HUB_OFFLINE is not set"
+            "  if there is a network, check that HF_HUB_OFFLINE is not set"
         ) from error
     except OSError as error:  # the network, the disk
         raise CheckpointError(f"{title} cannot be fetched from the hub: {error}") from error
-    if not holds_checkpoint(place):
+    if not holds_checkpoint(folder):
         raise CheckpointError(
             f"{title} on the hub is not a model of reprkit: it has no {MANIFEST}; rk.push(FOLDER, {name!r}) would put one there"
         )
-    return place
+    return folder
 
 
 def push(
@@ -93,26 +93,26 @@ def push(
     private: bool = False,
     message: str | None = None,
 ) -> str:
-    """Put a checkpoint on the hub: manifest, weights and card, and nothing else of the folder.
+    """Upload a checkpoint to the hub: manifest, weights and card, and no other file of the folder.
 
-    Log in first (``hf auth login``), and state a license in the card's front matter if it has one.
+    Log in first (``hf auth login``).  If the model has a license, state it in the card's front matter.
 
     Args:
-        folder: what ``model.save`` wrote, or a run with one in ``model/``.
-        name: ``user/name``; made when it is new.
-        revision: the branch; main when not given.
-        private: make a new one private.
-        message: of the commit.
+        folder: a folder written by ``model.save``, or a run with one in ``model/``.
+        name: ``user/name``; created if it does not exist.
+        revision: the branch; by default main.
+        private: make a new repository private.
+        message: the commit message.
 
     Returns:
-        Where the commit can be seen.
+        The URL of the commit.
 
     Raises:
-        CheckpointError: the folder is no checkpoint, or the hub refuses it.
+        CheckpointError: the folder is not a checkpoint, or the upload fails.
     """
     from huggingface_hub import HfApi, errors
 
-    place = read(folder, newer=True).folder
+    checkpoint = read(folder, newer=True).folder
     if _ID.fullmatch(name) is None:
         raise CheckpointError(f"a name on the hub is 'user/name', not {name!r}")
     api = HfApi(library_name="reprkit")
@@ -122,13 +122,13 @@ def push(
             api.create_branch(name, branch=revision, exist_ok=True)
         commit = api.upload_folder(
             repo_id=name,
-            folder_path=place,
+            folder_path=checkpoint,
             revision=revision,
             commit_message=message or "Model saved by reprkit",
             allow_patterns=list(FILES),
         )
     except (OSError, errors.HFValidationError) as error:  # the hub's own errors are OSErrors too
         raise CheckpointError(
-            f"{place} cannot be pushed to {name}: {error}\n  are you logged in? hf auth login"
+            f"{checkpoint} cannot be pushed to {name}: {error}\n  are you logged in? hf auth login"
         ) from error
     return str(commit.commit_url)

@@ -1,9 +1,9 @@
-"""Models on disk: a folder with ``reprkit.json`` (what the model is) and ``model.safetensors`` (its weights).  No pickle.
+"""Save and load models: a folder with ``reprkit.json`` (the manifest) and ``model.safetensors`` (the weights).  No pickle.
 
-``README.md`` beside them, the model card, is generated, so that the folder can be put on a model hub as it is.
+The model card ``README.md`` is generated beside them, so that the folder can be uploaded to a model hub as it is.
 
-The manifest names each part by its qualified name and constructor arguments, so that ``rk.load`` makes the model without any
-import by the caller; who provides the parts is found through the plugins.
+The manifest lists each part by its qualified name and constructor arguments, so that ``rk.load`` can build the model without
+any import by the caller; the parts are found through the plugins.
 """
 
 from __future__ import annotations
@@ -19,67 +19,67 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 
 from reprkit.checkpoints import card
-from reprkit.checkpoints.hub import fetch, hub_hint, repository
+from reprkit.checkpoints.hub import fetch, hub_hint, parse_hub_name
 from reprkit.checkpoints.manifest import describe, rebuild
-from reprkit.checkpoints.manifest_check import Named, every
+from reprkit.checkpoints.manifest_check import NamedPart, walk_parts
 from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locate, read
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.registry.registry import default_registry
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.training.fsdp import Gathered
 from reprkit.utils import collectives
-from reprkit.utils.atomic_files import replacing, settled, why
+from reprkit.utils.atomic_files import explain_os_error, recover_folder, replace_folder
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
 class PluginVersionWarning(UserWarning):
-    """A checkpoint was written with another version of a plugin than the one installed."""
+    """A checkpoint was written with a different version of a plugin than the installed one."""
 
 
 def save(model: Model, folder: str | Path) -> Path:
-    """Write a model as a folder; under several processes all call it, and rank 0 writes.
+    """Save a model to a folder; with several processes all must call it, and rank 0 writes.
 
-    An existing checkpoint is replaced in one go: whoever loads meanwhile gets the old one or the new one.  Other files in its
-    folder stay, a README.md that somebody wrote or edited among them.  The card that is generated where there is none tells
-    of the run, too, when the folder is a run's ``OUT/model``; ``rk.report`` adds what was measured.
+    An existing checkpoint is replaced atomically: a concurrent load gets either the old or the new one.  Other files in the
+    folder are kept, including a README.md written or edited by hand.  The generated card also describes the run if the folder is
+    a run's ``OUT/model``; ``rk.report`` adds the results.
 
     Args:
-        model: what ``rk.build`` or ``rk.load`` gave.
-        folder: where; parents are made.
+        model: the model.
+        folder: path of the checkpoint; parent folders are created.
 
     Returns:
         The folder.
 
     Raises:
-        CheckpointError: a part that no plugin offers, an argument that JSON cannot hold, a folder that holds something else, a
-            full disk (the older checkpoint is then as it was).
+        CheckpointError: a part is not offered by any plugin, an argument cannot be represented in JSON, the folder contains
+            something else, or the disk is full (the older checkpoint is then unchanged).
     """
-    place = Path(folder)
+    path = Path(folder)
     manifest = describe(model)
     weights = Gathered(model)
     if collectives.rank() != 0:
-        return place
-    if place.exists() and not place.is_dir():
-        raise CheckpointError(f"{place} is a file: a checkpoint is a folder")
-    if place.is_dir() and any(map(_foreign, place.iterdir())) and not holds_checkpoint(place):
+        return path
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"{path} is a file: a checkpoint is a folder")
+    if path.is_dir() and any(map(_is_foreign, path.iterdir())) and not holds_checkpoint(path):
         raise CheckpointError(
-            f"{place} is not empty and holds no {MANIFEST}, so it is not a checkpoint that could be replaced\n"
-            f"  give a folder of its own: model.save({str(place / 'model')!r})"
+            f"{path} is not empty and holds no {MANIFEST}, so it is not a checkpoint that could be replaced\n"
+            f"  use a separate folder: model.save({str(path / 'model')!r})"
         )
     try:
-        with replacing(place, mine=(MANIFEST, WEIGHTS)) as fresh:
-            save_model(weights, str(fresh / WEIGHTS), metadata={"format": "pt"})  # type: ignore[arg-type]  # state_dict() will do
+        with replace_folder(path, own_files=(MANIFEST, WEIGHTS)) as fresh:
+            save_model(weights, str(fresh / WEIGHTS), metadata={"format": "pt"})  # type: ignore[arg-type]  # only state_dict() is used
             (fresh / MANIFEST).write_text(
                 json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8"
             )
-            card.accompany(fresh, place)
+            card.add_card(fresh, path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"cannot write {place}: {why(error)}\n  an older checkpoint there is untouched"
+            f"cannot write {path}: {explain_os_error(error)}\n  an older checkpoint there is untouched"
         ) from error
-    return place
+    return path
 
 
 def load(
@@ -89,87 +89,93 @@ def load(
     revision: str | None = None,
     map_location: str | torch.device = "cpu",
 ) -> Model:
-    """Read a model, in evaluation mode (call ``.train()`` to go on training it by hand; ``rk.loop`` does so itself).
+    """Load a model in evaluation mode (call ``.train()`` before training it by hand; ``rk.loop`` does so itself).
 
-    No code is read from the folder: its manifest names parts that are installed here, and is checked before one is imported.
+    No code is read from the folder: its manifest names installed parts, and is checked before any of them is imported.
 
     Args:
         folder: of the checkpoint, or of a run that has one in ``model/``; or ``"hub:user/name"``, a model on the hub.
-        hub: ``folder`` is the name of a model on the hub, ``"user/name"``; without it a path is never looked up there.
+        hub: whether ``folder`` is the name of a model on the hub, ``"user/name"``; otherwise a path is never looked up there.
         revision: of a model on the hub: a branch, tag or commit.
-        map_location: the device to put it on.
+        map_location: the device of the model.
 
     Raises:
-        CheckpointError: missing or damaged files, nothing of that name here or on the hub, a newer format, a plugin that is not
-            installed, a manifest that names what is no part of a model or a part where none is taken, weights that do not fit.
+        CheckpointError: files are missing or damaged, there is no such name here or on the hub, the format is newer, a plugin is
+            not installed, the manifest names something that is not a part or not accepted there, or the weights do not fit.
     """
-    stored = read(_found(folder, hub, revision))
-    place, manifest = stored.folder, stored.manifest
-    _check_plugins(manifest, stored.parts, place)
+    stored = read(_find(folder, hub, revision))
+    path, manifest = stored.folder, stored.manifest
+    _check_plugins(manifest, stored.parts, path)
     try:
         model = rebuild(manifest)
     except CheckpointError as error:
-        raise CheckpointError(f"{place / MANIFEST}: {error}") from error
+        raise CheckpointError(f"{path / MANIFEST}: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ReprkitError):
-            error.add_note(f"while loading {place}")
+            error.add_note(f"while loading {path}")
             raise
-        raise CheckpointError(f"{place / MANIFEST} is damaged: {type(error).__name__} {error}") from error
+        raise CheckpointError(f"{path / MANIFEST} is damaged: {type(error).__name__} {error}") from error
     except ReprkitError as error:
-        error.add_note(f"while loading {place}")
+        error.add_note(f"while loading {path}")
         raise
-    _fill(model, stored)
+    _load_weights(model, stored)
     return model.to(map_location).eval()
 
 
-def _foreign(path: Path) -> bool:
-    """Whether a file is not one that a new, empty repository holds."""
+def _is_foreign(path: Path) -> bool:
+    """Whether a file would not be in a new, empty repository."""
     return path.name != CARD and not path.name.startswith(".git") and path.name != "LICENSE"
 
 
-def _found(folder: str | Path, hub: bool, revision: str | None) -> Path:
-    name = repository(folder, hub)
+def _find(folder: str | Path, hub: bool, revision: str | None) -> Path:
+    name = parse_hub_name(folder, hub)
     if name is not None:
         return fetch(name, revision)
-    place = settled(folder)
+    path = recover_folder(folder)
     if revision is not None:
         raise CheckpointError(
             f"revision={revision!r} is for a model on the hub ('hub:user/name'); {folder} is a path on this machine"
         )
-    return locate(place, hint=hub_hint(folder))
+    return locate(path, hint=hub_hint(folder))
 
 
-def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[Named], place: Path) -> None:
-    """Every distribution that the checkpoint needs must offer its parts; another version of it is worth one warning."""
+def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[NamedPart], folder: Path) -> None:
+    """Require that every distribution the checkpoint needs offers its parts; warn once about different versions."""
     wanted: Mapping[str, str] = manifest["plugins"]
     registry = default_registry()
-    rows = {name: [row for row in registry.rows if row.distribution == name] for name in wanted}
-    faults, others = [], []
+    installed = {
+        name: [plugin for plugin in registry.plugins if plugin.distribution == name] for name in wanted
+    }
+    faults, different = [], []
     for name, version in wanted.items():
-        if not rows[name]:
+        if not installed[name]:
             faults.append(f"{name} {version}, which is not installed: pip install '{name}=={version}'")
-        elif all(row.status != "ok" for row in rows[name]):
-            row = rows[name][0]
-            faults.append(f"{name} {version}; {row.title} is installed and {row.status}: {row.reason}")
-        elif name != "reprkit" and version not in {row.version for row in rows[name]}:
-            others.append(f"{name} {version} (installed: {rows[name][0].version})")
+        elif all(plugin.status != "ok" for plugin in installed[name]):
+            plugin = installed[name][0]
+            faults.append(
+                f"{name} {version}; {plugin.title} is installed and {plugin.status}: {plugin.reason}"
+            )
+        elif name != "reprkit" and version not in {plugin.version for plugin in installed[name]}:
+            different.append(f"{name} {version} (installed: {installed[name][0].version})")
     if faults:
-        raise CheckpointError(f"{place} needs {f'{chr(10)}  and '.join(faults)}")
-    for part in every(parts):
+        raise CheckpointError(f"{folder} needs {f'{chr(10)}  and '.join(faults)}")
+    for part in walk_parts(parts):
         name = part.id.partition("/")[0]
         if part.id not in {found.qualified for found in registry.specs(part.kind)}:
-            title = next((f"{row.title} is installed and" for row in rows.get(name, ())), f"{name}")
+            title = next(
+                (f"{plugin.title} is installed and" for plugin in installed.get(name, ())), f"{name}"
+            )
             version = wanted.get(name, "of unknown version")
             raise CheckpointError(
-                f"{place} needs {part.kind} {part.id}, written with {name} {version}; {title} does not offer it\n"
+                f"{folder} needs {part.kind} {part.id}, written with {name} {version}; {title} does not offer it\n"
                 f"  try: pip install '{name}=={version}'"
             )
-    if others:
-        warnings.warn(f"{place} was written with {', '.join(others)}", PluginVersionWarning, stacklevel=3)
+    if different:
+        warnings.warn(f"{folder} was written with {', '.join(different)}", PluginVersionWarning, stacklevel=3)
 
 
-def _fill(model: Model, stored: StoredCheckpoint) -> None:
-    """Check names and shapes against the file's header, then assign all weights."""
+def _load_weights(model: Model, stored: StoredCheckpoint) -> None:
+    """Check names and shapes against the file's header, then load all weights."""
     path, shapes = stored.weights, stored.shapes
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     faults = {
@@ -180,8 +186,11 @@ def _fill(model: Model, stored: StoredCheckpoint) -> None:
     if any(faults.values()):
         lines = [f"the weights in {path} do not fit the model that its manifest describes"]
         for fault, names in faults.items():
-            for part, inside in _by_part(names).items():
-                shown = [_sized(n, shapes, expected) if fault == "of another size" else n for n in inside[:6]]
+            for part, inside in _group_by_part(names).items():
+                shown = [
+                    _describe_sizes(n, shapes, expected) if fault == "of another size" else n
+                    for n in inside[:6]
+                ]
                 more = f" and {len(inside) - 6} more" if len(inside) > 6 else ""
                 lines.append(f"{fault} in {part}: {', '.join(shown)}{more}")
         raise CheckpointError("\n  ".join(lines))
@@ -189,16 +198,18 @@ def _fill(model: Model, stored: StoredCheckpoint) -> None:
         tensors = load_file(str(path))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    tensors.update({name: tensors[kept] for name, kept in stored.tied.items()})
+    tensors.update({name: tensors[source] for name, source in stored.tied.items()})
     model.load_state_dict(tensors)
 
 
-def _sized(name: str, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
+def _describe_sizes(
+    name: str, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> str:
     return f"{name} (file {shapes[name]}, model {expected[name]})"
 
 
-def _by_part(names: list[str]) -> dict[str, list[str]]:
-    """Names of tensors by the part they belong to: ``factors.code.encoder``, ``decoder``."""
+def _group_by_part(names: list[str]) -> dict[str, list[str]]:
+    """Group names of tensors by the part they belong to: ``factors.code.encoder``, ``decoder``."""
     grouped: dict[str, list[str]] = {}
     for name in names:
         pieces = name.split(".")

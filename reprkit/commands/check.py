@@ -14,7 +14,7 @@ from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import PluginError, ReferenceSyntaxError, ReprkitError, UnknownPartError, nearest
 from reprkit.registry.discovery import normalize
 from reprkit.registry.hookspecs import KINDS
-from reprkit.registry.lookup import Found
+from reprkit.registry.lookup import FoundPart
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
 
@@ -54,7 +54,7 @@ class Report:
 
 
 def _names() -> list[str]:
-    return sorted({row.distribution for row in default_registry().rows})
+    return sorted({row.distribution for row in default_registry().plugins})
 
 
 def command(
@@ -110,7 +110,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _targets(registry: Registry, name: str) -> list[tuple[str, Found, Reference]]:
+def _targets(registry: Registry, name: str) -> list[tuple[str, FoundPart, Reference]]:
     """What a name stands for: every part of a plugin, or those parts (of any kind) that a reference names."""
     if "/" in name or "(" in name:
         reference = parse(name)
@@ -131,9 +131,9 @@ def _targets(registry: Registry, name: str) -> list[tuple[str, Found, Reference]
             (each.kind, each, Reference(each.name, reference.arguments, each.distribution)) for each in found
         ]
     distribution = normalize(name)
-    rows = [row for row in registry.rows if distribution in (row.distribution, normalize(row.name))]
+    rows = [row for row in registry.plugins if distribution in (row.distribution, normalize(row.name))]
     if not rows:
-        known = sorted({row.distribution for row in registry.rows})
+        known = sorted({row.distribution for row in registry.plugins})
         parts = {each.name for kind in KINDS for each in registry.specs(kind)}
         if name in parts:
             return _targets(registry, f"{name}()")
@@ -155,7 +155,7 @@ def _targets(registry: Registry, name: str) -> list[tuple[str, Found, Reference]
 
 
 def _checked(
-    registry: Registry, kind: str, found: Found, reference: Reference, data: Sequence[str], *, ranks: bool
+    registry: Registry, kind: str, found: FoundPart, reference: Reference, data: Sequence[str], *, ranks: bool
 ) -> Report:
     report = Report(kind, str(reference))
     if found.missing:
@@ -182,7 +182,7 @@ def _checked(
     return report
 
 
-def _command_fault(registry: Registry, found: Found) -> str:
+def _command_fault(registry: Registry, found: FoundPart) -> str:
     try:
         target = registry.load("command", found.qualified)
     except ReprkitError as error:

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from reprkit.checkpoints.reader import StoredCheckpoint, parts, read, reference_text
+from reprkit.checkpoints.reader import StoredCheckpoint, iterate_part_names, read, reference_text
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.runs.filenames import FORMAT
-from reprkit.runs.metrics import digits, plain
+from reprkit.runs.metrics import format_number, to_json_value
 from reprkit.runs.reader import StoredRun, run_of
 
 
@@ -67,7 +67,7 @@ def command(
                     "command": run.record.get("command"),
                     "seed": run.record.get("seed"),
                     "best": {name: stage["best"] for name, stage in run.stages.items() if stage.get("best")},
-                    "metrics": plain(run.metrics),
+                    "metrics": to_json_value(run.metrics),
                     "notes": run.notes,
                 },
             }
@@ -124,7 +124,7 @@ def _line(
     note: str = "",
 ) -> Line:
     offered = {each.qualified for every in KINDS for each in registry.specs(every)}
-    missing = [name for _, name in parts(record, kind) if name not in offered]
+    missing = [name for _, name in iterate_part_names(record, kind) if name not in offered]
     notes = [note] if note else []
     notes += [f"not offered by what is installed: {', '.join(missing)}"] if missing else []
     return Line(where, kind, reference_text(record), width, stored.elements(prefix), "; ".join(notes))
@@ -138,7 +138,7 @@ def _plugins(manifest: Mapping[str, Any], registry: Registry) -> list[dict[str, 
     """Every distribution that the checkpoint names, its version then, and what is installed now."""
     found = []
     for name, version in (manifest.get("plugins") or {}).items():
-        rows = [row for row in registry.rows if row.distribution == name]
+        rows = [row for row in registry.plugins if row.distribution == name]
         if not rows:
             status = f"not installed; pip install '{name}=={version}'"
         elif all(row.status != "ok" for row in rows):
@@ -168,7 +168,7 @@ def _say_run(run: StoredRun) -> None:
             if stage.get("best"):
                 best = stage["best"]
                 print(printable(f"best: {best['metric']} {best['value']:.6g}, kept at step {best['step']}"))
-    rows = [(name, digits(value)) for name, value in run.metrics.items()]
+    rows = [(name, format_number(value)) for name, value in run.metrics.items()]
     if rows:
         print(f"\nmetrics, from {run.source}:")
         emit_table(("metric", "value"), rows)

@@ -9,7 +9,7 @@ import typer
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import UnknownPartError
 from reprkit.registry.hookspecs import KINDS
-from reprkit.registry.lookup import kind_named
+from reprkit.registry.lookup import parse_kind
 from reprkit.registry.registry import default_registry
 
 
@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """List the parts that can be named in a recipe."""
     try:
-        wanted = [kind_named(kind)] if kind else list(KINDS)
+        wanted = [parse_kind(kind)] if kind else list(KINDS)
     except UnknownPartError as error:
         raise typer.BadParameter(str(error)) from None
     registry = default_registry()

@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from reprkit.errors import PartImportError, ReprkitError, UnknownPartError, nearest
 
 if TYPE_CHECKING:
-    from reprkit.registry.lookup import Found
+    from reprkit.registry.lookup import FoundPart
 
 # name -> (module with a function ``command``, the line that ``reprkit --help`` shows)
 COMMANDS = {
@@ -50,7 +50,7 @@ COMMANDS = {
 class Deferred(TyperCommand):
     """A command known by name and summary; the real one is imported when called or asked for its own help."""
 
-    def __init__(self, name: str, summary: str, module: str = "", found: Found | None = None) -> None:
+    def __init__(self, name: str, summary: str, module: str = "", found: FoundPart | None = None) -> None:
         super().__init__(name, help=summary, short_help=summary)
         self._module, self._found = module, found
 
@@ -102,7 +102,7 @@ class Commands(TyperGroup):
         return (args[0], command, args[1:]) if command else super().resolve_command(ctx, args)
 
 
-def _contributed() -> dict[str, Found]:
+def _contributed() -> dict[str, FoundPart]:
     """Commands of plugins by what is typed: the short name, or the qualified one where it is taken."""
     from reprkit.registry.registry import default_registry
 

@@ -15,9 +15,9 @@ import typer
 
 from reprkit.commands.output import emit_json
 from reprkit.errors import ReprkitError, UnknownPartError
-from reprkit.registry.discovery import candidates, own_version
+from reprkit.registry.discovery import find_candidates, own_version
 from reprkit.registry.hookspecs import KINDS
-from reprkit.registry.lookup import kind_named
+from reprkit.registry.lookup import parse_kind
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "plugin"
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
@@ -104,7 +104,7 @@ def command(
     the spatial broadcast decoder, Barlow Twins, cutout, the bars problem, effective rank.
     """
     try:
-        kind = kind_named(kind)
+        kind = parse_kind(kind)
     except UnknownPartError as error:
         raise typer.BadParameter(str(error)) from None
     if kind not in EXAMPLES:
@@ -146,7 +146,7 @@ def name_fault(name: str) -> str:
         or module in ("reprkit", "test", "tests")
     ):
         return f"its module would be called {module!r}, which is taken"
-    if name in {each.distribution for each in candidates()}:
+    if name in {each.distribution for each in find_candidates()}:
         return f"a plugin called {name} is installed already: reprkit plugins --why {name}"
     found = importlib.util.find_spec(module)
     if found is not None and found.origin is not None:  # a folder of that name is no module yet

@@ -9,7 +9,7 @@ import typer
 
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import UnknownPartError, nearest
-from reprkit.registry.discovery import Row, normalize
+from reprkit.registry.discovery import InstalledPlugin, normalize
 from reprkit.registry.registry import Registry, default_registry
 
 
@@ -28,14 +28,14 @@ def command(
         _explain(registry, why, json)
         return
     if json:
-        emit_json([_plain(row) for row in registry.rows])
+        emit_json([_plain(row) for row in registry.plugins])
     else:
         columns = ("plugin", "version", "status", "offers", "reason")
         emit_table(
             columns,
-            [(_title(row), row.version, row.status, _offers(row), row.reason) for row in registry.rows],
+            [(_title(row), row.version, row.status, _offers(row), row.reason) for row in registry.plugins],
         )
-    known = {row.distribution for row in registry.rows}
+    known = {row.distribution for row in registry.plugins}
     for name in registry.unmatched:
         print(
             f"REPRKIT_PLUGINS names {name!r}, which is not installed.{nearest(name, known)}", file=sys.stderr
@@ -44,9 +44,9 @@ def command(
 
 def _explain(registry: Registry, why: str, json: bool) -> None:
     wanted = normalize(why)
-    rows = [row for row in registry.rows if wanted in (row.distribution, normalize(row.name))]
+    rows = [row for row in registry.plugins if wanted in (row.distribution, normalize(row.name))]
     if not rows:
-        known = sorted({row.distribution for row in registry.rows})
+        known = sorted({row.distribution for row in registry.plugins})
         raise UnknownPartError(
             f"no plugin named {why!r} is installed.{nearest(wanted, known)}\n  known: {', '.join(known)}\n"
             "  a plugin is found by its entry point in group 'reprkit'; after changing that, install it again"
@@ -62,12 +62,12 @@ def _explain(registry: Registry, why: str, json: bool) -> None:
             print(f"\n{row.details.rstrip()}")
 
 
-def _title(row: Row) -> str:
+def _title(row: InstalledPlugin) -> str:
     same = row.distribution in (normalize(row.name), "reprkit")
     return row.distribution if same else f"{row.distribution} ({row.name})"
 
 
-def _offers(row: Row) -> str:
+def _offers(row: InstalledPlugin) -> str:
     offers = {kind: names for kind, names in row.offers.items() if names}
     if sum(map(len, offers.values())) > 8:
         return ", ".join(
@@ -78,7 +78,7 @@ def _offers(row: Row) -> str:
     )
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: InstalledPlugin) -> dict[str, Any]:
     return {
         "name": row.name,
         "distribution": row.distribution,

@@ -10,7 +10,7 @@ from reprkit.commands.list import kinds
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import ReferenceSyntaxError, UnknownPartError
 from reprkit.registry.hookspecs import KINDS
-from reprkit.registry.lookup import Found, kind_named
+from reprkit.registry.lookup import FoundPart, parse_kind
 from reprkit.registry.registry import default_registry
 from reprkit.registry.sources import Argument, ClassSource, from_build_context, locate, read_class
 
@@ -33,7 +33,7 @@ def command(
     Nothing is imported, so this works where the part's own libraries are missing.
     """
     try:
-        kind = kind_named(kind)
+        kind = parse_kind(kind)
     except UnknownPartError as error:
         raise typer.BadParameter(str(error)) from None
     try:
@@ -69,7 +69,7 @@ def _row(argument: Argument) -> tuple[str, str, str, str]:
     return (argument.name, argument.type or "", argument.default or "must be given", argument.help)
 
 
-def _plain(found: Found, source: ClassSource | None) -> dict[str, Any]:
+def _plain(found: FoundPart, source: ClassSource | None) -> dict[str, Any]:
     return {
         "kind": found.kind,
         "name": found.name,

@@ -14,7 +14,7 @@ from torch import Tensor
 from reprkit.data.collate import as_index, collate
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
-from reprkit.registry.constraints import checking
+from reprkit.registry.constraints import wrap_constructor
 
 if TYPE_CHECKING:
     from reprkit.data.loading.order import Order
@@ -44,7 +44,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Wrap the constructor so that it checks what it is given."""
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = checking(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = wrap_constructor(cls.__init__)  # type: ignore[method-assign]
 
     def __len__(self) -> int:
         """How many examples."""

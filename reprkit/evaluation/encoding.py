@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reprkit.data.loading.buckets import lengths_of
 from reprkit.errors import DataError
-from reprkit.utils.progress import tracked
+from reprkit.utils.progress import track_progress
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -76,7 +76,7 @@ def batches(data: Dataset, what: str = "evaluating") -> Iterator[dict[str, Tenso
     if len(data) == 0:
         raise DataError("there is nothing to evaluate on: the data set is empty")
     count = -(-len(data) // here.batch)
-    return tracked(data.batches(here.batch), titled(what), total=count, show=here.progress)
+    return track_progress(data.batches(here.batch), titled(what), total=count, show=here.progress)
 
 
 def by_length(
@@ -93,7 +93,7 @@ def by_length(
     order = lengths_of(data).argsort(stable=True) if data.lengths() else torch.arange(len(data))
     rows = order.split(here.batch)
     pieces = ((each, data.batch(each)) for each in rows)
-    return tracked(pieces, titled(what), total=len(rows), show=here.progress)
+    return track_progress(pieces, titled(what), total=len(rows), show=here.progress)
 
 
 @torch.no_grad()

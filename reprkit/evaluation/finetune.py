@@ -15,7 +15,7 @@ from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import BelowOne, Count, Positive, Seed
 from reprkit.utils import collectives
-from reprkit.utils.progress import tracked
+from reprkit.utils.progress import track_progress
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -124,7 +124,7 @@ def finetuned(
         tuned.train()
         pieces = loader(data, order, stop=steps)
         for step, piece in enumerate(
-            tracked(pieces, titled("fine-tuning"), total=steps, show=session().progress)
+            track_progress(pieces, titled("fine-tuning"), total=steps, show=session().progress)
         ):
             for group in optimiser.param_groups:
                 group["lr"] = lr * factor(step)

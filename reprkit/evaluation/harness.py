@@ -20,7 +20,7 @@ from reprkit.evaluation.gallery import gallery
 from reprkit.interfaces import Evaluator
 from reprkit.registry.create import create
 from reprkit.runs.results import Results
-from reprkit.utils.modes import evaluating
+from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -156,7 +156,7 @@ def _undisturbed(model: nn.Module, seed: int) -> Iterator[Any]:
         random.seed(seed)
         np.random.seed(seed)
 
-    with torch.random.fork_rng(devices=devices), evaluating(model):
+    with torch.random.fork_rng(devices=devices), eval_mode(model):
         try:
             yield reseed
         finally:

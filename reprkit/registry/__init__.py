@@ -1,1 +1,1 @@
-"""From names to parts: hooks, discovery of plugins, references, look-up, creation, and the built-in parts."""
+"""The registry of parts: hooks, plugin discovery, references, look-up, creation, and the built-in parts."""

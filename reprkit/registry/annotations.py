@@ -1,4 +1,7 @@
-"""Whether a parameter takes a part, read from its annotation: ``str | Corruption``, ``tuple[Objective, ...]``.  Torch-free."""
+"""Determine from its annotation whether a parameter accepts a part: ``str | Corruption``, ``tuple[Objective, ...]``.
+
+Does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -18,41 +21,43 @@ _SEQUENCES = {"list", "tuple", "List", "Tuple", "Sequence", "Iterable", "Collect
 _MAPPINGS = {"dict", "Dict", "Mapping"}
 
 
-def takes(annotation: str | None, kind: str, path: Sequence[str] = ()) -> bool:
-    """Whether a value of this annotation may be, or hold, a part of a kind.
+def accepts_part(annotation: str | None, kind: str, path: Sequence[str] = ()) -> bool:
+    """Whether a value with this annotation may be, or contain, a part of the given kind.
 
-    The interface must be named: ``Any``, ``object`` and an interface's own base class take no part.
+    The annotation must name the interface: ``Any``, ``object`` and an interface's base class do not accept a part.
 
     Args:
-        annotation: as written in the source; None where there is none.
+        annotation: its source text; None if there is none.
         kind: "encoder", "latent", ...
-        path: where the part is inside the value: "list" and "dict", from the outermost on; empty for the value itself.
+        path: position of the part inside the value: "list" and "dict", from the outermost in; empty for the value itself.
     """
     interface = INTERFACES.get(kind)
-    node = None if annotation is None else _parsed(annotation)
-    return interface is not None and node is not None and _takes(node, interface, tuple(path))
+    node = None if annotation is None else _parse(annotation)
+    return interface is not None and node is not None and _accepts(node, interface, tuple(path))
 
 
-def _takes(node: ast.expr, interface: str, path: tuple[str, ...]) -> bool:
+def _accepts(node: ast.expr, interface: str, path: tuple[str, ...]) -> bool:
     match node:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _takes(left, interface, path) or _takes(right, interface, path)
+            return _accepts(left, interface, path) or _accepts(right, interface, path)
         case ast.Constant(value=str(text)):
-            inner = _parsed(text)
+            parsed = _parse(text)
             return (
-                inner is not None and not isinstance(inner, ast.Constant) and _takes(inner, interface, path)
+                parsed is not None
+                and not isinstance(parsed, ast.Constant)
+                and _accepts(parsed, interface, path)
             )
-        case ast.Subscript(value=outer, slice=inside):
-            name = _name(outer)
-            each = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+        case ast.Subscript(value=generic, slice=argument):
+            name = _name(generic)
+            arguments = argument.elts if isinstance(argument, ast.Tuple) else [argument]
             if name in ("Optional", "Union"):
-                return any(_takes(one, interface, path) for one in each)
+                return any(_accepts(item, interface, path) for item in arguments)
             if name == "Annotated":
-                return _takes(each[0], interface, path)
+                return _accepts(arguments[0], interface, path)
             if name in _SEQUENCES and path[:1] == ("list",):
-                return any(_takes(one, interface, path[1:]) for one in each)
+                return any(_accepts(item, interface, path[1:]) for item in arguments)
             if name in _MAPPINGS and path[:1] == ("dict",):
-                return _takes(each[-1], interface, path[1:])
+                return _accepts(arguments[-1], interface, path[1:])
             return False
         case ast.Name() | ast.Attribute():
             return not path and _name(node) == interface
@@ -61,11 +66,11 @@ def _takes(node: ast.expr, interface: str, path: tuple[str, ...]) -> bool:
 
 
 def _name(node: ast.expr) -> str:
-    """The last piece: ``Latent`` of ``reprkit.Latent``."""
+    """Return the last piece of a dotted name: ``Latent`` of ``reprkit.Latent``."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def _parsed(text: str) -> ast.expr | None:
+def _parse(text: str) -> ast.expr | None:
     try:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError):

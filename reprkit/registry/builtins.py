@@ -1,4 +1,4 @@
-"""The parts that come with reprkit: a plugin like any other, strings only."""
+"""The built-in parts of reprkit, registered as a plugin that contains only strings."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def reprkit_latents() -> Iterator[Spec]:
     yield Spec(
         "gaussian",
         "reprkit.latents.gaussian:Gaussian",
-        "Reparametrised Gaussian with a KL term (Kingma and Welling 2014)",
+        "Reparameterized Gaussian with a KL term (Kingma and Welling 2014)",
     )
     yield Spec(
         "binary", "reprkit.latents.binary:Binary", "Bernoulli bits, straight-through (Bengio et al. 2013)"
@@ -82,12 +82,12 @@ def reprkit_latents() -> Iterator[Spec]:
     yield Spec(
         "vq",
         "reprkit.latents.vq:VQ",
-        "Vector quantisation with a learned codebook (van den Oord et al. 2017)",
+        "Vector quantization with a learned codebook (van den Oord et al. 2017)",
     )
     yield Spec(
         "residual-vq",
         "reprkit.latents.residual_vq:ResidualVQ",
-        "Codebooks that quantise what is left (Zeghidour et al. 2021)",
+        "Codebooks that quantize the residual of the previous one (Zeghidour et al. 2021)",
     )
 
 
@@ -102,12 +102,12 @@ def reprkit_objectives() -> Iterator[Spec]:
     yield Spec(
         "denoising",
         "reprkit.objectives.denoising:Denoising",
-        "Rebuild the clean input from a damaged one (Vincent et al. 2010)",
+        "Reconstruct the clean input from a corrupted one (Vincent et al. 2010)",
     )
     yield Spec(
         "masked",
         "reprkit.objectives.masked:Masked",
-        "Predict hidden tokens from the visible ones (He et al. 2021)",
+        "Predict masked tokens from the visible ones (He et al. 2021)",
     )
     yield Spec(
         "contrastive",
@@ -117,17 +117,17 @@ def reprkit_objectives() -> Iterator[Spec]:
     yield Spec(
         "classify",
         "reprkit.objectives.classify:Classify",
-        "A label by one linear layer on the code: supervised training",
+        "Supervised classification by one linear layer on the code",
     )
     yield Spec(
         "grouped",
         "reprkit.objectives.grouped:Grouped",
-        "Rebuild an example with another one's code of what their group shares",
+        "Reconstruct an example with a group-level factor taken from another member of its group",
     )
     yield Spec(
         "autoregressive",
         "reprkit.objectives.autoregressive:Autoregressive",
-        "Likelihood token by token (Bengio et al. 2003)",
+        "Likelihood factorized token by token (Bengio et al. 2003)",
     )
 
 
@@ -147,17 +147,17 @@ def reprkit_corruptions() -> Iterator[Spec]:
     yield Spec(
         "mask-elements",
         "reprkit.corruptions.mask_elements:MaskElements",
-        "Hides single elements (Vincent et al. 2010)",
+        "Masks single elements (Vincent et al. 2010)",
     )
     yield Spec(
         "mask-patches",
         "reprkit.corruptions.mask_patches:MaskPatches",
-        "Hides patches of an image (He et al. 2021)",
+        "Masks patches of an image (He et al. 2021)",
     )
     yield Spec(
         "mask-spans",
         "reprkit.corruptions.mask_spans:MaskSpans",
-        "Hides spans of a sequence (Joshi et al. 2020)",
+        "Masks spans of a sequence (Joshi et al. 2020)",
     )
     yield Spec(
         "dropout",
@@ -195,20 +195,20 @@ def reprkit_datasets() -> Iterator[Spec]:
     yield Spec(
         "hub-stream",
         "reprkit.data.formats.hub_stream:HubStream",
-        "A data set of the hub, or local files, read from front to back without being stored",
+        "A data set of the hub, or local files, streamed without being stored",
         ("datasets",),
     )
     yield Spec(
         "codes",
         "reprkit.models.codes_dataset:CodesOf",
-        "The codes that a saved model gives another data set, to learn a prior over",
+        "The codes of a data set under a saved model, for learning a prior",
     )
-    yield Spec("images", "reprkit.data.formats.images:Images", "A folder of pictures, of one size", ("PIL",))
+    yield Spec("images", "reprkit.data.formats.images:Images", "A folder of images of one size", ("PIL",))
     yield Spec("lines", "reprkit.data.formats.lines:Lines", "Lines of text files, as bytes or characters")
     yield Spec(
         "json-lines",
         "reprkit.data.formats.json_lines:JsonLines",
-        "JSON Lines files: one record an example, with texts, numbers and labels",
+        "JSON Lines files with one record per example: texts, numbers and labels",
     )
 
 
@@ -226,22 +226,22 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "Logistic regression on frozen codes (Alain and Bengio 2016)",
         ("sklearn",),
     )
-    yield Spec("knn", "reprkit.evaluation.knn:KNN", "Nearest neighbours among frozen codes (Wu et al. 2018)")
+    yield Spec("knn", "reprkit.evaluation.knn:KNN", "Nearest neighbors among frozen codes (Wu et al. 2018)")
     yield Spec(
         "finetune",
         "reprkit.evaluation.finetune:FineTune",
-        "The encoder trained on with labels (He et al. 2021)",
+        "Fine-tuning of the encoder with labels (He et al. 2021)",
     )
     yield Spec(
         "few-labels",
         "reprkit.evaluation.few_labels:FewLabels",
-        "k-NN, linear probe and fine-tuning by the number of labels",
+        "k-NN, linear probe and fine-tuning as functions of the number of labels",
         ("sklearn",),
     )
     yield Spec(
         "masking",
         "reprkit.evaluation.masking:Masking",
-        "What is predicted where the input was hidden (He et al. 2021)",
+        "Prediction error where the input was masked (He et al. 2021)",
     )
     yield Spec(
         "codebook",
@@ -251,17 +251,17 @@ def reprkit_evaluators() -> Iterator[Spec]:
     yield Spec(
         "likelihood",
         "reprkit.evaluation.likelihood:Likelihood",
-        "Probability of unseen data, by importance sampling (Burda et al. 2016)",
+        "Likelihood of held-out data, by importance sampling (Burda et al. 2016)",
     )
     yield Spec(
         "samples",
         "reprkit.evaluation.samples:Samples",
-        "New data from the prior, and whether it only copies the training data",
+        "Samples from the prior, and whether they copy the training data",
     )
     yield Spec(
         "interpolation",
         "reprkit.evaluation.interpolation:Interpolation",
-        "Outputs between two examples' codes",
+        "Outputs along the line between two examples' codes",
     )
     yield Spec(
         "projection",

@@ -1,4 +1,4 @@
-"""How an annotation reads in ``reprkit show``: ``Annotated[int, Ge(2)]`` is ``int >= 2``.  From source, nothing is imported."""
+"""Format annotations for ``reprkit show``: ``Annotated[int, Ge(2)]`` becomes ``int >= 2``.  Nothing is imported."""
 
 from __future__ import annotations
 
@@ -7,82 +7,82 @@ from collections.abc import Callable
 
 _BELOW = {"Ge": "{} <= ", "Gt": "{} < "}
 _ABOVE = {"Le": " <= {}", "Lt": " < {}"}
-_ALONE = {"Ge": " >= {}", "Gt": " > {}"}
+_SINGLE = {"Ge": " >= {}", "Gt": " > {}"}
 _KEYWORDS = {"ge": "Ge", "gt": "Gt", "le": "Le", "lt": "Lt", "min_length": "MinLen", "max_length": "MaxLen"}
-_SAID = {"MinLen": "at least {} long", "MaxLen": "at most {} long", "MultipleOf": "a multiple of {}"}
+_NOTES = {"MinLen": "at least {} long", "MaxLen": "at most {} long", "MultipleOf": "a multiple of {}"}
 
-# What a name stands for, and how the names in that are found; None where it is no alias.
-Look = Callable[[str], "tuple[ast.expr, Look] | None"]
+# Resolves a name to (its value, the resolver of names in that value); None if the name is not an alias.
+Resolver = Callable[[str], "tuple[ast.expr, Resolver] | None"]
 
 
-def text(annotation: ast.expr, look: Look) -> str:
-    """The annotation in words.
+def format_annotation(annotation: ast.expr, resolve: Resolver) -> str:
+    """Format an annotation.
 
     Args:
-        annotation: as written.
-        look: what a name stands for in the module, such as ``Count`` for ``Annotated[int, Ge(1)]``.
+        annotation: its syntax tree.
+        resolve: looks up an alias in the module, such as ``Count`` for ``Annotated[int, Ge(1)]``.
     """
-    found = look(annotation.id) if isinstance(annotation, ast.Name) else None
-    if found is not None and isinstance(found[0], ast.Subscript | ast.BinOp):
-        return text(*found)
+    alias = resolve(annotation.id) if isinstance(annotation, ast.Name) else None
+    if alias is not None and isinstance(alias[0], ast.Subscript | ast.BinOp):
+        return format_annotation(*alias)
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return f"{text(left, look)} | {text(right, look)}"
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
-            return " | ".join(ast.unparse(each) for each in _listed(inside))
+            return f"{format_annotation(left, resolve)} | {format_annotation(right, resolve)}"
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=arguments):
+            return " | ".join(ast.unparse(item) for item in _elements(arguments))
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *constraints])):
-            return _bounded(text(kind, look), constraints, look)
-        case ast.Subscript(value=generic, slice=inside):
-            return f"{ast.unparse(generic)}[{', '.join(text(each, look) for each in _listed(inside))}]"
+            return _format_constraints(format_annotation(kind, resolve), constraints, resolve)
+        case ast.Subscript(value=generic, slice=arguments):
+            return f"{ast.unparse(generic)}[{', '.join(format_annotation(item, resolve) for item in _elements(arguments))}]"
         case ast.Constant(value=str(quoted)):
-            return text(ast.parse(quoted, mode="eval").body, look)
+            return format_annotation(ast.parse(quoted, mode="eval").body, resolve)
         case ast.Constant(value=value) if value is ...:
             return "..."
     return ast.unparse(annotation)
 
 
-def _bounded(kind: str, constraints: list[ast.expr], look: Look) -> str:
-    found: dict[str, str] = {}
-    said: list[str] = []
-    for name, value in _called(constraints):
-        shown = _value(value, look)
+def _format_constraints(kind: str, constraints: list[ast.expr], resolve: Resolver) -> str:
+    bounds: dict[str, str] = {}
+    notes: list[str] = []
+    for name, value in _constraint_calls(constraints):
+        shown = _format_value(value, resolve)
         if name == "Predicate":
-            said.append(shown.replace("_", " "))
-        elif name in _SAID:
-            said.append(_SAID[name].format(shown))
+            notes.append(shown.replace("_", " "))
+        elif name in _NOTES:
+            notes.append(_NOTES[name].format(shown))
         elif name in _BELOW or name in _ABOVE:
-            found[name] = shown
-    lowest = next((name for name in _BELOW if name in found), None)
-    highest = next((name for name in _ABOVE if name in found), None)
+            bounds[name] = shown
+    lowest = next((name for name in _BELOW if name in bounds), None)
+    highest = next((name for name in _ABOVE if name in bounds), None)
     if lowest and highest:
-        kind = _BELOW[lowest].format(found[lowest]) + kind + _ABOVE[highest].format(found[highest])
+        kind = _BELOW[lowest].format(bounds[lowest]) + kind + _ABOVE[highest].format(bounds[highest])
     elif lowest:
-        kind += _ALONE[lowest].format(found[lowest])
+        kind += _SINGLE[lowest].format(bounds[lowest])
     elif highest:
-        kind += _ABOVE[highest].format(found[highest])
-    return f"{kind} ({', '.join(said)})" if said else kind
+        kind += _ABOVE[highest].format(bounds[highest])
+    return f"{kind} ({', '.join(notes)})" if notes else kind
 
 
-def _called(constraints: list[ast.expr]) -> list[tuple[str, ast.expr]]:
-    """Name and value of every constraint; those of ``Interval(ge=0, lt=1)`` and ``Len(1, 3)`` one by one."""
-    found: list[tuple[str, ast.expr]] = []
-    for each in constraints:
-        if not isinstance(each, ast.Call):
+def _constraint_calls(constraints: list[ast.expr]) -> list[tuple[str, ast.expr]]:
+    """Return name and value of every constraint, with ``Interval(ge=0, lt=1)`` and ``Len(1, 3)`` split up."""
+    calls: list[tuple[str, ast.expr]] = []
+    for constraint in constraints:
+        if not isinstance(constraint, ast.Call):
             continue
-        name = ast.unparse(each.func).rpartition(".")[2]
+        name = ast.unparse(constraint.func).rpartition(".")[2]
         if name == "Len":
-            found += zip(("MinLen", "MaxLen"), each.args, strict=False)
-        elif each.args:
-            found.append((name, each.args[0]))
-        found += [(_KEYWORDS.get(str(word.arg), name), word.value) for word in each.keywords]
-    return found
+            calls += zip(("MinLen", "MaxLen"), constraint.args, strict=False)
+        elif constraint.args:
+            calls.append((name, constraint.args[0]))
+        calls += [(_KEYWORDS.get(str(keyword.arg), name), keyword.value) for keyword in constraint.keywords]
+    return calls
 
 
-def _value(value: ast.expr, look: Look) -> str:
-    known = look(value.id) if isinstance(value, ast.Name) else None
-    shown = ast.unparse(known[0] if known is not None else value)
+def _format_value(value: ast.expr, resolve: Resolver) -> str:
+    alias = resolve(value.id) if isinstance(value, ast.Name) else None
+    shown = ast.unparse(alias[0] if alias is not None else value)
     return shown.replace(" ** ", "**")
 
 
-def _listed(inside: ast.expr) -> list[ast.expr]:
-    return inside.elts if isinstance(inside, ast.Tuple) else [inside]
+def _elements(arguments: ast.expr) -> list[ast.expr]:
+    return arguments.elts if isinstance(arguments, ast.Tuple) else [arguments]

@@ -1,8 +1,8 @@
-"""Constraints of constructor arguments, declared in annotations and checked here for every way a part is made.
+"""Constraints of constructor arguments, declared in annotations and checked however a part is created.
 
 ``codes: Annotated[int, Ge(2)] = 512`` (constraints of the library ``annotated-types``), ``pool: Literal["mean", "flatten"]``, and
-types themselves.  A reference, a manifest and a direct call all come here, so a part checks only relations between arguments, with
-``require``.  Neither torch nor numpy is imported.
+types themselves.  References, manifests and direct calls are all checked here, so a part checks only relations between arguments,
+with ``require``.  Imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MaxLen, MinLen, Mul
 
 from reprkit.errors import PartArgumentError, nearest
 
-# Upper bounds refuse, before any memory is asked for, sizes that only a mistake asks for.
+# Upper bounds reject mistakenly large sizes before memory is allocated.
 Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Width = Annotated[int, Ge(1), Le(2**20)]
@@ -40,71 +40,73 @@ BelowOne = Annotated[float, Ge(0), Lt(1)]
 
 
 def odd(value: int) -> bool:
-    """For ``Annotated[int, Predicate(odd)]``."""
+    """Whether a number is odd, for ``Annotated[int, Predicate(odd)]``."""
     return value % 2 == 1
 
 
 def ascending(values: Sequence[float]) -> bool:
-    """For ``Annotated[tuple[float, float], Predicate(ascending)]``: no value is below the one before it."""
+    """Whether no value is below its predecessor, for ``Annotated[tuple[float, float], Predicate(ascending)]``."""
     return all(low <= high for low, high in itertools.pairwise(values))
 
 
 def strictly_ascending(values: Sequence[float]) -> bool:
-    """For ``Predicate(strictly_ascending)``: every value is above the one before it."""
+    """Whether every value is above its predecessor, for ``Predicate(strictly_ascending)``."""
     return all(low < high for low, high in itertools.pairwise(values))
 
 
 _LITERALS = (bool, int, float, complex, str, bytes, type(None), list, tuple, dict, set, frozenset)
-_REFUSED = object()
+_INVALID = object()
 _LARGEST = 2**63
-_INSIDE = "_reprkit_constructor_runs"
+_CONSTRUCTING = "_reprkit_constructor_runs"
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
-_asked: ContextVar[str | None] = ContextVar("reprkit_part_asked", default=None)
+_part_name: ContextVar[str | None] = ContextVar("reprkit_part_name", default=None)
 
 
 @contextmanager
-def asked_as(what: str) -> Iterator[None]:
-    """A block in which one part is made whose name in errors is ``what``, such as "latent vq"."""
-    token = _asked.set(what)
+def named_in_errors(what: str) -> Iterator[None]:
+    """Context for creating one part that error messages call ``what``, such as "latent vq"."""
+    token = _part_name.set(what)
     try:
         yield
     finally:
-        _asked.reset(token)
+        _part_name.reset(token)
 
 
-def checking(init: Any, *, skip: tuple[str, ...] = (), record: Callable[..., None] | None = None) -> Any:
-    """A constructor that checks its arguments when it is the one that was called, not when a subclass calls it.
+def wrap_constructor(
+    init: Any, *, skip: tuple[str, ...] = (), record: Callable[..., None] | None = None
+) -> Any:
+    """Wrap a constructor so that it checks its arguments when called directly, but not when called by a subclass.
 
     Args:
-        init: an ``__init__``.
-        skip: arguments that are neither checked nor recorded.
-        record: called with the instance, and the arguments that were given, by name.
+        init: the ``__init__`` to wrap.
+        skip: names of arguments that are neither checked nor recorded.
+        record: called with the instance and the given arguments by name.
     """
     signature = inspect.signature(init)
-    open_ended = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    var_keyword = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
 
     @functools.wraps(init)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
-        if _INSIDE in self.__dict__:
+        if _CONSTRUCTING in self.__dict__:
             init(self, *args, **kwargs)
             return
-        kwargs = renamed(type(self), kwargs, _asked.get() or _title(self))
+        kwargs = apply_renamed_arguments(type(self), kwargs, _part_name.get() or _title(self))
         bound = signature.bind(self, *args, **kwargs)
         given = dict(list(bound.arguments.items())[1:])
-        what = _asked.get() or _title(self)
-        bound.arguments.update(checked(init, {k: v for k, v in given.items() if k not in skip}, what))
+        what = _part_name.get() or _title(self)
+        bound.arguments.update(check_arguments(init, {k: v for k, v in given.items() if k not in skip}, what))
         if record is not None:
             given = {name: bound.arguments[name] for name in given}
-            given.update(given.pop(open_ended, {}) if open_ended else {})
+            given.update(given.pop(var_keyword, {}) if var_keyword else {})
             record(self, given)
-        token = _asked.set(None)  # a part that this one makes has a name of its own
-        object.__setattr__(self, _INSIDE, True)
+        token = _part_name.set(None)  # parts created inside this constructor have their own names
+        object.__setattr__(self, _CONSTRUCTING, True)
         try:
             init(*bound.args, **bound.kwargs)
         finally:
-            object.__delattr__(self, _INSIDE)
-            _asked.reset(token)
+            object.__delattr__(self, _CONSTRUCTING)
+            _part_name.reset(token)
 
     return wrapper
 
@@ -113,14 +115,14 @@ def _title(part: Any) -> str:
     return f"{getattr(type(part), 'kind', 'dataset')} {type(part).__name__}"
 
 
-def renamed(cls: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The arguments under their present names; a part lists former ones in ``renamed_arguments`` (former -> present).
+def apply_renamed_arguments(cls: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Rename former argument names to present ones, as listed in the part's ``renamed_arguments`` (former -> present).
 
     Warns:
-        DeprecationWarning: an argument is given under a former name.
+        DeprecationWarning: an argument is given by a former name.
 
     Raises:
-        PartArgumentError: an argument is given under both names.
+        PartArgumentError: an argument is given by both names.
     """
     former: Mapping[str, str] = getattr(cls, "renamed_arguments", {})
     arguments = dict(given)
@@ -128,55 +130,59 @@ def renamed(cls: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
         if old not in arguments:
             continue
         if new in arguments:
-            raise PartArgumentError(f"{what}: {old}= is the former name of {new}=; give only {new}=")
+            raise PartArgumentError(f"{what}: {old}= is the former name of {new}=; pass only {new}=")
         warnings.warn(f"{what}: {old}= is now called {new}=", DeprecationWarning, stacklevel=4)
         arguments[new] = arguments.pop(old)
     return arguments
 
 
-def checked(function: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The arguments as the function's annotations ask for them: lists become tuples, numbers of numpy those of Python.
+def check_arguments(function: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Check arguments against the function's annotations and convert them: lists to tuples, NumPy numbers to Python numbers.
 
-    What is no literal (a part, a module, a function, a tensor) fits every annotation that names a class, and everything fits
-    ``Any`` and an annotation that cannot be resolved.
+    Values that are not literals (a part, a module, a function, a tensor) satisfy every annotation that names a class; every value
+    satisfies ``Any`` and annotations that cannot be resolved.
 
     Raises:
-        PartArgumentError: a value that its annotation does not allow; ``what`` names the part.
+        PartArgumentError: a value is not allowed by its annotation; ``what`` names the part.
     """
-    hints = declared(function)
-    made = {}
+    hints = resolve_annotations(function)
+    converted = {}
     for name, value in given.items():
         hint = hints.get(name, Any)
-        made[name] = _fitted(value, hint)
-        if made[name] is _REFUSED:
-            meant = next(filter(None, (nearest(each, _choices(hint)) for each in _strings(value))), "")
+        converted[name] = _convert(value, hint)
+        if converted[name] is _INVALID:
+            suggestion = next(filter(None, (nearest(text, _choices(hint)) for text in _strings(value))), "")
             large = isinstance(value, int) and abs(value) >= _LARGEST
-            note = " (integers have 64 bits)" if large else meant and "." + meant
-            raise PartArgumentError(f"{what}: {name}={_shown(value)} must be {words(hint)}{note}")
-    return made
+            note = " (integers have 64 bits)" if large else suggestion and "." + suggestion
+            raise PartArgumentError(
+                f"{what}: {name}={_short_repr(value)} must be {describe_annotation(hint)}{note}"
+            )
+    return converted
 
 
-def _shown(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     try:
         return _SHORT.repr(value)
-    except ValueError:  # an integer of more digits than Python writes out
+    except ValueError:  # an integer with more digits than Python converts to text
         return f"a {type(value).__name__}"
 
 
-def declared(function: Any) -> dict[str, Any]:
-    """The annotations of a function or of a class's constructor, each resolved on its own; ``Any`` where it cannot be."""
+def resolve_annotations(function: Any) -> dict[str, Any]:
+    """Resolve the annotations of a function or a class's constructor one by one; those that cannot be resolved are ``Any``."""
     while isinstance(function, functools.partial):
         function = function.func
     init = getattr(function, "__init__") if isinstance(function, type) else function  # noqa: B009
-    return _annotations(inspect.unwrap(init))
+    return _resolved_annotations(inspect.unwrap(init))
 
 
 @functools.lru_cache(maxsize=1024)
-def _annotations(function: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _resolved_annotations(function: Any) -> dict[str, Any]:
+    resolved: dict[str, Any] = {}
     starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     unchecked = {
-        each.name for each in inspect.signature(function).parameters.values() if each.kind in starred
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in starred
     }
     for name, hint in getattr(function, "__annotations__", {}).items():
         if name in unchecked:
@@ -184,105 +190,124 @@ def _annotations(function: Any) -> dict[str, Any]:
         holder = types.SimpleNamespace(__annotations__={name: hint})
         try:
             scope = getattr(function, "__globals__", {})
-            found[name] = typing.get_type_hints(holder, scope, include_extras=True)[name]
+            resolved[name] = typing.get_type_hints(holder, scope, include_extras=True)[name]
         except (NameError, AttributeError, TypeError, SyntaxError):
-            found[name] = Any  # it stands under TYPE_CHECKING, or is a shape in words
-    return found
+            resolved[name] = Any  # imported only under TYPE_CHECKING, or a shape
+    return resolved
 
 
-def _fitted(value: Any, hint: Any) -> Any:
-    """The value as the hint asks for it, or ``_REFUSED``."""
-    origin, inside = get_origin(hint), get_args(hint)
+def _convert(value: Any, hint: Any) -> Any:
+    """Convert a value to the type of the hint; ``_INVALID`` if it is not allowed."""
+    origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, typing.TypeVar | str) or hint is object:
         return value
     if origin is Annotated:
-        made = _fitted(value, inside[0])
-        return made if made is _REFUSED or all(_holds(made, each) for each in _flat(inside[1:])) else _REFUSED
+        converted = _convert(value, arguments[0])
+        return (
+            converted
+            if converted is _INVALID
+            or all(_satisfies(converted, constraint) for constraint in _flatten_constraints(arguments[1:]))
+            else _INVALID
+        )
     if origin in (Union, types.UnionType):
-        tries = (_fitted(value, each) for each in inside)
-        return next((made for made in tries if made is not _REFUSED), _REFUSED)
+        tries = (_convert(value, alternative) for alternative in arguments)
+        return next((converted for converted in tries if converted is not _INVALID), _INVALID)
     if origin is Literal:
-        return value if any(type(value) is type(each) and value == each for each in inside) else _REFUSED
+        return (
+            value
+            if any(type(value) is type(alternative) and value == alternative for alternative in arguments)
+            else _INVALID
+        )
     if hint is None or hint is type(None):
-        return None if value is None else _REFUSED
+        return None if value is None else _INVALID
     if hint is bool:
-        return value if isinstance(value, bool) else _REFUSED
+        return value if isinstance(value, bool) else _INVALID
     if hint is int:
-        return _integer(value)
+        return _convert_integer(value)
     if hint is float:
-        return _number(value)
+        return _convert_number(value)
     if hint is tuple or origin is tuple:
-        return _tuple(value, inside)
+        return _convert_tuple(value, arguments)
     if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping):
-        return _mapping(value, inside)
+        return _convert_mapping(value, arguments)
     if isinstance(origin, type) and issubclass(origin, collections.abc.Sequence):
-        return _sequence(value, inside)
+        return _convert_sequence(value, arguments)
     kind = origin or hint
     if not isinstance(kind, type):
         return value
     try:
-        belongs = isinstance(value, kind)
-    except TypeError:  # a protocol that cannot be asked
+        matches = isinstance(value, kind)
+    except TypeError:  # a protocol that does not support isinstance
         return value
-    return value if belongs or not isinstance(value, _LITERALS) else _REFUSED
+    return value if matches or not isinstance(value, _LITERALS) else _INVALID
 
 
-def _integer(value: Any) -> Any:
+def _convert_integer(value: Any) -> Any:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        return _REFUSED
+        return _INVALID
     whole = value if isinstance(value, int) else int(value)
-    return whole if -_LARGEST <= whole < _LARGEST else _REFUSED
+    return whole if -_LARGEST <= whole < _LARGEST else _INVALID
 
 
-def _number(value: Any) -> Any:
+def _convert_number(value: Any) -> Any:
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        return _REFUSED
+        return _INVALID
     try:
         finite = math.isfinite(value)
     except OverflowError:  # an integer too large for a float
-        return _REFUSED
+        return _INVALID
     if not finite or isinstance(value, int | float):
-        return value if finite else _REFUSED
+        return value if finite else _INVALID
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def _tuple(value: Any, inside: tuple[Any, ...]) -> Any:
-    """JSON knows only lists, so a list is taken for a tuple."""
+def _convert_tuple(value: Any, arguments: tuple[Any, ...]) -> Any:
+    """Convert to a tuple; lists are accepted, since JSON has no tuples."""
     if not isinstance(value, list | tuple):
-        return _REFUSED
-    if not inside:
+        return _INVALID
+    if not arguments:
         return tuple(value)
-    hints = inside[:1] * len(value) if len(inside) == 2 and inside[1] is Ellipsis else inside
+    hints = arguments[:1] * len(value) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
     if len(hints) != len(value):
-        return _REFUSED
-    made = tuple(_fitted(each, hint) for each, hint in zip(value, hints, strict=True))
-    return _REFUSED if any(each is _REFUSED for each in made) else made
+        return _INVALID
+    converted = tuple(_convert(item, hint) for item, hint in zip(value, hints, strict=True))
+    return _INVALID if any(item is _INVALID for item in converted) else converted
 
 
-def _mapping(value: Any, inside: tuple[Any, ...]) -> Any:
+def _convert_mapping(value: Any, arguments: tuple[Any, ...]) -> Any:
     if not isinstance(value, collections.abc.Mapping):
-        return _REFUSED
-    keys, hint = inside or (Any, Any)
+        return _INVALID
+    keys, hint = arguments or (Any, Any)
     if hint is Any:
         return value
-    made = {_fitted(key, keys): _fitted(each, hint) for key, each in value.items()}
-    return _REFUSED if _REFUSED in made or any(each is _REFUSED for each in made.values()) else made
+    converted = {_convert(key, keys): _convert(item, hint) for key, item in value.items()}
+    return (
+        _INVALID
+        if _INVALID in converted or any(item is _INVALID for item in converted.values())
+        else converted
+    )
 
 
-def _sequence(value: Any, inside: tuple[Any, ...]) -> Any:
+def _convert_sequence(value: Any, arguments: tuple[Any, ...]) -> Any:
     if isinstance(value, str | bytes) or not isinstance(value, collections.abc.Sequence):
-        return _REFUSED if isinstance(value, _LITERALS) else value
-    made = [_fitted(each, (*inside, Any)[0]) for each in value]
-    return _REFUSED if any(each is _REFUSED for each in made) else made if type(value) is list else value
+        return _INVALID if isinstance(value, _LITERALS) else value
+    converted = [_convert(item, (*arguments, Any)[0]) for item in value]
+    return (
+        _INVALID
+        if any(item is _INVALID for item in converted)
+        else converted
+        if type(value) is list
+        else value
+    )
 
 
-def _flat(metadata: tuple[Any, ...]) -> list[Any]:
-    """The constraints, those of ``Interval`` and ``Len`` one by one."""
-    return [part for each in metadata for part in (each if isinstance(each, GroupedMetadata) else (each,))]
+def _flatten_constraints(metadata: tuple[Any, ...]) -> list[Any]:
+    """Return the constraints, with ``Interval`` and ``Len`` split up."""
+    return [part for item in metadata for part in (item if isinstance(item, GroupedMetadata) else (item,))]
 
 
-def _holds(value: Any, constraint: Any) -> bool:
-    """Whether one constraint holds; other metadata says nothing."""
+def _satisfies(value: Any, constraint: Any) -> bool:
+    """Whether a value satisfies one constraint; other metadata is ignored."""
     match constraint:
         case Ge(ge=bound):
             return value >= bound
@@ -303,37 +328,37 @@ def _holds(value: Any, constraint: Any) -> bool:
     return True
 
 
-def words(hint: Any) -> str:
-    """What a value must be, for the end of a sentence: "an integer of at least 2", "'mean' or 'flatten'"."""
-    *others, last = dict.fromkeys(_words(each) for each in _alternatives(hint))
+def describe_annotation(hint: Any) -> str:
+    """Describe the allowed values, as the end of a sentence: "an integer of at least 2", "'mean' or 'flatten'"."""
+    *others, last = dict.fromkeys(_describe_type(alternative) for alternative in _alternatives(hint))
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def _alternatives(hint: Any) -> list[Any]:
     if get_origin(hint) in (Union, types.UnionType):
-        return [part for each in get_args(hint) for part in _alternatives(each)]
+        return [part for argument in get_args(hint) for part in _alternatives(argument)]
     if get_origin(hint) is Literal:
-        return [Literal[each] for each in get_args(hint)]
+        return [Literal[argument] for argument in get_args(hint)]
     return [hint]
 
 
 def _choices(hint: Any) -> list[str]:
-    """The strings that may be chosen from, also inside of tuples and mappings."""
+    """Return the string choices of a hint, including those inside tuples and mappings."""
     if get_origin(hint) is Literal:
-        return [each for each in get_args(hint) if isinstance(each, str)]
-    return [choice for each in get_args(hint) for choice in _choices(each)]
+        return [argument for argument in get_args(hint) if isinstance(argument, str)]
+    return [choice for argument in get_args(hint) for choice in _choices(argument)]
 
 
 def _strings(value: Any) -> list[str]:
-    """A string, or those inside, that may be meant for a choice."""
+    """Return the strings in a value, which may be misspelled choices."""
     if isinstance(value, collections.abc.Mapping):
-        return [each for each in value.values() if isinstance(each, str)]
+        return [item for item in value.values() if isinstance(item, str)]
     if isinstance(value, list | tuple):
-        return [each for each in value if isinstance(each, str)]
+        return [item for item in value if isinstance(item, str)]
     return [value] if isinstance(value, str) else []
 
 
-_NAMES = {
+_TYPE_NAMES = {
     int: "an integer",
     float: "a number",
     bool: "True or False",
@@ -343,64 +368,64 @@ _NAMES = {
 }
 
 
-def _words(hint: Any) -> str:
-    origin, inside = get_origin(hint), get_args(hint)
+def _describe_type(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return words(inside[0]) + _bounds(_flat(inside[1:]))
+        return describe_annotation(arguments[0]) + _describe_bounds(_flatten_constraints(arguments[1:]))
     if origin is Literal:
-        return repr(inside[0])
-    if hint in _NAMES:
-        return _NAMES[hint]
+        return repr(arguments[0])
+    if hint in _TYPE_NAMES:
+        return _TYPE_NAMES[hint]
     if origin is tuple:
-        if len(inside) == 2 and inside[1] is Ellipsis:
-            return f"a tuple, each item {words(inside[0])}"
-        return f"a tuple ({', '.join(map(words, inside))})"
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return f"a tuple, each item {describe_annotation(arguments[0])}"
+        return f"a tuple ({', '.join(map(describe_annotation, arguments))})"
     if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping):
-        return f"a mapping, each value {words(inside[1])}" if inside else "a mapping"
+        return f"a mapping, each value {describe_annotation(arguments[1])}" if arguments else "a mapping"
     if isinstance(origin, type) and issubclass(origin, collections.abc.Sequence):
-        return f"a list, each item {words(inside[0])}" if inside else "a list"
+        return f"a list, each item {describe_annotation(arguments[0])}" if arguments else "a list"
     name = getattr(origin or hint, "__name__", str(hint))
     return {"PathLike": "a path", "Callable": "a function"}.get(
         name, f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
     )
 
 
-def _bound(value: Any) -> str:
-    """2**24 rather than 16777216."""
+def _format_bound(value: Any) -> str:
+    """Format a bound: 2**24 rather than 16777216."""
     power = isinstance(value, int) and value >= 2**16 and value & (value - 1) == 0
     return f"2**{value.bit_length() - 1}" if power else str(value)
 
 
-def _bounds(constraints: list[Any]) -> str:
-    found: dict[str, Any] = {}
-    said = ""
-    for each in constraints:
-        match each:
+def _describe_bounds(constraints: list[Any]) -> str:
+    bounds: dict[str, Any] = {}
+    suffix = ""
+    for constraint in constraints:
+        match constraint:
             case Ge(ge=bound) | Gt(gt=bound) | Le(le=bound) | Lt(lt=bound):
-                found[type(each).__name__] = _bound(bound)
+                bounds[type(constraint).__name__] = _format_bound(bound)
             case MultipleOf(multiple_of=step):
-                said += f", a multiple of {step}"
+                suffix += f", a multiple of {step}"
             case MinLen(min_length=least):
-                said += f", at least {least} long"
+                suffix += f", at least {least} long"
             case MaxLen(max_length=most):
-                said += f", at most {most} long"
+                suffix += f", at most {most} long"
             case Predicate(func=holds):
-                said += f", {holds.__name__.replace('_', ' ')}"
-    match found:
+                suffix += f", {holds.__name__.replace('_', ' ')}"
+    match bounds:
         case {"Ge": low, "Le": high}:
-            return f" from {low} to {high}{said}"
+            return f" from {low} to {high}{suffix}"
         case {"Ge": low, "Lt": high}:
-            return f" from {low} to below {high}{said}"
+            return f" from {low} to below {high}{suffix}"
         case {"Gt": low, "Le": high}:
-            return f" above {low} and up to {high}{said}"
+            return f" above {low} and up to {high}{suffix}"
         case {"Gt": low, "Lt": high}:
-            return f" above {low} and below {high}{said}"
+            return f" above {low} and below {high}{suffix}"
         case {"Ge": low}:
-            return f" of at least {low}{said}"
+            return f" of at least {low}{suffix}"
         case {"Gt": low}:
-            return f" above {low}{said}"
+            return f" above {low}{suffix}"
         case {"Le": high}:
-            return f" of at most {high}{said}"
+            return f" of at most {high}{suffix}"
         case {"Lt": high}:
-            return f" below {high}{said}"
-    return said
+            return f" below {high}{suffix}"
+    return suffix

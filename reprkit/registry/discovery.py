@@ -1,7 +1,7 @@
-"""Reads plugins: imports each, checks it against the hooks, collects its Specs; faults become Rows.
+"""Discover plugins: import each, check it against the hooks and collect its Specs.
 
-Torch-free.  Plugins are examined one at a time, through pluggy, with no other plugin registered: none can
-disturb another.
+Faults are recorded in ``InstalledPlugin``.  Plugins are examined one at a time through pluggy, with no other plugin registered,
+so that none can affect another.  Does not import torch.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Status = Literal["ok", "broken", "incompatible", "disabled"]
 
 
 @dataclass(frozen=True)
-class Row:
-    """What became of one plugin.
+class InstalledPlugin:
+    """A plugin and the result of loading it.
 
     Attributes:
         name: of its entry point (or as registered).
-        distribution: that ships it, normalised (``acme-latents``).
+        distribution: that contains it, normalized (``acme-latents``).
         version: of the distribution.
         status: "ok", "broken", "incompatible" (another API number) or "disabled" (by REPRKIT_PLUGINS).
-        specs: per kind, what it offers; empty unless it is ok.
-        reason: why it is not ok, in a line; for an ok one, a remark.
-        details: the traceback, where there is one.
+        specs: the Specs it offers, by kind; empty unless the status is "ok".
+        reason: one line on why the status is not "ok"; a remark if it is.
+        details: the traceback, if any.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Row:
 
     @property
     def offers(self) -> dict[str, tuple[str, ...]]:
-        """The names that it offers, by kind."""
+        """The names of the parts it offers, by kind."""
         return {kind: tuple(spec.name for spec in specs) for kind, specs in self.specs.items()}
 
     @property
     def title(self) -> str:
-        """Distribution and version, as errors call it."""
+        """Distribution and version, for error messages."""
         return f"{self.distribution} {self.version}"
 
 
@@ -72,45 +72,46 @@ class Candidate:
 
 
 def normalize(name: str) -> str:
-    """A distribution's name as it is compared: lower case, dashes only."""
+    """Normalize a distribution's name for comparison: lower case, dashes only."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def own_version() -> str:
-    """The version of reprkit itself; ``0+unknown`` in a checkout that was never installed."""
+    """Return the version of reprkit; ``0+unknown`` in a checkout that is not installed."""
     try:
         return metadata.version(PROJECT)
     except metadata.PackageNotFoundError:
         return "0+unknown"
 
 
-def manager() -> pluggy.PluginManager:
-    """A plugin manager that knows reprkit's hooks and no plugin."""
-    made = pluggy.PluginManager(PROJECT)
-    made.add_hookspecs(hookspecs)
-    return made
+def create_plugin_manager() -> pluggy.PluginManager:
+    """Create a plugin manager with reprkit's hooks and no plugin."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
 
 
-def candidates() -> list[Candidate]:
-    """The entry points of group ``reprkit`` by distribution; nothing is imported and nothing raised."""
-    found: dict[str, list[Candidate]] = {}
+def find_candidates() -> list[Candidate]:
+    """Find the entry points of group ``reprkit``, sorted by distribution; imports nothing and raises nothing."""
+    by_distribution: dict[str, list[Candidate]] = {}
     for distribution in metadata.distributions():
         try:
             text = distribution.read_text("entry_points.txt") or ""
         except (OSError, UnicodeError):
-            continue  # unreadable, so nobody can tell whether it is a plugin
+            continue  # unreadable, so it is unknown whether it is a plugin
         if f"[{GROUP}]" not in text:
             continue
         name, version = _identity(distribution)
-        found.setdefault(
-            name, list(_of(distribution, name, version))
+        by_distribution.setdefault(
+            name, list(_candidates_of(distribution, name, version))
         )  # as for imports, the first on sys.path wins
     return sorted(
-        (each for group in found.values() for each in group), key=lambda each: (each.distribution, each.name)
+        (candidate for group in by_distribution.values() for candidate in group),
+        key=lambda candidate: (candidate.distribution, candidate.name),
     )
 
 
-def _of(distribution: metadata.Distribution, name: str, version: str) -> Iterator[Candidate]:
+def _candidates_of(distribution: metadata.Distribution, name: str, version: str) -> Iterator[Candidate]:
     try:
         points = list(distribution.entry_points.select(group=GROUP))
     except Exception as error:
@@ -121,7 +122,7 @@ def _of(distribution: metadata.Distribution, name: str, version: str) -> Iterato
 
 
 def _identity(distribution: metadata.Distribution) -> tuple[str, str]:
-    """Name and version from the head of METADATA: the e-mail parser behind ``.version`` is slow."""
+    """Read name and version from the head of METADATA; the e-mail parser behind ``.version`` is slow."""
     try:
         text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     except (OSError, UnicodeError):
@@ -130,23 +131,29 @@ def _identity(distribution: metadata.Distribution) -> tuple[str, str]:
     return normalize(head.get("Name", "unnamed")), head.get("Version", "unknown")
 
 
-def load(candidate: Candidate, pm: pluggy.PluginManager, taken: Collection[tuple[str, str]] = ()) -> Row:
-    """Import an installed plugin and examine it; only KeyboardInterrupt gets out."""
-    who = (candidate.name, candidate.distribution, candidate.version)
+def load_plugin(
+    candidate: Candidate, pm: pluggy.PluginManager, taken: Collection[tuple[str, str]] = ()
+) -> InstalledPlugin:
+    """Import an installed plugin and examine it; all errors except KeyboardInterrupt are caught."""
+    identity = (candidate.name, candidate.distribution, candidate.version)
     torch_before = "torch" in sys.modules
     try:
         if candidate.entry_point is None:
             raise PluginError(candidate.fault)
         plugin = candidate.entry_point.load()
     except (Exception, SystemExit) as error:
-        return Row(*who, "broken", reason=explain(error), details=_trace(error))
-    row = examine(plugin, *who, pm=pm, taken=taken)
-    if row.status == "ok" and not torch_before and "torch" in sys.modules:
-        return Row(*who, "ok", row.specs, "its plugin module imports torch, which slows every command down")
-    return row
+        return InstalledPlugin(
+            *identity, "broken", reason=explain_error(error), details=_format_traceback(error)
+        )
+    result = examine_plugin(plugin, *identity, pm=pm, taken=taken)
+    if result.status == "ok" and not torch_before and "torch" in sys.modules:
+        return InstalledPlugin(
+            *identity, "ok", result.specs, "its plugin module imports torch, which slows every command down"
+        )
+    return result
 
 
-def examine(
+def examine_plugin(
     plugin: Any,
     name: str,
     distribution: str,
@@ -154,33 +161,35 @@ def examine(
     *,
     pm: pluggy.PluginManager,
     taken: Collection[tuple[str, str]] = (),
-) -> Row:
-    """Check an imported plugin; ``taken`` are the (kind, name) that its distribution has offered already."""
-    who = (name, distribution, version)
+) -> InstalledPlugin:
+    """Check an imported plugin; ``taken`` are the (kind, name) pairs already used by its distribution."""
+    identity = (name, distribution, version)
     try:
         api = getattr(plugin, "reprkit_api", API)
         if api != API:
             newer = isinstance(api, int) and api > API
-            return Row(
-                *who,
+            return InstalledPlugin(
+                *identity,
                 "incompatible",
-                reason=f"it is written for plugin API {api!r} and this reprkit speaks {API}: "
+                reason=f"it is written for plugin API {api!r} and this reprkit supports {API}: "
                 f"upgrade {'reprkit' if newer else distribution}",
             )
-        return Row(*who, "ok", _collect(plugin, pm, taken))
+        return InstalledPlugin(*identity, "ok", _collect_specs(plugin, pm, taken))
     except (Exception, SystemExit) as error:
-        return Row(*who, "broken", reason=explain(error), details=_trace(error))
+        return InstalledPlugin(
+            *identity, "broken", reason=explain_error(error), details=_format_traceback(error)
+        )
 
 
-def explain(error: BaseException) -> str:
-    """An error in one line; reprkit's own need no type in front."""
+def explain_error(error: BaseException) -> str:
+    """Format an error in one line; the type is omitted for reprkit's own errors."""
     message = " ".join(str(error).split())
     if isinstance(error, PluginError):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def _trace(error: BaseException) -> str:
+def _format_traceback(error: BaseException) -> str:
     return (
         ""
         if isinstance(error, PluginError) and not error.__cause__
@@ -188,7 +197,7 @@ def _trace(error: BaseException) -> str:
     )
 
 
-def _collect(
+def _collect_specs(
     plugin: Any, pm: pluggy.PluginManager, taken: Collection[tuple[str, str]]
 ) -> dict[str, tuple[Spec, ...]]:
     if inspect.isclass(plugin):
@@ -206,7 +215,9 @@ def _collect(
         if not hooks:
             raise PluginError(f"it has no hook; a plugin has at least one of {', '.join(KINDS.values())}")
         return {
-            kind: _specs(hook, hooks[hook](), {name for each, name in taken if each == kind})
+            kind: _check_specs(
+                hook, hooks[hook](), {name for taken_kind, name in taken if taken_kind == kind}
+            )
             for kind, hook in KINDS.items()
             if hook in hooks
         }
@@ -215,7 +226,7 @@ def _collect(
 
 
 def _check_marks(plugin: Any) -> None:
-    """A hook without its mark would be passed over in silence."""
+    """Reject hooks without ``@hookimpl``, which pluggy would ignore silently."""
     for name in dir(plugin):
         if name.startswith("reprkit_") and difflib.get_close_matches(name, KINDS.values(), n=1, cutoff=0.8):
             function = inspect.getattr_static(plugin, name)
@@ -223,16 +234,18 @@ def _check_marks(plugin: Any) -> None:
                 raise PluginError(f"{name} is not marked as a hook: put @hookimpl (from reprkit) above it")
 
 
-def _specs(hook: str, results: list[Any], taken: set[str]) -> tuple[Spec, ...]:
+def _check_specs(hook: str, results: list[Any], taken: set[str]) -> tuple[Spec, ...]:
     if not results:
         raise PluginError(f"{hook} returned None: yield each Spec, or return a list of them")
     collected: list[Spec] = []
     for result in results:
         if isinstance(result, str | Spec) or not isinstance(result, Iterable):
-            raise PluginError(f"{hook} returned {_shown(result)}: yield each Spec, or return a list of them")
+            raise PluginError(
+                f"{hook} returned {_short_repr(result)}: yield each Spec, or return a list of them"
+            )
         for spec in result:
             if not isinstance(spec, Spec):
-                raise PluginError(f"{hook} yielded {_shown(spec)}, which is not a Spec")
+                raise PluginError(f"{hook} yielded {_short_repr(spec)}, which is not a Spec")
             if spec.name in taken:
                 raise PluginError(f"{hook} offers {spec.name!r} twice in one distribution")
             taken.add(spec.name)
@@ -240,6 +253,6 @@ def _specs(hook: str, results: list[Any], taken: set[str]) -> tuple[Spec, ...]:
     return tuple(collected)
 
 
-def _shown(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

@@ -1,13 +1,13 @@
-"""The hooks through which parts join reprkit, one a kind, with an example each.
+"""The plugin hooks: one for each kind of part, with an example.
 
-A plugin is a module that holds hook implementations and strings, named in the distribution's metadata::
+A plugin is a module of hook implementations and strings, declared in the distribution's metadata::
 
     [project.entry-points.reprkit]
     acme = "acme_latents.plugin"
 
-It imports neither torch nor its own heavy modules: a Spec says where the class is, and that is imported when
-first built.  A hook takes no argument and returns or yields Specs.  A module may state ``reprkit_api = 1``,
-the number that it was written for; new hooks do not raise that number, breaks do.
+It should import neither torch nor its own heavy modules: a Spec names the class, which is imported when the part is
+first built.  A hook takes no argument and returns or yields Specs.  A module may set ``reprkit_api = 1``, the API
+version it was written for; new hooks do not increase that number, incompatible changes do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROJECT = "reprkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-# kind -> the hook that offers it
+# kind of part -> its hook
 KINDS = {
     "encoder": "reprkit_encoders",
     "decoder": "reprkit_decoders",
@@ -44,16 +44,16 @@ _MODULE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 @dataclass(frozen=True)
 class Spec:
-    """What a plugin says of one part: its name, where its class is, a line about it and what it needs.
+    """Description of one part: its name, the location of its class, a summary and its requirements.
 
     Args:
-        name: lower-case letters, digits and dashes, unique for its kind inside the distribution.
-        build: ``"module:Class"``; imported when the part is first built, not before.
-        summary: one line, naming the paper where there is one.
-        requires: import names (``"torchaudio"``) that the part needs; looked for, never imported.
+        name: lower-case letters, digits and dashes, unique for its kind within the distribution.
+        build: ``"module:Class"``; imported when the part is first built.
+        summary: one line, with the paper if there is one.
+        requires: import names (``"torchaudio"``) that the part needs; searched for, never imported.
 
     Raises:
-        PluginError: one of these is not as described.
+        PluginError: an argument is not of this form.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Spec:
     requires: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the four fields, so that the fault shows at the author's line."""
+        """Check the four fields, so that the error points to the line of the Spec."""
         if not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
             raise PluginError(f"Spec name {self.name!r} is not made of lower-case letters, digits and dashes")
         module, colon, target = self.build.partition(":") if isinstance(self.build, str) else ("", "", "")
@@ -74,20 +74,22 @@ class Spec:
             raise PluginError(
                 f"Spec {self.name!r}: the summary must be one line of text, not {self.summary!r}"
             )
-        if isinstance(self.requires, str):  # iterating it would look for modules named by single letters
+        if isinstance(self.requires, str):  # iterating over it would give single letters
             raise PluginError(
                 f"Spec {self.name!r}: requires is a tuple of import names: ({self.requires!r},)"
             )
         requires = tuple(self.requires)
-        for each in requires:
-            if not (isinstance(each, str) and _MODULE.fullmatch(each)):
-                raise PluginError(f"Spec {self.name!r}: requires holds {each!r}, which is not an import name")
+        for module in requires:
+            if not (isinstance(module, str) and _MODULE.fullmatch(module)):
+                raise PluginError(
+                    f"Spec {self.name!r}: requires contains {module!r}, which is not an import name"
+                )
         object.__setattr__(self, "requires", requires)
 
 
 @hookspec
 def reprkit_encoders() -> Iterable[Spec]:
-    """Encoders: read a batch, return Features (b n d).
+    """Encoders: map a batch to Features (b n d).
 
     Example::
 
@@ -100,7 +102,7 @@ def reprkit_encoders() -> Iterable[Spec]:
 
 @hookspec
 def reprkit_decoders() -> Iterable[Spec]:
-    """Decoders: turn codes into the likelihood of the data.
+    """Decoders: map codes to the likelihood of the data.
 
     Example::
 
@@ -113,20 +115,20 @@ def reprkit_decoders() -> Iterable[Spec]:
 
 @hookspec
 def reprkit_latents() -> Iterable[Spec]:
-    """Latents: turn Features into a Code.
+    """Latents: map Features to a Code.
 
     Example::
 
         @hookimpl
         def reprkit_latents():
-            yield Spec("fsq", "acme_latents.fsq:FSQ", "Finite scalar quantisation (arXiv 2309.15505)")
+            yield Spec("fsq", "acme_latents.fsq:FSQ", "Finite scalar quantization (arXiv 2309.15505)")
     """
     return ()
 
 
 @hookspec
 def reprkit_objectives() -> Iterable[Spec]:
-    """Objectives: drive the model and return named losses.
+    """Objectives: run the model and return named losses.
 
     Example::
 
@@ -139,7 +141,7 @@ def reprkit_objectives() -> Iterable[Spec]:
 
 @hookspec
 def reprkit_corruptions() -> Iterable[Spec]:
-    """Corruptions: damage a batch and say where.
+    """Corruptions: corrupt a batch and return where.
 
     Example::
 

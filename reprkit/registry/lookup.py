@@ -1,4 +1,4 @@
-"""What a look-up finds, and what to say when it finds nothing.  Torch-free."""
+"""The result of a look-up, and the error message of a failed one.  Does not import torch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reprkit.errors import UnknownPartError, nearest
-from reprkit.registry.discovery import Row, normalize
+from reprkit.registry.discovery import InstalledPlugin, normalize
 from reprkit.registry.hookspecs import KINDS, Spec
 from reprkit.registry.references import Reference
 from reprkit.registry.sources import locate
 
 
 @dataclass(frozen=True)
-class Found:
-    """A Spec and who provides it."""
+class FoundPart:
+    """A Spec with the distribution that provides it."""
 
     kind: str
     spec: Spec
@@ -23,63 +23,67 @@ class Found:
 
     @property
     def name(self) -> str:
-        """The name inside its distribution."""
+        """The name within its distribution."""
         return self.spec.name
 
     @property
     def qualified(self) -> str:
-        """``distribution/name``, which nobody else can take."""
+        """``distribution/name``, which is unique for each kind."""
         return f"{self.distribution}/{self.spec.name}"
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Which of the import names that it requires are not installed."""
-        return tuple(each for each in self.spec.requires if locate(each) is None)
+        """The required import names that are not installed."""
+        return tuple(module for module in self.spec.requires if locate(module) is None)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.qualified} {self.version}"
 
 
-def unknown(
-    kind: str, asked: Reference, offered: Mapping[str, Sequence[Found]], plugins: Sequence[Row]
+def unknown_part_message(
+    kind: str,
+    reference: Reference,
+    offered: Mapping[str, Sequence[FoundPart]],
+    plugins: Sequence[InstalledPlugin],
 ) -> str:
-    """Why a look-up failed: the nearest name, the known ones, who may be at fault, what to type next."""
-    everything = offered[kind]
-    names = [each.name for each in everything]
-    spellings = sorted({each.qualified if names.count(each.name) > 1 else each.name for each in everything})
-    rows = [row for row in plugins if row.status != "ok"]
+    """Return the message of a failed look-up: the nearest name, known names, plugins that may be at fault, what to do next."""
+    parts = offered[kind]
+    names = [part.name for part in parts]
+    spellings = sorted({part.qualified if names.count(part.name) > 1 else part.name for part in parts})
+    faulty = [plugin for plugin in plugins if plugin.status != "ok"]
     lines = []
-    if asked.distribution is None:
-        lines.append(f"no {kind} named {asked.name!r}.{nearest(asked.name, names)}")
+    if reference.distribution is None:
+        lines.append(f"no {kind} named {reference.name!r}.{nearest(reference.name, names)}")
         lines.append(f"known: {', '.join(spellings) or 'none'}")
     else:
-        wanted = normalize(asked.distribution)
-        own = [each.name for each in everything if each.distribution == wanted]
-        present = {row.distribution for row in plugins}
-        rows = [row for row in rows if row.distribution == wanted]
-        lines.append(f"no {kind} named {asked.qualified!r}.")
-        if wanted not in present:
-            lines[0] += nearest(wanted, present)
+        wanted = normalize(reference.distribution)
+        offered_names = [part.name for part in parts if part.distribution == wanted]
+        distributions = {plugin.distribution for plugin in plugins}
+        faulty = [plugin for plugin in faulty if plugin.distribution == wanted]
+        lines.append(f"no {kind} named {reference.qualified!r}.")
+        if wanted not in distributions:
+            lines[0] += nearest(wanted, distributions)
             lines.append(
-                f"no plugin distribution {wanted!r} is installed; there are {', '.join(sorted(present))}"
+                f"no plugin distribution {wanted!r} is installed; there are {', '.join(sorted(distributions))}"
             )
-        elif own:
-            lines[0] += nearest(asked.name, own)
-            lines.append(f"{wanted} offers: {', '.join(own)}")
-        elif not rows:
+        elif offered_names:
+            lines[0] += nearest(reference.name, offered_names)
+            lines.append(f"{wanted} offers: {', '.join(offered_names)}")
+        elif not faulty:
             lines.append(f"{wanted} is installed and offers no {kind}")
     elsewhere = [
-        other for other in KINDS if other != kind and asked.name in {each.name for each in offered[other]}
+        other for other in KINDS if other != kind and reference.name in {part.name for part in offered[other]}
     ]
     if elsewhere:
-        lines.append(f"{asked.name!r} is the name of {' and '.join(map(_with_article, elsewhere))}")
+        lines.append(f"{reference.name!r} is the name of {' and '.join(map(_with_article, elsewhere))}")
     lines += [
-        f"plugin {row.title} {_FAULTS[row.status]} ({row.reason}) and may provide it" for row in rows[:3]
+        f"plugin {plugin.title} {_FAULTS[plugin.status]} ({plugin.reason}) and may provide it"
+        for plugin in faulty[:3]
     ]
-    if len(rows) > 3:
-        lines.append(f"{len(rows) - 3} more plugins are not available and may provide it")
+    if len(faulty) > 3:
+        lines.append(f"{len(faulty) - 3} more plugins are not available and may provide it")
     lines.append(
-        f"see: reprkit plugins --why {rows[0].distribution}" if rows else f"see: reprkit list {kind}"
+        f"see: reprkit plugins --why {faulty[0].distribution}" if faulty else f"see: reprkit list {kind}"
     )
     return "\n  ".join(lines)
 
@@ -87,11 +91,11 @@ def unknown(
 _FAULTS = {"broken": "failed to load", "incompatible": "is incompatible", "disabled": "is disabled"}
 
 
-def kind_named(text: str) -> str:
-    """The kind that a word names, singular or plural (``latent``, ``latents``).
+def parse_kind(text: str) -> str:
+    """Return the kind named by a word, singular or plural (``latent``, ``latents``).
 
     Raises:
-        UnknownPartError: no kind is called that.
+        UnknownPartError: there is no such kind.
     """
     for kind in KINDS:
         if text in (kind, f"{kind}s"):

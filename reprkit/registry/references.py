@@ -1,7 +1,7 @@
-"""References: ``vq(codes=512)`` is a name and literal keyword arguments, read with ``ast``, never evaluated.
+"""Parse references such as ``vq(codes=512)``: a name and literal keyword arguments, read with ``ast`` and never evaluated.
 
-Torch-free.  A name may be qualified by the distribution that ships it (``acme-latents/vq``); sums read
-``reconstruction + 0.1 * sparse(weight=2)``.
+A name may be qualified by its distribution (``acme-latents/vq``).  Sums are written
+``reconstruction + 0.1 * sparse(weight=2)``.  Does not import torch.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from reprkit.errors import ReferenceSyntaxError
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_HALF_NUMBER = re.compile(r"\s*(?:\d+\.?\d*|\.\d+)[eE]")  # what stands before the sign of an exponent
+_HALF_NUMBER = re.compile(r"\s*(?:\d+\.?\d*|\.\d+)[eE]")  # the text before the sign of an exponent
 _OPEN, _CLOSE = "([{", ")]}"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A part's name, its literal keyword arguments and, where qualified, the distribution that ships it.
+    """A part's name, its literal keyword arguments and, if qualified, its distribution.
 
-    ``str`` writes it back: ``parse(str(reference)) == reference`` as long as the arguments are literals.
+    ``str`` is the inverse of ``parse``: ``parse(str(reference)) == reference`` if the arguments are literals.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Reference:
 
     @property
     def qualified(self) -> str:
-        """``distribution/name``, or the bare name where no distribution was given."""
+        """``distribution/name``, or the bare name without a distribution."""
         return f"{self.distribution}/{self.name}" if self.distribution else self.name
 
     def __str__(self) -> str:
@@ -45,10 +45,10 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Read ``name``, ``name(key=literal, ...)`` or ``distribution/name(...)``.
+    """Parse ``name``, ``name(key=literal, ...)`` or ``distribution/name(...)``.
 
     Raises:
-        ReferenceSyntaxError: it is not of that form; the message shows the piece that is not.
+        ReferenceSyntaxError: it is not of that form; the message quotes the invalid piece.
     """
     if not isinstance(text, str):
         raise ReferenceSyntaxError(
@@ -57,15 +57,15 @@ def parse(text: str) -> Reference:
     head, bracket, rest = text.partition("(")
     distribution, slash, name = head.strip().rpartition("/")
     if not NAME.fullmatch(name):
-        _bad_name(text, name)
+        _refuse_name(text, name)
     if slash and not _DISTRIBUTION.fullmatch(distribution):
         _refuse(text, f"{distribution!r} is not the name of a distribution")
-    arguments = _arguments(text, bracket + rest) if bracket else {}
+    arguments = _parse_arguments(text, bracket + rest) if bracket else {}
     return Reference(name, arguments, distribution if slash else None)
 
 
 def parse_sum(text: str) -> list[tuple[float, Reference]]:
-    """Read a weighted sum such as ``reconstruction + 0.1 * contractive + 1e-3 * sparse(weight=2)``.
+    """Parse a weighted sum such as ``reconstruction + 0.1 * contractive + 1e-3 * sparse(weight=2)``.
 
     Raises:
         ReferenceSyntaxError: a term is not ``reference`` or ``weight * reference``, or a weight is negative.
@@ -74,18 +74,18 @@ def parse_sum(text: str) -> list[tuple[float, Reference]]:
         raise ReferenceSyntaxError(
             f"a sum is a string such as 'reconstruction + 0.1 * sparse', not {type(text).__name__} {text!r}"
         )
-    return [_term(text, piece) for piece in _split(text, "+")]
+    return [_parse_term(text, piece) for piece in _split(text, "+")]
 
 
-def _term(whole: str, piece: str) -> tuple[float, Reference]:
+def _parse_term(whole: str, piece: str) -> tuple[float, Reference]:
     if not piece.strip():
         _refuse(whole, "a term is missing beside '+'")
     weight, *factors = (factor.strip() for factor in _split(piece, "*"))
-    outside = _outside(piece)
-    if re.search(r"(?:^|[\s*])-|-(?:\s|$)", outside):
+    top_level = _blank_nested(piece)
+    if re.search(r"(?:^|[\s*])-|-(?:\s|$)", top_level):
         _refuse(
             whole,
-            f"{piece.strip()!r} has a minus sign, and losses are only added (a name's dashes have no spaces)",
+            f"{piece.strip()!r} has a minus sign, and losses can only be added (dashes in a name have no spaces)",
         )
     if not factors:
         if _NUMBER.fullmatch(weight):
@@ -97,16 +97,16 @@ def _term(whole: str, piece: str) -> tuple[float, Reference]:
         _refuse(whole, f"{piece.strip()!r} has more than one '*'; a term is weight * name(...)")
     if not _NUMBER.fullmatch(weight):
         swapped = f"; write {factors[0]} * {weight}" if _NUMBER.fullmatch(factors[0]) else ""
-        _refuse(whole, f"{weight!r} stands where the weight belongs, and is no number{swapped}")
+        _refuse(whole, f"{weight!r} is in the position of the weight, and is not a number{swapped}")
     if not math.isfinite(float(weight)):
         _refuse(whole, f"the weight {weight!r} is not finite")
     return float(weight), parse(factors[0])
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Cut at a separator outside of brackets and quotes, but not at the sign of an exponent (``1e+3``)."""
+    """Split at a separator outside brackets and quotes, but not at the sign of an exponent (``1e+3``)."""
     pieces, start = [], 0
-    for index, char in enumerate(_outside(text)):
+    for index, char in enumerate(_blank_nested(text)):
         if char != separator:
             continue
         exponent = text[index + 1 : index + 2].isdigit() and _HALF_NUMBER.fullmatch(text, start, index)
@@ -116,9 +116,9 @@ def _split(text: str, separator: str) -> list[str]:
     return [*pieces, text[start:]]
 
 
-def _outside(text: str) -> str:
-    """The text with everything inside brackets and quotes blanked, at the same positions."""
-    shown: list[str] = []
+def _blank_nested(text: str) -> str:
+    """Replace everything inside brackets and quotes by underscores, keeping all positions."""
+    blanked: list[str] = []
     depth, quote, escaped = 0, "", False
     for char in text:
         inside = bool(quote) or depth > 0
@@ -132,19 +132,19 @@ def _outside(text: str) -> str:
             depth, inside = depth + 1, True
         elif char in _CLOSE:
             depth = max(0, depth - 1)
-        shown.append("_" if inside else char)
-    return "".join(shown)
+        blanked.append("_" if inside else char)
+    return "".join(blanked)
 
 
-def _arguments(text: str, call: str) -> dict[str, Any]:
-    """The keyword arguments of ``(...)``; the name is cut off: ast would subtract at its dashes."""
+def _parse_arguments(text: str, call: str) -> dict[str, Any]:
+    """Parse the keyword arguments of ``(...)``, without the name: ast would read its dashes as subtraction."""
     source = f"f{call.rstrip()}"
     try:
         node = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
         raise _error(text, f"{call.strip()!r} cannot be read ({reason})") from None
-    entire = ast.get_source_segment(source, node) == source  # what is left over is a comment
+    entire = ast.get_source_segment(source, node) == source  # otherwise the rest is a comment
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and entire):
         _refuse(text, f"{call.strip()!r} is more than one pair of brackets with key=value in it")
     if node.args:
@@ -157,17 +157,17 @@ def _arguments(text: str, call: str) -> dict[str, Any]:
         if argument.arg in arguments:
             _refuse(text, f"{argument.arg!r} is given twice")
         try:
-            arguments[argument.arg] = _literal(text, source, argument.value)
+            arguments[argument.arg] = _literal_value(text, source, argument.value)
         except RecursionError:
             raise _error(text, f"the value of {argument.arg!r} is nested too deeply") from None
     return arguments
 
 
-def _literal(text: str, source: str, node: ast.expr) -> Any:
-    """The value of a literal, built by hand: nothing is evaluated or compiled."""
+def _literal_value(text: str, source: str, node: ast.expr) -> Any:
+    """Return the value of a literal without evaluating or compiling anything."""
 
-    def inner(child: ast.expr) -> Any:
-        return _literal(text, source, child)
+    def value_of(child: ast.expr) -> Any:
+        return _literal_value(text, source, child)
 
     match node:
         case ast.Constant(value=bool() | str() | None as value):
@@ -179,18 +179,20 @@ def _literal(text: str, source: str, node: ast.expr) -> Any:
         ) if not isinstance(value, bool) and math.isfinite(value):
             return -value if isinstance(sign, ast.USub) else value
         case ast.Tuple(elts=elements):
-            return tuple(inner(element) for element in elements)
+            return tuple(value_of(element) for element in elements)
         case ast.List(elts=elements):
-            return [inner(element) for element in elements]
+            return [value_of(element) for element in elements]
         case ast.Dict(keys=keys, values=values) if None not in keys:
             try:
-                return {inner(key): inner(value) for key, value in zip(keys, values, strict=True) if key}
+                return {
+                    value_of(key): value_of(value) for key, value in zip(keys, values, strict=True) if key
+                }
             except TypeError:  # a list as a key
                 pass
     _refuse(text, f"{ast.get_source_segment(source, node) or ast.dump(node)!r} is not a literal")
 
 
-def _bad_name(text: str, name: str) -> NoReturn:
+def _refuse_name(text: str, name: str) -> NoReturn:
     if not name:
         _refuse(text, "it has no name")
     plain = re.sub(r"[_\s]+", "-", name.lower()).strip("-")

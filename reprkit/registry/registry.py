@@ -1,8 +1,8 @@
-"""The registry: what every plugin offers, looked up by kind and name.
+"""The registry: the parts offered by all plugins, looked up by kind and name.
 
-Torch-free: a class is imported when it is loaded.  Built-ins come through the same door as everybody
-(``reprkit/registry/builtins.py``, distribution ``reprkit``).  A name works alone while one distribution offers it, and
-qualified always: ``acme-latents/vq``.
+Built-in parts are registered by a plugin like all others (``reprkit/registry/builtins.py``, distribution ``reprkit``).  A bare
+name can be used while only one distribution offers it; a qualified name, ``acme-latents/vq``, can always be used.  Classes are
+imported when they are loaded; this module does not import torch.
 """
 
 from __future__ import annotations
@@ -18,195 +18,211 @@ from typing import Any
 
 from reprkit.errors import PartImportError, PluginError, UnknownPartError, nearest
 from reprkit.registry.discovery import (
-    Row,
-    candidates,
-    examine,
-    explain,
-    load,
-    manager,
+    InstalledPlugin,
+    create_plugin_manager,
+    examine_plugin,
+    explain_error,
+    find_candidates,
+    load_plugin,
     normalize,
     own_version,
 )
 from reprkit.registry.hookspecs import KINDS, PROJECT, Spec
-from reprkit.registry.lookup import Found, kind_named, unknown
+from reprkit.registry.lookup import FoundPart, parse_kind, unknown_part_message
 from reprkit.registry.references import Reference, parse
 
 
 class Registry:
-    """What the plugins offer.  Discovery happens at the first question and never raises.
+    """Registry of the parts of all plugins.  Plugins are discovered at the first look-up; discovery does not raise.
 
     Args:
-        builtin: whether reprkit's own parts are in it.
-        installed: whether installed plugins are in it, as far as ``REPRKIT_PLUGINS`` allows.
+        builtin: include reprkit's own parts.
+        installed: include installed plugins, as far as ``REPRKIT_PLUGINS`` allows.
     """
 
     def __init__(self, *, builtin: bool = True, installed: bool = True) -> None:
         self._builtin, self._installed = builtin, installed
-        self._rows: list[Row] | None = None
-        self._by_hand: dict[str, Row] = {}
+        self._plugins: list[InstalledPlugin] | None = None
+        self._registered: dict[str, InstalledPlugin] = {}
         self._lock = threading.RLock()
-        self._manager = manager()
+        self._manager = create_plugin_manager()
 
     @property
-    def rows(self) -> tuple[Row, ...]:
-        """What became of every plugin: built-ins, installed ones by distribution, those registered by hand.
+    def plugins(self) -> tuple[InstalledPlugin, ...]:
+        """All plugins and their status: built-in, installed (sorted by distribution), then registered by hand.
 
         Raises:
             PluginError: only when ``REPRKIT_PLUGIN_ERRORS=raise`` is set and a plugin is at fault.
         """
         with self._lock:
-            if self._rows is None:
-                self._rows = []  # first: a plugin that asks while it is imported sees what is known so far
+            if self._plugins is None:
+                self._plugins = []  # set first: a plugin that uses the registry during its import sees the plugins found so far
                 try:
-                    self._discover(self._rows)
+                    self._discover(self._plugins)
                 except BaseException:
-                    self._rows = None
+                    self._plugins = None
                     raise
-            return (*self._rows, *self._by_hand.values())
+            return (*self._plugins, *self._registered.values())
 
     @property
     def unmatched(self) -> tuple[str, ...]:
-        """Names in ``REPRKIT_PLUGINS`` that no installed plugin answers to."""
-        known = {normalize(name) for row in self.rows for name in (row.name, row.distribution)}
+        """Names in ``REPRKIT_PLUGINS`` that match no installed plugin."""
+        known = {normalize(name) for plugin in self.plugins for name in (plugin.name, plugin.distribution)}
         return tuple(sorted((_allowed() or set()) - known)) if self._installed else ()
 
-    def specs(self, kind: str) -> list[Found]:
-        """Everything of a kind that can be looked up, by name and then distribution.
+    def specs(self, kind: str) -> list[FoundPart]:
+        """Return all parts of a kind, sorted by name and distribution.
 
         Raises:
             UnknownPartError: there is no such kind.
         """
-        kind = kind_named(kind)
-        found = [
-            Found(kind, spec, row.distribution, row.version)
-            for row in self.rows
-            for spec in row.specs.get(kind, ())
+        kind = parse_kind(kind)
+        parts = [
+            FoundPart(kind, spec, plugin.distribution, plugin.version)
+            for plugin in self.plugins
+            for spec in plugin.specs.get(kind, ())
         ]
-        return sorted(found, key=lambda each: (each.name, each.distribution))
+        return sorted(parts, key=lambda part: (part.name, part.distribution))
 
-    def find(self, kind: str, reference: str | Reference) -> Found:
-        """The one part that a reference names.
+    def find(self, kind: str, reference: str | Reference) -> FoundPart:
+        """Find the part that a reference names.
 
         Raises:
             ReferenceSyntaxError: the text is not a reference.
-            UnknownPartError: nobody offers it, or several do and the name is not qualified.
+            UnknownPartError: no plugin offers it, or several do and the name is not qualified.
         """
-        kind = kind_named(kind)
-        asked = parse(reference) if isinstance(reference, str) else reference
-        matching = [each for each in self.specs(kind) if each.name == asked.name]
-        if asked.distribution is not None:
-            wanted = normalize(asked.distribution)
-            matching = [each for each in matching if each.distribution == wanted]
+        kind = parse_kind(kind)
+        parsed = parse(reference) if isinstance(reference, str) else reference
+        matching = [part for part in self.specs(kind) if part.name == parsed.name]
+        if parsed.distribution is not None:
+            wanted = normalize(parsed.distribution)
+            matching = [part for part in matching if part.distribution == wanted]
         if len(matching) == 1:
             return matching[0]
         if matching:
-            providers = ", ".join(f"{each.distribution} {each.version}" for each in matching)
+            providers = ", ".join(f"{part.distribution} {part.version}" for part in matching)
             raise UnknownPartError(
-                f"{kind} {asked.name!r} is offered by {providers}\n"
-                f"  write which one is meant: {' or '.join(each.qualified for each in matching)}"
+                f"{kind} {parsed.name!r} is offered by {providers}\n"
+                f"  write the qualified name: {' or '.join(part.qualified for part in matching)}"
             )
-        raise UnknownPartError(unknown(kind, asked, {each: self.specs(each) for each in KINDS}, self.rows))
+        raise UnknownPartError(
+            unknown_part_message(
+                kind, parsed, {kind_name: self.specs(kind_name) for kind_name in KINDS}, self.plugins
+            )
+        )
 
     def load(self, kind: str, name: str | Reference) -> Any:
-        """The class of a part (for a command, whatever its Spec names); its module is imported now.
+        """Import and return the class of a part (for a command, the object that its Spec names).
 
         Raises:
-            UnknownPartError: as ``find``.
-            PartImportError: its module cannot be imported, or does not hold what the Spec promises.
+            UnknownPartError: see ``find``.
+            PartImportError: its module cannot be imported, or does not contain the class that the Spec names.
         """
         found = self.find(kind, name)
         module_name, _, target = found.spec.build.partition(":")
         try:
-            made: Any = importlib.import_module(module_name)
+            target_object: Any = importlib.import_module(module_name)
         except (Exception, SystemExit) as error:
-            lines = [f"{found} cannot be imported from {module_name}", f"{explain(error)}"]
+            lines = [f"{found} cannot be imported from {module_name}", f"{explain_error(error)}"]
             if found.missing:
                 lines.append(
-                    f"it requires {', '.join(found.missing)}, not installed here; install, then try again"
+                    f"it requires {', '.join(found.missing)}, not installed here; install it, then try again"
                 )
             lines.append(f"see: reprkit show {found.kind} {found.qualified}")
             raise PartImportError("\n  ".join(lines)) from error
-        for part in target.split("."):
-            if not hasattr(made, part):
-                public = [each for each in vars(made) if not each.startswith("_")]
+        for piece in target.split("."):
+            if not hasattr(target_object, piece):
+                public = [name for name in vars(target_object) if not name.startswith("_")]
                 raise PartImportError(
-                    f"{found} is announced as {found.spec.build}, and {module_name} has no {target!r}."
-                    f"{nearest(part, public)}\n"
+                    f"{found} is registered as {found.spec.build}, and {module_name} has no {target!r}."
+                    f"{nearest(piece, public)}\n"
                     f"  the fault is in {found.distribution} {found.version}: tell its authors"
                 )
-            made = getattr(made, part)
-        if found.kind != "command" and not inspect.isclass(made):
+            target_object = getattr(target_object, piece)
+        if found.kind != "command" and not inspect.isclass(target_object):
             raise PartImportError(
-                f"{found} is announced as {found.spec.build}, a {type(made).__name__} and not a class\n"
+                f"{found} is registered as {found.spec.build}, a {type(target_object).__name__} and not a class\n"
                 f"  the fault is in {found.distribution} {found.version}: tell its authors"
             )
-        return made
+        return target_object
 
     def qualified_name_of(self, cls: type, kind: str | None = None) -> str | None:
-        """``distribution/name`` of the Spec that builds this class, or None.  Imports nothing."""
-        offered = [each for every in ([kind] if kind else KINDS) for each in self.specs(every)]
-        home = f"{cls.__module__}:{cls.__qualname__}"
-        matching = [each for each in offered if each.spec.build == home] or [
+        """Return ``distribution/name`` of the Spec that names this class, or None.  Imports nothing."""
+        offered = [part for kind_name in ([kind] if kind else KINDS) for part in self.specs(kind_name)]
+        location = f"{cls.__module__}:{cls.__qualname__}"
+        matching = [each for each in offered if each.spec.build == location] or [
             each for each in offered if _is_target(each.spec, cls)
         ]
         return matching[0].qualified if matching else None
 
-    def register(self, plugin: Any, *, name: str, version: str = "0") -> Row:
-        """Add a plugin by hand, a module or an object with hooks: for tests and recipes.  Again replaces it.
+    def register(self, plugin: Any, *, name: str, version: str = "0") -> InstalledPlugin:
+        """Register a plugin (a module or an object with hooks) by hand, for tests and recipes; the same name replaces it.
 
         Raises:
-            PluginError: the plugin is at fault, or an installed distribution has that name.
+            PluginError: the plugin is invalid, or an installed distribution has that name.
         """
         distribution = normalize(name)
         with self._lock:
-            for row in self.rows:
-                if row.distribution == distribution and distribution not in self._by_hand:
+            for existing in self.plugins:
+                if existing.distribution == distribution and distribution not in self._registered:
                     raise PluginError(
-                        f"{row.title} is installed under the name {name!r}: register yours under another"
+                        f"{existing.title} is installed under the name {name!r}: choose another name"
                     )
-            row = examine(plugin, name, distribution, version, pm=self._manager)
-            if row.status != "ok":
-                raise PluginError(f"plugin {row.title}: {row.reason}")
-            self._by_hand[distribution] = row
-            return row
+            installed = examine_plugin(plugin, name, distribution, version, pm=self._manager)
+            if installed.status != "ok":
+                raise PluginError(f"plugin {installed.title}: {installed.reason}")
+            self._registered[distribution] = installed
+            return installed
 
-    def _discover(self, rows: list[Row]) -> None:
+    def _discover(self, plugins: list[InstalledPlugin]) -> None:
         if self._builtin:
             builtin = importlib.import_module("reprkit.registry.builtins")
-            rows.append(_checked(examine(builtin, "builtin", PROJECT, own_version(), pm=self._manager)))
+            plugins.append(
+                _raise_if_requested(
+                    examine_plugin(builtin, "builtin", PROJECT, own_version(), pm=self._manager)
+                )
+            )
         allowed = _allowed()
-        for each in candidates() if self._installed else ():
-            if allowed is not None and allowed.isdisjoint({normalize(each.name), each.distribution}):
+        for candidate in find_candidates() if self._installed else ():
+            if allowed is not None and allowed.isdisjoint(
+                {normalize(candidate.name), candidate.distribution}
+            ):
                 reason = "REPRKIT_PLUGINS does not name it"
-                rows.append(Row(each.name, each.distribution, each.version, "disabled", reason=reason))
+                plugins.append(
+                    InstalledPlugin(
+                        candidate.name, candidate.distribution, candidate.version, "disabled", reason=reason
+                    )
+                )
                 continue
-            siblings = [row for row in rows if row.distribution == each.distribution]
-            taken = {(kind, name) for row in siblings for kind, names in row.offers.items() for name in names}
-            rows.append(_checked(load(each, self._manager, taken)))
+            siblings = [plugin for plugin in plugins if plugin.distribution == candidate.distribution]
+            taken = {
+                (kind, name) for plugin in siblings for kind, names in plugin.offers.items() for name in names
+            }
+            plugins.append(_raise_if_requested(load_plugin(candidate, self._manager, taken)))
 
 
 def _allowed() -> set[str] | None:
-    """What ``REPRKIT_PLUGINS`` allows, normalised; None (not set) allows everybody, empty nobody."""
+    """Return the normalized names in ``REPRKIT_PLUGINS``; None (not set) allows all plugins, an empty set none."""
     value = os.environ.get("REPRKIT_PLUGINS")
-    return None if value is None else {normalize(each.strip()) for each in value.split(",") if each.strip()}
+    return None if value is None else {normalize(name.strip()) for name in value.split(",") if name.strip()}
 
 
-def _checked(row: Row) -> Row:
-    """The row itself; for authors who set ``REPRKIT_PLUGIN_ERRORS=raise``, its fault as an error."""
-    if row.status != "ok" and os.environ.get("REPRKIT_PLUGIN_ERRORS") == "raise":
+def _raise_if_requested(plugin: InstalledPlugin) -> InstalledPlugin:
+    """Return the plugin; raise its fault as an error if ``REPRKIT_PLUGIN_ERRORS=raise`` is set, which helps authors."""
+    if plugin.status != "ok" and os.environ.get("REPRKIT_PLUGIN_ERRORS") == "raise":
         raise PluginError(
-            f"plugin {row.title} (entry point {row.name}): {row.reason}\n{row.details}".rstrip()
+            f"plugin {plugin.title} (entry point {plugin.name}): {plugin.reason}\n{plugin.details}".rstrip()
         )
-    return row
+    return plugin
 
 
 def _is_target(spec: Spec, cls: type) -> bool:
-    """Whether a Spec names the class by another path (a re-export), judged from modules imported already."""
+    """Whether a Spec names the class by another path (a re-export), judged only from modules already imported."""
     module, _, target = spec.build.partition(":")
-    made: Any = sys.modules.get(module)
-    for part in target.split("."):
-        made = getattr(made, part, None)
-    return made is cls
+    target_object: Any = sys.modules.get(module)
+    for piece in target.split("."):
+        target_object = getattr(target_object, piece, None)
+    return target_object is cls
 
 
 _default: Registry | None = None
@@ -214,7 +230,7 @@ _default_lock = threading.Lock()
 
 
 def default_registry() -> Registry:
-    """The process-wide registry, made on first use."""
+    """Return the process-wide registry, created on first use."""
     global _default
     with _default_lock:
         if _default is None:
@@ -224,9 +240,9 @@ def default_registry() -> Registry:
 
 @contextmanager
 def using_registry(registry: Registry | None = None) -> Iterator[Registry]:
-    """Make ``registry`` (a fresh one of built-ins only, when not given) the process-wide one for a while.
+    """Context in which ``registry`` is the process-wide one; by default a new registry of the built-in parts only.
 
-    Not for threads that share the process: they see it too.
+    All threads of the process see it.
     """
     global _default
     before, _default = _default, registry or Registry(installed=False)

@@ -1,7 +1,7 @@
-"""Reads a class from its source file, without importing anything: where it is, its constructor, its papers.
+"""Read a class from its source file without importing anything: location, constructor, papers.
 
-``find_spec("a.b.c")`` imports ``a`` and ``a.b``; the functions here walk the folders instead, so that listing
-parts stays fast and works where a part's own libraries are missing.
+``find_spec("a.b.c")`` imports ``a`` and ``a.b``; the functions here search the folders instead, so that listing
+parts is fast and works even if a part's own libraries are missing.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reprkit.registry.constraint_text import Look, text
+from reprkit.registry.constraint_text import Resolver, format_annotation
 
 _PAPER = re.compile(
     r"arxiv|doi\b|doi\.org|et al\b|\((?:[^()]*\D)?(?:19|20)\d\d[a-z]?\)|https?://", re.IGNORECASE
 )
 
-# Base classes whose constructor takes nothing.
+# Base classes whose constructor takes no arguments.
 _WITHOUT_PARAMETERS = {"nn.Module", "torch.nn.Module", "object", "ABC", "abc.ABC", "Protocol", "Generic"}
 
 
-# Arguments that ``build`` hands over and nobody writes: ``reprkit.interfaces.BUILD_CONTEXT``, which needs torch.
+# Arguments that ``build`` passes, never the user; equal to ``reprkit.interfaces.BUILD_CONTEXT``, which needs torch.
 BUILD_CONTEXT = ("data", "tokens")
 
 
 def from_build_context(kind: str, name: str) -> bool:
-    """Whether ``build`` gives this argument to a part of that kind; a data set's arguments are all the writer's."""
+    """Whether ``build`` passes this argument to a part of that kind; all arguments of a data set are given by the user."""
     return kind != "dataset" and name in BUILD_CONTEXT
 
 
@@ -40,10 +40,10 @@ class Argument:
 
     Attributes:
         name: its name.
-        annotation: as written, or None.
-        default: as written; None where it must be given.
-        help: what the docstring says of it.
-        type: the annotation with its constraints in words, such as ``int >= 2``.
+        annotation: its source text, or None.
+        default: its source text; None if the argument is required.
+        help: its description in the docstring.
+        type: the annotation with its constraints formatted, such as ``int >= 2``.
     """
 
     name: str
@@ -61,11 +61,11 @@ class Argument:
 
 @dataclass(frozen=True)
 class ClassSource:
-    """What the source says of a class.
+    """A class as read from its source.
 
     Attributes:
-        complete: its constructor was found, and takes no other arguments (``**``).
-        renamed: former name -> present name of arguments, from ``renamed_arguments`` in the class.
+        complete: whether its constructor was found and takes no further arguments (``**``).
+        renamed: former argument name -> present name, from ``renamed_arguments`` in the class.
     """
 
     path: Path
@@ -78,7 +78,7 @@ class ClassSource:
 
 
 def locate(module: str) -> importlib.machinery.ModuleSpec | None:
-    """The spec of a module, found without importing it or its parents; None when it is not installed."""
+    """Find a module's spec without importing it or its parents; None if it is not installed."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -94,29 +94,29 @@ def locate(module: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def read_class(target: str) -> ClassSource | None:
-    """Read ``"module:Class"``; None where there is no source, or only running it would show the class."""
+    """Read ``"module:Class"``; None if there is no source, or the class can only be found by running it."""
     module, _, name = target.partition(":")
-    found = _find(module, name, hops=5)
-    if found is None:
+    definition = _find_class(module, name, hops=5)
+    if definition is None:
         return None
-    home, path, tree, node = found
+    home_module, path, tree, node = definition
     doc = ast.get_docstring(node) or ""
     init = _constructor(node)
-    arguments, complete = _parameters(home, node, hops=5) or ([], True)
+    arguments, complete = _parameters(home_module, node, hops=5) or ([], True)
     notes = _argument_notes(doc) | (_argument_notes(ast.get_docstring(init) or "") if init else {})
     return ClassSource(
         path=path,
         line=node.lineno,
         doc=doc,
         papers=tuple(dict.fromkeys([*_papers(ast.get_docstring(tree) or ""), *_papers(doc)])),
-        arguments=tuple(replace(each, help=notes.get(each.name, "")) for each in arguments),
+        arguments=tuple(replace(argument, help=notes.get(argument.name, "")) for argument in arguments),
         complete=complete,
-        renamed=_renamed(node),
+        renamed=_renamed_arguments(node),
     )
 
 
-def _renamed(node: ast.ClassDef) -> dict[str, str]:
-    """The literal that the class gives ``renamed_arguments``; empty where it gives none."""
+def _renamed_arguments(node: ast.ClassDef) -> dict[str, str]:
+    """Return the class's literal ``renamed_arguments``; empty if there is none."""
     for statement in node.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="renamed_arguments")], value=ast.Dict() as value):
@@ -127,19 +127,19 @@ def _renamed(node: ast.ClassDef) -> dict[str, str]:
 
 
 def _papers(text: str) -> tuple[str, ...]:
-    """The sentences that cite something, each once; what is said of single arguments is left to them."""
+    """Return the sentences that contain a citation, without duplicates; sections such as ``Args`` are skipped."""
     prose = re.split(r"^(?:Args|Attributes|Raises|Returns|Example)s?:+\n", text, flags=re.MULTILINE)[0]
-    found: dict[str, None] = {}
+    sentences: dict[str, None] = {}
     for paragraph in re.split(r"\n\s*\n", prose):
         for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z`\"*])", " ".join(paragraph.split())):
             if _PAPER.search(sentence):
-                found[re.sub(r"^(?:Papers?|Sources?): *", "", sentence)] = None
-    return tuple(found)
+                sentences[re.sub(r"^(?:Papers?|Sources?): *", "", sentence)] = None
+    return tuple(sentences)
 
 
-def _find(module: str, name: str, hops: int) -> tuple[str, Path, ast.Module, ast.ClassDef] | None:
-    """The class's definition, following ``from .other import Class`` a few times."""
-    spec, tree = _tree(module)
+def _find_class(module: str, name: str, hops: int) -> tuple[str, Path, ast.Module, ast.ClassDef] | None:
+    """Find the class's definition, following at most ``hops`` imports such as ``from .other import Class``."""
+    spec, tree = _parse_module(module)
     if spec is None or tree is None:
         return None
     node = _definition(tree, name)
@@ -150,7 +150,7 @@ def _find(module: str, name: str, hops: int) -> tuple[str, Path, ast.Module, ast
         if isinstance(statement, ast.ImportFrom) and hops:
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
-                    return _find(_absolute(statement, package), alias.name, hops - 1)
+                    return _find_class(_absolute_module(statement, package), alias.name, hops - 1)
     return None
 
 
@@ -160,7 +160,7 @@ def _definition(tree: ast.Module, name: str) -> ast.ClassDef | None:
     )
 
 
-def _absolute(statement: ast.ImportFrom, package: str) -> str:
+def _absolute_module(statement: ast.ImportFrom, package: str) -> str:
     if not statement.level:
         return statement.module or ""
     base = package.split(".")[: len(package.split(".")) - statement.level + 1]
@@ -169,25 +169,30 @@ def _absolute(statement: ast.ImportFrom, package: str) -> str:
 
 def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
     return next(
-        (each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"), None
+        (
+            statement
+            for statement in node.body
+            if isinstance(statement, ast.FunctionDef) and statement.name == "__init__"
+        ),
+        None,
     )
 
 
 def _parameters(module: str, node: ast.ClassDef, hops: int) -> tuple[list[Argument], bool] | None:
-    """The constructor's parameters, and whether these are all; of a dataclass its fields; None without a constructor."""
+    """Return the constructor's parameters (a dataclass's fields) and whether they are complete; None without a constructor."""
     init = _constructor(node)
     if init:
         return _arguments(init, module), init.args.kwarg is None
-    if any("dataclass" in ast.unparse(each) for each in node.decorator_list):
+    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
         fields = [
-            each
-            for each in node.body
-            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+            statement
+            for statement in node.body
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
         ]
         known = [
-            _argument(each.target.id, each.annotation, each.value, module)
-            for each in fields
-            if isinstance(each.target, ast.Name) and "ClassVar" not in ast.unparse(each.annotation)
+            _argument(statement.target.id, statement.annotation, statement.value, module)
+            for statement in fields
+            if isinstance(statement.target, ast.Name) and "ClassVar" not in ast.unparse(statement.annotation)
         ]
         return known, not node.bases
     for base in node.bases:
@@ -195,10 +200,10 @@ def _parameters(module: str, node: ast.ClassDef, hops: int) -> tuple[list[Argume
             continue
         if not isinstance(base, ast.Name) or base.id == node.name or not hops:
             return [], False
-        found = _find(module, base.id, hops=5)
-        if found is None:
+        definition = _find_class(module, base.id, hops=5)
+        if definition is None:
             return [], False
-        inherited = _parameters(found[0], found[3], hops - 1)
+        inherited = _parameters(definition[0], definition[3], hops - 1)
         if inherited is not None:
             return inherited
     return None
@@ -210,7 +215,7 @@ def _arguments(init: ast.FunctionDef, module: str) -> list[Argument]:
     missing: list[ast.expr | None] = [None] * len(positional)
     defaults = (missing + list(spec.defaults))[-len(positional) :] if positional else []
     pairs = [*zip(positional, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]
-    return [_argument(each.arg, each.annotation, value, module) for each, value in pairs]
+    return [_argument(parameter.arg, parameter.annotation, value, module) for parameter, value in pairs]
 
 
 def _argument(name: str, annotation: ast.expr | None, default: ast.expr | None, module: str) -> Argument:
@@ -218,44 +223,44 @@ def _argument(name: str, annotation: ast.expr | None, default: ast.expr | None, 
         name,
         ast.unparse(annotation) if annotation else None,
         ast.unparse(default) if default else None,
-        type=text(annotation, functools.partial(_assigned, module)) if annotation else None,
+        type=format_annotation(annotation, functools.partial(_resolve_name, module)) if annotation else None,
     )
 
 
-def _assigned(module: str, name: str, hops: int = 5) -> tuple[ast.expr, Look] | None:
-    """What a module gives this name, as written, and how names are found there; imports are followed a few times."""
-    spec, tree = _tree(module)
+def _resolve_name(module: str, name: str, hops: int = 5) -> tuple[ast.expr, Resolver] | None:
+    """Return the value assigned to a name in a module and the resolver for that module; follows at most ``hops`` imports."""
+    spec, tree = _parse_module(module)
     if spec is None or tree is None:
         return None
     for statement in tree.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=known)], value=value) if known == name:
-                return value, functools.partial(_assigned, module, hops=hops - 1)
+                return value, functools.partial(_resolve_name, module, hops=hops - 1)
             case ast.ImportFrom() if hops:
                 package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
                 for alias in statement.names:
                     if (alias.asname or alias.name) == name:
-                        return _assigned(_absolute(statement, package), alias.name, hops - 1)
+                        return _resolve_name(_absolute_module(statement, package), alias.name, hops - 1)
     return None
 
 
-def _tree(module: str) -> tuple[importlib.machinery.ModuleSpec | None, ast.Module | None]:
+def _parse_module(module: str) -> tuple[importlib.machinery.ModuleSpec | None, ast.Module | None]:
     spec = locate(module)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None, None
     try:
-        return spec, _parsed(spec.origin, Path(spec.origin).stat().st_mtime_ns)
+        return spec, _parse_file(spec.origin, Path(spec.origin).stat().st_mtime_ns)
     except (OSError, SyntaxError, ValueError):
         return None, None
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(path: str, changed: int) -> ast.Module:
+def _parse_file(path: str, changed: int) -> ast.Module:
     return ast.parse(Path(path).read_bytes())
 
 
 def _argument_notes(doc: str) -> dict[str, str]:
-    """The ``Args:`` section of a Google-style docstring."""
+    """Parse the ``Args:`` section of a Google-style docstring."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc + "\n", flags=re.MULTILINE)
     if not section:
         return {}

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reprkit.reporting.figures import Figure, chips
-from reprkit.runs.metrics import finite, scalar
+from reprkit.runs.metrics import finite_metrics, to_python_scalar
 
 
 def number(value: Any) -> str:
     """A value as people read it: 0.941, 1,797, 3.2e-05; an en dash where there is none."""
-    value = scalar(value)
+    value = to_python_scalar(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -74,7 +74,7 @@ class Table:
         for name, row in self.rows.items():
             cells = []
             for column, value in zip(self.columns, row, strict=True):
-                kind = "num" if isinstance(scalar(value), int | float) or value is None else "text"
+                kind = "num" if isinstance(to_python_scalar(value), int | float) or value is None else "text"
                 kind += " best" if (name, column) in marked else ""
                 cells.append(f'<td class="{kind}">{escape(number(value))}</td>')
             body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
@@ -104,7 +104,7 @@ class Table:
         for place, column in enumerate(self.columns):
             if column not in self.best:
                 continue
-            values = finite({name: row[place] for name, row in self.rows.items()})
+            values = finite_metrics({name: row[place] for name, row in self.rows.items()})
             if len(values) > 1 and len(set(values.values())) > 1:
                 top = min(values.values()) if self.best[column] == "min" else max(values.values())
                 marked |= {(name, column) for name, value in values.items() if value == top}

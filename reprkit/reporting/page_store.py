@@ -21,7 +21,7 @@ from reprkit.data.signature import Signature
 from reprkit.errors import ReprkitError, TrainingError
 from reprkit.reporting.page import Raw, Section
 from reprkit.runs.filenames import FIGURES
-from reprkit.runs.metrics import plain
+from reprkit.runs.metrics import to_json_value
 from reprkit.runs.results import Gallery, Results
 from reprkit.utils.atomic_files import write_bytes
 
@@ -87,7 +87,7 @@ def keep(out: Path, made: Made) -> Path:
         "title": made.title,
         "verdict": made.verdict,
         "columns": made.columns,
-        "baselines": plain(made.baselines),
+        "baselines": to_json_value(made.baselines),
         "sections": [{"title": each.title, "text": each.text, "html": each.html()} for each in made.sections],
         "runs": {
             name: _run(results, f"{place}/", arrays, out)

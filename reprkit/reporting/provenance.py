@@ -7,7 +7,7 @@ from typing import Any
 
 from reprkit.reporting.folder import Trace, facts
 from reprkit.reporting.page import Block, Listing, Section, Table
-from reprkit.runs.metrics import scalar
+from reprkit.runs.metrics import to_python_scalar
 from reprkit.runs.results import Results
 
 # How a data set's record is headed.
@@ -79,7 +79,7 @@ def _skipped(described: list[dict[str, Any]]) -> list[Block]:
 def _plain(name: str, value: Any) -> bool:
     if isinstance(value, str) and len(value) > _LONG:
         return False
-    return name not in ("name", "part") and isinstance(scalar(value), str | int | float)
+    return name not in ("name", "part") and isinstance(to_python_scalar(value), str | int | float)
 
 
 def _fields(signature: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -13,8 +13,8 @@ from reprkit.reporting.figures import DASHED, Curves
 from reprkit.reporting.folder import Trace
 from reprkit.reporting.page import Block, Legend, Note, Section, Table, Tiles
 from reprkit.runs.filenames import METRICS
-from reprkit.runs.metric_direction import better
-from reprkit.runs.metrics import flat as numbers_of
+from reprkit.runs.metric_direction import better_direction
+from reprkit.runs.metrics import flatten_metrics as numbers_of
 from reprkit.runs.results import Results
 
 Runs = Mapping[str, Results]
@@ -55,7 +55,7 @@ def compare(
         if not columns:
             columns = list(dict.fromkeys(path for each in flat.values() for path in each))
     headings = dict(columns) if isinstance(columns, Mapping) else {path: path for path in columns}
-    best = {title: better(path) for path, title in headings.items()}
+    best = {title: better_direction(path) for path, title in headings.items()}
     rows = {name: [values.get(path) for path in headings] for name, values in flat.items()}
     return Table(list(headings.values()), rows, best={k: v for k, v in best.items() if v is not None})
 

@@ -20,7 +20,7 @@ from reprkit.reporting.page_store import Made, drawn, frozen, keep, kept
 from reprkit.runs.filenames import METRICS, MODEL, PAGE
 from reprkit.runs.reader import read_results
 from reprkit.runs.results import Results
-from reprkit.utils.atomic_files import why
+from reprkit.utils.atomic_files import explain_os_error
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -94,7 +94,9 @@ def report(
             write_results(out, runs[""] if list(runs) == [""] else runs)
         made.write(page)
     except OSError as error:
-        raise TrainingError(f"cannot write {page}: {why(error)}; an older page is untouched") from error
+        raise TrainingError(
+            f"cannot write {page}: {explain_os_error(error)}; an older page is untouched"
+        ) from error
     _renew_card(out)
     for name, each in runs.items():
         if not name:
@@ -154,7 +156,7 @@ def _renew_card(out: Path) -> None:
 
     if holds_checkpoint(out / MODEL):
         try:
-            card.renew(out / MODEL)
+            card.update_card(out / MODEL)
         except (CheckpointError, OSError) as error:
             warnings.warn(f"the card of {out / MODEL} could not be renewed: {error}", stacklevel=3)
 

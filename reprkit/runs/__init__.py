@@ -1,1 +1,1 @@
-"""A run on the disk: its files and what they say.  Torch-free; import from the modules."""
+"""Runs on disk: writing and reading their files.  Does not import torch; import from the modules."""

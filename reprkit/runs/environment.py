@@ -1,4 +1,4 @@
-"""Under which circumstances a run was made: its command, the versions, the time.  What ``run.json`` keeps."""
+"""The environment of a run as recorded in ``run.json``: command line, versions, time."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from pathlib import Path
 
 
 def versions() -> dict[str, str]:
-    """Of Python, torch, the CUDA runtime and device, and every plugin distribution."""
+    """Return the versions of Python, torch, CUDA and every plugin distribution, and the GPU's name."""
     import torch
 
     from reprkit.registry.registry import default_registry
 
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    result = {"python": platform.python_version(), "torch": str(torch.__version__)}
     if torch.cuda.is_available():
-        found["cuda"] = str(torch.version.cuda)
-        found["gpu"] = torch.cuda.get_device_name()
-    found.update({row.distribution: row.version for row in default_registry().rows if row.status == "ok"})
-    return found
+        result["cuda"] = str(torch.version.cuda)
+        result["gpu"] = torch.cuda.get_device_name()
+    result.update(
+        {
+            plugin.distribution: plugin.version
+            for plugin in default_registry().plugins
+            if plugin.status == "ok"
+        }
+    )
+    return result
 
 
 def command() -> str:
-    """The command line of this process, ready to be typed again."""
-    arguments = sys.orig_argv or sys.argv  # the first is empty where Python is embedded in another program
+    """Return the command line of this process, quoted for the shell."""
+    arguments = sys.orig_argv or sys.argv  # orig_argv is empty where Python is embedded in another program
     return shlex.join([Path(arguments[0]).name, *arguments[1:]])
 
 
 def now() -> str:
-    """The time, as a record states it (UTC)."""
+    """Return the current time (UTC) in ISO format."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,8 +1,8 @@
-"""The names of what lies in a checkpoint and in a run's folder, and the checkpoint's format.  Torch-free."""
+"""File names in checkpoints and run folders, and the checkpoint's format number.  Does not import torch."""
 
 MANIFEST, WEIGHTS = "reprkit.json", "model.safetensors"
-FORMAT = 1  # of the manifest; raised when an older reprkit could not read it
+FORMAT = 1  # of the manifest; increased when older versions of reprkit cannot read the new one
 RECORD, METRICS, RESULTS, PAGE = "run.json", "metrics.jsonl", "results.json", "report.html"
 MODEL, STATE, BEST = "model", "state", "best"
-FIGURES = "figures.npz"  # what the page shows besides numbers, so that it can be made again
-CARD = "README.md"  # of a checkpoint, as model hubs show it
+FIGURES = "figures.npz"  # the report's figures, so that it can be rendered again
+CARD = "README.md"  # the model card, as shown by model hubs

@@ -1,4 +1,4 @@
-"""A file of JSON lines that a killed process, or a full disk, leaves with whole lines only."""
+"""A JSON Lines file that contains only complete lines, even after the process is killed or the disk is full."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from typing import Any
 from reprkit.errors import TrainingError
 
 
-class Lines:
-    """The file at ``path``; lines that could not be written wait until there is room again."""
+class JsonLinesFile:
+    """The JSON Lines file at ``path``; lines that could not be written are buffered and written later."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._unwritten: list[str] = []
 
     def begin(self, size: int | None) -> None:
-        """Make the file, or cut it back to ``size`` bytes.
+        """Create the file, or truncate it to ``size`` bytes.
 
         Raises:
-            TrainingError: it is shorter than that.
+            TrainingError: the file is shorter than ``size``.
         """
         if size is not None and self.path.exists():
             if self.path.stat().st_size < size:
                 raise TrainingError(
-                    f"{self.path} is shorter than when the state was saved: it was changed, so it cannot be continued"
+                    f"{self.path} is shorter than when the state was saved: it was changed, so the run cannot be resumed"
                 )
             os.truncate(self.path, size)
         self.path.touch()
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add a line.
+        """Append a line.
 
         Raises:
-            OSError: it was not written; it will be with the next one.
+            OSError: the line was not written; it is written with the next one.
         """
         self._unwritten.append(json.dumps(line) + "\n")
         self._write()
 
     def size(self) -> int:
-        """Bytes of the file, flushed to the disk.
+        """Return the size of the file in bytes, after flushing it to disk.
 
         Raises:
-            OSError: lines that wait still cannot be written.
+            OSError: buffered lines still cannot be written.
         """
         self._write()
         with self.path.open("ab") as file:
@@ -53,7 +53,7 @@ class Lines:
             return file.tell()
 
     def _write(self) -> None:
-        """Append what waits; what a full disk took only a part of is taken back."""
+        """Append the buffered lines; a partial write on a full disk is truncated."""
         if not self._unwritten:
             return
         data = "".join(self._unwritten).encode()

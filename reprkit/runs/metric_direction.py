@@ -1,17 +1,17 @@
-"""Which end of a metric is the better one.  Torch-free."""
+"""Whether lower or higher values of a metric are better.  Does not import torch."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-# The better end of metrics that have one, by their own name.
+# Direction by the last piece of a metric's name; metrics without a direction are absent.
 BETTER: dict[str, Literal["min", "max"]] = {
     **dict.fromkeys(("error", "mse", "nll", "negative_elbo", "perplexity", "bits_per_dim", "loss"), "min"),
     **dict.fromkeys(("accuracy", "usage", "trustworthiness"), "max"),
 }
-NEUTRAL = ("codebook.perplexity",)  # of entries, not of a prediction: more is not worse
+NEUTRAL = ("codebook.perplexity",)  # perplexity of codebook usage, not of a prediction: higher is not worse
 
 
-def better(path: str) -> Literal["min", "max"] | None:
-    """Whether the lower or the higher value of a metric (``"knn.accuracy"``) is the better one; None where neither is."""
+def better_direction(path: str) -> Literal["min", "max"] | None:
+    """Return "min" or "max", the better direction of a metric such as ``"knn.accuracy"``, or None if it has none."""
     return None if path in NEUTRAL else BETTER.get(path.rpartition(".")[2])

@@ -1,6 +1,6 @@
-"""Nested metrics as JSON (``plain``) and as numbers by name (``flat``).  The only place that does either; torch-free.
+"""Nested metrics as JSON (``to_json_value``) and as numbers by name (``flatten_metrics``).  Does not import torch.
 
-``results.json``, ``metrics.jsonl``, trackers, the report, the model card and the commands all go through here, so that they
+``results.json``, ``metrics.jsonl``, trackers, the report, the model card and the commands all use these functions, so that they
 show the same numbers.
 """
 
@@ -13,14 +13,14 @@ from typing import Any
 
 from reprkit.errors import DataError
 
-FIGURES = "figures"  # the entry under which an evaluator returns what it drew; never a metric
-_LEFT_OUT = object()
+FIGURES = "figures"  # the key under which an evaluator returns its figures; never a metric
+_OMITTED = object()
 
 
-def scalar(value: Any) -> Any:
-    """A real number, or a NumPy or torch value of one element, as Python's own; any other value as it is."""
-    counted = getattr(value, "numel", None)  # torch, where ``size`` is a method
-    size = counted() if callable(counted) else getattr(value, "size", None)
+def to_python_scalar(value: Any) -> Any:
+    """Convert a real number, or a NumPy or torch value of one element, to a Python scalar; return any other value as is."""
+    numel = getattr(value, "numel", None)  # torch, where ``size`` is a method
+    size = numel() if callable(numel) else getattr(value, "size", None)
     if isinstance(size, int) and size == 1 and callable(getattr(value, "item", None)):
         value = value.item()
     if isinstance(value, bool):
@@ -30,65 +30,65 @@ def scalar(value: Any) -> Any:
     return float(value) if isinstance(value, numbers.Real) else value
 
 
-def plain(value: Any) -> Any:
-    """What JSON can hold of a metric or of nested metrics.
+def to_json_value(value: Any) -> Any:
+    """Convert a metric or nested metrics to what JSON can represent.
 
-    Kept are real numbers, texts, booleans, None and mappings of these; NumPy and torch values of one element are numbers.  What
-    is not finite becomes None, since JSON has no word for it.  Left out of mappings are figures, arrays of more elements, lists,
-    complex numbers and whatever else there is; such a value by itself gives None.
+    Real numbers, strings, booleans, None and mappings of these are converted; NumPy and torch values of one element count as
+    numbers.  Non-finite numbers become None, since JSON cannot represent them.  Figures, arrays of more elements, lists, complex
+    numbers and all other values are omitted from mappings; such a value by itself gives None.
     """
-    kept = _plain(value)
-    return None if kept is _LEFT_OUT else kept
+    converted = _convert(value)
+    return None if converted is _OMITTED else converted
 
 
-def leaves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every value of nested metrics as it is, by its names joined with dots; figures are left out."""
+def iterate_leaves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Iterate over (name, value) of nested metrics, with nested names joined by dots; figures are omitted."""
     for name, value in metrics.items():
         if name == FIGURES:
             continue
         if isinstance(value, Mapping):
-            for path, inner in leaves(value):
-                yield f"{name}.{path}", inner
+            for path, leaf in iterate_leaves(value):
+                yield f"{name}.{path}", leaf
         else:
             yield str(name), value
 
 
-def flat(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Every number of nested metrics by its names joined with dots: ``{"knn.accuracy": 0.97}``.
+def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Flatten nested metrics to numbers by name, with nested names joined by dots: ``{"knn.accuracy": 0.97}``.
 
-    The numbers are Python's own, whole ones stay ``int``.  NaN stands for what was measured and is not finite (infinite, NaN,
-    or None, which is how JSON holds these), so that metrics give the same numbers before they are written and after they are
-    read.  Texts and booleans are no numbers, and are left out with all that ``plain`` leaves out.
+    The numbers are Python scalars; integers stay ``int``.  Measured values that are not finite (infinite, NaN, or None, which
+    represents them in JSON) become NaN, so that metrics give the same numbers before writing and after reading.  Strings and
+    booleans are omitted, as is all that ``to_json_value`` omits.
 
     Raises:
-        DataError: two numbers of one name, such as of ``{"a.b": 1, "a": {"b": 2}}``.
+        DataError: two numbers have the same name, as in ``{"a.b": 1, "a": {"b": 2}}``.
     """
-    found: dict[str, float] = {}
-    for path, value in leaves(metrics):
-        kept = _plain(value)
-        if kept is _LEFT_OUT or isinstance(kept, bool | str):
+    flat: dict[str, float] = {}
+    for path, value in iterate_leaves(metrics):
+        converted = _convert(value)
+        if converted is _OMITTED or isinstance(converted, bool | str):
             continue
-        if path in found:
+        if path in flat:
             raise DataError(f"two metrics are called {path!r} once names are joined with dots: rename one")
-        found[path] = math.nan if kept is None else kept
-    return found
+        flat[path] = math.nan if converted is None else converted
+    return flat
 
 
-def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of ``flat`` that are finite: what curves and trackers can draw."""
-    return {name: value for name, value in flat(metrics).items() if math.isfinite(value)}
+def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the finite numbers of ``flatten_metrics``, which curves and trackers can draw."""
+    return {name: value for name, value in flatten_metrics(metrics).items() if math.isfinite(value)}
 
 
-def digits(value: float) -> str:
-    """A number of ``flat`` with six digits, for a table; an en dash for one that is not finite."""
+def format_number(value: float) -> str:
+    """Format a number with six significant digits, for a table; an en dash if it is not finite."""
     return f"{value:.6g}" if math.isfinite(value) else "–"
 
 
-def _plain(value: Any) -> Any:
+def _convert(value: Any) -> Any:
     if isinstance(value, Mapping):
-        kept = {str(name): _plain(each) for name, each in value.items() if name != FIGURES}
-        return {name: each for name, each in kept.items() if each is not _LEFT_OUT}
-    value = scalar(value)
+        converted = {str(name): _convert(item) for name, item in value.items() if name != FIGURES}
+        return {name: item for name, item in converted.items() if item is not _OMITTED}
+    value = to_python_scalar(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if value is None or isinstance(value, bool | str | int | float) else _LEFT_OUT
+    return value if value is None or isinstance(value, bool | str | int | float) else _OMITTED

@@ -1,4 +1,4 @@
-"""What a run was made of, for ``run.json``; and whether a resumed one still is."""
+"""The model summary in ``run.json``, and a warning when a run is resumed with changes settings."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 
 def model_summary(model: Any) -> dict[str, Any]:
-    """A model's parts as references, for ``run.json``."""
+    """Return a model's parts as references, for ``run.json``."""
     return {
         "factors": {
             name: {
-                "encoder": str(path.encoder.reference),
-                "latent": str(path.latent.reference),
-                "input": path.input,
-                "pool": path.pool,
+                "encoder": str(factor.encoder.reference),
+                "latent": str(factor.latent.reference),
+                "input": factor.input,
+                "pool": factor.pool,
             }
-            for name, path in model.factors.items()
+            for name, factor in model.factors.items()
         },
         "decoder": None if model.decoder is None else str(model.decoder.reference),
         "objective": model.objective.expression,
@@ -26,17 +26,17 @@ def model_summary(model: Any) -> dict[str, Any]:
 
 
 def warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Going on with other data, batch or seed is possible, but it is another run than it would have been."""
-    other = [
+    """Warn if a run is resumed with changes data, batch size or seed: that is allowed, but the order of examples changes."""
+    changes = [
         f"{name} {before.get(name)} → {now.get(name)}"
         for name in ("batch", "seed", "buckets")
         if (before.get(name) or False) != (now.get(name) or False)
     ]
-    sizes = [(each.get("data") or {}).get("size") for each in (before, now)]
+    sizes = [(settings.get("data") or {}).get("size") for settings in (before, now)]
     if sizes[0] != sizes[1]:
-        other.append(f"data of {sizes[0]} → {sizes[1]} examples")
-    if other:
+        changes.append(f"data of {sizes[0]} → {sizes[1]} examples")
+    if changes:
         warnings.warn(
-            f"resumed with another {', '.join(other)}: the order of examples is a new one from here on",
+            f"resumed with another {', '.join(changes)}: from here on the order of examples differs",
             stacklevel=5,
         )

@@ -1,7 +1,7 @@
-"""A run read from its folder: the only place that opens ``run.json``, ``metrics.jsonl`` and ``results.json``.  Torch-free.
+"""Read a run from its folder: ``run.json``, ``metrics.jsonl`` and ``results.json``.  Does not import torch.
 
-``read_run`` never fails: what is missing is empty, and what is damaged is named in ``notes``.  The functions that read one file
-raise TrainingError for a damaged one.
+No other module opens these files.  ``read_run`` never fails: missing files give empty values, and damaged ones are listed in
+``notes``.  The functions that read a single file raise TrainingError if it is damaged.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import Any
 
 from reprkit.errors import ReprkitError, TrainingError
 from reprkit.runs.filenames import BEST, FIGURES, METRICS, MODEL, RECORD, RESULTS, STATE
-from reprkit.runs.metrics import finite, flat
+from reprkit.runs.metrics import finite_metrics, flatten_metrics
 
-FILES = (RECORD, METRICS, RESULTS, FIGURES)  # any of them makes a folder worth a page
-_INSIDE = {MODEL, STATE, BEST}  # of a run: no runs are looked for in there
-_TAIL = 1 << 16  # bytes, more than a line has
+FILES = (RECORD, METRICS, RESULTS, FIGURES)  # a folder with any of them can be reported
+_SUBFOLDERS = {MODEL, STATE, BEST}  # of a run; not searched for other runs
+_TAIL = 1 << 16  # bytes read from the end; longer than any line
 
 
 @dataclass
 class StoredRun:
-    """What a run's folder says.
+    """The contents of a run's folder.
 
     Attributes:
-        folder: of the run; None where there is none, such as beside a checkpoint that was saved by itself.
+        folder: of the run; None if there is none, as for a checkpoint saved on its own.
         record: ``run.json``; empty without one.
         results: ``results.json``; empty without one.
-        last_line: the last whole line of ``metrics.jsonl``; empty without one.
-        metrics: what was measured at the end, as numbers by name: the results, or the last line where there are none.
+        last_line: the last complete line of ``metrics.jsonl``; empty without one.
+        metrics: final metrics as numbers by name: the results, or the last logged line without results.
         source: the file from which ``metrics`` were read.
-        faults: name of a file -> why it could not be read.
+        faults: file name -> reason why it could not be read.
     """
 
     folder: Path | None = None
@@ -48,7 +48,7 @@ class StoredRun:
 
     @property
     def notes(self) -> list[str]:
-        """What could not be read, in words."""
+        """Messages about files that could not be read."""
         return list(self.faults.values())
 
     @property
@@ -58,19 +58,19 @@ class StoredRun:
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
-        """Name -> what the record states of a stage; a run of one stage calls it "main"."""
+        """Stage name -> its record; the only stage of a run is called "main"."""
         return self.record.get("stages") or {}
 
     @property
     def stage(self) -> str | None:
-        """Where the run is: the last stage that has not finished, else the last one."""
-        unfinished = [name for name, each in self.stages.items() if each.get("status") != "finished"]
+        """The current stage: the last one that is not finished, otherwise the last one."""
+        unfinished = [name for name, record in self.stages.items() if record.get("status") != "finished"]
         return next(reversed(unfinished or list(self.stages)), None)
 
     @property
     def seconds(self) -> float:
-        """Spent so far, over all stages."""
-        return sum(each.get("seconds") or 0 for each in self.stages.values())
+        """Time spent so far, in seconds, over all stages."""
+        return sum(record.get("seconds") or 0 for record in self.stages.values())
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -79,53 +79,56 @@ class StoredRun:
 
     @property
     def resume_command(self) -> str | None:
-        """The run's own command, from where it was given, with the flag that recipes have for it; None where none is recorded."""
-        given = self.record.get("command")
-        if not given:
+        """The run's command with ``--resume``, preceded by ``cd`` to its folder if needed; None if no command is recorded."""
+        command = self.record.get("command")
+        if not command:
             return None
-        asked = str(given) if "--resume" in shlex.split(str(given)) else f"{given} --resume"
+        resumed = str(command) if "--resume" in shlex.split(str(command)) else f"{command} --resume"
         home = self.record.get("folder")
-        return asked if not home or home == os.getcwd() else f"cd {shlex.quote(str(home))} && {asked}"
+        return resumed if not home or home == os.getcwd() else f"cd {shlex.quote(str(home))} && {resumed}"
 
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
-        """Every logged number over the steps; see ``curves``."""
+        """Return all logged numbers over the steps; see ``curves``."""
         if self.folder is None:
             return {}
-        lines, damaged = _lines(self.folder / METRICS)
+        lines, damaged = _read_lines(self.folder / METRICS)
         if damaged:
             self.faults[METRICS] = (
-                f"{self.folder / METRICS} is damaged: lines {_listed(damaged)} cannot be read"
+                f"{self.folder / METRICS} is damaged: lines {_join_numbers(damaged)} cannot be read"
             )
         return curves(lines)
 
 
 def read_run(folder: str | Path) -> StoredRun:
-    """The run in a folder, as far as it can be read; an empty one where there is nothing."""
-    place = Path(folder)
-    run = StoredRun(place)
-    run.record = _tried(run, RECORD, lambda: read_record(place))
-    run.results = _tried(run, RESULTS, lambda: read_results(place))
-    run.last_line = _tried(run, METRICS, lambda: read_last_line(place))
-    run.metrics, run.source = _tried(run, RESULTS, lambda: flat(run.results)), RESULTS
+    """Read as much of the run in a folder as possible; empty if there is none."""
+    path = Path(folder)
+    run = StoredRun(path)
+    run.record = _read_or_note_fault(run, RECORD, lambda: read_record(path))
+    run.results = _read_or_note_fault(run, RESULTS, lambda: read_results(path))
+    run.last_line = _read_or_note_fault(run, METRICS, lambda: read_last_line(path))
+    run.metrics, run.source = _read_or_note_fault(run, RESULTS, lambda: flatten_metrics(run.results)), RESULTS
     if not run.metrics:
-        run.metrics, run.source = _tried(run, METRICS, lambda: flat(run.last_line)), METRICS
+        run.metrics, run.source = (
+            _read_or_note_fault(run, METRICS, lambda: flatten_metrics(run.last_line)),
+            METRICS,
+        )
     return run
 
 
 def run_of(checkpoint: Path) -> StoredRun:
-    """The run that a checkpoint belongs to: from its own folder, or from the one above ``model`` or ``best``.
+    """Read the run that a checkpoint belongs to, from its own folder or from the parent of ``model`` or ``best``.
 
-    Of the best model kept, the metrics are the one by which it was chosen: the results are those of the model at the end.
+    For a best model, the metrics are only the one that selected it, since the results are those of the final model.
     """
-    kept = next((each for each in (checkpoint, checkpoint.parent) if each.name == BEST), None)
-    inner = kept or (checkpoint if checkpoint.name == MODEL else None)
-    places = [checkpoint, *([inner.parent] if inner is not None else [])]
-    place = next((each for each in places if _holds(each, (RECORD, METRICS, RESULTS))), None)
-    if place is None:
+    best_folder = next((path for path in (checkpoint, checkpoint.parent) if path.name == BEST), None)
+    subfolder = best_folder or (checkpoint if checkpoint.name == MODEL else None)
+    candidates = [checkpoint, *([subfolder.parent] if subfolder is not None else [])]
+    folder = next((path for path in candidates if _contains_any(path, (RECORD, METRICS, RESULTS))), None)
+    if folder is None:
         return StoredRun()
-    run = read_run(place)
-    if kept is not None:
-        stage = "main" if kept == checkpoint else checkpoint.name
+    run = read_run(folder)
+    if best_folder is not None:
+        stage = "main" if best_folder == checkpoint else checkpoint.name
         best = run.stages.get(stage, {}).get("best") or {}
         run.metrics = {best["metric"]: best["value"]} if best else {}
         run.source = f"{RECORD}, step {best.get('step')}"
@@ -133,49 +136,51 @@ def run_of(checkpoint: Path) -> StoredRun:
 
 
 def is_run(folder: str | Path) -> bool:
-    """Whether a folder holds anything of a run, or of a comparison of runs."""
-    return _holds(Path(folder), FILES)
+    """Whether a folder contains any file of a run, or of a comparison of runs."""
+    return _contains_any(Path(folder), FILES)
 
 
 def find_runs(folder: str | Path) -> Iterator[Path]:
-    """The folders of runs in and below a folder, sorted; hidden ones (what was replaced) are left out."""
-    for place, inner, files in os.walk(folder):
-        own = RECORD in files
-        inner[:] = sorted(
-            each for each in inner if not each.startswith(".") and not (own and each in _INSIDE)
+    """Find the folders of runs in and below a folder, sorted; hidden folders (replaced runs) are skipped."""
+    for path, subfolders, files in os.walk(folder):
+        is_run_folder = RECORD in files
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".") and not (is_run_folder and name in _SUBFOLDERS)
         )
-        if own:
-            yield Path(place)
+        if is_run_folder:
+            yield Path(path)
 
 
-# ------------------------------------------------------------------ one file
+# ------------------------------------------------------------------ single files
 
 
 def read_record(out: str | Path) -> dict[str, Any]:
-    """``run.json``; an empty dict when there is none.
+    """Read ``run.json``; an empty dict if it does not exist.
 
     Raises:
         TrainingError: it is damaged.
     """
-    return _object(Path(out) / RECORD)
+    return _read_object(Path(out) / RECORD)
 
 
 def read_results(out: str | Path) -> dict[str, Any]:
-    """``results.json``; an empty dict when there is none.
+    """Read ``results.json``; an empty dict if it does not exist.
 
     Raises:
         TrainingError: it is damaged.
     """
-    return _object(Path(out) / RESULTS)
+    return _read_object(Path(out) / RESULTS)
 
 
 def read_metrics(out: str | Path) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl`` that can be read; an empty list when there is none."""
-    return _lines(Path(out) / METRICS)[0]
+    """Read the intact lines of ``metrics.jsonl``; an empty list if it does not exist."""
+    return _read_lines(Path(out) / METRICS)[0]
 
 
 def read_last_line(out: str | Path) -> dict[str, Any]:
-    """The last whole line of ``metrics.jsonl``, however long the file is; an empty dict when there is none."""
+    """Read the last complete line of ``metrics.jsonl`` from the end of the file; an empty dict if there is none."""
     path = Path(out) / METRICS
     if not path.is_file():
         return {}
@@ -184,46 +189,50 @@ def read_last_line(out: str | Path) -> dict[str, Any]:
         file.seek(max(0, file.tell() - _TAIL))
         tail = file.read()
     for text in reversed(tail.splitlines()):
-        found = _line(text)
-        if found is not None:
-            return found
+        line = _parse_line(text)
+        if line is not None:
+            return line
     return {}
 
 
-# ------------------------------------------------------------------ what a record says
+# ------------------------------------------------------------------ derived values
 
 
 def status_of(record: Mapping[str, Any]) -> str:
-    """The status that a record states, or "killed" when it says running and its process is gone (on this machine)."""
+    """Return the recorded status, or "killed" if it is "running" but its process (on this machine) is gone."""
     status = str(record.get("status", "unknown"))
-    if status == "running" and record.get("host") == socket.gethostname() and not _alive(record.get("pid")):
+    if (
+        status == "running"
+        and record.get("host") == socket.gethostname()
+        and not _is_alive(record.get("pid"))
+    ):
         return "killed"
     return status
 
 
 def best_of(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The best model kept (by the last stage that kept one): metric, end ("min" or "max"), value, step."""
+    """Return the best model saved (by the last stage that saved one): metric, direction ("min" or "max"), value, step."""
     stages = record.get("stages") or {}
-    return next((each["best"] for each in reversed(list(stages.values())) if each.get("best")), None)
+    return next((stage["best"] for stage in reversed(list(stages.values())) if stage.get("best")), None)
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[float]]]:
-    """Every logged number that is finite as (steps, values), by its names joined with dots."""
-    found: dict[str, tuple[list[int], list[float]]] = {}
+    """Return (steps, values) of every finite logged number, by name; nested names are joined by dots."""
+    result: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:
-        for name, value in finite(line).items():
+        for name, value in finite_metrics(line).items():
             if name != "step":
-                steps, values = found.setdefault(name, ([], []))
+                steps, values = result.setdefault(name, ([], []))
                 steps.append(int(line.get("step", 0)))
                 values.append(float(value))
-    return found
+    return result
 
 
-# ------------------------------------------------------------------ pieces
+# ------------------------------------------------------------------ helpers
 
 
-def _tried(run: StoredRun, name: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``read`` gives; an empty dict, and a fault of the file, where it cannot be read."""
+def _read_or_note_fault(run: StoredRun, name: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what ``read`` returns; if it fails, record the file's fault and return an empty dict."""
     try:
         return read()
     except (ReprkitError, OSError) as error:
@@ -231,53 +240,53 @@ def _tried(run: StoredRun, name: str, read: Callable[[], dict[str, Any]]) -> dic
     return {}
 
 
-def _holds(folder: Path, names: Sequence[str]) -> bool:
-    return any((folder / each).is_file() for each in names)
+def _contains_any(folder: Path, names: Sequence[str]) -> bool:
+    return any((folder / name).is_file() for name in names)
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise TrainingError(f"{path} is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise TrainingError(f"{path} is damaged: it holds a {type(found).__name__}, not an object")
-    return found
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path} is damaged: it holds a {type(content).__name__}, not an object")
+    return content
 
 
-def _lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """The lines that can be read, and the numbers of those that cannot; one cut short at the end counts as neither."""
+def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """Return the intact lines and the numbers of damaged ones; a truncated last line counts as neither."""
     lines, damaged = list[dict[str, Any]](), list[int]()
     if not path.exists():
         return lines, damaged
     with path.open("rb") as file:
         for number, text in enumerate(file, 1):
-            found = _line(text)
-            if found is not None:
-                lines.append(found)
+            line = _parse_line(text)
+            if line is not None:
+                lines.append(line)
             elif text.endswith(b"\n") and text.strip():
                 damaged.append(number)
     return lines, damaged
 
 
-def _line(text: bytes) -> dict[str, Any] | None:
-    """A line's object; None when it is damaged, not yet written to its end, or cut at its beginning."""
+def _parse_line(text: bytes) -> dict[str, Any] | None:
+    """Parse a line's object; None if it is damaged, or incomplete at its beginning or end."""
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _join_numbers(numbers: Sequence[int]) -> str:
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
     return ", ".join(map(str, numbers[:5])) + more
 
 
-def _alive(pid: Any) -> bool:
-    if os.name == "nt":  # there, signal 0 is Ctrl-C
+def _is_alive(pid: Any) -> bool:
+    if os.name == "nt":  # on Windows, signal 0 is Ctrl-C
         return True
     try:
         os.kill(int(pid), 0)

@@ -1,4 +1,4 @@
-"""One line of ``metrics.jsonl`` from what a step knows."""
+"""Build lines of ``metrics.jsonl`` from the losses of a step."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprkit.runs.metrics import plain
+from reprkit.runs.metrics import to_json_value
 from reprkit.types import Losses
 from reprkit.utils import collectives
 
 
-def mean_of(pieces: Sequence[Losses]) -> Losses:
-    """The mean losses over the pieces of a step; of one piece, its own."""
+def average_losses(pieces: Sequence[Losses]) -> Losses:
+    """Average the losses over the micro-batches of a step."""
     if len(pieces) == 1:
         return pieces[0]
     stacked = {
@@ -28,30 +28,30 @@ def mean_of(pieces: Sequence[Losses]) -> Losses:
     return Losses(total=torch.stack([piece.total.detach() for piece in pieces]).mean(0), **stacked)
 
 
-def line_of(
+def metrics_line(
     step: int, losses: Losses | None, results: Mapping[str, Any] | None, more: Mapping[str, Any], **fixed: Any
 ) -> dict[str, Any]:
-    """A line: losses averaged over ranks and brought from the device in one go, results and other numbers as they are."""
+    """Build a line: losses averaged over ranks and copied from the device at once, results and other numbers unchanged."""
     line: dict[str, Any] = {"step": step, **fixed}
     if losses is not None:
         names = [("loss", "")] + [
             (kind, name) for kind in ("terms", "metrics") for name in sorted(getattr(losses, kind))
         ]
         tensors = [losses.total if kind == "loss" else getattr(losses, kind)[name] for kind, name in names]
-        for (kind, name), value in zip(names, plain_values(tensors), strict=True):
+        for (kind, name), value in zip(names, average_scalars(tensors), strict=True):
             if kind == "loss":
                 line["loss"] = value
             else:
                 line.setdefault(kind, {})[name] = value
     if more:
-        line["metrics"] = {**line.get("metrics", {}), **plain(more)}
+        line["metrics"] = {**line.get("metrics", {}), **to_json_value(more)}
     if results:
-        line["results"] = plain(results)
+        line["results"] = to_json_value(results)
     return line
 
 
-def plain_values(tensors: Sequence[Tensor]) -> list[float | None]:
-    """Scalars, averaged over ranks, as numbers; what is not finite is None."""
+def average_scalars(tensors: Sequence[Tensor]) -> list[float | None]:
+    """Average scalar tensors over ranks and return them as numbers; non-finite values become None."""
     values = torch.stack([tensor.detach().float().reshape(()) for tensor in tensors])
     values = collectives.sum_over_ranks(values) / collectives.world_size()
-    return [plain(value) for value in values.tolist()]
+    return [to_json_value(value) for value in values.tolist()]

@@ -1,4 +1,4 @@
-"""What ``evaluate`` returns: metrics by evaluator, and what a report can show of them."""
+"""``Results``, the return value of ``evaluate``: metrics by evaluator, with the figures and gallery for the report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reprkit.runs.metrics import flat
+from reprkit.runs.metrics import flatten_metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Gallery:
-    """Inputs (m ...) beside outputs, samples and latent traversals, in the output field's own layout.
+    """Inputs (m ...) with the corresponding outputs, samples and latent traversals, in the output field's layout.
 
     Attributes:
-        field: what the arrays are (kind, shape, range).
+        field: kind, shape and range of the arrays.
         inputs: the first examples of the data.
-        outputs: what the model makes of them.
-        lengths: how many steps of each are real, where lengths vary.
-        samples: decoded from codes drawn from the prior (m ...); None where a latent has none.
-        traversals: "dimension 3" -> (steps ...): one code, moved along one dimension from -2 to 2 deviations.
-        notes: why something is not there, in plain words.
+        outputs: the model's outputs for them.
+        lengths: the number of unpadded steps of each, where lengths vary.
+        samples: decoded from codes sampled from the prior (m ...); None if a latent has no prior.
+        traversals: "dimension 3" -> (steps ...): one code, varied along one dimension from -2 to 2 standard deviations.
+        notes: explanations of what is missing.
     """
 
     field: Field
@@ -41,13 +41,13 @@ class Gallery:
 
 
 class Results(dict[str, dict[str, Any]]):
-    """``results["knn"]["accuracy"]``: evaluator -> metric -> number, plain JSON.
+    """Metrics by evaluator, plain JSON: ``results["knn"]["accuracy"]``.
 
     Attributes:
         figures: evaluator -> figure name -> figure (see ``reprkit.reporting.figures``).
-        gallery: a few inputs, outputs, samples and traversals of the model that was measured; None where it
-            makes none.
-        about: the model's parts and parameters, the data's signature, and how long measuring took.
+        gallery: a few inputs, outputs, samples and traversals of the evaluated model; None if it
+            produces none.
+        about: the model's parts and parameters, the data's signature, and the duration of the evaluation.
         folder: the run's folder, once a report was written there.
     """
 
@@ -67,5 +67,5 @@ class Results(dict[str, dict[str, Any]]):
 
     @property
     def flat(self) -> dict[str, float]:
-        """``{"knn.accuracy": 0.97, ...}``: every number under one name; see ``reprkit.runs.metrics.flat``."""
-        return flat(self)
+        """All numbers by flat name, ``{"knn.accuracy": 0.97, ...}``; see ``reprkit.runs.metrics.flatten_metrics``."""
+        return flatten_metrics(self)

@@ -1,14 +1,14 @@
-"""``Run``, what training returns, and the helpers that write a run's folder; ``reprkit.runs.reader`` reads it.
+"""``Run``, the return value of training, and functions that write a run's folder; ``reprkit.runs.reader`` reads it.
 
 ::
 
-    OUT/run.json        what was run: command, seed, versions, data, options, status, times
-    OUT/metrics.jsonl   a line a log: {"step", "seconds", "loss", "lr", "terms": {}, "metrics": {}, "results": {}}
-    OUT/results.json    what rk.evaluate returned, without its figures
-    OUT/figures.npz     what else the report shows, so that it can be made again
+    OUT/run.json        the record: command, seed, versions, data, options, status, times
+    OUT/metrics.jsonl   one line for each log: {"step", "seconds", "loss", "lr", "terms": {}, "metrics": {}, "results": {}}
+    OUT/results.json    the results of rk.evaluate, without figures
+    OUT/figures.npz     the report's figures, so that it can be rendered again
     OUT/model/          the trained model, for rk.load
-    OUT/best/           the best one by a metric, for rk.load (rk.loop(best=...))
-    OUT/state/          what resuming needs
+    OUT/best/           the best model by a metric, for rk.load (rk.loop(best=...))
+    OUT/state/          the state for resuming
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import TrainingError
 from reprkit.runs.filenames import MODEL, RECORD, RESULTS
-from reprkit.runs.metrics import plain
+from reprkit.runs.metrics import to_json_value
 from reprkit.runs.reader import best_of, curves, read_metrics, read_record, read_results, status_of
 from reprkit.utils.atomic_files import write_text
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run: its model, its logged metrics and its results, from memory or from its folder.
+    """A training run: its model, logged metrics and results, from memory or from its folder.
 
     Attributes:
-        out: the folder; None for a run that kept nothing.
+        out: the folder; None for a run that wrote no files.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Run:
 
     @property
     def model(self) -> Model:
-        """The trained model, read from ``OUT/model`` the first time it is asked for; in evaluation mode.
+        """The trained model in evaluation mode, read from ``OUT/model`` on first access.
 
         Raises:
-            CheckpointError: the run saved none.
+            CheckpointError: the run saved no model.
         """
         if self._model is None:
             from reprkit.checkpoints.save_load import load
@@ -63,36 +63,36 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged lines, in order; a line cut short by a crash is left out."""
+        """The logged lines, in order; a line truncated by a crash is omitted."""
         if self.out is None:
             return list(self._metrics or [])
         return read_metrics(self.out)
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """What was evaluated at the end: ``results["knn"]["accuracy"]``; empty when nothing was."""
+        """Results of the final evaluation, ``results["knn"]["accuracy"]``; empty without one."""
         if self._results is None:
             self._results = {} if self.out is None else read_results(self.out)
         return self._results
 
     @property
     def record(self) -> dict[str, Any]:
-        """``run.json``; empty for a run that kept nothing."""
+        """The content of ``run.json``; empty for a run that wrote no files."""
         return {} if self.out is None else read_record(self.out)
 
     @property
     def status(self) -> str:
-        """What became of it: "running", "finished", "failed", "stopped", or "killed" when its process is gone without a word."""
+        """Status: "running", "finished", "failed", "stopped", or "killed" if its process ended without recording a status."""
         record = self.record
         return "finished" if not record else status_of(record)
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The best model kept (by the last stage that kept one, in ``OUT/best``): metric, end ("min" or "max"), value, step."""
+        """The best model saved (by the last stage that saved one, in ``OUT/best``): metric, direction, value, step."""
         return best_of(self.record)
 
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
-        """Every logged number over the steps: ``curves()["loss"]``, ``["terms.kl"]``, ``["results.knn.accuracy"]``."""
+        """All logged numbers over the steps: ``curves()["loss"]``, ``["terms.kl"]``, ``["results.knn.accuracy"]``."""
         return curves(self.metrics)
 
     def __repr__(self) -> str:
@@ -100,10 +100,10 @@ class Run:
 
 
 def write_results(out: str | Path, results: Mapping[str, Any]) -> Path:
-    """Write ``results.json``: the numbers and texts of (nested) results; arrays and figures are left out."""
-    place = Path(out)
-    place.mkdir(parents=True, exist_ok=True)
-    return write_text(place / RESULTS, json.dumps(plain(results), indent=1) + "\n")
+    """Write ``results.json``: the numbers and strings of (nested) results, without arrays and figures."""
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_text(folder / RESULTS, json.dumps(to_json_value(results), indent=1) + "\n")
 
 
 def write_record(out: str | Path, record: Mapping[str, Any]) -> Path:

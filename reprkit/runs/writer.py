@@ -1,4 +1,4 @@
-"""Writing a run's folder while it trains: ``run.json`` and ``metrics.jsonl``.  Rank 0 writes; the others do nothing."""
+"""Write ``run.json`` and ``metrics.jsonl`` of a run during training.  Only rank 0 writes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import Any
 from reprkit.errors import TrainingError
 from reprkit.runs import filenames
 from reprkit.runs.environment import command, now, versions
-from reprkit.runs.json_lines import Lines
+from reprkit.runs.json_lines import JsonLinesFile
 from reprkit.runs.reader import read_record, status_of
 from reprkit.runs.run import write_record
-from reprkit.utils.atomic_files import why
+from reprkit.utils.atomic_files import explain_os_error
 
-# Distinguishes this process's runs from those of an earlier process with the same number.
+# Distinguishes runs of this process from those of an earlier process with the same process id.
 SESSION = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
 REPLACED = ".replaced"
 WAITS = ("data", "saves")
 
 
 class RunWriter:
-    """The record and the metrics of one run (or of one stage of it).
+    """Writer of the record and metrics of one run, or of one stage of a run.
 
     Args:
         out: the run's folder; None keeps the metrics in memory only.
@@ -36,7 +36,7 @@ class RunWriter:
         writes: whether this process writes (rank 0).
 
     Attributes:
-        position: steps that are complete.
+        position: number of completed steps.
         waited: seconds of this run (stage) spent waiting for data, and for saves.
     """
 
@@ -47,44 +47,44 @@ class RunWriter:
         self.open, self.position = False, 0
         self.waited = dict.fromkeys(WAITS, 0.0)
         self._record: dict[str, Any] = {}
-        self._file = None if self.out is None else Lines(self.out / filenames.METRICS)
-        self._complained = False
-        self._seconds_before, self._started, self._told = 0.0, time.monotonic(), 0.0
+        self._file = None if self.out is None else JsonLinesFile(self.out / filenames.METRICS)
+        self._warned = False
+        self._seconds_before, self._started, self._last_update = 0.0, time.monotonic(), 0.0
 
     @property
     def state_folder(self) -> Path | None:
-        """Where this stage's state is kept."""
+        """The folder of this stage's saved states."""
         if self.out is None:
             return None
         return self.out / filenames.STATE / self.stage if self.stage else self.out / filenames.STATE
 
     @property
     def best_folder(self) -> Path | None:
-        """Where the best model of this stage is kept."""
+        """The folder of this stage's best model."""
         if self.out is None:
             return None
         return self.out / filenames.BEST / self.stage if self.stage else self.out / filenames.BEST
 
     @property
     def seconds(self) -> float:
-        """Time spent on this run (stage) so far, before resuming too."""
+        """Time spent on this run (stage) so far, including time before resuming."""
         return self._seconds_before + time.monotonic() - self._started
 
     @property
     def waiting(self) -> dict[str, float]:
-        """The shares of that time spent waiting, in [0, 1]."""
+        """Fractions of that time spent waiting, in [0, 1]."""
         total = max(self.seconds, 1e-9)
         return {name: round(spent / total, 4) for name, spent in self.waited.items()}
 
-    def told(self) -> dict[str, Any]:
-        """What the folder's record tells of this stage: status, step, the best model."""
+    def stage_record(self) -> dict[str, Any]:
+        """Read this stage's entry of the folder's record: status, step, the best model."""
         record = {} if self.out is None else read_record(self.out)
         return record.get("stages", {}).get(self.name, {})
 
-    def clear_the_way(self) -> None:
-        """Before starting anew: what an earlier run left here moves to ``OUT/.replaced``.
+    def move_earlier_run_aside(self) -> None:
+        """Move the files of an earlier run to ``OUT/.replaced`` before a new run starts.
 
-        A stage that this very process has not run yet is added to its run.
+        Nothing is moved if this process started the run and has not run this stage yet: the stage is then added to that run.
         """
         if not self.writes or self.out is None:
             return
@@ -92,10 +92,10 @@ class RunWriter:
         record = read_record(self.out)
         if record.get("session") == SESSION and self.name not in record.get("stages", {}):
             return
-        self._refuse_company(record)
-        left = [
-            self.out / each
-            for each in (
+        self._refuse_concurrent_run(record)
+        existing = [
+            self.out / name
+            for name in (
                 filenames.RECORD,
                 filenames.METRICS,
                 filenames.RESULTS,
@@ -106,19 +106,19 @@ class RunWriter:
                 filenames.STATE,
             )
         ]
-        left = [each for each in left if each.exists()]
-        if not left:
+        existing = [path for path in existing if path.exists()]
+        if not existing:
             return
-        attic = self.out / REPLACED
-        shutil.rmtree(attic, ignore_errors=True)
-        attic.mkdir()
-        for each in left:
-            each.rename(attic / each.name)
-        stopped = record.get("stages", {}).get(self.name, {})
-        if stopped.get("status") not in (None, "finished") and stopped.get("saved"):
+        replaced = self.out / REPLACED
+        shutil.rmtree(replaced, ignore_errors=True)
+        replaced.mkdir()
+        for path in existing:
+            path.rename(replaced / path.name)
+        stage = record.get("stages", {}).get(self.name, {})
+        if stage.get("status") not in (None, "finished") and stage.get("saved"):
             warnings.warn(
-                f"{self.out} held a run saved at step {stopped['saved']} of {stopped.get('steps')}; it was moved to {attic}, to be "
-                "kept until the next start. resume=True would have gone on with it.",
+                f"{self.out} held a run saved at step {stage['saved']} of {stage.get('steps')}; it was moved to {replaced} "
+                "and is kept until the next start. resume=True would have gone on with it.",
                 stacklevel=4,
             )
 
@@ -133,15 +133,15 @@ class RunWriter:
         waited: Mapping[str, float] | None = None,
         best: Mapping[str, Any] | None = None,
     ) -> None:
-        """Open the run, cutting the metrics back to what they were when the state was saved.
+        """Start the run, truncating the metrics to their size when the state was saved.
 
         Args:
-            steps: of the stage.
-            facts: what ``run.json`` states of it.
-            position: the step at which it goes on.
-            seconds: spent before.
-            size: of ``metrics.jsonl`` then, in bytes.
-            waited: how much of that time was waiting.
+            steps: number of steps of the stage.
+            facts: entries of ``run.json`` for the stage and, for ``seed`` and ``data``, for the run.
+            position: the step from which training continues.
+            seconds: time spent before.
+            size: of ``metrics.jsonl`` when the state was saved, in bytes.
+            waited: the part of that time spent waiting, in seconds.
             best: the best model so far.
         """
         self._seconds_before, self._started = seconds, time.monotonic()
@@ -152,7 +152,7 @@ class RunWriter:
         assert self._file is not None
         self._file.begin(size)
         earlier = read_record(self.out)
-        self._refuse_company(earlier)
+        self._refuse_concurrent_run(earlier)
         moment, resumed = now(), list(earlier.get("resumed", []))
         if position:
             resumed.append({"at": moment, "step": position})
@@ -180,25 +180,25 @@ class RunWriter:
             "stages": stages,
         }
         self.open = True
-        self.tell(position, "running", force=True)
-        # A body that raises cannot be told from one that breaks; how the process ends can.
+        self.update(position, "running", force=True)
+        # An error in the loop's body looks like a ``break`` to the loop; the end of the process shows which it was.
         atexit.register(self._at_exit)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append one line of metrics."""
-        kept = {key: value for key, value in line.items() if value not in ({}, None)}
+        nonempty = {key: value for key, value in line.items() if value not in ({}, None)}
         if self.stage:
-            kept["stage"] = self.stage
-        self.lines.append(kept)
+            nonempty["stage"] = self.stage
+        self.lines.append(nonempty)
         if self.writes and self._file is not None:
             try:
-                self._file.append(kept)
+                self._file.append(nonempty)
             except OSError as error:
-                self._complain(filenames.METRICS, error)
-            self.tell(int(line["step"]), "running")
+                self._warn_once(filenames.METRICS, error)
+            self.update(int(line["step"]), "running")
 
     def size(self) -> int | None:
-        """Bytes of ``metrics.jsonl``, flushed to the disk.
+        """Return the size of ``metrics.jsonl`` in bytes, after flushing it to disk.
 
         Raises:
             TrainingError: it cannot be written.
@@ -208,30 +208,30 @@ class RunWriter:
         try:
             return self._file.size()
         except OSError as error:
-            raise TrainingError(f"cannot write {self._file.path}: {why(error)}") from error
+            raise TrainingError(f"cannot write {self._file.path}: {explain_os_error(error)}") from error
 
-    def note(self, step: int, about: str, text: str) -> bool:
-        """Keep a warning in the record, each ``about`` once a run (stage); whether it is new."""
-        here = {"stage": self.stage} if self.stage else {}
-        told = self._record.setdefault("warnings", []) if self.open else []
-        if any((each.get("about"), each.get("stage")) == (about, self.stage) for each in told):
+    def record_warning(self, step: int, about: str, text: str) -> bool:
+        """Add a warning to the record, once for each ``about`` and stage; return whether it is new."""
+        stage = {"stage": self.stage} if self.stage else {}
+        recorded = self._record.setdefault("warnings", []) if self.open else []
+        if any((entry.get("about"), entry.get("stage")) == (about, self.stage) for entry in recorded):
             return False
-        told.append({"step": step, "about": about, "text": text, **here})
-        self.tell(self.position, "running", force=True)
+        recorded.append({"step": step, "about": about, "text": text, **stage})
+        self.update(self.position, "running", force=True)
         return True
 
-    def restate(self, data: Mapping[str, Any]) -> None:
-        """Describe the data anew: a stream learns as it goes what it leaves out."""
+    def update_data(self, data: Mapping[str, Any]) -> None:
+        """Update the description of the data: a stream finds out during training which records it skips."""
         if self.open:
             self._record["data"] = dict(data)
 
     def keep_best(self, best: Mapping[str, Any]) -> None:
-        """Note which model is the best so far."""
+        """Record the best model so far."""
         if self.open:
             self._record["stages"][self.name]["best"] = dict(best)
-            self.tell(self.position, "running", force=True)
+            self.update(self.position, "running", force=True)
 
-    def tell(
+    def update(
         self,
         step: int,
         status: str,
@@ -241,13 +241,13 @@ class RunWriter:
         force: bool = False,
         failure: Mapping[str, Any] | None = None,
     ) -> None:
-        """Note where the run is, at most every few seconds unless it matters."""
+        """Write the current step and status to the record, at most every 5 seconds unless forced or important."""
         if not self.open:
             return
         moment = time.monotonic()
-        if not (force or saved or error or status != "running") and moment - self._told < 5:
+        if not (force or saved or error or status != "running") and moment - self._last_update < 5:
             return
-        self._told = moment
+        self._last_update = moment
         stage = self._record["stages"][self.name]
         stage.update(status=status, step=step, seconds=round(self.seconds, 3), waiting=self.waiting)
         if saved:
@@ -262,7 +262,7 @@ class RunWriter:
         try:
             write_record(self.out, self._record)
         except OSError as error:
-            self._complain(filenames.RECORD, error)
+            self._warn_once(filenames.RECORD, error)
 
     def close(
         self,
@@ -271,31 +271,31 @@ class RunWriter:
         error: str | None = None,
         failure: Mapping[str, Any] | None = None,
     ) -> None:
-        """The end of the run: "finished", "failed" or "stopped"; what is known of a failure is kept."""
+        """End the run with status "finished", "failed" or "stopped", and record the details of a failure."""
         if self.open:
-            self.tell(step, status, error=error, force=True, failure=failure)
+            self.update(step, status, error=error, force=True, failure=failure)
             if status != "stopped":
                 self.open = False
                 atexit.unregister(self._at_exit)
 
-    def _complain(self, name: str, error: OSError) -> None:
-        """Once: what is not written now is written when there is room again."""
-        if not self._complained:
-            self._complained = True
+    def _warn_once(self, name: str, error: OSError) -> None:
+        """Warn once that a file cannot be written; the data is written later, when there is space again."""
+        if not self._warned:
+            self._warned = True
             warnings.warn(
-                f"cannot write {self.out}/{name}: {why(error)}; training goes on, and it is tried again",
+                f"cannot write {self.out}/{name}: {explain_os_error(error)}; training goes on, and writing is retried",
                 stacklevel=5,
             )
 
-    def _refuse_company(self, record: Mapping[str, Any]) -> None:
-        here = record.get("host") == socket.gethostname() and record.get("session") != SESSION
-        if here and status_of(record) == "running":
+    def _refuse_concurrent_run(self, record: Mapping[str, Any]) -> None:
+        same_host = record.get("host") == socket.gethostname() and record.get("session") != SESSION
+        if same_host and status_of(record) == "running":
             raise TrainingError(
-                f"process {record.get('pid')} is training into {self.out} right now: give another out=, or stop it"
+                f"process {record.get('pid')} is training into {self.out} right now: choose another out=, or stop that process"
             )
 
     def _at_exit(self) -> None:
         error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         if self.open and isinstance(error, Exception):
-            self.tell(self.position, "failed", error=f"{type(error).__name__}: {error}")
+            self.update(self.position, "failed", error=f"{type(error).__name__}: {error}")
         self.open = False

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.interfaces import BUILD_CONTEXT, Part
-from reprkit.registry.annotations import INTERFACES, takes
-from reprkit.registry.constraints import checked, declared
+from reprkit.registry.annotations import INTERFACES, accepts_part
+from reprkit.registry.constraints import check_arguments, resolve_annotations
 from reprkit.registry.create import construct, create
 from reprkit.registry.references import parse
 from reprkit.registry.registry import default_registry
@@ -96,7 +96,7 @@ class Conformance:
             handed, facts = (), {}
             given = dict(parse(self.part).arguments) if self.part else {}
         parameters = inspect.signature(cls).parameters
-        hints = declared(cls)
+        hints = resolve_annotations(cls)
         for name, parameter in parameters.items():
             if name in handed or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 continue
@@ -198,7 +198,7 @@ class PartConformance(Conformance):
         annotations = {each.name: each.annotation for each in source.arguments} if source else {}
         for key, path, inner in nested:
             expect(
-                takes(annotations.get(key), inner.kind, path),
+                accepts_part(annotations.get(key), inner.kind, path),
                 f"its argument {key} holds a {inner.kind}, and the source annotates it {annotations.get(key)!r}: write "
                 f"{key}: str | {INTERFACES.get(inner.kind, 'the interface')}, as a checkpoint is refused otherwise",
             )
@@ -235,7 +235,7 @@ class PartConformance(Conformance):
 def _parts_in(
     value: Any, key: str, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, tuple[str, ...], Part]]:
-    """The parts in an argument, each with the steps that lead to it, as in ``annotations.takes``."""
+    """The parts in an argument, each with the steps that lead to it, as in ``annotations.accepts_part``."""
     if isinstance(value, Part):
         yield key, path, value
     elif isinstance(value, list | tuple):
@@ -255,7 +255,7 @@ def _outside(name: str, hint: Any) -> list[Any]:
     values: tuple[Any, ...] = ("no such value", -1, 2**62, None, 0.5, True, {})
     for value in values:
         try:
-            checked(asked, {name: value}, "it")
+            check_arguments(asked, {name: value}, "it")
         except PartArgumentError:
             return [value]
     return []
@@ -305,12 +305,12 @@ def is_a(part: Any, base: type[Part]) -> None:
 
 def plugin_modules(distribution: str) -> list[str]:
     """The modules with hooks that a distribution names in its entry points."""
-    from reprkit.registry.discovery import candidates
+    from reprkit.registry.discovery import find_candidates
     from reprkit.registry.hookspecs import PROJECT
 
     if distribution == PROJECT:
         return ["reprkit.registry.builtins"]
-    found = [each.entry_point for each in candidates() if each.distribution == distribution]
+    found = [each.entry_point for each in find_candidates() if each.distribution == distribution]
     return [each.module for each in found if each is not None]
 
 

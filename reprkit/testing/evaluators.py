@@ -10,7 +10,7 @@ import torch
 
 from reprkit.errors import BuildError, DataError, ReprkitError
 from reprkit.interfaces import Evaluator
-from reprkit.runs.metrics import flat, leaves
+from reprkit.runs.metrics import flatten_metrics, iterate_leaves
 from reprkit.testing.base import PartConformance, close, expect, is_a
 
 _MLP = ("mlp(widths=(16,))", "mlp(widths=(16,))")
@@ -78,7 +78,7 @@ class EvaluatorConformance(PartConformance):
             with torch.no_grad():
                 found = evaluator(model, test, fit_on=train)
             expect(isinstance(found, dict), f"with {latent} it returned a {type(found).__name__}, not a dict")
-            numbers, values = flat(found), dict(leaves(found))
+            numbers, values = flatten_metrics(found), dict(iterate_leaves(found))
             expect(len(values) > 0, f"with {latent} it measured nothing")
             for name, value in values.items():
                 fits = name in numbers and value is not None
@@ -91,7 +91,7 @@ class EvaluatorConformance(PartConformance):
             for _ in range(2):
                 torch.manual_seed(1)
                 with torch.no_grad():
-                    runs.append(flat(evaluator(model, test, fit_on=train)))
+                    runs.append(flatten_metrics(evaluator(model, test, fit_on=train)))
             for name, value in runs[0].items():
                 again = runs[1].get(name)
                 same = value == again or (_nan(value) and _nan(again))

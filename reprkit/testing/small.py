@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprkit.registry.lookup import Found
+from reprkit.registry.lookup import FoundPart
 from reprkit.registry.sources import read_class
 
 # Sizes by the names that constructors give them; a part gets those that it has.
@@ -24,7 +24,7 @@ _SIZES: dict[str, dict[str, int]] = {
 }
 
 
-def small(found: Found) -> str:
+def small(found: FoundPart) -> str:
     """A reference to the part, with small values for those of its sizes that are known by name.
 
     The arguments are read from the source of the class, so a part that is new gets small ones without being

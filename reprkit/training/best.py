@@ -13,8 +13,8 @@ import torch
 
 from reprkit.errors import CheckpointError, TrainingError, nearest
 from reprkit.interfaces import require
-from reprkit.runs.metric_direction import better
-from reprkit.runs.metrics import flat
+from reprkit.runs.metric_direction import better_direction
+from reprkit.runs.metrics import flatten_metrics
 from reprkit.utils import collectives
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Goal:
             ends: dict[str, Literal["min", "max"]] = {"min": "min", "max": "max"}
             require(first in ends, f"best={text!r}: it begins with min or max, not {first!r}")
             return cls(rest[0], ends[first])
-        known = better(first.removeprefix("results."))
+        known = better_direction(first.removeprefix("results."))
         require(
             known is not None,
             f"best={text!r}: whether less or more of {first} is better is not known; say 'min {first}' or 'max {first}'",
@@ -85,7 +85,7 @@ class Goal:
 def numbers(line: Mapping[str, Any]) -> dict[str, float]:
     """What a line measured, by name; what was not finite is None in a line, and NaN here."""
     kept = {key: line[key] for key in ("loss", *KINDS) if key in line}
-    return flat(kept)
+    return flatten_metrics(kept)
 
 
 class Best:

@@ -12,9 +12,9 @@ from typing import Any
 from reprkit.data.loading.order import loader
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
-from reprkit.runs.metrics import finite
+from reprkit.runs.metrics import finite_metrics
 from reprkit.runs.model_summary import model_summary, warn_of_changes
-from reprkit.runs.records import line_of, mean_of
+from reprkit.runs.records import average_losses, metrics_line
 from reprkit.runs.writer import RunWriter
 from reprkit.training.best import Best
 from reprkit.training.monitor import monitor, non_finite
@@ -25,7 +25,7 @@ from reprkit.training.resume import state
 from reprkit.training.step import Step
 from reprkit.training.train_state import NOT_RUNNING, Prepared, TrainState
 from reprkit.types import Losses
-from reprkit.utils.progress import Bar
+from reprkit.utils.progress import ProgressBar
 
 SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, what a shell reports of a process that SIGTERM ended
 
@@ -76,17 +76,17 @@ class Loop:
             and any(losses is piece for piece in session.pieces)
             and self.options.accumulate > 1
         ):
-            losses = mean_of(session.pieces)
+            losses = average_losses(session.pieces)
         if session.norm is not None:
             more = {"gradient_norm": session.norm, **more}
         times = {"seconds": round(self.journal.seconds, 3), "data_wait": self.journal.waiting["data"]}
-        line = line_of(index + 1, losses, results, more, **times, lr=session.lr)
+        line = metrics_line(index + 1, losses, results, more, **times, lr=session.lr)
         self._logged = index
         self.journal.log(line)
         if self._best is not None and self._best.consider(line, session.device) and self._best.now:
             self.journal.keep_best(self._best.now)
         session.engine.track(
-            finite({k: v for k, v in line.items() if k not in ("step", "seconds")}), index + 1
+            finite_metrics({k: v for k, v in line.items() if k not in ("step", "seconds")}), index + 1
         )
         if line.get("loss") is not None:
             self._bar.note(f"loss {line['loss']:.4g}")
@@ -101,7 +101,7 @@ class Loop:
         signals, finished = Signals(), False
         self._votes = RankVote(flags=3)
         shown = options.progress if session.engine.rank == 0 else False
-        self._bar = Bar(self._title(), options.steps, show=shown)
+        self._bar = ProgressBar(self._title(), options.steps, show=shown)
         try:
             start = self._enter()
             if start < options.steps:
@@ -116,7 +116,7 @@ class Loop:
             raise
         finally:
             if hasattr(self.data, "describe"):
-                journal.restate(self.data.describe())
+                journal.update_data(self.data.describe())
             # A body that breaks or raises closes this generator; which of the two, the journal learns when the process ends.
             journal.close(session.position, "finished" if finished else "stopped")
             self._bar.close(session.position if finished else None)
@@ -154,19 +154,19 @@ class Loop:
         past: dict[str, Any] = {}
         if found is None:
             if not options.resume:
-                journal.clear_the_way()
+                journal.move_earlier_run_aside()
             start = 0
         else:
             about, saved = found
             start = self._guard.saved = int(about["step"])
             session.restore(saved, start)
-            if start >= options.steps and journal.told().get("status") == "finished":
+            if start >= options.steps and journal.stage_record().get("status") == "finished":
                 return start
             warn_of_changes(about["options"], facts)
             self._guard.load_state_dict(about.get("watch", {}))
             past = {"seconds": about["seconds"], "size": about["metrics_size"], "waited": about.get("waited")}
             if self._best is not None:
-                self._best.restore(about.get("best"), journal.told().get("best"))
+                self._best.restore(about.get("best"), journal.stage_record().get("best"))
                 past["best"] = self._best.now
         self._facts = facts
         journal.begin(steps=options.steps, facts=facts, position=start, **past)
@@ -215,7 +215,7 @@ class Loop:
             and self._logged != index
             and (last or (index + 1) % options.log_every == 0)
         ):
-            self.log(index, mean_of(session.pieces), None, {})
+            self.log(index, average_losses(session.pieces), None, {})
         if last or (index + 1) % monitor.LOOK_EVERY == 0:
             self._guard.look(index)
         self._bar.advance(index + 1)
@@ -264,5 +264,5 @@ class Loop:
             else:
                 self._guard.saved = position
                 journal.waited["saves"] += time.perf_counter() - began
-                journal.tell(position, "running", saved=True)
+                journal.update(position, "running", saved=True)
         self._next_save = time.monotonic() + (options.save_every or float("inf"))

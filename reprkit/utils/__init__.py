@@ -1,1 +1,1 @@
-"""What every room may use: files that appear whole, the cache, sums over processes, modes, precision."""
+"""Utilities for all packages: atomic file writes, the cache, collectives, evaluation mode, precision, progress."""

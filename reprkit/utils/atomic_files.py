@@ -1,4 +1,4 @@
-"""Folders and files that appear whole or not at all: written beside their place, flushed to the disk, renamed."""
+"""Atomic replacement of files and folders: write to a temporary sibling, flush it to disk, rename it."""
 
 from __future__ import annotations
 
@@ -13,72 +13,72 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_STALE = 3600.0  # seconds after which a half-written sibling is taken for the leaving of a killed process
+_STALE = 3600.0  # seconds after which a temporary sibling is assumed to be left by a killed process
 
 
 @contextmanager
-def replacing(folder: str | Path, mine: Collection[str] = ()) -> Iterator[Path]:
-    """A new folder to fill; it takes the place of ``folder`` when the block ends well, else it is removed.
+def replace_folder(folder: str | Path, own_files: Collection[str] = ()) -> Iterator[Path]:
+    """Yield a new folder that replaces ``folder`` when the block succeeds and is removed otherwise.
 
-    At no moment is there no folder: the two are exchanged in one system call where the file system can (Linux), else the old
-    one waits as ``.NAME.old``, from where ``settled`` brings it back if the process dies in between.
+    Where the file system supports it (Linux), the two folders are exchanged in one system call, so that the folder always
+    exists.  Elsewhere the old one is first renamed to ``.NAME.old``; ``recover_folder`` restores it if the process dies in between.
 
     Args:
-        folder: the place; it may exist.
-        mine: names of the files that the caller writes; every other file of an existing folder is carried over.
+        folder: the path to replace; it may exist.
+        own_files: names of the files that the caller writes; all other files of an existing folder are copied over.
 
     Raises:
-        OSError: it cannot be written; the existing folder is as it was.
+        OSError: it cannot be written; the existing folder is unchanged.
     """
-    place = settled(folder)
-    place = place.resolve() if place.is_symlink() else place.absolute()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(place)
-    fresh = place.with_name(f".{place.name}.{secrets.token_hex(4)}.new")
+    target = recover_folder(folder)
+    target = target.resolve() if target.is_symlink() else target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(target)
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
     fresh.mkdir()
     try:
         yield fresh
-        for kept in place.iterdir() if place.exists() else ():
-            if kept.name not in mine and not (fresh / kept.name).exists():
-                _carry(kept, fresh / kept.name)
+        for existing in target.iterdir() if target.exists() else ():
+            if existing.name not in own_files and not (fresh / existing.name).exists():
+                _copy(existing, fresh / existing.name)
         flush(fresh)
-        _swap(fresh, place)
+        _swap(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)  # half-written, or the old one after the exchange
 
 
-def settled(folder: str | Path) -> Path:
-    """The folder's path, after undoing a replacement that was cut short on a file system without exchange."""
-    place = Path(folder)
-    old = place.with_name(f".{place.name}.old")
-    if place.name and not place.exists() and old.is_dir():
+def recover_folder(folder: str | Path) -> Path:
+    """Return the folder's path, after undoing a replacement that was interrupted between its two renames."""
+    path = Path(folder)
+    old = path.with_name(f".{path.name}.old")
+    if path.name and not path.exists() and old.is_dir():
         with suppress(FileNotFoundError):  # another process was faster
-            old.rename(place)
-    return place
+            old.rename(path)
+    return path
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     return write_bytes(path, text.encode())
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write a file whole or not at all."""
-    place = Path(path)
-    fresh = place.with_name(f".{place.name}.{secrets.token_hex(4)}.new")
+    """Write a file atomically."""
+    target = Path(path)
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
     try:
         with fresh.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(place)
+        fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)
-    return place
+    return target
 
 
-def why(error: BaseException) -> str:
-    """An error of the disk in words."""
+def explain_os_error(error: BaseException) -> str:
+    """Describe an OSError; a full disk is described the same way on all platforms."""
     text = str(error)
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
         return "no space left on the disk"
@@ -86,16 +86,16 @@ def why(error: BaseException) -> str:
 
 
 def flush(folder: Path) -> None:
-    """Force a folder's files, and their names, onto the disk."""
+    """Flush a folder's files and directory entries to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             _sync(path)
-    for path in (*(each for each in folder.rglob("*") if each.is_dir()), folder):
+    for path in (*(child for child in folder.rglob("*") if child.is_dir()), folder):
         _sync(path)
 
 
 def _sync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and needs no flush of its names
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder and needs no flush of its entries
         return
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -104,40 +104,40 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _carry(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
     if source.is_dir() and not source.is_symlink():
         shutil.copytree(source, target, symlinks=True)
     else:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _swap(fresh: Path, place: Path) -> None:
-    if not place.exists():
-        fresh.rename(place)
-    elif not _exchange(fresh, place):
-        old = place.with_name(f".{place.name}.old")
+def _swap(fresh: Path, target: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+    elif not _exchange(fresh, target):
+        old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
-        place.rename(old)
-        fresh.rename(place)
+        target.rename(old)
+        fresh.rename(target)
         shutil.rmtree(old, ignore_errors=True)
-    _sync(place.parent)
+    _sync(target.parent)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two paths atomically (renameat2, Linux 3.15); False where it cannot be done."""
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths atomically (renameat2, Linux 3.15); return False where that is not supported."""
     if not sys.platform.startswith("linux"):
         return False
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):  # an old C library
         return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    current_folder, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(current_folder, os.fsencode(first), current_folder, os.fsencode(second), exchange) == 0
 
 
-def _sweep(place: Path) -> None:
-    """Remove what killed processes left half-written beside the place."""
-    for left in place.parent.glob(f".{place.name}.*.new"):
+def _remove_stale(target: Path) -> None:
+    """Remove temporary siblings that killed processes left behind."""
+    for leftover in target.parent.glob(f".{target.name}.*.new"):
         with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > _STALE:
-                shutil.rmtree(left, ignore_errors=True)
+            if time.time() - leftover.stat().st_mtime > _STALE:
+                shutil.rmtree(leftover, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Where plugins keep what they fetched, made or worked out once: a folder of the user's, never the repository."""
+"""The user's cache folder, for files that plugins download or compute once; never inside the repository."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from reprkit.utils.atomic_files import write_bytes
 
 
 def cache_folder(name: str) -> Path:
-    """``$REPRKIT_CACHE/NAME``, or ``reprkit/NAME`` in the platform's cache folder (``~/.cache`` on Linux)."""
-    own = os.environ.get("REPRKIT_CACHE")
-    if own:
-        return Path(own).expanduser() / name
+    """Return ``$REPRKIT_CACHE/NAME``, or ``reprkit/NAME`` in the platform's cache folder (``~/.cache`` on Linux)."""
+    configured = os.environ.get("REPRKIT_CACHE")
+    if configured:
+        return Path(configured).expanduser() / name
     import platformdirs
 
     return platformdirs.user_cache_path("reprkit", appauthor=False) / name
 
 
-def keep(path: Path, content: bytes) -> bool:
-    """Write a file whole and say whether that worked: a cache that cannot be written costs time, not the result.
+def write_cached(path: Path, content: bytes) -> bool:
+    """Write a file atomically and return whether that succeeded; a cache that cannot be written is not an error.
 
-    Several processes may keep the same file at once: the last one's stands, and nobody reads half of it.
+    Several processes may write the same file at once: the last write wins, and no reader sees a partial file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

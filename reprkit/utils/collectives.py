@@ -1,4 +1,4 @@
-"""Sums, gathers and draws over ranks; each asks for the world when it is called, and is the plain value in one process."""
+"""Sums, gathers and random draws over ranks.  The world size is read at each call; with one process the value is returned as is."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather as _gather_with_gradient
 
-_alone: ContextVar[bool] = ContextVar("reprkit_alone", default=False)
+_local_only: ContextVar[bool] = ContextVar("reprkit_local_only", default=False)
 
 
 @contextmanager
 def local_only() -> Iterator[None]:
-    """A block in which this process works for itself: nothing is exchanged, and draws are its own."""
-    token = _alone.set(True)
+    """Context in which this process acts as the only one: nothing is communicated, and random draws are its own."""
+    token = _local_only.set(True)
     try:
         yield
     finally:
-        _alone.reset(token)
+        _local_only.reset(token)
 
 
 def world_size() -> int:
-    """How many processes take part."""
-    if _alone.get():
+    """Return the number of processes; 1 inside ``local_only``."""
+    if _local_only.get():
         return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
-    """The sum over all ranks, without gradient.  Every rank must call it, with the same shape."""
+    """Return the sum over all ranks, without gradient.  Every rank must call it with the same shape."""
     if world_size() == 1:
         return value
     total = value.detach().clone()
@@ -46,7 +46,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 def max_over_ranks(value: Tensor) -> Tensor:
-    """The largest value over all ranks, without gradient.  Every rank must call it, with the same shape."""
+    """Return the maximum over all ranks, without gradient.  Every rank must call it with the same shape."""
     if world_size() == 1:
         return value
     largest = value.detach().clone()
@@ -55,7 +55,7 @@ def max_over_ranks(value: Tensor) -> Tensor:
 
 
 def gather(value: Tensor) -> Tensor:
-    """All ranks' rows (b ...) one after another (w*b ...), without gradient.  Every rank must give the same shape."""
+    """Concatenate the rows (b ...) of all ranks (w*b ...), without gradient.  Every rank must pass the same shape."""
     if world_size() == 1:
         return value
     parts = [torch.empty_like(value) for _ in range(world_size())]
@@ -64,14 +64,14 @@ def gather(value: Tensor) -> Tensor:
 
 
 def gather_with_gradient(value: Tensor) -> Tensor:
-    """All ranks' rows one after another; the backward sums each row's gradient over the ranks that used it."""
+    """Concatenate the rows of all ranks; the backward pass sums each row's gradient over the ranks that used it."""
     return value if world_size() == 1 else torch.cat(_gather_with_gradient(value.contiguous()))
 
 
 def global_draw(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:
-    """A random draw for the joined batch of all ranks, of which this rank takes its rows.
+    """Draw random values for the global batch of all ranks and return the rows of this rank.
 
-    With equal generators on all ranks (which the loop sees to) two processes then draw what one would on the joined batch.
+    The loop seeds the generators of all ranks equally, so several processes draw what one process would draw for the global batch.
     """
     size = world_size()
     if size == 1:

@@ -1,4 +1,4 @@
-"""Public names of a package that are imported at first use (PEP 562), some of them from other packages.  Torch-free."""
+"""Lazy imports of a package's public names (PEP 562), including names from other packages.  Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import lazy_loader
 def attach(
     package: str, submod_attrs: Mapping[str, list[str]], elsewhere: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package: ``lazy_loader.attach``, which knows the package's own modules only, and more.
+    """Return ``__getattr__`` and ``__dir__`` of a package, like ``lazy_loader.attach`` but also for names from other packages.
 
     Args:
         package: ``__name__`` of the package.

@@ -1,4 +1,4 @@
-"""Evaluation mode for a while, and every module's own mode again afterwards."""
+"""Temporary evaluation mode that restores the training mode of every module."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """A block in which these modules, and all inside them, do as in evaluation; each has its own mode again behind it.
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
+    """Context in which these modules and their submodules are in evaluation mode; each one's own mode is restored at the end.
 
-    Parts that were in evaluation before, such as frozen ones, stay so.
+    Modules that were in evaluation mode before, such as frozen ones, stay in it.
     """
-    modes = [(inner, inner.training) for module in modules for inner in module.modules()]
+    modes = [(submodule, submodule.training) for module in modules for submodule in module.modules()]
     try:
-        for inner, _ in modes:
-            inner.training = False
+        for submodule, _ in modes:
+            submodule.training = False
         yield
     finally:
-        for inner, mode in modes:
-            inner.training = mode
+        for submodule, mode in modes:
+            submodule.training = mode

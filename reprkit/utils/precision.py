@@ -1,4 +1,4 @@
-"""Blocks that compute in float32 whatever the loop's precision."""
+"""Computation in float32 regardless of the loop's precision."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-_NOTHING: AbstractContextManager[None] = nullcontext()
+_NULL_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
-    """A block without autocast; free where there is none to turn off, which is asked several times a step."""
-    on = torch.is_autocast_enabled(device.type)
-    return torch.autocast(device.type, enabled=False) if on else _NOTHING
+    """Context that disables autocast; costs nothing where autocast is off, since it is used several times a step."""
+    enabled = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if enabled else _NULL_CONTEXT

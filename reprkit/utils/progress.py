@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal (rich), a line now and then elsewhere, both only for what takes long."""
+"""Progress of long operations: a bar on a terminal (rich), occasional lines elsewhere; nothing for short operations."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 PATIENCE = 1.0  # seconds before a bar appears
-TITLE = 24  # columns that a title may take of a terminal
-PERIOD = 0.2  # seconds between two drawings
-LINE_PERIOD = 30.0  # seconds between two lines, whoever writes them, where there is no terminal
+TITLE = 24  # maximum width of a title on a terminal, in columns
+PERIOD = 0.2  # seconds between two redraws
+LINE_PERIOD = 30.0  # seconds between two lines of all bars together, without a terminal
 
 _last_line = time.monotonic()
 
 
-class Bar:
-    """Progress towards ``total`` steps.
+class ProgressBar:
+    """Progress bar over ``total`` steps.
 
-    On a terminal it is a bar on the standard output, with rate and time left.  Elsewhere (a pipe, a file of a batch system) it
-    is a line on the standard error every 30 seconds, whatever is under way then; output that a program reads stays as it is.
+    On a terminal it is a bar on standard output, with rate and remaining time.  Elsewhere (a pipe, a batch system's log) it is
+    a line on standard error every 30 seconds over all bars together, so that standard output can be parsed.
 
     Args:
-        title: what is under way; each kind of work has its own.
-        total: number of steps, where it is known.
-        show: None chooses between bar and lines; False shows nothing; True draws the bar without a terminal too.
-        transient: take the bar off the screen when the work is done.
+        title: name of the operation; each kind of operation has its own.
+        total: number of steps; None if unknown.
+        show: None chooses between bar and lines; False shows nothing; True draws the bar even without a terminal.
+        transient: remove the bar from the screen when it is closed.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class Bar:
         self._note = ""
 
     def begin(self, done: int) -> None:
-        """Say where it starts."""
+        """Set the step at which the operation starts."""
         self._start, self._began = done, time.monotonic()
         self._before = (self._began, done)
 
     def note(self, text: str) -> None:
-        """What stands beside the bar, such as the last logged loss."""
+        """Set the text beside the bar, such as the last logged loss."""
         self._note = text
 
     def advance(self, done: int) -> None:
-        """Say how many steps are done; cheap enough for every step."""
+        """Set the number of completed steps; cheap enough to call at every step."""
         if not self._shown or time.monotonic() < self._next:
             return
         now = time.monotonic()
@@ -61,16 +61,16 @@ class Bar:
             return
         if not self._lines and self._bar is None and not self._open():
             return
-        then, steps = self._before
+        previous_time, steps = self._before
         self._before = now, done
-        speed = (done - steps) / max(now - then, 1e-9)
+        speed = (done - steps) / max(now - previous_time, 1e-9)
         if self._lines:
             self._write(self._line(done, speed), now)
         else:
             self._draw(done, speed)
 
     def close(self, done: int | None = None) -> None:
-        """Take the bar down; its last state, of ``done`` steps, stays on the screen, with the rate of them all."""
+        """Close the bar.  If ``done`` is given, the final state shows that many steps and their mean rate."""
         if self._bar is not None:
             if done is not None:
                 self._draw(done, (done - self._start) / max(time.monotonic() - self._began, 1e-9))
@@ -84,11 +84,11 @@ class Bar:
         print(line, file=sys.stderr, flush=True)
 
     def _line(self, done: int, speed: float) -> str:
-        words = [f"{self.title}: {done}" + ("" if self.total is None else f" of {self.total}"), _rate(speed)]
+        pieces = [f"{self.title}: {done}" + ("" if self.total is None else f" of {self.total}"), _rate(speed)]
         if self.total is not None and speed > 0:
             minutes, seconds = divmod(round((self.total - done) / speed), 60)
-            words.append(f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} left")
-        return ", ".join([*words, self._note] if self._note else words)
+            pieces.append(f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} left")
+        return ", ".join([*pieces, self._note] if self._note else pieces)
 
     def _draw(self, done: int, speed: float) -> None:
         self._bar.update(self._task, completed=done, note=self._note, rate=_rate(speed))
@@ -114,7 +114,7 @@ class Bar:
         )
         try:
             bar.start()
-        except LiveError:  # another bar has the terminal (rich before 14.1 allows one)
+        except LiveError:  # another bar uses the terminal (rich before 14.1 allows only one)
             self._shown = False
             return False
         self._bar = bar
@@ -122,22 +122,22 @@ class Bar:
         return True
 
 
-def tracked(
+def track_progress(
     items: Iterable[T], title: str, *, total: int | None = None, show: bool | None = None
 ) -> Iterator[T]:
-    """The items, with a bar as they are gone through; on the main process only.
+    """Iterate over items with a progress bar, which only rank 0 shows.
 
     Args:
-        items: what to go through.
-        title: the words beside the bar.
-        total: how many items; their length when they have one.
-        show: as for ``Bar``.
+        items: what to iterate over.
+        title: text beside the bar.
+        total: number of items; by default their length, if they have one.
+        show: as in ``ProgressBar``.
     """
     from reprkit.utils import collectives
 
     if total is None and isinstance(items, Sized):
         total = len(items)
-    bar = Bar(title, total, show if collectives.rank() == 0 else False, transient=True)
+    bar = ProgressBar(title, total, show if collectives.rank() == 0 else False, transient=True)
     try:
         for done, item in enumerate(items):
             bar.advance(done)

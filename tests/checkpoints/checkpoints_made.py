@@ -1,4 +1,4 @@
-"""A small model of the digits, and whether two are the same."""
+"""Helpers for checkpoint tests: a small model of the digits, and a comparison of two models."""
 
 import torch
 

@@ -1,6 +1,7 @@
-"""What old folders are tested by: building, training and using a model by the public interface alone.
+"""Helpers for tests of old folders: build, train and use a model through the public interface only.
 
-``tests/checkpoints/fixtures/make_old_folders.py`` recorded the expected values with these functions, so they must keep computing the same.
+``tests/checkpoints/fixtures/make_old_folders.py`` recorded the expected values with these functions, so their results must not
+change.
 """
 
 import os
@@ -14,7 +15,7 @@ import reprkit as rk
 
 
 def built(build, data, start=None):
-    """A model from the references that a fixture keeps as JSON."""
+    """Build a model from the references that a fixture stores as JSON."""
     given = dict(build)
     if "factors" in given:
         given["factors"] = {name: rk.factor(**each) for name, each in given["factors"].items()}
@@ -22,9 +23,9 @@ def built(build, data, start=None):
 
 
 def used(model, batch, teacher=None):
-    """What a model in evaluation mode makes of a batch: codes, representation, output and losses by name.
+    """Return what a model in evaluation mode computes for a batch: codes, representation, output and losses by name.
 
-    Names that begin with ``seeded`` depend on random draws: two seeds gave different values.
+    Values named ``seeded...`` depend on random draws: two seeds gave different values.
     """
     model.eval()
     found = {}
@@ -47,14 +48,17 @@ def used(model, batch, teacher=None):
 
 def losses(model, batch, turn, seed):
     torch.manual_seed(seed)
-    made = model(batch, turn)
-    return {"total": made.total.detach(), **{f"terms.{name}": value for name, value in made.terms.items()}}
+    result = model(batch, turn)
+    return {
+        "total": result.total.detach(),
+        **{f"terms.{name}": value for name, value in result.terms.items()},
+    }
 
 
 def trained(recipe, out, stop=None, resume=False):
-    """Run a recipe of several stages; in its last stage it is stopped as by SIGTERM after step ``stop``.
+    """Run a recipe of several stages; in the last stage it is stopped by SIGTERM after step ``stop``.
 
-    Returns the last model and what else was trained beside it.
+    Returns the last model and the teacher that was trained with it.
     """
     torch.set_num_threads(1)
     train, valid, _ = rk.dataset(recipe["data"]).subset(range(recipe["examples"])).split(seed=1, valid=True)
@@ -67,20 +71,22 @@ def trained(recipe, out, stop=None, resume=False):
             model, train, out=out, resume=resume, progress=False, device="cpu", extras={"teacher": teacher}, **stage["loop"]
         ):  # fmt: skip
             for turn in model.objective.turns[::-1]:
-                made = step.model(step.batch, turn)
-                step.backward(made.total)
+                output = step.model(step.batch, turn)
+                step.backward(output.total)
                 step.update(turn)
             with torch.no_grad():
                 teacher.weight.add_(torch.rand(3, 3) * random.random() * np.random.rand())
             if step.every(stage["evaluate_every"]):
                 with step.averaged():
-                    step.log(made, rk.evaluate(model, valid, "reconstruction"), teacher=teacher.weight.sum())
+                    step.log(
+                        output, rk.evaluate(model, valid, "reconstruction"), teacher=teacher.weight.sum()
+                    )
             if step.index == stop and number == len(recipe["stages"]) - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
     return model, teacher
 
 
 def final(model, teacher):
-    """All that a resumed run must end with."""
+    """Return the final state that a resumed run must reproduce."""
     more = {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
     return {name: value.detach().contiguous().clone() for name, value in (model.state_dict() | more).items()}

@@ -1,4 +1,4 @@
-"""The card says what the model and its run are, the same every time, and leaves what people wrote alone."""
+"""The model card: it describes the model and its run, is deterministic, and never overwrites text written by hand."""
 
 import re
 import warnings
@@ -32,7 +32,7 @@ class Plugin:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A short run with everything that a run leaves, and its results."""
+    """A short run with all its files, and its results."""
     out = tmp_path_factory.mktemp("card") / "run"
     train, test = rk.dataset("digits").split(seed=3)
     parts = {"encoder": "mlp(widths=(16,))", "decoder": "mlp(widths=(16,))"}
@@ -45,7 +45,7 @@ def run(tmp_path_factory):
     return out, done, test
 
 
-def test_the_card_of_a_run_tells_parts_data_training_and_figures(run):
+def test_card_of_a_run_describes_parts_data_training_and_results(run):
     out, done, _ = run
     text = (out / "model" / CARD).read_text()
     front = ModelCard(text).data.to_dict()
@@ -71,7 +71,7 @@ def test_the_card_of_a_run_tells_parts_data_training_and_figures(run):
     assert f"| reconstruction.error | {done.results['reconstruction']['error']:.6g} |" in text
 
 
-def test_its_lines_of_code_run(run, monkeypatch):
+def test_code_example_of_the_card_runs(run, monkeypatch):
     out, done, test = run
     text = (out / "model" / CARD).read_text()
     code = re.search(r"```python\n(.*?)```", text, re.S)[1].replace('"PATH"', repr(str(out / "model")))
@@ -83,7 +83,7 @@ def test_its_lines_of_code_run(run, monkeypatch):
     assert torch.equal(names["vectors"], done.model.represent(test.batch(range(5))))
 
 
-def test_a_report_renews_it_and_equal_facts_give_equal_cards(run, tmp_path):
+def test_report_updates_the_card_deterministically(run, tmp_path):
     out, done, _ = run
     place = out / "model" / CARD
     before = place.read_text()
@@ -96,7 +96,7 @@ def test_a_report_renews_it_and_equal_facts_give_equal_cards(run, tmp_path):
     assert place.read_text() == before
 
 
-def test_what_somebody_wrote_or_edited_stays(run, tmp_path):
+def test_edited_cards_are_kept(run, tmp_path):
     _, done, _ = run
     folder = done.model.save(tmp_path / "model")
     generated = (folder / CARD).read_text()
@@ -118,7 +118,7 @@ def test_what_somebody_wrote_or_edited_stays(run, tmp_path):
     assert rk.load(tmp_path / "clone").latent().out_dim == 4
 
 
-def test_a_plugin_is_named_with_its_version(tmp_path):
+def test_card_names_plugin_versions(tmp_path):
     with using_registry(Registry(installed=False)) as own:
         own.register(Plugin(), name="acme-latents", version="0.3.1")
         data = rk.Signature({"x": rk.Field(kind="sequence", shape=(None, 3))})
@@ -143,7 +143,7 @@ def test_a_plugin_is_named_with_its_version(tmp_path):
     assert yaml.safe_load(text.split("---")[1])["pipeline_tag"] == "feature-extraction"
 
 
-def test_a_damaged_model_does_not_cost_the_report(run, tmp_path):
+def test_report_is_written_despite_a_damaged_model(run, tmp_path):
     _, done, _ = run
     folder = done.model.save(tmp_path / "run" / "model")
     (folder / "reprkit.json").write_text("{")

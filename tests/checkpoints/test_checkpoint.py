@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved is what is loaded; what cannot be, says why; nothing is ever half there."""
+"""Saving and loading checkpoints: equality of models, error messages, no partial state."""
 
 import json
 import warnings
@@ -19,7 +19,7 @@ from reprkit.registry.registry import Registry, using_registry
 
 
 class Shrink(rk.Latent):
-    """A latent of a plugin: with a tuple and a part of its own among its arguments."""
+    """A latent of a plugin, with a tuple and a part among its arguments."""
 
     def __init__(self, sizes: tuple[int, ...] = (4,), inner: rk.Latent | None = None, *, note: object = None):
         super().__init__(in_dim=sizes[0], out_dim=sizes[-1])
@@ -32,7 +32,7 @@ class Shrink(rk.Latent):
 
 
 class Tied(rk.Latent):
-    """Two names for one weight."""
+    """A latent with two names for one weight."""
 
     def __init__(self, dim: int = 3):
         super().__init__(in_dim=dim, out_dim=dim)
@@ -67,7 +67,7 @@ LATENTS = ["continuous(dim=4)", "gaussian(dim=4, beta=0.5)", "binary(bits=4)", "
 
 
 @pytest.mark.parametrize("latent", LATENTS)
-def test_a_model_comes_back_equal_and_ready_to_be_used(digits, tmp_path, latent):
+def test_loaded_model_equals_the_saved_one(digits, tmp_path, latent):
     model = make(digits, latent, weights={"kl": 0.5} if "gaussian" in latent else None)
     model.train()
     model(digits.batch(range(32)))  # so that buffers have moved
@@ -82,7 +82,7 @@ def test_a_model_comes_back_equal_and_ready_to_be_used(digits, tmp_path, latent)
     assert {path.name for path in folder.parent.iterdir()} == {"model"}, "nothing is left beside it"
 
 
-def test_all_of_a_model_comes_back(digits, tmp_path, registry):
+def test_all_components_are_restored(digits, tmp_path, registry):
     """Several factors, a sum of objectives, parts as arguments, and weights."""
     inner = rk.create("latent", "gaussian(dim=2)")
     model = rk.build(
@@ -122,7 +122,7 @@ def test_tied_weights_stay_tied(digits, tmp_path, registry):
     same(model, loaded, digits.batch(range(8)))
 
 
-def test_a_model_without_data_remembers_what_its_parts_were_told(digits, tmp_path):
+def test_model_without_data_keeps_the_build_context_of_its_parts(digits, tmp_path):
     seen = digits.signature
     model = rk.build(
         encoder=rk.create("encoder", "mlp(widths=(8,))", data=seen),
@@ -136,20 +136,20 @@ def test_a_model_without_data_remembers_what_its_parts_were_told(digits, tmp_pat
     same(model, loaded, {"x": digits.batch(range(4))["x"]})
 
 
-def test_parts_made_by_hand_are_named_by_their_class(digits, tmp_path, registry):
+def test_part_instances_are_identified_by_their_class(digits, tmp_path, registry):
     model = make(digits, Shrink((4, 2)))
     assert model.latent().qualified is None
     assert rk.load(model.save(tmp_path / "model")).latent().qualified == "acme-latents/shrink"
 
 
-def test_a_part_that_no_plugin_offers_is_refused_when_it_is_saved(digits, tmp_path):
+def test_saving_an_unregistered_part_fails(digits, tmp_path):
     class Mine(Shrink):
         pass
 
-    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as refused:
+    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as caught:
         make(digits, Mine((4, 4))).save(tmp_path / "model")
-    assert "latent Mine of factor code cannot be saved: no plugin offers its class" in str(refused.value)
-    assert "reprkit_latents" in str(refused.value)
+    assert "latent Mine of factor code cannot be saved: no plugin offers its class" in str(caught.value)
+    assert "reprkit_latents" in str(caught.value)
     assert not (tmp_path / "model").exists()
 
 
@@ -157,24 +157,24 @@ def test_a_part_that_no_plugin_offers_is_refused_when_it_is_saved(digits, tmp_pa
     ("note", "named"),
     [(torch.zeros(2), "note is a Tensor"), ([1, {"a": float("nan")}], r"note[1]['a'] is a float, nan")],
 )
-def test_an_argument_that_json_cannot_hold_is_named(digits, tmp_path, registry, note, named):
-    with pytest.raises(CheckpointError) as refused:
+def test_arguments_that_are_not_json_are_named(digits, tmp_path, registry, note, named):
+    with pytest.raises(CheckpointError) as caught:
         make(digits, Shrink((4, 4), note=note)).save(tmp_path / "model")
     assert f"latent acme-latents/shrink of factor code cannot be saved: its argument {named}" in str(
-        refused.value
+        caught.value
     )
 
 
-def test_a_missing_plugin_is_named_with_its_version(digits, tmp_path, registry):
+def test_missing_plugin_is_named_with_its_version(digits, tmp_path, registry):
     folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
-    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as refused:
+    with using_registry(Registry(installed=False)), pytest.raises(CheckpointError) as caught:
         rk.load(folder)
     assert "needs acme-latents 0.3.1, which is not installed: pip install 'acme-latents==0.3.1'" in str(
-        refused.value
+        caught.value
     )
 
 
-def test_a_plugin_that_no_longer_offers_the_part_is_named(digits, tmp_path, registry):
+def test_plugin_that_no_longer_offers_the_part_is_named(digits, tmp_path, registry):
     folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
 
     class Later:
@@ -191,37 +191,37 @@ def test_a_plugin_that_no_longer_offers_the_part_is_named(digits, tmp_path, regi
             rk.load(folder)
 
 
-def test_another_version_of_a_plugin_is_one_warning(digits, tmp_path, registry):
+def test_other_plugin_version_gives_one_warning(digits, tmp_path, registry):
     folder = make(digits, "shrink(sizes=(4, 2))").save(tmp_path / "model")
     with using_registry(Registry(installed=False)) as other:
         other.register(Plugin(), name="acme-latents", version="0.4")
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             rk.load(folder)
-    told = [str(each.message) for each in seen if each.category is PluginVersionWarning]
-    assert len(told) == 1
-    assert "acme-latents 0.3.1 (installed: 0.4)" in told[0]
+    messages = [str(each.message) for each in seen if each.category is PluginVersionWarning]
+    assert len(messages) == 1
+    assert "acme-latents 0.3.1 (installed: 0.4)" in messages[0]
 
 
-def edited(folder, **changes):
+def edit_manifest(folder, **changes):
     path = folder / MANIFEST
     manifest = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps(manifest))
     return manifest
 
 
-def test_a_newer_format_and_unknown_entries_are_refused(digits, tmp_path):
+def test_newer_format_and_unknown_entries_are_rejected(digits, tmp_path):
     folder = make(digits).save(tmp_path / "model")
-    edited(folder, quantised=True)
+    edit_manifest(folder, quantised=True)
     with pytest.raises(CheckpointError, match="entry 'quantised' that this reprkit does not know"):
         rk.load(folder)
-    edited(folder, format=99)
+    edit_manifest(folder, format=99)
     with pytest.raises(CheckpointError, match="is of format 99, .* this reprkit reads up to 1"):
         rk.load(folder)
     folder = make(digits).save(tmp_path / "other")
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["factors"]["code"]["latent"]["argument"] = {}
-    edited(folder, **manifest)
+    edit_manifest(folder, **manifest)
     with pytest.raises(CheckpointError, match=r"entry 'argument' .* Did you mean 'arguments'\?"):
         rk.load(folder)
 
@@ -233,18 +233,18 @@ def test_weights_are_checked_before_any_is_assigned(digits, tmp_path):
     tensors["factors.code.adapter.weight"] = torch.zeros(5, 16)
     del tensors["adapters.code.bias"]
     save_file(tensors, folder / WEIGHTS)
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(CheckpointError) as caught:
         rk.load(folder)
-    said = str(refused.value)
-    assert "missing in adapters.code: adapters.code.bias" in said
-    assert "unexpected in decoder: decoder.extra" in said
+    message = str(caught.value)
+    assert "missing in adapters.code: adapters.code.bias" in message
+    assert "unexpected in decoder: decoder.extra" in message
     assert (
         "of another size in factors.code.adapter: factors.code.adapter.weight (file (5, 16), model (4, 16))"
-        in said
+        in message
     )
 
 
-def test_what_is_no_checkpoint_is_said_to_be_none(digits, tmp_path):
+def test_errors_for_missing_and_damaged_checkpoints(digits, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="is not a checkpoint: it has no reprkit.json"):
         rk.load(tmp_path / "empty")
@@ -266,11 +266,11 @@ def test_what_is_no_checkpoint_is_said_to_be_none(digits, tmp_path):
         rk.load(folder)
 
 
-def test_arguments_that_a_part_no_longer_takes_are_named(digits, tmp_path):
+def test_unknown_arguments_are_named(digits, tmp_path):
     folder = make(digits).save(tmp_path / "model")
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["factors"]["code"]["latent"]["arguments"] = {"dims": 4}
-    edited(folder, **manifest)
-    with pytest.raises(PartArgumentError, match=r"has no argument 'dims'. Did you mean 'dim'") as refused:
+    edit_manifest(folder, **manifest)
+    with pytest.raises(PartArgumentError, match=r"has no argument 'dims'. Did you mean 'dim'") as caught:
         rk.load(folder)
-    assert any("while loading" in note for note in refused.value.__notes__)
+    assert any("while loading" in note for note in caught.value.__notes__)

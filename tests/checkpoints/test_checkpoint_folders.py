@@ -1,4 +1,4 @@
-"""Checkpoints as folders: replaced whole or not at all, found in a run, loaded by strangers."""
+"""Checkpoint folders: atomic replacement, look-up in a run, loading without imports by the caller."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def digits():
     return rk.dataset("digits")
 
 
-def test_saving_again_replaces_and_keeps_other_files(digits, tmp_path):
+def test_saving_again_replaces_the_checkpoint_and_keeps_other_files(digits, tmp_path):
     folder = make(digits).save(tmp_path / "model")
     (folder / "notes.txt").write_text("mine")
     (folder / "figures").mkdir()
@@ -32,7 +32,7 @@ def test_saving_again_replaces_and_keeps_other_files(digits, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_folder_of_something_else_is_not_replaced(digits, tmp_path):
+def test_other_folders_are_not_replaced(digits, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(CheckpointError, match="is not empty and holds no reprkit.json"):
         make(digits).save(tmp_path)
@@ -42,7 +42,7 @@ def test_a_folder_of_something_else_is_not_replaced(digits, tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-def test_a_failed_save_leaves_the_older_one(digits, tmp_path, monkeypatch):
+def test_failed_save_keeps_the_older_checkpoint(digits, tmp_path, monkeypatch):
     model = make(digits)
     folder = model.save(tmp_path / "model")
 
@@ -59,7 +59,7 @@ def test_a_failed_save_leaves_the_older_one(digits, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_there_is_always_one_to_load_while_it_is_replaced(digits, tmp_path, monkeypatch, exchange):
+def test_checkpoint_can_be_loaded_while_it_is_replaced(digits, tmp_path, monkeypatch, exchange):
     if not exchange:
         monkeypatch.setattr("reprkit.utils.atomic_files._exchange", lambda *_: False)
     one, other = make(digits, "continuous(dim=2)"), make(digits, "continuous(dim=3)")
@@ -82,7 +82,7 @@ def test_there_is_always_one_to_load_while_it_is_replaced(digits, tmp_path, monk
     assert rk.load(folder).latent().in_dim == 3
 
 
-def test_a_replacement_that_was_cut_short_is_undone(digits, tmp_path):
+def test_interrupted_replacement_is_undone(digits, tmp_path):
     """Where folders cannot be exchanged, a process may die between the two renames."""
     folder = make(digits).save(tmp_path / "model")
     folder.rename(tmp_path / ".model.old")
@@ -90,12 +90,12 @@ def test_a_replacement_that_was_cut_short_is_undone(digits, tmp_path):
     assert folder.exists()
 
 
-def test_a_run_s_folder_will_do(digits, tmp_path):
+def test_load_accepts_the_folder_of_a_run(digits, tmp_path):
     make(digits).save(tmp_path / "run" / "model")
     assert rk.load(tmp_path / "run").latent().in_dim == 4
 
 
-def test_loading_leaves_the_random_state_alone(digits, tmp_path):
+def test_loading_keeps_the_random_state(digits, tmp_path):
     folder = make(digits).save(tmp_path / "model")
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -111,7 +111,7 @@ def test_loading_needs_no_import_by_the_caller(digits, tmp_path):
     assert done.stdout.strip() == "Gaussian"
 
 
-def test_only_the_first_rank_writes(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("reprkit.checkpoints.save_load.distributed", SimpleNamespace(rank=lambda: 1))
+def test_only_rank_0_writes(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("reprkit.checkpoints.save_load.collectives", SimpleNamespace(rank=lambda: 1))
     make(digits).save(tmp_path / "model")
     assert not (tmp_path / "model").exists()

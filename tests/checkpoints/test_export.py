@@ -1,4 +1,4 @@
-"""An exported encoder gives what the model gives, for any number of examples, and without reprkit."""
+"""Exported encoders equal the model for any batch size, and run without reprkit."""
 
 import itertools
 import json
@@ -50,7 +50,7 @@ def padded(size, length, symbols=False, seed=0):
 
 
 def only_encoding(signature, encoder, latent):
-    """A model without a decoder, moved off its start."""
+    """A model without a decoder, with perturbed weights."""
     torch.manual_seed(0)
     model = rk.build(data=signature, encoder=encoder, latent=latent, decoder=None, objective="contrastive")
     with torch.no_grad():
@@ -88,20 +88,20 @@ def test_every_encoder_and_every_latent(digits, encoder, latent):
 @pytest.mark.parametrize(
     ("encoder", "latent"), [each for each in itertools.product(ENCODERS, LATENTS) if each not in SOME]
 )
-def test_the_whole_product(digits, encoder, latent):
+def test_all_combinations(digits, encoder, latent):
     model = only_encoding(digits.signature, encoder, latent)
     check(rk.export(model), model, images(digits))
 
 
 @pytest.mark.parametrize("symbols", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_any_length_where_attention_reads(symbols):
+def test_attention_exports_with_dynamic_length(symbols):
     model = only_encoding(sequences(symbols), "transformer(width=16, depth=1, heads=2)", "vq(codes=6, dim=4)")
     program = rk.export(model, length=5)
     check(program, model, [padded(4, 9, symbols), padded(1, 1, symbols), padded(2, 200, symbols)])
 
 
 @pytest.mark.parametrize("encoder", ["gru(width=8)", "gru(width=8, depth=2, causal=False)"])
-def test_one_length_where_a_recurrence_reads(encoder):
+def test_recurrence_exports_with_fixed_length(encoder):
     model = only_encoding(sequences(), encoder, "continuous(dim=4)")
     program = rk.export(model, length=6)
     batches = [padded(4, 6), padded(1, 6, seed=1)]
@@ -111,7 +111,7 @@ def test_one_length_where_a_recurrence_reads(encoder):
         program.module()(padded(4, 7))
 
 
-def test_several_factors_are_named(digits):
+def test_outputs_of_several_factors_are_named(digits):
     factors = {
         "shape": rk.factor("mlp(widths=(8,))", "continuous(dim=3)"),
         "sort": rk.factor("conv(width=8)", "one-hot(classes=4)", pool=True),
@@ -126,7 +126,7 @@ def test_several_factors_are_named(digits):
     assert torch.allclose(found["representation"], model.represent(batch), atol=1e-6)
 
 
-def test_the_file_runs_where_reprkit_is_not(digits, tmp_path):
+def test_exported_file_runs_without_reprkit(digits, tmp_path):
     model = only_encoding(digits.signature, "vit(width=16, depth=1, heads=2)", "vq(codes=300, dim=4)")
     rk.export(model, tmp_path / "new" / "encoder.pt2")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["encoder.pt2"]
@@ -161,7 +161,7 @@ torch.save({**encode({"x": torch.load("x.pt")}), "about": extra["about.json"]}, 
     assert about["reprkit"] == rk.__version__
 
 
-def test_a_model_in_training_stays_so_and_is_exported_as_in_evaluation(digits):
+def test_export_uses_evaluation_mode_and_restores_training_mode(digits):
     model = rk.build(
         data=digits, encoder="mlp(widths=(8,), dropout=0.5)", latent="gaussian(dim=3)", decoder="mlp"
     )
@@ -172,7 +172,7 @@ def test_a_model_in_training_stays_so_and_is_exported_as_in_evaluation(digits):
     assert torch.allclose(program.module()(batch)["z"], model.eval().encode(batch).z, atol=1e-6)
 
 
-def test_what_cannot_be_exported_says_why(digits, tmp_path):
+def test_export_errors_are_explained(digits, tmp_path):
     class Looks(rk.Latent):
         def __init__(self):
             super().__init__(in_dim=4, out_dim=4)
@@ -196,7 +196,7 @@ def test_what_cannot_be_exported_says_why(digits, tmp_path):
         rk.export(model, tmp_path / "file" / "encoder.pt2")
 
 
-def test_a_model_without_data_needs_a_batch(digits):
+def test_model_without_data_needs_a_batch(digits):
     model = rk.build(
         encoder=rk.create("encoder", "mlp(widths=(8,))", data=digits.signature),
         latent="continuous(dim=2)",

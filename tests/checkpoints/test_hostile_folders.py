@@ -1,4 +1,4 @@
-"""Folders of strangers: what they name is neither imported, built nor run."""
+"""Untrusted folders: nothing that they name is imported, built or run."""
 
 import json
 import os
@@ -36,8 +36,8 @@ VICTIM = """
 FOREIGN = [*sorted(set(KINDS) - set(INTERFACES)), "recipe", "", "Latent"]
 
 
-def offering(kind):
-    """A plugin's hook that offers ``victim`` of a kind."""
+def plugin_offering(kind):
+    """Return a plugin that offers the part ``victim`` of this kind."""
 
     class Plugin:
         pass
@@ -62,7 +62,7 @@ def sentinel(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(home)
     with using_registry(Registry()) as registry:
         for kind in KINDS:
-            registry.register(offering(kind), name=f"victims-{kind}")
+            registry.register(plugin_offering(kind), name=f"victims-{kind}")
         yield place
     sys.modules.pop(MODULE, None)
 
@@ -81,7 +81,7 @@ def folder(digits, tmp_path):
     return out
 
 
-def changed(folder, change):
+def change_manifest(folder, change):
     path = folder / "model" / MANIFEST
     manifest = json.loads(path.read_text())
     change(manifest)
@@ -92,7 +92,7 @@ def part(kind, **arguments):
     return {"$part": kind, "id": f"victims-{kind or 'x'}/victim".lower(), "arguments": arguments}
 
 
-def called(*args):
+def run_command(*args):
     with pytest.raises(SystemExit) as stopped:
         main.main(list(map(str, args)))
     return stopped.value.code or 0
@@ -100,8 +100,10 @@ def called(*args):
 
 OPENERS = {
     "load": lambda out: rk.load(out),
-    "load of the run": lambda out: rk.training.run.Run(out).model,
-    "rebuild": lambda out: rk.manifest.rebuild(json.loads((out / "model" / MANIFEST).read_text())),
+    "load of the run": lambda out: rk.runs.run.Run(out).model,
+    "rebuild": lambda out: rk.checkpoints.manifest.rebuild(
+        json.loads((out / "model" / MANIFEST).read_text())
+    ),
 }
 COMMANDS = (
     ("probe", "--trust-data"),
@@ -111,23 +113,23 @@ COMMANDS = (
 )
 
 
-def refused_everywhere(folder, capsys, sentence, *, commands=COMMANDS):
+def assert_rejected_everywhere(folder, capsys, sentence, *, commands=COMMANDS):
     import reprkit.checkpoints.manifest
     import reprkit.runs.run  # noqa: F401
 
     for title, opened in OPENERS.items():
-        with pytest.raises(ReprkitError) as refused:
+        with pytest.raises(ReprkitError) as caught:
             opened(folder)
-        assert sentence in str(refused.value), title
+        assert sentence in str(caught.value), title
     for command, *flags in commands:
-        assert called(command, folder, *flags) == 1
+        assert run_command(command, folder, *flags) == 1
         assert sentence in capsys.readouterr().err, command
     assert MODULE not in sys.modules
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("place", ["latent", "list", "dict", "nested", "objective"])
-def test_what_is_no_part_of_a_model_is_never_built(kind, place, folder, sentinel, capsys):
+def test_other_kinds_are_never_built(kind, place, folder, sentinel, capsys):
     hostile = part(kind, args=["convert", "--out", "victim.flac"])
 
     def change(manifest):
@@ -142,7 +144,7 @@ def test_what_is_no_part_of_a_model_is_never_built(kind, place, folder, sentinel
                 place
             ]
 
-    changed(folder, change)
+    change_manifest(folder, change)
     where = {
         "latent": "factors.code.latent.arguments.x:",
         "list": "factors.code.latent.arguments.x[1]:",
@@ -150,30 +152,32 @@ def test_what_is_no_part_of_a_model_is_never_built(kind, place, folder, sentinel
         "nested": "objective.arguments.corruption.arguments.ratio:",
         "objective": "objective.arguments.corruption:",
     }[place]
-    refused_everywhere(folder, capsys, f"{where} {kind!r} is no part of a model")
+    assert_rejected_everywhere(folder, capsys, f"{where} {kind!r} is no part of a model")
     assert not sentinel.exists()
 
 
 @pytest.mark.parametrize("kind", sorted(INTERFACES))
-def test_a_part_where_none_is_taken_is_never_built(kind, folder, sentinel, capsys):
-    changed(folder, lambda m: m["factors"]["code"]["latent"]["arguments"].update(dim=part(kind)))
-    sentence = f"factors.code.latent.arguments.dim: latent reprkit/continuous is not known to take {kind} victims-{kind}/victim"
-    refused_everywhere(folder, capsys, sentence, commands=[("finetune", "--data", "digits")])
+def test_part_in_an_argument_that_accepts_none_is_never_built(kind, folder, sentinel, capsys):
+    change_manifest(folder, lambda m: m["factors"]["code"]["latent"]["arguments"].update(dim=part(kind)))
+    sentence = f"factors.code.latent.arguments.dim: latent reprkit/continuous is not known to accept {kind} victims-{kind}/victim"
+    assert_rejected_everywhere(folder, capsys, sentence, commands=[("finetune", "--data", "digits")])
     assert not sentinel.exists()
 
 
 @pytest.mark.parametrize("kind", sorted(set(INTERFACES) - {"corruption"}))
-def test_a_parameter_takes_parts_of_its_own_kind_only(kind, folder, sentinel, capsys):
-    changed(folder, lambda m: m["objective"]["arguments"].update(corruption=part(kind)))
+def test_parameters_accept_only_parts_of_their_kind(kind, folder, sentinel, capsys):
+    change_manifest(folder, lambda m: m["objective"]["arguments"].update(corruption=part(kind)))
     sentence = "annotated 'str | Corruption | tuple[str | Corruption, ...]'"
-    refused_everywhere(folder, capsys, sentence, commands=[("finetune", "--data", "digits")])
+    assert_rejected_everywhere(folder, capsys, sentence, commands=[("finetune", "--data", "digits")])
     assert not sentinel.exists()
 
 
-def test_an_unknown_argument_is_refused_before_the_part_in_it_is_built(folder, sentinel, capsys):
-    changed(folder, lambda m: m["factors"]["code"]["latent"]["arguments"].update(dims=part("corruption")))
+def test_unknown_argument_is_rejected_before_its_part_is_built(folder, sentinel, capsys):
+    change_manifest(
+        folder, lambda m: m["factors"]["code"]["latent"]["arguments"].update(dims=part("corruption"))
+    )
     sentence = "factors.code.latent.arguments.dims: latent reprkit/continuous has no argument 'dims'. Did you mean 'dim'?"
-    refused_everywhere(folder, capsys, sentence, commands=[("finetune", "--data", "digits")])
+    assert_rejected_everywhere(folder, capsys, sentence, commands=[("finetune", "--data", "digits")])
     assert not sentinel.exists()
 
 
@@ -199,24 +203,24 @@ def test_an_unknown_argument_is_refused_before_the_part_in_it_is_built(folder, s
         (lambda m: m.update({"\x1b[2J": 1}), "an entry '\\x1b[2J'"),
     ],
 )  # fmt: skip
-def test_a_record_that_is_no_manifests_is_named(change, sentence, folder, sentinel):
-    changed(folder, change)
-    with pytest.raises(CheckpointError) as refused:
+def test_invalid_entries_are_named(change, sentence, folder, sentinel):
+    change_manifest(folder, change)
+    with pytest.raises(CheckpointError) as caught:
         rk.load(folder)
-    assert sentence in str(refused.value)
+    assert sentence in str(caught.value)
     assert not sentinel.exists()
 
 
-def test_deep_nesting_is_refused(folder):
+def test_deep_nesting_is_rejected(folder):
     path = folder / "model" / MANIFEST
     path.write_text("[" * 100_000)
     with pytest.raises(CheckpointError, match="cannot be read"):
         rk.load(folder)
-    assert called("inspect", folder) == 1
+    assert run_command("inspect", folder) == 1
 
 
-def test_the_attack_as_it_was_made_leaves_the_process_and_its_files_alone(digits, tmp_path):
-    """In a fresh interpreter: the first-party command that overwrote a file and ended the process with exit code 0."""
+def test_original_attack_has_no_effect(digits, tmp_path):
+    """The command that once overwrote a file and ended the process with exit code 0, in a new interpreter."""
     pytest.importorskip("reprkit_audio")
     model = make(digits).save(tmp_path / "model")
     arguments = {"args": ["convert", "a.wav", "--out", str(tmp_path / "victim.flac")]}
@@ -248,24 +252,26 @@ sys.exit(7)
 
 
 @pytest.mark.parametrize("command", ["probe", "finetune"])
-def test_the_data_set_of_a_record_is_built_only_when_trusted(command, folder, sentinel, capsys):
+def test_recorded_data_set_is_built_only_when_trusted(command, folder, sentinel, capsys):
     record = {"data": {"reference": "victims-dataset/victim(x='\x1b]0;owned\x07')"}}
     (folder / "run.json").write_text(json.dumps(record))
-    assert called(command, folder) == 1
-    said = capsys.readouterr().err
-    assert "names the data set victims-dataset/victim(x='\\x1b]0;owned\\x07'), which is not built" in said
-    assert "--trust-data" in said
-    assert "--data" in said
-    assert "\x1b" not in said
+    assert run_command(command, folder) == 1
+    message = capsys.readouterr().err
+    assert "names the data set victims-dataset/victim(x='\\x1b]0;owned\\x07'), which is not built" in message
+    assert "--trust-data" in message
+    assert "--data" in message
+    assert "\x1b" not in message
     assert not sentinel.exists()
     assert MODULE not in sys.modules
-    assert called(command, folder, "--trust-data") == 1  # it is no data set; but trusted, it is built
+    assert (
+        run_command(command, folder, "--trust-data") == 1
+    )  # it is not a data set, but it is built because it is trusted
     assert sentinel.exists()
 
 
 def test_commands_that_read_a_run_build_nothing(folder, sentinel, capsys):
     for args in (("report", folder), ("runs", folder.parent), ("inspect", folder)):
-        assert called(*args) == 0, capsys.readouterr().err
+        assert run_command(*args) == 0, capsys.readouterr().err
     assert not sentinel.exists()
     assert MODULE not in sys.modules
 
@@ -277,7 +283,7 @@ class Bomb:
         return (Path(os.environ["SENTINEL"]).write_text, ("unpickled",))
 
 
-def test_resuming_in_a_foreign_folder_unpickles_and_builds_nothing(folder, digits, sentinel):
+def test_resuming_an_untrusted_folder_unpickles_and_builds_nothing(folder, digits, sentinel):
     place = folder / "state" / "step-000000002"
     place.mkdir(parents=True)
     (place / "state.json").write_text(json.dumps({"format": 1, "step": 2, "options": {}, "metrics_size": 0}))
@@ -295,7 +301,7 @@ def test_resuming_in_a_foreign_folder_unpickles_and_builds_nothing(folder, digit
 
 
 @pytest.mark.parametrize("key", ["forward", "weight", "__class__", "_modules", "reference", "count"])
-def test_a_state_sets_no_methods(key, digits):
+def test_saved_state_cannot_set_methods(key, digits):
     model = make(digits)
     saved = state.capture(model, state.scalars_of(model))
     home = "adapters.code" if key == "weight" else "factors.code.encoder"
@@ -307,7 +313,7 @@ def test_a_state_sets_no_methods(key, digits):
     assert model.get_submodule(home).temperature == 0.5
 
 
-# ------------------------------------------------------------------ what is meant to be there
+# ------------------------------------------------------------------ valid manifests
 
 
 def corruption(text, digits):
@@ -317,7 +323,7 @@ def corruption(text, digits):
 @pytest.mark.parametrize(
     "argument", ["denoising", "denoising of several", "contrastive", "contrastive of several", "sum"]
 )
-def test_parts_in_the_arguments_of_the_core_are_saved_and_loaded(argument, digits, tmp_path):
+def test_parts_as_arguments_of_builtin_parts_are_saved_and_loaded(argument, digits, tmp_path):
     noise, mask = (
         corruption("gaussian-noise(std=0.1)", digits),
         corruption("mask-elements(ratio=0.5)", digits),
@@ -337,7 +343,7 @@ def test_parts_in_the_arguments_of_the_core_are_saved_and_loaded(argument, digit
 
 
 class Unannotated(rk.Latent):
-    """A latent whose author annotates the part that it takes in a way that says nothing."""
+    """A latent whose annotations do not name the interface of the parts it takes."""
 
     def __init__(
         self, dim: int = 4, inner: object = None, other=None, parts: "list[rk.Latent] | None" = None
@@ -358,17 +364,17 @@ class Offer:
     ("name", "found"),
     [("inner", "annotated 'object'"), ("other", "has no annotation"), ("parts", "is annotated")],
 )
-def test_what_could_not_be_loaded_is_not_saved(name, found, digits, tmp_path):
+def test_models_that_could_not_be_loaded_are_not_saved(name, found, digits, tmp_path):
     inner = rk.create("latent", "continuous(dim=4)")
     with using_registry(Registry(installed=False)) as registry:
         registry.register(Offer(), name="acme-latents")
         model = make(digits, Unannotated(**{name: inner}))
-        with pytest.raises(CheckpointError) as refused:
+        with pytest.raises(CheckpointError) as caught:
             model.save(tmp_path / "model")
-        assert "the model cannot be saved, since it could not be loaded" in str(refused.value)
-        assert found in str(refused.value)
+        assert "the model cannot be saved, because it could not be loaded again" in str(caught.value)
+        assert found in str(caught.value)
         assert f"its author annotates it in the class's constructor: {name}: str | Latent" in str(
-            refused.value
+            caught.value
         )
         assert not (tmp_path / "model").exists()
         good = make(digits, Unannotated(parts=[inner]))

@@ -1,4 +1,4 @@
-"""Models of a hub, from its cache: a folder laid out as huggingface_hub does, and no network."""
+"""Hub models from the cache, a folder in the layout of huggingface_hub, without a network."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.checkpoints.hub import repository
+from reprkit.checkpoints.hub import parse_hub_name
 from reprkit.errors import CheckpointError
 from reprkit.models.priors import load_prior
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
@@ -22,7 +22,7 @@ COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two checkpoints: of two and of three dimensions."""
+    """Two checkpoints, with two and three latent dimensions."""
     root, digits = tmp_path_factory.mktemp("models"), rk.dataset("digits")
     parts = {"encoder": "mlp(widths=(8,))", "decoder": "mlp(widths=(8,))"}
     return [
@@ -31,8 +31,8 @@ def models(tmp_path_factory):
     ]
 
 
-def cached(root, name, checkpoints):
-    """A repository in the hub's cache: revision -> folder."""
+def write_hub_cache(root, name, checkpoints):
+    """Write a repository into the hub's cache; ``checkpoints`` maps revisions to folders."""
     home = root / "hub" / f"models--{name.replace('/', '--')}"
     for revision, folder in checkpoints.items():
         (home / "refs").mkdir(parents=True, exist_ok=True)
@@ -40,8 +40,8 @@ def cached(root, name, checkpoints):
         shutil.copytree(folder, home / "snapshots" / COMMITS[revision])
 
 
-def offline(code, home, **variables):
-    """What a fresh interpreter prints without a network."""
+def run_offline(code, home, **variables):
+    """Return the JSON that a new interpreter prints without a network."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home), **variables}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         environment.pop(name, None)
@@ -65,13 +65,13 @@ print(json.dumps([ask("hub:ada/digits"), ask("ada/digits", hub=True, revision="v
 """
 
 
-def test_a_name_on_the_hub_is_loaded_from_its_cache(models, tmp_path):
-    cached(tmp_path, "ada/digits", {"main": models[0], "v1": models[1]})
+def test_hub_model_is_loaded_from_the_cache(models, tmp_path):
+    write_hub_cache(tmp_path, "ada/digits", {"main": models[0], "v1": models[1]})
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "config.json").write_text("{}")
-    cached(tmp_path, "ada/else", {"main": tmp_path / "else"})
+    write_hub_cache(tmp_path, "ada/else", {"main": tmp_path / "else"})
     shutil.copytree(models[0], tmp_path / "runs" / "model")
-    found = offline(ASK, tmp_path)
+    found = run_offline(ASK, tmp_path)
     assert found[:2] == [2, 3]
     assert "ada/digits at revision v2 is not in the hub's cache" in found[2]
     assert "ada/other is not in the hub's cache" in found[3]
@@ -87,19 +87,19 @@ def test_a_name_on_the_hub_is_loaded_from_its_cache(models, tmp_path):
     assert found[9] == "a model on the hub is written 'hub:user/name', not 'hub:digits'"
 
 
-def test_the_prefix_decides_between_a_folder_and_the_hub(models, tmp_path):
-    cached(tmp_path, "ada/digits", {"main": models[0]})
+def test_prefix_distinguishes_hub_names_from_folders(models, tmp_path):
+    write_hub_cache(tmp_path, "ada/digits", {"main": models[0]})
     shutil.copytree(models[1], tmp_path / "ada" / "digits")
     code = 'import reprkit as rk; print([rk.load(each).latent().out_dim for each in ("ada/digits", "hub:ada/digits")])'
-    assert offline(code, tmp_path) == [3, 2]
+    assert run_offline(code, tmp_path) == [3, 2]
 
 
 @pytest.mark.parametrize("place", ["ada/digits", "runs/first", Path("ada/digits"), Path("hub:ada/digits")])
-def test_a_path_that_does_not_exist_never_asks_the_hub(place, tmp_path, monkeypatch):
-    """Whoever loads: rk.load, a data set of codes, a prior."""
-    asked = []
+def test_missing_path_is_never_looked_up_on_the_hub(place, tmp_path, monkeypatch):
+    """For every loader: rk.load, a data set of codes, a prior."""
+    downloads = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **_: asked.append(args))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **_: downloads.append(args))
     digits = rk.dataset("digits")
     for load in (
         lambda: rk.load(place),
@@ -108,7 +108,7 @@ def test_a_path_that_does_not_exist_never_asks_the_hub(place, tmp_path, monkeypa
     ):
         with pytest.raises(CheckpointError, match="there is no folder"):
             load()
-    assert asked == []
+    assert downloads == []
 
 
 @pytest.mark.parametrize(
@@ -116,22 +116,22 @@ def test_a_path_that_does_not_exist_never_asks_the_hub(place, tmp_path, monkeypa
     [("hub:ada/digits", "ada/digits"), ("hub:ada/digits-2.1", "ada/digits-2.1"), ("ada/digits", None), ("digits", None),
      ("/ada/digits", None), ("./hub:ada/digits", None), (Path("hub:ada/digits"), None)],
 )  # fmt: skip
-def test_only_the_prefix_makes_a_name_on_the_hub(text, name):
-    assert repository(text) == name
+def test_only_the_prefix_marks_a_hub_name(text, name):
+    assert parse_hub_name(text) == name
 
 
 @pytest.mark.parametrize(
     "text", ["hub:", "hub:digits", "hub:a/b/c", "hub:../digits", "hub:~/digits", "hub:ada/"]
 )
-def test_a_malformed_name_on_the_hub_is_refused(text):
+def test_malformed_hub_names_are_rejected(text):
     with pytest.raises(CheckpointError, match="a model on the hub is written 'hub:user/name'"):
-        repository(text)
+        parse_hub_name(text)
     with pytest.raises(CheckpointError, match="a model on the hub is written 'hub:user/name'"):
-        repository(text.removeprefix("hub:"), hub=True)
+        parse_hub_name(text.removeprefix("hub:"), hub=True)
 
 
-def test_push_hands_over_the_checkpoint_and_nothing_else(models, tmp_path, monkeypatch):
-    """The hub's own client with checked signatures, but no network: what it is asked to do is what is tested."""
+def test_push_uploads_only_the_checkpoint(models, tmp_path, monkeypatch):
+    """Checks the calls to the hub's client, an autospec mock without a network."""
     import huggingface_hub
 
     folder = tmp_path / "run" / "model"
@@ -144,10 +144,10 @@ def test_push_hands_over_the_checkpoint_and_nothing_else(models, tmp_path, monke
     api.create_repo.assert_called_once_with("ada/digits", private=True, exist_ok=True)
     given = api.upload_folder.call_args.kwargs
     assert (given["repo_id"], given["folder_path"], given["revision"]) == ("ada/digits", folder, "v1")
-    kept = huggingface_hub.utils.filter_repo_objects(
+    uploaded = huggingface_hub.utils.filter_repo_objects(
         [path.name for path in folder.iterdir()], allow_patterns=given["allow_patterns"]
     )
-    assert sorted(kept) == [CARD, WEIGHTS, MANIFEST]
+    assert sorted(uploaded) == [CARD, WEIGHTS, MANIFEST]
 
     api.create_repo.side_effect = huggingface_hub.errors.OfflineModeIsEnabled("no network")
     with pytest.raises(CheckpointError, match=r"cannot be pushed to ada/digits: no network\n.*hf auth login"):

@@ -1,6 +1,7 @@
-"""Folders that an older reprkit wrote: they load with equal outputs, resume, are inspected and reported.
+"""Folders written by an older reprkit: loading with equal outputs, resuming, inspecting and reporting.
 
-The fixtures are read only; ``tests/checkpoints/fixtures/make_old_folders.py`` made them on the commit after which their folder is named.
+The fixtures are never changed; ``tests/checkpoints/fixtures/make_old_folders.py`` wrote them at the commit that their folder is
+named after.
 """
 
 import json
@@ -19,11 +20,11 @@ OLD = Path(__file__).parent / "fixtures" / "a4c3b9a"
 MODELS = sorted(each.name for each in (OLD / "models").iterdir())
 RUNS = sorted(each.name for each in (OLD / "runs").iterdir())
 PLUGINS = {"audio": "reprkit_audio", "vision": "reprkit_vision", "text": "reprkit_text"}
-NEAR = {"atol": 1e-6, "rtol": 1e-5}  # another processor adds in another order
+NEAR = {"atol": 1e-6, "rtol": 1e-5}  # processors differ in the order of summation
 
 
 def folder_of(name):
-    """A model's fixture; skipped where the plugin of its parts is not installed."""
+    """Return a model's fixture; skip the test if the plugin of its parts is not installed."""
     module = PLUGINS.get(name.partition("_")[0])
     if module is not None:
         pytest.importorskip(module)
@@ -31,7 +32,7 @@ def folder_of(name):
 
 
 def expected(folder):
-    """The batch, and what the model made of it."""
+    """Return the batch and the recorded outputs of the model."""
     found = load_file(folder / "expected.safetensors")
     batch = {name.removeprefix("batch."): v for name, v in found.items() if name.startswith("batch.")}
     return batch, {name: value for name, value in found.items() if not name.startswith("batch.")}
@@ -45,7 +46,7 @@ def assert_equal(found, wanted):
 
 @pytest.fixture
 def command(capsys):
-    """What a command prints; it must succeed."""
+    """Run a command, which must succeed, and return its output."""
 
     def call(*args):
         code = None
@@ -62,7 +63,7 @@ def command(capsys):
 
 @pytest.fixture
 def copy(tmp_path):
-    """A run's folder where it may be written to."""
+    """Copy a run's folder so that it can be changed."""
 
     def make(name):
         return Path(shutil.copytree(OLD / "runs" / name / "run", tmp_path / "runs" / name))
@@ -73,7 +74,7 @@ def copy(tmp_path):
 # ------------------------------------------------------------------ models
 
 
-def test_there_are_fixtures_of_the_core_and_of_every_plugin():
+def test_fixtures_cover_the_core_and_every_plugin():
     assert {name.partition("_")[0] for name in MODELS} >= set(PLUGINS)
     assert RUNS == ["finished", "stages", "vq"]
     sizes = {each.parent: 0 for each in OLD.glob("*/*/*/")}
@@ -83,7 +84,7 @@ def test_there_are_fixtures_of_the_core_and_of_every_plugin():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_loads_with_equal_outputs(name):
+def test_loaded_model_has_equal_outputs(name):
     folder = folder_of(name)
     batch, wanted = expected(folder)
     given = json.loads((folder / "given.json").read_text())
@@ -91,7 +92,7 @@ def test_a_model_loads_with_equal_outputs(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_saved_again_with_its_card_and_loads_again(name, tmp_path):
+def test_model_can_be_saved_and_loaded_again(name, tmp_path):
     folder = folder_of(name)
     batch, wanted = expected(folder)
     again = rk.load(folder / "model").save(tmp_path / "model")
@@ -107,7 +108,7 @@ def test_a_model_is_saved_again_with_its_card_and_loads_again(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_old_references_still_build_that_model(name):
+def test_old_references_build_the_same_model(name):
     folder = folder_of(name)
     build = json.loads((folder / "given.json").read_text())["build"]
     if build is None:
@@ -119,14 +120,14 @@ def test_the_old_references_still_build_that_model(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_inspected(name, command):
+def test_model_can_be_inspected(name, command):
     folder = OLD / "models" / name / "model"
-    told = json.loads(command("inspect", folder, "--json"))
+    recorded = json.loads(command("inspect", folder, "--json"))
     weights = load_file(folder / "model.safetensors")
     sizes = {name: value.numel() for name, value in weights.items() if value.is_floating_point()}
-    # a4c3b9a counts all but the map of a condition to the encoder that reads it
+    # a4c3b9a does not count the map from a condition to its encoder
     unlisted = sum(size for name, size in sizes.items() if ".conditioner." in name)
-    assert told["numbers"] in (sum(sizes.values()), sum(sizes.values()) - unlisted)
+    assert recorded["numbers"] in (sum(sizes.values()), sum(sizes.values()) - unlisted)
     assert command("inspect", folder)
 
 
@@ -134,30 +135,30 @@ def test_a_model_is_inspected(name, command):
 
 
 @pytest.mark.parametrize("name", ["vq", "stages"])
-def test_a_stopped_run_goes_on_to_the_same_end(name, copy, command):
+def test_resumed_run_gives_the_same_result(name, copy, command):
     out, folder = copy(name), OLD / "runs" / name
-    told = json.loads((folder / "expected.json").read_text())
+    recorded = json.loads((folder / "expected.json").read_text())
     (row,) = json.loads(command("runs", out.parent, "--json"))
-    assert (row["name"], row["step"], row["saved"]) == (name, told["stopped"], told["stopped"])
+    assert (row["name"], row["step"], row["saved"]) == (name, recorded["stopped"], recorded["stopped"])
     recipe = json.loads((folder / "recipe.json").read_text())
     model, teacher = old_folders_made.trained(recipe, out, resume=True)
     assert_equal(old_folders_made.final(model, teacher), load_file(folder / "expected.safetensors"))
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert (len(lines), lines[-1]["step"]) == (told["lines"], told["step"])
-    assert lines[-1]["loss"] == pytest.approx(told["loss"], rel=1e-5)
+    assert (len(lines), lines[-1]["step"]) == (recorded["lines"], recorded["step"])
+    assert lines[-1]["loss"] == pytest.approx(recorded["loss"], rel=1e-5)
     (row,) = json.loads(command("runs", out.parent, "--json"))
-    assert (row["state"], row["step"]) == ("finished", told["step"])
-    assert row["best"]["step"] == told["best"]["step"]
-    assert row["best"]["value"] == pytest.approx(told["best"]["value"], rel=1e-5)
+    assert (row["state"], row["step"]) == ("finished", recorded["step"])
+    assert row["best"]["step"] == recorded["best"]["step"]
+    assert row["best"]["value"] == pytest.approx(recorded["best"]["value"], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_is_listed_inspected_and_reported(name, copy, command):
+def test_run_can_be_listed_inspected_and_reported(name, copy, command):
     out = copy(name)
     assert name in command("runs", out.parent)
     inner = {"finished": out, "vq": out / "best", "stages": out / "best" / "factors"}[name]
-    told = json.loads(command("inspect", inner, "--json"))
-    assert told["run"]["metrics"]
+    recorded = json.loads(command("inspect", inner, "--json"))
+    assert recorded["run"]["metrics"]
     assert command("inspect", inner)
     (out / "report.html").unlink(missing_ok=True)
     assert command("report", out).strip() == str(out / "report.html")
@@ -165,11 +166,11 @@ def test_a_run_is_listed_inspected_and_reported(name, copy, command):
     assert rk.load(inner).factors
 
 
-def test_a_finished_run_has_its_results_figures_and_model(copy, command):
+def test_finished_run_has_results_figures_and_model(copy, command):
     out = copy("finished")
     results = json.loads((out / "results.json").read_text())
-    told = json.loads(command("inspect", out, "--json"))["run"]
-    assert told["metrics"]["knn.accuracy"] == results["knn"]["accuracy"]
+    recorded = json.loads(command("inspect", out, "--json"))["run"]
+    assert recorded["metrics"]["knn.accuracy"] == results["knn"]["accuracy"]
     command("report", out)
     page = (out / "report.html").read_text()
     wanted_images = json.loads((OLD / "runs" / "finished" / "expected.json").read_text())["images"]
@@ -181,7 +182,7 @@ def test_a_finished_run_has_its_results_figures_and_model(copy, command):
     assert {"linear-probe, model", "knn, model"} <= probed["results"].keys()
 
 
-def test_a_run_that_was_finished_is_not_trained_again(copy):
+def test_finished_run_is_not_trained_again(copy):
     out = copy("finished")
     model = rk.load(out)
     before = {name: value.clone() for name, value in model.state_dict().items()}

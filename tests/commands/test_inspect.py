@@ -157,7 +157,7 @@ def test_damaged_ones(run, digits, tmp_path):
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     for damaged, said in (
-        (whole[:-4], "its header speaks of"),
+        (whole[:-4], "its header describes"),
         (whole[:40], "is damaged, or not a safetensors file"),
         (b"", "is damaged, or not a safetensors file"),
         (b"\xff" * 100, "is damaged, or not a safetensors file"),

@@ -247,7 +247,7 @@ def test_errors_of_a_part_name_the_part():
     assert any("in decoder" in note and "Sour" in note for note in caught.value.__notes__)
     with pytest.raises(PartArgumentError) as refused:
         rk.build(data=DIGITS, **{**MLP, "latent": "vq(codes=-1)"})
-    assert "while making latent vq" in refused.value.__notes__
+    assert "while creating latent vq" in refused.value.__notes__
 
 
 def test_a_batch_that_does_not_fit_the_signature_raises_at_the_first_step():

@@ -1,8 +1,8 @@
-"""Which annotations take a part, and where inside a value."""
+"""Which annotations accept a part, and at which positions inside a value."""
 
 import pytest
 
-from reprkit.registry.annotations import takes
+from reprkit.registry.annotations import accepts_part
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ from reprkit.registry.annotations import takes
         ("dict[str, list[Corruption]]", ("dict", "list")),
     ],
 )
-def test_the_interface_is_named_where_the_part_is(annotation, path):
-    assert takes(annotation, "corruption", path)
-    assert not takes(annotation, "encoder", path)
-    assert not takes(annotation, "command", path)
-    assert not takes(annotation, "corruption", (*path, "list"))
+def test_annotation_naming_the_interface_accepts_a_part(annotation, path):
+    assert accepts_part(annotation, "corruption", path)
+    assert not accepts_part(annotation, "encoder", path)
+    assert not accepts_part(annotation, "command", path)
+    assert not accepts_part(annotation, "corruption", (*path, "list"))
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,9 @@ def test_the_interface_is_named_where_the_part_is(annotation, path):
     [None, "Any", "object", "Part", "str", "type[Corruption]", "Callable[[Corruption], None]", "Literal['Corruption']",
      "Corruptions", "Corruption.name", "list[Corruption]", "dict[Corruption, str]", "Corruption(", "''", "'\"Corruption\"'"],
 )  # fmt: skip
-def test_no_other_annotation_takes_one(annotation):
-    assert not takes(annotation, "corruption")
+def test_other_annotations_accept_no_part(annotation):
+    assert not accepts_part(annotation, "corruption")
 
 
-def test_the_keys_of_a_mapping_are_no_parts():
-    assert not takes("dict[Corruption, str]", "corruption", ("dict",))
+def test_mapping_keys_accept_no_part():
+    assert not accepts_part("dict[Corruption, str]", "corruption", ("dict",))

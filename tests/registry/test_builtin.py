@@ -1,11 +1,11 @@
-"""The built-in Specs keep their word: each class is there and can be read without importing it."""
+"""Built-in Specs: each class exists and can be read without importing it."""
 
 import pytest
 
 import reprkit
 from reprkit.interfaces import Part
 from reprkit.registry.hookspecs import KINDS
-from reprkit.registry.lookup import Found
+from reprkit.registry.lookup import FoundPart
 from reprkit.registry.registry import Registry
 from reprkit.registry.sources import from_build_context, read_class
 
@@ -14,7 +14,7 @@ PARTS = [pytest.param(found, id=f"{kind}-{found.name}") for kind in KINDS for fo
 
 
 @pytest.mark.parametrize("found", PARTS)
-def test_the_class_is_there(found: Found) -> None:
+def test_class_exists(found: FoundPart) -> None:
     cls = REGISTRY.load(found.kind, found.qualified)
     assert issubclass(cls, getattr(reprkit, found.kind.capitalize()))
     if issubclass(cls, Part):
@@ -23,7 +23,7 @@ def test_the_class_is_there(found: Found) -> None:
 
 
 @pytest.mark.parametrize("found", PARTS)
-def test_show_has_something_to_say(found: Found) -> None:
+def test_class_has_documentation(found: FoundPart) -> None:
     source = read_class(found.spec.build)
     assert source is not None
     assert source.doc, "the class has no docstring"

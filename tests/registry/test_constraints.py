@@ -1,4 +1,4 @@
-"""Constraints of arguments: what fits, what is refused, and in which words."""
+"""Constraints of arguments: valid values, invalid values, and the error messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import reprkit as rk
 from reprkit.errors import PartArgumentError
 from reprkit.interfaces import Corruption, Latent
 from reprkit.latents.vq import VQ
-from reprkit.registry.constraints import ascending, checked, odd, words
+from reprkit.registry.constraints import ascending, check_arguments, describe_annotation, odd
 from reprkit.registry.create import construct, create
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 INF = float("inf")
 
 
-def refused(hint: Any, value: Any) -> str:
+def error_message(hint: Any, value: Any) -> str:
     def function(x): ...
 
     function.__annotations__ = {"x": hint}
     with pytest.raises(PartArgumentError) as caught:
-        checked(function, {"x": value}, "part p")
+        check_arguments(function, {"x": value}, "part p")
     return str(caught.value)
 
 
-def fitted(hint: Any, value: Any) -> Any:
+def convert(hint: Any, value: Any) -> Any:
     def function(x): ...
 
     function.__annotations__ = {"x": hint}
-    return checked(function, {"x": value}, "part p")["x"]
+    return check_arguments(function, {"x": value}, "part p")["x"]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def fitted(hint: Any, value: Any) -> Any:
         (Callable[[int], int], 3, "x=3 must be a function"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_sentence(hint, value, message):
-    assert refused(hint, value).endswith(message)
+def test_invalid_values_raise_a_one_line_error(hint, value, message):
+    assert error_message(hint, value).endswith(message)
 
 
 @pytest.mark.parametrize(
@@ -108,46 +108,46 @@ def test_what_does_not_fit_is_refused_in_one_sentence(hint, value, message):
         (Literal["mean"] | Annotated[float, Gt(0)], 2.0),
         (tuple[()], ()),
         (Mapping[str, tuple[float, float] | None], {"x": None}),
-        (str | Corruption, torch.nn.Identity()),  # what is no literal is the author's affair
+        (str | Corruption, torch.nn.Identity()),  # values that are not literals are not checked
         (Callable[[int], int], len),
         (Any, object),
-        ("Absent", 3),  # stands under TYPE_CHECKING
+        ("Absent", 3),  # imported only under TYPE_CHECKING
         ("str | Absent", 3),
         (Annotated[int, "a comment"], 3),
     ],
 )
-def test_what_fits_is_passed_as_it_is(hint, value):
-    assert fitted(hint, value) is value or fitted(hint, value) == value
+def test_valid_values_are_unchanged(hint, value):
+    assert convert(hint, value) is value or convert(hint, value) == value
 
 
 @pytest.mark.parametrize("hint", [int, float], ids=str)
-def test_an_integer_too_long_to_be_written_is_refused(hint):
-    assert refused(hint, 10**5000).startswith("part p: x=a int must be ")
+def test_integers_too_long_to_print_are_rejected(hint):
+    assert error_message(hint, 10**5000).startswith("part p: x=a int must be ")
 
 
-def test_lists_become_tuples_also_inside():
-    assert fitted(tuple[int, ...], [1, 2]) == (1, 2)
-    assert fitted(Mapping[str, tuple[float, float]], {"x": [0, 1]}) == {"x": (0, 1)}
-    assert fitted(tuple[tuple[int, int], ...] | None, [[1, 2], [3, 4]]) == ((1, 2), (3, 4))
+def test_lists_become_tuples_also_when_nested():
+    assert convert(tuple[int, ...], [1, 2]) == (1, 2)
+    assert convert(Mapping[str, tuple[float, float]], {"x": [0, 1]}) == {"x": (0, 1)}
+    assert convert(tuple[tuple[int, int], ...] | None, [[1, 2], [3, 4]]) == ((1, 2), (3, 4))
 
 
 @pytest.mark.parametrize(
     ("hint", "value", "kind"),
     [(int, np.int64(3), int), (float, np.float32(0.5), float), (float, np.int32(2), int)],
 )
-def test_numbers_of_numpy_become_pythons(hint, value, kind):
-    assert type(fitted(hint, value)) is kind
-    assert fitted(hint, value) == value
+def test_numpy_numbers_become_python_numbers(hint, value, kind):
+    assert type(convert(hint, value)) is kind
+    assert convert(hint, value) == value
     with pytest.raises(PartArgumentError):
         VQ(codes=np.float64(8))
 
 
-def test_a_tuples_own_numbers_become_pythons():
-    assert [type(each) for each in fitted(tuple[int, ...], (np.int64(3), 4))] == [int, int]
+def test_numpy_numbers_in_tuples_become_python_numbers():
+    assert [type(each) for each in convert(tuple[int, ...], (np.int64(3), 4))] == [int, int]
 
 
-def test_words_of_a_whole_union():
-    assert words(int | Literal["all"] | None) == "an integer, 'all' or None"
+def test_describe_annotation_of_a_union():
+    assert describe_annotation(int | Literal["all"] | None) == "an integer, 'all' or None"
 
 
 class Direct(Latent):
@@ -162,10 +162,10 @@ class Derived(Direct):
     def __init__(self, width: Annotated[int, Ge(1)] = 4):
         super().__init__(
             dim=width
-        )  # 1 is no dim of the base, and here it is the subclass that says what may be given
+        )  # dim=1 is invalid for the base class, but only the called constructor checks
 
 
-def test_every_way_of_making_a_part_checks():
+def test_every_way_of_creating_a_part_checks_arguments():
     sentence = "codes=1 must be an integer from 2 to"
     with pytest.raises(PartArgumentError, match=rf"^latent VQ: {sentence}"):
         VQ(codes=1)
@@ -181,7 +181,7 @@ def test_every_way_of_making_a_part_checks():
         rk.data.Images(".", size=0)
 
 
-def test_a_function_of_which_some_arguments_are_bound_is_checked():
+def test_partial_functions_are_checked():
     def train(texts: Sequence[str], vocab: Annotated[int, Ge(5)] = 9) -> int:
         return vocab
 
@@ -190,12 +190,12 @@ def test_a_function_of_which_some_arguments_are_bound_is_checked():
         construct(functools.partial(train, ["a"]), {"vocab": 4}, {}, "tokenizer t")
 
 
-def test_a_part_made_inside_another_has_its_own_name():
+def test_nested_part_is_named_in_its_own_errors():
     with pytest.raises(PartArgumentError, match=r"^evaluator knn: k=0 must be an integer of at least 1"):
         create("evaluator", "few-labels(measures=('knn(k=0)',))")
 
 
-def test_the_constructor_that_was_called_says_what_may_be_given():
+def test_called_constructor_defines_the_constraints():
     assert Derived(1).in_dim == 1
     with pytest.raises(PartArgumentError, match=r"latent Derived: width=0 must be an integer of at least 1"):
         Derived(0)
@@ -203,7 +203,7 @@ def test_the_constructor_that_was_called_says_what_may_be_given():
     assert Direct(3, other=2).arguments == {"dim": 3, "other": 2}
 
 
-def test_what_failed_inside_leaves_nothing_behind():
+def test_failing_constructor_leaves_no_state():
     class Failing(Latent):
         def __init__(self, dim: Annotated[int, Ge(2)] = 4):
             super().__init__(in_dim=dim, out_dim=dim)

@@ -1,4 +1,4 @@
-"""Discovery through real entry points of made-up distributions: a broken plugin hurts nobody else."""
+"""Discovery through real entry points of temporary distributions: a broken plugin does not affect others."""
 
 import builtins
 import sys
@@ -11,7 +11,7 @@ import pytest
 from reprkit.errors import PluginError, UnknownPartError
 from reprkit.registry import hookspecs
 from reprkit.registry.builtins import __name__ as builtin_name
-from reprkit.registry.discovery import Row
+from reprkit.registry.discovery import InstalledPlugin
 from reprkit.registry.hookspecs import API, KINDS, Spec, hookimpl
 from reprkit.registry.registry import Registry, using_registry
 
@@ -25,13 +25,13 @@ def reprkit_latents():
 """
 
 
-def row_of(registry: Registry, distribution: str) -> Row:
-    (row,) = [row for row in registry.rows if row.distribution == distribution]
+def plugin_of(registry: Registry, distribution: str) -> InstalledPlugin:
+    (row,) = [row for row in registry.plugins if row.distribution == distribution]
     return row
 
 
 def latents(body: str, mark: str = "@hookimpl", hook: str = "reprkit_latents()") -> str:
-    """A plugin module with one hook of that body."""
+    """Source of a plugin module with one hook that has this body."""
     return f"from reprkit import hookimpl, Spec\n{mark}\ndef {hook}:\n    {body}\n"
 
 
@@ -82,13 +82,13 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_broken_plugin_is_a_row_with_its_reason(site, fault):
+def test_broken_plugin_is_listed_with_its_reason(site, fault):
     text, reason = FAULTS[fault]
     site.add("bad-one", text)
     site.add("acme-latents", GOOD)
     site.add("zeta", GOOD.replace('"fsq"', '"zeta-fsq"').replace('"lfq"', '"zeta-lfq"'))
     registry = Registry()
-    row = row_of(registry, "bad-one")
+    row = plugin_of(registry, "bad-one")
     assert row.status == "broken"
     assert reason in row.reason
     assert "\n" not in row.reason
@@ -106,19 +106,19 @@ def test_a_broken_plugin_is_a_row_with_its_reason(site, fault):
     assert rest[2] == "  see: reprkit plugins --why bad-one"
 
 
-def test_entry_points_that_point_nowhere(site):
+def test_entry_points_without_target(site):
     site.add("gone", entry_points={"gone": "gone_module_that_is_not_there"})
     site.add("attr", "x = 1", entry_points={"attr": "attr_plugin:absent"})
     site.add("cls", "class Plugin: pass", entry_points={"cls": "cls_plugin:Plugin"})
     site.add("odd", entry_points={"odd": "not a module!"})
     registry = Registry()
-    assert "gone_module_that_is_not_there" in row_of(registry, "gone").reason
-    assert "absent" in row_of(registry, "attr").reason
-    assert "names a class, Plugin: name the module, or an instance" in row_of(registry, "cls").reason
-    assert {row_of(registry, name).status for name in ("gone", "attr", "cls", "odd")} == {"broken"}
+    assert "gone_module_that_is_not_there" in plugin_of(registry, "gone").reason
+    assert "absent" in plugin_of(registry, "attr").reason
+    assert "names a class, Plugin: name the module, or an instance" in plugin_of(registry, "cls").reason
+    assert {plugin_of(registry, name).status for name in ("gone", "attr", "cls", "odd")} == {"broken"}
 
 
-def test_metadata_that_cannot_be_read(site):
+def test_unreadable_metadata(site):
     site.add("acme-latents", GOOD)
     site.add("garbled", GOOD)
     (site.root / "garbled-0.1.0.dist-info" / "entry_points.txt").write_text("[reprkit]\nno equals sign\n")
@@ -127,7 +127,7 @@ def test_metadata_that_cannot_be_read(site):
     site.add("nameless", GOOD.replace('"fsq"', '"other"').replace('"lfq"', '"more"'))
     (site.root / "nameless-0.1.0.dist-info" / "METADATA").unlink()
     registry = Registry()
-    assert "entry_points.txt cannot be read" in row_of(registry, "garbled").reason
+    assert "entry_points.txt cannot be read" in plugin_of(registry, "garbled").reason
     assert registry.find("latent", "fsq").qualified == "acme-latents/fsq"
     assert registry.find("latent", "other").version == "unknown"
 
@@ -141,7 +141,7 @@ def test_two_entry_points_of_one_distribution(site):
     }
     site.add("pair", entry_points={"a": "pair_a", "b": "pair_b", "c": "pair_c"}, modules=modules)
     registry = Registry()
-    rows = {row.name: row for row in registry.rows if row.distribution == "pair"}
+    rows = {row.name: row for row in registry.plugins if row.distribution == "pair"}
     assert {name: row.status for name, row in rows.items()} == {"a": "ok", "b": "ok", "c": "broken"}
     assert "offers 'x' twice in one distribution" in rows["c"].reason
     assert registry.find("latent", "x").qualified == "pair/x"
@@ -150,12 +150,12 @@ def test_two_entry_points_of_one_distribution(site):
 @pytest.mark.parametrize(
     ("api", "advice"), [(API + 1, "upgrade reprkit"), (API - 1, "upgrade future"), ("x", "upgrade future")]
 )
-def test_another_api_number(site, api, advice):
+def test_other_api_version_is_incompatible(site, api, advice):
     site.add("future", f"{GOOD}\nreprkit_api = {api!r}")
     registry = Registry()
-    row = row_of(registry, "future")
+    row = plugin_of(registry, "future")
     assert (row.status, row.offers) == ("incompatible", {})
-    assert f"plugin API {api!r} and this reprkit speaks {API}" in row.reason
+    assert f"plugin API {api!r} and this reprkit supports {API}" in row.reason
     assert row.reason.endswith(advice)
     with pytest.raises(
         UnknownPartError, match=r"plugin future 0\.1\.0 is incompatible \(.*\) and may provide it"
@@ -163,13 +163,13 @@ def test_another_api_number(site, api, advice):
         registry.find("latent", "fsq")
 
 
-def test_environment_restricts_third_parties(site, monkeypatch):
+def test_environment_variable_restricts_plugins(site, monkeypatch):
     site.add("acme-latents", GOOD)
     site.add("other", "raise SystemError('must not be imported')", entry_points={"by-entry": "other_plugin"})
     monkeypatch.setenv("REPRKIT_PLUGINS", "Acme_Latents , missing-one")
     registry = Registry()
     assert registry.find("latent", "fsq").distribution == "acme-latents"
-    assert (row_of(registry, "other").status, row_of(registry, "other").reason) == (
+    assert (plugin_of(registry, "other").status, plugin_of(registry, "other").reason) == (
         "disabled",
         "REPRKIT_PLUGINS does not name it",
     )
@@ -180,14 +180,14 @@ def test_environment_restricts_third_parties(site, monkeypatch):
 
     monkeypatch.setenv("REPRKIT_PLUGINS", "")
     registry = Registry()
-    assert row_of(registry, "acme-latents").status == "disabled"
+    assert plugin_of(registry, "acme-latents").status == "disabled"
     assert registry.find("latent", "vq").qualified == "reprkit/vq"  # built-ins are no third party
 
     monkeypatch.setenv("REPRKIT_PLUGINS", "by-entry")
-    assert row_of(Registry(), "other").status == "broken"
+    assert plugin_of(Registry(), "other").status == "broken"
 
 
-def test_authors_get_the_error_itself(site, monkeypatch):
+def test_plugin_errors_can_be_raised(site, monkeypatch):
     site.add("bad-one", "raise OSError('libfoo.so')")
     monkeypatch.setenv("REPRKIT_PLUGIN_ERRORS", "raise")
     registry = Registry()
@@ -212,7 +212,7 @@ def test_one_plugin_cannot_disturb_another(site):
     assert Registry().find("latent", "fsq").qualified == "acme-latents/fsq"
 
 
-def test_a_plugin_that_asks_the_registry_while_it_is_imported(site):
+def test_plugin_that_uses_the_registry_during_import(site):
     site.add(
         "acme-latents",
         f"from reprkit.registry.registry import default_registry\ndefault_registry().specs('latent')\n{GOOD}",
@@ -239,9 +239,9 @@ def test_discovery_happens_once_under_threads(site):
     assert builtins._reprkit_seen == 1
 
 
-def test_built_ins_come_through_the_same_door():
+def test_builtins_are_discovered_like_plugins():
     registry = Registry(installed=False)
-    (row,) = registry.rows
+    (row,) = registry.plugins
     assert (row.distribution, row.status, builtin_name) == ("reprkit", "ok", "reprkit.registry.builtins")
     assert set(row.offers) == set(KINDS) - {"command"}
     assert row.offers["latent"] == ("continuous", "gaussian", "binary", "one-hot", "vq", "residual-vq")
@@ -252,7 +252,7 @@ def test_built_ins_come_through_the_same_door():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_hook_is_documented_with_an_example_that_works(kind):
+def test_every_hook_has_a_working_example(kind):
     doc = getattr(hookspecs, KINDS[kind]).__doc__
     example = textwrap.dedent(doc.partition("Example::")[2])
     module = ModuleType("example")

@@ -1,4 +1,4 @@
-"""References and sums of them: what is read, what is refused, and that both ways agree."""
+"""References and sums of references: parsing, rejected input, and round trips."""
 
 import pytest
 
@@ -34,7 +34,7 @@ from reprkit.registry.references import Reference, parse, parse_sum
         ),
     ],
 )
-def test_reads_and_writes_back(text: str, expected: Reference) -> None:
+def test_parse_and_str_are_inverse(text: str, expected: Reference) -> None:
     read = parse(text)
     assert read == expected
     assert parse(str(read)) == expected
@@ -43,7 +43,7 @@ def test_reads_and_writes_back(text: str, expected: Reference) -> None:
     ]
 
 
-def test_tuples_and_lists_stay_what_they_were() -> None:
+def test_tuples_and_lists_keep_their_type() -> None:
     assert parse("f(levels=(8, 5))").arguments == {"levels": (8, 5)}
     assert parse("f(levels=[8, 5])").arguments == {"levels": [8, 5]}
     assert str(parse("d/f(levels=(8,))")) == "d/f(levels=(8,))"
@@ -96,7 +96,7 @@ def test_tuples_and_lists_stay_what_they_were() -> None:
         ("ｖq", "is not a part's name"),
     ],
 )
-def test_refuses_with_the_offending_piece(text: str, piece: str) -> None:
+def test_error_quotes_the_invalid_piece(text: str, piece: str) -> None:
     with pytest.raises(ReferenceSyntaxError) as caught:
         parse(text)
     assert piece in str(caught.value)
@@ -104,7 +104,7 @@ def test_refuses_with_the_offending_piece(text: str, piece: str) -> None:
     assert len(str(caught.value)) < 1_000 or len(text) > 1_000
 
 
-def test_running_code_never_happens(tmp_path) -> None:
+def test_no_code_is_executed(tmp_path) -> None:
     target = tmp_path / "made"
     for text in (f"vq(a=open({str(target)!r}, 'w'))", f"vq(a=f'{{open({str(target)!r}, \"w\")}}')"):
         with pytest.raises(ReferenceSyntaxError):
@@ -112,7 +112,7 @@ def test_running_code_never_happens(tmp_path) -> None:
     assert not target.exists()
 
 
-def test_only_strings() -> None:
+def test_only_strings_are_accepted() -> None:
     with pytest.raises(ReferenceSyntaxError, match="not int 3"):
         parse(3)  # type: ignore[arg-type]
     with pytest.raises(ReferenceSyntaxError, match="not NoneType None"):
@@ -154,7 +154,7 @@ def test_sums(text: str, expected: list[tuple[float, str]]) -> None:
         ("a + -0.1 * sparse", "has a minus sign"),
         ("0.1 * -sparse", "has a minus sign"),
         ("sparse * 0.1", "write 0.1 * sparse"),
-        ("x * sparse", "'x' stands where the weight belongs"),
+        ("x * sparse", "'x' is in the position of the weight"),
         ("2 * 3 * sparse", "more than one '*'"),
         ("a +", "a term is missing"),
         ("+ a", "a term is missing"),
@@ -167,7 +167,7 @@ def test_sums(text: str, expected: list[tuple[float, str]]) -> None:
         ("a + b(c=d)", "'d' is not a literal"),
     ],
 )
-def test_sums_refused(text: str, message: str) -> None:
+def test_invalid_sums_are_rejected(text: str, message: str) -> None:
     with pytest.raises(ReferenceSyntaxError) as caught:
         parse_sum(text)
     assert message in str(caught.value)

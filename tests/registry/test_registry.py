@@ -1,4 +1,4 @@
-"""Look-up: names, clashes, what a failure says, loading classes, registering by hand."""
+"""Look-up: names, clashes, error messages, loading classes, registering by hand."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -6,9 +6,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from reprkit.errors import PartImportError, PluginError, UnknownPartError
-from reprkit.registry.discovery import Row
+from reprkit.registry.discovery import InstalledPlugin
 from reprkit.registry.hookspecs import Spec, hookimpl
-from reprkit.registry.lookup import kind_named
+from reprkit.registry.lookup import parse_kind
 from reprkit.registry.references import Reference
 from reprkit.registry.registry import Registry, default_registry, using_registry
 
@@ -22,23 +22,23 @@ GOOD = """
 """
 
 
-def row_of(registry: Registry, distribution: str) -> Row:
-    (row,) = [row for row in registry.rows if row.distribution == distribution]
+def plugin_of(registry: Registry, distribution: str) -> InstalledPlugin:
+    (row,) = [row for row in registry.plugins if row.distribution == distribution]
     return row
 
 
 def hooks(**specs: list[object]) -> SimpleNamespace:
-    """A plugin object: ``hooks(latents=[Spec(...)])``."""
+    """Return a plugin object: ``hooks(latents=[Spec(...)])``."""
     plugin = SimpleNamespace()
     for kind, offered in specs.items():
         setattr(plugin, f"reprkit_{kind}", hookimpl(lambda offered=tuple(offered): offered))
     return plugin
 
 
-def test_a_good_plugin_joins(site):
+def test_valid_plugin_is_registered(site):
     site.add("Acme_Latents", GOOD, version="0.3.1", modules={"acme_fsq": "class FSQ: pass"})
     registry = Registry()
-    row = row_of(registry, "acme-latents")
+    row = plugin_of(registry, "acme-latents")
     assert (row.name, row.version, row.status, row.reason) == ("Acme_Latents", "0.3.1", "ok", "")
     assert row.offers == {"latent": ("fsq", "lfq")}
     assert "acme_fsq" not in sys.modules
@@ -57,7 +57,7 @@ def test_a_good_plugin_joins(site):
     assert registry.qualified_name_of(dict) is None
 
 
-def test_a_reexported_class_is_recognised(site):
+def test_reexported_class_is_recognized(site):
     plugin = GOOD.replace("acme_fsq:FSQ", "acme_pkg:FSQ")
     inner = {"acme_pkg.__init__": "from acme_pkg.inner import FSQ", "acme_pkg.inner": "class FSQ: pass"}
     site.add("acme-latents", plugin, modules=inner)
@@ -65,7 +65,7 @@ def test_a_reexported_class_is_recognised(site):
     assert registry.qualified_name_of(registry.load("latent", "fsq")) == "acme-latents/fsq"
 
 
-def test_a_clash_hurts_only_who_uses_the_ambiguous_name(site):
+def test_name_clash_affects_only_the_ambiguous_name(site):
     site.add("acme-latents", GOOD, modules={"acme_fsq": "class FSQ: pass"}, version="1.2")
     site.add("other", GOOD.replace('"lfq"', '"vq"'), version="3.4")
     registry = Registry()
@@ -85,30 +85,34 @@ def test_a_clash_hurts_only_who_uses_the_ambiguous_name(site):
         registry.find("latent", "nothing-like-it")
 
 
-def test_what_a_failed_look_up_says_of_distributions(site):
+def test_look_up_error_explains_distributions(site):
     site.add("acme-latents", GOOD)
     site.add("bad-one", "import no_such_module_at_all")
     registry = Registry()
 
-    def said(kind: str, name: str) -> str:
+    def error_message(kind: str, name: str) -> str:
         with pytest.raises(UnknownPartError) as caught:
             registry.find(kind, name)
         return str(caught.value)
 
-    text = said("latent", "acme-latent/fsq")
+    text = error_message("latent", "acme-latent/fsq")
     assert "no latent named 'acme-latent/fsq'. Did you mean 'acme-latents'?" in text
     assert (
         "no plugin distribution 'acme-latent' is installed; there are acme-latents, bad-one, reprkit" in text
     )
-    assert "Did you mean 'fsq'?\n  acme-latents offers: fsq, lfq" in said("latent", "acme-latents/fsqq")
-    assert "bad-one" not in said("latent", "acme-latents/fsqq")  # it cannot be at fault
-    assert "acme-latents is installed and offers no decoder" in said("decoder", "acme-latents/wave")
-    assert "plugin bad-one 0.1.0 failed to load" in said("latent", "bad-one/x")
-    assert "'mlp' is the name of an encoder and a decoder" in said("latent", "mlp")
-    assert "Did you mean 'latent'?" in said("latnt", "vq")
+    assert "Did you mean 'fsq'?\n  acme-latents offers: fsq, lfq" in error_message(
+        "latent", "acme-latents/fsqq"
+    )
+    assert "bad-one" not in error_message(
+        "latent", "acme-latents/fsqq"
+    )  # it is not the distribution asked for
+    assert "acme-latents is installed and offers no decoder" in error_message("decoder", "acme-latents/wave")
+    assert "plugin bad-one 0.1.0 failed to load" in error_message("latent", "bad-one/x")
+    assert "'mlp' is the name of an encoder and a decoder" in error_message("latent", "mlp")
+    assert "Did you mean 'latent'?" in error_message("latnt", "vq")
 
 
-def test_many_broken_plugins_do_not_flood_the_message(site):
+def test_error_lists_few_broken_plugins(site):
     for index in range(6):
         site.add(f"bad-{index}", "raise OSError('libfoo')")
     with pytest.raises(UnknownPartError) as caught:
@@ -117,7 +121,7 @@ def test_many_broken_plugins_do_not_flood_the_message(site):
     assert "3 more plugins are not available" in str(caught.value)
 
 
-def test_failures_to_load_a_part_are_explained(site):
+def test_import_errors_of_a_part_are_explained(site):
     site.add(
         "acme-latents", GOOD, modules={"acme_fsq": "import no_such_library\nclass FSQ: pass"}, version="0.3.1"
     )
@@ -132,7 +136,7 @@ def test_failures_to_load_a_part_are_explained(site):
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_a_promised_class_that_is_not_there(site):
+def test_missing_class(site):
     site.add(
         "acme-latents", GOOD, modules={"acme_fsq": "class Absents: pass\ndef FSQ(): pass"}, version="0.3.1"
     )
@@ -145,9 +149,9 @@ def test_a_promised_class_that_is_not_there(site):
         registry.load("latent", "fsq")
 
 
-def test_registering_by_hand():
+def test_register():
     registry = Registry(builtin=False, installed=False)
-    assert registry.rows == ()
+    assert registry.plugins == ()
     row = registry.register(
         hooks(latents=[Spec("mine", "collections:OrderedDict")]), name="My_Recipe", version="2"
     )
@@ -155,7 +159,7 @@ def test_registering_by_hand():
     assert registry.load("latent", "my-recipe/mine").__name__ == "OrderedDict"
     registry.register(
         hooks(latents=[Spec("yours", "collections:OrderedDict")]), name="my-recipe"
-    )  # a notebook's cell, run again
+    )  # as when a notebook cell is run again
     assert [each.name for each in registry.specs("latent")] == ["yours"]
     module = ModuleType("inline")
     module.reprkit_encoders = hookimpl(lambda: [Spec("e", "a:B")])
@@ -163,12 +167,12 @@ def test_registering_by_hand():
     assert registry.find("encoder", "e").qualified == "inline/e"
     with pytest.raises(PluginError, match="which is not a Spec"):
         registry.register(hooks(latents=["mine"]), name="bad")
-    assert len(registry.rows) == 2
+    assert len(registry.plugins) == 2
     with pytest.raises(PluginError, match="is installed under the name 'reprkit'"):
         Registry(installed=False).register(hooks(latents=[]), name="reprkit")
 
 
-def test_the_process_wide_registry_can_be_swapped():
+def test_using_registry_replaces_the_process_wide_one():
     before = default_registry()
     assert default_registry() is before
     mine = Registry(installed=False)
@@ -180,7 +184,7 @@ def test_the_process_wide_registry_can_be_swapped():
     assert default_registry() is before
 
 
-def test_kinds():
-    assert kind_named("latent") == kind_named("latents") == "latent"
+def test_parse_kind():
+    assert parse_kind("latent") == parse_kind("latents") == "latent"
     with pytest.raises(UnknownPartError, match=r"Did you mean 'objective'\?"):
-        kind_named("objectivs")
+        parse_kind("objectivs")

@@ -1,4 +1,4 @@
-"""Reading a class from its source: constructors of all forms, re-exports, papers; and never an import."""
+"""Reading a class from its source without an import: constructors of all forms, re-exports, papers."""
 
 import sys
 
@@ -30,7 +30,7 @@ def arguments(target: str) -> list[str]:
     return [str(each) for each in source.arguments]
 
 
-def test_locating_imports_nothing(write):
+def test_locate_imports_nothing(write):
     bomb = "raise RuntimeError('imported')"
     write(
         src_a__dot____init__=bomb,
@@ -108,14 +108,14 @@ def test_reexports_are_followed(write):
     assert read_class("src_re.leaf:Absent") is None
 
 
-def test_sources_that_cannot_be_read(write):
+def test_unreadable_sources(write):
     write(src_bad="def broken(:")
     assert read_class("src_bad:X") is None
     assert read_class("math:X") is None
     assert read_class("src_nothing:X") is None
 
 
-def test_papers_and_notes(write):
+def test_papers_and_argument_descriptions(write):
     write(
         src_doc='''
         """About.
@@ -163,7 +163,7 @@ def test_papers_and_notes(write):
     assert source.line > 1
 
 
-def test_constraints_are_put_into_words(write):
+def test_constraints_are_formatted(write):
     write(
         src_bounds="""
         LEAST = 0.25

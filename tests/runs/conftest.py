@@ -7,5 +7,5 @@ import reprkit as rk
 
 @pytest.fixture(scope="module")
 def digits():
-    """The train part of the real digits."""
+    """The training split of the digits."""
     return rk.dataset("digits").split()[0]

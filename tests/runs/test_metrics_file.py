@@ -1,4 +1,4 @@
-"""metrics.jsonl has whole lines only, whatever the disk does."""
+"""metrics.jsonl contains only complete lines, even on a full disk."""
 
 import os
 import resource
@@ -10,7 +10,7 @@ import pytest
 
 import reprkit as rk
 from reprkit.errors import CheckpointError, TrainingError
-from reprkit.runs.json_lines import Lines
+from reprkit.runs.json_lines import JsonLinesFile
 from reprkit.runs.reader import read_metrics, read_record
 
 
@@ -26,8 +26,8 @@ def make(digits):
 
 
 @pytest.fixture
-def limited():
-    """``with limited(bytes)``: no file may grow over so many bytes, as on a disk that is full."""
+def limit_file_size():
+    """Return a function that limits the size of files in bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -39,29 +39,29 @@ def limited():
     signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_line_that_does_not_fit_waits_for_the_next(tmp_path, limited):
-    lines = Lines(tmp_path / "metrics.jsonl")
+def test_unwritten_line_is_written_with_the_next(tmp_path, limit_file_size):
+    lines = JsonLinesFile(tmp_path / "metrics.jsonl")
     lines.begin(None)
     lines.append({"step": 1})
     size = lines.size()
-    limited(size + 5)
+    limit_file_size(size + 5)
     with pytest.raises(OSError, match="File too large"):
         lines.append({"step": 2, "loss": 3.0})
-    assert (tmp_path / "metrics.jsonl").stat().st_size == size, "what it took of the line is taken back"
+    assert (tmp_path / "metrics.jsonl").stat().st_size == size, "the partial line is truncated"
     with pytest.raises(OSError, match="File too large"):
         lines.size()
-    limited(resource.RLIM_INFINITY)
+    limit_file_size(resource.RLIM_INFINITY)
     lines.append({"step": 3})
     assert [each["step"] for each in read_metrics(tmp_path)] == [1, 2, 3]
-    again = Lines(tmp_path / "metrics.jsonl")
+    again = JsonLinesFile(tmp_path / "metrics.jsonl")
     again.begin(size)
     assert [each["step"] for each in read_metrics(tmp_path)] == [1]
     with pytest.raises(TrainingError, match="is shorter than when the state was saved"):
         again.begin(size + 1)
 
 
-def test_a_full_disk_loses_neither_the_run_nor_its_lines(digits, tmp_path, limited):
-    """Nothing can be written for a while: the run goes on, and what it could not write is written later."""
+def test_training_continues_on_a_full_disk(digits, tmp_path, limit_file_size):
+    """While nothing can be written the run continues, and its lines are written later."""
     model = make(digits)
 
     def run():
@@ -70,37 +70,37 @@ def test_a_full_disk_loses_neither_the_run_nor_its_lines(digits, tmp_path, limit
             step.backward(losses.total)
             step.update()
             if step.index == 4:
-                limited(100)
+                limit_file_size(100)
             if step.index == 7:
-                limited(resource.RLIM_INFINITY)
+                limit_file_size(resource.RLIM_INFINITY)
 
-    with pytest.warns(UserWarning, match="training goes on") as told:
+    with pytest.warns(UserWarning, match="training goes on") as caught:
         run()
-    said = [str(each.message) for each in told]
-    assert any("metrics.jsonl" in each or "run.json" in each for each in said)
-    assert any("cannot save the state at step 5" in each or "cannot write" in each for each in said)
+    messages = [str(each.message) for each in caught]
+    assert any("metrics.jsonl" in each or "run.json" in each for each in messages)
+    assert any("cannot save the state at step 5" in each or "cannot write" in each for each in messages)
     assert [each["step"] for each in read_metrics(tmp_path)] == list(range(1, 13))
     assert read_record(tmp_path)["status"] == "finished"
 
 
-def test_a_full_disk_spoils_neither_the_older_model_nor_the_older_page(digits, tmp_path, limited):
+def test_full_disk_keeps_the_older_model_and_page(digits, tmp_path, limit_file_size):
     model = make(digits)
     run = rk.fit(model, digits[0], steps=4, batch=32, valid=digits[1], out=tmp_path)
     files = [
         tmp_path / name for name in ("report.html", "results.json", "figures.npz", "model/model.safetensors")
     ]
     before = [each.read_bytes() for each in files]
-    limited(1000)
+    limit_file_size(1000)
     with pytest.raises(CheckpointError, match=r"cannot write .*\n  an older checkpoint there is untouched"):
         model.save(tmp_path / "model")
     with pytest.raises(TrainingError, match=r"cannot write .*report.html: .*; an older page is untouched"):
         rk.report(tmp_path, run.results)
-    limited(resource.RLIM_INFINITY)
+    limit_file_size(resource.RLIM_INFINITY)
     assert [each.read_bytes() for each in files] == before
     assert not list(tmp_path.glob(".*.new"))
 
 
-def test_waiting_for_data_and_saves_is_measured(digits, tmp_path):
+def test_time_waiting_for_data_and_saves_is_measured(digits, tmp_path):
     code = f"""
 import time
 import reprkit as rk

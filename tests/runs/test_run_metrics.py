@@ -1,4 +1,4 @@
-"""One flattening: the same numbers in memory, in the files, on the page, in the card and in the commands."""
+"""Flattened metrics: the same numbers in memory, in files, on the page, in the card and in the commands."""
 
 import json
 import math
@@ -15,10 +15,17 @@ from reprkit.commands.main import main
 from reprkit.errors import DataError
 from reprkit.evaluation import Results
 from reprkit.reporting.page import Table, number
-from reprkit.runs.metrics import digits, finite, flat, leaves, plain, scalar
+from reprkit.runs.metrics import (
+    finite_metrics,
+    flatten_metrics,
+    format_number,
+    iterate_leaves,
+    to_json_value,
+    to_python_scalar,
+)
 from reprkit.runs.run import Run
 
-# name -> (what an evaluator returns, the number that it is; None for one that is not finite)
+# name -> (the value returned by an evaluator, its number; None if not finite)
 NUMBERS = {
     "float": (0.25, 0.25),
     "int": (1797, 1797),
@@ -52,42 +59,42 @@ EXPECTED = {f"knn.{name}": value for name, (_, value) in NUMBERS.items()} | {"kn
 
 
 def same(found, expected=EXPECTED):
-    """Equal names, numbers and kinds of numbers; None stands for NaN."""
-    told = {name: None if value is None or math.isnan(value) else value for name, value in found.items()}
-    assert told == expected
-    assert {name: type(value) for name, value in told.items()} == {k: type(v) for k, v in expected.items()}
+    """Assert equal names, numbers and types of numbers; None represents NaN."""
+    numbers = {name: None if value is None or math.isnan(value) else value for name, value in found.items()}
+    assert numbers == expected
+    assert {name: type(value) for name, value in numbers.items()} == {k: type(v) for k, v in expected.items()}
 
 
-def test_numbers_by_name():
-    same(flat(FOUND))
+def test_flatten_metrics():
+    same(flatten_metrics(FOUND))
     same(Results(FOUND).flat)
-    same(flat(plain(FOUND)))
-    same(flat(json.loads(json.dumps(plain(FOUND), allow_nan=False))))
-    assert list(flat(FOUND)) == list(EXPECTED), "in the order in which they came"
-    assert finite(FOUND) == {name: value for name, value in EXPECTED.items() if value is not None}
-    assert flat({}) == {}
-    assert flat({1: 2, "a": {2: 3}}) == {"1": 2, "a.2": 3}
+    same(flatten_metrics(to_json_value(FOUND)))
+    same(flatten_metrics(json.loads(json.dumps(to_json_value(FOUND), allow_nan=False))))
+    assert list(flatten_metrics(FOUND)) == list(EXPECTED), "in the original order"
+    assert finite_metrics(FOUND) == {name: value for name, value in EXPECTED.items() if value is not None}
+    assert flatten_metrics({}) == {}
+    assert flatten_metrics({1: 2, "a": {2: 3}}) == {"1": 2, "a.2": 3}
 
 
-def test_what_is_no_number_is_in_json_or_nowhere():
-    kept = plain(FOUND)["knn"]
-    assert {name: kept[name] for name in REFUSED if name in kept} == {
+def test_other_values_are_kept_in_json_or_omitted():
+    converted = to_json_value(FOUND)["knn"]
+    assert {name: converted[name] for name in REFUSED if name in converted} == {
         "text": "x", "numpy_text": "x", "yes": True, "numpy_no": False, "torch_yes": True
     }  # fmt: skip
-    assert all(type(kept[name]) is bool for name in ("yes", "numpy_no", "torch_yes"))
-    assert dict(leaves({"a": {"b": "x", "figures": {"c": 1}}, "d": [1]})) == {"a.b": "x", "d": [1]}
-    assert plain([1]) is None
+    assert all(type(converted[name]) is bool for name in ("yes", "numpy_no", "torch_yes"))
+    assert dict(iterate_leaves({"a": {"b": "x", "figures": {"c": 1}}, "d": [1]})) == {"a.b": "x", "d": [1]}
+    assert to_json_value([1]) is None
     value = np.zeros(3)
-    assert scalar(value) is value
+    assert to_python_scalar(value) is value
 
 
-def test_two_metrics_of_one_name_are_refused():
+def test_duplicate_names_are_rejected():
     with pytest.raises(DataError, match=r"two metrics are called 'a\.b'"):
-        flat({"a.b": 1, "a": {"b": 2}})
-    assert flat({"a.b": "text", "a": {"b": 2}}) == {"a.b": 2}
+        flatten_metrics({"a.b": 1, "a": {"b": 2}})
+    assert flatten_metrics({"a.b": "text", "a": {"b": 2}}) == {"a.b": 2}
 
 
-def test_a_page_reads_every_kind_of_number():
+def test_report_accepts_every_kind_of_number():
     for given, value in NUMBERS.values():
         assert number(given) == ("–" if given is None or given != given else number(value or math.inf))
     table = Table(["n"], {"a": [np.float32(1)], "b": [torch.tensor(2.0)], "c": [None]}, best={"n": "max"})
@@ -113,8 +120,8 @@ def out(tmp_path_factory):
     return out
 
 
-def rows(page, name):
-    """The cells of a row of the page."""
+def cells_of_row(page, name):
+    """Return the cells of a row of the page."""
     row = page.partition(f'<th scope="row">{name}</th>')[2].partition("</tr>")[0]
     return [each.partition(">")[2].partition("<")[0] for each in row.split("<td")[1:]]
 
@@ -126,12 +133,12 @@ def command(capsys, *args):
     return capsys.readouterr().out
 
 
-def test_every_route_shows_the_same_numbers(out, capsys):
-    same(flat(json.loads((out / "results.json").read_text())))
+def test_all_outputs_show_the_same_numbers(out, capsys):
+    same(flatten_metrics(json.loads((out / "results.json").read_text())))
     line = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
-    same(flat(line["results"]))
+    same(flatten_metrics(line["results"]))
     run = Run(out)
-    same(flat(run.results))
+    same(flatten_metrics(run.results))
     drawn = {name: values[-1] for name, (_, values) in run.curves().items() if name.startswith("results.")}
     assert drawn == {f"results.{name}": value for name, value in EXPECTED.items() if value is not None}
 
@@ -140,16 +147,16 @@ def test_every_route_shows_the_same_numbers(out, capsys):
     for page in (first, (out / "report.html").read_text()):
         for name, value in EXPECTED.items():
             shown = "–" if value is None else number(value)
-            assert rows(page, name) == [shown, shown], (name, rows(page, name))
+            assert cells_of_row(page, name) == [shown, shown], (name, cells_of_row(page, name))
         for name in REFUSED:
-            assert rows(page, f"knn.{name}") == []
+            assert cells_of_row(page, f"knn.{name}") == []
 
     card = (out / "model" / "README.md").read_text()
-    told = json.loads(command(capsys, "inspect", out, "--json"))["run"]
-    same(told["metrics"])
+    inspected = json.loads(command(capsys, "inspect", out, "--json"))["run"]
+    same(inspected["metrics"])
     lines = [" ".join(each.split()) for each in command(capsys, "inspect", out / "model").splitlines()]
     for name, value in EXPECTED.items():
-        shown = "–" if value is None else digits(value)
+        shown = "–" if value is None else format_number(value)
         assert f"| {name} | {shown} |" in card
         assert f"{name} {shown}" in lines
     for name in REFUSED:
@@ -158,10 +165,10 @@ def test_every_route_shows_the_same_numbers(out, capsys):
     (row,) = json.loads(command(capsys, "runs", out, "--json"))
     assert (row["best"]["metric"], row["best"]["value"]) == ("knn.numpy32", 0.5)
     assert row["loss"] == line["loss"]
-    assert told["best"]["main"]["value"] == 0.5
+    assert inspected["best"]["main"]["value"] == 0.5
 
 
-def test_rooms_of_files_need_no_torch():
+def test_readers_do_not_import_torch():
     code = (
         "import sys, reprkit.runs.reader, reprkit.runs.metrics, reprkit.checkpoints.reader\n"
         "print([name for name in ('torch', 'numpy', 'safetensors', 'huggingface_hub') if name in sys.modules])"
@@ -170,7 +177,7 @@ def test_rooms_of_files_need_no_torch():
     assert done.stdout.strip() == "[]"
 
 
-def test_rooms_import_nothing_by_themselves():
+def test_packages_import_no_modules():
     code = "import sys, reprkit.runs, reprkit.checkpoints; print(*(n for n in sys.modules if n.startswith('reprkit')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["reprkit", "reprkit.runs", "reprkit.checkpoints"]

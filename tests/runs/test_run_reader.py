@@ -1,4 +1,4 @@
-"""A run read from its folder: what is there, what is damaged, what is missing."""
+"""Reading a run from its folder: complete, damaged and missing files."""
 
 import json
 import os
@@ -31,7 +31,7 @@ RECORD = {
 }  # fmt: skip
 
 
-def written(folder, record=None, results=None, lines=()):
+def write_run(folder, record=None, results=None, lines=()):
     folder.mkdir(parents=True, exist_ok=True)
     if record is not None:
         (folder / "run.json").write_text(json.dumps(record))
@@ -42,9 +42,9 @@ def written(folder, record=None, results=None, lines=()):
     return folder
 
 
-def test_a_run_with_all_its_files(tmp_path):
+def test_run_with_all_files(tmp_path):
     lines = [{"step": 1, "loss": 3}, {"step": 9, "loss": 2, "terms": {"kl": 1.0}}]
-    run = read_run(written(tmp_path, RECORD, {"knn": {"accuracy": 0.5, "n": 3, "odd": None}}, lines))
+    run = read_run(write_run(tmp_path, RECORD, {"knn": {"accuracy": 0.5, "n": 3, "odd": None}}, lines))
     assert (run.folder, run.record, run.notes, run.status) == (tmp_path, RECORD, [], "finished")
     assert run.source == "results.json"
     assert list(run.metrics) == ["knn.accuracy", "knn.n", "knn.odd"]
@@ -56,12 +56,12 @@ def test_a_run_with_all_its_files(tmp_path):
     assert run.curves() == {"loss": ([1, 9], [3.0, 2.0]), "terms.kl": ([9], [1.0])}
 
 
-def test_without_results_the_last_line_is_what_was_measured(tmp_path):
-    run = read_run(written(tmp_path, RECORD, lines=[{"step": 1}, {"step": 2, "terms": {"kl": 0.5}}]))
+def test_without_results_metrics_are_the_last_line(tmp_path):
+    run = read_run(write_run(tmp_path, RECORD, lines=[{"step": 1}, {"step": 2, "terms": {"kl": 0.5}}]))
     assert (run.metrics, run.source) == ({"step": 2, "terms.kl": 0.5}, "metrics.jsonl")
 
 
-def test_a_folder_without_a_run_is_an_empty_one(tmp_path):
+def test_folder_without_a_run_gives_an_empty_run(tmp_path):
     for folder in (tmp_path, tmp_path / "nothing"):
         run = read_run(folder)
         assert (run.record, run.results, run.metrics, run.last_line, run.notes) == ({}, {}, {}, {}, [])
@@ -75,8 +75,8 @@ def test_a_folder_without_a_run_is_an_empty_one(tmp_path):
         assert not is_run(folder)
 
 
-def test_damaged_files_are_named_and_the_others_read(tmp_path):
-    written(tmp_path, RECORD, lines=[{"step": 1, "loss": 2.0}])
+def test_damaged_files_are_noted_and_others_read(tmp_path):
+    write_run(tmp_path, RECORD, lines=[{"step": 1, "loss": 2.0}])
     (tmp_path / "results.json").write_text("[1]")
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 2, "lo\n[]\n\xff\xfe\n{"step": 3, "loss": 1.0}\n{"step": 4')
@@ -92,35 +92,35 @@ def test_damaged_files_are_named_and_the_others_read(tmp_path):
             read(tmp_path)
 
 
-def test_two_metrics_of_one_name_are_a_fault_of_the_file(tmp_path):
-    run = read_run(written(tmp_path, results={"a.b": 1, "a": {"b": 2}}))
+def test_duplicate_metric_names_are_a_fault_of_the_file(tmp_path):
+    run = read_run(write_run(tmp_path, results={"a.b": 1, "a": {"b": 2}}))
     assert "two metrics are called 'a.b'" in run.faults["results.json"]
     assert run.metrics == {}
 
 
-def test_the_run_of_a_checkpoint(tmp_path):
+def test_run_of_a_checkpoint(tmp_path):
     results = {"knn": {"accuracy": 0.5}}
-    out = written(tmp_path / "run", RECORD, results)
+    out = write_run(tmp_path / "run", RECORD, results)
     for inside in ("model", "best/ae", "best"):
         (out / inside).mkdir(parents=True, exist_ok=True)
     assert run_of(out).metrics == run_of(out / "model").metrics == {"knn.accuracy": 0.5}
-    kept = run_of(out / "best" / "ae")
-    assert (kept.folder, kept.metrics, kept.source) == (out, {"knn.accuracy": 0.75}, "run.json, step 5")
-    written(tmp_path / "one", {"stages": {"main": RECORD["stages"]["ae"]}}, results)
+    best = run_of(out / "best" / "ae")
+    assert (best.folder, best.metrics, best.source) == (out, {"knn.accuracy": 0.75}, "run.json, step 5")
+    write_run(tmp_path / "one", {"stages": {"main": RECORD["stages"]["ae"]}}, results)
     assert run_of(tmp_path / "one" / "best").metrics == {"knn.accuracy": 0.75}
     assert run_of(tmp_path / "alone" / "model").folder is None
     assert run_of(out / "other").folder is None, "a model beside others is of no run"
 
 
-def test_runs_are_found_below_a_folder(tmp_path):
+def test_find_runs(tmp_path):
     for name in ("b", "a/deep", "b/state/hidden", "b/inner", ".replaced"):
-        written(tmp_path / name, RECORD)
+        write_run(tmp_path / name, RECORD)
     (tmp_path / "empty").mkdir()
     found = [each.relative_to(tmp_path).as_posix() for each in find_runs(tmp_path)]
     assert found == ["a/deep", "b", "b/inner"]
 
 
-def test_the_last_line_is_found_from_the_end(tmp_path):
+def test_last_line_is_read_from_the_end(tmp_path):
     path = tmp_path / "metrics.jsonl"
     assert read_last_line(tmp_path) == {}
     path.write_text("")
@@ -132,7 +132,7 @@ def test_the_last_line_is_found_from_the_end(tmp_path):
     assert read_last_line(tmp_path)["step"] == 2999
 
 
-def test_the_status_of_a_process_that_is_gone():
+def test_status_of_an_ended_process():
     gone = {"status": "running", "host": socket.gethostname(), "pid": 2**22 + 1}
     assert status_of(gone) == "killed"
     assert status_of({**gone, "pid": os.getpid()}) == "running"
@@ -140,13 +140,13 @@ def test_the_status_of_a_process_that_is_gone():
     assert status_of({**gone, "status": "failed"}) == "failed"
 
 
-def test_a_line_cut_short_is_left_out(tmp_path):
+def test_truncated_line_is_omitted(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
     assert read_metrics(tmp_path / "nothing") == []
 
 
-def test_curves_flatten_what_was_logged():
+def test_curves_flatten_logged_lines():
     lines = [
         {"step": 1, "loss": 3, "terms": {"kl": 1.0}},
         {"step": 5, "loss": 2, "results": {"knn": {"accuracy": 0.5, "note": "x"}}},

@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, what it reads, and what becomes of an earlier one."""
+"""Writing a run's folder: its contents, reading it back, and handling an earlier run."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import CheckpointError, TrainingError
-from reprkit.runs.metrics import plain
+from reprkit.runs.metrics import to_json_value
 from reprkit.runs.reader import read_metrics, read_record
 from reprkit.runs.run import Run, write_results
 
@@ -36,7 +36,7 @@ def fit(model, digits, **options):
     return rk.fit(model, digits[0], **{"steps": 6, "batch": 32, "log_every": 2, **options})
 
 
-def test_fit_is_the_loop(digits):
+def test_fit_equals_the_loop(digits):
     model, other = make(digits), make(digits)
     run = fit(model, digits, lr=1e-2)
     for step in rk.loop(other, digits[0], steps=6, batch=32, lr=1e-2):
@@ -78,7 +78,7 @@ def test_fit_evaluates_saves_and_reports(digits, tmp_path):
     assert len(values) == 2
 
 
-def test_fit_says_at_the_start_that_a_model_cannot_be_saved(digits, tmp_path):
+def test_fit_fails_early_if_the_model_cannot_be_saved(digits, tmp_path):
     class Mine(rk.Latent):
         def __init__(self) -> None:
             super().__init__(in_dim=2, out_dim=2)
@@ -92,7 +92,7 @@ def test_fit_says_at_the_start_that_a_model_cannot_be_saved(digits, tmp_path):
     assert fit(model, digits).metrics, "in memory it trains"
 
 
-def test_the_record_says_what_was_run(digits, tmp_path):
+def test_record_describes_the_run(digits, tmp_path):
     fit(make(digits), digits, out=tmp_path, seed=4, optimizer="adam", schedule="cosine")
     record = read_record(tmp_path)
     assert record["status"] == "finished"
@@ -115,7 +115,7 @@ def test_the_record_says_what_was_run(digits, tmp_path):
     assert record["started"] <= record["ended"]
 
 
-def test_a_sum_of_objectives_reads_as_it_was_written(digits, tmp_path):
+def test_sum_of_objectives_is_recorded_as_written(digits, tmp_path):
     fit(make(digits, objective="reconstruction + 0.5 * denoising"), digits, out=tmp_path)
     assert (
         read_record(tmp_path)["stages"]["main"]["model"]["objective"]
@@ -123,7 +123,7 @@ def test_a_sum_of_objectives_reads_as_it_was_written(digits, tmp_path):
     )
 
 
-def test_an_earlier_run_is_moved_aside_not_mixed_in(digits, tmp_path):
+def test_earlier_run_is_moved_aside(digits, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     fit(make(digits), digits, out=tmp_path, lr=1e-2)
     before = (tmp_path / "metrics.jsonl").read_text()
@@ -135,7 +135,7 @@ def test_an_earlier_run_is_moved_aside_not_mixed_in(digits, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_a_forgotten_resume_is_told(digits, tmp_path):
+def test_replacing_an_unfinished_run_warns(digits, tmp_path):
     loop = rk.loop(make(digits), digits[0], steps=6, batch=32, out=tmp_path, save_every=1e-9)
     for step in loop:
         step.backward(step.model(step.batch).total)
@@ -151,7 +151,7 @@ def test_a_forgotten_resume_is_told(digits, tmp_path):
     assert (tmp_path / ".replaced" / "state" / "step-000000003").exists()
 
 
-def test_a_folder_that_another_process_trains_into_is_left_alone(digits, tmp_path):
+def test_folder_in_use_by_another_process_is_rejected(digits, tmp_path):
     fit(make(digits), digits, out=tmp_path)
     record = read_record(tmp_path)
     other = {**record, "status": "running", "session": "another", "pid": os.getppid()}
@@ -162,7 +162,7 @@ def test_a_folder_that_another_process_trains_into_is_left_alone(digits, tmp_pat
     assert (tmp_path / "metrics.jsonl").exists()
 
 
-def test_results_keep_what_json_can_hold(tmp_path):
+def test_results_keep_json_values_only(tmp_path):
     found = {
         "a": {
             "x": torch.tensor(1.5),
@@ -175,10 +175,10 @@ def test_results_keep_what_json_can_hold(tmp_path):
     }
     write_results(tmp_path / "new", found)
     assert Run(tmp_path / "new", model=object()).results == {"a": {"x": 1.5, "y": 2.0, "n": 3, "bad": None}}
-    assert plain({"t": "text", "b": True, "none": None}) == {"t": "text", "b": True, "none": None}
+    assert to_json_value({"t": "text", "b": True, "none": None}) == {"t": "text", "b": True, "none": None}
 
 
-def test_what_is_no_run_is_said_to_be_none(tmp_path):
+def test_errors_for_missing_and_damaged_runs(tmp_path):
     with pytest.raises(TrainingError, match=r"is not a run: it has no run.json"):
         Run(tmp_path)
     (tmp_path / "run.json").write_text("{")
@@ -186,7 +186,7 @@ def test_what_is_no_run_is_said_to_be_none(tmp_path):
         _ = Run(tmp_path).status
 
 
-def test_a_bar_shows_only_what_takes_long(digits, capsys, monkeypatch):
+def test_progress_bar_is_shown_only_for_long_runs(digits, capsys, monkeypatch):
     fit(make(digits), digits, progress=True)
     assert capsys.readouterr().out == ""
     monkeypatch.setattr("reprkit.utils.progress.PATIENCE", 0.0)

@@ -1,4 +1,4 @@
-"""Weights & Biases gets the same numbers, without any network; what is missing or fails is told in words."""
+"""Weights & Biases logs the same numbers without a network; missing and failing trackers give clear errors."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def train(digits, out, **options):
 
 
 def histories(path):
-    """The logged rows in a W&B file: records in LevelDB's log format, after a header of seven bytes."""
+    """Iterate over the logged rows in a W&B file: records in LevelDB's log format, after a header of seven bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, place, parts = path.read_bytes(), 7, []
@@ -93,7 +93,7 @@ def test_weights_and_biases_offline(tmp_path):
     assert [each["loss"] for each in history] == [line["loss"] for line in lines]
 
 
-def test_a_tracker_that_is_not_installed_is_named(digits, tmp_path, monkeypatch):
+def test_tracker_that_is_not_installed(digits, tmp_path, monkeypatch):
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
     with pytest.raises(
         TrainingError, match=r"not installed here: wandb\n  pip install wandb, or leave track= out"
@@ -101,7 +101,7 @@ def test_a_tracker_that_is_not_installed_is_named(digits, tmp_path, monkeypatch)
         train(digits, tmp_path, track="wandb")
 
 
-def test_a_tracker_that_cannot_start_is_told_in_words(digits, tmp_path, monkeypatch):
+def test_tracker_that_cannot_start(digits, tmp_path, monkeypatch):
     def refuse(**_):
         raise RuntimeError("no API key configured")
 

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Atomic replacement of folders and files."""
 
 import os
 import time
@@ -6,35 +6,33 @@ import time
 import pytest
 
 from reprkit.utils import atomic_files
-from reprkit.utils.atomic_files import replacing, settled, write_text
+from reprkit.utils.atomic_files import recover_folder, replace_folder, write_text
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_a_new_folder_takes_the_place_of_the_old_and_keeps_what_is_not_the_writer_s(
-    tmp_path, monkeypatch, exchange
-):
+def test_replacing_a_folder_keeps_other_files(tmp_path, monkeypatch, exchange):
     if not exchange:
         monkeypatch.setattr(atomic_files, "_exchange", lambda *_: False)
     place = tmp_path / "a" / "b"
     for text in ("one", "two"):
-        with replacing(place, mine=("file", "gone")) as fresh:
+        with replace_folder(place, own_files=("file", "gone")) as fresh:
             (fresh / "file").write_text(text)
         (place / "other").write_text("stays")
         (place / "gone").write_text("the writer's own, and not written again")
     assert (place / "file").read_text() == "two"
-    with replacing(place, mine=("file", "gone")) as fresh:
+    with replace_folder(place, own_files=("file", "gone")) as fresh:
         (fresh / "file").write_text("three")
     assert {path.name: path.read_text() for path in place.iterdir()} == {"file": "three", "other": "stays"}
     assert [path.name for path in place.parent.iterdir()] == ["b"]
 
 
-def test_an_error_in_the_block_leaves_the_old_one(tmp_path):
+def test_error_keeps_the_old_folder(tmp_path):
     place = tmp_path / "b"
-    with replacing(place) as fresh:
+    with replace_folder(place) as fresh:
         (fresh / "file").write_text("one")
 
     def fail():
-        with replacing(place) as fresh:
+        with replace_folder(place) as fresh:
             (fresh / "file").write_text("two")
             raise ValueError("mine")
 
@@ -44,31 +42,31 @@ def test_an_error_in_the_block_leaves_the_old_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_a_linked_folder_stays_a_link(tmp_path):
+def test_symbolic_link_is_kept(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    with replacing(tmp_path / "link") as fresh:
+    with replace_folder(tmp_path / "link") as fresh:
         (fresh / "file").write_text("x")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "file").exists()
 
 
-def test_what_killed_writers_left_is_swept_when_it_is_old(tmp_path):
+def test_old_temporary_folders_are_removed(tmp_path):
     for name, age in ((".b.0.new", 7200), (".b.1.new", 10)):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    with replacing(tmp_path / "b"):
+    with replace_folder(tmp_path / "b"):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"b", ".b.1.new"}
 
 
-def test_a_cut_replacement_is_undone_by_whoever_looks(tmp_path):
+def test_recover_folder_undoes_an_interrupted_replacement(tmp_path):
     (tmp_path / ".b.old").mkdir()
-    assert settled(tmp_path / "b").is_dir()
-    assert settled(tmp_path / "nothing") == tmp_path / "nothing"
+    assert recover_folder(tmp_path / "b").is_dir()
+    assert recover_folder(tmp_path / "nothing") == tmp_path / "nothing"
 
 
-def test_files_are_written_whole(tmp_path, monkeypatch):
+def test_files_are_written_atomically(tmp_path, monkeypatch):
     path = write_text(tmp_path / "a.json", "one")
 
     def full(_):

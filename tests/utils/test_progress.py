@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, lines elsewhere, each with a title of its own."""
+"""Progress: a bar on a terminal, lines elsewhere, each with its own title."""
 
 import re
 import sys
@@ -25,12 +25,12 @@ def terminal(monkeypatch):
 
 @pytest.fixture
 def bars(monkeypatch):
-    """The bars that were opened; without rich, whose console remembers what kind of terminal it has seen first."""
-    made = []
-    closed = progress.Bar.close
+    """The opened bars, without rich, whose console remembers the kind of the first terminal."""
+    opened = []
+    closed = progress.ProgressBar.close
 
     def spied_open(self):
-        made.append(self)
+        opened.append(self)
         self._bar = Mock()
         return True
 
@@ -38,20 +38,20 @@ def bars(monkeypatch):
         closed(self, done)
         self.closed = True
 
-    monkeypatch.setattr(progress.Bar, "_open", spied_open)
-    monkeypatch.setattr(progress.Bar, "close", spied_close)
-    return made
+    monkeypatch.setattr(progress.ProgressBar, "_open", spied_open)
+    monkeypatch.setattr(progress.ProgressBar, "close", spied_close)
+    return opened
 
 
-def test_a_bar_appears_after_a_second_only(bars, clock, terminal):
-    for item in progress.tracked(range(5), "encoding"):
+def test_bar_appears_only_after_a_second(bars, clock, terminal):
+    for item in progress.track_progress(range(5), "encoding"):
         assert bool(bars) == (item >= 3)
         clock[0] += 0.4
     assert [(bar.title, bar.total, bar.closed) for bar in bars] == [("encoding", 5, True)]
 
 
-def test_lines_off_a_terminal(bars, clock, capsys):
-    for _ in progress.tracked(range(100), "encoding"):
+def test_lines_without_a_terminal(bars, clock, capsys):
+    for _ in progress.track_progress(range(100), "encoding"):
         clock[0] += 2.0
     out, err = capsys.readouterr()
     assert (bars, out) == ([], "")
@@ -60,9 +60,9 @@ def test_lines_off_a_terminal(bars, clock, capsys):
     assert [int(line.split()[1]) for line in lines] == [15, 30, 45, 60, 75, 90]
 
 
-def test_lines_come_now_and_then_from_a_row_of_short_works(clock, capsys):
+def test_line_period_is_shared_by_short_operations(clock, capsys):
     for name in ("one", "two", "three", "four", "five", "six", "seven"):
-        for _ in progress.tracked(range(20), name):
+        for _ in progress.track_progress(range(20), name):
             clock[0] += 0.5
     assert capsys.readouterr().err.splitlines() == [
         "four: 2 of 20, 2/s, 0:00:09 left",
@@ -70,8 +70,8 @@ def test_lines_come_now_and_then_from_a_row_of_short_works(clock, capsys):
     ]
 
 
-def test_a_line_says_the_note_and_needs_no_total(clock, capsys):
-    bar = progress.Bar("training vq", None)
+def test_line_shows_the_note_and_needs_no_total(clock, capsys):
+    bar = progress.ProgressBar("training vq", None)
     bar.begin(10)
     bar.note("loss 0.3")
     clock[0] = 30.0
@@ -80,32 +80,32 @@ def test_a_line_says_the_note_and_needs_no_total(clock, capsys):
     assert capsys.readouterr().err == "training vq: 70, 2/s, loss 0.3\n"
 
 
-def test_nothing_is_shown_where_it_is_not_wanted(bars, clock, terminal, capsys):
-    for _ in progress.tracked(range(4), "encoding", show=False):
+def test_nothing_is_shown_if_disabled(bars, clock, terminal, capsys):
+    for _ in progress.track_progress(range(4), "encoding", show=False):
         clock[0] += 50
     assert (bars, tuple(capsys.readouterr())) == ([], ("", ""))
 
 
-def test_short_work_shows_nothing(clock, capsys):
-    for _ in progress.tracked(range(4), "encoding"):
+def test_short_operations_show_nothing(clock, capsys):
+    for _ in progress.track_progress(range(4), "encoding"):
         clock[0] += 5
     assert tuple(capsys.readouterr()) == ("", "")
 
 
-def test_the_bar_comes_down_when_the_work_is_left(bars, clock, terminal):
-    for _ in progress.tracked(range(4), "encoding"):
+def test_bar_is_closed_when_iteration_stops_early(bars, clock, terminal):
+    for _ in progress.track_progress(range(4), "encoding"):
         clock[0] += 5
         if bars:
             break
     assert bars[0].closed
 
 
-def test_a_bar_inside_another_does_not_fail(clock):
+def test_nested_bars_do_not_fail(clock):
     from rich.progress import Progress
 
     with Progress(disable=False):
         done = []
-        for item in progress.tracked(range(4), "encoding", show=True):
+        for item in progress.track_progress(range(4), "encoding", show=True):
             clock[0] += 5
             done.append(item)
     assert done == [0, 1, 2, 3]
@@ -113,13 +113,13 @@ def test_a_bar_inside_another_does_not_fail(clock):
 
 def test_every_bar_has_its_own_title(monkeypatch, tmp_path):
     titles = []
-    made = progress.Bar.__init__
+    original_init = progress.ProgressBar.__init__
 
     def spied(self, title, *args, **options):
         titles.append(title)
-        made(self, title, *args, **options)
+        original_init(self, title, *args, **options)
 
-    monkeypatch.setattr(progress.Bar, "__init__", spied)
+    monkeypatch.setattr(progress.ProgressBar, "__init__", spied)
     data = rk.dataset("digits")
     model = rk.build(
         data=data, encoder="mlp(widths=(4,))", latent="gaussian(dim=2)", decoder="mlp(widths=(4,))"

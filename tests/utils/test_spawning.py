@@ -1,4 +1,4 @@
-"""No process that reprkit starts imports a module from the current folder: each way to start one, run from a folder of traps."""
+"""No process started by reprkit imports a module from the current folder: every way to start one, run in a folder of traps."""
 
 import ast
 import os
@@ -63,7 +63,7 @@ EXPECTED = {
 
 @pytest.fixture
 def trap(tmp_path):
-    """A folder of modules that write a file when they are imported."""
+    """A folder of modules that write a file when imported."""
     folder = tmp_path / "trap"
     for name in TRAPS:
         (folder / name).mkdir(parents=True)
@@ -73,43 +73,43 @@ def trap(tmp_path):
     return folder
 
 
-def caught(trap):
+def trapped_modules(trap):
     return sorted(path.name for path in trap.parent.glob("caught-*"))
 
 
-def started(trap, *command, **variables):
+def start(trap, *command, **variables):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"REPRKIT_CACHE": str(trap.parent / "cache"), **variables}
     return subprocess.run(command, cwd=trap, env=environment, capture_output=True, text=True, timeout=240)
 
 
-def test_the_traps_work(trap):
-    started(trap, sys.executable, "-c", "from multiprocessing.spawn import spawn_main")
-    assert caught(trap) == ["caught-multiprocessing"]
+def test_traps_work(trap):
+    start(trap, sys.executable, "-c", "from multiprocessing.spawn import spawn_main")
+    assert trapped_modules(trap) == ["caught-multiprocessing"]
 
 
 @pytest.mark.parametrize("route", PROGRAMS)
-def test_nothing_is_imported_from_the_current_folder(route, trap):
+def test_new_processes_import_nothing_from_the_current_folder(route, trap):
     soundfile = pytest.importorskip("soundfile")
     sound = trap.parent / "sound.wav"
     soundfile.write(sound, np.sin(np.arange(16000) / 9), 16000)
     program = trap.parent / "program" / "main.py"
     program.parent.mkdir()
     program.write_text(HEAD + PROGRAMS[route])
-    done = started(trap, sys.executable, str(program), SOUND=str(sound))
+    done = start(trap, sys.executable, str(program), SOUND=str(sound))
     assert done.stdout.strip() == EXPECTED[route], done.stderr
-    assert caught(trap) == []
+    assert trapped_modules(trap) == []
 
 
 @pytest.mark.parametrize("arguments", [("recipes",), ("run", "latent_swap", "--help"), ("plugins",)])
-def test_the_command_imports_nothing_from_the_current_folder(arguments, trap):
+def test_command_imports_nothing_from_the_current_folder(arguments, trap):
     command = Path(sysconfig.get_path("scripts")) / "reprkit"
-    done = started(trap, str(command), *arguments)
+    done = start(trap, str(command), *arguments)
     assert done.returncode == 0, done.stderr
-    assert caught(trap) == []
+    assert trapped_modules(trap) == []
 
 
-def test_the_variable_is_set_inside_alone(monkeypatch):
+def test_variable_is_set_only_inside_the_context(monkeypatch):
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     with safe_path():
         assert os.environ["PYTHONSAFEPATH"]
@@ -119,7 +119,7 @@ def test_the_variable_is_set_inside_alone(monkeypatch):
     assert "PYTHONSAFEPATH" not in os.environ
 
 
-def test_a_process_keeps_what_its_user_chose(monkeypatch):
+def test_value_set_by_the_user_is_kept(monkeypatch):
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     with safe_path():
         keep_safe_path_local()
@@ -136,7 +136,7 @@ def test_a_process_keeps_what_its_user_chose(monkeypatch):
 STARTERS = {"Pool", "Process", "ProcessPoolExecutor", "DataLoader", "start_processes"}
 
 
-def unsafe(source):
+def unsafe_lines(source):
     """Lines that start Python with the current folder on its path: ``sys.executable`` without ``-P``, or multiprocessing
     in a module that does not use ``safe_path``."""
     tree = ast.parse(source)
@@ -160,15 +160,15 @@ def unsafe(source):
     return found + ([] if guarded else starters)
 
 
-def test_what_is_unsafe_is_found():
-    assert unsafe('run([sys.executable, "-c", code])') == [1]
-    assert unsafe('command = (sys.executable, "-m", "a")\nrun(command)') == [1]
-    assert unsafe('run([sys.executable, "-P", "-c", code])') == []
-    assert unsafe("context.Process(target=f).start()") == [1]
-    assert unsafe("with safe_path():\n    context.Process(target=f).start()") == []
+def test_unsafe_lines_are_found():
+    assert unsafe_lines('run([sys.executable, "-c", code])') == [1]
+    assert unsafe_lines('command = (sys.executable, "-m", "a")\nrun(command)') == [1]
+    assert unsafe_lines('run([sys.executable, "-P", "-c", code])') == []
+    assert unsafe_lines("context.Process(target=f).start()") == [1]
+    assert unsafe_lines("with safe_path():\n    context.Process(target=f).start()") == []
 
 
-def test_no_source_starts_python_with_the_current_folder_on_its_path():
+def test_no_source_starts_python_unsafely():
     sources = [
         path
         for folder in (ROOT / "reprkit", ROOT / "recipes", ROOT / "docs", *ROOT.glob("plugins/*/src"))
@@ -178,6 +178,6 @@ def test_no_source_starts_python_with_the_current_folder_on_its_path():
     found = {
         f"{path.relative_to(ROOT)}:{line}"
         for path in sources
-        for line in unsafe(path.read_text(encoding="utf-8"))
+        for line in unsafe_lines(path.read_text(encoding="utf-8"))
     }
     assert not found

@@ -110,7 +110,7 @@ class Monitor:
         if key in self._noted:
             return False
         self._noted.add(key)
-        return self._loop.journal.note(step, key, text)
+        return self._loop.journal.record_warning(step, key, text)
 
 
 def _lost(name: str, rank: float, width: int) -> str:

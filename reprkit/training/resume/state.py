@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
 from reprkit.training.fsdp import gathered, portion
-from reprkit.utils.atomic_files import replacing, why
+from reprkit.utils.atomic_files import explain_os_error, replace_folder
 
 FORMAT = 1
 _PLAIN = bool | int | float | str
@@ -183,14 +183,14 @@ def save(folder: Path, step: int, facts: Mapping[str, Any], state: Mapping[str, 
     """
     place = folder / f"step-{step:09d}"
     try:
-        with replacing(place) as fresh:
+        with replace_folder(place) as fresh:
             torch.save(dict(state), fresh / _TENSORS)
             (fresh / _META).write_text(
                 json.dumps({"format": FORMAT, "step": step, **facts}, indent=1) + "\n", encoding="utf-8"
             )
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise TrainingError(
-            f"cannot save the state at step {step} to {place}: {why(error)}; older states are untouched"
+            f"cannot save the state at step {step} to {place}: {explain_os_error(error)}; older states are untouched"
         ) from error
     for old in saved(folder)[keep:]:
         if old != place:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprkit import Code, Codes, Model, load
 from reprkit.errors import BuildError, DataError, nearest
-from reprkit.utils.modes import evaluating
+from reprkit.utils.modes import eval_mode
 from reprkit_audio import sound, vocoders
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 from reprkit_audio.global_variance import deviation, restored
@@ -78,7 +78,7 @@ class Converter:
         Raises:
             DataError: no voiced frame.
         """
-        with evaluating(self.model), torch.no_grad():
+        with eval_mode(self.model), torch.no_grad():
             codes = [self.codes(each.frames, ("speaker",))["speaker"] for each in sounds]
         code = codes[0] if len(codes) == 1 else _mean(codes)
         try:
@@ -123,7 +123,7 @@ class Converter:
         Raises:
             BuildError: the decoder makes another number of frames than it is asked for.
         """
-        with evaluating(self.model), torch.no_grad():
+        with eval_mode(self.model), torch.no_grad():
             codes = self.codes(source.frames)
             frames = self.decoded(codes | {"speaker": voice.code}, len(source.frames))
         made = replace(source, frames=frames)

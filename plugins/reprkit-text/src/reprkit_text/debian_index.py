@@ -14,7 +14,7 @@ from typing import Any
 
 from reprkit import ReprkitError
 from reprkit.errors import DataError
-from reprkit.utils.cache import cache_folder, keep
+from reprkit.utils.cache import cache_folder, write_cached
 
 SAMPLE = Path(__file__).parent / "samples" / "debian.jsonl.gz"
 _HELPER = "/usr/lib/apt/apt-helper"
@@ -159,6 +159,6 @@ def packed(about: Mapping[str, Any], records: list[dict[str, str]]) -> bytes:
 
 
 def _keep(about: dict[str, Any], records: list[dict[str, str]]) -> tuple[Path, int]:
-    if not keep(kept(), packed(about, records)):
+    if not write_cached(kept(), packed(about, records)):
         raise ReprkitError(f"cannot write {kept()}\n  say where else: REPRKIT_CACHE=FOLDER")
     return kept(), len(records)

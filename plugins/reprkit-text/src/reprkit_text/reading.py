@@ -9,7 +9,7 @@ import torch
 
 from reprkit.errors import BuildError, DataError
 from reprkit.types import Batch
-from reprkit.utils.modes import evaluating
+from reprkit.utils.modes import eval_mode
 from reprkit_text.data.records import written
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def each_of(
 ) -> list[Made]:
     """What ``make`` gives of each text, in the texts' order; they are read in that of their lengths, so that little is padded."""
     order, made = symbols.lengths.argsort(stable=True), list[Made]()
-    with evaluating(model):
+    with eval_mode(model):
         for rows in order.split(batch):
             x, mask = symbols.padded(rows)
             made += make(model.to_device({field: x, f"{field}_mask": mask}))

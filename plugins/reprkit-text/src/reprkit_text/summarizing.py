@@ -42,7 +42,7 @@ def summarize(
         BuildError: a model without a latent of words, or of data that was not made with a vocabulary.
         DataError: a document that is no text or empty, or more than half of whose symbols the vocabulary does not know.
     """
-    constraints.checked(summarize, {"batch": batch, "length": length}, "summarize")
+    constraints.check_arguments(summarize, {"batch": batch, "length": length}, "summarize")
     if isinstance(model, str):
         import reprkit
 

@@ -25,7 +25,7 @@ import torch
 
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.errors import DataError
-from reprkit.utils.cache import cache_folder, keep
+from reprkit.utils.cache import cache_folder, write_cached
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
@@ -72,7 +72,7 @@ def analysed(clip: Clip, front: FrontEnd, trim: bool) -> tuple[Sound, float]:
     file = io.BytesIO()
     others = {name: getattr(made, name).numpy() for name in _PARTS if getattr(made, name) is not None}
     np.savez(file, frames=made.frames.numpy(), clipped=np.float32(share), **others)
-    keep(path, file.getvalue())
+    write_cached(path, file.getvalue())
     return made, share
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from reprkit.errors import DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count
-from reprkit.utils.cache import cache_folder, keep
+from reprkit.utils.cache import cache_folder, write_cached
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus, Track
@@ -123,7 +123,9 @@ def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
     except (OSError, ValueError):
         pass  # damaged or half deleted: said again
     wave, phones = spoken(voice, text)
-    if not keep(beside, json.dumps(phones).encode()) or not keep(path, sound.encoded(wave.numpy())):
+    if not write_cached(beside, json.dumps(phones).encode()) or not write_cached(
+        path, sound.encoded(wave.numpy())
+    ):
         raise DataError(
             f"cannot write {path}: parallel-speech keeps what it lets speak; set REPRKIT_CACHE to a folder"
         )

@@ -15,7 +15,7 @@ from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import session, titled
 from reprkit.registry.constraints import Count, CountOrZero, Positive, Seed
-from reprkit.utils.progress import tracked
+from reprkit.utils.progress import track_progress
 from reprkit_audio import sound
 from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import Spoken
@@ -156,7 +156,7 @@ class Voice(Evaluator):
         }
         ratios: dict[tuple[int, int], float] = {}
         made = []
-        for trial in tracked(chosen, titled("converting"), show=session().progress):
+        for trial in track_progress(chosen, titled("converting"), show=session().progress):
             pair = (trial.speaker, trial.target)
             if pair not in ratios:
                 ratios[pair] = formant_ratio(voices[pair[0]], voices[pair[1]], world)

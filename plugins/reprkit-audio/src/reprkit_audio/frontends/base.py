@@ -56,7 +56,7 @@ class FrontEnd:
 
     def __post_init__(self) -> None:
         """Refuse what no front end can do."""
-        constraints.checked(type(self), vars(self), f"front end {self.name}")
+        constraints.check_arguments(type(self), vars(self), f"front end {self.name}")
 
     @property
     def form(self) -> str:

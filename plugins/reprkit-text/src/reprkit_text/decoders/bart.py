@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
-from reprkit.registry.create import restoring
+from reprkit.registry.create import is_restoring
 from reprkit_text.decoders.transformers_cross_attention import Crossing, beginnings, rows
 from reprkit_text.encoders.bart import bart_settings
 from reprkit_text.wrapped.settings import settled
@@ -69,7 +69,7 @@ class BartDecoder(Crossing):
         self.blank, self.first = beginnings(data["x"], made, fresh=folder is None)
         made.vocab_size = count
         bias = torch.zeros(1, count)
-        if folder and not restoring():
+        if folder and not is_restoring():
             held = filled(BartForConditionalGeneration, folder, made, optional=("final_logits_bias",))
             self.body, self.lm_head, bias = held.model.decoder, held.lm_head, held.final_logits_bias
         else:

@@ -16,7 +16,7 @@ from reprkit.interfaces import require
 from reprkit.layers.gather_rows import gather_tokens
 from reprkit.layers.resample_tokens import resampled_mask
 from reprkit.registry.constraints import BelowOne, Count, DepthOrZero, Width
-from reprkit.registry.create import restoring
+from reprkit.registry.create import is_restoring
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.symbols import fits
 from reprkit_text.wrapped.weights import filled, joined_dropout, sine_positions
@@ -102,7 +102,7 @@ class BertDecoder(SequenceDecoder):
         )
         self.provides = frozenset({"queries"})
         self.transform: nn.Module = BertPredictionHeadTransform(made)
-        if folder and not restoring():
+        if folder and not is_restoring():
             head = filled(BertForMaskedLM, folder, made).cls.predictions
             self.transform = head.transform
             with torch.no_grad():

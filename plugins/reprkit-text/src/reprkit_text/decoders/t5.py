@@ -9,7 +9,7 @@ from torch import nn
 
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
-from reprkit.registry.create import restoring
+from reprkit.registry.create import is_restoring
 from reprkit_text.decoders.transformers_cross_attention import Crossing, beginnings, rows
 from reprkit_text.encoders.t5 import calm_attention, t5_settings
 from reprkit_text.wrapped.settings import settled
@@ -59,7 +59,7 @@ class T5Decoder(Crossing):
         self.vocab, count = rows(data["x"], self.title, made.vocab_size if folder else None)
         self.blank, self.first = beginnings(data["x"], made, fresh=folder is None)
         made.vocab_size = count
-        if folder and not restoring():
+        if folder and not is_restoring():
             held = filled(T5ForConditionalGeneration, folder, made)
             self.body, self.lm_head = held.decoder, held.lm_head
         else:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, Width
-from reprkit.registry.create import restoring
+from reprkit.registry.create import is_restoring
 from reprkit_text.encoders.wrapped import Wrapped
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.symbols import numbering
@@ -67,7 +67,7 @@ class BartEncoder(Wrapped):
         dropouts = {"dropout": dropout, "attention_dropout": 0.0, "activation_dropout": 0.0}
         made = settled(self, BartConfig, folder, sizes, bart_settings, config, dropouts)
         self.numbering = numbering(data["x"], self.title, made.vocab_size if folder else None)
-        if folder and not restoring():
+        if folder and not is_restoring():
             alone = _alone(folder)
             whole = filled(
                 Theirs if alone else BartModel, folder, made, optional=() if alone else ("decoder.",)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, Width
-from reprkit.registry.create import restoring
+from reprkit.registry.create import is_restoring
 from reprkit_text.encoders.wrapped import Wrapped
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.symbols import numbering
@@ -79,7 +79,7 @@ class BertEncoder(Wrapped):
         dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
         made = settled(self, BertConfig, folder, sizes, spelled, config, dropouts)
         self.numbering = numbering(data["x"], self.title, made.vocab_size if folder else None)
-        if folder and not restoring():
+        if folder and not is_restoring():
             self.body = filled(BertModel, folder, made, add_pooling_layer=False)
         else:
             made.vocab_size = made.vocab_size if folder else self.numbering.rows

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, Width
-from reprkit.registry.create import restoring
+from reprkit.registry.create import is_restoring
 from reprkit_text.encoders.wrapped import Wrapped
 from reprkit_text.wrapped.settings import settled
 from reprkit_text.wrapped.symbols import numbering
@@ -55,7 +55,7 @@ class T5Encoder(Wrapped):
         sizes = {"width": (width, 128), "depth": (depth, 4), "heads": (heads, 4)}
         made = settled(self, T5Config, folder, sizes, t5_settings, config, {"dropout_rate": dropout})
         self.numbering = numbering(data["x"], self.title, made.vocab_size if folder else None)
-        if folder and not restoring():
+        if folder and not is_restoring():
             self.body = filled(T5EncoderModel, folder, made)
         else:
             made.vocab_size = made.vocab_size if folder else self.numbering.rows

@@ -19,7 +19,7 @@ from reprkit.objectives.wasserstein import critic_loss
 from reprkit.registry.constraints import Count, Depth, NonNegative, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
-from reprkit.utils.modes import evaluating
+from reprkit.utils.modes import eval_mode
 from reprkit_text.objectives.scope import texts_of, words_of
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Critic(Objective):
         for suffix in ("", "_mask"):
             if self.real + suffix in batch:
                 inside[path.input + suffix] = batch[self.real + suffix]
-        with evaluating(path):
+        with eval_mode(path):
             return path.code(path.features(inside))
 
     def _drawn(

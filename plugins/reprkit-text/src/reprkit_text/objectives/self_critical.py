@@ -11,7 +11,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.models.factor import resolve_factor
 from reprkit.types import Batch
-from reprkit.utils.modes import evaluating
+from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +85,6 @@ class SelfCritical(Objective):
         """Nats of each document given the code that evaluation would give it (b)."""
         path = model.factors[name]
         condition = None if path.condition is None else codes[path.condition]
-        with evaluating(path):
+        with eval_mode(path):
             code = path.code(path.features(batch, condition=condition))
         return model.score(batch, codes | {name: code}).per_example

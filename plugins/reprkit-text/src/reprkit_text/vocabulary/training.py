@@ -13,7 +13,7 @@ from annotated_types import Ge, Le
 from reprkit.errors import DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count
-from reprkit.utils.cache import cache_folder, keep
+from reprkit.utils.cache import cache_folder, write_cached
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -131,7 +131,7 @@ def _kept(settings: str, texts: Callable[[], Iterable[str]], make: Callable[[], 
         return Tokenizer.from_file(str(path))
     except Exception:  # not there, or damaged: tokenizers raises a plain Exception for both
         made = make()
-    keep(path, made.to_str().encode())
+    write_cached(path, made.to_str().encode())
     return made
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reprkit.errors import DataError, PartArgumentError, nearest
 from reprkit.interfaces import Part
 from reprkit.layers.field_checks import check_heads
-from reprkit.registry.create import restoring
+from reprkit.registry.create import is_restoring
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -55,7 +55,7 @@ def settled(
                 f"the checkpoint in {folder!r} says how large it is: leave {', '.join(given)} away\n"
                 "  other settings of transformers beside it: config={'num_hidden_layers': 3}"
             )
-        held = {} if restoring() else _held(Path(folder), cls)
+        held = {} if is_restoring() else _held(Path(folder), cls)
         made = _made(cls, {**held, **dropouts, **asked})
         kept = {key: value for key, value in made.to_diff_dict().items() if key not in _ASIDE}
         object.__setattr__(part, "arguments", {**part.arguments, "config": json.loads(json.dumps(kept))})

@@ -12,7 +12,7 @@ import torch
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Tensors
 from reprkit.errors import DataError
-from reprkit.utils.cache import cache_folder, keep
+from reprkit.utils.cache import cache_folder, write_cached
 from reprkit_vision.data.splits import balanced, parts
 
 
@@ -72,7 +72,7 @@ def _pixels() -> tuple[np.ndarray, np.ndarray]:
     found = _checked(flat.reshape(-1, 28, 28).astype(np.uint8), labels.astype(np.uint8))
     file = io.BytesIO()
     np.savez_compressed(file, x=found[0], label=found[1])
-    keep(path, file.getvalue())
+    write_cached(path, file.getvalue())
     return found
 
 

@@ -16,7 +16,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from reprkit import Encoder, Features, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.registry.constraints import Count, CountOrZero
-from reprkit.registry.create import restoring
+from reprkit.registry.create import is_restoring
 from reprkit.types import Batch
 from reprkit_vision.encoders import extraction
 from reprkit_vision.encoders.inputs import HALF, IMAGENET, Normalise, group_norm
@@ -74,7 +74,7 @@ class Torchvision(Encoder):
         made = extraction.network(self.name, height, width, pretrained=weights is not None)
         if weights is None:
             _without_batch_norm(made)
-        elif not restoring():
+        elif not is_restoring():
             _fill(made, Path(weights).expanduser(), self.name, height)
         self.body = extraction.cut(made, {extraction.plan(self.name).node: "x"})
         self.frozen = _freeze(self.body, self.name, freeze)
