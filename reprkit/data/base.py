@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.collate import as_index, collate
+from reprkit.data.collate import to_index, collate
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 from reprkit.registry.constraints import checking
@@ -60,7 +60,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The examples of these indices (b,): every field (b ...), and ``NAME_mask`` where lengths vary."""
-        return collate([self[index] for index in as_index(indices).tolist()], self.signature)
+        return collate([self[index] for index in to_index(indices).tolist()], self.signature)
 
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]] | None:
         """The length of every example, in its own units: field -> (n,), int64, for each field whose length varies.
@@ -102,9 +102,9 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         Raises:
             DataError: shares out of range, or so few examples that a part would be empty.
         """
-        held_out(valid, test_share, valid_share)
+        held_out_share(valid, test_share, valid_share)
         size = len(self)
-        generator = torch.Generator().manual_seed(mixed(seed, _SPLIT))
+        generator = torch.Generator().manual_seed(derive_seed(seed, _SPLIT))
         shuffled = torch.randperm(size, generator=generator)
         test = max(1, round(size * test_share))
         held = max(1, round(size * valid_share)) if valid else 0
@@ -141,10 +141,10 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         Raises:
             DataError: fewer examples than one batch, one that the ranks cannot share, or buckets without lengths.
         """
-        from reprkit.data.loading.buckets import WINDOW, lengths_of
+        from reprkit.data.loading.buckets import WINDOW, lengths_for_buckets
         from reprkit.data.loading.order import Order
 
-        lengths = lengths_of(self) if buckets else None
+        lengths = lengths_for_buckets(self) if buckets else None
         window = WINDOW if isinstance(buckets, bool) else buckets
         return Order(len(self), batch, seed, ranks=ranks, rank=rank, lengths=lengths, window=window)
 
@@ -179,7 +179,7 @@ class Subset(Dataset):
     """
 
     def __init__(self, data: Dataset, indices: Tensor | Iterable[int], *, part: str = "subset") -> None:
-        index = as_index(indices)
+        index = to_index(indices)
         if index.ndim != 1 or len(index) == 0:
             raise DataError(f"a subset takes a row of indices, at least one, not shape {tuple(index.shape)}")
         low, high = int(index.min()), int(index.max())
@@ -204,7 +204,7 @@ class Subset(Dataset):
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The examples of these indices, which count within the subset."""
-        return self.data.batch(self.indices.index_select(0, as_index(indices)))
+        return self.data.batch(self.indices.index_select(0, to_index(indices)))
 
     def lengths(self) -> Mapping[str, Int[Tensor, " m"]] | None:
         """Those of the whole set, for these examples."""
@@ -221,7 +221,7 @@ class Subset(Dataset):
         return {**super().describe(), "part": self.part, "of": len(self.data), **self.origin}
 
 
-def held_out(valid: bool, test_share: float, valid_share: float) -> float:
+def held_out_share(valid: bool, test_share: float, valid_share: float) -> float:
     """The share of the examples that is not trained on.
 
     Raises:
@@ -236,7 +236,7 @@ def held_out(valid: bool, test_share: float, valid_share: float) -> float:
     return wanted
 
 
-def mixed(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """A seed for a generator, from several whole numbers; near ones give unrelated seeds.
 
     Raises:

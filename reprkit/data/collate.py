@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.padding import padded
+from reprkit.data.padding import pad
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 
@@ -34,15 +34,15 @@ def collate(items: Sequence[Mapping[str, Tensor]], signature: Signature) -> dict
             continue  # made below, together with its field
         values = _column(items, name)
         if name in signature and None in signature[name].shape:
-            batch[name], mask = padded(values, name)
+            batch[name], mask = pad(values, name)
             own = f"{name}_mask"
-            batch[own] = padded(_column(items, own), own)[0].bool() if own in items[0] else mask
+            batch[own] = pad(_column(items, own), own)[0].bool() if own in items[0] else mask
         else:
             batch[name] = _stacked(values, name)
     return batch
 
 
-def as_index(indices: Tensor | Iterable[int]) -> Int[Tensor, " b"]:
+def to_index(indices: Tensor | Iterable[int]) -> Int[Tensor, " b"]:
     """Indices as one int64 tensor (b,)."""
     if isinstance(indices, Tensor):
         return indices if indices.dtype == torch.int64 else indices.long()

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def files_below(root: Any, suffixes: Collection[str], what: str) -> tuple[Path, list[str]]:
+def find_files(root: Any, suffixes: Collection[str], what: str) -> tuple[Path, list[str]]:
     """The folder and its files of these suffixes, at any depth: sorted relative paths with ``/``.
 
     Hidden files and folders (a name that starts with a dot) are left out.
@@ -43,7 +43,7 @@ def files_below(root: Any, suffixes: Collection[str], what: str) -> tuple[Path, 
     return folder, found
 
 
-def classes_of(names: Iterable[str], root: Path) -> tuple[list[str], list[int]]:
+def classes_from_folders(names: Iterable[str], root: Path) -> tuple[list[str], list[int]]:
     """The classes that the first folder level names, sorted, and each file's class.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.padding import padded
+from reprkit.data.padding import pad
 from reprkit.data.signature import LAYOUTS, Field, Kind
 from reprkit.errors import DataError
 
@@ -17,7 +17,7 @@ UNSTATED: Any = object()  # not the same as None, which states that there is no 
 _LOOK = 1000  # examples that decide whether real values are whole numbers
 
 
-def tensor_of(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
+def to_tensor(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
     """One array as a tensor (n ...), sharing memory where that is possible, and its mask where lengths vary.
 
     A list of arrays of different lengths is padded with zeros at the end; the mask Bool (n t) says where.
@@ -50,16 +50,16 @@ def tensor_of(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _ragged(name: str, raw: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    values = [tensor_of(f"{name}[{place}]", each)[0] for place, each in enumerate(raw)]
+    values = [to_tensor(f"{name}[{place}]", each)[0] for place, each in enumerate(raw)]
     if values[0].ndim > 2:
         raise DataError(
             f"field {name!r} has shape {tuple(values[0].shape)} in example 0 and examples of other lengths\n"
             "  only sequences (t c) and symbols (t,) may vary in length"
         )
-    return padded(values, name)
+    return pad(values, name)
 
 
-def infer(
+def infer_field(
     name: str,
     value: Tensor,
     *,

@@ -12,7 +12,7 @@ from torch import Tensor
 from reprkit.errors import DataError
 
 
-def padded(values: Sequence[Tensor], name: str) -> tuple[Tensor, Bool[Tensor, "b t"]]:
+def pad(values: Sequence[Tensor], name: str) -> tuple[Tensor, Bool[Tensor, "b t"]]:
     """One tensor (b t ...) of values (t ...) of different lengths, zeros behind the shorter ones, and which steps are real.
 
     Args:
@@ -29,15 +29,15 @@ def padded(values: Sequence[Tensor], name: str) -> tuple[Tensor, Bool[Tensor, "b
                 f"{tuple(values[0].shape)} in example 0: only the first size may vary, and it is at least 1"
             )
     made = torch.nn.utils.rnn.pad_sequence(list(values), batch_first=True)
-    return made, steps_mask(torch.tensor([len(value) for value in values]), made.shape[1])
+    return made, length_mask(torch.tensor([len(value) for value in values]), made.shape[1])
 
 
-def steps_mask(lengths: Int[Tensor, " b"], steps: int) -> Bool[Tensor, "b t"]:
+def length_mask(lengths: Int[Tensor, " b"], steps: int) -> Bool[Tensor, "b t"]:
     """Which of ``steps`` steps are real in rows of these lengths."""
     return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
 
 
-def lengthened(value: Tensor, steps: int) -> Tensor:
+def pad_to_length(value: Tensor, steps: int) -> Tensor:
     """A batch (b t ...) of ``steps`` steps: zeros (False) behind; a longer one is not cut."""
     missing = steps - value.shape[1]
     return F.pad(value, [0, 0] * (value.ndim - 2) + [0, missing]) if missing > 0 else value

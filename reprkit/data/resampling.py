@@ -29,7 +29,7 @@ def resample(wave: Float[Tensor, " samples"], old: int, new: int) -> Float[Tenso
     return torch.from_numpy(made)
 
 
-def resampled(pieces: Iterator[np.ndarray], up: int, down: int) -> Iterator[np.ndarray]:
+def resample_pieces(pieces: Iterator[np.ndarray], up: int, down: int) -> Iterator[np.ndarray]:
     """Pieces at another rate, each with as much of its neighbours as the filter sees: no seams."""
     if up == down:
         yield from pieces

@@ -81,11 +81,11 @@ def blocks(
     """
     import torch
 
-    from reprkit.data.resampling import resampled
+    from reprkit.data.resampling import resample_pieces
 
     if rate < 1 or not seconds > 0 or start < 0 or (stop is not None and stop <= start):
         raise DataError(f"rate={rate}, seconds={seconds}, start={start}, stop={stop}: no sound lies there")
-    opened = opened_file(path)
+    opened = open_file(path)
     with opened:
         native = opened.samplerate
         shared = math.gcd(native, rate)
@@ -95,7 +95,7 @@ def blocks(
         size = down * max(1, round(seconds * native / down))
         try:
             given = 0
-            for piece in resampled(_mixed(opened, path, first, size, left, limit), up, down):
+            for piece in resample_pieces(_mixed(opened, path, first, size, left, limit), up, down):
                 given += len(piece)
                 made = torch.from_numpy(piece)
                 yield made.clamp_(-1, 1) if limit else made
@@ -105,7 +105,7 @@ def blocks(
         raise DataError(f"{_name(path)} holds no sound" + (f" from second {start:g} on" if start else ""))
 
 
-def checked(file: File) -> tuple[int, int]:
+def check_file(file: File) -> tuple[int, int]:
     """(rate, frames) of a sound file that can be decoded to its end, a block at a time.
 
     Raises:
@@ -124,7 +124,7 @@ def checked(file: File) -> tuple[int, int]:
         return int(opened.samplerate), frames
 
 
-def frames_at(opened: Any, start: int, count: int) -> np.ndarray:
+def read_frames(opened: Any, start: int, count: int) -> np.ndarray:
     """The mean of the channels of up to ``count`` frames of an open file, from frame ``start`` on: (t,), float32."""
     # A frame of MP3 is coded with what earlier ones left over, and every read ends with a seek, which forgets that: begin
     # before what is wanted, and take both in one read.
@@ -141,7 +141,7 @@ def duration(path: File) -> float:
     Raises:
         DataError: no such file, or one that holds no sound.
     """
-    with opened_file(path) as opened:
+    with open_file(path) as opened:
         return float(opened.frames / opened.samplerate)
 
 
@@ -153,12 +153,12 @@ def write(path: str | os.PathLike[str], wave: Float[Tensor, " samples"], rate: i
     Raises:
         DataError: a suffix that is none of these, a wave that is not one row of finite numbers, or no room.
     """
-    with writing(path, rate) as put:
+    with open_writer(path, rate) as put:
         put(wave)
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike[str], rate: int = RATE) -> Iterator[Callable[[Tensor], int]]:
+def open_writer(path: str | os.PathLike[str], rate: int = RATE) -> Iterator[Callable[[Tensor], int]]:
     """``write`` a piece at a time: the block gets a function that writes a wave (samples,) and says how long it was.
 
     The file appears under its name at the end of the block, and not at all where the block fails.
@@ -198,7 +198,7 @@ def writing(path: str | os.PathLike[str], rate: int = RATE) -> Iterator[Callable
             fresh.unlink(missing_ok=True)
 
 
-def encoded(wave: np.ndarray, rate: int = RATE, *, suffix: str = ".wav") -> bytes:
+def encode(wave: np.ndarray, rate: int = RATE, *, suffix: str = ".wav") -> bytes:
     """The content of the file that ``write`` would write, of a wave (t,): floats in [-1, 1], or whole numbers of 16 bits.
 
     Raises:
@@ -227,8 +227,8 @@ def _soundfile() -> Any:
     return soundfile
 
 
-def opened_file(path: File) -> Any:
-    """An open ``soundfile.SoundFile``, for ``frames_at``.
+def open_file(path: File) -> Any:
+    """An open ``soundfile.SoundFile``, for ``read_frames``.
 
     Raises:
         DataError: no such file, or no sound file.
@@ -270,7 +270,7 @@ def _guess(file: Path) -> str:
 def _mixed(opened: Any, path: File, first: int, size: int, left: float, limit: bool) -> Iterator[np.ndarray]:
     """The mean of the channels from frame ``first`` on, ``size`` native samples at a time."""
     first = min(first, opened.frames)
-    while left > 0 and len(wave := frames_at(opened, first, int(min(size, left)))):
+    while left > 0 and len(wave := read_frames(opened, first, int(min(size, left)))):
         first, left = first + len(wave), left - len(wave)
         peak = float(np.abs(wave).max())
         if limit and not peak < _LOUDEST:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.base import Dataset, held_out, mixed
+from reprkit.data.base import Dataset, held_out_share, derive_seed
 from reprkit.data.collate import collate
 from reprkit.data.formats.in_memory import InMemory
 from reprkit.data.loading.stream_sampler import SPARES, RankShare, StreamSampler
@@ -58,7 +58,7 @@ class Stream(Dataset):
         """The example of a record; it may raise anything."""
         raise NotImplementedError(f"{type(self).__name__} must define decode")
 
-    def numbered(self) -> Iterator[tuple[int, Any]]:
+    def numbered_records(self) -> Iterator[tuple[int, Any]]:
         """(position, record), in stored order.
 
         Raises:
@@ -78,15 +78,15 @@ class Stream(Dataset):
 
     def stream(self, seed: int = 0, epoch: int = 0) -> Iterator[dict[str, Tensor]]:
         """The readable examples of one epoch in its shuffled order."""
-        return self._readable(self.shuffled(seed, epoch))
+        return self._decode_all(self.shuffled_records(seed, epoch))
 
-    def shuffled(self, seed: int, epoch: int) -> Iterator[tuple[int, Any]]:
+    def shuffled_records(self, seed: int, epoch: int) -> Iterator[tuple[int, Any]]:
         """(position, record) in the order of one epoch."""
         if self.buffer < 1:
             raise DataError(f"buffer is a number of records from 1, not {self.buffer}")
-        generator = np.random.default_rng(mixed(seed, _STREAM, epoch))
+        generator = np.random.default_rng(derive_seed(seed, _STREAM, epoch))
         held: list[tuple[int, Any]] = []
-        for item in self.numbered():
+        for item in self.numbered_records():
             if len(held) < self.buffer:
                 held.append(item)
                 continue
@@ -98,11 +98,11 @@ class Stream(Dataset):
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """The readable examples in stored order."""
-        return self._readable(self.numbered())
+        return self._decode_all(self.numbered_records())
 
     def __bool__(self) -> bool:
         """Whether there is a record."""
-        return next(self.numbered(), None) is not None
+        return next(self.numbered_records(), None) is not None
 
     def __len__(self) -> int:
         """There is none: NoLengthError."""
@@ -137,7 +137,7 @@ class Stream(Dataset):
         Raises:
             DataError: shares out of range.
         """
-        wanted = held_out(valid, test_share, valid_share)
+        wanted = held_out_share(valid, test_share, valid_share)
         bounds = {"test": (0.0, test_share), "valid": (test_share, wanted), "train": (wanted, 1.0)}
         names = ("train", "valid", "test") if valid else ("train", "test")
         return tuple(Part(self, name, bounds[name], seed) for name in names)
@@ -154,7 +154,7 @@ class Stream(Dataset):
             raise DataError(
                 f"buckets need the length of every example beforehand, and {self.name} is a stream: go on without"
             )
-        self._counted()  # now, so that worker processes count in the same memory
+        self._counters()  # now, so that worker processes count in the same memory
         return StreamSampler(self, batch, seed, ranks=ranks, rank=rank)
 
     def batch(self, indices: Any) -> dict[str, Tensor]:
@@ -168,8 +168,8 @@ class Stream(Dataset):
         share = indices
         known: dict[int, dict[str, Tensor] | None] = {}
         wanted = range(share.size if share.whole else share.own)
-        examples = [self._or_next(share, place, known) for place in wanted]
-        self._judge()
+        examples = [self._decode_or_next(share, place, known) for place in wanted]
+        self._check_share()
         made = collate(examples, self.signature)
         return {name: value[: share.own] for name, value in made.items()} if share.whole else made
 
@@ -182,7 +182,7 @@ class Stream(Dataset):
             "buffer": self.buffer,
             "signature": self.signature.to_json(),
             **self.facts,
-            **({"skipped": self._named(), "skipped_count": self.skipped} if self.skipped else {}),
+            **({"skipped": self._first_skipped(), "skipped_count": self.skipped} if self.skipped else {}),
         }
 
     def __repr__(self) -> str:
@@ -193,15 +193,15 @@ class Stream(Dataset):
     @property
     def skipped(self) -> int:
         """Records that could not be read so far, here and in worker processes."""
-        return int(self._counted()[:, 1].sum())
+        return int(self._counters()[:, 1].sum())
 
-    def _counted(self) -> Int[Tensor, "slots 2"]:
+    def _counters(self) -> Int[Tensor, "slots 2"]:
         """Records decoded, and those that could not be: a row for each process, in memory that workers share."""
         if "_shared" not in self.__dict__:
             self._shared = torch.zeros((_SLOTS, 2), dtype=torch.int64).share_memory_()
         return self._shared
 
-    def _named(self) -> list[dict[str, str]]:
+    def _first_skipped(self) -> list[dict[str, str]]:
         """The first records that this process could not read."""
         named: list[dict[str, str]] = self.__dict__.setdefault("_names", [])
         return named
@@ -212,29 +212,29 @@ class Stream(Dataset):
             "  data.take(n) gives its first n examples as a data set in memory, to evaluate on or to fit on"
         )
 
-    def _readable(self, items: Iterable[tuple[int, Any]]) -> Iterator[dict[str, Tensor]]:
+    def _decode_all(self, items: Iterable[tuple[int, Any]]) -> Iterator[dict[str, Tensor]]:
         for item in items:
-            made = self._made(*item)
-            self._judge()
+            made = self._decode_or_none(*item)
+            self._check_share()
             if made is not None:
                 yield made
 
-    def _or_next(
+    def _decode_or_next(
         self, share: RankShare, place: int, known: dict[int, dict[str, Tensor] | None]
     ) -> dict[str, Tensor]:
         """The example at a place of a batch, or the next that can be read; ``known`` are those that were decoded before."""
         for further in range(min(SPARES + 1, share.size)):
             next_ = (place + further) % share.size
             if next_ not in known:
-                known[next_] = self._made(*share.records[next_])
+                known[next_] = self._decode_or_none(*share.records[next_])
             made = known[next_]
             if made is not None:
                 return made
         first = share.records[place][0]
         raise DataError(f"record {first} of {self.name} and those that come next in its batch cannot be read")
 
-    def _made(self, position: int, record: Any) -> dict[str, Tensor] | None:
-        counts = self._own()
+    def _decode_or_none(self, position: int, record: Any) -> dict[str, Tensor] | None:
+        counts = self._own_counters()
         counts[0] += 1
         try:
             return self.decode(record)
@@ -244,18 +244,18 @@ class Stream(Dataset):
             counts[1] += 1
             if int(counts[1]) <= _NAMED:
                 said = str(error) if isinstance(error, ReprkitError) else f"{type(error).__name__}: {error}"
-                self._named().append({"name": f"record {position}", "why": said})
+                self._first_skipped().append({"name": f"record {position}", "why": said})
                 warnings.warn(
                     f"record {position} of {self.name} cannot be read and is left out: {said}", stacklevel=2
                 )
             return None
 
-    def _own(self) -> Tensor:
+    def _own_counters(self) -> Tensor:
         worker = torch.utils.data.get_worker_info()
-        return self._counted()[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
+        return self._counters()[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
 
-    def _judge(self) -> None:
-        seen, skipped = self._own().tolist()
+    def _check_share(self) -> None:
+        seen, skipped = self._own_counters().tolist()
         if skipped > self.max_corrupt * max(seen, _JUDGED):
             raise DataError(
                 f"{skipped} of {seen} records of {self.name} cannot be read; at most max_corrupt={self.max_corrupt:g} of them "
@@ -267,16 +267,16 @@ class Part(Stream):
     """The records of another stream whose hash lies between two bounds; see ``Stream.split``."""
 
     def __init__(self, whole: Stream, part: str, bounds: tuple[float, float], seed: int) -> None:
-        self.data, self.part, self._bounds, self._salt = whole, part, bounds, mixed(seed, _PART)
+        self.data, self.part, self._bounds, self._salt = whole, part, bounds, derive_seed(seed, _PART)
         self.signature, self.reference = whole.signature, whole.reference
         self.buffer, self.max_corrupt = whole.buffer, whole.max_corrupt
         self.facts = {**whole.facts, "part": part, "seed": seed, "share": round(bounds[1] - bounds[0], 6)}
 
-    def numbered(self) -> Iterator[tuple[int, Any]]:
+    def numbered_records(self) -> Iterator[tuple[int, Any]]:
         """Those of the whole stream, with their positions in it."""
         low, high = self._bounds
         return (
-            (place, each) for place, each in self.data.numbered() if low <= _hashed(place, self._salt) < high
+            (place, each) for place, each in self.data.numbered_records() if low <= _hash(place, self._salt) < high
         )
 
     def decode(self, record: Any) -> dict[str, Tensor]:
@@ -289,7 +289,7 @@ class Part(Stream):
         return f"{self.data.name} ({self.part})"
 
 
-def _hashed(position: int, salt: int) -> float:
+def _hash(position: int, salt: int) -> float:
     """A number in [0, 1) for a position (splitmix64: Steele et al. 2014)."""
     full = (1 << 64) - 1
     value = (position * 0x9E3779B97F4A7C15 + salt) & full

@@ -10,7 +10,7 @@ import reprkit as rk
 from reprkit.data import Arrays, Dataset, Digits, Field, Order, Signature, loader
 from reprkit.data.formats.audio import Audio
 from reprkit.data.formats.lines import Lines
-from reprkit.data.loading.buckets import fitted, lengths_of
+from reprkit.data.loading.buckets import fit_to_longest, lengths_for_buckets
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
@@ -38,7 +38,7 @@ def padding(order, lengths):
     """Share of a batch's steps that are padding, over an epoch."""
     real = padded = 0
     for step in range(order.per_epoch):
-        each = lengths[order.whole(step)]
+        each = lengths[order.global_batch(step)]
         real, padded = real + int(each.sum()), padded + int(each.max()) * len(each)
     return 1 - real / padded
 
@@ -74,7 +74,7 @@ def test_arrays_know_their_lengths_from_masks():
 
 
 def test_padding_falls(lines):
-    lengths = lengths_of(lines)
+    lengths = lengths_for_buckets(lines)
     plain = padding(Order(len(lines), 32, seed=1), lengths)
     buckets = padding(Order(len(lines), 32, seed=1, lengths=lengths), lengths)
     small = padding(Order(len(lines), 32, seed=1, lengths=lengths, window=4), lengths)
@@ -84,25 +84,25 @@ def test_padding_falls(lines):
 
 
 def test_an_epoch_has_the_same_examples_as_without(lines):
-    lengths = lengths_of(lines)
+    lengths = lengths_for_buckets(lines)
     plain, order = Order(len(lines), 32, seed=2), Order(len(lines), 32, seed=2, lengths=lengths, window=7)
     for epoch in range(2):
         steps = range(epoch * plain.per_epoch, (epoch + 1) * plain.per_epoch)
-        one, other = (torch.cat([each.whole(step) for step in steps]) for each in (plain, order))
+        one, other = (torch.cat([each.global_batch(step) for step in steps]) for each in (plain, order))
         assert sorted(one.tolist()) == sorted(other.tolist())
         assert len(one.unique()) == len(one) == len(lines) // 32 * 32
         assert torch.equal(plain.permutation(epoch)[len(one) :], order.permutation(epoch)[len(one) :])
 
 
 def test_the_order_is_a_pure_function_and_companies_change(lines):
-    lengths = lengths_of(lines)
+    lengths = lengths_for_buckets(lines)
     order = Order(len(lines), 32, seed=2, lengths=lengths)
     steps = range(2 * order.per_epoch)
-    forwards = [order.whole(step) for step in steps]
+    forwards = [order.global_batch(step) for step in steps]
     fresh = Order(len(lines), 32, seed=2, lengths=lengths)
     for step in reversed(steps):
-        assert torch.equal(fresh.whole(step), forwards[step])
-    assert not torch.equal(forwards[0], Order(len(lines), 32, seed=3, lengths=lengths).whole(0))
+        assert torch.equal(fresh.global_batch(step), forwards[step])
+    assert not torch.equal(forwards[0], Order(len(lines), 32, seed=3, lengths=lengths).global_batch(0))
     # Batches are not in the order of lengths, and the longest line meets others in the next epoch.
     longest = [int(lengths[each].max()) for each in forwards]
     assert sum(a > b for a, b in itertools.pairwise(longest)) > len(longest) / 3
@@ -113,11 +113,11 @@ def test_the_order_is_a_pure_function_and_companies_change(lines):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_ranks_share_the_same_global_batches_and_pad_alike(lines, ranks):
-    lengths = lengths_of(lines)
+    lengths = lengths_for_buckets(lines)
     whole = Order(len(lines), 36, seed=4, lengths=lengths)
     orders = [Order(len(lines), 36, seed=4, lengths=lengths, ranks=ranks, rank=r) for r in range(ranks)]
     for step in (0, 1, whole.per_epoch - 1, whole.per_epoch + 3):
-        assert torch.equal(torch.cat([order.at(step) for order in orders]), whole.whole(step))
+        assert torch.equal(torch.cat([order.at(step) for order in orders]), whole.global_batch(step))
     parts = zip(*(loader(lines, order, 3, stop=9) for order in orders), strict=True)
     for joined, alone in zip(parts, loader(lines, whole, 3, stop=9), strict=True):
         for name in ("x", "x_mask"):
@@ -131,7 +131,7 @@ def test_batches_are_as_long_as_their_longest_example(ranks):
     for rank in range(ranks):
         order = Order(len(data), 6, ranks=ranks, rank=rank, lengths=steps)
         for step, batch in enumerate(loader(data, order, stop=order.per_epoch)):
-            assert batch["x"].shape[1] == batch["x_mask"].shape[1] == int(steps[order.whole(step)].max())
+            assert batch["x"].shape[1] == batch["x_mask"].shape[1] == int(steps[order.global_batch(step)].max())
             assert batch["x_mask"].sum(1).tolist() == steps[order.at(step)].tolist()
             full = data.batch(order.at(step))["x"][:, : batch["x"].shape[1]]
             assert torch.equal(batch["x"], full)
@@ -142,7 +142,7 @@ def test_batches_are_as_long_as_their_longest_example(ranks):
 def test_a_batch_is_fitted_to_more_than_it_holds():
     signature = Signature({"x": Field(kind="sequence", shape=(None, 2))})
     batch = {"x": torch.ones(2, 3, 2), "x_mask": torch.ones(2, 3, dtype=torch.bool)}
-    longer = fitted(dict(batch), signature, {"x": 5})
+    longer = fit_to_longest(dict(batch), signature, {"x": 5})
     assert longer["x"].sum((1, 2)).tolist() == [6, 6]
     assert longer["x"].shape == (2, 5, 2)
     assert longer["x_mask"].tolist() == [[True] * 3 + [False] * 2] * 2
@@ -160,9 +160,9 @@ class Untold(Dataset):
 
 def test_what_cannot_be_is_refused(lines):
     with pytest.raises(DataError, match=r"untold does not know them: Untold must define lengths\(\)"):
-        lengths_of(Untold())
+        lengths_for_buckets(Untold())
     with pytest.raises(DataError, match="in digits no length varies"):
-        lengths_of(Digits())
+        lengths_for_buckets(Digits())
     with pytest.raises(DataError, match="the lengths of untold vary, .*several processes need them"):
         loader(Untold(), Order(8, 4, ranks=2))
     assert next(loader(Untold(), Order(8, 4)))["x"].ndim == 2  # on one process it does without

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from reprkit.data import Field, Signature, collate
-from reprkit.data.collate import as_index
+from reprkit.data.collate import to_index
 from reprkit.errors import DataError
 
 SIGNATURE = Signature(
@@ -64,6 +64,6 @@ def test_what_does_not_stack_is_named(items, says):
 
 def test_indices_of_any_sort():
     for indices in ([2, 0], (2, 0), np.array([2, 0]), torch.tensor([2, 0], dtype=torch.int32), iter([2, 0])):
-        assert as_index(indices).tolist() == [2, 0]
-        assert as_index([2, 0]).dtype == torch.int64
-    assert as_index(range(3)).tolist() == [0, 1, 2]
+        assert to_index(indices).tolist() == [2, 0]
+        assert to_index([2, 0]).dtype == torch.int64
+    assert to_index(range(3)).tolist() == [0, 1, 2]

@@ -13,7 +13,7 @@ import reprkit as rk
 from reprkit.commands import main
 from reprkit.data import Order, loader
 from reprkit.data.formats.images import Images
-from reprkit.data.formats.pictures import picture
+from reprkit.data.formats.image_files import read_image
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
 
@@ -50,7 +50,7 @@ def test_a_folder_conforms_in_order_with_classes(folder, tmp_path, cached):
     assert data.files == [f"{kind}/{number}.png" for kind in "ab" for number in range(10)]
     assert data.describe()["classes"] == ["a", "b"]
     assert data.batch(range(20))["label"].tolist() == [0] * 10 + [1] * 10
-    direct = picture(folder / "b/3.png", (8, 6)).astype(np.float32) / 255
+    direct = read_image(folder / "b/3.png", (8, 6)).astype(np.float32) / 255
     assert np.array_equal(data[13]["x"].numpy(), direct)
 
 
@@ -103,18 +103,18 @@ def test_every_mode_becomes_eight_bits(tmp_path):
         return tmp_path / name
 
     ramp = np.linspace(0, 65535, 16).round().astype(np.uint16).reshape(4, 4)
-    deep = picture(saved(Image.fromarray(ramp)), (4, 4), gray=True)
+    deep = read_image(saved(Image.fromarray(ramp)), (4, 4), gray=True)
     assert np.array_equal(deep[..., 0], np.round(ramp / 257))
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert bool((picture(saved(clear), (4, 4)) == 255).all())
+    assert bool((read_image(saved(clear), (4, 4)) == 255).all())
     red = Image.new("RGB", (4, 4), (255, 0, 0))
     for mode, name in (("P", "p.png"), ("CMYK", "c.tif")):
-        assert picture(saved(red.convert(mode), name), (4, 4))[0, 0].tolist() == pytest.approx(
+        assert read_image(saved(red.convert(mode), name), (4, 4))[0, 0].tolist() == pytest.approx(
             [255, 0, 0], abs=3
         )
-    assert bool((picture(saved(Image.new("1", (4, 4), 1)), (4, 4), gray=True) == 255).all())
+    assert bool((read_image(saved(Image.new("1", (4, 4), 1)), (4, 4), gray=True) == 255).all())
     frames = saved(red, "f.gif", save_all=True, append_images=[Image.new("RGB", (4, 4), "blue")])
-    assert picture(frames, (2, 2))[0, 0].tolist() == [255, 0, 0]
+    assert read_image(frames, (2, 2))[0, 0].tolist() == [255, 0, 0]
 
 
 def test_orientation_and_fit(tmp_path):
@@ -123,11 +123,11 @@ def test_orientation_and_fit(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 3  # upside down
     Image.fromarray(values).save(tmp_path / "turned.png", exif=turned)
-    assert picture(tmp_path / "turned.png", (4, 8), gray=True)[0, :, 0].tolist() == [0] * 4 + [255] * 4
+    assert read_image(tmp_path / "turned.png", (4, 8), gray=True)[0, :, 0].tolist() == [0] * 4 + [255] * 4
     white = Image.new("L", (8, 4), 255)
     white.save(tmp_path / "w.png")
-    assert bool((picture(tmp_path / "w.png", (16, 16), gray=True) == 255).all())
-    padded = picture(tmp_path / "w.png", (8, 8), fit="pad", gray=True)[:, 4, 0]
+    assert bool((read_image(tmp_path / "w.png", (16, 16), gray=True) == 255).all())
+    padded = read_image(tmp_path / "w.png", (8, 8), fit="pad", gray=True)[:, 4, 0]
     assert padded.tolist() == [0, 0, 255, 255, 255, 255, 0, 0]
 
 

@@ -50,7 +50,7 @@ def test_the_order_is_a_pure_function_of_seed_and_step():
     state = torch.get_rng_state()
     Order(50, 8, seed=9).at(100)
     assert torch.equal(torch.get_rng_state(), state)
-    assert [step for step, _ in order.since(5, 8)] == [5, 6, 7]
+    assert [step for step, _ in order.steps_from(5, 8)] == [5, 6, 7]
     assert torch.equal(take(order, 3)[2], forwards[2])
 
 
@@ -168,4 +168,4 @@ def test_the_whole_batch_is_the_ranks_slices_one_after_another():
     orders = [Order(20, 6, seed=3, ranks=2, rank=rank) for rank in range(2)]
     for step in (0, 2, 3, 7):
         parts = [order.at(step).tolist() for order in orders]
-        assert orders[0].whole(step).tolist() == orders[1].whole(step).tolist() == parts[0] + parts[1]
+        assert orders[0].global_batch(step).tolist() == orders[1].global_batch(step).tolist() == parts[0] + parts[1]

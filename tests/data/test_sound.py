@@ -44,12 +44,12 @@ def test_what_is_encoded_is_what_is_written(tmp_path, suffix):
     wave = tone(1.5)
     sound.write(tmp_path / f"a{suffix}", wave)
     written = sound.read(tmp_path / f"a{suffix}")
-    made = sound.read(io.BytesIO(sound.encoded(wave.numpy(), suffix=suffix)))
+    made = sound.read(io.BytesIO(sound.encode(wave.numpy(), suffix=suffix)))
     torch.testing.assert_close(made, written, atol=1e-4, rtol=0)
     if suffix == ".flac":
         whole = (wave * 32767).round().to(torch.int16)
-        assert sound.encoded(whole.numpy(), suffix=suffix)[:4] == b"fLaC"
-        again, _ = soundfile.read(io.BytesIO(sound.encoded(whole.numpy(), suffix=suffix)), dtype="int16")
+        assert sound.encode(whole.numpy(), suffix=suffix)[:4] == b"fLaC"
+        again, _ = soundfile.read(io.BytesIO(sound.encode(whole.numpy(), suffix=suffix)), dtype="int16")
         np.testing.assert_array_equal(again, whole.numpy())
 
 
@@ -76,10 +76,10 @@ def test_without_soundfile_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     for call in (
         lambda: sound.read(tmp_path / "a.wav"),
-        lambda: sound.checked(tmp_path / "a.wav"),
+        lambda: sound.check_file(tmp_path / "a.wav"),
         lambda: sound.duration(tmp_path / "a.wav"),
         lambda: sound.write(tmp_path / "a.wav", tone(1)),
-        lambda: sound.encoded(tone(1).numpy()),
+        lambda: sound.encode(tone(1).numpy()),
     ):
         with pytest.raises(PartImportError, match=r"package soundfile(?s:.*)pip install 'reprkit\[audio\]'"):
             call()

@@ -66,7 +66,7 @@ def test_positions_of_a_step_can_be_asked_for():
     data = Counting()
     order = data.order(8, seed=3, ranks=2, rank=1)
     made = numbers(loader(data, data.order(8, seed=3), stop=15))
-    assert [order.whole(step).tolist() for step in (14, 0, 6)] == [made[14], made[0], made[6]]
+    assert [order.global_batch(step).tolist() for step in (14, 0, 6)] == [made[14], made[0], made[6]]
     assert order.at(14).tolist() == made[14][4:]
 
 
@@ -148,7 +148,7 @@ def test_parts_are_disjoint_complete_and_taken():
     assert all(abs(len(part) - size) < 50 for part, size in zip(parts, (700, 100, 200), strict=True))
     assert [int(each["x"]) for each in data.split(seed=2)[1]] == parts[2]
     assert [int(each["x"]) for each in data.split(seed=3)[1]] != parts[2]
-    assert train.order(8).whole(0).tolist() == [
+    assert train.order(8).global_batch(0).tolist() == [
         int(v) for v in next(loader(train, train.order(8)))["x"][:, 0]
     ]
     few = test.take(5)

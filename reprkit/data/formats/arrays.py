@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.field_inference import UNSTATED, infer, tensor_of
+from reprkit.data.field_inference import UNSTATED, infer_field, to_tensor
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.signature import Kind, Signature
 from reprkit.errors import DataError, nearest
@@ -76,7 +76,7 @@ class Arrays(Tensors):
             if mmap:
                 raise DataError("mmap=True is for .npy files; these arrays are in memory already")
         raw = _renamed(raw, fields)
-        read = {field: tensor_of(field, value) for field, value in raw.items()}
+        read = {field: to_tensor(field, value) for field, value in raw.items()}
         masks = {f"{field}_mask": mask for field, (_, mask) in read.items() if mask is not None}
         tensors = {field: value for field, (value, _) in read.items()} | masks
         names = [field for field in tensors if not _is_mask(field, tensors)]
@@ -92,7 +92,7 @@ class Arrays(Tensors):
             mask = tensors.get(f"{field}_mask")
             if mask is not None and not mmap:
                 tensors[field] = _blank_padding(tensors[field], mask)
-            tensors[field], signature[field], divisor = infer(
+            tensors[field], signature[field], divisor = infer_field(
                 field,
                 tensors[field],
                 kind=(kinds or {}).get(field),
@@ -121,7 +121,7 @@ class Arrays(Tensors):
         self.__dict__.update(state)
         self._mapped, shapes = state["_mapped"]
         for field, file in self._mapped.items():
-            value, _ = tensor_of(field, _load(Path(file), True))
+            value, _ = to_tensor(field, _load(Path(file), True))
             if value.numel() != shapes[field].numel():
                 raise DataError(f"{file!r} has changed since the data set was made; make it again")
             self._values[field] = value.reshape(shapes[field])

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from reprkit.data import sound
 from reprkit.data.base import Dataset
-from reprkit.data.collate import as_index
-from reprkit.data.corrupt_files import CorruptFiles, classes_of, files_below
+from reprkit.data.collate import to_index
+from reprkit.data.corrupt_files import CorruptFiles, classes_from_folders, find_files
 from reprkit.data.resampling import lowpass, polyphase
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
@@ -61,19 +61,19 @@ class Audio(Dataset):
             seconds is None or round(seconds * rate) >= 1,
             f"dataset audio: rate={rate}, seconds={seconds}: a window must hold at least one sample",
         )
-        skips = CorruptFiles("sound files", max_corrupt)
-        self._root, found = files_below(root, sound.SUFFIXES, "sound files")
+        corrupt = CorruptFiles("sound files", max_corrupt)
+        self._root, found = find_files(root, sound.SUFFIXES, "sound files")
         self._rate = rate
         self._steps = None if seconds is None else round(seconds * rate)
         self.files, self._rates, counts, lengths = list[str](), list[int](), list[int](), list[int]()
-        for name, (native, frames) in skips.vetted(found, self._look):
+        for name, (native, frames) in corrupt.iter_readable(found, self._look):
             self.files.append(name)
             self._rates.append(native)
             # Of whole files the filter gives the last sample, too, that begins in them.
             whole = -(-frames * rate // native) if self._steps is None else frames * rate // native
             counts.append(1 if self._steps is None else whole // self._steps)
             lengths.append(whole)
-        skips.judge(len(found), str(self._root))
+        corrupt.check_share(len(found), str(self._root))
         for native in {each for each in self._rates if each != rate}:
             lowpass(max(rate, native) // math.gcd(rate, native))  # now rather than in the first step
         self._lengths = torch.tensor(lengths)
@@ -85,10 +85,10 @@ class Audio(Dataset):
         self._store: np.ndarray | None = None
         self._have = np.zeros(len(self._owner), bool)
         fields = {"x": Field(kind="sequence", shape=(self._steps, 1))}
-        self.facts: dict[str, Any] = {"rate": rate, **skips.facts()}
+        self.facts: dict[str, Any] = {"rate": rate, **corrupt.facts()}
         self._labels: Tensor | None = None
         if labels:
-            known, places = classes_of(self.files, self._root)
+            known, places = classes_from_folders(self.files, self._root)
             self.facts["classes"] = known
             self._labels = torch.tensor(places)
             fields["label"] = Field(kind="label", shape=(), vocab=len(known))
@@ -115,7 +115,7 @@ class Audio(Dataset):
         """The examples of these indices; windows are read from their files once, as long as 1 GiB holds all of them."""
         if self._steps is None or 4 * self._steps * len(self) > MEMORY:
             return super().batch(indices)
-        index = as_index(indices)
+        index = to_index(indices)
         if self._store is None:
             self._store = np.empty((len(self), self._steps), np.float32)  # pages are taken as they are filled
         for owner in sorted({int(self._owner[place]) for place in index.tolist() if not self._have[place]}):
@@ -144,7 +144,7 @@ class Audio(Dataset):
 
     def _look(self, name: str) -> tuple[int, int]:
         """(rate, frames) of a file that can be decoded to its end."""
-        return sound.checked(self._root / name)
+        return sound.check_file(self._root / name)
 
     def _waves(self, owner: int, windows: range) -> Iterator[np.ndarray]:
         """Some windows of a file, or all of it.
@@ -157,7 +157,7 @@ class Audio(Dataset):
             if self._steps is None:
                 yield sound.read(file, self._rate, limit=False).numpy()
                 return
-            with sound.opened_file(file) as opened:
+            with sound.open_file(file) as opened:
                 for window in windows:
                     yield self._window(opened, self._rates[owner], window * self._steps, self._steps)
         except Exception as error:
@@ -169,12 +169,12 @@ class Audio(Dataset):
         shared = math.gcd(native, self._rate)
         up, down = self._rate // shared, native // shared
         if up == down:
-            return _exact(sound.frames_at(opened, start, steps), steps)
+            return _exact(sound.read_frames(opened, start, steps), steps)
         # From a frame that the new rate hits too, with room for the filter (10 * max(up, down) taps a side).
         room = 10 * max(up, down) // up + 1
         begin = max(0, (start * down // up - room) // down * down)
         until = math.ceil((start + steps) * down / up) + room
-        wave = sound.frames_at(opened, begin, until - begin)
+        wave = sound.read_frames(opened, begin, until - begin)
         skip = start - begin // down * up
         return _exact(polyphase(wave, up, down)[skip : skip + steps], steps)
 

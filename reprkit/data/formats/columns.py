@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from reprkit.data.formats.media import Picture, Size, Sound
-from reprkit.data.formats.records import Label, Reader, reader_of
+from reprkit.data.formats.media_readers import ImageReader, Size, AudioReader
+from reprkit.data.formats.value_readers import LabelReader, ValueReader, make_reader
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
 
-Asked = Mapping[str, str | Sequence[str]] | None
+ColumnMap = Mapping[str, str | Sequence[str]] | None
 HEAD = 100  # rows whose majority says how wide lists are
 _LABELS = ("label", "labels")
 
@@ -50,7 +50,7 @@ class Columns:
         self,
         features: Mapping[str, Any],
         head: Sequence[Mapping[str, Any]],
-        asked: Asked,
+        asked: ColumnMap,
         size: Size,
         rate: int,
         where: str,
@@ -59,8 +59,8 @@ class Columns:
         if not chosen:
             raise DataError("columns= names no field; such as columns={'x': 'image', 'label': 'label'}")
         self._sources: dict[str, str | list[str]] = {}
-        self._readers: dict[str, Reader] = {}
-        self.names: dict[str, list[Any]] = {}
+        self._readers: dict[str, ValueReader] = {}
+        self.class_names: dict[str, list[Any]] = {}
         for name, source in chosen.items():
             for column in [source] if isinstance(source, str) else source:
                 if column not in features:
@@ -75,18 +75,18 @@ class Columns:
         )
 
     @property
-    def unsettled(self) -> list[str]:
+    def labels_without_classes(self) -> list[str]:
         """Labels whose classes are known only when all rows were seen."""
         return [
-            name for name, each in self._readers.items() if isinstance(each, Label) and each.known is None
+            name for name, each in self._readers.items() if isinstance(each, LabelReader) and each.classes is None
         ]
 
     @property
     def divisors(self) -> dict[str, float]:
         """Field -> what stored values are divided by."""
-        return {name: 255.0 for name, each in self._readers.items() if isinstance(each, Picture)}
+        return {name: 255.0 for name, each in self._readers.items() if isinstance(each, ImageReader)}
 
-    def stored(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
+    def read_row(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """A row as it may be kept: pictures as uint8; labels that are not settled stay out.
 
         Raises:
@@ -96,40 +96,40 @@ class Columns:
         made = {}
         for name, reader in self._readers.items():
             try:
-                value = reader.checked(self._value(name, row))
-                if not (isinstance(reader, Label) and not reader.places):
+                value = reader.validate(self._value(name, row))
+                if not (isinstance(reader, LabelReader) and not reader.class_indices):
                     made[name] = reader(value)
             except DataError as error:
                 raise DataError(f"column {self._sources[name]!r} {error}") from error
         return made
 
-    def note(self, row: Mapping[str, Any]) -> None:
+    def observe(self, row: Mapping[str, Any]) -> None:
         """See a row that stays."""
         for name, reader in self._readers.items():
-            reader.note(self._value(name, row))
+            reader.observe(self._value(name, row))
 
-    def settle(self) -> None:
+    def number_classes(self) -> None:
         """Number the classes; rows with others are refused from now on."""
         for name, reader in self._readers.items():
-            if isinstance(reader, Label):
-                reader.known = reader.settle()
-                reader.allowed = frozenset(reader.known)
-                self.names.setdefault(name, reader.known)
+            if isinstance(reader, LabelReader):
+                reader.classes = reader.number_classes()
+                reader.allowed = frozenset(reader.classes)
+                self.class_names.setdefault(name, reader.classes)
 
     @property
     def label_columns(self) -> list[str]:
         """Where the labels stand."""
-        return [str(self._sources[name]) for name, each in self._readers.items() if isinstance(each, Label)]
+        return [str(self._sources[name]) for name, each in self._readers.items() if isinstance(each, LabelReader)]
 
     def labels(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """The labels of a row alone."""
-        return {n: each(self._value(n, row)) for n, each in self._readers.items() if isinstance(each, Label)}
+        return {n: each(self._value(n, row)) for n, each in self._readers.items() if isinstance(each, LabelReader)}
 
     def example(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """A row as an example; raises as ``stored`` does."""
-        return self.converted(self.stored(row))
+        return self.to_batch_dtype(self.read_row(row))
 
-    def converted(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def to_batch_dtype(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What was kept, as a batch has it."""
         return {
             name: value.float().div_(255) if name in self.divisors else value
@@ -143,7 +143,7 @@ class Columns:
     def facts(self) -> dict[str, Any]:
         """For ``describe``: names of classes."""
         return {
-            "classes" if name == "label" else f"{name}_classes": each for name, each in self.names.items()
+            "classes" if name == "label" else f"{name}_classes": each for name, each in self.class_names.items()
         }
 
     def _value(self, name: str, row: Mapping[str, Any]) -> Any:
@@ -158,14 +158,14 @@ class Columns:
         head: Sequence[Mapping[str, Any]],
         size: Size,
         rate: int,
-    ) -> tuple[str | list[str], Reader]:
+    ) -> tuple[str | list[str], ValueReader]:
         if not isinstance(source, str):
             for column in source:
                 if _numeric(features[column]) != 0:
                     raise _unsupported(
                         column, features[column], "several columns make one vector if each is numeric"
                     )
-            return list(source), reader_of(name, [[row[c] for c in source] for row in head], kind="vector")
+            return list(source), make_reader(name, [[row[c] for c in source] for row in head], kind="vector")
         feature = features[source]
         kind = type(feature).__name__
         if kind == "Image":
@@ -173,28 +173,28 @@ class Columns:
                 raise DataError(
                     f"column {source!r} holds pictures: give size=(h, w), to which all are brought"
                 )
-            return source, Picture(size)
+            return source, ImageReader(size)
         if kind == "Audio":
-            return source, Sound(rate)
+            return source, AudioReader(rate)
         values = [row[source] for row in head]
         if kind == "ClassLabel":
-            self.names[name] = list(feature.names)
-            known = Label(int, list(range(feature.num_classes)))
-            known.settle()
+            self.class_names[name] = list(feature.names)
+            known = LabelReader(int, list(range(feature.num_classes)))
+            known.number_classes()
             return source, known
         label = name == "label" and kind == "Value"
         if label or (kind == "Value" and "string" in feature.dtype):
-            return source, reader_of(name, values, kind="label" if label else "tokens")
+            return source, make_reader(name, values, kind="label" if label else "tokens")
         depth = _numeric(feature)
         if depth == 0 and feature.dtype.startswith(("float", "double")):
-            return [source], reader_of(name, [[each] for each in values], kind="vector")
+            return [source], make_reader(name, [[each] for each in values], kind="vector")
         if depth is None:
             raise _unsupported(
                 source,
                 feature,
                 "take other columns, or bring it into one of the forms that `reprkit show dataset hub` lists",
             )
-        return source, reader_of(name, values, kind=("label", "vector", "sequence")[depth])
+        return source, make_reader(name, values, kind=("label", "vector", "sequence")[depth])
 
 
 def _inferred(features: Mapping[str, Any], where: str) -> dict[str, str]:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.collate import as_index, collate
+from reprkit.data.collate import to_index, collate
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.images import MEMORY
-from reprkit.data.formats.media import Size
-from reprkit.data.formats.tables import as_files, chosen, opened, rows_of, title
+from reprkit.data.formats.media_readers import Size
+from reprkit.data.formats.tables import without_decoding, choose_part, open_tables, iter_rows, short_name
 from reprkit.data.formats.tensors import Tensors
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
@@ -76,22 +76,22 @@ class Hub(Dataset):
         rate: Count = 16000,
         max_corrupt: Share = 0.01,
     ) -> None:
-        skips = CorruptFiles("rows", max_corrupt)
-        self._name = title(path)
-        table = self._joined(opened(path, name), part)
+        corrupt = CorruptFiles("rows", max_corrupt)
+        self._name = short_name(path)
+        table = self._joined(open_tables(path, name), part)
         self._columns = Columns(
             table.features, list(table.select(range(min(HEAD, len(table))))), columns, size, rate, self._name
         )
         self._table = table.select_columns(self._columns.columns)
         self._places, self._lengths = torch.empty(0, dtype=torch.int64), dict[str, Tensor]()
         self._held: Tensors | list[dict[str, Tensor]] | None = None
-        self._vet(skips)
+        self._vet(corrupt)
         if not len(table):
             raise DataError(f"{self._name} holds no rows")
-        skips.judge(len(table), self._name)
-        self._columns.settle()
+        corrupt.check_share(len(table), self._name)
+        self._columns.number_classes()
         self.signature = self._columns.signature()
-        self.facts: dict[str, Any] = {"parts": list(self._ends), **self._columns.facts(), **skips.facts()}
+        self.facts: dict[str, Any] = {"parts": list(self._ends), **self._columns.facts(), **corrupt.facts()}
         self._settle()
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ class Hub(Dataset):
         if isinstance(self._held, Tensors):
             return self._held[place]
         if self._held is not None:
-            return self._columns.converted(self._held[place])
+            return self._columns.to_batch_dtype(self._held[place])
         number = int(self._places[place])
         try:
             return self._columns.example(self._table[number])
@@ -121,7 +121,7 @@ class Hub(Dataset):
         """The rows of these indices (b,)."""
         if isinstance(self._held, Tensors):
             return self._held.batch(indices)
-        return collate([self[index] for index in as_index(indices).tolist()], self.signature)
+        return collate([self[index] for index in to_index(indices).tolist()], self.signature)
 
     def lengths(self) -> dict[str, Tensor]:
         """Of every row, for the fields whose length varies."""
@@ -163,10 +163,10 @@ class Hub(Dataset):
         """The table of one part, or of all that ``split`` gives, one after another; notes where each ends."""
         import datasets
 
-        wanted = [chosen(parts, part, self._name)]
+        wanted = [choose_part(parts, part, self._name)]
         if part is None and {"train", "test"} <= set(parts):
             wanted += [*[each for each in _VALID if each in parts][:1], "test"]
-        tables = [as_files(parts[each]) for each in wanted]
+        tables = [without_decoding(parts[each]) for each in wanted]
         self._ends = dict(zip(wanted, np.cumsum([len(each) for each in tables]).tolist(), strict=True))
         try:
             return datasets.concatenate_datasets(tables)
@@ -176,13 +176,13 @@ class Hub(Dataset):
                 f"with part=\n  ({str(error).splitlines()[0][:200]})"
             ) from error
 
-    def _vet(self, skips: CorruptFiles) -> None:
+    def _vet(self, corrupt: CorruptFiles) -> None:
         """Read all rows: which can be, how long they are, and what they give while there is room for it."""
         held: list[dict[str, Tensor]] | None = []
         room, places, lengths = MEMORY, list[int](), dict[str, list[int]]()
-        numbered = (_Row(number, row) for number, row in enumerate(rows_of(self._table)))
-        for row, made in skips.vetted(numbered, lambda each: self._columns.stored(each.values)):
-            self._columns.note(row.values)
+        numbered = (_Row(number, row) for number, row in enumerate(iter_rows(self._table)))
+        for row, made in corrupt.iter_readable(numbered, lambda each: self._columns.read_row(each.values)):
+            self._columns.observe(row.values)
             places.append(row.number)
             for name, value in made.items():
                 lengths.setdefault(name, []).append(len(value) if value.ndim else 1)
@@ -203,7 +203,7 @@ class Hub(Dataset):
         if any(name not in self._held[0] for name in self.signature):
             table = self._table.select_columns(self._columns.label_columns)
             kept = set(self._places.tolist())
-            rows = (row for number, row in enumerate(rows_of(table)) if number in kept)
+            rows = (row for number, row in enumerate(iter_rows(table)) if number in kept)
             for row, made in zip(rows, self._held, strict=True):
                 made.update(self._columns.labels(row))
         if not varies:

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from reprkit.data.formats.columns import HEAD, Columns
-from reprkit.data.formats.media import Size
-from reprkit.data.formats.tables import as_files, chosen, opened, title
+from reprkit.data.formats.media_readers import Size
+from reprkit.data.formats.tables import without_decoding, choose_part, open_tables, short_name
 from reprkit.data.streams import Stream
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
@@ -52,13 +52,13 @@ class HubStream(Stream):
         buffer: Count = 1000,
         max_corrupt: Share = 0.01,
     ) -> None:
-        parts = opened(path, name, streaming=True)
-        own = chosen(parts, part, str(path))
+        parts = open_tables(path, name, streaming=True)
+        own = choose_part(parts, part, str(path))
         self._name = f"{title(path)} ({own})"
         table, head = _looked_at(parts[own], self._name)
         self._columns = Columns(table.features, head, columns, size, rate, self._name)
-        if self._columns.unsettled:
-            field = self._columns.unsettled[0]
+        if self._columns.labels_without_classes:
+            field = self._columns.labels_without_classes[0]
             raise DataError(
                 f"{self._name}: a stream cannot know beforehand which classes field {field!r} has\n"
                 "  make its column a ClassLabel in the files, leave the field out with columns=, or read the data as hub(...)"
@@ -89,7 +89,7 @@ def _looked_at(table: Any, where: str) -> tuple[Any, list[dict[str, Any]]]:
         if table.features is None:  # some formats tell only by their rows
             rows = list(itertools.islice(table, HEAD))
             table = table.cast(datasets.Dataset.from_list(rows).features) if rows else table
-        table = as_files(table)
+        table = without_decoding(table)
         head = list(itertools.islice(table, HEAD))
     except Exception as error:
         raise DataError(

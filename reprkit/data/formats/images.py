@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.collate import as_index
-from reprkit.data.corrupt_files import CorruptFiles, classes_of, files_below
-from reprkit.data.formats.pictures import SUFFIXES, Fit, picture
+from reprkit.data.collate import to_index
+from reprkit.data.corrupt_files import CorruptFiles, classes_from_folders, find_files
+from reprkit.data.formats.image_files import SUFFIXES, Fit, read_image
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Share, Width
@@ -30,7 +30,7 @@ class Images(Dataset):
     """All pictures below a folder, of one size, in the order of their relative paths.
 
     Fields: ``x`` image (h w c), float32 in [0, 1]; with ``labels`` also ``label``, the folder of the first
-    level (its names are ``classes``).  How a picture becomes 8-bit values: ``reprkit.data.formats.pictures.picture``.
+    level (its names are ``classes``).  How a picture becomes 8-bit values: ``reprkit.data.formats.image_files.read_image``.
 
     Every picture is decoded once when the set is made.  Up to 1 GiB of them (h · w · c bytes each) stay in
     memory.  Beyond that they are decoded again for each batch, unless there is a ``cache``.
@@ -63,8 +63,8 @@ class Images(Dataset):
         max_corrupt: Share = 0.01,
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
-        skips = CorruptFiles("pictures", max_corrupt)
-        self._root, found = files_below(root, SUFFIXES, "pictures")
+        corrupt = CorruptFiles("pictures", max_corrupt)
+        self._root, found = find_files(root, SUFFIXES, "pictures")
         self._size, self._fit, self._gray = (height, width), fit, gray
         shape = (height, width, 1 if gray else 3)
         self._store: np.ndarray | None = None
@@ -72,22 +72,22 @@ class Images(Dataset):
         if cache is not None:
             stem = Path(cache).expanduser() / f"images-{self._key(found)}"
             self._file = stem.with_suffix(".npy")
-            self.files = _cached(stem, skips) or self._fill(stem, found, shape, skips)
+            self.files = _cached(stem, corrupt) or self._fill(stem, found, shape, corrupt)
         elif len(found) * int(np.prod(shape)) <= MEMORY:
             store = np.empty((len(found), *shape), np.uint8)
             self.files = []
-            for name, pixels in skips.vetted(found, self._read):
+            for name, pixels in corrupt.iter_readable(found, self._read):
                 store[len(self.files)] = pixels
                 self.files.append(name)
             self._store = store[: len(self.files)]
         else:
-            self.files = [name for name, _ in skips.vetted(found, self._read)]
-        skips.judge(len(found), str(self._root))
+            self.files = [name for name, _ in corrupt.iter_readable(found, self._read)]
+        corrupt.check_share(len(found), str(self._root))
         fields = {"x": Field(kind="image", shape=shape, range=(0.0, 1.0))}
-        self.facts: dict[str, Any] = skips.facts()
+        self.facts: dict[str, Any] = corrupt.facts()
         self._labels: Tensor | None = None
         if labels:
-            known, places = classes_of(self.files, self._root)
+            known, places = classes_from_folders(self.files, self._root)
             self.facts["classes"] = known
             self._labels = torch.tensor(places)
             fields["label"] = Field(kind="label", shape=(), vocab=len(known))
@@ -108,7 +108,7 @@ class Images(Dataset):
         Raises:
             DataError: a file that was readable when the set was made no longer is.
         """
-        index = as_index(indices)
+        index = to_index(indices)
         if self._store is None and self._file is not None:
             self._store = self._mapped(self._file)
         if self._store is not None:
@@ -128,7 +128,7 @@ class Images(Dataset):
         return {**self.__dict__, "_store": None if self._file is not None else self._store}
 
     def _read(self, name: str) -> np.ndarray:
-        return picture(self._root / name, self._size, fit=self._fit, gray=self._gray)
+        return read_image(self._root / name, self._size, fit=self._fit, gray=self._gray)
 
     def _again(self, name: str) -> np.ndarray:
         try:
@@ -153,19 +153,19 @@ class Images(Dataset):
         text = json.dumps([str(self._root.resolve()), self._size, self._fit, self._gray, facts])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _fill(self, stem: Path, found: list[str], shape: tuple[int, ...], skips: CorruptFiles) -> list[str]:
+    def _fill(self, stem: Path, found: list[str], shape: tuple[int, ...], corrupt: CorruptFiles) -> list[str]:
         """Decode into the cache; both files appear whole, the list of names last."""
         part = stem.with_suffix(f".{uuid.uuid4().hex}.part")  # its own on every rank, also of other machines
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
             store = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(found), *shape))
             names: list[str] = []
-            for name, pixels in skips.vetted(found, self._read):
+            for name, pixels in corrupt.iter_readable(found, self._read):
                 store[len(names)] = pixels
                 names.append(name)
             store.flush()
             os.replace(part, stem.with_suffix(".npy"))
-            record = {"files": names, "count": skips.count, "named": skips.named}
+            record = {"files": names, "count": corrupt.count, "named": corrupt.named}
             part.write_text(json.dumps(record), encoding="utf-8")
             os.replace(part, stem.with_suffix(".json"))
         except OSError as error:
@@ -176,7 +176,7 @@ class Images(Dataset):
         return names
 
 
-def _cached(stem: Path, skips: CorruptFiles) -> list[str] | None:
+def _cached(stem: Path, corrupt: CorruptFiles) -> list[str] | None:
     """The files of an earlier run's cache, if it is there and whole."""
     try:
         record = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
@@ -184,5 +184,5 @@ def _cached(stem: Path, skips: CorruptFiles) -> list[str] | None:
         files, count, named = list(record["files"]), record["count"], record["named"]
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    skips.count, skips.named = count, named
+    corrupt.count, corrupt.named = count, named
     return files

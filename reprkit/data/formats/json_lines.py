@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.corrupt_files import CorruptFiles
-from reprkit.data.formats.records import Label, Reader, RecordKind, reader_of, type_name
+from reprkit.data.formats.value_readers import LabelReader, ValueReader, RecordKind, make_reader, type_name
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
@@ -71,7 +71,7 @@ class JsonLines(Dataset):
         length: Count | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
-        skips = CorruptFiles("records", max_corrupt)
+        corrupt = CorruptFiles("records", max_corrupt)
         self._files = TextFiles(path, SUFFIXES, "JSON Lines files")
         lines = self._files.head(_HEAD)
         if not lines:
@@ -91,9 +91,9 @@ class JsonLines(Dataset):
                         f"{option}: there is no field {name!r}.{nearest(name, self._fields)}\n"
                         f"  there are: {', '.join(self._fields)}"
                     )
-        self._readers: dict[str, Reader] = {}
+        self._readers: dict[str, ValueReader] = {}
         for name, theirs in self._fields.items():
-            self._readers[name] = reader_of(
+            self._readers[name] = make_reader(
                 name,
                 [record[theirs] for record in head if theirs in record],
                 kind=(kinds or {}).get(name),
@@ -102,11 +102,11 @@ class JsonLines(Dataset):
                 vocab=(vocabs or {}).get(name),
             )
         self._lengths = {n: array("q") for n, each in self._readers.items() if None in each.field().shape}
-        self._files.index(self._note, skips)
-        self.facts: dict[str, Any] = skips.facts()
+        self._files.index(self._note, corrupt)
+        self.facts: dict[str, Any] = corrupt.facts()
         for name, reader in self._readers.items():
-            if isinstance(reader, Label):
-                self.facts["classes" if name == "label" else f"{name}_classes"] = reader.settle()
+            if isinstance(reader, LabelReader):
+                self.facts["classes" if name == "label" else f"{name}_classes"] = reader.number_classes()
         self.signature = Signature({name: reader.field() for name, reader in self._readers.items()})
 
     def __len__(self) -> int:
@@ -140,11 +140,11 @@ class JsonLines(Dataset):
             if theirs not in record:
                 raise DataError(f"it has no {theirs!r}")
             try:
-                noted.append((name, reader, reader.checked(record[theirs])))
+                noted.append((name, reader, reader.validate(record[theirs])))
             except DataError as error:
                 raise DataError(f"{theirs!r} {error}") from error
         for name, reader, value in noted:
-            reader.note(value)
+            reader.observe(value)
             if name in self._lengths:
                 self._lengths[name].append(reader.size(value))
 

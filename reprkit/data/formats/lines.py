@@ -49,7 +49,7 @@ class Lines(Dataset):
         max_corrupt: Share = 0.01,
     ) -> None:
         self._units, self._length = units, length
-        skips, seen, counts = CorruptFiles("lines", max_corrupt), set[str](), array("q")
+        corrupt, seen, counts = CorruptFiles("lines", max_corrupt), set[str](), array("q")
         self._files = TextFiles(path, SUFFIXES, "text files")
 
         def check(line: bytes) -> None:
@@ -61,10 +61,10 @@ class Lines(Dataset):
                 seen.update(read)
                 counts.append(len(read))
 
-        self._files.index(check, skips)
+        self._files.index(check, corrupt)
         spans = torch.tensor(counts) if units == "characters" else self._files.lengths
         self._lengths = spans if length is None else spans.clamp(max=length)
-        self.facts: dict[str, Any] = skips.facts()
+        self.facts: dict[str, Any] = corrupt.facts()
         self.alphabet = "".join(sorted(seen))
         vocab = 256
         if units == "characters":

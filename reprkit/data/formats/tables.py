@@ -16,7 +16,7 @@ _MODULES = {
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def opened(
+def open_tables(
     path: str | os.PathLike[str], name: str | None = None, *, streaming: bool = False
 ) -> dict[str, Any]:
     """Part -> table, of a folder, a file or a name on the hub; ``streaming`` gives ``datasets.IterableDataset``.
@@ -62,7 +62,7 @@ def opened(
         ) from error
 
 
-def chosen(parts: Mapping[str, Any], part: str | None, where: str) -> str:
+def choose_part(parts: Mapping[str, Any], part: str | None, where: str) -> str:
     """Which part is meant.
 
     Raises:
@@ -76,20 +76,20 @@ def chosen(parts: Mapping[str, Any], part: str | None, where: str) -> str:
     return wanted
 
 
-def title(path: str | os.PathLike[str]) -> str:
+def short_name(path: str | os.PathLike[str]) -> str:
     """A short name: the hub's, or the file's."""
     local = Path(path).expanduser()
     return local.resolve().stem if local.exists() else str(path)
 
 
-def as_files(table: Any) -> Any:
+def without_decoding(table: Any) -> Any:
     """The table with pictures and sounds as the files that they are: reprkit decodes them itself."""
     for name, feature in _undecoded(table.features).items():
         table = table.cast_column(name, feature)
     return table.with_format(None)
 
 
-def rows_of(table: Any) -> Iterable[dict[str, Any]]:
+def iter_rows(table: Any) -> Iterable[dict[str, Any]]:
     """The rows of a map-style table in order, read many at a time."""
     for piece in table.iter(batch_size=256):
         names = list(piece)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.checks import check_layout, check_mask, check_values
-from reprkit.data.collate import as_index
+from reprkit.data.collate import to_index
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 
@@ -70,7 +70,7 @@ class Tensors(Dataset):
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The examples of these indices (b,); where lengths vary, padded to the longest of the whole data."""
-        index = as_index(indices)
+        index = to_index(indices)
         return {key: self._taken(key, value, index) for key, value in self._values.items()}
 
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.corrupt_files import CorruptFiles, files_below
+from reprkit.data.corrupt_files import CorruptFiles, find_files
 from reprkit.errors import DataError
 
 _OPEN = 64  # files that are mapped at the same time
@@ -42,12 +42,12 @@ class TextFiles:
         self.names = [self.path.name]
         self._folder = self.path.parent
         if self.path.is_dir():
-            self._folder, self.names = files_below(self.path, suffixes, what)
+            self._folder, self.names = find_files(self.path, suffixes, what)
         self._places = torch.empty((0, 2), dtype=torch.int64)
         self._ends, self._sizes = np.zeros(0, np.int64), list[int]()
         self._maps: dict[int, mmap.mmap] = {}
 
-    def index(self, check: Callable[[bytes], Any], skips: CorruptFiles) -> None:
+    def index(self, check: Callable[[bytes], Any], corrupt: CorruptFiles) -> None:
         """Look at every line once; those of which ``check`` raises are left out, and named ``file:line``.
 
         Raises:
@@ -62,7 +62,7 @@ class TextFiles:
                     raise
                 except Exception as error:  # json and codecs raise many; it is kept, counted and named
                     why = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-                    skips.add(f"{name}:{number}", why[:200])
+                    corrupt.add(f"{name}:{number}", why[:200])
                 else:
                     places.extend((begin, begin + len(line)))
             ends.append(len(places) // 2)
@@ -70,10 +70,10 @@ class TextFiles:
         if places:
             self._places = torch.frombuffer(places, dtype=torch.int64).reshape(-1, 2)
         self._ends = np.array(ends)
-        total = len(self) + skips.count
+        total = len(self) + corrupt.count
         if not total:
             raise DataError(f"{str(self.path)!r} holds no lines besides empty ones")
-        skips.judge(total, str(self.path))
+        corrupt.check_share(total, str(self.path))
 
     def head(self, most: int) -> list[bytes]:
         """The first lines, before they are looked at."""

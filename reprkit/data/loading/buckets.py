@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.padding import lengthened
+from reprkit.data.padding import pad_to_length
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 
@@ -17,7 +17,7 @@ WINDOW = 50  # batches that are sorted together when nothing else is said
 NOISE = 0.05  # of a length: otherwise the longest examples of a window would always meet each other
 
 
-def lengths_of(data: Dataset) -> Int[Tensor, " n"]:
+def lengths_for_buckets(data: Dataset) -> Int[Tensor, " n"]:
     """The lengths to put batches together by: of ``x`` where it varies, else of the first field that does.
 
     Raises:
@@ -41,7 +41,7 @@ def lengths_of(data: Dataset) -> Int[Tensor, " n"]:
     return lengths
 
 
-def bucketed(
+def bucket_by_length(
     shuffled: Int[Tensor, " n"],
     lengths: Int[Tensor, " n"],
     batch: int,
@@ -70,7 +70,7 @@ def bucketed(
     return batches[torch.randperm(len(batches), generator=generator)].reshape(-1)
 
 
-def fitted(
+def fit_to_longest(
     batch: dict[str, Tensor], signature: Signature, longest: Mapping[str, int] | None = None
 ) -> dict[str, Tensor]:
     """A batch whose fields of varying length are as long as the longest example, not longer.
@@ -92,5 +92,5 @@ def fitted(
         if steps < value.shape[1]:
             batch[name], batch[own] = value[:, :steps].contiguous(), mask[:, :steps].contiguous()
         elif steps > value.shape[1]:
-            batch[name], batch[own] = lengthened(value, steps), lengthened(mask, steps)
+            batch[name], batch[own] = pad_to_length(value, steps), pad_to_length(mask, steps)
     return batch

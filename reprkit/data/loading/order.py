@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.base import Dataset, mixed
-from reprkit.data.loading.buckets import WINDOW, bucketed
-from reprkit.data.loading.workers import Task, ahead, made
+from reprkit.data.base import Dataset, derive_seed
+from reprkit.data.loading.buckets import WINDOW, bucket_by_length
+from reprkit.data.loading.workers import Task, prefetch, make_batch
 from reprkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Order:
         self.size, self.batch, self.seed, self.ranks, self.rank = size, batch, seed, ranks, rank
         self.lengths, self.window = lengths, window
         self._known: tuple[int, Tensor] | None = None
-        mixed(seed)  # a seed that will not do is refused now
+        derive_seed(seed)  # a seed that will not do is refused now
 
     @property
     def per_epoch(self) -> int:
@@ -84,7 +84,7 @@ class Order:
         start = place * self.batch + self.rank * local
         return self.permutation(epoch)[start : start + local]
 
-    def whole(self, step: int) -> Int[Tensor, " b"]:
+    def global_batch(self, step: int) -> Int[Tensor, " b"]:
         """All ranks' indices at a step, one rank's after another's: (batch,), int64."""
         epoch, place = divmod(step, self.per_epoch)
         return self.permutation(epoch)[place * self.batch : (place + 1) * self.batch]
@@ -92,16 +92,16 @@ class Order:
     def permutation(self, epoch: int) -> Int[Tensor, " n"]:
         """All examples in the order of one epoch, counted from 0 (size,)."""
         if self._known is None or self._known[0] != epoch:
-            generator = torch.Generator().manual_seed(mixed(self.seed, _ORDER, epoch))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, _ORDER, epoch))
             order = torch.randperm(self.size, generator=generator)
             if self.lengths is not None:
                 used = self.per_epoch * self.batch
-                near = bucketed(order[:used], self.lengths, self.batch, self.window, generator)
+                near = bucket_by_length(order[:used], self.lengths, self.batch, self.window, generator)
                 order = torch.cat([near, order[used:]])
             self._known = epoch, order
         return self._known[1]
 
-    def since(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Tensor]]:
+    def steps_from(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """(step, indices) from ``start`` on, to ``stop`` or without end."""
         step = start
         while stop is None or step < stop:
@@ -120,7 +120,7 @@ class Order:
 
     def __iter__(self) -> Iterator[Tensor]:
         """The indices of every step from the first on, without end."""
-        return (indices for _, indices in self.since())
+        return (indices for _, indices in self.steps_from())
 
 
 def loader(
@@ -155,13 +155,13 @@ def loader(
     tasks = order.tasks(dataset, start, stop)
     # Not a generator itself, so that what is wrong is said now and not at the first batch.
     if workers:
-        return ahead(dataset, tasks, order.seed, order.rank, workers, pin)
+        return prefetch(dataset, tasks, order.seed, order.rank, workers, pin)
     return _here(dataset, tasks, pin)
 
 
 def _here(dataset: Dataset, tasks: Iterable[Task], pin: bool) -> Iterator[dict[str, Tensor]]:
     for task in tasks:
-        batch = made(dataset, task)
+        batch = make_batch(dataset, task)
         yield {name: value.pin_memory() for name, value in batch.items()} if pin else batch
 
 
@@ -187,9 +187,9 @@ class _Tasks:
         self.order, self.lengths, self.start, self.stop = order, lengths, start, stop
 
     def __iter__(self) -> Iterator[Task]:
-        for step, indices in self.order.since(self.start, self.stop):
+        for step, indices in self.order.steps_from(self.start, self.stop):
             yield step, indices, None if self.lengths is None else self._longest(self.lengths, step)
 
     def _longest(self, lengths: Mapping[str, Tensor], step: int) -> dict[str, int]:
-        whole = self.order.whole(step)
+        whole = self.order.global_batch(step)
         return {name: int(each[whole].max()) for name, each in lengths.items()}

@@ -61,9 +61,9 @@ class StreamSampler:
     def at(self, step: int) -> Int[Tensor, " b"]:
         """The positions of this rank's records at a step: (batch / ranks,), int64."""
         local = self.batch // self.ranks
-        return self.whole(step)[self.rank * local : (self.rank + 1) * local]
+        return self.global_batch(step)[self.rank * local : (self.rank + 1) * local]
 
-    def whole(self, step: int) -> Int[Tensor, " b"]:
+    def global_batch(self, step: int) -> Int[Tensor, " b"]:
         """The positions of all ranks' records at a step: (batch,), int64; reads for it unless it was dealt out lately."""
         known = self._recent.get(step)
         return torch.tensor(
@@ -91,7 +91,7 @@ class StreamSampler:
         epoch, before = (0, start) if self._steps is None else divmod(start, self._steps)
         while True:
             count, gathered = 0, list[tuple[int, Any]]()
-            for item in self.data.shuffled(self.seed, epoch):
+            for item in self.data.shuffled_records(self.seed, epoch):
                 gathered.append(item)
                 if len(gathered) == self.batch:
                     count += 1

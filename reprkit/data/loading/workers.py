@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.base import Dataset, mixed
-from reprkit.data.loading.buckets import fitted
+from reprkit.data.base import Dataset, derive_seed
+from reprkit.data.loading.buckets import fit_to_longest
 from reprkit.errors import DataError, ReprkitError
 from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
@@ -28,7 +28,7 @@ _WORKERS = 0x776F726B  # keeps apart what is drawn from one seed
 Task = tuple[int, Any, Mapping[str, int] | None]
 
 
-def made(dataset: Dataset, task: Task) -> dict[str, Tensor]:
+def make_batch(dataset: Dataset, task: Task) -> dict[str, Tensor]:
     """The batch of a task, not longer than its longest example.
 
     Raises:
@@ -38,12 +38,12 @@ def made(dataset: Dataset, task: Task) -> dict[str, Tensor]:
     if not isinstance(indices, Tensor):  # a stream pads its share of records, and names those it cannot read
         return dataset.batch(indices)
     try:
-        return fitted(dataset.batch(indices), dataset.signature, longest)
+        return fit_to_longest(dataset.batch(indices), dataset.signature, longest)
     except Exception as error:
         raise _named(dataset, indices, step, error) from error
 
 
-def ahead(
+def prefetch(
     dataset: Dataset, tasks: Iterable[Task], seed: int, rank: int, workers: int, pin: bool
 ) -> Iterator[dict[str, Tensor]]:
     """The batches of the tasks in their order, made by ``workers`` processes.
@@ -60,7 +60,7 @@ def ahead(
         pin_memory=pin,
         worker_init_fn=_steady,
         # Its own, or the loader would take a draw from the global random state.
-        generator=torch.Generator().manual_seed(mixed(seed, _WORKERS)),
+        generator=torch.Generator().manual_seed(derive_seed(seed, _WORKERS)),
     )
     try:
         with (
@@ -105,12 +105,12 @@ class _Seeded(torch.utils.data.Dataset[Any]):
         self.dataset, self.seed, self.rank = dataset, seed, rank
 
     def __getitem__(self, task: Task) -> dict[str, Tensor] | _Failure:
-        seed = mixed(self.seed, _WORKERS, task[0], self.rank)
+        seed = derive_seed(self.seed, _WORKERS, task[0], self.rank)
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed & 0xFFFFFFFF)
         try:
-            return made(self.dataset, task)
+            return make_batch(self.dataset, task)
         except DataError as error:
             return _Failure(str(error))
 

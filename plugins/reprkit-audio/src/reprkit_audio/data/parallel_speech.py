@@ -123,7 +123,7 @@ def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
     except (OSError, ValueError):
         pass  # damaged or half deleted: said again
     wave, phones = spoken(voice, text)
-    if not keep(beside, json.dumps(phones).encode()) or not keep(path, sound.encoded(wave.numpy())):
+    if not keep(beside, json.dumps(phones).encode()) or not keep(path, sound.encode(wave.numpy())):
         raise DataError(
             f"cannot write {path}: parallel-speech keeps what it lets speak; set REPRKIT_CACHE to a folder"
         )

@@ -17,18 +17,18 @@ from reprkit.errors import DataError
 RecordKind = Literal["tokens", "vector", "sequence", "label"]
 
 
-class Reader:
+class ValueReader:
     """From one value of a record to a tensor."""
 
     def field(self) -> Field:
         """What the signature says, once all records were seen."""
         raise NotImplementedError
 
-    def checked(self, value: Any) -> Any:
+    def validate(self, value: Any) -> Any:
         """The value, if it is what the others are; DataError otherwise."""
         raise NotImplementedError
 
-    def note(self, value: Any) -> None:
+    def observe(self, value: Any) -> None:
         """See the value of a record that stays."""
 
     def size(self, value: Any) -> int:
@@ -40,7 +40,7 @@ class Reader:
         raise NotImplementedError
 
 
-class Text(Reader):
+class TextReader(ValueReader):
     """UTF-8 bytes of a text."""
 
     def __init__(self, length: int | None) -> None:
@@ -50,7 +50,7 @@ class Text(Reader):
         """Tokens of varying length."""
         return Field(kind="tokens", shape=(None,), vocab=256)
 
-    def checked(self, value: Any) -> Any:
+    def validate(self, value: Any) -> Any:
         """A text with something in it."""
         if not isinstance(value, str):
             raise DataError(f"is {type_name(value)}, not a text")
@@ -69,7 +69,7 @@ class Text(Reader):
         return byte_tokens(value, self.length)
 
 
-class Symbols(Reader):
+class TokensReader(ValueReader):
     """A list of whole numbers from 0; without a stated vocabulary it grows by what is seen."""
 
     def __init__(self, length: int | None, vocab: int | None) -> None:
@@ -79,7 +79,7 @@ class Symbols(Reader):
         """What the signature says, once all records were seen."""
         return Field(kind="tokens", shape=(None,), vocab=self.vocab)
 
-    def checked(self, value: Any) -> Any:
+    def validate(self, value: Any) -> Any:
         """Symbols of the vocabulary, at least one."""
         good = isinstance(value, list) and value and all(type(each) is int and each >= 0 for each in value)
         if not good:
@@ -88,7 +88,7 @@ class Symbols(Reader):
             raise DataError(f"holds the symbol {max(value)}, and vocabs= states {self.stated} symbols")
         return value
 
-    def note(self, value: Any) -> None:
+    def observe(self, value: Any) -> None:
         """Grow the vocabulary."""
         self.vocab = max(self.vocab, max(value) + 1)
 
@@ -101,7 +101,7 @@ class Symbols(Reader):
         return torch.tensor(value[: self.length], dtype=torch.int64)
 
 
-class Numbers(Reader):
+class NumbersReader(ValueReader):
     """A vector (d,), or a sequence (t c) where ``steps``."""
 
     def __init__(self, width: int, steps: bool, length: int | None) -> None:
@@ -113,7 +113,7 @@ class Numbers(Reader):
             return Field(kind="sequence", shape=(None, self.width))
         return Field(kind="vector", shape=(self.width,))
 
-    def checked(self, value: Any) -> Any:
+    def validate(self, value: Any) -> Any:
         """Finite numbers, as many as the width."""
         rows = value if self.steps and isinstance(value, list) and value else [value]
         for row in rows:
@@ -136,19 +136,19 @@ class Numbers(Reader):
         return torch.tensor(value[: self.length] if self.steps else value, dtype=torch.float32)
 
 
-class Label(Reader):
+class LabelReader(ValueReader):
     """Values of one type, numbered in their sorted order or in that of ``known``."""
 
     def __init__(self, type_: type, known: list[Any] | None) -> None:
-        self.type, self.seen, self.known = type_, set[Any](), known
+        self.type, self.seen, self.classes = type_, set[Any](), known
         self.allowed = None if known is None else frozenset(known)
-        self.places: dict[Any, int] = {}
+        self.class_indices: dict[Any, int] = {}
 
     def field(self) -> Field:
         """What the signature says, once all records were seen."""
-        return Field(kind="label", shape=(), vocab=max(1, len(self.places)))
+        return Field(kind="label", shape=(), vocab=max(1, len(self.class_indices)))
 
-    def checked(self, value: Any) -> Any:
+    def validate(self, value: Any) -> Any:
         """A value of the type that the others have."""
         if type(value) is not self.type:
             raise DataError(f"is {type_name(value)}, not {_NAMES[self.type]} as the others")
@@ -156,19 +156,19 @@ class Label(Reader):
             raise DataError(f"is {value!r}, which is not among the classes=")
         return value
 
-    def note(self, value: Any) -> None:
+    def observe(self, value: Any) -> None:
         """Remember the value."""
         self.seen.add(value)
 
-    def settle(self) -> list[Any]:
+    def number_classes(self) -> list[Any]:
         """Number the values; which they are, in that order."""
-        ordered = sorted(self.seen) if self.known is None else self.known
-        self.places = {value: place for place, value in enumerate(ordered)}
+        ordered = sorted(self.seen) if self.classes is None else self.classes
+        self.class_indices = {value: place for place, value in enumerate(ordered)}
         return ordered
 
     def __call__(self, value: Any) -> Tensor:
         """The tensor."""
-        return torch.tensor(self.places[value])
+        return torch.tensor(self.class_indices[value])
 
 
 _NAMES = {
@@ -183,7 +183,7 @@ def type_name(value: Any) -> str:
     return _NAMES.get(type(value), type(value).__name__) + inner
 
 
-def reader_of(
+def make_reader(
     name: str,
     values: list[Any],
     *,
@@ -191,7 +191,7 @@ def reader_of(
     length: int | None = None,
     classes: list[Any] | None = None,
     vocab: int | None = None,
-) -> Reader:
+) -> ValueReader:
     """What reads a field: as stated, else by what most of its first values are.
 
     Raises:
@@ -206,20 +206,20 @@ def reader_of(
         return _label(name, values, classes)
     if kind == "tokens":
         is_text = vocab is None and _most(values, type) is str
-        return Text(length) if is_text else Symbols(length, vocab)
+        return TextReader(length) if is_text else TokensReader(length, vocab)
     if kind in ("vector", "sequence"):
         steps = kind == "sequence"
         width = _most(values, lambda value: _width(value, steps))
         if not width:
             raise DataError(f"field {name!r} shall be a {kind}, and most of the first records hold no such")
-        return Numbers(width, steps, length)
+        return NumbersReader(width, steps, length)
     raise DataError(
         f"field {name!r} is {_NAMES.get(_most(values, type), 'nothing')} in most records, which is no field\n"
         "  a text, a list of numbers, a list of lists of numbers, or for a label a text, whole number or boolean"
     )
 
 
-def _label(name: str, values: list[Any], classes: list[Any] | None) -> Label:
+def _label(name: str, values: list[Any], classes: list[Any] | None) -> LabelReader:
     types = {_most(values, type)} if classes is None else {type(each) for each in classes}
     type_ = next(iter(types), list)
     if len(types) != 1 or type_ not in (str, int, bool):
@@ -227,7 +227,7 @@ def _label(name: str, values: list[Any], classes: list[Any] | None) -> Label:
         raise DataError(f"labels are texts, whole numbers or booleans; field {name!r} has {told}")
     if classes is not None and len(set(classes)) < len(classes):
         raise DataError(f"classes of field {name!r}: a value stands there twice in {classes!r}")
-    return Label(type_, classes)
+    return LabelReader(type_, classes)
 
 
 def _guess(name: str, value: Any) -> str | None:

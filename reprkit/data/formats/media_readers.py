@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from reprkit.data import sound
-from reprkit.data.formats.pictures import picture
-from reprkit.data.formats.records import Reader
+from reprkit.data.formats.image_files import read_image
+from reprkit.data.formats.value_readers import ValueReader
 from reprkit.data.signature import Field
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Width
@@ -19,7 +19,7 @@ from reprkit.registry.constraints import Width
 Size = Width | tuple[Width, Width] | tuple[Width, Width, Literal[1, 3]] | None
 
 
-class Picture(Reader):
+class ImageReader(ValueReader):
     """A picture file, as bytes or a path: uint8 (h w c)."""
 
     def __init__(self, size: Size) -> None:
@@ -34,17 +34,17 @@ class Picture(Reader):
         """An image in [0, 1]."""
         return Field(kind="image", shape=self.shape, range=(0.0, 1.0))
 
-    def checked(self, value: Any) -> Any:
+    def validate(self, value: Any) -> Any:
         """That there is one."""
         return _present(value)
 
     def __call__(self, value: Any) -> Tensor:
         """The pixels."""
         with _opened(value) as file:
-            return torch.from_numpy(picture(file, self.shape[:2], gray=self.shape[2] == 1).copy())
+            return torch.from_numpy(read_image(file, self.shape[:2], gray=self.shape[2] == 1).copy())
 
 
-class Sound(Reader):
+class AudioReader(ValueReader):
     """A sound file, as bytes or a path: (t 1), float32."""
 
     def __init__(self, rate: int) -> None:
@@ -54,7 +54,7 @@ class Sound(Reader):
         """A sequence of varying length."""
         return Field(kind="sequence", shape=(None, 1))
 
-    def checked(self, value: Any) -> Any:
+    def validate(self, value: Any) -> Any:
         """That there is one."""
         return _present(value)
 

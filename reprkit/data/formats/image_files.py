@@ -18,7 +18,7 @@ SUFFIXES = frozenset(
 )
 
 
-def picture(
+def read_image(
     file: str | Path | BinaryIO, size: tuple[int, int], *, fit: Fit = "crop", gray: bool = False
 ) -> np.ndarray:
     """The first frame of a picture, upright, as uint8 (h w c).
