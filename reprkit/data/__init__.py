@@ -1,4 +1,4 @@
-"""Data sets: map-style, plain dicts of tensors, each with a signature.  Names are resolved on first use."""
+"""Data sets: map-style, with examples that are plain dicts of tensors, each with a signature.  Names are imported on first use."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
     "loader",
 ]
 
-# Lazily, because parts read the signature (torch-free) long before anybody reads data.
+# Lazy, because parts import the signature (torch-free) long before any data is read.
 __getattr__, __dir__ = attach(
     __name__,
     submod_attrs={

@@ -131,7 +131,9 @@ def test_batches_are_as_long_as_their_longest_example(ranks):
     for rank in range(ranks):
         order = Order(len(data), 6, ranks=ranks, rank=rank, lengths=steps)
         for step, batch in enumerate(loader(data, order, stop=order.per_epoch)):
-            assert batch["x"].shape[1] == batch["x_mask"].shape[1] == int(steps[order.global_batch(step)].max())
+            assert (
+                batch["x"].shape[1] == batch["x_mask"].shape[1] == int(steps[order.global_batch(step)].max())
+            )
             assert batch["x_mask"].sum(1).tolist() == steps[order.at(step)].tolist()
             full = data.batch(order.at(step))["x"][:, : batch["x"].shape[1]]
             assert torch.equal(batch["x"], full)

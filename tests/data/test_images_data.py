@@ -12,8 +12,8 @@ from PIL import Image
 import reprkit as rk
 from reprkit.commands import main
 from reprkit.data import Order, loader
-from reprkit.data.formats.images import Images
 from reprkit.data.formats.image_files import read_image
+from reprkit.data.formats.images import Images
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
 

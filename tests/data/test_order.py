@@ -168,4 +168,8 @@ def test_the_whole_batch_is_the_ranks_slices_one_after_another():
     orders = [Order(20, 6, seed=3, ranks=2, rank=rank) for rank in range(2)]
     for step in (0, 2, 3, 7):
         parts = [order.at(step).tolist() for order in orders]
-        assert orders[0].global_batch(step).tolist() == orders[1].global_batch(step).tolist() == parts[0] + parts[1]
+        assert (
+            orders[0].global_batch(step).tolist()
+            == orders[1].global_batch(step).tolist()
+            == parts[0] + parts[1]
+        )

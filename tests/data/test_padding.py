@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from reprkit.data.padding import pad_to_length, pad, length_mask
+from reprkit.data.padding import length_mask, pad, pad_to_length
 from reprkit.errors import DataError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from reprkit.data.formats.media_readers import ImageReader, Size, AudioReader
+from reprkit.data.formats.media_readers import AudioReader, ImageReader, Size
 from reprkit.data.formats.value_readers import LabelReader, ValueReader, make_reader
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
@@ -78,7 +78,9 @@ class Columns:
     def labels_without_classes(self) -> list[str]:
         """Labels whose classes are known only when all rows were seen."""
         return [
-            name for name, each in self._readers.items() if isinstance(each, LabelReader) and each.classes is None
+            name
+            for name, each in self._readers.items()
+            if isinstance(each, LabelReader) and each.classes is None
         ]
 
     @property
@@ -119,11 +121,15 @@ class Columns:
     @property
     def label_columns(self) -> list[str]:
         """Where the labels stand."""
-        return [str(self._sources[name]) for name, each in self._readers.items() if isinstance(each, LabelReader)]
+        return [
+            str(self._sources[name]) for name, each in self._readers.items() if isinstance(each, LabelReader)
+        ]
 
     def labels(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """The labels of a row alone."""
-        return {n: each(self._value(n, row)) for n, each in self._readers.items() if isinstance(each, LabelReader)}
+        return {
+            n: each(self._value(n, row)) for n, each in self._readers.items() if isinstance(each, LabelReader)
+        }
 
     def example(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """A row as an example; raises as ``stored`` does."""
@@ -143,7 +149,8 @@ class Columns:
     def facts(self) -> dict[str, Any]:
         """For ``describe``: names of classes."""
         return {
-            "classes" if name == "label" else f"{name}_classes": each for name, each in self.class_names.items()
+            "classes" if name == "label" else f"{name}_classes": each
+            for name, each in self.class_names.items()
         }
 
     def _value(self, name: str, row: Mapping[str, Any]) -> Any:

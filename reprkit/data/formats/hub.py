@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.collate import to_index, collate
+from reprkit.data.collate import collate, to_index
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.images import MEMORY
 from reprkit.data.formats.media_readers import Size
-from reprkit.data.formats.tables import without_decoding, choose_part, open_tables, iter_rows, short_name
+from reprkit.data.formats.tables import choose_part, iter_rows, open_tables, short_name, without_decoding
 from reprkit.data.formats.tensors import Tensors
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.media_readers import Size
-from reprkit.data.formats.tables import without_decoding, choose_part, open_tables, short_name
+from reprkit.data.formats.tables import choose_part, open_tables, short_name, without_decoding
 from reprkit.data.streams import Stream
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share

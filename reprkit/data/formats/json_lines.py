@@ -14,8 +14,8 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.corrupt_files import CorruptFiles
-from reprkit.data.formats.value_readers import LabelReader, ValueReader, RecordKind, make_reader, type_name
 from reprkit.data.formats.text_files import TextFiles
+from reprkit.data.formats.value_readers import LabelReader, RecordKind, ValueReader, make_reader, type_name
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.data.sound import RATE, SUFFIXES, blocks, duration, encode, read, write, open_writer
+from reprkit.data.sound import RATE, SUFFIXES, blocks, duration, encode, open_writer, read, write
 from reprkit.errors import DataError
 
 __all__ = [
@@ -16,10 +16,10 @@ __all__ = [
     "clipped",
     "duration",
     "encode",
+    "open_writer",
     "read",
     "trimmed",
     "write",
-    "open_writer",
 ]
 
 SILENT = 1e-4  # the largest value of a sound that counts as none, -80 dB

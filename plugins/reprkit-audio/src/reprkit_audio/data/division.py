@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from reprkit.data.base import held_out_share, derive_seed
+from reprkit.data.base import derive_seed, held_out_share
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.base import held_out_share, derive_seed
+from reprkit.data.base import derive_seed, held_out_share
 from reprkit.errors import DataError
 
 _SPLIT = 0x746F6C64  # keeps the split's randomness apart from others of the same seed
