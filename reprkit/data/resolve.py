@@ -138,7 +138,7 @@ def _reference_for(path: Path) -> Reference:
     raise DataError(
         f"the folder {str(path)!r} holds {amounts}: "
         + (
-            f"several data sets could read it\n  choose one: {' or '.join(_format_reference(name, path) for name in sorted(matches))}"
+            f"several data sets could read it\n  choose: {' or '.join(_format_reference(name, path) for name in sorted(matches))}"
             if matches
             else f"no data set reads these\n{_list_suffixes(folders)}"
         )

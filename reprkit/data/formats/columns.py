@@ -1,4 +1,4 @@
-"""Columns of a Hugging Face data set: what each is as a field, and a row's values as tensors."""
+"""Columns of a Hugging Face data set: the field of each column, and the conversion of rows to tensors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
 
 ColumnMap = Mapping[str, str | Sequence[str]] | None
-HEAD = 100  # rows whose majority says how wide lists are
+HEAD = 100  # first rows, whose majority decides the width of lists
 _LABELS = ("label", "labels")
 
 
 class Columns:
-    """From rows to examples.
+    """Converter from rows to examples.
 
     =========================================  ==========================================================
     column                                     field
@@ -34,30 +34,30 @@ class Columns:
     =========================================  ==========================================================
 
     Args:
-        features: column -> its feature; pictures and sounds not decoded.
-        head: some of the first rows, which say how wide lists are.
-        asked: field -> column, or a list of numeric columns; None takes a column "label" or "labels" or the only ClassLabel for
+        features: column -> its feature; images and audio without decoding.
+        head: some of the first rows, which decide the width of lists.
+        column_map: field -> column, or a list of numeric columns; None takes a column "label" or "labels" or the only ClassLabel for
             ``label``, and the only other one for ``x``.
-        size: (h, w) of pictures, (h, w, 1) for grey, or one number for both sides.
-        rate: of sounds, in Hz.
-        where: names the data in messages.
+        size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
+        rate: sampling rate of audio, in Hz.
+        where: name of the data in messages.
 
     Raises:
-        DataError: no such column, none that could be x, or one that cannot be a field.
+        DataError: no such column, no column that could be ``x``, or an unsupported one.
     """
 
     def __init__(
         self,
         features: Mapping[str, Any],
         head: Sequence[Mapping[str, Any]],
-        asked: ColumnMap,
+        column_map: ColumnMap,
         size: Size,
         rate: int,
         where: str,
     ) -> None:
-        chosen = _inferred(features, where) if asked is None else dict(asked)
+        chosen = _infer_columns(features, where) if column_map is None else dict(column_map)
         if not chosen:
-            raise DataError("columns= names no field; such as columns={'x': 'image', 'label': 'label'}")
+            raise DataError("columns= names no field; for example columns={'x': 'image', 'label': 'label'}")
         self._sources: dict[str, str | list[str]] = {}
         self._readers: dict[str, ValueReader] = {}
         self.class_names: dict[str, list[Any]] = {}
@@ -66,17 +66,21 @@ class Columns:
                 if column not in features:
                     raise DataError(
                         f"{where} has no column {column!r} for field {name!r}.{nearest(column, features)}\n"
-                        f"  its columns: {_listed(features)}"
+                        f"  its columns: {_list_columns(features)}"
                     )
-            kept, reader = self._reader(name, source, features, head, size, rate)
-            self._sources[name], self._readers[name] = kept, reader
+            kept_source, reader = self._make_reader(name, source, features, head, size, rate)
+            self._sources[name], self._readers[name] = kept_source, reader
         self.columns = sorted(
-            {c for each in self._sources.values() for c in ([each] if isinstance(each, str) else each)}
+            {
+                column
+                for source in self._sources.values()
+                for column in ([source] if isinstance(source, str) else source)
+            }
         )
 
     @property
     def labels_without_classes(self) -> list[str]:
-        """Labels whose classes are known only when all rows were seen."""
+        """Labels whose classes are known only after all rows were read."""
         return [
             name
             for name, each in self._readers.items()
@@ -85,33 +89,33 @@ class Columns:
 
     @property
     def divisors(self) -> dict[str, float]:
-        """Field -> what stored values are divided by."""
+        """Divisors of stored values: field -> divisor."""
         return {name: 255.0 for name, each in self._readers.items() if isinstance(each, ImageReader)}
 
     def read_row(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
-        """A row as it may be kept: pictures as uint8; labels that are not settled stay out.
+        """Convert a row to tensors to store: images as uint8; labels whose classes are unknown yet are left out.
 
         Raises:
-            DataError: a value is missing, or not what its column's others are.
+            DataError: a value is missing, or differs in type or size from the others of its column.
             Exception: what decoders raise.
         """
-        made = {}
+        example = {}
         for name, reader in self._readers.items():
             try:
                 value = reader.validate(self._value(name, row))
                 if not (isinstance(reader, LabelReader) and not reader.class_indices):
-                    made[name] = reader(value)
+                    example[name] = reader(value)
             except DataError as error:
                 raise DataError(f"column {self._sources[name]!r} {error}") from error
-        return made
+        return example
 
     def observe(self, row: Mapping[str, Any]) -> None:
-        """See a row that stays."""
+        """Take account of a row that is kept."""
         for name, reader in self._readers.items():
             reader.observe(self._value(name, row))
 
     def number_classes(self) -> None:
-        """Number the classes; rows with others are refused from now on."""
+        """Number the classes; rows with other classes are refused from now on."""
         for name, reader in self._readers.items():
             if isinstance(reader, LabelReader):
                 reader.classes = reader.number_classes()
@@ -120,34 +124,34 @@ class Columns:
 
     @property
     def label_columns(self) -> list[str]:
-        """Where the labels stand."""
+        """Columns of the labels."""
         return [
             str(self._sources[name]) for name, each in self._readers.items() if isinstance(each, LabelReader)
         ]
 
     def labels(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The labels of a row alone."""
+        """Return only the labels of a row."""
         return {
             n: each(self._value(n, row)) for n, each in self._readers.items() if isinstance(each, LabelReader)
         }
 
     def example(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
-        """A row as an example; raises as ``stored`` does."""
+        """Convert a row to an example; raises as ``read_row`` does."""
         return self.to_batch_dtype(self.read_row(row))
 
     def to_batch_dtype(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What was kept, as a batch has it."""
+        """Convert stored tensors to the types and ranges of a batch."""
         return {
             name: value.float().div_(255) if name in self.divisors else value
             for name, value in stored.items()
         }
 
     def signature(self) -> Signature:
-        """What the fields are, once settled."""
+        """Return the signature, once the classes are numbered."""
         return Signature({name: each.field() for name, each in self._readers.items()})
 
     def facts(self) -> dict[str, Any]:
-        """For ``describe``: names of classes."""
+        """Return the entries for ``describe``: names of classes."""
         return {
             "classes" if name == "label" else f"{name}_classes": each
             for name, each in self.class_names.items()
@@ -157,7 +161,7 @@ class Columns:
         source = self._sources[name]
         return row[source] if isinstance(source, str) else [row[each] for each in source]
 
-    def _reader(
+    def _make_reader(
         self,
         name: str,
         source: str | Sequence[str],
@@ -168,7 +172,7 @@ class Columns:
     ) -> tuple[str | list[str], ValueReader]:
         if not isinstance(source, str):
             for column in source:
-                if _numeric(features[column]) != 0:
+                if _nesting_depth(features[column]) != 0:
                     raise _unsupported(
                         column, features[column], "several columns make one vector if each is numeric"
                     )
@@ -192,7 +196,7 @@ class Columns:
         label = name == "label" and kind == "Value"
         if label or (kind == "Value" and "string" in feature.dtype):
             return source, make_reader(name, values, kind="label" if label else "tokens")
-        depth = _numeric(feature)
+        depth = _nesting_depth(feature)
         if depth == 0 and feature.dtype.startswith(("float", "double")):
             return [source], make_reader(name, [[each] for each in values], kind="vector")
         if depth is None:
@@ -204,7 +208,7 @@ class Columns:
         return source, make_reader(name, values, kind=("label", "vector", "sequence")[depth])
 
 
-def _inferred(features: Mapping[str, Any], where: str) -> dict[str, str]:
+def _infer_columns(features: Mapping[str, Any], where: str) -> dict[str, str]:
     labels = [n for n in features if n in _LABELS] or [
         n for n, f in features.items() if type(f).__name__ == "ClassLabel"
     ]
@@ -213,12 +217,12 @@ def _inferred(features: Mapping[str, Any], where: str) -> dict[str, str]:
     source = "x" if "x" in others else others[0] if len(others) == 1 else None
     if source is None:
         raise DataError(
-            f"which column of {where} is x?  Say so: columns={{'x': ..., 'label': ...}}\n  its columns: {_listed(features)}"
+            f"which column of {where} is x?  Say so: columns={{'x': ..., 'label': ...}}\n  its columns: {_list_columns(features)}"
         )
     return {"x": source, **({} if label is None else {"label": label})}
 
 
-def _numeric(feature: Any) -> int | None:
+def _nesting_depth(feature: Any) -> int | None:
     """How deep numbers lie in lists: 0 a number, 1 a list, 2 a list of lists; None for anything else."""
     depth = 0
     while type(feature).__name__ in ("List", "LargeList", "Sequence") or isinstance(feature, list):
@@ -237,10 +241,10 @@ def _unsupported(column: str, feature: Any, advice: str) -> DataError:
     )
 
 
-def _listed(features: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name!r} ({_short(each)})" for name, each in features.items())
+def _list_columns(features: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name!r} ({_type_name(each)})" for name, each in features.items())
 
 
-def _short(feature: Any) -> str:
+def _type_name(feature: Any) -> str:
     text = type(feature).__name__
     return str(feature.dtype) if text == "Value" else text

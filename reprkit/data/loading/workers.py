@@ -116,8 +116,9 @@ class _Seeded(torch.utils.data.Dataset[Any]):
 
 
 def _init_worker(worker: int) -> None:
-    """Initialize a worker so that only the parent ends it: signals often reach the whole process group, and the loop needs its
-    workers until it has saved.
+    """Initialize a worker so that only the parent ends it.
+
+    Signals often reach the whole process group, and the loop needs its workers until it has saved.
     """
     keep_safe_path_local()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
