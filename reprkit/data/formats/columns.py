@@ -36,8 +36,8 @@ class Columns:
     Args:
         features: column -> its feature; images and audio without decoding.
         head: some of the first rows, which decide the width of lists.
-        column_map: field -> column, or a list of numeric columns; None takes a column "label" or "labels" or the only ClassLabel for
-            ``label``, and the only other one for ``x``.
+        column_map: field -> column, or a list of numeric columns; None takes a column "label" or "labels" or the only
+            ClassLabel for ``label``, and the only other one for ``x``.
         size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
         rate: sampling rate of audio, in Hz.
         where: name of the data in messages.
@@ -83,14 +83,14 @@ class Columns:
         """Labels whose classes are known only after all rows were read."""
         return [
             name
-            for name, each in self._readers.items()
-            if isinstance(each, LabelReader) and each.classes is None
+            for name, reader in self._readers.items()
+            if isinstance(reader, LabelReader) and reader.classes is None
         ]
 
     @property
     def divisors(self) -> dict[str, float]:
         """Divisors of stored values: field -> divisor."""
-        return {name: 255.0 for name, each in self._readers.items() if isinstance(each, ImageReader)}
+        return {name: 255.0 for name, reader in self._readers.items() if isinstance(reader, ImageReader)}
 
     def read_row(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """Convert a row to tensors to store: images as uint8; labels whose classes are unknown yet are left out.
@@ -126,13 +126,17 @@ class Columns:
     def label_columns(self) -> list[str]:
         """Columns of the labels."""
         return [
-            str(self._sources[name]) for name, each in self._readers.items() if isinstance(each, LabelReader)
+            str(self._sources[name])
+            for name, reader in self._readers.items()
+            if isinstance(reader, LabelReader)
         ]
 
     def labels(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return only the labels of a row."""
         return {
-            n: each(self._value(n, row)) for n, each in self._readers.items() if isinstance(each, LabelReader)
+            n: reader(self._value(n, row))
+            for n, reader in self._readers.items()
+            if isinstance(reader, LabelReader)
         }
 
     def example(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -148,18 +152,18 @@ class Columns:
 
     def signature(self) -> Signature:
         """Return the signature, once the classes are numbered."""
-        return Signature({name: each.field() for name, each in self._readers.items()})
+        return Signature({name: reader.field() for name, reader in self._readers.items()})
 
     def facts(self) -> dict[str, Any]:
         """Return the entries for ``describe``: names of classes."""
         return {
-            "classes" if name == "label" else f"{name}_classes": each
-            for name, each in self.class_names.items()
+            "classes" if name == "label" else f"{name}_classes": classes
+            for name, classes in self.class_names.items()
         }
 
     def _value(self, name: str, row: Mapping[str, Any]) -> Any:
         source = self._sources[name]
-        return row[source] if isinstance(source, str) else [row[each] for each in source]
+        return row[source] if isinstance(source, str) else [row[column] for column in source]
 
     def _make_reader(
         self,
@@ -174,16 +178,14 @@ class Columns:
             for column in source:
                 if _nesting_depth(features[column]) != 0:
                     raise _unsupported(
-                        column, features[column], "several columns make one vector if each is numeric"
+                        column, features[column], "several columns form one vector only if all are numeric"
                     )
             return list(source), make_reader(name, [[row[c] for c in source] for row in head], kind="vector")
         feature = features[source]
         kind = type(feature).__name__
         if kind == "Image":
             if size is None:
-                raise DataError(
-                    f"column {source!r} holds pictures: give size=(h, w), to which all are brought"
-                )
+                raise DataError(f"column {source!r} holds images: give size=(h, w), to which all are resized")
             return source, ImageReader(size)
         if kind == "Audio":
             return source, AudioReader(rate)
@@ -198,12 +200,12 @@ class Columns:
             return source, make_reader(name, values, kind="label" if label else "tokens")
         depth = _nesting_depth(feature)
         if depth == 0 and feature.dtype.startswith(("float", "double")):
-            return [source], make_reader(name, [[each] for each in values], kind="vector")
+            return [source], make_reader(name, [[value] for value in values], kind="vector")
         if depth is None:
             raise _unsupported(
                 source,
                 feature,
-                "take other columns, or bring it into one of the forms that `reprkit show dataset hub` lists",
+                "choose other columns, or convert it to one of the types that `reprkit show dataset hub` lists",
             )
         return source, make_reader(name, values, kind=("label", "vector", "sequence")[depth])
 
@@ -217,13 +219,13 @@ def _infer_columns(features: Mapping[str, Any], where: str) -> dict[str, str]:
     source = "x" if "x" in others else others[0] if len(others) == 1 else None
     if source is None:
         raise DataError(
-            f"which column of {where} is x?  Say so: columns={{'x': ..., 'label': ...}}\n  its columns: {_list_columns(features)}"
+            f"which column of {where} is x?  Specify columns={{'x': ..., 'label': ...}}\n  its columns: {_list_columns(features)}"
         )
     return {"x": source, **({} if label is None else {"label": label})}
 
 
 def _nesting_depth(feature: Any) -> int | None:
-    """How deep numbers lie in lists: 0 a number, 1 a list, 2 a list of lists; None for anything else."""
+    """Return the nesting depth of a numeric feature: 0 a number, 1 a list, 2 a list of lists; None for anything else."""
     depth = 0
     while type(feature).__name__ in ("List", "LargeList", "Sequence") or isinstance(feature, list):
         feature = feature[0] if isinstance(feature, list) else feature.feature
@@ -236,13 +238,11 @@ def _nesting_depth(feature: Any) -> int | None:
 
 
 def _unsupported(column: str, feature: Any, advice: str) -> DataError:
-    return DataError(
-        f"column {column!r} is {feature}, which is no kind of field that reprkit reads from a table\n  {advice}"
-    )
+    return DataError(f"column {column!r} is {feature}, which reprkit cannot read as a field\n  {advice}")
 
 
 def _list_columns(features: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name!r} ({_type_name(each)})" for name, each in features.items())
+    return ", ".join(f"{name!r} ({_type_name(feature)})" for name, feature in features.items())
 
 
 def _type_name(feature: Any) -> str:
