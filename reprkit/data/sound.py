@@ -85,7 +85,7 @@ def blocks(
 
     if rate < 1 or not seconds > 0 or start < 0 or (stop is not None and stop <= start):
         raise DataError(
-            f"rate={rate}, seconds={seconds}, start={start}, stop={stop}: rate must be at least 1, seconds above 0, and 0 <= start < stop"
+            f"rate={rate}, seconds={seconds}, start={start}, stop={stop}: rate from 1, seconds above 0, 0 <= start < stop"
         )
     opened = open_file(path)
     with opened:

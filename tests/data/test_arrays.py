@@ -67,8 +67,8 @@ def test_labels(label):
 
 
 def test_kinds_ranges_and_vocabs_can_be_stated():
-    grey = rng.integers(0, 256, (6, 4, 4)).astype("uint8")
-    assert Arrays(grey, kinds={"x": "image"}).signature["x"].shape == (4, 4, 1)
+    gray = rng.integers(0, 256, (6, 4, 4)).astype("uint8")
+    assert Arrays(gray, kinds={"x": "image"}).signature["x"].shape == (4, 4, 1)
     counts = rng.integers(0, 50, (6, 4)).astype("int32")
     data = Arrays(counts, kinds={"x": "vector"}, ranges={"x": (0, 50)})
     assert data.signature["x"] == Field(kind="vector", shape=(4,), range=(0.0, 50.0))
@@ -192,13 +192,13 @@ REFUSED = {
     "negative symbol": ({"x": np.array([[0, -1]])}, {}, r"-1 at \[0, 1\]"),
     "negative label": ({"x": np.ones((2, 2)), "label": [-1, 0]}, {}, "number the classes from 0"),
     "float label": ({"x": np.ones((2, 2)), "label": [0.0, 1.0]}, {}, r"astype\('int64'\)"),
-    "float tokens": ({"x": np.ones((2, 2))}, {"kinds": {"x": "tokens"}}, "symbols are whole numbers"),
+    "float tokens": ({"x": np.ones((2, 2))}, {"kinds": {"x": "tokens"}}, "symbols are integers"),
     "float row": ({"x": np.ones(3)}, {}, r"reshape\(-1, 1\)"),
-    "grey pixels": ({"x": np.ones((2, 8, 8), dtype="uint8")}, {}, r"kinds=\{'x': 'image'\}"),
+    "gray pixels": ({"x": np.ones((2, 8, 8), dtype="uint8")}, {}, r"kinds=\{'x': 'image'\}"),
     "integers": (
         {"x": np.ones((2, 8, 8), dtype="int64")},
         {},
-        r"several things\n  state kinds=\{'x': ...\}, one of image",
+        r"ambiguous\n  declare kinds=\{'x': ...\}, one of image",
     ),
     "channels first": (
         {"x": np.ones((2, 3, 32, 32))},
@@ -256,7 +256,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match=r"not for \.npz"):
         Arrays(tmp_path / "ok.npz", mmap=True)
     np.save(tmp_path / "tokens.npy", np.ones((3, 4), dtype="uint16"))
-    with pytest.raises(DataError, match="state vocabs="):
+    with pytest.raises(DataError, match="declare vocabs="):
         Arrays(tmp_path / "tokens.npy", mmap=True)
     assert Arrays(tmp_path / "tokens.npy", mmap=True, vocabs={"x": 5}).batch([0])["x"].tolist() == [
         [1, 1, 1, 1]

@@ -117,6 +117,6 @@ def test_what_cannot_be_mapped_is_told(tmp_path):
     np.save(tmp_path / "columns.npy", np.asfortranarray(np.ones((5, 4))))
     np.save(tmp_path / "other.npy", np.ones((5, 4), ">f4" if sys.byteorder == "little" else "<f4"))
     for name in ("columns", "other"):
-        with pytest.raises(DataError, match=r"cannot be mapped.*\n.*ascontiguousarray"):
+        with pytest.raises(DataError, match=r"cannot be memory-mapped.*\n.*ascontiguousarray"):
             Arrays(tmp_path / f"{name}.npy", mmap=True)
         assert len(rk.dataset(tmp_path / f"{name}.npy")) == 5

@@ -76,7 +76,7 @@ SPOILT = {
         r"holds 255 at \[1, 0, 0, 0\].*range \(0.0, 1.0\)\n.*divide by 255",
     ),
     "levels": ("x", at((1, 0, 0, 0), 16.0), "divide by the largest value"),
-    "below": ("x", at((1, 0, 0, 0), -0.5), "rescale the data, or state its range"),
+    "below": ("x", at((1, 0, 0, 0), -0.5), "rescale the data, or declare its range"),
     "vocab": ("word", at((2, 3), 7), r"holds 7 at \[2, 3\].*0 to 6 \(vocab 7\)\n.*count the symbols"),
     "label": ("label", at(1, 3), r"holds 3 at \[1\].*\n.*number the classes from 0"),
     "mask type": ("word_mask", lambda x: x.float(), "masks are bool"),

@@ -61,7 +61,7 @@ def test_a_split_is_a_fair_draw(digits):
     "shares", [{"test_share": 0}, {"test_share": 1.0}, {"test_share": 0.95, "valid": True}]
 )
 def test_shares_that_leave_nothing_are_refused(digits, shares):
-    with pytest.raises(DataError, match="shares lie between 0 and 1"):
+    with pytest.raises(DataError, match="must lie between 0 and 1"):
         digits.split(**shares)
 
 
@@ -69,7 +69,7 @@ def test_too_few_examples_to_divide_are_refused():
     with pytest.raises(DataError, match="2 examples are too few for train, valid, test"):
         Words(2).split(valid=True)
     assert [len(part) for part in Words(3).split(valid=True)] == [1, 1, 1]
-    with pytest.raises(DataError, match="whole numbers from 0, not -1"):
+    with pytest.raises(DataError, match="integers from 0, not -1"):
         Words().split(seed=-1)
 
 

@@ -242,7 +242,7 @@ def test_a_damaged_cache_is_made_again_and_one_that_cannot_be_written_is_told(fo
     (stored,) = cache.glob("*.npy")
     data = Images(folder, 8, cache=cache)
     stored.write_bytes(stored.read_bytes()[:-100])
-    with pytest.raises(DataError, match="gone or damaged"):
+    with pytest.raises(DataError, match="was removed or damaged"):
         data.batch([0])
     assert torch.equal(Images(folder, 8, cache=cache).batch(range(20))["x"], whole)
     (tmp_path / "taken").write_text("")

@@ -118,11 +118,11 @@ BROKEN = {
     '{"text": "cut off': "no JSON",
     '["a", "b"]': "it is a list of 2, not an object",
     '{"label": "no"}': "it has no 'text'",
-    '{"text": 5, "label": "no"}': "'text' is a whole number, not a text",
+    '{"text": 5, "label": "no"}': "'text' is an integer, not a text",
     '{"text": "", "label": "no"}': "'text' is an empty text",
     '{"text": "lone \\ud800", "label": "no"}': "UnicodeEncodeError",
-    '{"text": "a", "label": 3}': "'label' is a whole number, not a text as the others",
-    '{"text": "a", "label": null}': "'label' is null, not a text as the others",
+    '{"text": "a", "label": 3}': "'label' is an integer, not a text like the others",
+    '{"text": "a", "label": null}': "'label' is null, not a text like the others",
     "[" * 100_000: "no JSON",
 }
 
@@ -205,7 +205,7 @@ def test_what_is_wrong_is_said(tmp_path, file):
         JsonLines(file, kinds={"x": "vectr"})
     with pytest.raises(DataError, match="most of the first records hold no such"):
         JsonLines(file, kinds={"x": "vector"})
-    with pytest.raises(DataError, match="stands there twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         JsonLines(file, classes={"label": ["no", "no"]})
     with pytest.raises(DataError, match="labels are texts.*most often a number"):
         JsonLines(write(tmp_path / "f.jsonl", [{"x": "a", "label": 0.5}]))

@@ -88,7 +88,7 @@ def test_lines_that_are_no_utf8_are_left_out_and_named(tmp_path):
     good = [f"line {number}".encode() for number in range(98)]
     (tmp_path / "a.txt").write_bytes(b"\n".join([*good[:3], b"caf\xe9", *good[3:], b"\xff\xfe"]))
     with pytest.raises(
-        DataError, match=r"(?s)only 98 of the 100 lines.*a\.txt:4: no valid UTF-8.*max_corrupt"
+        DataError, match=r"(?s)only 98 of the 100 lines.*a\.txt:4: not valid UTF-8.*max_corrupt"
     ):
         Lines(tmp_path / "a.txt")
     data = Lines(tmp_path / "a.txt", max_corrupt=0.02)
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_said(tmp_path, file):
     with pytest.raises(PartArgumentError, match="max_corrupt=3 must be a number from 0 to 1"):
         Lines(file, max_corrupt=3)
     (tmp_path / "blank.txt").write_text("\n \n")
-    with pytest.raises(DataError, match="no lines besides empty ones"):
+    with pytest.raises(DataError, match="holds only blank lines"):
         Lines(tmp_path / "blank.txt")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\n\xff")
     with pytest.raises(DataError, match="none of the 2 lines"):

@@ -129,7 +129,7 @@ def test_the_global_random_state_is_left_alone():
 
 
 def test_an_order_of_another_size_is_refused_at_once():
-    with pytest.raises(DataError, match="the order is of 50 examples and digits has 1797"):
+    with pytest.raises(DataError, match="the order is for 50 examples and digits has 1797"):
         loader(Digits(), Order(50, 8))
     with pytest.raises(DataError, match="number of processes"):
         loader(Noisy(), Order(12, 4), workers=-1)

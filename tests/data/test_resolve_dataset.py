@@ -119,7 +119,7 @@ def test_a_name_is_not_taken_over_by_a_folder(tmp_path, monkeypatch):
 def test_what_a_folder_holds_is_told(tmp_path):
     filled(tmp_path / "both", "1.png", "2.png", "notes.txt", "x.csv")
     both = str(tmp_path / "both")
-    with pytest.raises(DataError, match=r"holds 2 \.png, 1 \.txt, 1 \.csv: it could be several") as caught:
+    with pytest.raises(DataError, match=r"holds 2 \.png, 1 \.txt, 1 \.csv: several data sets could read it") as caught:
         dataset(both)
     assert f"images(root={both!r})" in str(caught.value)
     assert f"lines(path={both!r})" in str(caught.value)

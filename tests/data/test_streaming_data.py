@@ -74,10 +74,10 @@ def test_positions_of_a_step_can_be_asked_for():
 def test_ranks_take_slices_of_one_batch_also_around_unreadable_records(varying):
     data = Counting(bad={5, 20, 21, 22, 41}, varying=varying)
     with pytest.warns(
-        UserWarning, match=r"record \d+ of counting cannot be read and is left out: ValueError: rotten"
+        UserWarning, match=r"record \d+ of counting cannot be read and is skipped: ValueError: rotten"
     ):
         whole = list(loader(data, data.order(12, seed=1), stop=9))
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="is skipped"):
         parts = [
             list(loader(each, each.order(12, seed=1, ranks=3, rank=rank), stop=9))
             for rank, each in enumerate(Counting(bad=data.bad, varying=varying) for _ in range(3))
@@ -91,7 +91,7 @@ def test_ranks_take_slices_of_one_batch_also_around_unreadable_records(varying):
 
 def test_unreadable_records_are_counted_also_in_workers():
     data = Counting(bad={3, 30})
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="is skipped"):
         assert len(list(data.stream())) == 48
     assert (data.skipped, data.describe()["skipped_count"]) == (2, 2)
     data = Counting(bad={3, 30}, buffer=1)
@@ -104,12 +104,12 @@ def test_unreadable_records_are_counted_also_in_workers():
 def test_too_many_unreadable_records_are_an_error():
     data = Counting(size=40, bad=set(range(0, 40, 3)))
     with (
-        pytest.warns(UserWarning, match="left out"),
+        pytest.warns(UserWarning, match="is skipped"),
         pytest.raises(DataError, match="11 of .* records of counting .* max_corrupt=0.01"),
     ):
         list(loader(data, data.order(8), stop=10))
     data = Counting(bad=set(range(50)), max_corrupt=1.0)
-    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="those that come next"):
+    with pytest.warns(UserWarning, match="is skipped"), pytest.raises(DataError, match="the records after it"):
         list(loader(data, data.order(16), stop=1))
 
 
@@ -177,7 +177,7 @@ def test_the_record_of_a_run_says_what_was_left_out(tmp_path):
     model = rk.build(
         data=data, encoder="mlp(widths=(4,))", latent="continuous(dim=1)", decoder="mlp(widths=(4,))"
     )
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="is skipped"):
         rk.fit(model, data, steps=3, batch=20, out=tmp_path, device="cpu")
     said = read_record(tmp_path)["data"]
     assert (said["skipped_count"], sorted(each["name"] for each in said["skipped"])) == (

@@ -102,7 +102,7 @@ def test_an_example_that_cannot_be_made_is_named(workers):
         list(loader(Broken(), order, 0, workers, stop=2))
     said = str(caught.value)
     assert said.startswith(
-        f"example 5 (in the batch of step {step}) of broken cannot be made: KeyError: 'a field of mine'"
+        f"example 5 (in the batch of step {step}) of broken cannot be loaded: KeyError: 'a field of mine'"
     )
     assert "in fail, " in said
     assert "test_workers.py, line" in said
@@ -116,7 +116,7 @@ def test_a_file_that_is_gone_is_named_and_the_run_says_so(workers, pictures, tmp
     data = images.Images(pictures, 8)
     (pictures / "07.png").unlink()
     with pytest.raises(
-        DataError, match=r"^example 7 .*07\.png' could be read when the data set was made, and"
+        DataError, match=r"^example 7 .*07\.png' was readable when the data set was constructed, and"
     ):
         train(data, workers, tmp_path / "out")
     record = read_record(tmp_path / "out")
