@@ -9,7 +9,7 @@ from reprkit.utils.lazy import attach
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset, Subset
     from reprkit.data.checks import check_batch
-    from reprkit.data.collate import collate
+    from reprkit.data.collation import collate
     from reprkit.data.formats.arrays import Arrays
     from reprkit.data.formats.audio import Audio
     from reprkit.data.formats.digits import Digits
@@ -66,7 +66,7 @@ __getattr__, __dir__ = attach(
         "streams": ["Stream"],
         "formats.tensors": ["Tensors"],
         "checks": ["check_batch"],
-        "collate": ["collate"],
+        "collation": ["collate"],
         "resolve": ["dataset"],
     },
     elsewhere={"CodesOf": "reprkit.models.codes_dataset"},

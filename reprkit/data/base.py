@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.collate import collate, to_index
+from reprkit.data.collation import collate, to_index
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 from reprkit.registry.constraints import checking

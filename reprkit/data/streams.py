@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.base import Dataset, derive_seed, held_out_share
-from reprkit.data.collate import collate
+from reprkit.data.collation import collate
 from reprkit.data.formats.in_memory import InMemory
 from reprkit.data.loading.stream_sampler import SPARES, RankShare, StreamSampler
 from reprkit.errors import DataError, ReprkitError

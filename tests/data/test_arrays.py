@@ -182,7 +182,7 @@ REFUSED = {
         r"200 at \[0, 0\].*\(0.0, 1.0\)\n.*divide by 255",
     ),
     "range -1": ({"x": np.full((2, 3), 200.0)}, {"ranges": {"x": (-1, 1)}}, "divide by 127.5 and subtract 1"),
-    "other range": ({"x": np.full((2, 3), -9.0)}, {"ranges": {"x": (0, 1)}}, "rescale the data, or state"),
+    "other range": ({"x": np.full((2, 3), -9.0)}, {"ranges": {"x": (0, 1)}}, "rescale the data, or declare"),
     "not binary": ({"x": np.array([[0.0, 0.5]])}, {"vocabs": {"x": 2}}, r"0.5 at \[0, 1\].*only 0 and 1"),
     "vocab": (
         {"x": np.array([[0, 1], [7, 8]])},
@@ -215,7 +215,7 @@ REFUSED = {
         {"fields": {"x": "aa"}},
         "no array 'aa' for field 'x'. Did you mean 'a'",
     ),
-    "mmap": ({"x": np.ones((3, 2))}, {"mmap": True}, "in memory already"),
+    "mmap": ({"x": np.ones((3, 2))}, {"mmap": True}, "already in memory"),
 }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from reprkit.data.collate import collate
+from reprkit.data.collation import collate
 from reprkit.data.formats import audio
 from reprkit.data.loading.order import Order, loader
 
@@ -46,8 +46,10 @@ def test_batches_are_the_examples(sounds, seconds, labels):
 
 def test_files_are_read_once(sounds, monkeypatch):
     data, reads = audio.Audio(sounds, 8000, seconds=0.02), []
-    read = audio.Audio._waves
-    monkeypatch.setattr(audio.Audio, "_waves", lambda self, *which: reads.append(which) or read(self, *which))
+    read = audio.Audio._read_windows
+    monkeypatch.setattr(
+        audio.Audio, "_read_windows", lambda self, *which: reads.append(which) or read(self, *which)
+    )
     for _ in range(3):
         data.batch([0, 2])
         data.batch([1])

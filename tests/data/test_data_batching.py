@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from reprkit.data import Field, Signature, collate
-from reprkit.data.collate import to_index
+from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 
 SIGNATURE = Signature(

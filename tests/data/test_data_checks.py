@@ -75,9 +75,9 @@ SPOILT = {
         at((1, 0, 0, 0), 255.0),
         r"holds 255 at \[1, 0, 0, 0\].*range \(0.0, 1.0\)\n.*divide by 255",
     ),
-    "levels": ("x", at((1, 0, 0, 0), 16.0), "divide by the largest value"),
+    "levels": ("x", at((1, 0, 0, 0), 16.0), "divide by the largest possible value"),
     "below": ("x", at((1, 0, 0, 0), -0.5), "rescale the data, or declare its range"),
-    "vocab": ("word", at((2, 3), 7), r"holds 7 at \[2, 3\].*0 to 6 \(vocab 7\)\n.*count the symbols"),
+    "vocab": ("word", at((2, 3), 7), r"holds 7 at \[2, 3\].*0 to 6 \(vocab 7\)\n.*correct vocab"),
     "label": ("label", at(1, 3), r"holds 3 at \[1\].*\n.*number the classes from 0"),
     "mask type": ("word_mask", lambda x: x.float(), "masks are bool"),
     "mask shape": ("word_mask", lambda x: x[:, 1:], r"'word_mask' has shape \(3, 7\)"),
@@ -103,7 +103,7 @@ def test_padding_may_leave_the_range_but_must_be_finite_and_a_symbol():
     batch["x"][1, 5] = float("nan")
     with pytest.raises(DataError, match="nan"):
         check_batch(batch, sound)
-    with pytest.raises(DataError, match=r"-100 at \[1, 5\].*\n.*padding too must be a symbol"):
+    with pytest.raises(DataError, match=r"-100 at \[1, 5\].*\n.*padding must be a valid symbol too"):
         check_batch(spoilt("word", at((1, 5), -100)), SIGNATURE)
 
 
@@ -125,6 +125,6 @@ def test_damaged_batches_are_checked_for_shape_and_type_only():
 
 def test_a_batch_of_other_fields_is_refused():
     with pytest.raises(
-        DataError, match="none of the fields of the signature\n  it has image; the signature x, sound"
+        DataError, match="none of the signature's fields\n  the batch has image; the signature has x, sound"
     ):
         check_batch({"image": torch.zeros(2)}, SIGNATURE)

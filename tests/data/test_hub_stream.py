@@ -38,7 +38,7 @@ def test_a_table_is_read_as_the_stored_one(folder):
         assert all(torch.equal(example[name], value) for name, value in stored[index].items())
     order = data.order(16, seed=1)
     for step, batch in enumerate(loader(data, order, stop=7)):
-        same = stored.batch(order.whole(step))
+        same = stored.batch(order.global_batch(step))
         assert all(torch.equal(batch[name], value) for name, value in same.items())
     assert data.describe()["classes"] == ["cat", "dog", "owl"]
 
@@ -57,7 +57,7 @@ def test_a_stream_conforms(folder, chosen):
 def test_what_a_table_lacks_is_said(tmp_path, folder):
     (tmp_path / "a.jsonl").write_text('{"text": "u", "label": "v"}\n' * 5)
     with pytest.raises(
-        DataError, match="(?s)cannot know beforehand which classes field 'label' has.*ClassLabel"
+        DataError, match="(?s)cannot know in advance which classes field 'label' has.*ClassLabel"
     ):
         HubStream(tmp_path / "a.jsonl")
     assert len(list(HubStream(tmp_path / "a.jsonl", columns={"x": "text"}))) == 5
@@ -127,7 +127,7 @@ def test_a_sick_step_names_the_positions(folder):
     model = rk.build(
         data=data, encoder="mlp(widths=(8,))", latent="continuous(dim=2)", decoder="mlp(widths=(8,))"
     )
-    expected = data.order(16).whole(3).tolist()
+    expected = data.order(16).global_batch(3).tolist()
 
     def run():
         for step in rk.loop(model, data, steps=6, batch=16, device="cpu"):

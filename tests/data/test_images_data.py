@@ -61,7 +61,7 @@ def test_what_does_not_fit_into_memory_is_decoded_again_to_the_same(folder, monk
     assert data._store is None
     assert torch.equal(data.batch(range(20))["x"], kept)
     (folder / "a/4.png").write_bytes(b"gone")
-    with pytest.raises(DataError, match=r"a/4\.png.*now cannot"):
+    with pytest.raises(DataError, match=r"a/4\.png.*no longer is"):
         data.batch([4])
 
 
@@ -69,7 +69,9 @@ def test_the_cache_is_found_again_until_a_file_changes(folder, tmp_path, monkeyp
     cache = tmp_path / "cache"
     first = Images(folder, 8, cache=cache).batch(range(20))["x"]
     with monkeypatch.context() as patched:
-        patched.setattr("reprkit.data.formats.images.picture", lambda *_, **__: pytest.fail("decoded again"))
+        patched.setattr(
+            "reprkit.data.formats.images.read_image", lambda *_, **__: pytest.fail("decoded again")
+        )
         assert torch.equal(Images(folder, 8, cache=cache).batch(range(20))["x"], first)
     Image.new("RGB", (8, 8), "white").save(folder / "a/0.png")
     assert bool((Images(folder, 8, cache=cache)[0]["x"] == 1).all())
@@ -80,7 +82,7 @@ def test_unreadable_files_are_left_out_and_named(folder):
     whole = Images(folder, 8)
     (folder / "a/zz.jpg").write_bytes(b"no picture")
     (folder / "a/0.png").write_bytes((folder / "a/0.png").read_bytes()[:200])
-    with pytest.raises(DataError, match=r"(?s)only 19 of the 21 pictures.*a/0\.png.*max_corrupt"):
+    with pytest.raises(DataError, match=r"(?s)only 19 of the 21 images.*a/0\.png.*max_corrupt"):
         Images(folder, 8)
     data = Images(folder, 8, max_corrupt=0.1)
     assert torch.equal(data.batch(range(19))["x"], whole.batch(range(1, 20))["x"])
@@ -183,7 +185,7 @@ def test_show_tells_the_arguments(capsys):
     shown = capsys.readouterr().out
     assert "dataset reprkit/images" in shown
     assert "requires: PIL (installed)" in shown
-    for name in ("root", "size", "labels", "grey", "fit", "cache", "max_corrupt"):
+    for name in ("root", "size", "labels", "gray", "fit", "cache", "max_corrupt"):
         assert re.search(rf"^\s*{name}\s", shown, flags=re.MULTILINE), name
 
 
@@ -215,7 +217,7 @@ def test_two_that_fill_one_cache_do_not_disturb_each_other(folder, tmp_path, mon
     from reprkit.data.formats import images
 
     cache, inner, whole = tmp_path / "cache", [], Images(folder, 8).batch(range(20))["x"]
-    read = images.picture
+    read = images.read_image
 
     def interrupted(file, *rest, **options):
         if not inner and str(file).endswith("a/5.png"):
@@ -226,7 +228,7 @@ def test_two_that_fill_one_cache_do_not_disturb_each_other(folder, tmp_path, mon
             assert len(list(cache.glob("*.part"))) == 1
         return read(file, *rest, **options)
 
-    monkeypatch.setattr(images, "picture", interrupted)
+    monkeypatch.setattr(images, "read_image", interrupted)
     first = Images(folder, 8, cache=cache)
     for data in (first, inner[0], Images(folder, 8, cache=cache)):
         assert torch.equal(data.batch(range(20))["x"], whole)

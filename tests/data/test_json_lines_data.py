@@ -69,7 +69,7 @@ def test_whole_numbers_are_symbols_when_stated(tmp_path):
     few = JsonLines(tmp_path / "a.jsonl", vocabs={"x": 5}, max_corrupt=0.5)
     assert (len(few), few.facts["skipped"][0]["why"]) == (
         2,
-        "'x' holds the symbol 7, and vocabs= states 5 symbols",
+        "'x' holds the symbol 7, and vocabs= declares 5 symbols",
     )
 
 
@@ -203,7 +203,7 @@ def test_what_is_wrong_is_said(tmp_path, file):
         JsonLines(file, kinds={"id": "label"})
     with pytest.raises(PartArgumentError, match="Did you mean 'vector'"):
         JsonLines(file, kinds={"x": "vectr"})
-    with pytest.raises(DataError, match="most of the first records hold no such"):
+    with pytest.raises(DataError, match="most of the first records hold none"):
         JsonLines(file, kinds={"x": "vector"})
     with pytest.raises(DataError, match="occurs twice"):
         JsonLines(file, classes={"label": ["no", "no"]})

@@ -137,7 +137,7 @@ def test_a_file_that_changed_is_told(file):
     with pytest.raises(DataError, match=r"set\.txt.*has changed"):
         data[3]
     file.unlink()
-    with pytest.raises(DataError, match=r"set\.txt.*now cannot"):
+    with pytest.raises(DataError, match=r"set\.txt.*no longer is"):
         data[3]
 
 

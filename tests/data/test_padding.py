@@ -25,7 +25,7 @@ def test_shorter_values_are_followed_by_zeros_under_a_mask(sizes, dtype):
 )
 def test_what_does_not_fit_is_named(bad, shape):
     with pytest.raises(
-        DataError, match=rf"'x' has shape {shape} in example 1 .*\(2, 3\) in example 0.*first size"
+        DataError, match=rf"'x' has shape {shape} in example 1 .*\(2, 3\) in example 0.*first dimension"
     ):
         pad([torch.ones(2, 3), bad], "x")
 

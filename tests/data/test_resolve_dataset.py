@@ -119,13 +119,15 @@ def test_a_name_is_not_taken_over_by_a_folder(tmp_path, monkeypatch):
 def test_what_a_folder_holds_is_told(tmp_path):
     filled(tmp_path / "both", "1.png", "2.png", "notes.txt", "x.csv")
     both = str(tmp_path / "both")
-    with pytest.raises(DataError, match=r"holds 2 \.png, 1 \.txt, 1 \.csv: several data sets could read it") as caught:
+    with pytest.raises(
+        DataError, match=r"holds 2 \.png, 1 \.txt, 1 \.csv: several data sets could read it"
+    ) as caught:
         dataset(both)
     assert f"images(root={both!r})" in str(caught.value)
     assert f"lines(path={both!r})" in str(caught.value)
     filled(tmp_path / "other", "x.csv", "readme/y.csv")
     with pytest.raises(
-        DataError, match=r"holds 2 \.csv: nothing that a data set reads\n  known:.*\.png.*images.*\.jsonl"
+        DataError, match=r"holds 2 \.csv: no data set reads these\n  known:.*\.png.*images.*\.jsonl"
     ):
         dataset(tmp_path / "other")
     (tmp_path / "empty").mkdir()
@@ -138,9 +140,9 @@ def test_what_a_folder_holds_is_told(tmp_path):
 
 def test_one_file_that_is_no_data_set_is_told(tmp_path):
     filled(tmp_path, "1.png", "x.csv")
-    with pytest.raises(DataError, match=r"one file.*\n  give the folder.*images\(root="):
+    with pytest.raises(DataError, match=r"single file.*\n  give the folder.*images\(root="):
         dataset(str(tmp_path / "1.png"))
-    with pytest.raises(DataError, match=r"one file.*\n  known: .*\.jsonl"):
+    with pytest.raises(DataError, match=r"single file.*\n  known: .*\.jsonl"):
         dataset(tmp_path / "x.csv")
     for source in (tmp_path / "gone", str(tmp_path / "gone"), "./gone", "gone.jsonl", "gone.txt"):
         with pytest.raises(DataError, match=r"no file or folder '.*gone.*looked in"):

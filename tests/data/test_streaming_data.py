@@ -109,7 +109,10 @@ def test_too_many_unreadable_records_are_an_error():
     ):
         list(loader(data, data.order(8), stop=10))
     data = Counting(bad=set(range(50)), max_corrupt=1.0)
-    with pytest.warns(UserWarning, match="is skipped"), pytest.raises(DataError, match="the records after it"):
+    with (
+        pytest.warns(UserWarning, match="is skipped"),
+        pytest.raises(DataError, match="the records after it"),
+    ):
         list(loader(data, data.order(16), stop=1))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reprkit.data import sound
 from reprkit.data.base import Dataset
-from reprkit.data.collate import to_index
+from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles, classes_from_folders, find_files
 from reprkit.data.resampling import lowpass, polyphase
 from reprkit.data.signature import Field, Signature

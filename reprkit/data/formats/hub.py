@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.collate import collate, to_index
+from reprkit.data.collation import collate, to_index
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.images import MEMORY

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.collate import to_index
+from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles, classes_from_folders, find_files
 from reprkit.data.formats.image_files import SUFFIXES, Fit, read_image
 from reprkit.data.signature import Field, Signature

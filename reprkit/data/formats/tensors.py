@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.checks import check_layout, check_mask, check_values
-from reprkit.data.collate import to_index
+from reprkit.data.collation import to_index
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 

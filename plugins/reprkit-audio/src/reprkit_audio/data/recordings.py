@@ -13,7 +13,7 @@ from torch import Tensor
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
 from reprkit.data.base import derive_seed
-from reprkit.data.collate import to_index
+from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, Utterance
 from reprkit_audio.data.division import PARTS, divided

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature, dataset
 from reprkit.data.base import Subset
-from reprkit.data.collate import to_index
+from reprkit.data.collation import to_index
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.registry.constraints import Count
 from reprkit.registry.references import Reference, parse_sum

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
-from reprkit.data.collate import to_index
+from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit_text.data.division import divided, origin
 from reprkit_text.data.records import Deal, Record, deal

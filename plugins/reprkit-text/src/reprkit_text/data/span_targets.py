@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
-from reprkit.data.collate import to_index
+from reprkit.data.collation import to_index
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count, CountOrZero
 from reprkit_text.data.documents_in_memory import Told

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
-from reprkit.data.collate import to_index
+from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError
