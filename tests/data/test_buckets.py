@@ -54,7 +54,7 @@ def test_lines_know_their_lengths(units, length, tmp_path):
     assert part.lengths()["x"].tolist() == [len(each["x"]) for each in part]
 
 
-def test_files_of_sound_know_their_lengths(tmp_path):
+def test_sound_files_know_their_lengths(tmp_path):
     for number, (rate, frames) in enumerate(((8000, 801), (8000, 320), (11025, 777))):
         with wave.open(str(tmp_path / f"{number}.wav"), "wb") as file:
             file.setparams((1, 2, rate, 0, "NONE", ""))
@@ -73,7 +73,7 @@ def test_arrays_know_their_lengths_from_masks():
     assert Digits().lengths() == {}
 
 
-def test_padding_falls(lines):
+def test_buckets_reduce_padding(lines):
     lengths = lengths_for_buckets(lines)
     plain = padding(Order(len(lines), 32, seed=1), lengths)
     buckets = padding(Order(len(lines), 32, seed=1, lengths=lengths), lengths)
@@ -83,7 +83,7 @@ def test_padding_falls(lines):
     assert buckets < small < 0.6 * plain
 
 
-def test_an_epoch_has_the_same_examples_as_without(lines):
+def test_epoch_has_the_same_examples_as_without_buckets(lines):
     lengths = lengths_for_buckets(lines)
     plain, order = Order(len(lines), 32, seed=2), Order(len(lines), 32, seed=2, lengths=lengths, window=7)
     for epoch in range(2):
@@ -94,7 +94,7 @@ def test_an_epoch_has_the_same_examples_as_without(lines):
         assert torch.equal(plain.permutation(epoch)[len(one) :], order.permutation(epoch)[len(one) :])
 
 
-def test_the_order_is_a_pure_function_and_companies_change(lines):
+def test_order_is_a_pure_function_and_batches_change_between_epochs(lines):
     lengths = lengths_for_buckets(lines)
     order = Order(len(lines), 32, seed=2, lengths=lengths)
     steps = range(2 * order.per_epoch)
@@ -112,7 +112,7 @@ def test_the_order_is_a_pure_function_and_companies_change(lines):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_ranks_share_the_same_global_batches_and_pad_alike(lines, ranks):
+def test_ranks_share_the_global_batches_and_pad_alike(lines, ranks):
     lengths = lengths_for_buckets(lines)
     whole = Order(len(lines), 36, seed=4, lengths=lengths)
     orders = [Order(len(lines), 36, seed=4, lengths=lengths, ranks=ranks, rank=r) for r in range(ranks)]
@@ -141,7 +141,7 @@ def test_batches_are_as_long_as_their_longest_example(ranks):
     assert found > 0
 
 
-def test_a_batch_is_fitted_to_more_than_it_holds():
+def test_batch_is_padded_to_the_longest_of_all_ranks():
     signature = Signature({"x": Field(kind="sequence", shape=(None, 2))})
     batch = {"x": torch.ones(2, 3, 2), "x_mask": torch.ones(2, 3, dtype=torch.bool)}
     longer = fit_to_longest(dict(batch), signature, {"x": 5})
@@ -150,7 +150,7 @@ def test_a_batch_is_fitted_to_more_than_it_holds():
     assert longer["x_mask"].tolist() == [[True] * 3 + [False] * 2] * 2
 
 
-class Untold(Dataset):
+class UnknownLengths(Dataset):
     signature = Signature({"x": Field(kind="tokens", shape=(None,), vocab=3)})
 
     def __len__(self):
@@ -160,14 +160,16 @@ class Untold(Dataset):
         return {"x": torch.ones(index + 1, dtype=torch.int64)}
 
 
-def test_what_cannot_be_is_refused(lines):
-    with pytest.raises(DataError, match=r"untold does not know them: Untold must define lengths\(\)"):
-        lengths_for_buckets(Untold())
+def test_invalid_arguments_raise(lines):
+    with pytest.raises(
+        DataError, match=r"unknownlengths does not know them: UnknownLengths must define lengths\(\)"
+    ):
+        lengths_for_buckets(UnknownLengths())
     with pytest.raises(DataError, match="in digits no length varies"):
         lengths_for_buckets(Digits())
-    with pytest.raises(DataError, match="the lengths of untold vary, .*several processes need them"):
-        loader(Untold(), Order(8, 4, ranks=2))
-    assert next(loader(Untold(), Order(8, 4)))["x"].ndim == 2  # on one process it does without
+    with pytest.raises(DataError, match="the lengths of unknownlengths vary, .*several processes need them"):
+        loader(UnknownLengths(), Order(8, 4, ranks=2))
+    assert next(loader(UnknownLengths(), Order(8, 4)))["x"].ndim == 2  # on one process it does without
     with pytest.raises(DataError, match="at least 1 batch, not 0"):
         Order(8, 4, lengths=torch.ones(8), window=0)
     model = make(Digits())
@@ -198,7 +200,7 @@ def train(model, data, steps, until=None, **options):
     return seen
 
 
-def test_a_resumed_run_is_the_same(tmp_path):
+def test_resumed_run_is_identical(tmp_path):
     data, _ = ragged()
     whole, again = make(data), make(data)
     expected = train(whole, data, 12, out=tmp_path / "whole", log_every=1)

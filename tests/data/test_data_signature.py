@@ -6,7 +6,7 @@ from reprkit.data import Field, Signature
 from reprkit.errors import DataError
 
 
-def test_json_brings_it_back_equal():
+def test_json_round_trip():
     signature = Signature(
         {
             "x": Field(kind="sequence", shape=(None, 40), range=(-1.0, 1.0)),
@@ -35,7 +35,7 @@ def test_json_brings_it_back_equal():
         ({"kind": "label", "shape": (), "vocab": 0}, "at least 1"),
     ],
 )
-def test_what_no_data_can_be_is_refused(wrong, says):
+def test_invalid_fields_raise(wrong, says):
     with pytest.raises(DataError, match=says):
         Field(**wrong)
 

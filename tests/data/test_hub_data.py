@@ -84,7 +84,7 @@ def pixels_of(value):
     return np.asarray(Image.open(io.BytesIO(value["bytes"])))
 
 
-def test_grey_and_resized(folder):
+def test_gray_and_resized(folder):
     data = Hub(folder[0], columns={"x": "image"}, size=(4, 4, 1))
     assert data.signature["x"].shape == (4, 4, 1)
     with pytest.raises(DataError, match=r"size=\(h, w\)"):
@@ -93,7 +93,7 @@ def test_grey_and_resized(folder):
         Hub(folder[0], columns={"x": "image"}, size=(4, 4, 2))
 
 
-def test_official_parts_are_kept(folder, tmp_path):
+def test_split_returns_the_official_parts(folder, tmp_path):
     path, _ = folder
     data = rk.dataset(f"hub(path={str(path)!r}, columns={{'x': 'vector', 'label': 'label'}})")
     conforms(data)
@@ -136,7 +136,7 @@ def test_files_of_other_formats(tmp_path):
     assert len(Hub(kept, columns={"x": "vector"})) == 5
 
 
-def test_unreadable_rows_are_left_out_and_named(tmp_path):
+def test_unreadable_rows_are_skipped_and_named(tmp_path):
     columns, made = table(12)
     images = [dict(each) for each in columns["image"]]
     images[4] = {"bytes": b"no picture", "path": None}
@@ -176,7 +176,7 @@ def test_workers_give_the_same_batches(folder, monkeypatch):
         assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_what_is_wrong_is_said(folder, tmp_path):
+def test_invalid_arguments_raise(folder, tmp_path):
     path, _ = folder
     with pytest.raises(DataError, match=r"(?s)which column of set is x.*'image' \(Image\)"):
         Hub(path)
@@ -208,7 +208,7 @@ def test_what_is_wrong_is_said(folder, tmp_path):
         Hub(tmp_path / "ragged.parquet")
 
 
-def test_a_file_that_is_gone_is_named(tmp_path):
+def test_deleted_file_is_named(tmp_path):
     (tmp_path / "pictures" / "train" / "a").mkdir(parents=True)
     for number in range(4):
         file = tmp_path / "pictures" / "train" / "a" / f"{number}.png"

@@ -44,7 +44,7 @@ def conforms(data):
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_folder_conforms_in_order_with_classes(folder, tmp_path, cached):
+def test_folder_conforms_in_order_with_classes(folder, tmp_path, cached):
     data = Images(folder, (8, 6), labels=True, cache=tmp_path / "cache" if cached else None)
     conforms(data)
     assert data.files == [f"{kind}/{number}.png" for kind in "ab" for number in range(10)]
@@ -54,7 +54,7 @@ def test_a_folder_conforms_in_order_with_classes(folder, tmp_path, cached):
     assert np.array_equal(data[13]["x"].numpy(), direct)
 
 
-def test_what_does_not_fit_into_memory_is_decoded_again_to_the_same(folder, monkeypatch):
+def test_images_beyond_memory_are_decoded_again_identically(folder, monkeypatch):
     kept = Images(folder, 8).batch(range(20))["x"]
     monkeypatch.setattr("reprkit.data.formats.images.MEMORY", 0)
     data = Images(folder, 8)
@@ -65,7 +65,7 @@ def test_what_does_not_fit_into_memory_is_decoded_again_to_the_same(folder, monk
         data.batch([4])
 
 
-def test_the_cache_is_found_again_until_a_file_changes(folder, tmp_path, monkeypatch):
+def test_cache_is_reused_until_a_file_changes(folder, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     first = Images(folder, 8, cache=cache).batch(range(20))["x"]
     with monkeypatch.context() as patched:
@@ -78,7 +78,7 @@ def test_the_cache_is_found_again_until_a_file_changes(folder, tmp_path, monkeyp
     assert not list(cache.glob("*.part"))
 
 
-def test_unreadable_files_are_left_out_and_named(folder):
+def test_unreadable_files_are_skipped_and_named(folder):
     whole = Images(folder, 8)
     (folder / "a/zz.jpg").write_bytes(b"no picture")
     (folder / "a/0.png").write_bytes((folder / "a/0.png").read_bytes()[:200])
@@ -99,7 +99,7 @@ def test_workers_give_the_same_batches(folder, tmp_path, cached):
     assert all(torch.equal(one["x"], two["x"]) for one, two in zip(here, ahead, strict=True))
 
 
-def test_every_mode_becomes_eight_bits(tmp_path):
+def test_every_mode_is_converted_to_8_bits(tmp_path):
     def saved(image, name="one.png", **options):
         image.save(tmp_path / name, **options)
         return tmp_path / name
@@ -133,7 +133,7 @@ def test_orientation_and_fit(tmp_path):
     assert padded.tolist() == [0, 0, 255, 255, 255, 255, 0, 0]
 
 
-def test_what_is_wrong_is_said(tmp_path, folder):
+def test_invalid_arguments_raise(tmp_path, folder):
     with pytest.raises(DataError, match="no folder"):
         Images(tmp_path / "nowhere")
     with pytest.raises(DataError, match="is a file"):
@@ -147,7 +147,7 @@ def test_what_is_wrong_is_said(tmp_path, folder):
         Images(folder / "a", labels=True)
 
 
-def trained(data, out, steps, *, stop=None, **options):
+def train(data, out, steps, *, stop=None, **options):
     """The weights after a loop over the pictures that a ``break`` may have cut short."""
     model = rk.build(data=data, encoder="conv(width=8)", latent="gaussian(dim=3)", decoder="conv(width=8)")
     loop = rk.loop(model, data, steps=steps, batch=4, lr=1e-2, out=out, seed=3, save_every=1e-6, **options)
@@ -160,11 +160,11 @@ def trained(data, out, steps, *, stop=None, **options):
     return model
 
 
-def test_a_model_of_pictures_is_saved_loaded_and_inspected(folder, tmp_path, capsys):
+def test_image_model_is_saved_loaded_and_inspected(folder, tmp_path, capsys):
     (folder / "a/zz.jpg").write_bytes(b"no picture")
     reference = f"images(root={str(folder)!r}, size=16, labels=True, max_corrupt=0.1)"
     train, test = rk.dataset(reference).split()
-    model = trained(train, tmp_path / "run", 3)
+    model = train(train, tmp_path / "run", 3)
     record = json.loads((tmp_path / "run/run.json").read_text())["data"]
     assert record["reference"] == "reprkit/" + reference
     assert [each["name"] for each in record["skipped"]] == ["a/zz.jpg"]
@@ -179,7 +179,7 @@ def test_a_model_of_pictures_is_saved_loaded_and_inspected(folder, tmp_path, cap
     assert "data label: label of 2 symbols" in shown
 
 
-def test_show_tells_the_arguments(capsys):
+def test_show_lists_the_arguments(capsys):
     with pytest.raises(SystemExit, match="0"):
         main.main(["show", "dataset", "images"])
     shown = capsys.readouterr().out
@@ -190,29 +190,29 @@ def test_show_tells_the_arguments(capsys):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loop_that_was_stopped_ends_at_the_same_weights(folder, tmp_path, workers):
+def test_resumed_loop_ends_with_the_same_weights(folder, tmp_path, workers):
     data = Images(folder, 16, cache=tmp_path / "cache")
-    whole = trained(data, tmp_path / "whole", 8, workers=workers)
-    trained(data, tmp_path / "cut", 8, stop=3, workers=workers)
-    model = trained(Images(folder, 16, cache=tmp_path / "cache"), tmp_path / "cut", 8, resume=True)
+    whole = train(data, tmp_path / "whole", 8, workers=workers)
+    train(data, tmp_path / "cut", 8, stop=3, workers=workers)
+    model = train(Images(folder, 16, cache=tmp_path / "cache"), tmp_path / "cut", 8, resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
 
 
-def summed(data, place):
+def sum_of_batch(data, place):
     return float(data.batch([place])["x"].double().sum())
 
 
-def test_a_spawned_process_reads_the_same(folder, tmp_path):
+def test_spawned_process_reads_the_same(folder, tmp_path):
     kept, cached = (Images(folder, 8, labels=True, cache=cache) for cache in (None, tmp_path / "cache"))
     cached.batch([0])  # maps the cache, which must not be copied
     assert len(pickle.dumps(cached)) < 3000
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         for data in (kept, cached, cached.split()[0]):
-            assert pool.submit(summed, data, 7).result() == summed(data, 7)
+            assert pool.submit(sum_of_batch, data, 7).result() == sum_of_batch(data, 7)
 
 
-def test_two_that_fill_one_cache_do_not_disturb_each_other(folder, tmp_path, monkeypatch):
+def test_concurrent_writers_of_one_cache(folder, tmp_path, monkeypatch):
     """As two ranks do: the second starts while the first is in the middle of its part."""
     from reprkit.data.formats import images
 
@@ -235,7 +235,7 @@ def test_two_that_fill_one_cache_do_not_disturb_each_other(folder, tmp_path, mon
     assert sorted(each.suffix for each in cache.iterdir()) == [".json", ".npy"]
 
 
-def test_a_damaged_cache_is_made_again_and_one_that_cannot_be_written_is_told(folder, tmp_path):
+def test_damaged_cache_is_rebuilt_and_unwritable_cache_raises(folder, tmp_path):
     cache = tmp_path / "cache"
     whole = Images(folder, 8, cache=cache).batch(range(20))["x"]
     (record,) = cache.glob("*.json")

@@ -72,7 +72,7 @@ def train(data, workers, out):
 
 
 @pytest.mark.parametrize("kind", ["digits", "pictures", "cached pictures", "pictures decoded again"])
-def test_a_run_is_the_same_bit_by_bit(kind, pictures, tmp_path, monkeypatch):
+def test_run_with_workers_is_bitwise_identical(kind, pictures, tmp_path, monkeypatch):
     if kind == "digits":
         data = Digits()
     else:
@@ -95,7 +95,7 @@ def test_fork_and_spawn_give_the_same_batches(method, pictures):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_example_that_cannot_be_made_is_named(workers):
+def test_failing_example_is_named(workers):
     order = Order(8, 4, seed=0)
     step = next(step for step in range(2) if 5 in order.at(step))
     with pytest.raises(DataError) as caught:
@@ -111,7 +111,7 @@ def test_an_example_that_cannot_be_made_is_named(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_file_that_is_gone_is_named_and_the_run_says_so(workers, pictures, tmp_path, monkeypatch):
+def test_deleted_file_is_named_and_recorded(workers, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MEMORY", 0)
     data = images.Images(pictures, 8)
     (pictures / "07.png").unlink()
@@ -125,7 +125,7 @@ def test_a_file_that_is_gone_is_named_and_the_run_says_so(workers, pictures, tmp
 
 
 @pytest.mark.parametrize("method", ["spawn"], indirect=True)
-def test_a_set_that_cannot_be_sent_is_refused(method):
+def test_unpicklable_data_set_raises(method):
     class Local(Broken):
         pass
 
@@ -135,12 +135,12 @@ def test_a_set_that_cannot_be_sent_is_refused(method):
         next(loader(Local(), Order(8, 4), 0, 1))
 
 
-def test_a_worker_that_is_killed_says_so():
+def test_killed_worker_raises():
     with pytest.raises(DataError, match="a worker process that prepares batches of killed ended"):
         list(loader(Killed(), Order(8, 4), 0, 1, stop=2))
 
 
-def test_no_worker_outlives_an_iteration_that_is_left():
+def test_workers_end_with_the_iteration():
     before = set(multiprocessing.active_children())  # those that wait for tests on several ranks
     batches = loader(Digits(), Order(1797, 64), 0, 2)
     next(batches)
@@ -165,7 +165,7 @@ for step in rk.loop(model, data, steps=10**6, batch=32, workers=2, out=sys.argv[
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
-def test_a_signal_to_all_processes_still_saves(number, code, tmp_path):
+def test_signal_to_all_processes_still_saves(number, code, tmp_path):
     run = subprocess.Popen(
         [sys.executable, "-c", RECIPE, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
