@@ -107,15 +107,15 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         generator = torch.Generator().manual_seed(derive_seed(seed, _SPLIT))
         shuffled = torch.randperm(size, generator=generator)
         test = max(1, round(size * test_share))
-        held = max(1, round(size * valid_share)) if valid else 0
-        if test + held >= size:
+        held_out = max(1, round(size * valid_share)) if valid else 0
+        if test + held_out >= size:
             raise DataError(
                 f"{size} examples are too few for {'train, valid, test' if valid else 'train, test'} with "
                 f"test_share={test_share}{f', valid_share={valid_share}' if valid else ''}"
             )
         parts = {
-            "train": shuffled[test + held :],
-            "valid": shuffled[test : test + held],
+            "train": shuffled[test + held_out :],
+            "valid": shuffled[test : test + held_out],
             "test": shuffled[:test],
         }
         subsets = tuple(

@@ -37,18 +37,18 @@ def check_batch(
     Raises:
         DataError: an empty batch, or a field of the wrong shape, type or range, or with non-finite values.
     """
-    known = [name for name in signature if name in batch]
-    if not known:
+    present = [name for name in signature if name in batch]
+    if not present:
         raise DataError(
             f"the batch has none of the signature's fields\n  the batch has {', '.join(batch) or 'none'}; "
             f"the signature has {', '.join(signature)}"
         )
-    for name in known:
+    for name in present:
         field, value = signature[name], batch[name]
         check_layout(name, field, value, dtype=dtype)
-        if len(value) != len(batch[known[0]]):
+        if len(value) != len(batch[present[0]]):
             raise DataError(
-                f"field {name!r} has {len(value)} examples and field {known[0]!r} has {len(batch[known[0]])}"
+                f"field {name!r} has {len(value)} examples and field {present[0]!r} has {len(batch[present[0]])}"
             )
         mask = batch.get(f"{name}_mask")
         if mask is not None:
@@ -68,9 +68,9 @@ def check_layout(name: str, field: Field, value: Tensor, *, dtype: torch.dtype =
     shape = tuple(value.shape)
     if value.ndim == 0 or shape[0] == 0:
         raise DataError(f"field {name!r} is empty: its shape is {shape}; give at least one example")
-    wanted = field.shape
-    if len(shape) != 1 + len(wanted) or any(
-        w is not None and w != s for w, s in zip(wanted, shape[1:], strict=True)
+    expected = field.shape
+    if len(shape) != 1 + len(expected) or any(
+        size is not None and size != actual for size, actual in zip(expected, shape[1:], strict=True)
     ):
         layout = " ".join(("b", *LAYOUTS[field.kind]))
         raise DataError(
@@ -154,7 +154,7 @@ def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, who
     if mask is not None and not field.discrete:
         bad &= mask.reshape(*mask.shape, *[1] * (value.ndim - 2))
     if bad.any():
-        expected = (
+        allowed = (
             f"0 to {field.vocab - 1} (vocab {field.vocab})"
             if field.discrete and field.vocab
             else "only 0 and 1 (vocab 2)"
@@ -162,7 +162,7 @@ def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, who
             else f"range {field.range}"
         )
         raise DataError(
-            f"field {name!r} holds {_first(value, bad, whole, start)}; its signature says {expected}\n"
+            f"field {name!r} holds {_first(value, bad, whole, start)}; its signature says {allowed}\n"
             f"  {range_advice(field, low, high)}"
         )
 
@@ -178,42 +178,42 @@ def _limits(field: Field) -> tuple[float, float]:
 
 def range_advice(field: Field, low: float, high: float) -> str:
     """Return advice for values from ``low`` to ``high`` that do not fit the field."""
-    seen = f"the values span {low:g} to {high:g}: "
+    span = f"the values span {low:g} to {high:g}: "
     if field.kind == "tokens" and low < 0:
         return (
-            f"{seen}symbols start at 0; padding must be a valid symbol too, such as 0, since it is embedded"
+            f"{span}symbols start at 0; padding must be a valid symbol too, such as 0, since it is embedded"
         )
     if field.kind == "tokens":
-        return f"{seen}correct vocab, or map the other symbols to one for unknown"
+        return f"{span}correct vocab, or map the other symbols to one for unknown"
     if field.kind == "label":
-        return f"{seen}number the classes from 0 (np.unique(labels, return_inverse=True)[1])"
+        return f"{span}number the classes from 0 (np.unique(labels, return_inverse=True)[1])"
     if low >= 0 and 1 < high <= 255 and (field.range == (0, 1) or field.vocab == 2):
         if high > 16:
             binary = " and round" if field.vocab == 2 else ""
-            return f"{seen}they look like 0..255; divide by 255{binary}"
-        return f"{seen}divide by the largest possible value"
+            return f"{span}they look like 0..255; divide by 255{binary}"
+        return f"{span}divide by the largest possible value"
     if low >= 0 and 1 < high <= 255 and field.range == (-1, 1):
-        return f"{seen}they look like 0..255; divide by 127.5 and subtract 1"
-    return f"{seen}rescale the data, or declare its range (arrays: ranges={{...}}; None for no range)"
+        return f"{span}they look like 0..255; divide by 127.5 and subtract 1"
+    return f"{span}rescale the data, or declare its range (arrays: ranges={{...}}; None for no range)"
 
 
 def _shape_advice(field: Field, shape: tuple[int, ...]) -> str:
-    wanted = field.shape
-    if shape == wanted:
+    expected = field.shape
+    if shape == expected:
         return "\n  this is a single example without the batch axis: use x[None]"
     if field.kind == "image":
-        if len(shape) == 4 and shape[2:] == wanted[:2] and shape[1] == wanted[2]:
+        if len(shape) == 4 and shape[2:] == expected[:2] and shape[1] == expected[2]:
             return "\n  channels come last: use x.permute(0, 2, 3, 1)"
-        if len(shape) == 3 and shape[1:] == wanted[:2] and wanted[2] == 1:
+        if len(shape) == 3 and shape[1:] == expected[:2] and expected[2] == 1:
             return "\n  add the channel axis: use x.unsqueeze(-1)"
-        if len(shape) == 4 and shape[3] in (1, 3) and wanted[2] in (1, 3):
-            gray = f", gray={wanted[2] == 1}" if shape[3] != wanted[2] else ""
-            return f"\n  for image files use images(root=..., size=({wanted[0]}, {wanted[1]}){gray})"
+        if len(shape) == 4 and shape[3] in (1, 3) and expected[2] in (1, 3):
+            gray = f", gray={expected[2] == 1}" if shape[3] != expected[2] else ""
+            return f"\n  for image files use images(root=..., size=({expected[0]}, {expected[1]}){gray})"
     if (
         field.kind == "sequence"
         and len(shape) == 3
-        and shape[1] == wanted[1]
-        and wanted[0] in (None, shape[2])
+        and shape[1] == expected[1]
+        and expected[0] in (None, shape[2])
     ):
         return "\n  channels come last: use x.transpose(1, 2)"
     return ""

@@ -30,7 +30,7 @@ def to_tensor(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
         if value.is_complex() or value.layout != torch.strided:
             raise DataError(f"field {name!r} is {value.dtype} ({value.layout}); it must be dense and real")
         return value, None
-    if isinstance(raw, list | tuple) and len({np.shape(each)[:1] for each in raw}) > 1:
+    if isinstance(raw, list | tuple) and len({np.shape(value)[:1] for value in raw}) > 1:
         return _ragged(name, raw)
     array = raw if isinstance(raw, np.ndarray) else np.asarray(raw)
     if array.dtype.kind not in "biuf":
@@ -50,7 +50,7 @@ def to_tensor(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _ragged(name: str, raw: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    values = [to_tensor(f"{name}[{place}]", each)[0] for place, each in enumerate(raw)]
+    values = [to_tensor(f"{name}[{index}]", value)[0] for index, value in enumerate(raw)]
     if values[0].ndim > 2:
         raise DataError(
             f"field {name!r} has shape {tuple(values[0].shape)} in example 0 and other lengths in others\n"
@@ -109,19 +109,19 @@ def infer_field(
 
 
 def _kind(name: str, value: Tensor) -> Kind:
-    whole = not value.is_floating_point() and value.dtype != torch.bool
+    integer = not value.is_floating_point() and value.dtype != torch.bool
     if name == "label" or value.ndim == 1:
-        if not whole and value.dtype != torch.bool:
+        if not integer and value.dtype != torch.bool:
             raise DataError(
                 f"field {name!r} is {_type(value)} of shape {tuple(value.shape)}\n"
                 "  a label must be integers (.astype('int64')), a vector must be (n d) (.reshape(-1, 1))"
             )
         return "label"
     if value.ndim == 2:
-        return "tokens" if whole else "vector"
-    if value.ndim == 3 and not whole:
+        return "tokens" if integer else "vector"
+    if value.ndim == 3 and not integer:
         return "sequence"
-    if value.ndim == 4 and (not whole or value.dtype == torch.uint8):
+    if value.ndim == 4 and (not integer or value.dtype == torch.uint8):
         return "image"
     if value.ndim == 3 and value.dtype == torch.uint8:
         raise DataError(

@@ -116,18 +116,18 @@ def _reference_for(path: Path) -> Reference:
     }
     del folders[".npz"]
     if not path.is_dir():
-        known = files.get(path.suffix.lower())
-        if known is None:
-            whole = folders.get(path.suffix.lower())
+        name = files.get(path.suffix.lower())
+        if name is None:
+            folder_name = folders.get(path.suffix.lower())
             raise DataError(
                 f"{str(path)!r} is a single file that no data set reads\n"
                 + (
-                    f"  give the folder of such files: {_format_reference(whole, path.parent)}"
-                    if whole
+                    f"  give the folder of such files: {_format_reference(folder_name, path.parent)}"
+                    if folder_name
                     else _list_suffixes(files)
                 )
             )
-        return _reference(known, path)
+        return _reference(name, path)
     suffixes = _count_suffixes(path)
     matches = {folders[suffix] for suffix in suffixes if suffix in folders}
     if "arrays" in matches and not any(path.glob("*.npy")):
@@ -164,9 +164,9 @@ def _format_reference(name: str, path: Path) -> str:
     return f'"{Reference(name, reference.arguments)}"'
 
 
-def _list_suffixes(known: Mapping[str, str]) -> str:
+def _list_suffixes(by_suffix: Mapping[str, str]) -> str:
     by_set: dict[str, list[str]] = {}
-    for suffix, name in sorted(known.items()):
+    for suffix, name in sorted(by_suffix.items()):
         by_set.setdefault(name, []).append(suffix)
     return "  known: " + "; ".join(f"{', '.join(suffixes)} ({name})" for name, suffixes in by_set.items())
 

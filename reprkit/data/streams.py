@@ -168,11 +168,11 @@ class Stream(Dataset):
             raise NoLengthError(f"{self.name} is a stream and has no indices: data.take(n).batch(...)")
         share = indices
         decoded: dict[int, dict[str, Tensor] | None] = {}
-        count = share.size if share.whole else share.own
+        count = share.size if share.decode_all else share.own
         examples = [self._decode_or_next(share, index, decoded) for index in range(count)]
         self._check_share()
         batch = collate(examples, self.signature)
-        return {name: value[: share.own] for name, value in batch.items()} if share.whole else batch
+        return {name: value[: share.own] for name, value in batch.items()} if share.decode_all else batch
 
     def describe(self) -> dict[str, Any]:
         """Return the description that ``run.json`` stores; it has no size."""

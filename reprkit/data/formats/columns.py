@@ -192,9 +192,9 @@ class Columns:
         values = [row[source] for row in head]
         if kind == "ClassLabel":
             self.class_names[name] = list(feature.names)
-            known = LabelReader(int, list(range(feature.num_classes)))
-            known.number_classes()
-            return source, known
+            reader = LabelReader(int, list(range(feature.num_classes)))
+            reader.number_classes()
+            return source, reader
         label = name == "label" and kind == "Value"
         if label or (kind == "Value" and "string" in feature.dtype):
             return source, make_reader(name, values, kind="label" if label else "tokens")

@@ -103,8 +103,8 @@ def _undecoded(features: Mapping[str, Any]) -> dict[str, Any]:
 
     return {
         name: datasets.Image(decode=False)
-        if isinstance(each, datasets.Image)
+        if isinstance(feature, datasets.Image)
         else datasets.Audio(decode=False)
-        for name, each in features.items()
-        if isinstance(each, datasets.Image | datasets.Audio)
+        for name, feature in features.items()
+        if isinstance(feature, datasets.Image | datasets.Audio)
     }

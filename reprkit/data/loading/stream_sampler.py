@@ -29,13 +29,13 @@ class RankShare:
         records: (position, record): the rank's own, and the ones after them as replacements for unreadable ones.
         own: number of the rank's own records.
         size: number of records in the global batch.
-        whole: whether all records must be decoded, because lengths vary and all ranks pad to the longest.
+        decode_all: whether all records must be decoded, because lengths vary and all ranks pad to the longest.
     """
 
     records: list[tuple[int, Any]]
     own: int
     size: int
-    whole: bool
+    decode_all: bool
 
 
 class StreamSampler:
@@ -73,8 +73,8 @@ class StreamSampler:
     def tasks(self, dataset: Dataset, start: int = 0, stop: int | None = None) -> Iterator[Task]:
         """Yield this rank's task of every step from ``start`` on: the records to decode."""
         local = self.batch // self.ranks
-        whole = self.ranks > 1 and any(None in field.shape for field in dataset.signature.values())
-        count = self.batch if whole else min(local + SPARES, self.batch)
+        decode_all = self.ranks > 1 and any(None in field.shape for field in dataset.signature.values())
+        count = self.batch if decode_all else min(local + SPARES, self.batch)
         for step, records in self._batches(start):
             if stop is not None and step >= stop:
                 return
@@ -83,7 +83,7 @@ class StreamSampler:
                 del self._recent[next(iter(self._recent))]
             first = self.rank * local
             cyclic = [*records[first:], *records[:first]]
-            yield step, RankShare(cyclic[:count], local, self.batch, whole), None
+            yield step, RankShare(cyclic[:count], local, self.batch, decode_all), None
 
     def _batches(self, start: int) -> Iterator[tuple[int, list[tuple[int, Any]]]]:
         """Yield (step, global batch) from a step on, without end."""
