@@ -1,4 +1,4 @@
-"""Mapped .npy files: through parts, workers and processes nobody reads them whole."""
+"""Memory-mapped .npy files are never read whole: not by subsets, workers or other processes."""
 
 import multiprocessing
 import pickle

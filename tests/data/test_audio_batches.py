@@ -1,4 +1,4 @@
-"""Windows of sound that are kept in memory are those of the files."""
+"""Audio windows kept in memory equal those of the files."""
 
 import pickle
 import wave

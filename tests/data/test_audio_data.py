@@ -139,16 +139,16 @@ def test_unreadable_files_are_skipped_and_named(folder):
     data = Audio(folder, seconds=0.5, max_corrupt=0.5)
     assert len(data) == len(before)
     assert torch.equal(data[0]["x"], before[0]["x"])
-    said = data.split()[0].describe()
-    assert said["skipped_count"] == 5
-    assert [each["name"] for each in said["skipped"]] == [
+    description = data.split()[0].describe()
+    assert description["skipped_count"] == 5
+    assert [each["name"] for each in description["skipped"]] == [
         "a/0.wav",
         "b/6.wav",
         "b/7.wav",
         "b/8.flac",
         "b/9.wav",
     ]
-    assert "not finite" in said["skipped"][2]["why"]
+    assert "not finite" in description["skipped"][2]["why"]
     (folder / "a/4.wav").write_bytes(whole[:100])
     with pytest.raises(DataError, match=r"a/4\.wav.*no longer is"):
         data.batch(range(len(data)))

@@ -18,7 +18,7 @@ from reprkit.utils.collectives import sum_over_ranks, world_size
 
 
 def source():
-    """Lines of a file that ships with Python: 1 to over 100 bytes."""
+    """Return the lines of a file that ships with Python: 1 to over 100 bytes."""
     return Lines(argparse.__file__)
 
 
@@ -28,14 +28,18 @@ def lines():
 
 
 def ragged(size=90):
-    """Sequences of 2 to 40 steps, half of them short, as arrays padded to 40."""
-    drawn = np.random.default_rng(0)
-    steps = np.where(drawn.random(size) < 0.5, drawn.integers(2, 8, size), drawn.integers(8, 41, size))
-    return Arrays({"x": [drawn.normal(size=(n, 3)).astype(np.float32) for n in steps]}), torch.tensor(steps)
+    """Return sequences of 2 to 40 steps, half of them short, as arrays padded to 40, and their lengths."""
+    generator = np.random.default_rng(0)
+    steps = np.where(
+        generator.random(size) < 0.5, generator.integers(2, 8, size), generator.integers(8, 41, size)
+    )
+    return Arrays({"x": [generator.normal(size=(n, 3)).astype(np.float32) for n in steps]}), torch.tensor(
+        steps
+    )
 
 
 def padding(order, lengths):
-    """Share of a batch's steps that are padding, over an epoch."""
+    """Return the share of padding among all steps of an epoch's batches."""
     real = padded = 0
     for step in range(order.per_epoch):
         each = lengths[order.global_batch(step)]
@@ -186,7 +190,7 @@ def make(data, encoder="gru(width=12)", decoder="gru(width=12)"):
 
 
 def train(model, data, steps, until=None, **options):
-    """Losses of the steps, shapes of their batches."""
+    """Train and return the loss of each step and the length of its batch."""
     given = {"batch": 12, "optimizer": "sgd(momentum=0.9)", "device": "cpu", "progress": False, "clip": 5.0}
     seen = []
     for step in rk.loop(model, data, steps=steps, **{**given, "buckets": 3, **options}):
@@ -227,9 +231,9 @@ def on_ranks(rank, kind):
 @pytest.mark.ranks
 @pytest.mark.parametrize("kind", ["arrays", "lines"])
 def test_two_processes_equal_one(kind):
-    (alone, weights), found = on_ranks(0, kind), together(2, on_ranks, kind)
+    (alone, weights), results = on_ranks(0, kind), together(2, on_ranks, kind)
     assert len({steps for _, steps in alone}) > 1
-    for seen, others in found:
+    for seen, others in results:
         for (one, long), (other, also) in zip(alone, seen, strict=True):
             assert also == long
             assert other == pytest.approx(one, rel=1e-6)

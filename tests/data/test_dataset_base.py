@@ -8,7 +8,7 @@ from reprkit.errors import DataError
 
 
 class Words(Dataset):
-    """A map-style set as a third party writes it: words of different lengths."""
+    """Map-style data set as a third party writes it: words of different lengths."""
 
     signature = Signature(
         {"x": Field(kind="tokens", shape=(None,), vocab=9), "label": Field(kind="label", shape=(), vocab=3)}

@@ -71,7 +71,7 @@ def test_unusable_tables_raise(tmp_path, folder):
 
 
 def train(rank, path, out=None, steps=14, until=None, **options):
-    """Train on a stream of vectors; returns the weights."""
+    """Train on a stream of vectors and return the weights."""
     torch.set_num_threads(1)
     data = HubStream(path, columns={"x": "vector", "label": "label"}, buffer=20).split()[0]
     torch.manual_seed(0)

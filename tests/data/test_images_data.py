@@ -87,8 +87,11 @@ def test_unreadable_files_are_skipped_and_named(folder):
     data = Images(folder, 8, max_corrupt=0.1)
     assert torch.equal(data.batch(range(19))["x"], whole.batch(range(1, 20))["x"])
     train, _ = data.split()
-    said = json.loads(json.dumps(train.describe()))
-    assert (said["skipped_count"], [each["name"] for each in said["skipped"]]) == (2, ["a/0.png", "a/zz.jpg"])
+    description = json.loads(json.dumps(train.describe()))
+    assert (description["skipped_count"], [each["name"] for each in description["skipped"]]) == (
+        2,
+        ["a/0.png", "a/zz.jpg"],
+    )
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -148,7 +151,7 @@ def test_invalid_arguments_raise(tmp_path, folder):
 
 
 def train(data, out, steps, *, stop=None, **options):
-    """The weights after a loop over the pictures that a ``break`` may have cut short."""
+    """Train on images, optionally until a ``break`` after some steps, and return the weights."""
     model = rk.build(data=data, encoder="conv(width=8)", latent="gaussian(dim=3)", decoder="conv(width=8)")
     loop = rk.loop(model, data, steps=steps, batch=4, lr=1e-2, out=out, seed=3, save_every=1e-6, **options)
     for step in loop:
@@ -213,7 +216,7 @@ def test_spawned_process_reads_the_same(folder, tmp_path):
 
 
 def test_concurrent_writers_of_one_cache(folder, tmp_path, monkeypatch):
-    """As two ranks do: the second starts while the first is in the middle of its part."""
+    """Like two ranks: the second one starts while the first is writing its temporary file."""
     from reprkit.data.formats import images
 
     cache, inner, whole = tmp_path / "cache", [], Images(folder, 8).batch(range(20))["x"]
@@ -222,7 +225,7 @@ def test_concurrent_writers_of_one_cache(folder, tmp_path, monkeypatch):
     def interrupted(file, *rest, **options):
         if not inner and str(file).endswith("a/5.png"):
             inner.append(None)
-            assert not list(cache.glob("*.npy"))  # nothing half written under the name that counts
+            assert not list(cache.glob("*.npy"))  # no incomplete file under the final name
             assert len(list(cache.glob("*.part"))) == 1
             inner[0] = Images(folder, 8, cache=cache)
             assert len(list(cache.glob("*.part"))) == 1

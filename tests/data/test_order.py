@@ -93,9 +93,9 @@ def test_loader_follows_the_order_from_any_step_on(workers):
     order = Order(len(data), 256, seed=1)
     whole = [data.batch(order.at(step)) for step in range(9)]  # over the end of an epoch of 7 steps
     for start, stop in ((0, 9), (5, 9)):
-        found = list(loader(data, order, start, workers, stop=stop))
-        assert len(found) == stop - start
-        for batch, expected in zip(found, whole[start:stop], strict=True):
+        batches = list(loader(data, order, start, workers, stop=stop))
+        assert len(batches) == stop - start
+        for batch, expected in zip(batches, whole[start:stop], strict=True):
             assert batch.keys() == expected.keys()
             for name in batch:
                 assert torch.equal(batch[name], expected[name])
@@ -136,7 +136,7 @@ def test_order_of_another_size_raises_at_once():
 
 
 def _fastest(function, repeats=7, calls=300):
-    """Microseconds a call, the best of some runs: other processes only ever add."""
+    """Return microseconds per call, the minimum of several runs, because other processes only slow a run down."""
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()

@@ -17,7 +17,7 @@ def tone(seconds, rate=16000):
     return 0.5 * torch.sin(2 * torch.pi * 300 * torch.arange(round(seconds * rate)) / rate)
 
 
-# In a process of its own: one large write to libsndfile's Vorbis encoder overflows the stack and ends the process.
+# In a separate process: one large write to libsndfile's Vorbis encoder overflows the stack and ends the process.
 LONG = """
 import sys, threading, torch
 from reprkit.data import sound

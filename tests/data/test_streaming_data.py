@@ -12,7 +12,7 @@ from reprkit.testing import DatasetConformance
 
 
 class Counting(Stream):
-    """Whole numbers; ``bad`` ones cannot be decoded; ``lengths`` vary where asked."""
+    """Stream of integers; those in ``bad`` cannot be decoded; with ``varying`` the lengths vary."""
 
     def __init__(self, size=50, buffer=7, bad=(), varying=False, max_corrupt=0.01):
         self.size, self.buffer, self.bad, self.varying, self.max_corrupt = (
@@ -182,8 +182,8 @@ def test_run_record_lists_skipped_records(tmp_path):
     )
     with pytest.warns(UserWarning, match="is skipped"):
         rk.fit(model, data, steps=3, batch=20, out=tmp_path, device="cpu")
-    said = read_record(tmp_path)["data"]
-    assert (said["skipped_count"], sorted(each["name"] for each in said["skipped"])) == (
+    description = read_record(tmp_path)["data"]
+    assert (description["skipped_count"], sorted(each["name"] for each in description["skipped"])) == (
         2,
         ["record 7", "record 8"],
     )

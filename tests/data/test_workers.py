@@ -19,7 +19,7 @@ from reprkit.training.resume import state
 
 @pytest.fixture
 def method(request):
-    """Worker processes are started this way."""
+    """Start worker processes with this method."""
     before = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(request.param, force=True)
     yield request.param
@@ -28,15 +28,15 @@ def method(request):
 
 @pytest.fixture
 def pictures(tmp_path):
-    drawn = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for number in range(12):
-        pixels = drawn.integers(0, 256, (10, 9, 3), dtype=np.uint8)
+        pixels = generator.integers(0, 256, (10, 9, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number:02}.png")
     return tmp_path
 
 
 class Broken(Dataset):
-    """Example 5 fails."""
+    """Data set whose example 5 raises."""
 
     signature = Signature({"x": Field(kind="vector", shape=(1,))})
 
@@ -53,7 +53,7 @@ class Broken(Dataset):
 
 
 class Killed(Broken):
-    """Its process is killed."""
+    """Data set whose example 5 kills its process."""
 
     def fail(self):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -88,9 +88,9 @@ def test_run_with_workers_is_bitwise_identical(kind, pictures, tmp_path, monkeyp
 def test_fork_and_spawn_give_the_same_batches(method, pictures):
     data = images.Images(pictures, 8)
     order = Order(len(data), 4, seed=1)
-    found = list(loader(data, order, 1, 1, stop=5))
-    assert len(found) == 4
-    for step, batch in enumerate(found, 1):
+    batches = list(loader(data, order, 1, 1, stop=5))
+    assert len(batches) == 4
+    for step, batch in enumerate(batches, 1):
         assert torch.equal(batch["x"], data.batch(order.at(step))["x"])
 
 

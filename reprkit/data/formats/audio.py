@@ -117,9 +117,8 @@ class Audio(Dataset):
             return super().batch(indices)
         index = to_index(indices)
         if self._store is None:
-            self._store = np.empty(
-                (len(self), self._steps), np.float32
-            )  # memory is allocated as it is filled
+            # Memory is allocated as the array is filled.
+            self._store = np.empty((len(self), self._steps), np.float32)
         missing = [position for position in index.tolist() if not self._loaded[position]]
         for owner in sorted({int(self._owner[position]) for position in missing}):
             # All windows of the file, because opening it takes the most time.

@@ -68,8 +68,9 @@ class Columns:
                         f"{where} has no column {column!r} for field {name!r}.{nearest(column, features)}\n"
                         f"  its columns: {_list_columns(features)}"
                     )
-            kept_source, reader = self._make_reader(name, source, features, head, size, rate)
-            self._sources[name], self._readers[name] = kept_source, reader
+            self._sources[name], self._readers[name] = self._make_reader(
+                name, source, features, head, size, rate
+            )
         self.columns = sorted(
             {
                 column
@@ -93,7 +94,7 @@ class Columns:
         return {name: 255.0 for name, reader in self._readers.items() if isinstance(reader, ImageReader)}
 
     def read_row(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Convert a row to tensors to store: images as uint8; labels whose classes are unknown yet are left out.
+        """Convert a row to tensors to store: images as uint8; labels whose classes are not known yet are left out.
 
         Raises:
             DataError: a value is missing, or differs in type or size from the others of its column.
