@@ -1,4 +1,4 @@
-"""Data sets: map-style, plain dicts of tensors, each with a signature.  Names are resolved on first use."""
+"""Data sets: map-style, with examples that are plain dicts of tensors, each with a signature.  Names are imported on first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reprkit.utils.lazy import attach
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset, Subset
     from reprkit.data.checks import check_batch
-    from reprkit.data.collate import collate
+    from reprkit.data.collation import collate
     from reprkit.data.formats.arrays import Arrays
     from reprkit.data.formats.audio import Audio
     from reprkit.data.formats.digits import Digits
@@ -48,7 +48,7 @@ __all__ = [
     "loader",
 ]
 
-# Lazily, because parts read the signature (torch-free) long before anybody reads data.
+# Lazy, because parts import the signature (torch-free) long before any data is read.
 __getattr__, __dir__ = attach(
     __name__,
     submod_attrs={
@@ -66,7 +66,7 @@ __getattr__, __dir__ = attach(
         "streams": ["Stream"],
         "formats.tensors": ["Tensors"],
         "checks": ["check_batch"],
-        "collate": ["collate"],
+        "collation": ["collate"],
         "resolve": ["dataset"],
     },
     elsewhere={"CodesOf": "reprkit.models.codes_dataset"},

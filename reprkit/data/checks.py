@@ -1,4 +1,4 @@
-"""Is the data what the signature promises?  Complaints name field, value, index and what to do."""
+"""Check data against its signature; errors name the field, the value, its index and what to do."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from reprkit.data.signature import LAYOUTS, Field, Signature
 from reprkit.errors import DataError
 
-_SLACK = 1e-4  # of the range's span: rounding when data was rescaled is no fault
-_CHUNK = 1 << 24  # elements looked at in one go, so that memory stays small
+_SLACK = 1e-4  # tolerance as a share of the range's width, for rounding when data was rescaled
+_CHUNK = 1 << 24  # elements checked at a time, to bound memory
 _REAL = (torch.float32, torch.float16, torch.bfloat16)
 _MODEL = "the model and the losses are float32"
 
@@ -23,33 +23,32 @@ def check_batch(
     dtype: torch.dtype = torch.float32,
     values: bool = True,
 ) -> None:
-    """Check a batch against the signature: what ``model.encode`` does with the first one.
+    """Check a batch against the signature, as ``model.encode`` does with its first batch.
 
-    Fields that the batch lacks are not missed here (labels are often absent); fields that the signature lacks
-    are left alone.
+    Fields of the signature may be absent (labels often are); fields that the signature lacks are ignored.
 
     Args:
         batch: field -> (b ...), and ``NAME_mask`` Bool (b t) where lengths vary.
-        signature: what the data promises.
-        dtype: of the model; real fields may be of this type, float32, float16 or bfloat16.
-        values: also look at the values (finite, range, vocabulary); False for a batch damaged on purpose,
-            which leaves the range and holds mask symbols.
+        signature: the expected fields.
+        dtype: of the model; real fields may have this type, float32, float16 or bfloat16.
+        values: also check the values (finite, range, vocabulary); False for a corrupted batch, whose values may leave
+            the range and which holds mask symbols.
 
     Raises:
-        DataError: an empty batch, or a field of the wrong shape, type or range, or not finite.
+        DataError: an empty batch, or a field of the wrong shape, type or range, or with non-finite values.
     """
-    known = [name for name in signature if name in batch]
-    if not known:
+    present = [name for name in signature if name in batch]
+    if not present:
         raise DataError(
-            f"the batch has none of the fields of the signature\n  it has {', '.join(batch) or 'none'}; "
-            f"the signature {', '.join(signature)}"
+            f"the batch has none of the signature's fields\n  the batch has {', '.join(batch) or 'none'}; "
+            f"the signature has {', '.join(signature)}"
         )
-    for name in known:
+    for name in present:
         field, value = signature[name], batch[name]
         check_layout(name, field, value, dtype=dtype)
-        if len(value) != len(batch[known[0]]):
+        if len(value) != len(batch[present[0]]):
             raise DataError(
-                f"field {name!r} has {len(value)} examples and field {known[0]!r} has {len(batch[known[0]])}"
+                f"field {name!r} has {len(value)} examples and field {present[0]!r} has {len(batch[present[0]])}"
             )
         mask = batch.get(f"{name}_mask")
         if mask is not None:
@@ -59,19 +58,19 @@ def check_batch(
 
 
 def check_layout(name: str, field: Field, value: Tensor, *, dtype: torch.dtype = torch.float32) -> None:
-    """Type and shape of one field's values (n ...), without looking at them.
+    """Check type and shape of one field's tensor (n ...), but not its values.
 
     Raises:
-        DataError: not a tensor, no examples, another shape or type than the field states.
+        DataError: not a tensor, no examples, or a shape or type that differs from the field's.
     """
     if not isinstance(value, Tensor):
         raise DataError(f"field {name!r} is a {type(value).__name__}, not a tensor: use torch.as_tensor")
     shape = tuple(value.shape)
     if value.ndim == 0 or shape[0] == 0:
         raise DataError(f"field {name!r} is empty: its shape is {shape}; give at least one example")
-    wanted = field.shape
-    if len(shape) != 1 + len(wanted) or any(
-        w is not None and w != s for w, s in zip(wanted, shape[1:], strict=True)
+    expected = field.shape
+    if len(shape) != 1 + len(expected) or any(
+        size is not None and size != actual for size, actual in zip(expected, shape[1:], strict=True)
     ):
         layout = " ".join(("b", *LAYOUTS[field.kind]))
         raise DataError(
@@ -88,10 +87,10 @@ def check_layout(name: str, field: Field, value: Tensor, *, dtype: torch.dtype =
 
 
 def check_mask(name: str, value: Tensor, mask: Tensor) -> None:
-    """``NAME_mask`` must be Bool (b t), with at least one valid step in every example.
+    """Check ``NAME_mask``: Bool (b t), with at least one valid step in every example.
 
     Raises:
-        DataError: another type or shape, or an example without any valid step.
+        DataError: another type or shape, or an example without valid steps.
     """
     own = f"{name}_mask"
     if mask.dtype != torch.bool:
@@ -117,18 +116,18 @@ def check_values(
     whole: str = "the data",
     start: int = 0,
 ) -> None:
-    """Finite, in range, in the vocabulary?  Real padding (``mask`` False) must be finite only.
+    """Check that values are finite, in range and in the vocabulary; padding of real fields (``mask`` False) must only be finite.
 
     Args:
-        name: the field's name.
-        field: what it promises.
-        value: (n ...), as the model will see it.
+        name: name of the field.
+        field: its kind, range and vocabulary.
+        value: (n ...), as the model gets it.
         mask: Bool (n t), True where valid.
         whole: what ``value`` is part of, for the message.
         start: index of its first example in the whole, for the message.
 
     Raises:
-        DataError: naming the field, the first such value and where it is.
+        DataError: an invalid value; names the field, the first such value and its index.
     """
     rows = max(1, _CHUNK // max(1, value[0].numel()))
     for first in range(0, len(value), rows):
@@ -138,12 +137,12 @@ def check_values(
 
 
 def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, whole: str, start: int) -> None:
-    low, high = (float(each) for each in torch.aminmax(value))  # nan if any is
+    low, high = (float(bound) for bound in torch.aminmax(value))  # NaN if any value is
     if not (abs(low) < float("inf") and abs(high) < float("inf")):
         bad = ~value.isfinite()
         raise DataError(
             f"field {name!r} holds {_first(value, bad, whole, start)}\n"
-            "  leave the example out, or fill the gap (np.nan_to_num) before the data set is made"
+            "  leave the example out, or replace the value (np.nan_to_num) before the data set is constructed"
         )
     lowest, highest = _limits(field)
     if field.vocab == 2 and not field.discrete:
@@ -155,7 +154,7 @@ def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, who
     if mask is not None and not field.discrete:
         bad &= mask.reshape(*mask.shape, *[1] * (value.ndim - 2))
     if bad.any():
-        promise = (
+        allowed = (
             f"0 to {field.vocab - 1} (vocab {field.vocab})"
             if field.discrete and field.vocab
             else "only 0 and 1 (vocab 2)"
@@ -163,7 +162,7 @@ def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, who
             else f"range {field.range}"
         )
         raise DataError(
-            f"field {name!r} holds {_first(value, bad, whole, start)}; its signature says {promise}\n"
+            f"field {name!r} holds {_first(value, bad, whole, start)}; its signature says {allowed}\n"
             f"  {range_advice(field, low, high)}"
         )
 
@@ -178,53 +177,55 @@ def _limits(field: Field) -> tuple[float, float]:
 
 
 def range_advice(field: Field, low: float, high: float) -> str:
-    """What to do about values from ``low`` to ``high`` that are not what the field promises."""
-    seen = f"the values go from {low:g} to {high:g}: "
+    """Return advice for values from ``low`` to ``high`` that do not fit the field."""
+    span = f"the values span {low:g} to {high:g}: "
     if field.kind == "tokens" and low < 0:
-        return f"{seen}symbols count from 0; padding too must be a symbol, such as 0, since it is embedded"
+        return (
+            f"{span}symbols start at 0; padding must be a valid symbol too, such as 0, since it is embedded"
+        )
     if field.kind == "tokens":
-        return f"{seen}count the symbols again (vocab), or map the others to one that stands for unknown"
+        return f"{span}correct vocab, or map the other symbols to one for unknown"
     if field.kind == "label":
-        return f"{seen}number the classes from 0 (np.unique(labels, return_inverse=True)[1])"
+        return f"{span}number the classes from 0 (np.unique(labels, return_inverse=True)[1])"
     if low >= 0 and 1 < high <= 255 and (field.range == (0, 1) or field.vocab == 2):
         if high > 16:
             binary = " and round" if field.vocab == 2 else ""
-            return f"{seen}they look like 0..255; divide by 255{binary}"
-        return f"{seen}divide by the largest value that can occur"
+            return f"{span}they look like 0..255; divide by 255{binary}"
+        return f"{span}divide by the largest possible value"
     if low >= 0 and 1 < high <= 255 and field.range == (-1, 1):
-        return f"{seen}they look like 0..255; divide by 127.5 and subtract 1"
-    return f"{seen}rescale the data, or state its range (arrays: ranges={{...}}; None for no promise)"
+        return f"{span}they look like 0..255; divide by 127.5 and subtract 1"
+    return f"{span}rescale the data, or declare its range (arrays: ranges={{...}}; None for no range)"
 
 
 def _shape_advice(field: Field, shape: tuple[int, ...]) -> str:
-    wanted = field.shape
-    if shape == wanted:
-        return "\n  this is one example without the batch axis: use x[None]"
+    expected = field.shape
+    if shape == expected:
+        return "\n  this is a single example without the batch axis: use x[None]"
     if field.kind == "image":
-        if len(shape) == 4 and shape[2:] == wanted[:2] and shape[1] == wanted[2]:
+        if len(shape) == 4 and shape[2:] == expected[:2] and shape[1] == expected[2]:
             return "\n  channels come last: use x.permute(0, 2, 3, 1)"
-        if len(shape) == 3 and shape[1:] == wanted[:2] and wanted[2] == 1:
+        if len(shape) == 3 and shape[1:] == expected[:2] and expected[2] == 1:
             return "\n  add the channel axis: use x.unsqueeze(-1)"
-        if len(shape) == 4 and shape[3] in (1, 3) and wanted[2] in (1, 3):
-            gray = f", gray={wanted[2] == 1}" if shape[3] != wanted[2] else ""
-            return f"\n  files of pictures become so with images(root=..., size=({wanted[0]}, {wanted[1]}){gray})"
+        if len(shape) == 4 and shape[3] in (1, 3) and expected[2] in (1, 3):
+            gray = f", gray={expected[2] == 1}" if shape[3] != expected[2] else ""
+            return f"\n  for image files use images(root=..., size=({expected[0]}, {expected[1]}){gray})"
     if (
         field.kind == "sequence"
         and len(shape) == 3
-        and shape[1] == wanted[1]
-        and wanted[0] in (None, shape[2])
+        and shape[1] == expected[1]
+        and expected[0] in (None, shape[2])
     ):
         return "\n  channels come last: use x.transpose(1, 2)"
     return ""
 
 
 def _first(value: Tensor, bad: Tensor, whole: str, start: int) -> str:
-    place = bad.nonzero()[0].tolist()
-    found = value[tuple(place)].item()
-    place[0] += start
+    index = bad.nonzero()[0].tolist()
+    first = value[tuple(index)].item()
+    index[0] += start
     more = int(bad.sum()) - 1
     others = f", and {more} more like it" if more else ""
-    return f"{found:g} at {place} of {whole} (example {place[0]}){others}"
+    return f"{first:g} at {index} of {whole} (example {index[0]}){others}"
 
 
 def _type(value: Tensor) -> str:

@@ -1,7 +1,7 @@
-"""Files of a data set: found in a fixed order, looked at once, and the unreadable ones skipped by name.
+"""Find the files of a data set in a fixed order, read each once, and skip and report the unreadable ones.
 
-All files are read once when the set is made.  What cannot be read never gets an index, so it changes neither the
-order of the others nor a resume, and every rank leaves out the same ones.
+All files are read once when the data set is constructed.  An unreadable file never gets an index, so it changes neither the
+order of the others nor a resumed run, and every rank skips the same files.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from typing import Any, TypeVar
 
 from reprkit.errors import DataError
 
-NAMED = 20  # how many of the skipped are named; all are counted
+NAMED = 20  # skipped items that are named; all are counted
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 
 
-def files_below(root: Any, suffixes: Collection[str], what: str) -> tuple[Path, list[str]]:
-    """The folder and its files of these suffixes, at any depth: sorted relative paths with ``/``.
+def find_files(root: Any, suffixes: Collection[str], what: str) -> tuple[Path, list[str]]:
+    """Find the files with these suffixes below a folder, at any depth: the folder, and sorted relative paths with ``/``.
 
-    Hidden files and folders (a name that starts with a dot) are left out.
+    Hidden files and folders (whose name starts with a dot) are ignored.
 
     Raises:
-        DataError: no such folder, a file in its place, or no file of these suffixes below it.
+        DataError: no such folder, ``root`` is a file, or no file with these suffixes below it.
     """
     folder = Path(root).expanduser()
     if not folder.exists():
         raise DataError(f"no folder {str(folder)!r} (looked in {Path.cwd()})")
     if not folder.is_dir():
         raise DataError(f"{str(folder)!r} is a file; root= is the folder that holds the {what}")
-    names = [each.relative_to(folder) for each in folder.rglob("*") if each.is_file()]
-    seen = [each for each in names if not any(part.startswith(".") for part in each.parts)]
-    found = sorted(each.as_posix() for each in seen if each.suffix.lower() in suffixes)
-    if not found:
-        others = sorted({each.suffix.lower() or each.name for each in seen})
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    visible = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+    names = sorted(path.as_posix() for path in visible if path.suffix.lower() in suffixes)
+    if not names:
+        others = sorted({path.suffix.lower() or path.name for path in visible})
         raise DataError(
             f"the folder {str(folder)!r} holds no {what} ({', '.join(sorted(suffixes))}) at any depth\n"
             f"  it holds: {', '.join(others[:10]) or 'no files at all'}"
         )
-    return folder, found
+    return folder, names
 
 
-def classes_of(names: Iterable[str], root: Path) -> tuple[list[str], list[int]]:
-    """The classes that the first folder level names, sorted, and each file's class.
+def classes_from_folders(names: Iterable[str], root: Path) -> tuple[list[str], list[int]]:
+    """Return the class names, which are the sorted folders of the first level, and the class index of each file.
 
     Raises:
-        DataError: a file that lies in no folder.
+        DataError: a file that lies directly in ``root``.
     """
     firsts = []
     for name in names:
@@ -55,59 +55,61 @@ def classes_of(names: Iterable[str], root: Path) -> tuple[list[str], list[int]]:
         if not rest:
             raise DataError(
                 f"labels=True: {first!r} lies directly in {str(root)!r}, so it has no class\n"
-                "  put each class's files into a folder of their own, or leave labels=False"
+                "  put the files of each class into a folder of their own, or use labels=False"
             )
         firsts.append(first)
-    known = sorted(set(firsts))
-    places = {name: place for place, name in enumerate(known)}
-    return known, [places[name] for name in firsts]
+    classes = sorted(set(firsts))
+    indices = {name: index for index, name in enumerate(classes)}
+    return classes, [indices[name] for name in firsts]
 
 
 class CorruptFiles:
-    """What was left out, and why.
+    """Record of skipped items (files, rows, lines) and the reasons.
 
     Args:
-        what: the things that are read, in the plural, for messages.
-        most: the largest share that may be left out, in [0, 1].
+        what: name of the items in the plural, for messages.
+        max_share: largest share of items that may be skipped, in [0, 1].
     """
 
-    def __init__(self, what: str, most: float) -> None:
-        self.what, self.most = what, most
+    def __init__(self, what: str, max_share: float) -> None:
+        self.what, self.max_share = what, max_share
         self.count, self.named = 0, list[dict[str, str]]()
 
     def add(self, name: str, why: str) -> None:
-        """Count it, and keep its name while there is room."""
+        """Count a skipped item; the first ``NAMED`` are kept with name and reason."""
         self.count += 1
         if len(self.named) < NAMED:
             self.named.append({"name": name, "why": why})
 
-    def vetted(self, items: Iterable[Item], read: Callable[[Item], Made]) -> Iterator[tuple[Item, Made]]:
-        """The items that can be read, each with what reading gave; the others are added here."""
+    def iter_readable(
+        self, items: Iterable[Item], read: Callable[[Item], Value]
+    ) -> Iterator[tuple[Item, Value]]:
+        """Iterate over the readable items, each with the value that ``read`` returned; the others are recorded as skipped."""
         for item in items:
             try:
-                made = read(item)
+                value = read(item)
             except MemoryError:
                 raise
-            except Exception as error:  # decoders raise anything; it is kept, counted and named
+            except Exception as error:  # decoders raise any exception
                 self.add(str(item), f"{type(error).__name__}: {error}".splitlines()[0][:200])
             else:
-                yield item, made
+                yield item, value
 
-    def judge(self, total: int, where: str) -> None:
-        """Refuse a set of which too much was left out.
+    def check_share(self, total: int, where: str) -> None:
+        """Raise if too many of ``total`` items were skipped.
 
         Raises:
-            DataError: nothing is left, or a larger share than ``most`` was left out.
+            DataError: nothing is left, or a larger share than ``max_share`` was skipped.
         """
-        if self.count and (self.count >= total or self.count > self.most * total):
+        if self.count and (self.count >= total or self.count > self.max_share * total):
             first = "\n".join(f"  {each['name']}: {each['why']}" for each in self.named[:5])
             amount = "none" if self.count >= total else f"only {total - self.count}"
             raise DataError(
                 f"{amount} of the {total} {self.what} in {where!r} can be read; at most max_corrupt="
-                f"{self.most:g} of them may be left out. The first ones:\n{first}\n"
-                "  mend or remove them, or allow more with max_corrupt="
+                f"{self.max_share:g} of them may be skipped. The first ones:\n{first}\n"
+                "  repair or remove them, or allow more with max_corrupt="
             )
 
     def facts(self) -> dict[str, Any]:
-        """For ``describe``: how many were left out, and the first ones' names and reasons."""
+        """Return the entries for ``describe``: number of skipped items, and names and reasons of the first ones."""
         return {"skipped": self.named, "skipped_count": self.count} if self.count else {}

@@ -1,4 +1,4 @@
-"""From a raw array to a field: which kind it is, which range and vocabulary, and how it is stored."""
+"""Infer the field of a raw array: its kind, range and vocabulary, and how to store it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.padding import padded
+from reprkit.data.padding import pad
 from reprkit.data.signature import LAYOUTS, Field, Kind
 from reprkit.errors import DataError
 
-UNSTATED: Any = object()  # not the same as None, which states that there is no range
-_LOOK = 1000  # examples that decide whether real values are whole numbers
+UNSTATED: Any = object()  # as opposed to None, which declares that there is no range
+_SAMPLE = 1000  # examples that decide whether real values are integers
 
 
-def tensor_of(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
-    """One array as a tensor (n ...), sharing memory where that is possible, and its mask where lengths vary.
+def to_tensor(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
+    """Convert an array to a tensor (n ...), sharing memory where possible, and a mask where lengths vary.
 
-    A list of arrays of different lengths is padded with zeros at the end; the mask Bool (n t) says where.
+    A list of arrays of different lengths is padded with zeros at the end; the mask is Bool (n t).
 
     Raises:
-        DataError: text, objects, complex numbers, or ragged lists that differ in more than the first size.
+        DataError: text, objects, complex numbers, or ragged lists that differ in more than the first dimension.
     """
     if isinstance(raw, Tensor):
         value = raw.detach()
         if value.is_complex() or value.layout != torch.strided:
             raise DataError(f"field {name!r} is {value.dtype} ({value.layout}); it must be dense and real")
         return value, None
-    if isinstance(raw, list | tuple) and len({np.shape(each)[:1] for each in raw}) > 1:
+    if isinstance(raw, list | tuple) and len({np.shape(value)[:1] for value in raw}) > 1:
         return _ragged(name, raw)
     array = raw if isinstance(raw, np.ndarray) else np.asarray(raw)
     if array.dtype.kind not in "biuf":
         advice = {
             "U": "number the values: np.unique(values, return_inverse=True)[1]",
             "S": "number the values: np.unique(values, return_inverse=True)[1]",
-            "c": "split it into magnitude and phase, or real and imaginary channels",
+            "c": "split the values into magnitude and phase, or real and imaginary channels",
         }.get(array.dtype.kind, "give plain numbers")
         raise DataError(f"field {name!r} holds {array.dtype} values, not numbers\n  {advice}")
     if array.dtype == np.longdouble:
@@ -50,16 +50,16 @@ def tensor_of(name: str, raw: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _ragged(name: str, raw: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    values = [tensor_of(f"{name}[{place}]", each)[0] for place, each in enumerate(raw)]
+    values = [to_tensor(f"{name}[{index}]", value)[0] for index, value in enumerate(raw)]
     if values[0].ndim > 2:
         raise DataError(
-            f"field {name!r} has shape {tuple(values[0].shape)} in example 0 and examples of other lengths\n"
+            f"field {name!r} has shape {tuple(values[0].shape)} in example 0 and other lengths in others\n"
             "  only sequences (t c) and symbols (t,) may vary in length"
         )
-    return padded(values, name)
+    return pad(values, name)
 
 
-def infer(
+def infer_field(
     name: str,
     value: Tensor,
     *,
@@ -69,26 +69,26 @@ def infer(
     varies: bool = False,
     look: bool = True,
 ) -> tuple[Tensor, Field, float | None]:
-    """How to store one array, what field it is, and what a batch divides it by (None: nothing).
+    """Infer the field of an array: the tensor to store, the field, and the divisor of its batches (None: no division).
 
     Args:
-        name: of the field.
+        name: name of the field.
         value: (n ...).
-        kind: as stated; inferred from type and axes when None (see ``Arrays``).
-        span: the range as stated; None for no promise.
-        vocab: as stated.
+        kind: the declared kind; None infers it from type and axes (see ``Arrays``).
+        span: the declared range; None for no range.
+        vocab: the declared vocabulary.
         varies: whether it has a mask, so that t varies.
-        look: whether its values may be read; what would need that must be stated otherwise.
+        look: whether its values may be read; otherwise whatever depends on them must be declared.
 
     Raises:
-        DataError: nothing suits, or something must be stated; the message says what.
+        DataError: no kind fits, or something must be declared; the message says what.
     """
     if value.ndim == 0 or len(value) == 0:
         raise DataError(
             f"field {name!r} is empty: its shape is {tuple(value.shape)}; give at least one example"
         )
     kind = kind or _kind(name, value)
-    value = _laid_out(name, value, kind)
+    value = _with_axes(name, value, kind)
     if kind in ("tokens", "label"):
         stored, vocab = _symbols(name, value, kind, vocab, look)
         shape: tuple[int | None, ...] = tuple(stored.shape[1:])
@@ -109,33 +109,33 @@ def infer(
 
 
 def _kind(name: str, value: Tensor) -> Kind:
-    whole = not value.is_floating_point() and value.dtype != torch.bool
+    integer = not value.is_floating_point() and value.dtype != torch.bool
     if name == "label" or value.ndim == 1:
-        if not whole and value.dtype != torch.bool:
+        if not integer and value.dtype != torch.bool:
             raise DataError(
                 f"field {name!r} is {_type(value)} of shape {tuple(value.shape)}\n"
-                "  as a label it must be whole (.astype('int64')), as a vector (n d) (.reshape(-1, 1))"
+                "  a label must be integers (.astype('int64')), a vector must be (n d) (.reshape(-1, 1))"
             )
         return "label"
     if value.ndim == 2:
-        return "tokens" if whole else "vector"
-    if value.ndim == 3 and not whole:
+        return "tokens" if integer else "vector"
+    if value.ndim == 3 and not integer:
         return "sequence"
-    if value.ndim == 4 and (not whole or value.dtype == torch.uint8):
+    if value.ndim == 4 and (not integer or value.dtype == torch.uint8):
         return "image"
     if value.ndim == 3 and value.dtype == torch.uint8:
         raise DataError(
-            f"field {name!r} is uint8 of shape {tuple(value.shape)}, without an axis of channels\n"
-            f"  if these are grey images (n h w), state it: kinds={{{name!r}: 'image'}}"
+            f"field {name!r} is uint8 of shape {tuple(value.shape)}, without a channel axis\n"
+            f"  if these are gray images (n h w), declare it: kinds={{{name!r}: 'image'}}"
         )
     raise DataError(
-        f"field {name!r} is {_type(value)} of shape {tuple(value.shape)}, which could be several things\n"
-        f"  state kinds={{{name!r}: ...}}, one of {', '.join(LAYOUTS)}"
+        f"field {name!r} is {_type(value)} of shape {tuple(value.shape)}, which is ambiguous\n"
+        f"  declare kinds={{{name!r}: ...}}, one of {', '.join(LAYOUTS)}"
     )
 
 
-def _laid_out(name: str, value: Tensor, kind: Kind) -> Tensor:
-    """With the axes of its kind, channels last."""
+def _with_axes(name: str, value: Tensor, kind: Kind) -> Tensor:
+    """Return the value with the axes of its kind, channels last."""
     axes = ("n", *LAYOUTS[kind])
     if kind == "image" and value.ndim == 3:
         value = value.unsqueeze(-1)
@@ -148,7 +148,7 @@ def _laid_out(name: str, value: Tensor, kind: Kind) -> Tensor:
         )
     if kind == "image" and value.shape[1] in (1, 3, 4) and min(value.shape[2:]) > 4:
         raise DataError(
-            f"field {name!r} has shape {tuple(value.shape)}: that looks like channels first (n c h w), and "
+            f"field {name!r} has shape {tuple(value.shape)}: that looks like channels first (n c h w), but "
             "images are (n h w c)\n  use x.transpose(0, 2, 3, 1) (NumPy) or x.permute(0, 2, 3, 1) (torch)"
         )
     return value
@@ -156,30 +156,26 @@ def _laid_out(name: str, value: Tensor, kind: Kind) -> Tensor:
 
 def _symbols(name: str, value: Tensor, kind: Kind, vocab: int | None, look: bool) -> tuple[Tensor, int]:
     if value.is_floating_point():
-        raise DataError(
-            f"field {name!r} ({kind}) is {_type(value)}; symbols are whole numbers: .astype('int64')"
-        )
+        raise DataError(f"field {name!r} ({kind}) is {_type(value)}; symbols are integers: .astype('int64')")
     if value.dtype in (torch.uint16, torch.uint32, torch.uint64) and look:
-        value = value.long()  # torch computes little with them
+        value = value.long()  # torch supports few operations on these types
     if vocab is None and not look:
-        raise DataError(
-            f"field {name!r} is mapped from a file, which is not read now: state vocabs={{{name!r}: ...}}"
-        )
+        raise DataError(f"field {name!r} is memory-mapped and not read now: declare vocabs={{{name!r}: ...}}")
     return value, int(value.max()) + 1 if vocab is None else vocab
 
 
 def _span(name: str, value: Tensor) -> tuple[float, float] | None:
-    """The range of real images, where their values leave little doubt."""
-    low, high = (float(each) for each in torch.aminmax(value))
+    """Infer the range of real images, where their values are clear."""
+    low, high = (float(bound) for bound in torch.aminmax(value))
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     if low >= -1 and high <= 1:
         return -1.0, 1.0
-    some = value[:_LOOK].float()
-    if low >= 0 and 1 < high <= 255 and bool((some == some.round()).all()):
+    sample = value[:_SAMPLE].float()
+    if low >= 0 and 1 < high <= 255 and bool((sample == sample.round()).all()):
         raise DataError(
-            f"field {name!r} (image) holds whole numbers from {low:g} to {high:g}, like pixels of 0..255\n"
-            f"  divide by 255 (or by the largest value that can occur), or state ranges={{{name!r}: None}}"
+            f"field {name!r} (image) holds integers from {low:g} to {high:g}, like pixels of 0..255\n"
+            f"  divide by 255 (or by the largest possible value), or declare ranges={{{name!r}: None}}"
         )
     return None
 

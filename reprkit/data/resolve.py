@@ -1,4 +1,4 @@
-"""``rk.dataset``: from a reference, a file, a folder or arrays to a data set."""
+"""``rk.dataset``: make a data set from a reference, a file, a folder or arrays."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SOURCES = "a reference such as 'digits', a file or folder of data, arrays, or a
 
 
 def dataset(source: Any, *, registry: Registry | None = None) -> Dataset:
-    """A data set from whatever names or holds one.
+    """Make a data set from a reference, a path, arrays or a data set.
 
-    A path is read by what it holds, with the data set's own defaults; give a reference where options are
-    needed (``"images(root='pets', size=32, labels=True)"``).
+    The content of a path decides which data set reads it, with default options; give a reference to set options
+    (``"images(root='pets', size=32, labels=True)"``).
 
     ===================================  ============
     path                                 data set
@@ -39,47 +39,47 @@ def dataset(source: Any, *, registry: Registry | None = None) -> Dataset:
     ===================================  ============
 
     Args:
-        source: a reference (``"digits"``, ``"arrays(path='x.npz')"``), a path (a string that is the name of
-            an installed data set is that one: write ``"./digits"`` for the folder), an array or tensor
-            (n ...), a dict of them, or a data set, which is returned as it is.
-        registry: where a reference is looked up; the process-wide one when not given.
+        source: a reference (``"digits"``, ``"arrays(path='x.npz')"``), a path (the name of an installed data
+            set takes precedence: write ``"./digits"`` for the folder), an array or tensor (n ...), a dict of
+            them, or a data set, which is returned unchanged.
+        registry: where references are looked up; by default the process-wide one.
 
     Raises:
         UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
-        DataError: the source is none of these, or what it holds is not fit for use.
+        DataError: the source is none of these, or its content is not usable.
     """
     if isinstance(source, str | Path | Reference):
-        path = _path(source, registry)
+        path = _as_path(source, registry)
         if path is not None:
-            return _made(_held(path), None)
-        return _made(parse(source) if isinstance(source, str) else source, registry)
+            return _create(_reference_for(path), None)
+        return _create(parse(source) if isinstance(source, str) else source, registry)
     if isinstance(source, Dataset):
-        return _checked(source, type(source).__name__)
+        return _check(source, type(source).__name__)
     if isinstance(source, Mapping | np.ndarray | Tensor | list | tuple):
         return Arrays(source)
     raise DataError(
         f"a data set is {_SOURCES}, not {type(source).__name__}\n"
-        "  make a class of it: subclass rk.Dataset, set signature, define __len__ and __getitem__"
+        "  write a class for it: subclass rk.Dataset, set signature, define __len__ and __getitem__"
     )
 
 
-def _made(reference: Any, registry: Registry | None) -> Dataset:
-    made = create("dataset", reference, registry=registry)
-    found = (registry or default_registry()).find("dataset", reference)
-    checked = _checked(made, f"dataset {found.qualified}")
-    checked.reference = str(Reference(found.name, reference.arguments, found.distribution))
-    return checked
+def _create(reference: Any, registry: Registry | None) -> Dataset:
+    created = create("dataset", reference, registry=registry)
+    entry = (registry or default_registry()).find("dataset", reference)
+    data = _check(created, f"dataset {entry.qualified}")
+    data.reference = str(Reference(entry.name, reference.arguments, entry.distribution))
+    return data
 
 
-def _path(source: str | Path | Reference, registry: Registry | None) -> Path | None:
-    """The file or folder that is meant; None for a reference."""
+def _as_path(source: str | Path | Reference, registry: Registry | None) -> Path | None:
+    """Return the file or folder that the source names; None for a reference."""
     if isinstance(source, Path):
         return source.expanduser()
     if isinstance(source, Reference):
         return None
     text = source.strip()
     path = Path(text).expanduser() if text else Path()
-    if text.startswith((".", "/", "~")) or path.suffix.lower() in _files():
+    if text.startswith((".", "/", "~")) or path.suffix.lower() in _file_suffixes():
         return path
     if not text or not os.path.exists(text):  # Path.exists would raise where the text is too long
         return None
@@ -90,69 +90,68 @@ def _path(source: str | Path | Reference, registry: Registry | None) -> Path | N
     return None
 
 
-def _files() -> dict[str, str]:
-    """Suffix of a single file -> the data set that reads it."""
+def _file_suffixes() -> dict[str, str]:
+    """Return the suffixes of single files: suffix -> data set that reads it."""
     from reprkit.data.formats import json_lines, lines
 
-    found = dict.fromkeys((".npy", ".npz"), "arrays")
     return {
-        **found,
+        **dict.fromkeys((".npy", ".npz"), "arrays"),
         **dict.fromkeys(json_lines.SUFFIXES, "json-lines"),
         **dict.fromkeys(lines.SUFFIXES, "lines"),
     }
 
 
-def _held(path: Path) -> Reference:
-    """The data set that reads a file or folder, as a reference."""
+def _reference_for(path: Path) -> Reference:
+    """Return a reference to the data set that reads a file or folder."""
     from reprkit.data import sound
-    from reprkit.data.formats import pictures
+    from reprkit.data.formats import image_files
 
     if not path.exists():
         raise DataError(f"no file or folder {str(path)!r} (looked in {Path.cwd()})")
-    files = _files()
+    files = _file_suffixes()
     folders = {
         **files,
-        **dict.fromkeys(pictures.SUFFIXES, "images"),
+        **dict.fromkeys(image_files.SUFFIXES, "images"),
         **dict.fromkeys(sound.SUFFIXES, "audio"),
     }
     del folders[".npz"]
     if not path.is_dir():
-        known = files.get(path.suffix.lower())
-        if known is None:
-            whole = folders.get(path.suffix.lower())
+        name = files.get(path.suffix.lower())
+        if name is None:
+            folder_name = folders.get(path.suffix.lower())
             raise DataError(
-                f"{str(path)!r} is one file, which is no data set by itself\n"
+                f"{str(path)!r} is a single file that no data set reads\n"
                 + (
-                    f"  give the folder of such files: {_spelled(whole, path.parent)}"
-                    if whole
-                    else _options(files)
+                    f"  give the folder of such files: {_format_reference(folder_name, path.parent)}"
+                    if folder_name
+                    else _list_suffixes(files)
                 )
             )
-        return _reference(known, path)
-    seen = _seen(path)
-    found = {folders[suffix] for suffix in seen if suffix in folders}
-    if "arrays" in found and not any(path.glob("*.npy")):
-        found.discard("arrays")  # its files lie side by side, a field each
-    if len(found) == 1:
-        return _reference(found.pop(), path)
-    amounts = ", ".join(f"{count:,} {suffix}" for suffix, count in seen.most_common(10)) or "no files"
+        return _reference(name, path)
+    suffixes = _count_suffixes(path)
+    matches = {folders[suffix] for suffix in suffixes if suffix in folders}
+    if "arrays" in matches and not any(path.glob("*.npy")):
+        matches.discard("arrays")  # its files must lie directly in the folder, one per field
+    if len(matches) == 1:
+        return _reference(matches.pop(), path)
+    amounts = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(10)) or "no files"
     raise DataError(
         f"the folder {str(path)!r} holds {amounts}: "
         + (
-            f"it could be several data sets\n  say which: {' or '.join(_spelled(each, path) for each in sorted(found))}"
-            if found
-            else f"nothing that a data set reads\n{_options(folders)}"
+            f"several data sets could read it\n  choose: {' or '.join(_format_reference(name, path) for name in sorted(matches))}"
+            if matches
+            else f"no data set reads these\n{_list_suffixes(folders)}"
         )
     )
 
 
-def _seen(folder: Path) -> Counter[str]:
-    """How many files of each suffix, at any depth; hidden ones are left out."""
-    names = (each.relative_to(folder) for each in folder.rglob("*") if each.is_file())
+def _count_suffixes(folder: Path) -> Counter[str]:
+    """Count the files of each suffix, at any depth; hidden files are ignored."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return Counter(
-        each.suffix.lower() or "without a suffix"
-        for each in names
-        if not any(part.startswith(".") for part in each.parts)
+        file.suffix.lower() or "without a suffix"
+        for file in files
+        if not any(part.startswith(".") for part in file.parts)
     )
 
 
@@ -160,25 +159,23 @@ def _reference(name: str, path: Path) -> Reference:
     return Reference(name, {"root" if name in ("images", "audio") else "path": str(path)}, "reprkit")
 
 
-def _spelled(name: str, path: Path) -> str:
+def _format_reference(name: str, path: Path) -> str:
     reference = _reference(name, path)
     return f'"{Reference(name, reference.arguments)}"'
 
 
-def _options(known: Mapping[str, str]) -> str:
+def _list_suffixes(by_suffix: Mapping[str, str]) -> str:
     by_set: dict[str, list[str]] = {}
-    for suffix, name in sorted(known.items()):
+    for suffix, name in sorted(by_suffix.items()):
         by_set.setdefault(name, []).append(suffix)
-    return "  known: " + "; ".join(f"{', '.join(each)} ({name})" for name, each in by_set.items())
+    return "  known: " + "; ".join(f"{', '.join(suffixes)} ({name})" for name, suffixes in by_set.items())
 
 
-def _checked(made: Any, what: str) -> Dataset:
-    if not isinstance(made, Dataset):
-        raise DataError(
-            f"{what} made a {type(made).__name__}, which is no rk.Dataset: its class must subclass it"
-        )
-    if not isinstance(getattr(made, "signature", None), Signature):
+def _check(data: Any, what: str) -> Dataset:
+    if not isinstance(data, Dataset):
+        raise DataError(f"{what} is a {type(data).__name__}, not an rk.Dataset: its class must subclass it")
+    if not isinstance(getattr(data, "signature", None), Signature):
         raise DataError(f"{what} has no signature: set self.signature = Signature({{'x': Field(...)}})")
-    if not made:
+    if not data:
         raise DataError(f"{what} is empty: it has no examples")
-    return made
+    return data

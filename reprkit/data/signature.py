@@ -1,4 +1,4 @@
-"""What a data set says of itself: per field its kind, shape, range and vocabulary, as plain JSON."""
+"""Signature of a data set: kind, shape, range and vocabulary of each field, as plain JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["image", "vector", "sequence", "tokens", "label"]
 
-# Each kind's axes, in the order of Field.shape.
+# Axes of each kind, in the order of Field.shape.
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "image": ("h", "w", "c"),
     "vector": ("d",),
@@ -30,18 +30,17 @@ class Field:
     Attributes:
         kind: "image" (h w c), "vector" (d,), "sequence" (t c) real frames, "tokens" (t,) int64, "label" ()
             int64, for evaluation only.
-        shape: of one example, channels last; None for a length that varies (then ``NAME_mask`` says which
-            steps are real).
-        range: lowest and highest value, where the data promises one.
+        shape: of one example, channels last; None for a varying length (then ``NAME_mask`` marks the valid
+            steps).
+        range: lowest and highest value, where the data guarantees one.
         vocab: number of symbols: of tokens, of label classes, and 2 for real fields that hold only 0 and 1.
             Data holds tokens 0 to vocab - 1; the id ``vocab`` itself is the mask symbol that mask corruptions
-            put in, so an encoder of tokens embeds vocab + 1 symbols.
-        form: how the values were made of raw data, as a reference ("log-mel(bands=80)"), so that whoever has a model can make
-            them of new data; None where the values are the data.
+            insert, so an encoder of tokens embeds vocab + 1 symbols.
+        form: how the values were computed from raw data, as a reference ("log-mel(bands=80)"), so that a model's
+            input can be computed from new data; None where the values are the raw data.
 
     Raises:
-        DataError: a kind that does not exist, a shape that is not its kind's, an empty range, tokens without
-            a vocabulary.
+        DataError: an unknown kind, a shape that does not fit the kind, an empty range, tokens without a vocabulary.
     """
 
     kind: Kind
@@ -51,7 +50,7 @@ class Field:
     form: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no data set can be."""
+        """Validate the field."""
         if self.kind not in LAYOUTS:
             raise DataError(
                 f"no kind of field {self.kind!r}.{nearest(str(self.kind), LAYOUTS)}\n"
@@ -60,64 +59,64 @@ class Field:
         layout = LAYOUTS[self.kind]
         if len(self.shape) != len(layout):
             raise DataError(
-                f"{self.kind} fields have the shape ({' '.join(layout)}) of one example, not {self.shape}"
+                f"the shape of one example of a {self.kind} field is ({' '.join(layout)}), not {self.shape}"
             )
         varies = [axis for axis, size in zip(layout, self.shape, strict=True) if size is None]
         if any(size is not None and size < 1 for size in self.shape) or set(varies) - {"t"}:
             raise DataError(
-                f"a shape holds sizes from 1, or None for a t that varies, not {self.shape} ({self.kind})"
+                f"a shape holds sizes from 1, or None for a varying t, not {self.shape} ({self.kind})"
             )
         if self.range is not None and not self.range[0] < self.range[1]:
             raise DataError(f"a range is (lowest, highest), not {self.range}")
         if self.vocab is not None and self.vocab < 1:
             raise DataError(f"a vocabulary has at least 1 symbol, not {self.vocab}")
         if self.kind == "tokens" and self.vocab is None:
-            raise DataError("tokens need a vocab=: how many symbols there are")
+            raise DataError("tokens need vocab=, the number of symbols")
         if self.kind in ("image", "vector", "sequence") and self.vocab not in (None, 2):
             raise DataError(
-                f"vocab of a real field ({self.kind}) is 2 (only 0 and 1) or None, not {self.vocab}"
+                f"vocab of a real field ({self.kind}) must be 2 (only 0 and 1) or None, not {self.vocab}"
             )
 
     @property
     def axes(self) -> str:
-        """The shape with the names of its axes: ``h=8 w=8 c=1``."""
+        """Shape with the names of its axes: ``h=8 w=8 c=1``."""
         return " ".join(
             f"{axis}={size or 'any'}" for axis, size in zip(LAYOUTS[self.kind], self.shape, strict=True)
         )
 
     @property
     def discrete(self) -> bool:
-        """Whether the values are int64 symbols (tokens, label) and not real numbers."""
+        """Whether the values are int64 symbols (tokens, label) rather than real numbers."""
         return self.kind in ("tokens", "label")
 
     @property
     def space(self) -> tuple[int | None, ...]:
-        """The lengths that tokens may cut: (h, w), (t,), or (1,) for a vector."""
+        """Sizes of the axes that tokens divide: (h, w), (t,), or (1,) for a vector."""
         return {"image": self.shape[:2], "sequence": self.shape[:1], "tokens": self.shape[:1]}.get(
             self.kind, (1,)
         )
 
     @property
     def channels(self) -> int:
-        """Values at one place: c of an image or sequence, d of a vector, 1 for tokens."""
+        """Number of values per position: c of an image or sequence, d of a vector, 1 for tokens."""
         return 1 if self.discrete else int(self.shape[-1] or 1)
 
     @property
     def likelihood(self) -> str:
-        """The likelihood that suits the values: categorical for symbols, bernoulli for 0/1, else gaussian."""
+        """Default likelihood of the values: categorical for symbols, bernoulli for 0/1, else gaussian."""
         if self.discrete:
             return "categorical"
         return "bernoulli" if self.vocab == 2 else "gaussian"
 
 
 class Signature(Mapping[str, Field]):
-    """Field name -> Field, in the data set's order; JSON through ``to_json`` and ``from_json``."""
+    """Mapping of field name to ``Field``, in the data set's order; ``to_json`` and ``from_json`` convert it."""
 
     def __init__(self, fields: Mapping[str, Field]) -> None:
         self._fields = dict(fields)
 
     def __getitem__(self, name: str) -> Field:
-        """The field; BuildError names the nearest one when there is none."""
+        """Return a field; BuildError, with the nearest name, if there is none of that name."""
         if name not in self._fields:
             raise BuildError(
                 f"the data has no field {name!r}.{nearest(name, self._fields)}\n"
@@ -126,28 +125,28 @@ class Signature(Mapping[str, Field]):
         return self._fields[name]
 
     def __contains__(self, name: object) -> bool:
-        """Whether the data has the field."""
+        """Return whether the data has the field."""
         return name in self._fields
 
     def __iter__(self) -> Iterator[str]:
-        """Names of the fields."""
+        """Iterate over the names of the fields."""
         return iter(self._fields)
 
     def __len__(self) -> int:
-        """How many fields."""
+        """Return the number of fields."""
         return len(self._fields)
 
     def __repr__(self) -> str:
-        """The fields, readable."""
+        """Return the fields, readable."""
         return f"Signature({self._fields!r})"
 
     def reading(self, name: str) -> Signature:
-        """The same data with field ``name`` called ``x``: what a part sees that reads or writes it."""
+        """Return the signature with field ``name`` renamed to ``x``, as a part that reads or writes this field sees it."""
         others = {key: value for key, value in self._fields.items() if key not in (name, "x")}
         return Signature({"x": self[name], **others})
 
     def any_length(self) -> Signature:
-        """The same data in sequences (t c) and tokens (t,) of any length."""
+        """Return the signature with sequences (t c) and tokens (t,) of any length."""
         return Signature(
             {
                 name: replace(field, shape=(None, *field.shape[1:]))
@@ -158,12 +157,12 @@ class Signature(Mapping[str, Field]):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers."""
-        return {name: _plain(value) for name, value in self._fields.items()}
+        """Return the signature as plain dicts, lists and numbers."""
+        return {name: _field_to_json(value) for name, value in self._fields.items()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Signature:
-        """The inverse of ``to_json``."""
+        """Create a signature from the output of ``to_json``."""
         pairs = {}
         for name, value in record.items():
             span = value.get("range")
@@ -177,7 +176,7 @@ class Signature(Mapping[str, Field]):
         return cls(pairs)
 
     def example(self, size: int = 1, length: int = 4) -> dict[str, Tensor]:
-        """A batch of zeros that fits the signature; lengths that vary become ``length``."""
+        """Return a batch of zeros that fits the signature; varying lengths become ``length``."""
         import torch
 
         batch = {}
@@ -189,8 +188,8 @@ class Signature(Mapping[str, Field]):
         return batch
 
 
-def _plain(field: Field) -> dict[str, Any]:
-    """A field as JSON; ``form`` stands there only where there is one, so that earlier versions read the rest."""
+def _field_to_json(field: Field) -> dict[str, Any]:
+    """Return a field as JSON; ``form`` is left out where it is None, so that earlier versions can read the rest."""
     record = asdict(field)
     if record["form"] is None:
         del record["form"]

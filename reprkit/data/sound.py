@@ -1,4 +1,4 @@
-"""Sound files in and out: one channel, one rate, float32; long files a block at a time.  The only module that imports soundfile."""
+"""Read and write sound files: one channel, one rate, float32; long files in blocks.  The only module that imports soundfile."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 File = str | os.PathLike[str] | BinaryIO
 
-RATE = 16000  # Hz, where none is stated
+RATE = 16000  # Hz, the default
 SUFFIXES = frozenset((".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"))
-_LOUDEST = 8.0  # float files slightly above 1 are cut off; far above it they hold another scale
-_LEAD = 16 * 1152  # 16 frames of MP3
-_BLOCK = 1 << 20  # frames read at once when a file is checked
-_SLICE = 1 << 14  # samples written at once: the Vorbis encoder puts what it is given on the stack
-_WRITTEN = {
+_MAX_PEAK = 8.0  # float files slightly above 1 are clipped; far above it they have another scale
+_MP3_LEAD = 16 * 1152  # 16 frames of MP3
+_BLOCK = 1 << 20  # frames read at a time when a file is checked
+_SLICE = 1 << 14  # samples written at a time: the Vorbis encoder puts its input on the stack
+_WRITE_FORMATS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
     ".ogg": ("OGG", "VORBIS"),
@@ -37,19 +37,19 @@ _WRITTEN = {
 def read(
     path: File, rate: int = RATE, *, start: float = 0.0, stop: float | None = None, limit: bool = True
 ) -> Float[Tensor, " samples"]:
-    """A sound file, or its seconds from ``start`` to ``stop``: (samples,), float32.
+    """Read a sound file, or its seconds from ``start`` to ``stop``: (samples,), float32.
 
-    The channels' mean; any rate is resampled (polyphase filter), any depth of bits is converted.
+    Channels are averaged, other rates are resampled (polyphase filter), and any bit depth is converted.
 
     Args:
         path: WAV, FLAC, Ogg Vorbis or Opus, MP3, AIFF; or an open binary file.
-        rate: samples a second, in Hz.
-        start: seconds of the file to leave out at its beginning.
-        stop: second of the file to end at; None takes all.
-        limit: cut values off beyond [-1, 1], and refuse those beyond 8; False gives them as they are.
+        rate: sampling rate of the result, in Hz.
+        start: seconds to skip at the beginning of the file.
+        stop: second of the file to stop at; None reads to the end.
+        limit: clip values to [-1, 1], and raise for values beyond 8; False returns them unchanged.
 
     Raises:
-        DataError: no such file, one that holds no sound, or values that are no sound.
+        DataError: no such file, a file without sound, or invalid values.
         PartImportError: soundfile is not installed.
     """
     import torch
@@ -66,26 +66,28 @@ def blocks(
     stop: float | None = None,
     limit: bool = True,
 ) -> Iterator[Float[Tensor, " samples"]]:
-    """``read`` a piece at a time, for files longer than memory: joined, the pieces are what ``read`` gives.
+    """Read a sound file in pieces, for files larger than memory: concatenated, the pieces equal the result of ``read``.
 
     Args:
         path: a sound file.
-        rate: samples a second of what is given, in Hz.
-        seconds: length of a piece, about; the last one may be shorter.
-        start: seconds of the file to leave out at its beginning.
-        stop: second of the file to end at; None takes all.
-        limit: cut values off beyond [-1, 1], and refuse those beyond 8; False gives them as they are.
+        rate: sampling rate of the result, in Hz.
+        seconds: approximate length of a piece; the last one may be shorter.
+        start: seconds to skip at the beginning of the file.
+        stop: second of the file to stop at; None reads to the end.
+        limit: clip values to [-1, 1], and raise for values beyond 8; False returns them unchanged.
 
     Raises:
-        DataError: as ``read``; a later part that cannot be read is found when it is reached.
+        DataError: as ``read``; an unreadable part is found only when it is reached.
     """
     import torch
 
-    from reprkit.data.resampling import resampled
+    from reprkit.data.resampling import resample_pieces
 
     if rate < 1 or not seconds > 0 or start < 0 or (stop is not None and stop <= start):
-        raise DataError(f"rate={rate}, seconds={seconds}, start={start}, stop={stop}: no sound lies there")
-    opened = opened_file(path)
+        raise DataError(
+            f"rate={rate}, seconds={seconds}, start={start}, stop={stop}: rate from 1, seconds above 0, 0 <= start < stop"
+        )
+    opened = open_file(path)
     with opened:
         native = opened.samplerate
         shared = math.gcd(native, rate)
@@ -94,24 +96,24 @@ def blocks(
         left = math.inf if stop is None else round(stop * native) - first
         size = down * max(1, round(seconds * native / down))
         try:
-            given = 0
-            for piece in resampled(_mixed(opened, path, first, size, left, limit), up, down):
-                given += len(piece)
-                made = torch.from_numpy(piece)
-                yield made.clamp_(-1, 1) if limit else made
+            count = 0
+            for piece in resample_pieces(_read_mono(opened, path, first, size, left, limit), up, down):
+                count += len(piece)
+                samples = torch.from_numpy(piece)
+                yield samples.clamp_(-1, 1) if limit else samples
         except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
             raise DataError(f"{_name(path)} is damaged: {_reason(error)}") from error
-    if not given:
+    if not count:
         raise DataError(f"{_name(path)} holds no sound" + (f" from second {start:g} on" if start else ""))
 
 
-def checked(file: File) -> tuple[int, int]:
-    """(rate, frames) of a sound file that can be decoded to its end, a block at a time.
+def check_file(file: File) -> tuple[int, int]:
+    """Decode a sound file to its end, in blocks, and return (rate, frames).
 
     Raises:
-        DataError: it is cut off, holds no sound, or values that are not finite.
+        DataError: the file is truncated, holds no sound, or values that are not finite.
         PartImportError: soundfile is not installed.
-        Exception: what soundfile raises where it cannot be decoded.
+        Exception: any exception of soundfile for a file that it cannot decode.
     """
     with _soundfile().SoundFile(file) as opened:
         frames = 0
@@ -124,11 +126,11 @@ def checked(file: File) -> tuple[int, int]:
         return int(opened.samplerate), frames
 
 
-def frames_at(opened: Any, start: int, count: int) -> np.ndarray:
-    """The mean of the channels of up to ``count`` frames of an open file, from frame ``start`` on: (t,), float32."""
-    # A frame of MP3 is coded with what earlier ones left over, and every read ends with a seek, which forgets that: begin
-    # before what is wanted, and take both in one read.
-    begin = max(0, start - _LEAD) if opened.format == "MP3" else start
+def read_frames(opened: Any, start: int, count: int) -> np.ndarray:
+    """Read up to ``count`` frames of an open file from frame ``start`` on, averaged over channels: (t,), float32."""
+    # An MP3 frame uses bits left over by earlier ones, and every read ends with a seek, which discards them: begin earlier,
+    # and read everything at once.
+    begin = max(0, start - _MP3_LEAD) if opened.format == "MP3" else start
     if opened.tell() != begin:
         opened.seek(begin)
     wave = opened.read(start - begin + count, dtype="float32", always_2d=True)
@@ -136,82 +138,82 @@ def frames_at(opened: Any, start: int, count: int) -> np.ndarray:
 
 
 def duration(path: File) -> float:
-    """Seconds of a sound file, from its head alone.
+    """Return the duration of a sound file in seconds, from its header alone.
 
     Raises:
-        DataError: no such file, or one that holds no sound.
+        DataError: no such file, or a file without sound.
     """
-    with opened_file(path) as opened:
+    with open_file(path) as opened:
         return float(opened.frames / opened.samplerate)
 
 
 def write(path: str | os.PathLike[str], wave: Float[Tensor, " samples"], rate: int = RATE) -> None:
-    """Write a wave (samples,) as WAV or FLAC (16 bits), Ogg Vorbis or Opus, by the file's suffix; its folder is made.
+    """Write a waveform (samples,) as WAV or FLAC (16 bits), Ogg Vorbis or Opus, by the file's suffix; create its folder.
 
-    Values beyond [-1, 1] are cut off.
+    Values are clipped to [-1, 1].
 
     Raises:
-        DataError: a suffix that is none of these, a wave that is not one row of finite numbers, or no room.
+        DataError: another suffix, a waveform that is not 1-D or not finite, or no space left.
     """
-    with writing(path, rate) as put:
-        put(wave)
+    with open_writer(path, rate) as append:
+        append(wave)
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike[str], rate: int = RATE) -> Iterator[Callable[[Tensor], int]]:
-    """``write`` a piece at a time: the block gets a function that writes a wave (samples,) and says how long it was.
+def open_writer(path: str | os.PathLike[str], rate: int = RATE) -> Iterator[Callable[[Tensor], int]]:
+    """Write in pieces: the context yields a function that appends a waveform (samples,) and returns its length.
 
-    The file appears under its name at the end of the block, and not at all where the block fails.
+    The file appears under its name at the end of the block, and not at all if the block raises.
 
     Raises:
         DataError: as ``write``, or nothing was written.
     """
     soundfile = _soundfile()
     target = Path(path).expanduser()
-    if target.suffix.lower() not in _WRITTEN:
+    if target.suffix.lower() not in _WRITE_FORMATS:
         raise DataError(
-            f"{target.name!r}: sound is written to {', '.join(_WRITTEN)}.{nearest(target.suffix, _WRITTEN)}"
+            f"{target.name!r}: sound is written to {', '.join(_WRITE_FORMATS)}.{nearest(target.suffix, _WRITE_FORMATS)}"
         )
-    kind, subtype = _WRITTEN[target.suffix.lower()]
-    fresh = target.with_name(f".{target.name}-{os.getpid()}")
+    kind, subtype = _WRITE_FORMATS[target.suffix.lower()]
+    temporary = target.with_name(f".{target.name}-{os.getpid()}")
 
-    def put(wave: Tensor) -> int:
+    def append(wave: Tensor) -> int:
         if wave.ndim != 1 or not len(wave) or not bool(wave.isfinite().all()):
             raise DataError(
-                f"a wave is one row of finite numbers, at least one, not shape {tuple(wave.shape)}"
+                f"a waveform is a 1-D tensor of finite numbers, at least one, not shape {tuple(wave.shape)}"
             )
-        _put(opened, wave.detach().cpu().float().clamp(-1, 1).numpy())
+        _append(opened, wave.detach().cpu().float().clamp(-1, 1).numpy())
         return len(wave)
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with soundfile.SoundFile(fresh, "w", rate, 1, subtype=subtype, format=kind) as opened:
-            yield put
+        with soundfile.SoundFile(temporary, "w", rate, 1, subtype=subtype, format=kind) as opened:
+            yield append
             written = opened.frames
         if not written:
             raise DataError(f"nothing was written to {str(target)!r}")
-        fresh.replace(target)
+        temporary.replace(target)
     except (OSError, soundfile.SoundFileError) as error:
         raise DataError(f"cannot write {str(target)!r}: {_reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def encoded(wave: np.ndarray, rate: int = RATE, *, suffix: str = ".wav") -> bytes:
-    """The content of the file that ``write`` would write, of a wave (t,): floats in [-1, 1], or whole numbers of 16 bits.
+def encode(wave: np.ndarray, rate: int = RATE, *, suffix: str = ".wav") -> bytes:
+    """Return the bytes of the file that ``write`` would write, for a waveform (t,) of floats in [-1, 1] or 16-bit integers.
 
     Raises:
         PartImportError: soundfile is not installed.
     """
-    kind, subtype = _WRITTEN[suffix]
+    kind, subtype = _WRITE_FORMATS[suffix]
     file = io.BytesIO()
     with _soundfile().SoundFile(file, "w", rate, 1, subtype=subtype, format=kind) as opened:
-        _put(opened, wave)
+        _append(opened, wave)
     return file.getvalue()
 
 
-def _put(opened: Any, wave: np.ndarray) -> None:
+def _append(opened: Any, wave: np.ndarray) -> None:
     for first in range(0, len(wave), _SLICE):
         opened.write(wave[first : first + _SLICE])
 
@@ -221,17 +223,17 @@ def _soundfile() -> Any:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: soundfile without its library
         raise PartImportError(
-            f"sound files are read and written by the package soundfile, which cannot be imported: {error}\n"
+            f"reading and writing sound files needs the package soundfile, which cannot be imported: {error}\n"
             "  pip install 'reprkit[audio]'"
         ) from error
     return soundfile
 
 
-def opened_file(path: File) -> Any:
-    """An open ``soundfile.SoundFile``, for ``frames_at``.
+def open_file(path: File) -> Any:
+    """Open a file as ``soundfile.SoundFile``, for ``read_frames``.
 
     Raises:
-        DataError: no such file, or no sound file.
+        DataError: no such file, or not a sound file.
         PartImportError: soundfile is not installed.
     """
     soundfile = _soundfile()
@@ -241,17 +243,17 @@ def opened_file(path: File) -> Any:
         raise DataError(f"{str(path)!r} is {what}")
     try:
         opened = soundfile.SoundFile(file)
-    except (OSError, RuntimeError, TypeError) as error:  # TypeError: a raw file, of no known rate
-        guess = _guess(file) if isinstance(file, Path) else ""
-        raise DataError(f"{_name(path)} is no sound file: {guess or _reason(error)}") from error
+    except (OSError, RuntimeError, TypeError) as error:  # TypeError: a raw file, whose rate is unknown
+        content = _describe_content(file) if isinstance(file, Path) else ""
+        raise DataError(f"{_name(path)} is not a sound file: {content or _reason(error)}") from error
     if not opened.frames:
         opened.close()
         raise DataError(f"{_name(path)} holds no sound")
     return opened
 
 
-def _guess(file: Path) -> str:
-    """What a file that is no sound seems to be instead; empty where that cannot be said."""
+def _describe_content(file: Path) -> str:
+    """Return what a file that is not sound seems to hold; empty if unknown."""
     try:
         with file.open("rb") as opened:
             head = opened.read(512)
@@ -263,22 +265,24 @@ def _guess(file: Path) -> str:
         text = head.decode("utf-8", errors="ignore")
     except ValueError:
         return ""
-    plain = sum(letter.isprintable() or letter.isspace() for letter in text)
-    return "it holds text" if plain == len(text) and len(text.encode()) > len(head) - 4 else ""
+    readable = sum(letter.isprintable() or letter.isspace() for letter in text)
+    return "it holds text" if readable == len(text) and len(text.encode()) > len(head) - 4 else ""
 
 
-def _mixed(opened: Any, path: File, first: int, size: int, left: float, limit: bool) -> Iterator[np.ndarray]:
-    """The mean of the channels from frame ``first`` on, ``size`` native samples at a time."""
+def _read_mono(
+    opened: Any, path: File, first: int, size: int, left: float, limit: bool
+) -> Iterator[np.ndarray]:
+    """Yield the mean of the channels from frame ``first`` on, ``size`` native samples at a time."""
     first = min(first, opened.frames)
-    while left > 0 and len(wave := frames_at(opened, first, int(min(size, left)))):
+    while left > 0 and len(wave := read_frames(opened, first, int(min(size, left)))):
         first, left = first + len(wave), left - len(wave)
         peak = float(np.abs(wave).max())
-        if limit and not peak < _LOUDEST:
+        if limit and not peak < _MAX_PEAK:
             raise DataError(
                 f"{_name(path)} holds values that are not finite"
                 if not math.isfinite(peak)
-                else f"{_name(path)} holds values up to {peak:g}; numbers in a sound file of floats lie in [-1, 1]\n"
-                "  divide them by the largest value that can occur (32768 for 16 bits)"
+                else f"{_name(path)} holds values up to {peak:g}; values in a sound file of floats must lie in [-1, 1]\n"
+                "  divide them by the largest possible value (32768 for 16 bits)"
             )
         yield wave
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.data.loading.buckets import lengths_of
+from reprkit.data.loading.buckets import lengths_for_buckets
 from reprkit.errors import DataError
 from reprkit.utils.progress import track_progress
 
@@ -90,7 +90,7 @@ def by_length(
     here = session()
     if len(data) == 0:
         raise DataError("there is nothing to evaluate on: the data set is empty")
-    order = lengths_of(data).argsort(stable=True) if data.lengths() else torch.arange(len(data))
+    order = lengths_for_buckets(data).argsort(stable=True) if data.lengths() else torch.arange(len(data))
     rows = order.split(here.batch)
     pieces = ((each, data.batch(each)) for each in rows)
     return track_progress(pieces, titled(what), total=len(rows), show=here.progress)

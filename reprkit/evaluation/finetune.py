@@ -101,7 +101,7 @@ def finetuned(
 
     It can be saved; ``predicted`` gives its classes.
     """
-    from reprkit.data.loading.buckets import lengths_of
+    from reprkit.data.loading.buckets import lengths_for_buckets
     from reprkit.data.loading.order import Order, loader
     from reprkit.training.optimizers import named
     from reprkit.training.schedules import schedule_from
@@ -119,7 +119,7 @@ def finetuned(
         held = [each for each in tuned.parameters() if each.requires_grad]
         optimiser = named("adamw", held, lr=lr, weight_decay=weight_decay)
         factor = schedule_from("cosine", steps, warmup=round(WARMUP * steps))
-        lengths = lengths_of(data) if data.lengths() else None
+        lengths = lengths_for_buckets(data) if data.lengths() else None
         order = Order(len(data), min(batch, len(data)), seed, lengths=lengths)
         tuned.train()
         pieces = loader(data, order, stop=steps)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset, Subset
 from reprkit.data.formats.tensors import Tensors
-from reprkit.data.padding import lengthened
+from reprkit.data.padding import pad_to_length
 from reprkit.data.signature import Signature
 from reprkit.registry.constraints import Count
 
@@ -112,4 +112,4 @@ def _concatenate(values: list[Tensor]) -> Tensor:
     if values[0].ndim == 1:
         return torch.cat(values)
     longest = max(value.shape[1] for value in values)
-    return torch.cat([lengthened(value, longest) for value in values])
+    return torch.cat([pad_to_length(value, longest) for value in values])

@@ -60,7 +60,7 @@ def spoken(samples: np.ndarray, rate: int) -> str:
         raise ValueError(f"a sound on a page is one row of samples, not {values.shape}")
     whole = (np.clip(np.nan_to_num(values), -1, 1) * 32767).round().astype("<i2")
     try:
-        kind, content = "flac", sound.encoded(whole, rate, suffix=".flac")
+        kind, content = "flac", sound.encode(whole, rate, suffix=".flac")
     except PartImportError:
         kind, written = "wav", io.BytesIO()
         with wave.open(written, "wb") as file:

@@ -1,4 +1,4 @@
-"""Small tables as the hub has them, written here."""
+"""Small tables like those of the hub, written for the tests."""
 
 import io
 
@@ -21,7 +21,7 @@ def wav(values, rate=16000):
 
 
 def table(size, seed=0):
-    """Pictures, sounds, labels, texts and numbers."""
+    """Return columns of images, audio, labels, texts and numbers."""
     import datasets
 
     generator = np.random.default_rng(seed)

@@ -35,7 +35,7 @@ def whole(data):
     ],
 )
 @pytest.mark.parametrize("form", ["numpy", "torch"])
-def test_the_field_is_inferred_and_the_values_kept(array, field, form):
+def test_field_is_inferred_and_values_are_unchanged(array, field, form):
     data = Arrays({"x": array if form == "numpy" else torch.from_numpy(array)})
     assert data.signature["x"] == field
     x = whole(data)["x"]
@@ -45,7 +45,7 @@ def test_the_field_is_inferred_and_the_values_kept(array, field, form):
     assert torch.equal(data[2]["x"], x[2])
 
 
-def test_pixels_are_stored_as_bytes_and_divided_exactly():
+def test_pixels_are_stored_as_bytes_and_scaled_exactly():
     levels = np.arange(256, dtype="uint8").reshape(1, 16, 16, 1)
     data = Arrays(levels)
     assert torch.equal(whole(data)["x"].flatten(), torch.arange(256) / 255)
@@ -66,9 +66,9 @@ def test_labels(label):
     assert batch["label"].tolist() == label.reshape(-1).astype(int).tolist()
 
 
-def test_kinds_ranges_and_vocabs_can_be_stated():
-    grey = rng.integers(0, 256, (6, 4, 4)).astype("uint8")
-    assert Arrays(grey, kinds={"x": "image"}).signature["x"].shape == (4, 4, 1)
+def test_kinds_ranges_and_vocabs_can_be_declared():
+    gray = rng.integers(0, 256, (6, 4, 4)).astype("uint8")
+    assert Arrays(gray, kinds={"x": "image"}).signature["x"].shape == (4, 4, 1)
     counts = rng.integers(0, 50, (6, 4)).astype("int32")
     data = Arrays(counts, kinds={"x": "vector"}, ranges={"x": (0, 50)})
     assert data.signature["x"] == Field(kind="vector", shape=(4,), range=(0.0, 50.0))
@@ -79,7 +79,7 @@ def test_kinds_ranges_and_vocabs_can_be_stated():
     assert Arrays(rng.random((6, 4, 4, 1)), ranges={"x": None}).signature["x"].range is None
 
 
-def test_lengths_that_vary():
+def test_varying_lengths():
     ragged = Arrays({"x": [np.arange(n) for n in (3, 1, 5)], "label": [0, 1, 0]})
     assert ragged.signature["x"] == Field(kind="tokens", shape=(None,), vocab=5)
     batch = ragged.batch([1, 0])
@@ -129,7 +129,7 @@ def test_files(tmp_path):
     assert Arrays(tmp_path / "set.npz").name == "set"
 
 
-def test_a_mapped_file_is_not_read_before_it_is_needed(tmp_path):
+def test_mapped_file_is_read_lazily(tmp_path):
     stream = np.lib.format.open_memmap(
         tmp_path / "big.npy", mode="w+", dtype="uint8", shape=(200_000, 64, 64, 3)
     )
@@ -145,7 +145,7 @@ def test_a_mapped_file_is_not_read_before_it_is_needed(tmp_path):
     assert stream[7].min() == 255
 
 
-def test_memory_is_shared_where_it_can_be_and_copied_where_not():
+def test_memory_is_shared_where_possible_and_copied_otherwise():
     shared = np.zeros((4, 3), dtype="float32")
     data = Arrays(shared)
     shared[2] = 1
@@ -161,7 +161,7 @@ def test_memory_is_shared_where_it_can_be_and_copied_where_not():
     assert not whole(Arrays(torch.ones(4, 3, requires_grad=True)))["x"].requires_grad
 
 
-REFUSED = {
+INVALID = {
     "text": ({"x": np.array([["a", "b"]])}, {}, r"holds <U1 values, not numbers\n.*np.unique"),
     "objects": ({"x": np.array([[None]])}, {}, "object values"),
     "complex": ({"x": np.ones((2, 2), dtype="complex64")}, {}, "real and imaginary"),
@@ -182,7 +182,7 @@ REFUSED = {
         r"200 at \[0, 0\].*\(0.0, 1.0\)\n.*divide by 255",
     ),
     "range -1": ({"x": np.full((2, 3), 200.0)}, {"ranges": {"x": (-1, 1)}}, "divide by 127.5 and subtract 1"),
-    "other range": ({"x": np.full((2, 3), -9.0)}, {"ranges": {"x": (0, 1)}}, "rescale the data, or state"),
+    "other range": ({"x": np.full((2, 3), -9.0)}, {"ranges": {"x": (0, 1)}}, "rescale the data, or declare"),
     "not binary": ({"x": np.array([[0.0, 0.5]])}, {"vocabs": {"x": 2}}, r"0.5 at \[0, 1\].*only 0 and 1"),
     "vocab": (
         {"x": np.array([[0, 1], [7, 8]])},
@@ -192,13 +192,13 @@ REFUSED = {
     "negative symbol": ({"x": np.array([[0, -1]])}, {}, r"-1 at \[0, 1\]"),
     "negative label": ({"x": np.ones((2, 2)), "label": [-1, 0]}, {}, "number the classes from 0"),
     "float label": ({"x": np.ones((2, 2)), "label": [0.0, 1.0]}, {}, r"astype\('int64'\)"),
-    "float tokens": ({"x": np.ones((2, 2))}, {"kinds": {"x": "tokens"}}, "symbols are whole numbers"),
+    "float tokens": ({"x": np.ones((2, 2))}, {"kinds": {"x": "tokens"}}, "symbols are integers"),
     "float row": ({"x": np.ones(3)}, {}, r"reshape\(-1, 1\)"),
-    "grey pixels": ({"x": np.ones((2, 8, 8), dtype="uint8")}, {}, r"kinds=\{'x': 'image'\}"),
+    "gray pixels": ({"x": np.ones((2, 8, 8), dtype="uint8")}, {}, r"kinds=\{'x': 'image'\}"),
     "integers": (
         {"x": np.ones((2, 8, 8), dtype="int64")},
         {},
-        r"several things\n  state kinds=\{'x': ...\}, one of image",
+        r"ambiguous\n  declare kinds=\{'x': ...\}, one of image",
     ),
     "channels first": (
         {"x": np.ones((2, 3, 32, 32))},
@@ -215,25 +215,25 @@ REFUSED = {
         {"fields": {"x": "aa"}},
         "no array 'aa' for field 'x'. Did you mean 'a'",
     ),
-    "mmap": ({"x": np.ones((3, 2))}, {"mmap": True}, "in memory already"),
+    "mmap": ({"x": np.ones((3, 2))}, {"mmap": True}, "already in memory"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_wrong_is_refused_and_named(case):
-    arrays, options, says = REFUSED[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_arrays_raise(case):
+    arrays, options, says = INVALID[case]
     with pytest.raises((DataError, PartArgumentError), match=says):
         Arrays(arrays, **options)
 
 
-def test_the_offending_index_counts_over_the_whole_set():
+def test_reported_index_counts_over_the_whole_data_set():
     x = np.zeros((40_000, 1000), dtype="float32")  # more than is looked at in one go
     x[39_000, 5] = np.nan
     with pytest.raises(DataError, match=r"nan at \[39000, 5\] of the data set \(example 39000\)"):
         Arrays(x)
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_unreadable_files_raise(tmp_path):
     with pytest.raises(DataError, match=r"no file '.*nowhere.npz' \(looked in"):
         Arrays(tmp_path / "nowhere.npz")
     np.save(tmp_path / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
@@ -256,7 +256,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match=r"not for \.npz"):
         Arrays(tmp_path / "ok.npz", mmap=True)
     np.save(tmp_path / "tokens.npy", np.ones((3, 4), dtype="uint16"))
-    with pytest.raises(DataError, match="state vocabs="):
+    with pytest.raises(DataError, match="declare vocabs="):
         Arrays(tmp_path / "tokens.npy", mmap=True)
     assert Arrays(tmp_path / "tokens.npy", mmap=True, vocabs={"x": 5}).batch([0])["x"].tolist() == [
         [1, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""Mapped .npy files: through parts, workers and processes nobody reads them whole."""
+"""Memory-mapped .npy files are never read whole: not by subsets, workers or other processes."""
 
 import multiprocessing
 import pickle
@@ -34,20 +34,20 @@ def same(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_folder_conforms_and_equals_what_is_read_whole(folder):
+def test_mapped_folder_conforms_and_equals_reading_it(folder):
     data = mapped(folder)
     conforms(data)
     assert same(data.batch(range(40)), Arrays(folder).batch(range(40)))
 
 
-def test_parts_of_parts_share_the_mapping(folder, monkeypatch):
+def test_nested_subsets_share_the_mapping(folder, monkeypatch):
     mappings, load = {}, np.load
 
-    def spied(file, **options):
+    def recording_load(file, **options):
         mappings[file.stem] = load(file, **options)
         return mappings[file.stem]
 
-    monkeypatch.setattr(np, "load", spied)
+    monkeypatch.setattr(np, "load", recording_load)
     data = mapped(folder)
     part = data.split(seed=1)[0].subset(range(20)).split(seed=2)[1]
     assert set(mappings) == {"x", "walk", "label"}
@@ -66,7 +66,7 @@ def test_workers_give_the_same_batches(folder, part):
     assert all(same(one, two) for one, two in zip(here, ahead, strict=True))
 
 
-def taken(data, place):
+def read_batch(data, place):
     return {name: value.tolist() for name, value in data[place].items()}
 
 
@@ -78,7 +78,7 @@ def test_another_process_maps_the_files_itself(folder):
         assert list(pickle.loads(pickle.dumps(each))[0]) == list(each[0])
         assert same(pickle.loads(pickle.dumps(each))[3], each[3])
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert pool.submit(taken, data, 7).result() == taken(data, 7)
+        assert pool.submit(read_batch, data, 7).result() == read_batch(data, 7)
     sent = pickle.dumps(data)
     np.save(folder / "x.npy", np.ones((4, 6), np.float32))
     with pytest.raises(DataError, match=r"x\.npy.*has changed"):
@@ -113,10 +113,10 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     assert int(done.stdout.split()[-1]) < 60, f"{done.stdout} MB more for a file of 200 MB"
 
 
-def test_what_cannot_be_mapped_is_told(tmp_path):
+def test_unmappable_files_raise(tmp_path):
     np.save(tmp_path / "columns.npy", np.asfortranarray(np.ones((5, 4))))
     np.save(tmp_path / "other.npy", np.ones((5, 4), ">f4" if sys.byteorder == "little" else "<f4"))
     for name in ("columns", "other"):
-        with pytest.raises(DataError, match=r"cannot be mapped.*\n.*ascontiguousarray"):
+        with pytest.raises(DataError, match=r"cannot be memory-mapped.*\n.*ascontiguousarray"):
             Arrays(tmp_path / f"{name}.npy", mmap=True)
         assert len(rk.dataset(tmp_path / f"{name}.npy")) == 5

@@ -39,7 +39,7 @@ def folder(tmp_path):
     return root
 
 
-def test_windows_are_cuts_of_the_whole(folder):
+def test_windows_are_slices_of_the_whole_file(folder):
     windows, whole = Audio(folder, seconds=0.25), Audio(folder)
     conforms(windows)
     conforms(whole)
@@ -70,7 +70,7 @@ def test_whole_files_are_padded_under_a_mask(folder):
     assert bool((batch["x"][~batch["x_mask"]] == 0).all())
 
 
-def test_a_resampled_tone_keeps_its_pitch_and_loudness(tmp_path):
+def test_resampled_tone_keeps_pitch_and_loudness(tmp_path):
     times = np.arange(44100) / 44100
     soundfile.write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * 440 * times), 44100, subtype="FLOAT")
     for data, length in ((Audio(tmp_path, 8000), 8000), (Audio(tmp_path, 8000, seconds=0.5), 4000)):
@@ -109,7 +109,7 @@ def test_formats(tmp_path, suffix, subtype, tolerance):
         assert np.abs(made - tone).max() <= tolerance
 
 
-def test_labels_are_folders(folder):
+def test_labels_are_the_folders(folder):
     data = Audio(folder, labels=True)
     assert data.describe()["classes"] == ["a", "b"]
     assert data.batch(range(5))["label"].tolist() == [0, 0, 0, 1, 1]
@@ -118,13 +118,13 @@ def test_labels_are_folders(folder):
     assert windows.batch(range(len(windows)))["label"].bincount().tolist() == [7, 4]
 
 
-def test_it_is_found_by_its_name(folder):
+def test_create_by_name(folder):
     data = rk.dataset(f"audio(root={str(folder)!r}, rate=8000, seconds=0.5)")
     assert isinstance(data, Audio)
     assert (data.name, data.signature["x"].shape, data.describe()["rate"]) == ("set", (4000, 1), 8000)
 
 
-def test_unreadable_files_are_left_out_and_named(folder):
+def test_unreadable_files_are_skipped_and_named(folder):
     before = Audio(folder, seconds=0.5)
     (folder / "a/0.wav").write_text("this is a text")
     whole = (folder / "a/4.wav").read_bytes()
@@ -139,22 +139,22 @@ def test_unreadable_files_are_left_out_and_named(folder):
     data = Audio(folder, seconds=0.5, max_corrupt=0.5)
     assert len(data) == len(before)
     assert torch.equal(data[0]["x"], before[0]["x"])
-    said = data.split()[0].describe()
-    assert said["skipped_count"] == 5
-    assert [each["name"] for each in said["skipped"]] == [
+    description = data.split()[0].describe()
+    assert description["skipped_count"] == 5
+    assert [each["name"] for each in description["skipped"]] == [
         "a/0.wav",
         "b/6.wav",
         "b/7.wav",
         "b/8.flac",
         "b/9.wav",
     ]
-    assert "not finite" in said["skipped"][2]["why"]
+    assert "not finite" in description["skipped"][2]["why"]
     (folder / "a/4.wav").write_bytes(whole[:100])
-    with pytest.raises(DataError, match=r"a/4\.wav.*now cannot"):
+    with pytest.raises(DataError, match=r"a/4\.wav.*no longer is"):
         data.batch(range(len(data)))
 
 
-def test_short_files_give_no_window_and_silence_is_sound(tmp_path):
+def test_short_files_have_no_window_and_silence_is_valid(tmp_path):
     soundfile.write(tmp_path / "short.wav", noise(0.2, 16000), 16000)
     with pytest.raises(DataError, match=r"as long as seconds=0\.5"):
         Audio(tmp_path, seconds=0.5)
@@ -166,7 +166,7 @@ def test_short_files_give_no_window_and_silence_is_sound(tmp_path):
     assert len(Audio(tmp_path)) == 2
 
 
-def test_what_is_wrong_is_said(tmp_path, folder):
+def test_invalid_arguments_raise(tmp_path, folder):
     with pytest.raises(DataError, match="no folder"):
         Audio(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_said(tmp_path, folder):
         Audio(folder / "a", labels=True)
 
 
-def test_the_parts_are_disjoint_and_workers_give_the_same(folder):
+def test_split_is_disjoint_and_workers_give_the_same_batches(folder):
     data = Audio(folder, seconds=0.1)
     train, test = data.split(seed=3)
     assert not set(train.indices.tolist()) & set(test.indices.tolist())
@@ -189,7 +189,7 @@ def test_the_parts_are_disjoint_and_workers_give_the_same(folder):
     assert all(torch.equal(one["x"], two["x"]) for one, two in zip(here, ahead, strict=True))
 
 
-def test_a_long_file_is_read_by_seeking(tmp_path):
+def test_long_file_is_read_by_seeking(tmp_path):
     rate, seconds = 16000, 600  # 38 MB once decoded
     with soundfile.SoundFile(tmp_path / "long.wav", "w", rate, 1, "PCM_16") as opened:
         for minute in range(seconds // 60):

@@ -16,7 +16,7 @@ def vq(data, latent="vq(codes=8, dim=4, codebooks=2)", encoder="conv(width=8)", 
     return rk.build(data=data, encoder=encoder, latent=latent, decoder=decoder, seed=1).eval()
 
 
-def test_symbols_are_the_indices_slot_by_slot_in_reading_order(digits):
+def test_symbols_are_the_code_indices_in_reading_order(digits):
     model = vq(digits)
     codes = CodesOf(model, digits, batch=100)
     assert codes.signature["x"] == rk.Field(kind="tokens", shape=(8,), vocab=8)
@@ -26,7 +26,7 @@ def test_symbols_are_the_indices_slot_by_slot_in_reading_order(digits):
     assert torch.equal(codes.batch(range(700, 710))["label"], digits.batch(range(700, 710))["label"])
 
 
-def test_a_continuous_latent_gives_its_vectors(digits):
+def test_continuous_latent_gives_its_vectors(digits):
     model = vq(digits, latent="gaussian(dim=3)")
     codes = CodesOf(model, digits)
     assert codes.signature["x"] == rk.Field(kind="sequence", shape=(4, 3))
@@ -34,14 +34,14 @@ def test_a_continuous_latent_gives_its_vectors(digits):
         assert torch.allclose(codes.batch([5])["x"], model.encode(digits.batch([5])).z, atol=1e-6)
 
 
-def test_parts_hold_the_same_examples_as_the_datas_own(digits):
+def test_split_matches_the_split_of_the_data(digits):
     codes = CodesOf(vq(digits), digits)
     for mine, theirs in zip(codes.split(4, valid=True), digits.split(4, valid=True), strict=True):
         assert torch.equal(mine.indices, theirs.indices)
         assert mine.part == theirs.part
 
 
-def test_by_reference_from_a_saved_model(digits, tmp_path):
+def test_create_by_reference_from_a_saved_model(digits, tmp_path):
     model = vq(digits)
     model.save(tmp_path)
     codes = rk.dataset(f"codes(model='{tmp_path}', data='digits')")
@@ -50,7 +50,7 @@ def test_by_reference_from_a_saved_model(digits, tmp_path):
         rk.dataset(f"codes(model='{tmp_path / 'nowhere'}', data='digits')")
 
 
-def test_padding_stays_padding():
+def test_padding_is_preserved():
     generator = torch.Generator().manual_seed(0)
     lengths = [3, 7, 5, 2, 6, 4]
     data = rk.data.Arrays([torch.randn(n, 2, generator=generator).numpy() for n in lengths])
@@ -63,7 +63,7 @@ def test_padding_stays_padding():
 
 
 @pytest.mark.parametrize("latent", ["vq(codes=8, dim=4)", "binary(bits=4)", "continuous(dim=3)"])
-def test_a_prior_over_any_latents_codes_gives_samples(digits, latent):
+def test_prior_over_the_codes_of_any_latent_gives_samples(digits, latent):
     model = vq(digits, latent=latent)
     codes = CodesOf(model, digits)
     prior = rk.build(data=codes, decoder="gru(width=16, causal=True)", objective="autoregressive").eval()
@@ -75,7 +75,7 @@ def test_a_prior_over_any_latents_codes_gives_samples(digits, latent):
     assert torch.equal(cold[0][0], cold[0][1])
 
 
-def test_a_prior_over_other_codes_is_refused(digits):
+def test_prior_over_other_codes_raises(digits):
     model, other = vq(digits), vq(digits, latent="vq(codes=16, dim=4)")
     prior = rk.build(data=CodesOf(other, digits), decoder="gru(causal=True)", objective="autoregressive")
     with pytest.raises(BuildError, match=r"trained on tokens \(t=4, vocab 16\).*\n?.*codes\(model="):
@@ -93,7 +93,7 @@ def test_several_factors_need_a_name(digits):
 
 
 @pytest.mark.parametrize("latent", ["vq(codes=8, dim=4, codebooks=2)", "continuous(dim=3)"])
-def test_it_passes_the_kit(digits, tmp_path, latent):
+def test_conformance(digits, tmp_path, latent):
     vq(digits, latent=latent).save(tmp_path)
     case = kit.case_of("dataset", f"codes(model='{tmp_path}', data='digits')", "images")
     assert [each for each in kit.examine(case, ranks=False) if each.status == "failed"] == []

@@ -14,27 +14,27 @@ SIGNATURE = Signature(
 )
 
 
-def good():
+def valid_batch():
     batch = SIGNATURE.example(3, length=8)
     batch["word_mask"] = torch.arange(8) < torch.tensor([[8], [1], [4]])
     return batch
 
 
-def test_what_fits_passes():
-    check_batch(good(), SIGNATURE)
-    check_batch({"x": good()["x"]}, SIGNATURE)  # labels and other factors may be missing
-    check_batch({**good(), "more": torch.zeros(1)}, SIGNATURE)
+def test_valid_batches_pass():
+    check_batch(valid_batch(), SIGNATURE)
+    check_batch({"x": valid_batch()["x"]}, SIGNATURE)  # labels and other factors may be missing
+    check_batch({**valid_batch(), "more": torch.zeros(1)}, SIGNATURE)
     digits = Digits()
     check_batch(digits.batch(range(50)), digits.signature)
-    low = {"x": good()["x"].to(torch.bfloat16)}
+    low = {"x": valid_batch()["x"].to(torch.bfloat16)}
     check_batch(low, SIGNATURE)
-    check_batch({"x": good()["x"].double()}, SIGNATURE, dtype=torch.float64)
-    nearly = {"x": good()["x"] + 1.00001}  # rounding
+    check_batch({"x": valid_batch()["x"].double()}, SIGNATURE, dtype=torch.float64)
+    nearly = {"x": valid_batch()["x"] + 1.00001}  # rounding
     check_batch(nearly, SIGNATURE)
 
 
-def spoilt(name, change):
-    batch = good()
+def with_invalid(name, change):
+    batch = valid_batch()
     batch[name] = change(batch[name].clone())
     return batch
 
@@ -47,7 +47,7 @@ def at(place, value):
     return change
 
 
-SPOILT = {
+INVALID = {
     "another shape": (
         "x",
         lambda x: x[:, :3],
@@ -75,9 +75,9 @@ SPOILT = {
         at((1, 0, 0, 0), 255.0),
         r"holds 255 at \[1, 0, 0, 0\].*range \(0.0, 1.0\)\n.*divide by 255",
     ),
-    "levels": ("x", at((1, 0, 0, 0), 16.0), "divide by the largest value"),
-    "below": ("x", at((1, 0, 0, 0), -0.5), "rescale the data, or state its range"),
-    "vocab": ("word", at((2, 3), 7), r"holds 7 at \[2, 3\].*0 to 6 \(vocab 7\)\n.*count the symbols"),
+    "levels": ("x", at((1, 0, 0, 0), 16.0), "divide by the largest possible value"),
+    "below": ("x", at((1, 0, 0, 0), -0.5), "rescale the data, or declare its range"),
+    "vocab": ("word", at((2, 3), 7), r"holds 7 at \[2, 3\].*0 to 6 \(vocab 7\)\n.*correct vocab"),
     "label": ("label", at(1, 3), r"holds 3 at \[1\].*\n.*number the classes from 0"),
     "mask type": ("word_mask", lambda x: x.float(), "masks are bool"),
     "mask shape": ("word_mask", lambda x: x[:, 1:], r"'word_mask' has shape \(3, 7\)"),
@@ -86,11 +86,11 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("case", SPOILT)
-def test_what_does_not_fit_is_named(case):
-    name, change, says = SPOILT[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_fields_are_named(case):
+    name, change, says = INVALID[case]
     with pytest.raises(DataError, match=says):
-        check_batch(spoilt(name, change), SIGNATURE)
+        check_batch(with_invalid(name, change), SIGNATURE)
 
 
 def test_padding_may_leave_the_range_but_must_be_finite_and_a_symbol():
@@ -103,11 +103,11 @@ def test_padding_may_leave_the_range_but_must_be_finite_and_a_symbol():
     batch["x"][1, 5] = float("nan")
     with pytest.raises(DataError, match="nan"):
         check_batch(batch, sound)
-    with pytest.raises(DataError, match=r"-100 at \[1, 5\].*\n.*padding too must be a symbol"):
-        check_batch(spoilt("word", at((1, 5), -100)), SIGNATURE)
+    with pytest.raises(DataError, match=r"-100 at \[1, 5\].*\n.*padding must be a valid symbol too"):
+        check_batch(with_invalid("word", at((1, 5), -100)), SIGNATURE)
 
 
-def test_zero_and_one_only_where_the_data_promises_it():
+def test_binary_fields_hold_only_zero_and_one():
     ink = Signature({"x": Field(kind="vector", shape=(3,), range=(0.0, 1.0), vocab=2)})
     check_batch({"x": torch.tensor([[0.0, 1.0, 1.0]])}, ink)
     with pytest.raises(DataError, match=r"0.5 at \[0, 1\].*only 0 and 1"):
@@ -116,15 +116,15 @@ def test_zero_and_one_only_where_the_data_promises_it():
         check_batch({"x": torch.tensor([[0.0, 255.0, 1.0]])}, ink)
 
 
-def test_damaged_batches_are_checked_for_shape_and_type_only():
-    damaged = spoilt("word", at((2, 3), 7))
-    check_batch(damaged, SIGNATURE, values=False)
+def test_corrupted_batches_are_checked_for_shape_and_type_only():
+    corrupted = with_invalid("word", at((2, 3), 7))
+    check_batch(corrupted, SIGNATURE, values=False)
     with pytest.raises(DataError, match="shape"):
-        check_batch(spoilt("x", lambda x: x[:, :3]), SIGNATURE, values=False)
+        check_batch(with_invalid("x", lambda x: x[:, :3]), SIGNATURE, values=False)
 
 
-def test_a_batch_of_other_fields_is_refused():
+def test_batch_of_other_fields_raises():
     with pytest.raises(
-        DataError, match="none of the fields of the signature\n  it has image; the signature x, sound"
+        DataError, match="none of the signature's fields\n  the batch has image; the signature has x, sound"
     ):
         check_batch({"image": torch.zeros(2)}, SIGNATURE)

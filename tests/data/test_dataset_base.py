@@ -8,7 +8,7 @@ from reprkit.errors import DataError
 
 
 class Words(Dataset):
-    """A map-style set as a third party writes it: words of different lengths."""
+    """Map-style data set as a third party writes it: words of different lengths."""
 
     signature = Signature(
         {"x": Field(kind="tokens", shape=(None,), vocab=9), "label": Field(kind="label", shape=(), vocab=3)}
@@ -29,7 +29,7 @@ def digits():
     return Digits()
 
 
-def test_split_is_disjoint_and_complete_and_given_by_its_seed(digits):
+def test_split_is_disjoint_complete_and_decided_by_its_seed(digits):
     train, test = digits.split(seed=1)
     assert (len(train), len(test)) == (1438, 359)
     assert sorted(torch.cat([train.indices, test.indices]).tolist()) == list(range(1797))
@@ -42,14 +42,14 @@ def test_split_is_disjoint_and_complete_and_given_by_its_seed(digits):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_validation_part_comes_out_of_the_training_part(digits):
+def test_validation_part_is_taken_from_the_training_part(digits):
     train, valid, test = digits.split(seed=1, valid=True)
     assert (len(train), len(valid), len(test)) == (1258, 180, 359)
     assert sorted(torch.cat([train.indices, valid.indices, test.indices]).tolist()) == list(range(1797))
     assert torch.equal(test.indices, digits.split(seed=1)[1].indices)
 
 
-def test_a_split_is_a_fair_draw(digits):
+def test_split_is_unbiased(digits):
     counts = torch.zeros(1797)
     for seed in range(200):
         counts[digits.split(seed=seed)[1].indices] += 1
@@ -60,20 +60,20 @@ def test_a_split_is_a_fair_draw(digits):
 @pytest.mark.parametrize(
     "shares", [{"test_share": 0}, {"test_share": 1.0}, {"test_share": 0.95, "valid": True}]
 )
-def test_shares_that_leave_nothing_are_refused(digits, shares):
-    with pytest.raises(DataError, match="shares lie between 0 and 1"):
+def test_invalid_shares_raise(digits, shares):
+    with pytest.raises(DataError, match="must lie between 0 and 1"):
         digits.split(**shares)
 
 
-def test_too_few_examples_to_divide_are_refused():
+def test_too_few_examples_to_split_raise():
     with pytest.raises(DataError, match="2 examples are too few for train, valid, test"):
         Words(2).split(valid=True)
     assert [len(part) for part in Words(3).split(valid=True)] == [1, 1, 1]
-    with pytest.raises(DataError, match="whole numbers from 0, not -1"):
+    with pytest.raises(DataError, match="integers from 0, not -1"):
         Words().split(seed=-1)
 
 
-def test_parts_keep_signature_and_vectorised_batches(digits, monkeypatch):
+def test_subsets_keep_signature_and_vectorized_batches(digits, monkeypatch):
     train, _ = digits.split()
     assert train.signature is digits.signature
     picked = torch.tensor([5, 0, 1437])
@@ -88,7 +88,7 @@ def test_parts_keep_signature_and_vectorised_batches(digits, monkeypatch):
         train[1438]
 
 
-def test_parts_of_parts_are_one_look_up(digits):
+def test_nested_subsets_are_one_look_up(digits):
     train, _ = digits.split(seed=1)
     inner, held = train.split(seed=2)
     assert inner.data is digits
@@ -117,12 +117,12 @@ def test_the_default_batch_pads_and_masks():
 
 
 @pytest.mark.parametrize("indices", [[], [10], [-1], [[0, 1]]])
-def test_subsets_of_nothing_or_of_what_is_not_there_are_refused(indices):
+def test_invalid_subsets_raise(indices):
     with pytest.raises(DataError):
         Subset(Words(), torch.tensor(indices))
 
 
-def test_the_description_is_json(digits):
+def test_description_is_json(digits):
     train, _ = digits.split(seed=4)
     record = json.loads(json.dumps(train.describe()))
     assert (record["name"], record["size"], record["of"], record["seed"]) == ("digits (train)", 1438, 1797, 4)

@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 from reprkit.data import Digits
 
 
-def test_they_are_the_library_s_digits_in_range():
+def test_values_equal_scikit_learns_digits_and_are_in_range():
     data, reference = Digits(), load_digits()
     batch = data.batch(range(1797))
     assert (len(data), data.name) == (1797, "digits")
@@ -17,7 +17,7 @@ def test_they_are_the_library_s_digits_in_range():
     assert (float(batch["x"].min()), float(batch["x"].max())) == (0.0, 1.0)
 
 
-def test_the_signature():
+def test_signature():
     x, label = Digits().signature["x"], Digits().signature["label"]
     assert (x.kind, x.shape, x.range, x.vocab, x.likelihood) == (
         "image",

@@ -27,7 +27,7 @@ def folder(tmp_path):
     return tmp_path / "set"
 
 
-def test_a_table_is_read_as_the_stored_one(folder):
+def test_stream_equals_the_stored_data_set(folder):
     path = folder
     chosen = {"x": "image", "label": "label", "text": "text", "audio": "audio", "number": ["a", "b"]}
     stored = rk.data.Hub(path, columns=chosen, size=4)
@@ -38,13 +38,13 @@ def test_a_table_is_read_as_the_stored_one(folder):
         assert all(torch.equal(example[name], value) for name, value in stored[index].items())
     order = data.order(16, seed=1)
     for step, batch in enumerate(loader(data, order, stop=7)):
-        same = stored.batch(order.whole(step))
+        same = stored.batch(order.global_batch(step))
         assert all(torch.equal(batch[name], value) for name, value in same.items())
     assert data.describe()["classes"] == ["cat", "dog", "owl"]
 
 
 @pytest.mark.parametrize("chosen", [{"x": "image", "label": "label"}, {"x": "text"}])
-def test_a_stream_conforms(folder, chosen):
+def test_stream_conforms(folder, chosen):
     class Here(DatasetConformance):
         def fresh(self):
             return HubStream(folder, columns=chosen, size=4)
@@ -54,10 +54,10 @@ def test_a_stream_conforms(folder, chosen):
             getattr(Here(), name)()
 
 
-def test_what_a_table_lacks_is_said(tmp_path, folder):
+def test_unusable_tables_raise(tmp_path, folder):
     (tmp_path / "a.jsonl").write_text('{"text": "u", "label": "v"}\n' * 5)
     with pytest.raises(
-        DataError, match="(?s)cannot know beforehand which classes field 'label' has.*ClassLabel"
+        DataError, match="(?s)cannot know in advance which classes field 'label' has.*ClassLabel"
     ):
         HubStream(tmp_path / "a.jsonl")
     assert len(list(HubStream(tmp_path / "a.jsonl", columns={"x": "text"}))) == 5
@@ -71,7 +71,7 @@ def test_what_a_table_lacks_is_said(tmp_path, folder):
 
 
 def train(rank, path, out=None, steps=14, until=None, **options):
-    """Train on a stream of vectors; returns the weights."""
+    """Train on a stream of vectors and return the weights."""
     torch.set_num_threads(1)
     data = HubStream(path, columns={"x": "vector", "label": "label"}, buffer=20).split()[0]
     torch.manual_seed(0)
@@ -98,7 +98,7 @@ def train(rank, path, out=None, steps=14, until=None, **options):
     return model.state_dict(), seen
 
 
-def test_a_resumed_run_is_the_undisturbed_one(folder, tmp_path):
+def test_resumed_run_is_identical(folder, tmp_path):
     whole, seen = train(0, folder)
     for until in (2, 9):  # within the first epoch of four steps, and in the third
         out = tmp_path / f"run{until}"
@@ -110,7 +110,7 @@ def test_a_resumed_run_is_the_undisturbed_one(folder, tmp_path):
     assert read_record(out)["data"]["stream"] is True
 
 
-def test_the_usual_way_trains_and_evaluates(folder, tmp_path):
+def test_fit_and_evaluate(folder, tmp_path):
     data, test = HubStream(folder, columns={"x": "vector"}, buffer=20).split()
     model = rk.build(
         data=data, encoder="mlp(widths=(8,))", latent="continuous(dim=2)", decoder="mlp(widths=(8,))"
@@ -122,12 +122,12 @@ def test_the_usual_way_trains_and_evaluates(folder, tmp_path):
     assert run.metrics[-1]["loss"] < run.metrics[0]["loss"]
 
 
-def test_a_sick_step_names_the_positions(folder):
+def test_non_finite_step_names_the_positions(folder):
     data = HubStream(folder, columns={"x": "vector"}, buffer=20)
     model = rk.build(
         data=data, encoder="mlp(widths=(8,))", latent="continuous(dim=2)", decoder="mlp(widths=(8,))"
     )
-    expected = data.order(16).whole(3).tolist()
+    expected = data.order(16).global_batch(3).tolist()
 
     def run():
         for step in rk.loop(model, data, steps=6, batch=16, device="cpu"):
@@ -141,7 +141,7 @@ def test_a_sick_step_names_the_positions(folder):
 
 
 @pytest.mark.ranks
-def test_two_processes_train_as_one(folder):
+def test_two_processes_train_like_one(folder):
     alone, _ = train(0, folder)
     both = together(2, train, folder)
     for state, seen in both:

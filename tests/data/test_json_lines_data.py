@@ -59,7 +59,7 @@ def test_vectors_and_sequences_conform(tmp_path):
     assert torch.equal(batch["x"][0, :2], torch.tensor(rows[1]["walk"]))
 
 
-def test_whole_numbers_are_symbols_when_stated(tmp_path):
+def test_integers_are_symbols_when_declared(tmp_path):
     write(tmp_path / "a.jsonl", [{"x": [1, 2]}, {"x": [7]}, {"x": [0, 3, 4]}])
     data = JsonLines(tmp_path / "a.jsonl", kinds={"x": "tokens"})
     assert data.signature["x"] == rk.Field(kind="tokens", shape=(None,), vocab=8)
@@ -69,7 +69,7 @@ def test_whole_numbers_are_symbols_when_stated(tmp_path):
     few = JsonLines(tmp_path / "a.jsonl", vocabs={"x": 5}, max_corrupt=0.5)
     assert (len(few), few.facts["skipped"][0]["why"]) == (
         2,
-        "'x' holds the symbol 7, and vocabs= states 5 symbols",
+        "'x' holds the symbol 7, and vocabs= declares 5 symbols",
     )
 
 
@@ -92,7 +92,7 @@ def test_labels_are_numbered_in_sorted_order(tmp_path, values, classes):
     assert other.signature["other"].vocab == len(classes)
 
 
-def test_stated_classes_do_not_depend_on_the_file(tmp_path):
+def test_declared_classes_do_not_depend_on_the_file(tmp_path):
     write(tmp_path / "a.jsonl", [{"text": "t", "label": each} for each in "cbb"])
     data = JsonLines(tmp_path / "a.jsonl", classes={"label": ["c", "a", "b"]})
     assert [int(each["label"]) for each in data] == [0, 2, 2]
@@ -103,7 +103,7 @@ def test_stated_classes_do_not_depend_on_the_file(tmp_path):
         JsonLines(tmp_path / "a.jsonl", classes={"label": ["a", "b"]})
 
 
-def test_a_folder_is_its_files_in_order(tmp_path):
+def test_folder_is_its_files_in_order(tmp_path):
     (tmp_path / "set" / "part").mkdir(parents=True)
     write(tmp_path / "set" / "b.ndjson", RECORDS[4:8])
     write(tmp_path / "set" / "a.jsonl", RECORDS[:4])
@@ -118,16 +118,16 @@ BROKEN = {
     '{"text": "cut off': "no JSON",
     '["a", "b"]': "it is a list of 2, not an object",
     '{"label": "no"}': "it has no 'text'",
-    '{"text": 5, "label": "no"}': "'text' is a whole number, not a text",
+    '{"text": 5, "label": "no"}': "'text' is an integer, not a text",
     '{"text": "", "label": "no"}': "'text' is an empty text",
     '{"text": "lone \\ud800", "label": "no"}': "UnicodeEncodeError",
-    '{"text": "a", "label": 3}': "'label' is a whole number, not a text as the others",
-    '{"text": "a", "label": null}': "'label' is null, not a text as the others",
+    '{"text": "a", "label": 3}': "'label' is an integer, not a text like the others",
+    '{"text": "a", "label": null}': "'label' is null, not a text like the others",
     "[" * 100_000: "no JSON",
 }
 
 
-def test_broken_records_are_left_out_and_named(tmp_path):
+def test_corrupt_records_are_skipped_and_named(tmp_path):
     lines = []
     for good, broken in zip(RECORDS, BROKEN, strict=False):
         lines += [good, broken]
@@ -146,7 +146,7 @@ def test_broken_records_are_left_out_and_named(tmp_path):
         assert why in told["why"]
 
 
-def test_broken_numbers_are_left_out(tmp_path):
+def test_corrupt_numbers_are_skipped(tmp_path):
     bad = [
         "[1, 2, 3]",
         "[1, NaN]",
@@ -171,7 +171,7 @@ def test_broken_numbers_are_left_out(tmp_path):
     assert (len(data), data.facts["skipped_count"]) == (4, 4)
 
 
-def test_most_of_the_first_records_decide(tmp_path):
+def test_majority_of_the_first_records_decides(tmp_path):
     write(tmp_path / "a.jsonl", [{"x": "oops", "label": 1}, *[{"x": [1.0, 2.0], "label": "a"}] * 9])
     data = JsonLines(tmp_path / "a.jsonl", max_corrupt=0.1)
     assert (len(data), data.signature["x"].kind, data.facts["classes"]) == (9, "vector", ["a"])
@@ -194,7 +194,7 @@ def test_records_are_read_on_demand(file):
     assert texts(data)[5] == "NÚMERO 5"
 
 
-def test_what_is_wrong_is_said(tmp_path, file):
+def test_invalid_arguments_raise(tmp_path, file):
     with pytest.raises(DataError, match="no file"):
         JsonLines(tmp_path / "nowhere.jsonl")
     with pytest.raises(DataError, match=r"no 'txt' for field 'x'\. Did you mean 'text'"):
@@ -203,9 +203,9 @@ def test_what_is_wrong_is_said(tmp_path, file):
         JsonLines(file, kinds={"id": "label"})
     with pytest.raises(PartArgumentError, match="Did you mean 'vector'"):
         JsonLines(file, kinds={"x": "vectr"})
-    with pytest.raises(DataError, match="most of the first records hold no such"):
+    with pytest.raises(DataError, match="most of the first records hold none"):
         JsonLines(file, kinds={"x": "vector"})
-    with pytest.raises(DataError, match="stands there twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         JsonLines(file, classes={"label": ["no", "no"]})
     with pytest.raises(DataError, match="labels are texts.*most often a number"):
         JsonLines(write(tmp_path / "f.jsonl", [{"x": "a", "label": 0.5}]))
@@ -221,7 +221,7 @@ def test_what_is_wrong_is_said(tmp_path, file):
         rk.dataset(f"json-lines(path={str(file)!r}, field='text')")
 
 
-def test_a_probe_reads_its_labels_by_reference(tmp_path):
+def test_probe_reads_labels_by_reference(tmp_path):
     draws = np.random.default_rng(0)
     rows = [
         {"vec": (draws.standard_normal(4) + 4 * (number % 2)).round(3).tolist(), "kind": "ab"[number % 2]}

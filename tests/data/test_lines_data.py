@@ -24,11 +24,11 @@ def read(data):
 
 
 @pytest.mark.parametrize("units", ["bytes", "characters"])
-def test_a_file_conforms(file, units):
+def test_file_conforms(file, units):
     conforms(Lines(file, units))
 
 
-def test_bytes_are_those_of_the_file(file):
+def test_bytes_equal_the_files(file):
     data = Lines(file)
     assert read(data) == SENTENCES
     assert [data.text(place) for place in range(len(data))] == SENTENCES
@@ -36,14 +36,14 @@ def test_bytes_are_those_of_the_file(file):
     assert (data.signature["x"].vocab, data.signature["x"].shape, data.name) == (256, (None,), "set")
 
 
-def test_characters_are_places_in_the_alphabet(file):
+def test_characters_are_indices_into_the_alphabet(file):
     data = Lines(file, "characters")
     assert data.alphabet == "".join(sorted(set("".join(SENTENCES)))) == data.describe()["alphabet"]
     assert ["".join(data.alphabet[place] for place in each["x"]) for each in data] == SENTENCES
     assert data.signature["x"].vocab == len(data.alphabet)
 
 
-def test_line_ends_marks_and_blank_lines_are_no_content(tmp_path):
+def test_line_ends_byte_order_marks_and_blank_lines_are_dropped(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\n\r\n \t\r\n two \nthree\r\n\n")
     data = Lines(tmp_path / "a.txt")
     assert read(data) == ["one", " two ", "three"]
@@ -52,7 +52,7 @@ def test_line_ends_marks_and_blank_lines_are_no_content(tmp_path):
     assert read(Lines(tmp_path)) == ["one", " two ", "three", "only"]
 
 
-def test_a_folder_is_its_files_in_order(tmp_path):
+def test_folder_is_its_files_in_order(tmp_path):
     (tmp_path / "set" / "z").mkdir(parents=True)
     for name, text in (("z/1.txt", "e\nf\n"), ("b.TXT", "c\nd"), ("a.txt", "a\nb\n"), ("e.txt", "")):
         (tmp_path / "set" / name).write_text(text)
@@ -64,7 +64,7 @@ def test_a_folder_is_its_files_in_order(tmp_path):
     assert data.name == "set"
 
 
-def test_many_files_do_not_stay_open(tmp_path):
+def test_number_of_open_files_is_bounded(tmp_path):
     for number in range(90):
         (tmp_path / f"{number:03}.txt").write_text(f"{number}\n")
     data = Lines(tmp_path)
@@ -73,7 +73,7 @@ def test_many_files_do_not_stay_open(tmp_path):
     assert len(data._files._maps) == 64
 
 
-def test_a_length_cuts_the_rest_off(tmp_path):
+def test_length_truncates_lines(tmp_path):
     (tmp_path / "a.txt").write_text("ñandú\nno\n", encoding="utf-8")
     whole = list("ñandú".encode())
     assert Lines(tmp_path / "a.txt", length=4)[0]["x"].tolist() == whole[:4]
@@ -84,11 +84,11 @@ def test_a_length_cuts_the_rest_off(tmp_path):
     assert batch["x_mask"].tolist() == [[True] * 3, [True, True, False]]
 
 
-def test_lines_that_are_no_utf8_are_left_out_and_named(tmp_path):
+def test_lines_that_are_not_utf8_are_skipped_and_named(tmp_path):
     good = [f"line {number}".encode() for number in range(98)]
     (tmp_path / "a.txt").write_bytes(b"\n".join([*good[:3], b"caf\xe9", *good[3:], b"\xff\xfe"]))
     with pytest.raises(
-        DataError, match=r"(?s)only 98 of the 100 lines.*a\.txt:4: no valid UTF-8.*max_corrupt"
+        DataError, match=r"(?s)only 98 of the 100 lines.*a\.txt:4: not valid UTF-8.*max_corrupt"
     ):
         Lines(tmp_path / "a.txt")
     data = Lines(tmp_path / "a.txt", max_corrupt=0.02)
@@ -112,7 +112,7 @@ def test_split_and_workers_give_the_same_lines(file):
     assert read(pickle.loads(pickle.dumps(data))) == SENTENCES
 
 
-def test_a_large_file_is_not_held_in_memory(tmp_path):
+def test_large_file_is_not_held_in_memory(tmp_path):
     with (tmp_path / "large.txt").open("wb") as opened:
         for number in range(1000):
             opened.write(b"%06d" % number + b"x" * 199_993 + b"\n")  # 200 MB
@@ -131,17 +131,17 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     assert int(done.stdout) < 60, f"{done.stdout} MB more for 200 MB of text"
 
 
-def test_a_file_that_changed_is_told(file):
+def test_changed_file_raises(file):
     data = Lines(file)
     file.write_text("shorter\n")
     with pytest.raises(DataError, match=r"set\.txt.*has changed"):
         data[3]
     file.unlink()
-    with pytest.raises(DataError, match=r"set\.txt.*now cannot"):
+    with pytest.raises(DataError, match=r"set\.txt.*no longer is"):
         data[3]
 
 
-def test_what_is_wrong_is_said(tmp_path, file):
+def test_invalid_arguments_raise(tmp_path, file):
     with pytest.raises(DataError, match="no file"):
         Lines(tmp_path / "nowhere.txt")
     with pytest.raises(PartArgumentError, match="Did you mean 'bytes'"):
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_said(tmp_path, file):
     with pytest.raises(PartArgumentError, match="max_corrupt=3 must be a number from 0 to 1"):
         Lines(file, max_corrupt=3)
     (tmp_path / "blank.txt").write_text("\n \n")
-    with pytest.raises(DataError, match="no lines besides empty ones"):
+    with pytest.raises(DataError, match="holds only blank lines"):
         Lines(tmp_path / "blank.txt")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\n\xff")
     with pytest.raises(DataError, match="none of the 2 lines"):
@@ -161,7 +161,7 @@ def test_what_is_wrong_is_said(tmp_path, file):
         Lines(tmp_path / "empty")
 
 
-def test_a_model_learns_from_lines_by_reference(file):
+def test_model_trains_on_lines_by_reference(file):
     data = rk.dataset(f"lines(path={str(file)!r}, units='characters', length=16)")
     model = rk.build(data=data, encoder="gru", latent="gaussian(dim=4)", decoder="gru")
     losses = []

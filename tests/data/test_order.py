@@ -27,7 +27,7 @@ def take(iterator, count):
     return list(itertools.islice(iterator, count))
 
 
-def test_an_epoch_sees_every_example_once_but_the_last_part():
+def test_epoch_has_every_example_once_except_the_incomplete_batch():
     order = Order(50, 8, seed=3)
     assert order.per_epoch == 6
     for epoch in range(3):
@@ -37,7 +37,7 @@ def test_an_epoch_sees_every_example_once_but_the_last_part():
     assert sorted(torch.cat([Order(48, 8).at(step) for step in range(6)]).tolist()) == list(range(48))
 
 
-def test_the_order_is_a_pure_function_of_seed_and_step():
+def test_order_is_a_pure_function_of_seed_and_step():
     order = Order(50, 8, seed=3)
     forwards = [order.at(step) for step in range(20)]
     backwards = [order.at(step) for step in reversed(range(20))][::-1]
@@ -50,11 +50,11 @@ def test_the_order_is_a_pure_function_of_seed_and_step():
     state = torch.get_rng_state()
     Order(50, 8, seed=9).at(100)
     assert torch.equal(torch.get_rng_state(), state)
-    assert [step for step, _ in order.since(5, 8)] == [5, 6, 7]
+    assert [step for step, _ in order.steps_from(5, 8)] == [5, 6, 7]
     assert torch.equal(take(order, 3)[2], forwards[2])
 
 
-def test_the_last_examples_wait_for_another_epoch():
+def test_dropped_examples_differ_between_epochs():
     order = Order(10, 4, seed=0)
     seen = torch.cat([order.at(step) for step in range(40)]).bincount(minlength=10)
     assert seen.min() > 8  # 20 epochs of 8 of 10: 16 times on average
@@ -80,7 +80,7 @@ def test_ranks_have_contiguous_slices_of_the_global_batch(ranks):
         ((50, 8, 0.5), r"from 0, not 0\.5"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, says):
+def test_invalid_arguments_raise(arguments, says):
     size, batch, *rest = arguments
     named = dict(zip(("seed", "ranks", "rank"), rest, strict=False))
     with pytest.raises(DataError, match=says):
@@ -88,25 +88,25 @@ def test_what_cannot_be_is_refused(arguments, says):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_in_that_order_from_any_step_on(workers):
+def test_loader_follows_the_order_from_any_step_on(workers):
     data = Digits()
     order = Order(len(data), 256, seed=1)
     whole = [data.batch(order.at(step)) for step in range(9)]  # over the end of an epoch of 7 steps
     for start, stop in ((0, 9), (5, 9)):
-        found = list(loader(data, order, start, workers, stop=stop))
-        assert len(found) == stop - start
-        for batch, expected in zip(found, whole[start:stop], strict=True):
+        batches = list(loader(data, order, start, workers, stop=stop))
+        assert len(batches) == stop - start
+        for batch, expected in zip(batches, whole[start:stop], strict=True):
             assert batch.keys() == expected.keys()
             for name in batch:
                 assert torch.equal(batch[name], expected[name])
 
 
-def test_batches_have_no_end_unless_it_is_given():
+def test_loader_is_endless_without_stop():
     data = Digits()
     assert len(take(loader(data, Order(len(data), 600)), 7)) == 7
 
 
-def test_random_examples_are_the_same_for_any_number_of_workers_and_after_a_resume():
+def test_random_examples_depend_neither_on_workers_nor_on_resuming():
     order = Order(12, 4, seed=7)
     one = [batch["x"] for batch in loader(Noisy(), order, 0, 1, stop=6)]
     two = [batch["x"] for batch in loader(Noisy(), order, 0, 2, stop=6)]
@@ -119,7 +119,7 @@ def test_random_examples_are_the_same_for_any_number_of_workers_and_after_a_resu
     assert not torch.equal(other[:, 1:], one[0][:, 1:])
 
 
-def test_the_global_random_state_is_left_alone():
+def test_global_random_state_is_unchanged():
     state = torch.get_rng_state()
     for workers in (0, 1):
         take(
@@ -128,15 +128,15 @@ def test_the_global_random_state_is_left_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_an_order_of_another_size_is_refused_at_once():
-    with pytest.raises(DataError, match="the order is of 50 examples and digits has 1797"):
+def test_order_of_another_size_raises_at_once():
+    with pytest.raises(DataError, match="the order is for 50 examples and digits has 1797"):
         loader(Digits(), Order(50, 8))
     with pytest.raises(DataError, match="number of processes"):
         loader(Noisy(), Order(12, 4), workers=-1)
 
 
 def _fastest(function, repeats=7, calls=300):
-    """Microseconds a call, the best of some runs: other processes only ever add."""
+    """Return microseconds per call, the minimum of several runs, because other processes only slow a run down."""
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
@@ -146,7 +146,7 @@ def _fastest(function, repeats=7, calls=300):
     return best * 1e6
 
 
-def test_a_batch_costs_hardly_more_than_its_look_ups():
+def test_batch_overhead_is_small():
     train, _ = Digits().split()
     order = Order(len(train), 128)
     batches = iter(loader(train, order))
@@ -156,7 +156,7 @@ def test_a_batch_costs_hardly_more_than_its_look_ups():
     assert _fastest(lambda: next(batches)) < bare + 100
 
 
-def test_batches_of_a_set_in_memory_are_copies():
+def test_batches_of_data_in_memory_are_copies():
     data = Tensors(
         {"x": torch.zeros(4, 2)}, Noisy.signature.from_json({"x": {"kind": "vector", "shape": [2]}})
     )
@@ -164,8 +164,12 @@ def test_batches_of_a_set_in_memory_are_copies():
     assert data.batch([0])["x"].sum() == 0
 
 
-def test_the_whole_batch_is_the_ranks_slices_one_after_another():
+def test_global_batch_is_the_concatenation_of_the_ranks_slices():
     orders = [Order(20, 6, seed=3, ranks=2, rank=rank) for rank in range(2)]
     for step in (0, 2, 3, 7):
         parts = [order.at(step).tolist() for order in orders]
-        assert orders[0].whole(step).tolist() == orders[1].whole(step).tolist() == parts[0] + parts[1]
+        assert (
+            orders[0].global_batch(step).tolist()
+            == orders[1].global_batch(step).tolist()
+            == parts[0] + parts[1]
+        )

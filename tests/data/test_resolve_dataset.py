@@ -26,13 +26,13 @@ def test_references_files_arrays_and_instances(tmp_path):
         assert isinstance(dataset(source), Arrays)
 
 
-def test_a_reference_s_lists_are_json_s(tmp_path):
+def test_reference_lists_stay_json(tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((3, 2)))
     path = str(tmp_path / "x.npy")
     assert dataset(f"arrays(path={path!r}, ranges={{'x': [0, 1]}})").signature["x"].range == (0.0, 1.0)
 
 
-def test_mistakes_are_named():
+def test_invalid_sources_raise():
     with pytest.raises(UnknownPartError, match="Did you mean 'digits'"):
         dataset("digit")
     with pytest.raises(PartArgumentError, match="no argument 'files'"):
@@ -67,7 +67,7 @@ WRITERS = {
 }
 
 
-def filled(folder, *names):
+def fill(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         WRITERS["." + name.rpartition(".")[2]](folder / name)
@@ -85,8 +85,8 @@ def filled(folder, *names):
         (("1.png", "deep/x.npy"), "images"),  # arrays lie side by side, a field each
     ],
 )
-def test_a_folder_is_read_by_what_it_holds(tmp_path, names, part):
-    folder = filled(tmp_path / "of mine", *names)
+def test_folder_is_read_by_its_content(tmp_path, names, part):
+    folder = fill(tmp_path / "of mine", *names)
     for source in (folder, str(folder)):
         made = dataset(source)
         assert made.reference.startswith(f"reprkit/{part}(")
@@ -97,8 +97,8 @@ def test_a_folder_is_read_by_what_it_holds(tmp_path, names, part):
 @pytest.mark.parametrize(
     ("name", "part"), [("s.npy", "arrays"), ("s.jsonl", "json-lines"), ("s.txt", "lines")]
 )
-def test_a_file_is_read_by_its_suffix(tmp_path, monkeypatch, name, part):
-    filled(tmp_path, name)
+def test_file_is_read_by_its_suffix(tmp_path, monkeypatch, name, part):
+    fill(tmp_path, name)
     assert dataset(tmp_path / name).reference == f"reprkit/{part}(path={str(tmp_path / name)!r})"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -107,8 +107,8 @@ def test_a_file_is_read_by_its_suffix(tmp_path, monkeypatch, name, part):
     assert len(dataset(f"~/{name}")) == len(dataset(name))
 
 
-def test_a_name_is_not_taken_over_by_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(filled(tmp_path, "digits/1.png", "pets/1.png"))
+def test_installed_name_takes_precedence_over_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(fill(tmp_path, "digits/1.png", "pets/1.png"))
     assert isinstance(dataset("digits"), Digits)
     assert len(dataset("./digits")) == len(dataset("pets")) == 1
     (tmp_path / "arrays(path='x.npy')").mkdir()
@@ -116,31 +116,33 @@ def test_a_name_is_not_taken_over_by_a_folder(tmp_path, monkeypatch):
         dataset("arrays(path='x.npy')")
 
 
-def test_what_a_folder_holds_is_told(tmp_path):
-    filled(tmp_path / "both", "1.png", "2.png", "notes.txt", "x.csv")
+def test_error_lists_the_content_of_a_folder(tmp_path):
+    fill(tmp_path / "both", "1.png", "2.png", "notes.txt", "x.csv")
     both = str(tmp_path / "both")
-    with pytest.raises(DataError, match=r"holds 2 \.png, 1 \.txt, 1 \.csv: it could be several") as caught:
+    with pytest.raises(
+        DataError, match=r"holds 2 \.png, 1 \.txt, 1 \.csv: several data sets could read it"
+    ) as caught:
         dataset(both)
     assert f"images(root={both!r})" in str(caught.value)
     assert f"lines(path={both!r})" in str(caught.value)
-    filled(tmp_path / "other", "x.csv", "readme/y.csv")
+    fill(tmp_path / "other", "x.csv", "readme/y.csv")
     with pytest.raises(
-        DataError, match=r"holds 2 \.csv: nothing that a data set reads\n  known:.*\.png.*images.*\.jsonl"
+        DataError, match=r"holds 2 \.csv: no data set reads these\n  known:.*\.png.*images.*\.jsonl"
     ):
         dataset(tmp_path / "other")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no files"):
         dataset(tmp_path / "empty")
-    filled(tmp_path / "below", "a/x.npy")
+    fill(tmp_path / "below", "a/x.npy")
     with pytest.raises(DataError, match=r"holds 1 \.npy"):
         dataset(tmp_path / "below")
 
 
-def test_one_file_that_is_no_data_set_is_told(tmp_path):
-    filled(tmp_path, "1.png", "x.csv")
-    with pytest.raises(DataError, match=r"one file.*\n  give the folder.*images\(root="):
+def test_unsupported_single_file_raises(tmp_path):
+    fill(tmp_path, "1.png", "x.csv")
+    with pytest.raises(DataError, match=r"single file.*\n  give the folder.*images\(root="):
         dataset(str(tmp_path / "1.png"))
-    with pytest.raises(DataError, match=r"one file.*\n  known: .*\.jsonl"):
+    with pytest.raises(DataError, match=r"single file.*\n  known: .*\.jsonl"):
         dataset(tmp_path / "x.csv")
     for source in (tmp_path / "gone", str(tmp_path / "gone"), "./gone", "gone.jsonl", "gone.txt"):
         with pytest.raises(DataError, match=r"no file or folder '.*gone.*looked in"):
@@ -162,7 +164,7 @@ class Empty(Bare):
         return 0
 
 
-def test_sets_that_break_the_contract_are_refused():
+def test_data_sets_that_break_the_contract_raise():
     with pytest.raises(DataError, match="Bare has no signature"):
         dataset(Bare())
     with pytest.raises(DataError, match="Empty is empty"):
@@ -171,7 +173,7 @@ def test_sets_that_break_the_contract_are_refused():
         Bare()[0]
 
 
-def test_no_module_takes_the_name_of_something_public():
+def test_no_module_has_a_public_name():
     import importlib
     import pkgutil
 
@@ -184,6 +186,6 @@ def test_no_module_takes_the_name_of_something_public():
         reprkit.data.nothing  # noqa: B018
 
 
-def test_another_registry_can_be_asked():
+def test_another_registry_can_be_given():
     with pytest.raises(UnknownPartError):
         dataset("digits", registry=Registry(builtin=False, installed=False))

@@ -17,7 +17,7 @@ def tone(seconds, rate=16000):
     return 0.5 * torch.sin(2 * torch.pi * 300 * torch.arange(round(seconds * rate)) / rate)
 
 
-# In a process of its own: one large write to libsndfile's Vorbis encoder overflows the stack and ends the process.
+# In a separate process: one large write to libsndfile's Vorbis encoder overflows the stack and ends the process.
 LONG = """
 import sys, threading, torch
 from reprkit.data import sound
@@ -30,7 +30,7 @@ print(sound.duration(sys.argv[1]), sound.duration(sys.argv[1] + "x.ogg"), float(
 """
 
 
-def test_more_than_three_minutes_are_written_as_ogg(tmp_path):
+def test_long_ogg_files_are_written(tmp_path):
     command = [sys.executable, "-P", "-c", LONG, str(tmp_path / "long.ogg")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, (done.returncode, done.stderr)
@@ -40,27 +40,27 @@ def test_more_than_three_minutes_are_written_as_ogg(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus"])
-def test_what_is_encoded_is_what_is_written(tmp_path, suffix):
+def test_encode_equals_write(tmp_path, suffix):
     wave = tone(1.5)
     sound.write(tmp_path / f"a{suffix}", wave)
     written = sound.read(tmp_path / f"a{suffix}")
-    made = sound.read(io.BytesIO(sound.encoded(wave.numpy(), suffix=suffix)))
+    made = sound.read(io.BytesIO(sound.encode(wave.numpy(), suffix=suffix)))
     torch.testing.assert_close(made, written, atol=1e-4, rtol=0)
     if suffix == ".flac":
         whole = (wave * 32767).round().to(torch.int16)
-        assert sound.encoded(whole.numpy(), suffix=suffix)[:4] == b"fLaC"
-        again, _ = soundfile.read(io.BytesIO(sound.encoded(whole.numpy(), suffix=suffix)), dtype="int16")
+        assert sound.encode(whole.numpy(), suffix=suffix)[:4] == b"fLaC"
+        again, _ = soundfile.read(io.BytesIO(sound.encode(whole.numpy(), suffix=suffix)), dtype="int16")
         np.testing.assert_array_equal(again, whole.numpy())
 
 
-def test_an_open_file_is_read_and_values_beyond_1_as_they_are():
+def test_open_file_is_read_without_clipping():
     file = io.BytesIO()
     soundfile.write(file, np.array([0.5, 1.5, -9.0], np.float32), 8000, format="WAV", subtype="FLOAT")
     file.seek(0)
     assert sound.read(file, 8000, limit=False).tolist() == [0.5, 1.5, -9.0]
 
 
-def test_pieces_of_mp3_are_the_whole(tmp_path):
+def test_pieces_of_mp3_equal_the_whole(tmp_path):
     try:
         soundfile.write(tmp_path / "a.mp3", tone(5).numpy(), 16000, format="MP3")
     except (ValueError, soundfile.LibsndfileError):
@@ -72,14 +72,14 @@ def test_pieces_of_mp3_are_the_whole(tmp_path):
     np.testing.assert_allclose(part, whole[32000:48000], atol=1e-4)
 
 
-def test_without_soundfile_the_package_is_named(tmp_path, monkeypatch):
+def test_missing_soundfile_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     for call in (
         lambda: sound.read(tmp_path / "a.wav"),
-        lambda: sound.checked(tmp_path / "a.wav"),
+        lambda: sound.check_file(tmp_path / "a.wav"),
         lambda: sound.duration(tmp_path / "a.wav"),
         lambda: sound.write(tmp_path / "a.wav", tone(1)),
-        lambda: sound.encoded(tone(1).numpy()),
+        lambda: sound.encode(tone(1).numpy()),
     ):
         with pytest.raises(PartImportError, match=r"package soundfile(?s:.*)pip install 'reprkit\[audio\]'"):
             call()

@@ -12,7 +12,7 @@ from reprkit.testing import DatasetConformance
 
 
 class Counting(Stream):
-    """Whole numbers; ``bad`` ones cannot be decoded; ``lengths`` vary where asked."""
+    """Stream of integers; those in ``bad`` cannot be decoded; with ``varying`` the lengths vary."""
 
     def __init__(self, size=50, buffer=7, bad=(), varying=False, max_corrupt=0.01):
         self.size, self.buffer, self.bad, self.varying, self.max_corrupt = (
@@ -30,7 +30,7 @@ class Counting(Stream):
 
     def decode(self, record):
         if record in self.bad:
-            raise ValueError("rotten")
+            raise ValueError("corrupt")
         return {"x": torch.full((1 + record % 5, 1) if self.varying else (1,), float(record))}
 
 
@@ -38,7 +38,7 @@ def numbers(batches):
     return [batch["x"].reshape(len(batch["x"]), -1)[:, 0].int().tolist() for batch in batches]
 
 
-def test_an_epoch_has_each_record_once_in_an_order_of_its_own():
+def test_epoch_has_each_record_once_in_its_own_order():
     data = Counting()
     orders = [[int(each["x"]) for each in data.stream(seed=3, epoch=epoch)] for epoch in (0, 1)]
     assert [sorted(order) for order in orders] == [list(range(50))] * 2
@@ -52,7 +52,7 @@ def test_an_epoch_has_each_record_once_in_an_order_of_its_own():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_the_epochs_cut_and_the_same_wherever_one_starts(workers):
+def test_batches_cut_the_epochs_and_do_not_depend_on_the_start(workers):
     data = Counting()
     made = numbers(loader(data, data.order(8, seed=3), workers=workers, stop=20))
     for epoch in range(3):
@@ -62,22 +62,22 @@ def test_batches_are_the_epochs_cut_and_the_same_wherever_one_starts(workers):
         assert numbers(loader(data, data.order(8, seed=3), start, workers, stop=20)) == made[start:]
 
 
-def test_positions_of_a_step_can_be_asked_for():
+def test_positions_of_a_step():
     data = Counting()
     order = data.order(8, seed=3, ranks=2, rank=1)
     made = numbers(loader(data, data.order(8, seed=3), stop=15))
-    assert [order.whole(step).tolist() for step in (14, 0, 6)] == [made[14], made[0], made[6]]
+    assert [order.global_batch(step).tolist() for step in (14, 0, 6)] == [made[14], made[0], made[6]]
     assert order.at(14).tolist() == made[14][4:]
 
 
 @pytest.mark.parametrize("varying", [False, True])
-def test_ranks_take_slices_of_one_batch_also_around_unreadable_records(varying):
+def test_ranks_take_slices_of_one_batch_despite_unreadable_records(varying):
     data = Counting(bad={5, 20, 21, 22, 41}, varying=varying)
     with pytest.warns(
-        UserWarning, match=r"record \d+ of counting cannot be read and is left out: ValueError: rotten"
+        UserWarning, match=r"record \d+ of counting cannot be read and is skipped: ValueError: corrupt"
     ):
         whole = list(loader(data, data.order(12, seed=1), stop=9))
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="is skipped"):
         parts = [
             list(loader(each, each.order(12, seed=1, ranks=3, rank=rank), stop=9))
             for rank, each in enumerate(Counting(bad=data.bad, varying=varying) for _ in range(3))
@@ -89,9 +89,9 @@ def test_ranks_take_slices_of_one_batch_also_around_unreadable_records(varying):
     assert not seen & set(data.bad)
 
 
-def test_unreadable_records_are_counted_also_in_workers():
+def test_unreadable_records_are_counted_in_workers_too():
     data = Counting(bad={3, 30})
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="is skipped"):
         assert len(list(data.stream())) == 48
     assert (data.skipped, data.describe()["skipped_count"]) == (2, 2)
     data = Counting(bad={3, 30}, buffer=1)
@@ -101,19 +101,22 @@ def test_unreadable_records_are_counted_also_in_workers():
     assert data.skipped == 2
 
 
-def test_too_many_unreadable_records_are_an_error():
+def test_too_many_unreadable_records_raise():
     data = Counting(size=40, bad=set(range(0, 40, 3)))
     with (
-        pytest.warns(UserWarning, match="left out"),
+        pytest.warns(UserWarning, match="is skipped"),
         pytest.raises(DataError, match="11 of .* records of counting .* max_corrupt=0.01"),
     ):
         list(loader(data, data.order(8), stop=10))
     data = Counting(bad=set(range(50)), max_corrupt=1.0)
-    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="those that come next"):
+    with (
+        pytest.warns(UserWarning, match="is skipped"),
+        pytest.raises(DataError, match="the records after it"),
+    ):
         list(loader(data, data.order(16), stop=1))
 
 
-def test_what_a_stream_has_not_is_said():
+def test_unsupported_operations_raise():
     data = Counting()
     for wrong in (lambda: len(data), lambda: data[0], lambda: data.batch([0]), lambda: data.subset([1])):
         with pytest.raises(DataError, match=r"stream.*(?s:.)*take\(n\)"):
@@ -129,7 +132,7 @@ def test_what_a_stream_has_not_is_said():
     assert rk.dataset(data) is data
 
 
-def test_a_reader_that_fails_is_named():
+def test_failing_read_names_the_record():
     class Broken(Counting):
         def read(self):
             yield from range(12)
@@ -140,7 +143,7 @@ def test_a_reader_that_fails_is_named():
         list(loader(data, data.order(5), stop=4))
 
 
-def test_parts_are_disjoint_complete_and_taken():
+def test_split_is_disjoint_and_complete_and_take_returns_the_first():
     data = Counting(size=1000)
     train, valid, test = data.split(seed=2, valid=True)
     parts = [[int(each["x"]) for each in part] for part in (train, valid, test)]
@@ -148,7 +151,7 @@ def test_parts_are_disjoint_complete_and_taken():
     assert all(abs(len(part) - size) < 50 for part, size in zip(parts, (700, 100, 200), strict=True))
     assert [int(each["x"]) for each in data.split(seed=2)[1]] == parts[2]
     assert [int(each["x"]) for each in data.split(seed=3)[1]] != parts[2]
-    assert train.order(8).whole(0).tolist() == [
+    assert train.order(8).global_batch(0).tolist() == [
         int(v) for v in next(loader(train, train.order(8)))["x"][:, 0]
     ]
     few = test.take(5)
@@ -159,7 +162,7 @@ def test_parts_are_disjoint_complete_and_taken():
     assert uneven.batch(range(9))["x_mask"].sum(1).tolist() == [1 + n % 5 for n in range(9)]
 
 
-def test_the_kit_sees_a_stream_that_changes():
+def test_conformance_detects_a_changing_stream():
     class Changing(Counting):
         def decode(self, record):
             return {"x": torch.rand(1)}
@@ -172,15 +175,15 @@ def test_the_kit_sees_a_stream_that_changes():
         Here().test_split_is_disjoint_and_complete()
 
 
-def test_the_record_of_a_run_says_what_was_left_out(tmp_path):
+def test_run_record_lists_skipped_records(tmp_path):
     data = Counting(size=60, bad={7, 8})
     model = rk.build(
         data=data, encoder="mlp(widths=(4,))", latent="continuous(dim=1)", decoder="mlp(widths=(4,))"
     )
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="is skipped"):
         rk.fit(model, data, steps=3, batch=20, out=tmp_path, device="cpu")
-    said = read_record(tmp_path)["data"]
-    assert (said["skipped_count"], sorted(each["name"] for each in said["skipped"])) == (
+    description = read_record(tmp_path)["data"]
+    assert (description["skipped_count"], sorted(each["name"] for each in description["skipped"])) == (
         2,
         ["record 7", "record 8"],
     )

@@ -12,7 +12,7 @@ SIGNATURE = Signature(
 VALUES = {"x": torch.arange(8, dtype=torch.uint8).view(4, 2), "label": torch.arange(4, dtype=torch.int16)}
 
 
-def test_narrow_storage_is_widened_in_the_batch():
+def test_narrow_types_are_widened_in_the_batch():
     data = Tensors(VALUES, SIGNATURE, divisors={"x": 7}, name="toy")
     batch = data.batch(torch.tensor([3, 0]))
     assert torch.equal(batch["x"], torch.tensor([[6.0, 7.0], [0.0, 1.0]]) / 7)
@@ -27,12 +27,12 @@ def test_narrow_storage_is_widened_in_the_batch():
     assert "toy: 4 examples, x: vector (2,)" in repr(data)
 
 
-def test_it_survives_a_pickle_for_workers():
+def test_pickle_round_trip():
     again = pickle.loads(pickle.dumps(Tensors(VALUES, SIGNATURE, divisors={"x": 7})))
     assert again[2]["x"].tolist() == pytest.approx([4 / 7, 5 / 7])
 
 
-def test_what_the_signature_does_not_allow_is_refused():
+def test_values_that_contradict_the_signature_raise():
     with pytest.raises(DataError, match=r"'x' holds 2 at \[1, 0\].*and 5 more"):
         Tensors(VALUES, SIGNATURE)
     assert len(Tensors(VALUES, SIGNATURE, check=False)) == 4

@@ -19,7 +19,7 @@ from reprkit.training.resume import state
 
 @pytest.fixture
 def method(request):
-    """Worker processes are started this way."""
+    """Start worker processes with this method."""
     before = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(request.param, force=True)
     yield request.param
@@ -28,15 +28,15 @@ def method(request):
 
 @pytest.fixture
 def pictures(tmp_path):
-    drawn = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for number in range(12):
-        pixels = drawn.integers(0, 256, (10, 9, 3), dtype=np.uint8)
+        pixels = generator.integers(0, 256, (10, 9, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number:02}.png")
     return tmp_path
 
 
 class Broken(Dataset):
-    """Example 5 fails."""
+    """Data set whose example 5 raises."""
 
     signature = Signature({"x": Field(kind="vector", shape=(1,))})
 
@@ -53,7 +53,7 @@ class Broken(Dataset):
 
 
 class Killed(Broken):
-    """Its process is killed."""
+    """Data set whose example 5 kills its process."""
 
     def fail(self):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -72,7 +72,7 @@ def train(data, workers, out):
 
 
 @pytest.mark.parametrize("kind", ["digits", "pictures", "cached pictures", "pictures decoded again"])
-def test_a_run_is_the_same_bit_by_bit(kind, pictures, tmp_path, monkeypatch):
+def test_run_with_workers_is_bitwise_identical(kind, pictures, tmp_path, monkeypatch):
     if kind == "digits":
         data = Digits()
     else:
@@ -88,21 +88,21 @@ def test_a_run_is_the_same_bit_by_bit(kind, pictures, tmp_path, monkeypatch):
 def test_fork_and_spawn_give_the_same_batches(method, pictures):
     data = images.Images(pictures, 8)
     order = Order(len(data), 4, seed=1)
-    found = list(loader(data, order, 1, 1, stop=5))
-    assert len(found) == 4
-    for step, batch in enumerate(found, 1):
+    batches = list(loader(data, order, 1, 1, stop=5))
+    assert len(batches) == 4
+    for step, batch in enumerate(batches, 1):
         assert torch.equal(batch["x"], data.batch(order.at(step))["x"])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_example_that_cannot_be_made_is_named(workers):
+def test_failing_example_is_named(workers):
     order = Order(8, 4, seed=0)
     step = next(step for step in range(2) if 5 in order.at(step))
     with pytest.raises(DataError) as caught:
         list(loader(Broken(), order, 0, workers, stop=2))
     said = str(caught.value)
     assert said.startswith(
-        f"example 5 (in the batch of step {step}) of broken cannot be made: KeyError: 'a field of mine'"
+        f"example 5 (in the batch of step {step}) of broken cannot be loaded: KeyError: 'a field of mine'"
     )
     assert "in fail, " in said
     assert "test_workers.py, line" in said
@@ -111,12 +111,12 @@ def test_an_example_that_cannot_be_made_is_named(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_file_that_is_gone_is_named_and_the_run_says_so(workers, pictures, tmp_path, monkeypatch):
+def test_deleted_file_is_named_and_recorded(workers, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MEMORY", 0)
     data = images.Images(pictures, 8)
     (pictures / "07.png").unlink()
     with pytest.raises(
-        DataError, match=r"^example 7 .*07\.png' could be read when the data set was made, and"
+        DataError, match=r"^example 7 .*07\.png' was readable when the data set was constructed, and"
     ):
         train(data, workers, tmp_path / "out")
     record = read_record(tmp_path / "out")
@@ -125,7 +125,7 @@ def test_a_file_that_is_gone_is_named_and_the_run_says_so(workers, pictures, tmp
 
 
 @pytest.mark.parametrize("method", ["spawn"], indirect=True)
-def test_a_set_that_cannot_be_sent_is_refused(method):
+def test_unpicklable_data_set_raises(method):
     class Local(Broken):
         pass
 
@@ -135,12 +135,12 @@ def test_a_set_that_cannot_be_sent_is_refused(method):
         next(loader(Local(), Order(8, 4), 0, 1))
 
 
-def test_a_worker_that_is_killed_says_so():
+def test_killed_worker_raises():
     with pytest.raises(DataError, match="a worker process that prepares batches of killed ended"):
         list(loader(Killed(), Order(8, 4), 0, 1, stop=2))
 
 
-def test_no_worker_outlives_an_iteration_that_is_left():
+def test_workers_end_with_the_iteration():
     before = set(multiprocessing.active_children())  # those that wait for tests on several ranks
     batches = loader(Digits(), Order(1797, 64), 0, 2)
     next(batches)
@@ -165,7 +165,7 @@ for step in rk.loop(model, data, steps=10**6, batch=32, workers=2, out=sys.argv[
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
-def test_a_signal_to_all_processes_still_saves(number, code, tmp_path):
+def test_signal_to_all_processes_still_saves(number, code, tmp_path):
     run = subprocess.Popen(
         [sys.executable, "-c", RECIPE, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -112,7 +112,7 @@ def test_what_was_left_out_of_the_data_is_told(tmp_path):
     _, text = checked(rk.report(tmp_path / "run", results))
     assert text.count("because they could not be read: 25; the first 20 are named") == 1
     assert text.count("set.txt:9 ") == 1
-    assert text.count("no valid UTF-8") == 20
+    assert text.count("not valid UTF-8") == 20
     assert "set.txt:161" not in text
     named = [{"name": "a<b>.png", "why": "<oops> & more"}]
     facts = {

@@ -208,7 +208,7 @@ def test_what_cannot_be_heard_is_refused(root, tmp_path):
     soundfile.write(tmp_path / "short.wav", voice(0.05)[0].numpy(), RATE)
     noise = 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(0))
     for source, target, message in (
-        (tmp_path / "text.wav", good, "'.*text.wav' is no sound file: it holds text"),
+        (tmp_path / "text.wav", good, "'.*text.wav' is not a sound file: it holds text"),
         (good, tmp_path / "no.wav", "not there"),
         (tmp_path / "silent.wav", good, "the source 'silent.wav': it holds nothing but silence"),
         (good, tmp_path / "silent.wav", "the target 'silent.wav': it holds nothing but silence"),

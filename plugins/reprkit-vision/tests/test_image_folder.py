@@ -159,7 +159,7 @@ def test_folders_that_are_none_are_refused(tmp_path):
     with pytest.raises(DataError, match="lies directly in"):
         folder(tmp_path / "flat")
     (tmp_path / "empty" / "class").mkdir(parents=True)
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         folder(tmp_path / "empty")
 
 

@@ -1,1 +1,1 @@
-"""Data sets by format: arrays, tables, images, sound, text, the hub."""
+"""Data sets by format: arrays, tables, images, audio, text, the Hugging Face hub."""

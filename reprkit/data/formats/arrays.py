@@ -11,21 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.field_inference import UNSTATED, infer, tensor_of
+from reprkit.data.field_inference import UNSTATED, infer_field, to_tensor
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.signature import Kind, Signature
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count
 
-_READ_SOME = (
-    "the file has {}, none of them called 'x'\n  say which is which: fields={{'x': ..., 'label': ...}}"
-)
+_NO_X = "the file has {}, none of them called 'x'\n  specify fields={{'x': ..., 'label': ...}}"
 
 
 class Arrays(Tensors):
-    """Arrays (n ...) with the examples first, one a field; the input is the field ``x``.
+    """Arrays (n ...) with the examples along the first axis, one per field; the input is the field ``x``.
 
-    What is not stated is inferred:
+    What is not declared is inferred:
 
     ==========================  ===================================================================
     type and axes               field
@@ -38,23 +36,23 @@ class Arrays(Tensors):
     bool                        real 0 and 1 of the same axes, vocab 2 (a Bernoulli likelihood)
     ==========================  ===================================================================
 
-    Images (n h w) need ``kinds={"x": "image"}`` and get their channel.  Real images promise the range (0, 1)
-    or (-1, 1) where all values lie in it, other real data promises none.  All real data becomes float32.  A
-    field ``NAME_mask`` (bool, n t) makes the length of NAME vary (padding becomes 0), and so does a list of
-    arrays of different lengths.
+    Images (n h w) need ``kinds={"x": "image"}`` and get a channel axis.  Real images get the range (0, 1) or
+    (-1, 1) if all values lie in it, other real data has no range.  All real data becomes float32.  A field
+    ``NAME_mask`` (bool, n t) makes the length of NAME vary (padding becomes 0), and so does a list of arrays
+    of different lengths.
 
     Args:
-        path: a .npy file (its array is ``x``), a .npz file, a folder of .npy files (a field each), or the
+        path: a .npy file (its array is ``x``), a .npz file, a folder of .npy files (one per field), or the
             arrays themselves: field -> array, or one array for ``x``.
         kinds: field -> "image", "vector", "sequence", "tokens" or "label".
-        ranges: field -> (lowest, highest), or None for no promise.
-        vocabs: field -> number of symbols; 2 says of a real field that it holds only 0 and 1.
+        ranges: field -> (lowest, highest), or None for no range.
+        vocabs: field -> number of symbols; 2 declares that a real field holds only 0 and 1.
         fields: field -> its name in the file, where that differs; only these are read then.
-        mmap: map .npy files instead of reading them: only what a batch needs is read, and values are not
-            checked beforehand.  A worker process maps them itself.
+        mmap: memory-map .npy files instead of reading them: only what a batch needs is read, and values are
+            not checked in advance.  A worker process maps the files itself.
 
     Raises:
-        DataError: no such file, pickled objects, no examples, values that do not fit; see
+        DataError: no such file, pickled objects, no examples, or values that do not fit; see
             ``reprkit.data.checks``.
     """
 
@@ -74,25 +72,25 @@ class Arrays(Tensors):
         else:
             raw, name = dict(path) if isinstance(path, Mapping) else {"x": path}, "arrays"
             if mmap:
-                raise DataError("mmap=True is for .npy files; these arrays are in memory already")
-        raw = _renamed(raw, fields)
-        read = {field: tensor_of(field, value) for field, value in raw.items()}
-        masks = {f"{field}_mask": mask for field, (_, mask) in read.items() if mask is not None}
-        tensors = {field: value for field, (value, _) in read.items()} | masks
+                raise DataError("mmap=True is for .npy files, and these arrays are already in memory")
+        raw = _rename_fields(raw, fields)
+        converted = {field: to_tensor(field, value) for field, value in raw.items()}
+        masks = {f"{field}_mask": mask for field, (_, mask) in converted.items() if mask is not None}
+        tensors = {field: value for field, (value, _) in converted.items()} | masks
         names = [field for field in tensors if not _is_mask(field, tensors)]
-        for option, given in (("kinds", kinds), ("ranges", ranges), ("vocabs", vocabs)):
-            for field in given or {}:
+        for option, values in (("kinds", kinds), ("ranges", ranges), ("vocabs", vocabs)):
+            for field in values or {}:
                 if field not in names:
                     raise DataError(
                         f"{option}: there is no field {field!r}.{nearest(field, names)}\n"
-                        f"  there are: {', '.join(names)}"
+                        f"  the fields are: {', '.join(names)}"
                     )
         signature, divisors = {}, {}
         for field in names:
             mask = tensors.get(f"{field}_mask")
             if mask is not None and not mmap:
                 tensors[field] = _blank_padding(tensors[field], mask)
-            tensors[field], signature[field], divisor = infer(
+            tensors[field], signature[field], divisor = infer_field(
                 field,
                 tensors[field],
                 kind=(kinds or {}).get(field),
@@ -107,23 +105,25 @@ class Arrays(Tensors):
         self._mapped = {field: str(raw[field].filename) for field in tensors} if mmap else {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process: what is mapped is not copied."""
+        """Return the state for another process, without the contents of mapped files."""
         values = {field: value for field, value in self._values.items() if field not in self._mapped}
         shapes = {field: self._values[field].shape for field in self._mapped}
         return {**self.__dict__, "_values": values, "_mapped": (self._mapped, shapes)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Map the files again.
+        """Restore the state and map the files again.
 
         Raises:
-            DataError: a file is gone, or is not what it was.
+            DataError: a file is gone, or has changed.
         """
         self.__dict__.update(state)
         self._mapped, shapes = state["_mapped"]
         for field, file in self._mapped.items():
-            value, _ = tensor_of(field, _load(Path(file), True))
+            value, _ = to_tensor(field, _load(Path(file), True))
             if value.numel() != shapes[field].numel():
-                raise DataError(f"{file!r} has changed since the data set was made; make it again")
+                raise DataError(
+                    f"{file!r} has changed since the data set was constructed; construct it again"
+                )
             self._values[field] = value.reshape(shapes[field])
 
 
@@ -132,25 +132,25 @@ def _is_mask(name: str, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _blank_padding(value: Tensor, mask: Tensor) -> Tensor:
-    """Zeros where the mask is False, whatever convention (-1, -100, NaN) the padding followed."""
+    """Set padding to zero where the mask is False, whatever value (-1, -100, NaN) it has."""
     if mask.dtype != torch.bool or mask.shape != value.shape[:2]:
-        return value  # said clearly when the mask is checked
+        return value  # check_mask raises a clear error later
     return value.masked_fill(~mask.reshape(*mask.shape, *[1] * (value.ndim - 2)), 0)
 
 
-def _renamed(raw: Mapping[str, Any], fields: Mapping[str, str] | None) -> dict[str, Any]:
-    for ours, theirs in (fields or {}).items():
-        if theirs not in raw:
+def _rename_fields(raw: Mapping[str, Any], fields: Mapping[str, str] | None) -> dict[str, Any]:
+    for field, stored in (fields or {}).items():
+        if stored not in raw:
             raise DataError(
-                f"fields: there is no array {theirs!r} for field {ours!r}.{nearest(theirs, raw)}\n"
-                f"  there are: {', '.join(raw) or 'none'}"
+                f"fields: there is no array {stored!r} for field {field!r}.{nearest(stored, raw)}\n"
+                f"  the arrays are: {', '.join(raw) or 'none'}"
             )
     if fields:
-        return {ours: raw[theirs] for ours, theirs in fields.items()}
+        return {field: raw[stored] for field, stored in fields.items()}
     if "x" not in raw and len(raw) == 1:
         return {"x": next(iter(raw.values()))}
     if "x" not in raw:
-        raise DataError(_READ_SOME.format(", ".join(raw) or "no arrays"))
+        raise DataError(_NO_X.format(", ".join(raw) or "no arrays"))
     return dict(raw)
 
 
@@ -158,10 +158,10 @@ def _read(file: Path, mmap: bool) -> dict[str, Any]:
     if not file.exists():
         raise DataError(f"no file {str(file)!r} (looked in {Path.cwd()})")
     if file.is_dir():
-        found = {each.stem: _load(each, mmap) for each in sorted(file.glob("*.npy"))}
-        if not found:
+        arrays = {path.stem: _load(path, mmap) for path in sorted(file.glob("*.npy"))}
+        if not arrays:
             raise DataError(f"the folder {str(file)!r} holds no .npy files")
-        return found
+        return arrays
     if file.suffix == ".npy":
         return {"x": _load(file, mmap)}
     if file.suffix != ".npz":
@@ -171,24 +171,24 @@ def _read(file: Path, mmap: bool) -> dict[str, Any]:
     if mmap:
         raise DataError("mmap=True works for .npy files (or a folder of them), not for .npz archives")
     with _load(file, False) as archive:
-        return {name: _member(file, archive, name) for name in archive.files}
+        return {name: _load_member(file, archive, name) for name in archive.files}
 
 
 def _load(file: Path, mmap: bool) -> Any:
     try:
-        # "c": copy on write, so torch sees memory that it may write and the file never changes.
-        found = np.load(file, mmap_mode="c" if mmap else None, allow_pickle=False)
+        # "c": copy on write, so that torch may write to the memory and the file never changes.
+        array = np.load(file, mmap_mode="c" if mmap else None, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{str(file)!r} cannot be read: {_reason(error)}") from error
-    if mmap and not (found.flags.c_contiguous and found.dtype.isnative):
+    if mmap and not (array.flags.c_contiguous and array.dtype.isnative):
         raise DataError(
-            f"{str(file)!r} cannot be mapped, only read whole: its examples do not lie one after another, or its "
-            "bytes are in another machine's order\n  save it again with np.save(path, np.ascontiguousarray(x))"
+            f"{str(file)!r} cannot be memory-mapped: its array is not C-contiguous, or its byte order is not "
+            "this machine's\n  save it again with np.save(path, np.ascontiguousarray(x)), or use mmap=False"
         )
-    return found
+    return array
 
 
-def _member(file: Path, archive: Any, name: str) -> Any:
+def _load_member(file: Path, archive: Any, name: str) -> Any:
     try:
         return archive[name]
     except (ValueError, EOFError, OSError) as error:
@@ -197,5 +197,5 @@ def _member(file: Path, archive: Any, name: str) -> Any:
 
 def _reason(error: Exception) -> str:
     if "pickle" in str(error):
-        return "it holds Python objects (a pickle), which reprkit never loads; save plain numbers"
+        return "it holds Python objects (a pickle), which reprkit never loads; save numeric arrays"
     return str(error)

@@ -1,4 +1,4 @@
-"""A folder of sound files as waveforms."""
+"""Folders of sound files as waveforms."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from torch import Tensor
 
 from reprkit.data import sound
 from reprkit.data.base import Dataset
-from reprkit.data.collate import as_index
-from reprkit.data.corrupt_files import CorruptFiles, classes_of, files_below
+from reprkit.data.collation import to_index
+from reprkit.data.corrupt_files import CorruptFiles, classes_from_folders, find_files
 from reprkit.data.resampling import lowpass, polyphase
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count, Positive, Share
 
-MEMORY = 1 << 30  # bytes of windows that are kept in memory once they were read
+MEMORY = 1 << 30  # bytes of windows that are kept in memory after they were read
 
 
 class Audio(Dataset):
     """All sound files below a folder: waveforms of one channel and one rate, in the order of their paths.
 
     Field: ``x`` sequence (t 1), float32, the mean of the channels; with ``labels`` also ``label``, the folder
-    of the first level (its names are ``classes``).  Files of another rate are resampled (polyphase filter,
+    of the first level (the names are ``classes``).  Files of another rate are resampled (polyphase filter,
     ``scipy.signal.resample_poly``).  Only the frames that an example needs are read, by seeking.
 
-    With ``seconds`` each file gives windows of that length, one after another without overlap; what is left
-    at its end, and a file shorter than one window, gives none.  Without, each file is one example.
-    Batches of windows stay in memory once they were read, where 1 GiB holds all of them.
+    With ``seconds`` each file is cut into consecutive windows of that length without overlap; the rest at its
+    end, and files shorter than one window, are dropped.  Otherwise each file is one example.  Windows stay in
+    memory after they were read, if 1 GiB holds all of them.
 
-    Every file is decoded once when the set is made, to leave out those that cannot be read.
+    Every file is decoded once when the data set is constructed, to skip unreadable ones.
 
     Args:
         root: the folder; files may lie at any depth.
-        rate: samples a second, in Hz.
+        rate: sampling rate, in Hz.
         seconds: length of a window; None takes whole files, whose length varies.
         labels: whether the first folder level is the class.
-        max_corrupt: the largest share of unreadable files that is left out; more is an error.
+        max_corrupt: largest share of unreadable files that may be skipped; more is an error.
 
     Raises:
-        DataError: no such folder, no sound files in it, too many that cannot be read, or none long enough.
+        DataError: no such folder, no sound files in it, too many unreadable ones, or none that is long enough.
     """
 
     def __init__(
@@ -61,21 +61,21 @@ class Audio(Dataset):
             seconds is None or round(seconds * rate) >= 1,
             f"dataset audio: rate={rate}, seconds={seconds}: a window must hold at least one sample",
         )
-        skips = CorruptFiles("sound files", max_corrupt)
-        self._root, found = files_below(root, sound.SUFFIXES, "sound files")
+        corrupt = CorruptFiles("sound files", max_corrupt)
+        self._root, names = find_files(root, sound.SUFFIXES, "sound files")
         self._rate = rate
         self._steps = None if seconds is None else round(seconds * rate)
         self.files, self._rates, counts, lengths = list[str](), list[int](), list[int](), list[int]()
-        for name, (native, frames) in skips.vetted(found, self._look):
+        for name, (native, frames) in corrupt.iter_readable(names, self._check_file):
             self.files.append(name)
             self._rates.append(native)
-            # Of whole files the filter gives the last sample, too, that begins in them.
-            whole = -(-frames * rate // native) if self._steps is None else frames * rate // native
-            counts.append(1 if self._steps is None else whole // self._steps)
-            lengths.append(whole)
-        skips.judge(len(found), str(self._root))
-        for native in {each for each in self._rates if each != rate}:
-            lowpass(max(rate, native) // math.gcd(rate, native))  # now rather than in the first step
+            # For a whole file the resampling filter rounds the number of samples up.
+            length = -(-frames * rate // native) if self._steps is None else frames * rate // native
+            counts.append(1 if self._steps is None else length // self._steps)
+            lengths.append(length)
+        corrupt.check_share(len(names), str(self._root))
+        for native in {native for native in self._rates if native != rate}:
+            lowpass(max(rate, native) // math.gcd(rate, native))  # cached now rather than in the first step
         self._lengths = torch.tensor(lengths)
         self._counts = np.array(counts)
         self._owner = np.repeat(np.arange(len(counts)), counts)
@@ -83,103 +83,105 @@ class Audio(Dataset):
         if not len(self._owner):
             raise DataError(f"no file below {str(self._root)!r} is as long as seconds={seconds}")
         self._store: np.ndarray | None = None
-        self._have = np.zeros(len(self._owner), bool)
+        self._loaded = np.zeros(len(self._owner), bool)
         fields = {"x": Field(kind="sequence", shape=(self._steps, 1))}
-        self.facts: dict[str, Any] = {"rate": rate, **skips.facts()}
+        self.facts: dict[str, Any] = {"rate": rate, **corrupt.facts()}
         self._labels: Tensor | None = None
         if labels:
-            known, places = classes_of(self.files, self._root)
-            self.facts["classes"] = known
-            self._labels = torch.tensor(places)
-            fields["label"] = Field(kind="label", shape=(), vocab=len(known))
+            classes, indices = classes_from_folders(self.files, self._root)
+            self.facts["classes"] = classes
+            self._labels = torch.tensor(indices)
+            fields["label"] = Field(kind="label", shape=(), vocab=len(classes))
         self.signature = Signature(fields)
 
     def __len__(self) -> int:
-        """How many windows, or files."""
+        """Return the number of windows, or of files."""
         return len(self._owner)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One window or file; a negative index counts from the end.
+        """Return one window or file; a negative index counts from the end.
 
         Raises:
-            DataError: a file that was readable when the set was made no longer is.
+            DataError: a file that was readable when the data set was constructed no longer is.
         """
-        place = range(len(self))[index]
-        owner = int(self._owner[place])
-        window = place - int(self._first[owner])
-        (wave,) = self._waves(owner, range(window, window + 1))
-        made = {"x": torch.from_numpy(wave)[:, None]}
-        return made if self._labels is None else {**made, "label": self._labels[owner]}
+        position = range(len(self))[index]
+        owner = int(self._owner[position])
+        window = position - int(self._first[owner])
+        (wave,) = self._read_windows(owner, range(window, window + 1))
+        example = {"x": torch.from_numpy(wave)[:, None]}
+        return example if self._labels is None else {**example, "label": self._labels[owner]}
 
     def batch(self, indices: Tensor | Iterable[int]) -> dict[str, Tensor]:
-        """The examples of these indices; windows are read from their files once, as long as 1 GiB holds all of them."""
+        """Return the examples at ``indices``; windows are read from their files once, if 1 GiB holds all of them."""
         if self._steps is None or 4 * self._steps * len(self) > MEMORY:
             return super().batch(indices)
-        index = as_index(indices)
+        index = to_index(indices)
         if self._store is None:
-            self._store = np.empty((len(self), self._steps), np.float32)  # pages are taken as they are filled
-        for owner in sorted({int(self._owner[place]) for place in index.tolist() if not self._have[place]}):
-            # All of the file's: opening it takes the most time.
+            # Memory is allocated as the array is filled.
+            self._store = np.empty((len(self), self._steps), np.float32)
+        missing = [position for position in index.tolist() if not self._loaded[position]]
+        for owner in sorted({int(self._owner[position]) for position in missing}):
+            # All windows of the file, because opening it takes the most time.
             first, count = int(self._first[owner]), int(self._counts[owner])
-            for place, wave in enumerate(self._waves(owner, range(count)), first):
-                self._store[place] = wave
-            self._have[first : first + count] = True
-        made = {"x": torch.from_numpy(self._store[index.numpy()])[:, :, None]}
+            for position, wave in enumerate(self._read_windows(owner, range(count)), first):
+                self._store[position] = wave
+            self._loaded[first : first + count] = True
+        batch = {"x": torch.from_numpy(self._store[index.numpy()])[:, :, None]}
         if self._labels is not None:
-            made["label"] = self._labels[torch.from_numpy(self._owner)[index]]
-        return made
+            batch["label"] = self._labels[torch.from_numpy(self._owner)[index]]
+        return batch
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a worker process, which reads files itself: without the windows."""
-        return {**self.__dict__, "_store": None, "_have": np.zeros_like(self._have)}
+        """Return the state for a worker process, which reads files itself, without the windows in memory."""
+        return {**self.__dict__, "_store": None, "_loaded": np.zeros_like(self._loaded)}
 
     def lengths(self) -> dict[str, Tensor]:
-        """Samples of every file; windows have one length."""
+        """Return the number of samples of every file; {} for windows, which have one length."""
         return {"x": self._lengths} if self._steps is None else {}
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self._root.resolve().name
 
-    def _look(self, name: str) -> tuple[int, int]:
-        """(rate, frames) of a file that can be decoded to its end."""
-        return sound.checked(self._root / name)
+    def _check_file(self, name: str) -> tuple[int, int]:
+        """Decode a file to its end and return (rate, frames)."""
+        return sound.check_file(self._root / name)
 
-    def _waves(self, owner: int, windows: range) -> Iterator[np.ndarray]:
-        """Some windows of a file, or all of it.
+    def _read_windows(self, owner: int, windows: range) -> Iterator[np.ndarray]:
+        """Yield some windows of a file, or the whole file.
 
         Raises:
-            DataError: it was readable when the set was made, and no longer is.
+            DataError: the file was readable when the data set was constructed, and no longer is.
         """
         file = self._root / self.files[owner]
         try:
             if self._steps is None:
                 yield sound.read(file, self._rate, limit=False).numpy()
                 return
-            with sound.opened_file(file) as opened:
+            with sound.open_file(file) as opened:
                 for window in windows:
-                    yield self._window(opened, self._rates[owner], window * self._steps, self._steps)
+                    yield self._read_window(opened, self._rates[owner], window * self._steps, self._steps)
         except Exception as error:
             raise DataError(
-                f"{str(file)!r} could be read when the data set was made, and now cannot: {error}"
+                f"{str(file)!r} was readable when the data set was constructed, and no longer is: {error}"
             ) from error
 
-    def _window(self, opened: Any, native: int, start: int, steps: int) -> np.ndarray:
+    def _read_window(self, opened: Any, native: int, start: int, steps: int) -> np.ndarray:
         shared = math.gcd(native, self._rate)
         up, down = self._rate // shared, native // shared
         if up == down:
-            return _exact(sound.frames_at(opened, start, steps), steps)
-        # From a frame that the new rate hits too, with room for the filter (10 * max(up, down) taps a side).
-        room = 10 * max(up, down) // up + 1
-        begin = max(0, (start * down // up - room) // down * down)
-        until = math.ceil((start + steps) * down / up) + room
-        wave = sound.frames_at(opened, begin, until - begin)
+            return _require_length(sound.read_frames(opened, start, steps), steps)
+        # Begin at a frame that is also a sample of the new rate, with context for the filter (10 * max(up, down) taps a side).
+        context = 10 * max(up, down) // up + 1
+        begin = max(0, (start * down // up - context) // down * down)
+        until = math.ceil((start + steps) * down / up) + context
+        wave = sound.read_frames(opened, begin, until - begin)
         skip = start - begin // down * up
-        return _exact(polyphase(wave, up, down)[skip : skip + steps], steps)
+        return _require_length(polyphase(wave, up, down)[skip : skip + steps], steps)
 
 
-def _exact(wave: np.ndarray, steps: int) -> np.ndarray:
+def _require_length(wave: np.ndarray, steps: int) -> np.ndarray:
     if len(wave) != steps:
         raise DataError(f"{len(wave)} of {steps} samples can be read")
     return wave

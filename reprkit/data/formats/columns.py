@@ -1,4 +1,4 @@
-"""Columns of a Hugging Face data set: what each is as a field, and a row's values as tensors."""
+"""Columns of a Hugging Face data set: the field of each column, and the conversion of rows to tensors."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-from reprkit.data.formats.media import Picture, Size, Sound
-from reprkit.data.formats.records import Label, Reader, reader_of
+from reprkit.data.formats.media_readers import AudioReader, ImageReader, Size
+from reprkit.data.formats.value_readers import LabelReader, ValueReader, make_reader
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
 
-Asked = Mapping[str, str | Sequence[str]] | None
-HEAD = 100  # rows whose majority says how wide lists are
+ColumnMap = Mapping[str, str | Sequence[str]] | None
+HEAD = 100  # first rows, whose majority decides the width of lists
 _LABELS = ("label", "labels")
 
 
 class Columns:
-    """From rows to examples.
+    """Converter from rows to examples.
 
     =========================================  ==========================================================
     column                                     field
@@ -34,123 +34,139 @@ class Columns:
     =========================================  ==========================================================
 
     Args:
-        features: column -> its feature; pictures and sounds not decoded.
-        head: some of the first rows, which say how wide lists are.
-        asked: field -> column, or a list of numeric columns; None takes a column "label" or "labels" or the only ClassLabel for
-            ``label``, and the only other one for ``x``.
-        size: (h, w) of pictures, (h, w, 1) for grey, or one number for both sides.
-        rate: of sounds, in Hz.
-        where: names the data in messages.
+        features: column -> its feature; images and audio without decoding.
+        head: some of the first rows, which decide the width of lists.
+        column_map: field -> column, or a list of numeric columns; None takes a column "label" or "labels" or the only
+            ClassLabel for ``label``, and the only other one for ``x``.
+        size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
+        rate: sampling rate of audio, in Hz.
+        where: name of the data in messages.
 
     Raises:
-        DataError: no such column, none that could be x, or one that cannot be a field.
+        DataError: no such column, no column that could be ``x``, or an unsupported one.
     """
 
     def __init__(
         self,
         features: Mapping[str, Any],
         head: Sequence[Mapping[str, Any]],
-        asked: Asked,
+        column_map: ColumnMap,
         size: Size,
         rate: int,
         where: str,
     ) -> None:
-        chosen = _inferred(features, where) if asked is None else dict(asked)
+        chosen = _infer_columns(features, where) if column_map is None else dict(column_map)
         if not chosen:
-            raise DataError("columns= names no field; such as columns={'x': 'image', 'label': 'label'}")
+            raise DataError("columns= names no field; for example columns={'x': 'image', 'label': 'label'}")
         self._sources: dict[str, str | list[str]] = {}
-        self._readers: dict[str, Reader] = {}
-        self.names: dict[str, list[Any]] = {}
+        self._readers: dict[str, ValueReader] = {}
+        self.class_names: dict[str, list[Any]] = {}
         for name, source in chosen.items():
             for column in [source] if isinstance(source, str) else source:
                 if column not in features:
                     raise DataError(
                         f"{where} has no column {column!r} for field {name!r}.{nearest(column, features)}\n"
-                        f"  its columns: {_listed(features)}"
+                        f"  its columns: {_list_columns(features)}"
                     )
-            kept, reader = self._reader(name, source, features, head, size, rate)
-            self._sources[name], self._readers[name] = kept, reader
+            self._sources[name], self._readers[name] = self._make_reader(
+                name, source, features, head, size, rate
+            )
         self.columns = sorted(
-            {c for each in self._sources.values() for c in ([each] if isinstance(each, str) else each)}
+            {
+                column
+                for source in self._sources.values()
+                for column in ([source] if isinstance(source, str) else source)
+            }
         )
 
     @property
-    def unsettled(self) -> list[str]:
-        """Labels whose classes are known only when all rows were seen."""
+    def labels_without_classes(self) -> list[str]:
+        """Labels whose classes are known only after all rows were read."""
         return [
-            name for name, each in self._readers.items() if isinstance(each, Label) and each.known is None
+            name
+            for name, reader in self._readers.items()
+            if isinstance(reader, LabelReader) and reader.classes is None
         ]
 
     @property
     def divisors(self) -> dict[str, float]:
-        """Field -> what stored values are divided by."""
-        return {name: 255.0 for name, each in self._readers.items() if isinstance(each, Picture)}
+        """Divisors of stored values: field -> divisor."""
+        return {name: 255.0 for name, reader in self._readers.items() if isinstance(reader, ImageReader)}
 
-    def stored(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
-        """A row as it may be kept: pictures as uint8; labels that are not settled stay out.
+    def read_row(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Convert a row to tensors to store: images as uint8; labels whose classes are not known yet are left out.
 
         Raises:
-            DataError: a value is missing, or not what its column's others are.
+            DataError: a value is missing, or differs in type or size from the others of its column.
             Exception: what decoders raise.
         """
-        made = {}
+        example = {}
         for name, reader in self._readers.items():
             try:
-                value = reader.checked(self._value(name, row))
-                if not (isinstance(reader, Label) and not reader.places):
-                    made[name] = reader(value)
+                value = reader.validate(self._value(name, row))
+                if not (isinstance(reader, LabelReader) and not reader.class_indices):
+                    example[name] = reader(value)
             except DataError as error:
                 raise DataError(f"column {self._sources[name]!r} {error}") from error
-        return made
+        return example
 
-    def note(self, row: Mapping[str, Any]) -> None:
-        """See a row that stays."""
+    def observe(self, row: Mapping[str, Any]) -> None:
+        """Take account of a row that is kept."""
         for name, reader in self._readers.items():
-            reader.note(self._value(name, row))
+            reader.observe(self._value(name, row))
 
-    def settle(self) -> None:
-        """Number the classes; rows with others are refused from now on."""
+    def number_classes(self) -> None:
+        """Number the classes; rows with other classes are refused from now on."""
         for name, reader in self._readers.items():
-            if isinstance(reader, Label):
-                reader.known = reader.settle()
-                reader.allowed = frozenset(reader.known)
-                self.names.setdefault(name, reader.known)
+            if isinstance(reader, LabelReader):
+                reader.classes = reader.number_classes()
+                reader.allowed = frozenset(reader.classes)
+                self.class_names.setdefault(name, reader.classes)
 
     @property
     def label_columns(self) -> list[str]:
-        """Where the labels stand."""
-        return [str(self._sources[name]) for name, each in self._readers.items() if isinstance(each, Label)]
+        """Columns of the labels."""
+        return [
+            str(self._sources[name])
+            for name, reader in self._readers.items()
+            if isinstance(reader, LabelReader)
+        ]
 
     def labels(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The labels of a row alone."""
-        return {n: each(self._value(n, row)) for n, each in self._readers.items() if isinstance(each, Label)}
+        """Return only the labels of a row."""
+        return {
+            n: reader(self._value(n, row))
+            for n, reader in self._readers.items()
+            if isinstance(reader, LabelReader)
+        }
 
     def example(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
-        """A row as an example; raises as ``stored`` does."""
-        return self.converted(self.stored(row))
+        """Convert a row to an example; raises as ``read_row`` does."""
+        return self.to_batch_dtype(self.read_row(row))
 
-    def converted(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What was kept, as a batch has it."""
+    def to_batch_dtype(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Convert stored tensors to the types and ranges of a batch."""
         return {
             name: value.float().div_(255) if name in self.divisors else value
             for name, value in stored.items()
         }
 
     def signature(self) -> Signature:
-        """What the fields are, once settled."""
-        return Signature({name: each.field() for name, each in self._readers.items()})
+        """Return the signature, once the classes are numbered."""
+        return Signature({name: reader.field() for name, reader in self._readers.items()})
 
     def facts(self) -> dict[str, Any]:
-        """For ``describe``: names of classes."""
+        """Return the entries for ``describe``: names of classes."""
         return {
-            "classes" if name == "label" else f"{name}_classes": each for name, each in self.names.items()
+            "classes" if name == "label" else f"{name}_classes": classes
+            for name, classes in self.class_names.items()
         }
 
     def _value(self, name: str, row: Mapping[str, Any]) -> Any:
         source = self._sources[name]
-        return row[source] if isinstance(source, str) else [row[each] for each in source]
+        return row[source] if isinstance(source, str) else [row[column] for column in source]
 
-    def _reader(
+    def _make_reader(
         self,
         name: str,
         source: str | Sequence[str],
@@ -158,46 +174,44 @@ class Columns:
         head: Sequence[Mapping[str, Any]],
         size: Size,
         rate: int,
-    ) -> tuple[str | list[str], Reader]:
+    ) -> tuple[str | list[str], ValueReader]:
         if not isinstance(source, str):
             for column in source:
-                if _numeric(features[column]) != 0:
+                if _nesting_depth(features[column]) != 0:
                     raise _unsupported(
-                        column, features[column], "several columns make one vector if each is numeric"
+                        column, features[column], "several columns form one vector only if all are numeric"
                     )
-            return list(source), reader_of(name, [[row[c] for c in source] for row in head], kind="vector")
+            return list(source), make_reader(name, [[row[c] for c in source] for row in head], kind="vector")
         feature = features[source]
         kind = type(feature).__name__
         if kind == "Image":
             if size is None:
-                raise DataError(
-                    f"column {source!r} holds pictures: give size=(h, w), to which all are brought"
-                )
-            return source, Picture(size)
+                raise DataError(f"column {source!r} holds images: give size=(h, w), to which all are resized")
+            return source, ImageReader(size)
         if kind == "Audio":
-            return source, Sound(rate)
+            return source, AudioReader(rate)
         values = [row[source] for row in head]
         if kind == "ClassLabel":
-            self.names[name] = list(feature.names)
-            known = Label(int, list(range(feature.num_classes)))
-            known.settle()
-            return source, known
+            self.class_names[name] = list(feature.names)
+            reader = LabelReader(int, list(range(feature.num_classes)))
+            reader.number_classes()
+            return source, reader
         label = name == "label" and kind == "Value"
         if label or (kind == "Value" and "string" in feature.dtype):
-            return source, reader_of(name, values, kind="label" if label else "tokens")
-        depth = _numeric(feature)
+            return source, make_reader(name, values, kind="label" if label else "tokens")
+        depth = _nesting_depth(feature)
         if depth == 0 and feature.dtype.startswith(("float", "double")):
-            return [source], reader_of(name, [[each] for each in values], kind="vector")
+            return [source], make_reader(name, [[value] for value in values], kind="vector")
         if depth is None:
             raise _unsupported(
                 source,
                 feature,
-                "take other columns, or bring it into one of the forms that `reprkit show dataset hub` lists",
+                "choose other columns, or convert it to one of the types that `reprkit show dataset hub` lists",
             )
-        return source, reader_of(name, values, kind=("label", "vector", "sequence")[depth])
+        return source, make_reader(name, values, kind=("label", "vector", "sequence")[depth])
 
 
-def _inferred(features: Mapping[str, Any], where: str) -> dict[str, str]:
+def _infer_columns(features: Mapping[str, Any], where: str) -> dict[str, str]:
     labels = [n for n in features if n in _LABELS] or [
         n for n, f in features.items() if type(f).__name__ == "ClassLabel"
     ]
@@ -206,13 +220,13 @@ def _inferred(features: Mapping[str, Any], where: str) -> dict[str, str]:
     source = "x" if "x" in others else others[0] if len(others) == 1 else None
     if source is None:
         raise DataError(
-            f"which column of {where} is x?  Say so: columns={{'x': ..., 'label': ...}}\n  its columns: {_listed(features)}"
+            f"which column of {where} is x?  Specify columns={{'x': ..., 'label': ...}}\n  its columns: {_list_columns(features)}"
         )
     return {"x": source, **({} if label is None else {"label": label})}
 
 
-def _numeric(feature: Any) -> int | None:
-    """How deep numbers lie in lists: 0 a number, 1 a list, 2 a list of lists; None for anything else."""
+def _nesting_depth(feature: Any) -> int | None:
+    """Return the nesting depth of a numeric feature: 0 a number, 1 a list, 2 a list of lists; None for anything else."""
     depth = 0
     while type(feature).__name__ in ("List", "LargeList", "Sequence") or isinstance(feature, list):
         feature = feature[0] if isinstance(feature, list) else feature.feature
@@ -225,15 +239,13 @@ def _numeric(feature: Any) -> int | None:
 
 
 def _unsupported(column: str, feature: Any, advice: str) -> DataError:
-    return DataError(
-        f"column {column!r} is {feature}, which is no kind of field that reprkit reads from a table\n  {advice}"
-    )
+    return DataError(f"column {column!r} is {feature}, which reprkit cannot read as a field\n  {advice}")
 
 
-def _listed(features: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name!r} ({_short(each)})" for name, each in features.items())
+def _list_columns(features: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name!r} ({_type_name(feature)})" for name, feature in features.items())
 
 
-def _short(feature: Any) -> str:
+def _type_name(feature: Any) -> str:
     text = type(feature).__name__
     return str(feature.dtype) if text == "Value" else text

@@ -1,4 +1,4 @@
-"""Handwritten digits: small, real and always at hand."""
+"""Handwritten digits: a small set of real images that needs no download."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from reprkit.data.signature import Field, Signature
 
 
 class Digits(Tensors):
-    """1,797 handwritten digits of 8 x 8 grey pixels by 13 writers, as scikit-learn ships them.
+    """1,797 handwritten digits of 8 x 8 gray pixels by 13 writers, as scikit-learn ships them.
 
     Fields: ``x`` image (8 8 1), float32 in [0, 1] (ink counts of 4 x 4 blocks, 0 to 16, divided by 16);
-        ``label``
-    int64, 0 to 9, for evaluation only.
+    ``label`` int64, 0 to 9, for evaluation only.
 
     Source: Alpaydin and Kaynak 1998, "Cascading classifiers", Kybernetika 34(4); the test part of UCI's
-        "Optical
-    Recognition of Handwritten Digits".
+    "Optical Recognition of Handwritten Digits".
     """
 
     def __init__(self) -> None:

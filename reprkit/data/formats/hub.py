@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, and local files that its library reads."""
+"""Data sets of the Hugging Face hub, and local files that its library ``datasets`` reads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.collate import as_index, collate
+from reprkit.data.collation import collate, to_index
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.images import MEMORY
-from reprkit.data.formats.media import Size
-from reprkit.data.formats.tables import as_files, chosen, opened, rows_of, title
+from reprkit.data.formats.media_readers import Size
+from reprkit.data.formats.tables import choose_part, iter_rows, open_tables, short_name, without_decoding
 from reprkit.data.formats.tensors import Tensors
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
@@ -25,10 +25,10 @@ _VALID = ("validation", "valid", "val", "dev")
 
 
 class Hub(Dataset):
-    """A data set of the Hugging Face hub, or local files that its library ``datasets`` reads.
+    """Data set of the Hugging Face hub, or local files that its library ``datasets`` reads.
 
-    A folder or file may hold Parquet, CSV, JSON, pictures or sounds in the layouts that ``datasets`` knows, or what its
-    ``save_to_disk`` wrote.  What a column becomes is decided by its feature:
+    A folder or file may hold Parquet, CSV, JSON, images or audio in the layouts that ``datasets`` knows, or the output of its
+    ``save_to_disk``.  The feature of a column decides its field:
 
     =====================================  ==============================================================
     column                                 field
@@ -43,26 +43,26 @@ class Hub(Dataset):
     a float, or several numeric columns    vector (d,)
     =====================================  ==============================================================
 
-    Every row is read and decoded once when the set is made.  Rows with a value that is missing, empty or unreadable are left
-    out, counted and named.  Up to 1 GiB of what came out stays in memory; beyond that rows are decoded again for each batch.
+    Every row is read and decoded once when the data set is constructed.  Rows with a missing, empty or unreadable value are
+    skipped, counted and named.  Decoded rows stay in memory up to 1 GiB; beyond that rows are decoded again for each batch.
 
-    Where there is a train and a test part the set is both of them, and ``split`` keeps them: it gives the official test part,
-    whatever ``seed`` and ``test_share``.  An official validation part is given when one is asked for, and else belongs to train.
-    With ``part``, or where there is no test part, the set is one part and ``split`` divides it at random.
+    Where there are a train and a test part, the data set holds both, and ``split`` keeps them: it returns the official test part,
+    whatever ``seed`` and ``test_share``.  An official validation part is returned for ``valid=True``, and else belongs to train.
+    With ``part``, or without a test part, the data set holds one part and ``split`` divides it at random.
 
     Args:
         path: a folder, a file, or a name on the hub (``"user/name"``).
-        name: which configuration, where there are several.
-        part: "train", "test" or another; by default those that ``split`` gives, or "train", or the only one.
+        name: configuration, where there are several.
+        part: "train", "test" or another; by default those that ``split`` returns, or "train", or the only one.
         columns: field -> column, or a list of numeric columns; by default the column "label" (or the only ClassLabel) is
             ``label``, and ``x`` the only other one.
-        size: (h, w) of pictures, (h, w, 1) for grey, or one number for both sides.
-        rate: of sounds, in Hz.
-        max_corrupt: the largest share of unreadable rows that is left out; more is an error.
+        size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
+        rate: sampling rate of audio, in Hz.
+        max_corrupt: largest share of unreadable rows that may be skipped; more is an error.
 
     Raises:
-        DataError: nothing of that name, no network, no such part or column, a column that can be no field, or too many
-            unreadable rows.
+        DataError: nothing of that name, no network, no such part or column, an unsupported column, or too many unreadable
+            rows.
     """
 
     def __init__(
@@ -76,143 +76,145 @@ class Hub(Dataset):
         rate: Count = 16000,
         max_corrupt: Share = 0.01,
     ) -> None:
-        skips = CorruptFiles("rows", max_corrupt)
-        self._name = title(path)
-        table = self._joined(opened(path, name), part)
+        corrupt = CorruptFiles("rows", max_corrupt)
+        self._name = short_name(path)
+        table = self._concatenate(open_tables(path, name), part)
         self._columns = Columns(
             table.features, list(table.select(range(min(HEAD, len(table))))), columns, size, rate, self._name
         )
         self._table = table.select_columns(self._columns.columns)
-        self._places, self._lengths = torch.empty(0, dtype=torch.int64), dict[str, Tensor]()
-        self._held: Tensors | list[dict[str, Tensor]] | None = None
-        self._vet(skips)
+        self._rows, self._lengths = torch.empty(0, dtype=torch.int64), dict[str, Tensor]()
+        self._decoded: Tensors | list[dict[str, Tensor]] | None = None
+        self._read_rows(corrupt)
         if not len(table):
             raise DataError(f"{self._name} holds no rows")
-        skips.judge(len(table), self._name)
-        self._columns.settle()
+        corrupt.check_share(len(table), self._name)
+        self._columns.number_classes()
         self.signature = self._columns.signature()
-        self.facts: dict[str, Any] = {"parts": list(self._ends), **self._columns.facts(), **skips.facts()}
-        self._settle()
+        self.facts: dict[str, Any] = {"parts": list(self._ends), **self._columns.facts(), **corrupt.facts()}
+        self._finish_rows()
 
     def __len__(self) -> int:
-        """How many rows."""
-        return len(self._places)
+        """Return the number of rows."""
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One row; a negative index counts from the end.
+        """Return one row; a negative index counts from the end.
 
         Raises:
-            DataError: what was readable when the set was made no longer is.
+            DataError: a row that was readable when the data set was constructed no longer is.
         """
-        place = range(len(self))[index]
-        if isinstance(self._held, Tensors):
-            return self._held[place]
-        if self._held is not None:
-            return self._columns.converted(self._held[place])
-        number = int(self._places[place])
+        position = range(len(self))[index]
+        if isinstance(self._decoded, Tensors):
+            return self._decoded[position]
+        if self._decoded is not None:
+            return self._columns.to_batch_dtype(self._decoded[position])
+        number = int(self._rows[position])
         try:
             return self._columns.example(self._table[number])
         except Exception as error:
             raise DataError(
-                f"row {number} of {self.name} could be read when the data set was made, and now cannot: {error}"
+                f"row {number} of {self.name} was readable when the data set was constructed, and no longer is: {error}"
             ) from error
 
     def batch(self, indices: Tensor | Any) -> dict[str, Tensor]:
-        """The rows of these indices (b,)."""
-        if isinstance(self._held, Tensors):
-            return self._held.batch(indices)
-        return collate([self[index] for index in as_index(indices).tolist()], self.signature)
+        """Return the rows at ``indices`` (b,)."""
+        if isinstance(self._decoded, Tensors):
+            return self._decoded.batch(indices)
+        return collate([self[index] for index in to_index(indices).tolist()], self.signature)
 
     def lengths(self) -> dict[str, Tensor]:
-        """Of every row, for the fields whose length varies."""
+        """Return the length of every row, for the fields whose length varies."""
         return self._lengths
 
     @property
     def name(self) -> str:
-        """The hub's, or the file's."""
+        """Name on the hub, or of the file."""
         return self._name
 
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
     ) -> tuple[Dataset, ...]:
-        """The official parts where there are such, see above; else at random.
+        """Split into the official parts where they exist, see above; else at random.
 
         Raises:
-            DataError: see ``Dataset.split``; an official part of which no row can be read.
+            DataError: see ``Dataset.split``; an official part without readable rows.
         """
         if len(self._ends) == 1:
             return super().split(seed, valid=valid, test_share=test_share, valid_share=valid_share)
-        bounds = [0, *torch.searchsorted(self._places, torch.tensor(list(self._ends.values()))).tolist()]
-        found = {part: torch.arange(*bounds[i : i + 2]) for i, part in enumerate(self._ends)}
-        known = next((part for part in found if part in _VALID), None)
-        if valid and known is None:
-            train, held = self.subset(found["train"], part="train").split(seed, test_share=valid_share)
-            parts = {"train": train.indices, "valid": held.indices}  # type: ignore[attr-defined]
+        bounds = [0, *torch.searchsorted(self._rows, torch.tensor(list(self._ends.values()))).tolist()]
+        official = {part: torch.arange(*bounds[i : i + 2]) for i, part in enumerate(self._ends)}
+        official_valid = next((part for part in official if part in _VALID), None)
+        if valid and official_valid is None:
+            train, held_out = self.subset(official["train"], part="train").split(seed, test_share=valid_share)
+            parts = {"train": train.indices, "valid": held_out.indices}  # type: ignore[attr-defined]
         elif valid:
-            parts = {"train": found["train"], "valid": found[str(known)]}
+            parts = {"train": official["train"], "valid": official[str(official_valid)]}
         else:
-            parts = {"train": torch.cat([each for part, each in found.items() if part != "test"])}
-        made = tuple(
-            self.subset(index, part=part) for part, index in {**parts, "test": found["test"]}.items()
+            parts = {"train": torch.cat([rows for part, rows in official.items() if part != "test"])}
+        subsets = tuple(
+            self.subset(index, part=part) for part, index in {**parts, "test": official["test"]}.items()
         )
-        for each in made:
-            each.origin.update({"official": True})
-        return made
+        for subset in subsets:
+            subset.origin.update({"official": True})
+        return subsets
 
-    def _joined(self, parts: Mapping[str, Any], part: str | None) -> Any:
-        """The table of one part, or of all that ``split`` gives, one after another; notes where each ends."""
+    def _concatenate(self, parts: Mapping[str, Any], part: str | None) -> Any:
+        """Return the table of one part, or of all parts that ``split`` returns, concatenated; record where each ends."""
         import datasets
 
-        wanted = [chosen(parts, part, self._name)]
+        names = [choose_part(parts, part, self._name)]
         if part is None and {"train", "test"} <= set(parts):
-            wanted += [*[each for each in _VALID if each in parts][:1], "test"]
-        tables = [as_files(parts[each]) for each in wanted]
-        self._ends = dict(zip(wanted, np.cumsum([len(each) for each in tables]).tolist(), strict=True))
+            names += [*[name for name in _VALID if name in parts][:1], "test"]
+        tables = [without_decoding(parts[name]) for name in names]
+        self._ends = dict(zip(names, np.cumsum([len(table) for table in tables]).tolist(), strict=True))
         try:
             return datasets.concatenate_datasets(tables)
         except Exception as error:
             raise DataError(
-                f"the parts {', '.join(wanted)} of {self._name} have different columns, so they cannot be one set: take one "
+                f"the parts {', '.join(names)} of {self._name} have different columns and cannot be concatenated: choose one "
                 f"with part=\n  ({str(error).splitlines()[0][:200]})"
             ) from error
 
-    def _vet(self, skips: CorruptFiles) -> None:
-        """Read all rows: which can be, how long they are, and what they give while there is room for it."""
-        held: list[dict[str, Tensor]] | None = []
-        room, places, lengths = MEMORY, list[int](), dict[str, list[int]]()
-        numbered = (_Row(number, row) for number, row in enumerate(rows_of(self._table)))
-        for row, made in skips.vetted(numbered, lambda each: self._columns.stored(each.values)):
-            self._columns.note(row.values)
-            places.append(row.number)
-            for name, value in made.items():
+    def _read_rows(self, corrupt: CorruptFiles) -> None:
+        """Read all rows: record which are readable and how long they are, and keep the decoded rows while memory allows."""
+        decoded: list[dict[str, Tensor]] | None = []
+        memory, numbers, lengths = MEMORY, list[int](), dict[str, list[int]]()
+        rows = (_Row(number, row) for number, row in enumerate(iter_rows(self._table)))
+        for row, example in corrupt.iter_readable(rows, lambda row: self._columns.read_row(row.values)):
+            self._columns.observe(row.values)
+            numbers.append(row.number)
+            for name, value in example.items():
                 lengths.setdefault(name, []).append(len(value) if value.ndim else 1)
-            room -= sum(value.numel() * value.element_size() for value in made.values())
-            if held is not None and room >= 0:
-                held.append(made)
+            memory -= sum(value.numel() * value.element_size() for value in example.values())
+            if decoded is not None and memory >= 0:
+                decoded.append(example)
             else:
-                held = None
-        self._places, self._held = torch.tensor(places, dtype=torch.int64), held
-        self._lengths = {name: torch.tensor(each) for name, each in lengths.items()}
+                decoded = None
+        self._rows, self._decoded = torch.tensor(numbers, dtype=torch.int64), decoded
+        self._lengths = {name: torch.tensor(values) for name, values in lengths.items()}
 
-    def _settle(self) -> None:
-        """Keep lengths of what varies; add labels that were not known before; stack what has one shape."""
+    def _finish_rows(self) -> None:
+        """Keep the lengths of varying fields, add labels whose classes are known now, and stack fields of fixed shape."""
         varies = [name for name, field in self.signature.items() if None in field.shape]
         self._lengths = {name: self._lengths[name] for name in varies}
-        if not isinstance(self._held, list):
+        if not isinstance(self._decoded, list):
             return
-        if any(name not in self._held[0] for name in self.signature):
+        if any(name not in self._decoded[0] for name in self.signature):
             table = self._table.select_columns(self._columns.label_columns)
-            kept = set(self._places.tolist())
-            rows = (row for number, row in enumerate(rows_of(table)) if number in kept)
-            for row, made in zip(rows, self._held, strict=True):
-                made.update(self._columns.labels(row))
+            readable = set(self._rows.tolist())
+            rows = (row for number, row in enumerate(iter_rows(table)) if number in readable)
+            for row, example in zip(rows, self._decoded, strict=True):
+                example.update(self._columns.labels(row))
         if not varies:
-            values = {name: torch.stack([made[name] for made in self._held]) for name in self.signature}
-            self._held = Tensors(values, self.signature, divisors=self._columns.divisors, name=self._name)
+            values = {
+                name: torch.stack([example[name] for example in self._decoded]) for name in self.signature
+            }
+            self._decoded = Tensors(values, self.signature, divisors=self._columns.divisors, name=self._name)
 
 
 class _Row:
-    """A row and its number, by which it is named where it is left out."""
+    """A row and its number, which names it where it is skipped."""
 
     def __init__(self, number: int, values: dict[str, Any]) -> None:
         self.number, self.values = number, values

@@ -1,4 +1,4 @@
-"""Examples of any lengths, held in memory as they are."""
+"""Data set of examples of any lengths, held in memory."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from reprkit.data.signature import Signature
 
 
 class InMemory(Dataset):
-    """A data set of examples that were made already; a batch is padded to its own longest.
+    """Data set of given examples; a batch is padded to its longest example.
 
     Args:
-        examples: field -> tensor, at least one.
-        signature: what each field is.
-        name: for reports.
+        examples: at least one example, each a dict of field -> tensor.
+        signature: the fields.
+        name: short name for reports.
     """
 
     def __init__(self, examples: Sequence[dict[str, Tensor]], signature: Signature, name: str) -> None:
         self._examples, self.signature, self._name = list(examples), signature, name
 
     def __len__(self) -> int:
-        """How many examples."""
+        """Return the number of examples."""
         return len(self._examples)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One example; a negative index counts from the end."""
+        """Return one example; a negative index counts from the end."""
         return dict(self._examples[index])
 
     def lengths(self) -> dict[str, Tensor]:
-        """Of the fields whose length varies."""
+        """Return the lengths of the fields whose length varies."""
         varies = [name for name, field in self.signature.items() if None in field.shape]
-        return {name: torch.tensor([len(each[name]) for each in self._examples]) for name in varies}
+        return {name: torch.tensor([len(example[name]) for example in self._examples]) for name in varies}
 
     @property
     def name(self) -> str:
-        """A short name for reports."""
+        """Short name for reports."""
         return self._name

@@ -1,4 +1,4 @@
-"""Tables of Hugging Face ``datasets``: opened from a folder, a file or the hub, and read row by row."""
+"""Tables of Hugging Face ``datasets``: open them from a folder, a file or the hub, and read them row by row."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _MODULES = {
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def opened(
+def open_tables(
     path: str | os.PathLike[str], name: str | None = None, *, streaming: bool = False
 ) -> dict[str, Any]:
-    """Part -> table, of a folder, a file or a name on the hub; ``streaming`` gives ``datasets.IterableDataset``.
+    """Open a folder, a file or a name on the hub: part -> table; with ``streaming`` a ``datasets.IterableDataset``.
 
     Raises:
-        DataError: nothing of that name, a format that is not known, no network, or what is there cannot be read.
+        DataError: nothing of that name, an unknown format, no network, or unreadable data.
     """
     import datasets
 
     local = Path(path).expanduser()
     options: dict[str, Any] = {"streaming": streaming}
     try:
-        if local.is_dir() and any((local / each).exists() for each in ("state.json", "dataset_dict.json")):
+        if local.is_dir() and any((local / name).exists() for name in ("state.json", "dataset_dict.json")):
             saved = datasets.load_from_disk(str(local))
-            found = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
-            return {key: each.to_iterable_dataset() if streaming else each for key, each in found.items()}
+            parts = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
+            return {key: part.to_iterable_dataset() if streaming else part for key, part in parts.items()}
         if local.is_file():
             module = _MODULES.get(local.suffix.lower())
             if module is None:
-                raise DataError(f"{str(local)!r} is of no format that is read here: {', '.join(_MODULES)}")
+                raise DataError(f"{str(local)!r} has an unknown format\n  known: {', '.join(_MODULES)}")
             if local.suffix.lower() == ".tsv":
                 options["delimiter"] = "\t"
             return dict(datasets.load_dataset(module, name, data_files=str(local), **options))
@@ -44,7 +44,7 @@ def opened(
             return dict(datasets.load_dataset(str(local), name, **options))
         if not isinstance(path, str) or not _ID.fullmatch(path) or local.suffix.lower() in _MODULES:
             raise DataError(
-                f"no file or folder {str(local)!r} (looked in {Path.cwd()}), and a name on the hub it cannot be"
+                f"no file or folder {str(local)!r} (looked in {Path.cwd()}), and it is not a valid name on the hub"
             )
         return dict(datasets.load_dataset(path, name, **options))
     except DataError:
@@ -52,45 +52,45 @@ def opened(
     except ConnectionError as error:
         raise DataError(
             f"there is no folder {path} here, and the hub cannot be reached to look for a data set of that name: {error}\n"
-            "  with a network, see that HF_HUB_OFFLINE and HF_DATASETS_OFFLINE are not set; without one, give a folder or file"
+            "  with a network, check that HF_HUB_OFFLINE and HF_DATASETS_OFFLINE are not set; without one, give a folder or file"
         ) from error
     except Exception as error:
-        said = str(error.__cause__ or error).strip().splitlines()
+        reason = str(error.__cause__ or error).strip().splitlines()
         what = f"{path!s} (configuration {name!r})" if name else str(path)
         raise DataError(
-            f"{what} cannot be read by datasets: {type(error).__name__}: {said[0][:300] if said else ''}"
+            f"{what} cannot be read by datasets: {type(error).__name__}: {reason[0][:300] if reason else ''}"
         ) from error
 
 
-def chosen(parts: Mapping[str, Any], part: str | None, where: str) -> str:
-    """Which part is meant.
+def choose_part(parts: Mapping[str, Any], part: str | None, where: str) -> str:
+    """Return the name of the part to read: ``part``, else "train", else the only one.
 
     Raises:
         DataError: there is none of that name, or several and none called "train".
     """
-    wanted = part or ("train" if "train" in parts or len(parts) != 1 else next(iter(parts)))
-    if wanted not in parts:
+    name = part or ("train" if "train" in parts or len(parts) != 1 else next(iter(parts)))
+    if name not in parts:
         raise DataError(
-            f"{where} has no part {wanted!r}.{nearest(wanted, parts)}\n  its parts: {', '.join(parts)}"
+            f"{where} has no part {name!r}.{nearest(name, parts)}\n  its parts: {', '.join(parts)}"
         )
-    return wanted
+    return name
 
 
-def title(path: str | os.PathLike[str]) -> str:
-    """A short name: the hub's, or the file's."""
+def short_name(path: str | os.PathLike[str]) -> str:
+    """Return a short name: the name on the hub, or the file's without its suffix."""
     local = Path(path).expanduser()
     return local.resolve().stem if local.exists() else str(path)
 
 
-def as_files(table: Any) -> Any:
-    """The table with pictures and sounds as the files that they are: reprkit decodes them itself."""
+def without_decoding(table: Any) -> Any:
+    """Return the table with images and audio as encoded files, because reprkit decodes them itself."""
     for name, feature in _undecoded(table.features).items():
         table = table.cast_column(name, feature)
     return table.with_format(None)
 
 
-def rows_of(table: Any) -> Iterable[dict[str, Any]]:
-    """The rows of a map-style table in order, read many at a time."""
+def iter_rows(table: Any) -> Iterable[dict[str, Any]]:
+    """Yield the rows of a map-style table in order, read in chunks."""
     for piece in table.iter(batch_size=256):
         names = list(piece)
         for values in zip(*piece.values(), strict=True):
@@ -98,13 +98,13 @@ def rows_of(table: Any) -> Iterable[dict[str, Any]]:
 
 
 def _undecoded(features: Mapping[str, Any]) -> dict[str, Any]:
-    """Column -> the feature to cast it to, so that pictures and sounds stay files: reprkit decodes them itself."""
+    """Return the features to cast image and audio columns to, so that they stay encoded: column -> feature."""
     import datasets
 
     return {
         name: datasets.Image(decode=False)
-        if isinstance(each, datasets.Image)
+        if isinstance(feature, datasets.Image)
         else datasets.Audio(decode=False)
-        for name, each in features.items()
-        if isinstance(each, datasets.Image | datasets.Audio)
+        for name, feature in features.items()
+        if isinstance(feature, datasets.Image | datasets.Audio)
     }

@@ -1,4 +1,4 @@
-"""Data that lies in memory, or in a mapped file: one tensor a field, a batch is one look-up a field."""
+"""Data in memory or in memory-mapped files: one tensor per field, and a batch is one look-up per field."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.checks import check_layout, check_mask, check_values
-from reprkit.data.collate import as_index
+from reprkit.data.collation import to_index
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 
 
 class Tensors(Dataset):
-    """A data set of tensors (n ...), one a field; the base for any data that fits into memory.
+    """Data set of tensors (n ...), one per field; the base class for data that fits into memory.
 
-    Values may be stored in a narrower type than a batch has (uint8 pixels, int16 symbols): a batch is
-        converted
-    as it is made, real fields to float32 and symbols to int64.
+    Values may be stored in a narrower type than that of a batch (uint8 pixels, int16 symbols): batches are
+    converted, real fields to float32 and symbols to int64.
 
     Args:
         values: field -> (n ...), and ``NAME_mask`` Bool (n t) where lengths vary.
-        signature: what each field is.
-        divisors: field -> what its stored values are divided by, such as 255 for pixels.
-        name: a short name for reports.
-        check: look at all values now; without it only shapes are checked, and values at the first batch.
+        signature: the fields.
+        divisors: field -> divisor of its stored values, such as 255 for pixels.
+        name: short name for reports.
+        check: whether to check all values now; otherwise only shapes are checked, and values at the first batch.
 
     Raises:
         DataError: no examples, fields of different lengths, or values that the signature does not allow.
@@ -50,7 +49,9 @@ class Tensors(Dataset):
         self._values = {key: value.detach().contiguous() for key, value in values.items()}
         missing = [key for key in signature if key not in values]
         if missing or not len(signature):
-            raise DataError(f"no values for {', '.join(missing) or 'any field'}; given: {', '.join(values)}")
+            raise DataError(
+                f"no values for {', '.join(missing) or 'any field'}; given are {', '.join(values) or 'none'}"
+            )
         lengths = {key: len(value) if value.ndim else 0 for key, value in self._values.items()}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
@@ -60,35 +61,35 @@ class Tensors(Dataset):
             self._check(key, check)
 
     def __len__(self) -> int:
-        """How many examples."""
+        """Return the number of examples."""
         return self._size
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One example; a negative index counts from the end."""
-        place = range(self._size)[index]  # IndexError past the end, as iteration expects
-        return {key: value[0] for key, value in self.batch(torch.tensor([place])).items()}
+        """Return one example; a negative index counts from the end."""
+        position = range(self._size)[index]  # IndexError past the end, as iteration expects
+        return {key: value[0] for key, value in self.batch(torch.tensor([position])).items()}
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
-        """The examples of these indices (b,); where lengths vary, padded to the longest of the whole data."""
-        index = as_index(indices)
-        return {key: self._taken(key, value, index) for key, value in self._values.items()}
+        """Return the examples at ``indices`` (b,); where lengths vary, padded to the longest of the whole data set."""
+        index = to_index(indices)
+        return {key: self._select(key, value, index) for key, value in self._values.items()}
 
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]]:
-        """From the masks, for each field whose length varies: up to the last valid step."""
+        """Return the lengths of the fields that vary, up to the last valid step of their masks."""
         varying = [key for key, field in self.signature.items() if None in field.shape]
-        return {key: _lengths(self._values[f"{key}_mask"]) for key in varying}
+        return {key: _lengths_from_mask(self._values[f"{key}_mask"]) for key in varying}
 
     @property
     def name(self) -> str:
-        """A short name for reports."""
+        """Short name for reports."""
         return self._name
 
-    def _taken(self, key: str, value: Tensor, index: Tensor) -> Tensor:
+    def _select(self, key: str, value: Tensor, index: Tensor) -> Tensor:
         if value.device != index.device:
             index = index.to(value.device)
-        return self._converted(key, value.index_select(0, index))
+        return self._to_batch_dtype(key, value.index_select(0, index))
 
-    def _converted(self, key: str, value: Tensor) -> Tensor:
+    def _to_batch_dtype(self, key: str, value: Tensor) -> Tensor:
         value = value.to(self._types.get(key, value.dtype))
         return value / self._divisors[key] if key in self._divisors else value
 
@@ -96,21 +97,19 @@ class Tensors(Dataset):
         field, stored, mask = self.signature[key], self._values[key], self._values.get(f"{key}_mask")
         if not self._size:
             raise DataError(f"the data set is empty: field {key!r} has shape {tuple(stored.shape)}")
-        check_layout(key, field, self._converted(key, stored[:1]))
+        check_layout(key, field, self._to_batch_dtype(key, stored[:1]))
         if None in field.shape and mask is None:
-            raise DataError(
-                f"field {key!r} has a length that varies, so it needs {key + '_mask'!r}: Bool (n t)"
-            )
+            raise DataError(f"field {key!r} has a varying length, so it needs {key + '_mask'!r}: Bool (n t)")
         if mask is not None:
             check_mask(key, stored, mask)
         if not values:
             return
         rows = max(1, (1 << 24) // max(1, stored[0].numel()))
         for first in range(0, self._size, rows):
-            part = self._converted(key, stored[first : first + rows])
+            part = self._to_batch_dtype(key, stored[first : first + rows])
             cover = None if mask is None else mask[first : first + rows]
             check_values(key, field, part, mask=cover, whole="the data set", start=first)
 
 
-def _lengths(mask: Tensor) -> Tensor:
+def _lengths_from_mask(mask: Tensor) -> Tensor:
     return mask.shape[1] - mask.flip(1).to(torch.uint8).argmax(1)

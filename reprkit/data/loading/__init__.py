@@ -1,1 +1,1 @@
-"""The order of examples, batches of similar lengths, worker processes."""
+"""Loading: the order of examples, batches of similar lengths, worker processes."""

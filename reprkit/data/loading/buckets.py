@@ -1,4 +1,4 @@
-"""Batches of examples of similar lengths, and batches as long as their longest example on every process."""
+"""Buckets: batches of examples of similar lengths, trimmed or padded to the longest example of all processes."""
 
 from __future__ import annotations
 
@@ -9,76 +9,79 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.base import Dataset
-from reprkit.data.padding import lengthened
+from reprkit.data.padding import pad_to_length
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 
-WINDOW = 50  # batches that are sorted together when nothing else is said
-NOISE = 0.05  # of a length: otherwise the longest examples of a window would always meet each other
+WINDOW = 50  # batches that are sorted together by default
+NOISE = (
+    0.05  # as a share of the length; without it the longest examples of a window would always share a batch
+)
 
 
-def lengths_of(data: Dataset) -> Int[Tensor, " n"]:
-    """The lengths to put batches together by: of ``x`` where it varies, else of the first field that does.
+def lengths_for_buckets(data: Dataset) -> Int[Tensor, " n"]:
+    """Return the lengths that buckets sort by: of ``x`` where it varies, else of the first field that does.
 
     Raises:
-        DataError: nothing varies, or the data set does not know its lengths.
+        DataError: no length varies, or the data set does not know its lengths.
     """
-    found = data.lengths()
-    if found is None:
+    by_field = data.lengths()
+    if by_field is None:
         raise DataError(
-            f"buckets need every example's length, and {data.name} does not know them: {type(data).__name__} must define "
-            "lengths(), which gives the lengths without making the examples; or go on without buckets"
+            f"buckets need the length of every example, and {data.name} does not know them: {type(data).__name__} must define "
+            "lengths(), which returns the lengths without loading the examples; or train without buckets"
         )
-    if not found:
+    if not by_field:
         raise DataError(
             f"buckets put examples of similar lengths together, and in {data.name} no length varies: {data.signature!r}"
         )
-    lengths = found.get("x", next(iter(found.values())))
+    lengths = by_field.get("x", next(iter(by_field.values())))
     if lengths.shape != (len(data),):
         raise DataError(
-            f"{type(data).__name__}.lengths() gave shape {tuple(lengths.shape)} for {len(data)} examples of {data.name}"
+            f"{type(data).__name__}.lengths() returned shape {tuple(lengths.shape)} for {len(data)} examples of {data.name}"
         )
     return lengths
 
 
-def bucketed(
+def bucket_by_length(
     shuffled: Int[Tensor, " n"],
     lengths: Int[Tensor, " n"],
     batch: int,
     window: int,
     generator: torch.Generator,
 ) -> Int[Tensor, " n"]:
-    """The same examples in another order, in which a batch's lengths are near each other.
+    """Reorder an epoch so that the examples of a batch have similar lengths.
 
-    ``window`` batches after another of a shuffled order are sorted by length, give or take 5 %, and cut into batches, which are
-    then shuffled over the whole epoch.  So a batch's company still changes from epoch to epoch.
+    Every ``window`` consecutive batches of the shuffled order are sorted by length (with 5 % of noise) and cut into batches, which
+    are then shuffled over the whole epoch.  So the examples that share a batch still change from epoch to epoch.
 
     Args:
-        shuffled: an epoch's order, a whole number of batches (n,).
+        shuffled: order of an epoch, a whole number of batches (n,).
         lengths: of all examples, in the data set's order.
-        batch: examples in a batch.
-        window: batches that are sorted together, from 1.
-        generator: of the noise and the order of batches.
+        batch: number of examples in a batch.
+        window: number of batches that are sorted together, from 1.
+        generator: for the noise and the order of batches.
     """
     noise = torch.rand(len(shuffled), generator=generator)
     keys = lengths[shuffled] * (1 + NOISE * (2 * noise - 1))
-    # One stable sort does for all windows: by length first, and then by window.
+    # Sort by length and then stably by window: this sorts within all windows at once.
     by_length = keys.argsort(stable=True)
     windows = torch.arange(len(shuffled)) // (window * batch)
-    place = by_length[windows[by_length].argsort(stable=True)]
-    batches = shuffled[place].reshape(-1, batch)
+    indices = by_length[windows[by_length].argsort(stable=True)]
+    batches = shuffled[indices].reshape(-1, batch)
     return batches[torch.randperm(len(batches), generator=generator)].reshape(-1)
 
 
-def fitted(
+def fit_to_longest(
     batch: dict[str, Tensor], signature: Signature, longest: Mapping[str, int] | None = None
 ) -> dict[str, Tensor]:
-    """A batch whose fields of varying length are as long as the longest example, not longer.
+    """Trim or pad the fields of varying length to the longest example.
 
     Args:
         batch: fields (b t ...) with their masks (b t).
-        signature: says which lengths vary.
-        longest: field -> length of the longest example of the whole batch, over all processes; None looks at this one's masks.
+        signature: declares which lengths vary.
+        longest: field -> length of the longest example of the global batch, over all processes; None takes it from this batch's
+            masks.
     """
     for name, field in signature.items():
         if None not in field.shape or name not in batch:
@@ -92,5 +95,5 @@ def fitted(
         if steps < value.shape[1]:
             batch[name], batch[own] = value[:, :steps].contiguous(), mask[:, :steps].contiguous()
         elif steps > value.shape[1]:
-            batch[name], batch[own] = lengthened(value, steps), lengthened(mask, steps)
+            batch[name], batch[own] = pad_to_length(value, steps), pad_to_length(mask, steps)
     return batch

@@ -65,7 +65,7 @@ class Monitor:
         """Write down what happened and which examples were in the step's batch (over all ranks), and stop."""
         journal, session = self._loop.journal, self._loop.session
         folder = journal.state_folder
-        indices = session.order.whole(sickness.step).tolist()
+        indices = session.order.global_batch(sickness.step).tolist()
         text = sickness.message(folder, self.saved if self.saved and folder is not None else None, indices)
         details = {"step": sickness.step, "indices": indices}
         if sickness.terms:

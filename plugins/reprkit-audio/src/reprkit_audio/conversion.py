@@ -84,7 +84,7 @@ def convert_file(
         pieces = sound.blocks(source, made.rate)
         if len(wave) == 1:
             raise DataError(f"the source {Path(source).name!r}: it holds nothing but silence")
-    with sound.writing(out, made.rate) as put:
+    with sound.open_writer(out, made.rate) as put:
         total = sum(put(block) for block in made.stream(pieces, voice, made.pitch(wave)))
     return total / made.rate
 

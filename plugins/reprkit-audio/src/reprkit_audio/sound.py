@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.data.sound import RATE, SUFFIXES, blocks, duration, encoded, read, write, writing
+from reprkit.data.sound import RATE, SUFFIXES, blocks, duration, encode, open_writer, read, write
 from reprkit.errors import DataError
 
 __all__ = [
@@ -15,11 +15,11 @@ __all__ = [
     "blocks",
     "clipped",
     "duration",
-    "encoded",
+    "encode",
+    "open_writer",
     "read",
     "trimmed",
     "write",
-    "writing",
 ]
 
 SILENT = 1e-4  # the largest value of a sound that counts as none, -80 dB

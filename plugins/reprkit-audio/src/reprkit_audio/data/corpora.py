@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from reprkit.data.corrupt_files import files_below
+from reprkit.data.corrupt_files import find_files
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.sound import SUFFIXES
 
@@ -31,7 +31,7 @@ def clips_below(root: str) -> tuple[Path, list[Clip]]:
     Raises:
         DataError: no such folder, or no sound files below it.
     """
-    folder, names = files_below(root, SUFFIXES, "sound files")
+    folder, names = find_files(root, SUFFIXES, "sound files")
     return folder, list(_vctk(folder, names) if _is_vctk(folder) else _plain(folder, names))
 
 

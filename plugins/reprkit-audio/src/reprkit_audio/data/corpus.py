@@ -66,10 +66,10 @@ class Corpus(Recordings):
         total = len(wanted)
         if seconds is not None:
             by_name = {clip.name: clip for clip in wanted}
-            cut = skips.vetted(by_name, lambda each: pieces(by_name[each], seconds))
+            cut = skips.iter_readable(by_name, lambda each: pieces(by_name[each], seconds))
             wanted = [piece for _, found in cut for piece in found]
         rows = frames_of(wanted, front, trim, skips)
-        skips.judge(total, name)
+        skips.check_share(total, name)
         kept = [clip for clip, _, _ in rows]
         counts = torch.tensor([0, *(len(made) for _, made, _ in rows)])
         store = Store(

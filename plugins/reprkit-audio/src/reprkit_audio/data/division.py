@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from reprkit.data.base import held_out, mixed
+from reprkit.data.base import derive_seed, held_out_share
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
 
@@ -27,7 +27,7 @@ def divided(
     Raises:
         DataError: shares out of range, or a speaker with too few utterances.
     """
-    held_out(valid, test_share, valid_share)
+    held_out_share(valid, test_share, valid_share)
     counts = Counter(clip.key for clip in clips if clip.key is not None)
     shared = any(count > 1 for count in counts.values())
     groups: dict[str | None, list[int]] = {}
@@ -37,7 +37,7 @@ def divided(
     for place, (speaker, numbers) in enumerate(sorted(groups.items(), key=lambda pair: str(pair[0]))):
         texts = [_text(clips[number], number) if shared else str(number) for number in numbers]
         kinds = sorted(set(texts))
-        generator = torch.Generator().manual_seed(mixed(seed, _SPEECH, place))
+        generator = torch.Generator().manual_seed(derive_seed(seed, _SPEECH, place))
         order = [kinds[at] for at in torch.randperm(len(kinds), generator=generator).tolist()]
         test = max(1, round(len(kinds) * test_share))
         held = max(1, round(len(kinds) * valid_share)) if valid else 0

@@ -88,7 +88,7 @@ def frames_of(
     with_names = {clip.name: clip for clip in clips}
     return [
         (with_names[name], made.frames, share)
-        for name, (made, share) in skips.vetted(with_names, lambda name: read(with_names[name]))
+        for name, (made, share) in skips.iter_readable(with_names, lambda name: read(with_names[name]))
     ]
 
 

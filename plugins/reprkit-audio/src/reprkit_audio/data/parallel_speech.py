@@ -124,7 +124,7 @@ def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
         pass  # damaged or half deleted: said again
     wave, phones = spoken(voice, text)
     if not write_cached(beside, json.dumps(phones).encode()) or not write_cached(
-        path, sound.encoded(wave.numpy())
+        path, sound.encode(wave.numpy())
     ):
         raise DataError(
             f"cannot write {path}: parallel-speech keeps what it lets speak; set REPRKIT_CACHE to a folder"

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
-from reprkit.data.base import mixed
-from reprkit.data.collate import as_index
+from reprkit.data.base import derive_seed
+from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, Utterance
 from reprkit_audio.data.division import PARTS, divided
@@ -124,7 +124,7 @@ class Spoken(Dataset):
             DataError: shares out of range, or a speaker with too few utterances.
         """
         of_clip = divided(self.clips, seed, valid, test_share, valid_share)
-        generator = torch.Generator().manual_seed(mixed(seed, 1))
+        generator = torch.Generator().manual_seed(derive_seed(seed, 1))
         order = torch.randperm(len(self), generator=generator)  # a report shows the first ones
         places = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
         how = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
@@ -212,7 +212,7 @@ class Recordings(Spoken):
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The examples of these indices (b,): windows in one look-up, utterances padded under ``x_mask``."""
-        index = as_index(indices)
+        index = to_index(indices)
         if self._steps is None:
             return super().batch(index)
         rows = self._first[index].unsqueeze(1) + torch.arange(self._steps)

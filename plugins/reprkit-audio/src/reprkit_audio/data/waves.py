@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature, dataset
 from reprkit.data.base import Subset
-from reprkit.data.collate import as_index
+from reprkit.data.collation import to_index
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.registry.constraints import Count
 from reprkit.registry.references import Reference, parse_sum
@@ -106,7 +106,7 @@ class Waves(Dataset):
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The windows of these indices (b,), in one look-up a field."""
-        index = as_index(indices)
+        index = to_index(indices)
         rows = self._first[index].unsqueeze(1) + torch.arange(self._steps)
         samples = self._wave.view(-1, self._hop)[rows].flatten(1)
         return {

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.padding import padded
+from reprkit.data.padding import pad
 from reprkit.data.resampling import resample
 from reprkit.reporting.figures import Images, Scatter
 from reprkit.reporting.sounds import Sounds
@@ -141,7 +141,7 @@ def _pictures(waves: Sequence[Tensor]) -> np.ndarray[Any, Any]:
     """Mel spectrograms (n bands frames 1), dB under the loudest, low bands at the bottom, filled with silence."""
     front = LogMel(rate=RATE)
     made = []
-    for cut in padded([wave[: round(_LONGEST * RATE)] for wave in waves], "sounds")[0]:
+    for cut in pad([wave[: round(_LONGEST * RATE)] for wave in waves], "sounds")[0]:
         levels = 20 * front.restored(front.analyse(cut).frames).log10()
         made.append((levels - levels.max()).clamp(min=-80).T.flip(0))
     return torch.stack(made).unsqueeze(-1).numpy()

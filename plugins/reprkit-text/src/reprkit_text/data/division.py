@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.base import held_out, mixed
+from reprkit.data.base import derive_seed, held_out_share
 from reprkit.errors import DataError
 
 _SPLIT = 0x746F6C64  # keeps the split's randomness apart from others of the same seed
@@ -22,9 +22,9 @@ def divided(
     Raises:
         DataError: shares out of range, or so few groups that a part would be empty.
     """
-    held_out(valid, test_share, valid_share)
+    held_out_share(valid, test_share, valid_share)
     groups, of_each = group.unique(return_inverse=True)
-    generator = torch.Generator().manual_seed(mixed(seed, _SPLIT))
+    generator = torch.Generator().manual_seed(derive_seed(seed, _SPLIT))
     place = torch.randperm(len(groups), generator=generator)[of_each]
     test, held = counts(len(groups), len(group), valid, test_share, valid_share)
     order = torch.randperm(len(group), generator=generator)
@@ -41,7 +41,7 @@ def counts(groups: int, examples: int, valid: bool, test_share: float, valid_sha
     Raises:
         DataError: shares out of range, or so few groups that a part would be empty.
     """
-    held_out(valid, test_share, valid_share)
+    held_out_share(valid, test_share, valid_share)
     test = max(1, round(groups * test_share))
     held = max(1, round(groups * valid_share)) if valid else 0
     if test + held >= groups:

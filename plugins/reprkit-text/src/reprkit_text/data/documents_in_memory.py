@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
-from reprkit.data.collate import as_index
+from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit_text.data.division import divided, origin
 from reprkit_text.data.records import Deal, Record, deal
@@ -201,7 +201,7 @@ class Texts(Told):
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The examples of these indices (b,), padded under their masks: one look-up a field."""
-        index = as_index(indices)
+        index = to_index(indices)
         made = dict(zip(("x", "x_mask"), self._x.padded(index), strict=True))
         if self._summary is not None and self.deal.shown is not None:
             shown = self._summary.padded(self.deal.shown[index])

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.data.base import mixed
+from reprkit.data.base import derive_seed
 from reprkit.errors import DataError
 
 _DEAL = 0x6465616C  # keeps the dealing's randomness apart from others of the same seed
@@ -102,7 +102,7 @@ def deal(records: Sequence[Record]) -> Deal:
 
 
 def _shuffled(names: list[str]) -> list[str]:
-    generator = torch.Generator().manual_seed(mixed(0, _DEAL))
+    generator = torch.Generator().manual_seed(derive_seed(0, _DEAL))
     return [names[at] for at in torch.randperm(len(names), generator=generator).tolist()]
 
 

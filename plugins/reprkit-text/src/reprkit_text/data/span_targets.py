@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
-from reprkit.data.collate import as_index
+from reprkit.data.collation import to_index
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count, CountOrZero
 from reprkit_text.data.documents_in_memory import Told
@@ -71,7 +71,7 @@ class Slotted(Dataset):
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The examples of these indices (b,), padded, with their slots (b 2)."""
-        index = as_index(indices)
+        index = to_index(indices)
         return self.data.batch(index) | {"slot": self.slots[index]}
 
     def lengths(self) -> dict[str, Int[Tensor, " n"]]:

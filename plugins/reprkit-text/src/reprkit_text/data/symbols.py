@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from reprkit.data.padding import steps_mask
+from reprkit.data.padding import length_mask
 from reprkit.errors import DataError
 from reprkit_text.vocabulary import Vocabulary
 
@@ -66,7 +66,7 @@ class Symbols:
     def padded(self, index: Int[Tensor, " b"]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
         """The symbols of several texts (b t), zeros behind the shorter ones, and which are real."""
         first, count = self.ends[index].unsqueeze(1), self.lengths[index]
-        mask = steps_mask(count, int(count.max()))
+        mask = length_mask(count, int(count.max()))
         places = (first + torch.arange(mask.shape[1])).clamp(max=len(self.flat) - 1)
         return self.flat[places].long().masked_fill(~mask, 0), mask
 

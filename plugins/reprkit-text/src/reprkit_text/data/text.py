@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
-from reprkit.data.collate import as_index
+from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError
@@ -90,7 +90,7 @@ class TextData(Dataset):
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """The examples of these indices (b,), in one look-up; lines are padded under ``x_mask``."""
-        x, mask = self._symbols.padded(as_index(indices))
+        x, mask = self._symbols.padded(to_index(indices))
         return {"x": x, "x_mask": mask} if self._by == "lines" else {"x": x}
 
     def lengths(self) -> dict[str, Int[Tensor, " n"]]:
@@ -183,7 +183,7 @@ def _read(path: Path, name: str, skips: CorruptFiles) -> str:
             kept.append(line.decode("utf-8"))
         except UnicodeDecodeError as error:
             skips.add(f"{name}:{number}", f"no valid UTF-8: {error.reason} at byte {error.start}")
-    skips.judge(max(1, len(lines)), str(path))
+    skips.check_share(max(1, len(lines)), str(path))
     return "".join(kept)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit import Code, Objective
-from reprkit.data.padding import lengthened
+from reprkit.data.padding import pad_to_length
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.models.factor import resolve_factor
@@ -178,5 +178,5 @@ def _alike(one: Code, other: Code) -> tuple[Code, Code]:
         z = code.z.detach()
         mask = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device) if code.mask is None else code.mask
         z = z.masked_fill(~mask.unsqueeze(-1), 0.0)
-        made.append(Code(z=lengthened(z, count), mask=lengthened(mask, count)))
+        made.append(Code(z=pad_to_length(z, count), mask=pad_to_length(mask, count)))
     return made[0], made[1]
