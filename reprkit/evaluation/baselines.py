@@ -115,13 +115,11 @@ def baseline(reference: str, fit_on: Dataset | None) -> Model:
             f"baseline {reference} needs real values of one shape; field x is {field.kind} {field.shape}"
         )
     rows = np.concatenate([each["x"].flatten(1).numpy() for each in batches(fit_on, f"fitting {asked.name}")])
-    mean, components, scale = _fitted(
-        rows.astype(np.float64), asked.arguments.get("dim", 16) if known else None
-    )
-    return _assembled(mean, components, scale, fit_on.signature, str(asked))
+    mean, components, scale = _fit(rows.astype(np.float64), asked.arguments.get("dim", 16) if known else None)
+    return _build_model(mean, components, scale, fit_on.signature, str(asked))
 
 
-def _fitted(rows: np.ndarray, dim: Any) -> tuple[Tensor, Tensor, float]:
+def _fit(rows: np.ndarray, dim: Any) -> tuple[Tensor, Tensor, float]:
     """Mean (p,), components (p d) and the likelihood's scale: what is left over, per element."""
     if dim is None:
         return torch.zeros(rows.shape[1]), torch.eye(rows.shape[1]), 1.0
@@ -137,7 +135,7 @@ def _fitted(rows: np.ndarray, dim: Any) -> tuple[Tensor, Tensor, float]:
     return torch.from_numpy(pca.mean_).float(), torch.from_numpy(pca.components_.T).float(), scale
 
 
-def _assembled(mean: Tensor, components: Tensor, scale: float, signature: Signature, name: str) -> Model:
+def _build_model(mean: Tensor, components: Tensor, scale: float, signature: Signature, name: str) -> Model:
     from reprkit.models.build import build
 
     field = signature["x"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.errors import BuildError
-from reprkit.evaluation.encoding import batches, exact
+from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.interfaces import Evaluator, Latent
 from reprkit.types import Code
 from reprkit.utils.spectrum import effective_rank
@@ -66,7 +66,7 @@ class _Counter:
     def see(self, code: Code) -> None:
         """Take one batch into account."""
         z = code.point
-        flat = exact(z.flatten(0, 1) if code.mask is None else z[code.mask])
+        flat = to_float64(z.flatten(0, 1) if code.mask is None else z[code.mask])
         if self.shift is None:
             self.shift = flat.mean(0)
             self.total, self.product = (
@@ -80,7 +80,7 @@ class _Counter:
         self.tokens += len(flat)
         self.priced = self.priced and code.bits is not None
         if code.bits is not None:
-            self.bits += float(exact(code.bits).sum())
+            self.bits += float(to_float64(code.bits).sum())
         if self.vocab is not None:
             assert code.indices is not None
             indices = code.indices.flatten(0, 1) if code.mask is None else code.indices[code.mask]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-def about(model: Model, data: Dataset) -> dict[str, Any]:
+def describe_model(model: Model, data: Dataset) -> dict[str, Any]:
     """Plain JSON: ``parts`` (role -> reference and parameters), ``parameters`` of the whole, ``data``."""
     several = len(model.factors) > 1
     parts: dict[str, dict[str, Any]] = {}

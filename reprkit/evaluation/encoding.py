@@ -50,14 +50,14 @@ def session() -> Session:
     return _current.get() or Session()
 
 
-def titled(what: str) -> str:
+def progress_title(what: str) -> str:
     """The title of a progress bar: the evaluator at work, and what it does."""
     name = session().evaluator
     return f"{name}: {what}" if name else what
 
 
 @contextmanager
-def opened(settings: Session) -> Iterator[Session]:
+def use_session(settings: Session) -> Iterator[Session]:
     """Make these the settings of every evaluator called inside."""
     token = _current.set(settings)
     try:
@@ -76,7 +76,7 @@ def batches(data: Dataset, what: str = "evaluating") -> Iterator[dict[str, Tenso
     if len(data) == 0:
         raise DataError("there is nothing to evaluate on: the data set is empty")
     count = -(-len(data) // here.batch)
-    return tracked(data.batches(here.batch), titled(what), total=count, show=here.progress)
+    return tracked(data.batches(here.batch), progress_title(what), total=count, show=here.progress)
 
 
 def by_length(
@@ -93,7 +93,7 @@ def by_length(
     order = lengths_of(data).argsort(stable=True) if data.lengths() else torch.arange(len(data))
     rows = order.split(here.batch)
     pieces = ((each, data.batch(each)) for each in rows)
-    return tracked(pieces, titled(what), total=len(rows), show=here.progress)
+    return tracked(pieces, progress_title(what), total=len(rows), show=here.progress)
 
 
 @torch.no_grad()
@@ -139,7 +139,7 @@ def encoded(model: Model, data: Dataset, *, factor: str | None = None, pool: Poo
     return made
 
 
-def exact(x: Tensor) -> Tensor:
+def to_float64(x: Tensor) -> Tensor:
     """The values in float64, on the CPU where the device has none."""
     return (x.cpu() if x.device.type == "mps" else x).double()
 
@@ -163,7 +163,7 @@ def check_label(data: Dataset, label: str, asker: str) -> None:
         )
 
 
-def labelled(
+def encode_labeled(
     model: Model, data: Dataset | None, label: str, asker: str, **how: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Representation (n d) and labels (n,) of a data set, for an evaluator that needs both.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from reprkit.errors import BuildError, DataError
-from reprkit.evaluation.encoding import by_length, check_label, encoded, session, titled
+from reprkit.evaluation.encoding import by_length, check_label, encoded, progress_title, session
 from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import BelowOne, Count, Positive, Seed
@@ -80,12 +80,12 @@ class FineTune(Evaluator):
         if fit_on is None:
             raise DataError("finetune is fitted on labelled examples: give evaluate(..., fit_on=train)")
         chosen = label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
-        tuned = finetuned(model, chosen, label=self.label, seed=self.seed, **self.options)
-        guess, truth = predicted(tuned, data)
+        tuned = fine_tune(model, chosen, label=self.label, seed=self.seed, **self.options)
+        guess, truth = predict(tuned, data)
         return {"accuracy": float((guess == truth).mean()), "n": len(truth)}
 
 
-def finetuned(
+def fine_tune(
     model: Model,
     data: Dataset,
     *,
@@ -99,11 +99,11 @@ def finetuned(
 ) -> Model:
     """The fine-tuned model, in evaluation mode: copied factors, no decoder, objective ``classify``; see ``FineTune``.
 
-    It can be saved; ``predicted`` gives its classes.
+    It can be saved; ``predict`` gives its classes.
     """
     from reprkit.data.loading.buckets import lengths_of
     from reprkit.data.loading.order import Order, loader
-    from reprkit.training.optimizers import named
+    from reprkit.training.optimizers import create_optimizer
     from reprkit.training.schedules import schedule_from
 
     device = model.device
@@ -111,20 +111,20 @@ def finetuned(
     # Every process measures the whole data by itself, also in the middle of training on several.
     with collectives.local_only(), torch.enable_grad(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        tuned = _copied(model, data, label)
+        tuned = _copy_as_classifier(model, data, label)
         goal: Classify = tuned.objective  # type: ignore[assignment]
         if start == "probe":
             assert isinstance(goal.head, nn.Linear)  # bound to a model, it is
             _start_as_probe(goal.head, model, data, label)
         held = [each for each in tuned.parameters() if each.requires_grad]
-        optimiser = named("adamw", held, lr=lr, weight_decay=weight_decay)
+        optimiser = create_optimizer("adamw", held, lr=lr, weight_decay=weight_decay)
         factor = schedule_from("cosine", steps, warmup=round(WARMUP * steps))
         lengths = lengths_of(data) if data.lengths() else None
         order = Order(len(data), min(batch, len(data)), seed, lengths=lengths)
         tuned.train()
         pieces = loader(data, order, stop=steps)
         for step, piece in enumerate(
-            tracked(pieces, titled("fine-tuning"), total=steps, show=session().progress)
+            tracked(pieces, progress_title("fine-tuning"), total=steps, show=session().progress)
         ):
             for group in optimiser.param_groups:
                 group["lr"] = lr * factor(step)
@@ -138,7 +138,7 @@ def finetuned(
 
 
 @torch.no_grad()
-def predicted(tuned: Model, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def predict(tuned: Model, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and true classes (n,) of a fine-tuned model."""
     goal: Classify = tuned.objective  # type: ignore[assignment]
     check_label(data, goal.label, "finetune")
@@ -151,7 +151,7 @@ def predicted(tuned: Model, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(guess)[back], np.concatenate(truth)[back]
 
 
-def _copied(model: Model, data: Dataset, label: str) -> Model:
+def _copy_as_classifier(model: Model, data: Dataset, label: str) -> Model:
     from reprkit.models.model import Model as Made
     from reprkit.objectives.classify import Classify
 
@@ -161,7 +161,7 @@ def _copied(model: Model, data: Dataset, label: str) -> Model:
     known = model.signature or data.signature
     for path in model.factors.values():
         here = dict(data.signature).get(path.input)
-        if here is None or (here.kind, here.shape, here.vocab) != _what(known[path.input]):
+        if here is None or (here.kind, here.shape, here.vocab) != _field_type(known[path.input]):
             was = known[path.input]
             raise BuildError(
                 f"the model reads {path.input} as {was.kind} {was.shape}, and this data has "
@@ -177,14 +177,14 @@ def _copied(model: Model, data: Dataset, label: str) -> Model:
     return Made(paths, None, goal, signature=data.signature, output=model.output).to(model.device)
 
 
-def _what(field: Any) -> tuple[Any, ...]:
+def _field_type(field: Any) -> tuple[Any, ...]:
     return field.kind, field.shape, field.vocab
 
 
 @torch.no_grad()
 def _start_as_probe(head: nn.Linear, model: Model, data: Dataset, label: str) -> None:
     """Fill the layer with logistic regression on the standardised representation; absent classes lie far below."""
-    from reprkit.evaluation.linear_probe import fitted
+    from reprkit.evaluation.linear_probe import fit_probe
 
     training = model.training
     model.eval()
@@ -192,7 +192,7 @@ def _start_as_probe(head: nn.Linear, model: Model, data: Dataset, label: str) ->
         found = encoded(model, data)
     finally:
         model.train(training)
-    probe = fitted(found.x, found.labels[label])
+    probe = fit_probe(found.x, found.labels[label])
     scaler, regression = probe[0], probe[-1]
     weight, bias = regression.coef_, regression.intercept_
     if len(weight) == 1:  # two classes: one score for the second

@@ -39,7 +39,7 @@ def gallery(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0) -
     kept = Gallery(
         field=field,
         inputs=fit_for_page(batch[model.output], field),
-        outputs=_laid(model, model.score(batch).decoded),
+        outputs=_output_array(model, model.score(batch).decoded),
         lengths=None if mask is None else mask.sum(-1).cpu().numpy(),
     )
     _sample(kept, model, shown, seed)
@@ -47,7 +47,7 @@ def gallery(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0) -
     return kept
 
 
-def _laid(model: Model, decoded: Decoded) -> np.ndarray:
+def _output_array(model: Model, decoded: Decoded) -> np.ndarray:
     return fit_for_page(model.to_batch(decoded)[model.output], model.output_field)
 
 
@@ -79,7 +79,7 @@ def _sample(kept: Gallery, model: Model, count: int, seed: int) -> None:
         )
         return
     generator = torch.Generator(model.device).manual_seed(seed)
-    kept.samples = _laid(model, model.sample(count, generator))
+    kept.samples = _output_array(model, model.sample(count, generator))
 
 
 def _traverse(kept: Gallery, model: Model, data: Dataset) -> None:
@@ -100,21 +100,21 @@ def _traverse(kept: Gallery, model: Model, data: Dataset) -> None:
                 continue
             move = torch.zeros(STEPS, 1, z.shape[-1], device=z.device, dtype=z.dtype)
             move[:, 0, dimension] = scale * deviation[dimension]
-            moved = {other: _repeated(code, STEPS) for other, code in first.items()}
+            moved = {other: _repeat(code, STEPS) for other, code in first.items()}
             moved[name] = Code.of(moved[name], z=moved[name].point + move)
             label = f"{name} {dimension}" if len(model.factors) > 1 else f"dimension {dimension}"
-            kept.traversals[label] = _laid(model, model.decode(moved))
+            kept.traversals[label] = _output_array(model, model.decode(moved))
 
 
 def _first(code: Code) -> Code:
-    return _rows(code, lambda value: value[:1])
+    return _map_tensors(code, lambda value: value[:1])
 
 
-def _repeated(code: Code, times: int) -> Code:
-    return _rows(code, lambda value: value.expand(times, *value.shape[1:]))
+def _repeat(code: Code, times: int) -> Code:
+    return _map_tensors(code, lambda value: value.expand(times, *value.shape[1:]))
 
 
-def _rows(code: Code, change: Any) -> Code:
+def _map_tensors(code: Code, change: Any) -> Code:
     """The code with every tensor over examples changed, and without losses and metrics."""
     names = ("z", "mean", "indices", "log_prob", "bits", "mask", "positions")
     changed = {name: change(getattr(code, name)) for name in names if getattr(code, name) is not None}

@@ -14,8 +14,8 @@ from torch import nn
 
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.evaluation.baselines import baseline
-from reprkit.evaluation.describe import about
-from reprkit.evaluation.encoding import Session, opened
+from reprkit.evaluation.describe import describe_model
+from reprkit.evaluation.encoding import Session, use_session
 from reprkit.evaluation.gallery import gallery
 from reprkit.interfaces import Evaluator
 from reprkit.registry.create import create
@@ -67,10 +67,10 @@ def evaluate(
     made = _evaluators(evaluators)
     if isinstance(model, str):
         model = baseline(model, fit_on)
-    model = _unwrapped(model)
+    model = _unwrap(model)
     started = time.monotonic()
     results = Results()
-    with torch.no_grad(), _undisturbed(model, seed) as reseed, opened(Session(batch, progress)) as here:
+    with torch.no_grad(), _isolate(model, seed) as reseed, use_session(Session(batch, progress)) as here:
         for name, evaluator in made.items():
             here.evaluator = name
             reseed()  # so that what one draws does not depend on who came before
@@ -83,16 +83,16 @@ def evaluate(
         here.evaluator = ""
         reseed()
         results.gallery = gallery(model, data, examples, seed=seed) if examples else None
-        results.about = {**about(model, data), "seconds": round(time.monotonic() - started, 3)}
+        results.about = {**describe_model(model, data), "seconds": round(time.monotonic() - started, 3)}
     return results
 
 
-def pictured(results: Results, model: Model, data: Dataset, examples: int = 16, seed: int = 0) -> Results:
+def add_gallery(results: Results, model: Model, data: Dataset, examples: int = 16, seed: int = 0) -> Results:
     """Give results the pictures and facts of a model that they do not carry, such as ones read back."""
-    model = _unwrapped(model)
-    with torch.no_grad(), _undisturbed(model, seed):
+    model = _unwrap(model)
+    with torch.no_grad(), _isolate(model, seed):
         results.gallery = results.gallery or gallery(model, data, examples, seed=seed)
-        results.about = {**about(model, data), **results.about}
+        results.about = {**describe_model(model, data), **results.about}
     return results
 
 
@@ -129,7 +129,7 @@ def _evaluators(asked: tuple[Any, ...]) -> dict[str, Evaluator]:
     return made
 
 
-def _unwrapped(model: Any) -> Model:
+def _unwrap(model: Any) -> Model:
     """The model inside of DistributedDataParallel or torch.compile."""
     while not hasattr(model, "represent"):
         inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
@@ -142,7 +142,7 @@ def _unwrapped(model: Any) -> Model:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module, seed: int) -> Iterator[Any]:
+def _isolate(model: nn.Module, seed: int) -> Iterator[Any]:
     """Evaluation mode and seeded generators inside; modes and generators are put back afterwards."""
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     devices = [device] if device.type == "cuda" else []

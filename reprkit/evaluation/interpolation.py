@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import BuildError, DataError
-from reprkit.evaluation.encoding import exact
+from reprkit.evaluation.encoding import to_float64
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Count
 from reprkit.types import Code, Codes
@@ -79,7 +79,7 @@ class Interpolation(Evaluator):
 
 
 def _smoothness(made: Float[Tensor, "p s d"]) -> dict[str, float]:
-    made = exact(made)
+    made = to_float64(made)
     steps = (made[:, 1:] - made[:, :-1]).norm(dim=-1)
     direct = (made[:, -1] - made[:, 0]).norm(dim=-1)
     moved = direct > 1e-9 * made.abs().amax().clamp(min=1e-30)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from reprkit.errors import DataError
-from reprkit.evaluation.encoding import Pool, labelled
+from reprkit.evaluation.encoding import Pool, encode_labeled
 from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator, require
 from reprkit.registry.constraints import Count, Positive, Seed
@@ -71,8 +71,8 @@ class KNN(Evaluator):
         fit_on = (
             None if fit_on is None else label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
         )
-        x, y = labelled(model, fit_on, self.label, "knn", **self.how)
-        test_x, test_y = labelled(model, data, self.label, "knn", **self.how)
+        x, y = encode_labeled(model, fit_on, self.label, "knn", **self.how)
+        test_x, test_y = encode_labeled(model, data, self.label, "knn", **self.how)
         if len(x) < self.k:
             raise DataError(f"knn asks for {self.k} neighbours, and fit_on has {len(x)} examples")
         classes, place = np.unique(y, return_inverse=True)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import BuildError
-from reprkit.evaluation.encoding import batches, exact
+from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.interfaces import Evaluator, Latent
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch, Code, Codes, Features
@@ -105,7 +105,7 @@ class Likelihood(Evaluator):
             codes, log_prior, log_posterior = self._drawn(model, features, priors, random)
             scored = model.score(batch, Codes(codes))
             weight = scored.full_weight
-            nats = exact(self._nats(model, scored) * weight).flatten(1).sum(1)
+            nats = to_float64(self._nats(model, scored) * weight).flatten(1).sum(1)
             elements = float(weight.sum())
             weights.append(log_prior - log_posterior - nats)
             of_codes.append(log_prior.expand(len(nats)))
@@ -137,7 +137,7 @@ class Likelihood(Evaluator):
             with _drawing(path.latent) if name in random else nullcontext():
                 code = path.code(features[name])
             if code.mean is not None and code.log_prob is not None:
-                log_posterior = log_posterior + exact(code.log_prob).sum(1)
+                log_posterior = log_posterior + to_float64(code.log_prob).sum(1)
             elif path.latent.vocab is None:
                 raise BuildError(
                     f"the code of latent {path.latent.qualified or type(path.latent).__name__} is a point without a "
@@ -147,9 +147,9 @@ class Likelihood(Evaluator):
                 code = Code.of(features[name], z=path.latent.embed(code.indices), indices=code.indices)
             codes[name] = code
             if name in priors:
-                log_prior = log_prior + exact(log_prob(priors[name], as_data(code, path.latent)))
+                log_prior = log_prior + to_float64(log_prob(priors[name], as_data(code, path.latent)))
             elif path.latent.has_prior:
-                log_prior = log_prior + exact(path.latent.log_prior(code)).sum(1)
+                log_prior = log_prior + to_float64(path.latent.log_prior(code)).sum(1)
             else:
                 raise BuildError(
                     f"latent {path.latent.qualified or type(path.latent).__name__} has no prior of its own: learn one "

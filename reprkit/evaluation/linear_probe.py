@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge
 
 from reprkit.errors import DataError
-from reprkit.evaluation.encoding import Pool, labelled
+from reprkit.evaluation.encoding import Pool, encode_labeled
 from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Count, Positive, Seed
@@ -60,9 +60,9 @@ class LinearProbe(Evaluator):
         fit_on = (
             None if fit_on is None else label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
         )
-        x, y = labelled(model, fit_on, self.label, "linear-probe", **self.how)
-        probe = fitted(x, y, C=self.C, max_iter=self.max_iter, label=self.label)
-        test_x, test_y = labelled(model, data, self.label, "linear-probe", **self.how)
+        x, y = encode_labeled(model, fit_on, self.label, "linear-probe", **self.how)
+        probe = fit_probe(x, y, C=self.C, max_iter=self.max_iter, label=self.label)
+        test_x, test_y = encode_labeled(model, data, self.label, "linear-probe", **self.how)
         guess = probe.predict(test_x.astype(np.float64))
         found: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
         classes = np.union1d(y, test_y)
@@ -71,7 +71,7 @@ class LinearProbe(Evaluator):
         return found
 
 
-def fitted(
+def fit_probe(
     x: np.ndarray, y: np.ndarray, *, C: float = 1.0, max_iter: int = 2000, label: str = "label"
 ) -> Any:
     """scikit-learn's pipeline of scaler and logistic regression, fitted to features (n d) and labels (n,).

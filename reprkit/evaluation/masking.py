@@ -10,7 +10,7 @@ from annotated_types import Gt, Lt
 from torch import Tensor
 
 from reprkit.errors import BuildError
-from reprkit.evaluation.encoding import batches, exact
+from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.evaluation.gallery import fit_for_page
 from reprkit.interfaces import Evaluator
 from reprkit.layers.value_embedding import unit
@@ -58,7 +58,7 @@ class Masking(Evaluator):
         examples, elements, first = 0, 0.0, None
         for each in batches(data, "masking"):
             batch = model.to_device(each)
-            scored = _predicted(model, batch, ratio)
+            scored = _predict_hidden(model, batch, ratio)
             decoded, target, weight = scored.decoded, scored.target, scored.full_weight
             x = decoded.x
             if trained is not None and trained.normalize:
@@ -67,9 +67,9 @@ class Masking(Evaluator):
             if decoded.likelihood == "categorical":
                 found = {"right": (x == target).float()}
             else:
-                found = {"squares": exact(x - target).square()}
+                found = {"squares": to_float64(x - target).square()}
             for name, value in found.items():
-                total[name] = total.get(name, 0.0) + float((exact(value) * exact(weight)).sum())
+                total[name] = total.get(name, 0.0) + float((to_float64(value) * to_float64(weight)).sum())
             examples, elements = examples + len(x), elements + float(weight.sum())
             if first is None and self.examples:
                 first = self._figures(model, batch, x, target, weight, decoded)
@@ -105,9 +105,9 @@ class Masking(Evaluator):
         return {f"masked-{number}" if number else "masked": each for number, each in enumerate(made)}
 
 
-def _predicted(model: Model, batch: Batch, ratio: float) -> Scored:
+def _predict_hidden(model: Model, batch: Batch, ratio: float) -> Scored:
     """What comes out; the elements that were hidden count."""
-    if _leaves_out(model, batch):
+    if _can_drop_tokens(model, batch):
         codes, hidden = Masked(ratio).hide(model, batch)
         scored = model.score(batch, codes)
         return scored.counting(on_hidden(model, batch, scored.decoded, hidden))
@@ -117,6 +117,6 @@ def _predicted(model: Model, batch: Batch, ratio: float) -> Scored:
     return scored.counting(model.as_tokens(hit, scored.decoded).float())
 
 
-def _leaves_out(model: Model, batch: Batch) -> bool:
+def _can_drop_tokens(model: Model, batch: Batch) -> bool:
     encoders = [(path.encoder, path.view(batch)) for path in model.factors.values()]
     return all("keep" in each.provides and each.count(view) > 1 for each, view in encoders)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reprkit.evaluation.encoding import batches, exact
+from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.interfaces import Evaluator
 
 if TYPE_CHECKING:
@@ -60,15 +60,15 @@ class ReconstructionError(Evaluator):
 def _sums(scored: Scored, factors: Codes, symbols: bool, size: int) -> dict[str, float]:
     """One batch's sums over examples."""
     decoded, target, weight = scored.decoded, scored.target, scored.full_weight
-    total = {"nll": float(exact(scored.nats).sum())}
+    total = {"nll": float(to_float64(scored.nats).sum())}
     if symbols:
         total["right"] = float(((decoded.x == target) * weight).sum())
     else:
-        total["squares"] = float((exact(decoded.x - target).square() * exact(weight)).sum())
+        total["squares"] = float((to_float64(decoded.x - target).square() * to_float64(weight)).sum())
     codes = list(factors.values())
     prices = [code.bits for code in codes if code.bits is not None]
     if codes and len(prices) == len(codes):
-        total["bits"] = float(sum(exact(price).sum() for price in prices))
+        total["bits"] = float(sum(to_float64(price).sum() for price in prices))
     # The loss may be held back (free bits, warm-up); the metric of that name is the divergence itself.
     divergences = [code.metrics.get("kl", code.losses["kl"]) for code in codes if "kl" in code.losses]
     if divergences:

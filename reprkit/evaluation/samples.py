@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reprkit.errors import BuildError
-from reprkit.evaluation.encoding import batches, exact
+from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Count, Positive, Seed
 
@@ -80,7 +80,7 @@ class Samples(Evaluator):
         found: dict[str, Any] = {"n": self.count}
         if fit_on is not None and not field.discrete:
             real = data.batch(range(min(len(data), _COMPARED)))[model.output]
-            nearest = [_nearest(each, fit_on, model.output).median() for each in (made, real)]
+            nearest = [_nearest_distances(each, fit_on, model.output).median() for each in (made, real)]
             found["novelty"] = float(nearest[0] / nearest[1].clamp(min=1e-12))
         return {
             **found,
@@ -88,10 +88,10 @@ class Samples(Evaluator):
         }
 
 
-def _nearest(x: Tensor, among: Dataset, name: str) -> Tensor:
+def _nearest_distances(x: Tensor, among: Dataset, name: str) -> Tensor:
     """The squared distance (n,) of every example to the nearest one of a data set."""
-    x = exact(x.flatten(1))
+    x = to_float64(x.flatten(1))
     best = torch.full((len(x),), torch.inf, dtype=torch.float64)
     for batch in batches(among, "looking for neighbours"):
-        best = torch.minimum(best, torch.cdist(x, exact(batch[name].flatten(1))).square().amin(1))
+        best = torch.minimum(best, torch.cdist(x, to_float64(batch[name].flatten(1))).square().amin(1))
     return best

@@ -41,7 +41,7 @@ class Goal:
     end: Literal["min", "max"]
 
     @classmethod
-    def read(cls, text: str) -> Goal:
+    def parse(cls, text: str) -> Goal:
         """From ``"min reconstruction.error"``; of a name whose better end is known, such as ``"knn.accuracy"``, that will do.
 
         Raises:
@@ -64,15 +64,15 @@ class Goal:
         assert known is not None
         return cls(first, known)
 
-    def found(self, line: Mapping[str, Any]) -> tuple[bool, float]:
+    def lookup(self, line: Mapping[str, Any]) -> tuple[bool, float]:
         """Whether a line of metrics has it, and its value there; NaN for one that is not finite."""
-        named = numbers(line)
+        named = measured_numbers(line)
         for name in (self.metric, *(f"{kind}.{self.metric}" for kind in KINDS)):
             if name in named:
                 return True, named[name]
         return False, math.nan
 
-    def beats(self, value: float, other: float | None) -> bool:
+    def is_better(self, value: float, other: float | None) -> bool:
         """Whether a value is better than another one; NaN never is, and anything else is better than None."""
         if math.isnan(value):
             return False
@@ -82,17 +82,17 @@ class Goal:
         return f"{self.end} {self.metric}"
 
 
-def numbers(line: Mapping[str, Any]) -> dict[str, float]:
+def measured_numbers(line: Mapping[str, Any]) -> dict[str, float]:
     """What a line measured, by name; what was not finite is None in a line, and NaN here."""
     kept = {key: line[key] for key in ("loss", *KINDS) if key in line}
     return flat(kept)
 
 
-class Best:
+class BestModel:
     """Keeps the best model of a run in a folder of its own.
 
     Args:
-        text: of the goal, see ``Goal.read``.
+        text: of the goal, see ``Goal.parse``.
         folder: where the model goes.
         model: what is saved.
 
@@ -101,8 +101,8 @@ class Best:
     """
 
     def __init__(self, text: str, folder: Path, model: Model) -> None:
-        self.goal, self.folder, self.model = Goal.read(text), folder, model
-        self.now: dict[str, Any] | None = None
+        self.goal, self.folder, self.model = Goal.parse(text), folder, model
+        self.current: dict[str, Any] | None = None
         self._seen = False
 
     def restore(self, *told: Mapping[str, Any] | None) -> None:
@@ -113,8 +113,10 @@ class Best:
         for each in told:
             if each and (each.get("metric"), each.get("end")) == (self.goal.metric, self.goal.end):
                 self._seen = True
-                if self.goal.beats(float(each["value"]), None if self.now is None else self.now["value"]):
-                    self.now = dict(each)
+                if self.goal.is_better(
+                    float(each["value"]), None if self.current is None else self.current["value"]
+                ):
+                    self.current = dict(each)
 
     def consider(self, line: Mapping[str, Any], device: torch.device) -> bool:
         """Save the model if this line says that it is the best so far; whether it was.  Every rank must call it.
@@ -124,16 +126,16 @@ class Best:
         Raises:
             TrainingError: a line with results does not have the metric, and no line had it before.
         """
-        found, value = self.goal.found(line)
+        found, value = self.goal.lookup(line)
         self._seen = self._seen or found
         verdict = _NOTHING
-        if found and self.goal.beats(value, None if self.now is None else self.now["value"]):
+        if found and self.goal.is_better(value, None if self.current is None else self.current["value"]):
             verdict = _SAVE
         elif not self._seen and line.get("results"):
             verdict = _UNKNOWN
-        verdict = _of_rank_0(verdict, device)
+        verdict = _broadcast_verdict(verdict, device)
         if verdict == _UNKNOWN:
-            raise TrainingError(self._unknown(line))
+            raise TrainingError(self._unknown_metric(line))
         if verdict != _SAVE:
             return False
         try:
@@ -143,7 +145,7 @@ class Best:
                 raise
             warnings.warn(f"the best model so far was not kept: {error}\n  training goes on", stacklevel=5)
             return False
-        self.now = {
+        self.current = {
             "metric": self.goal.metric,
             "end": self.goal.end,
             "value": value,
@@ -160,8 +162,8 @@ class Best:
                 stacklevel=5,
             )
 
-    def _unknown(self, line: Mapping[str, Any]) -> str:
-        known = numbers(line)
+    def _unknown_metric(self, line: Mapping[str, Any]) -> str:
+        known = measured_numbers(line)
         short = {name.removeprefix("results.") for name in known} | set(known)
         return (
             f"best={str(self.goal)!r}: these results have no {self.goal.metric}.{nearest(self.goal.metric, short)}\n"
@@ -170,7 +172,7 @@ class Best:
         )
 
 
-def _of_rank_0(verdict: int, device: torch.device) -> int:
+def _broadcast_verdict(verdict: int, device: torch.device) -> int:
     """Rank 0's verdict, on all ranks."""
     if collectives.world_size() == 1:
         return verdict

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from reprkit.training.fsdp import gathered, local, portion
+from reprkit.training.fsdp import gather, local_shard, shard_like
 
 
 class EMA:
@@ -33,43 +33,43 @@ class EMA:
         """Take the present weights into account."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        get_ema_multi_avg_fn(decay)(_here(self._average), _here(self._weights), self.steps)
+        get_ema_multi_avg_fn(decay)(_local_shards(self._average), _local_shards(self._weights), self.steps)
 
     @torch.no_grad()
-    def install(self) -> None:
+    def copy_to_model(self) -> None:
         """Put the average into the model."""
-        _fill(self._weights, self._average)
+        _copy_values(self._weights, self._average)
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
+    def swapped_in(self) -> Iterator[None]:
         """The model with the average in it, for the time of a block."""
         with torch.no_grad():
-            before = [weight.clone() for weight in _here(self._weights)]
-        self.install()
+            before = [weight.clone() for weight in _local_shards(self._weights)]
+        self.copy_to_model()
         try:
             yield
         finally:
             with torch.no_grad():
-                _fill(self._weights, before)
+                _copy_values(self._weights, before)
 
     def state_dict(self) -> dict[str, Any]:
         """The average, for the saved state; where weights are cut, whole on rank 0, and all ranks must call it."""
-        return {"steps": self.steps, "average": [gathered(each).clone() for each in self._average]}
+        return {"steps": self.steps, "average": [gather(each).clone() for each in self._average]}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         saved: list[Tensor] = state["average"]
         self.steps = state["steps"]
-        parts = [portion(each, mine) for each, mine in zip(saved, self._average, strict=True)]
-        _fill(self._average, parts)
+        parts = [shard_like(each, mine) for each, mine in zip(saved, self._average, strict=True)]
+        _copy_values(self._average, parts)
 
 
-def _fill(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for mine, value in zip(_here(tensors), _here(values), strict=True):
+def _copy_values(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for mine, value in zip(_local_shards(tensors), _local_shards(values), strict=True):
         mine.copy_(value)
 
 
-def _here(tensors: Sequence[Tensor]) -> list[Tensor]:
+def _local_shards(tensors: Sequence[Tensor]) -> list[Tensor]:
     """What this process holds of them, with the same memory."""
-    return [local(each.detach()) for each in tensors]
+    return [local_shard(each.detach()) for each in tensors]

@@ -31,7 +31,7 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate'
 
 # Accelerate's state is one for the whole process.  After the last loop what was made here is taken away again.
 _alive: weakref.WeakSet[Engine] = weakref.WeakSet()
-_made_here = False
+_owns_state = False
 
 
 class Engine:
@@ -79,33 +79,33 @@ class Engine:
 
         All ranks start from rank 0's parameters and buffers.
         """
-        left = fsdp.of(model)
+        left = fsdp.shards_of(model)
         if left is not None:  # by a loop that has not come to its end
             left.undo()
         if self.strategy == "ddp" or self.ranks == 1:
             module: nn.Module = self._accelerator.prepare_model(model)
-            fsdp.agree_on_start(model.buffers())  # DDP has seen to the parameters
+            fsdp.broadcast_from_rank_0(model.buffers())  # DDP has seen to the parameters
             return module
         module = self._accelerator.prepare_model(model, evaluation_mode=True)  # which leaves DDP out
-        fsdp.agree_on_start((*model.parameters(), *model.buffers()))
+        fsdp.broadcast_from_rank_0((*model.parameters(), *model.buffers()))
         self.shards = fsdp.Shards(model, self.device)
         return module
 
-    def backward(self, total: Tensor, *, closing: bool = True, **options: Any) -> None:
+    def backward(self, total: Tensor, *, last_piece: bool = True, **options: Any) -> None:
         """Gradients of a loss; on the closing piece of a step they are those of all ranks."""
         total.backward(**options)  # Accelerate's would first divide by its count of pieces, which is one here
-        if closing and self.shards is not None:
-            self.shards.average()
+        if last_piece and self.shards is not None:
+            self.shards.average_gradients()
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """The joint norm of the gradients, on the device; equal on all ranks."""
-        whole = [p.grad for p in parameters if p.grad is not None and not fsdp.sharded(p)]
+        whole = [p.grad for p in parameters if p.grad is not None and not fsdp.is_sharded(p)]
         if self.shards is None:
             if not whole:
                 return torch.zeros(())
             # torch's get_total_norm without its sorting by device and type: half the time, in every step.
             return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(whole)))
-        cut = [fsdp.local(p.grad) for p in parameters if p.grad is not None and fsdp.sharded(p)]
+        cut = [fsdp.local_shard(p.grad) for p in parameters if p.grad is not None and fsdp.is_sharded(p)]
         square = torch.stack(
             [nn.utils.get_total_norm(part).to(self.device).square() for part in (whole, cut)]
         )
@@ -119,19 +119,19 @@ class Engine:
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own
         for parameter in parameters:
             if parameter.grad is not None:
-                fsdp.local(parameter.grad).mul_(factor)
+                fsdp.local_shard(parameter.grad).mul_(factor)
 
-    def quiet(self, module: nn.Module) -> AbstractContextManager[None]:
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[None]:
         """A block in which gradients are only added up, not exchanged between ranks.
 
         Shards are exchanged all the same: whole gradients would be kept otherwise, and pieces are made to save memory.
         """
         return self._accelerator.no_sync(module)
 
-    def settle(self) -> None:
+    def reshard(self) -> None:
         """Before and after weights change: forget what was gathered of them."""
         if self.shards is not None:
-            self.shards.settle()
+            self.shards.reshard()
 
     def start_tracking(self, trackers: tuple[str, ...], out: Path | None, facts: Mapping[str, Any]) -> None:
         """Send metrics to TensorBoard, Weights & Biases, ... from now on, through Accelerate's trackers.
@@ -182,7 +182,7 @@ class Engine:
         Where the model is cut, it becomes whole again, and all ranks must call it; not so with ``whole=False``, for a rank that
         may be the only one that leaves.
         """
-        global _made_here
+        global _owns_state
         if self.shards is not None and whole:
             self.shards.undo()
         self.shards = None
@@ -195,9 +195,9 @@ class Engine:
                 tracker.finish()
             self._tracking = False
         _alive.discard(self)
-        if _made_here and not _alive:
+        if _owns_state and not _alive:
             _reset()
-            _made_here = False
+            _owns_state = False
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -225,13 +225,13 @@ def _accelerator(device: torch.device, precision: str, several_turns: bool) -> A
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, patch_environment
 
-    global _made_here
+    global _owns_state
     if (
-        _made_here
+        _owns_state
     ):  # a loop's around this one, which has taken what it needs; or one's that an exception has left open
         _reset()
     if not AcceleratorState._shared_state:
-        _made_here = True
+        _owns_state = True
     # A turn leaves some parameters without a gradient.  Buffers are the parts' own business: they reduce their statistics over
     # ranks in `update`, and a broadcast at every forward would overwrite what other ranks' latents have seen in this step.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=several_turns, broadcast_buffers=False)

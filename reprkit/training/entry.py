@@ -72,18 +72,18 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
             step.update(turn)
         if valid is not None and options.evaluate_every and step.every(options.evaluate_every):
             with step.averaged():
-                step.log(losses, _evaluated(model, valid, train, evaluators))
-    results = {} if valid is None else _evaluated(model, valid, train, evaluators)
+                step.log(losses, _evaluate(model, valid, train, evaluators))
+    results = {} if valid is None else _evaluate(model, valid, train, evaluators)
     if options.folder is not None:
         model.save(options.folder / MODEL)
         if collectives.rank() == 0:
             from reprkit.reporting import report
 
             report(options.folder, results)
-    return Run(options.folder, model, taken.journal.lines, results)
+    return Run(options.folder, model, taken.writer.lines, results)
 
 
-def _evaluated(model: Model, valid: Any, train: Any, evaluators: Sequence[str]) -> Any:
+def _evaluate(model: Model, valid: Any, train: Any, evaluators: Sequence[str]) -> Any:
     from reprkit.evaluation import evaluate
 
     return evaluate(model, valid, *evaluators, fit_on=train)

@@ -25,39 +25,39 @@ if TYPE_CHECKING:
     from reprkit.training.resume.state import Scalars
 
 BLOCK = 100_000  # numbers from which a block of a stack is gathered and freed by itself
-_BEYOND_FORWARD = (
+_FORWARD_METHODS = (
     "start",
     "step",
 )  # what the contract of a decoder calls besides forward, and needs its weights
 
-_cut: weakref.WeakKeyDictionary[Model, Shards] = weakref.WeakKeyDictionary()
+_sharded_models: weakref.WeakKeyDictionary[Model, Shards] = weakref.WeakKeyDictionary()
 
 
 # ------------------------------------------------------------------ tensors
 
 
-def sharded(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     """Whether this process holds only its shard of a tensor."""
     return hasattr(tensor, "full_tensor")
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """This process's shard, which shares its memory; of a whole tensor, itself."""
-    return tensor.to_local() if sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def gathered(tensor: Tensor) -> Tensor:
+def gather(tensor: Tensor) -> Tensor:
     """A tensor in shards, whole and on the CPU on rank 0, empty elsewhere; a whole one as it is.  All ranks must call it."""
-    if not sharded(tensor):
+    if not is_sharded(tensor):
         return tensor
     full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
     # A copy: the whole may be a view of a longer, padded memory, which neither a checkpoint nor a state should hold.
     return full.to("cpu", copy=True) if collectives.rank() == 0 else full.new_empty(0, device="cpu")
 
 
-def portion(whole: Tensor, like: Tensor) -> Tensor:
+def shard_like(whole: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, which every process has, cut as ``like`` is; nothing is exchanged."""
-    if not sharded(like):
+    if not is_sharded(like):
         return whole
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -65,18 +65,18 @@ def portion(whole: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-class Gathered:
+class FullStateDict:
     """A module's ``state_dict`` with whole tensors, on rank 0; to be made on all ranks."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._tensors = {name: gathered(tensor) for name, tensor in module.state_dict().items()}
+        self._tensors = {name: gather(tensor) for name, tensor in module.state_dict().items()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """As the module's own would be if it were whole."""
         return dict(self._tensors)
 
 
-def agree_on_start(tensors: Iterable[Tensor]) -> None:
+def broadcast_from_rank_0(tensors: Iterable[Tensor]) -> None:
     """Give all ranks rank 0's values of these; nothing in one process."""
     if collectives.world_size() > 1:
         for tensor in tensors:
@@ -110,19 +110,19 @@ class Shards:
         self._mesh = init_device_mesh(device.type, (collectives.world_size(),))
         whole = self._uncut()
         self._copies = _copies(self._tops)
-        _put(model, self._tops, self._copies)
+        _replace_modules(model, self._tops, self._copies)
         self._sharded: list[nn.Module] = []
         for top in self._copies:
             for block in _blocks(top):
                 self._shard(block, whole)
             self._shard(top, whole)
-            _follow(top)
+            _register_forward_methods(top)
         self._before = [state.scalars_of(top) for top in self._copies]
         self._cut = [p for top in self._tops for p in top.parameters() if p not in whole]
         for parameter in self._cut:
             parameter.data = parameter.data.new_empty(0)  # kept for `undo`, without its memory
-        self._replicated = [p for p in model.parameters() if p.requires_grad and not sharded(p)]
-        _cut[model] = self
+        self._replicated = [p for p in model.parameters() if p.requires_grad and not is_sharded(p)]
+        _sharded_models[model] = self
 
     def _uncut(self) -> set[nn.Parameter]:
         """Parameters of encoders and decoder that cannot be cut: scalars, and those in use in several places."""
@@ -142,21 +142,21 @@ class Shards:
         self._sharded.append(module)
         fully_shard(module, mesh=self._mesh, ignored_params=whole)
 
-    def settle(self) -> None:
+    def reshard(self) -> None:
         """Drop gathered weights, so that the next forward gathers anew: before and after weights change."""
         for module in self._sharded:
             module.reshard()  # type: ignore[operator]
 
     @torch.no_grad()
-    def average(self) -> None:
+    def average_gradients(self) -> None:
         """Average the gradients of what is not cut over the ranks; all must call it.  Doing so twice changes nothing."""
         if not self._replicated:
             return
         kinds = {parameter.dtype for parameter in self._replicated}
         for dtype in sorted(kinds, key=str):
-            self._average([p for p in self._replicated if p.dtype == dtype])
+            self._average_gradients([p for p in self._replicated if p.dtype == dtype])
 
-    def _average(self, parameters: list[nn.Parameter]) -> None:
+    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
         mine = [parameter.grad is not None for parameter in parameters]
         parts = [
             (parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)).flatten()
@@ -172,16 +172,16 @@ class Shards:
             if exists:
                 parameter.grad = value.view_as(parameter).clone()
 
-    def check(self, optimisers: Iterable[Optimizer]) -> None:
+    def check(self, optimizers: Iterable[Optimizer]) -> None:
         """Refuse optimisers that hold weights as they were before they were cut.
 
         Raises:
             TrainingError: says what to give instead.
         """
         before = {id(parameter) for parameter in self._cut}
-        for optimiser in optimisers:
-            if any(id(p) in before for group in optimiser.param_groups for p in group["params"]):
-                name = type(optimiser).__name__
+        for optimizer in optimizers:
+            if any(id(p) in before for group in optimizer.param_groups for p in group["params"]):
+                name = type(optimizer).__name__
                 raise TrainingError(
                     f"strategy='fsdp' cuts the weights into shards, and this {name} holds them whole: give it by name, "
                     f"such as optimizer='{name.lower()}(...)', or use strategy='ddp'"
@@ -193,25 +193,25 @@ class Shards:
 
         Weights, buffers and what else training changes go back to the originals, as a resumed run would read them.
         """
-        self.settle()
+        self.reshard()
         for top, copied, before in zip(self._tops, self._copies, self._before, strict=True):
             now = dict(copied.named_parameters())
             for name, parameter in top.named_parameters():
                 held = now[name]
-                if sharded(held):
+                if is_sharded(held):
                     parameter.data = held.full_tensor().clone()  # type: ignore[attr-defined]  # without the padding
                 parameter.grad = None
                 parameter.requires_grad_(held.requires_grad)
-            _take_back(top, copied, before)
+            _copy_state_back(top, copied, before)
         model = self.model()
         if model is not None:
-            _put(model, self._copies, self._tops)
-            _cut.pop(model, None)
+            _replace_modules(model, self._copies, self._tops)
+            _sharded_models.pop(model, None)
 
 
-def of(model: Model) -> Shards | None:
+def shards_of(model: Model) -> Shards | None:
     """The shards of a model that a loop has left without coming to its end."""
-    return _cut.get(model)
+    return _sharded_models.get(model)
 
 
 def _blocks(top: nn.Module) -> list[nn.Module]:
@@ -229,11 +229,11 @@ def _blocks(top: nn.Module) -> list[nn.Module]:
     return list({id(block): block for block in reversed(found)}.values())
 
 
-def _follow(top: nn.Module) -> None:
+def _register_forward_methods(top: nn.Module) -> None:
     """Have the methods that a decoder is called by besides ``forward`` gather its weights too."""
     from torch.distributed.fsdp import register_fsdp_forward_method
 
-    for name in _BEYOND_FORWARD:
+    for name in _FORWARD_METHODS:
         if callable(getattr(top, name, None)):
             register_fsdp_forward_method(top, name)
 
@@ -244,7 +244,7 @@ def _copies(tops: Sequence[nn.Module]) -> list[nn.Module]:
     return [copy.deepcopy(top, memo) for top in tops]
 
 
-def _put(model: nn.Module, olds: Sequence[nn.Module], news: Sequence[nn.Module]) -> None:
+def _replace_modules(model: nn.Module, olds: Sequence[nn.Module], news: Sequence[nn.Module]) -> None:
     """Put modules in the place of others, wherever the model has them."""
     places = {id(old): new for old, new in zip(olds, news, strict=True)}
     found = [
@@ -254,7 +254,7 @@ def _put(model: nn.Module, olds: Sequence[nn.Module], news: Sequence[nn.Module])
         model.set_submodule(name, new)
 
 
-def _take_back(top: nn.Module, copied: nn.Module, before: Scalars) -> None:
+def _copy_state_back(top: nn.Module, copied: nn.Module, before: Scalars) -> None:
     """Give a module what training changed in its copy besides parameters: buffers, numbers, random states, modes."""
     from reprkit.training.resume import state
 
@@ -263,7 +263,7 @@ def _take_back(top: nn.Module, copied: nn.Module, before: Scalars) -> None:
         owner, _, own = name.rpartition(".")
         if modules[owner].get_buffer(own) is not buffer:
             setattr(modules[owner], own, buffer)
-    for name, kept in state.changed(state.scalars_of(copied), before).items():
+    for name, kept in state.changed_scalars(state.scalars_of(copied), before).items():
         for key, value in kept.items():
             setattr(modules[name], key, value)
     generators = state.generators_of(copied)

@@ -23,13 +23,13 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from reprkit.errors import PartArgumentError, ReprkitError, nearest
-from reprkit.training.option_signatures import documented, parameters
-from reprkit.training.options import Options, about, declared
+from reprkit.training.option_signatures import expand_options, keyword_parameters
+from reprkit.training.options import Options, declaration_of, option_fields
 
 # Option of rk.loop -> the type that its flag takes, and what it says; the loop itself checks the values.
-_FIELDS = [field for field in declared(Options) if about(field).flag is not None]
+_FIELDS = [field for field in option_fields(Options) if declaration_of(field).flag is not None]
 FLAGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
-    {field.name: (about(field).flag, about(field).help) for field in _FIELDS}
+    {field.name: (declaration_of(field).flag, declaration_of(field).help) for field in _FIELDS}
 )
 
 
@@ -83,8 +83,8 @@ class Launch(Mapping[str, Any]):
 
 
 # What help() and editors show: the options, as they are declared.
-Launch.__doc__ = documented(Launch.__doc__ or "", _FIELDS)
-Launch.__signature__ = inspect.Signature(parameters(_FIELDS))  # type: ignore[attr-defined]
+Launch.__doc__ = expand_options(Launch.__doc__ or "", _FIELDS)
+Launch.__signature__ = inspect.Signature(keyword_parameters(_FIELDS))  # type: ignore[attr-defined]
 
 
 def recipe(main: Callable[..., Any]) -> None:
@@ -96,7 +96,7 @@ def recipe(main: Callable[..., Any]) -> None:
     import typer
 
     try:
-        typer.run(flagged(main))
+        typer.run(add_flags(main))
     except ReprkitError as error:
         if os.environ.get("REPRKIT_PLUGIN_ERRORS") == "raise":
             raise
@@ -104,7 +104,7 @@ def recipe(main: Callable[..., Any]) -> None:
         sys.exit(1)
 
 
-def flagged(main: Callable[..., Any]) -> Callable[..., Any]:
+def add_flags(main: Callable[..., Any]) -> Callable[..., Any]:
     """``main`` with a parameter for each flag in the place of its ``Launch``; as it is when it has none.
 
     Raises:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from reprkit.errors import BuildError, PartArgumentError, nearest
 from reprkit.models.model import Model
 from reprkit.registry.references import parse
-from reprkit.training.fsdp import sharded
+from reprkit.training.fsdp import is_sharded
 
 # They need a closure, or tensors of another layout: the four lines of the loop cannot drive them.
 _UNFIT = {"lbfgs", "sparseadam"}
@@ -50,7 +50,9 @@ def optimizers_from(
     owned: dict[str, list[nn.Parameter]] = {}
     for turn, each in chosen.items():
         if turn != "main":
-            owned[turn] = _held(each) if isinstance(each, Optimizer) else list(_of_turn(model, turn))
+            owned[turn] = (
+                _parameters_of(each) if isinstance(each, Optimizer) else list(_turn_parameters(model, turn))
+            )
     taken = {id(parameter) for held in owned.values() for parameter in held}
     owned["main"] = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
     made = {}
@@ -58,12 +60,12 @@ def optimizers_from(
         made[turn] = (
             each
             if isinstance(each, Optimizer)
-            else named(each, owned[turn], lr=lr, weight_decay=weight_decay)
+            else create_optimizer(each, owned[turn], lr=lr, weight_decay=weight_decay)
         )
     return made
 
 
-def named(
+def create_optimizer(
     text: str, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float | None = None
 ) -> Optimizer:
     """One of torch's optimisers: ``"adamw"``, ``"sgd(momentum=0.9)"``, ``"adam(lr=1e-4, betas=(0.5, 0.9))"``.
@@ -74,7 +76,7 @@ def named(
         PartArgumentError: an unknown name, or an option that it does not have.
     """
     reference = parse(text)
-    known = _known()
+    known = _known_optimizers()
     cls = known.get(reference.name.replace("-", ""))
     if cls is None or reference.distribution:
         raise PartArgumentError(
@@ -98,8 +100,8 @@ def named(
         raise BuildError(
             f"there is nothing for optimiser {reference.name} to train: no parameter asks for a gradient"
         )
-    cut = any(sharded(parameter) for parameter in trained)
-    if "fused" in accepted and _fusable(trained) and (not cut or cls in _FUSED_IN_SHARDS):
+    cut = any(is_sharded(parameter) for parameter in trained)
+    if "fused" in accepted and _supports_fused(trained) and (not cut or cls in _FUSED_IN_SHARDS):
         options.setdefault("fused", True)
     elif cut and "foreach" in accepted:
         options.setdefault("foreach", True)  # torch would take shards one by one
@@ -109,21 +111,21 @@ def named(
     if decay and vectors and len(vectors) < len(trained):
         matrices = [parameter for parameter in trained if parameter.ndim >= 2]
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    groups = [split for group in groups for split in _of_one_kind(group)]
+    groups = [split for group in groups for split in _split_by_sharding(group)]
     try:
         return cls(groups, **options)
     except (TypeError, ValueError) as error:
         raise PartArgumentError(f"optimiser {text}: {error}") from error
 
 
-def _of_one_kind(group: dict[str, Any]) -> list[dict[str, Any]]:
+def _split_by_sharding(group: dict[str, Any]) -> list[dict[str, Any]]:
     """A group, or two where some of its weights are cut into shards: torch's kernels for many weights take one kind."""
-    cut = [weight for weight in group["params"] if sharded(weight)]
-    whole = [weight for weight in group["params"] if not sharded(weight)]
+    cut = [weight for weight in group["params"] if is_sharded(weight)]
+    whole = [weight for weight in group["params"] if not is_sharded(weight)]
     return [{**group, "params": weights} for weights in (cut, whole) if weights]
 
 
-def _known() -> dict[str, type[Optimizer]]:
+def _known_optimizers() -> dict[str, type[Optimizer]]:
     found = {}
     for name in dir(torch.optim):
         cls = getattr(torch.optim, name)
@@ -137,18 +139,18 @@ def _known() -> dict[str, type[Optimizer]]:
     return found
 
 
-def _fusable(parameters: list[nn.Parameter]) -> bool:
+def _supports_fused(parameters: list[nn.Parameter]) -> bool:
     """Whether the fused kernels take these: real parameters, all on the CPU or all on CUDA devices."""
     return {p.device.type for p in parameters} in ({"cpu"}, {"cuda"}) and all(
         p.dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16) for p in parameters
     )
 
 
-def _held(optimiser: Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+def _parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _of_turn(model: Model, turn: str) -> Iterator[nn.Parameter]:
+def _turn_parameters(model: Model, turn: str) -> Iterator[nn.Parameter]:
     for each in model.objective.members:
         if turn in each.turns:
             held = getattr(each, turn, None)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from reprkit.errors import PartArgumentError, nearest
-from reprkit.training.options import Options, about, declared
+from reprkit.training.options import Options, declaration_of, option_fields
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -37,13 +37,13 @@ def with_options(
     from torch.optim import Optimizer
 
     cls: Any = options
-    fields = declared(cls)
+    fields = option_fields(cls)
     hints = typing.get_type_hints(cls, localns={"torch": torch, "Optimizer": Optimizer})
 
     def decorate(body: Callable[[Model, Any, O], R]) -> Callable[Concatenate[Model, Any, P], R]:
         signature = inspect.signature(body)
         own = list(signature.parameters.values())[:-1]
-        signature = signature.replace(parameters=[*own, *parameters(fields, hints)])
+        signature = signature.replace(parameters=[*own, *keyword_parameters(fields, hints)])
         names = [parameter.name for parameter in own]
 
         @functools.wraps(body)
@@ -64,13 +64,13 @@ def with_options(
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__annotations__ = {**{name: body.__annotations__[name] for name in names}, **hints}
         call.__annotations__["return"] = body.__annotations__["return"]
-        call.__doc__ = documented(body.__doc__ or "", fields)
+        call.__doc__ = expand_options(body.__doc__ or "", fields)
         return call
 
     return decorate
 
 
-def parameters(
+def keyword_parameters(
     fields: Iterable[dataclasses.Field[Any]], hints: dict[str, Any] | None = None
 ) -> list[inspect.Parameter]:
     """The options as keyword-only parameters; without ``hints`` their types are text."""
@@ -85,7 +85,7 @@ def parameters(
     ]
 
 
-def documented(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
+def expand_options(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
     """A docstring whose line ``options: ...`` under ``Args:`` is replaced by an entry for each option."""
     lines = text.splitlines()
     place = next(number for number, line in enumerate(lines) if line.strip().startswith("options: "))
@@ -94,7 +94,7 @@ def documented(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
         line
         for field in fields
         for line in textwrap.wrap(
-            f"{field.name}: {described(field)}",
+            f"{field.name}: {describe_option(field)}",
             _WIDTH,
             initial_indent=indent,
             subsequent_indent=indent + "    ",
@@ -105,9 +105,9 @@ def documented(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
     return "\n".join([*lines[:place], *entries, *lines[place + 1 :]])
 
 
-def described(field: dataclasses.Field[Any]) -> str:
+def describe_option(field: dataclasses.Field[Any]) -> str:
     """The documentation of an option: its text, then the values that it takes."""
-    found = about(field)
+    found = declaration_of(field)
     sentences = [f"{found.help}."]
     if found.more:
         sentences.append(found.more)

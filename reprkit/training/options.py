@@ -34,7 +34,7 @@ class Constraint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class OptionDeclaration:
     """What is declared of an option besides its name, type and default.
 
     Attributes:
@@ -52,9 +52,9 @@ class About:
     recorded: bool = False
 
 
-def option(help: str, *, default: Any = MISSING, **about: Any) -> Any:
-    """A field of ``Options``; the keywords are those of ``About``."""
-    metadata = {"about": About(help=help, **about)}
+def option(help: str, *, default: Any = MISSING, **declaration_of: Any) -> Any:
+    """A field of ``Options``; the keywords are those of ``OptionDeclaration``."""
+    metadata = {"about": OptionDeclaration(help=help, **declaration_of)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -67,14 +67,14 @@ def options(cls: type[T]) -> type[T]:
     return dataclass(frozen=True, kw_only=True)(cls)
 
 
-def declared(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
+def option_fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
     """The options of such a class, in their order."""
     return dataclasses.fields(cls)
 
 
-def about(field: dataclasses.Field[Any]) -> About:
+def declaration_of(field: dataclasses.Field[Any]) -> OptionDeclaration:
     """What is declared of an option."""
-    found: About = field.metadata["about"]
+    found: OptionDeclaration = field.metadata["about"]
     return found
 
 
@@ -106,7 +106,7 @@ DECAY = Constraint(
     "a number in [0, 1), or None for the optimizer's own",
     lambda value: value is None or (_number(value) and 0 <= value < 1),
 )
-FORGETTING = Constraint(
+EMA_DECAY = Constraint(
     "a number between 0 and 1, such as 0.999, or None",
     lambda value: value is None or (isinstance(value, float) and 0 < value < 1),
 )
@@ -224,7 +224,7 @@ class Options:
         "keep an average of the weights that forgets by this factor a step, such as 0.999",
         default=None,
         more="``step.averaged()`` looks at it, and the model has it when the loop ends.",
-        constraint=FORGETTING,
+        constraint=EMA_DECAY,
         flag=float,
         recorded=True,
     )
@@ -293,8 +293,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check every value by its constraint, then those that must go together."""
-        for field in declared(self):
-            constraint, value = about(field).constraint, getattr(self, field.name)
+        for field in option_fields(self):
+            constraint, value = declaration_of(field).constraint, getattr(self, field.name)
             if constraint is not None and not constraint.holds(value):
                 raise PartArgumentError(f"{field.name} is {constraint.text}, not {value!r}")
         if self.resume and self.out is None:
@@ -302,10 +302,10 @@ class Options:
         if self.best is not None:
             from reprkit.training.best import Goal
 
-            Goal.read(self.best)
+            Goal.parse(self.best)
             if self.out is None:
                 raise TrainingError(f"best={self.best!r} needs out=, the folder to keep the model in")
-        self.factor()
+        self.schedule_factor()
 
     @property
     def folder(self) -> Path | None:
@@ -317,7 +317,7 @@ class Options:
         """``track`` as names."""
         return (self.track,) if isinstance(self.track, str) else tuple(self.track)
 
-    def factor(self) -> Callable[[int], float]:
+    def schedule_factor(self) -> Callable[[int], float]:
         """The schedule as a function of the step.
 
         Raises:
@@ -327,9 +327,9 @@ class Options:
 
         return schedule_from(self.schedule, self.steps, self.warmup)
 
-    def facts(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """What ``run.json`` keeps, as plain JSON."""
-        kept = {f.name: getattr(self, f.name) for f in declared(self) if about(f).recorded}
+        kept = {f.name: getattr(self, f.name) for f in option_fields(self) if declaration_of(f).recorded}
         if not kept["optimizers"]:
             del kept["optimizers"]
         return {name: _plain(value) for name, value in kept.items()}

@@ -38,7 +38,7 @@ class RankVote:
         self._sent = value, dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
         return agreed
 
-    def settle(self, *flags: int) -> tuple[int, ...]:
+    def exchange_now(self, *flags: int) -> tuple[int, ...]:
         """The same, waiting for this round's flags: for the end of a run."""
         if self._alone:
             return flags
@@ -66,7 +66,7 @@ class Signals:
         self.received = 0
 
     @contextmanager
-    def listening(self) -> Iterator[Signals]:
+    def listen(self) -> Iterator[Signals]:
         """Listen for the time of a block, then put the handlers back; only a process's main thread can."""
         if threading.current_thread() is not threading.main_thread():
             yield self

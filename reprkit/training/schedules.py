@@ -57,7 +57,7 @@ def schedule_from(schedule: str | Schedule, steps: int, warmup: int = 0) -> Sche
         isinstance(warmup, int) and 0 <= warmup <= steps,
         f"warmup is a number of steps from 0 to steps={steps}, not {warmup!r}",
     )
-    after = schedule if callable(schedule) else _named(schedule, steps, warmup)
+    after = schedule if callable(schedule) else _schedule_from_name(schedule, steps, warmup)
 
     def factor(step: int) -> float:
         return (step + 1) / (warmup + 1) * after(warmup) if step < warmup else after(step)
@@ -65,7 +65,7 @@ def schedule_from(schedule: str | Schedule, steps: int, warmup: int = 0) -> Sche
     return factor
 
 
-def _named(text: Any, steps: int, warmup: int) -> Schedule:
+def _schedule_from_name(text: Any, steps: int, warmup: int) -> Schedule:
     reference = parse(text)
     if reference.name not in _SHAPES or reference.distribution:
         raise PartArgumentError(

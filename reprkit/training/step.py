@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.types import Losses
 
 if TYPE_CHECKING:
-    from reprkit.training.train_state import Prepared, TrainState
+    from reprkit.training.train_state import ModelProxy, TrainState
 
 
 class Step:
@@ -28,22 +28,22 @@ class Step:
 
     def __init__(
         self,
-        session: TrainState,
-        model: Prepared,
+        train_state: TrainState,
+        model: ModelProxy,
         log: Callable[..., None],
         batch: dict[str, Tensor],
         index: int,
         *,
         last: bool,
-        closing: bool,
+        last_piece: bool,
     ) -> None:
-        self._session, self._log, self._closing = session, log, closing
+        self._train_state, self._log, self._last_piece = train_state, log, last_piece
         self.model, self.batch, self.index, self.last = model, batch, index, last
 
     @property
     def lr(self) -> float:
         """The main optimiser's learning rate at this step."""
-        return self._session.lr
+        return self._train_state.lr
 
     def backward(self, total: Tensor, **options: Any) -> None:
         """Gradients of a loss, added up over the pieces of a step; ``options`` as for ``Tensor.backward``.
@@ -51,7 +51,7 @@ class Step:
         Raises:
             TrainingError: the loss is not a number, or not finite (on a GPU it may be noticed some steps later).
         """
-        self._session.backward(total, self.batch, **options)
+        self._train_state.backward(total, self.batch, **options)
 
     def update(self, turn: str = "main") -> None:
         """Clip, optimise and schedule; at the end of turn "main" also codebooks, annealing and the average of the weights.
@@ -61,11 +61,11 @@ class Step:
         Raises:
             TrainingError: no such turn, or a gradient that is not finite.
         """
-        self._session.update(turn, self.batch)
+        self._train_state.update(turn, self.batch)
 
     def every(self, n: int) -> bool:
         """Whether ``n`` steps (2n, 3n, ...) are complete with this one."""
-        return self._closing and (self.index + 1) % n == 0
+        return self._last_piece and (self.index + 1) % n == 0
 
     def log(
         self, losses: Losses | None = None, results: Mapping[str, Any] | None = None, **more: Any
@@ -81,4 +81,4 @@ class Step:
 
     def averaged(self) -> AbstractContextManager[None]:
         """A block in which the model has the averaged weights (``ema=``), for evaluation; without ``ema`` it changes nothing."""
-        return self._session.averaged()
+        return self._train_state.averaged()

@@ -135,13 +135,13 @@ def test_a_name_that_never_came_is_told_at_the_end(digits, tmp_path):
 
 
 def test_what_a_goal_may_be(digits):
-    assert Goal.read("min kl") == Goal("kl", "min")
-    assert Goal.read("knn.accuracy") == Goal("knn.accuracy", "max")
-    assert Goal.read("loss") == Goal("loss", "min")
-    assert Goal("usage", "max").found({"metrics": {"usage": 0.5}}) == (True, 0.5)
+    assert Goal.parse("min kl") == Goal("kl", "min")
+    assert Goal.parse("knn.accuracy") == Goal("knn.accuracy", "max")
+    assert Goal.parse("loss") == Goal("loss", "min")
+    assert Goal("usage", "max").lookup({"metrics": {"usage": 0.5}}) == (True, 0.5)
     line = {"loss": 1.0, "terms": {"error": 2.0}, "results": {"error": 3.0}}
-    assert Goal("error", "min").found(line) == (True, 3.0), "results before terms"
-    assert Goal("terms.error", "min").found(line) == (True, 2.0)
+    assert Goal("error", "min").lookup(line) == (True, 3.0), "results before terms"
+    assert Goal("terms.error", "min").lookup(line) == (True, 2.0)
     for wrong, said in (
         ("least loss", "begins with min or max, not 'least'"),
         ("codebook.perplexity", "say 'min codebook.perplexity' or 'max codebook.perplexity'"),

@@ -10,7 +10,7 @@ import pytest
 
 import reprkit as rk
 from reprkit.training import launch
-from reprkit.training.launch import FLAGS, Launch, flagged
+from reprkit.training.launch import FLAGS, Launch, add_flags
 
 ROOT = Path(rk.__file__).parents[1]
 RECIPE = '''
@@ -191,19 +191,19 @@ def test_a_main_that_cannot_be_flagged_is_refused():
     def plain(steps: int = 3) -> None: ...
 
     with pytest.raises(rk.ReprkitError, match=r"takes one Launch, with a default"):
-        flagged(twice)
+        add_flags(twice)
     with pytest.raises(
         rk.ReprkitError, match=r"'schedule', which is also a flag.*rk.Launch\(schedule='linear'\)"
     ):
-        flagged(taken)
-    assert flagged(plain) is plain
+        add_flags(taken)
+    assert add_flags(plain) is plain
 
 
 def test_annotations_in_words_are_understood():
     source = RECIPE.replace("import json", "from __future__ import annotations\nimport json", 1)
     scope = {"__name__": "mine"}
     exec(compile(source, "mine.py", "exec"), scope)
-    made = inspect.signature(flagged(scope["main"]))
+    made = inspect.signature(add_flags(scope["main"]))
     assert list(made.parameters) == ["latents", "steps", *FLAGS]
     assert all(each.default is None for name, each in made.parameters.items() if name in FLAGS)
 
@@ -212,18 +212,18 @@ def test_help_shows_every_flag_without_torch(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(RECIPE)
     asked = [sys.executable, "-m", "reprkit", "run", str(path), "--help"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=60, env=quiet())
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60, env=no_sync())
     for name in FLAGS:
         assert f"--{name.replace('_', '-')}" in done.stdout, name
     assert "(cosine)" in done.stdout
     done = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=60, env=quiet()
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=60, env=no_sync()
     )
     assert '"torch": false' in done.stdout, done
     assert launch.__doc__
 
 
-def quiet():
+def no_sync():
     import os
 
     return {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT)}

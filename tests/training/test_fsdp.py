@@ -43,7 +43,7 @@ def train(rank, latent, out=None, steps=6, action=None, parts=None, **options):
     try:
         for step in rk.loop(model, data, **{**given, **options}):
             if step.index == 1 and step.model.training:
-                seen.append(sum(fsdp.sharded(weight) for weight in model.parameters()))
+                seen.append(sum(fsdp.is_sharded(weight) for weight in model.parameters()))
             losses = step.model(step.batch)
             total = losses.total * (
                 float("nan") if action == "nan" and step.index == 3 and rank == 1 else 1.0
@@ -158,7 +158,9 @@ def test_shards_and_whole_models_go_on_from_each_others_states(latent, tmp_path)
     for weights, ended, _ in pair(latent, tmp_path / "c", steps=6, resume=True, strategy="ddp", **adam):
         assert ended == "end"
         close(weights, whole)
-    options = json.loads((state.saved(tmp_path / "c" / "state")[0] / "state.json").read_text())["options"]
+    options = json.loads((state.list_saved(tmp_path / "c" / "state")[0] / "state.json").read_text())[
+        "options"
+    ]
     assert (options["strategy"], options["ranks"]) == ("ddp", 2)
 
 
@@ -186,9 +188,9 @@ def test_an_optimiser_of_whole_weights_is_refused():
 
 def own_optimiser(rank):
     data, model = built(LATENTS[0])
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     try:
-        for _ in rk.loop(model, data, steps=1, batch=32, device="cpu", strategy="fsdp", optimizer=optimiser):
+        for _ in rk.loop(model, data, steps=1, batch=32, device="cpu", strategy="fsdp", optimizer=optimizer):
             pass
     except TrainingError as error:
         return str(error)
@@ -203,11 +205,11 @@ def left_and_taken_up(rank):
         step.update()
         if step.index == 1:
             break
-    cut_still = any(map(fsdp.sharded, model.parameters()))
+    cut_still = any(map(fsdp.is_sharded, model.parameters()))
     for step in rk.loop(model, data, **given | {"strategy": "ddp"}):
         step.backward(step.model(step.batch).total)
         step.update()
-    return cut_still, any(map(fsdp.sharded, model.parameters()))
+    return cut_still, any(map(fsdp.is_sharded, model.parameters()))
 
 
 def test_a_model_that_a_body_has_left_is_whole_again_at_the_next_loop():

@@ -57,7 +57,7 @@ def test_a_loss_that_is_not_finite_names_step_term_and_part(digits, tmp_path):
     assert record["error"] == said
     assert record["failure"]["step"] == 4
     assert len(record["failure"]["indices"]) == 32, "which examples were in the batch"
-    about, saved = state.newest(tmp_path / "state")
+    about, saved = state.load_newest(tmp_path / "state")
     assert about["step"] == 4
     assert all(t.isfinite().all() for t in saved["model"]["tensors"].values() if t.is_floating_point())
 
@@ -102,7 +102,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(digit
     ) as raised:
         train(model, digits, spoil=rooted, clip=clip, out=tmp_path, save_every=1e-9)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000004"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000004"]
     failure = read_record(tmp_path)["failure"]
     assert failure["indices"] == Order(len(digits), 32).at(4).tolist()
     assert failure["origin"].startswith("not finite in the gradient of decoder.")
@@ -119,23 +119,23 @@ def test_weights_that_the_body_spoils_are_not_saved(digits, tmp_path):
         TrainingError, match=r"weights have become not finite: decoder|gradient of an earlier step was not"
     ):
         train(make(digits), digits, spoil=spoil, out=tmp_path, save_every=1e-9)
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000004"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000004"]
 
 
 def test_on_a_device_losses_are_looked_at_in_bundles(digits):
     """No step may wait for a GPU; the step at fault is found all the same."""
-    watch = non_finite.Watch(torch.device("cuda"))  # only the type counts: the tensors stay here
+    monitor = non_finite.ValueMonitor(torch.device("cuda"))  # only the type counts: the tensors stay here
     good, bad = torch.tensor(1.0), torch.tensor(float("nan"))
     for step in range(non_finite.LOOK_EVERY - 1):
         losses = Losses(
             total=bad if step == 7 else good, terms={"kl": bad if step == 7 else good, "rest": good}
         )
-        assert watch.see(step, losses.total, losses) is None
-    found = watch.see(non_finite.LOOK_EVERY - 1, good, Losses(total=good))
+        assert monitor.check(step, losses.total, losses) is None
+    found = monitor.check(non_finite.LOOK_EVERY - 1, good, Losses(total=good))
     assert (found.step, found.terms) == (7, ("kl",))
-    watch.see(100, bad, None)
-    assert watch.look().step == 100
-    assert watch.look() is None
+    monitor.check(100, bad, None)
+    assert monitor.check_pending().step == 100
+    assert monitor.check_pending() is None
 
 
 def test_out_of_memory_says_what_to_lower(digits, tmp_path):

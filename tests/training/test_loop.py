@@ -24,7 +24,7 @@ def test_it_is_the_loop_one_would_write_by_hand(digits):
     losses = run(model, digits, seed=3)
     torch.manual_seed(3)
     order = Order(len(digits), 32, 3)
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in other.parameters() if p.ndim >= 2]},
             {"params": [p for p in other.parameters() if p.ndim < 2], "weight_decay": 0.0},
@@ -37,8 +37,8 @@ def test_it_is_the_loop_one_would_write_by_hand(digits):
         found = other(digits.batch(order.at(index)))
         assert float(found.total.detach()) == loss
         found.total.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         other.update()
     assert equal(weights(model), weights(other))
 

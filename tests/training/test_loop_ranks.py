@@ -118,7 +118,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(tmp_path):
     first, second = together(2, train, LATENTS[0], tmp_path, 8, "term")
     assert first[1] == second[1] == "SystemExit: 143"
     close(first[0], second[0], 0)
-    (saved,) = state.saved(tmp_path / "state")
+    (saved,) = state.list_saved(tmp_path / "state")
     step = json.loads((saved / "state.json").read_text())["step"]
     assert 4 <= step <= 5, "one step later than in one process"
     assert read_record(tmp_path)["status"] == "stopped"

@@ -8,31 +8,31 @@ from torch import nn
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError, TrainingError
-from reprkit.training.optimizers import named
+from reprkit.training.optimizers import create_optimizer
 
 # ------------------------------------------------------------------ optimisers
 
 
 def test_optimisers_go_by_torch_s_names(digits):
     model = make(digits)
-    made = named("sgd(momentum=0.9, nesterov=True)", model.parameters(), lr=0.3)
+    made = create_optimizer("sgd(momentum=0.9, nesterov=True)", model.parameters(), lr=0.3)
     assert type(made) is torch.optim.SGD
     assert made.defaults["momentum"] == 0.9
     assert made.defaults["lr"] == 0.3
-    adam = named("adam-w(lr=0.5)", model.parameters(), lr=0.3, weight_decay=0.2)
+    adam = create_optimizer("adam-w(lr=0.5)", model.parameters(), lr=0.3, weight_decay=0.2)
     assert adam.defaults["lr"] == 0.5
     assert [group["weight_decay"] for group in adam.param_groups] == [0.2, 0.0]
     assert all(p.ndim >= 2 for p in adam.param_groups[0]["params"])
     assert all(p.ndim < 2 for p in adam.param_groups[1]["params"])
     assert sum(len(group["params"]) for group in adam.param_groups) == len(list(model.parameters()))
     with pytest.raises(PartArgumentError, match=r"no optimiser 'adan' that fits here. Did you mean 'adam'"):
-        named("adan", model.parameters(), lr=0.1)
+        create_optimizer("adan", model.parameters(), lr=0.1)
     with pytest.raises(PartArgumentError, match=r"sgd has no option 'momentun'. Did you mean 'momentum'"):
-        named("sgd(momentun=0.9)", model.parameters(), lr=0.1)
+        create_optimizer("sgd(momentun=0.9)", model.parameters(), lr=0.1)
     with pytest.raises(PartArgumentError, match="optimiser adam"):
-        named("adam(betas=(2.0, 0.9))", model.parameters(), lr=0.1)
+        create_optimizer("adam(betas=(2.0, 0.9))", model.parameters(), lr=0.1)
     with pytest.raises(PartArgumentError, match="'lbfgs'"):
-        named("lbfgs", model.parameters(), lr=0.1)
+        create_optimizer("lbfgs", model.parameters(), lr=0.1)
 
 
 class Duel(rk.Objective):

@@ -76,7 +76,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path):
     kill_at(tmp_path, 25, PAUSE="0.01")
     run = Run(tmp_path)
     assert run.status == "killed"
-    (newest, *_) = state.saved(tmp_path / "state")
+    (newest, *_) = state.list_saved(tmp_path / "state")
     assert json.loads((newest / "state.json").read_text())["step"] > 1
     assert not (tmp_path / "model").exists()
     finish(start(tmp_path, "--resume"))
@@ -96,7 +96,7 @@ def test_killed_at_many_moments_in_saves_too(tmp_path, latent):
             out, generator.randrange(1, 12), *(["--resume"] if turn else []), SAVE_EVERY="1e-6", LATENT=latent
         )
         if (out / "state").exists():
-            state.newest(out / "state")
+            state.load_newest(out / "state")
     finish(start(out, "--resume", LATENT=latent))
     assert_same(outcome(out), outcome(tmp_path / "whole"))
 
@@ -126,7 +126,7 @@ def test_ctrl_c_saves_and_interrupts(tmp_path):
     _, complaints = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "KeyboardInterrupt: stopped after step" in complaints
-    assert state.saved(tmp_path / "state")
+    assert state.list_saved(tmp_path / "state")
     assert read_record(tmp_path)["status"] == "stopped"
 
 

@@ -106,13 +106,13 @@ def test_another_batch_or_seed_is_warned_of(digits, tmp_path):
 
 def test_a_damaged_state_falls_back_to_the_one_before(digits, tmp_path):
     stopped(make(digits), digits, tmp_path, 5, keep=3, save_every=1e-9)
-    newest, before, *_ = state.saved(tmp_path / "state")
+    newest, before, *_ = state.list_saved(tmp_path / "state")
     assert (newest.name, before.name) == ("step-000000005", "step-000000004")
     tensors = newest / "tensors.pt"
     tensors.write_bytes(tensors.read_bytes()[:1000])
     with pytest.warns(UserWarning, match="going on from .*step-000000004, since a newer state is damaged"):
         assert len(train(make(digits), digits, tmp_path, resume=True)) == 6
-    for place in state.saved(tmp_path / "state"):
+    for place in state.list_saved(tmp_path / "state"):
         (place / "tensors.pt").write_bytes(b"")
     with pytest.raises(TrainingError, match="no saved state can be read"):
         train(make(digits), digits, tmp_path, resume=True)
@@ -120,7 +120,10 @@ def test_a_damaged_state_falls_back_to_the_one_before(digits, tmp_path):
 
 def test_the_newest_states_are_kept(digits, tmp_path):
     train(make(digits), digits, tmp_path, keep=2, save_every=1e-9)
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010", "step-000000009"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == [
+        "step-000000010",
+        "step-000000009",
+    ]
 
 
 def test_a_full_disk_does_not_stop_the_run_nor_harm_the_older_state(digits, tmp_path, monkeypatch):
@@ -137,7 +140,7 @@ def test_a_full_disk_does_not_stop_the_run_nor_harm_the_older_state(digits, tmp_
         UserWarning, match="no space left on the disk; older states are untouched; training goes on"
     ):
         assert len(train(make(digits), digits, tmp_path, save_every=1e-9)) == 10
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000010"]
     monkeypatch.setattr(
         "reprkit.training.resume.state.torch.save",
         lambda *_: full(None, None) if attempts.append(0) else full([], None),
@@ -145,7 +148,7 @@ def test_a_full_disk_does_not_stop_the_run_nor_harm_the_older_state(digits, tmp_
     attempts[:] = [0, 0]
     with pytest.raises(TrainingError, match="cannot save the state at step 12"):
         train(make(digits), digits, tmp_path, steps=12, resume=True, save_every=None)
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000010"]
 
 
 def test_stages_keep_their_states_apart(digits, tmp_path):

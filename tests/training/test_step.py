@@ -49,10 +49,10 @@ def test_backward_and_update_pass_through_checks_and_engine_only(digits):
 
         assert files_between(backward) == [
             ("step.py", "backward"),
-            ("session.py", "backward"),
+            ("train_state.py", "backward"),
             ("engine.py", "backward"),
         ]
-        assert files_between(update) == [("step.py", "update"), ("session.py", "update")]
+        assert files_between(update) == [("step.py", "update"), ("train_state.py", "update")]
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
@@ -62,7 +62,7 @@ def test_a_step_that_outlives_its_loop_is_refused_and_holds_no_moments(digits, e
         losses = step.model(step.batch)
         step.backward(losses.total)
         step.update()
-        held = weakref.ref(step._session.optimisers["main"])
+        held = weakref.ref(step._train_state.optimizers["main"])
     gc.collect()
     assert held() is None
     for late in (

@@ -110,7 +110,7 @@ def test_killed_at_twenty_random_moments_it_ends_where_the_undisturbed_run_does(
             lambda word, t=target: word.isdigit() and int(word) >= t,
             generator.random() * 0.03,
         )
-        found = state.newest(home / "run" / "state") if (home / "run" / "state").exists() else None
+        found = state.load_newest(home / "run" / "state") if (home / "run" / "state").exists() else None
         positions.append(0 if found is None else found[0]["step"])
         assert Run(home / "run").status == "killed" or positions[-1] == STEPS  # by then it was evaluating
     assert positions == sorted(positions), "no saved state was lost"
@@ -122,7 +122,7 @@ def test_killed_at_twenty_random_moments_it_ends_where_the_undisturbed_run_does(
     assert Run(home / "run").status == Run(whole / "run").status == "finished"
     for name in ("model", "best"):
         assert_same(*(load_file(each / "run" / name / "model.safetensors") for each in (whole, home)))
-    (about, saved), (also, resumed) = (state.newest(each / "run" / "state") for each in (whole, home))
+    (about, saved), (also, resumed) = (state.load_newest(each / "run" / "state") for each in (whole, home))
     assert about["step"] == also["step"] == STEPS
     assert_same(saved, resumed)  # weights, optimiser, average, random states
     assert lines(home) == lines(whole)

@@ -11,8 +11,8 @@ ALLOWED = {
     # torch's public get_total_norm sorts by device and type first, which doubles the time of what every step does.
     ("engine.py", "torch._foreach_norm"),
     # torch has no public pytree.
-    ("health.py", "torch.utils._pytree"),
-    ("health.py", "torch.utils._pytree.tree_leaves"),
+    ("non_finite.py", "torch.utils._pytree"),
+    ("non_finite.py", "torch.utils._pytree.tree_leaves"),
     # Accelerate's state is one for the process and has no public end.
     ("engine.py", "AcceleratorState._reset_state"),
     ("engine.py", "AcceleratorState._shared_state"),

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import DataError, TrainingError
-from reprkit.evaluation.sequential.next_step import readable
+from reprkit.evaluation.sequential.next_step import require_causal
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -59,7 +59,7 @@ def dynamic_evaluation(
         DataError: a number out of its range, no tokens to count, or too few before them.
         TrainingError: lr is so large that probabilities are no numbers any more.
     """
-    readable(model)
+    require_causal(model)
     if min(segment, context, pieces) < 1 or lr <= 0 or epsilon <= 0 or not 0 <= decay <= 1:
         raise DataError(
             "segment, context and pieces are whole numbers from 1, lr and epsilon above 0, decay from 0 to 1; given "
@@ -82,8 +82,8 @@ def dynamic_evaluation(
         return nats.detach(), list(grads)
 
     with torch.no_grad():
-        roots = _roots(
-            asked(begin, begin + segment)[1] for begin in _spread(context, first - segment, pieces)
+        roots = _root_mean_squares(
+            asked(begin, begin + segment)[1] for begin in _evenly_spaced(context, first - segment, pieces)
         )
         mean = sum(float(each.sum()) for each in roots) / sum(each.numel() for each in roots)
         back = [(each * (decay / mean)).clamp(max=1.0) for each in roots]
@@ -103,12 +103,12 @@ def dynamic_evaluation(
     return torch.cat(found)
 
 
-def _spread(first: int, last: int, count: int) -> list[int]:
+def _evenly_spaced(first: int, last: int, count: int) -> list[int]:
     """At most ``count`` different places from ``first`` to ``last``, both among them, evenly."""
     return torch.linspace(first, last, count).long().unique().tolist()
 
 
-def _roots(gradients: Iterator[list[Tensor]]) -> list[Tensor]:
+def _root_mean_squares(gradients: Iterator[list[Tensor]]) -> list[Tensor]:
     """Root mean squares over the gradients, one tensor a weight."""
     total: list[Tensor] = []
     count = 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-def readable(model: Model) -> None:
+def require_causal(model: Model) -> None:
     """Raise BuildError unless the model says how probable each token is, given those before it."""
     if model.decoder is None or "causal" not in model.decoder.provides:
         raise BuildError("one step ahead needs a causal decoder, such as lstm(causal=True)")
@@ -43,7 +43,7 @@ def one_step_ahead(
         BuildError: the decoder is not causal.
         DataError: no tokens to count, or less than half a window before them.
     """
-    readable(model)
+    require_causal(model)
     half, count = window // 2, len(x) - first
     if window < 2 or window % 2:
         raise DataError(f"window is an even number of tokens from 2, not {window}")

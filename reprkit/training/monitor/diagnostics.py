@@ -27,20 +27,20 @@ class TrainingHealthWarning(UserWarning):
     """A run that may be going wrong: what was seen, and what to do."""
 
 
-class Explosion:
+class NormMonitor:
     """Tells when a norm is far above its running median for several steps, once."""
 
     def __init__(self) -> None:
         self._norms: deque[float] = deque(maxlen=WINDOW)
         self._limit: float | None = None
-        self._high, self._seen, self._told = 0, 0, False
+        self._high, self._seen, self._warned = 0, 0, False
 
-    def see(self, norm: float) -> float | None:
+    def update(self, norm: float) -> float | None:
         """Take a step's norm into account; how many times the median it is, when that is to be told."""
         if self._limit is not None and norm > self._limit:
             self._high += 1
-            if self._high >= LASTING and not self._told:
-                self._told = True
+            if self._high >= LASTING and not self._warned:
+                self._warned = True
                 return norm / self._limit * TIMES
         else:
             self._high = 0
@@ -57,18 +57,18 @@ class Explosion:
             "limit": self._limit,
             "high": self._high,
             "seen": self._seen,
-            "told": self._told,
+            "told": self._warned,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         self._norms = deque(state["norms"], maxlen=WINDOW)
         self._limit, self._high = state["limit"], state["high"]
-        self._seen, self._told = state["seen"], state["told"]
+        self._seen, self._warned = state["seen"], state["told"]
 
 
 @torch.no_grad()
-def rank_of(z: Float[Tensor, "n d"]) -> float:
+def centered_effective_rank(z: Float[Tensor, "n d"]) -> float:
     """In how many dimensions a set of vectors really varies, from 1 to min(n - 1, d); 0 when it does not vary at all.
 
     The effective rank of the centred vectors: what all have in common tells nothing.  Garrido et al. 2023 (RankMe, arXiv
@@ -82,22 +82,22 @@ def rank_of(z: Float[Tensor, "n d"]) -> float:
     return effective_rank(gram)
 
 
-class Rank:
+class RankMonitor:
     """Tells when a latent's codes have an effective rank far below what they could have, in several looks, once."""
 
     def __init__(self) -> None:
-        self.low, self.told = 0, False
+        self.low, self.warned = 0, False
 
-    def see(self, z: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> tuple[float, int] | None:
+    def update(self, z: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> tuple[float, int] | None:
         """Look at a batch's codes; (effective rank, dimensions), when that is to be told."""
-        if self.told:
+        if self.warned:
             return None
         rows = z.flatten(0, 1) if mask is None else z[mask]
         rows = rows[:: max(1, len(rows) // ROWS)][:ROWS]
         most = min(rows.shape[1], len(rows) - 1)
         if most < 4:
             return None
-        rank = rank_of(rows)
+        rank = centered_effective_rank(rows)
         self.low = self.low + 1 if rank < max(LOWEST, LOST * most) else 0
-        self.told = self.low >= LOOKS
-        return (rank, rows.shape[1]) if self.told else None
+        self.warned = self.low >= LOOKS
+        return (rank, rows.shape[1]) if self.warned else None

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from reprkit.interfaces import Part
 from reprkit.models.model import Model
-from reprkit.training.fsdp import local
-from reprkit.training.monitor.diagnostics import Explosion
+from reprkit.training.fsdp import local_shard
+from reprkit.training.monitor.diagnostics import NormMonitor
 from reprkit.types import Losses
 
 NORM = "gradient's norm"
@@ -59,38 +59,38 @@ class Diagnostic:
     text: str
 
 
-class Watch:
+class ValueMonitor:
     """Looks at every step's loss and norm: at once on the CPU, else in bundles, so that no step waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._prompt = device.type == "cpu"
         self._pending: list[tuple[int, Tensor, Mapping[str, Tensor], str]] = []
-        self._norms: dict[str, Explosion] = {}
-        self._symptoms: list[Diagnostic] = []
+        self._norms: dict[str, NormMonitor] = {}
+        self._diagnostics: list[Diagnostic] = []
 
-    def see(self, step: int, value: Tensor, seen: Losses | None, what: str = "loss") -> NonFinite | None:
-        """Take a loss (or a gradient's norm) into account; the sickness, when one shows."""
+    def check(self, step: int, value: Tensor, seen: Losses | None, what: str = "loss") -> NonFinite | None:
+        """Take a loss (or a gradient's norm) into account; the problem, when one shows."""
         terms = seen.terms if seen else {}
         if self._prompt:
-            return self._judged(step, float(value.detach()), terms, what)
+            return self._check_value(step, float(value.detach()), terms, what)
         self._pending.append((step, value.detach(), terms, what))
-        return self.look() if len(self._pending) >= LOOK_EVERY else None
+        return self.check_pending() if len(self._pending) >= LOOK_EVERY else None
 
-    def look(self) -> NonFinite | None:
+    def check_pending(self) -> NonFinite | None:
         """Look at all that was not looked at yet."""
         pending, self._pending = self._pending, []
         if not pending:
             return None
         values = torch.stack([value.float().reshape(()) for _, value, _, _ in pending]).tolist()
         for (step, _, terms, what), value in zip(pending, values, strict=True):
-            sickness = self._judged(step, value, terms, what)
-            if sickness is not None:
-                return sickness
+            problem = self._check_value(step, value, terms, what)
+            if problem is not None:
+                return problem
         return None
 
-    def symptoms(self) -> list[Diagnostic]:
+    def take_diagnostics(self) -> list[Diagnostic]:
         """What was seen since it was asked for last."""
-        seen, self._symptoms = self._symptoms, []
+        seen, self._diagnostics = self._diagnostics, []
         return seen
 
     def state_dict(self) -> dict[str, Any]:
@@ -100,29 +100,31 @@ class Watch:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         for what, seen in state.items():
-            self._norms.setdefault(what, Explosion()).load_state_dict(seen)
+            self._norms.setdefault(what, NormMonitor()).load_state_dict(seen)
 
-    def _judged(self, step: int, value: float, terms: Mapping[str, Tensor], what: str) -> NonFinite | None:
+    def _check_value(
+        self, step: int, value: float, terms: Mapping[str, Tensor], what: str
+    ) -> NonFinite | None:
         if not math.isfinite(value):
-            return NonFinite(step, value, _bad(terms), what=what)
+            return NonFinite(step, value, _non_finite_terms(terms), what=what)
         if what.startswith(NORM):
-            times = self._norms.setdefault(what, Explosion()).see(value)
+            times = self._norms.setdefault(what, NormMonitor()).update(value)
             if times is not None:
                 text = (
                     f"the {what} has exploded: {value:.3g} at step {step}, {times:.0f} times its running median. Try clip=1.0, a "
                     "lower lr=, or a warmup=."
                 )
-                self._symptoms.append(Diagnostic(step, what, text))
+                self._diagnostics.append(Diagnostic(step, what, text))
         return None
 
 
-def _bad(terms: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _non_finite_terms(terms: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(name for name, value in terms.items() if not math.isfinite(float(value)))
 
 
-def unwell(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+def non_finite_names(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Names of those that are not finite, in one transfer from the device; of what is cut, this process's shard is looked at."""
-    held = ((name, local(t.detach())) for name, t in tensors if t.is_floating_point())
+    held = ((name, local_shard(t.detach())) for name, t in tensors if t.is_floating_point())
     real = [(name, t) for name, t in held if t.numel()]
     if not real:
         return []
@@ -131,7 +133,7 @@ def unwell(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
 
 
 @torch.no_grad()
-def origin(
+def find_origin(
     model: Model,
     batch: Mapping[str, Tensor],
     turn: str = "main",
@@ -150,7 +152,7 @@ def origin(
             named = [indices[row] for row in rows[:FEW]] if len(indices) == len(value) else []
             which = f" of example{'s' * (len(rows) > 1)} {', '.join(map(str, named))}" if named else ""
             return f"the batch itself is not finite: field {name!r}{which}{', ...' if len(rows) > len(named) > 0 else ''}"
-    names = unwell(model.named_parameters())  # not the buffers: they have seen this batch already
+    names = non_finite_names(model.named_parameters())  # not the buffers: they have seen this batch already
     if names:
         return (
             f"weights are not finite already: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}; a gradient of an earlier "
@@ -166,7 +168,7 @@ def origin(
     }
 
     def look(part: nn.Module, _: Any, made: Any) -> None:
-        if not found and not all(bool(t.isfinite().all()) for t in _tensors(made)):
+        if not found and not all(bool(t.isfinite().all()) for t in _float_tensors(made)):
             assert isinstance(part, Part)
             found.append(
                 f"it begins in {part.kind} {part.qualified or type(part).__name__} ({parts[part]}): its output is not finite"
@@ -187,13 +189,13 @@ def origin(
     return f"all parts' outputs are finite: it begins in objective {model.objective.title}"
 
 
-def _tensors(made: Any) -> Iterator[Tensor]:
+def _float_tensors(made: Any) -> Iterator[Tensor]:
     for each in torch.utils._pytree.tree_leaves(made):
         if isinstance(each, Tensor) and each.is_floating_point():
             yield each
 
 
-def is_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True

@@ -17,7 +17,7 @@ from reprkit.training.resume import optimizer_state, state
 
 def capture(
     model: Model,
-    optimisers: Mapping[str, Optimizer],
+    optimizers: Mapping[str, Optimizer],
     average: EMA | None,
     extras: Mapping[str, Any],
     before: Mapping[str, state.Scalars],
@@ -29,7 +29,7 @@ def capture(
 
     Args:
         model: as it is trained.
-        optimisers: turn -> optimiser.
+        optimizers: turn -> optimizer.
         average: of the weights, if one is kept.
         extras: what else has a state.
         before: the plain numbers of "model" and of each extra at the start.
@@ -37,7 +37,7 @@ def capture(
     """
     return {
         "model": state.capture(model, before["model"]),
-        "optimisers": {turn: optimizer_state.capture(each, model) for turn, each in optimisers.items()},
+        "optimisers": {turn: optimizer_state.capture(each, model) for turn, each in optimizers.items()},
         "average": None if average is None else average.state_dict(),
         "extras": {
             name: state.capture(each, before[name]) if isinstance(each, nn.Module) else each.state_dict()
@@ -50,7 +50,7 @@ def capture(
 def restore(
     saved: Mapping[str, Any],
     model: Model,
-    optimisers: Mapping[str, Optimizer],
+    optimizers: Mapping[str, Optimizer],
     average: EMA | None,
     extras: Mapping[str, Any],
     device: torch.device,
@@ -61,10 +61,10 @@ def restore(
         TrainingError: the state is of another model, optimiser or set of extras.
     """
     state.restore(model, saved["model"])
-    for turn, optimiser in optimisers.items():
+    for turn, optimizer in optimizers.items():
         if turn not in saved["optimisers"]:
             raise TrainingError(f"the saved state has no optimiser for turn {turn!r}")
-        optimizer_state.restore(optimiser, saved["optimisers"][turn], model, turn)
+        optimizer_state.restore(optimizer, saved["optimisers"][turn], model, turn)
     if average is not None and saved["average"] is not None:
         average.load_state_dict(saved["average"])
     for name, each in extras.items():

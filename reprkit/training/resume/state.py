@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
-from reprkit.training.fsdp import gathered, portion
+from reprkit.training.fsdp import gather, shard_like
 from reprkit.utils.atomic_files import replacing, why
 
 FORMAT = 1
@@ -92,7 +92,7 @@ def scalars_of(module: nn.Module) -> Scalars:
     return found
 
 
-def changed(now: Scalars, before: Scalars) -> Scalars:
+def changed_scalars(now: Scalars, before: Scalars) -> Scalars:
     """Those that training changed; the rest are settings, which belong to the recipe."""
     found: Scalars = {}
     for name, kept in now.items():
@@ -116,8 +116,8 @@ def generators_of(module: nn.Module) -> dict[str, torch.Generator]:
 def capture(module: nn.Module, before: Scalars) -> dict[str, Any]:
     """A module's whole state; ``before`` are its ``scalars_of`` at the start.  What is cut, rank 0 gets whole."""
     return {
-        "tensors": {name: gathered(each) for name, each in tensors_of(module).items()},
-        "scalars": changed(scalars_of(module), before),
+        "tensors": {name: gather(each) for name, each in tensors_of(module).items()},
+        "scalars": changed_scalars(scalars_of(module), before),
         "generators": {name: each.get_state() for name, each in generators_of(module).items()},
     }
 
@@ -145,18 +145,18 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
             "  build the model as it was, or start anew: resume=False or another out="
         )
     for name, tensor in mine.items():
-        tensor.copy_(portion(saved[name], tensor))
+        tensor.copy_(shard_like(saved[name], tensor))
     modules = dict(module.named_modules())
     for name, kept in state["scalars"].items():
         for key, value in kept.items():
             if name in modules:
-                _put(modules[name], name, key, value)
+                _set_scalar(modules[name], name, key, value)
     for name, generator in generators_of(module).items():
         if name in state["generators"]:
             generator.set_state(state["generators"][name])
 
 
-def _put(module: nn.Module, name: str, key: str, value: Any) -> None:
+def _set_scalar(module: nn.Module, name: str, key: str, value: Any) -> None:
     """Set a number, flag or text; never a method, a property, a tensor or a module, whoever wrote the state."""
     key = getattr(type(module), "renamed_arguments", {}).get(
         key, key
@@ -192,13 +192,13 @@ def save(folder: Path, step: int, facts: Mapping[str, Any], state: Mapping[str, 
         raise TrainingError(
             f"cannot save the state at step {step} to {place}: {why(error)}; older states are untouched"
         ) from error
-    for old in saved(folder)[keep:]:
+    for old in list_saved(folder)[keep:]:
         if old != place:
             shutil.rmtree(old, ignore_errors=True)
     return place
 
 
-def saved(folder: Path) -> list[Path]:
+def list_saved(folder: Path) -> list[Path]:
     """The complete states, newest first."""
     if not folder.is_dir():
         return []
@@ -208,14 +208,14 @@ def saved(folder: Path) -> list[Path]:
     return sorted(found, key=lambda each: each.name, reverse=True)
 
 
-def newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def load_newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The newest state that can be read, as (facts, state); None when there is none at all.
 
     Raises:
         TrainingError: there are states, and none can be read.
     """
     complaints = []
-    for place in saved(folder):
+    for place in list_saved(folder):
         try:
             facts = json.loads((place / _META).read_text(encoding="utf-8"))
             if facts["format"] > FORMAT:
