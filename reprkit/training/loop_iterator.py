@@ -1,4 +1,4 @@
-"""The iterator behind ``rk.loop``: it owns order, device, schedule, state and status; the body owns the rest."""
+"""The iterator behind ``rk.loop``: it handles data order, device, schedule, saved state and status; the body does the rest."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from reprkit.training.train_state import NOT_RUNNING, ModelProxy, TrainState
 from reprkit.types import Losses
 from reprkit.utils.progress import Bar
 
-SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, what a shell reports of a process that SIGTERM ended
+SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, a shell's exit code of a process ended by SIGTERM
 
 
 class Loop:
-    """An iterator over a run's steps; see ``loop``.  It is used once."""
+    """An iterator over a run's steps; see ``loop``.  It can be used once."""
 
     def __init__(self, model: Model, data: Any, options: Options) -> None:
         if isinstance(data, str):
@@ -47,21 +47,21 @@ class Loop:
         self._best: BestModel | None = None
 
     def __len__(self) -> int:
-        """Steps of the whole run."""
+        """Return the number of steps of the whole run."""
         return self.options.steps
 
     def __iter__(self) -> Iterator[Step]:
-        """The steps, from where the run stands."""
+        """Iterate over the steps, from the run's current position."""
         if self._used:
-            raise TrainingError("a loop is used once: call rk.loop again")
+            raise TrainingError("a loop can be used once only: call rk.loop again")
         self._used = True
-        return self._run()  # not kept: a body that breaks must be able to let go of it
+        return self._run()  # no reference is kept, so that a body that breaks can release the generator
 
-    # ------------------------------------------------------------------ what the steps do
+    # ------------------------------------------------------------------ used by the steps
 
     @property
     def train_state(self) -> TrainState:
-        """The machinery, while the loop runs."""
+        """The train state, while the loop runs."""
         if self._train_state is None:
             raise TrainingError(NOT_RUNNING)
         return self._train_state
@@ -107,7 +107,7 @@ class Loop:
         try:
             start = self._start_or_resume()
             if start < options.steps:
-                # Without a folder there is nothing to save, so signals keep their usual meaning.
+                # Without a folder nothing can be saved, so signals keep their usual handlers.
                 with signals.listen() if options.out is not None else nullcontext():
                     yield from self._run_steps(start, signals)
                 if self._best is not None:
@@ -119,7 +119,7 @@ class Loop:
         finally:
             if hasattr(self.data, "describe"):
                 writer.restate(self.data.describe())
-            # A body that breaks or raises closes this generator; which of the two, the journal learns when the process ends.
+            # A body that breaks or raises closes this generator; the run writer learns which of the two when the process ends.
             writer.close(train_state.position, "finished" if finished else "stopped")
             self._bar.close(train_state.position if finished else None)
             self._votes.close()
@@ -127,17 +127,17 @@ class Loop:
             self._train_state = None
 
     def _title(self) -> str:
-        """What the progress bar is called: the stage, the run's folder, or else the latents that are trained."""
+        """Return the progress bar's title: the stage, the run's folder, or else the latents that are trained."""
         out = self.writer.out
         if self.options.stage:
             return f"training {self.options.stage}"
         if out is not None:
             return f"training {out.resolve().name}"
-        paths = self.model.factors.values()
-        return f"training {', '.join(path.latent.reference.name for path in paths)}"
+        factors = self.model.factors.values()
+        return f"training {', '.join(factor.latent.reference.name for factor in factors)}"
 
     def _start_or_resume(self) -> int:
-        """Begin or go on: the step to start with."""
+        """Start or resume the run; return the first step."""
         options, train_state, writer = self.options, self.train_state, self.writer
         folder = writer.state_folder
         found = state.load_newest(folder) if options.resume and folder is not None else None
@@ -159,16 +159,20 @@ class Loop:
                 writer.clear_the_way()
             start = 0
         else:
-            about, saved = found
-            start = self._monitor.saved = int(about["step"])
+            metadata, saved = found
+            start = self._monitor.saved = int(metadata["step"])
             train_state.restore(saved, start)
             if start >= options.steps and writer.told().get("status") == "finished":
                 return start
-            warn_of_changes(about["options"], facts)
-            self._monitor.load_state_dict(about.get("watch", {}))
-            past = {"seconds": about["seconds"], "size": about["metrics_size"], "waited": about.get("waited")}
+            warn_of_changes(metadata["options"], facts)
+            self._monitor.load_state_dict(metadata.get("watch", {}))
+            past = {
+                "seconds": metadata["seconds"],
+                "size": metadata["metrics_size"],
+                "waited": metadata.get("waited"),
+            }
             if self._best is not None:
-                self._best.restore(about.get("best"), writer.told().get("best"))
+                self._best.restore(metadata.get("best"), writer.told().get("best"))
                 past["best"] = self._best.current
         self._facts = facts
         writer.begin(steps=options.steps, facts=facts, position=start, **past)
@@ -177,11 +181,11 @@ class Loop:
         return start
 
     def _check_same_start(self, start: int) -> None:
-        """All ranks must go on from the same step."""
+        """Check that all ranks start from the same step."""
         last, first, _ = self._votes.exchange_now(start, monitor.LAST - start, 0)
         if last != monitor.LAST - first:
             raise TrainingError(
-                f"this process finds the state of step {start} in {self.options.out}, and another one's is of another step: "
+                f"this process finds the state of step {start} in {self.options.out}, but another process finds another step: "
                 "out= must be a folder that all machines share"
             )
 
@@ -194,11 +198,11 @@ class Loop:
         for index in range(start, options.steps):
             train_state.begin(index)
             last = index + 1 == options.steps
-            asked = time.perf_counter()
+            began = time.perf_counter()
             batch = next(batches)
-            self.writer.waited["data"] += time.perf_counter() - asked
-            for place, piece in enumerate(train_state.split_batch(batch)):
-                last_piece = place + 1 == options.accumulate
+            self.writer.waited["data"] += time.perf_counter() - began
+            for number, piece in enumerate(train_state.split_batch(batch)):
+                last_piece = number + 1 == options.accumulate
                 yield Step(
                     train_state,
                     model,
@@ -212,12 +216,12 @@ class Loop:
         self._save(options.steps, urgent=True)
 
     def _after_step(self, index: int, last: bool, signals: Signals) -> None:
-        """What happens after the body is through with a step."""
+        """Log, check, and save or stop if due, after the body has finished a step."""
         options, train_state = self.options, self.train_state
         train_state.position = self.writer.position = index + 1
         if not train_state.updated and index == 0:
             warnings.warn(
-                "the first step ended without step.update(), so nothing was learned in it", stacklevel=2
+                "the first step ended without step.update(), so no weights were updated", stacklevel=2
             )
         if (
             options.log_every
@@ -230,8 +234,8 @@ class Loop:
             self._monitor.run_diagnostics(index)
         self._bar.advance(index + 1)
         due = train_state.engine.rank == 0 and options.out is not None and time.monotonic() >= self._next_save
-        talk = self._votes.exchange_now if last else self._votes.exchange
-        alarm, stop, save = talk(self._monitor.alarm(), signals.received, int(due))
+        vote = self._votes.exchange_now if last else self._votes.exchange
+        alarm, stop, save = vote(self._monitor.alarm(), signals.received, int(due))
         self._monitor.check(alarm)
         if stop:
             self._save(index + 1, urgent=True)
@@ -243,7 +247,7 @@ class Loop:
             self._save(index + 1)
 
     def _save(self, position: int, *, urgent: bool = False) -> None:
-        """Save the state, after a look at whether it is worth it."""
+        """Save the state, after checking that all values are finite."""
         options, train_state, writer = self.options, self.train_state, self.writer
         began = time.perf_counter()
         self._monitor.non_finite = self._monitor.non_finite or train_state.value_monitor.check_pending()
@@ -253,9 +257,9 @@ class Loop:
             return
         bad = train_state.non_finite_tensors()
         if bad:
-            found = f"weights have become not finite: {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
+            origin = f"weights are no longer finite: {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
             self._monitor.fail(
-                non_finite.NonFinite(position - 1, float("nan"), what="gradient", origin=found)
+                non_finite.NonFinite(position - 1, float("nan"), what="gradient", origin=origin)
             )
         captured = (
             train_state.capture()
@@ -264,7 +268,7 @@ class Loop:
         )
         if train_state.engine.rank == 0:
             try:
-                about = {
+                metadata = {
                     "seconds": round(writer.seconds, 3),
                     "waited": writer.waited,
                     "metrics_size": writer.size(),
@@ -272,11 +276,11 @@ class Loop:
                     "watch": self._monitor.state_dict(),
                     **({"best": self._best.current} if self._best is not None and self._best.current else {}),
                 }
-                state.save(folder, position, about, captured, keep=options.keep)
+                state.save(folder, position, metadata, captured, keep=options.keep)
             except TrainingError as error:
                 if urgent:
                     raise
-                warnings.warn(f"{error}; training goes on", stacklevel=2)
+                warnings.warn(f"{error}; training continues", stacklevel=2)
             else:
                 self._monitor.saved = position
                 writer.waited["saves"] += time.perf_counter() - began

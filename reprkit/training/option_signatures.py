@@ -1,4 +1,4 @@
-"""Signatures and docstrings made from declared options, for ``rk.loop``, ``rk.fit`` and ``rk.Launch``.  Torch-free."""
+"""Create signatures and docstrings from declared options, for ``rk.loop``, ``rk.fit`` and ``rk.Launch``.  Torch-free."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _WIDTH = 120  # of a docstring's lines
 def with_options(
     options: Callable[P, O],
 ) -> Callable[[Callable[[Model, Any, O], R]], Callable[Concatenate[Model, Any, P], R]]:
-    """Make a function of (model, data, options) one that takes each option as a keyword.
+    """Turn a function of (model, data, options) into one that takes each option as a keyword.
 
     Type checkers read the signature from the dataclass; at run time it is the function's ``__signature__``, with resolved types.
     The line ``options: ...`` of the docstring becomes one entry for each option.
 
     Args:
-        options: the dataclass that declares them.
+        options: the dataclass that declares the options.
     """
     import torch
     from torch.optim import Optimizer
@@ -47,15 +47,15 @@ def with_options(
         names = [parameter.name for parameter in own]
 
         @functools.wraps(body)
-        def call(*args: Any, **given: Any) -> R:
-            for name in given:
+        def call(*args: Any, **keywords: Any) -> R:
+            for name in keywords:
                 if name not in signature.parameters:
                     raise PartArgumentError(
                         f"rk.{body.__name__} has no option {name!r}.{nearest(name, signature.parameters)}\n"
                         f"  its options: {', '.join(field.name for field in fields)}"
                     )
             try:
-                bound = signature.bind(*args, **given).arguments
+                bound = signature.bind(*args, **keywords).arguments
             except TypeError as error:
                 raise PartArgumentError(f"rk.{body.__name__}: {error}") from None
             first, second = (bound.pop(name) for name in names)
@@ -73,7 +73,7 @@ def with_options(
 def keyword_parameters(
     fields: Iterable[dataclasses.Field[Any]], hints: dict[str, Any] | None = None
 ) -> list[inspect.Parameter]:
-    """The options as keyword-only parameters; without ``hints`` their types are text."""
+    """Return the options as keyword-only parameters; without ``hints`` their annotations are strings."""
     return [
         inspect.Parameter(
             field.name,
@@ -86,10 +86,10 @@ def keyword_parameters(
 
 
 def expand_options(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
-    """A docstring whose line ``options: ...`` under ``Args:`` is replaced by an entry for each option."""
+    """Replace the line ``options: ...`` of a docstring, under ``Args:``, by an entry for each option."""
     lines = text.splitlines()
-    place = next(number for number, line in enumerate(lines) if line.strip().startswith("options: "))
-    indent = lines[place][: len(lines[place]) - len(lines[place].lstrip())]
+    row = next(number for number, line in enumerate(lines) if line.strip().startswith("options: "))
+    indent = lines[row][: len(lines[row]) - len(lines[row].lstrip())]
     entries = [
         line
         for field in fields
@@ -102,15 +102,15 @@ def expand_options(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
             break_on_hyphens=False,
         )
     ]
-    return "\n".join([*lines[:place], *entries, *lines[place + 1 :]])
+    return "\n".join([*lines[:row], *entries, *lines[row + 1 :]])
 
 
 def describe_option(field: dataclasses.Field[Any]) -> str:
-    """The documentation of an option: its text, then the values that it takes."""
-    found = declaration_of(field)
-    sentences = [f"{found.help}."]
-    if found.more:
-        sentences.append(found.more)
-    if found.constraint is not None:
-        sentences.append(f"It is {found.constraint.text}.")
+    """Return the documentation of an option: its text, then its allowed values."""
+    declaration = declaration_of(field)
+    sentences = [f"{declaration.help}."]
+    if declaration.more:
+        sentences.append(declaration.more)
+    if declaration.constraint is not None:
+        sentences.append(f"It is {declaration.constraint.text}.")
     return "  ".join(sentences)

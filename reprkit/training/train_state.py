@@ -1,4 +1,4 @@
-"""The machinery behind the loop's steps: forward, backward, update, and the state that holds all of it."""
+"""The train state behind the loop's steps: forward, backward, update, and capture and restore of the whole state."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _open: weakref.WeakKeyDictionary[Model, TrainState] = weakref.WeakKeyDictionary(
 
 
 class ModelProxy:
-    """The model as it is trained (on its device, under autocast, wrapped by DDP): calling it is the training forward.
+    """Proxy of the model being trained (on its device, under autocast, wrapped by DDP); calling it runs the training forward.
 
-    Any other attribute is the wrapped module's.
+    All other attributes are the wrapped module's.
     """
 
     def __init__(self, train_state: TrainState) -> None:
         self._train_state = train_state
 
     def __call__(self, batch: Batch, turn: str = "main") -> Losses:
-        """The losses of a batch.
+        """Compute the losses of a batch.
 
         Raises:
             TrainingError: out of memory; the message says what to lower.
@@ -51,20 +51,20 @@ class ModelProxy:
 
 
 class TrainState:
-    """A model made ready to be trained.
+    """State of a training run: model, optimizers, EMA and extras, prepared for training.
 
     Args:
-        model: to train; it is moved to the device, and put into training mode.
-        data: to train on; it says in what order.
-        options: of the loop.
-        on_non_finite: called with a loss or gradient that is not finite, and the batch at hand; it may raise.
+        model: the model to train; it is moved to the device and put into training mode.
+        data: the data set to train on; it determines the order of examples.
+        options: the loop's options.
+        on_non_finite: called with a non-finite loss or gradient, and the batch; may raise.
 
     Attributes:
-        module: what is called to train: the model, or its DDP wrapper.
-        closing: whether the present piece is the last one of its step.
-        pieces: the losses of this step's forwards, one a piece.
-        position: steps that are complete.
-        updated: the turns that were updated in this step.
+        module: the module called in training: the model, or its DDP wrapper.
+        last_piece: whether the current piece is the last one of its step.
+        pieces: the losses of this step's forwards, one per piece.
+        position: number of completed steps.
+        updated: the turns updated in this step.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class TrainState:
             device=options.device, precision=options.precision, strategy=options.strategy, turns=turns
         )
         self.device = self.engine.device
-        dealt = {"ranks": self.engine.ranks, "rank": self.engine.rank, "buckets": options.buckets}
-        self.order = data.order(options.batch, options.seed, **dealt)
+        sharding = {"ranks": self.engine.ranks, "rank": self.engine.rank, "buckets": options.buckets}
+        self.order = data.order(options.batch, options.seed, **sharding)
         share = options.batch // self.engine.ranks
         if share % options.accumulate:
             raise TrainingError(
-                f"{share} examples a process (batch={options.batch}, {self.engine.ranks} processes) cannot be cut into "
+                f"{share} examples a process (batch={options.batch}, {self.engine.ranks} processes) cannot be split into "
                 f"accumulate={options.accumulate} equal pieces"
             )
         self.piece = share // options.accumulate
@@ -133,12 +133,12 @@ class TrainState:
 
     @property
     def lr(self) -> float:
-        """The main optimiser's present rate."""
+        """The main optimizer's current learning rate."""
         self._check_running()
         return float(self.optimizers["main"].param_groups[0]["lr"])
 
     def begin(self, index: int) -> None:
-        """Set the learning rates of a step."""
+        """Start a step and set its learning rates."""
         self.position = index
         self.pieces, self.norm = [], None
         self.updated.clear()
@@ -148,10 +148,10 @@ class TrainState:
                 group["lr"] = rate * factor
 
     def split_batch(self, batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """The pieces of a batch, on the device."""
-        for place in range(self.options.accumulate):
-            self._piece_index, self.last_piece = place, place + 1 == self.options.accumulate
-            part = slice(place * self.piece, (place + 1) * self.piece)
+        """Yield the pieces of a batch, on the device."""
+        for number in range(self.options.accumulate):
+            self._piece_index, self.last_piece = number, number + 1 == self.options.accumulate
+            part = slice(number * self.piece, (number + 1) * self.piece)
             whole = self.options.accumulate == 1
             if self.device.type == "cpu":
                 yield dict(batch) if whole else {name: value[part] for name, value in batch.items()}
@@ -162,12 +162,12 @@ class TrainState:
                 }
 
     def example_indices(self) -> list[int]:
-        """Which examples the present piece holds, on this process."""
+        """Return the indices of the current piece's examples, on this process."""
         start = self._piece_index * self.piece
         return self.order.at(self.position)[start : start + self.piece].tolist()
 
     def forward(self, batch: Batch, turn: str) -> Losses:
-        """The losses of one piece; gradients are exchanged between ranks on the last (closing) one only."""
+        """Compute the losses of one piece; gradients are exchanged between ranks at the last piece only."""
         self._check_running()
         try:
             if self.last_piece:
@@ -183,14 +183,16 @@ class TrainState:
         return losses
 
     def backward(self, total: Tensor, batch: Batch, **options: Any) -> None:
-        """Gradients of a piece's loss, of which the step's is the mean."""
+        """Compute the gradients of a piece's loss; the step's loss is the mean over pieces."""
         self._check_running()
         if not isinstance(total, Tensor) or total.numel() != 1:
             raise TrainingError(
-                f"step.backward takes one number with a gradient, such as losses.total, not {_describe_value(total)}"
+                f"step.backward takes a scalar with a gradient, such as losses.total, not {_describe_value(total)}"
             )
         if not total.requires_grad:
-            raise TrainingError("step.backward: the loss has no gradient (made under no_grad, or detached)")
+            raise TrainingError(
+                "step.backward: the loss has no gradient (computed under no_grad, or detached)"
+            )
         problem = self.value_monitor.check(self.position, total, self.pieces[-1] if self.pieces else None)
         if problem is not None:
             self._on_non_finite(problem, batch)
@@ -202,7 +204,7 @@ class TrainState:
             raise
 
     def update(self, turn: str, batch: Batch) -> None:
-        """Clip and optimise one turn's parameters; at the end of "main", codebooks, annealing and averages."""
+        """Clip and update one turn's parameters; turn "main" also updates codebooks, annealing and the EMA."""
         self._check_running()
         optimizer = self.optimizers.get(turn)
         if optimizer is None:
@@ -227,7 +229,7 @@ class TrainState:
                 self.ema.update()
 
     def _check_and_clip(self, optimizer: Optimizer, turn: str, batch: Batch) -> None:
-        """The joint norm of a turn's gradients: looked at in every step, and bounded where asked."""
+        """Check the joint norm of a turn's gradients, and clip it if requested."""
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = self.engine.norm(held)
         if turn == "main":
@@ -237,13 +239,13 @@ class TrainState:
         if problem is not None:
             gradients = ((name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None)
             bad = non_finite.non_finite_names(gradients)
-            found = f"not finite in the gradient of {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
-            self._on_non_finite(replace(problem, origin=found) if bad else problem, batch)
+            origin = f"not finite in the gradient of {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
+            self._on_non_finite(replace(problem, origin=origin) if bad else problem, batch)
         if self.options.clip is not None:
             self.engine.clip(held, self.options.clip, norm)
 
     def averaged(self) -> AbstractContextManager[None]:
-        """The model with averaged weights, for a block."""
+        """Context in which the model has the averaged weights."""
         self._check_running()
         return nullcontext() if self.ema is None else self._with_ema(self.ema)
 
@@ -257,7 +259,7 @@ class TrainState:
                 self.engine.reshard()
 
     def non_finite_tensors(self) -> list[str]:
-        """Names of weights and buffers that are not finite; where they are cut all ranks must call it, and learn the same."""
+        """Return names of non-finite weights and buffers; with sharded weights all ranks must call it, with equal results."""
         self.engine.reshard()
         named = state.tensors_of(self.model)
         bad = non_finite.non_finite_names(named.items())
@@ -269,22 +271,22 @@ class TrainState:
         ]
 
     def capture(self) -> dict[str, Any]:
-        """All that must be saved to go on from ``position`` as if nothing had happened: see ``snapshot.capture``."""
+        """Return all that must be saved to continue from ``position``: see ``snapshot.capture``."""
         self.engine.reshard()
         return snapshot.capture(self.model, self.optimizers, self.ema, self.extras, self._before, self.device)
 
     def restore(self, saved: Mapping[str, Any], position: int) -> None:
-        """The inverse of ``capture``.
+        """Restore a captured state.
 
         Raises:
-            TrainingError: the state is of another model, optimiser or set of extras.
+            TrainingError: the state is of another model, optimizer or set of extras.
         """
         self.engine.reshard()
         snapshot.restore(saved, self.model, self.optimizers, self.ema, self.extras, self.device)
         self.position = position
 
     def close(self, *, finished: bool) -> None:
-        """Leave the model as one that is used: unwrapped, in evaluation mode; a finished one whole, with averaged weights."""
+        """Unwrap the model and put it into evaluation mode; if finished, make it whole, with averaged weights."""
         _open.pop(self.model, None)
         for part in self._compiled:
             part._compiled_call_impl = None
@@ -294,13 +296,13 @@ class TrainState:
             self.ema.copy_to_model()
         self.engine.release(self.model, whole=finished)
         self.model.eval()
-        # A step that a caller still holds must not keep the optimizers' and the average's memory.
+        # A step that a caller still holds must not keep the memory of the optimizers and the EMA.
         self.closed, self.module = True, self.model
         self.optimizers, self.ema, self._trained, self.pieces, self._compiled = {}, None, [], [], []
 
     def _compile(self) -> list[nn.Module]:
-        """Compile encoders and decoder in place; latents and objective keep books in Python, so they stay as they are."""
-        parts: list[nn.Module] = [path.encoder for path in self.model.factors.values()]
+        """Compile encoders and decoder in place; latents and objective keep state in Python, so they are not compiled."""
+        parts: list[nn.Module] = [factor.encoder for factor in self.model.factors.values()]
         if self.model.decoder is not None:
             parts.append(self.model.decoder)
         for part in parts:
@@ -308,7 +310,7 @@ class TrainState:
         return parts
 
     def _clear_gradients(self) -> None:
-        # Of all parameters: a turn also leaves gradients with those that it does not train.
+        # Of all parameters: a turn also computes gradients of parameters that it does not train.
         for parameter in self._trained:
             parameter.grad = None
 
@@ -317,7 +319,7 @@ class TrainState:
             raise TrainingError(NOT_RUNNING)
 
     def _raise_memory_advice(self, error: Exception) -> None:
-        """Raise what to lower in place of an error that says that memory ran out."""
+        """Replace an out-of-memory error by one that says what to lower."""
         if non_finite.is_out_of_memory(error):
             lines = non_finite.memory_advice(
                 self.position, self.options.batch, self.piece, self.options.precision, self.options.accumulate
@@ -330,4 +332,4 @@ class TrainState:
 def _describe_value(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    return f"{type(value).__name__}{'; write losses.total' if isinstance(value, Losses) else ''}"
+    return f"{type(value).__name__}{'; pass losses.total' if isinstance(value, Losses) else ''}"

@@ -103,7 +103,7 @@ def test_stages_keep_their_own(digits, tmp_path):
 
 def test_fit_passes_it_on(digits, tmp_path):
     options = {"steps": 8, "batch": 32, "lr": 1e-2, "out": tmp_path, "best": "reconstruction.error"}
-    with pytest.raises(TrainingError, match="is a metric of evaluators: give valid=, and evaluate_every="):
+    with pytest.raises(TrainingError, match="is a metric of evaluators: pass valid=, and evaluate_every="):
         rk.fit(make(digits), digits, **options)
     run = rk.fit(make(digits), digits, valid=digits.subset(range(40)), evaluate_every=2, **options)
     steps, errors = run.curves()["results.reconstruction.error"]
@@ -130,7 +130,7 @@ def test_a_mistyped_name_is_told_at_the_first_results(digits, tmp_path):
 
 
 def test_a_name_that_never_came_is_told_at_the_end(digits, tmp_path):
-    with pytest.warns(UserWarning, match=r"no line of metrics had accuracy, so no model was kept"):
+    with pytest.warns(UserWarning, match=r"no line of metrics had accuracy, so no model was saved"):
         rk.fit(make(digits), digits, steps=2, batch=32, out=tmp_path, best="max accuracy")
 
 
@@ -143,9 +143,9 @@ def test_what_a_goal_may_be(digits):
     assert Goal("error", "min").lookup(line) == (True, 3.0), "results before terms"
     assert Goal("terms.error", "min").lookup(line) == (True, 2.0)
     for wrong, said in (
-        ("least loss", "begins with min or max, not 'least'"),
-        ("codebook.perplexity", "say 'min codebook.perplexity' or 'max codebook.perplexity'"),
-        ("min a b", "best is 'min NAME' or 'max NAME'"),
+        ("least loss", "must begin with min or max, not 'least'"),
+        ("codebook.perplexity", "write 'min codebook.perplexity' or 'max codebook.perplexity'"),
+        ("min a b", "best must be 'min NAME' or 'max NAME'"),
     ):
         with pytest.raises(PartArgumentError, match=said):
             rk.loop(None, digits, steps=1, out="x", best=wrong)
@@ -172,7 +172,7 @@ def test_a_full_disk_keeps_the_older_best_and_goes_on(digits, tmp_path, monkeypa
             full.on = step.index in (2, 3)
             step.log(losses, {"own": {"value": 10.0 - step.index}})
 
-    with pytest.warns(UserWarning, match="the best model so far was not kept: no space left on the disk"):
+    with pytest.warns(UserWarning, match="the best model so far was not saved: no space left on the disk"):
         run()
     assert Run(tmp_path).best == {"metric": "own.value", "end": "min", "value": 5.0, "step": 6}
 

@@ -155,17 +155,17 @@ def test_mistakes_are_refused_in_words(run):
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("--precision", "fp23", "precision is one of fp32, bf16, not 'fp23'"),
-        ("--strategy", "fdsp", "strategy is one of ddp, fsdp, not 'fdsp'"),
+        ("--precision", "fp23", "precision must be one of fp32, bf16, not 'fp23'"),
+        ("--strategy", "fdsp", "strategy must be one of ddp, fsdp, not 'fdsp'"),
         ("--schedule", "cosin", "no schedule named 'cosin'. Did you mean 'cosine'?"),
         (
             "--optimizer",
             "adanw",
-            "torch.optim has no optimiser 'adanw' that fits here. Did you mean 'adamw'?",
+            "torch.optim has no optimizer 'adanw' that can be used here. Did you mean 'adamw'?",
         ),
-        ("--device", "cuda:x", "device='cuda:x' is not a device that torch knows"),
-        ("--ema", "2", "ema is a number between 0 and 1, such as 0.999"),
-        ("--accumulate", "0", "accumulate is a whole number from 1, not 0"),
+        ("--device", "cuda:x", "device='cuda:x' is not a device known to torch"),
+        ("--ema", "2", "ema must be a number between 0 and 1, such as 0.999"),
+        ("--accumulate", "0", "accumulate must be a whole number from 1, not 0"),
     ],
 )
 def test_values_are_the_loops_to_refuse(flag, value, message, monkeypatch, capsys):

@@ -120,13 +120,13 @@ PARTS = {
     },
 }
 # With a large eps: else gradients that are zero but for rounding (of biases of keys, and before norms) decide by their sign.
-OPTIMISERS = {"causal": "rmsprop(eps=1e-2)", "two views": "sgd(momentum=0.9)", "masked": "adamw(eps=1e-2)"}
+OPTIMIZERS = {"causal": "rmsprop(eps=1e-2)", "two views": "sgd(momentum=0.9)", "masked": "adamw(eps=1e-2)"}
 
 
 @pytest.mark.parametrize("name", [slow(each) for each in PARTS])
 def test_other_objectives_and_optimisers(name):
     parts = PARTS[name]
-    given = {"parts": parts, "optimizer": OPTIMISERS[name], "lr": 1e-3, "steps": 4}
+    given = {"parts": parts, "optimizer": OPTIMIZERS[name], "lr": 1e-3, "steps": 4}
     alone, ended, _ = train(0, "continuous(dim=4)", **given)
     assert ended == "end"
     for weights, ended, _ in pair("continuous(dim=4)", **given):
@@ -221,7 +221,7 @@ def test_one_process_has_nothing_to_cut():
     weights, _, seen = cut(0, LATENTS[0])
     close(weights, plain, 0)
     assert seen[0] == 0
-    with pytest.raises(rk.ReprkitError, match="strategy is one of ddp, fsdp, not 'fdsp'"):
+    with pytest.raises(rk.ReprkitError, match="strategy must be one of ddp, fsdp, not 'fdsp'"):
         rk.loop(*reversed(built(LATENTS[0])), steps=1, strategy="fdsp")
 
 

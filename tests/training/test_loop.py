@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
-from loops_made import OPTIONS, equal, lines, make, run, weights
+from loop_helpers import OPTIONS, equal, lines, make, run, weights
 from torch import nn
 
 import reprkit as rk
@@ -157,7 +157,7 @@ def test_a_logged_loss_is_the_mean_over_pieces(digits, tmp_path):
 
 def test_pieces_that_do_not_come_out_even_are_refused(digits):
     with pytest.raises(
-        TrainingError, match="32 examples a process .* cannot be cut into accumulate=5 equal pieces"
+        TrainingError, match="32 examples a process .* cannot be split into accumulate=5 equal pieces"
     ):
         run(make(digits), digits, accumulate=5)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from loops_made import OPTIONS, lines, make, run, weights
+from loop_helpers import OPTIONS, lines, make, run, weights
 from torch import nn
 
 import reprkit as rk
@@ -25,11 +25,13 @@ def test_optimisers_go_by_torch_s_names(digits):
     assert all(p.ndim >= 2 for p in adam.param_groups[0]["params"])
     assert all(p.ndim < 2 for p in adam.param_groups[1]["params"])
     assert sum(len(group["params"]) for group in adam.param_groups) == len(list(model.parameters()))
-    with pytest.raises(PartArgumentError, match=r"no optimiser 'adan' that fits here. Did you mean 'adam'"):
+    with pytest.raises(
+        PartArgumentError, match=r"no optimizer 'adan' that can be used here. Did you mean 'adam'"
+    ):
         create_optimizer("adan", model.parameters(), lr=0.1)
     with pytest.raises(PartArgumentError, match=r"sgd has no option 'momentun'. Did you mean 'momentum'"):
         create_optimizer("sgd(momentun=0.9)", model.parameters(), lr=0.1)
-    with pytest.raises(PartArgumentError, match="optimiser adam"):
+    with pytest.raises(PartArgumentError, match="optimizer adam"):
         create_optimizer("adam(betas=(2.0, 0.9))", model.parameters(), lr=0.1)
     with pytest.raises(PartArgumentError, match="'lbfgs'"):
         create_optimizer("lbfgs", model.parameters(), lr=0.1)
@@ -84,7 +86,7 @@ def test_turns_that_are_not_there_are_named(digits):
             step.update("judge")
         break
     model.objective.turns = ("main", "referee")
-    with pytest.raises(BuildError, match="turn 'referee' and no submodule of that name"):
+    with pytest.raises(BuildError, match="turn 'referee' but no submodule of that name"):
         list(rk.loop(model, digits, **OPTIONS))
 
 
@@ -94,17 +96,17 @@ def test_turns_that_are_not_there_are_named(digits):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"steps": 0}, "steps is a whole number from 1, not 0"),
-        ({"batch": 2.5}, "batch is a whole number from 1, not 2.5"),
-        ({"lr": -1.0}, "lr is a positive number, not -1.0"),
-        ({"clip": 0.0}, "clip is a positive number or None"),
-        ({"precision": "fp16"}, "precision is one of fp32, bf16, not 'fp16'"),
+        ({"steps": 0}, "steps must be a whole number from 1, not 0"),
+        ({"batch": 2.5}, "batch must be a whole number from 1, not 2.5"),
+        ({"lr": -1.0}, "lr must be a positive number, not -1.0"),
+        ({"clip": 0.0}, "clip must be a positive number or None"),
+        ({"precision": "fp16"}, "precision must be one of fp32, bf16, not 'fp16'"),
         ({"schedule": "cosin"}, "no schedule named 'cosin'. Did you mean 'cosine'"),
         ({"schedule": "constant(final=1)"}, "schedule constant has no option final"),
-        ({"schedule": "linear(final=3)"}, r"final is a share of the rate in \[0, 1\], not 3"),
-        ({"warmup": 13}, "warmup is a number of steps from 0 to steps=12, not 13"),
-        ({"stage": "a/b"}, "stage is the name of a folder"),
-        ({"weight_decay": 2}, r"weight_decay is a number in \[0, 1\)"),
+        ({"schedule": "linear(final=3)"}, r"final must be a share of the rate in \[0, 1\], not 3"),
+        ({"warmup": 13}, "warmup must be a number of steps from 0 to steps=12, not 13"),
+        ({"stage": "a/b"}, "stage must be the name of a folder"),
+        ({"weight_decay": 2}, r"weight_decay must be a number in \[0, 1\)"),
     ],
 )
 def test_arguments_are_checked_at_the_call(digits, wrong, said):
@@ -115,22 +117,22 @@ def test_arguments_are_checked_at_the_call(digits, wrong, said):
 def test_what_does_not_go_together_is_refused(digits):
     with pytest.raises(TrainingError, match="resume=True needs out="):
         rk.loop(make(digits), digits, **OPTIONS, resume=True)
-    with pytest.raises(PartArgumentError, match="ema is a number between 0 and 1"):
+    with pytest.raises(PartArgumentError, match="ema must be a number between 0 and 1"):
         run(make(digits), digits, ema=1.5)
-    with pytest.raises(PartArgumentError, match="device='tpu7' is not a device that torch knows"):
+    with pytest.raises(PartArgumentError, match="device='tpu7' is not a device known to torch"):
         run(make(digits), digits, device="tpu7")
     with pytest.raises(DataError, match="examples do not fill one batch"):
         run(make(digits), digits, batch=100_000)
     loop = rk.loop(make(digits), digits, **{**OPTIONS, "steps": 1})
     for step in loop:
-        with pytest.raises(TrainingError, match=r"takes one number with a gradient.*write losses.total"):
+        with pytest.raises(TrainingError, match=r"takes a scalar with a gradient.*pass losses.total"):
             step.backward(step.model(step.batch))
-        with pytest.raises(TrainingError, match="takes one number with a gradient.*a tensor of shape"):
+        with pytest.raises(TrainingError, match="takes a scalar with a gradient.*a tensor of shape"):
             step.backward(step.batch["x"])
         with pytest.raises(TrainingError, match="the loss has no gradient"):
             step.backward(step.model(step.batch).total.detach())
         step.update()
-    with pytest.raises(TrainingError, match="a loop is used once"):
+    with pytest.raises(TrainingError, match="a loop can be used once"):
         iter(loop)
     with pytest.raises(TrainingError, match="the loop is not running"):
         step.update()

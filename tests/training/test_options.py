@@ -92,7 +92,7 @@ def test_a_new_option_is_one_declaration():
     )
     assert loop(None, None, steps=1).to_json()["patience"] == 3
     assert loop(model=None, data=None, steps=1, patience=7).patience == 7
-    with pytest.raises(PartArgumentError, match="patience is a whole number from 1, not 0"):
+    with pytest.raises(PartArgumentError, match="patience must be a whole number from 1, not 0"):
         loop(None, None, steps=1, patience=0)
 
 
@@ -118,12 +118,12 @@ def test_what_is_no_option_is_refused_with_the_nearest():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"accumulate": True}, "accumulate is a whole number from 1, not True"),
-        ({"buckets": 0.5}, "buckets is True, False or a number of batches from 1, not 0.5"),
-        ({"lr": float("inf")}, "lr is a positive number, not inf"),
-        ({"ema": 1}, "ema is a number between 0 and 1, such as 0.999, or None, not 1"),
-        ({"stage": "step-1"}, "stage is the name of a folder: letters, digits, dashes, not 'step-1'"),
-        ({"strategy": 3}, "strategy is one of ddp, fsdp, not 3"),
+        ({"accumulate": True}, "accumulate must be a whole number from 1, not True"),
+        ({"buckets": 0.5}, "buckets must be True, False or a number of batches from 1, not 0.5"),
+        ({"lr": float("inf")}, "lr must be a positive number, not inf"),
+        ({"ema": 1}, "ema must be a number between 0 and 1, such as 0.999, or None, not 1"),
+        ({"stage": "step-1"}, "stage must be the name of a folder: letters, digits, dashes, not 'step-1'"),
+        ({"strategy": 3}, "strategy must be one of ddp, fsdp, not 3"),
     ],
 )
 def test_values_are_checked_by_their_constraints(wrong, said):
@@ -132,7 +132,7 @@ def test_values_are_checked_by_their_constraints(wrong, said):
 
 
 def test_the_best_model_of_fit_needs_a_measure():
-    with pytest.raises(TrainingError, match="is a metric of evaluators: give valid="):
+    with pytest.raises(TrainingError, match="is a metric of evaluators: pass valid="):
         FitOptions(steps=1, out="x", best="min reconstruction.error")
 
 

@@ -110,7 +110,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(digits, tmp_path):
     assert (newest.name, before.name) == ("step-000000005", "step-000000004")
     tensors = newest / "tensors.pt"
     tensors.write_bytes(tensors.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="going on from .*step-000000004, since a newer state is damaged"):
+    with pytest.warns(UserWarning, match="resuming from .*step-000000004, since a newer state is damaged"):
         assert len(train(make(digits), digits, tmp_path, resume=True)) == 6
     for place in state.list_saved(tmp_path / "state"):
         (place / "tensors.pt").write_bytes(b"")
@@ -137,7 +137,7 @@ def test_a_full_disk_does_not_stop_the_run_nor_harm_the_older_state(digits, tmp_
 
     monkeypatch.setattr("reprkit.training.resume.state.torch.save", full)
     with pytest.warns(
-        UserWarning, match="no space left on the disk; older states are untouched; training goes on"
+        UserWarning, match="no space left on the disk; older states are untouched; training continues"
     ):
         assert len(train(make(digits), digits, tmp_path, save_every=1e-9)) == 10
     assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000010"]

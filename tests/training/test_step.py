@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from loops_made import make
+from loop_helpers import make
 
 import reprkit as rk
 from reprkit.errors import TrainingError

@@ -125,7 +125,7 @@ def test_codes_on_a_line_are_told_once_with_what_to_do(digits, tmp_path):
     told = caught(TrainingHealthWarning, model, digits, **options)
     assert len(told) == 1
     assert told[0].startswith(
-        "latent reprkit/continuous of factor code has lost its rank: the codes of a batch vary in 1.0 of 8 dimensions"
+        "latent reprkit/continuous of factor code has a low rank: the codes of a batch vary in 1.0 of 8 dimensions"
     )
     assert "Try a lower lr=" in told[0]
     (kept,) = read_record(tmp_path)["warnings"]

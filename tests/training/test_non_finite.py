@@ -49,9 +49,9 @@ def test_a_loss_that_is_not_finite_names_step_term_and_part(digits, tmp_path):
     said = str(raised.value)
     assert said.startswith("the loss is nan at step 4 (not finite: ")
     assert "strain" in said.splitlines()[0]
-    assert "it begins in latent Brittle (factors.code.latent): its output is not finite" in said
+    assert "it originates in latent Brittle (factors.code.latent): its output is not finite" in said
     assert "try a lower lr=" in said
-    assert f"the state of step 4 is good, in {tmp_path / 'state'}" in said
+    assert f"the state of step 4 in {tmp_path / 'state'} is finite" in said
     record = read_record(tmp_path)
     assert record["status"] == "failed"
     assert record["error"] == said
@@ -82,7 +82,7 @@ def test_the_objective_may_be_at_fault(digits):
         return step.model(step.batch)
 
     with pytest.raises(
-        TrainingError, match=r"the loss is inf .*\n.*it begins in objective reprkit/reconstruction"
+        TrainingError, match=r"the loss is inf .*\n.*it originates in objective reprkit/reconstruction"
     ):
         train(make(digits), digits, spoil=spoil)
 
@@ -116,7 +116,7 @@ def test_weights_that_the_body_spoils_are_not_saved(digits, tmp_path):
         return losses
 
     with pytest.raises(
-        TrainingError, match=r"weights have become not finite: decoder|gradient of an earlier step was not"
+        TrainingError, match=r"weights are no longer finite: decoder|gradient of an earlier step was not"
     ):
         train(make(digits), digits, spoil=spoil, out=tmp_path, save_every=1e-9)
     assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000004"]
