@@ -156,8 +156,8 @@ def _turn_parameters(model: Model, turn: str) -> Iterator[nn.Parameter]:
             module = getattr(member, turn, None)
             if not isinstance(module, nn.Module):
                 raise BuildError(
-                    f"objective {member.qualified or type(member).__name__} has a turn {turn!r} but no submodule of that name, so it "
-                    f"is unknown what the turn trains\n"
+                    f"objective {member.qualified or type(member).__name__} has a turn {turn!r} but no submodule of that name, "
+                    f"so it is unknown what the turn trains\n"
                     f"  pass an optimizer with its parameters: rk.loop(..., optimizers={{{turn!r}: torch.optim.Adam(...)}})"
                 )
             yield from (parameter for parameter in module.parameters() if parameter.requires_grad)

@@ -241,7 +241,7 @@ class Options:
         "if lengths vary, put examples of similar length into a batch",
         default=False,
         more=(
-            "Batches then hold less padding: this many batches (True: 50) are sorted together.  An epoch still has the same examples."
+            "Batches then hold less padding: this many batches (True: 50) are sorted together.  An epoch has the same examples."
         ),
         constraint=BUCKETS,
         flag=bool,

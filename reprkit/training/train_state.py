@@ -26,7 +26,7 @@ from reprkit.utils import collectives
 
 NOT_RUNNING = "the loop is not running: use its steps inside of `for step in rk.loop(...)`"
 
-_open: weakref.WeakKeyDictionary[Model, TrainState] = weakref.WeakKeyDictionary()
+_open_states: weakref.WeakKeyDictionary[Model, TrainState] = weakref.WeakKeyDictionary()
 
 
 class ModelProxy:
@@ -79,9 +79,9 @@ class TrainState:
             raise TrainingError(
                 f"accumulate={options.accumulate} cannot be used with an objective of several turns ({', '.join(turns)})"
             )
-        left = _open.pop(model, None)
-        if left is not None:  # an exception has left it open (its traceback still holds it)
-            left.close(finished=False)
+        earlier = _open_states.pop(model, None)
+        if earlier is not None:  # an exception left it open (its traceback still holds it)
+            earlier.close(finished=False)
         self.model, self.options, self._on_non_finite = model, options, on_non_finite
         self.engine = Engine(
             device=options.device, precision=options.precision, strategy=options.strategy, turns=turns
@@ -128,7 +128,7 @@ class TrainState:
         self.closed = False
         self.norm: Tensor | None = None
         self._compiled = self._compile() if options.compile else []
-        _open[model] = self
+        _open_states[model] = self
         self._clear_gradients()
 
     @property
@@ -287,7 +287,7 @@ class TrainState:
 
     def close(self, *, finished: bool) -> None:
         """Unwrap the model and put it into evaluation mode; if finished, make it whole, with averaged weights."""
-        _open.pop(self.model, None)
+        _open_states.pop(self.model, None)
         for part in self._compiled:
             part._compiled_call_impl = None
         self._clear_gradients()

@@ -127,8 +127,8 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
     """Restore a captured state, in place.
 
     Raises:
-        TrainingError: the module and the state have different tensors, or the state sets an attribute that is not a plain number, flag
-            or string.
+        TrainingError: the module and the state have different tensors, or the state sets an attribute other than a plain number,
+            flag or string.
     """
     own = tensors_of(module)
     saved: Mapping[str, Tensor] = state["tensors"]
