@@ -30,7 +30,7 @@ from reprkit.utils import collectives
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate's
 
 # Accelerate's state is global to the process.  If it was created here, it is reset after the last loop.
-_alive: weakref.WeakSet[Engine] = weakref.WeakSet()
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _owns_state = False
 
 
@@ -63,7 +63,7 @@ class Engine:
         chosen = _device(device)
         several = len(tuple(turns)) > 1
         self._accelerator = _accelerator(chosen, PRECISIONS[precision], several)
-        _alive.add(self)
+        _open_engines.add(self)
         self._tracking = False
         self.shards: fsdp.Shards | None = None
         self.device: torch.device = self._accelerator.device
@@ -196,8 +196,8 @@ class Engine:
             for tracker in self._accelerator.trackers:  # end_training() would also destroy the process group
                 tracker.finish()
             self._tracking = False
-        _alive.discard(self)
-        if _owns_state and not _alive:
+        _open_engines.discard(self)
+        if _owns_state and not _open_engines:
             _reset()
             _owns_state = False
 

@@ -118,8 +118,8 @@ class Shards:
             self._shard(top, whole)
             _register_forward_methods(top)
         self._before = [state.scalars_of(top) for top in self._copies]
-        self._cut = [p for top in self._tops for p in top.parameters() if p not in whole]
-        for parameter in self._cut:
+        self._sharded_parameters = [p for top in self._tops for p in top.parameters() if p not in whole]
+        for parameter in self._sharded_parameters:
             parameter.data = parameter.data.new_empty(0)  # kept for `undo`, without memory
         self._replicated = [p for p in model.parameters() if p.requires_grad and not is_sharded(p)]
         _sharded_models[model] = self
@@ -178,7 +178,7 @@ class Shards:
         Raises:
             TrainingError: an optimizer holds them; the message says what to pass instead.
         """
-        before = {id(parameter) for parameter in self._cut}
+        before = {id(parameter) for parameter in self._sharded_parameters}
         for optimizer in optimizers:
             if any(id(p) in before for group in optimizer.param_groups for p in group["params"]):
                 name = type(optimizer).__name__
