@@ -133,7 +133,7 @@ def test_wrong_usage_is_refused_before_anything_is_trained(run, folder, tmp_path
         (("probe", folder, "--data", "digits", "--label", "writer"), "no label field 'writer'"),
         (
             ("probe", folder, "--trust-data", "--labels", 5000),
-            "more labelled examples than the 1,258 there are",
+            "more than the 1,258 labeled examples that there are",
         ),
     ):
         code, _, err = run(*args)

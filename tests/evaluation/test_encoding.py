@@ -1,4 +1,4 @@
-"""Representations where lengths vary: in the data's order, whatever the order they were read in."""
+"""Representations of data with varying lengths are in the data's order."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def built(data):
     ).eval()
 
 
-def test_every_example_once_and_short_ones_first(lines):
+def test_by_length_yields_every_example_once_shortest_first(lines):
     lengths, whole = lines.lengths()["x"], torch.arange(len(lines))
     with use_session(Session(batch=8)):
         read = list(by_length(lines))
@@ -58,7 +58,7 @@ def test_representations_are_in_the_data_s_order(lines):
     np.testing.assert_allclose(found, np.stack(alone), atol=1e-5)
 
 
-def test_so_are_the_guesses_of_a_fine_tuned_model(lines):
+def test_predictions_of_a_fine_tuned_model_are_in_the_data_s_order(lines):
     data = Marked(lines)
     assert 10 < int(data.long.sum()) < 50
     model = fine_tune(built(lines), data, steps=60, lr=1e-2, batch=16)
@@ -73,7 +73,7 @@ def test_so_are_the_guesses_of_a_fine_tuned_model(lines):
     assert (guess == truth).mean() > 0.8
 
 
-def test_data_of_one_length_is_read_as_it_lies():
+def test_data_of_one_length_is_read_in_order():
     digits = rk.dataset("digits").subset(range(20))
     with use_session(Session(batch=8)):
         assert torch.cat([rows for rows, _ in by_length(digits)]).tolist() == list(range(20))

@@ -16,7 +16,7 @@ def built(train, latent="continuous(dim=8)", **options):
     return rk.build(data=train, latent=latent, **{**NET, **options})
 
 
-def test_it_learns_and_leaves_the_model_alone(digits):
+def test_finetune_learns_and_does_not_change_the_model(digits):
     train, test = digits
     model = built(train).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -48,19 +48,19 @@ def test_steps_equal_a_loop_by_hand(digits):
         {"params": [each for each in held if each.ndim > 1], "weight_decay": 0.05},
         {"params": [each for each in held if each.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups)
     order = Order(40, 40, 0)  # Adam makes much of rounding, so the same order too
     for index, factor in enumerate((1.0, 0.5)):  # half a cosine over two steps, no room to warm up
         batch = few.batch(order.at(index))
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 1e-2 * factor
         code = path(batch)
         loss = F.cross_entropy(
             layer(masked_mean(code.z if code.mean is None else code.mean, None)), batch["label"]
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     for (name, one), two in zip(tuned.factors["code"].named_parameters(), path.parameters(), strict=True):
         torch.testing.assert_close(one, two, msg=name, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(tuned.objective.head.weight, layer.weight, rtol=1e-4, atol=1e-6)
@@ -88,7 +88,7 @@ def test_frozen_weights_stay(digits):
     assert not torch.equal(old.adapter.weight, new.adapter.weight)
 
 
-def test_it_may_start_as_the_probe(digits, table):
+def test_finetune_can_start_from_the_probe(digits, table):
     train, test = digits
     model = built(train).eval()
     tuned = fine_tune(model, train, steps=1, lr=1e-12, start="probe")
@@ -121,19 +121,19 @@ def test_a_sequence_is_read_by_its_valid_steps(table):
     assert found["finetune"]["accuracy"] == 1.0
 
 
-def test_what_does_not_fit_is_named(digits, table):
+def test_errors_name_what_does_not_fit(digits, table):
     train, test = digits
     model = built(train).eval()
-    with pytest.raises(DataError, match="finetune is fitted on labelled examples"):
+    with pytest.raises(DataError, match="finetune is fitted on labeled examples"):
         rk.evaluate(model, test, "finetune")
     with pytest.raises(DataError, match="no label field 'writer'"):
         rk.evaluate(model, test, "finetune(label='writer')", fit_on=train)
     with pytest.raises(
-        BuildError, match=r"the model reads x as image \(8, 8, 1\), and this data has vector \(2,\)"
+        BuildError, match=r"the model reads x as image \(8, 8, 1\), but this data has vector \(2,\)"
     ):
         fine_tune(model, table(torch.rand(8, 2), [0, 1] * 4))
     alone = rk.build(data=train, decoder="gru(width=8)", objective="autoregressive")
-    with pytest.raises(BuildError, match="nothing to fine-tune"):
+    with pytest.raises(BuildError, match="so it cannot be fine-tuned"):
         fine_tune(alone, train)
 
 

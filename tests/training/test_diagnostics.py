@@ -1,4 +1,4 @@
-"""Signs of sickness are told once, with what to do, and stand in the run's record and on its page."""
+"""Diagnostics warn once, with advice, and are in the run's record and on its page."""
 
 import math
 import warnings
@@ -40,7 +40,7 @@ def caught(category, *arguments, **options):
 # ------------------------------------------------------------------ the measures
 
 
-def test_rank_of_is_the_entropy_of_the_singular_values():
+def test_effective_rank_is_the_entropy_of_the_singular_values():
     z = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [9.0, 5, 3, 1, 0.1, 0.01]
     )
@@ -57,7 +57,7 @@ def test_rank_of_is_the_entropy_of_the_singular_values():
     assert centered_effective_rank(axes) == pytest.approx(4.0)
 
 
-def test_a_rank_is_lost_only_after_several_looks_and_told_once():
+def test_low_rank_is_reported_once_after_several_checks():
     generator = torch.Generator().manual_seed(0)
     full = torch.randn(64, 2, 16, generator=generator)
     flat = torch.randn(64, 2, 1, generator=generator) * torch.ones(16)
@@ -76,7 +76,7 @@ def test_a_rank_is_lost_only_after_several_looks_and_told_once():
     assert RankMonitor().update(full[..., :3], None) is None, "of three dimensions there is little to lose"
 
 
-def test_an_explosion_lasts():
+def test_an_exploding_norm_is_reported_after_several_steps():
     generator = np.random.default_rng(0)
     usual = [float(each) for each in generator.lognormal(0, 0.5, 50)]
     seen = NormMonitor()
@@ -95,7 +95,7 @@ def test_an_explosion_lasts():
 # ------------------------------------------------------------------ in a run
 
 
-def test_an_exploding_norm_is_told_once_with_what_to_do(digits, tmp_path):
+def test_an_exploding_norm_is_warned_of_once(digits, tmp_path):
     told = caught(
         TrainingHealthWarning,
         make(digits),
@@ -116,7 +116,7 @@ def test_an_exploding_norm_is_told_once_with_what_to_do(digits, tmp_path):
     assert "step 62: the gradient&#x27;s norm has exploded" in page
 
 
-def test_codes_on_a_line_are_told_once_with_what_to_do(digits, tmp_path):
+def test_low_rank_codes_are_warned_of_once(digits, tmp_path):
     model = make(digits)
     weight = model.factors["code"].adapter.weight
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_codes_on_a_line_are_told_once_with_what_to_do(digits, tmp_path):
     assert len(read_record(tmp_path)["warnings"]) == 1
 
 
-def test_a_collapse_stands_in_the_record(digits, tmp_path):
+def test_a_collapse_is_recorded(digits, tmp_path):
     model = make(digits, "vq(codes=64, dim=4, revive=0.0)")
     with torch.no_grad():
         model.factors["code"].adapter.weight.zero_()
@@ -148,6 +148,6 @@ def test_a_collapse_stands_in_the_record(digits, tmp_path):
 @pytest.mark.parametrize(
     "latent", ["continuous(dim=32)", "gaussian(dim=8)", "vq(codes=16, dim=2, codebooks=4)"]
 )
-def test_a_healthy_run_is_not_warned_of(digits, tmp_path, latent):
+def test_a_healthy_run_has_no_warnings(digits, tmp_path, latent):
     assert caught(UserWarning, make(digits, latent), digits, out=tmp_path, lr=2e-3, batch=64, steps=150) == []
     assert "warnings" not in read_record(tmp_path)

@@ -1,4 +1,4 @@
-"""``rk.Launch`` and ``rk.recipe``: how a recipe is run, as flags of its command line."""
+"""``rk.Launch`` and ``rk.recipe``: the loop's options as flags of a recipe."""
 
 import inspect
 import subprocess
@@ -70,7 +70,7 @@ def test_a_flag_takes_a_type_of_its_option():
     assert set(options) - set(FLAGS) == only_the_recipes | no_text
 
 
-def test_a_launch_holds_what_was_set_and_nothing_else():
+def test_a_launch_holds_only_the_set_options():
     launch = Launch(schedule="cosine", accumulate=2)
     assert {**launch} == {"schedule": "cosine", "accumulate": 2}
     assert dict(**Launch()) == {}
@@ -88,7 +88,7 @@ def test_a_launch_holds_what_was_set_and_nothing_else():
         Launch(acumulate=2)
 
 
-def test_the_recipes_own_defaults_hold_until_a_flag_says_otherwise(run):
+def test_flags_override_the_recipe_s_defaults(run):
     code, out, _ = run()
     assert code == 0
     assert launched(out) == {"schedule": "cosine", "track": ["tensorboard"], "compile": True}
@@ -144,7 +144,7 @@ def test_the_recipes_own_defaults_hold_until_a_flag_says_otherwise(run):
     assert '"latents": ["binary", "continuous"]' in out
 
 
-def test_mistakes_are_refused_in_words(run):
+def test_invalid_flags_are_refused(run):
     assert run("--acumulate", "2")[0] == 2
     code, _, err = run("--accumulate", "two")
     assert (code, "--accumulate" in err) == (2, True)
@@ -168,7 +168,7 @@ def test_mistakes_are_refused_in_words(run):
         ("--accumulate", "0", "accumulate must be a whole number from 1, not 0"),
     ],
 )
-def test_values_are_the_loops_to_refuse(flag, value, message, monkeypatch, capsys):
+def test_the_loop_checks_the_values_of_flags(flag, value, message, monkeypatch, capsys):
     data = rk.dataset("digits")
     model = rk.build(data=data, encoder="mlp(widths=(4,))", decoder="mlp(widths=(4,))")
 
@@ -183,7 +183,7 @@ def test_values_are_the_loops_to_refuse(flag, value, message, monkeypatch, capsy
     assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
-def test_a_main_that_cannot_be_flagged_is_refused():
+def test_a_main_with_invalid_launch_is_refused():
     def twice(launch: rk.Launch, schedule: str = "linear") -> None: ...
 
     def taken(schedule: str = "linear", launch: rk.Launch = rk.Launch()) -> None: ...
@@ -199,7 +199,7 @@ def test_a_main_that_cannot_be_flagged_is_refused():
     assert add_flags(plain) is plain
 
 
-def test_annotations_in_words_are_understood():
+def test_string_annotations_are_resolved():
     source = RECIPE.replace("import json", "from __future__ import annotations\nimport json", 1)
     scope = {"__name__": "mine"}
     exec(compile(source, "mine.py", "exec"), scope)

@@ -1,4 +1,4 @@
-"""The loop's optimisers and turns, what it refuses, its logs, and loops inside of loops."""
+"""The loop's optimizers and turns, refused arguments, logs, and nested loops."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError, TrainingError
 from reprkit.training.optimizers import create_optimizer
 
-# ------------------------------------------------------------------ optimisers
+# ------------------------------------------------------------------ optimizers
 
 
-def test_optimisers_go_by_torch_s_names(digits):
+def test_optimizers_are_named_as_in_torch(digits):
     model = make(digits)
     made = create_optimizer("sgd(momentum=0.9, nesterov=True)", model.parameters(), lr=0.3)
     assert type(made) is torch.optim.SGD
@@ -75,7 +75,7 @@ def test_a_turn_trains_its_own_parameters(digits):
             assert {name for name in before if not torch.equal(between[name], after[name])} == critics
 
 
-def test_turns_that_are_not_there_are_named(digits):
+def test_unknown_turns_are_refused(digits):
     model = rk.build(data=digits, encoder="mlp(widths=(8,))", latent="continuous(dim=3)", objective=Duel())
     with pytest.raises(BuildError, match=r"no turn 'critics'. Did you mean 'critic'"):
         list(rk.loop(model, digits, **OPTIONS, optimizers={"critics": "adam"}))
@@ -114,7 +114,7 @@ def test_arguments_are_checked_at_the_call(digits, wrong, said):
         rk.loop(None, digits, **{**OPTIONS, **wrong})
 
 
-def test_what_does_not_go_together_is_refused(digits):
+def test_conflicting_options_are_refused(digits):
     with pytest.raises(TrainingError, match="resume=True needs out="):
         rk.loop(make(digits), digits, **OPTIONS, resume=True)
     with pytest.raises(PartArgumentError, match="ema must be a number between 0 and 1"):
@@ -196,7 +196,7 @@ def test_loops_may_run_inside_of_loops(digits):
     assert outer == inner == alone
 
 
-def test_a_loop_left_open_by_an_exception_is_not_in_the_way(digits):
+def test_a_loop_left_open_by_an_exception_does_not_affect_the_next(digits):
     """As in a notebook, where the last traceback holds the loop."""
     model, held = make(digits), []
     alone = run(make(digits), digits)

@@ -1,4 +1,4 @@
-"""What is not finite stops the run, names where it began, and spoils no saved state; memory that ran out is advised on."""
+"""Non-finite values stop the run, are located, and are never saved; out-of-memory errors give advice."""
 
 import json
 
@@ -43,7 +43,7 @@ class Brittle(rk.Latent):
         return rk.Code.of(features, z=x, losses={"strain": x.square().mean()})
 
 
-def test_a_loss_that_is_not_finite_names_step_term_and_part(digits, tmp_path):
+def test_a_non_finite_loss_names_step_term_and_part(digits, tmp_path):
     with pytest.raises(TrainingError) as raised:
         train(make(digits, Brittle()), digits, out=tmp_path, save_every=1e-9)
     said = str(raised.value)
@@ -62,7 +62,7 @@ def test_a_loss_that_is_not_finite_names_step_term_and_part(digits, tmp_path):
     assert all(t.isfinite().all() for t in saved["model"]["tensors"].values() if t.is_floating_point())
 
 
-def test_the_batch_itself_may_be_at_fault(digits):
+def test_a_non_finite_batch_is_named(digits):
     def spoil(model, step, losses):
         step.batch["x"][3, 2] = float("inf")
         return step.model(step.batch)
@@ -74,7 +74,7 @@ def test_the_batch_itself_may_be_at_fault(digits):
         train(make(digits), digits, spoil=spoil)
 
 
-def test_the_objective_may_be_at_fault(digits):
+def test_a_non_finite_objective_is_named(digits):
     def spoil(model, step, losses):
         model.objective.register_forward_hook(
             lambda *_: {"reconstruction": torch.tensor(float("inf"), requires_grad=True)}
@@ -94,7 +94,7 @@ def rooted(model, step, losses):
 
 
 @pytest.mark.parametrize("clip", [1.0, None])
-def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(digits, tmp_path, clip):
+def test_a_non_finite_gradient_stops_before_the_weights_change(digits, tmp_path, clip):
     model = make(digits)
     with pytest.raises(
         TrainingError,
@@ -110,7 +110,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(digit
     assert f"this step's batch held examples {first}, ... (all 32 in run.json, failure)" in str(raised.value)
 
 
-def test_weights_that_the_body_spoils_are_not_saved(digits, tmp_path):
+def test_non_finite_weights_are_not_saved(digits, tmp_path):
     def spoil(model, step, losses):
         next(model.decoder.parameters()).data.fill_(float("nan"))
         return losses
@@ -122,7 +122,7 @@ def test_weights_that_the_body_spoils_are_not_saved(digits, tmp_path):
     assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000004"]
 
 
-def test_on_a_device_losses_are_looked_at_in_bundles(digits):
+def test_losses_on_a_device_are_checked_in_bundles(digits):
     """No step may wait for a GPU; the step at fault is found all the same."""
     monitor = non_finite.ValueMonitor(torch.device("cuda"))  # only the type counts: the tensors stay here
     good, bad = torch.tensor(1.0), torch.tensor(float("nan"))
@@ -154,14 +154,14 @@ def test_out_of_memory_says_what_to_lower(digits, tmp_path):
     assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
 
 
-def test_other_errors_come_through_as_they_are(digits):
+def test_other_errors_are_not_changed(digits):
     model = make(digits)
     model.decoder.register_forward_pre_hook(lambda *_: nn.Linear(2, 3)(torch.ones(4)))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied|size mismatch"):
         train(model, digits)
 
 
-def test_what_is_logged_is_json_even_when_a_metric_is_not_finite(digits, tmp_path):
+def test_the_log_is_valid_json_if_a_metric_is_not_finite(digits, tmp_path):
     model = make(digits)
     model.objective.register_forward_hook(
         lambda module, _, named: model.record(odd=torch.tensor(float("nan"))) or named

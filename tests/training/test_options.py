@@ -1,4 +1,4 @@
-"""An option is declared once: signatures, documentation, flags, checks and the record of a run come from that."""
+"""Options are declared once; signatures, documentation, flags, checks and records are generated from it."""
 
 import inspect
 import subprocess
@@ -104,7 +104,7 @@ def test_the_declaration_needs_no_torch():
     assert done.stdout.split() == ["False"], done.stderr
 
 
-def test_what_is_no_option_is_refused_with_the_nearest():
+def test_unknown_options_are_refused_with_the_nearest():
     with pytest.raises(
         PartArgumentError, match=r"rk.loop has no option 'acumulate'. Did you mean 'accumulate'\?"
     ):
@@ -131,12 +131,12 @@ def test_values_are_checked_by_their_constraints(wrong, said):
         Options(steps=1, **wrong)
 
 
-def test_the_best_model_of_fit_needs_a_measure():
+def test_best_of_fit_needs_evaluations():
     with pytest.raises(TrainingError, match="is a metric of evaluators: pass valid="):
         FitOptions(steps=1, out="x", best="min reconstruction.error")
 
 
-def test_what_a_run_keeps_is_plain():
+def test_recorded_options_are_plain_json():
     adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     found = Options(steps=3, optimizer=adam, optimizers={"critic": "sgd"}, schedule=abs, ema=0.5).to_json()
     assert found == {
