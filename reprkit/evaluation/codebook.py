@@ -44,12 +44,12 @@ class Codebook(Evaluator):
         for batch in batches(data, "encoding"):
             for name, code in model.encode(batch).items():
                 counters[name].update(code)
-        found: dict[str, Any] = {"figures": {}}
+        metrics: dict[str, Any] = {"figures": {}}
         for name, counter in counters.items():
             prefix = f"{name}." if len(counters) > 1 else ""
-            found.update({prefix + key: value for key, value in counter.metrics().items()})
-            found["figures"][f"{prefix}use"] = counter.figure(prefix.rstrip("."))
-        return found
+            metrics.update({prefix + key: value for key, value in counter.metrics().items()})
+            metrics["figures"][f"{prefix}use"] = counter.figure(prefix.rstrip("."))
+        return metrics
 
 
 class _Counter:
@@ -101,20 +101,20 @@ class _Counter:
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics by name."""
-        found: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
         if self.vocab is None:
             active = int((self.covariance.diagonal() > self.threshold).sum())
-            found.update(usage=active / len(self.total), active=active)
+            metrics.update(usage=active / len(self.total), active=active)
         else:
             entropies = [_entropy(count) for count in self.counts]
-            found["usage"] = float(np.mean([_usage(count) for count in self.counts]))
-            found["perplexity"] = float(np.mean([math.exp(entropy) for entropy in entropies]))
-            found["dead"] = int(sum(int((count == 0).sum()) for count in self.counts))
-            found["entropy"] = float(sum(entropies)) / math.log(2)
-        found["effective_rank"] = effective_rank(self.covariance)
+            metrics["usage"] = float(np.mean([_usage(count) for count in self.counts]))
+            metrics["perplexity"] = float(np.mean([math.exp(entropy) for entropy in entropies]))
+            metrics["dead"] = int(sum(int((count == 0).sum()) for count in self.counts))
+            metrics["entropy"] = float(sum(entropies)) / math.log(2)
+        metrics["effective_rank"] = effective_rank(self.covariance)
         if self.has_bits:
-            found["bits"] = self.bits / self.examples
-        return found
+            metrics["bits"] = self.bits / self.examples
+        return metrics
 
     def figure(self, factor: str) -> Any:
         """Plot how often each entry was chosen, or how much each dimension varies."""

@@ -86,11 +86,11 @@ class Likelihood(Evaluator):
                 totals["code"] -= float(code.mean(0).sum())
                 draws, examples = len(weights), examples + weights.shape[1]
                 elements += size
-        found = {name: totals[name] / examples for name in ("nll", "negative_elbo")}
-        found["bits_per_dim"] = totals["nll"] / elements / math.log(2)
+        metrics = {name: totals[name] / examples for name in ("nll", "negative_elbo")}
+        metrics["bits_per_dim"] = totals["nll"] / elements / math.log(2)
         if priors:
-            found["code_bits"] = totals["code"] / examples / math.log(2)
-        return {**found, "samples": draws}
+            metrics["code_bits"] = totals["code"] / examples / math.log(2)
+        return {**metrics, "samples": draws}
 
     def _weights(
         self, model: Model, batch: Batch, priors: dict[str, Model]

@@ -64,11 +64,11 @@ class LinearProbe(Evaluator):
         probe = fit_probe(x, y, C=self.C, max_iter=self.max_iter, label=self.label)
         test_x, test_y = encode_labeled(model, data, self.label, "linear-probe", **self.options)
         guess = probe.predict(test_x.astype(np.float64))
-        found: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
+        metrics: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
         classes = np.union1d(y, test_y)
         if len(classes) <= _SHOWN:
-            found["figures"] = {"confusion": _confusion(test_y, guess, classes)}
-        return found
+            metrics["figures"] = {"confusion": _confusion(test_y, guess, classes)}
+        return metrics
 
 
 def fit_probe(

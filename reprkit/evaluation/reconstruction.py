@@ -46,15 +46,15 @@ class ReconstructionError(Evaluator):
         nll = total["nll"] / examples
         if symbols:
             perplexity = math.exp(min(total["nll"] / elements, 700.0))
-            found = {"accuracy": total["correct"] / elements, "perplexity": perplexity, "nll": nll}
+            metrics = {"accuracy": total["correct"] / elements, "perplexity": perplexity, "nll": nll}
         else:
-            found = {"error": total["squares"] / examples, "mse": total["squares"] / elements, "nll": nll}
+            metrics = {"error": total["squares"] / examples, "mse": total["squares"] / elements, "nll": nll}
         if "bits" in total:
-            found["bits"] = total["bits"] / examples
+            metrics["bits"] = total["bits"] / examples
         if "kl" in total:
-            found["kl"] = total["kl"] / examples
-            found["negative_elbo"] = nll + found["kl"]
-        return found
+            metrics["kl"] = total["kl"] / examples
+            metrics["negative_elbo"] = nll + metrics["kl"]
+        return metrics
 
 
 def _sums(scored: Scored, factors: Codes, symbols: bool, size: int) -> dict[str, float]:

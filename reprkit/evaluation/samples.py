@@ -79,13 +79,13 @@ class Samples(Evaluator):
         samples = model.to_batch(decoded)[model.output].cpu()
         visible = samples[:_SHOWN].float() if samples.is_floating_point() else samples[:_SHOWN]
         figures = exhibit("Samples", field, {"drawn": visible.numpy()})
-        found: dict[str, Any] = {"n": self.count}
+        metrics: dict[str, Any] = {"n": self.count}
         if fit_on is not None and not field.discrete:
             real = data.batch(range(min(len(data), _COMPARED)))[model.output]
             nearest = [_nearest_distances(x, fit_on, model.output).median() for x in (samples, real)]
-            found["novelty"] = float(nearest[0] / nearest[1].clamp(min=1e-12))
+            metrics["novelty"] = float(nearest[0] / nearest[1].clamp(min=1e-12))
         return {
-            **found,
+            **metrics,
             "figures": {f"samples {number}" if number else "samples": f for number, f in enumerate(figures)},
         }
 

@@ -148,10 +148,10 @@ class Engine:
         from accelerate.tracking import filter_trackers
 
         try:
-            found = filter_trackers(list(trackers), str(out))
+            chosen = filter_trackers(list(trackers), str(out))
         except ValueError as error:
             raise TrainingError(f"track={trackers!r}: {error}") from error
-        available = [str(getattr(tracker, "value", tracker)) for tracker in found]
+        available = [str(getattr(tracker, "value", tracker)) for tracker in chosen]
         missing = [name for name in trackers if name not in available]
         if missing:
             raise TrainingError(
@@ -159,7 +159,7 @@ class Engine:
                 f"  pip install {' '.join(missing)}, or leave track= out: metrics go to {out}/{METRICS} anyway"
             )
         self._accelerator.project_configuration.set_directories(str(out))
-        self._accelerator.log_with = found
+        self._accelerator.log_with = chosen
         settings = {key: value for key, value in facts.items() if isinstance(value, bool | int | float | str)}
         # By default Weights & Biases writes into the working folder and names the run by two random words.
         folder = {} if "WANDB_DIR" in os.environ else {"dir": str(out)}

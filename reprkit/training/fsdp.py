@@ -216,17 +216,17 @@ def shards_of(model: Model) -> Shards | None:
 
 def _blocks(top: nn.Module) -> list[nn.Module]:
     """Return the blocks of its stacks that are large enough to be gathered by themselves, inner ones first."""
-    found: list[nn.Module] = []
+    blocks: list[nn.Module] = []
     for module in top.modules():
         if isinstance(module, nn.ModuleList | nn.Sequential):
-            found += [
+            blocks += [
                 block
                 for block in module
                 if any(True for _ in block.children())
                 and not isinstance(block, nn.ModuleList | nn.ModuleDict)
                 and sum(p.numel() for p in block.parameters()) >= BLOCK
             ]
-    return list({id(block): block for block in reversed(found)}.values())
+    return list({id(block): block for block in reversed(blocks)}.values())
 
 
 def _register_forward_methods(top: nn.Module) -> None:
@@ -240,19 +240,21 @@ def _register_forward_methods(top: nn.Module) -> None:
 
 def _copies(tops: Sequence[nn.Module]) -> list[nn.Module]:
     """Copy modules; the copies share the parameters and buffers of the originals."""
-    memo: dict[int, Any] = {id(each): each for top in tops for each in (*top.parameters(), *top.buffers())}
+    memo: dict[int, Any] = {
+        id(tensor): tensor for top in tops for tensor in (*top.parameters(), *top.buffers())
+    }
     return [copy.deepcopy(top, memo) for top in tops]
 
 
 def _replace_modules(model: nn.Module, olds: Sequence[nn.Module], news: Sequence[nn.Module]) -> None:
     """Replace modules by others, wherever they occur in the model."""
     replacements = {id(old): new for old, new in zip(olds, news, strict=True)}
-    found = [
+    matches = [
         (name, replacements[id(m)])
         for name, m in model.named_modules(remove_duplicate=False)
         if id(m) in replacements
     ]
-    for name, new in found:
+    for name, new in matches:
         model.set_submodule(name, new)
 
 
@@ -265,8 +267,8 @@ def _copy_state_back(top: nn.Module, copied: nn.Module, before: Scalars) -> None
         owner, _, own = name.rpartition(".")
         if modules[owner].get_buffer(own) is not buffer:
             setattr(modules[owner], own, buffer)
-    for name, kept in state.changed_scalars(state.scalars_of(copied), before).items():
-        for key, value in kept.items():
+    for name, values in state.changed_scalars(state.scalars_of(copied), before).items():
+        for key, value in values.items():
             setattr(modules[name], key, value)
     generators = state.generators_of(copied)
     for name, generator in state.generators_of(top).items():

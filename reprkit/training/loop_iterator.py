@@ -140,8 +140,8 @@ class Loop:
         """Start or resume the run; return the first step."""
         options, train_state, writer = self.options, self.train_state, self.writer
         folder = writer.state_folder
-        found = state.load_newest(folder) if options.resume and folder is not None else None
-        self._check_same_start(0 if found is None else int(found[0]["step"]))
+        newest = state.load_newest(folder) if options.resume and folder is not None else None
+        self._check_same_start(0 if newest is None else int(newest[0]["step"]))
         facts = {
             **options.to_json(),
             "ranks": train_state.engine.ranks,
@@ -154,12 +154,12 @@ class Loop:
         if options.best is not None and writer.best_folder is not None:
             self._best = BestModel(options.best, writer.best_folder, self.model)
         past: dict[str, Any] = {}
-        if found is None:
+        if newest is None:
             if not options.resume:
                 writer.clear_the_way()
             start = 0
         else:
-            metadata, saved = found
+            metadata, saved = newest
             start = self._monitor.saved = int(metadata["step"])
             train_state.restore(saved, start)
             if start >= options.steps and writer.told().get("status") == "finished":

@@ -100,10 +100,10 @@ def create_optimizer(
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         raise BuildError(f"optimizer {reference.name} has nothing to train: no parameter requires a gradient")
-    cut = any(is_sharded(parameter) for parameter in trained)
-    if "fused" in accepted and _supports_fused(trained) and (not cut or cls in _FUSED_IN_SHARDS):
+    sharded = any(is_sharded(parameter) for parameter in trained)
+    if "fused" in accepted and _supports_fused(trained) and (not sharded or cls in _FUSED_IN_SHARDS):
         options.setdefault("fused", True)
-    elif cut and "foreach" in accepted:
+    elif sharded and "foreach" in accepted:
         options.setdefault("foreach", True)  # torch would update shards one by one
     decay = options.get("weight_decay", accepted["weight_decay"].default if "weight_decay" in accepted else 0)
     vectors = [parameter for parameter in trained if parameter.ndim < 2]
@@ -120,13 +120,13 @@ def create_optimizer(
 
 def _split_by_sharding(group: dict[str, Any]) -> list[dict[str, Any]]:
     """Split a group with sharded and whole weights into two: torch's multi-tensor kernels take one kind."""
-    cut = [weight for weight in group["params"] if is_sharded(weight)]
+    sharded = [weight for weight in group["params"] if is_sharded(weight)]
     whole = [weight for weight in group["params"] if not is_sharded(weight)]
-    return [{**group, "params": weights} for weights in (cut, whole) if weights]
+    return [{**group, "params": weights} for weights in (sharded, whole) if weights]
 
 
 def _known_optimizers() -> dict[str, type[Optimizer]]:
-    found = {}
+    optimizers = {}
     for name in dir(torch.optim):
         cls = getattr(torch.optim, name)
         if (
@@ -135,8 +135,8 @@ def _known_optimizers() -> dict[str, type[Optimizer]]:
             and cls is not Optimizer
             and name.lower() not in _UNFIT
         ):
-            found[name.lower()] = cls
-    return found
+            optimizers[name.lower()] = cls
+    return optimizers
 
 
 def _supports_fused(parameters: list[nn.Parameter]) -> bool:

@@ -120,7 +120,9 @@ class TrainState:
         self.ema = None if options.ema is None else EMA(model, options.ema)
         self.value_monitor = non_finite.ValueMonitor(self.device)
         self._before = {"model": state.scalars_of(model)} | {
-            name: state.scalars_of(each) for name, each in self.extras.items() if isinstance(each, nn.Module)
+            name: state.scalars_of(extra)
+            for name, extra in self.extras.items()
+            if isinstance(extra, nn.Module)
         }
         self.position, self._piece_index, self.last_piece = 0, 0, True
         self.pieces: list[Losses] = []

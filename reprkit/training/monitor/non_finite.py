@@ -162,7 +162,7 @@ def find_origin(
         )
     if not rerun:
         return ""
-    found: list[str] = []
+    origins: list[str] = []
     parts = {
         module: name
         for name, module in model.named_modules()
@@ -170,9 +170,9 @@ def find_origin(
     }
 
     def check_output(part: nn.Module, _: Any, output: Any) -> None:
-        if not found and not all(bool(t.isfinite().all()) for t in _float_tensors(output)):
+        if not origins and not all(bool(t.isfinite().all()) for t in _float_tensors(output)):
             assert isinstance(part, Part)
-            found.append(
+            origins.append(
                 f"it originates in {part.kind} {part.qualified or type(part).__name__} ({parts[part]}): its output is not finite"
             )
 
@@ -184,8 +184,8 @@ def find_origin(
     finally:
         for hook in hooks:
             hook.remove()
-    if found:
-        return found[0]
+    if origins:
+        return origins[0]
     if losses is not None and math.isfinite(float(losses.total)):
         return "the same batch now gives a finite loss: the failure depends on a random draw"
     return f"all parts' outputs are finite: it originates in objective {model.objective.title}"

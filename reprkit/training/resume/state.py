@@ -84,23 +84,23 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 
 def scalars_of(module: nn.Module) -> Scalars:
     """Return the plain numbers, flags and strings that modules keep as attributes: step counters, temperatures."""
-    found: Scalars = {}
+    scalars: Scalars = {}
     for name, submodule in module.named_modules():
         values = {k: v for k, v in vars(submodule).items() if isinstance(v, _PLAIN) and k != "training"}
         if values:
-            found[name] = values
-    return found
+            scalars[name] = values
+    return scalars
 
 
 def changed_scalars(now: Scalars, before: Scalars) -> Scalars:
     """Return the scalars that training changed; the rest are settings, which belong to the recipe."""
-    found: Scalars = {}
+    scalars: Scalars = {}
     for name, values in now.items():
         old = before.get(name, {})
         new = {k: v for k, v in values.items() if k not in old or type(old[k]) is not type(v) or old[k] != v}
         if new:
-            found[name] = new
-    return found
+            scalars[name] = new
+    return scalars
 
 
 def generators_of(module: nn.Module) -> dict[str, torch.Generator]:
@@ -205,10 +205,10 @@ def list_saved(folder: Path) -> list[Path]:
     """Return the folders of complete states, newest first."""
     if not folder.is_dir():
         return []
-    found = [
+    paths = [
         path for path in folder.glob("step-*") if (path / _META).is_file() and (path / _TENSORS).is_file()
     ]
-    return sorted(found, key=lambda path: path.name, reverse=True)
+    return sorted(paths, key=lambda path: path.name, reverse=True)
 
 
 def load_newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
