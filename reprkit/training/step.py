@@ -24,7 +24,7 @@ class Step:
         last: whether it is the last step.
     """
 
-    __slots__ = ("_closing", "_log", "_session", "batch", "index", "last", "model")
+    __slots__ = ("_last_piece", "_log", "_train_state", "batch", "index", "last", "model")
 
     def __init__(
         self,
