@@ -14,8 +14,8 @@ from pathlib import Path
 import public_surface
 import reference_pages
 
-from reprkit.training.option_signatures import described
-from reprkit.training.options import FitOptions, Options, about, declared
+from reprkit.training.option_signatures import describe_option
+from reprkit.training.options import FitOptions, Options, declaration_of, option_fields
 
 DOCS = Path(__file__).parent
 
@@ -29,13 +29,13 @@ def options() -> str:
         "take these as keywords. Those with a flag may also stand in `rk.Launch(...)`, and `rk.recipe` puts them on a recipe's",
         "command line.",
     ]
-    own = [field for field in declared(FitOptions) if field not in declared(Options)]
-    for title, fields in (("`rk.loop` and `rk.fit`", declared(Options)), ("`rk.fit` only", own)):
+    own = [field for field in option_fields(FitOptions) if field not in option_fields(Options)]
+    for title, fields in (("`rk.loop` and `rk.fit`", option_fields(Options)), ("`rk.fit` only", own)):
         lines += ["", f"## {title}"]
         for field in fields:
             default = "" if field.default is MISSING else f" = {field.default!r}"
-            flag = "" if about(field).flag is None else f" Flag: `--{field.name.replace('_', '-')}`."
-            text = re.sub(r"``", "`", described(field)).replace(".  ", ". ")
+            flag = "" if declaration_of(field).flag is None else f" Flag: `--{field.name.replace('_', '-')}`."
+            text = re.sub(r"``", "`", describe_option(field)).replace(".  ", ". ")
             lines += ["", f"### {field.name}", "", f"`{field.name}: {field.type}{default}`", "", text + flag]
     return "\n".join(lines) + "\n"
 

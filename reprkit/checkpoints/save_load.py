@@ -26,7 +26,7 @@ from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locat
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.registry.registry import default_registry
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
-from reprkit.training.fsdp import Gathered
+from reprkit.training.fsdp import FullStateDict
 from reprkit.utils import collectives
 from reprkit.utils.atomic_files import explain_os_error, recover_folder, replace_folder
 
@@ -58,7 +58,7 @@ def save(model: Model, folder: str | Path) -> Path:
     """
     path = Path(folder)
     manifest = describe(model)
-    weights = Gathered(model)
+    weights = FullStateDict(model)
     if collectives.rank() != 0:
         return path
     if path.exists() and not path.is_dir():

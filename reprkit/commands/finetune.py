@@ -62,7 +62,7 @@ def command(
     if start not in ("zeros", "probe"):
         raise ReprkitError(f"--start is zeros or probe, not {start!r}")
     _check_place(out)
-    from reprkit.evaluation.finetune import finetuned, predicted
+    from reprkit.evaluation.finetune import fine_tune, predict
     from reprkit.evaluation.label_subset import label_subset
 
     protocol = prepared(
@@ -79,11 +79,11 @@ def command(
     settings: dict[str, Any] = {"steps": steps, "batch": min(batch, len(train)), "start": start}
     tuned, valid = {}, {}
     for rate in rates:
-        tuned[rate] = finetuned(protocol.model, train, lr=rate, label=label, seed=seed, **settings)
-        guess, truth = predicted(tuned[rate], protocol.valid)
+        tuned[rate] = fine_tune(protocol.model, train, lr=rate, label=label, seed=seed, **settings)
+        guess, truth = predict(tuned[rate], protocol.valid)
         valid[rate] = float((guess == truth).mean())
     chosen = best(valid)
-    guess, truth = predicted(tuned[chosen], protocol.test)
+    guess, truth = predict(tuned[chosen], protocol.test)
     test = float((guess == truth).mean())
     if out is not None:
         tuned[chosen].save(out)

@@ -1,4 +1,4 @@
-"""Measuring a trained model: ``evaluate``, its Results, and the evaluators; resolved at first use."""
+"""Evaluation of a trained model: ``evaluate``, its ``Results``, and the evaluators; imported lazily."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Gallery", "Results", "baseline", "encoded", "evaluate", "session"]
 
-# Lazily: an evaluator's module is reached through this package, and should not bring its neighbours along.
+# Lazy imports: importing one evaluator's module through this package must not import the others.
 __getattr__, __dir__ = attach(
     __name__,
     submod_attrs={

@@ -1,4 +1,4 @@
-"""Baselines that every learned code should beat, as models: whatever measures a model measures them.
+"""Baselines that every learned code should beat, as models: every evaluator can measure them.
 
 ::
 
@@ -30,20 +30,20 @@ BASELINES = ("pca", "raw")
 
 
 class LinearEncoder(Encoder):
-    """(x − mean) @ components: one token per example."""
+    """Linear encoder, (x − mean) @ components: one token per example."""
 
     mean: Tensor
     components: Tensor
 
     def __init__(self, mean: Tensor, components: Tensor) -> None:
         super().__init__()
-        self.arguments = {}  # tensors are no literals; the reference is the baseline's own
+        self.arguments = {}  # tensors are not literals; the baseline's own reference is used instead
         self.out_dim = components.shape[1]
         self.register_buffer("mean", mean)
         self.register_buffer("components", components)
 
     def forward(self, batch: Batch, *, keep: Tensor | None = None) -> Features:
-        """Features (b 1 d)."""
+        """Return features (b 1 d)."""
         z = (batch["x"].flatten(1).to(self.mean.dtype) - self.mean) @ self.components
         return Features(x=z.unsqueeze(1), grid=(1,), length=1)
 
@@ -57,7 +57,7 @@ class LinearEncoder(Encoder):
 
 
 class LinearDecoder(Decoder):
-    """mean + z @ components^T, with a Gaussian likelihood of one scale, as in probabilistic PCA."""
+    """Linear decoder, mean + z @ components^T, with a Gaussian likelihood of one scale, as in probabilistic PCA."""
 
     mean: Tensor
     components: Tensor
@@ -75,9 +75,9 @@ class LinearDecoder(Decoder):
     def forward(
         self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
     ) -> Decoded:
-        """The likelihood of the data given the code (b 1 d)."""
+        """Return the likelihood of the data given the code (b 1 d)."""
         if features is None:
-            raise BuildError("a linear baseline decodes codes; it was given none")
+            raise BuildError("a linear baseline decodes codes, but got none")
         x = features.x @ self.components.T + self.mean
         return Decoded(
             x=x, likelihood="gaussian", params={"mean": x, "log_scale": self.log_scale}, grid=self.out_grid
@@ -85,59 +85,62 @@ class LinearDecoder(Decoder):
 
 
 def baseline(reference: str, fit_on: Dataset | None) -> Model:
-    """A baseline as a model of one factor, fitted on field ``x`` of ``fit_on``.
+    """Create a baseline as a model of one factor, fitted on field ``x`` of ``fit_on``.
 
     ``pca(dim=16)``: principal components (scikit-learn).  ``raw``: the values themselves, for probes.
 
     Raises:
-        UnknownPartError: no such baseline.
-        DataError: nothing to fit on, values that are not real numbers of one shape, or fewer of them than
-            ``dim``.
+        UnknownPartError: the baseline is unknown.
+        DataError: no ``fit_on``, or its values are not real numbers of one shape.
+        PartArgumentError: an unknown argument, or ``dim`` is larger than the data allows.
     """
-    asked = parse(reference)
-    if asked.qualified not in BASELINES:
+    parsed = parse(reference)
+    if parsed.qualified not in BASELINES:
         raise UnknownPartError(
-            f"no baseline named {asked.qualified!r}.{nearest(asked.qualified, BASELINES)}\n"
+            f"no baseline named {parsed.qualified!r}.{nearest(parsed.qualified, BASELINES)}\n"
             f"  known: {', '.join(BASELINES)}\n"
-            "  a saved model is read by rk.load(folder), and evaluated as it is"
+            "  for a saved model, pass rk.load(folder)"
         )
-    known = {"dim"} if asked.name == "pca" else set()
-    for name in asked.arguments:
+    known = {"dim"} if parsed.name == "pca" else set()
+    for name in parsed.arguments:
         require(
             name in known,
-            f"baseline {asked.name} has no argument {name!r}; its arguments: {', '.join(known) or 'none'}",
+            f"baseline {parsed.name} has no argument {name!r}; its arguments: {', '.join(known) or 'none'}",
         )
     if fit_on is None:
-        raise DataError(f"baseline {reference} is fitted on examples: give evaluate(..., fit_on=train)")
+        raise DataError(f"baseline {reference} is fitted on examples: pass evaluate(..., fit_on=train)")
     field = fit_on.signature["x"]
     if field.kind not in ("image", "vector", "sequence") or None in field.shape:
         raise DataError(
             f"baseline {reference} needs real values of one shape; field x is {field.kind} {field.shape}"
         )
-    rows = np.concatenate([each["x"].flatten(1).numpy() for each in batches(fit_on, f"fitting {asked.name}")])
-    mean, components, scale = _fitted(
-        rows.astype(np.float64), asked.arguments.get("dim", 16) if known else None
+    rows = np.concatenate(
+        [batch["x"].flatten(1).numpy() for batch in batches(fit_on, f"fitting {parsed.name}")]
     )
-    return _assembled(mean, components, scale, fit_on.signature, str(asked))
+    mean, components, scale = _fit(
+        rows.astype(np.float64), parsed.arguments.get("dim", 16) if known else None
+    )
+    return _build_model(mean, components, scale, fit_on.signature, str(parsed))
 
 
-def _fitted(rows: np.ndarray, dim: Any) -> tuple[Tensor, Tensor, float]:
-    """Mean (p,), components (p d) and the likelihood's scale: what is left over, per element."""
+def _fit(rows: np.ndarray, dim: Any) -> tuple[Tensor, Tensor, float]:
+    """Return mean (p,), components (p d) and the likelihood's scale, the RMS residual per element."""
     if dim is None:
         return torch.zeros(rows.shape[1]), torch.eye(rows.shape[1]), 1.0
     from sklearn.decomposition import PCA
 
-    most = min(rows.shape)
+    limit = min(rows.shape)
     require(
-        isinstance(dim, int) and 1 <= dim <= most, f"pca takes dim from 1 to {most} on this data, not {dim!r}"
+        isinstance(dim, int) and 1 <= dim <= limit,
+        f"pca takes dim from 1 to {limit} on this data, not {dim!r}",
     )
     pca = PCA(dim, random_state=0).fit(rows)
-    left = rows - pca.inverse_transform(pca.transform(rows))
-    scale = max(float(np.sqrt(np.square(left).mean())), 1e-6)
+    residual = rows - pca.inverse_transform(pca.transform(rows))
+    scale = max(float(np.sqrt(np.square(residual).mean())), 1e-6)
     return torch.from_numpy(pca.mean_).float(), torch.from_numpy(pca.components_.T).float(), scale
 
 
-def _assembled(mean: Tensor, components: Tensor, scale: float, signature: Signature, name: str) -> Model:
+def _build_model(mean: Tensor, components: Tensor, scale: float, signature: Signature, name: str) -> Model:
     from reprkit.models.build import build
 
     field = signature["x"]

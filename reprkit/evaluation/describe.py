@@ -1,4 +1,4 @@
-"""What a report says of a model: its parts, their parameters, and the data it reads."""
+"""Describe a model for its report: its parts, their parameters, and its data."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-def about(model: Model, data: Dataset) -> dict[str, Any]:
-    """Plain JSON: ``parts`` (role -> reference and parameters), ``parameters`` of the whole, ``data``."""
+def describe_model(model: Model, data: Dataset) -> dict[str, Any]:
+    """Return plain JSON: ``parts`` (role -> reference and parameters), ``parameters`` of the whole, ``data``."""
     several = len(model.factors) > 1
     parts: dict[str, dict[str, Any]] = {}
-    for name, path in model.factors.items():
-        where = f" ({name})" if several else ""
-        parts[f"encoder{where}"] = _entry(path.encoder)
-        parts[f"latent{where}"] = _entry(path.latent)
+    for name, factor in model.factors.items():
+        suffix = f" ({name})" if several else ""
+        parts[f"encoder{suffix}"] = _entry(factor.encoder)
+        parts[f"latent{suffix}"] = _entry(factor.latent)
     if model.decoder is not None:
         parts["decoder"] = _entry(model.decoder)
     parts["objective"] = {"reference": model.objective.expression, "parameters": parameters(model.objective)}
     total = parameters(model)
-    adapters = total - sum(each["parameters"] for each in parts.values())
+    adapters = total - sum(entry["parameters"] for entry in parts.values())
     if adapters:
         parts["adapters"] = {"reference": "linear, either side of each latent", "parameters": adapters}
     return {"parts": parts, "parameters": total, "data": data.describe()}
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers are trained or frozen in it; shared ones once."""
-    return sum(each.numel() for each in module.parameters())
+    """Count the parameters of a module, trained or frozen; shared ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _entry(part: Part) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What evaluators share: a data set's batches, representation and labels, read once an evaluation."""
+"""Batches, representation and labels of a data set, shared by the evaluators of one ``evaluate`` call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Pool = Literal["mean", "flatten"]
 
 @dataclass(frozen=True)
 class Encoded:
-    """A data set's representation (n d), float32 on the CPU, and its label fields (n,), int64."""
+    """Representation of a data set (n d), float32 on the CPU, and its label fields (n,), int64."""
 
     x: Float[np.ndarray, "n d"]
     labels: dict[str, Int[np.ndarray, " n"]]
@@ -34,31 +34,31 @@ class Encoded:
 
 @dataclass
 class Session:
-    """One call of ``evaluate``: its settings, the evaluator at work, and what its evaluators have encoded so far."""
+    """One call of ``evaluate``: its settings, the current evaluator, and the representations encoded so far."""
 
     batch: int = 256
     progress: bool | None = None
     evaluator: str = ""
-    seen: dict[tuple[Any, ...], tuple[Any, Encoded]] = field(default_factory=dict)
+    cache: dict[tuple[Any, ...], tuple[Any, Encoded]] = field(default_factory=dict)
 
 
 _current: ContextVar[Session | None] = ContextVar("reprkit_evaluation", default=None)
 
 
 def session() -> Session:
-    """Settings of the ``evaluate`` under way; the default ones where an evaluator is called by hand."""
+    """Return the session of the running ``evaluate``; a default one if an evaluator is called directly."""
     return _current.get() or Session()
 
 
-def titled(what: str) -> str:
-    """The title of a progress bar: the evaluator at work, and what it does."""
+def progress_title(what: str) -> str:
+    """Return the title of a progress bar: the current evaluator, and what it does."""
     name = session().evaluator
     return f"{name}: {what}" if name else what
 
 
 @contextmanager
-def opened(settings: Session) -> Iterator[Session]:
-    """Make these the settings of every evaluator called inside."""
+def use_session(settings: Session) -> Iterator[Session]:
+    """Context in which every evaluator uses this session."""
     token = _current.set(settings)
     try:
         yield settings
@@ -67,112 +67,112 @@ def opened(settings: Session) -> Iterator[Session]:
 
 
 def batches(data: Dataset, what: str = "evaluating") -> Iterator[dict[str, Tensor]]:
-    """The data's batches in order, of the session's size, with a progress bar when it takes over a second.
+    """Iterate over the data's batches in order, of the session's batch size, with a progress bar if it takes over a second.
 
     Raises:
         DataError: the data set is empty.
     """
-    here = session()
+    current = session()
     if len(data) == 0:
         raise DataError("there is nothing to evaluate on: the data set is empty")
-    count = -(-len(data) // here.batch)
-    return track_progress(data.batches(here.batch), titled(what), total=count, show=here.progress)
+    count = -(-len(data) // current.batch)
+    return track_progress(data.batches(current.batch), progress_title(what), total=count, show=current.progress)
 
 
 def by_length(
     data: Dataset, what: str = "evaluating"
 ) -> Iterator[tuple[Int[Tensor, " b"], dict[str, Tensor]]]:
-    """As ``batches``, and which examples each holds (b,): shorter ones first where lengths vary, so that little is padded.
+    """As ``batches``, with each batch's example indices (b,); sorted by length if lengths vary, to reduce padding.
 
     Raises:
         DataError: the data set is empty.
     """
-    here = session()
+    current = session()
     if len(data) == 0:
         raise DataError("there is nothing to evaluate on: the data set is empty")
     order = lengths_for_buckets(data).argsort(stable=True) if data.lengths() else torch.arange(len(data))
-    rows = order.split(here.batch)
-    pieces = ((each, data.batch(each)) for each in rows)
-    return track_progress(pieces, titled(what), total=len(rows), show=here.progress)
+    rows = order.split(current.batch)
+    loaded = ((indices, data.batch(indices)) for indices in rows)
+    return track_progress(loaded, progress_title(what), total=len(rows), show=current.progress)
 
 
 @torch.no_grad()
 def encoded(model: Model, data: Dataset, *, factor: str | None = None, pool: Pool = "mean") -> Encoded:
-    """``model.represent`` of a whole data set, and its labels; encoded once however many evaluators ask.
+    """Compute ``model.represent`` of a whole data set, and its labels; cached for the evaluators of one session.
 
     Args:
         model: in evaluation mode.
-        data: what to encode.
-        factor: only this one; all factors' vectors in a row when None.
-        pool: "mean" over tokens, or "flatten" them (then lengths must not vary).
+        data: the data set to encode.
+        factor: this factor only; None concatenates all factors' vectors.
+        pool: "mean" over tokens, or "flatten" (requires examples of one length).
 
     Raises:
-        DataError: ``pool="flatten"`` and examples of different lengths, or values that are not finite.
+        DataError: ``pool="flatten"`` with examples of different lengths, or values that are not finite.
     """
-    here = session()
+    current = session()
     key = (id(model), id(data), factor, pool)
-    if key in here.seen:
-        return here.seen[key][1]
+    if key in current.cache:
+        return current.cache[key][1]
     names = label_fields(data)
-    places: list[Tensor] = []
+    indices: list[Tensor] = []
     rows: list[np.ndarray] = []
     labels: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for examples, batch in by_length(data, "encoding"):
-        places.append(examples)
+        indices.append(examples)
         rows.append(model.represent(batch, factor, pool).float().cpu().numpy())
         for name in names:
             labels[name].append(batch[name].cpu().numpy())
     if len({row.shape[1] for row in rows}) > 1:
         raise DataError(
-            "examples have different lengths, so pool='flatten' gives vectors of different widths; use 'mean'"
+            "examples have different lengths, so pool='flatten' gives vectors of different widths; use pool='mean'"
         )
-    back = torch.cat(places).argsort().numpy()
-    made = Encoded(
-        np.concatenate(rows)[back], {name: np.concatenate(parts)[back] for name, parts in labels.items()}
+    order = torch.cat(indices).argsort().numpy()
+    result = Encoded(
+        np.concatenate(rows)[order], {name: np.concatenate(parts)[order] for name, parts in labels.items()}
     )
-    if not np.isfinite(made.x).all():
-        example = int(np.argwhere(~np.isfinite(made.x))[0, 0])
+    if not np.isfinite(result.x).all():
+        example = int(np.argwhere(~np.isfinite(result.x))[0, 0])
         raise DataError(
             f"the model's representation of example {example} is not finite: it cannot be evaluated"
         )
-    here.seen[key] = ((model, data), made)  # holding them keeps their ids theirs
-    return made
+    current.cache[key] = ((model, data), result)  # references keep the ids of model and data valid
+    return result
 
 
-def exact(x: Tensor) -> Tensor:
-    """The values in float64, on the CPU where the device has none."""
+def to_float64(x: Tensor) -> Tensor:
+    """Convert to float64, on the CPU if the device does not support it."""
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def label_fields(data: Dataset) -> list[str]:
-    """Names of the data's label fields."""
+    """Return the names of the data's label fields."""
     return [name for name, field in data.signature.items() if field.kind == "label"]
 
 
-def check_label(data: Dataset, label: str, asker: str) -> None:
-    """Refuse data without that label field.
+def check_label(data: Dataset, label: str, evaluator: str) -> None:
+    """Check that the data has a label field.
 
     Raises:
-        DataError: names the label fields that there are.
+        DataError: it does not; the message lists its label fields.
     """
     names = label_fields(data)
     if label not in names:
         raise DataError(
-            f"{asker} needs labels, and the data has no label field {label!r}; "
+            f"{evaluator} needs labels, and the data has no label field {label!r}; "
             f"its label fields: {', '.join(names) or 'none'} (of {', '.join(data.signature)})"
         )
 
 
-def labelled(
-    model: Model, data: Dataset | None, label: str, asker: str, **how: Any
+def encode_labeled(
+    model: Model, data: Dataset | None, label: str, evaluator: str, **options: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Representation (n d) and labels (n,) of a data set, for an evaluator that needs both.
+    """Return representation (n d) and labels (n,) of a data set.
 
     Raises:
-        DataError: no data set, or one without that label; the message says what to give.
+        DataError: no data set, or one without that label field; the message says what to pass.
     """
     if data is None:
-        raise DataError(f"{asker} is fitted on labelled examples: give evaluate(..., fit_on=train)")
-    check_label(data, label, asker)
-    found = encoded(model, data, **how)
-    return found.x, found.labels[label]
+        raise DataError(f"{evaluator} is fitted on labeled examples: pass evaluate(..., fit_on=train)")
+    check_label(data, label, evaluator)
+    result = encoded(model, data, **options)
+    return result.x, result.labels[label]

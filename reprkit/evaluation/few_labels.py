@@ -1,4 +1,4 @@
-"""Few labels: how accuracy grows with their number, for any evaluators that are fitted on labels."""
+"""Few labels: accuracy as a function of the number of labels, for evaluators that are fitted on labels."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class FewLabels(Evaluator):
-    """Other evaluators, fitted on parts of ``fit_on`` that grow: ``["knn"]["50"]["accuracy"]``, ``["all"]``.
+    """Run other evaluators fitted on growing subsets of ``fit_on``: ``["knn"]["50"]["accuracy"]``, ``["all"]``.
 
-    Each part has as many examples of each class as can be, and holds the smaller ones; numbers that reach
-    the size of ``fit_on`` are left out.
+    The subsets are nested and have equally many examples of each class as far as possible; numbers that reach
+    the size of ``fit_on`` are omitted.
 
     Args:
-        labels: numbers of labelled examples; all of ``fit_on`` comes after them.
+        labels: numbers of labeled examples; all of ``fit_on`` is always the last.
         measures: references of evaluators that are fitted on ``fit_on``.
-        label: the label field that decides the parts.
-        seed: of the choice.
+        label: the label field by which subsets are balanced.
+        seed: of the subsets.
     """
 
     def __init__(
@@ -41,47 +41,48 @@ class FewLabels(Evaluator):
         super().__init__()
         self.labels, self.label, self.seed = labels, label, seed
         self.measures: dict[str, Evaluator] = {}
-        for each in measures:
-            made = create("evaluator", each)
-            require(isinstance(made, Evaluator), f"few-labels: {type(made).__name__} is not an evaluator")
-            name = made.reference.name
-            self.measures[str(made.reference) if name in self.measures else name] = made
+        for measure in measures:
+            evaluator = create("evaluator", measure)
+            require(
+                isinstance(evaluator, Evaluator),
+                f"few-labels: {type(evaluator).__name__} is not an evaluator",
+            )
+            name = evaluator.reference.name
+            self.measures[str(evaluator.reference) if name in self.measures else name] = evaluator
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """What each evaluator gave, by the number of labels, and a chart of the accuracies.
+        """Return each evaluator's results by the number of labels, and a chart of the accuracies.
 
         Raises:
-            DataError: no ``fit_on``, or no such label field.
+            DataError: no ``fit_on``, or the label field is missing.
         """
         from reprkit.reporting.figures import Curves
 
         if fit_on is None:
-            raise DataError("few-labels fits on labelled examples: give evaluate(..., fit_on=train)")
-        found: dict[str, Any] = {name: {} for name in self.measures}
-        fewer = [each for each in self.labels if each < len(fit_on)]
+            raise DataError("few-labels is fitted on labeled examples: pass evaluate(..., fit_on=train)")
+        results: dict[str, Any] = {name: {} for name in self.measures}
+        fewer = [count for count in self.labels if count < len(fit_on)]
         sizes = [*fewer, len(fit_on)]
-        for size, shown in zip(sizes, [*map(str, fewer), "all"], strict=True):
-            chosen = (
-                fit_on if shown == "all" else label_subset(fit_on, size, label=self.label, seed=self.seed)
-            )
+        for size, key in zip(sizes, [*map(str, fewer), "all"], strict=True):
+            subset = fit_on if key == "all" else label_subset(fit_on, size, label=self.label, seed=self.seed)
             for name, evaluator in self.measures.items():
                 with evaluator.error_context():
-                    measured = dict(evaluator(model, data, fit_on=chosen))
+                    measured = dict(evaluator(model, data, fit_on=subset))
                 measured.pop("figures", None)
-                found[name][shown] = measured
+                results[name][key] = measured
         lines = {
-            name: (sizes, [each["accuracy"] for each in parts.values()])
-            for name, parts in found.items()
-            if all("accuracy" in each for each in parts.values())
+            name: (sizes, [result["accuracy"] for result in parts.values()])
+            for name, parts in results.items()
+            if all("accuracy" in result for result in parts.values())
         }
         if lines:
-            found["figures"] = {
+            results["figures"] = {
                 "labels": Curves(
                     title="Accuracy by the number of labels",
                     lines=lines,
-                    xlabel="labelled examples",
+                    xlabel="labeled examples",
                     ylabel="accuracy",
                     log=False,
                 )
             }
-        return found
+        return results

@@ -1,4 +1,4 @@
-"""Fine-tuning: what the encoder is worth as a start for learning a label."""
+"""Fine-tuning: how well the encoder serves as initialization for a classifier."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from reprkit.errors import BuildError, DataError
-from reprkit.evaluation.encoding import by_length, check_label, encoded, session, titled
+from reprkit.evaluation.encoding import by_length, check_label, encoded, progress_title, session
 from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import BelowOne, Count, Positive, Seed
@@ -22,30 +22,29 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
     from reprkit.objectives.classify import Classify
 
-WARMUP = 0.1  # share of the steps over which the rate rises
+WARMUP = 0.1  # share of the steps with a rising learning rate
 
 
 class FineTune(Evaluator):
-    """A copy of the encode path under a linear layer, all of it trained on ``fit_on``'s labels: ``accuracy``.
+    """Train a copy of the encoder and latent with a linear layer on ``fit_on``'s labels: ``accuracy``.
 
-    As the masked autoencoder is judged (He et al. 2021, arXiv 2111.06377, section 4.1), for any model: the
-    layer reads ``model.represent``, AdamW (cosine, a tenth of the steps to warm up) minimises the
-    cross-entropy of objective ``classify`` alone.  The path is in training mode (dropout, straight-through
-    gradients, codebooks that follow), a latent that draws gives what it draws around, its own losses count
-    nothing, and weights that were frozen stay so.  Where lengths vary, a batch holds examples of similar ones.
-    The same on an untrained model is training from scratch.  Deterministic by ``seed``; the model that is
-    measured is left alone.
+    The protocol of the masked autoencoder (He et al. 2021, arXiv 2111.06377, section 4.1), for any model: the
+    layer reads ``model.represent``, AdamW (cosine schedule, a tenth of the steps as warmup) minimizes the
+    cross-entropy of objective ``classify`` alone.  The copy is in training mode (dropout, straight-through
+    gradients, codebook updates); a stochastic latent gives its mean, its own losses are ignored, and frozen
+    weights stay frozen.  If lengths vary, batches hold examples of similar length.  Applied to an untrained
+    model this is training from scratch.  Deterministic by ``seed``; the evaluated model is not changed.
 
     Args:
-        steps: optimiser steps.
+        steps: optimizer steps.
         lr: learning rate.
-        batch: examples a step; all there are where they are fewer.
-        start: the layer begins at "zeros", or as the "probe": logistic regression on the representation as it
-            is (Kumar et al. 2022, arXiv 2202.10054).
+        batch: examples per step; all examples if there are fewer.
+        start: initialize the layer by "zeros", or by the "probe": logistic regression on the frozen
+            representation (Kumar et al. 2022, arXiv 2202.10054).
         weight_decay: AdamW's, on weight matrices.
-        labels: train on so many labelled examples only, as many of each class as can be; None takes all.
+        labels: train on this many labeled examples only, balanced over classes; None takes all.
         label: the label field.
-        seed: of the order of examples, of dropout and of the choice of labels.
+        seed: of the order of examples, dropout and the choice of labels.
     """
 
     def __init__(
@@ -71,21 +70,21 @@ class FineTune(Evaluator):
         }
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """Accuracy on ``data``, in [0, 1], and ``n``.
+        """Return ``accuracy`` on ``data``, in [0, 1], and ``n``.
 
         Raises:
             DataError: no ``fit_on``, no labels, or labels that the signature does not allow.
-            BuildError: a model without encoder, or data that it does not read.
+            BuildError: the model has no encoder, or cannot read the data.
         """
         if fit_on is None:
-            raise DataError("finetune is fitted on labelled examples: give evaluate(..., fit_on=train)")
+            raise DataError("finetune is fitted on labeled examples: pass evaluate(..., fit_on=train)")
         chosen = label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
-        tuned = finetuned(model, chosen, label=self.label, seed=self.seed, **self.options)
-        guess, truth = predicted(tuned, data)
+        tuned = fine_tune(model, chosen, label=self.label, seed=self.seed, **self.options)
+        guess, truth = predict(tuned, data)
         return {"accuracy": float((guess == truth).mean()), "n": len(truth)}
 
 
-def finetuned(
+def fine_tune(
     model: Model,
     data: Dataset,
     *,
@@ -97,110 +96,110 @@ def finetuned(
     label: str = "label",
     seed: int = 0,
 ) -> Model:
-    """The fine-tuned model, in evaluation mode: copied factors, no decoder, objective ``classify``; see ``FineTune``.
+    """Fine-tune a copy of a model; return it in evaluation mode: no decoder, objective ``classify``; see ``FineTune``.
 
-    It can be saved; ``predicted`` gives its classes.
+    It can be saved; ``predict`` returns its classes.
     """
     from reprkit.data.loading.buckets import lengths_for_buckets
     from reprkit.data.loading.order import Order, loader
-    from reprkit.training.optimizers import named
+    from reprkit.training.optimizers import create_optimizer
     from reprkit.training.schedules import schedule_from
 
     device = model.device
     devices = [device] if device.type == "cuda" else []
-    # Every process measures the whole data by itself, also in the middle of training on several.
+    # Every process evaluates the whole data by itself, even during distributed training.
     with collectives.local_only(), torch.enable_grad(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        tuned = _copied(model, data, label)
-        goal: Classify = tuned.objective  # type: ignore[assignment]
+        tuned = _copy_as_classifier(model, data, label)
+        objective: Classify = tuned.objective  # type: ignore[assignment]
         if start == "probe":
-            assert isinstance(goal.head, nn.Linear)  # bound to a model, it is
-            _start_as_probe(goal.head, model, data, label)
-        held = [each for each in tuned.parameters() if each.requires_grad]
-        optimiser = named("adamw", held, lr=lr, weight_decay=weight_decay)
-        factor = schedule_from("cosine", steps, warmup=round(WARMUP * steps))
+            assert isinstance(objective.head, nn.Linear)  # since it is bound to a model
+            _start_as_probe(objective.head, model, data, label)
+        trainable = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
+        optimizer = create_optimizer("adamw", trainable, lr=lr, weight_decay=weight_decay)
+        schedule = schedule_from("cosine", steps, warmup=round(WARMUP * steps))
         lengths = lengths_for_buckets(data) if data.lengths() else None
         order = Order(len(data), min(batch, len(data)), seed, lengths=lengths)
         tuned.train()
-        pieces = loader(data, order, stop=steps)
-        for step, piece in enumerate(
-            track_progress(pieces, titled("fine-tuning"), total=steps, show=session().progress)
+        loaded = loader(data, order, stop=steps)
+        for step, examples in enumerate(
+            track_progress(loaded, progress_title("fine-tuning"), total=steps, show=session().progress)
         ):
-            for group in optimiser.param_groups:
-                group["lr"] = lr * factor(step)
-            total, count = goal(tuned, tuned.to_device(piece))["classify"]
-            optimiser.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * schedule(step)
+            total, count = objective(tuned, tuned.to_device(examples))["classify"]
+            optimizer.zero_grad(set_to_none=True)
             (total / count).backward()
-            optimiser.step()
-            for path in tuned.factors.values():
-                path.latent.update()
+            optimizer.step()
+            for factor in tuned.factors.values():
+                factor.latent.update()
     return tuned.eval()
 
 
 @torch.no_grad()
-def predicted(tuned: Model, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and true classes (n,) of a fine-tuned model."""
-    goal: Classify = tuned.objective  # type: ignore[assignment]
-    check_label(data, goal.label, "finetune")
-    guess, truth, places = [], [], []
+def predict(tuned: Model, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return predicted and true classes (n,) of a fine-tuned model."""
+    objective: Classify = tuned.objective  # type: ignore[assignment]
+    check_label(data, objective.label, "finetune")
+    guess, truth, indices = [], [], []
     for examples, batch in by_length(data, "classifying"):
-        places.append(examples)
-        guess.append(goal.logits(tuned, tuned.to_device(batch)).argmax(-1).cpu().numpy())
-        truth.append(batch[goal.label].cpu().numpy())
-    back = torch.cat(places).argsort().numpy()
-    return np.concatenate(guess)[back], np.concatenate(truth)[back]
+        indices.append(examples)
+        guess.append(objective.logits(tuned, tuned.to_device(batch)).argmax(-1).cpu().numpy())
+        truth.append(batch[objective.label].cpu().numpy())
+    order = torch.cat(indices).argsort().numpy()
+    return np.concatenate(guess)[order], np.concatenate(truth)[order]
 
 
-def _copied(model: Model, data: Dataset, label: str) -> Model:
-    from reprkit.models.model import Model as Made
+def _copy_as_classifier(model: Model, data: Dataset, label: str) -> Model:
+    from reprkit.models.model import Model
     from reprkit.objectives.classify import Classify
 
     if not model.factors:
-        raise BuildError("this model has no encoder: there is nothing to fine-tune")
+        raise BuildError("this model has no encoder, so it cannot be fine-tuned")
     check_label(data, label, "finetune")
     known = model.signature or data.signature
-    for path in model.factors.values():
-        here = dict(data.signature).get(path.input)
-        if here is None or (here.kind, here.shape, here.vocab) != _what(known[path.input]):
-            was = known[path.input]
+    for factor in model.factors.values():
+        field = dict(data.signature).get(factor.input)
+        expected = known[factor.input]
+        if field is None or _field_type(field) != _field_type(expected):
             raise BuildError(
-                f"the model reads {path.input} as {was.kind} {was.shape}, and this data has "
+                f"the model reads {factor.input} as {expected.kind} {expected.shape}, but this data has "
                 + (
-                    f"{here.kind} {here.shape}"
-                    if here
+                    f"{field.kind} {field.shape}"
+                    if field
                     else f"no such field, only {', '.join(data.signature)}"
                 )
             )
-    goal = Classify(label=label)
-    goal.qualified = "reprkit/classify"
-    paths = {name: copy.deepcopy(path) for name, path in model.factors.items()}
-    return Made(paths, None, goal, signature=data.signature, output=model.output).to(model.device)
+    objective = Classify(label=label)
+    objective.qualified = "reprkit/classify"
+    factors = {name: copy.deepcopy(factor) for name, factor in model.factors.items()}
+    return Model(factors, None, objective, signature=data.signature, output=model.output).to(model.device)
 
 
-def _what(field: Any) -> tuple[Any, ...]:
+def _field_type(field: Any) -> tuple[Any, ...]:
     return field.kind, field.shape, field.vocab
 
 
 @torch.no_grad()
 def _start_as_probe(head: nn.Linear, model: Model, data: Dataset, label: str) -> None:
-    """Fill the layer with logistic regression on the standardised representation; absent classes lie far below."""
-    from reprkit.evaluation.linear_probe import fitted
+    """Initialize the layer by logistic regression on the standardized representation; absent classes get a very low bias."""
+    from reprkit.evaluation.linear_probe import fit_probe
 
     training = model.training
     model.eval()
     try:
-        found = encoded(model, data)
+        representation = encoded(model, data)
     finally:
         model.train(training)
-    probe = fitted(found.x, found.labels[label])
+    probe = fit_probe(representation.x, representation.labels[label])
     scaler, regression = probe[0], probe[-1]
     weight, bias = regression.coef_, regression.intercept_
     if len(weight) == 1:  # two classes: one score for the second
         weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
     weight = weight / scaler.scale_
     bias = bias - weight @ scaler.mean_
-    places = torch.from_numpy(regression.classes_)
+    classes = torch.from_numpy(regression.classes_)
     head.weight.zero_()
     head.bias.fill_(float(bias.min()) - 10.0)
-    head.weight[places] = torch.from_numpy(weight).to(head.weight)
-    head.bias[places] = torch.from_numpy(bias).to(head.bias)
+    head.weight[classes] = torch.from_numpy(weight).to(head.weight)
+    head.bias[classes] = torch.from_numpy(bias).to(head.bias)

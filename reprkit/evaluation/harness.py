@@ -1,4 +1,4 @@
-"""``rk.evaluate``: evaluators over a model and a data set, deterministic and without a trace."""
+"""``rk.evaluate``: run evaluators on a model and a data set, deterministically and without side effects."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import nn
 
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.evaluation.baselines import baseline
-from reprkit.evaluation.describe import about
-from reprkit.evaluation.encoding import Session, opened
+from reprkit.evaluation.describe import describe_model
+from reprkit.evaluation.encoding import Session, use_session
 from reprkit.evaluation.gallery import gallery
 from reprkit.interfaces import Evaluator
 from reprkit.registry.create import create
@@ -39,60 +39,60 @@ def evaluate(
 ) -> Results:
     """Measure a model: ``evaluate(model, test, "reconstruction", "knn", fit_on=train)["knn"]["accuracy"]``.
 
-    Runs without gradients and in evaluation mode, and leaves the model's mode and the global random state
-    as they were.  Under several ranks every process measures the whole data set and gets equal results;
-    nothing is divided or exchanged, so it needs no barrier and works on sharded models.
+    Runs without gradients and in evaluation mode, and restores the model's mode and the global random state.
+    With several ranks every process evaluates the whole data set and gets equal results; there is no
+    communication, so no barrier is needed, and it works on sharded models.
 
     Args:
         model: a model; or the reference of a baseline, ``"pca(dim=16)"`` or ``"raw"``, fitted on ``fit_on``.
-        data: what to measure on.
-        evaluators: references or instances; a result is named after its evaluator, the second of a name
-            after its reference.
-        fit_on: what probes are fitted on; never measured on.
-        batch: examples encoded at a time.
-        examples: how many are kept with their outputs for the report's pictures; 0 for none.
-        seed: of everything random in the evaluators.
-        progress: None draws a bar on a terminal when it takes over a second, and elsewhere writes a line now and then;
-            True and False decide.
+        data: the data set to evaluate on.
+        evaluators: references or instances; results are named after their evaluator, a second one of the
+            same name after its reference.
+        fit_on: the data set that probes are fitted on; never evaluated on.
+        batch: examples per batch.
+        examples: how many examples and outputs to keep for the report's gallery; 0 for none.
+        seed: of all random draws of the evaluators.
+        progress: show a progress bar; None shows it on a terminal if it takes over a second, and elsewhere prints
+            a line now and then.
 
     Raises:
-        DataError: no examples, no labels where an evaluator needs them, or values that are not finite.
-        UnknownPartError, PartArgumentError: an evaluator that does not exist, or a wrong argument.
+        DataError: no examples, missing labels that an evaluator needs, or values that are not finite.
+        UnknownPartError, PartArgumentError: an unknown evaluator, or an invalid argument.
     """
     if batch < 1 or examples < 0:
         raise PartArgumentError(
             f"evaluate takes batch of at least 1 and examples of at least 0, not {batch}, {examples}"
         )
     data, fit_on = _dataset(data), None if fit_on is None else _dataset(fit_on)
-    made = _evaluators(evaluators)
+    instances = _evaluators(evaluators)
     if isinstance(model, str):
         model = baseline(model, fit_on)
-    model = _unwrapped(model)
+    model = _unwrap(model)
     started = time.monotonic()
     results = Results()
-    with torch.no_grad(), _undisturbed(model, seed) as reseed, opened(Session(batch, progress)) as here:
-        for name, evaluator in made.items():
-            here.evaluator = name
-            reseed()  # so that what one draws does not depend on who came before
+    with torch.no_grad(), _isolate(model, seed) as reseed, use_session(Session(batch, progress)) as current:
+        for name, evaluator in instances.items():
+            current.evaluator = name
+            reseed()  # so that an evaluator's draws do not depend on earlier ones
             with evaluator.error_context():
-                found = dict(evaluator(model, data, fit_on=fit_on))
-            figures = found.pop("figures", None)
-            results[name] = found
+                result = dict(evaluator(model, data, fit_on=fit_on))
+            figures = result.pop("figures", None)
+            results[name] = result
             if figures:
                 results.figures[name] = dict(figures)
-        here.evaluator = ""
+        current.evaluator = ""
         reseed()
         results.gallery = gallery(model, data, examples, seed=seed) if examples else None
-        results.about = {**about(model, data), "seconds": round(time.monotonic() - started, 3)}
+        results.about = {**describe_model(model, data), "seconds": round(time.monotonic() - started, 3)}
     return results
 
 
-def pictured(results: Results, model: Model, data: Dataset, examples: int = 16, seed: int = 0) -> Results:
-    """Give results the pictures and facts of a model that they do not carry, such as ones read back."""
-    model = _unwrapped(model)
-    with torch.no_grad(), _undisturbed(model, seed):
+def add_gallery(results: Results, model: Model, data: Dataset, examples: int = 16, seed: int = 0) -> Results:
+    """Add the gallery and the model's description to results that lack them, such as results read from a file."""
+    model = _unwrap(model)
+    with torch.no_grad(), _isolate(model, seed):
         results.gallery = results.gallery or gallery(model, data, examples, seed=seed)
-        results.about = {**about(model, data), **results.about}
+        results.about = {**describe_model(model, data), **results.about}
     return results
 
 
@@ -102,56 +102,54 @@ def _dataset(data: Any) -> Dataset:
     if isinstance(data, str):
         return dataset(data)
     if not hasattr(data, "signature"):
-        raise BuildError(f"evaluate takes a data set, not {type(data).__name__}; see rk.dataset")
+        raise BuildError(f"evaluate takes a data set, not {type(data).__name__}; create one by rk.dataset")
     return data
 
 
-def _evaluators(asked: tuple[Any, ...]) -> dict[str, Evaluator]:
-    """Instances by the name of their results."""
-    if not asked:
+def _evaluators(references: tuple[Any, ...]) -> dict[str, Evaluator]:
+    """Create the evaluators, by the name of their results."""
+    if not references:
         from reprkit.registry.registry import default_registry
 
         known = ", ".join(sorted(spec.name for spec in default_registry().specs("evaluator")))
         raise PartArgumentError(
             f"evaluate needs at least one evaluator, such as 'reconstruction'\n  known: {known}"
         )
-    made: dict[str, Evaluator] = {}
-    for each in asked:
-        evaluator = create("evaluator", each)
+    instances: dict[str, Evaluator] = {}
+    for reference in references:
+        evaluator = create("evaluator", reference)
         if not isinstance(evaluator, Evaluator):
             raise BuildError(f"{type(evaluator).__name__} is not an Evaluator")
         name = evaluator.reference.name
-        if name in made:
-            name = str(each if isinstance(each, str) else evaluator.reference)
-        if name in made:
-            raise PartArgumentError(f"evaluator {name} is given twice")
-        made[name] = evaluator
-    return made
+        if name in instances:
+            name = str(reference if isinstance(reference, str) else evaluator.reference)
+        if name in instances:
+            raise PartArgumentError(f"evaluator {name} is passed twice")
+        instances[name] = evaluator
+    return instances
 
 
-def _unwrapped(model: Any) -> Model:
-    """The model inside of DistributedDataParallel or torch.compile."""
+def _unwrap(model: Any) -> Model:
+    """Return the model inside of DistributedDataParallel or torch.compile."""
     while not hasattr(model, "represent"):
         inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
         if inner is None:
-            raise BuildError(
-                f"evaluate takes a model made by rk.build or rk.load, not {type(model).__name__}"
-            )
+            raise BuildError(f"evaluate takes a model from rk.build or rk.load, not {type(model).__name__}")
         model = inner
     return model
 
 
 @contextmanager
-def _undisturbed(model: nn.Module, seed: int) -> Iterator[Any]:
-    """Evaluation mode and seeded generators inside; modes and generators are put back afterwards."""
-    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+def _isolate(model: nn.Module, seed: int) -> Iterator[Any]:
+    """Context with evaluation mode and seeded generators; restores modes and generators afterwards."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     devices = [device] if device.type == "cuda" else []
     python, numpy = random.getstate(), np.random.get_state()
 
     def reseed() -> None:
         torch.default_generator.manual_seed(seed)
-        for each in devices:
-            with torch.cuda.device(each):
+        for cuda in devices:
+            with torch.cuda.device(cuda):
                 torch.cuda.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)

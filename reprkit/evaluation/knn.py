@@ -1,4 +1,4 @@
-"""k-NN: whether examples of one class lie together in the representation."""
+"""k-nearest-neighbor classification on the representation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from reprkit.errors import DataError
-from reprkit.evaluation.encoding import Pool, labelled
+from reprkit.evaluation.encoding import Pool, encode_labeled
 from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator, require
 from reprkit.registry.constraints import Count, Positive, Seed
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
 
-_BLOCK = 1 << 24  # distances held at a time
+_BLOCK = 1 << 24  # distances in memory at a time
 
 
 class KNN(Evaluator):
-    """The class that most of the k nearest examples of ``fit_on`` have: ``accuracy`` on the data, and ``n``.
+    """Majority class of the k nearest examples of ``fit_on``: ``accuracy`` on the data, and ``n``.
 
-    Exact search by blocks of one matrix product each, on the model's device.  Ties go to the lower class.
+    Exact search in blocks of one matrix product each, on the model's device.  Ties go to the lower class.
     With a temperature, votes are weighted by exp(cosine / temperature) (Wu et al. 2018, arXiv 1805.01978,
     section 3.4).
 
     Args:
-        k: how many neighbours.
+        k: number of neighbors.
         metric: "euclidean" or "cosine".
-        temperature: of the weights, positive, with "cosine" only; None counts every vote once.
+        temperature: of the votes' weights, positive, with "cosine" only; None weights votes equally.
         label: the label field.
         pool: "mean" over tokens, or "flatten" them.
-        factor: only this factor's code; all factors' in a row when None.
-        labels: look among so many labelled examples only, as many of each class as can be; None takes all.
-        seed: which those are.
+        factor: this factor's code only; None concatenates all factors'.
+        labels: search among this many labeled examples only, balanced over classes; None takes all.
+        seed: of their choice.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class KNN(Evaluator):
         require(labels is None or labels >= k, f"knn takes labels of at least k={k}, or None, not {labels}")
         self.k, self.metric, self.temperature, self.label = k, metric, temperature, label
         self.labels, self.seed = labels, seed
-        self.how: dict[str, Any] = {"pool": pool, "factor": factor}
+        self.options: dict[str, Any] = {"pool": pool, "factor": factor}
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """Accuracy on ``data``, in [0, 1].
+        """Return ``accuracy`` on ``data``, in [0, 1], and ``n``.
 
         Raises:
             DataError: no ``fit_on``, no labels, or fewer than k examples.
@@ -71,33 +71,33 @@ class KNN(Evaluator):
         fit_on = (
             None if fit_on is None else label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
         )
-        x, y = labelled(model, fit_on, self.label, "knn", **self.how)
-        test_x, test_y = labelled(model, data, self.label, "knn", **self.how)
+        x, y = encode_labeled(model, fit_on, self.label, "knn", **self.options)
+        test_x, test_y = encode_labeled(model, data, self.label, "knn", **self.options)
         if len(x) < self.k:
-            raise DataError(f"knn asks for {self.k} neighbours, and fit_on has {len(x)} examples")
-        classes, place = np.unique(y, return_inverse=True)
+            raise DataError(f"knn needs {self.k} neighbors, but fit_on has {len(x)} examples")
+        classes, class_indices = np.unique(y, return_inverse=True)
         device = model.device
-        known, votes = torch.from_numpy(x).to(device), torch.from_numpy(place).to(device)
+        known, votes = torch.from_numpy(x).to(device), torch.from_numpy(class_indices).to(device)
         rows = max(1, _BLOCK // max(len(known), len(classes)))
         guesses = [
             self._vote(block.to(device), known, votes, len(classes)).cpu()
             for block in torch.from_numpy(test_x).split(rows)
         ]
-        right = classes[torch.cat(guesses).numpy()] == test_y
-        return {"accuracy": float(right.mean()), "n": len(test_y)}
+        correct = classes[torch.cat(guesses).numpy()] == test_y
+        return {"accuracy": float(correct.mean()), "n": len(test_y)}
 
-    def _vote(self, x: Tensor, known: Tensor, place: Tensor, classes: int) -> Tensor:
-        """The winning class (b,) of queries (b d) among ``known`` (n d)."""
+    def _vote(self, x: Tensor, known: Tensor, class_indices: Tensor, classes: int) -> Tensor:
+        """Return the winning class (b,) of queries (b d) among ``known`` (n d)."""
         if self.metric == "cosine":
-            nearness = normalize(x, dim=-1) @ normalize(known, dim=-1).T
+            similarity = normalize(x, dim=-1) @ normalize(known, dim=-1).T
         else:
-            # 2 x·k − |k|² orders as the distance does; centred first: float32 holds differences better.
-            middle = known.mean(0)
-            x, known = x - middle, known - middle
-            nearness = torch.addmm(-known.square().sum(-1), x, known.T, alpha=2.0)
-        value, nearest = nearness.topk(self.k, dim=-1)
+            # 2 x·k − |k|² has the order of the negative distance; centered first, for float32 precision.
+            mean = known.mean(0)
+            x, known = x - mean, known - mean
+            similarity = torch.addmm(-known.square().sum(-1), x, known.T, alpha=2.0)
+        value, nearest = similarity.topk(self.k, dim=-1)
         weight = (
             torch.ones_like(value) if self.temperature is None else (value / self.temperature).softmax(-1)
         )
-        ballots = torch.zeros(len(x), classes, device=x.device)
-        return ballots.scatter_add_(1, place[nearest], weight).argmax(-1)
+        totals = torch.zeros(len(x), classes, device=x.device)
+        return totals.scatter_add_(1, class_indices[nearest], weight).argmax(-1)

@@ -1,4 +1,4 @@
-"""Likelihood: how probable unseen data is to a model with a prior, by importance sampling over its codes."""
+"""Likelihood of unseen data under a model with a prior, by importance sampling over its codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import BuildError
-from reprkit.evaluation.encoding import batches, exact
+from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.interfaces import Evaluator, Latent
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch, Code, Codes, Features
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 
 class Likelihood(Evaluator):
-    """-log p(x) of the output field, nats an example, estimated with ``samples`` draws from the posterior.
+    """-log p(x) of the output field, nats per example, estimated with ``samples`` draws from the posterior.
 
     ``nll`` is the importance-weighted bound, -log (1/k) Σ p(x|z) p(z) / q(z|x) (Burda et al. 2016, arXiv
-    1509.00519, equation 8), never below the true value on average and nearer with more samples;
-    ``negative_elbo`` the same with k = 1 (Kingma and Welling 2014); ``bits_per_dim`` is ``nll`` in bits an
-    element.  A latent whose code is a point (vq) has p(x) ≥ p(x|z) p(z) for that one code, so it needs one
-    sample, and a prior: a second model's, ``prior=``; then ``code_bits`` is the price of the code under it.
+    1509.00519, equation 8), never below the true value in expectation, and tighter with more samples;
+    ``negative_elbo`` the same with k = 1 (Kingma and Welling 2014); ``bits_per_dim`` is ``nll`` in bits per
+    element.  A deterministic latent (vq) has p(x) ≥ p(x|z) p(z) for its one code, so it needs one sample, and
+    a prior: a second model's, ``prior=``; then ``code_bits`` is the cost of the code under it.
 
     Args:
-        samples: k, how many draws an example.
-        prior: folder of a model trained on ``codes(model=..., data=...)``, or that model; the latent's own
-            prior when not given.
-        factor: whose codes ``prior`` models, where there are several.
-        levels: how many values an element really has (256 for 8-bit pixels, evenly over the range of the
+        samples: k, number of draws per example.
+        prior: folder of a model trained on ``codes(model=..., data=...)``, or that model; None uses the
+            latent's own prior.
+        factor: the factor whose codes ``prior`` models, if there are several.
+        levels: number of values of an element (256 for 8-bit pixels, evenly spaced over the range of the
             data).  A Gaussian likelihood is then integrated over each value's bin, the outermost to infinity
             (Salimans et al. 2017, arXiv 1701.05517, section 2.1), which makes it a probability; without
             it, ``nll`` is that of a density and ``bits_per_dim`` may be negative.
 
     Raises:
-        PartArgumentError: a value out of its range.
+        PartArgumentError: a value is out of its range.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Likelihood(Evaluator):
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """The metrics above.
+        """Return the metrics above.
 
         Raises:
             BuildError: no decoder, a latent without a prior, a continuous latent without a density, or a prior
-                that was trained on other codes.
+                trained on other codes.
         """
         from reprkit.models.factor import resolve_factor
         from reprkit.models.priors import check_fit, load_prior
@@ -86,32 +86,32 @@ class Likelihood(Evaluator):
                 totals["code"] -= float(code.mean(0).sum())
                 draws, examples = len(weights), examples + weights.shape[1]
                 elements += size
-        found = {name: totals[name] / examples for name in ("nll", "negative_elbo")}
-        found["bits_per_dim"] = totals["nll"] / elements / math.log(2)
+        metrics = {name: totals[name] / examples for name in ("nll", "negative_elbo")}
+        metrics["bits_per_dim"] = totals["nll"] / elements / math.log(2)
         if priors:
-            found["code_bits"] = totals["code"] / examples / math.log(2)
-        return {**found, "samples": draws}
+            metrics["code_bits"] = totals["code"] / examples / math.log(2)
+        return {**metrics, "samples": draws}
 
     def _weights(
         self, model: Model, batch: Batch, priors: dict[str, Model]
     ) -> tuple[Float[Tensor, "k b"], Float[Tensor, "k b"], float]:
-        """Of every draw log p(x|z) p(z) / q(z|x) and log p(z), and how many elements count."""
-        features = {name: path.features(batch) for name, path in model.factors.items()}
-        # In evaluation, too, a latent with a posterior tells the log-probability of its value.
-        random = {n for n, path in model.factors.items() if path.code(features[n]).log_prob is not None}
-        weights, of_codes = [], []
+        """Return log p(x|z) p(z) / q(z|x) and log p(z) of every draw, and the number of valid elements."""
+        features = {name: factor.features(batch) for name, factor in model.factors.items()}
+        # A latent with a posterior returns the log-probability of its value in evaluation mode, too.
+        random = {n for n, factor in model.factors.items() if factor.code(features[n]).log_prob is not None}
+        weights, code_log_priors = [], []
         elements = 0.0
         for _ in range(self.samples):
-            codes, log_prior, log_posterior = self._drawn(model, features, priors, random)
+            codes, log_prior, log_posterior = self._draw(model, features, priors, random)
             scored = model.score(batch, Codes(codes))
             weight = scored.full_weight
-            nats = exact(self._nats(model, scored) * weight).flatten(1).sum(1)
+            nats = to_float64(self._nats(model, scored) * weight).flatten(1).sum(1)
             elements = float(weight.sum())
             weights.append(log_prior - log_posterior - nats)
-            of_codes.append(log_prior.expand(len(nats)))
+            code_log_priors.append(log_prior.expand(len(nats)))
             if not random:
-                break  # every draw would be the same
-        return torch.stack(weights), torch.stack(of_codes), elements
+                break  # all draws are equal
+        return torch.stack(weights), torch.stack(code_log_priors), elements
 
     def _nats(self, model: Model, scored: Scored) -> Float[Tensor, "b n p"]:
         from reprkit.models.likelihoods import discretized_nll, negative_log_likelihood
@@ -121,46 +121,46 @@ class Likelihood(Evaluator):
             return negative_log_likelihood(decoded.likelihood, decoded.params, scored.target)
         if field.range is None:
             raise BuildError(
-                f"likelihood(levels={self.levels}) needs the range of field {model.output!r}, which the data does not promise"
+                f"likelihood(levels={self.levels}) needs the range of field {model.output!r}, which the data does not declare"
             )
         return discretized_nll(decoded.params, scored.target, field.range, self.levels)
 
-    def _drawn(
+    def _draw(
         self, model: Model, features: dict[str, Features], priors: dict[str, Model], random: set[str]
     ) -> tuple[dict[str, Code], Tensor, Tensor]:
-        """One draw of every factor's code, its log-probability under the prior and under the posterior (b)."""
+        """Draw every factor's code; return it with its log-probability (b) under the prior and under the posterior."""
         from reprkit.models.priors import code_to_batch, log_prob
 
         codes: dict[str, Code] = {}
         log_prior = log_posterior = torch.zeros((), dtype=torch.float64)
-        for name, path in model.factors.items():
-            with _drawing(path.latent) if name in random else nullcontext():
-                code = path.code(features[name])
+        for name, factor in model.factors.items():
+            with _sampling_mode(factor.latent) if name in random else nullcontext():
+                code = factor.code(features[name])
             if code.mean is not None and code.log_prob is not None:
-                log_posterior = log_posterior + exact(code.log_prob).sum(1)
-            elif path.latent.vocab is None:
+                log_posterior = log_posterior + to_float64(code.log_prob).sum(1)
+            elif factor.latent.vocab is None:
                 raise BuildError(
-                    f"the code of latent {path.latent.qualified or type(path.latent).__name__} is a point without a "
-                    "density, so the model gives data no likelihood: use a latent with a posterior, such as gaussian"
+                    f"the code of latent {factor.latent.qualified or type(factor.latent).__name__} has no "
+                    "density, so the model defines no likelihood: use a latent with a posterior, such as gaussian"
                 )
-            if code.indices is not None:  # a relaxed draw stands for the entry that was drawn
-                code = Code.of(features[name], z=path.latent.embed(code.indices), indices=code.indices)
+            if code.indices is not None:  # a relaxed draw represents the drawn entry
+                code = Code.of(features[name], z=factor.latent.embed(code.indices), indices=code.indices)
             codes[name] = code
             if name in priors:
-                log_prior = log_prior + exact(log_prob(priors[name], code_to_batch(code, path.latent)))
-            elif path.latent.has_prior:
-                log_prior = log_prior + exact(path.latent.log_prior(code)).sum(1)
+                log_prior = log_prior + to_float64(log_prob(priors[name], code_to_batch(code, factor.latent)))
+            elif factor.latent.has_prior:
+                log_prior = log_prior + to_float64(factor.latent.log_prior(code)).sum(1)
             else:
                 raise BuildError(
-                    f"latent {path.latent.qualified or type(path.latent).__name__} has no prior of its own: learn one "
-                    "over codes(model=DIR, data=...), and give its folder, likelihood(prior=DIR)"
+                    f"latent {factor.latent.qualified or type(factor.latent).__name__} has no prior: train one "
+                    "on codes(model=DIR, data=...), and pass its folder, likelihood(prior=DIR)"
                 )
         return codes, log_prior, log_posterior
 
 
 @contextmanager
-def _drawing(latent: Latent) -> Iterator[None]:
-    """A block in which a latent draws from its posterior, as it does in training; those that keep books then have none."""
+def _sampling_mode(latent: Latent) -> Iterator[None]:
+    """Context in which a latent draws from its posterior, as in training; such latents keep no running statistics."""
     latent.train()
     try:
         yield

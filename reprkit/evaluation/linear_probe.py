@@ -1,4 +1,4 @@
-"""Linear probe: what a linear classifier reads from the frozen representation."""
+"""Linear probe: a linear classifier on the frozen representation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge
 
 from reprkit.errors import DataError
-from reprkit.evaluation.encoding import Pool, labelled
+from reprkit.evaluation.encoding import Pool, encode_labeled
 from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Count, Positive, Seed
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
 
-_SHOWN = 40  # more classes than this get no confusion matrix
+_SHOWN = 40  # maximum number of classes of a confusion matrix
 
 
 class LinearProbe(Evaluator):
     """Multinomial logistic regression on ``model.represent``, fitted on ``fit_on``: ``accuracy`` and ``n``.
 
-    Features are standardised by ``fit_on``'s mean and deviation; scikit-learn's L-BFGS does the fitting.
+    Features are standardized by ``fit_on``'s mean and standard deviation; fitted by scikit-learn's L-BFGS.
     Alain and Bengio 2016 (arXiv 1610.01644).
 
     Args:
         C: inverse strength of the L2 penalty, positive.
         label: the label field.
         pool: "mean" over tokens, or "flatten" them.
-        factor: only this factor's code; all factors' in a row when None.
-        max_iter: L-BFGS steps at most; scikit-learn warns when they do not suffice.
-        labels: fit on so many labelled examples only, as many of each class as can be; None takes all.
-        seed: which those are.
+        factor: this factor's code only; None concatenates all factors'.
+        max_iter: maximum number of L-BFGS steps; scikit-learn warns if they do not suffice.
+        labels: fit on this many labeled examples only, balanced over classes; None takes all.
+        seed: of their choice.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class LinearProbe(Evaluator):
     ) -> None:
         super().__init__()
         self.C, self.label, self.max_iter, self.labels, self.seed = C, label, max_iter, labels, seed
-        self.how: dict[str, Any] = {"pool": pool, "factor": factor}
+        self.options: dict[str, Any] = {"pool": pool, "factor": factor}
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """Accuracy on ``data``, in [0, 1].
+        """Return ``accuracy`` on ``data``, in [0, 1], and ``n``.
 
         Raises:
             DataError: no ``fit_on``, no labels, or only one class among them.
@@ -60,21 +60,21 @@ class LinearProbe(Evaluator):
         fit_on = (
             None if fit_on is None else label_subset(fit_on, self.labels, label=self.label, seed=self.seed)
         )
-        x, y = labelled(model, fit_on, self.label, "linear-probe", **self.how)
-        probe = fitted(x, y, C=self.C, max_iter=self.max_iter, label=self.label)
-        test_x, test_y = labelled(model, data, self.label, "linear-probe", **self.how)
+        x, y = encode_labeled(model, fit_on, self.label, "linear-probe", **self.options)
+        probe = fit_probe(x, y, C=self.C, max_iter=self.max_iter, label=self.label)
+        test_x, test_y = encode_labeled(model, data, self.label, "linear-probe", **self.options)
         guess = probe.predict(test_x.astype(np.float64))
-        found: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
+        metrics: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
         classes = np.union1d(y, test_y)
         if len(classes) <= _SHOWN:
-            found["figures"] = {"confusion": _confusion(test_y, guess, classes)}
-        return found
+            metrics["figures"] = {"confusion": _confusion(test_y, guess, classes)}
+        return metrics
 
 
-def fitted(
+def fit_probe(
     x: np.ndarray, y: np.ndarray, *, C: float = 1.0, max_iter: int = 2000, label: str = "label"
 ) -> Any:
-    """scikit-learn's pipeline of scaler and logistic regression, fitted to features (n d) and labels (n,).
+    """Fit scikit-learn's pipeline of scaler and logistic regression to features (n d) and labels (n,).
 
     Raises:
         DataError: only one class among the labels.
@@ -84,7 +84,7 @@ def fitted(
     from sklearn.preprocessing import StandardScaler
 
     if len(np.unique(y)) < 2:
-        raise DataError(f"linear-probe needs two classes at least; every label {label!r} of fit_on is {y[0]}")
+        raise DataError(f"linear-probe needs at least two classes; every label {label!r} of fit_on is {y[0]}")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=max_iter))
     return probe.fit(x.astype(np.float64), y)
 
@@ -97,12 +97,12 @@ def _confusion(truth: np.ndarray, guess: np.ndarray, classes: np.ndarray) -> Any
     counts = confusion_matrix(truth, guess, labels=classes)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     return Matrix(
-        title="What the linear probe mistakes",
+        title="Confusion matrix of the linear probe",
         values=shares,
         xlabel="predicted",
         ylabel="label",
         span=(0.0, 1.0),
-        ticks=[str(each) for each in classes],
+        ticks=[str(value) for value in classes],
         detail=True,
         caption="Share of each label's examples.",
     )

@@ -1,4 +1,4 @@
-"""Masking: what a model predicts where its input was hidden."""
+"""Masking: predictions of a model for the hidden part of its input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from annotated_types import Gt, Lt
 from torch import Tensor
 
 from reprkit.errors import BuildError
-from reprkit.evaluation.encoding import batches, exact
+from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.evaluation.gallery import fit_for_page
 from reprkit.interfaces import Evaluator
 from reprkit.layers.value_embedding import center_and_radius
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 class Masking(Evaluator):
-    """Part of each example is hidden, the rest is encoded, and the hidden part is compared with what comes out.
+    """Hide part of each example, encode the rest, and compare the output with the hidden part.
 
-    Encoders that can leave tokens out do not read the hidden ones, as in the masked autoencoder (He et al.
-    2021, arXiv 2111.06377); others read elements that were set to nothing (corruption ``mask-elements``).
-    The draw is fixed.  Over the hidden elements, padding apart: ``error``, squared error of an example,
-    ``mse``, an element's; of symbols ``accuracy``.  Figure: what was shown, the prediction in its gaps, and
-    the original.
+    Encoders that can drop tokens do not read the hidden ones, as in the masked autoencoder (He et al.
+    2021, arXiv 2111.06377); others read elements that were blanked (corruption ``mask-elements``).
+    The random draw is fixed.  Over the hidden elements, without padding: ``error``, squared error per
+    example, ``mse``, per element; for symbols ``accuracy``.  Figure: the visible part, the prediction in its
+    gaps, and the original.
 
     Args:
-        ratio: share that is hidden, in (0, 1); None takes the model's own where it was trained with
-            ``masked``, else 0.75.
-        examples: how many are shown.
+        ratio: hidden share, in (0, 1); None takes the model's own if it was trained with ``masked``,
+            else 0.75.
+        examples: number of examples in the figure.
     """
 
     def __init__(
@@ -49,36 +49,36 @@ class Masking(Evaluator):
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """The metrics above.  Raises BuildError where the model has no decoder, or a causal one."""
+        """Return the metrics above.  Raises BuildError if the model has no decoder, or a causal one."""
         if "causal" in model.get_decoder().provides:
-            raise BuildError("masking hides what is to be predicted, and a causal decoder reads it")
-        trained = next((each for each in model.objective.members if isinstance(each, Masked)), None)
+            raise BuildError("masking hides elements to be predicted, but a causal decoder reads them")
+        trained = next((member for member in model.objective.members if isinstance(member, Masked)), None)
         ratio = self.ratio or (trained.ratio if trained else 0.75)
         total: dict[str, float] = {}
         examples, elements, first = 0, 0.0, None
-        for each in batches(data, "masking"):
-            batch = model.to_device(each)
-            scored = _predicted(model, batch, ratio)
+        for cpu_batch in batches(data, "masking"):
+            batch = model.to_device(cpu_batch)
+            scored = _predict_hidden(model, batch, ratio)
             decoded, target, weight = scored.decoded, scored.target, scored.full_weight
             x = decoded.x
             if trained is not None and trained.normalize:
                 mean, deviation = statistics(target)
                 x = x * deviation + mean
             if decoded.likelihood == "categorical":
-                found = {"right": (x == target).float()}
+                values = {"correct": (x == target).float()}
             else:
-                found = {"squares": exact(x - target).square()}
-            for name, value in found.items():
-                total[name] = total.get(name, 0.0) + float((exact(value) * exact(weight)).sum())
+                values = {"squares": to_float64(x - target).square()}
+            for name, value in values.items():
+                total[name] = total.get(name, 0.0) + float((to_float64(value) * to_float64(weight)).sum())
             examples, elements = examples + len(x), elements + float(weight.sum())
             if first is None and self.examples:
                 first = self._figures(model, batch, x, target, weight, decoded)
         elements = max(elements, 1.0)
-        if "right" in total:
-            measured: dict[str, Any] = {"accuracy": total["right"] / elements}
+        if "correct" in total:
+            metrics: dict[str, Any] = {"accuracy": total["correct"] / elements}
         else:
-            measured = {"error": total["squares"] / examples, "mse": total["squares"] / elements}
-        return {**measured, "ratio": ratio, **({"figures": first} if first else {})}
+            metrics = {"error": total["squares"] / examples, "mse": total["squares"] / elements}
+        return {**metrics, "ratio": ratio, **({"figures": first} if first else {})}
 
     def _figures(
         self, model: Model, batch: Batch, x: Tensor, target: Tensor, weight: Tensor, decoded: Decoded
@@ -87,36 +87,36 @@ class Masking(Evaluator):
 
         field, hidden = model.output_field, weight > 0
         if field.discrete:
-            nothing: float = field.vocab or 0
+            blank: float = field.vocab or 0
         else:
-            nothing = center_and_radius(field)[0] if field.kind == "image" else float("nan")
+            blank = center_and_radius(field)[0] if field.kind == "image" else float("nan")
         rows = {
-            "shown": torch.where(hidden, torch.full_like(target, nothing), target),
+            "shown": torch.where(hidden, torch.full_like(target, blank), target),
             "predicted": torch.where(hidden, x, target),
             "original": target,
         }
-        laid = {
+        arrays = {
             name: fit_for_page(from_tokens(row[: self.examples], decoded.grid or (1,), field), field)
             for name, row in rows.items()
         }
         mask = batch.get(f"{model.output}_mask")
         lengths = None if mask is None else np.asarray(mask[: self.examples].sum(-1).cpu())
-        made = exhibit("What is predicted from what is shown", field, laid, lengths=lengths)
-        return {f"masked-{number}" if number else "masked": each for number, each in enumerate(made)}
+        figures = exhibit("What is predicted from what is shown", field, arrays, lengths=lengths)
+        return {f"masked-{number}" if number else "masked": figure for number, figure in enumerate(figures)}
 
 
-def _predicted(model: Model, batch: Batch, ratio: float) -> Scored:
-    """What comes out; the elements that were hidden count."""
-    if _leaves_out(model, batch):
+def _predict_hidden(model: Model, batch: Batch, ratio: float) -> Scored:
+    """Score the output on the hidden elements."""
+    if _can_drop_tokens(model, batch):
         codes, hidden = Masked(ratio).hide(model, batch)
         scored = model.score(batch, codes)
         return scored.restrict(on_hidden(model, batch, scored.decoded, hidden))
-    damage = create("corruption", f"mask-elements(ratio={ratio})", data=model.signature)
-    damaged, hit = damage(batch, torch.Generator().manual_seed(0))
-    scored = model.score(batch, view=damaged)
+    corrupt = create("corruption", f"mask-elements(ratio={ratio})", data=model.signature)
+    corrupted, hit = corrupt(batch, torch.Generator().manual_seed(0))
+    scored = model.score(batch, view=corrupted)
     return scored.restrict(model.as_tokens(hit, scored.decoded).float())
 
 
-def _leaves_out(model: Model, batch: Batch) -> bool:
-    encoders = [(path.encoder, path.view(batch)) for path in model.factors.values()]
-    return all("keep" in each.provides and each.count(view) > 1 for each, view in encoders)
+def _can_drop_tokens(model: Model, batch: Batch) -> bool:
+    encoders = [(factor.encoder, factor.view(batch)) for factor in model.factors.values()]
+    return all("keep" in encoder.provides and encoder.count(view) > 1 for encoder, view in encoders)

@@ -1,4 +1,4 @@
-"""Projection: the representation in the plane, by principal components and by t-SNE."""
+"""Projection of the representation to two dimensions, by principal components and by t-SNE."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-_RANKED = 2000  # examples whose neighbours are compared: memory is quadratic in them
+_COMPARED = 2000  # examples whose neighbors are compared: memory is quadratic in their number
 
 
 class Projection(Evaluator):
-    """Two-dimensional maps of ``model.represent``, coloured by label where there is one.
+    """Two-dimensional maps of ``model.represent``, colored by label if there is one.
 
     ``explained``, the share of variance in the first two principal components; ``trustworthiness`` of the
-    t-SNE map, in [0, 1]: whether neighbours in the map are neighbours in the code (Venna and Kaski 2001).
+    t-SNE map, in [0, 1]: whether neighbors in the map are neighbors in the code (Venna and Kaski 2001).
     t-SNE: van der Maaten and Hinton 2008; started from the principal components (Kobak and Berens 2019, doi
     10.1038/s41467-019-13056-x).
 
     Args:
-        limit: examples shown at most, drawn by ``seed``.
-        perplexity: of t-SNE, at least 2; a third of the examples at most.
+        limit: maximum number of examples, drawn by ``seed``.
+        perplexity: of t-SNE, at least 2; at most a third of the examples.
         tsne: whether to compute it; PCA alone is quick.
-        label: the label field that colours.
+        label: the label field for the colors.
         pool: "mean" over tokens, or "flatten" them.
-        factor: only this factor's code; all factors' in a row when None.
-        seed: of the draw and of t-SNE.
+        factor: this factor's code only; None concatenates all factors'.
+        seed: of the draw of examples and of t-SNE.
     """
 
     def __init__(
@@ -51,26 +51,26 @@ class Projection(Evaluator):
     ) -> None:
         super().__init__()
         self.limit, self.perplexity, self.tsne, self.label, self.seed = limit, perplexity, tsne, label, seed
-        self.how: dict[str, Any] = {"pool": pool, "factor": factor}
+        self.options: dict[str, Any] = {"pool": pool, "factor": factor}
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """The metrics, and the maps as figures ``pca`` and ``tsne``."""
+        """Return the metrics, and the maps as figures ``pca`` and ``tsne``."""
         from reprkit.reporting.figures import Scatter
 
         if len(data) > self.limit:
             chosen = np.random.default_rng(self.seed).choice(len(data), self.limit, replace=False)
             data = data.subset(torch.from_numpy(np.sort(chosen)), part=f"{self.limit} of {len(data)}")
-        found = encoded(model, data, **self.how)
-        labels = found.labels.get(self.label)
-        x = found.x.astype(np.float64)
+        encoding = encoded(model, data, **self.options)
+        labels = encoding.labels.get(self.label)
+        x = encoding.x.astype(np.float64)
         plane, explained = _principal(x)
-        shown = f"{len(x):,} examples."
+        size = f"{len(x):,} examples."
         figures: dict[str, Any] = {
             "pca": Scatter(
                 title="Principal components",
                 points=plane,
                 labels=labels,
-                caption=f"{shown} The two hold {explained:.0%} of the variance.",
+                caption=f"{size} They explain {explained:.0%} of the variance.",
             )
         }
         metrics: dict[str, Any] = {"explained": explained}
@@ -81,7 +81,7 @@ class Projection(Evaluator):
                 title="t-SNE",
                 points=points,
                 labels=labels,
-                caption=f"{shown} Distances between groups mean little.",
+                caption=f"{size} Distances between clusters mean little.",
             )
         return {**metrics, "figures": figures}
 
@@ -93,13 +93,13 @@ class Projection(Evaluator):
         points = TSNE(perplexity=perplexity, init=start, random_state=self.seed).fit_transform(
             x.astype(np.float32)
         )
-        asked = slice(None, None, -(-len(x) // _RANKED))
-        neighbours = max(1, min(12, len(x[asked]) // 2 - 1))
-        return points, float(trustworthiness(x[asked], points[asked], n_neighbors=neighbours))
+        rows = slice(None, None, -(-len(x) // _COMPARED))
+        neighbors = max(1, min(12, len(x[rows]) // 2 - 1))
+        return points, float(trustworthiness(x[rows], points[rows], n_neighbors=neighbors))
 
 
 def _principal(x: np.ndarray) -> tuple[np.ndarray, float]:
-    """The first two principal components (n 2) and their share of the variance; zeros for missing ones."""
+    """Return the first two principal components (n 2) and their share of the variance; zeros for missing ones."""
     from sklearn.decomposition import PCA
 
     count = min(2, *x.shape)

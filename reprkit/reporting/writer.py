@@ -175,11 +175,11 @@ def _runs(results: Any) -> dict[str, Results]:
 
 def _pictured(runs: dict[str, Results], model: Model, data: Dataset) -> None:
     """Let the model make what its results do not carry, without a trace in it."""
-    from reprkit.evaluation.harness import pictured
+    from reprkit.evaluation.harness import add_gallery
 
     for each in runs.values():
         if each.gallery is None:
-            pictured(each, model, data)
+            add_gallery(each, model, data)
 
 
 def _folders(out: Path, runs: Mapping[str, Results]) -> dict[str, Trace]:

@@ -1,4 +1,4 @@
-"""Training: the visible loop, its state on disk, a run's folder."""
+"""Training: the loop, its steps, its options and its saved state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Loop", "Run", "Step", "fit", "loop"]
 
-# Lazily: a command that reads a run's folder must not wait for torch.
+# Lazy imports: a command that reads a run's folder must not import torch.
 __getattr__, __dir__ = attach(
     __name__,
     submod_attrs={

@@ -1,4 +1,4 @@
-"""The best model so far by a named metric: what counts as better, and where it is kept."""
+"""Save the best model so far by a named metric."""
 
 from __future__ import annotations
 
@@ -24,56 +24,56 @@ KINDS = (
     "results",
     "metrics",
     "terms",
-)  # of the numbers in a line, in the order in which a short name is looked for
+)  # sections of a line of metrics, in the order in which a short name is looked up
 _NOTHING, _SAVE, _UNKNOWN = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A metric and which end of it is the better one.
+    """A metric and whether lower or higher values are better.
 
     Attributes:
-        metric: its name in a line of metrics: "loss", "kl", "reconstruction.error", "results.knn.accuracy".
-        end: "min" or "max".
+        metric: name in a line of metrics: "loss", "kl", "reconstruction.error", "results.knn.accuracy".
+        end: "min" or "max", the better end.
     """
 
     metric: str
     end: Literal["min", "max"]
 
     @classmethod
-    def read(cls, text: str) -> Goal:
-        """From ``"min reconstruction.error"``; of a name whose better end is known, such as ``"knn.accuracy"``, that will do.
+    def parse(cls, text: str) -> Goal:
+        """Parse ``"min reconstruction.error"``; the name alone suffices if its better end is known, as for ``"knn.accuracy"``.
 
         Raises:
-            PartArgumentError: not a text of this form, or the end is not known.
+            PartArgumentError: the text has another form, or the better end is unknown.
         """
         require(
             isinstance(text, str) and len(text.split()) in (1, 2),
-            f"best is 'min NAME' or 'max NAME', such as 'min reconstruction.error', not {text!r}",
+            f"best must be 'min NAME' or 'max NAME', such as 'min reconstruction.error', not {text!r}",
         )
         first, *rest = text.split()
         if rest:
             ends: dict[str, Literal["min", "max"]] = {"min": "min", "max": "max"}
-            require(first in ends, f"best={text!r}: it begins with min or max, not {first!r}")
+            require(first in ends, f"best={text!r}: must begin with min or max, not {first!r}")
             return cls(rest[0], ends[first])
         known = better_direction(first.removeprefix("results."))
         require(
             known is not None,
-            f"best={text!r}: whether less or more of {first} is better is not known; say 'min {first}' or 'max {first}'",
+            f"best={text!r}: it is unknown whether lower or higher {first} is better; write 'min {first}' or 'max {first}'",
         )
         assert known is not None
         return cls(first, known)
 
-    def found(self, line: Mapping[str, Any]) -> tuple[bool, float]:
-        """Whether a line of metrics has it, and its value there; NaN for one that is not finite."""
-        named = numbers(line)
+    def lookup(self, line: Mapping[str, Any]) -> tuple[bool, float]:
+        """Return whether a line of metrics has the metric, and its value; NaN if that is not finite."""
+        named = measured_numbers(line)
         for name in (self.metric, *(f"{kind}.{self.metric}" for kind in KINDS)):
             if name in named:
                 return True, named[name]
         return False, math.nan
 
-    def beats(self, value: float, other: float | None) -> bool:
-        """Whether a value is better than another one; NaN never is, and anything else is better than None."""
+    def is_better(self, value: float, other: float | None) -> bool:
+        """Return whether a value is better than another one; NaN never is, and any other value is better than None."""
         if math.isnan(value):
             return False
         return other is None or (value < other if self.end == "min" else value > other)
@@ -82,68 +82,70 @@ class Goal:
         return f"{self.end} {self.metric}"
 
 
-def numbers(line: Mapping[str, Any]) -> dict[str, float]:
-    """What a line measured, by name; what was not finite is None in a line, and NaN here."""
-    kept = {key: line[key] for key in ("loss", *KINDS) if key in line}
-    return flatten_metrics(kept)
+def measured_numbers(line: Mapping[str, Any]) -> dict[str, float]:
+    """Flatten a line's measurements by name; a value that was not finite is None in the line and NaN here."""
+    sections = {key: line[key] for key in ("loss", *KINDS) if key in line}
+    return flatten_metrics(sections)
 
 
-class Best:
-    """Keeps the best model of a run in a folder of its own.
+class BestModel:
+    """Keep the best model of a run in its own folder.
 
     Args:
-        text: of the goal, see ``Goal.read``.
-        folder: where the model goes.
-        model: what is saved.
+        text: the goal, see ``Goal.parse``.
+        folder: where the model is saved.
+        model: the model that is saved.
 
     Attributes:
-        now: ``{"metric", "end", "value", "step"}`` of the model kept; None while there is none.
+        current: ``{"metric", "end", "value", "step"}`` of the saved model; None before the first one.
     """
 
     def __init__(self, text: str, folder: Path, model: Model) -> None:
-        self.goal, self.folder, self.model = Goal.read(text), folder, model
-        self.now: dict[str, Any] | None = None
+        self.goal, self.folder, self.model = Goal.parse(text), folder, model
+        self.current: dict[str, Any] | None = None
         self._seen = False
 
-    def restore(self, *told: Mapping[str, Any] | None) -> None:
-        """Go on from what the state and the record tell: the better of them, where they speak of this very metric.
+    def restore(self, *records: Mapping[str, Any] | None) -> None:
+        """Continue from the better of the given records (saved state, run record) of this metric and end.
 
-        The record may be ahead of the state, since the best model is saved at once.
+        The run record may be ahead of the state, since the best model is saved immediately.
         """
-        for each in told:
-            if each and (each.get("metric"), each.get("end")) == (self.goal.metric, self.goal.end):
+        for record in records:
+            if record and (record.get("metric"), record.get("end")) == (self.goal.metric, self.goal.end):
                 self._seen = True
-                if self.goal.beats(float(each["value"]), None if self.now is None else self.now["value"]):
-                    self.now = dict(each)
+                if self.goal.is_better(
+                    float(record["value"]), None if self.current is None else self.current["value"]
+                ):
+                    self.current = dict(record)
 
     def consider(self, line: Mapping[str, Any], device: torch.device) -> bool:
-        """Save the model if this line says that it is the best so far; whether it was.  Every rank must call it.
+        """Save the model if this line has the best value so far; return whether it was saved.  All ranks must call it.
 
-        Rank 0's line decides.  A model that cannot be written is warned of, and the older one stays.
+        Rank 0's line decides.  If the model cannot be written, a warning is given and the older one is kept.
 
         Raises:
             TrainingError: a line with results does not have the metric, and no line had it before.
         """
-        found, value = self.goal.found(line)
+        found, value = self.goal.lookup(line)
         self._seen = self._seen or found
         verdict = _NOTHING
-        if found and self.goal.beats(value, None if self.now is None else self.now["value"]):
+        if found and self.goal.is_better(value, None if self.current is None else self.current["value"]):
             verdict = _SAVE
         elif not self._seen and line.get("results"):
             verdict = _UNKNOWN
-        verdict = _of_rank_0(verdict, device)
+        verdict = _broadcast_verdict(verdict, device)
         if verdict == _UNKNOWN:
-            raise TrainingError(self._unknown(line))
+            raise TrainingError(self._unknown_metric(line))
         if verdict != _SAVE:
             return False
         try:
             self.model.save(self.folder)
         except CheckpointError as error:
-            if error.__cause__ is None:  # not the disk's fault
+            if error.__cause__ is None:  # not a disk error
                 raise
-            warnings.warn(f"the best model so far was not kept: {error}\n  training goes on", stacklevel=5)
+            warnings.warn(f"the best model so far was not saved: {error}\n  training continues", stacklevel=5)
             return False
-        self.now = {
+        self.current = {
             "metric": self.goal.metric,
             "end": self.goal.end,
             "value": value,
@@ -152,26 +154,26 @@ class Best:
         return True
 
     def finish(self) -> None:
-        """At the end of a run: say when the metric was never there."""
+        """Warn at the end of a run if the metric never occurred."""
         if not self._seen:
             warnings.warn(
-                f"best={str(self.goal)!r}: no line of metrics had {self.goal.metric}, so no model was kept; "
-                "step.log(losses, rk.evaluate(...)) brings results",
+                f"best={str(self.goal)!r}: no line of metrics had {self.goal.metric}, so no model was saved; "
+                "step.log(losses, rk.evaluate(...)) logs results",
                 stacklevel=5,
             )
 
-    def _unknown(self, line: Mapping[str, Any]) -> str:
-        known = numbers(line)
+    def _unknown_metric(self, line: Mapping[str, Any]) -> str:
+        known = measured_numbers(line)
         short = {name.removeprefix("results.") for name in known} | set(known)
         return (
             f"best={str(self.goal)!r}: these results have no {self.goal.metric}.{nearest(self.goal.metric, short)}\n"
             f"  logged here: {', '.join(known)}\n"
-            "  the first results that step.log gets must have it"
+            "  the first results passed to step.log must contain it"
         )
 
 
-def _of_rank_0(verdict: int, device: torch.device) -> int:
-    """Rank 0's verdict, on all ranks."""
+def _broadcast_verdict(verdict: int, device: torch.device) -> int:
+    """Return rank 0's verdict on all ranks."""
     if collectives.world_size() == 1:
         return verdict
     mine = torch.tensor(float(verdict if collectives.rank() == 0 else 0), device=device)

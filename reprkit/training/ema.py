@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights."""
+"""Exponential moving average (EMA) of the weights."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from reprkit.training.fsdp import gathered, local, portion
+from reprkit.training.fsdp import gather, local_shard, shard_like
 
 
 class EMA:
-    """The average that forgets by ``decay`` a step: a ← d·a + (1 − d)·w, d rising as min(decay, (1 + t) / (10 + t)).
+    """Exponential moving average of a module's trainable parameters: a ← d·a + (1 − d)·w, d = min(decay, (1 + t) / (10 + t)).
 
-    Polyak and Juditsky 1992; the rising start is TensorFlow's.  Buffers are not averaged: they are statistics already.
+    Polyak and Juditsky 1992; the rising decay at the start is TensorFlow's.  Buffers are not averaged: they are statistics already.
 
     Args:
-        module: whose parameters.
-        decay: in (0, 1); 0.999 looks back over about a thousand steps.
+        module: whose parameters are averaged.
+        decay: in (0, 1); 0.999 averages over about a thousand steps.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -30,46 +30,46 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the present weights into account."""
+        """Update the average with the current weights."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        get_ema_multi_avg_fn(decay)(_here(self._average), _here(self._weights), self.steps)
+        get_ema_multi_avg_fn(decay)(_local_shards(self._average), _local_shards(self._weights), self.steps)
 
     @torch.no_grad()
-    def install(self) -> None:
-        """Put the average into the model."""
-        _fill(self._weights, self._average)
+    def copy_to_model(self) -> None:
+        """Copy the average into the model."""
+        _copy_values(self._weights, self._average)
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
-        """The model with the average in it, for the time of a block."""
+    def swapped_in(self) -> Iterator[None]:
+        """Context in which the model has the averaged weights."""
         with torch.no_grad():
-            before = [weight.clone() for weight in _here(self._weights)]
-        self.install()
+            before = [weight.clone() for weight in _local_shards(self._weights)]
+        self.copy_to_model()
         try:
             yield
         finally:
             with torch.no_grad():
-                _fill(self._weights, before)
+                _copy_values(self._weights, before)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average, for the saved state; where weights are cut, whole on rank 0, and all ranks must call it."""
-        return {"steps": self.steps, "average": [gathered(each).clone() for each in self._average]}
+        """Return the average for the saved state; sharded weights are whole on rank 0, and all ranks must call it."""
+        return {"steps": self.steps, "average": [gather(average).clone() for average in self._average]}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
+        """Restore from ``state_dict``."""
         saved: list[Tensor] = state["average"]
         self.steps = state["steps"]
-        parts = [portion(each, mine) for each, mine in zip(saved, self._average, strict=True)]
-        _fill(self._average, parts)
+        parts = [shard_like(value, average) for value, average in zip(saved, self._average, strict=True)]
+        _copy_values(self._average, parts)
 
 
-def _fill(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for mine, value in zip(_here(tensors), _here(values), strict=True):
-        mine.copy_(value)
+def _copy_values(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(_local_shards(tensors), _local_shards(values), strict=True):
+        tensor.copy_(value)
 
 
-def _here(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """What this process holds of them, with the same memory."""
-    return [local(each.detach()) for each in tensors]
+def _local_shards(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return this process's shards of the tensors, sharing their memory."""
+    return [local_shard(tensor.detach()) for tensor in tensors]

@@ -1,9 +1,9 @@
-"""Accelerate, narrowly used: device, precision, DistributedDataParallel, trackers.  The one file that knows it.
+"""Device, precision, DistributedDataParallel and trackers through Accelerate; the only file that uses it.
 
-FSDP2 is torch's own, from ``reprkit.training.fsdp``: Accelerate's has no CPU and takes the whole model, latents included.
+FSDP2 is torch's own, see ``reprkit.training.fsdp``: Accelerate's does not run on the CPU and shards the latents too.
 
-Accelerate prepares neither the schedule (it would step once a process) nor the data (it would change their order), and not the
-optimisers, which need nothing where there is no loss scaling: bf16 needs none.
+Accelerate prepares neither the schedule (it would step once per process) nor the data (it would change their order), nor the
+optimizers, which need no preparation without loss scaling: bf16 needs none.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from reprkit.utils import collectives
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate's
 
-# Accelerate's state is one for the whole process.  After the last loop what was made here is taken away again.
-_alive: weakref.WeakSet[Engine] = weakref.WeakSet()
-_made_here = False
+# Accelerate's state is global to the process.  If it was created here, it is reset after the last loop.
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_owns_state = False
 
 
 class Engine:
-    """Where and how the model computes.
+    """Device, precision and parallelism of a training run.
 
     Args:
-        device: None (a GPU when there is one), "cpu", "cuda", "cuda:1", ...; under several processes each takes its own GPU.
-        precision: "fp32", or "bf16" (autocast; weights, optimiser and latents stay in float32).
-        strategy: "ddp" (every process holds the model) or "fsdp" (encoders and decoder are cut into a shard for each).
-        turns: of the objective; with more than one, some parameters get no gradient in a turn.
+        device: None (a GPU when there is one), "cpu", "cuda", "cuda:1", ...; with several processes each uses its own GPU.
+        precision: "fp32", or "bf16" (autocast; weights, optimizer and latents stay in float32).
+        strategy: "ddp" (every process holds the model) or "fsdp" (encoders and decoder are sharded over the processes).
+        turns: the objective's turns; with more than one, some parameters get no gradient in a turn.
 
     Attributes:
-        shards: what is cut of the model that was prepared; None where nothing is.
+        shards: the sharded modules of the prepared model; None if nothing is sharded.
 
     Raises:
-        PartArgumentError: no such device.
-        TrainingError: a process-wide Accelerate state of another kind is in use.
+        PartArgumentError: the device does not exist.
+        TrainingError: Accelerate is already set up for another device in this process.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Engine:
         chosen = _device(device)
         several = len(tuple(turns)) > 1
         self._accelerator = _accelerator(chosen, PRECISIONS[precision], several)
-        _alive.add(self)
+        _open_engines.add(self)
         self._tracking = False
         self.shards: fsdp.Shards | None = None
         self.device: torch.device = self._accelerator.device
@@ -71,43 +71,45 @@ class Engine:
         if self.device.type != chosen.type:
             self.release(None)
             raise TrainingError(
-                f"asked for {chosen}, and Accelerate is set up for {self.device} in this process already"
+                f"device {chosen} was requested, but Accelerate is already set up for {self.device} in this process"
             )
 
     def prepare(self, model: Model) -> nn.Module:
-        """The module to train with: on its device, under autocast where asked, wrapped by DDP or cut where there are ranks.
+        """Return the module to train: on its device, with autocast if requested, wrapped by DDP or sharded if there are ranks.
 
         All ranks start from rank 0's parameters and buffers.
         """
-        left = fsdp.of(model)
-        if left is not None:  # by a loop that has not come to its end
-            left.undo()
+        shards = fsdp.shards_of(model)
+        if shards is not None:  # by a loop that did not finish
+            shards.undo()
         if self.strategy == "ddp" or self.ranks == 1:
             module: nn.Module = self._accelerator.prepare_model(model)
-            fsdp.agree_on_start(model.buffers())  # DDP has seen to the parameters
+            fsdp.broadcast_from_rank_0(model.buffers())  # DDP has broadcast the parameters
             return module
-        module = self._accelerator.prepare_model(model, evaluation_mode=True)  # which leaves DDP out
-        fsdp.agree_on_start((*model.parameters(), *model.buffers()))
+        module = self._accelerator.prepare_model(model, evaluation_mode=True)  # without DDP
+        fsdp.broadcast_from_rank_0((*model.parameters(), *model.buffers()))
         self.shards = fsdp.Shards(model, self.device)
         return module
 
-    def backward(self, total: Tensor, *, closing: bool = True, **options: Any) -> None:
-        """Gradients of a loss; on the closing piece of a step they are those of all ranks."""
-        total.backward(**options)  # Accelerate's would first divide by its count of pieces, which is one here
-        if closing and self.shards is not None:
-            self.shards.average()
+    def backward(self, total: Tensor, *, last_piece: bool = True, **options: Any) -> None:
+        """Compute the gradients of a loss; at the last piece of a step they are averaged over all ranks."""
+        total.backward(
+            **options
+        )  # Accelerate's own would first divide by its number of pieces, which is 1 here
+        if last_piece and self.shards is not None:
+            self.shards.average_gradients()
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """The joint norm of the gradients, on the device; equal on all ranks."""
-        whole = [p.grad for p in parameters if p.grad is not None and not fsdp.sharded(p)]
+        """Return the joint norm of the gradients, on the device; equal on all ranks."""
+        whole = [p.grad for p in parameters if p.grad is not None and not fsdp.is_sharded(p)]
         if self.shards is None:
             if not whole:
                 return torch.zeros(())
-            # torch's get_total_norm without its sorting by device and type: half the time, in every step.
+            # torch's get_total_norm without sorting by device and dtype, which would double the time of every step.
             return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(whole)))
-        cut = [fsdp.local(p.grad) for p in parameters if p.grad is not None and fsdp.sharded(p)]
+        shards = [fsdp.local_shard(p.grad) for p in parameters if p.grad is not None and fsdp.is_sharded(p)]
         square = torch.stack(
-            [nn.utils.get_total_norm(part).to(self.device).square() for part in (whole, cut)]
+            [nn.utils.get_total_norm(part).to(self.device).square() for part in (whole, shards)]
         )
         return (square[0] + collectives.sum_over_ranks(square[1])).sqrt()
 
@@ -119,22 +121,22 @@ class Engine:
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own
         for parameter in parameters:
             if parameter.grad is not None:
-                fsdp.local(parameter.grad).mul_(factor)
+                fsdp.local_shard(parameter.grad).mul_(factor)
 
-    def quiet(self, module: nn.Module) -> AbstractContextManager[None]:
-        """A block in which gradients are only added up, not exchanged between ranks.
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Context in which gradients are accumulated and not exchanged between ranks.
 
-        Shards are exchanged all the same: whole gradients would be kept otherwise, and pieces are made to save memory.
+        Sharded gradients are exchanged all the same: whole gradients would need the memory that pieces are meant to save.
         """
         return self._accelerator.no_sync(module)
 
-    def settle(self) -> None:
-        """Before and after weights change: forget what was gathered of them."""
+    def reshard(self) -> None:
+        """Free gathered weights; call it before and after weights change."""
         if self.shards is not None:
-            self.shards.settle()
+            self.shards.reshard()
 
     def start_tracking(self, trackers: tuple[str, ...], out: Path | None, facts: Mapping[str, Any]) -> None:
-        """Send metrics to TensorBoard, Weights & Biases, ... from now on, through Accelerate's trackers.
+        """Start sending metrics to TensorBoard, Weights & Biases, ... through Accelerate's trackers.
 
         Raises:
             TrainingError: a tracker that is not installed or cannot be started, or no folder to write to.
@@ -146,25 +148,25 @@ class Engine:
         from accelerate.tracking import filter_trackers
 
         try:
-            found = filter_trackers(list(trackers), str(out))
+            chosen = filter_trackers(list(trackers), str(out))
         except ValueError as error:
             raise TrainingError(f"track={trackers!r}: {error}") from error
-        there = [str(getattr(one, "value", one)) for one in found]
-        missing = [each for each in trackers if each not in there]
+        available = [str(getattr(tracker, "value", tracker)) for tracker in chosen]
+        missing = [name for name in trackers if name not in available]
         if missing:
             raise TrainingError(
                 f"track={trackers!r}: not installed here: {', '.join(missing)}\n"
                 f"  pip install {' '.join(missing)}, or leave track= out: metrics go to {out}/{METRICS} anyway"
             )
         self._accelerator.project_configuration.set_directories(str(out))
-        self._accelerator.log_with = found
+        self._accelerator.log_with = chosen
         settings = {key: value for key, value in facts.items() if isinstance(value, bool | int | float | str)}
-        # Weights & Biases would write into the working folder, and call the run by two random words.
-        here = {} if "WANDB_DIR" in os.environ else {"dir": str(out)}
-        own = {"wandb": {"name": os.environ.get("WANDB_NAME", out.resolve().name), **here}}
+        # By default Weights & Biases writes into the working folder and names the run by two random words.
+        folder = {} if "WANDB_DIR" in os.environ else {"dir": str(out)}
+        own = {"wandb": {"name": os.environ.get("WANDB_NAME", out.resolve().name), **folder}}
         try:
             self._accelerator.init_trackers("tracked", config=settings, init_kwargs=own)
-        except Exception as error:  # each tracker has errors of its own: no key, no network
+        except Exception as error:  # each tracker has its own errors: no key, no network
             raise TrainingError(
                 f"track={trackers!r} cannot be started: {type(error).__name__}: {error}\n"
                 "  WANDB_MODE=offline keeps what Weights & Biases would send; or leave track= out"
@@ -172,32 +174,32 @@ class Engine:
         self._tracking = True
 
     def track(self, values: Mapping[str, float], step: int) -> None:
-        """Send metrics of a step."""
+        """Send the metrics of a step."""
         if self._tracking:
             self._accelerator.log(dict(values), step=step)
 
     def release(self, model: Model | None, *, whole: bool = True) -> None:
-        """Take off what ``prepare`` put on the model, and leave Accelerate's state as it was found.
+        """Undo ``prepare`` on the model, and leave Accelerate's state as it was before.
 
-        Where the model is cut, it becomes whole again, and all ranks must call it; not so with ``whole=False``, for a rank that
-        may be the only one that leaves.
+        A sharded model becomes whole again, and all ranks must call it.  ``whole=False`` skips that, for a rank that may be the
+        only one to leave.
         """
-        global _made_here
+        global _owns_state
         if self.shards is not None and whole:
             self.shards.undo()
         self.shards = None
         if model is not None:
-            # Autocast was put over the instance's forward; without it the class's own shows again.
+            # Autocast replaced the instance's forward; deleting it restores the class's own.
             for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
                 model.__dict__.pop(name, None)
         if self._tracking:
-            for tracker in self._accelerator.trackers:  # end_training() would take the process group down too
+            for tracker in self._accelerator.trackers:  # end_training() would also destroy the process group
                 tracker.finish()
             self._tracking = False
-        _alive.discard(self)
-        if _made_here and not _alive:
+        _open_engines.discard(self)
+        if _owns_state and not _open_engines:
             _reset()
-            _made_here = False
+            _owns_state = False
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -206,7 +208,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        require(False, f"device={device!r} is not a device that torch knows: {str(error).splitlines()[0]}")
+        require(False, f"device={device!r} is not a device known to torch: {str(error).splitlines()[0]}")
         raise
     if chosen.type == "cuda":
         count = torch.cuda.device_count()
@@ -214,29 +216,29 @@ def _device(device: str | torch.device | None) -> torch.device:
             count > 0, f"device={device!r}: torch sees no CUDA device here; leave device= out, or give 'cpu'"
         )
         require(
-            (chosen.index or 0) < count, f"device={device!r}: there are {count} CUDA devices, counted from 0"
+            (chosen.index or 0) < count, f"device={device!r}: there are {count} CUDA devices, numbered from 0"
         )
     return chosen
 
 
 def _accelerator(device: torch.device, precision: str, several_turns: bool) -> Any:
-    """An Accelerator for this device, on a process-wide state that fits it."""
+    """Return an Accelerator for this device, on a process-wide state that fits it."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, patch_environment
 
-    global _made_here
+    global _owns_state
     if (
-        _made_here
-    ):  # a loop's around this one, which has taken what it needs; or one's that an exception has left open
+        _owns_state
+    ):  # created by an outer loop, which no longer needs it, or by one that an exception left open
         _reset()
     if not AcceleratorState._shared_state:
-        _made_here = True
-    # A turn leaves some parameters without a gradient.  Buffers are the parts' own business: they reduce their statistics over
-    # ranks in `update`, and a broadcast at every forward would overwrite what other ranks' latents have seen in this step.
+        _owns_state = True
+    # A turn leaves some parameters without a gradient.  Parts reduce their buffers (statistics) over ranks in `update`; a broadcast
+    # at every forward would overwrite what the latents of other ranks accumulated in this step.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=several_turns, broadcast_buffers=False)
     handlers: list[Any] = [ddp]
-    # How it is computed the loop's options say; `accelerate launch` may bring other wishes from a person's settings.
+    # The loop's options decide; `accelerate launch` may set other values from the user's configuration.
     settings = {
         "ACCELERATE_USE_FSDP": "false",
         "ACCELERATE_USE_DEEPSPEED": "false",
@@ -254,24 +256,26 @@ def _accelerator(device: torch.device, precision: str, several_turns: bool) -> A
         handlers.append(InitProcessGroupKwargs(backend="gloo"))
         if (
             "OMP_NUM_THREADS" not in os.environ
-        ):  # else it would choose the number of threads for the whole process
+        ):  # otherwise Accelerate sets the number of threads of the whole process
             settings["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     if (not launched and device.type not in ("cpu", "cuda")) or (not launched and device.index):
         settings["ACCELERATE_TORCH_DEVICE"] = str(device)
     grouped = dist.is_available() and dist.is_initialized()
     with patch_environment(**settings):
         try:
-            made = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=handlers)
+            accelerator = Accelerator(
+                mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=handlers
+            )
         except ValueError as error:
             raise TrainingError(
-                f"Accelerate is in use in this process already, set up otherwise: {error}"
+                f"Accelerate is already in use in this process with other settings: {error}"
             ) from error
     if not grouped and dist.is_available() and dist.is_initialized():
-        atexit.register(_leave)  # torch complains about a group that nobody takes down
-    return made
+        atexit.register(_destroy_group)  # torch warns about a group that is never destroyed
+    return accelerator
 
 
-def _leave() -> None:
+def _destroy_group() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
 

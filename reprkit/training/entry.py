@@ -16,7 +16,7 @@ from reprkit.utils import collectives
 
 @with_options(Options)
 def loop(model: Model, data: Any, options: Options) -> Loop:
-    """The steps of a training run, to be gone through by a body of one's own.
+    """Iterate over the steps of a training run; the body of the loop is your own.
 
     ::
 
@@ -25,65 +25,65 @@ def loop(model: Model, data: Any, options: Options) -> Loop:
             step.backward(losses.total)
             step.update()
 
-    The same lines run on a CPU, on a GPU, and under ``torchrun``: every process takes its part of each batch.  Two runs with the
-    same arguments are equal; a run that was killed and resumed equals one that was not (on the CPU, bit by bit).  Afterwards the
-    model is in evaluation mode, on the device where it was trained.
+    The same lines run on a CPU, on a GPU, and under ``torchrun``: every process gets its part of each batch.  Two runs with the
+    same arguments are equal; a run that was killed and resumed equals an uninterrupted one (on the CPU, bit by bit).  Afterwards
+    the model is in evaluation mode, on the device where it was trained.
 
     Args:
-        model: what ``rk.build`` or ``rk.load`` gave.
-        data: a data set to train on, or a reference to one.
+        model: from ``rk.build`` or ``rk.load``.
+        data: the data set to train on, or a reference to one.
         options: as declared in ``reprkit.training.options``.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        TrainingError: arguments that do not go together; a state that cannot be resumed; later a loss that is not finite, or no
-            memory left.
-        DataError: more in a batch than there are examples, or not divisible by the processes.
+        TrainingError: conflicting arguments, or a state that cannot be resumed; later, a loss that is not finite, or out of
+            memory.
+        DataError: the batch is larger than the data set, or not divisible by the number of processes.
     """
     return Loop(model, data, options)
 
 
 @with_options(FitOptions)
 def fit(model: Model, train: Any, options: FitOptions) -> Run:
-    """The loop for those who do not want to write it: train, evaluate, save the model, write the report.
+    """Train, evaluate, save the model and write the report: ``rk.loop`` with a ready-made body.
 
     Args:
-        model: what ``rk.build`` gave.
-        train: the data set to train on; evaluators fit what they fit (probes) on it too.
+        model: from ``rk.build``.
+        train: the data set to train on; evaluators also fit their probes on it.
         options: as declared in ``reprkit.training.options``.
 
     Returns:
         The run: ``.model``, ``.metrics``, ``.results``.
 
     Raises:
-        CheckpointError: at the start, when ``out`` is given and the model is one that cannot be saved.
-        TrainingError: as for ``rk.loop``; ``best`` by an evaluator's metric, and nothing is evaluated while it trains.
+        CheckpointError: at the start, if ``out`` is given and the model cannot be saved.
+        TrainingError: as for ``rk.loop``; or ``best`` is an evaluator's metric and nothing is evaluated during training.
     """
     if options.folder is not None:
         from reprkit.checkpoints.manifest import describe
 
-        describe(model)  # rather now than after hours
+        describe(model)  # fail now, not after hours
     valid, evaluators = options.valid, options.evaluators
-    taken = Loop(model, train, options)
-    for step in taken:
+    steps = Loop(model, train, options)
+    for step in steps:
         for turn in model.objective.turns:
             losses = step.model(step.batch, turn)
             step.backward(losses.total)
             step.update(turn)
         if valid is not None and options.evaluate_every and step.every(options.evaluate_every):
             with step.averaged():
-                step.log(losses, _evaluated(model, valid, train, evaluators))
-    results = {} if valid is None else _evaluated(model, valid, train, evaluators)
+                step.log(losses, _evaluate(model, valid, train, evaluators))
+    results = {} if valid is None else _evaluate(model, valid, train, evaluators)
     if options.folder is not None:
         model.save(options.folder / MODEL)
         if collectives.rank() == 0:
             from reprkit.reporting import report
 
             report(options.folder, results)
-    return Run(options.folder, model, taken.journal.lines, results)
+    return Run(options.folder, model, steps.writer.lines, results)
 
 
-def _evaluated(model: Model, valid: Any, train: Any, evaluators: Sequence[str]) -> Any:
+def _evaluate(model: Model, valid: Any, train: Any, evaluators: Sequence[str]) -> Any:
     from reprkit.evaluation import evaluate
 
     return evaluate(model, valid, *evaluators, fit_on=train)

@@ -1,7 +1,7 @@
-"""Encoders and decoders in shards, one a process (FSDP2, Zhao et al. 2023, arXiv 2304.11277), and tensors that are in shards.
+"""Sharded encoders and decoders, one shard per process (FSDP2, Zhao et al. 2023, arXiv 2304.11277), and sharded tensors.
 
-What is big is cut: every encoder and the decoder, each with its stacks of blocks.  Latents, adapters and what an objective holds
-stay whole on every process, so that codebooks, k-means and revival work as ever; their gradients are averaged after the backward.
+Every encoder and the decoder are sharded, each with its stacks of blocks.  Latents, adapters and the objective's modules stay
+whole on every process, so that codebooks, k-means and revival work unchanged; their gradients are averaged after the backward.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
     from reprkit.training.resume.state import Scalars
 
-BLOCK = 100_000  # numbers from which a block of a stack is gathered and freed by itself
-_BEYOND_FORWARD = (
+BLOCK = 100_000  # parameters from which a block of a stack is gathered and freed by itself
+_FORWARD_METHODS = (
     "start",
     "step",
-)  # what the contract of a decoder calls besides forward, and needs its weights
+)  # methods of a decoder, besides forward, that need its weights
 
-_cut: weakref.WeakKeyDictionary[Model, Shards] = weakref.WeakKeyDictionary()
+_sharded_models: weakref.WeakKeyDictionary[Model, Shards] = weakref.WeakKeyDictionary()
 
 
 # ------------------------------------------------------------------ tensors
 
 
-def sharded(tensor: Tensor) -> bool:
-    """Whether this process holds only its shard of a tensor."""
+def is_sharded(tensor: Tensor) -> bool:
+    """Return whether this process holds only its shard of a tensor."""
     return hasattr(tensor, "full_tensor")
 
 
-def local(tensor: Tensor) -> Tensor:
-    """This process's shard, which shares its memory; of a whole tensor, itself."""
-    return tensor.to_local() if sharded(tensor) else tensor  # type: ignore[attr-defined]
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return this process's shard, sharing its memory; a tensor that is not sharded is returned as is."""
+    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def gathered(tensor: Tensor) -> Tensor:
-    """A tensor in shards, whole and on the CPU on rank 0, empty elsewhere; a whole one as it is.  All ranks must call it."""
-    if not sharded(tensor):
+def gather(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor on rank 0's CPU (empty on other ranks); others are returned as is.  All ranks must call it."""
+    if not is_sharded(tensor):
         return tensor
     full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
-    # A copy: the whole may be a view of a longer, padded memory, which neither a checkpoint nor a state should hold.
+    # Copied: the full tensor may be a view of longer, padded memory, which neither a checkpoint nor a state should hold.
     return full.to("cpu", copy=True) if collectives.rank() == 0 else full.new_empty(0, device="cpu")
 
 
-def portion(whole: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which every process has, cut as ``like`` is; nothing is exchanged."""
-    if not sharded(like):
+def shard_like(whole: Tensor, like: Tensor) -> Tensor:
+    """Shard a whole tensor, which every process has, as ``like`` is sharded; without communication."""
+    if not is_sharded(like):
         return whole
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -65,19 +65,19 @@ def portion(whole: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-class Gathered:
-    """A module's ``state_dict`` with whole tensors, on rank 0; to be made on all ranks."""
+class FullStateDict:
+    """A module's ``state_dict`` with whole tensors, on rank 0; must be created on all ranks."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._tensors = {name: gathered(tensor) for name, tensor in module.state_dict().items()}
+        self._tensors = {name: gather(tensor) for name, tensor in module.state_dict().items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """As the module's own would be if it were whole."""
+        """Return what the module's own ``state_dict`` would be if it were whole."""
         return dict(self._tensors)
 
 
-def agree_on_start(tensors: Iterable[Tensor]) -> None:
-    """Give all ranks rank 0's values of these; nothing in one process."""
+def broadcast_from_rank_0(tensors: Iterable[Tensor]) -> None:
+    """Broadcast rank 0's values of these tensors to all ranks; does nothing in one process."""
     if collectives.world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor.detach(), 0)
@@ -87,45 +87,45 @@ def agree_on_start(tensors: Iterable[Tensor]) -> None:
 
 
 class Shards:
-    """A model in which copies of its encoders and decoder stand, cut into shards; ``undo`` puts the originals back.
+    """Replace a model's encoders and decoder by sharded copies; ``undo`` puts the originals back.
 
-    Every process of the default group gets one shard.  Not cut are scalars and weights that are used in more than one place;
-    copies and originals share those, and all buffers.  FSDP's changes to a module cannot be taken back by public functions,
-    therefore it gets copies, which are thrown away.
+    Every process of the default group gets one shard.  Scalars and weights that are used in more than one place are not sharded;
+    copies and originals share those, and all buffers.  No public function undoes FSDP's changes to a module, therefore it gets
+    copies, which are thrown away.
 
     Args:
-        model: on its device; its weights equal on all ranks.
-        device: where it computes.
+        model: the model, on its device; with equal weights on all ranks.
+        device: the device it computes on.
     """
 
     def __init__(self, model: Model, device: torch.device) -> None:
         from torch.distributed.device_mesh import init_device_mesh
 
-        from reprkit.training.resume import state  # which imports this module
+        from reprkit.training.resume import state  # imported here: it imports this module
 
         self.model = weakref.ref(model)
-        paths = [path.encoder for path in model.factors.values()]
-        tops = [*paths, *([] if model.decoder is None else [model.decoder])]
+        encoders = [factor.encoder for factor in model.factors.values()]
+        tops = [*encoders, *([] if model.decoder is None else [model.decoder])]
         self._tops = list({id(top): top for top in tops}.values())
         self._mesh = init_device_mesh(device.type, (collectives.world_size(),))
-        whole = self._uncut()
+        whole = self._unsharded_parameters()
         self._copies = _copies(self._tops)
-        _put(model, self._tops, self._copies)
+        _replace_modules(model, self._tops, self._copies)
         self._sharded: list[nn.Module] = []
         for top in self._copies:
             for block in _blocks(top):
                 self._shard(block, whole)
             self._shard(top, whole)
-            _follow(top)
+            _register_forward_methods(top)
         self._before = [state.scalars_of(top) for top in self._copies]
-        self._cut = [p for top in self._tops for p in top.parameters() if p not in whole]
-        for parameter in self._cut:
-            parameter.data = parameter.data.new_empty(0)  # kept for `undo`, without its memory
-        self._replicated = [p for p in model.parameters() if p.requires_grad and not sharded(p)]
-        _cut[model] = self
+        self._sharded_parameters = [p for top in self._tops for p in top.parameters() if p not in whole]
+        for parameter in self._sharded_parameters:
+            parameter.data = parameter.data.new_empty(0)  # kept for `undo`, without memory
+        self._replicated = [p for p in model.parameters() if p.requires_grad and not is_sharded(p)]
+        _sharded_models[model] = self
 
-    def _uncut(self) -> set[nn.Parameter]:
-        """Parameters of encoders and decoder that cannot be cut: scalars, and those in use in several places."""
+    def _unsharded_parameters(self) -> set[nn.Parameter]:
+        """Return parameters of encoders and decoder that cannot be sharded: scalars, and those used in several places."""
         model = self.model()
         assert model is not None
         places = Counter(
@@ -142,120 +142,124 @@ class Shards:
         self._sharded.append(module)
         fully_shard(module, mesh=self._mesh, ignored_params=whole)
 
-    def settle(self) -> None:
-        """Drop gathered weights, so that the next forward gathers anew: before and after weights change."""
+    def reshard(self) -> None:
+        """Free gathered weights, so that the next forward gathers them again; call it before and after weights change."""
         for module in self._sharded:
             module.reshard()  # type: ignore[operator]
 
     @torch.no_grad()
-    def average(self) -> None:
-        """Average the gradients of what is not cut over the ranks; all must call it.  Doing so twice changes nothing."""
+    def average_gradients(self) -> None:
+        """Average the gradients of unsharded parameters over the ranks; all must call it.  Calling it twice changes nothing."""
         if not self._replicated:
             return
-        kinds = {parameter.dtype for parameter in self._replicated}
-        for dtype in sorted(kinds, key=str):
-            self._average([p for p in self._replicated if p.dtype == dtype])
+        dtypes = {parameter.dtype for parameter in self._replicated}
+        for dtype in sorted(dtypes, key=str):
+            self._average_gradients([p for p in self._replicated if p.dtype == dtype])
 
-    def _average(self, parameters: list[nn.Parameter]) -> None:
+    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
         mine = [parameter.grad is not None for parameter in parameters]
         parts = [
             (parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)).flatten()
             for parameter in parameters
         ]
-        # Whether a gradient is there travels with them, and is read only by those who lack one: no waiting for the device.
+        # Flags for existing gradients are sent along, and read only by ranks that lack one, to avoid a device synchronization.
         flat = torch.cat([*parts, torch.tensor(mine).to(parts[0])])
         dist.all_reduce(flat)
         flat /= collectives.world_size()
-        *values, found = flat.split([*(len(part) for part in parts), len(mine)])
-        anywhere = mine if all(mine) else (found > 0).tolist()
+        *values, counts = flat.split([*(len(part) for part in parts), len(mine)])
+        anywhere = mine if all(mine) else (counts > 0).tolist()
         for parameter, value, exists in zip(parameters, values, anywhere, strict=True):
             if exists:
                 parameter.grad = value.view_as(parameter).clone()
 
-    def check(self, optimisers: Iterable[Optimizer]) -> None:
-        """Refuse optimisers that hold weights as they were before they were cut.
+    def check(self, optimizers: Iterable[Optimizer]) -> None:
+        """Refuse optimizers that hold the weights from before sharding.
 
         Raises:
-            TrainingError: says what to give instead.
+            TrainingError: an optimizer holds them; the message says what to pass instead.
         """
-        before = {id(parameter) for parameter in self._cut}
-        for optimiser in optimisers:
-            if any(id(p) in before for group in optimiser.param_groups for p in group["params"]):
-                name = type(optimiser).__name__
+        before = {id(parameter) for parameter in self._sharded_parameters}
+        for optimizer in optimizers:
+            if any(id(p) in before for group in optimizer.param_groups for p in group["params"]):
+                name = type(optimizer).__name__
                 raise TrainingError(
-                    f"strategy='fsdp' cuts the weights into shards, and this {name} holds them whole: give it by name, "
+                    f"strategy='fsdp' shards the weights, and this {name} holds the whole ones: give it by name, "
                     f"such as optimizer='{name.lower()}(...)', or use strategy='ddp'"
                 )
 
     @torch.no_grad()
     def undo(self) -> None:
-        """Make the model whole again on every process, with the modules and parameters it had; all must call it.
+        """Make the model whole again on every process, with its original modules and parameters; all must call it.
 
-        Weights, buffers and what else training changes go back to the originals, as a resumed run would read them.
+        Weights, buffers and all else that training changes are copied to the originals, as a resumed run would read them.
         """
-        self.settle()
+        self.reshard()
         for top, copied, before in zip(self._tops, self._copies, self._before, strict=True):
             now = dict(copied.named_parameters())
             for name, parameter in top.named_parameters():
                 held = now[name]
-                if sharded(held):
+                if is_sharded(held):
                     parameter.data = held.full_tensor().clone()  # type: ignore[attr-defined]  # without the padding
                 parameter.grad = None
                 parameter.requires_grad_(held.requires_grad)
-            _take_back(top, copied, before)
+            _copy_state_back(top, copied, before)
         model = self.model()
         if model is not None:
-            _put(model, self._copies, self._tops)
-            _cut.pop(model, None)
+            _replace_modules(model, self._copies, self._tops)
+            _sharded_models.pop(model, None)
 
 
-def of(model: Model) -> Shards | None:
-    """The shards of a model that a loop has left without coming to its end."""
-    return _cut.get(model)
+def shards_of(model: Model) -> Shards | None:
+    """Return the shards of a model whose loop ended early, or None."""
+    return _sharded_models.get(model)
 
 
 def _blocks(top: nn.Module) -> list[nn.Module]:
-    """The blocks of its stacks that are worth a gathering of their own, inner ones first."""
-    found: list[nn.Module] = []
+    """Return the blocks of its stacks that are large enough to be gathered by themselves, inner ones first."""
+    blocks: list[nn.Module] = []
     for module in top.modules():
         if isinstance(module, nn.ModuleList | nn.Sequential):
-            found += [
+            blocks += [
                 block
                 for block in module
                 if any(True for _ in block.children())
                 and not isinstance(block, nn.ModuleList | nn.ModuleDict)
                 and sum(p.numel() for p in block.parameters()) >= BLOCK
             ]
-    return list({id(block): block for block in reversed(found)}.values())
+    return list({id(block): block for block in reversed(blocks)}.values())
 
 
-def _follow(top: nn.Module) -> None:
-    """Have the methods that a decoder is called by besides ``forward`` gather its weights too."""
+def _register_forward_methods(top: nn.Module) -> None:
+    """Make a decoder's other methods gather its weights too, as ``forward`` does."""
     from torch.distributed.fsdp import register_fsdp_forward_method
 
-    for name in _BEYOND_FORWARD:
+    for name in _FORWARD_METHODS:
         if callable(getattr(top, name, None)):
             register_fsdp_forward_method(top, name)
 
 
 def _copies(tops: Sequence[nn.Module]) -> list[nn.Module]:
-    """Copies of modules, with the very parameters and buffers of the modules."""
-    memo: dict[int, Any] = {id(each): each for top in tops for each in (*top.parameters(), *top.buffers())}
+    """Copy modules; the copies share the parameters and buffers of the originals."""
+    memo: dict[int, Any] = {
+        id(tensor): tensor for top in tops for tensor in (*top.parameters(), *top.buffers())
+    }
     return [copy.deepcopy(top, memo) for top in tops]
 
 
-def _put(model: nn.Module, olds: Sequence[nn.Module], news: Sequence[nn.Module]) -> None:
-    """Put modules in the place of others, wherever the model has them."""
-    places = {id(old): new for old, new in zip(olds, news, strict=True)}
-    found = [
-        (name, places[id(m)]) for name, m in model.named_modules(remove_duplicate=False) if id(m) in places
+def _replace_modules(model: nn.Module, olds: Sequence[nn.Module], news: Sequence[nn.Module]) -> None:
+    """Replace modules by others, wherever they occur in the model."""
+    replacements = {id(old): new for old, new in zip(olds, news, strict=True)}
+    matches = [
+        (name, replacements[id(m)])
+        for name, m in model.named_modules(remove_duplicate=False)
+        if id(m) in replacements
     ]
-    for name, new in found:
+    for name, new in matches:
         model.set_submodule(name, new)
 
 
-def _take_back(top: nn.Module, copied: nn.Module, before: Scalars) -> None:
-    """Give a module what training changed in its copy besides parameters: buffers, numbers, random states, modes."""
+def _copy_state_back(top: nn.Module, copied: nn.Module, before: Scalars) -> None:
+    """Copy to a module what training changed in its copy besides parameters: buffers, numbers, random states, modes."""
     from reprkit.training.resume import state
 
     modules, copies = dict(top.named_modules()), dict(copied.named_modules())
@@ -263,8 +267,8 @@ def _take_back(top: nn.Module, copied: nn.Module, before: Scalars) -> None:
         owner, _, own = name.rpartition(".")
         if modules[owner].get_buffer(own) is not buffer:
             setattr(modules[owner], own, buffer)
-    for name, kept in state.changed(state.scalars_of(copied), before).items():
-        for key, value in kept.items():
+    for name, values in state.changed_scalars(state.scalars_of(copied), before).items():
+        for key, value in values.items():
             setattr(modules[name], key, value)
     generators = state.generators_of(copied)
     for name, generator in state.generators_of(top).items():

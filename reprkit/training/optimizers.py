@@ -1,4 +1,4 @@
-"""Optimisers by name (torch's own), one a turn, and which parameters are whose."""
+"""torch's optimizers by name, one per turn, and the parameters that each one trains."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from reprkit.errors import BuildError, PartArgumentError, nearest
 from reprkit.models.model import Model
 from reprkit.registry.references import parse
-from reprkit.training.fsdp import sharded
+from reprkit.training.fsdp import is_sharded
 
-# They need a closure, or tensors of another layout: the four lines of the loop cannot drive them.
+# These need a closure, or tensors of another layout, which the loop does not provide.
 _UNFIT = {"lbfgs", "sparseadam"}
-_FUSED_IN_SHARDS = (torch.optim.Adam, torch.optim.AdamW)  # torch's other fused kernels do not know shards
+_FUSED_IN_SHARDS = (torch.optim.Adam, torch.optim.AdamW)  # torch's other fused kernels do not support shards
 
 
 def optimizers_from(
@@ -28,58 +28,62 @@ def optimizers_from(
     lr: float,
     weight_decay: float | None,
 ) -> dict[str, Optimizer]:
-    """One optimiser for each of the objective's turns.
+    """Create one optimizer for each of the objective's turns.
 
-    A turn other than "main" trains the objective's submodule of that name (``objective.critic`` for turn "critic"), or whatever
-    the given instance holds; "main" trains all the rest.
+    A turn other than "main" trains the objective's submodule of that name (``objective.critic`` for turn "critic"), or the
+    parameters of the given instance; "main" trains all the rest.
 
     Raises:
-        BuildError: a turn that the objective does not have, or whose parameters cannot be told.
-        PartArgumentError: an unknown optimiser, or an option that it does not have.
+        BuildError: the objective has no such turn, or the turn's parameters are unknown.
+        PartArgumentError: an unknown optimizer, or an unknown option of it.
     """
     turns = tuple(model.objective.turns)
-    given = dict(others or {})
-    for turn in given:
+    others = dict(others or {})
+    for turn in others:
         if turn not in turns:
             raise BuildError(
                 f"optimizers: the objective has no turn {turn!r}.{nearest(turn, turns)}\n  its turns: {', '.join(turns)}"
             )
     chosen: dict[str, str | Optimizer] = {
-        turn: given.get(turn, main if turn == "main" else "adamw") for turn in turns
+        turn: others.get(turn, main if turn == "main" else "adamw") for turn in turns
     }
     owned: dict[str, list[nn.Parameter]] = {}
-    for turn, each in chosen.items():
+    for turn, choice in chosen.items():
         if turn != "main":
-            owned[turn] = _held(each) if isinstance(each, Optimizer) else list(_of_turn(model, turn))
-    taken = {id(parameter) for held in owned.values() for parameter in held}
+            owned[turn] = (
+                _parameters_of(choice)
+                if isinstance(choice, Optimizer)
+                else list(_turn_parameters(model, turn))
+            )
+    taken = {id(parameter) for parameters in owned.values() for parameter in parameters}
     owned["main"] = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
-    made = {}
-    for turn, each in chosen.items():
-        made[turn] = (
-            each
-            if isinstance(each, Optimizer)
-            else named(each, owned[turn], lr=lr, weight_decay=weight_decay)
+    optimizers = {}
+    for turn, choice in chosen.items():
+        optimizers[turn] = (
+            choice
+            if isinstance(choice, Optimizer)
+            else create_optimizer(choice, owned[turn], lr=lr, weight_decay=weight_decay)
         )
-    return made
+    return optimizers
 
 
-def named(
+def create_optimizer(
     text: str, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float | None = None
 ) -> Optimizer:
-    """One of torch's optimisers: ``"adamw"``, ``"sgd(momentum=0.9)"``, ``"adam(lr=1e-4, betas=(0.5, 0.9))"``.
+    """Create one of torch's optimizers: ``"adamw"``, ``"sgd(momentum=0.9)"``, ``"adam(lr=1e-4, betas=(0.5, 0.9))"``.
 
-    Weight decay is left off vectors and scalars (biases, norms, scales).  The fused kernels are used where torch has them.
+    Vectors and scalars (biases, norms, scales) have no weight decay.  Fused kernels are used where torch has them.
 
     Raises:
-        PartArgumentError: an unknown name, or an option that it does not have.
+        PartArgumentError: an unknown name, or an unknown option.
     """
     reference = parse(text)
-    known = _known()
+    known = _known_optimizers()
     cls = known.get(reference.name.replace("-", ""))
     if cls is None or reference.distribution:
         raise PartArgumentError(
-            f"torch.optim has no optimiser {reference.qualified!r} that fits here.{nearest(reference.name, known)}\n"
-            f"  known: {', '.join(sorted(known))}; or give a torch.optim.Optimizer of your own"
+            f"torch.optim has no optimizer {reference.qualified!r} that can be used here.{nearest(reference.name, known)}\n"
+            f"  known: {', '.join(sorted(known))}; or pass your own torch.optim.Optimizer"
         )
     accepted = inspect.signature(cls).parameters
     options = {
@@ -89,42 +93,40 @@ def named(
     }
     for name in options:
         if name not in accepted or name == "params":
-            allowed = [each for each in accepted if each != "params"]
+            allowed = [option for option in accepted if option != "params"]
             raise PartArgumentError(
-                f"optimiser {reference.name} has no option {name!r}.{nearest(name, allowed)}\n  its options: {', '.join(allowed)}"
+                f"optimizer {reference.name} has no option {name!r}.{nearest(name, allowed)}\n  its options: {', '.join(allowed)}"
             )
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
-        raise BuildError(
-            f"there is nothing for optimiser {reference.name} to train: no parameter asks for a gradient"
-        )
-    cut = any(sharded(parameter) for parameter in trained)
-    if "fused" in accepted and _fusable(trained) and (not cut or cls in _FUSED_IN_SHARDS):
+        raise BuildError(f"optimizer {reference.name} has nothing to train: no parameter requires a gradient")
+    sharded = any(is_sharded(parameter) for parameter in trained)
+    if "fused" in accepted and _supports_fused(trained) and (not sharded or cls in _FUSED_IN_SHARDS):
         options.setdefault("fused", True)
-    elif cut and "foreach" in accepted:
-        options.setdefault("foreach", True)  # torch would take shards one by one
+    elif sharded and "foreach" in accepted:
+        options.setdefault("foreach", True)  # torch would update shards one by one
     decay = options.get("weight_decay", accepted["weight_decay"].default if "weight_decay" in accepted else 0)
     vectors = [parameter for parameter in trained if parameter.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": trained}]
     if decay and vectors and len(vectors) < len(trained):
         matrices = [parameter for parameter in trained if parameter.ndim >= 2]
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    groups = [split for group in groups for split in _of_one_kind(group)]
+    groups = [split for group in groups for split in _split_by_sharding(group)]
     try:
         return cls(groups, **options)
     except (TypeError, ValueError) as error:
-        raise PartArgumentError(f"optimiser {text}: {error}") from error
+        raise PartArgumentError(f"optimizer {text}: {error}") from error
 
 
-def _of_one_kind(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """A group, or two where some of its weights are cut into shards: torch's kernels for many weights take one kind."""
-    cut = [weight for weight in group["params"] if sharded(weight)]
-    whole = [weight for weight in group["params"] if not sharded(weight)]
-    return [{**group, "params": weights} for weights in (cut, whole) if weights]
+def _split_by_sharding(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """Split a group with sharded and whole weights into two: torch's multi-tensor kernels take one kind."""
+    sharded = [weight for weight in group["params"] if is_sharded(weight)]
+    whole = [weight for weight in group["params"] if not is_sharded(weight)]
+    return [{**group, "params": weights} for weights in (sharded, whole) if weights]
 
 
-def _known() -> dict[str, type[Optimizer]]:
-    found = {}
+def _known_optimizers() -> dict[str, type[Optimizer]]:
+    optimizers = {}
     for name in dir(torch.optim):
         cls = getattr(torch.optim, name)
         if (
@@ -133,29 +135,29 @@ def _known() -> dict[str, type[Optimizer]]:
             and cls is not Optimizer
             and name.lower() not in _UNFIT
         ):
-            found[name.lower()] = cls
-    return found
+            optimizers[name.lower()] = cls
+    return optimizers
 
 
-def _fusable(parameters: list[nn.Parameter]) -> bool:
-    """Whether the fused kernels take these: real parameters, all on the CPU or all on CUDA devices."""
+def _supports_fused(parameters: list[nn.Parameter]) -> bool:
+    """Return whether fused kernels support the parameters: real ones, all on the CPU or all on CUDA devices."""
     return {p.device.type for p in parameters} in ({"cpu"}, {"cuda"}) and all(
         p.dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16) for p in parameters
     )
 
 
-def _held(optimiser: Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+def _parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _of_turn(model: Model, turn: str) -> Iterator[nn.Parameter]:
-    for each in model.objective.members:
-        if turn in each.turns:
-            held = getattr(each, turn, None)
-            if not isinstance(held, nn.Module):
+def _turn_parameters(model: Model, turn: str) -> Iterator[nn.Parameter]:
+    for member in model.objective.members:
+        if turn in member.turns:
+            module = getattr(member, turn, None)
+            if not isinstance(module, nn.Module):
                 raise BuildError(
-                    f"objective {each.qualified or type(each).__name__} has a turn {turn!r} and no submodule of that name, so it "
-                    f"cannot be told what the turn trains\n"
-                    f"  give an optimiser that holds it: rk.loop(..., optimizers={{{turn!r}: torch.optim.Adam(...)}})"
+                    f"objective {member.qualified or type(member).__name__} has a turn {turn!r} but no submodule of that name, "
+                    f"so it is unknown what the turn trains\n"
+                    f"  pass an optimizer with its parameters: rk.loop(..., optimizers={{{turn!r}: torch.optim.Adam(...)}})"
                 )
-            yield from (parameter for parameter in held.parameters() if parameter.requires_grad)
+            yield from (parameter for parameter in module.parameters() if parameter.requires_grad)

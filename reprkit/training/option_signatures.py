@@ -1,4 +1,4 @@
-"""Signatures and docstrings made from declared options, for ``rk.loop``, ``rk.fit`` and ``rk.Launch``.  Torch-free."""
+"""Create signatures and docstrings from declared options, for ``rk.loop``, ``rk.fit`` and ``rk.Launch``.  Torch-free."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from reprkit.errors import PartArgumentError, nearest
-from reprkit.training.options import Options, about, declared
+from reprkit.training.options import Options, declaration_of, option_fields
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -25,37 +25,37 @@ _WIDTH = 120  # of a docstring's lines
 def with_options(
     options: Callable[P, O],
 ) -> Callable[[Callable[[Model, Any, O], R]], Callable[Concatenate[Model, Any, P], R]]:
-    """Make a function of (model, data, options) one that takes each option as a keyword.
+    """Turn a function of (model, data, options) into one that takes each option as a keyword.
 
     Type checkers read the signature from the dataclass; at run time it is the function's ``__signature__``, with resolved types.
     The line ``options: ...`` of the docstring becomes one entry for each option.
 
     Args:
-        options: the dataclass that declares them.
+        options: the dataclass that declares the options.
     """
     import torch
     from torch.optim import Optimizer
 
     cls: Any = options
-    fields = declared(cls)
+    fields = option_fields(cls)
     hints = typing.get_type_hints(cls, localns={"torch": torch, "Optimizer": Optimizer})
 
     def decorate(body: Callable[[Model, Any, O], R]) -> Callable[Concatenate[Model, Any, P], R]:
         signature = inspect.signature(body)
         own = list(signature.parameters.values())[:-1]
-        signature = signature.replace(parameters=[*own, *parameters(fields, hints)])
+        signature = signature.replace(parameters=[*own, *keyword_parameters(fields, hints)])
         names = [parameter.name for parameter in own]
 
         @functools.wraps(body)
-        def call(*args: Any, **given: Any) -> R:
-            for name in given:
+        def call(*args: Any, **keywords: Any) -> R:
+            for name in keywords:
                 if name not in signature.parameters:
                     raise PartArgumentError(
                         f"rk.{body.__name__} has no option {name!r}.{nearest(name, signature.parameters)}\n"
                         f"  its options: {', '.join(field.name for field in fields)}"
                     )
             try:
-                bound = signature.bind(*args, **given).arguments
+                bound = signature.bind(*args, **keywords).arguments
             except TypeError as error:
                 raise PartArgumentError(f"rk.{body.__name__}: {error}") from None
             first, second = (bound.pop(name) for name in names)
@@ -64,16 +64,16 @@ def with_options(
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__annotations__ = {**{name: body.__annotations__[name] for name in names}, **hints}
         call.__annotations__["return"] = body.__annotations__["return"]
-        call.__doc__ = documented(body.__doc__ or "", fields)
+        call.__doc__ = expand_options(body.__doc__ or "", fields)
         return call
 
     return decorate
 
 
-def parameters(
+def keyword_parameters(
     fields: Iterable[dataclasses.Field[Any]], hints: dict[str, Any] | None = None
 ) -> list[inspect.Parameter]:
-    """The options as keyword-only parameters; without ``hints`` their types are text."""
+    """Return the options as keyword-only parameters; without ``hints`` their annotations are strings."""
     return [
         inspect.Parameter(
             field.name,
@@ -85,16 +85,16 @@ def parameters(
     ]
 
 
-def documented(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
-    """A docstring whose line ``options: ...`` under ``Args:`` is replaced by an entry for each option."""
+def expand_options(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
+    """Replace the line ``options: ...`` of a docstring, under ``Args:``, by an entry for each option."""
     lines = text.splitlines()
-    place = next(number for number, line in enumerate(lines) if line.strip().startswith("options: "))
-    indent = lines[place][: len(lines[place]) - len(lines[place].lstrip())]
+    row = next(number for number, line in enumerate(lines) if line.strip().startswith("options: "))
+    indent = lines[row][: len(lines[row]) - len(lines[row].lstrip())]
     entries = [
         line
         for field in fields
         for line in textwrap.wrap(
-            f"{field.name}: {described(field)}",
+            f"{field.name}: {describe_option(field)}",
             _WIDTH,
             initial_indent=indent,
             subsequent_indent=indent + "    ",
@@ -102,15 +102,15 @@ def documented(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
             break_on_hyphens=False,
         )
     ]
-    return "\n".join([*lines[:place], *entries, *lines[place + 1 :]])
+    return "\n".join([*lines[:row], *entries, *lines[row + 1 :]])
 
 
-def described(field: dataclasses.Field[Any]) -> str:
-    """The documentation of an option: its text, then the values that it takes."""
-    found = about(field)
-    sentences = [f"{found.help}."]
-    if found.more:
-        sentences.append(found.more)
-    if found.constraint is not None:
-        sentences.append(f"It is {found.constraint.text}.")
+def describe_option(field: dataclasses.Field[Any]) -> str:
+    """Return the documentation of an option: its text, then its allowed values."""
+    declaration = declaration_of(field)
+    sentences = [f"{declaration.help}."]
+    if declaration.more:
+        sentences.append(declaration.more)
+    if declaration.constraint is not None:
+        sentences.append(f"It is {declaration.constraint.text}.")
     return "  ".join(sentences)

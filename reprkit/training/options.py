@@ -1,8 +1,8 @@
 """The options of ``rk.loop`` and ``rk.fit``, each declared once; torch-free.
 
-A field of ``Options`` is the whole declaration of an option: name, type, default, text, constraint, whether a recipe has a flag
-for it, whether ``run.json`` keeps it.  The signatures and docstrings of ``rk.loop`` and ``rk.fit`` (``training/signatures.py``),
-``rk.Launch`` and its flags (``flags.py``), the checks and ``docs/options.md`` are made from it.
+A field of ``Options`` declares an option completely: name, type, default, help, constraint, whether a recipe has a flag for it,
+and whether ``run.json`` records it.  The signatures and docstrings of ``rk.loop`` and ``rk.fit`` (``option_signatures.py``),
+``rk.Launch`` and its flags (``launch.py``), the checks and ``docs/options.md`` are generated from it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-# ------------------------------------------------------------------ how an option is declared
+# ------------------------------------------------------------------ declaration of an option
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """What a value must be: ``text`` completes the sentence "NAME is ...", ``holds`` says whether a value is."""
+    """A constraint on a value: ``text`` completes "NAME must be ...", ``holds`` returns whether a value satisfies it."""
 
     text: str
     holds: Callable[[Any], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
-    """What is declared of an option besides its name, type and default.
+class OptionDeclaration:
+    """Declaration of an option, besides its name, type and default.
 
     Attributes:
-        help: one sentence, without a full stop: the text of the flag, and the first sentence of the documentation.
+        help: one sentence without a full stop: the help of the flag, and the first sentence of the documentation.
         more: further sentences of the documentation.
-        constraint: what values it takes; None where other checks decide.
-        flag: the type that its flag on a recipe's command line takes; None for what belongs to the recipe.
-        recorded: whether ``run.json`` keeps it.
+        constraint: the allowed values; None if other checks decide.
+        flag: type of its flag on a recipe's command line; None for options of the recipe itself.
+        recorded: whether ``run.json`` records it.
     """
 
     help: str
@@ -52,9 +52,9 @@ class About:
     recorded: bool = False
 
 
-def option(help: str, *, default: Any = MISSING, **about: Any) -> Any:
-    """A field of ``Options``; the keywords are those of ``About``."""
-    metadata = {"about": About(help=help, **about)}
+def option(help: str, *, default: Any = MISSING, **declaration: Any) -> Any:
+    """Create a field of ``Options``; the keywords are those of ``OptionDeclaration``."""
+    metadata = {"declaration": OptionDeclaration(help=help, **declaration)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -63,23 +63,23 @@ T = TypeVar("T")
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))
 def options(cls: type[T]) -> type[T]:
-    """A frozen dataclass whose fields are options; type checkers know which of them have a default."""
+    """Make a frozen dataclass whose fields are options; type checkers see which of them have a default."""
     return dataclass(frozen=True, kw_only=True)(cls)
 
 
-def declared(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
-    """The options of such a class, in their order."""
+def option_fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """Return the options of such a class, in order."""
     return dataclasses.fields(cls)
 
 
-def about(field: dataclasses.Field[Any]) -> About:
-    """What is declared of an option."""
-    found: About = field.metadata["about"]
-    return found
+def declaration_of(field: dataclasses.Field[Any]) -> OptionDeclaration:
+    """Return the declaration of an option."""
+    declaration: OptionDeclaration = field.metadata["declaration"]
+    return declaration
 
 
 def whole(least: int) -> Constraint:
-    """A whole number from ``least``."""
+    """Constrain to whole numbers from ``least``."""
     return Constraint(
         f"a whole number from {least}",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least,
@@ -87,7 +87,7 @@ def whole(least: int) -> Constraint:
 
 
 def one_of(*known: str) -> Constraint:
-    """One of some names."""
+    """Constrain to the given names."""
     return Constraint(f"one of {', '.join(known)}", lambda value: isinstance(value, str) and value in known)
 
 
@@ -106,7 +106,7 @@ DECAY = Constraint(
     "a number in [0, 1), or None for the optimizer's own",
     lambda value: value is None or (_number(value) and 0 <= value < 1),
 )
-FORGETTING = Constraint(
+EMA_DECAY = Constraint(
     "a number between 0 and 1, such as 0.999, or None",
     lambda value: value is None or (isinstance(value, float) and 0 < value < 1),
 )
@@ -127,51 +127,51 @@ class Options:
     """The options of ``rk.loop``.
 
     Raises:
-        PartArgumentError: a value out of its range, naming the option.
-        TrainingError: options that do not go together.
+        PartArgumentError: a value is out of its range; the message names the option.
+        TrainingError: options conflict.
     """
 
     steps: int = option(
-        "optimizer steps of the whole run, those before a resume included", constraint=whole(1)
+        "optimizer steps of the whole run, including those before a resume", constraint=whole(1)
     )
     batch: int = option(
-        "examples a step, over all processes and pieces", default=128, constraint=whole(1), recorded=True
+        "examples per step, over all processes and pieces", default=128, constraint=whole(1), recorded=True
     )
     lr: float = option("learning rate", default=1e-3, constraint=POSITIVE, recorded=True)
     out: str | Path | None = option(
         "the run's folder: ``run.json``, ``metrics.jsonl``, ``state/``",
         default=None,
-        more="None keeps nothing.  What an earlier run left there moves to ``OUT/.replaced``.",
+        more="None saves nothing.  Files of an earlier run are moved to ``OUT/.replaced``.",
     )
     resume: bool = option(
-        "go on from the state saved in ``out``; start when there is none, return at once when the run is finished",
+        "continue from the state saved in ``out``; start if there is none, return at once if the run is finished",
         default=False,
     )
     seed: int = option(
-        "of the order of examples and of all random draws", default=0, constraint=whole(0), recorded=True
+        "seed of the order of examples and of all random draws", default=0, constraint=whole(0), recorded=True
     )
     optimizer: str | Optimizer = option(
-        "one of torch's: adamw, 'sgd(momentum=0.9)'",
+        "one of torch's optimizers: adamw, 'sgd(momentum=0.9)'",
         default="adamw",
         more="Or an instance.",
         flag=str,
         recorded=True,
     )
     optimizers: Mapping[str, str | Optimizer] | None = option(
-        "for the objective's other turns: turn -> name or instance", default=None, recorded=True
+        "optimizers of the objective's other turns: turn -> name or instance", default=None, recorded=True
     )
     weight_decay: float | None = option(
-        "on weight matrices; the optimizer's own when not given",
+        "weight decay of weight matrices; the optimizer's own if not given",
         default=None,
-        more="Biases, norms and scales have none; None takes the optimizer's own (0.01 for AdamW).",
+        more="Biases, norms and scales have none; None uses the optimizer's own (0.01 for AdamW).",
         constraint=DECAY,
         flag=float,
         recorded=True,
     )
     schedule: str | Callable[[int], float] = option(
-        "of the learning rate: constant, linear, cosine, exponential, 'cosine(final=0.1)'",
+        "learning-rate schedule: constant, linear, cosine, exponential, 'cosine(final=0.1)'",
         default="constant",
-        more="Or a function from the step to a factor.  It holds for all optimizers.",
+        more="Or a function from the step to a factor.  It applies to all optimizers.",
         flag=str,
         recorded=True,
     )
@@ -183,16 +183,16 @@ class Options:
         recorded=True,
     )
     clip: float | None = option(
-        "largest joint norm of a turn's gradients",
+        "maximum joint norm of a turn's gradients (gradient clipping)",
         default=None,
         constraint=POSITIVE_OR_NONE,
         flag=float,
         recorded=True,
     )
     accumulate: int = option(
-        "cut each step's batch into so many pieces, which need that much less memory",
+        "split each step's batch into this many pieces (gradient accumulation), to save memory",
         default=1,
-        more="The body then runs once a piece.  Where pieces hold different numbers of valid tokens, each piece counts alike.",
+        more="The body then runs once per piece.  Pieces count alike, even if their numbers of valid tokens differ.",
         constraint=whole(1),
         flag=int,
         recorded=True,
@@ -205,43 +205,43 @@ class Options:
         recorded=True,
     )
     strategy: str = option(
-        "under several processes: ddp, each holds the whole model; fsdp, each holds a shard",
+        "with several processes: ddp, each holds the whole model; fsdp, each holds a shard",
         default="ddp",
         more=(
-            "With fsdp (FSDP2) encoders and decoder are cut into a shard for each process, with their gradients and optimizer "
-            "state.  Saving, evaluating and ``model.save`` then need all processes.  When the loop has come to its end the model "
-            "is whole again; one that a body has left by ``break`` or an error is so at the next loop.  Inside of the body, take "
-            "encoders and decoder from the model anew: those taken before it hold no weights."
+            "With fsdp (FSDP2) encoders and decoder are sharded over the processes, with their gradients and optimizer state.  "
+            "All processes must then take part in saving, evaluating and ``model.save``.  The model is whole again after the loop; "
+            "after a ``break`` or an error in the body, at the next loop.  Inside of the body, access encoders and decoder through "
+            "the model: references from before the loop hold no weights."
         ),
         constraint=one_of("ddp", "fsdp"),
         flag=str,
     )
     device: str | torch.device | None = option(
-        "cpu, cuda, cuda:1; a GPU when there is one", default=None, flag=str
+        "cpu, cuda, cuda:1; by default a GPU if there is one", default=None, flag=str
     )
     compile: bool = option("run encoders and decoder through torch.compile", default=False, flag=bool)
     ema: float | None = option(
-        "keep an average of the weights that forgets by this factor a step, such as 0.999",
+        "keep an exponential moving average of the weights with this decay per step, such as 0.999",
         default=None,
-        more="``step.averaged()`` looks at it, and the model has it when the loop ends.",
-        constraint=FORGETTING,
+        more="The model has it inside of ``step.averaged()`` and after the loop.",
+        constraint=EMA_DECAY,
         flag=float,
         recorded=True,
     )
     workers: int = option(
-        "processes that prepare batches; 0 is fastest for data in memory",
+        "worker processes that prepare batches; 0 is fastest for data in memory",
         default=0,
         more=(
-            "The run is the same, unless examples are drawn at random (then it is the same for any number from 1 on)."
+            "It does not change the run, unless examples are drawn at random (then any number from 1 gives the same run)."
         ),
         constraint=whole(0),
         flag=int,
     )
     buckets: bool | int = option(
-        "where lengths vary, put examples of similar length into a batch",
+        "if lengths vary, put examples of similar length into a batch",
         default=False,
         more=(
-            "It then holds less padding: that many batches (True: 50) are sorted together.  An epoch still has the same examples."
+            "Batches then hold less padding: this many batches (True: 50) are sorted together.  An epoch has the same examples."
         ),
         constraint=BUCKETS,
         flag=bool,
@@ -258,107 +258,109 @@ class Options:
     )
     keep: int = option("saved states to keep", default=1, constraint=whole(1), flag=int)
     best: str | None = option(
-        "keep the best model by a logged metric: 'min reconstruction.error', 'max knn.accuracy'",
+        "save the best model by a logged metric: 'min reconstruction.error', 'max knn.accuracy'",
         default=None,
         more=(
             "It is in ``OUT/best``, for ``rk.load``; 'min loss' and 'min kl' are metrics, too.  It is saved when a line of "
-            "metrics brings a value better than all before, with the averaged weights if ``step.log`` is called inside of "
-            "``step.averaged()``.  'min' may be left out of errors and losses, 'max' of accuracies.  The first results that "
-            "``step.log`` gets must have the metric."
+            "metrics has a value better than all before, with the averaged weights if ``step.log`` is called inside of "
+            "``step.averaged()``.  'min' may be omitted for errors and losses, 'max' for accuracies.  The first results passed "
+            "to ``step.log`` must contain the metric."
         ),
         flag=str,
     )
     log_every: int = option(
-        "steps between two lines of metrics of the loop's own; 0 leaves it to ``step.log``",
+        "steps between two lines of metrics that the loop logs itself; 0 logs by ``step.log`` only",
         default=50,
         constraint=whole(0),
     )
     progress: bool | None = option(
-        "show a progress bar; None shows it on a terminal, and elsewhere writes a line every 30 seconds",
+        "show a progress bar; None shows it on a terminal, and elsewhere prints a line every 30 seconds",
         default=None,
     )
     track: str | tuple[str, ...] = option(
-        "tensorboard or wandb: where metrics go too; say it again for more",
+        "also send metrics to tensorboard or wandb; repeat the flag for several",
         default=(),
         flag=tuple[str, ...],
     )
     stage: str | None = option(
-        "name of this loop in a recipe of several", default=None, constraint=FOLDER_NAME
+        "name of this loop in a recipe with several loops", default=None, constraint=FOLDER_NAME
     )
     extras: Mapping[str, Any] | None = option(
-        "name -> what else has a state to save and restore (a teacher, a bank of negatives)",
+        "name -> other objects whose state is saved and restored (a teacher, a bank of negatives)",
         default=None,
-        more="Modules, which are moved to the device too, or anything with ``state_dict`` and ``load_state_dict``.",
+        more="Modules, which are also moved to the device, or anything with ``state_dict`` and ``load_state_dict``.",
     )
 
     def __post_init__(self) -> None:
-        """Check every value by its constraint, then those that must go together."""
-        for field in declared(self):
-            constraint, value = about(field).constraint, getattr(self, field.name)
+        """Check every value against its constraint, then conflicts between options."""
+        for field in option_fields(self):
+            constraint, value = declaration_of(field).constraint, getattr(self, field.name)
             if constraint is not None and not constraint.holds(value):
-                raise PartArgumentError(f"{field.name} is {constraint.text}, not {value!r}")
+                raise PartArgumentError(f"{field.name} must be {constraint.text}, not {value!r}")
         if self.resume and self.out is None:
-            raise TrainingError("resume=True needs out=, the folder of the run to go on with")
+            raise TrainingError("resume=True needs out=, the folder of the run to resume")
         if self.best is not None:
             from reprkit.training.best import Goal
 
-            Goal.read(self.best)
+            Goal.parse(self.best)
             if self.out is None:
-                raise TrainingError(f"best={self.best!r} needs out=, the folder to keep the model in")
-        self.factor()
+                raise TrainingError(f"best={self.best!r} needs out=, the folder to save the model in")
+        self.schedule_factor()
 
     @property
     def folder(self) -> Path | None:
-        """``out`` as a path."""
+        """``out`` as a path, or None."""
         return None if self.out is None else Path(self.out)
 
     @property
     def trackers(self) -> tuple[str, ...]:
-        """``track`` as names."""
+        """``track`` as a tuple of names."""
         return (self.track,) if isinstance(self.track, str) else tuple(self.track)
 
-    def factor(self) -> Callable[[int], float]:
-        """The schedule as a function of the step.
+    def schedule_factor(self) -> Callable[[int], float]:
+        """Return the schedule as a function of the step.
 
         Raises:
-            PartArgumentError: an unknown schedule, or a warmup longer than the run.
+            PartArgumentError: the schedule is unknown, or the warmup is longer than the run.
         """
         from reprkit.training.schedules import schedule_from
 
         return schedule_from(self.schedule, self.steps, self.warmup)
 
-    def facts(self) -> dict[str, Any]:
-        """What ``run.json`` keeps, as plain JSON."""
-        kept = {f.name: getattr(self, f.name) for f in declared(self) if about(f).recorded}
-        if not kept["optimizers"]:
-            del kept["optimizers"]
-        return {name: _plain(value) for name, value in kept.items()}
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``run.json`` records, as plain JSON."""
+        values = {f.name: getattr(self, f.name) for f in option_fields(self) if declaration_of(f).recorded}
+        if not values["optimizers"]:
+            del values["optimizers"]
+        return {name: _plain(value) for name, value in values.items()}
 
 
 @options
 class FitOptions(Options):
     """The options of ``rk.fit``: those of ``rk.loop``, and its own."""
 
-    valid: Any = option("the data set to evaluate on; without one nothing is evaluated", default=None)
-    evaluators: Sequence[str] = option("references, as for ``rk.evaluate``", default=("reconstruction",))
+    valid: Any = option("the data set to evaluate on; without it nothing is evaluated", default=None)
+    evaluators: Sequence[str] = option(
+        "evaluators to run, as for ``rk.evaluate``", default=("reconstruction",)
+    )
     evaluate_every: int | None = option(
-        "steps between two evaluations while it trains; None evaluates at the end only", default=None
+        "steps between two evaluations during training; None evaluates at the end only", default=None
     )
 
     def __post_init__(self) -> None:
-        """Check that the best model is chosen by something that is measured."""
+        """Check that the metric of the best model is measured."""
         super().__post_init__()
         best = self.best
         if isinstance(best, str) and "." in best and (self.valid is None or not self.evaluate_every):
             raise TrainingError(
-                f"best={best!r} is a metric of evaluators: give valid=, and evaluate_every=, the steps between two evaluations"
+                f"best={best!r} is a metric of evaluators: pass valid=, and evaluate_every=, the steps between two evaluations"
             )
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON: an optimizer or a function by its name."""
+    """Convert a value to JSON: an optimizer or a function becomes its name."""
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return getattr(value, "__name__", None) or type(value).__name__

@@ -1,4 +1,4 @@
-"""What has to be decided alike on all ranks, and the signals that ask a run to stop."""
+"""Joint decisions of all ranks, and the signals that stop a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from reprkit.utils import collectives
 
 
 class RankVote:
-    """The largest of all ranks' flags, one round late: a round is sent off after a step and read after the next.
+    """Maximum of all ranks' flags, one round late: a round is sent after a step and read after the next one.
 
-    So no step waits for the network, and all ranks see the same flags after the same step.  In one process a round is read at
-    once.  The exchange has a group of its own on the CPU, apart from the gradients'.
+    So no step waits for the network, and all ranks see the same flags after the same step.  In one process a round is read
+    immediately.  The exchange has its own process group on the CPU, apart from the gradients'.
     """
 
     def __init__(self, flags: int) -> None:
@@ -30,23 +30,23 @@ class RankVote:
         self._sent: tuple[torch.Tensor, Any] | None = None
 
     def exchange(self, *flags: int) -> tuple[int, ...]:
-        """Send this rank's flags; returns what was agreed of those sent before."""
+        """Send this rank's flags; return the maximum of those sent before."""
         if self._alone:
             return flags
-        agreed = self._read()
+        result = self._read()
         value = torch.tensor(flags, dtype=torch.int64)
         self._sent = value, dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
-        return agreed
+        return result
 
-    def settle(self, *flags: int) -> tuple[int, ...]:
-        """The same, waiting for this round's flags: for the end of a run."""
+    def exchange_now(self, *flags: int) -> tuple[int, ...]:
+        """Exchange flags and wait for this round's result: for the end of a run."""
         if self._alone:
             return flags
         before = self.exchange(*flags)
         return tuple(max(pair) for pair in zip(before, self._read(), strict=True))
 
     def close(self) -> None:
-        """Leave the group; every rank must."""
+        """Destroy the process group; all ranks must call it."""
         if self._group is not None and dist.is_initialized():
             dist.destroy_process_group(self._group)
             self._group = None
@@ -60,14 +60,14 @@ class RankVote:
 
 
 class Signals:
-    """Which signal has asked the run to stop: SIGTERM or SIGINT, 0 for none.  A second SIGINT interrupts at once."""
+    """The signal received: SIGTERM or SIGINT, 0 for none.  A second SIGINT interrupts immediately."""
 
     def __init__(self) -> None:
         self.received = 0
 
     @contextmanager
-    def listening(self) -> Iterator[Signals]:
-        """Listen for the time of a block, then put the handlers back; only a process's main thread can."""
+    def listen(self) -> Iterator[Signals]:
+        """Install signal handlers for a block; does nothing outside of the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return

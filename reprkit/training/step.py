@@ -1,4 +1,4 @@
-"""What the loop hands to its body: one step, with the four things one does in it."""
+"""One step of the loop: the model, the batch, and backward, update, log and averaged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.types import Losses
 
 if TYPE_CHECKING:
-    from reprkit.training.train_state import Prepared, TrainState
+    from reprkit.training.train_state import ModelProxy, TrainState
 
 
 class Step:
@@ -20,52 +20,52 @@ class Step:
     Attributes:
         model: the module to train: ``step.model(step.batch)``, or ``step.model(step.batch, turn="critic")``.
         batch: this process's examples, on the model's device.
-        index: of the step, from 0; equal on all ranks.
-        last: whether it is the last one.
+        index: the step's index, from 0; equal on all ranks.
+        last: whether it is the last step.
     """
 
-    __slots__ = ("_closing", "_log", "_session", "batch", "index", "last", "model")
+    __slots__ = ("_last_piece", "_log", "_train_state", "batch", "index", "last", "model")
 
     def __init__(
         self,
-        session: TrainState,
-        model: Prepared,
+        train_state: TrainState,
+        model: ModelProxy,
         log: Callable[..., None],
         batch: dict[str, Tensor],
         index: int,
         *,
         last: bool,
-        closing: bool,
+        last_piece: bool,
     ) -> None:
-        self._session, self._log, self._closing = session, log, closing
+        self._train_state, self._log, self._last_piece = train_state, log, last_piece
         self.model, self.batch, self.index, self.last = model, batch, index, last
 
     @property
     def lr(self) -> float:
-        """The main optimiser's learning rate at this step."""
-        return self._session.lr
+        """The main optimizer's learning rate at this step."""
+        return self._train_state.lr
 
     def backward(self, total: Tensor, **options: Any) -> None:
-        """Gradients of a loss, added up over the pieces of a step; ``options`` as for ``Tensor.backward``.
+        """Compute the gradients of a loss, accumulated over the pieces of a step; ``options`` as for ``Tensor.backward``.
 
         Raises:
-            TrainingError: the loss is not a number, or not finite (on a GPU it may be noticed some steps later).
+            TrainingError: the loss is not a scalar, or not finite (on a GPU this may be detected some steps later).
         """
-        self._session.backward(total, self.batch, **options)
+        self._train_state.backward(total, self.batch, **options)
 
     def update(self, turn: str = "main") -> None:
-        """Clip, optimise and schedule; at the end of turn "main" also codebooks, annealing and the average of the weights.
+        """Clip gradients and step the turn's optimizer; turn "main" also updates codebooks, annealing and the EMA.
 
-        All gradients are gone afterwards.  With ``accumulate`` it acts on the last piece only.
+        All gradients are cleared afterwards.  With ``accumulate`` it acts on the last piece only.
 
         Raises:
-            TrainingError: no such turn, or a gradient that is not finite.
+            TrainingError: the turn does not exist, or a gradient is not finite.
         """
-        self._session.update(turn, self.batch)
+        self._train_state.update(turn, self.batch)
 
     def every(self, n: int) -> bool:
-        """Whether ``n`` steps (2n, 3n, ...) are complete with this one."""
-        return self._closing and (self.index + 1) % n == 0
+        """Return whether this step completes a multiple of ``n`` steps."""
+        return self._last_piece and (self.index + 1) % n == 0
 
     def log(
         self, losses: Losses | None = None, results: Mapping[str, Any] | None = None, **more: Any
@@ -73,12 +73,12 @@ class Step:
         """Write a line of metrics; all ranks must call it, and losses are averaged over them.
 
         Args:
-            losses: of this step; with ``accumulate`` the mean over its pieces is written.
-            results: of ``rk.evaluate``.
+            losses: the step's losses; with ``accumulate`` the mean over its pieces is written.
+            results: from ``rk.evaluate``.
             more: other numbers.
         """
         self._log(self.index, losses, results, more)
 
     def averaged(self) -> AbstractContextManager[None]:
-        """A block in which the model has the averaged weights (``ema=``), for evaluation; without ``ema`` it changes nothing."""
-        return self._session.averaged()
+        """Context in which the model has the averaged weights (``ema=``), for evaluation; without ``ema`` it does nothing."""
+        return self._train_state.averaged()

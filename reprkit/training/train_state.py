@@ -1,4 +1,4 @@
-"""The machinery behind the loop's steps: forward, backward, update, and the state that holds all of it."""
+"""The train state behind the loop's steps: forward, backward, update, and capture and restore of the whole state."""
 
 from __future__ import annotations
 
@@ -26,45 +26,45 @@ from reprkit.utils import collectives
 
 NOT_RUNNING = "the loop is not running: use its steps inside of `for step in rk.loop(...)`"
 
-_open: weakref.WeakKeyDictionary[Model, TrainState] = weakref.WeakKeyDictionary()
+_open_states: weakref.WeakKeyDictionary[Model, TrainState] = weakref.WeakKeyDictionary()
 
 
-class Prepared:
-    """The model as it is trained (on its device, under autocast, wrapped by DDP): calling it is the training forward.
+class ModelProxy:
+    """Proxy of the model being trained (on its device, under autocast, wrapped by DDP); calling it runs the training forward.
 
-    Any other attribute is the wrapped module's.
+    All other attributes are the wrapped module's.
     """
 
-    def __init__(self, session: TrainState) -> None:
-        self._session = session
+    def __init__(self, train_state: TrainState) -> None:
+        self._train_state = train_state
 
     def __call__(self, batch: Batch, turn: str = "main") -> Losses:
-        """The losses of a batch.
+        """Compute the losses of a batch.
 
         Raises:
             TrainingError: out of memory; the message says what to lower.
         """
-        return self._session.forward(batch, turn)
+        return self._train_state.forward(batch, turn)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._session.module, name)
+        return getattr(self._train_state.module, name)
 
 
 class TrainState:
-    """A model made ready to be trained.
+    """State of a training run: model, optimizers, EMA and extras, prepared for training.
 
     Args:
-        model: to train; it is moved to the device, and put into training mode.
-        data: to train on; it says in what order.
-        options: of the loop.
-        sick: called with a loss or gradient that is not finite, and the batch at hand; it may raise.
+        model: the model to train; it is moved to the device and put into training mode.
+        data: the data set to train on; it determines the order of examples.
+        options: the loop's options.
+        on_non_finite: called with a non-finite loss or gradient, and the batch; may raise.
 
     Attributes:
-        module: what is called to train: the model, or its DDP wrapper.
-        closing: whether the present piece is the last one of its step.
-        pieces: the losses of this step's forwards, one a piece.
-        position: steps that are complete.
-        updated: the turns that were updated in this step.
+        module: the module called in training: the model, or its DDP wrapper.
+        last_piece: whether the current piece is the last one of its step.
+        pieces: the losses of this step's forwards, one per piece.
+        position: number of completed steps.
+        updated: the turns updated in this step.
     """
 
     def __init__(
@@ -72,27 +72,27 @@ class TrainState:
         model: Model,
         data: Dataset,
         options: Options,
-        sick: Callable[[non_finite.NonFinite, Batch], None],
+        on_non_finite: Callable[[non_finite.NonFinite, Batch], None],
     ) -> None:
         turns = tuple(model.objective.turns)
         if options.accumulate > 1 and len(turns) > 1:
             raise TrainingError(
                 f"accumulate={options.accumulate} cannot be used with an objective of several turns ({', '.join(turns)})"
             )
-        left = _open.pop(model, None)
-        if left is not None:  # an exception has left it open (its traceback still holds it)
-            left.close(finished=False)
-        self.model, self.options, self._sick = model, options, sick
+        earlier = _open_states.pop(model, None)
+        if earlier is not None:  # an exception left it open (its traceback still holds it)
+            earlier.close(finished=False)
+        self.model, self.options, self._on_non_finite = model, options, on_non_finite
         self.engine = Engine(
             device=options.device, precision=options.precision, strategy=options.strategy, turns=turns
         )
         self.device = self.engine.device
-        dealt = {"ranks": self.engine.ranks, "rank": self.engine.rank, "buckets": options.buckets}
-        self.order = data.order(options.batch, options.seed, **dealt)
+        sharding = {"ranks": self.engine.ranks, "rank": self.engine.rank, "buckets": options.buckets}
+        self.order = data.order(options.batch, options.seed, **sharding)
         share = options.batch // self.engine.ranks
         if share % options.accumulate:
             raise TrainingError(
-                f"{share} examples a process (batch={options.batch}, {self.engine.ranks} processes) cannot be cut into "
+                f"{share} examples a process (batch={options.batch}, {self.engine.ranks} processes) cannot be split into "
                 f"accumulate={options.accumulate} equal pieces"
             )
         self.piece = share // options.accumulate
@@ -102,7 +102,7 @@ class TrainState:
         for extra in self.extras.values():
             if isinstance(extra, nn.Module):
                 extra.to(self.device)
-        self.optimisers = optimizers_from(
+        self.optimizers = optimizers_from(
             model,
             options.optimizer,
             options.optimizers or {},
@@ -110,48 +110,50 @@ class TrainState:
             weight_decay=options.weight_decay,
         )
         if self.engine.shards is not None:
-            self.engine.shards.check(self.optimisers.values())
+            self.engine.shards.check(self.optimizers.values())
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._factor = options.factor()
-        for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
+        self._schedule_factor = options.schedule_factor()
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
-        self._rates = {turn: [g["initial_lr"] for g in o.param_groups] for turn, o in self.optimisers.items()}
-        self.average = None if options.ema is None else EMA(model, options.ema)
-        self.watch = non_finite.Watch(self.device)
+        self._rates = {turn: [g["initial_lr"] for g in o.param_groups] for turn, o in self.optimizers.items()}
+        self.ema = None if options.ema is None else EMA(model, options.ema)
+        self.value_monitor = non_finite.ValueMonitor(self.device)
         self._before = {"model": state.scalars_of(model)} | {
-            name: state.scalars_of(each) for name, each in self.extras.items() if isinstance(each, nn.Module)
+            name: state.scalars_of(extra)
+            for name, extra in self.extras.items()
+            if isinstance(extra, nn.Module)
         }
-        self.position, self._place, self.closing = 0, 0, True
+        self.position, self._piece_index, self.last_piece = 0, 0, True
         self.pieces: list[Losses] = []
         self.updated: set[str] = set()
         self.closed = False
         self.norm: Tensor | None = None
         self._compiled = self._compile() if options.compile else []
-        _open[model] = self
-        self._drop_gradients()
+        _open_states[model] = self
+        self._clear_gradients()
 
     @property
     def lr(self) -> float:
-        """The main optimiser's present rate."""
+        """The main optimizer's current learning rate."""
         self._check_running()
-        return float(self.optimisers["main"].param_groups[0]["lr"])
+        return float(self.optimizers["main"].param_groups[0]["lr"])
 
     def begin(self, index: int) -> None:
-        """Set the learning rates of a step."""
+        """Start a step and set its learning rates."""
         self.position = index
         self.pieces, self.norm = [], None
         self.updated.clear()
-        factor = self._factor(index)
-        for turn, optimiser in self.optimisers.items():
-            for group, rate in zip(optimiser.param_groups, self._rates[turn], strict=True):
+        factor = self._schedule_factor(index)
+        for turn, optimizer in self.optimizers.items():
+            for group, rate in zip(optimizer.param_groups, self._rates[turn], strict=True):
                 group["lr"] = rate * factor
 
-    def cut(self, batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """The pieces of a batch, on the device."""
-        for place in range(self.options.accumulate):
-            self._place, self.closing = place, place + 1 == self.options.accumulate
-            part = slice(place * self.piece, (place + 1) * self.piece)
+    def split_batch(self, batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Yield the pieces of a batch, on the device."""
+        for number in range(self.options.accumulate):
+            self._piece_index, self.last_piece = number, number + 1 == self.options.accumulate
+            part = slice(number * self.piece, (number + 1) * self.piece)
             whole = self.options.accumulate == 1
             if self.device.type == "cpu":
                 yield dict(batch) if whole else {name: value[part] for name, value in batch.items()}
@@ -161,106 +163,108 @@ class TrainState:
                     for name, value in batch.items()
                 }
 
-    def examples(self) -> list[int]:
-        """Which examples the present piece holds, on this process."""
-        start = self._place * self.piece
+    def example_indices(self) -> list[int]:
+        """Return the indices of the current piece's examples, on this process."""
+        start = self._piece_index * self.piece
         return self.order.at(self.position)[start : start + self.piece].tolist()
 
     def forward(self, batch: Batch, turn: str) -> Losses:
-        """The losses of one piece; gradients are exchanged between ranks on the last (closing) one only."""
+        """Compute the losses of one piece; gradients are exchanged between ranks at the last piece only."""
         self._check_running()
         try:
-            if self.closing:
+            if self.last_piece:
                 losses = self.module(batch, turn)
             else:
-                with self.engine.quiet(self.module):
+                with self.engine.no_sync(self.module):
                     losses = self.module(batch, turn)
         except Exception as error:
-            self._advise(error)
+            self._raise_memory_advice(error)
             raise
         if isinstance(losses, Losses):
             self.pieces.append(losses)
         return losses
 
     def backward(self, total: Tensor, batch: Batch, **options: Any) -> None:
-        """Gradients of a piece's loss, of which the step's is the mean."""
+        """Compute the gradients of a piece's loss; the step's loss is the mean over pieces."""
         self._check_running()
         if not isinstance(total, Tensor) or total.numel() != 1:
             raise TrainingError(
-                f"step.backward takes one number with a gradient, such as losses.total, not {_shown(total)}"
+                f"step.backward takes a scalar with a gradient, such as losses.total, not {_describe_value(total)}"
             )
         if not total.requires_grad:
-            raise TrainingError("step.backward: the loss has no gradient (made under no_grad, or detached)")
-        sickness = self.watch.see(self.position, total, self.pieces[-1] if self.pieces else None)
-        if sickness is not None:
-            self._sick(sickness, batch)
+            raise TrainingError(
+                "step.backward: the loss has no gradient (computed under no_grad, or detached)"
+            )
+        problem = self.value_monitor.check(self.position, total, self.pieces[-1] if self.pieces else None)
+        if problem is not None:
+            self._on_non_finite(problem, batch)
         try:
             share = total if self.options.accumulate == 1 else total / self.options.accumulate
-            self.engine.backward(share, closing=self.closing, **options)
+            self.engine.backward(share, last_piece=self.last_piece, **options)
         except Exception as error:
-            self._advise(error)
+            self._raise_memory_advice(error)
             raise
 
     def update(self, turn: str, batch: Batch) -> None:
-        """Clip and optimise one turn's parameters; at the end of "main", codebooks, annealing and averages."""
+        """Clip and update one turn's parameters; turn "main" also updates codebooks, annealing and the EMA."""
         self._check_running()
-        optimiser = self.optimisers.get(turn)
-        if optimiser is None:
-            known = self.optimisers
+        optimizer = self.optimizers.get(turn)
+        if optimizer is None:
+            known = self.optimizers
             raise TrainingError(
                 f"the objective has no turn {turn!r}.{nearest(turn, known)}\n  its turns: {', '.join(known)}"
             )
         self.updated.add(turn)
-        if not self.closing:
+        if not self.last_piece:
             return
-        self._look_and_clip(optimiser, turn, batch)
-        self.engine.settle()
+        self._check_and_clip(optimizer, turn, batch)
+        self.engine.reshard()
         try:
-            optimiser.step()
+            optimizer.step()
         except Exception as error:
-            self._advise(error)
+            self._raise_memory_advice(error)
             raise
-        self._drop_gradients()
+        self._clear_gradients()
         if turn == "main":
             self.model.update()
-            if self.average is not None:
-                self.average.update()
+            if self.ema is not None:
+                self.ema.update()
 
-    def _look_and_clip(self, optimiser: Optimizer, turn: str, batch: Batch) -> None:
-        """The joint norm of a turn's gradients: looked at in every step, and bounded where asked."""
-        held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    def _check_and_clip(self, optimizer: Optimizer, turn: str, batch: Batch) -> None:
+        """Check the joint norm of a turn's gradients, and clip it if requested."""
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = self.engine.norm(held)
         if turn == "main":
             self.norm = norm
         what = non_finite.NORM if turn == "main" else f"{non_finite.NORM} of turn {turn!r}"
-        sickness = self.watch.see(self.position, norm, None, what=what)
-        if sickness is not None:
+        problem = self.value_monitor.check(self.position, norm, None, what=what)
+        if problem is not None:
             gradients = ((name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None)
-            bad = non_finite.unwell(gradients)
-            found = f"not finite in the gradient of {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
-            self._sick(replace(sickness, origin=found) if bad else sickness, batch)
+            bad = non_finite.non_finite_names(gradients)
+            origin = f"not finite in the gradient of {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
+            self._on_non_finite(replace(problem, origin=origin) if bad else problem, batch)
         if self.options.clip is not None:
             self.engine.clip(held, self.options.clip, norm)
 
     def averaged(self) -> AbstractContextManager[None]:
-        """The model with averaged weights, for a block."""
+        """Context in which the model has the averaged weights."""
         self._check_running()
-        return nullcontext() if self.average is None else self._averaged(self.average)
+        return nullcontext() if self.ema is None else self._with_ema(self.ema)
 
     @contextmanager
-    def _averaged(self, average: EMA) -> Iterator[None]:
-        self.engine.settle()
-        with average.installed():
+    def _with_ema(self, ema: EMA) -> Iterator[None]:
+        self.engine.reshard()
+        with ema.swapped_in():
             try:
                 yield
             finally:
-                self.engine.settle()
+                self.engine.reshard()
 
-    def unwell(self) -> list[str]:
-        """Names of weights and buffers that are not finite; where they are cut all ranks must call it, and learn the same."""
-        self.engine.settle()
+    def non_finite_tensors(self) -> list[str]:
+        """Return names of non-finite weights and buffers; with sharded weights all ranks must call it, with equal results."""
+        self.engine.reshard()
         named = state.tensors_of(self.model)
-        bad = non_finite.unwell(named.items())
+        bad = non_finite.non_finite_names(named.items())
         if self.engine.shards is None:
             return bad
         flags = torch.tensor([name in bad for name in named], dtype=torch.float32, device=self.device)
@@ -269,48 +273,46 @@ class TrainState:
         ]
 
     def capture(self) -> dict[str, Any]:
-        """All that must be saved to go on from ``position`` as if nothing had happened: see ``snapshot.capture``."""
-        self.engine.settle()
-        return snapshot.capture(
-            self.model, self.optimisers, self.average, self.extras, self._before, self.device
-        )
+        """Return all that must be saved to continue from ``position``: see ``snapshot.capture``."""
+        self.engine.reshard()
+        return snapshot.capture(self.model, self.optimizers, self.ema, self.extras, self._before, self.device)
 
     def restore(self, saved: Mapping[str, Any], position: int) -> None:
-        """The inverse of ``capture``.
+        """Restore a captured state.
 
         Raises:
-            TrainingError: the state is of another model, optimiser or set of extras.
+            TrainingError: the state is of another model, optimizer or set of extras.
         """
-        self.engine.settle()
-        snapshot.restore(saved, self.model, self.optimisers, self.average, self.extras, self.device)
+        self.engine.reshard()
+        snapshot.restore(saved, self.model, self.optimizers, self.ema, self.extras, self.device)
         self.position = position
 
     def close(self, *, finished: bool) -> None:
-        """Leave the model as one that is used: unwrapped, in evaluation mode; a finished one whole, with averaged weights."""
-        _open.pop(self.model, None)
+        """Unwrap the model and put it into evaluation mode; if finished, make it whole, with averaged weights."""
+        _open_states.pop(self.model, None)
         for part in self._compiled:
             part._compiled_call_impl = None
-        self._drop_gradients()
-        if finished and self.average is not None:
-            self.engine.settle()
-            self.average.install()
+        self._clear_gradients()
+        if finished and self.ema is not None:
+            self.engine.reshard()
+            self.ema.copy_to_model()
         self.engine.release(self.model, whole=finished)
         self.model.eval()
-        # A step that a caller still holds must not keep the optimizers' and the average's memory.
+        # A step that a caller still holds must not keep the memory of the optimizers and the EMA.
         self.closed, self.module = True, self.model
-        self.optimisers, self.average, self._trained, self.pieces, self._compiled = {}, None, [], [], []
+        self.optimizers, self.ema, self._trained, self.pieces, self._compiled = {}, None, [], [], []
 
     def _compile(self) -> list[nn.Module]:
-        """Compile encoders and decoder in place; latents and objective keep books in Python, so they stay as they are."""
-        parts: list[nn.Module] = [path.encoder for path in self.model.factors.values()]
+        """Compile encoders and decoder in place; latents and objective keep state in Python, so they are not compiled."""
+        parts: list[nn.Module] = [factor.encoder for factor in self.model.factors.values()]
         if self.model.decoder is not None:
             parts.append(self.model.decoder)
         for part in parts:
             part.compile()
         return parts
 
-    def _drop_gradients(self) -> None:
-        # Of all parameters: a turn also leaves gradients with those that it does not train.
+    def _clear_gradients(self) -> None:
+        # Of all parameters: a turn also computes gradients of parameters that it does not train.
         for parameter in self._trained:
             parameter.grad = None
 
@@ -318,9 +320,9 @@ class TrainState:
         if self.closed:
             raise TrainingError(NOT_RUNNING)
 
-    def _advise(self, error: Exception) -> None:
-        """Raise what to lower in place of an error that says that memory ran out."""
-        if non_finite.is_memory(error):
+    def _raise_memory_advice(self, error: Exception) -> None:
+        """Replace an out-of-memory error by one that says what to lower."""
+        if non_finite.is_out_of_memory(error):
             lines = non_finite.memory_advice(
                 self.position, self.options.batch, self.piece, self.options.precision, self.options.accumulate
             )
@@ -329,7 +331,7 @@ class TrainState:
             ) from error
 
 
-def _shown(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    return f"{type(value).__name__}{'; write losses.total' if isinstance(value, Losses) else ''}"
+    return f"{type(value).__name__}{'; pass losses.total' if isinstance(value, Losses) else ''}"

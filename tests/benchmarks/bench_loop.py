@@ -24,7 +24,7 @@ import torch
 
 import reprkit as rk
 from reprkit.data.loading.order import Order, loader
-from reprkit.training.optimizers import named
+from reprkit.training.optimizers import create_optimizer
 
 Clock = Callable[[], float]
 SIZES = {"digits": (64, 256), "mnist": (784, 512)}
@@ -39,7 +39,7 @@ def synthetic(pixels: int, size: int = 4096) -> rk.Dataset:
 def bare(model: rk.Model, data: rk.Dataset, steps: int, clock: Clock, *, update: bool) -> float:
     """The loop that one would write by hand; returns the time of its steps."""
     model.train()
-    optimiser = named("adamw", model.parameters(), lr=1e-3)
+    optimiser = create_optimizer("adamw", model.parameters(), lr=1e-3)
     started = clock()
     for batch in loader(data, Order(len(data), 128), stop=steps):
         losses = model(model.to_device(batch))

@@ -293,7 +293,7 @@ def test_resuming_an_untrusted_folder_unpickles_and_builds_nothing(folder, digit
     ):
         write(place / "tensors.pt")
         with pytest.raises(TrainingError, match="no saved state can be read"):
-            state.newest(folder / "state")
+            state.load_newest(folder / "state")
         with pytest.raises(TrainingError, match="no saved state can be read"):
             rk.fit(make(digits), digits, steps=3, batch=16, out=folder, resume=True, progress=False)
     assert not sentinel.exists()

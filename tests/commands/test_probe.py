@@ -6,7 +6,7 @@ import pytest
 
 import reprkit as rk
 from reprkit.commands import main
-from reprkit.evaluation.finetune import predicted
+from reprkit.evaluation.finetune import predict
 
 SPLIT = 4
 
@@ -109,7 +109,7 @@ def test_finetuning_chooses_the_rate_and_saves_the_model(run, folder, tmp_path):
     tuned = rk.load(tmp_path / "tuned")
     _, valid, test = rk.dataset("digits").split(seed=SPLIT, valid=True)
     for part, name in ((valid, "valid"), (test, "test")):
-        guess, truth = predicted(tuned, part)
+        guess, truth = predict(tuned, part)
         assert found["results"][name] == (guess == truth).mean()
     assert (folder / "model/model.safetensors").read_bytes() == before
     text = " ".join(run("finetune", folder, "--trust-data", "--labels", 100, "--steps", 3)[1].split())
@@ -133,7 +133,7 @@ def test_wrong_usage_is_refused_before_anything_is_trained(run, folder, tmp_path
         (("probe", folder, "--data", "digits", "--label", "writer"), "no label field 'writer'"),
         (
             ("probe", folder, "--trust-data", "--labels", 5000),
-            "more labelled examples than the 1,258 there are",
+            "more than the 1,258 labeled examples that there are",
         ),
     ):
         code, _, err = run(*args)

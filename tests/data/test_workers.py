@@ -179,5 +179,5 @@ def test_signal_to_all_processes_still_saves(number, code, tmp_path):
             os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == code, said
     assert read_record(tmp_path)["status"] == "stopped"
-    about, _ = state.newest(tmp_path / "state")
+    about, _ = state.load_newest(tmp_path / "state")
     assert about["step"] > 20

@@ -1,4 +1,4 @@
-"""Stand-ins whose codes are known beforehand: what they read is what they say."""
+"""Stub encoders and latents whose codes equal their input."""
 
 import pytest
 import torch

@@ -6,7 +6,7 @@ from reprkit.errors import DataError, PartArgumentError, UnknownPartError
 from reprkit.evaluation import baseline
 
 
-def test_pca_is_a_model_like_any_other(digits):
+def test_pca_is_a_regular_model(digits):
     train, test = digits
     model = baseline("pca(dim=5)", train)
     batch = test.batch(range(7))
@@ -16,7 +16,7 @@ def test_pca_is_a_model_like_any_other(digits):
     assert not any(each.requires_grad for each in model.parameters())
 
 
-def test_raw_gives_back_what_it_reads(digits):
+def test_raw_reproduces_its_input(digits):
     train, test = digits
     model = baseline("raw", train)
     batch = test.batch(range(3))
@@ -24,7 +24,7 @@ def test_raw_gives_back_what_it_reads(digits):
     assert torch.equal(model.to_batch(model.decode(model.encode(batch)))["x"], batch["x"])
 
 
-def test_sequences_and_vectors_too(table):
+def test_baselines_support_sequences_and_vectors(table):
     for data in (table(torch.rand(9, 6)), table(torch.rand(9, 4, 2))):
         model = baseline("pca(dim=3)", data)
         assert (
@@ -33,10 +33,10 @@ def test_sequences_and_vectors_too(table):
         )
 
 
-def test_wrong_baselines_say_what_is_right(digits, table):
+def test_invalid_baselines_are_refused_with_advice(digits, table):
     train, _ = digits
     with pytest.raises(
-        UnknownPartError, match=r"Did you mean 'pca'\?\n  known: pca, raw\n  a saved model is read by rk.load"
+        UnknownPartError, match=r"Did you mean 'pca'\?\n  known: pca, raw\n  for a saved model, pass rk.load"
     ):
         baseline("pcaa(dim=3)", train)
     with pytest.raises(PartArgumentError, match="pca has no argument 'width'; its arguments: dim"):

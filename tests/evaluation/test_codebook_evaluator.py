@@ -10,7 +10,7 @@ from reprkit.models.factor import FactorSpec
 from reprkit.utils.spectrum import effective_rank
 
 
-def test_counts_by_slot_on_crafted_indices(reader, table):
+def test_counts_per_slot_on_known_indices(reader, table):
     # Slot 0 of 4 entries: 0 six times, 1 twice; slot 1 of 2: both four times; slot 2 of 2: always 1.
     data = table([[0, 0, 1], [0, 1, 1], [0, 0, 1], [0, 1, 1], [0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
     results = rk.evaluate(reader(data, reader.Given((4, 2, 2))), data, "codebook", batch=3)
@@ -24,7 +24,7 @@ def test_counts_by_slot_on_crafted_indices(reader, table):
     assert results.figures["codebook"]["use"].values[0].tolist() == [0.75, 0.25, 0, 0]
 
 
-def test_usage_is_what_training_would_call_it(reader, table):
+def test_usage_matches_the_training_metric(reader, table):
     torch.manual_seed(0)
     for vocab in ((5, 3), (2, 2), None):
         x = torch.randint(0, 2, (9, 2)).float() if vocab else torch.randn(9, 2) * torch.tensor([1.0, 0.01])
@@ -81,7 +81,7 @@ def test_effective_rank_of_known_spectra(deviations, rank):
     assert effective_rank(covariance) == pytest.approx(rank, abs=1e-5)
 
 
-def test_several_factors_are_told_apart(reader, table):
+def test_several_factors_have_prefixed_metrics(reader, table):
     data = table(torch.tensor([[0.0], [1.0], [1.0]]))
     factors = {
         "what": FactorSpec(encoder=reader.Reads(1), latent=reader.Given((2,))),

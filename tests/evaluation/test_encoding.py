@@ -1,12 +1,12 @@
-"""Representations where lengths vary: in the data's order, whatever the order they were read in."""
+"""Representations of data with varying lengths are in the data's order."""
 
 import numpy as np
 import pytest
 import torch
 
 import reprkit as rk
-from reprkit.evaluation.encoding import Session, by_length, encoded, opened
-from reprkit.evaluation.finetune import finetuned, predicted
+from reprkit.evaluation.encoding import Session, by_length, encoded, use_session
+from reprkit.evaluation.finetune import fine_tune, predict
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def built(data):
     ).eval()
 
 
-def test_every_example_once_and_short_ones_first(lines):
+def test_by_length_yields_every_example_once_shortest_first(lines):
     lengths, whole = lines.lengths()["x"], torch.arange(len(lines))
-    with opened(Session(batch=8)):
+    with use_session(Session(batch=8)):
         read = list(by_length(lines))
     assert torch.equal(torch.cat([rows for rows, _ in read]).sort().values, whole)
     longest = [int(lengths[rows].max()) for rows, _ in read]
@@ -52,18 +52,18 @@ def test_every_example_once_and_short_ones_first(lines):
 
 def test_representations_are_in_the_data_s_order(lines):
     model = built(lines)
-    with opened(Session(batch=8)), torch.no_grad():
+    with use_session(Session(batch=8)), torch.no_grad():
         found = encoded(model, lines).x
         alone = [model.represent(lines.batch([place])).numpy()[0] for place in range(len(lines))]
     np.testing.assert_allclose(found, np.stack(alone), atol=1e-5)
 
 
-def test_so_are_the_guesses_of_a_fine_tuned_model(lines):
+def test_predictions_of_a_fine_tuned_model_are_in_the_data_s_order(lines):
     data = Marked(lines)
     assert 10 < int(data.long.sum()) < 50
-    model = finetuned(built(lines), data, steps=60, lr=1e-2, batch=16)
-    with opened(Session(batch=8)):
-        guess, truth = predicted(model, data)
+    model = fine_tune(built(lines), data, steps=60, lr=1e-2, batch=16)
+    with use_session(Session(batch=8)):
+        guess, truth = predict(model, data)
     assert truth.tolist() == data.long.tolist()
     with torch.no_grad():
         alone = [
@@ -73,7 +73,7 @@ def test_so_are_the_guesses_of_a_fine_tuned_model(lines):
     assert (guess == truth).mean() > 0.8
 
 
-def test_data_of_one_length_is_read_as_it_lies():
+def test_data_of_one_length_is_read_in_order():
     digits = rk.dataset("digits").subset(range(20))
-    with opened(Session(batch=8)):
+    with use_session(Session(batch=8)):
         assert torch.cat([rows for rows, _ in by_length(digits)]).tolist() == list(range(20))

@@ -42,7 +42,7 @@ def draws():
     return torch.rand(()).item(), float(np.random.rand()), random.random()
 
 
-def test_it_leaves_no_trace(reader, table):
+def test_evaluate_has_no_side_effects(reader, table):
     data = table(torch.rand(10, 2))
     model = reader(data)
     model.train()
@@ -59,7 +59,7 @@ def test_it_leaves_no_trace(reader, table):
     assert torch.is_grad_enabled()
 
 
-def test_it_is_put_back_when_an_evaluator_fails(reader, table):
+def test_state_is_restored_when_an_evaluator_fails(reader, table):
     class Failing(rk.Evaluator):
         def forward(self, model, data, fit_on=None):
             torch.rand(5)
@@ -76,7 +76,7 @@ def test_it_is_put_back_when_an_evaluator_fails(reader, table):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_randomness_is_given_by_the_seed_and_not_by_who_comes_before(reader, table):
+def test_randomness_depends_on_the_seed_and_not_on_earlier_evaluators(reader, table):
     data = table(torch.rand(4, 2))
     model = reader(data)
     alone = rk.evaluate(model, data, Curious())
@@ -101,7 +101,7 @@ def test_results_are_plain_and_named_after_their_evaluator(reader, table):
     assert results.about["parameters"] == sum(each.numel() for each in reader(data).parameters())
 
 
-def test_the_data_is_encoded_once_for_all_who_ask(reader, table):
+def test_the_data_is_encoded_once_for_all_evaluators(reader, table):
     data = table(torch.rand(12, 2), [0, 1, 2] * 4)
     model = reader(data)
     counter = Counting()
@@ -131,7 +131,7 @@ def test_a_representation_that_is_not_finite_is_refused(reader, table):
         rk.evaluate(reader(data, Broken(1)), data, "knn(k=1)", fit_on=data)
 
 
-def test_wrong_calls_say_what_is_right(reader, table):
+def test_invalid_calls_are_refused_with_advice(reader, table):
     data = table(torch.rand(4, 2))
     model = reader(data)
     with pytest.raises(
@@ -142,13 +142,13 @@ def test_wrong_calls_say_what_is_right(reader, table):
         rk.evaluate(model, data, "linear-prob")
     with pytest.raises(PartArgumentError, match="batch of at least 1"):
         rk.evaluate(model, data, "codebook", batch=0)
-    with pytest.raises(PartArgumentError, match="given twice"):
+    with pytest.raises(PartArgumentError, match="passed twice"):
         rk.evaluate(model, data, "codebook", "codebook", "codebook")
     with pytest.raises(BuildError, match="evaluate takes a data set, not Tensor"):
         rk.evaluate(model, torch.rand(3), "codebook")
     with pytest.raises(BuildError, match="Linear is not an Evaluator"):
         rk.evaluate(model, data, nn.Linear(1, 1))
-    with pytest.raises(BuildError, match=r"made by rk\.build or rk\.load, not Linear"):
+    with pytest.raises(BuildError, match=r"a model from rk\.build or rk\.load, not Linear"):
         rk.evaluate(nn.Linear(1, 1), data, "codebook")
 
 
@@ -163,7 +163,7 @@ def test_a_wrapped_model_is_unwrapped(reader, table):
     assert rk.evaluate(Wrapper(model), data, "codebook") == rk.evaluate(model, data, "codebook")
 
 
-def test_results_of_nothing():
+def test_empty_results():
     assert Results().flat == {}
     assert Results({"a": {"b": {"c": 1}, "d": None}}).flat == {
         "a.b.c": 1,

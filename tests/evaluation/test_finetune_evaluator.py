@@ -5,8 +5,8 @@ import torch.nn.functional as F
 import reprkit as rk
 from reprkit.data import Order
 from reprkit.errors import BuildError, DataError, PartArgumentError
-from reprkit.evaluation.finetune import finetuned, predicted
-from reprkit.evaluation.linear_probe import fitted
+from reprkit.evaluation.finetune import fine_tune, predict
+from reprkit.evaluation.linear_probe import fit_probe
 from reprkit.models.factor import masked_mean
 
 NET = {"encoder": "mlp(widths=(32,))", "decoder": "mlp(widths=(16,))"}
@@ -16,7 +16,7 @@ def built(train, latent="continuous(dim=8)", **options):
     return rk.build(data=train, latent=latent, **{**NET, **options})
 
 
-def test_it_learns_and_leaves_the_model_alone(digits):
+def test_finetune_learns_and_does_not_change_the_model(digits):
     train, test = digits
     model = built(train).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -37,7 +37,7 @@ def test_steps_equal_a_loop_by_hand(digits):
     train, _ = digits
     few = train.subset(range(40))
     model = built(train).eval()
-    tuned = finetuned(model, few, steps=2, lr=1e-2, batch=40, weight_decay=0.05)
+    tuned = fine_tune(model, few, steps=2, lr=1e-2, batch=40, weight_decay=0.05)
     twin = built(train)
     twin.load_state_dict(model.state_dict())
     path, layer = twin.factors["code"], torch.nn.Linear(8, 10)
@@ -48,19 +48,19 @@ def test_steps_equal_a_loop_by_hand(digits):
         {"params": [each for each in held if each.ndim > 1], "weight_decay": 0.05},
         {"params": [each for each in held if each.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups)
     order = Order(40, 40, 0)  # Adam makes much of rounding, so the same order too
     for index, factor in enumerate((1.0, 0.5)):  # half a cosine over two steps, no room to warm up
         batch = few.batch(order.at(index))
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 1e-2 * factor
         code = path(batch)
         loss = F.cross_entropy(
             layer(masked_mean(code.z if code.mean is None else code.mean, None)), batch["label"]
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     for (name, one), two in zip(tuned.factors["code"].named_parameters(), path.parameters(), strict=True):
         torch.testing.assert_close(one, two, msg=name, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(tuned.objective.head.weight, layer.weight, rtol=1e-4, atol=1e-6)
@@ -70,7 +70,7 @@ def test_steps_equal_a_loop_by_hand(digits):
 def test_a_gradient_reaches_the_encoder_through_any_latent(latent, digits):
     train, _ = digits
     model = built(train, latent).eval()
-    tuned = finetuned(model, train, steps=2, lr=1e-2)
+    tuned = fine_tune(model, train, steps=2, lr=1e-2)
     old, new = model.factors["code"].encoder.state_dict(), tuned.factors["code"].encoder.state_dict()
     moved = [name for name, value in old.items() if not torch.equal(value, new[name])]
     assert any(name.endswith("weight") for name in moved)
@@ -80,7 +80,7 @@ def test_frozen_weights_stay(digits):
     train, _ = digits
     model = built(train).eval()
     model.factors["code"].encoder.requires_grad_(False)
-    tuned = finetuned(model, train, steps=3, lr=1e-2, weight_decay=0.0)
+    tuned = fine_tune(model, train, steps=3, lr=1e-2, weight_decay=0.0)
     old, new = model.factors["code"], tuned.factors["code"]
     assert all(
         torch.equal(a, b) for a, b in zip(old.encoder.parameters(), new.encoder.parameters(), strict=True)
@@ -88,24 +88,24 @@ def test_frozen_weights_stay(digits):
     assert not torch.equal(old.adapter.weight, new.adapter.weight)
 
 
-def test_it_may_start_as_the_probe(digits, table):
+def test_finetune_can_start_from_the_probe(digits, table):
     train, test = digits
     model = built(train).eval()
-    tuned = finetuned(model, train, steps=1, lr=1e-12, start="probe")
+    tuned = fine_tune(model, train, steps=1, lr=1e-12, start="probe")
     with torch.no_grad():
         x, y = (model.represent(train.batch(range(400))).numpy(), train.batch(range(400))["label"].numpy())
-        probe = fitted(x, y).predict(model.represent(test.batch(range(100))).numpy())
-    assert (predicted(tuned, test)[0] == probe).mean() > 0.98  # but for rounding
+        probe = fit_probe(x, y).predict(model.represent(test.batch(range(100))).numpy())
+    assert (predict(tuned, test)[0] == probe).mean() > 0.98  # but for rounding
     two = train.subset([i for i in range(400) if y[i] in (3, 7)])
-    assert set(predicted(finetuned(model, two, steps=1, lr=1e-12, start="probe"), two)[0]) == {3, 7}
+    assert set(predict(fine_tune(model, two, steps=1, lr=1e-12, start="probe"), two)[0]) == {3, 7}
 
 
 def test_a_tuned_model_is_saved_and_read(digits, tmp_path):
     train, test = digits
-    tuned = finetuned(built(train).eval(), train, steps=5, lr=1e-2)
+    tuned = fine_tune(built(train).eval(), train, steps=5, lr=1e-2)
     tuned.save(tmp_path / "tuned")
     again = rk.load(tmp_path / "tuned")
-    assert (predicted(again, test)[0] == predicted(tuned, test)[0]).all()
+    assert (predict(again, test)[0] == predict(tuned, test)[0]).all()
 
 
 def test_a_sequence_is_read_by_its_valid_steps(table):
@@ -121,20 +121,20 @@ def test_a_sequence_is_read_by_its_valid_steps(table):
     assert found["finetune"]["accuracy"] == 1.0
 
 
-def test_what_does_not_fit_is_named(digits, table):
+def test_errors_name_what_does_not_fit(digits, table):
     train, test = digits
     model = built(train).eval()
-    with pytest.raises(DataError, match="finetune is fitted on labelled examples"):
+    with pytest.raises(DataError, match="finetune is fitted on labeled examples"):
         rk.evaluate(model, test, "finetune")
     with pytest.raises(DataError, match="no label field 'writer'"):
         rk.evaluate(model, test, "finetune(label='writer')", fit_on=train)
     with pytest.raises(
-        BuildError, match=r"the model reads x as image \(8, 8, 1\), and this data has vector \(2,\)"
+        BuildError, match=r"the model reads x as image \(8, 8, 1\), but this data has vector \(2,\)"
     ):
-        finetuned(model, table(torch.rand(8, 2), [0, 1] * 4))
+        fine_tune(model, table(torch.rand(8, 2), [0, 1] * 4))
     alone = rk.build(data=train, decoder="gru(width=8)", objective="autoregressive")
-    with pytest.raises(BuildError, match="nothing to fine-tune"):
-        finetuned(alone, train)
+    with pytest.raises(BuildError, match="so it cannot be fine-tuned"):
+        fine_tune(alone, train)
 
 
 @pytest.mark.parametrize(

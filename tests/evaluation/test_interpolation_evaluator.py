@@ -36,7 +36,7 @@ def test_the_ends_are_the_reconstructions_of_the_pair(digits, latent):
     assert 0 <= found["interpolation"]["evenness"] <= 1
 
 
-def test_what_has_no_line_is_refused(digits):
+def test_data_that_cannot_be_interpolated_is_refused(digits):
     train, test = digits
     with pytest.raises(PartArgumentError, match="steps=2 must be an integer from 3"):
         rk.create("evaluator", "interpolation(steps=2)")

@@ -16,7 +16,7 @@ def rows(data):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("k", [1, 5])
-def test_it_is_scikit_learns_on_real_digits(metric, k, digits):
+def test_knn_matches_scikit_learn_on_digits(metric, k, digits):
     train, test = digits
     known = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*rows(train))
     found = rk.evaluate("raw", test, f"knn(k={k}, metric='{metric}')", fit_on=train)["knn"]
@@ -39,14 +39,14 @@ def test_weighted_votes_follow_wu_et_al(digits):
     assert found["accuracy"] == pytest.approx((np.array(guesses) == test_y).mean())
 
 
-def test_blocks_change_nothing(digits, monkeypatch):
+def test_block_size_does_not_change_results(digits, monkeypatch):
     train, test = digits
     whole = rk.evaluate("raw", test, "knn", fit_on=train)
     monkeypatch.setattr(module, "_BLOCK", 3 * len(train))  # three queries at a time
     assert rk.evaluate("raw", test, "knn", fit_on=train) == whole
 
 
-def test_it_holds_far_from_the_origin(reader, table):
+def test_knn_is_accurate_far_from_the_origin(reader, table):
     # Neighbours differ in the fifth digit: squared lengths alone would lose it in float32.
     generator = np.random.default_rng(0)
     places = 10_000 + np.arange(50.0)[:, None]
@@ -62,11 +62,11 @@ def test_labels_need_not_be_consecutive(reader, table):
     )
 
 
-def test_what_is_missing_is_named(reader, table):
+def test_errors_name_what_is_missing(reader, table):
     data = table(torch.rand(4, 2), [0, 1, 0, 1])
-    with pytest.raises(DataError, match="knn asks for 5 neighbours, and fit_on has 4 examples"):
+    with pytest.raises(DataError, match="knn needs 5 neighbors, but fit_on has 4 examples"):
         rk.evaluate(reader(data), data, "knn", fit_on=data)
-    with pytest.raises(DataError, match="knn is fitted on labelled examples"):
+    with pytest.raises(DataError, match="knn is fitted on labeled examples"):
         rk.evaluate(reader(data), data, "knn")
 
 

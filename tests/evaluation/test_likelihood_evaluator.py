@@ -44,21 +44,21 @@ def linear():
     return model, data, truth
 
 
-def test_many_samples_give_the_marginal_likelihood(linear):
+def test_many_samples_approach_the_marginal_likelihood(linear):
     model, data, truth = linear
     found = rk.evaluate(model, data, rk.create("evaluator", "likelihood(samples=3000)"))["likelihood"]
     assert found["nll"] == pytest.approx(truth, abs=0.03)
     assert found["bits_per_dim"] == pytest.approx(found["nll"] / 5 / math.log(2))
 
 
-def test_one_sample_gives_the_bound_and_more_samples_come_nearer(linear):
+def test_more_samples_tighten_the_bound(linear):
     model, data, truth = linear
     few, many = (rk.evaluate(model, data, f"likelihood(samples={k})")["likelihood"] for k in (1, 200))
     assert few["nll"] == pytest.approx(few["negative_elbo"])
     assert truth - 0.1 < many["nll"] < many["negative_elbo"] - 0.2
 
 
-def test_it_is_deterministic_and_leaves_the_model_alone(linear):
+def test_likelihood_is_deterministic_and_does_not_change_the_model(linear):
     model, data, _ = linear
     step, modes = model.latent().step.clone(), [each.training for each in model.modules()]
     twice = [rk.evaluate(model, data, "likelihood(samples=4)")["likelihood"] for _ in range(2)]
@@ -67,7 +67,7 @@ def test_it_is_deterministic_and_leaves_the_model_alone(linear):
     assert torch.equal(model.latent().step, step)
 
 
-def test_a_coin_flip_model_is_summed_over_all_its_codes():
+def test_a_binary_model_matches_the_sum_over_all_codes():
     """Two fair bits: p(x) is the mean of four likelihoods, which many samples must reach."""
     generator = torch.Generator().manual_seed(0)
     data = Tensors(
@@ -86,7 +86,7 @@ def test_a_coin_flip_model_is_summed_over_all_its_codes():
     assert found["nll"] == pytest.approx(truth, abs=0.02)
 
 
-def test_a_prior_prices_the_codes_of_a_codebook(digits, tmp_path):
+def test_code_bits_of_a_codebook_under_a_prior(digits, tmp_path):
     train, test = digits
     model = rk.build(data=train, encoder="mlp", latent="vq(codes=8, dim=4, codebooks=2)", decoder="mlp")
     model.train()
@@ -114,16 +114,16 @@ def test_levels_make_a_gaussian_a_distribution_over_them():
     assert torch.isfinite(nats).all()  # -4 lies 80 deviations below the lowest value
 
 
-def test_what_has_no_likelihood_is_refused(digits):
+def test_models_without_a_likelihood_are_refused(digits):
     train, test = digits
     build = {"data": train, "encoder": "mlp", "decoder": "mlp"}
     with pytest.raises(BuildError, match="a point without a density"):
         rk.evaluate(rk.build(latent="continuous(dim=2)", **build), test, "likelihood")
-    with pytest.raises(BuildError, match="no prior of its own"):
+    with pytest.raises(BuildError, match="has no prior: train one"):
         rk.evaluate(rk.build(latent="vq(codes=4)", **build), test, "likelihood")
     wide = Tensors({"x": torch.randn(8, 2)}, rk.Signature({"x": rk.Field(kind="vector", shape=(2,))}))
     model = rk.build(data=wide, encoder="mlp", latent="gaussian(dim=2)", decoder="mlp")
-    with pytest.raises(BuildError, match="does not promise"):
+    with pytest.raises(BuildError, match="does not declare"):
         rk.evaluate(model, wide, "likelihood(samples=1, levels=4)")
     for wrong in ("likelihood(samples=0)", "likelihood(levels=1)"):
         with pytest.raises(PartArgumentError, match="at least"):

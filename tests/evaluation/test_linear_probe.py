@@ -16,7 +16,7 @@ def rows(data):
     return batch["x"].flatten(1).numpy().astype(np.float64), batch["label"].numpy()
 
 
-def test_it_is_scikit_learns_logistic_regression_on_the_code(digits):
+def test_linear_probe_matches_scikit_learn(digits):
     train, test = digits
     (x, y), (test_x, test_y) = rows(train), rows(test)
     pca = PCA(8, random_state=0).fit(x)
@@ -27,7 +27,7 @@ def test_it_is_scikit_learns_logistic_regression_on_the_code(digits):
     assert found["accuracy"] > 0.8
 
 
-def test_it_standardises_so_that_the_scale_of_a_dimension_does_not_matter(reader, table):
+def test_standardization_makes_the_scale_of_a_dimension_irrelevant(reader, table):
     generator = np.random.default_rng(0)
     y = np.arange(60) % 3
     x = np.stack([y + 0.1 * generator.normal(size=60), generator.normal(size=60)], 1)
@@ -39,7 +39,7 @@ def test_it_standardises_so_that_the_scale_of_a_dimension_does_not_matter(reader
     assert found[0]["accuracy"] == 1.0
 
 
-def test_flattened_tokens_say_what_their_mean_hides(reader, table):
+def test_flattened_tokens_hold_information_that_their_mean_lacks(reader, table):
     # The class is which of the two tokens is 1: the mean is the same for both.
     y = np.arange(40) % 2
     x = np.zeros((40, 2, 1))
@@ -60,10 +60,10 @@ def test_the_confusion_matrix_counts_by_label(reader, table):
     assert results.figures["linear-probe"]["confusion"].values.tolist() == [[0.5, 0.5], [0.0, 1.0]]
 
 
-def test_what_is_missing_is_named(reader, table):
+def test_errors_name_what_is_missing(reader, table):
     labelled, bare = table(torch.rand(8, 2), [0, 1] * 4), table(torch.rand(8, 2))
     model = reader(labelled)
-    with pytest.raises(DataError, match="linear-probe is fitted on labelled examples: give evaluate"):
+    with pytest.raises(DataError, match="linear-probe is fitted on labeled examples: pass evaluate"):
         rk.evaluate(model, labelled, "linear-probe")
     with pytest.raises(DataError, match=r"no label field 'label'; its label fields: none \(of x\)"):
         rk.evaluate(reader(bare), bare, "linear-probe", fit_on=bare)

@@ -14,7 +14,7 @@ def built(train, objective="masked(ratio=0.5)", latent="continuous(dim=8)"):
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_the_error_is_of_the_hidden_part_in_the_datas_own_units(normalize, digits):
+def test_the_error_is_of_the_hidden_part_in_the_data_s_units(normalize, digits):
     train, test = digits
     model = built(train, f"masked(ratio=0.5, normalize={normalize})")
     results = rk.evaluate(model, test, "masking(examples=4)", examples=0)
@@ -40,7 +40,7 @@ def test_the_error_is_of_the_hidden_part_in_the_datas_own_units(normalize, digit
     assert np.array_equal(rows["original"], batch["x"][:4].numpy())
 
 
-def test_training_lowers_it_and_a_latent_may_stand_between(digits):
+def test_training_lowers_the_error_also_with_a_latent(digits):
     train, test = digits
     model = rk.build(
         data=train, encoder=VIT, latent="vq(codes=16, dim=4)", decoder=VIT, objective="masked(ratio=0.5)"
@@ -50,7 +50,7 @@ def test_training_lowers_it_and_a_latent_may_stand_between(digits):
     assert rk.evaluate(model, test, "masking", examples=0)["masking"]["mse"] < 0.5 * before
 
 
-def test_an_encoder_that_must_read_all_sees_hidden_values_as_nothing(digits):
+def test_an_encoder_without_keep_reads_blanked_elements(digits):
     train, test = digits
     model = rk.build(data=train, encoder="mlp(widths=(16,))", decoder="mlp(widths=(16,))").eval()
     found = rk.evaluate(model, test, "masking(ratio=0.3)", examples=0)["masking"]
@@ -78,7 +78,7 @@ def test_symbols_have_an_accuracy(reader):
     assert (results.figures["masking"]["masked"].rows["shown"][0].count(4)) == 3  # the mask symbol
 
 
-def test_it_says_what_it_cannot_do(digits):
+def test_models_that_masking_does_not_support_are_refused(digits):
     train, test = digits
     causal = rk.build(data=train, decoder="gru(width=8)", objective="autoregressive")
     with pytest.raises(BuildError, match="causal"):

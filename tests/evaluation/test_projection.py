@@ -8,7 +8,7 @@ from reprkit.errors import PartArgumentError
 from reprkit.evaluation.projection import Projection
 
 
-def test_principal_components_are_scikit_learns(digits):
+def test_principal_components_match_scikit_learn(digits):
     train, test = digits
     x = test.batch(range(len(test)))["x"].flatten(1).double().numpy()
     pca = PCA(2, svd_solver="full").fit(x)
@@ -21,7 +21,7 @@ def test_principal_components_are_scikit_learns(digits):
     assert (drawn.labels == test.batch(range(len(test)))["label"].numpy()).all()
 
 
-def test_maps_are_given_by_the_seed(digits):
+def test_maps_depend_on_the_seed_only(digits):
     train, test = digits
     first, again, other = (
         rk.evaluate("pca(dim=8)", test, f"projection(limit=60, seed={seed})", fit_on=train, seed=call)

@@ -42,7 +42,7 @@ class Shifted(rk.Latent):
         return Code.of(features, z=features.x + 0.5, losses={"kl": kl / 2}, metrics={"kl": kl}, bits=bits)
 
 
-def test_error_is_pcas_on_real_digits(digits):
+def test_error_matches_pca_on_digits(digits):
     train, test = digits
     x, y = (part.batch(range(len(part)))["x"].flatten(1).double().numpy() for part in (train, test))
     pca = PCA(8, random_state=0).fit(x)
@@ -56,14 +56,14 @@ def test_error_is_pcas_on_real_digits(digits):
     assert "negative_elbo" not in found
 
 
-def test_the_whole_digits_give_the_known_figure():
+def test_error_of_pca_on_all_digits_is_the_documented_one():
     train, test = rk.dataset("digits").split(seed=0)
     assert rk.evaluate("pca(dim=8)", test, "reconstruction", fit_on=train)["reconstruction"][
         "error"
     ] == pytest.approx(1.55, abs=0.1)
 
 
-def test_divergence_and_price_are_added_up_over_uneven_batches(reader, table):
+def test_divergence_and_bits_are_summed_over_uneven_batches(reader, table):
     data = table(torch.rand(5, 3))
     model = rk.build(data=data, encoder=reader.Reads(3), latent=Shifted(3), decoder=Says(3))
     found = rk.evaluate(model, data, "reconstruction", batch=2)["reconstruction"]
@@ -120,7 +120,7 @@ def test_symbols_have_accuracy_and_perplexity(reader):
     }
 
 
-def test_without_a_decoder_it_says_so(reader, table):
+def test_a_model_without_decoder_is_refused(reader, table):
     data = table(torch.rand(4, 2))
     with pytest.raises(BuildError, match="no decoder"):
         rk.evaluate(reader(data), data, "reconstruction")

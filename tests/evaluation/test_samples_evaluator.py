@@ -5,7 +5,7 @@ import reprkit as rk
 from reprkit.errors import BuildError, PartArgumentError
 
 
-def test_copies_have_no_novelty_and_noise_has_much(digits):
+def test_novelty_is_zero_for_copies_and_large_for_noise(digits):
     train, test = digits
     model = rk.build(data=train, encoder="mlp", latent="gaussian(dim=4)", decoder="mlp", seed=0)
     known = train.batch(range(64))["x"]
@@ -20,7 +20,7 @@ def test_copies_have_no_novelty_and_noise_has_much(digits):
     assert answering(lambda size: torch.rand(size, 8, 8, 1)) > 2
 
 
-def test_samples_come_from_the_prior_that_is_given(digits, tmp_path):
+def test_samples_are_drawn_from_the_given_prior(digits, tmp_path):
     train, test = digits
     model = rk.build(
         data=train, encoder="conv(width=8)", latent="vq(codes=8, dim=4)", decoder="conv(width=8)"
@@ -33,7 +33,7 @@ def test_samples_come_from_the_prior_that_is_given(digits, tmp_path):
     assert found["samples"]["n"] == 5
     assert found["samples"]["novelty"] > 0
     assert len(found.figures["samples"]["samples"].rows["drawn"]) == 5
-    with pytest.raises(BuildError, match="no prior of its own"):
+    with pytest.raises(BuildError, match="has no prior: train one"):
         rk.evaluate(model, test, "samples")
 
 

@@ -128,7 +128,7 @@ class Sum(Objective):
 
 def test_a_sum_of_another_class_is_taken_as_one_everywhere():
     from reprkit.checkpoints.manifest import describe
-    from reprkit.evaluation.describe import about
+    from reprkit.evaluation.describe import describe_model
     from reprkit.runs.model_summary import model_summary
     from reprkit.training.optimizers import optimizers_from
 
@@ -136,7 +136,7 @@ def test_a_sum_of_another_class_is_taken_as_one_everywhere():
     critic = model.objective.members[1].critic
     assert model.objective.expression.startswith("Reconstruction + 3 * Constant(")
     assert model_summary(model)["objective"] == model.objective.expression
-    assert about(model, digits()[0])["parts"]["objective"]["reference"] == model.objective.expression
+    assert describe_model(model, digits()[0])["parts"]["objective"]["reference"] == model.objective.expression
     made = optimizers_from(model, "adam", None, lr=1e-3, weight_decay=None)
     held = [each for group in made["critic"].param_groups for each in group["params"]]
     assert {id(each) for each in held} == {id(each) for each in critic.parameters()}

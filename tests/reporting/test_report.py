@@ -42,7 +42,7 @@ def test_a_run_on_one_page(trained, tmp_path):
         "usage",
         "Principal components",
         "Variance of each dimension",
-        "What the linear probe mistakes",
+        "Confusion matrix of the linear probe",
         "reprkit/gaussian(dim=4)",
         "8 × 8 × 1",
         "0 to 1",
@@ -153,8 +153,8 @@ def test_several_runs_on_one_page(trained, tmp_path):
     assert path.read_text().count('alt="input 1"') == 1
     assert all(path.read_text().count(f'alt="{name} 1"') >= 1 for name in table)
     assert text.count("Principal components. 60 examples.") == len(table)
-    assert "What the linear probe mistakes" not in text  # a detail
-    assert text.count("has no prior of its own") == 1
+    assert "Confusion matrix of the linear probe" not in text  # a detail
+    assert text.count("has no prior;") == 1
     assert "seed" in text  # differs, so in a table
     assert text.count(RECORD["command"]) == 1  # is the same
     assert set(json.loads((tmp_path / "results.json").read_text())) == set(table)

@@ -1,4 +1,4 @@
-"""A small recipe that the tests run, kill and resume: draws of all kinds, evaluation in between, a teacher, an average."""
+"""A small recipe that the tests run, kill and resume: random draws of all kinds, evaluation, a teacher, averaged weights."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A whole recipe that the tests kill and resume: it trains, logs, evaluates, keeps the best, saves the model, writes the page."""
+"""A recipe that the tests kill and resume: it trains, logs, evaluates, saves the best and the last model, and writes the report."""
 
 import sys
 import time

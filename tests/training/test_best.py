@@ -1,4 +1,4 @@
-"""The best model by a metric is kept beside the last one: over averages, resumes, ranks and a full disk."""
+"""Saving the best model by a metric: with averaged weights, resumes, ranks and a full disk."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_best_is_kept_as_it_was_then(digits, tmp_path):
+def test_the_best_model_is_saved(digits, tmp_path):
     seen = {}
     model = train(digits, tmp_path, seen=seen, values=[5.0, 3.0, float("nan"), 4.0, 2.0, 2.0, 6.0, 7.0])
     kept = rk.load(tmp_path / "best")
@@ -62,14 +62,14 @@ def test_the_best_is_kept_as_it_was_then(digits, tmp_path):
     assert json.loads(state.read_text())["best"] == told
 
 
-def test_the_averaged_weights_are_kept_inside_of_averaged(digits, tmp_path):
+def test_averaged_weights_are_saved_inside_of_averaged(digits, tmp_path):
     seen = {}
     train(digits, tmp_path, seen=seen, ema=0.9, values=[5.0, 1.0] + [2.0] * 6)
     assert same(rk.load(tmp_path / "best").state_dict(), seen[4])
 
 
 @pytest.mark.parametrize("until", [3, 4, 9, 12])
-def test_a_resumed_run_keeps_what_the_undisturbed_one_does(digits, tmp_path, until):
+def test_a_resumed_run_has_the_same_best_model(digits, tmp_path, until):
     train(digits, tmp_path / "whole", values=[5.0, 3.0, float("nan"), 4.0, 2.0, 2.0, 6.0, 7.0])
     values = [5.0, 3.0, float("nan"), 4.0, 2.0, 2.0, 6.0, 7.0]
     with pytest.raises(SystemExit):
@@ -92,7 +92,7 @@ def test_a_worse_value_after_a_resume_is_not_the_best(digits, tmp_path):
     assert (tmp_path / ".replaced" / "best" / "model.safetensors").read_bytes() == kept
 
 
-def test_stages_keep_their_own(digits, tmp_path):
+def test_stages_have_separate_best_models(digits, tmp_path):
     train(digits, tmp_path, stage="first", values=VALUES)
     train(digits, tmp_path, stage="second", best="max reconstruction.error", values=VALUES)
     stages = read_record(tmp_path)["stages"]
@@ -101,9 +101,9 @@ def test_stages_keep_their_own(digits, tmp_path):
     assert rk.load(tmp_path / "best" / "second") is not None
 
 
-def test_fit_passes_it_on(digits, tmp_path):
+def test_fit_supports_best(digits, tmp_path):
     options = {"steps": 8, "batch": 32, "lr": 1e-2, "out": tmp_path, "best": "reconstruction.error"}
-    with pytest.raises(TrainingError, match="is a metric of evaluators: give valid=, and evaluate_every="):
+    with pytest.raises(TrainingError, match="is a metric of evaluators: pass valid=, and evaluate_every="):
         rk.fit(make(digits), digits, **options)
     run = rk.fit(make(digits), digits, valid=digits.subset(range(40)), evaluate_every=2, **options)
     steps, errors = run.curves()["results.reconstruction.error"]
@@ -114,13 +114,13 @@ def test_fit_passes_it_on(digits, tmp_path):
     assert "reconstruction.error" in (tmp_path / "report.html").read_text()
 
 
-def test_losses_and_terms_will_do_too(digits, tmp_path):
+def test_losses_and_terms_are_metrics_of_best(digits, tmp_path):
     train(digits, tmp_path, best="loss", log_every=1)
     lines = Run(tmp_path).metrics
     assert Run(tmp_path).best["value"] == min(line["loss"] for line in lines)
 
 
-def test_a_mistyped_name_is_told_at_the_first_results(digits, tmp_path):
+def test_an_unknown_metric_is_refused_at_the_first_results(digits, tmp_path):
     with pytest.raises(
         TrainingError,
         match=r"no reconstruction\.eror\. Did you mean 'reconstruction\.error'\?\n  logged here: .*results\.reconstruction\.n",
@@ -129,23 +129,23 @@ def test_a_mistyped_name_is_told_at_the_first_results(digits, tmp_path):
     assert not (tmp_path / "best").exists()
 
 
-def test_a_name_that_never_came_is_told_at_the_end(digits, tmp_path):
-    with pytest.warns(UserWarning, match=r"no line of metrics had accuracy, so no model was kept"):
+def test_a_metric_that_never_occurs_is_warned_of_at_the_end(digits, tmp_path):
+    with pytest.warns(UserWarning, match=r"no line of metrics had accuracy, so no model was saved"):
         rk.fit(make(digits), digits, steps=2, batch=32, out=tmp_path, best="max accuracy")
 
 
-def test_what_a_goal_may_be(digits):
-    assert Goal.read("min kl") == Goal("kl", "min")
-    assert Goal.read("knn.accuracy") == Goal("knn.accuracy", "max")
-    assert Goal.read("loss") == Goal("loss", "min")
-    assert Goal("usage", "max").found({"metrics": {"usage": 0.5}}) == (True, 0.5)
+def test_goal_parsing(digits):
+    assert Goal.parse("min kl") == Goal("kl", "min")
+    assert Goal.parse("knn.accuracy") == Goal("knn.accuracy", "max")
+    assert Goal.parse("loss") == Goal("loss", "min")
+    assert Goal("usage", "max").lookup({"metrics": {"usage": 0.5}}) == (True, 0.5)
     line = {"loss": 1.0, "terms": {"error": 2.0}, "results": {"error": 3.0}}
-    assert Goal("error", "min").found(line) == (True, 3.0), "results before terms"
-    assert Goal("terms.error", "min").found(line) == (True, 2.0)
+    assert Goal("error", "min").lookup(line) == (True, 3.0), "results before terms"
+    assert Goal("terms.error", "min").lookup(line) == (True, 2.0)
     for wrong, said in (
-        ("least loss", "begins with min or max, not 'least'"),
-        ("codebook.perplexity", "say 'min codebook.perplexity' or 'max codebook.perplexity'"),
-        ("min a b", "best is 'min NAME' or 'max NAME'"),
+        ("least loss", "must begin with min or max, not 'least'"),
+        ("codebook.perplexity", "write 'min codebook.perplexity' or 'max codebook.perplexity'"),
+        ("min a b", "best must be 'min NAME' or 'max NAME'"),
     ):
         with pytest.raises(PartArgumentError, match=said):
             rk.loop(None, digits, steps=1, out="x", best=wrong)
@@ -153,7 +153,7 @@ def test_what_a_goal_may_be(digits):
         rk.loop(None, digits, steps=1, best="loss")
 
 
-def test_a_full_disk_keeps_the_older_best_and_goes_on(digits, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_older_best_model(digits, tmp_path, monkeypatch):
     save = rk.Model.save
 
     def full(self, folder):
@@ -172,7 +172,7 @@ def test_a_full_disk_keeps_the_older_best_and_goes_on(digits, tmp_path, monkeypa
             full.on = step.index in (2, 3)
             step.log(losses, {"own": {"value": 10.0 - step.index}})
 
-    with pytest.warns(UserWarning, match="the best model so far was not kept: no space left on the disk"):
+    with pytest.warns(UserWarning, match="the best model so far was not saved: no space left on the disk"):
         run()
     assert Run(tmp_path).best == {"metric": "own.value", "end": "min", "value": 5.0, "step": 6}
 

@@ -1,4 +1,4 @@
-"""``rk.Launch`` and ``rk.recipe``: how a recipe is run, as flags of its command line."""
+"""``rk.Launch`` and ``rk.recipe``: the loop's options as flags of a recipe."""
 
 import inspect
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 import reprkit as rk
 from reprkit.training import launch
-from reprkit.training.launch import FLAGS, Launch, flagged
+from reprkit.training.launch import FLAGS, Launch, add_flags
 
 ROOT = Path(rk.__file__).parents[1]
 RECIPE = '''
@@ -70,7 +70,7 @@ def test_a_flag_takes_a_type_of_its_option():
     assert set(options) - set(FLAGS) == only_the_recipes | no_text
 
 
-def test_a_launch_holds_what_was_set_and_nothing_else():
+def test_a_launch_holds_only_the_set_options():
     launch = Launch(schedule="cosine", accumulate=2)
     assert {**launch} == {"schedule": "cosine", "accumulate": 2}
     assert dict(**Launch()) == {}
@@ -88,7 +88,7 @@ def test_a_launch_holds_what_was_set_and_nothing_else():
         Launch(acumulate=2)
 
 
-def test_the_recipes_own_defaults_hold_until_a_flag_says_otherwise(run):
+def test_flags_override_the_recipe_s_defaults(run):
     code, out, _ = run()
     assert code == 0
     assert launched(out) == {"schedule": "cosine", "track": ["tensorboard"], "compile": True}
@@ -144,7 +144,7 @@ def test_the_recipes_own_defaults_hold_until_a_flag_says_otherwise(run):
     assert '"latents": ["binary", "continuous"]' in out
 
 
-def test_mistakes_are_refused_in_words(run):
+def test_invalid_flags_are_refused(run):
     assert run("--acumulate", "2")[0] == 2
     code, _, err = run("--accumulate", "two")
     assert (code, "--accumulate" in err) == (2, True)
@@ -155,20 +155,20 @@ def test_mistakes_are_refused_in_words(run):
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("--precision", "fp23", "precision is one of fp32, bf16, not 'fp23'"),
-        ("--strategy", "fdsp", "strategy is one of ddp, fsdp, not 'fdsp'"),
+        ("--precision", "fp23", "precision must be one of fp32, bf16, not 'fp23'"),
+        ("--strategy", "fdsp", "strategy must be one of ddp, fsdp, not 'fdsp'"),
         ("--schedule", "cosin", "no schedule named 'cosin'. Did you mean 'cosine'?"),
         (
             "--optimizer",
             "adanw",
-            "torch.optim has no optimiser 'adanw' that fits here. Did you mean 'adamw'?",
+            "torch.optim has no optimizer 'adanw' that can be used here. Did you mean 'adamw'?",
         ),
-        ("--device", "cuda:x", "device='cuda:x' is not a device that torch knows"),
-        ("--ema", "2", "ema is a number between 0 and 1, such as 0.999"),
-        ("--accumulate", "0", "accumulate is a whole number from 1, not 0"),
+        ("--device", "cuda:x", "device='cuda:x' is not a device known to torch"),
+        ("--ema", "2", "ema must be a number between 0 and 1, such as 0.999"),
+        ("--accumulate", "0", "accumulate must be a whole number from 1, not 0"),
     ],
 )
-def test_values_are_the_loops_to_refuse(flag, value, message, monkeypatch, capsys):
+def test_the_loop_checks_the_values_of_flags(flag, value, message, monkeypatch, capsys):
     data = rk.dataset("digits")
     model = rk.build(data=data, encoder="mlp(widths=(4,))", decoder="mlp(widths=(4,))")
 
@@ -183,7 +183,7 @@ def test_values_are_the_loops_to_refuse(flag, value, message, monkeypatch, capsy
     assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
-def test_a_main_that_cannot_be_flagged_is_refused():
+def test_a_main_with_invalid_launch_is_refused():
     def twice(launch: rk.Launch, schedule: str = "linear") -> None: ...
 
     def taken(schedule: str = "linear", launch: rk.Launch = rk.Launch()) -> None: ...
@@ -191,19 +191,19 @@ def test_a_main_that_cannot_be_flagged_is_refused():
     def plain(steps: int = 3) -> None: ...
 
     with pytest.raises(rk.ReprkitError, match=r"takes one Launch, with a default"):
-        flagged(twice)
+        add_flags(twice)
     with pytest.raises(
         rk.ReprkitError, match=r"'schedule', which is also a flag.*rk.Launch\(schedule='linear'\)"
     ):
-        flagged(taken)
-    assert flagged(plain) is plain
+        add_flags(taken)
+    assert add_flags(plain) is plain
 
 
-def test_annotations_in_words_are_understood():
+def test_string_annotations_are_resolved():
     source = RECIPE.replace("import json", "from __future__ import annotations\nimport json", 1)
     scope = {"__name__": "mine"}
     exec(compile(source, "mine.py", "exec"), scope)
-    made = inspect.signature(flagged(scope["main"]))
+    made = inspect.signature(add_flags(scope["main"]))
     assert list(made.parameters) == ["latents", "steps", *FLAGS]
     assert all(each.default is None for name, each in made.parameters.items() if name in FLAGS)
 
@@ -212,18 +212,18 @@ def test_help_shows_every_flag_without_torch(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(RECIPE)
     asked = [sys.executable, "-m", "reprkit", "run", str(path), "--help"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=60, env=quiet())
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60, env=no_sync())
     for name in FLAGS:
         assert f"--{name.replace('_', '-')}" in done.stdout, name
     assert "(cosine)" in done.stdout
     done = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=60, env=quiet()
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=60, env=no_sync()
     )
     assert '"torch": false' in done.stdout, done
     assert launch.__doc__
 
 
-def quiet():
+def no_sync():
     import os
 
     return {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT)}

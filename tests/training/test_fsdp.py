@@ -1,4 +1,4 @@
-"""FSDP2: two processes with a shard each train as one process does, save, resume, average, evaluate, stop."""
+"""FSDP2: two processes with a shard each train, save, resume, average, evaluate and stop as one process does."""
 
 import json
 
@@ -43,7 +43,7 @@ def train(rank, latent, out=None, steps=6, action=None, parts=None, **options):
     try:
         for step in rk.loop(model, data, **{**given, **options}):
             if step.index == 1 and step.model.training:
-                seen.append(sum(fsdp.sharded(weight) for weight in model.parameters()))
+                seen.append(sum(fsdp.is_sharded(weight) for weight in model.parameters()))
             losses = step.model(step.batch)
             total = losses.total * (
                 float("nan") if action == "nan" and step.index == 3 and rank == 1 else 1.0
@@ -120,13 +120,13 @@ PARTS = {
     },
 }
 # With a large eps: else gradients that are zero but for rounding (of biases of keys, and before norms) decide by their sign.
-OPTIMISERS = {"causal": "rmsprop(eps=1e-2)", "two views": "sgd(momentum=0.9)", "masked": "adamw(eps=1e-2)"}
+OPTIMIZERS = {"causal": "rmsprop(eps=1e-2)", "two views": "sgd(momentum=0.9)", "masked": "adamw(eps=1e-2)"}
 
 
 @pytest.mark.parametrize("name", [slow(each) for each in PARTS])
-def test_other_objectives_and_optimisers(name):
+def test_other_objectives_and_optimizers(name):
     parts = PARTS[name]
-    given = {"parts": parts, "optimizer": OPTIMISERS[name], "lr": 1e-3, "steps": 4}
+    given = {"parts": parts, "optimizer": OPTIMIZERS[name], "lr": 1e-3, "steps": 4}
     alone, ended, _ = train(0, "continuous(dim=4)", **given)
     assert ended == "end"
     for weights, ended, _ in pair("continuous(dim=4)", **given):
@@ -135,7 +135,7 @@ def test_other_objectives_and_optimisers(name):
 
 
 @pytest.mark.slow
-def test_pieces_add_up():
+def test_pieces_match_the_whole_batch():
     alone, *_ = train(0, LATENTS[0])
     for weights, ended, _ in pair(LATENTS[0], accumulate=2):
         assert ended == "end"
@@ -143,7 +143,7 @@ def test_pieces_add_up():
 
 
 @pytest.mark.parametrize("latent", [slow(LATENTS[1]), LATENTS[2]])
-def test_shards_and_whole_models_go_on_from_each_others_states(latent, tmp_path):
+def test_sharded_and_whole_models_resume_each_other_s_states(latent, tmp_path):
     adam = {"optimizer": "adamw(eps=1e-2)", "lr": 1e-3}
     whole, *_ = train(0, latent, steps=6, **adam)
     train(0, latent, tmp_path / "a", steps=3, **adam)
@@ -158,11 +158,13 @@ def test_shards_and_whole_models_go_on_from_each_others_states(latent, tmp_path)
     for weights, ended, _ in pair(latent, tmp_path / "c", steps=6, resume=True, strategy="ddp", **adam):
         assert ended == "end"
         close(weights, whole)
-    options = json.loads((state.saved(tmp_path / "c" / "state")[0] / "state.json").read_text())["options"]
+    options = json.loads((state.list_saved(tmp_path / "c" / "state")[0] / "state.json").read_text())[
+        "options"
+    ]
     assert (options["strategy"], options["ranks"]) == ("ddp", 2)
 
 
-def test_a_model_is_saved_whole_while_it_is_cut(tmp_path):
+def test_a_sharded_model_is_saved_whole(tmp_path):
     alone, *_ = train(0, LATENTS[1], tmp_path / "one", steps=3, action="save", ema=None)
     for weights, ended, _ in pair(LATENTS[1], tmp_path / "two", steps=3, action="save", ema=None):
         assert ended == "end"
@@ -171,7 +173,7 @@ def test_a_model_is_saved_whole_while_it_is_cut(tmp_path):
     close(saved.state_dict(), {name: alone[name] for name in saved.state_dict()})
 
 
-def test_a_loss_that_is_not_finite_stops_all(tmp_path):
+def test_a_non_finite_loss_stops_all_ranks(tmp_path):
     first, second = pair(LATENTS[0], tmp_path, action="nan", clip=None)
     assert first[1].startswith(
         "TrainingError: the gradient's norm is nan at step 3\n  not finite in the gradient of factors.code"
@@ -179,23 +181,23 @@ def test_a_loss_that_is_not_finite_stops_all(tmp_path):
     assert second[1].startswith("TrainingError: the loss is nan at step 3")
 
 
-def test_an_optimiser_of_whole_weights_is_refused():
-    for complaint in together(2, own_optimiser):
+def test_an_optimizer_of_unsharded_weights_is_refused():
+    for complaint in together(2, own_optimizer):
         assert "give it by name, such as optimizer='sgd(...)'" in complaint
 
 
-def own_optimiser(rank):
+def own_optimizer(rank):
     data, model = built(LATENTS[0])
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     try:
-        for _ in rk.loop(model, data, steps=1, batch=32, device="cpu", strategy="fsdp", optimizer=optimiser):
+        for _ in rk.loop(model, data, steps=1, batch=32, device="cpu", strategy="fsdp", optimizer=optimizer):
             pass
     except TrainingError as error:
         return str(error)
     return "it was taken"
 
 
-def left_and_taken_up(rank):
+def restart_after_break(rank):
     data, model = built(LATENTS[0])
     given = {"steps": 4, "batch": 32, "device": "cpu", "strategy": "fsdp", "progress": False}
     for step in rk.loop(model, data, **given):
@@ -203,29 +205,29 @@ def left_and_taken_up(rank):
         step.update()
         if step.index == 1:
             break
-    cut_still = any(map(fsdp.sharded, model.parameters()))
+    cut_still = any(map(fsdp.is_sharded, model.parameters()))
     for step in rk.loop(model, data, **given | {"strategy": "ddp"}):
         step.backward(step.model(step.batch).total)
         step.update()
-    return cut_still, any(map(fsdp.sharded, model.parameters()))
+    return cut_still, any(map(fsdp.is_sharded, model.parameters()))
 
 
-def test_a_model_that_a_body_has_left_is_whole_again_at_the_next_loop():
-    assert together(2, left_and_taken_up) == [(True, False)] * 2
+def test_a_model_is_whole_at_the_next_loop_after_a_break():
+    assert together(2, restart_after_break) == [(True, False)] * 2
 
 
-def test_one_process_has_nothing_to_cut():
+def test_one_process_shards_nothing():
     plain, *_ = train(0, LATENTS[0])
     weights, _, seen = cut(0, LATENTS[0])
     close(weights, plain, 0)
     assert seen[0] == 0
-    with pytest.raises(rk.ReprkitError, match="strategy is one of ddp, fsdp, not 'fdsp'"):
+    with pytest.raises(rk.ReprkitError, match="strategy must be one of ddp, fsdp, not 'fdsp'"):
         rk.loop(*reversed(built(LATENTS[0])), steps=1, strategy="fdsp")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [{"precision": "bf16"}, {"compile": True}])
-def test_together_with_other_ways_to_run(how):
+def test_fsdp_with_bf16_and_compile(how):
     given = {"parts": {"encoder": "mlp(widths=(16,))", "decoder": "mlp(widths=(17,))"}, "steps": 3}
     alone, *_ = train(0, LATENTS[1], **given, **({} if "compile" in how else how))
     for weights, ended, _ in pair(LATENTS[1], **given, **how):
@@ -234,7 +236,7 @@ def test_together_with_other_ways_to_run(how):
         close(weights, alone, 1e-6 if "compile" in how else 1e-4)
 
 
-def kept_books(rank):
+def train_with_counters(rank):
     data, model = built(LATENTS[0])
     encoder = model.factors["code"].encoder
     encoder.register_buffer("seen", torch.zeros(()))
@@ -250,5 +252,5 @@ def kept_books(rank):
     return inside is encoder, back is encoder, float(back.seen), back.calls, set(vars(back)) == names
 
 
-def test_the_originals_get_what_training_changed_and_nothing_of_fsdp():
-    assert together(2, kept_books) == [(False, True, 2.0, 2, True)] * 2
+def test_undo_copies_state_to_the_originals():
+    assert together(2, train_with_counters) == [(False, True, 2.0, 2, True)] * 2

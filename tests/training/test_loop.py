@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
-from loops_made import OPTIONS, equal, lines, make, run, weights
+from loop_helpers import OPTIONS, equal, lines, make, run, weights
 from torch import nn
 
 import reprkit as rk
@@ -18,13 +18,13 @@ from reprkit.errors import TrainingError
 # ------------------------------------------------------------------ the same as by hand, and again
 
 
-def test_it_is_the_loop_one_would_write_by_hand(digits):
-    """Order of examples, random draws, optimiser: all as a plain loop has them."""
+def test_the_loop_matches_a_hand_written_loop(digits):
+    """Order of examples, random draws, optimizer: all as a plain loop has them."""
     model, other = make(digits), make(digits)
     losses = run(model, digits, seed=3)
     torch.manual_seed(3)
     order = Order(len(digits), 32, 3)
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in other.parameters() if p.ndim >= 2]},
             {"params": [p for p in other.parameters() if p.ndim < 2], "weight_decay": 0.0},
@@ -37,8 +37,8 @@ def test_it_is_the_loop_one_would_write_by_hand(digits):
         found = other(digits.batch(order.at(index)))
         assert float(found.total.detach()) == loss
         found.total.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         other.update()
     assert equal(weights(model), weights(other))
 
@@ -64,7 +64,7 @@ def test_all_generators_are_seeded_once(digits):
 # ------------------------------------------------------------------ what a step says
 
 
-def test_the_steps_count_and_know_the_last(digits):
+def test_steps_have_index_every_and_last(digits):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         steps = [(step.index, step.every(5), step.last) for step in rk.loop(make(digits), digits, **OPTIONS)]
@@ -79,7 +79,7 @@ def test_a_body_that_never_updates_is_warned_of(digits):
         list(rk.loop(make(digits), digits, **{**OPTIONS, "steps": 2}))
 
 
-def test_the_model_is_left_as_one_that_is_used(digits):
+def test_the_model_is_left_unwrapped_in_evaluation_mode(digits):
     model = make(digits)
     model.eval()
     for step in rk.loop(model, digits, **{**OPTIONS, "steps": 2}):
@@ -155,9 +155,9 @@ def test_a_logged_loss_is_the_mean_over_pieces(digits, tmp_path):
     assert one[0]["terms"] == pytest.approx(four[0]["terms"], rel=1e-5)
 
 
-def test_pieces_that_do_not_come_out_even_are_refused(digits):
+def test_batches_not_divisible_into_pieces_are_refused(digits):
     with pytest.raises(
-        TrainingError, match="32 examples a process .* cannot be cut into accumulate=5 equal pieces"
+        TrainingError, match="32 examples a process .* cannot be split into accumulate=5 equal pieces"
     ):
         run(make(digits), digits, accumulate=5)
 
@@ -176,7 +176,7 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(digits):
     assert run(make(digits), digits) == whole, "nothing of it stays behind"
 
 
-def test_the_average_of_the_weights_is_looked_at_and_left_in_the_model(digits):
+def test_averaged_weights_inside_of_averaged_and_after_the_loop(digits):
     model = make(digits, "continuous(dim=3)")
     name, parameter = next(iter(model.named_parameters()))
     average = parameter.detach().clone()
@@ -192,7 +192,7 @@ def test_the_average_of_the_weights_is_looked_at_and_left_in_the_model(digits):
     torch.testing.assert_close(dict(model.named_parameters())[name].detach(), average)
 
 
-def test_compiled_parts_are_plain_again_afterwards(digits, monkeypatch):
+def test_compiled_parts_are_restored_after_the_loop(digits, monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, *_, **__: compiled.append(self))
     model = make(digits)

@@ -31,7 +31,7 @@ def train(model, digits, *, spoil=None, until=None, **options):
     return torch.stack(losses).cpu()
 
 
-def test_it_trains_as_on_the_cpu(digits):
+def test_training_matches_the_cpu(digits):
     torch.testing.assert_close(
         train(make(digits), digits), train(make(digits), digits, device="cpu"), rtol=1e-3, atol=1e-3
     )
@@ -50,7 +50,7 @@ def test_no_step_waits_for_the_device(digits):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_loss_that_is_not_finite_is_found_with_its_step(digits):
+def test_a_non_finite_loss_is_reported_with_its_step(digits):
     with pytest.raises(TrainingError, match="the loss is nan at step 7"):
         train(make(digits), digits, spoil=7, steps=200)
 
@@ -60,7 +60,7 @@ def test_bf16_is_near_float32(digits):
     torch.testing.assert_close(half, train(make(digits), digits), rtol=0.1, atol=1.0)
 
 
-def test_a_resumed_run_draws_what_it_would_have(digits, tmp_path):
+def test_a_resumed_run_has_the_same_random_draws(digits, tmp_path):
     whole = train(make(digits, "gaussian(dim=3)"), digits, steps=20)
     with pytest.raises(SystemExit):
         train(make(digits, "gaussian(dim=3)"), digits, steps=20, out=tmp_path, until=10)

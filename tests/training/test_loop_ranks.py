@@ -1,4 +1,4 @@
-"""Two processes train as one does on the joined batch, stop together, and go on from each other's states."""
+"""Two processes train as one does on the joint batch, stop together, and resume each other's states."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def in_pieces(rank):
 
 
 @pytest.mark.parametrize("latent", LATENTS)
-def test_another_number_of_processes_goes_on_from_the_same_place(latent, tmp_path):
+def test_another_number_of_processes_resumes_exactly(latent, tmp_path):
     whole, *_ = train(0, latent, tmp_path / "whole", steps=8)
     train(0, latent, tmp_path / "out", steps=5)
     for weights, *_ in together(2, resumed, latent, tmp_path / "out"):
@@ -106,7 +106,7 @@ def apart(rank, out):
     return resumed(rank, LATENTS[0], out / str(rank))[1]
 
 
-def test_processes_that_see_different_states_say_so(tmp_path):
+def test_processes_that_find_different_states_are_refused(tmp_path):
     """As on two machines without a shared disk."""
     train(0, LATENTS[0], tmp_path / "0", steps=3)
     first, second = together(2, apart, tmp_path)
@@ -118,7 +118,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(tmp_path):
     first, second = together(2, train, LATENTS[0], tmp_path, 8, "term")
     assert first[1] == second[1] == "SystemExit: 143"
     close(first[0], second[0], 0)
-    (saved,) = state.saved(tmp_path / "state")
+    (saved,) = state.list_saved(tmp_path / "state")
     step = json.loads((saved / "state.json").read_text())["step"]
     assert 4 <= step <= 5, "one step later than in one process"
     assert read_record(tmp_path)["status"] == "stopped"
@@ -152,7 +152,7 @@ def spoiled(rank, out):
     return train(rank, LATENTS[0], out, action="nan", clip=None)
 
 
-def test_a_loss_of_one_that_is_not_finite_stops_all(tmp_path):
+def test_a_non_finite_loss_on_one_rank_stops_all(tmp_path):
     first, second = together(2, spoiled, tmp_path)
     assert first[1].startswith("TrainingError: the gradient's norm is nan at step 3"), (
         "DDP has brought it there"

@@ -1,38 +1,40 @@
-"""The loop's optimisers and turns, what it refuses, its logs, and loops inside of loops."""
+"""The loop's optimizers and turns, refused arguments, logs, and nested loops."""
 
 import numpy as np
 import pytest
 import torch
-from loops_made import OPTIONS, lines, make, run, weights
+from loop_helpers import OPTIONS, lines, make, run, weights
 from torch import nn
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError, TrainingError
-from reprkit.training.optimizers import named
+from reprkit.training.optimizers import create_optimizer
 
-# ------------------------------------------------------------------ optimisers
+# ------------------------------------------------------------------ optimizers
 
 
-def test_optimisers_go_by_torch_s_names(digits):
+def test_optimizers_are_named_as_in_torch(digits):
     model = make(digits)
-    made = named("sgd(momentum=0.9, nesterov=True)", model.parameters(), lr=0.3)
+    made = create_optimizer("sgd(momentum=0.9, nesterov=True)", model.parameters(), lr=0.3)
     assert type(made) is torch.optim.SGD
     assert made.defaults["momentum"] == 0.9
     assert made.defaults["lr"] == 0.3
-    adam = named("adam-w(lr=0.5)", model.parameters(), lr=0.3, weight_decay=0.2)
+    adam = create_optimizer("adam-w(lr=0.5)", model.parameters(), lr=0.3, weight_decay=0.2)
     assert adam.defaults["lr"] == 0.5
     assert [group["weight_decay"] for group in adam.param_groups] == [0.2, 0.0]
     assert all(p.ndim >= 2 for p in adam.param_groups[0]["params"])
     assert all(p.ndim < 2 for p in adam.param_groups[1]["params"])
     assert sum(len(group["params"]) for group in adam.param_groups) == len(list(model.parameters()))
-    with pytest.raises(PartArgumentError, match=r"no optimiser 'adan' that fits here. Did you mean 'adam'"):
-        named("adan", model.parameters(), lr=0.1)
+    with pytest.raises(
+        PartArgumentError, match=r"no optimizer 'adan' that can be used here. Did you mean 'adam'"
+    ):
+        create_optimizer("adan", model.parameters(), lr=0.1)
     with pytest.raises(PartArgumentError, match=r"sgd has no option 'momentun'. Did you mean 'momentum'"):
-        named("sgd(momentun=0.9)", model.parameters(), lr=0.1)
-    with pytest.raises(PartArgumentError, match="optimiser adam"):
-        named("adam(betas=(2.0, 0.9))", model.parameters(), lr=0.1)
+        create_optimizer("sgd(momentun=0.9)", model.parameters(), lr=0.1)
+    with pytest.raises(PartArgumentError, match="optimizer adam"):
+        create_optimizer("adam(betas=(2.0, 0.9))", model.parameters(), lr=0.1)
     with pytest.raises(PartArgumentError, match="'lbfgs'"):
-        named("lbfgs", model.parameters(), lr=0.1)
+        create_optimizer("lbfgs", model.parameters(), lr=0.1)
 
 
 class Duel(rk.Objective):
@@ -73,7 +75,7 @@ def test_a_turn_trains_its_own_parameters(digits):
             assert {name for name in before if not torch.equal(between[name], after[name])} == critics
 
 
-def test_turns_that_are_not_there_are_named(digits):
+def test_unknown_turns_are_refused(digits):
     model = rk.build(data=digits, encoder="mlp(widths=(8,))", latent="continuous(dim=3)", objective=Duel())
     with pytest.raises(BuildError, match=r"no turn 'critics'. Did you mean 'critic'"):
         list(rk.loop(model, digits, **OPTIONS, optimizers={"critics": "adam"}))
@@ -84,7 +86,7 @@ def test_turns_that_are_not_there_are_named(digits):
             step.update("judge")
         break
     model.objective.turns = ("main", "referee")
-    with pytest.raises(BuildError, match="turn 'referee' and no submodule of that name"):
+    with pytest.raises(BuildError, match="turn 'referee' but no submodule of that name"):
         list(rk.loop(model, digits, **OPTIONS))
 
 
@@ -94,17 +96,17 @@ def test_turns_that_are_not_there_are_named(digits):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"steps": 0}, "steps is a whole number from 1, not 0"),
-        ({"batch": 2.5}, "batch is a whole number from 1, not 2.5"),
-        ({"lr": -1.0}, "lr is a positive number, not -1.0"),
-        ({"clip": 0.0}, "clip is a positive number or None"),
-        ({"precision": "fp16"}, "precision is one of fp32, bf16, not 'fp16'"),
+        ({"steps": 0}, "steps must be a whole number from 1, not 0"),
+        ({"batch": 2.5}, "batch must be a whole number from 1, not 2.5"),
+        ({"lr": -1.0}, "lr must be a positive number, not -1.0"),
+        ({"clip": 0.0}, "clip must be a positive number or None"),
+        ({"precision": "fp16"}, "precision must be one of fp32, bf16, not 'fp16'"),
         ({"schedule": "cosin"}, "no schedule named 'cosin'. Did you mean 'cosine'"),
         ({"schedule": "constant(final=1)"}, "schedule constant has no option final"),
-        ({"schedule": "linear(final=3)"}, r"final is a share of the rate in \[0, 1\], not 3"),
-        ({"warmup": 13}, "warmup is a number of steps from 0 to steps=12, not 13"),
-        ({"stage": "a/b"}, "stage is the name of a folder"),
-        ({"weight_decay": 2}, r"weight_decay is a number in \[0, 1\)"),
+        ({"schedule": "linear(final=3)"}, r"final must be a share of the rate in \[0, 1\], not 3"),
+        ({"warmup": 13}, "warmup must be a number of steps from 0 to steps=12, not 13"),
+        ({"stage": "a/b"}, "stage must be the name of a folder"),
+        ({"weight_decay": 2}, r"weight_decay must be a number in \[0, 1\)"),
     ],
 )
 def test_arguments_are_checked_at_the_call(digits, wrong, said):
@@ -112,25 +114,25 @@ def test_arguments_are_checked_at_the_call(digits, wrong, said):
         rk.loop(None, digits, **{**OPTIONS, **wrong})
 
 
-def test_what_does_not_go_together_is_refused(digits):
+def test_conflicting_options_are_refused(digits):
     with pytest.raises(TrainingError, match="resume=True needs out="):
         rk.loop(make(digits), digits, **OPTIONS, resume=True)
-    with pytest.raises(PartArgumentError, match="ema is a number between 0 and 1"):
+    with pytest.raises(PartArgumentError, match="ema must be a number between 0 and 1"):
         run(make(digits), digits, ema=1.5)
-    with pytest.raises(PartArgumentError, match="device='tpu7' is not a device that torch knows"):
+    with pytest.raises(PartArgumentError, match="device='tpu7' is not a device known to torch"):
         run(make(digits), digits, device="tpu7")
     with pytest.raises(DataError, match="examples do not fill one batch"):
         run(make(digits), digits, batch=100_000)
     loop = rk.loop(make(digits), digits, **{**OPTIONS, "steps": 1})
     for step in loop:
-        with pytest.raises(TrainingError, match=r"takes one number with a gradient.*write losses.total"):
+        with pytest.raises(TrainingError, match=r"takes a scalar with a gradient.*pass losses.total"):
             step.backward(step.model(step.batch))
-        with pytest.raises(TrainingError, match="takes one number with a gradient.*a tensor of shape"):
+        with pytest.raises(TrainingError, match="takes a scalar with a gradient.*a tensor of shape"):
             step.backward(step.batch["x"])
         with pytest.raises(TrainingError, match="the loss has no gradient"):
             step.backward(step.model(step.batch).total.detach())
         step.update()
-    with pytest.raises(TrainingError, match="a loop is used once"):
+    with pytest.raises(TrainingError, match="a loop can be used once"):
         iter(loop)
     with pytest.raises(TrainingError, match="the loop is not running"):
         step.update()
@@ -194,7 +196,7 @@ def test_loops_may_run_inside_of_loops(digits):
     assert outer == inner == alone
 
 
-def test_a_loop_left_open_by_an_exception_is_not_in_the_way(digits):
+def test_a_loop_left_open_by_an_exception_does_not_affect_the_next(digits):
     """As in a notebook, where the last traceback holds the loop."""
     model, held = make(digits), []
     alone = run(make(digits), digits)

@@ -1,4 +1,4 @@
-"""An option is declared once: signatures, documentation, flags, checks and the record of a run come from that."""
+"""Options are declared once; signatures, documentation, flags, checks and records are generated from it."""
 
 import inspect
 import subprocess
@@ -14,7 +14,15 @@ import reprkit as rk
 from reprkit.errors import PartArgumentError, TrainingError
 from reprkit.training.launch import FLAGS
 from reprkit.training.option_signatures import with_options
-from reprkit.training.options import FitOptions, Options, about, declared, option, options, whole
+from reprkit.training.options import (
+    FitOptions,
+    Options,
+    declaration_of,
+    option,
+    option_fields,
+    options,
+    whole,
+)
 
 ROOT = Path(rk.__file__).parents[1]
 
@@ -25,38 +33,38 @@ ROOT = Path(rk.__file__).parents[1]
 )
 def test_every_option_is_in_signature_and_documentation(function, own, cls):
     found = inspect.signature(function).parameters
-    assert list(found) == [*own, *(field.name for field in declared(cls))]
+    assert list(found) == [*own, *(field.name for field in option_fields(cls))]
     hints = typing.get_type_hints(function)
     text = inspect.getdoc(function)
-    for field in declared(cls):
+    for field in option_fields(cls):
         parameter = found[field.name]
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
         assert parameter.default == (inspect.Parameter.empty if field.default is MISSING else field.default)
         assert parameter.annotation == hints[field.name]
         assert not isinstance(parameter.annotation, str)
         words = " ".join(text.split())
-        assert f"{field.name}: {about(field).help}." in words
-        assert " ".join(about(field).more.split()) in words
+        assert f"{field.name}: {declaration_of(field).help}." in words
+        assert " ".join(declaration_of(field).more.split()) in words
     assert "Raises:" in text
     assert max(map(len, function.__doc__.splitlines())) <= 132
 
 
 def test_every_option_is_on_its_page_and_those_with_a_flag_in_launch():
     page = (ROOT / "docs/options.md").read_text(encoding="utf-8")
-    for field in declared(FitOptions):
+    for field in option_fields(FitOptions):
         section = page.partition(f"### {field.name}\n")[2].partition("\n### ")[0]
-        assert about(field).help.replace("``", "`") in section, field.name
-        assert (f"`--{field.name.replace('_', '-')}`" in section) == (about(field).flag is not None)
-    flagged = [field.name for field in declared(Options) if about(field).flag is not None]
+        assert declaration_of(field).help.replace("``", "`") in section, field.name
+        assert (f"`--{field.name.replace('_', '-')}`" in section) == (declaration_of(field).flag is not None)
+    flagged = [field.name for field in option_fields(Options) if declaration_of(field).flag is not None]
     assert list(FLAGS) == flagged
     assert list(inspect.signature(rk.Launch).parameters) == flagged
     for name in flagged:
-        assert f"{name}: {about(_field(name)).help}" in " ".join(rk.Launch.__doc__.split())
-        assert FLAGS[name] == (about(_field(name)).flag, about(_field(name)).help)
+        assert f"{name}: {declaration_of(_field(name)).help}" in " ".join(rk.Launch.__doc__.split())
+        assert FLAGS[name] == (declaration_of(_field(name)).flag, declaration_of(_field(name)).help)
 
 
 def _field(name):
-    return next(field for field in declared(Options) if field.name == name)
+    return next(field for field in option_fields(Options) if field.name == name)
 
 
 def test_a_new_option_is_one_declaration():
@@ -82,9 +90,9 @@ def test_a_new_option_is_one_declaration():
         "patience: steps without a better value before it stops.  It is a whole number from 1."
         in loop.__doc__
     )
-    assert loop(None, None, steps=1).facts()["patience"] == 3
+    assert loop(None, None, steps=1).to_json()["patience"] == 3
     assert loop(model=None, data=None, steps=1, patience=7).patience == 7
-    with pytest.raises(PartArgumentError, match="patience is a whole number from 1, not 0"):
+    with pytest.raises(PartArgumentError, match="patience must be a whole number from 1, not 0"):
         loop(None, None, steps=1, patience=0)
 
 
@@ -96,7 +104,7 @@ def test_the_declaration_needs_no_torch():
     assert done.stdout.split() == ["False"], done.stderr
 
 
-def test_what_is_no_option_is_refused_with_the_nearest():
+def test_unknown_options_are_refused_with_the_nearest():
     with pytest.raises(
         PartArgumentError, match=r"rk.loop has no option 'acumulate'. Did you mean 'accumulate'\?"
     ):
@@ -110,12 +118,12 @@ def test_what_is_no_option_is_refused_with_the_nearest():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"accumulate": True}, "accumulate is a whole number from 1, not True"),
-        ({"buckets": 0.5}, "buckets is True, False or a number of batches from 1, not 0.5"),
-        ({"lr": float("inf")}, "lr is a positive number, not inf"),
-        ({"ema": 1}, "ema is a number between 0 and 1, such as 0.999, or None, not 1"),
-        ({"stage": "step-1"}, "stage is the name of a folder: letters, digits, dashes, not 'step-1'"),
-        ({"strategy": 3}, "strategy is one of ddp, fsdp, not 3"),
+        ({"accumulate": True}, "accumulate must be a whole number from 1, not True"),
+        ({"buckets": 0.5}, "buckets must be True, False or a number of batches from 1, not 0.5"),
+        ({"lr": float("inf")}, "lr must be a positive number, not inf"),
+        ({"ema": 1}, "ema must be a number between 0 and 1, such as 0.999, or None, not 1"),
+        ({"stage": "step-1"}, "stage must be the name of a folder: letters, digits, dashes, not 'step-1'"),
+        ({"strategy": 3}, "strategy must be one of ddp, fsdp, not 3"),
     ],
 )
 def test_values_are_checked_by_their_constraints(wrong, said):
@@ -123,16 +131,16 @@ def test_values_are_checked_by_their_constraints(wrong, said):
         Options(steps=1, **wrong)
 
 
-def test_the_best_model_of_fit_needs_a_measure():
-    with pytest.raises(TrainingError, match="is a metric of evaluators: give valid="):
+def test_best_of_fit_needs_evaluations():
+    with pytest.raises(TrainingError, match="is a metric of evaluators: pass valid="):
         FitOptions(steps=1, out="x", best="min reconstruction.error")
 
 
-def test_what_a_run_keeps_is_plain():
+def test_recorded_options_are_plain_json():
     adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-    found = Options(steps=3, optimizer=adam, optimizers={"critic": "sgd"}, schedule=abs, ema=0.5).facts()
+    found = Options(steps=3, optimizer=adam, optimizers={"critic": "sgd"}, schedule=abs, ema=0.5).to_json()
     assert found == {
         "batch": 128, "lr": 1e-3, "seed": 0, "optimizer": "Adam", "optimizers": {"critic": "sgd"}, "weight_decay": None,
         "schedule": "abs", "warmup": 0, "clip": None, "accumulate": 1, "precision": "fp32", "ema": 0.5, "buckets": False,
     }  # fmt: skip
-    assert "optimizers" not in Options(steps=3).facts()
+    assert "optimizers" not in Options(steps=3).to_json()

@@ -1,4 +1,4 @@
-"""Stop a run in any way, resume it, and it equals one that was never stopped, bit by bit."""
+"""A run that is stopped in any way and resumed equals an uninterrupted one, bit by bit."""
 
 import json
 import os
@@ -72,11 +72,11 @@ def kill_at(out, moment, *flags, **environment):
     process.communicate()
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path):
+def test_a_killed_run_resumes_exactly(whole, tmp_path):
     kill_at(tmp_path, 25, PAUSE="0.01")
     run = Run(tmp_path)
     assert run.status == "killed"
-    (newest, *_) = state.saved(tmp_path / "state")
+    (newest, *_) = state.list_saved(tmp_path / "state")
     assert json.loads((newest / "state.json").read_text())["step"] > 1
     assert not (tmp_path / "model").exists()
     finish(start(tmp_path, "--resume"))
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("latent", ["gaussian(dim=4)", "vq(codes=16, dim=2, codebooks=2)"])
-def test_killed_at_many_moments_in_saves_too(tmp_path, latent):
+def test_runs_killed_during_saves_resume_exactly(tmp_path, latent):
     """Every save takes place here, so that many of the kills hit one."""
     finish(start(tmp_path / "whole", SAVE_EVERY="1000", LATENT=latent))
     out, generator = tmp_path / "out", random.Random(0)
@@ -96,7 +96,7 @@ def test_killed_at_many_moments_in_saves_too(tmp_path, latent):
             out, generator.randrange(1, 12), *(["--resume"] if turn else []), SAVE_EVERY="1e-6", LATENT=latent
         )
         if (out / "state").exists():
-            state.newest(out / "state")
+            state.load_newest(out / "state")
     finish(start(out, "--resume", LATENT=latent))
     assert_same(outcome(out), outcome(tmp_path / "whole"))
 
@@ -126,7 +126,7 @@ def test_ctrl_c_saves_and_interrupts(tmp_path):
     _, complaints = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "KeyboardInterrupt: stopped after step" in complaints
-    assert state.saved(tmp_path / "state")
+    assert state.list_saved(tmp_path / "state")
     assert read_record(tmp_path)["status"] == "stopped"
 
 

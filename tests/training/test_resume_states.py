@@ -1,4 +1,4 @@
-"""Resuming in one process: which state is taken, which is refused, and what comes back."""
+"""Resuming in one process: which states are accepted or refused, and what is restored."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def stopped(model, digits, out, until, **options):
     assert left.value.code == 143
 
 
-def test_resume_on_a_missing_run_starts_it_and_on_a_finished_one_returns(digits, tmp_path):
+def test_resume_starts_a_missing_run_and_returns_at_a_finished_one(digits, tmp_path):
     one, other = make(digits), make(digits)
     assert len(train(one, digits, tmp_path, resume=True)) == 10
     before = read_record(tmp_path)
@@ -49,7 +49,7 @@ def test_resume_on_a_missing_run_starts_it_and_on_a_finished_one_returns(digits,
     assert [line["step"] for line in Run(tmp_path, other).metrics] == [10, 14]
 
 
-def test_what_the_parts_count_comes_back(digits, tmp_path):
+def test_counters_and_generators_of_parts_are_restored(digits, tmp_path):
     """Usage windows, counters kept as plain attributes, generators that a part owns."""
 
     def counting():
@@ -74,7 +74,7 @@ def test_what_the_parts_count_comes_back(digits, tmp_path):
     assert torch.equal(usage.moments, again.moments)
 
 
-def test_settings_come_from_the_recipe_not_from_the_state(digits, tmp_path):
+def test_settings_are_the_recipe_s_and_not_the_state_s(digits, tmp_path):
     """Only what training itself changed is put back."""
     stopped(make(digits), digits, tmp_path, 5)
     model = make(digits)
@@ -106,24 +106,27 @@ def test_another_batch_or_seed_is_warned_of(digits, tmp_path):
 
 def test_a_damaged_state_falls_back_to_the_one_before(digits, tmp_path):
     stopped(make(digits), digits, tmp_path, 5, keep=3, save_every=1e-9)
-    newest, before, *_ = state.saved(tmp_path / "state")
+    newest, before, *_ = state.list_saved(tmp_path / "state")
     assert (newest.name, before.name) == ("step-000000005", "step-000000004")
     tensors = newest / "tensors.pt"
     tensors.write_bytes(tensors.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="going on from .*step-000000004, since a newer state is damaged"):
+    with pytest.warns(UserWarning, match="resuming from .*step-000000004, since a newer state is damaged"):
         assert len(train(make(digits), digits, tmp_path, resume=True)) == 6
-    for place in state.saved(tmp_path / "state"):
+    for place in state.list_saved(tmp_path / "state"):
         (place / "tensors.pt").write_bytes(b"")
     with pytest.raises(TrainingError, match="no saved state can be read"):
         train(make(digits), digits, tmp_path, resume=True)
 
 
-def test_the_newest_states_are_kept(digits, tmp_path):
+def test_keep_keeps_the_newest_states(digits, tmp_path):
     train(make(digits), digits, tmp_path, keep=2, save_every=1e-9)
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010", "step-000000009"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == [
+        "step-000000010",
+        "step-000000009",
+    ]
 
 
-def test_a_full_disk_does_not_stop_the_run_nor_harm_the_older_state(digits, tmp_path, monkeypatch):
+def test_a_full_disk_stops_neither_the_run_nor_older_states(digits, tmp_path, monkeypatch):
     write, attempts = torch.save, []
 
     def full(obj, path):
@@ -134,10 +137,10 @@ def test_a_full_disk_does_not_stop_the_run_nor_harm_the_older_state(digits, tmp_
 
     monkeypatch.setattr("reprkit.training.resume.state.torch.save", full)
     with pytest.warns(
-        UserWarning, match="no space left on the disk; older states are untouched; training goes on"
+        UserWarning, match="no space left on the disk; older states are untouched; training continues"
     ):
         assert len(train(make(digits), digits, tmp_path, save_every=1e-9)) == 10
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000010"]
     monkeypatch.setattr(
         "reprkit.training.resume.state.torch.save",
         lambda *_: full(None, None) if attempts.append(0) else full([], None),
@@ -145,10 +148,10 @@ def test_a_full_disk_does_not_stop_the_run_nor_harm_the_older_state(digits, tmp_
     attempts[:] = [0, 0]
     with pytest.raises(TrainingError, match="cannot save the state at step 12"):
         train(make(digits), digits, tmp_path, steps=12, resume=True, save_every=None)
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000010"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000010"]
 
 
-def test_stages_keep_their_states_apart(digits, tmp_path):
+def test_stages_have_separate_states(digits, tmp_path):
     model = make(digits)
     first = train(model, digits, tmp_path, stage="first")
     second = train(model, digits, tmp_path, stage="second", lr=1e-3)

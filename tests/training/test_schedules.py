@@ -17,7 +17,7 @@ from reprkit.training.schedules import schedule_from
         (lambda step: 10.0 - step, [10, 9, 8, 7]),
     ],
 )
-def test_the_shapes(schedule, expected):
+def test_factors_of_the_named_schedules(schedule, expected):
     factor = schedule_from(schedule, 4)
     assert [factor(step) for step in range(4)] == pytest.approx(expected)
 
@@ -28,14 +28,14 @@ def test_warmup_rises_to_the_schedule_s_start():
     assert schedule_from("constant", 3, warmup=3)(2) == pytest.approx(0.75)
 
 
-def test_beyond_its_end_it_stays_there():
+def test_the_factor_is_constant_after_the_end():
     assert schedule_from("cosine(final=0.1)", 5)(50) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
     "wrong", ["cosine(end=1)", "exponential(final=0)", "linear(final='a')", "acme/cosine"]
 )
-def test_what_is_wrong_is_said(wrong):
+def test_invalid_schedules_are_refused(wrong):
     with pytest.raises(PartArgumentError):
         schedule_from(wrong, 5)
     with pytest.raises(ReferenceSyntaxError):

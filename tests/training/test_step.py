@@ -1,4 +1,4 @@
-"""A step: the way of its calls to the engine, and what is left of it after the loop."""
+"""A step: its calls to the engine, and its state after the loop."""
 
 import gc
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from loops_made import make
+from loop_helpers import make
 
 import reprkit as rk
 from reprkit.errors import TrainingError
@@ -32,7 +32,7 @@ def files_between(call):
     return seen[::-1]
 
 
-def test_backward_and_update_pass_through_checks_and_engine_only(digits):
+def test_backward_and_update_call_train_state_and_engine_only(digits):
     model = make(digits)
     for step in rk.loop(model, digits, **OPTIONS):
         total = step.model(step.batch).total
@@ -49,20 +49,20 @@ def test_backward_and_update_pass_through_checks_and_engine_only(digits):
 
         assert files_between(backward) == [
             ("step.py", "backward"),
-            ("session.py", "backward"),
+            ("train_state.py", "backward"),
             ("engine.py", "backward"),
         ]
-        assert files_between(update) == [("step.py", "update"), ("session.py", "update")]
+        assert files_between(update) == [("step.py", "update"), ("train_state.py", "update")]
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_step_that_outlives_its_loop_is_refused_and_holds_no_moments(digits, ema):
+def test_a_step_is_refused_after_its_loop_and_holds_no_optimizer_state(digits, ema):
     model = make(digits)
     for step in rk.loop(model, digits, ema=ema, optimizer="adam", **OPTIONS):
         losses = step.model(step.batch)
         step.backward(losses.total)
         step.update()
-        held = weakref.ref(step._session.optimisers["main"])
+        held = weakref.ref(step._train_state.optimizers["main"])
     gc.collect()
     assert held() is None
     for late in (

@@ -1,4 +1,4 @@
-"""Killed without warning at twenty random moments, and resumed each time, a recipe ends where the undisturbed one does."""
+"""A recipe killed at twenty random moments, and resumed each time, ends like an uninterrupted one."""
 
 import json
 import multiprocessing
@@ -99,7 +99,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_it_ends_where_the_undisturbed_run_does(start, tmp_path):
+def test_a_run_killed_twenty_times_equals_an_uninterrupted_one(start, tmp_path):
     whole, home, generator = tmp_path / "whole", tmp_path / "killed", random.Random(20)
     finish(start(whole, 0.0), whole)
     positions = []
@@ -110,7 +110,7 @@ def test_killed_at_twenty_random_moments_it_ends_where_the_undisturbed_run_does(
             lambda word, t=target: word.isdigit() and int(word) >= t,
             generator.random() * 0.03,
         )
-        found = state.newest(home / "run" / "state") if (home / "run" / "state").exists() else None
+        found = state.load_newest(home / "run" / "state") if (home / "run" / "state").exists() else None
         positions.append(0 if found is None else found[0]["step"])
         assert Run(home / "run").status == "killed" or positions[-1] == STEPS  # by then it was evaluating
     assert positions == sorted(positions), "no saved state was lost"
@@ -122,9 +122,9 @@ def test_killed_at_twenty_random_moments_it_ends_where_the_undisturbed_run_does(
     assert Run(home / "run").status == Run(whole / "run").status == "finished"
     for name in ("model", "best"):
         assert_same(*(load_file(each / "run" / name / "model.safetensors") for each in (whole, home)))
-    (about, saved), (also, resumed) = (state.newest(each / "run" / "state") for each in (whole, home))
+    (about, saved), (also, resumed) = (state.load_newest(each / "run" / "state") for each in (whole, home))
     assert about["step"] == also["step"] == STEPS
-    assert_same(saved, resumed)  # weights, optimiser, average, random states
+    assert_same(saved, resumed)  # weights, optimizer, average, random states
     assert lines(home) == lines(whole)
     assert (home / "run" / "results.json").read_text() == (whole / "run" / "results.json").read_text()
     assert Run(home / "run").best == Run(whole / "run").best

@@ -1,1 +1,1 @@
-"""Causal models of long sequences: next-step prediction, and dynamic evaluation."""
+"""Evaluation of causal models on long sequences: next-step prediction and dynamic evaluation."""

@@ -1,4 +1,4 @@
-"""Dynamic evaluation: a sequence model that goes on learning from the sequence it is asked about."""
+"""Dynamic evaluation: a sequence model that keeps learning from the sequence it is evaluated on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import DataError, TrainingError
-from reprkit.evaluation.sequential.next_step import readable
+from reprkit.evaluation.sequential.next_step import require_causal
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -29,52 +29,52 @@ def dynamic_evaluation(
     epsilon: float = 1e-5,
     pieces: int = 300,
 ) -> Float[Tensor, " n"]:
-    """What a causal model says of the tokens of ``x`` from ``first`` on, learning from each segment once it was asked about it.
+    """Compute -log p of the tokens of ``x`` from ``first`` on by a causal model that learns from each segment after scoring it.
 
     Krause et al. 2018, "Dynamic evaluation of neural sequence models", arXiv 1709.07432, section 4 (RMS with global prior):
-    after each segment with gradient g of its mean loss the weights go by
+    after each segment with gradient g of its mean loss the weights are updated by
 
         w <- w - lr g / (r + epsilon) + min(decay r / mean(r), 1) (w0 - w)
 
-    where w0 are those that were trained and r is the root mean square of g over ``pieces`` segments of the tokens before
-    ``first``; the mean is over all weights.  Adaptive compressors do the same.  For a model whose weights stay as they are see
+    where w0 are the trained weights and r is the root mean square of g over ``pieces`` segments of the tokens before
+    ``first``; the mean is over all weights.  Adaptive compressors do the same.  For a model with fixed weights see
     ``reprkit.evaluation.sequential.next_step.one_step_ahead``.
 
     Args:
-        model: trained with the objective "autoregressive"; stays as it is, a copy learns.
-        x: the whole sequence, (t,) symbols or (t c) frames; what was trained on comes first.
-        first: the first token that counts.
-        segment: tokens between two steps of learning.
-        context: tokens read before each segment; no more than ``first``, and with ``segment`` no more than the model can read.
-        lr: of the rule above; choose it, and ``decay``, on valid.
-        decay: how fast weights go back to what they were, 0 (never) to 1.
-        epsilon: keeps weights with hardly any gradient from being thrown far.
-        pieces: segments that r is taken of, spread evenly.
+        model: trained with the objective "autoregressive"; it is not changed, a copy learns.
+        x: the whole sequence, (t,) symbols or (t c) frames; the training part comes first.
+        first: index of the first scored token.
+        segment: tokens between two weight updates.
+        context: tokens read before each segment; at most ``first``, and with ``segment`` at most what the model can read.
+        lr: of the rule above; choose it, and ``decay``, on validation data.
+        decay: how fast weights return to w0, 0 (never) to 1.
+        epsilon: bounds the updates of weights with small gradients.
+        pieces: number of evenly spaced segments for r.
 
     Returns:
-        -log p of each token, nats (n,), on the CPU; each before anything was learned from it.
+        -log p of each token, nats (n,), on the CPU; each before learning from it.
 
     Raises:
         BuildError: the decoder is not causal.
-        DataError: a number out of its range, no tokens to count, or too few before them.
-        TrainingError: lr is so large that probabilities are no numbers any more.
+        DataError: a number is out of its range, there are no tokens to score, or too few before them.
+        TrainingError: lr is so large that probabilities are no longer finite.
     """
-    readable(model)
+    require_causal(model)
     if min(segment, context, pieces) < 1 or lr <= 0 or epsilon <= 0 or not 0 <= decay <= 1:
         raise DataError(
-            "segment, context and pieces are whole numbers from 1, lr and epsilon above 0, decay from 0 to 1; given "
+            "segment, context and pieces are whole numbers from 1, lr and epsilon above 0, decay from 0 to 1; got "
             f"{segment}, {context}, {pieces}, {lr}, {epsilon} and {decay}"
         )
     if not context + segment <= first < len(x):
         raise DataError(
-            f"first={first} of a sequence of {len(x)}: context and a segment, {context} + {segment} tokens, must lie before it, "
-            "and one token after"
+            f"first={first} of a sequence of {len(x)}: context and a segment, {context} + {segment} tokens, must precede it, "
+            "and one token must follow"
         )
     learner = copy.deepcopy(model).eval().requires_grad_(True)
     weights = list(learner.parameters())
 
-    def asked(begin: int, end: int) -> tuple[Tensor, list[Tensor]]:
-        """-log p of the tokens from ``begin`` to ``end``, and the gradient of their mean."""
+    def score(begin: int, end: int) -> tuple[Tensor, list[Tensor]]:
+        """Return -log p of the tokens from ``begin`` to ``end``, and the gradient of their mean."""
         teacher = x[begin - context : end].reshape(1, context + end - begin, -1).to(learner.device)
         with torch.enable_grad():
             nats = learner.decode(teacher=teacher).nll(teacher)[0, context:]
@@ -82,38 +82,38 @@ def dynamic_evaluation(
         return nats.detach(), list(grads)
 
     with torch.no_grad():
-        roots = _roots(
-            asked(begin, begin + segment)[1] for begin in _spread(context, first - segment, pieces)
+        roots = _root_mean_squares(
+            score(begin, begin + segment)[1] for begin in _evenly_spaced(context, first - segment, pieces)
         )
-        mean = sum(float(each.sum()) for each in roots) / sum(each.numel() for each in roots)
-        back = [(each * (decay / mean)).clamp(max=1.0) for each in roots]
-        scale = [lr / (each + epsilon) for each in roots]
-        trained = [each.detach().clone() for each in weights]
-        found = []
+        mean = sum(float(root.sum()) for root in roots) / sum(root.numel() for root in roots)
+        pulls = [(root * (decay / mean)).clamp(max=1.0) for root in roots]
+        scale = [lr / (root + epsilon) for root in roots]
+        trained = [weight.detach().clone() for weight in weights]
+        results = []
         for begin in range(first, len(x), segment):
-            nats, grads = asked(begin, min(begin + segment, len(x)))
+            nats, grads = score(begin, min(begin + segment, len(x)))
             if not nats.isfinite().all():
                 raise TrainingError(
-                    f"dynamic evaluation left the weights without sense after {begin - first:,} tokens: lr={lr:g} is too large "
+                    f"dynamic evaluation diverged after {begin - first:,} tokens: lr={lr:g} is too large "
                     f"for this model; try {lr / 10:g}"
                 )
-            found.append(nats.cpu())
-            for weight, grad, step, home, pull in zip(weights, grads, scale, trained, back, strict=True):
-                weight.add_((home - weight).mul_(pull).addcmul_(grad, step, value=-1))
-    return torch.cat(found)
+            results.append(nats.cpu())
+            for weight, grad, step, start, pull in zip(weights, grads, scale, trained, pulls, strict=True):
+                weight.add_((start - weight).mul_(pull).addcmul_(grad, step, value=-1))
+    return torch.cat(results)
 
 
-def _spread(first: int, last: int, count: int) -> list[int]:
-    """At most ``count`` different places from ``first`` to ``last``, both among them, evenly."""
+def _evenly_spaced(first: int, last: int, count: int) -> list[int]:
+    """Return at most ``count`` distinct, evenly spaced positions from ``first`` to ``last``, both included."""
     return torch.linspace(first, last, count).long().unique().tolist()
 
 
-def _roots(gradients: Iterator[list[Tensor]]) -> list[Tensor]:
-    """Root mean squares over the gradients, one tensor a weight."""
+def _root_mean_squares(gradients: Iterator[list[Tensor]]) -> list[Tensor]:
+    """Return root mean squares over the gradients, one tensor per weight."""
     total: list[Tensor] = []
     count = 0
-    for each in gradients:
+    for gradient in gradients:
         count += 1
-        squares = [grad.square() for grad in each]
+        squares = [grad.square() for grad in gradient]
         total = squares if not total else [one.add_(two) for one, two in zip(total, squares, strict=True)]
-    return [each.div_(count).sqrt_() for each in total]
+    return [square.div_(count).sqrt_() for square in total]

@@ -1,4 +1,4 @@
-"""One step ahead along one long sequence: how probable each token was, and what was expected in its place."""
+"""Next-step prediction along one long sequence: probability and point estimate of each token."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-def readable(model: Model) -> None:
-    """Raise BuildError unless the model says how probable each token is, given those before it."""
+def require_causal(model: Model) -> None:
+    """Raise BuildError unless the model has a causal decoder, which predicts each token from those before it."""
     if model.decoder is None or "causal" not in model.decoder.provides:
-        raise BuildError("one step ahead needs a causal decoder, such as lstm(causal=True)")
+        raise BuildError("next-step prediction needs a causal decoder, such as lstm(causal=True)")
 
 
 @torch.no_grad()
 def one_step_ahead(
     model: Model, x: Tensor, first: int, window: int, batch: int = 64
 ) -> tuple[Float[Tensor, " n"], Tensor]:
-    """What a causal model without a code says of the tokens of ``x`` from ``first`` on, each given those before it.
+    """Predict the tokens of ``x`` from ``first`` on by a causal model without a code, each from those before it.
 
-    The sequence is read in windows that overlap by half, and only a window's second half counts: every token is given at least
-    ``window // 2`` before it, and a model never reads more at once than it did in training.
+    The sequence is read in windows that overlap by half, and only a window's second half is scored: every token has at least
+    ``window // 2`` tokens of context, and a model never reads more at once than in training.
 
     Args:
-        model: trained with the objective "autoregressive"; in evaluation mode for the time of the call.
+        model: trained with the objective "autoregressive"; in evaluation mode during the call.
         x: the whole sequence, (t,) symbols or (t c) frames.
-        first: the first token that counts; those before it are read only.
-        window: tokens of a window, an even number.
-        batch: windows read at once.
+        first: index of the first scored token; those before it are context only.
+        window: tokens per window, an even number.
+        batch: windows per batch.
 
     Returns:
         -log p of each token, nats (n,), and the point estimates, (n,) symbols or (n c) frames, on the CPU.
 
     Raises:
         BuildError: the decoder is not causal.
-        DataError: no tokens to count, or less than half a window before them.
+        DataError: there are no tokens to score, or fewer than half a window before them.
     """
-    readable(model)
+    require_causal(model)
     half, count = window // 2, len(x) - first
     if window < 2 or window % 2:
-        raise DataError(f"window is an even number of tokens from 2, not {window}")
+        raise DataError(f"window must be an even number of tokens from 2, not {window}")
     if not half <= first < len(x):
         raise DataError(
-            f"first={first} of a sequence of {len(x)}: half a window, {half} tokens, must lie before it, and one after"
+            f"first={first} of a sequence of {len(x)}: half a window, {half} tokens, must precede it, and one must follow"
         )
     tail = x[first - half :]
     padded = torch.cat([tail, tail.new_zeros(-count % half, *x.shape[1:])])

@@ -1,1 +1,1 @@
-"""Watching a run: values that are not finite, exploding norms, lost rank, collapse."""
+"""Monitoring of a run: non-finite values, exploding norms, low rank, collapse."""

@@ -1,4 +1,4 @@
-"""Signs that a run is not well though every number is finite: a norm that explodes, a representation that has lost its rank."""
+"""Diagnostics of a run whose values are all finite: exploding gradient norms, and representations of low rank."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from torch import Tensor
 
 from reprkit.utils.spectrum import effective_rank
 
-TIMES = 100.0  # over its running median a norm explodes
-LASTING = 3  # steps one after another, so that a single odd batch is no alarm
-WINDOW = 100  # norms of which the median is taken
-LEAST = 20  # norms before there is a median
-LOST = 0.05  # effective rank under this share of what it could be is a loss
-LOWEST = 1.5  # or under this, where there are few dimensions
-LOOKS = 3  # one after another
-ROWS = 512  # tokens looked at
+TIMES = 100.0  # times its running median: a norm has exploded
+LASTING = 3  # consecutive steps, so that a single odd batch raises no warning
+WINDOW = 100  # norms in the running median
+LEAST = 20  # norms before the first median, and between two updates of it
+LOST = 0.05  # effective rank below this share of its maximum counts as lost
+LOWEST = 1.5  # or below this, if there are few dimensions
+LOOKS = 3  # consecutive checks
+ROWS = 512  # tokens per check
 
 
 class TrainingHealthWarning(UserWarning):
-    """A run that may be going wrong: what was seen, and what to do."""
+    """A run may be failing; the message says what was observed and what to do."""
 
 
-class Explosion:
-    """Tells when a norm is far above its running median for several steps, once."""
+class NormMonitor:
+    """Report once when a norm is far above its running median for several steps."""
 
     def __init__(self) -> None:
         self._norms: deque[float] = deque(maxlen=WINDOW)
         self._limit: float | None = None
-        self._high, self._seen, self._told = 0, 0, False
+        self._high, self._seen, self._warned = 0, 0, False
 
-    def see(self, norm: float) -> float | None:
-        """Take a step's norm into account; how many times the median it is, when that is to be told."""
+    def update(self, norm: float) -> float | None:
+        """Add a step's norm; return its ratio to the median if a warning is due, else None."""
         if self._limit is not None and norm > self._limit:
             self._high += 1
-            if self._high >= LASTING and not self._told:
-                self._told = True
+            if self._high >= LASTING and not self._warned:
+                self._warned = True
                 return norm / self._limit * TIMES
         else:
             self._high = 0
@@ -51,28 +51,28 @@ class Explosion:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has seen, as JSON."""
+        """Return the state as JSON."""
         return {
             "norms": list(self._norms),
             "limit": self._limit,
             "high": self._high,
             "seen": self._seen,
-            "told": self._told,
+            "told": self._warned,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
+        """Restore from ``state_dict``."""
         self._norms = deque(state["norms"], maxlen=WINDOW)
         self._limit, self._high = state["limit"], state["high"]
-        self._seen, self._told = state["seen"], state["told"]
+        self._seen, self._warned = state["seen"], state["told"]
 
 
 @torch.no_grad()
-def rank_of(z: Float[Tensor, "n d"]) -> float:
-    """In how many dimensions a set of vectors really varies, from 1 to min(n - 1, d); 0 when it does not vary at all.
+def centered_effective_rank(z: Float[Tensor, "n d"]) -> float:
+    """Effective rank of centered vectors, from 1 to min(n - 1, d); 0 if they do not vary at all.
 
-    The effective rank of the centred vectors: what all have in common tells nothing.  Garrido et al. 2023 (RankMe, arXiv
-    2210.02885) use it, uncentred, to judge representations.
+    Centered, since what all vectors have in common carries no information.  Garrido et al. 2023 (RankMe, arXiv 2210.02885) use
+    it, without centering, to rate representations.
     """
     x = z.detach().cpu().double()
     x = x - x.mean(0)
@@ -82,22 +82,22 @@ def rank_of(z: Float[Tensor, "n d"]) -> float:
     return effective_rank(gram)
 
 
-class Rank:
-    """Tells when a latent's codes have an effective rank far below what they could have, in several looks, once."""
+class RankMonitor:
+    """Report once when a latent's codes have an effective rank far below its maximum in several consecutive checks."""
 
     def __init__(self) -> None:
-        self.low, self.told = 0, False
+        self.low, self.warned = 0, False
 
-    def see(self, z: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> tuple[float, int] | None:
-        """Look at a batch's codes; (effective rank, dimensions), when that is to be told."""
-        if self.told:
+    def update(self, z: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> tuple[float, int] | None:
+        """Check a batch's codes; return (effective rank, dimensions) if a warning is due, else None."""
+        if self.warned:
             return None
         rows = z.flatten(0, 1) if mask is None else z[mask]
         rows = rows[:: max(1, len(rows) // ROWS)][:ROWS]
         most = min(rows.shape[1], len(rows) - 1)
         if most < 4:
             return None
-        rank = rank_of(rows)
+        rank = centered_effective_rank(rows)
         self.low = self.low + 1 if rank < max(LOWEST, LOST * most) else 0
-        self.told = self.low >= LOOKS
-        return (rank, rows.shape[1]) if self.told else None
+        self.warned = self.low >= LOOKS
+        return (rank, rows.shape[1]) if self.warned else None

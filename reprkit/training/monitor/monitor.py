@@ -1,4 +1,4 @@
-"""What keeps watch over a loop: it stops a run that is sick, and tells once of signs that it may become so."""
+"""Monitor a loop: stop it at non-finite values, and warn once of each sign of trouble."""
 
 from __future__ import annotations
 
@@ -10,111 +10,118 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from reprkit.errors import TrainingError
 from reprkit.models.factor import Factor
 from reprkit.training.monitor import non_finite
-from reprkit.training.monitor.diagnostics import Rank, TrainingHealthWarning
+from reprkit.training.monitor.diagnostics import RankMonitor, TrainingHealthWarning
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
     from reprkit.training.loop_iterator import Loop
 
-LAST = 2**62  # no run has so many steps
-LOOK_EVERY = 50  # steps between two looks for symptoms
+LAST = 2**62  # more than the steps of any run
+LOOK_EVERY = 50  # steps between two runs of the diagnostics
 
 
 class Monitor:
-    """The watch over one loop.
+    """Monitor of one loop.
 
     Attributes:
-        sickness: what was found on this process; None while all is well.
-        saved: the step of the newest saved state; 0 before any.
+        non_finite: the non-finite value found on this process; None if there is none.
+        saved: the step of the newest saved state; 0 before the first one.
     """
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self.sickness: non_finite.NonFinite | None = None
+        self.non_finite: non_finite.NonFinite | None = None
         self.saved = 0
-        self._paths: dict[str, Factor] = dict(loop.model.factors.items())
-        self._ranks = {name: Rank() for name, path in self._paths.items() if path.latent.vocab is None}
+        self._factors: dict[str, Factor] = dict(loop.model.factors.items())
+        self._ranks = {
+            name: RankMonitor() for name, factor in self._factors.items() if factor.latent.vocab is None
+        }
         self._noted: set[str] = set()
 
-    # ------------------------------------------------------------------ what stops the run
+    # ------------------------------------------------------------------ non-finite values: the run stops
 
-    def sick(self, sickness: non_finite.NonFinite, batch: Batch) -> None:
-        """A loss or gradient is not finite.  Alone one stops at once; ranks stop together after the step."""
-        session = self._loop.session
-        alone = session.engine.ranks == 1
-        examples = session.examples()
-        found = sickness.origin or non_finite.origin(self._loop.model, batch, rerun=alone, indices=examples)
-        sickness = replace(sickness, origin=found)
+    def on_non_finite(self, problem: non_finite.NonFinite, batch: Batch) -> None:
+        """Handle a non-finite loss or gradient.  A single process stops at once; ranks stop together after the step."""
+        train_state = self._loop.train_state
+        alone = train_state.engine.ranks == 1
+        examples = train_state.example_indices()
+        origin = problem.origin or non_finite.find_origin(
+            self._loop.model, batch, rerun=alone, indices=examples
+        )
+        problem = replace(problem, origin=origin)
         if alone:
-            self.fail(sickness)
-        self.sickness = self.sickness or sickness
+            self.fail(problem)
+        self.non_finite = self.non_finite or problem
 
     def alarm(self) -> int:
-        """A flag of which the largest names the first step at fault; 0 when all is well."""
-        return 0 if self.sickness is None else LAST - self.sickness.step
+        """Return a flag whose maximum over ranks names the first failed step; 0 if all values are finite."""
+        return 0 if self.non_finite is None else LAST - self.non_finite.step
 
-    def heed(self, alarm: int) -> None:
-        """Stop when a rank has raised the alarm."""
+    def check(self, alarm: int) -> None:
+        """Stop if any rank has raised the alarm."""
         if not alarm:
             return
-        step, own = LAST - alarm, self.sickness
-        elsewhere = non_finite.NonFinite(step, float("nan"), origin="another process has seen it")
+        step, own = LAST - alarm, self.non_finite
+        elsewhere = non_finite.NonFinite(step, float("nan"), origin="it occurred on another process")
         self.fail(own if own is not None and own.step == step else elsewhere)
 
-    def fail(self, sickness: non_finite.NonFinite) -> NoReturn:
-        """Write down what happened and which examples were in the step's batch (over all ranks), and stop."""
-        journal, session = self._loop.journal, self._loop.session
-        folder = journal.state_folder
-        indices = session.order.global_batch(sickness.step).tolist()
-        text = sickness.message(folder, self.saved if self.saved and folder is not None else None, indices)
-        details = {"step": sickness.step, "indices": indices}
-        if sickness.terms:
-            details["terms"] = list(sickness.terms)
-        if sickness.origin:
-            details["origin"] = sickness.origin
-        journal.close(sickness.step, "failed", text, details)
+    def fail(self, problem: non_finite.NonFinite) -> NoReturn:
+        """Record the failure and the examples of the step's batch (over all ranks), and raise TrainingError."""
+        writer, train_state = self._loop.writer, self._loop.train_state
+        folder = writer.state_folder
+        indices = train_state.order.global_batch(problem.step).tolist()
+        text = problem.message(folder, self.saved if self.saved and folder is not None else None, indices)
+        details = {"step": problem.step, "indices": indices}
+        if problem.terms:
+            details["terms"] = list(problem.terms)
+        if problem.origin:
+            details["origin"] = problem.origin
+        writer.close(problem.step, "failed", text, details)
         raise TrainingError(text)
 
-    # ------------------------------------------------------------------ what is told once
+    # ------------------------------------------------------------------ diagnostics: warned of once
 
-    def look(self, step: int) -> None:
-        """Look for symptoms; every so many steps, so that a resumed run sees what the undisturbed one does."""
-        for seen in self._loop.session.watch.symptoms():
-            self._tell(step, f"norm {seen.what}", seen.text, step=seen.step)
-        for name, path in self._paths.items():
-            if path.usage.complaint:  # warned of already, where it was seen
-                self._note(step, f"collapse {name}", path.usage.complaint)
-            latest = path.usage.latest
-            lost = self._ranks[name].see(*latest) if name in self._ranks and latest is not None else None
+    def run_diagnostics(self, step: int) -> None:
+        """Run the diagnostics; at fixed steps, so that a resumed run gives the same warnings as an uninterrupted one."""
+        for diagnostic in self._loop.train_state.value_monitor.take_diagnostics():
+            self._warn_once(step, f"norm {diagnostic.what}", diagnostic.text, step=diagnostic.step)
+        for name, factor in self._factors.items():
+            if factor.usage.complaint:  # the part itself has warned already
+                self._record_once(step, f"collapse {name}", factor.usage.complaint)
+            latest = factor.usage.latest
+            lost = self._ranks[name].update(*latest) if name in self._ranks and latest is not None else None
             if lost is not None:
-                self._tell(step, f"rank {name}", _lost(path.usage.name, *lost))
+                self._warn_once(step, f"rank {name}", _rank_message(factor.usage.name, *lost))
 
     def state_dict(self) -> dict[str, Any]:
-        """What is remembered from one look to the next, as JSON."""
-        ranks = {name: [each.low, each.told] for name, each in self._ranks.items()}
-        return {"norms": self._loop.session.watch.state_dict(), "ranks": ranks}
+        """Return what is remembered between two checks, as JSON."""
+        ranks = {name: [rank.low, rank.warned] for name, rank in self._ranks.items()}
+        return {"norms": self._loop.train_state.value_monitor.state_dict(), "ranks": ranks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
-        self._loop.session.watch.load_state_dict(state.get("norms", {}))
-        for name, (low, told) in state.get("ranks", {}).items():
+        """Restore from ``state_dict``."""
+        self._loop.train_state.value_monitor.load_state_dict(state.get("norms", {}))
+        for name, (low, warned) in state.get("ranks", {}).items():
             if name in self._ranks:
-                self._ranks[name].low, self._ranks[name].told = low, told
+                self._ranks[name].low, self._ranks[name].warned = low, warned
 
-    def _tell(self, now: int, key: str, text: str, *, step: int | None = None) -> None:
-        if self._note(now if step is None else step, key, text) and self._loop.session.engine.rank == 0:
+    def _warn_once(self, now: int, key: str, text: str, *, step: int | None = None) -> None:
+        if (
+            self._record_once(now if step is None else step, key, text)
+            and self._loop.train_state.engine.rank == 0
+        ):
             warnings.warn(text, TrainingHealthWarning, stacklevel=6)
 
-    def _note(self, step: int, key: str, text: str) -> bool:
-        """Into the run's record, each but once; whether it is new."""
+    def _record_once(self, step: int, key: str, text: str) -> bool:
+        """Add to the run's record, each key once; return whether it is new."""
         if key in self._noted:
             return False
         self._noted.add(key)
-        return self._loop.journal.record_warning(step, key, text)
+        return self._loop.writer.record_warning(step, key, text)
 
 
-def _lost(name: str, rank: float, width: int) -> str:
+def _rank_message(name: str, rank: float, width: int) -> str:
     return (
-        f"{name} has lost its rank: the codes of a batch vary in {rank:.1f} of {width} dimensions (effective rank). Try a lower "
-        "lr=, a lower weight on what holds codes together (a KL weight, an L1, an alignment), a larger batch=, or fewer dimensions."
+        f"{name} has a low rank: the codes of a batch vary in {rank:.1f} of {width} dimensions (effective rank). Try a lower "
+        "lr=, a lower weight on losses that pull codes together (KL, L1, alignment), a larger batch=, or fewer dimensions."
     )

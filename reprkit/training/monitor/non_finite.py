@@ -1,4 +1,4 @@
-"""Is the run well?  Losses that are not finite, and memory that ran out, said so that one knows what to do."""
+"""Detect non-finite losses and gradients, and explain them and out-of-memory errors with what to do next."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from torch import Tensor, nn
 
 from reprkit.interfaces import Part
 from reprkit.models.model import Model
-from reprkit.training.fsdp import local
-from reprkit.training.monitor.diagnostics import Explosion
+from reprkit.training.fsdp import local_shard
+from reprkit.training.monitor.diagnostics import NormMonitor
 from reprkit.types import Losses
 
 NORM = "gradient's norm"
-FEW = 8  # of a batch's examples named in a message
-LOOK_EVERY = 50  # steps between two looks at the losses on a GPU, where each look waits for the device
+FEW = 8  # examples of a batch named in a message
+LOOK_EVERY = (
+    50  # steps between two checks of the losses on a GPU, since each check synchronizes with the device
+)
 
 
 @dataclass(frozen=True)
 class NonFinite:
-    """A loss (or gradient) that was not finite: at which step, in which terms, and where it began as far as that can be told."""
+    """A loss (or gradient) that was not finite: its step, its non-finite terms, and where it originates if known."""
 
     step: int
     value: float
@@ -33,96 +35,98 @@ class NonFinite:
     what: str = "loss"
 
     def message(self, out: Any = None, saved: int | None = None, indices: Sequence[int] = ()) -> str:
-        """What happened, with which examples, and what to do next."""
+        """Return what happened, with which examples, and what to do next."""
         terms = f" (not finite: {', '.join(self.terms)})" if self.terms else ""
         lines = [f"the {self.what} is {self.value} at step {self.step}{terms}"]
         if self.origin:
             lines.append(self.origin)
         if indices:
-            few = ", ".join(map(str, indices[:FEW]))
+            first = ", ".join(map(str, indices[:FEW]))
             rest = f", ... (all {len(indices)} {'in run.json, failure' if out else 'in run.json, with out='})"
             lines.append(
-                f"this step's batch held examples {few}{rest if len(indices) > FEW else ''} of the data"
+                f"this step's batch held examples {first}{rest if len(indices) > FEW else ''} of the data"
             )
-        lines.append("try a lower lr=, clip=1.0, a warmup=, precision='fp32', or look at this step's batch")
+        lines.append("try a lower lr=, clip=1.0, a warmup=, precision='fp32', or inspect this step's batch")
         if saved is not None:
-            lines.append(f"the state of step {saved} is good, in {out}: resume=True goes on from there")
+            lines.append(f"the state of step {saved} in {out} is finite: resume=True continues from there")
         return "\n  ".join(lines)
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A norm that has exploded: at which step, of what, and what to do."""
+    """An exploded norm: its step, what it is the norm of, and what to do."""
 
     step: int
     what: str
     text: str
 
 
-class Watch:
-    """Looks at every step's loss and norm: at once on the CPU, else in bundles, so that no step waits for the device."""
+class ValueMonitor:
+    """Check every step's loss and norm: immediately on the CPU, else in bundles, so that no step waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
-        self._prompt = device.type == "cpu"
+        self._immediate = device.type == "cpu"
         self._pending: list[tuple[int, Tensor, Mapping[str, Tensor], str]] = []
-        self._norms: dict[str, Explosion] = {}
-        self._symptoms: list[Diagnostic] = []
+        self._norms: dict[str, NormMonitor] = {}
+        self._diagnostics: list[Diagnostic] = []
 
-    def see(self, step: int, value: Tensor, seen: Losses | None, what: str = "loss") -> NonFinite | None:
-        """Take a loss (or a gradient's norm) into account; the sickness, when one shows."""
-        terms = seen.terms if seen else {}
-        if self._prompt:
-            return self._judged(step, float(value.detach()), terms, what)
+    def check(self, step: int, value: Tensor, losses: Losses | None, what: str = "loss") -> NonFinite | None:
+        """Check a loss (or a gradient's norm); return the non-finite value found, if any."""
+        terms = losses.terms if losses else {}
+        if self._immediate:
+            return self._check_value(step, float(value.detach()), terms, what)
         self._pending.append((step, value.detach(), terms, what))
-        return self.look() if len(self._pending) >= LOOK_EVERY else None
+        return self.check_pending() if len(self._pending) >= LOOK_EVERY else None
 
-    def look(self) -> NonFinite | None:
-        """Look at all that was not looked at yet."""
+    def check_pending(self) -> NonFinite | None:
+        """Check all pending values."""
         pending, self._pending = self._pending, []
         if not pending:
             return None
         values = torch.stack([value.float().reshape(()) for _, value, _, _ in pending]).tolist()
         for (step, _, terms, what), value in zip(pending, values, strict=True):
-            sickness = self._judged(step, value, terms, what)
-            if sickness is not None:
-                return sickness
+            problem = self._check_value(step, value, terms, what)
+            if problem is not None:
+                return problem
         return None
 
-    def symptoms(self) -> list[Diagnostic]:
-        """What was seen since it was asked for last."""
-        seen, self._symptoms = self._symptoms, []
-        return seen
+    def take_diagnostics(self) -> list[Diagnostic]:
+        """Return and clear the diagnostics since the last call."""
+        found, self._diagnostics = self._diagnostics, []
+        return found
 
     def state_dict(self) -> dict[str, Any]:
-        """What is remembered of the norms, as JSON."""
-        return {what: each.state_dict() for what, each in self._norms.items()}
+        """Return the state of the norms, as JSON."""
+        return {what: norms.state_dict() for what, norms in self._norms.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
-        for what, seen in state.items():
-            self._norms.setdefault(what, Explosion()).load_state_dict(seen)
+        """Restore from ``state_dict``."""
+        for what, norms in state.items():
+            self._norms.setdefault(what, NormMonitor()).load_state_dict(norms)
 
-    def _judged(self, step: int, value: float, terms: Mapping[str, Tensor], what: str) -> NonFinite | None:
+    def _check_value(
+        self, step: int, value: float, terms: Mapping[str, Tensor], what: str
+    ) -> NonFinite | None:
         if not math.isfinite(value):
-            return NonFinite(step, value, _bad(terms), what=what)
+            return NonFinite(step, value, _non_finite_terms(terms), what=what)
         if what.startswith(NORM):
-            times = self._norms.setdefault(what, Explosion()).see(value)
+            times = self._norms.setdefault(what, NormMonitor()).update(value)
             if times is not None:
                 text = (
                     f"the {what} has exploded: {value:.3g} at step {step}, {times:.0f} times its running median. Try clip=1.0, a "
                     "lower lr=, or a warmup=."
                 )
-                self._symptoms.append(Diagnostic(step, what, text))
+                self._diagnostics.append(Diagnostic(step, what, text))
         return None
 
 
-def _bad(terms: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _non_finite_terms(terms: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(name for name, value in terms.items() if not math.isfinite(float(value)))
 
 
-def unwell(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Names of those that are not finite, in one transfer from the device; of what is cut, this process's shard is looked at."""
-    held = ((name, local(t.detach())) for name, t in tensors if t.is_floating_point())
+def non_finite_names(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """Return the names of tensors that are not finite, in one transfer from the device; checks this process's shards."""
+    held = ((name, local_shard(t.detach())) for name, t in tensors if t.is_floating_point())
     real = [(name, t) for name, t in held if t.numel()]
     if not real:
         return []
@@ -131,7 +135,7 @@ def unwell(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
 
 
 @torch.no_grad()
-def origin(
+def find_origin(
     model: Model,
     batch: Mapping[str, Tensor],
     turn: str = "main",
@@ -139,10 +143,10 @@ def origin(
     rerun: bool = True,
     indices: Sequence[int] = (),
 ) -> str:
-    """Where values stop being finite: in the batch, in a part's weights, or in what a part makes of finite input.
+    """Find where values stop being finite: in the batch, in a part's weights, or in a part's output for finite input.
 
-    Meant for a run that stops anyway: ``rerun`` sends the batch through the model once more (not possible while other ranks wait).
-    ``indices`` are the batch's examples, to name the one at fault.
+    For a run that stops anyway: ``rerun`` runs the batch through the model once more (not possible while other ranks wait).
+    ``indices`` are the batch's examples, to name the faulty one.
     """
     for name, value in batch.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
@@ -150,51 +154,51 @@ def origin(
             named = [indices[row] for row in rows[:FEW]] if len(indices) == len(value) else []
             which = f" of example{'s' * (len(rows) > 1)} {', '.join(map(str, named))}" if named else ""
             return f"the batch itself is not finite: field {name!r}{which}{', ...' if len(rows) > len(named) > 0 else ''}"
-    names = unwell(model.named_parameters())  # not the buffers: they have seen this batch already
+    names = non_finite_names(model.named_parameters())  # not the buffers: this batch has already changed them
     if names:
         return (
-            f"weights are not finite already: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}; a gradient of an earlier "
+            f"weights were already not finite: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}; a gradient of an earlier "
             "step was not"
         )
     if not rerun:
         return ""
-    found: list[str] = []
+    origins: list[str] = []
     parts = {
-        each: name
-        for name, each in model.named_modules()
-        if isinstance(each, Part) and each is not model.objective
+        module: name
+        for name, module in model.named_modules()
+        if isinstance(module, Part) and module is not model.objective
     }
 
-    def look(part: nn.Module, _: Any, made: Any) -> None:
-        if not found and not all(bool(t.isfinite().all()) for t in _tensors(made)):
+    def check_output(part: nn.Module, _: Any, output: Any) -> None:
+        if not origins and not all(bool(t.isfinite().all()) for t in _float_tensors(output)):
             assert isinstance(part, Part)
-            found.append(
-                f"it begins in {part.kind} {part.qualified or type(part).__name__} ({parts[part]}): its output is not finite"
+            origins.append(
+                f"it originates in {part.kind} {part.qualified or type(part).__name__} ({parts[part]}): its output is not finite"
             )
 
-    hooks = [part.register_forward_hook(look) for part in parts]
+    hooks = [part.register_forward_hook(check_output) for part in parts]
     try:
         losses = model(batch, turn)
-    except Exception:  # what is sick may also raise; the first complaint counts
+    except Exception:  # non-finite values may also raise; the first one found counts
         losses = None
     finally:
         for hook in hooks:
             hook.remove()
-    if found:
-        return found[0]
+    if origins:
+        return origins[0]
     if losses is not None and math.isfinite(float(losses.total)):
-        return "the same batch gives a finite loss now: it depends on a random draw"
-    return f"all parts' outputs are finite: it begins in objective {model.objective.title}"
+        return "the same batch now gives a finite loss: the failure depends on a random draw"
+    return f"all parts' outputs are finite: it originates in objective {model.objective.title}"
 
 
-def _tensors(made: Any) -> Iterator[Tensor]:
-    for each in torch.utils._pytree.tree_leaves(made):
-        if isinstance(each, Tensor) and each.is_floating_point():
-            yield each
+def _float_tensors(output: Any) -> Iterator[Tensor]:
+    for leaf in torch.utils._pytree.tree_leaves(output):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            yield leaf
 
 
-def is_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is an out-of-memory error, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and bool(
@@ -203,13 +207,13 @@ def is_memory(error: BaseException) -> bool:
 
 
 def memory_advice(step: int, batch: int, piece: int, precision: str, accumulate: int) -> str:
-    """How the run stood when memory ran out, and what to lower."""
-    tries = [f"accumulate={accumulate * 2} (the same step from half the memory)"] if piece > 1 else []
-    tries.append(f"batch={max(1, batch // 2)}")
+    """Return the run's settings when memory ran out, and what to lower."""
+    options = [f"accumulate={accumulate * 2} (the same step with half the memory)"] if piece > 1 else []
+    options.append(f"batch={max(1, batch // 2)}")
     if precision == "fp32":
-        tries.append("precision='bf16'")
-    tries.append("a smaller encoder or decoder")
+        options.append("precision='bf16'")
+    options.append("a smaller encoder or decoder")
     return (
         f"out of memory at step {step} (batch={batch}, {piece} examples at once, precision={precision!r})\n"
-        f"  try {', '.join(tries)}"
+        f"  try {', '.join(options)}"
     )

@@ -1,1 +1,1 @@
-"""What resuming needs: a snapshot of the run, and its files."""
+"""Saving and resuming: a snapshot of the run, and its files."""

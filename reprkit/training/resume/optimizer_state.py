@@ -1,6 +1,6 @@
-"""An optimiser's state as it is saved: whole tensors, by the names of their weights.
+"""Save and restore an optimizer's state: whole tensors, with the names of their weights.
 
-So it fits the same recipe under any strategy: which weights are in which group, and what is cut, differs between them.
+The state then fits the same recipe under any strategy; parameter groups and sharding differ between strategies.
 """
 
 from __future__ import annotations
@@ -12,52 +12,54 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
-from reprkit.training.fsdp import gathered, portion, sharded
+from reprkit.training.fsdp import gather, is_sharded, shard_like
 
 
-def capture(optimiser: Optimizer, model: nn.Module) -> dict[str, Any]:
-    """``state_dict()`` with whole tensors (on rank 0), and the weights' names; all ranks must call it if any is cut."""
-    saved = optimiser.state_dict()
+def capture(optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
+    """Return ``state_dict()`` with whole tensors (on rank 0) and weight names; all ranks must call it if any is sharded."""
+    saved = optimizer.state_dict()
     state = {
-        index: {key: gathered(value) if isinstance(value, Tensor) else value for key, value in kept.items()}
-        for index, kept in saved["state"].items()
+        index: {key: gather(value) if isinstance(value, Tensor) else value for key, value in entries.items()}
+        for index, entries in saved["state"].items()
     }
-    return {**saved, "state": state, "names": _names(optimiser, model)}
+    return {**saved, "state": state, "names": _names(optimizer, model)}
 
 
-def restore(optimiser: Optimizer, saved: Mapping[str, Any], model: nn.Module, turn: str) -> None:
-    """The inverse of ``capture``, under whatever strategy.
+def restore(optimizer: Optimizer, saved: Mapping[str, Any], model: nn.Module, turn: str) -> None:
+    """Restore a captured state, under any strategy.
 
     Raises:
-        TrainingError: it is another optimiser, or holds other parameters.
+        TrainingError: the state is of another optimizer, or of other parameters.
     """
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    mine, theirs = _names(optimiser, model), list(saved.get("names", ()))
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    names, saved_names = _names(optimizer, model), list(saved.get("names", ()))
     state, groups = dict(saved["state"]), saved["param_groups"]
-    own = optimiser.state_dict()["param_groups"]
-    moved = theirs != mine or [len(each["params"]) for each in groups] != [
-        len(each["params"]) for each in own
+    own_groups = optimizer.state_dict()["param_groups"]
+    regrouped = saved_names != names or [len(group["params"]) for group in groups] != [
+        len(group["params"]) for group in own_groups
     ]
-    if theirs and moved and sorted(theirs) == sorted(mine):
-        place = {name: index for index, name in enumerate(theirs)}
-        state = {index: state[place[name]] for index, name in enumerate(mine) if place[name] in state}
-        groups = own
-    for index, kept in state.items():
-        if index < len(weights) and sharded(weights[index]):
-            state[index] = {key: _cut(value, weights[index]) for key, value in kept.items()}
+    if saved_names and regrouped and sorted(saved_names) == sorted(names):
+        positions = {name: index for index, name in enumerate(saved_names)}
+        state = {
+            index: state[positions[name]] for index, name in enumerate(names) if positions[name] in state
+        }
+        groups = own_groups
+    for index, entries in state.items():
+        if index < len(weights) and is_sharded(weights[index]):
+            state[index] = {key: _shard_moment(value, weights[index]) for key, value in entries.items()}
     try:
-        optimiser.load_state_dict({"state": state, "param_groups": groups})
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
     except (ValueError, KeyError) as error:
-        raise TrainingError(f"the saved state of optimiser {turn!r} does not fit: {error}") from error
+        raise TrainingError(f"the saved state of optimizer {turn!r} does not fit: {error}") from error
 
 
-def _names(optimiser: Optimizer, model: nn.Module) -> list[str]:
-    """Of the weights, group by group; what is not the model's has its number."""
+def _names(optimizer: Optimizer, model: nn.Module) -> list[str]:
+    """Return the names of the weights, group by group; a weight outside of the model is named by its number."""
     known = {id(weight): name for name, weight in model.named_parameters()}
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     return [known.get(id(weight), f"#{number}") for number, weight in enumerate(weights)]
 
 
-def _cut(value: Any, weight: Tensor) -> Any:
-    """A saved moment as the weight is cut; counters and such as they are."""
-    return portion(value, weight) if isinstance(value, Tensor) and value.shape == weight.shape else value
+def _shard_moment(value: Any, weight: Tensor) -> Any:
+    """Shard a saved moment like its weight; other values, such as counters, are returned as is."""
+    return shard_like(value, weight) if isinstance(value, Tensor) and value.shape == weight.shape else value

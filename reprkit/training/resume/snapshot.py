@@ -1,4 +1,4 @@
-"""All that a run is made of at one moment, and back: model, optimisers, average, extras, random states."""
+"""Capture and restore the whole state of a run: model, optimizers, EMA, extras, random states."""
 
 from __future__ import annotations
 
@@ -17,31 +17,35 @@ from reprkit.training.resume import optimizer_state, state
 
 def capture(
     model: Model,
-    optimisers: Mapping[str, Optimizer],
-    average: EMA | None,
+    optimizers: Mapping[str, Optimizer],
+    ema: EMA | None,
     extras: Mapping[str, Any],
-    before: Mapping[str, state.Scalars],
+    initial_scalars: Mapping[str, state.Scalars],
     device: torch.device,
 ) -> dict[str, Any]:
-    """All that must be saved to go on as if nothing had happened.
+    """Return all that must be saved to continue as if the run had not been interrupted.
 
-    Where weights are cut (``strategy="fsdp"``) all ranks must call it, and rank 0 gets what is to be saved.
+    With sharded weights (``strategy="fsdp"``) all ranks must call it, and rank 0 gets the state.
 
     Args:
-        model: as it is trained.
-        optimisers: turn -> optimiser.
-        average: of the weights, if one is kept.
-        extras: what else has a state.
-        before: the plain numbers of "model" and of each extra at the start.
-        device: whose random state counts.
+        model: the model being trained.
+        optimizers: turn -> optimizer.
+        ema: the average of the weights, if there is one.
+        extras: other objects with a state.
+        initial_scalars: the plain numbers of "model" and of each extra at the start.
+        device: the device whose random state is captured.
     """
     return {
-        "model": state.capture(model, before["model"]),
-        "optimisers": {turn: optimizer_state.capture(each, model) for turn, each in optimisers.items()},
-        "average": None if average is None else average.state_dict(),
+        "model": state.capture(model, initial_scalars["model"]),
+        "optimisers": {
+            turn: optimizer_state.capture(optimizer, model) for turn, optimizer in optimizers.items()
+        },
+        "average": None if ema is None else ema.state_dict(),
         "extras": {
-            name: state.capture(each, before[name]) if isinstance(each, nn.Module) else each.state_dict()
-            for name, each in extras.items()
+            name: state.capture(extra, initial_scalars[name])
+            if isinstance(extra, nn.Module)
+            else extra.state_dict()
+            for name, extra in extras.items()
         },
         "random": state.random_states(device),
     }
@@ -50,30 +54,30 @@ def capture(
 def restore(
     saved: Mapping[str, Any],
     model: Model,
-    optimisers: Mapping[str, Optimizer],
-    average: EMA | None,
+    optimizers: Mapping[str, Optimizer],
+    ema: EMA | None,
     extras: Mapping[str, Any],
     device: torch.device,
 ) -> None:
-    """The inverse of ``capture``, under any strategy and number of processes.
+    """Restore a captured state, under any strategy and number of processes.
 
     Raises:
-        TrainingError: the state is of another model, optimiser or set of extras.
+        TrainingError: the state is of another model, optimizer or set of extras.
     """
     state.restore(model, saved["model"])
-    for turn, optimiser in optimisers.items():
+    for turn, optimizer in optimizers.items():
         if turn not in saved["optimisers"]:
-            raise TrainingError(f"the saved state has no optimiser for turn {turn!r}")
-        optimizer_state.restore(optimiser, saved["optimisers"][turn], model, turn)
-    if average is not None and saved["average"] is not None:
-        average.load_state_dict(saved["average"])
-    for name, each in extras.items():
+            raise TrainingError(f"the saved state has no optimizer for turn {turn!r}")
+        optimizer_state.restore(optimizer, saved["optimisers"][turn], model, turn)
+    if ema is not None and saved["average"] is not None:
+        ema.load_state_dict(saved["average"])
+    for name, extra in extras.items():
         if name not in saved["extras"]:
             raise TrainingError(
                 f"the saved state has no extra {name!r}; it has {', '.join(saved['extras']) or 'none'}"
             )
-        if isinstance(each, nn.Module):
-            state.restore(each, saved["extras"][name])
+        if isinstance(extra, nn.Module):
+            state.restore(extra, saved["extras"][name])
         else:
-            each.load_state_dict(saved["extras"][name])
+            extra.load_state_dict(saved["extras"][name])
     state.set_random_states(saved["random"], device)

@@ -1,4 +1,4 @@
-"""What resuming needs, on disk: weights, optimisers, random states, position; the newest complete one wins.
+"""Saved states on disk: weights, optimizers, random states, position; the newest complete one is resumed.
 
 ::
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
-from reprkit.training.fsdp import gathered, portion
+from reprkit.training.fsdp import gather, shard_like
 from reprkit.utils.atomic_files import explain_os_error, replace_folder
 
 FORMAT = 1
@@ -37,22 +37,22 @@ Scalars = dict[str, dict[str, Any]]
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's generators (on all devices): alike on all ranks, as ``distributed.joined`` needs."""
+    """Seed Python's, NumPy's and torch's generators (on all devices): alike on all ranks, as ``collectives.global_draw`` needs."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
-    """The states of the global generators."""
+    """Return the states of the global generators."""
     version, words, gauss = random.getstate()
-    name, keys, place, has_gauss, cached = np.random.get_state()
+    name, keys, position, has_gauss, cached = np.random.get_state()
     states = {
         "python": [version, torch.tensor(words, dtype=torch.int64), gauss],
         "numpy": [
             name,
             torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            int(place),
+            int(position),
             int(has_gauss),
             float(cached),
         ],
@@ -64,11 +64,11 @@ def random_states(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
-    """The inverse of ``random_states``; what the machine lacks is passed over."""
+    """Restore ``random_states``; states of devices that the machine lacks are ignored."""
     version, words, gauss = states["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
-    name, keys, place, has_gauss, cached = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
@@ -78,86 +78,87 @@ def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name, the buffers that a checkpoint leaves out (usage windows) too."""
-    return {name: each.detach() for name, each in (*module.named_parameters(), *module.named_buffers())}
+    """Return all parameters and buffers by name, including buffers that a checkpoint omits (usage windows)."""
+    return {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}
 
 
 def scalars_of(module: nn.Module) -> Scalars:
-    """The plain numbers, flags and texts that modules keep as attributes: step counters, temperatures."""
-    found: Scalars = {}
-    for name, each in module.named_modules():
-        kept = {k: v for k, v in vars(each).items() if isinstance(v, _PLAIN) and k != "training"}
-        if kept:
-            found[name] = kept
-    return found
+    """Return the plain numbers, flags and strings that modules keep as attributes: step counters, temperatures."""
+    scalars: Scalars = {}
+    for name, submodule in module.named_modules():
+        values = {k: v for k, v in vars(submodule).items() if isinstance(v, _PLAIN) and k != "training"}
+        if values:
+            scalars[name] = values
+    return scalars
 
 
-def changed(now: Scalars, before: Scalars) -> Scalars:
-    """Those that training changed; the rest are settings, which belong to the recipe."""
-    found: Scalars = {}
-    for name, kept in now.items():
+def changed_scalars(now: Scalars, before: Scalars) -> Scalars:
+    """Return the scalars that training changed; the rest are settings, which belong to the recipe."""
+    scalars: Scalars = {}
+    for name, values in now.items():
         old = before.get(name, {})
-        moved = {k: v for k, v in kept.items() if k not in old or type(old[k]) is not type(v) or old[k] != v}
-        if moved:
-            found[name] = moved
-    return found
+        new = {k: v for k, v in values.items() if k not in old or type(old[k]) is not type(v) or old[k] != v}
+        if new:
+            scalars[name] = new
+    return scalars
 
 
 def generators_of(module: nn.Module) -> dict[str, torch.Generator]:
-    """The random generators that modules own."""
+    """Return the random generators that modules own."""
     return {
         f"{name}:{key}": value
-        for name, each in module.named_modules()
-        for key, value in vars(each).items()
+        for name, submodule in module.named_modules()
+        for key, value in vars(submodule).items()
         if isinstance(value, torch.Generator)
     }
 
 
 def capture(module: nn.Module, before: Scalars) -> dict[str, Any]:
-    """A module's whole state; ``before`` are its ``scalars_of`` at the start.  What is cut, rank 0 gets whole."""
+    """Return a module's whole state; ``before``: its ``scalars_of`` at the start.  Rank 0 gets sharded tensors whole."""
     return {
-        "tensors": {name: gathered(each) for name, each in tensors_of(module).items()},
-        "scalars": changed(scalars_of(module), before),
-        "generators": {name: each.get_state() for name, each in generators_of(module).items()},
+        "tensors": {name: gather(tensor) for name, tensor in tensors_of(module).items()},
+        "scalars": changed_scalars(scalars_of(module), before),
+        "generators": {name: generator.get_state() for name, generator in generators_of(module).items()},
     }
 
 
 @torch.no_grad()
 def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
-    """Put a captured state back, in place.
+    """Restore a captured state, in place.
 
     Raises:
-        TrainingError: the module has other tensors than the state, or the state sets what is no plain number, flag or text.
+        TrainingError: the module and the state have different tensors, or the state sets an attribute other than a plain number,
+            flag or string.
     """
-    mine = tensors_of(module)
+    own = tensors_of(module)
     saved: Mapping[str, Tensor] = state["tensors"]
-    faults = [f"{name} is new" for name in mine if name not in saved]
-    faults += [f"{name} is gone" for name in saved if name not in mine]
+    faults = [f"{name} is new" for name in own if name not in saved]
+    faults += [f"{name} is missing" for name in saved if name not in own]
     faults += [
-        f"{name} was {tuple(saved[name].shape)} and is {tuple(mine[name].shape)}"
-        for name in mine
-        if name in saved and mine[name].shape != saved[name].shape
+        f"{name} was {tuple(saved[name].shape)} and is {tuple(own[name].shape)}"
+        for name in own
+        if name in saved and own[name].shape != saved[name].shape
     ]
     if faults:
         more = f", and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise TrainingError(
             f"the saved state is of another model: {', '.join(faults[:8])}{more}\n"
-            "  build the model as it was, or start anew: resume=False or another out="
+            "  build the same model, or start again: resume=False or another out="
         )
-    for name, tensor in mine.items():
-        tensor.copy_(portion(saved[name], tensor))
+    for name, tensor in own.items():
+        tensor.copy_(shard_like(saved[name], tensor))
     modules = dict(module.named_modules())
-    for name, kept in state["scalars"].items():
-        for key, value in kept.items():
+    for name, values in state["scalars"].items():
+        for key, value in values.items():
             if name in modules:
-                _put(modules[name], name, key, value)
+                _set_scalar(modules[name], name, key, value)
     for name, generator in generators_of(module).items():
         if name in state["generators"]:
             generator.set_state(state["generators"][name])
 
 
-def _put(module: nn.Module, name: str, key: str, value: Any) -> None:
-    """Set a number, flag or text; never a method, a property, a tensor or a module, whoever wrote the state."""
+def _set_scalar(module: nn.Module, name: str, key: str, value: Any) -> None:
+    """Set a number, flag or string; never a method, property, tensor or module, since a state may be hostile."""
     key = getattr(type(module), "renamed_arguments", {}).get(
         key, key
     )  # an attribute that was renamed with its argument
@@ -166,8 +167,8 @@ def _put(module: nn.Module, name: str, key: str, value: Any) -> None:
     plain = isinstance(value, _PLAIN) and (before is None or isinstance(before, _PLAIN))
     if not plain or registered or key.startswith("__"):
         raise TrainingError(
-            f"the saved state sets {key!r} of {name or 'the model'}, which is no plain number, flag or text there\n"
-            "  the state is damaged or of another model; start anew: resume=False or another out="
+            f"the saved state sets {key!r} of {name or 'the model'}, which is not a plain number, flag or string there\n"
+            "  the state is damaged or of another model; start again: resume=False or another out="
         )
     object.__setattr__(module, key, value)
 
@@ -175,64 +176,62 @@ def _put(module: nn.Module, name: str, key: str, value: Any) -> None:
 # ------------------------------------------------------------------ on disk
 
 
-def save(folder: Path, step: int, facts: Mapping[str, Any], state: Mapping[str, Any], keep: int = 1) -> Path:
-    """Write a state, complete before it gets its name; then remove all but the newest ``keep``.
+def save(
+    folder: Path, step: int, metadata: Mapping[str, Any], state: Mapping[str, Any], keep: int = 1
+) -> Path:
+    """Write a state atomically, then remove all but the newest ``keep``.
 
     Raises:
-        TrainingError: it cannot be written; the older states are as they were.
+        TrainingError: it cannot be written; the older states are unchanged.
     """
-    place = folder / f"step-{step:09d}"
+    path = folder / f"step-{step:09d}"
     try:
-        with replace_folder(place) as fresh:
+        with replace_folder(path) as fresh:
             torch.save(dict(state), fresh / _TENSORS)
             (fresh / _META).write_text(
-                json.dumps({"format": FORMAT, "step": step, **facts}, indent=1) + "\n", encoding="utf-8"
+                json.dumps({"format": FORMAT, "step": step, **metadata}, indent=1) + "\n", encoding="utf-8"
             )
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise TrainingError(
-            f"cannot save the state at step {step} to {place}: {explain_os_error(error)}; older states are untouched"
+            f"cannot save the state at step {step} to {path}: {explain_os_error(error)}; older states are untouched"
         ) from error
-    for old in saved(folder)[keep:]:
-        if old != place:
+    for old in list_saved(folder)[keep:]:
+        if old != path:
             shutil.rmtree(old, ignore_errors=True)
-    return place
+    return path
 
 
-def saved(folder: Path) -> list[Path]:
-    """The complete states, newest first."""
+def list_saved(folder: Path) -> list[Path]:
+    """Return the folders of complete states, newest first."""
     if not folder.is_dir():
         return []
-    found = [
-        each for each in folder.glob("step-*") if (each / _META).is_file() and (each / _TENSORS).is_file()
+    paths = [
+        path for path in folder.glob("step-*") if (path / _META).is_file() and (path / _TENSORS).is_file()
     ]
-    return sorted(found, key=lambda each: each.name, reverse=True)
+    return sorted(paths, key=lambda path: path.name, reverse=True)
 
 
-def newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The newest state that can be read, as (facts, state); None when there is none at all.
+def load_newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Load the newest readable state, as (metadata, state); None if there are no states.
 
     Raises:
-        TrainingError: there are states, and none can be read.
+        TrainingError: there are states, but none can be read.
     """
-    complaints = []
-    for place in saved(folder):
+    errors = []
+    for path in list_saved(folder):
         try:
-            facts = json.loads((place / _META).read_text(encoding="utf-8"))
-            if facts["format"] > FORMAT:
+            metadata = json.loads((path / _META).read_text(encoding="utf-8"))
+            if metadata["format"] > FORMAT:
                 raise TrainingError(
-                    f"{place} was written by a newer reprkit: upgrade this one to resume from it"
+                    f"{path} was written by a newer reprkit: upgrade this one to resume from it"
                 )
-            state = torch.load(place / _TENSORS, map_location="cpu", weights_only=True)
+            state = torch.load(path / _TENSORS, map_location="cpu", weights_only=True)
         except (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            complaints.append(f"{place}: {error}")
+            errors.append(f"{path}: {error}")
             continue
-        if complaints:
-            warnings.warn(
-                f"going on from {place}, since a newer state is damaged ({complaints[0]})", stacklevel=4
-            )
-        return facts, state
-    if complaints:
-        raise TrainingError(
-            f"no saved state can be read: {'; '.join(complaints)}\n  start anew: resume=False"
-        )
+        if errors:
+            warnings.warn(f"resuming from {path}, since a newer state is damaged ({errors[0]})", stacklevel=4)
+        return metadata, state
+    if errors:
+        raise TrainingError(f"no saved state can be read: {'; '.join(errors)}\n  start again: resume=False")
     return None

@@ -1,4 +1,4 @@
-"""Dynamic evaluation against the paper's rule, written out for one segment after another."""
+"""Dynamic evaluation compared with the paper's update rule, segment by segment."""
 
 import math
 
@@ -28,7 +28,7 @@ def gradients(model, x, begin, end, context):
 
 @pytest.mark.parametrize("data", [TEXT, FRAMES], ids=["tokens", "frames"])
 @pytest.mark.parametrize("decay", [0.0, 0.02, 1.0])
-def test_it_follows_the_paper_s_rule(data, decay):
+def test_the_update_rule_matches_the_paper(data, decay):
     torch.manual_seed(0)
     x = torch.randint(5, (41,)) if data is TEXT else torch.randn(41, 2)
     model, first, segment, context, lr, epsilon = built(data), 24, 5, 6, 0.01, 1e-4
@@ -56,7 +56,7 @@ def test_it_follows_the_paper_s_rule(data, decay):
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
 
 
-def test_the_first_segment_is_that_of_a_model_that_stands_still():
+def test_the_first_segment_is_scored_by_the_trained_weights():
     torch.manual_seed(0)
     x, model = torch.randint(5, (40,)), built()
     found = dynamic_evaluation(model, x, 20, segment=4, context=4, lr=0.5)
@@ -65,7 +65,7 @@ def test_the_first_segment_is_that_of_a_model_that_stands_still():
     assert not torch.allclose(found[4:8], still[4:8])
 
 
-def test_a_habit_of_the_new_part_is_learned():
+def test_a_new_pattern_is_learned():
     torch.manual_seed(0)
     new = torch.tensor([0, 3, 1, 4]).repeat(100)
     x = torch.cat([torch.randint(5, (200,)), new])
@@ -75,14 +75,14 @@ def test_a_habit_of_the_new_part_is_learned():
 
 
 @pytest.mark.parametrize("name", ["segment", "context", "pieces", "lr", "epsilon"])
-def test_what_is_out_of_range_is_refused(name):
+def test_values_out_of_range_are_refused(name):
     with pytest.raises(DataError, match="decay from 0 to 1"):
         dynamic_evaluation(built(), torch.zeros(300).long(), 200, **{name: 0})
 
 
 @pytest.mark.parametrize("first", [35, 300])
 def test_too_few_tokens_before_or_after_are_refused(first):
-    with pytest.raises(DataError, match="must lie before it"):
+    with pytest.raises(DataError, match="must precede it"):
         dynamic_evaluation(built(), torch.zeros(300).long(), first, segment=16, context=20)
 
 
@@ -94,7 +94,7 @@ def test_a_decoder_that_is_not_causal_is_refused():
 
 
 @pytest.mark.parametrize("decoder", ["lstm(width=8)", "transformer(width=8, heads=2, depth=1, causal=True)"])
-def test_a_rate_at_which_weights_lose_sense_is_named(decoder):
+def test_a_diverging_learning_rate_is_named(decoder):
     torch.manual_seed(0)
     with pytest.raises(TrainingError, match=r"lr=1e\+38 is too large .* try 1e\+37"):
         dynamic_evaluation(

@@ -1,4 +1,4 @@
-"""One step ahead along a long sequence, against the plain sum over windows made by hand."""
+"""Next-step prediction along a long sequence, compared with an explicit loop over windows."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def built(data, decoder="lstm(width=8)"):
 @pytest.mark.parametrize("data", [TEXT, FRAMES], ids=["tokens", "frames"])
 @pytest.mark.parametrize("count", [1, 7, 8, 30])
 @torch.no_grad()
-def test_each_token_is_given_at_least_half_a_window(data, count):
+def test_each_token_has_at_least_half_a_window_of_context(data, count):
     torch.manual_seed(0)
     x = torch.randint(5, (20 + count,)) if data is TEXT else torch.randn(20 + count, 2)
     model = built(data)
@@ -45,7 +45,7 @@ def test_each_token_is_given_at_least_half_a_window(data, count):
         ({"first": 30}, "one after"),
     ],
 )
-def test_what_does_not_fit_is_refused(options, word):
+def test_invalid_windows_are_refused(options, word):
     with pytest.raises(DataError, match=word):
         one_step_ahead(built(TEXT), torch.zeros(30).long(), **{"first": 10, "window": 8, **options})
 

@@ -229,9 +229,9 @@ def _tokens(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], generator
 
 
 def _linear(x: Array, y: Array, test_x: Array, test_y: Array) -> float:
-    from reprkit.evaluation.linear_probe import fitted
+    from reprkit.evaluation.linear_probe import fit_probe
 
-    return float((fitted(x, y, label="speaker").predict(test_x.astype(np.float64)) == test_y).mean())
+    return float((fit_probe(x, y, label="speaker").predict(test_x.astype(np.float64)) == test_y).mean())
 
 
 def _explained(codes: Sequence[Array], said: Sequence[Array], y: Sequence[Array]) -> float:

@@ -266,7 +266,7 @@ def agreement(units: np.ndarray, phones: np.ndarray) -> dict[str, Any]:
 
 def told_apart(train: Aligned, test: Aligned, units: Sequence[np.ndarray]) -> float:
     """Accuracy of who speaks, from histograms of an example's units."""
-    from reprkit.evaluation.linear_probe import fitted
+    from reprkit.evaluation.linear_probe import fit_probe
 
     names = np.unique(np.concatenate(units))
     tables = []
@@ -274,7 +274,7 @@ def told_apart(train: Aligned, test: Aligned, units: Sequence[np.ndarray]) -> fl
         table = np.zeros((len(each.speakers), len(names)), dtype=np.float32)
         np.add.at(table, (each.owner, np.searchsorted(names, found)), 1)
         tables.append(table / table.sum(1, keepdims=True).clip(min=1))
-    probe = fitted(tables[0], train.speakers, label="speaker")
+    probe = fit_probe(tables[0], train.speakers, label="speaker")
     return float((probe.predict(tables[1].astype(np.float64)) == test.speakers).mean())
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from reprkit import Dataset, Evaluator, Model
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
-from reprkit.evaluation.encoding import session, titled
+from reprkit.evaluation.encoding import progress_title, session
 from reprkit.registry.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.utils.progress import track_progress
 from reprkit_audio import sound
@@ -156,7 +156,7 @@ class Voice(Evaluator):
         }
         ratios: dict[tuple[int, int], float] = {}
         made = []
-        for trial in track_progress(chosen, titled("converting"), show=session().progress):
+        for trial in track_progress(chosen, progress_title("converting"), show=session().progress):
             pair = (trial.speaker, trial.target)
             if pair not in ratios:
                 ratios[pair] = formant_ratio(voices[pair[0]], voices[pair[1]], world)

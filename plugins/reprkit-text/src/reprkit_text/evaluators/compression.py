@@ -9,7 +9,7 @@ import torch
 
 from reprkit import Code, Evaluator
 from reprkit.errors import BuildError
-from reprkit.evaluation.encoding import by_length, exact
+from reprkit.evaluation.encoding import by_length, to_float64
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 from reprkit_text import decoded_text
@@ -77,13 +77,13 @@ def _returned(model: Model, data: Dataset, words: int) -> dict[str, float]:
         prices = [code.bits for code in codes.values()]
         priced = priced and all(price is not None for price in prices)
         if priced:
-            bits += sum(float(exact(price).sum()) for price in prices if price is not None)
+            bits += sum(float(to_float64(price).sum()) for price in prices if price is not None)
     found = {"nats": own / words, "nats_of_another": others / words}
     return found | ({"bits": bits / len(data)} if priced else {})
 
 
 def _nats(model: Model, batch: Batch, codes: Any) -> float:
-    total = float(exact(model.score(batch, codes).nats).sum())
+    total = float(to_float64(model.score(batch, codes).nats).sum())
     return total if math.isfinite(total) else math.nan
 
 

@@ -1,4 +1,4 @@
-"""Signs of sickness are told once, with what to do, and stand in the run's record and on its page."""
+"""Diagnostics warn once, with advice, and are in the run's record and on its page."""
 
 import math
 import warnings
@@ -10,7 +10,12 @@ import torch
 import reprkit as rk
 from reprkit.models.usage import CollapseWarning
 from reprkit.runs.reader import read_record
-from reprkit.training.monitor.diagnostics import Explosion, Rank, TrainingHealthWarning, rank_of
+from reprkit.training.monitor.diagnostics import (
+    NormMonitor,
+    RankMonitor,
+    TrainingHealthWarning,
+    centered_effective_rank,
+)
 
 
 def make(digits, latent="continuous(dim=8)"):
@@ -35,60 +40,62 @@ def caught(category, *arguments, **options):
 # ------------------------------------------------------------------ the measures
 
 
-def test_rank_of_is_the_entropy_of_the_singular_values():
+def test_effective_rank_is_the_entropy_of_the_singular_values():
     z = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [9.0, 5, 3, 1, 0.1, 0.01]
     )
     values = np.linalg.svd((z - z.mean(0)).double().numpy(), compute_uv=False)
     share = values / values.sum()
-    assert rank_of(z) == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-6)
-    assert rank_of(z.T + 3.0) == pytest.approx(rank_of(z.T), rel=1e-6), "an offset tells nothing"
+    assert centered_effective_rank(z) == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-6)
+    assert centered_effective_rank(z.T + 3.0) == pytest.approx(centered_effective_rank(z.T), rel=1e-6), (
+        "an offset tells nothing"
+    )
     line = torch.arange(20.0)[:, None] * torch.ones(1, 5)
-    assert rank_of(line) == pytest.approx(1.0, abs=1e-6)
-    assert rank_of(torch.ones(20, 5) * 3.7) == 0.0
+    assert centered_effective_rank(line) == pytest.approx(1.0, abs=1e-6)
+    assert centered_effective_rank(torch.ones(20, 5) * 3.7) == 0.0
     axes = torch.cat([torch.eye(4), -torch.eye(4)])
-    assert rank_of(axes) == pytest.approx(4.0)
+    assert centered_effective_rank(axes) == pytest.approx(4.0)
 
 
-def test_a_rank_is_lost_only_after_several_looks_and_told_once():
+def test_low_rank_is_reported_once_after_several_checks():
     generator = torch.Generator().manual_seed(0)
     full = torch.randn(64, 2, 16, generator=generator)
     flat = torch.randn(64, 2, 1, generator=generator) * torch.ones(16)
-    seen = Rank()
-    found = [seen.see(z, None) for z in (flat, flat, full, flat, flat, flat, flat)]
+    seen = RankMonitor()
+    found = [seen.update(z, None) for z in (flat, flat, full, flat, flat, flat, flat)]
     assert [each is not None for each in found] == [False] * 5 + [True, False]
     rank, width = found[5]
     assert rank == pytest.approx(1.0, abs=1e-4)
     assert width == 16
     mask = torch.arange(2).expand(64, 2) < 1
     hidden = torch.where(mask[..., None], flat, full)
-    masked = Rank()
-    assert [masked.see(hidden, mask) is not None for _ in range(3)] == [False, False, True], (
+    masked = RankMonitor()
+    assert [masked.update(hidden, mask) is not None for _ in range(3)] == [False, False, True], (
         "padding does not count"
     )
-    assert Rank().see(full[..., :3], None) is None, "of three dimensions there is little to lose"
+    assert RankMonitor().update(full[..., :3], None) is None, "of three dimensions there is little to lose"
 
 
-def test_an_explosion_lasts():
+def test_an_exploding_norm_is_reported_after_several_steps():
     generator = np.random.default_rng(0)
     usual = [float(each) for each in generator.lognormal(0, 0.5, 50)]
-    seen = Explosion()
-    assert [seen.see(each) for each in usual].count(None) == 50
-    assert [seen.see(each) for each in (1e3, 1e3, 1.0, 1e3, 1e3)] == [None] * 5, (
+    seen = NormMonitor()
+    assert [seen.update(each) for each in usual].count(None) == 50
+    assert [seen.update(each) for each in (1e3, 1e3, 1.0, 1e3, 1e3)] == [None] * 5, (
         "two odd batches are no alarm"
     )
-    again = Explosion()
+    again = NormMonitor()
     again.load_state_dict(seen.state_dict())
     for each in (seen, again):
-        times = each.see(2e3)
+        times = each.update(2e3)
         assert times == pytest.approx(2e3 / np.median(usual[:40]), rel=0.3)
-        assert each.see(1e6) is None, "once"
+        assert each.update(1e6) is None, "once"
 
 
 # ------------------------------------------------------------------ in a run
 
 
-def test_an_exploding_norm_is_told_once_with_what_to_do(digits, tmp_path):
+def test_an_exploding_norm_is_warned_of_once(digits, tmp_path):
     told = caught(
         TrainingHealthWarning,
         make(digits),
@@ -109,7 +116,7 @@ def test_an_exploding_norm_is_told_once_with_what_to_do(digits, tmp_path):
     assert "step 62: the gradient&#x27;s norm has exploded" in page
 
 
-def test_codes_on_a_line_are_told_once_with_what_to_do(digits, tmp_path):
+def test_low_rank_codes_are_warned_of_once(digits, tmp_path):
     model = make(digits)
     weight = model.factors["code"].adapter.weight
     with torch.no_grad():
@@ -118,7 +125,7 @@ def test_codes_on_a_line_are_told_once_with_what_to_do(digits, tmp_path):
     told = caught(TrainingHealthWarning, model, digits, **options)
     assert len(told) == 1
     assert told[0].startswith(
-        "latent reprkit/continuous of factor code has lost its rank: the codes of a batch vary in 1.0 of 8 dimensions"
+        "latent reprkit/continuous of factor code has a low rank: the codes of a batch vary in 1.0 of 8 dimensions"
     )
     assert "Try a lower lr=" in told[0]
     (kept,) = read_record(tmp_path)["warnings"]
@@ -127,7 +134,7 @@ def test_codes_on_a_line_are_told_once_with_what_to_do(digits, tmp_path):
     assert len(read_record(tmp_path)["warnings"]) == 1
 
 
-def test_a_collapse_stands_in_the_record(digits, tmp_path):
+def test_a_collapse_is_recorded(digits, tmp_path):
     model = make(digits, "vq(codes=64, dim=4, revive=0.0)")
     with torch.no_grad():
         model.factors["code"].adapter.weight.zero_()
@@ -141,6 +148,6 @@ def test_a_collapse_stands_in_the_record(digits, tmp_path):
 @pytest.mark.parametrize(
     "latent", ["continuous(dim=32)", "gaussian(dim=8)", "vq(codes=16, dim=2, codebooks=4)"]
 )
-def test_a_healthy_run_is_not_warned_of(digits, tmp_path, latent):
+def test_a_healthy_run_has_no_warnings(digits, tmp_path, latent):
     assert caught(UserWarning, make(digits, latent), digits, out=tmp_path, lr=2e-3, batch=64, steps=150) == []
     assert "warnings" not in read_record(tmp_path)

@@ -1,4 +1,4 @@
-"""What is not finite stops the run, names where it began, and spoils no saved state; memory that ran out is advised on."""
+"""Non-finite values stop the run, are located, and are never saved; out-of-memory errors give advice."""
 
 import json
 
@@ -43,26 +43,26 @@ class Brittle(rk.Latent):
         return rk.Code.of(features, z=x, losses={"strain": x.square().mean()})
 
 
-def test_a_loss_that_is_not_finite_names_step_term_and_part(digits, tmp_path):
+def test_a_non_finite_loss_names_step_term_and_part(digits, tmp_path):
     with pytest.raises(TrainingError) as raised:
         train(make(digits, Brittle()), digits, out=tmp_path, save_every=1e-9)
     said = str(raised.value)
     assert said.startswith("the loss is nan at step 4 (not finite: ")
     assert "strain" in said.splitlines()[0]
-    assert "it begins in latent Brittle (factors.code.latent): its output is not finite" in said
+    assert "it originates in latent Brittle (factors.code.latent): its output is not finite" in said
     assert "try a lower lr=" in said
-    assert f"the state of step 4 is good, in {tmp_path / 'state'}" in said
+    assert f"the state of step 4 in {tmp_path / 'state'} is finite" in said
     record = read_record(tmp_path)
     assert record["status"] == "failed"
     assert record["error"] == said
     assert record["failure"]["step"] == 4
     assert len(record["failure"]["indices"]) == 32, "which examples were in the batch"
-    about, saved = state.newest(tmp_path / "state")
+    about, saved = state.load_newest(tmp_path / "state")
     assert about["step"] == 4
     assert all(t.isfinite().all() for t in saved["model"]["tensors"].values() if t.is_floating_point())
 
 
-def test_the_batch_itself_may_be_at_fault(digits):
+def test_a_non_finite_batch_is_named(digits):
     def spoil(model, step, losses):
         step.batch["x"][3, 2] = float("inf")
         return step.model(step.batch)
@@ -74,7 +74,7 @@ def test_the_batch_itself_may_be_at_fault(digits):
         train(make(digits), digits, spoil=spoil)
 
 
-def test_the_objective_may_be_at_fault(digits):
+def test_a_non_finite_objective_is_named(digits):
     def spoil(model, step, losses):
         model.objective.register_forward_hook(
             lambda *_: {"reconstruction": torch.tensor(float("inf"), requires_grad=True)}
@@ -82,7 +82,7 @@ def test_the_objective_may_be_at_fault(digits):
         return step.model(step.batch)
 
     with pytest.raises(
-        TrainingError, match=r"the loss is inf .*\n.*it begins in objective reprkit/reconstruction"
+        TrainingError, match=r"the loss is inf .*\n.*it originates in objective reprkit/reconstruction"
     ):
         train(make(digits), digits, spoil=spoil)
 
@@ -94,7 +94,7 @@ def rooted(model, step, losses):
 
 
 @pytest.mark.parametrize("clip", [1.0, None])
-def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(digits, tmp_path, clip):
+def test_a_non_finite_gradient_stops_before_the_weights_change(digits, tmp_path, clip):
     model = make(digits)
     with pytest.raises(
         TrainingError,
@@ -102,7 +102,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(digit
     ) as raised:
         train(model, digits, spoil=rooted, clip=clip, out=tmp_path, save_every=1e-9)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000004"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000004"]
     failure = read_record(tmp_path)["failure"]
     assert failure["indices"] == Order(len(digits), 32).at(4).tolist()
     assert failure["origin"].startswith("not finite in the gradient of decoder.")
@@ -110,32 +110,32 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(digit
     assert f"this step's batch held examples {first}, ... (all 32 in run.json, failure)" in str(raised.value)
 
 
-def test_weights_that_the_body_spoils_are_not_saved(digits, tmp_path):
+def test_non_finite_weights_are_not_saved(digits, tmp_path):
     def spoil(model, step, losses):
         next(model.decoder.parameters()).data.fill_(float("nan"))
         return losses
 
     with pytest.raises(
-        TrainingError, match=r"weights have become not finite: decoder|gradient of an earlier step was not"
+        TrainingError, match=r"weights are no longer finite: decoder|gradient of an earlier step was not"
     ):
         train(make(digits), digits, spoil=spoil, out=tmp_path, save_every=1e-9)
-    assert [place.name for place in state.saved(tmp_path / "state")] == ["step-000000004"]
+    assert [place.name for place in state.list_saved(tmp_path / "state")] == ["step-000000004"]
 
 
-def test_on_a_device_losses_are_looked_at_in_bundles(digits):
+def test_losses_on_a_device_are_checked_in_bundles(digits):
     """No step may wait for a GPU; the step at fault is found all the same."""
-    watch = non_finite.Watch(torch.device("cuda"))  # only the type counts: the tensors stay here
+    monitor = non_finite.ValueMonitor(torch.device("cuda"))  # only the type counts: the tensors stay here
     good, bad = torch.tensor(1.0), torch.tensor(float("nan"))
     for step in range(non_finite.LOOK_EVERY - 1):
         losses = Losses(
             total=bad if step == 7 else good, terms={"kl": bad if step == 7 else good, "rest": good}
         )
-        assert watch.see(step, losses.total, losses) is None
-    found = watch.see(non_finite.LOOK_EVERY - 1, good, Losses(total=good))
+        assert monitor.check(step, losses.total, losses) is None
+    found = monitor.check(non_finite.LOOK_EVERY - 1, good, Losses(total=good))
     assert (found.step, found.terms) == (7, ("kl",))
-    watch.see(100, bad, None)
-    assert watch.look().step == 100
-    assert watch.look() is None
+    monitor.check(100, bad, None)
+    assert monitor.check_pending().step == 100
+    assert monitor.check_pending() is None
 
 
 def test_out_of_memory_says_what_to_lower(digits, tmp_path):
@@ -154,14 +154,14 @@ def test_out_of_memory_says_what_to_lower(digits, tmp_path):
     assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
 
 
-def test_other_errors_come_through_as_they_are(digits):
+def test_other_errors_are_not_changed(digits):
     model = make(digits)
     model.decoder.register_forward_pre_hook(lambda *_: nn.Linear(2, 3)(torch.ones(4)))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied|size mismatch"):
         train(model, digits)
 
 
-def test_what_is_logged_is_json_even_when_a_metric_is_not_finite(digits, tmp_path):
+def test_the_log_is_valid_json_if_a_metric_is_not_finite(digits, tmp_path):
     model = make(digits)
     model.objective.register_forward_hook(
         lambda module, _, named: model.record(odd=torch.tensor(float("nan"))) or named

@@ -7,7 +7,7 @@ from reprkit.errors import DataError, PartArgumentError
 from reprkit.evaluation.label_subset import label_subset, labels_of
 
 
-def test_classes_are_as_equal_as_can_be_and_small_choices_are_inside_large_ones(digits):
+def test_subsets_are_balanced_and_nested(digits):
     train, _ = digits
     before = set()
     for count in (10, 25, 60, len(train)):
@@ -22,7 +22,7 @@ def test_classes_are_as_equal_as_can_be_and_small_choices_are_inside_large_ones(
         before = mine
 
 
-def test_a_class_with_too_few_gives_its_share_to_the_others(table):
+def test_a_class_with_too_few_examples_is_replaced_by_others(table):
     data = table(torch.rand(20, 2), [0] * 2 + [1] * 18)
     assert np.bincount(labels_of(label_subset(data, 10))).tolist() == [2, 8]
 
@@ -35,16 +35,16 @@ def test_the_seed_decides_and_none_takes_all(digits):
     assert label_subset(train, None) is train
 
 
-def test_what_is_missing_is_named(digits, table):
+def test_errors_name_what_is_missing(digits, table):
     train, _ = digits
-    with pytest.raises(DataError, match="labels=401 asks for more labelled examples than the 400 there are"):
+    with pytest.raises(DataError, match="labels=401 is more than the 400 labeled examples that there are"):
         label_subset(train, 401)
     with pytest.raises(DataError, match="no label field 'label'; its label fields: none"):
         label_subset(table(torch.rand(4, 2)), 2)
 
 
 @pytest.mark.parametrize("measure", ["knn(k=3, labels=40, seed=5)", "linear-probe(labels=40, seed=5)"])
-def test_an_evaluator_with_labels_is_one_fitted_on_the_few(measure, digits):
+def test_an_evaluator_with_labels_is_fitted_on_the_subset(measure, digits):
     train, test = digits
     plain = measure.replace(", labels=40, seed=5", "").replace("(labels=40, seed=5)", "")
     asked = rk.evaluate("raw", test, measure, fit_on=train, examples=0)
@@ -53,7 +53,7 @@ def test_an_evaluator_with_labels_is_one_fitted_on_the_few(measure, digits):
     assert dict(asked) != dict(rk.evaluate("raw", test, plain, fit_on=train, examples=0))
 
 
-def test_few_labels_gives_what_its_measures_give(digits):
+def test_few_labels_returns_the_results_of_its_measures(digits):
     train, test = digits
     judge = "few-labels(labels=(20, 80), measures=('knn(k=3)', 'linear-probe'), seed=1)"
     results = rk.evaluate("raw", test, judge, fit_on=train, examples=0)
@@ -84,7 +84,7 @@ def test_it_needs_examples_to_fit_on(digits):
         rk.evaluate("raw", digits[1], "linear-probe", "few-labels", fit_on=None)
 
 
-def test_numbers_that_reach_the_whole_are_left_out(digits):
+def test_numbers_that_reach_the_whole_are_omitted(digits):
     train, test = digits
     judge = "few-labels(labels=(40, 400, 900), measures=('knn',))"
     found = rk.evaluate("raw", test, judge, fit_on=train, examples=0)["few-labels"]
