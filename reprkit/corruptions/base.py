@@ -57,7 +57,7 @@ class ElementCorruption(Corruption):
             raise BuildError(self._unfit("tokens"))
         hit = self.choose(x, generator)
         if "x_mask" in batch:
-            hit = hit & over(batch["x_mask"], x)
+            hit = hit & broadcast_mask(batch["x_mask"], x)
         return {**batch, "x": torch.where(hit, self.replacement(x, generator), x)}, hit
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Bool[Tensor, "b ..."]:
@@ -84,18 +84,20 @@ class ElementCorruption(Corruption):
         return f"{type(self).__name__} damages {', '.join(self.kinds)} data, and x is {kind}{advice}"
 
 
-def over(mask: Bool[Tensor, "b t"], x: Tensor) -> Bool[Tensor, "b ..."]:
+def broadcast_mask(mask: Bool[Tensor, "b t"], x: Tensor) -> Bool[Tensor, "b ..."]:
     """A mask of steps, broadcastable over ``x`` (b t ...)."""
     return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)).to(x.device)
 
 
-def uniform(shape: Sequence[int], x: Tensor, generator: torch.Generator | None) -> Float[Tensor, "b ..."]:
+def draw_uniform(
+    shape: Sequence[int], x: Tensor, generator: torch.Generator | None
+) -> Float[Tensor, "b ..."]:
     """Uniform numbers in [0, 1) of a shape that begins with the batch, on x's device, alike on all ranks."""
     device = x.device if generator is None else generator.device
     return global_draw(lambda s: torch.rand(s, generator=generator, device=device), tuple(shape)).to(x.device)
 
 
-def normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
+def draw_normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Standard normal numbers of x's shape, type and device, alike on all ranks."""
     device = x.device if generator is None else generator.device
     return global_draw(lambda s: torch.randn(s, generator=generator, device=device), tuple(x.shape)).to(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, uniform
+from reprkit.corruptions.base import ElementCorruption, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.registry.constraints import BelowOne
 
@@ -39,5 +39,5 @@ class Dropout(ElementCorruption):
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Zero with probability ``ratio``, else the rescaled element."""
-        dropped = uniform(x.shape, x, generator) < self.ratio
+        dropped = draw_uniform(x.shape, x, generator) < self.ratio
         return torch.where(dropped, self.blank(x, 0.0), x / (1 - self.ratio))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, normal
+from reprkit.corruptions.base import ElementCorruption, draw_normal
 from reprkit.data.signature import Signature
 from reprkit.registry.constraints import Positive
 
@@ -39,4 +39,4 @@ class GaussianNoise(ElementCorruption):
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """The noisy data."""
-        return x + self.std * normal(x, generator)
+        return x + self.std * draw_normal(x, generator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, uniform
+from reprkit.corruptions.base import ElementCorruption, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Share
@@ -42,7 +42,7 @@ class MaskElements(ElementCorruption):
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Each element with probability ``ratio``."""
-        return uniform(x.shape, x, generator) < self.ratio
+        return draw_uniform(x.shape, x, generator) < self.ratio
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """The value, or the mask symbol."""

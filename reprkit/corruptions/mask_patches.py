@@ -6,7 +6,7 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, uniform
+from reprkit.corruptions.base import ElementCorruption, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Count, Share
@@ -53,7 +53,7 @@ class MaskPatches(ElementCorruption):
         if x.ndim != 4:
             raise BuildError(f"mask-patches reads images (b h w c), not {tuple(x.shape)}")
         rows, columns = self._grid(x.shape[1], x.shape[2])
-        drawn = uniform((len(x), rows * columns), x, generator)
+        drawn = draw_uniform((len(x), rows * columns), x, generator)
         hidden = drawn.argsort(1).argsort(1) < round(self.ratio * rows * columns)
         pixels = repeat(hidden, "b (r c) -> b (r h) (c w) 1", r=rows, h=self.patch[0], w=self.patch[1])
         return pixels.expand(x.shape)

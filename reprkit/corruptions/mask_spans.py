@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, over, uniform
+from reprkit.corruptions.base import ElementCorruption, broadcast_mask, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Count, Share
@@ -52,10 +52,10 @@ class MaskSpans(ElementCorruption):
         if x.ndim != (3 if x.is_floating_point() else 2):
             raise BuildError(f"mask-spans reads frames (b t c) or symbols (b t), not {tuple(x.shape)}")
         size, steps = x.shape[:2]
-        begins = uniform((size, steps + self.length - 1), x, generator) < self.begin
+        begins = draw_uniform((size, steps + self.length - 1), x, generator) < self.begin
         count = torch.nn.functional.pad(begins, (1, 0)).cumsum(1)
         hidden = count[:, self.length :] > count[:, :steps]
-        return over(hidden, x).expand(x.shape)
+        return broadcast_mask(hidden, x).expand(x.shape)
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """The value, or the mask symbol."""

@@ -8,7 +8,7 @@ import torch
 from annotated_types import Predicate
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, uniform
+from reprkit.corruptions.base import ElementCorruption, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Share, strictly_ascending
@@ -55,9 +55,9 @@ class SaltAndPepper(ElementCorruption):
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Each element with probability ``ratio``."""
-        return uniform(x.shape, x, generator) < self.ratio
+        return draw_uniform(x.shape, x, generator) < self.ratio
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Either extreme."""
         low, high = (x.new_full((), each) for each in self.range)
-        return torch.where(uniform(x.shape, x, generator) < 0.5, low, high)
+        return torch.where(draw_uniform(x.shape, x, generator) < 0.5, low, high)

@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.latents.terms import (
+from reprkit.latents.functional import (
     check_indices,
-    fixed_rate,
-    masked,
-    noise,
-    per_example,
-    per_token,
+    draw_noise,
+    fixed_rate_bits,
     perplexity,
     straight_through,
+    sum_per_example,
+    sum_per_token,
     token_statistics,
+    zero_padding,
 )
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
@@ -83,14 +83,14 @@ class Binary(Variational):
 
     def forward(self, features: Features) -> Code:
         """The code of features (b n bits)."""
-        logits = SHARPNESS * masked(features)
+        logits = SHARPNESS * zero_padding(features)
         soft = torch.tanh(0.5 * logits)  # 2p - 1
         certain = logits > 0
         drawn = self.training and self.stochastic
-        ones = noise(torch.rand, logits) < torch.sigmoid(logits) if drawn else certain
+        ones = draw_noise(torch.rand, logits) < torch.sigmoid(logits) if drawn else certain
         signs = 2.0 * ones - 1
         doubt = F.softplus(-logits) + logits * torch.sigmoid(-logits)  # the entropy of each bit, nats
-        kl = per_example(math.log(2) - doubt, features.mask).mean()
+        kl = sum_per_example(math.log(2) - doubt, features.mask).mean()
         losses = {"kl": self.warmed(kl)}
         if self.weights["entropy"]:
             losses["entropy"] = self._entropy(doubt, logits, features)
@@ -100,8 +100,8 @@ class Binary(Variational):
             z=straight_through(signs, soft).to(dtype),
             mean=straight_through(2.0 * certain - 1, soft).to(dtype) if drawn else None,
             indices=indices,
-            log_prob=per_token(F.logsigmoid(signs * logits), features.mask),
-            bits=fixed_rate(features, self.in_dim),
+            log_prob=sum_per_token(F.logsigmoid(signs * logits), features.mask),
+            bits=fixed_rate_bits(features, self.in_dim),
             losses=losses,
             metrics={
                 "kl": kl.detach(),
@@ -138,4 +138,4 @@ class Binary(Variational):
     def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
         """The same for every code: -bits * log(2) nats a token."""
         each = code.z.new_full((*code.z.shape[:2], 1), -self.out_dim * math.log(2), dtype=torch.float32)
-        return per_token(each, code.mask)
+        return sum_per_token(each, code.mask)

@@ -10,7 +10,7 @@ from annotated_types import Gt, Lt
 from torch import Tensor
 
 from reprkit.interfaces import Latent, require
-from reprkit.latents.terms import masked, noise, per_example, token_statistics
+from reprkit.latents.functional import draw_noise, sum_per_example, token_statistics, zero_padding
 from reprkit.registry.constraints import BelowOne, NonNegative, Width
 from reprkit.types import Code, Features
 
@@ -79,23 +79,23 @@ class Continuous(Latent):
         losses = self._losses(features)
         if not (self.training and self.dropout):
             return Code.of(features, z=active, losses=losses)
-        kept = noise(torch.rand, active) >= self.dropout
+        kept = draw_noise(torch.rand, active) >= self.dropout
         return Code.of(features, z=active * kept / (1 - self.dropout), mean=active, losses=losses)
 
     def _losses(self, features: Features) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         if not any(self.weights.values()):
             return losses
-        active = ACTIVATIONS[self.activation](masked(features))
+        active = ACTIVATIONS[self.activation](zero_padding(features))
         if self.weights["l1"]:
-            losses["l1"] = per_example(active.abs(), features.mask).mean()
+            losses["l1"] = sum_per_example(active.abs(), features.mask).mean()
         if self.weights["sparsity"]:
             activity, tokens = token_statistics(active, features.mask, over_ranks=self.training)
-            losses["sparsity"] = tokens * divergence(self.target, activity).sum()
+            losses["sparsity"] = tokens * bernoulli_kl(self.target, activity).sum()
         return losses
 
 
-def divergence(target: float, activity: Tensor) -> Tensor:
+def bernoulli_kl(target: float, activity: Tensor) -> Tensor:
     """KL(Bernoulli(target) || Bernoulli(activity)), nats; finite at activities of 0 and 1, too."""
     activity = activity.clamp(1e-6, 1 - 1e-6)
     rate = torch.full_like(activity, target)

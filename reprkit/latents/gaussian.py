@@ -9,7 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.kernels.reparameterization import reparameterize
-from reprkit.latents.terms import masked, noise, per_example, per_token, token_statistics
+from reprkit.latents.functional import (
+    draw_noise,
+    sum_per_example,
+    sum_per_token,
+    token_statistics,
+    zero_padding,
+)
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
 from reprkit.types import Code, Features
@@ -56,16 +62,16 @@ class Gaussian(Variational):
 
     def forward(self, features: Features) -> Code:
         """The code of features (b n 2*dim): the means, then as many raw log-variances."""
-        mean, raw = masked(features).chunk(2, dim=-1)
-        drawn = noise(torch.randn, mean) if self.training else torch.zeros_like(mean)
+        mean, raw = zero_padding(features).chunk(2, dim=-1)
+        drawn = draw_noise(torch.randn, mean) if self.training else torch.zeros_like(mean)
         z, kl, log_prob = reparameterize(mean, raw, drawn)
-        nats = per_example(kl, features.mask)
+        nats = sum_per_example(kl, features.mask)
         dtype = features.x.dtype
         return Code.of(
             features,
             z=z.to(dtype),
             mean=mean.to(dtype) if self.training else None,
-            log_prob=per_token(log_prob, features.mask),
+            log_prob=sum_per_token(log_prob, features.mask),
             bits=nats / math.log(2),
             losses={"kl": self.warmed(self._freed(kl, features) if self.free_bits else nats.mean())},
             metrics={"kl": nats.mean().detach()},
@@ -85,4 +91,4 @@ class Gaussian(Variational):
 
     def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
         """Log-density of ``code.z`` under N(0, I), nats a token."""
-        return per_token(-0.5 * (code.z.float().square() + math.log(2 * math.pi)), code.mask)
+        return sum_per_token(-0.5 * (code.z.float().square() + math.log(2 * math.pi)), code.mask)

@@ -12,16 +12,16 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.latents.terms import (
+from reprkit.latents.functional import (
     check_indices,
-    exponential,
-    fixed_rate,
-    masked,
-    noise,
-    per_example,
-    per_token,
+    draw_noise,
+    fixed_rate_bits,
     perplexity,
+    sample_exponential,
     straight_through,
+    sum_per_example,
+    sum_per_token,
+    zero_padding,
 )
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Positive, Width
@@ -93,13 +93,13 @@ class OneHot(Variational):
 
     def forward(self, features: Features) -> Code:
         """The code of features (b n groups*classes)."""
-        log_q = rearrange(masked(features), "b n (g c) -> b n g c", c=self.classes).log_softmax(-1)
+        log_q = rearrange(zero_padding(features), "b n (g c) -> b n g c", c=self.classes).log_softmax(-1)
         q, dtype = log_q.exp(), features.x.dtype
         drawn = self.training and self.method != "argmax"
-        perturbed = log_q - noise(exponential, log_q).log() if drawn else log_q
+        perturbed = log_q - draw_noise(sample_exponential, log_q).log() if drawn else log_q
         indices = perturbed.argmax(-1)
         hard = self._one_hot(indices)
-        kl = per_example((q * log_q).sum(-1) + math.log(self.classes), features.mask).mean()
+        kl = sum_per_example((q * log_q).sum(-1) + math.log(self.classes), features.mask).mean()
         metrics = {
             "kl": kl.detach(),
             "perplexity": perplexity(indices, features.mask, self.classes, over_ranks=self.training),
@@ -115,8 +115,8 @@ class OneHot(Variational):
             z=z.flatten(2).to(dtype),
             mean=None if mean is None else mean.flatten(2).to(dtype),
             indices=indices,
-            log_prob=per_token((hard * log_q).sum(-1), features.mask),
-            bits=fixed_rate(features, self.groups * math.log2(self.classes)),
+            log_prob=sum_per_token((hard * log_q).sum(-1), features.mask),
+            bits=fixed_rate_bits(features, self.groups * math.log2(self.classes)),
             losses={"kl": self.warmed(kl)},
             metrics=metrics,
         )
@@ -156,4 +156,4 @@ class OneHot(Variational):
         each = code.z.new_full(
             (*code.z.shape[:2], 1), -self.groups * math.log(self.classes), dtype=torch.float32
         )
-        return per_token(each, code.mask)
+        return sum_per_token(each, code.mask)

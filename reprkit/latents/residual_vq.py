@@ -15,7 +15,7 @@ from torch import Tensor
 from reprkit.interfaces import Latent
 from reprkit.kernels.straight_through import Commitment
 from reprkit.latents.codebook import Codebook
-from reprkit.latents.terms import check_indices, fixed_rate, masked, perplexity
+from reprkit.latents.functional import check_indices, fixed_rate_bits, perplexity, zero_padding
 from reprkit.registry.constraints import BelowOne, Depth, Share, Width
 from reprkit.types import Code, Features
 from reprkit.utils import collectives
@@ -71,7 +71,7 @@ class ResidualVQ(Latent):
     def forward(self, features: Features) -> Code:
         """The sum of the layers' codes; in training their choice is also counted."""
         book, mask, batch = self.codebook, features.mask, features.x.shape[0]
-        x = rearrange(masked(features).to(book.table.dtype), "b n d -> (b n) d")
+        x = rearrange(zero_padding(features).to(book.table.dtype), "b n d -> (b n) d")
         if self.cosine:
             x = F.normalize(x, dim=-1)
         valid = None if mask is None else mask.flatten()
@@ -97,7 +97,7 @@ class ResidualVQ(Latent):
 
         layers = book.slots if depth is None else depth.unsqueeze(-1)
         z, commit = Commitment.apply(x, z, commit, codes, layers, valid, 1 / batch)
-        bits = fixed_rate(features, math.log2(book.codes))
+        bits = fixed_rate_bits(features, math.log2(book.codes))
         indices = rearrange(rows, "(b n) q -> b n q", b=batch)
         return Code.of(
             features,

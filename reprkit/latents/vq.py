@@ -15,7 +15,7 @@ from torch import Tensor
 from reprkit.interfaces import Latent
 from reprkit.kernels.straight_through import Commitment
 from reprkit.latents.codebook import Codebook
-from reprkit.latents.terms import check_indices, fixed_rate, masked, perplexity
+from reprkit.latents.functional import check_indices, fixed_rate_bits, perplexity, zero_padding
 from reprkit.registry.constraints import BelowOne, Depth, Width
 from reprkit.types import Code, Features
 
@@ -80,7 +80,7 @@ class VQ(Latent):
     def forward(self, features: Features) -> Code:
         """The nearest codes; in training their choice is also counted."""
         book, mask, batch = self.codebook, features.mask, features.x.shape[0]
-        x = rearrange(masked(features).to(book.table.dtype), "b n (q d) -> (b n) q d", q=book.slots)
+        x = rearrange(zero_padding(features).to(book.table.dtype), "b n (q d) -> (b n) q d", q=book.slots)
         if self.cosine:
             x = F.normalize(x, dim=-1)
         valid = None if mask is None else mask.flatten()
@@ -106,7 +106,7 @@ class VQ(Latent):
             features,
             z=rearrange(z, "(b n) d -> b n d", b=batch).to(features.x.dtype),
             indices=indices,
-            bits=fixed_rate(features, book.slots * math.log2(book.codes)),
+            bits=fixed_rate_bits(features, book.slots * math.log2(book.codes)),
             losses=losses,
             metrics={"perplexity": perplexity(indices, mask, book.codes, over_ranks=self.training)},
         )

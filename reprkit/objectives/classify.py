@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit.interfaces import Objective, Term
-from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ class Classify(Objective):
         if self.factor is not None:
             model.latent(self.factor)  # refuses an unknown one
         width = sum(model.latent(name).out_dim for name in self._names(model))
-        self.head = nn.Linear(width, classes_of(model, self.label, "classify"))
+        self.head = nn.Linear(width, count_classes(model, self.label, "classify"))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch."""
-        label = labels_of(batch, self.label, "classify")
+        label = get_labels(batch, self.label, "classify")
         logits = self.logits(model, batch)
         model.record(accuracy=(logits.argmax(-1) == label).float().mean())
         return {"classify": (F.cross_entropy(logits.float(), label, reduction="sum"), len(label))}

@@ -61,7 +61,7 @@ class Contrastive(Objective):
         super().__init__()
         chosen = (views,) if isinstance(views, str | Corruption) else views
         self.temperature, self.dim, self.hidden = float(temperature), dim, hidden
-        self.damage = CorruptionPipeline(usual_views if chosen is None else tuple(chosen))
+        self.damage = CorruptionPipeline(default_views if chosen is None else tuple(chosen))
         self.head: nn.Module = nn.Identity()
 
     def bind(self, model: Model) -> None:
@@ -90,7 +90,7 @@ class Contrastive(Objective):
         return self.head(torch.cat(vectors, -1))
 
 
-def usual_views(field: Field | None) -> tuple[str, ...]:
+def default_views(field: Field | None) -> tuple[str, ...]:
     """The corruptions that make a view of a field where none are named."""
     hidden = "mask-spans(ratio=0.25)" if field and field.kind == "sequence" else "mask-elements(ratio=0.25)"
     if field is None or field.discrete:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.interfaces import Objective, Term
 from reprkit.models.factor import factor_of
-from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.types import Batch, Codes
 from reprkit.utils import collectives
 
@@ -28,7 +28,7 @@ class Grouped(Objective):
     The other member is drawn among those of the batch, of all ranks; an example that is alone of its group keeps its own code.
 
     Loss ``reconstruction``: nats, summed over an example's valid tokens and elements, averaged over examples.
-    Metrics: ``error`` or ``perplexity``, as objective ``reconstruction``; ``mates``, the share of examples that got another's.
+    Metrics: ``error`` or ``perplexity``, as objective ``reconstruction``; ``draw_partners``, the share of examples that got another's.
 
     Args:
         factor: whose code is taken from another example, the only factor when None; usually of one token (``pool=True``).
@@ -47,11 +47,11 @@ class Grouped(Objective):
     def bind(self, model: Model) -> None:
         """Look for the factor and the field."""
         factor_of(model.factors, self.factor, "objective grouped")
-        classes_of(model, self.label, "grouped")
+        count_classes(model, self.label, "grouped")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch; every rank must bring as many examples as the others."""
-        label, codes = labels_of(batch, self.label, "grouped"), model.encode(batch)
+        label, codes = get_labels(batch, self.label, "grouped"), model.encode(batch)
         scored = model.score(batch, self._shared(model, codes, label))
         model.record(**scored.metrics)
         return {"reconstruction": scored.loss}
@@ -62,14 +62,14 @@ class Grouped(Objective):
         code, groups, size = codes[name], collectives.gather(label), len(label)
         key = torch.rand(len(groups)) if model.training else torch.zeros(len(groups))  # equal on all ranks
         mine = slice(collectives.rank() * size, (collectives.rank() + 1) * size)
-        rows = mates(groups, key.to(label.device))[mine]
+        rows = draw_partners(groups, key.to(label.device))[mine]
         own = torch.arange(len(groups), device=label.device)[mine]
         model.record(mates=(rows != own).float().mean())
         mask = None if code.mask is None else collectives.gather(code.mask)[rows]
         return codes | {name: replace(code, z=collectives.gather_with_gradient(code.z)[rows], mask=mask)}
 
 
-def mates(label: Int[Tensor, " n"], key: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+def draw_partners(label: Int[Tensor, " n"], key: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
     """For each example another one with its label: the next in the order of ``key`` (n,) in [0, 1), the last's is the first."""
     order = (label.double() + key).argsort(stable=True)
     number, sorted_label = torch.arange(len(label), device=label.device), label[order]

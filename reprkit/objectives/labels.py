@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-def classes_of(model: Model, label: str, part: str) -> int:
+def count_classes(model: Model, label: str, part: str) -> int:
     """How many classes a label field has.
 
     Raises:
@@ -34,7 +34,7 @@ def classes_of(model: Model, label: str, part: str) -> int:
     return count
 
 
-def labels_of(batch: Batch, label: str, part: str) -> Int[Tensor, " b"]:
+def get_labels(batch: Batch, label: str, part: str) -> Int[Tensor, " b"]:
     """The labels of a batch.
 
     Raises:

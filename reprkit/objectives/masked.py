@@ -84,9 +84,9 @@ class Masked(Objective):
         )  # what was shown is not decoded
         scored = model.score(batch, codes, queries=queries, teacher_forcing=False)
         if self.normalize:
-            scored = replace(scored, target=normalised(scored.target, scored.decoded))
+            scored = replace(scored, target=normalize_tokens(scored.target, scored.decoded))
         if self.on == "masked" and queries is None:
-            scored = scored.counting(on_hidden(model, batch, scored.decoded, hidden))
+            scored = scored.counting(hidden_weight(model, batch, scored.decoded, hidden))
         model.record(**scored.metrics)
         return {"masked": scored.loss}
 
@@ -112,7 +112,7 @@ class Masked(Objective):
         noise = collectives.global_draw(
             lambda shape: torch.rand(shape, generator=generator, device=device), (len(x), count)
         )
-        return kept(noise.to(x.device), _valid(view, path.encoder.grid(view)), self.ratio)
+        return select_tokens(noise.to(x.device), _valid(view, path.encoder.grid(view)), self.ratio)
 
 
 def _queries(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b m"] | None:
@@ -126,7 +126,7 @@ def _queries(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b
     return alone.hit.int().argsort(dim=1, descending=True, stable=True)[:, : alone.number]
 
 
-def on_hidden(
+def hidden_weight(
     model: Model, batch: Batch, decoded: Decoded, hidden: list[Hidden]
 ) -> Float[Tensor, "b n p"] | None:
     """1 at the decoded elements that no encoder saw, 0 at the others; None where no encoder reads the output field."""
@@ -137,7 +137,7 @@ def on_hidden(
     return weight
 
 
-def kept(
+def select_tokens(
     noise: Float[Tensor, "b n"], valid: Bool[Tensor, "b n"] | None, ratio: float
 ) -> tuple[Int[Tensor, "b k"], Bool[Tensor, "b n"]]:
     """Indices of the tokens to keep, ascending, and which valid tokens are hidden.
@@ -185,13 +185,13 @@ def _several(count: int, path: Factor) -> int:
     return count
 
 
-def statistics(target: Float[Tensor, "b n p"]) -> tuple[Tensor, Tensor]:
+def token_statistics(target: Float[Tensor, "b n p"]) -> tuple[Tensor, Tensor]:
     """Each token's mean and deviation (b n 1), as the authors' code has them (unbiased, 1e-6)."""
     mean, _, deviation = _moments(target)
     return mean, deviation
 
 
-def normalised(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
+def normalize_tokens(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
     """Each token's values with mean 0 and deviation 1."""
     if decoded.likelihood != "gaussian" or target.shape[-1] < 2:
         raise BuildError(

@@ -130,7 +130,7 @@ class Conformance:
             raise SkipTest("it was made by hand, so no plugin is known")
         found = default_registry().find(self.kind, self.part)
         for module in plugin_modules(found.distribution):
-            heavy = import_cost(module)
+            heavy = heavy_imports(module)
             expect(
                 not heavy,
                 f"importing {module} loads {', '.join(heavy)}: name classes in Spec(build='module:Class') "
@@ -185,7 +185,7 @@ class PartConformance(Conformance):
             ) from error
         given, found = dict(part.reference.arguments), dict(again.reference.arguments)
         expect(given == found, f"made again, its arguments {given} are {found}")
-        same_state(part, again, "made again from its recorded arguments")
+        expect_same_state(part, again, "made again from its recorded arguments")
 
     def test_parts_in_arguments_are_annotated(self) -> None:
         """An argument that holds a part is annotated with its interface: else a model with it cannot be saved."""
@@ -213,10 +213,12 @@ class PartConformance(Conformance):
             path = str(Path(folder) / "part.safetensors")
             save_model(part, path)
             load_model(other, path)
-        same_state(part, other, "loaded from disk")
+        expect_same_state(part, other, "loaded from disk")
         before, after = self._seeded(part), self._seeded(other)
         for name, value in before.items():
-            close(after[name], value, f"loaded from disk, {name} (is there state outside of the buffers?)")
+            expect_close(
+                after[name], value, f"loaded from disk, {name} (is there state outside of the buffers?)"
+            )
 
     def _seeded(self, part: Any) -> dict[str, Tensor]:
         torch.manual_seed(1)
@@ -267,7 +269,7 @@ def expect(condition: bool | Tensor, message: str) -> None:
         raise AssertionError(message)
 
 
-def close(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-5) -> None:
+def expect_close(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-5) -> None:
     """Equal within ``tolerance``, relative and absolute; says what differs and by how much."""
     expect(a.shape == b.shape, f"{what}: shapes {tuple(a.shape)} and {tuple(b.shape)}")
     if not a.is_floating_point() or a.numel() == 0:
@@ -279,26 +281,26 @@ def close(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-5) -> None:
     expect(within.all(), f"{what}: differs by up to {float(gap.nan_to_num(math.inf).max()):.3g}")
 
 
-def same_state(one: nn.Module, other: nn.Module, what: str) -> None:
+def expect_same_state(one: nn.Module, other: nn.Module, what: str) -> None:
     """Both hold equal tensors."""
     a, b = one.state_dict(), other.state_dict()
     expect(a.keys() == b.keys(), f"{what}, other tensors: {', '.join(sorted(a.keys() ^ b.keys()))}")
     for name, value in a.items():
-        close(b[name], value, f"{what}, {name}", 0.0)
+        expect_close(b[name], value, f"{what}, {name}", 0.0)
 
 
-def without_gradient(part: nn.Module) -> list[str]:
+def parameters_without_gradient(part: nn.Module) -> list[str]:
     """Names of trainable parameters that the backward did not reach."""
     return [name for name, value in part.named_parameters() if value.requires_grad and value.grad is None]
 
 
-def reached(part: nn.Module) -> None:
+def expect_gradients(part: nn.Module) -> None:
     """Every trainable parameter got a gradient: DDP raises on those that never take part."""
-    idle = without_gradient(part)
+    idle = parameters_without_gradient(part)
     expect(not idle, f"no gradient reaches {', '.join(idle)}")
 
 
-def is_a(part: Any, base: type[Part]) -> None:
+def expect_instance(part: Any, base: type[Part]) -> None:
     """The part is of its kind."""
     expect(isinstance(part, base), f"{type(part).__name__} is not a subclass of reprkit.{base.__name__}")
 
@@ -315,7 +317,7 @@ def plugin_modules(distribution: str) -> list[str]:
 
 
 @functools.lru_cache
-def import_cost(module: str) -> tuple[str, ...]:
+def heavy_imports(module: str) -> tuple[str, ...]:
     """The heavy packages that importing ``module`` in a fresh interpreter loads."""
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; import importlib; importlib.import_module({module!r})\n"

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Corruption
-from reprkit.testing.base import PartConformance, close, expect, is_a
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_instance
 from reprkit.testing.pool import together
-from reprkit.testing.sample_data import over
+from reprkit.testing.sample_data import broadcast_mask
 from reprkit.utils.collectives import gather, world_size
 
 
@@ -31,7 +31,7 @@ class CorruptionConformance(PartConformance):
     def test_shapes_and_types(self) -> None:
         """X keeps its shape and type; ``hit`` is Bool of x's shape; other fields are passed on."""
         corruption = self.fresh()
-        is_a(corruption, Corruption)
+        expect_instance(corruption, Corruption)
         for size in (1, 4):
             batch = self.batch(size)
             damaged, hit = corruption(batch)
@@ -51,10 +51,10 @@ class CorruptionConformance(PartConformance):
         before = {name: value.clone() for name, value in batch.items()}
         damaged, hit = self.fresh()(batch)
         for name, value in before.items():
-            close(batch[name], value, f"the given batch's {name}", 0.0)
-        close(damaged["x"][~hit], before["x"][~hit], "x outside of hit", 0.0)
+            expect_close(batch[name], value, f"the given batch's {name}", 0.0)
+        expect_close(damaged["x"][~hit], before["x"][~hit], "x outside of hit", 0.0)
         if "x_mask" in batch:
-            padding = ~over(batch["x_mask"], batch["x"])
+            padding = ~broadcast_mask(batch["x_mask"], batch["x"])
             expect(not (hit & padding).any(), "padding was hit")
 
     def test_it_damages(self) -> None:
@@ -73,20 +73,20 @@ class CorruptionConformance(PartConformance):
             damaged, hit = corruption(self.batch(16), torch.Generator().manual_seed(seed))
             draws.append((damaged["x"], hit))
         for one, two in zip(draws[0], draws[1], strict=True):
-            close(one, two, "two draws under equal generators", 0.0)
+            expect_close(one, two, "two draws under equal generators", 0.0)
         alike = all(torch.equal(one, two) for one, two in zip(draws[0], draws[2], strict=True))
         expect(not alike, "another generator gave the same draw: is it used?")
         again = []
         for _ in range(2):
             torch.manual_seed(3)
             again.append(corruption(self.batch(16))[0]["x"])
-        close(again[0], again[1], "two draws under equal states of the global generator", 0.0)
+        expect_close(again[0], again[1], "two draws under equal states of the global generator", 0.0)
 
     def test_two_ranks_equal_one_process(self) -> None:
         """Two processes damage the rows of a joined batch as one process damages it whole."""
         pair, whole = together(2, _draw, self)[0], _draw(0, self)
         for name, value in whole.items():
-            close(pair[name], value, f"two ranks and one process: {name}")
+            expect_close(pair[name], value, f"two ranks and one process: {name}")
 
 
 def _draw(rank: int, case: CorruptionConformance) -> dict[str, Tensor]:

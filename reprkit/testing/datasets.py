@@ -10,7 +10,7 @@ import torch
 
 from reprkit.data import Dataset, Signature, Stream
 from reprkit.errors import DataError
-from reprkit.testing.base import Conformance, close, expect
+from reprkit.testing.base import Conformance, expect, expect_close
 
 MOST = 2000  # examples that are compared one by one
 
@@ -48,7 +48,7 @@ class DatasetConformance(Conformance):
         data = self.examples()
         for index in (0, len(data) - 1):
             for name, value in data[index].items():
-                close(data[index][name], value, f"{name} of example {index}, read twice", 0.0)
+                expect_close(data[index][name], value, f"{name} of example {index}, read twice", 0.0)
         try:
             data[len(data)]
         except (IndexError, DataError):
@@ -71,9 +71,9 @@ class DatasetConformance(Conformance):
                     real = example.get(f"{name}_mask", torch.ones(len(value), dtype=torch.bool))
                     longer = real.new_zeros(len(held) - len(real))
                     mask = batch[f"{name}_mask"][row]
-                    close(mask, torch.cat([real, longer]), f"the mask of {where} in a batch")
+                    expect_close(mask, torch.cat([real, longer]), f"the mask of {where} in a batch")
                     held = held[: len(value)]
-                close(held, value, f"{where} in a batch", 0.0)
+                expect_close(held, value, f"{where} in a batch", 0.0)
 
     def test_split_is_disjoint_and_complete(self) -> None:
         """``split`` is a pure function of its seed; its parts share nothing and lose nothing."""

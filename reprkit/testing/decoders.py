@@ -12,7 +12,7 @@ from torch import Tensor
 from reprkit.interfaces import Decoder
 from reprkit.layers.gather_rows import tokens_at
 from reprkit.models.grid import row_grid, to_tokens
-from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
 from reprkit.types import Decoded, Features
 from reprkit.utils.collectives import gather, sum_over_ranks, world_size
@@ -68,7 +68,7 @@ class DecoderConformance(PartConformance):
     def test_shapes_and_types(self) -> None:
         """It makes (b n p) that reads as the data under its grid, with a finite likelihood."""
         decoder = self.fresh()
-        is_a(decoder, Decoder)
+        expect_instance(decoder, Decoder)
         for training in (True, False):
             decoder.train(training)
             for size in (1, 2, 5):
@@ -108,7 +108,7 @@ class DecoderConformance(PartConformance):
         expect(cells in ((), whole.grid), f"its cells are {cells}, and its grid {whole.grid}")
         queries = torch.arange(count).flip(0).expand(3, -1)[:, : max(1, count // 2)]
         some = decoder(features, queries=queries)
-        close(some.x, tokens_at(whole.x, queries), "tokens asked for, and the same among all", 1e-4)
+        expect_close(some.x, tokens_at(whole.x, queries), "tokens asked for, and the same among all", 1e-4)
 
     def test_examples_do_not_mix(self) -> None:
         """In evaluation what is made of an example's code does not depend on its neighbours in the batch."""
@@ -120,7 +120,7 @@ class DecoderConformance(PartConformance):
         one = self.decode(decoder, alone, first)[0]
         torch.manual_seed(1)
         whole = self.decode(decoder, features, batch)[0]
-        close(one.x, whole.x[:1], "an example alone and in a batch", 1e-4)
+        expect_close(one.x, whole.x[:1], "an example alone and in a batch", 1e-4)
 
     def test_masked_tokens_change_nothing(self) -> None:
         """Other values in the code's masked tokens leave the output at the valid ones alone."""
@@ -142,7 +142,7 @@ class DecoderConformance(PartConformance):
                 value, other = value[mask], other[mask]
             elif outs[0].mask is not None and value.shape[:2] == outs[0].mask.shape:
                 value, other = value[outs[0].mask], other[outs[0].mask]
-            close(value, other, f"{name}, with other masked tokens")
+            expect_close(value, other, f"{name}, with other masked tokens")
 
     def test_the_condition_matters(self) -> None:
         """What it is told apart from the tokens changes the likelihood; it can do without."""
@@ -162,7 +162,7 @@ class DecoderConformance(PartConformance):
         decoder = self.fresh().train()
         decoded, target = self.decode(decoder, self.features(decoder, 3), self.batch(3))
         decoded.nll(target).sum().backward()
-        reached(decoder)
+        expect_gradients(decoder)
 
     def test_evaluation_is_deterministic(self) -> None:
         """In evaluation the random state does not matter."""
@@ -171,7 +171,7 @@ class DecoderConformance(PartConformance):
         torch.manual_seed(1)
         first = self.decode(decoder, features, batch)[0]
         torch.manual_seed(2)
-        close(first.x, self.decode(decoder, features, batch)[0].x, "output in evaluation", 0.0)
+        expect_close(first.x, self.decode(decoder, features, batch)[0].x, "output in evaluation", 0.0)
 
     def test_odd_widths_fit_through_the_adapters(self) -> None:
         """After latents of widths that it never heard of, it trains."""
@@ -214,20 +214,20 @@ class DecoderConformance(PartConformance):
                 changed = decoder(features, teacher=torch.cat([teacher[:, :t], other[:, t:]], 1), **given)
                 for name in told:
                     what = f"{name} up to token {t}, with another teacher from there on"
-                    close(changed.params[name][:, : t + 1], whole.params[name][:, : t + 1], what)
+                    expect_close(changed.params[name][:, : t + 1], whole.params[name][:, : t + 1], what)
             state, previous = decoder.start(features, size=2, length=count, **given), None
             for t in range(count):
                 step, state = decoder.step(previous, state)
                 for name in told:
                     what = f"{name} of token {t}, one step at a time"
-                    close(step.params[name][:, 0], whole.params[name][:, t], what, 1e-4)
+                    expect_close(step.params[name][:, 0], whole.params[name][:, t], what, 1e-4)
                 previous = teacher[:, t : t + 1]
 
     def test_two_ranks_equal_one_process(self) -> None:
         """Output and averaged gradients of two processes equal those of one on the joined batch."""
         pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
         for name, value in whole.items():
-            close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+            expect_close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
 
 
 def _train_step(rank: int, case: DecoderConformance) -> dict[str, Tensor]:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from reprkit.interfaces import Encoder
 from reprkit.models.grid import from_tokens, to_tokens
-from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
-from reprkit.testing.sample_data import refilled
+from reprkit.testing.sample_data import refill_padding
 from reprkit.types import Features
 from reprkit.utils.collectives import gather, sum_over_ranks, world_size
 
@@ -44,7 +44,7 @@ class EncoderConformance(PartConformance):
     def test_shapes_and_types(self) -> None:
         """Features are (b n out_dim), n as ``count`` and ``grid`` foretold, one example included."""
         encoder = self.fresh()
-        is_a(encoder, Encoder)
+        expect_instance(encoder, Encoder)
         for training in (True, False):
             encoder.train(training)
             for size in (1, 2, 5):
@@ -70,7 +70,7 @@ class EncoderConformance(PartConformance):
         torch.manual_seed(1)
         alone = self.encode(encoder, {name: value[:1] for name, value in batch.items()})
         torch.manual_seed(1)
-        close(alone.x, self.encode(encoder, batch).x[:1], "an example alone and in a batch", 1e-4)
+        expect_close(alone.x, self.encode(encoder, batch).x[:1], "an example alone and in a batch", 1e-4)
 
     def test_padding_changes_nothing(self) -> None:
         """Where lengths vary, other values under the mask leave the valid tokens alone."""
@@ -82,13 +82,13 @@ class EncoderConformance(PartConformance):
             torch.manual_seed(1)
             one = self.encode(encoder, batch)
             torch.manual_seed(1)
-            two = self.encode(encoder, refilled(batch, self.data))
+            two = self.encode(encoder, refill_padding(batch, self.data))
             if one.mask is None:
                 expect(one.x.shape[1] == 1, "lengths vary, so Features need a mask (or a single token)")
-                close(one.x, two.x, "features")
+                expect_close(one.x, two.x, "features")
             else:
-                close(one.mask, two.mask, "the mask of the features")
-                close(one.x[one.mask], two.x[one.mask], "features of valid tokens")
+                expect_close(one.mask, two.mask, "the mask of the features")
+                expect_close(one.x[one.mask], two.x[one.mask], "features of valid tokens")
 
     def test_keep_reads_only_the_kept(self) -> None:
         """With ``keep`` features are (b k d), with positions and length, and hidden tokens do not matter."""
@@ -104,7 +104,7 @@ class EncoderConformance(PartConformance):
         shape = tuple(features.x.shape[:2])
         expect(shape == tuple(keep.shape), f"features are {shape} tokens for a keep of {tuple(keep.shape)}")
         expect(features.positions is not None, "kept tokens need positions")
-        close(features.positions, keep, "positions")
+        expect_close(features.positions, keep, "positions")
         expect(features.length == count, f"length is {features.length}, not {count}")
         field, grid = self.data["x"], encoder.grid(batch)
         told, new = (to_tokens(x, grid, field.kind) for x in (batch["x"], self.batch(2, seed=1)["x"]))
@@ -112,7 +112,7 @@ class EncoderConformance(PartConformance):
         hidden = from_tokens(torch.where(kept, told, new), grid, field)
         torch.manual_seed(1)
         other = self.encode(encoder, {**batch, "x": hidden}, keep=keep).x
-        close(features.x, other, "features, with other hidden tokens")
+        expect_close(features.x, other, "features, with other hidden tokens")
 
     def test_the_condition_matters(self) -> None:
         """What it is told of another factor changes the features; it can do without."""
@@ -123,7 +123,7 @@ class EncoderConformance(PartConformance):
         """Every trainable parameter takes part."""
         encoder = self.fresh().train()
         self.encode(encoder, self.batch(3)).x.square().sum().backward()
-        reached(encoder)
+        expect_gradients(encoder)
 
     def test_evaluation_is_deterministic(self) -> None:
         """In evaluation neither the random state nor what ran before matters."""
@@ -132,7 +132,7 @@ class EncoderConformance(PartConformance):
         first = self.encode(encoder, self.batch(3)).x
         self.encode(encoder, self.batch(2, seed=9))
         torch.manual_seed(2)
-        close(first, self.encode(encoder, self.batch(3)).x, "features in evaluation", 0.0)
+        expect_close(first, self.encode(encoder, self.batch(3)).x, "features in evaluation", 0.0)
 
     def test_odd_widths_fit_through_the_adapters(self) -> None:
         """Before latents of widths that it never heard of, it trains."""
@@ -161,7 +161,7 @@ class EncoderConformance(PartConformance):
         """Features and averaged gradients of two processes equal those of one on the joined batch."""
         pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
         for name, value in whole.items():
-            close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+            expect_close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
 
 
 def _train_step(rank: int, case: EncoderConformance) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from reprkit.errors import BuildError, DataError, ReprkitError
 from reprkit.interfaces import Evaluator
 from reprkit.runs.metrics import flat, leaves
-from reprkit.testing.base import PartConformance, close, expect, is_a
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_instance
 
 _MLP = ("mlp(widths=(16,))", "mlp(widths=(16,))")
 _SEQUENCE = ("gru(width=8)", "transformer(width=8, depth=1, heads=1)")
@@ -56,7 +56,7 @@ class EvaluatorConformance(PartConformance):
             ReprkitError: it refuses every model on this kind of data; then the first refusal.
         """
         evaluator = self.fresh()
-        is_a(evaluator, Evaluator)
+        expect_instance(evaluator, Evaluator)
         train, test = self.sets()
         refused: list[ReprkitError] = []
         for latent, model in self.models(train):
@@ -105,7 +105,7 @@ class EvaluatorConformance(PartConformance):
                 evaluator(model, test, fit_on=train)
             expect(not model.training, f"with {latent} it left the model in training mode")
             for name, held in model.state_dict().items():
-                close(held, before[name], f"with {latent}, the model's {name}", 0.0)
+                expect_close(held, before[name], f"with {latent}, the model's {name}", 0.0)
 
 
 def _nan(value: Any) -> bool:

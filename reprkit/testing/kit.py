@@ -19,7 +19,7 @@ from reprkit.testing.evaluators import EvaluatorConformance
 from reprkit.testing.latents import LatentConformance
 from reprkit.testing.objectives import ObjectiveConformance
 from reprkit.testing.processes import RanksError
-from reprkit.testing.sample_data import WORLDS
+from reprkit.testing.sample_data import SAMPLE_DATA
 
 KITS: dict[str, type[Conformance]] = {
     kit.kind: kit
@@ -61,14 +61,14 @@ class Outcome:
     seconds: float = 0.0
 
 
-def case_of(kind: str, part: str, world: str) -> Conformance:
+def make_case(kind: str, part: str, world: str) -> Conformance:
     """The conformance of one part on one kind of data, without a class of its own."""
     case = KITS[kind]()
-    case.part, case.data = part, WORLDS[world]
+    case.part, case.data = part, SAMPLE_DATA[world]
     return case
 
 
-def worlds_of(kind: str, part: str, among: Iterable[str] = tuple(WORLDS)) -> dict[str, str]:
+def find_refusals(kind: str, part: str, among: Iterable[str] = tuple(SAMPLE_DATA)) -> dict[str, str]:
     """Each kind of data -> why the part refuses it; empty where it does not.
 
     Raises:
@@ -79,7 +79,7 @@ def worlds_of(kind: str, part: str, among: Iterable[str] = tuple(WORLDS)) -> dic
     for world in [_ONCE[kind]] if kind in _ONCE else list(among):
         if refused.get(_INSTEAD.get(world, "")) == "":
             continue
-        case = case_of(kind, part, world)
+        case = make_case(kind, part, world)
         try:
             if isinstance(case, ObjectiveConformance):
                 case.model()
@@ -99,7 +99,7 @@ def worlds_of(kind: str, part: str, among: Iterable[str] = tuple(WORLDS)) -> dic
     return refused
 
 
-def examine(case: Conformance, *, ranks: bool = True) -> Iterator[Outcome]:
+def run_checks(case: Conformance, *, ranks: bool = True) -> Iterator[Outcome]:
     """Every check of the case's class; ``ranks``: also those that start processes."""
     for name, check in all_checks(type(case)):
         if not ranks and "two_ranks" in name:

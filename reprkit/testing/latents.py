@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Encoder, Latent
-from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
 from reprkit.types import Batch, Code, Features
 from reprkit.utils.collectives import gather, sum_over_ranks, world_size
@@ -49,7 +49,7 @@ class LatentConformance(PartConformance):
     def test_shapes_and_types(self) -> None:
         """(b n in_dim) becomes (b m out_dim), float32, at several sizes, one token included; m is ``count(n)``, most often n."""
         latent = self.fresh()
-        is_a(latent, Latent)
+        expect_instance(latent, Latent)
         for training in (True, False):
             latent.train(training)
             for b, n in SIZES:
@@ -103,16 +103,18 @@ class LatentConformance(PartConformance):
             expect(a.mask.shape == a.z.shape[:2], "the code's mask is not of its own tokens")
             if latent.count(6) == 6:
                 expect(a.mask.equal(features.mask), "the code's mask is not that of the features")
-            close(a.mask, b.mask, "the code's mask")
-            close(a.z[a.mask], b.z[a.mask], "the code of valid tokens")
+            expect_close(a.mask, b.mask, "the code's mask")
+            expect_close(a.z[a.mask], b.z[a.mask], "the code of valid tokens")
             if a.bits is not None:
-                close(a.bits, b.bits, "bits")
+                expect_close(a.bits, b.bits, "bits")
             for name in a.losses:
-                close(a.losses[name], b.losses[name], f"loss {name!r}")
+                expect_close(a.losses[name], b.losses[name], f"loss {name!r}")
             for name in a.metrics:
-                close(torch.as_tensor(a.metrics[name]), torch.as_tensor(b.metrics[name]), f"metric {name!r}")
+                expect_close(
+                    torch.as_tensor(a.metrics[name]), torch.as_tensor(b.metrics[name]), f"metric {name!r}"
+                )
             for name, value in one.state_dict().items():
-                close(value, two.state_dict()[name], f"state {name}")
+                expect_close(value, two.state_dict()[name], f"state {name}")
 
     def test_a_gradient_reaches_every_parameter(self) -> None:
         """The code and the losses send a gradient to the features and to every parameter."""
@@ -126,7 +128,7 @@ class LatentConformance(PartConformance):
         )
         assert x.grad is not None
         expect(x.grad.abs().sum() > 0, "the gradient that reaches the encoder is zero everywhere")
-        reached(latent)
+        expect_gradients(latent)
 
     def test_evaluation_is_deterministic(self) -> None:
         """In evaluation the code depends neither on the random state nor on what ran before."""
@@ -138,7 +140,7 @@ class LatentConformance(PartConformance):
         first = latent(features)
         latent(self.features(latent, 2, 3, seed=9))
         torch.manual_seed(2)
-        close(first.z, latent(features).z, "z in evaluation", 0.0)
+        expect_close(first.z, latent(features).z, "z in evaluation", 0.0)
 
     def test_indices_stand_for_the_code(self) -> None:
         """``embed(indices)`` is z in evaluation."""
@@ -148,7 +150,7 @@ class LatentConformance(PartConformance):
         self.exercise(latent)
         latent.eval()
         code = latent(self.features(latent, 3, 4))
-        close(latent.embed(code.indices), code.z, "embed(indices) and z in evaluation")
+        expect_close(latent.embed(code.indices), code.z, "embed(indices) and z in evaluation")
 
     def test_prior_has_the_shape_of_codes(self) -> None:
         """``prior((b, n))`` gives (b n out_dim), finite, the same under the same generator."""
@@ -159,7 +161,7 @@ class LatentConformance(PartConformance):
         shape, expected = tuple(draws[0].shape), (3, 2, latent.out_dim)
         expect(shape == expected, f"prior((3, 2)) gave {shape}, not {expected}")
         expect(torch.isfinite(draws[0]).all(), "the prior drew values that are not finite")
-        close(draws[0], draws[1], "two draws from the prior under one generator", 0.0)
+        expect_close(draws[0], draws[1], "two draws from the prior under one generator", 0.0)
         expect(not torch.equal(draws[0], draws[2]), "another generator gave the same draw: is it used?")
 
     def test_prior_tells_probabilities(self) -> None:
@@ -214,7 +216,7 @@ class LatentConformance(PartConformance):
             for name, value in whole.items():
                 for rank, seen in enumerate(pairs):
                     what = f"rank {rank} of two and one process{', with padding' * masked}: {name}"
-                    close(seen[name], value, what, 1e-5)
+                    expect_close(seen[name], value, what, 1e-5)
 
 
 class _Passing(Encoder):

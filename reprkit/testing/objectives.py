@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Objective
-from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
 from reprkit.utils.collectives import sum_over_ranks, world_size
 
@@ -45,7 +45,7 @@ class ObjectiveConformance(PartConformance):
         from reprkit.models.build import build
 
         objective = self.fresh()
-        is_a(objective, Objective)
+        expect_instance(objective, Objective)
         kind = self.data["x"].kind
         encoder, decoder, causal = _FITTING.get(kind, _FITTING["sequence"])
         decoder = self.decoder or (causal if "causal" in objective.needs else decoder)
@@ -76,7 +76,7 @@ class ObjectiveConformance(PartConformance):
         for model in (one, two):
             torch.manual_seed(1)
             totals.append(model.eval()(self.batch(8)).total)
-        close(totals[1], totals[0], "the loss, loaded into a fresh model")
+        expect_close(totals[1], totals[0], "the loss, loaded into a fresh model")
 
     def test_buffers_keep_their_shape(self) -> None:
         """Parameters and buffers have their final shapes once the objective is bound to a model."""
@@ -105,7 +105,7 @@ class ObjectiveConformance(PartConformance):
         model = self.model()
         for turn in model.objective.turns:
             model(self.batch(8), turn).total.backward()
-        reached(model)
+        expect_gradients(model)
 
     def test_evaluation_is_deterministic(self) -> None:
         """In evaluation the loss does not depend on the random state."""
@@ -115,7 +115,7 @@ class ObjectiveConformance(PartConformance):
             torch.manual_seed(seed)
             with torch.no_grad():
                 totals.append(model(self.batch(8)).total)
-        close(totals[0], totals[1], "the loss in evaluation, under another random state", 0.0)
+        expect_close(totals[0], totals[1], "the loss in evaluation, under another random state", 0.0)
 
     def test_the_batch_is_left_alone(self) -> None:
         """The batch that was given is not changed."""
@@ -123,7 +123,7 @@ class ObjectiveConformance(PartConformance):
         before = {name: value.clone() for name, value in batch.items()}
         model(batch)
         for name, value in before.items():
-            close(batch[name], value, f"the given batch's {name}", 0.0)
+            expect_close(batch[name], value, f"the given batch's {name}", 0.0)
 
     def test_it_can_be_minimised(self) -> None:
         """A few steps on one batch lower the loss of the main turn."""
@@ -148,7 +148,7 @@ class ObjectiveConformance(PartConformance):
         """Loss and averaged gradients of two processes equal those of one on the joined batch."""
         pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
         for name, value in whole.items():
-            close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+            expect_close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
 
 
 def _train_step(rank: int, case: ObjectiveConformance) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from reprkit.testing.processes import GRACE, START, RanksError, free_port, group, story
+from reprkit.testing.processes import GRACE, START, RanksError, describe_failure, free_port, process_group
 from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
 _pool: Pool | None = None
@@ -116,7 +116,7 @@ class Pool:
                     results[rank] = None
                     end = min(end, time.monotonic() + GRACE)
         if failed:
-            raise RanksError("\n".join([*self._silent(), story(self.folder, self.n, failed)]))
+            raise RanksError("\n".join([*self._silent(), describe_failure(self.folder, self.n, failed)]))
         self.new = False
         return [results[rank] for rank in range(self.n)]
 
@@ -149,7 +149,7 @@ def _serve(rank: int, n: int, folder: str, port: int, pipe: Connection) -> None:
     import torch
 
     home = Path(folder)
-    with group(rank, n, folder, port, timeout=3600.0):
+    with process_group(rank, n, folder, port, timeout=3600.0):
         try:
             while True:
                 try:

@@ -54,7 +54,7 @@ def ranks(n: int, function: Callable[..., Any], *args: Any, timeout: float = 120
         try:
             _wait(context, timeout + START)
         except Exception as error:
-            raise RanksError(story(Path(folder), n, str(error))) from None
+            raise RanksError(describe_failure(Path(folder), n, str(error))) from None
         finally:
             for process in context.processes:
                 if process.is_alive():
@@ -80,7 +80,7 @@ def _one(rank: int, n: int, folder: str, port: int, call: bytes, timeout: float)
     home = Path(folder)
     # The group outlives `timeout`, so that what is reported is the place of the hang and not that gloo lost
     # patience.
-    with group(rank, n, folder, port, timeout + START):
+    with process_group(rank, n, folder, port, timeout + START):
         try:
             function, args = pickle.loads(call)
             with (home / f"hang-{rank}").open("w") as hang:
@@ -100,7 +100,7 @@ def _one(rank: int, n: int, folder: str, port: int, call: bytes, timeout: float)
 
 
 @contextmanager
-def group(rank: int, n: int, folder: str, port: int, timeout: float) -> Iterator[None]:
+def process_group(rank: int, n: int, folder: str, port: int, timeout: float) -> Iterator[None]:
     """Make this process one rank of a gloo group, in an environment as torchrun's, one thread, no GPU."""
     os.environ.update(
         RANK=str(rank),
@@ -134,7 +134,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def story(folder: Path, n: int, cause: str) -> str:
+def describe_failure(folder: Path, n: int, cause: str) -> str:
     """What went wrong: the tracebacks of all ranks in the order of their failure, or where they hang."""
     errors = sorted(folder.glob("error-*"), key=lambda path: path.stat().st_mtime_ns)
     hangs = [path for path in sorted(folder.glob("hang-*")) if path.stat().st_size]

@@ -24,7 +24,7 @@ _SIZES: dict[str, dict[str, int]] = {
 }
 
 
-def small(found: Found) -> str:
+def small_reference(found: Found) -> str:
     """A reference to the part, with small values for those of its sizes that are known by name.
 
     The arguments are read from the source of the class, so a part that is new gets small ones without being

@@ -9,7 +9,7 @@ import reprkit as rk
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Corruption
-from reprkit.objectives.contrastive import Contrastive, usual_views
+from reprkit.objectives.contrastive import Contrastive, default_views
 from reprkit.testing.pool import together
 from reprkit.utils import collectives
 
@@ -107,7 +107,7 @@ def test_padding_changes_nothing(signature):
 )
 def test_usual_views_fit_the_data(field, names):
     data = None if field is None else rk.data.Signature({"x": field})
-    made = [rk.create("corruption", each, data=data) for each in usual_views(field)]
+    made = [rk.create("corruption", each, data=data) for each in default_views(field)]
     assert [each.qualified for each in made] == [f"reprkit/{name}" for name in names]
     if field is not None and field.range == (0.0, 255.0):
         assert made[1].std == pytest.approx(51)

@@ -4,7 +4,7 @@ from learning import digits
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError
-from reprkit.objectives.grouped import mates
+from reprkit.objectives.grouped import draw_partners
 from reprkit.testing import ObjectiveConformance
 
 FACTORS = {
@@ -26,18 +26,18 @@ def test_a_mate_is_another_one_of_the_group_and_each_is_one_s():
     label[0] = 9  # alone
     seen = set()
     for seed in range(6):
-        found = mates(label, torch.rand(40, generator=torch.Generator().manual_seed(seed)))
+        found = draw_partners(label, torch.rand(40, generator=torch.Generator().manual_seed(seed)))
         assert sorted(found.tolist()) == list(range(40))
         assert torch.equal(label[found], label)
         assert (found == torch.arange(40)).nonzero().flatten().tolist() == [0]
         seen.add(int(found[1]))
     assert len(seen) > 2, "not always the same one"
-    assert mates(torch.tensor([1, 2, 1, 1]), torch.zeros(4)).tolist() == [2, 1, 3, 0]
+    assert draw_partners(torch.tensor([1, 2, 1, 1]), torch.zeros(4)).tolist() == [2, 1, 3, 0]
 
 
 def test_the_loss_is_that_of_the_exchanged_codes():
     model, batch = grouped().eval(), digits()[0].batch(range(30))
-    rows = mates(batch["label"], torch.zeros(30))
+    rows = draw_partners(batch["label"], torch.zeros(30))
     with torch.no_grad():
         codes, losses = model.encode(batch), model(batch)
         decoded = model.decode(codes | {"shared": rk.Code(z=codes["shared"].z[rows])})

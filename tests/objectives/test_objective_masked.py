@@ -9,7 +9,7 @@ from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.layers.gather_rows import tokens_at
 from reprkit.models.grid import to_tokens
-from reprkit.objectives.masked import kept, statistics
+from reprkit.objectives.masked import select_tokens, token_statistics
 
 VIT = "vit(patch=2, width=16, depth=1, heads=2)"
 SMALL = {"encoder": VIT, "latent": "continuous(dim=8)", "decoder": VIT}
@@ -24,7 +24,7 @@ def draws(*shape, seed=0):
     [(16, 0.75, 4), (196, 0.75, 49), (16, 0.99, 1), (16, 0.01, 15), (5, 0.5, 3), (2, 0.9, 1)],
 )
 def test_how_many_are_kept(n, ratio, k):
-    keep, hidden = kept(draws(50, n), None, ratio)
+    keep, hidden = select_tokens(draws(50, n), None, ratio)
     assert keep.shape == (50, k)
     assert bool((keep[:, 1:] > keep[:, :-1]).all()), "ascending, so different"
     again = torch.ones(50, n, dtype=torch.bool).scatter(1, keep, False)
@@ -32,7 +32,7 @@ def test_how_many_are_kept(n, ratio, k):
 
 
 def test_every_token_has_an_equal_chance():
-    keep, _ = kept(draws(8000, 8), None, 0.75)
+    keep, _ = select_tokens(draws(8000, 8), None, 0.75)
     share = torch.bincount(keep.flatten(), minlength=8) / 8000
     assert bool(((share - 0.25).abs() < 4 * math.sqrt(0.25 * 0.75 / 8000)).all()), share
 
@@ -41,7 +41,7 @@ def test_every_token_has_an_equal_chance():
 def test_shorter_examples_keep_their_share_and_are_filled_up_with_padding(ratio):
     lengths = torch.tensor([20, 19, 11, 7, 2, 1] * 5)
     valid = torch.arange(20) < lengths.unsqueeze(1)
-    keep, hidden = kept(draws(30, 20), valid, ratio)
+    keep, hidden = select_tokens(draws(30, 20), valid, ratio)
     real = valid.gather(1, keep)
     for row, length in enumerate(lengths.tolist()):
         assert len(set(keep[row].tolist())) == keep.shape[1]
@@ -53,7 +53,7 @@ def test_shorter_examples_keep_their_share_and_are_filled_up_with_padding(ratio)
 
 
 def test_an_example_of_nothing_but_padding_hides_nothing():
-    keep, hidden = kept(draws(2, 6), torch.tensor([[True] * 6, [False] * 6]), 0.5)
+    keep, hidden = select_tokens(draws(2, 6), torch.tensor([[True] * 6, [False] * 6]), 0.5)
     assert keep.shape == (2, 3)
     assert hidden.sum(1).tolist() == [3, 0]
 
@@ -118,8 +118,8 @@ def test_normalised_targets_are_the_paper_s():
 def test_a_token_s_mean_and_deviation_are_torch_s():
     target = torch.randn(4, 5, 7, generator=torch.Generator().manual_seed(0)) * 3 + 2
     variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
-    torch.testing.assert_close(statistics(target), (mean, (variance + 1e-6).sqrt()))
-    assert statistics(torch.ones(1, 1, 3))[1] == pytest.approx(1e-3)
+    torch.testing.assert_close(token_statistics(target), (mean, (variance + 1e-6).sqrt()))
+    assert token_statistics(torch.ones(1, 1, 3))[1] == pytest.approx(1e-3)
 
 
 def test_factors_of_one_grid_see_the_same_and_others_draw_for_themselves():

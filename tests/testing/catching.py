@@ -1,12 +1,12 @@
 """Runs a conformance class on a deliberately wrong part: which checks fail, and do they say why."""
 
 from reprkit.testing.base import Conformance, PartConformance, all_checks
-from reprkit.testing.kit import examine
+from reprkit.testing.kit import run_checks
 
 
 def failures(case: Conformance, *, ranks: bool = True) -> dict[str, str]:
     """Check -> reason, of those that fail."""
-    return {each.check: each.reason for each in examine(case, ranks=ranks) if each.status == "failed"}
+    return {each.check: each.reason for each in run_checks(case, ranks=ranks) if each.status == "failed"}
 
 
 def titles(cls: type[Conformance], *, shared: bool = False) -> set[str]:

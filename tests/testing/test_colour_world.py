@@ -27,15 +27,15 @@ class Plugin:
 
 def test_what_refuses_grey_images_is_tried_on_coloured_ones(registry):
     registry.register(Plugin(), name="mine")
-    found = kit.worlds_of("corruption", "mine/reds")
+    found = kit.find_refusals("corruption", "mine/reds")
     assert found["colour"] == ""
     assert "3 channels" in found["images"]
-    outcomes = list(kit.examine(kit.case_of("corruption", "mine/reds", "colour"), ranks=False))
+    outcomes = list(kit.run_checks(kit.make_case("corruption", "mine/reds", "colour"), ranks=False))
     assert {each.status for each in outcomes if each.check == "it damages"} == {"passed"}
 
 
 def test_what_takes_grey_images_is_not_tried_on_coloured_ones_too(registry):
     registry.register(Plugin(), name="mine")
-    assert "colour" not in kit.worlds_of("corruption", "mine/reds(channels=1)")
-    assert "colour" not in kit.worlds_of("corruption", "mask-spans")
-    assert kit.worlds_of("corruption", "mask-patches", ("images", "colour")) == {"images": ""}
+    assert "colour" not in kit.find_refusals("corruption", "mine/reds(channels=1)")
+    assert "colour" not in kit.find_refusals("corruption", "mask-spans")
+    assert kit.find_refusals("corruption", "mask-patches", ("images", "colour")) == {"images": ""}

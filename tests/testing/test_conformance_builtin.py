@@ -8,7 +8,7 @@ from reprkit.data import Arrays, Dataset, Field, Signature
 from reprkit.errors import BuildError
 from reprkit.registry.registry import Registry
 from reprkit.testing import DatasetConformance, DecoderConformance, EncoderConformance, kit
-from reprkit.testing.small import small
+from reprkit.testing.small import small_reference
 
 REGISTRY = Registry(installed=False)
 
@@ -77,7 +77,7 @@ REFUSES = {
 WHOLE = ("digits",)
 
 PARTS = [
-    (kind, SHORT.get(found.name) or small(found))
+    (kind, SHORT.get(found.name) or small_reference(found))
     for kind in kit.KITS
     for found in REGISTRY.specs(kind)
     if kind != "dataset" or found.name in WHOLE
@@ -91,10 +91,10 @@ def id_of(value):
 def failures(kind, part, *, ranks):
     """What fails, on which data."""
     found = []
-    for world, refusal in kit.worlds_of(kind, part).items():
+    for world, refusal in kit.find_refusals(kind, part).items():
         if refusal:
             continue
-        for each in kit.examine(kit.case_of(kind, part, world), ranks=ranks):
+        for each in kit.run_checks(kit.make_case(kind, part, world), ranks=ranks):
             if each.status == "failed" and (not ranks or "two ranks" in each.check):
                 found.append(f"{world}: {each.check}: {each.reason} {each.details}")
     return found
@@ -132,7 +132,7 @@ def test_the_part_passes_on_more_data(kind, part):
         taken.add(world)
         found += [
             f"{world}: {each.check}: {each.reason}"
-            for each in kit.examine(case, ranks=False)
+            for each in kit.run_checks(case, ranks=False)
             if each.status == "failed"
         ]
     assert not found, "\n".join(found)
@@ -147,9 +147,9 @@ def test_two_ranks_equal_one_process(kind):
     for each, part in PARTS + VARIANTS:
         if each != kind:
             continue
-        for world, refusal in kit.worlds_of(kind, part).items():
+        for world, refusal in kit.find_refusals(kind, part).items():
             if not refusal:
-                case = kit.case_of(kind, part, world)
+                case = kit.make_case(kind, part, world)
                 try:
                     case.test_two_ranks_equal_one_process()
                 except AssertionError as error:
@@ -159,7 +159,7 @@ def test_two_ranks_equal_one_process(kind):
 
 @pytest.mark.parametrize(("kind", "part"), PARTS, ids=id_of)
 def test_it_refuses_what_it_cannot_take_and_nothing_else(kind, part):
-    refused = {world for world, why in kit.worlds_of(kind, part).items() if why}
+    refused = {world for world, why in kit.find_refusals(kind, part).items() if why}
     assert refused == REFUSES.get((kind, part.partition("(")[0]), set())
 
 
@@ -194,7 +194,7 @@ def arrays_of_lengths():
 def test_sequences_of_several_lengths_pass(make):
     case = DatasetConformance()
     case.make = make
-    assert [each for each in kit.examine(case) if each.status == "failed"] == []
+    assert [each for each in kit.run_checks(case) if each.status == "failed"] == []
 
 
 def test_every_kind_of_part_has_a_kit():

@@ -7,7 +7,7 @@ import pytest
 from reprkit.errors import PartArgumentError
 from reprkit.testing import LatentConformance
 from reprkit.testing.base import all_checks
-from reprkit.testing.kit import examine
+from reprkit.testing.kit import run_checks
 
 pytest_plugins = "pytester"
 REASON = "its two processes are tested elsewhere"
@@ -25,7 +25,7 @@ class Further(Declared):
 def test_a_declared_check_is_skipped_with_its_reason():
     with pytest.raises(SkipTest, match=REASON):
         Declared().test_bf16_autocast()
-    outcomes = {each.check: each for each in examine(Declared(), ranks=False)}
+    outcomes = {each.check: each for each in run_checks(Declared(), ranks=False)}
     assert (outcomes["bf16 autocast"].status, outcomes["bf16 autocast"].reason) == ("skipped", REASON)
     assert outcomes["bf16 autocast"].about == LatentConformance.test_bf16_autocast.__doc__
     assert outcomes["shapes and types"].status == "passed"
@@ -39,7 +39,7 @@ def test_the_class_it_comes_from_keeps_its_check():
 
 
 def test_a_subclass_skips_what_its_base_does_and_more():
-    skipped = {each.check for each in examine(Further(), ranks=False) if "elsewhere" in each.reason}
+    skipped = {each.check for each in run_checks(Further(), ranks=False) if "elsewhere" in each.reason}
     assert skipped == {"bf16 autocast", "shapes and types"}
     assert [name for name, _ in all_checks(Further)] == [name for name, _ in all_checks(LatentConformance)]
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.corruptions.base import ElementCorruption, uniform
+from reprkit.corruptions.base import ElementCorruption, draw_uniform
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Share
@@ -100,9 +100,9 @@ class WholeWords(ElementCorruption):
         valid = ~self._at(self.special, x)
         if "x_mask" in batch:
             valid = valid & batch["x_mask"].to(x.device)
-        hit = self.words(x, valid, uniform(x.shape, x, generator))
-        fate = uniform(x.shape, x, generator)
-        other = self.plain.to(x.device)[(uniform(x.shape, x, generator) * len(self.plain)).long()]
+        hit = self.words(x, valid, draw_uniform(x.shape, x, generator))
+        fate = draw_uniform(x.shape, x, generator)
+        other = self.plain.to(x.device)[(draw_uniform(x.shape, x, generator) * len(self.plain)).long()]
         drawn = torch.where(
             fate < self.mask, self.blank(x, 0.0), torch.where(fate < self.mask + self.random, other, x)
         )

@@ -16,24 +16,24 @@ from reprkit.utils import collectives
 Mask = Bool[Tensor, "b n"] | None
 
 
-def masked(features: Features) -> Float[Tensor, "b n d"]:
+def zero_padding(features: Features) -> Float[Tensor, "b n d"]:
     """The features in float32, zero at padded tokens: whatever stood there, NaN included, reaches nothing."""
     x = features.x.float()
     return x if features.mask is None else x.masked_fill(~features.mask.unsqueeze(-1), 0.0)
 
 
-def per_token(values: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, "b n"]:
+def sum_per_token(values: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, "b n"]:
     """The sum over a token's dimensions; zero where the token is padding."""
     summed = values.sum(-1)
     return summed if mask is None else summed.masked_fill(~mask, 0.0)
 
 
-def per_example(values: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, " b"]:
+def sum_per_example(values: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, " b"]:
     """The sum over an example's valid tokens and their dimensions."""
-    return per_token(values, mask).sum(1)
+    return sum_per_token(values, mask).sum(1)
 
 
-def fixed_rate(features: Features, bits: float) -> Float[Tensor, " b"]:
+def fixed_rate_bits(features: Features, bits: float) -> Float[Tensor, " b"]:
     """The price of examples of which every valid token costs ``bits``."""
     x, mask = features.x, features.mask
     if mask is None:
@@ -92,12 +92,12 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     return hard + (soft - soft.detach())
 
 
-def noise(draw: Callable[..., Tensor], like: Tensor) -> Tensor:
-    """Float32 noise shaped like ``like``, this rank's rows of the draw for all: ``noise(torch.rand, x)``."""
+def draw_noise(draw: Callable[..., Tensor], like: Tensor) -> Tensor:
+    """Float32 noise shaped like ``like``, this rank's rows of the draw for all: ``draw_noise(torch.rand, x)``."""
     return collectives.global_draw(lambda shape: draw(shape, device=like.device), tuple(like.shape))
 
 
-def exponential(shape: tuple[int, ...], device: torch.device) -> Tensor:
+def sample_exponential(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Draws from the exponential distribution of rate 1; minus their logarithm is Gumbel noise."""
     return torch.empty(shape, device=device).exponential_().clamp_(min=torch.finfo(torch.float32).tiny)
 
