@@ -83,7 +83,7 @@ def test_buffers_keep_their_shapes():
     for size in (1, 7, 100):
         x = torch.randn(size, 3)
         for slot in range(2):
-            if made.waiting:
+            if made.needs_start:
                 made.start(slot, x)
         see(made, x)
         made.update()
@@ -105,7 +105,7 @@ def test_kmeans_finds_well_separated_clusters():
     x = blobs()
     made = book(kmeans=True)
     made.start(0, x)
-    assert not made.waiting
+    assert not made.needs_start
     assert bool(made.started)
     error = distances(x, made.table[0]).amin(1).mean()
     assert error < 0.5 * distances(x, x[:8]).amin(1).mean()
@@ -142,7 +142,7 @@ def test_the_start_waits_for_a_valid_vector():
     made = book(kmeans=True)
     before = made.table.clone()
     made.start(0, torch.randn(5, 3), torch.zeros(5, dtype=torch.bool))
-    assert made.waiting
+    assert made.needs_start
     assert torch.equal(made.table, before)
 
 
@@ -164,9 +164,9 @@ def test_a_loaded_codebook_does_not_start_again():
     made = book(kmeans=True)
     made.start(0, torch.randn(50, 3))
     fresh = book(kmeans=True)
-    assert fresh.waiting
+    assert fresh.needs_start
     fresh.load_state_dict(made.state_dict())
-    assert not fresh.waiting
+    assert not fresh.needs_start
 
 
 # ---------------------------------------------------------------------- revival
@@ -211,7 +211,7 @@ def test_without_revival_a_dead_code_stays_dead():
 def test_revival_takes_no_more_vectors_than_there_are():
     made = book(revive=0.9, decay=0.5)
     made.count[0, 1:] = 0.0
-    made._seen, made._valid = [torch.randn(3, 3)], None
+    made._last_vectors, made._valid = [torch.randn(3, 3)], None
     before = made.table.clone()
     made._revive()
     changed = (made.table != before).any(-1)[0]
@@ -234,7 +234,7 @@ def rounds(rank, kmeans, learned, padded, skew):
         rows = slice(rank * 48 // size, (rank + 1) * 48 // size)
         x, valid = x[rows], None if valid is None else valid[rows]
         for slot in range(2):
-            if made.waiting:
+            if made.needs_start:
                 made.start(slot, x, valid)
         see(made, x, None if valid is None else valid.unsqueeze(-1).expand(-1, 2))
         made.update()

@@ -26,13 +26,13 @@ def examples(b=4):
     return tuple(torch.randn(b, 5, 3, generator=source) for _ in range(2))
 
 
-def reference(critic, real, made, share, penalty, real_mask, made_mask):
+def reference(critic, real, made, share, penalty, real_mask, fake_mask):
     between = share * real + (1 - share) * made
     slope = critic.w + critic.a * between
     if real_mask is not None:
-        slope = slope * (real_mask | made_mask).unsqueeze(-1)
+        slope = slope * (real_mask | fake_mask).unsqueeze(-1)
     norm = slope.square().sum((1, 2)).sqrt()
-    return critic(made, made_mask) - critic(real, real_mask) + penalty * (norm - 1) ** 2
+    return critic(made, fake_mask) - critic(real, real_mask) + penalty * (norm - 1) ** 2
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -45,7 +45,7 @@ def test_it_is_the_papers_with_its_gradient(masked, training):
         masks = [steps < torch.tensor([[5], [2], [1], [3]]), steps < torch.tensor([[1], [4], [1], [3]])]
     torch.manual_seed(7)
     loss, difference = critic_loss(
-        critic, real, made, real_mask=masks[0], made_mask=masks[1], penalty=3.0, training=training
+        critic, real, made, real_mask=masks[0], fake_mask=masks[1], penalty=3.0, training=training
     )
     torch.manual_seed(7)
     share = torch.rand(4, 1, 1) if training else 0.5

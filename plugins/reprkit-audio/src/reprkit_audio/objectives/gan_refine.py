@@ -117,7 +117,7 @@ class GANRefine(Objective):
                 real,
                 made,
                 real_mask=mask,
-                made_mask=mask,
+                fake_mask=mask,
                 penalty=self.penalty,
                 training=model.training,
             )
