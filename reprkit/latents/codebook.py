@@ -193,9 +193,8 @@ class Codebook(nn.Module):
         Ranks exchange counts and sums only.  With fewer vectors than codes, codes are vectors plus small noise.
         """
         x = x.detach()
-        total = int(
-            self._count_valid(valid, len(x)).sum()
-        )  # the only synchronization with the device, in the first step
+        # The only synchronization with the device, in the first step.
+        total = int(self._count_valid(valid, len(x)).sum())
         if total == 0:
             return
         centers = self._sample_evenly(x, valid)

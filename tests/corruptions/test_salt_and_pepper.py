@@ -33,5 +33,5 @@ def test_the_range_comes_from_the_data_unless_given():
     data = Signature({"x": Field(kind="vector", shape=(4,), range=(3.0, 4.0))})
     assert SaltAndPepper(data=data).range == (3.0, 4.0)
     assert SaltAndPepper(range=(0, 1), data=data).range == (0.0, 1.0)
-    with pytest.raises(BuildError, match="states no range"):
+    with pytest.raises(BuildError, match="signature has no range"):
         SaltAndPepper(data=Signature({"x": Field(kind="vector", shape=(4,))}))

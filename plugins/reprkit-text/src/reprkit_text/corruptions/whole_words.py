@@ -94,7 +94,7 @@ class WholeWords(ElementCorruption):
             raise DataError(f"a corruption damages field 'x', and the batch has {', '.join(batch) or 'none'}")
         x = batch["x"]
         if x.is_floating_point() or x.ndim != 2:
-            raise BuildError(self._unfit("not symbols (b t)"))
+            raise BuildError(self.kind_error("not symbols (b t)"))
         if not len(self.plain):
             raise BuildError("whole-words draws other symbols and does not know which there are: give data=")
         valid = ~self._at(self.special, x)
@@ -104,7 +104,7 @@ class WholeWords(ElementCorruption):
         fate = draw_uniform(x.shape, x, generator)
         other = self.plain.to(x.device)[(draw_uniform(x.shape, x, generator) * len(self.plain)).long()]
         drawn = torch.where(
-            fate < self.mask, self.blank(x, 0.0), torch.where(fate < self.mask + self.random, other, x)
+            fate < self.mask, self.fill_value(x, 0.0), torch.where(fate < self.mask + self.random, other, x)
         )
         return {**batch, "x": torch.where(hit, drawn, x)}, hit
 
