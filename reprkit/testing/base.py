@@ -166,7 +166,7 @@ class PartConformance(Conformance):
         """What the part does in evaluation; each kind says what matters."""
         return {}
 
-    def test_arguments_survive_json(self) -> None:
+    def test_arguments_round_trip_through_json(self) -> None:
         """The recorded constructor arguments are JSON, and make an equal part again."""
         part = self.fresh()
         name = type(part).__name__
@@ -203,7 +203,7 @@ class PartConformance(Conformance):
                 f"{key}: str | {INTERFACES.get(inner.kind, 'the interface')}, as a checkpoint is refused otherwise",
             )
 
-    def test_weights_survive_the_disk(self) -> None:
+    def test_weights_round_trip_through_disk(self) -> None:
         """Loaded into a fresh part, its state is equal and it does the same: nothing is kept elsewhere."""
         from safetensors.torch import load_model, save_model
 

@@ -45,7 +45,7 @@ class CorruptionConformance(PartConformance):
                 f"fields became {', '.join(damaged)}; there were {', '.join(batch)}",
             )
 
-    def test_what_is_not_hit_is_left_alone(self) -> None:
+    def test_only_hit_elements_change(self) -> None:
         """Outside of ``hit`` x is equal, padding is never hit, and the batch that was given is unchanged."""
         batch = self.batch(6)
         before = {name: value.clone() for name, value in batch.items()}
@@ -57,7 +57,7 @@ class CorruptionConformance(PartConformance):
             padding = ~broadcast_mask(batch["x_mask"], batch["x"])
             expect(not (hit & padding).any(), "padding was hit")
 
-    def test_it_damages(self) -> None:
+    def test_it_changes_the_data(self) -> None:
         """It changes something in sixteen examples."""
         batch = self.batch(16)
         before = batch["x"].clone()
@@ -65,7 +65,7 @@ class CorruptionConformance(PartConformance):
         expect(hit.any(), "it hit nothing in sixteen examples")
         expect(not torch.equal(damaged["x"], before), "it changed nothing in sixteen examples")
 
-    def test_the_generator_decides(self) -> None:
+    def test_draws_depend_on_the_generator(self) -> None:
         """Equal generators give equal draws, others others; without one it is torch's global generator."""
         corruption = self.fresh()
         draws = []

@@ -24,7 +24,7 @@ class DatasetConformance(Conformance):
         """``fresh``; of a stream the first examples, since it has neither length nor indices."""
         return _held(self.fresh())
 
-    def test_signature_survives_json(self) -> None:
+    def test_signature_round_trips_through_json(self) -> None:
         """It is a Dataset that holds something, and its signature is JSON."""
         data = self.fresh()
         expect(isinstance(data, Dataset), f"{type(data).__name__} is not a subclass of reprkit.Dataset")
@@ -43,7 +43,7 @@ class DatasetConformance(Conformance):
                 expect(name in example, f"example {index} has no field {name!r}")
                 _check_field(name, field, example[name], index)
 
-    def test_examples_do_not_change(self) -> None:
+    def test_examples_are_reproducible(self) -> None:
         """The same example twice is equal; past the end is an IndexError."""
         data = self.examples()
         for index in (0, len(data) - 1):
@@ -55,7 +55,7 @@ class DatasetConformance(Conformance):
             return
         raise AssertionError(f"data[{len(data)}] is past the end and raised nothing")
 
-    def test_a_batch_is_its_examples(self) -> None:
+    def test_batches_equal_their_examples(self) -> None:
         """``batch(indices)`` holds the examples in that order, padded under a mask where lengths vary."""
         data = self.examples()
         indices = [len(data) - 1, 0]

@@ -80,7 +80,7 @@ class DecoderConformance(PartConformance):
                 expect(nll.shape == target.shape[:2], f"nll is {tuple(nll.shape)}, not (b n)")
                 expect(torch.isfinite(nll).all(), "the likelihood of data in range is not finite")
 
-    def test_the_code_matters(self) -> None:
+    def test_output_depends_on_the_code(self) -> None:
         """Another code gives another likelihood, and a gradient reaches the code."""
         decoder = self.fresh().eval()
         batch, outs = self.batch(2), []
@@ -96,7 +96,7 @@ class DecoderConformance(PartConformance):
         same = all(torch.equal(one.params[name], two.params[name]) for name in one.params)
         expect(not same, "the likelihood does not depend on the code")
 
-    def test_only_some_tokens(self) -> None:
+    def test_queries_match_the_full_output(self) -> None:
         """Asked for some of its tokens, it says of them what it says of them among all; if it provides "queries"."""
         decoder = self.fresh().eval()
         if "queries" not in decoder.provides:
@@ -110,7 +110,7 @@ class DecoderConformance(PartConformance):
         some = decoder(features, queries=queries)
         expect_close(some.x, tokens_at(whole.x, queries), "tokens asked for, and the same among all", 1e-4)
 
-    def test_examples_do_not_mix(self) -> None:
+    def test_examples_are_independent(self) -> None:
         """In evaluation what is made of an example's code does not depend on its neighbours in the batch."""
         decoder = self.fresh().eval()
         features, batch = self.features(decoder, 3), self.batch(3)
@@ -122,7 +122,7 @@ class DecoderConformance(PartConformance):
         whole = self.decode(decoder, features, batch)[0]
         expect_close(one.x, whole.x[:1], "an example alone and in a batch", 1e-4)
 
-    def test_masked_tokens_change_nothing(self) -> None:
+    def test_masked_tokens_have_no_effect(self) -> None:
         """Other values in the code's masked tokens leave the output at the valid ones alone."""
         decoder = self.fresh().eval()
         whole = self.features(decoder, 2)
@@ -144,7 +144,7 @@ class DecoderConformance(PartConformance):
                 value, other = value[outs[0].mask], other[outs[0].mask]
             expect_close(value, other, f"{name}, with other masked tokens")
 
-    def test_the_condition_matters(self) -> None:
+    def test_output_depends_on_the_condition(self) -> None:
         """What it is told apart from the tokens changes the likelihood; it can do without."""
         decoder, features, batch = self.fresh().eval(), self.features(self.fresh(), 3), self.batch(3)
         length = batch["x"].shape[1] if None in self.data["x"].shape else None
@@ -157,7 +157,7 @@ class DecoderConformance(PartConformance):
 
         self.check_condition(made, decoder, 3)
 
-    def test_a_gradient_reaches_every_parameter(self) -> None:
+    def test_gradients_reach_every_parameter(self) -> None:
         """Every trainable parameter takes part in the likelihood."""
         decoder = self.fresh().train()
         decoded, target = self.decode(decoder, self.features(decoder, 3), self.batch(3))
@@ -173,7 +173,7 @@ class DecoderConformance(PartConformance):
         torch.manual_seed(2)
         expect_close(first.x, self.decode(decoder, features, batch)[0].x, "output in evaluation", 0.0)
 
-    def test_odd_widths_fit_through_the_adapters(self) -> None:
+    def test_trains_with_odd_widths(self) -> None:
         """After latents of widths that it never heard of, it trains."""
         from reprkit.models.build import build
 
@@ -196,7 +196,7 @@ class DecoderConformance(PartConformance):
             nll = decoded.nll(target)
         expect(torch.isfinite(nll).all(), "the likelihood is not finite under bf16 autocast")
 
-    def test_causal_means_causal(self) -> None:
+    def test_causal_output_ignores_later_tokens(self) -> None:
         """Token t depends on earlier tokens only; one step at a time gives the same; no code is needed."""
         decoder = self.fresh().eval()
         if "causal" not in decoder.provides:

@@ -63,7 +63,7 @@ class EncoderConformance(PartConformance):
                         f"{where} is {grid}, which has {cells} cells for {expected[1]} tokens",
                     )
 
-    def test_examples_do_not_mix(self) -> None:
+    def test_examples_are_independent(self) -> None:
         """In evaluation an example's features do not depend on its neighbours in the batch."""
         encoder = self.fresh().eval()
         batch = self.batch(4)
@@ -72,7 +72,7 @@ class EncoderConformance(PartConformance):
         torch.manual_seed(1)
         expect_close(alone.x, self.encode(encoder, batch).x[:1], "an example alone and in a batch", 1e-4)
 
-    def test_padding_changes_nothing(self) -> None:
+    def test_padding_has_no_effect(self) -> None:
         """Where lengths vary, other values under the mask leave the valid tokens alone."""
         if None not in self.data["x"].shape:
             raise SkipTest("every example of the data has the same length")
@@ -90,7 +90,7 @@ class EncoderConformance(PartConformance):
                 expect_close(one.mask, two.mask, "the mask of the features")
                 expect_close(one.x[one.mask], two.x[one.mask], "features of valid tokens")
 
-    def test_keep_reads_only_the_kept(self) -> None:
+    def test_keep_reads_only_kept_tokens(self) -> None:
         """With ``keep`` features are (b k d), with positions and length, and hidden tokens do not matter."""
         encoder = self.fresh().eval()
         if "keep" not in encoder.provides:
@@ -114,12 +114,12 @@ class EncoderConformance(PartConformance):
         other = self.encode(encoder, {**batch, "x": hidden}, keep=keep).x
         expect_close(features.x, other, "features, with other hidden tokens")
 
-    def test_the_condition_matters(self) -> None:
+    def test_output_depends_on_the_condition(self) -> None:
         """What it is told of another factor changes the features; it can do without."""
         encoder, batch = self.fresh().eval(), self.batch(3)
         self.check_condition(lambda told: encoder(batch, **told).x, encoder, 3)
 
-    def test_a_gradient_reaches_every_parameter(self) -> None:
+    def test_gradients_reach_every_parameter(self) -> None:
         """Every trainable parameter takes part."""
         encoder = self.fresh().train()
         self.encode(encoder, self.batch(3)).x.square().sum().backward()
@@ -134,7 +134,7 @@ class EncoderConformance(PartConformance):
         torch.manual_seed(2)
         expect_close(first, self.encode(encoder, self.batch(3)).x, "features in evaluation", 0.0)
 
-    def test_odd_widths_fit_through_the_adapters(self) -> None:
+    def test_trains_with_odd_widths(self) -> None:
         """Before latents of widths that it never heard of, it trains."""
         from reprkit.models.build import build
 

@@ -72,7 +72,7 @@ class EvaluatorConformance(PartConformance):
         if len(refused) == len(self.latents):
             raise refused[0]
 
-    def test_it_measures_any_latent(self) -> None:
+    def test_returns_numbers_for_any_latent(self) -> None:
         """Numbers by name for a model with any latent that it does not refuse."""
         for latent, evaluator, model, train, test in self.measured():
             with torch.no_grad():
@@ -97,7 +97,7 @@ class EvaluatorConformance(PartConformance):
                 same = value == again or (_nan(value) and _nan(again))
                 expect(same, f"with {latent}, {name} was {value} and then {again}")
 
-    def test_the_model_is_left_alone(self) -> None:
+    def test_model_is_not_modified(self) -> None:
         """Weights, buffers and the mode of the model are as before."""
         for latent, evaluator, model, train, test in self.measured():
             before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -82,7 +82,7 @@ class LatentConformance(PartConformance):
         for name, metric in code.metrics.items():
             expect(not metric.requires_grad, f"metric {name!r} carries a gradient: detach it")
 
-    def test_masked_tokens_change_nothing(self) -> None:
+    def test_masked_tokens_have_no_effect(self) -> None:
         """Other values under the mask leave the valid tokens' code, losses, bits, metrics and state alone."""
         for training in (True, False):
             results = []
@@ -116,7 +116,7 @@ class LatentConformance(PartConformance):
             for name, value in one.state_dict().items():
                 expect_close(value, two.state_dict()[name], f"state {name}")
 
-    def test_a_gradient_reaches_every_parameter(self) -> None:
+    def test_gradients_reach_every_parameter(self) -> None:
         """The code and the losses send a gradient to the features and to every parameter."""
         latent = self.fresh().train()
         features = self.features(latent, 8, 4)
@@ -142,7 +142,7 @@ class LatentConformance(PartConformance):
         torch.manual_seed(2)
         expect_close(first.z, latent(features).z, "z in evaluation", 0.0)
 
-    def test_indices_stand_for_the_code(self) -> None:
+    def test_embed_reproduces_the_code(self) -> None:
         """``embed(indices)`` is z in evaluation."""
         latent = self.fresh()
         if latent.vocab is None:
@@ -164,7 +164,7 @@ class LatentConformance(PartConformance):
         expect_close(draws[0], draws[1], "two draws from the prior under one generator", 0.0)
         expect(not torch.equal(draws[0], draws[2]), "another generator gave the same draw: is it used?")
 
-    def test_prior_tells_probabilities(self) -> None:
+    def test_log_prior_is_finite_and_masked(self) -> None:
         """``log_prior(code)`` is (b n), finite, and zero at padded tokens."""
         latent = self.fresh()
         if type(latent).log_prior is Latent.log_prior:
@@ -179,7 +179,7 @@ class LatentConformance(PartConformance):
         expect(torch.isfinite(nats).all(), "log_prior is not finite")
         expect((nats[~code.mask] == 0).all(), "log_prior counts padded tokens")
 
-    def test_odd_widths_fit_through_the_adapters(self) -> None:
+    def test_trains_with_odd_widths(self) -> None:
         """Between an encoder and a decoder of widths that it never heard of, it trains."""
         from reprkit.models.build import build
 

@@ -59,10 +59,10 @@ class ObjectiveConformance(PartConformance):
         )
 
     def observe(self, part: Any) -> dict[str, Tensor]:
-        """Nothing: an objective works inside a model, see ``test_weights_survive_the_disk``."""
+        """Nothing: an objective works inside a model, see ``test_weights_round_trip_through_disk``."""
         return {}
 
-    def test_weights_survive_the_disk(self) -> None:
+    def test_weights_round_trip_through_disk(self) -> None:
         """Loaded into a fresh model, the objective's losses in evaluation are equal."""
         one, two = self.model(), self.model()
         for turn in one.objective.turns:
@@ -100,7 +100,7 @@ class ObjectiveConformance(PartConformance):
                     expect(value.ndim == 0, f"loss {name!r} is {tuple(value.shape)}, not a scalar")
                     expect(torch.isfinite(value), f"loss {name!r} is {value.item()} for {size} examples")
 
-    def test_a_gradient_reaches_every_parameter(self) -> None:
+    def test_gradients_reach_every_parameter(self) -> None:
         """All turns together reach every parameter of the model; what has no use is not in ``needs``."""
         model = self.model()
         for turn in model.objective.turns:
@@ -117,7 +117,7 @@ class ObjectiveConformance(PartConformance):
                 totals.append(model(self.batch(8)).total)
         expect_close(totals[0], totals[1], "the loss in evaluation, under another random state", 0.0)
 
-    def test_the_batch_is_left_alone(self) -> None:
+    def test_batch_is_not_modified(self) -> None:
         """The batch that was given is not changed."""
         model, batch = self.model(), self.batch(8)
         before = {name: value.clone() for name, value in batch.items()}
@@ -125,7 +125,7 @@ class ObjectiveConformance(PartConformance):
         for name, value in before.items():
             expect_close(batch[name], value, f"the given batch's {name}", 0.0)
 
-    def test_it_can_be_minimised(self) -> None:
+    def test_loss_can_be_minimized(self) -> None:
         """A few steps on one batch lower the loss of the main turn."""
         model = self.model()
         batch = self.batch(8)

@@ -141,7 +141,7 @@ def test_symbols_are_refused_when_the_data_is_not_known(part):
 def test_the_mask_symbol_needs_the_vocabulary(part):
     with pytest.raises(BuildError, match="give data="):
         create("corruption", part)({"x": torch.zeros(2, 5, dtype=torch.int64)})
-    with pytest.raises(BuildError, match="value= has no meaning"):
+    with pytest.raises(BuildError, match="value= has no effect"):
         create("corruption", f"{part}(value=1.0)", data=Signature({"x": FIELDS["tokens"]}))
 
 

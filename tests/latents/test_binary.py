@@ -197,7 +197,7 @@ def test_the_prior_is_fair_coins_and_repeats_with_its_generator():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_changes_nothing(training):
+def test_padding_has_no_effect(training):
     latent = Binary(4, entropy=0.5).train(training)
     results = []
     for filler in (0.0, 1e3, float("nan")):

@@ -120,7 +120,7 @@ EVERYTHING = {"activation": "sigmoid", "dropout": 0.2, "l1": 0.1, "sparsity": 0.
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_changes_nothing(training):
+def test_padding_has_no_effect(training):
     latent = Continuous(4, **EVERYTHING).train(training)
     results = []
     for filler in (0.0, 1e3, float("nan")):

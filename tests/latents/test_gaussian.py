@@ -185,7 +185,7 @@ def test_it_starts_nearly_without_noise():
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("options", [{}, {"free_bits": 0.3}])
-def test_padding_changes_nothing(training, options):
+def test_padding_has_no_effect(training, options):
     latent = Gaussian(4, **options).train(training)
     mask = lengths(4, 2, 1, n=4)
     results = []

@@ -110,7 +110,7 @@ def test_the_prior_is_uniform_and_repeats_with_its_generator():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_changes_nothing(method, training):
+def test_padding_has_no_effect(method, training):
     it = latent(method=method).train(training)
     results = []
     for filler in (0.0, 1e3, float("nan")):

@@ -177,7 +177,7 @@ def test_dropout_spares_some_examples():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.8])
-def test_padding_changes_nothing(dropout):
+def test_padding_has_no_effect(dropout):
     x = torch.randn(3, 6, 4)
     mask = torch.arange(6)[None] < torch.tensor([[6], [3], [1]])
     results = []

@@ -95,7 +95,7 @@ def test_cosine_codes_ignore_length():
 
 @pytest.mark.parametrize("update", ["ema", "gradient"])
 @pytest.mark.parametrize("filler", [7.0, float("nan"), float("inf")])
-def test_padding_changes_nothing(update, filler):
+def test_padding_has_no_effect(update, filler):
     x = torch.randn(3, 6, 4)
     mask = torch.arange(6)[None] < torch.tensor([[6], [3], [1]])
     results = []

@@ -81,7 +81,7 @@ def test_evaluation_is_deterministic_and_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("signature", [FRAMES, SYMBOLS], ids=["frames", "symbols"])
-def test_padding_changes_nothing(signature):
+def test_padding_has_no_effect(signature):
     model = rk.build(data=signature, encoder="gru(width=8)", objective="contrastive")
     batch = padded(signature, [7, 3, 1, 5])
     mask = batch["x_mask"]

@@ -181,7 +181,7 @@ def test_another_field_is_predicted_whole():
 
 
 @pytest.mark.parametrize("encoder", ["gru(width=8)", "transformer(width=8, depth=1, heads=2)"])
-def test_padding_changes_nothing(encoder):
+def test_padding_has_no_effect(encoder):
     model = rk.build(
         data=Signature({"x": FRAMES["x"]}),
         encoder=encoder,

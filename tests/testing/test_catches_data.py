@@ -70,9 +70,9 @@ class Case(CorruptionConformance):
 
 WRONG = {
     "shapes and types": ("LosesFields", "fields became x; there were x, x_mask, label"),
-    "what is not hit is left alone": ("TouchesTheRest", "x outside of hit: differs"),
-    "it damages": ("ChangesNothing", "it changed nothing in sixteen examples"),
-    "the generator decides": ("DeafToTheGenerator", "two draws under equal generators: differs"),
+    "only hit elements change": ("TouchesTheRest", "x outside of hit: differs"),
+    "it changes the data": ("ChangesNothing", "it changed nothing in sixteen examples"),
+    "draws depend on the generator": ("DeafToTheGenerator", "two draws under equal generators: differs"),
     "two ranks equal one process": ("DrawsAlone", "two ranks and one process: x: differs"),
 }
 
@@ -138,10 +138,10 @@ class Overlapping(Squares):
 
 
 WRONG_SETS = {
-    "signature survives json": (NumpyRange, "is not JSON serializable"),
+    "signature round trips through json": (NumpyRange, "is not JSON serializable"),
     "examples fit the signature": (TooBright, "x of example 10 spans 1.05263"),
-    "examples do not change": (WrapsAround, "data[20] is past the end and raised nothing"),
-    "a batch is its examples": (SortedBatches, "x of example 19 in a batch: differs"),
+    "examples are reproducible": (WrapsAround, "data[20] is past the end and raised nothing"),
+    "batches equal their examples": (SortedBatches, "x of example 19 in a batch: differs"),
     "split is disjoint and complete": (
         Overlapping,
         "the parts together do not hold the examples of the whole",

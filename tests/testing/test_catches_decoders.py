@@ -129,16 +129,16 @@ class Case(DecoderConformance):
 
 WRONG = {
     "shapes and types": ("NarrowEstimate", IMAGES, "it made (1, 4, 1), and the data reads as (1, 4, 16)"),
-    "the code matters": ("Ignores", IMAGES, "no gradient reaches the code"),
-    "only some tokens": ("TakesTheFirst", IMAGES, "tokens asked for, and the same among all: differs"),
-    "examples do not mix": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
-    "masked tokens change nothing": ("ReadsPadding", IMAGES, "mean, with other masked tokens: differs"),
-    "the condition matters": ("Deaf", IMAGES, "its output does not depend on the condition"),
-    "a gradient reaches every parameter": ("Idle", IMAGES, "no gradient reaches spare"),
+    "output depends on the code": ("Ignores", IMAGES, "no gradient reaches the code"),
+    "queries match the full output": ("TakesTheFirst", IMAGES, "tokens asked for, and the same among all: differs"),
+    "examples are independent": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
+    "masked tokens have no effect": ("ReadsPadding", IMAGES, "mean, with other masked tokens: differs"),
+    "output depends on the condition": ("Deaf", IMAGES, "its output does not depend on the condition"),
+    "gradients reach every parameter": ("Idle", IMAGES, "no gradient reaches spare"),
     "evaluation is deterministic": ("Restless", IMAGES, "output in evaluation: differs"),
-    "odd widths fit through the adapters": ("NoLengthArgument", IMAGES, "keyword argument 'length'"),
+    "trains with odd widths": ("NoLengthArgument", IMAGES, "keyword argument 'length'"),
     "bf16 autocast": ("HalfPrecision", IMAGES, "the likelihood is not finite under bf16 autocast"),
-    "causal means causal": ("SeesTheAnswer", TOKENS, "with another teacher from there on: differs"),
+    "causal output ignores later tokens": ("SeesTheAnswer", TOKENS, "with another teacher from there on: differs"),
     "two ranks equal one process": ("BatchNormalised", IMAGES, "two ranks and one process: likelihood"),
 }
 

@@ -156,13 +156,13 @@ class Case(EncoderConformance):
 
 WRONG = {
     "shapes and types": ("WrongGrid", IMAGES, "grid is (2, 3), which has 6 cells for 4 tokens"),
-    "examples do not mix": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
-    "padding changes nothing": ("MeanOfPadding", SEQUENCES, "features of valid tokens: differs"),
-    "keep reads only the kept": ("Peeks", IMAGES, "features, with other hidden tokens: differs"),
-    "the condition matters": ("Deaf", IMAGES, "its output does not depend on the condition"),
-    "a gradient reaches every parameter": ("Idle", IMAGES, "reaches spare.weight, spare.bias"),
+    "examples are independent": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
+    "padding has no effect": ("MeanOfPadding", SEQUENCES, "features of valid tokens: differs"),
+    "keep reads only kept tokens": ("Peeks", IMAGES, "features, with other hidden tokens: differs"),
+    "output depends on the condition": ("Deaf", IMAGES, "its output does not depend on the condition"),
+    "gradients reach every parameter": ("Idle", IMAGES, "reaches spare.weight, spare.bias"),
     "evaluation is deterministic": ("Restless", IMAGES, "features in evaluation: differs"),
-    "odd widths fit through the adapters": ("NoKeepArgument", IMAGES, "unexpected keyword argument 'keep'"),
+    "trains with odd widths": ("NoKeepArgument", IMAGES, "unexpected keyword argument 'keep'"),
     "bf16 autocast": ("HalfPrecision", IMAGES, "not finite under bf16 autocast"),
     "two ranks equal one process": ("BatchNormalised", IMAGES, "two ranks and one process: features"),
 }

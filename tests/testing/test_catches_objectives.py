@@ -89,13 +89,13 @@ class Case(ObjectiveConformance):
 
 
 WRONG = {
-    "weights survive the disk": ("RemembersAside", "the loss, loaded into a fresh model: differs"),
+    "weights round trip through disk": ("RemembersAside", "the loss, loaded into a fresh model: differs"),
     "buffers keep their shape": ("Growing", "change their shape: history"),
     "losses are finite scalars": ("NotForTwo", "loss 'nats' is nan for 2 examples"),
-    "a gradient reaches every parameter": ("NoUseForTheDecoder", "no gradient reaches adapters.code.weight"),
+    "gradients reach every parameter": ("NoUseForTheDecoder", "no gradient reaches adapters.code.weight"),
     "evaluation is deterministic": ("Restless", "the loss in evaluation, under another random state"),
-    "the batch is left alone": ("InPlace", "the given batch's x: differs"),
-    "it can be minimised": ("Uphill", "in 40 steps on one batch"),
+    "batch is not modified": ("InPlace", "the given batch's x: differs"),
+    "loss can be minimized": ("Uphill", "in 40 steps on one batch"),
     "two ranks equal one process": ("SumOfItsOwn", "two ranks and one process: loss of turn main: differs"),
 }
 
@@ -157,9 +157,9 @@ class LeavesItTraining(Mean):
 
 
 WRONG_EVALUATORS = {
-    "it measures any latent": (GivesATensor, "mean is a Tensor, not a number"),
+    "returns numbers for any latent": (GivesATensor, "mean is a Tensor, not a number"),
     "evaluation is deterministic": (CountsItsCalls, "mean was"),
-    "the model is left alone": (LeavesItTraining, "it left the model in training mode"),
+    "model is not modified": (LeavesItTraining, "it left the model in training mode"),
 }
 
 
