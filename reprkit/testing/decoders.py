@@ -47,7 +47,7 @@ class DecoderConformance(PartConformance):
         One that takes pooled factors apart is given the condition of ``rows``.
         """
         field, x = self.data["x"], batch["x"]
-        told = self.told(decoder, slice(0, len(x)) if rows is None else rows)
+        told = self.condition_for(decoder, slice(0, len(x)) if rows is None else rows)
         if "causal" in decoder.provides:
             target = to_tokens(x, row_grid(field, x), field.kind)
             return decoder(features, teacher=target, **told), target
@@ -206,7 +206,7 @@ class DecoderConformance(PartConformance):
             to_tokens(x, row_grid(field, x), field.kind)
             for x in (self.batch(2, seed=seed)["x"] for seed in (1, 2))
         )
-        count, given = teacher.shape[1], self.told(decoder, slice(0, 2))
+        count, given = teacher.shape[1], self.condition_for(decoder, slice(0, 2))
         for features in (self.features(decoder, 2), None):
             whole = decoder(features, teacher=teacher, **given)
             told = [name for name, value in whole.params.items() if value.shape[:2] == teacher.shape[:2]]

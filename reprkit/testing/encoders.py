@@ -28,7 +28,7 @@ class EncoderConformance(PartConformance):
     ) -> Any:
         """The features of a batch; an encoder that can be told of another factor is, by the numbers of ``rows``."""
         rows = slice(0, len(batch["x"])) if rows is None else rows
-        return encoder(batch, **self.told(encoder, rows), **options)
+        return encoder(batch, **self.condition_for(encoder, rows), **options)
 
     def exercise(self, part: Any) -> None:
         """Two training forwards."""

@@ -47,7 +47,7 @@ class EvaluatorConformance(PartConformance):
         for latent in self.latents:
             yield latent, build(data=train, encoder=encoder, latent=latent, decoder=decoder).eval()
 
-    def measured(self) -> Iterator[tuple[str, Any, Any, Any, Any]]:
+    def accepted_models(self) -> Iterator[tuple[str, Any, Any, Any, Any]]:
         """Evaluator, latent, model, train and test, for every model that the evaluator does not refuse.
 
         A refusal is an error of ours that says what the model lacks: a BuildError or a DataError.
@@ -74,7 +74,7 @@ class EvaluatorConformance(PartConformance):
 
     def test_returns_numbers_for_any_latent(self) -> None:
         """Numbers by name for a model with any latent that it does not refuse."""
-        for latent, evaluator, model, train, test in self.measured():
+        for latent, evaluator, model, train, test in self.accepted_models():
             with torch.no_grad():
                 found = evaluator(model, test, fit_on=train)
             expect(isinstance(found, dict), f"with {latent} it returned a {type(found).__name__}, not a dict")
@@ -86,7 +86,7 @@ class EvaluatorConformance(PartConformance):
 
     def test_evaluation_is_deterministic(self) -> None:
         """Measured twice, under equal random states, the numbers are equal."""
-        for latent, evaluator, model, train, test in self.measured():
+        for latent, evaluator, model, train, test in self.accepted_models():
             runs = []
             for _ in range(2):
                 torch.manual_seed(1)
@@ -99,7 +99,7 @@ class EvaluatorConformance(PartConformance):
 
     def test_model_is_not_modified(self) -> None:
         """Weights, buffers and the mode of the model are as before."""
-        for latent, evaluator, model, train, test in self.measured():
+        for latent, evaluator, model, train, test in self.accepted_models():
             before = {name: value.clone() for name, value in model.state_dict().items()}
             with torch.no_grad():
                 evaluator(model, test, fit_on=train)

@@ -130,7 +130,11 @@ class Case(DecoderConformance):
 WRONG = {
     "shapes and types": ("NarrowEstimate", IMAGES, "it made (1, 4, 1), and the data reads as (1, 4, 16)"),
     "output depends on the code": ("Ignores", IMAGES, "no gradient reaches the code"),
-    "queries match the full output": ("TakesTheFirst", IMAGES, "tokens asked for, and the same among all: differs"),
+    "queries match the full output": (
+        "TakesTheFirst",
+        IMAGES,
+        "tokens asked for, and the same among all: differs",
+    ),
     "examples are independent": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
     "masked tokens have no effect": ("ReadsPadding", IMAGES, "mean, with other masked tokens: differs"),
     "output depends on the condition": ("Deaf", IMAGES, "its output does not depend on the condition"),
@@ -138,7 +142,11 @@ WRONG = {
     "evaluation is deterministic": ("Restless", IMAGES, "output in evaluation: differs"),
     "trains with odd widths": ("NoLengthArgument", IMAGES, "keyword argument 'length'"),
     "bf16 autocast": ("HalfPrecision", IMAGES, "the likelihood is not finite under bf16 autocast"),
-    "causal output ignores later tokens": ("SeesTheAnswer", TOKENS, "with another teacher from there on: differs"),
+    "causal output ignores later tokens": (
+        "SeesTheAnswer",
+        TOKENS,
+        "with another teacher from there on: differs",
+    ),
     "two ranks equal one process": ("BatchNormalised", IMAGES, "two ranks and one process: likelihood"),
 }
 

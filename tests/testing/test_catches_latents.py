@@ -213,7 +213,11 @@ WRONG = {
         "its argument inner holds a latent, and the source annotates it 'object': write inner: str | Latent",
     ),
     "arguments are declared": ("Undeclared", {}, "argument scale of Undeclared has no annotation"),
-    "arguments round trip through json": ("Good", {"scale": torch.ones(1)}, "an argument of Good is not JSON"),
+    "arguments round trip through json": (
+        "Good",
+        {"scale": torch.ones(1)},
+        "an argument of Good is not JSON",
+    ),
     "weights round trip through disk": ("Stateful", {}, "is there state outside of the buffers?"),
     "buffers keep their shape": ("Growing", {}, "change their shape: history"),
     "shapes and types": ("PriceOfTokens", {}, "bits is (1, 1), not (1,)"),

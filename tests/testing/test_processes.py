@@ -65,7 +65,7 @@ def test_a_failure_is_told_with_its_traceback_and_does_not_wait():
 
 
 def test_a_hang_is_cut_off_and_located():
-    with pytest.raises(RanksError, match=r"(?s)rank 1 of 2 was still here.*in one_hangs"):
+    with pytest.raises(RanksError, match=r"(?s)rank 1 of 2 was still running.*in one_hangs"):
         ranks(2, one_hangs, timeout=2.0)
 
 
