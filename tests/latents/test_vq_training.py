@@ -49,11 +49,11 @@ def test_the_first_training_batch_sets_the_codes_once(update, tmp_path):
     latent = made(16, 3, codebooks=2, kmeans=True, update=update)
     latent.eval()
     far = latent(Features(x=x)).losses["commit"]
-    assert latent.codebook.waiting  # evaluation starts nothing
+    assert latent.codebook.needs_start  # evaluation starts nothing
     latent.train()
     near = latent(Features(x=x)).losses["commit"]  # the start comes before the quantising
     assert near < 0.1 * far
-    assert not latent.codebook.waiting
+    assert not latent.codebook.needs_start
     latent.update()
     state = copy.deepcopy(latent.state_dict())
     loaded = made(16, 3, codebooks=2, kmeans=True, update=update, seed=1)
