@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -123,6 +124,48 @@ class Conformance:
                 raise AssertionError(
                     f"{prefix} accepted it: is the constructor added after the class was created (a dataclass)?"
                 )
+
+    def test_former_argument_names_are_accepted(self) -> None:
+        """A former argument name works with one DeprecationWarning, and raises an error together with the present name."""
+        part = self.fresh()
+        cls = type(part)
+        former: Mapping[str, str] = getattr(cls, "renamed_arguments", {})
+        if not former:
+            raise SkipTest("none of its arguments was renamed")
+        parameters = inspect.signature(cls).parameters
+        if isinstance(part, Part):
+            given = dict(part.reference.arguments)
+        else:
+            given = dict(parse(self.part).arguments) if self.part else {}
+        given = {former.get(name, name): value for name, value in given.items()}
+        facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
+        known = {k: v for k, v in facts.items() if k in parameters}
+        what = f"{self.kind} {cls.__name__}"
+        for old, new in former.items():
+            expect(
+                new in parameters,
+                f"renamed_arguments names {new!r}, which is not an argument of {cls.__name__}",
+            )
+            expect(
+                old not in parameters,
+                f"renamed_arguments has {old!r}, which is still an argument of {cls.__name__}",
+            )
+            value = given.get(new, parameters[new].default)
+            if value is inspect.Parameter.empty:
+                continue
+            others = {name: argument for name, argument in given.items() if name != new}
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                construct(cls, {**others, old: value}, known, what)
+            count = sum(
+                issubclass(w.category, DeprecationWarning) and f"{old}=" in str(w.message) for w in caught
+            )
+            expect(count == 1, f"given {old}=, it gave {count} DeprecationWarnings, not one")
+            try:
+                construct(cls, {**others, old: value, new: value}, known, what)
+            except PartArgumentError:
+                continue
+            raise AssertionError(f"it accepted {old}= and {new}= together")
 
     def test_plugin_module_imports_without_torch(self) -> None:
         """Importing the plugin module with the hooks loads neither torch nor transformers."""

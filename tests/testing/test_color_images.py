@@ -1,3 +1,5 @@
+"""Parts that refuse gray images are checked on color images instead."""
+
 import torch
 
 from reprkit import Corruption, Spec, hookimpl
@@ -5,8 +7,8 @@ from reprkit.errors import BuildError
 from reprkit.testing import kit
 
 
-class Reds(Corruption):
-    """Takes the red out of images of three channels."""
+class RemoveRed(Corruption):
+    """Set the red channel of images to zero."""
 
     def __init__(self, channels: int = 3, *, data=None):
         super().__init__()
@@ -22,10 +24,10 @@ class Reds(Corruption):
 class Plugin:
     @hookimpl
     def reprkit_corruptions(self):
-        yield Spec("reds", f"{__name__}:Reds")
+        yield Spec("reds", f"{__name__}:RemoveRed")
 
 
-def test_what_refuses_grey_images_is_tried_on_coloured_ones(registry):
+def test_a_part_that_refuses_gray_images_is_checked_on_color_images(registry):
     registry.register(Plugin(), name="mine")
     found = kit.find_refusals("corruption", "mine/reds")
     assert found["colour"] == ""
@@ -34,7 +36,7 @@ def test_what_refuses_grey_images_is_tried_on_coloured_ones(registry):
     assert {each.status for each in outcomes if each.check == "it changes the data"} == {"passed"}
 
 
-def test_what_takes_grey_images_is_not_tried_on_coloured_ones_too(registry):
+def test_a_part_that_accepts_gray_images_is_not_checked_on_color_images(registry):
     registry.register(Plugin(), name="mine")
     assert "colour" not in kit.find_refusals("corruption", "mine/reds(channels=1)")
     assert "colour" not in kit.find_refusals("corruption", "mask-spans")
