@@ -21,7 +21,7 @@ def grouped(objective="grouped(factor='shared')", **more):
     return rk.build(data=digits()[0], factors=FACTORS, decoder="mlp(width=64)", objective=objective, **more)
 
 
-def test_a_mate_is_another_one_of_the_group_and_each_is_one_s():
+def test_partners_are_a_permutation_within_each_group():
     label = torch.randint(5, (40,), generator=torch.Generator().manual_seed(0))
     label[0] = 9  # alone
     seen = set()
@@ -46,8 +46,8 @@ def test_the_loss_is_that_of_the_exchanged_codes():
     assert losses.metrics["mates"] == (rows != torch.arange(30)).float().mean()
 
 
-def test_the_shared_code_tells_the_group_and_the_other_one_less():
-    """Against plain reconstruction with the same nets: what the group shares goes where only that can be."""
+def test_the_exchanged_code_encodes_the_group():
+    """Compared with plain reconstruction by equal networks: the exchanged code encodes what the group shares."""
     told = {}
     for objective in ("grouped(factor='shared')", "reconstruction"):
         model = grouped(objective, seed=0)
@@ -61,7 +61,7 @@ def test_the_shared_code_tells_the_group_and_the_other_one_less():
 
 
 def spread(model, data):
-    """Variance of the shared code within a class over its variance."""
+    """Return the variance of the shared code within classes divided by its total variance."""
     batch = data.batch(range(len(data)))
     with torch.no_grad():
         z, y = model.eval().encode(batch)["shared"].z[:, 0], batch["label"]
@@ -69,7 +69,7 @@ def spread(model, data):
     return float(within / z.var(0, correction=0).sum())
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(BuildError, match="objective grouped: say which: factor=; there are: own, shared"):
         grouped("grouped")
     with pytest.raises(BuildError, match="label field 'who'"):

@@ -1,4 +1,4 @@
-"""``critic_loss`` beside eq. 3 of arXiv 1704.00028, written out with gradients in closed form."""
+"""``critic_loss`` compared with eq. 3 of arXiv 1704.00028, with gradients in closed form."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def reference(critic, real, made, share, penalty, real_mask, fake_mask):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("masked", [True, False])
-def test_it_is_the_papers_with_its_gradient(masked, training):
+def test_value_and_gradient_match_the_paper(masked, training):
     critic, (real, made) = Quadratic(), examples()
     masks = [None, None]
     if masked:
@@ -56,7 +56,7 @@ def test_it_is_the_papers_with_its_gradient(masked, training):
     torch.testing.assert_close(got, torch.autograd.grad(wanted.sum(), list(critic.parameters())))
 
 
-def test_what_made_the_examples_gets_no_gradient():
+def test_the_generator_gets_no_gradient():
     critic, (real, made) = Quadratic(), examples()
     made.requires_grad_()
     loss, _ = critic_loss(critic, real, made)
@@ -76,7 +76,7 @@ def test_a_flat_critic_has_a_finite_gradient():
     assert all(bool(each.grad.isfinite().all()) for each in critic.parameters())
 
 
-def test_it_is_measured_without_gradients_and_any_shape_is_judged():
+def test_it_works_under_no_grad_and_for_any_shape():
     def critic(x, mask):
         return x.square().flatten(1).sum(1)
 
@@ -95,7 +95,7 @@ def shares(rank):
 
 
 @pytest.mark.ranks
-def test_two_ranks_draw_what_one_draws():
+def test_two_ranks_draw_as_one_process():
     critic, (real, made) = Quadratic(), examples()
     torch.manual_seed(7)
     alone, _ = critic_loss(critic, real, made)

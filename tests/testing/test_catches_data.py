@@ -1,4 +1,4 @@
-"""For each check of a corruption and of a data set a deliberately wrong one that exactly this check catches."""
+"""For each check of a corruption and a data set, a wrong one that fails this check only."""
 
 import numpy as np
 import pytest

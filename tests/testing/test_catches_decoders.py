@@ -1,4 +1,4 @@
-"""For each check of a decoder a deliberately wrong one that exactly this check catches."""
+"""For each check of a decoder, a wrong decoder that fails this check only."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""For each check of an encoder a deliberately wrong one that exactly this check catches."""
+"""For each check of an encoder, a wrong encoder that fails this check only."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""For each check of an objective and of an evaluator a deliberately wrong one that exactly this check catches."""
+"""For each check of an objective and an evaluator, a wrong one that fails this check only."""
 
 import pytest
 import torch
