@@ -92,10 +92,10 @@ class Conformance:
         facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
         if isinstance(part, Part):
             context: tuple[str, ...] = BUILD_CONTEXT
-            given = dict(part.reference.arguments)
+            arguments = dict(part.reference.arguments)
         else:
             context, facts = (), {}
-            given = dict(parse(self.part).arguments) if self.part else {}
+            arguments = dict(parse(self.part).arguments) if self.part else {}
         parameters = inspect.signature(cls).parameters
         hints = declared(cls)
         for name, parameter in parameters.items():
@@ -107,12 +107,12 @@ class Conformance:
                 f"{name}: Annotated[int, Ge(1)] (reprkit.registry.constraints)",
             )
             invalid = _invalid_values(name, hints[name])
-            if not invalid or (not given and not isinstance(part, Part)):
+            if not invalid or (not arguments and not isinstance(part, Part)):
                 continue
             known = {k: v for k, v in facts.items() if k in parameters}
             prefix = f"{name}={invalid[0]!r} is outside of {parameter.annotation}, and the constructor"
             try:
-                construct(cls, {**given, name: invalid[0]}, known, f"{self.kind} {cls.__name__}")
+                construct(cls, {**arguments, name: invalid[0]}, known, f"{self.kind} {cls.__name__}")
             except PartArgumentError as error:
                 named = name in str(error) and cls.__name__ in str(error)
                 expect(named, f"{prefix} refuses it without naming the part and the argument: {error}")
@@ -134,10 +134,10 @@ class Conformance:
             raise SkipTest("none of its arguments was renamed")
         parameters = inspect.signature(cls).parameters
         if isinstance(part, Part):
-            given = dict(part.reference.arguments)
+            arguments = dict(part.reference.arguments)
         else:
-            given = dict(parse(self.part).arguments) if self.part else {}
-        given = {former.get(name, name): value for name, value in given.items()}
+            arguments = dict(parse(self.part).arguments) if self.part else {}
+        arguments = {former.get(name, name): value for name, value in arguments.items()}
         facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
         known = {k: v for k, v in facts.items() if k in parameters}
         what = f"{self.kind} {cls.__name__}"
@@ -150,17 +150,17 @@ class Conformance:
                 old not in parameters,
                 f"renamed_arguments has {old!r}, which is still an argument of {cls.__name__}",
             )
-            value = given.get(new, parameters[new].default)
+            value = arguments.get(new, parameters[new].default)
             if value is inspect.Parameter.empty:
                 continue
-            others = {name: argument for name, argument in given.items() if name != new}
+            others = {name: argument for name, argument in arguments.items() if name != new}
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 construct(cls, {**others, old: value}, known, what)
             count = sum(
                 issubclass(w.category, DeprecationWarning) and f"{old}=" in str(w.message) for w in caught
             )
-            expect(count == 1, f"given {old}=, it gave {count} DeprecationWarnings, not one")
+            expect(count == 1, f"with {old}= it gave {count} DeprecationWarnings, not one")
             try:
                 construct(cls, {**others, old: value, new: value}, known, what)
             except PartArgumentError:
@@ -171,8 +171,8 @@ class Conformance:
         """Importing the plugin module with the hooks loads neither torch nor transformers."""
         if self.part is None:
             raise SkipTest("the part is created by make(), so its plugin is not known")
-        found = default_registry().find(self.kind, self.part)
-        for module in plugin_modules(found.distribution):
+        plugin_part = default_registry().find(self.kind, self.part)
+        for module in plugin_modules(plugin_part.distribution):
             heavy = heavy_imports(module)
             expect(
                 not heavy,
@@ -226,19 +226,19 @@ class PartConformance(Conformance):
             raise AssertionError(
                 f"it cannot be created from its recorded arguments {arguments}: {error}"
             ) from error
-        given, recorded = dict(part.reference.arguments), dict(again.reference.arguments)
-        expect(given == recorded, f"created from its recorded arguments {given}, it records {recorded}")
+        expected, recorded = dict(part.reference.arguments), dict(again.reference.arguments)
+        expect(expected == recorded, f"created from its recorded arguments {expected}, it records {recorded}")
         expect_same_state(part, again, "created from its recorded arguments")
 
     def test_parts_in_arguments_are_annotated(self) -> None:
         """An argument that is a part is annotated with its interface; otherwise a model with it cannot be saved."""
         part = self.fresh()
-        nested = [found for key, value in part.arguments.items() for found in _iter_parts(value, key)]
+        nested = [item for key, value in part.arguments.items() for item in _iter_parts(value, key)]
         if not nested:
             raise SkipTest("none of its arguments is a part")
         cls = type(part)
         source = read_class(f"{cls.__module__}:{cls.__qualname__}")
-        annotations = {found.name: found.annotation for found in source.arguments} if source else {}
+        annotations = {item.name: item.annotation for item in source.arguments} if source else {}
         for key, path, inner in nested:
             expect(
                 takes(annotations.get(key), inner.kind, path),

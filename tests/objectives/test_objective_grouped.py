@@ -48,7 +48,7 @@ def test_the_loss_is_that_of_the_exchanged_codes():
 
 def test_the_exchanged_code_encodes_the_group():
     """Compared with plain reconstruction by equal networks: the exchanged code encodes what the group shares."""
-    told = {}
+    ratios = {}
     for objective in ("grouped(factor='shared')", "reconstruction"):
         model = grouped(objective, seed=0)
         for step in rk.loop(model, digits()[0], steps=400, batch=64, lr=3e-3, seed=0):
@@ -56,8 +56,8 @@ def test_the_exchanged_code_encodes_the_group():
             step.backward(losses.total)
             step.update()
         test = digits()[1]
-        told[objective] = spread(model, test)
-    assert told["grouped(factor='shared')"] < 0.5 * told["reconstruction"], told
+        ratios[objective] = spread(model, test)
+    assert ratios["grouped(factor='shared')"] < 0.5 * ratios["reconstruction"], ratios
 
 
 def spread(model, data):

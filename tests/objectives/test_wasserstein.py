@@ -17,8 +17,8 @@ class Quadratic(torch.nn.Module):
         self.a = torch.nn.Parameter(torch.tensor(0.4))
 
     def forward(self, x, mask):
-        verdict = (self.w * x + self.a * x.square() / 2).sum(-1)
-        return (verdict if mask is None else verdict * mask).sum(1)
+        score = (self.w * x + self.a * x.square() / 2).sum(-1)
+        return (score if mask is None else score * mask).sum(1)
 
 
 def examples(b=4):

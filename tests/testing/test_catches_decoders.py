@@ -110,7 +110,7 @@ class BatchNormalized(Good):
 
 
 class NotCausal(GRUDecoder):
-    """Is told each token before it has to say it, by a teacher that is one step early."""
+    """Its output at token t depends on token t, since the teacher is shifted by one step too few."""
 
     def __init__(self, width: int = 8, *, data=None, tokens=None):
         super().__init__(width, data=data, tokens=tokens)

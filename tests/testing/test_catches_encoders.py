@@ -125,12 +125,12 @@ class IgnoresTheCondition(Good):
 class WithCondition(Good):
     def __init__(self, data=None):
         super().__init__()
-        self.condition_dim, self.told = 2, nn.Linear(2, 5)
+        self.condition_dim, self.shift = 2, nn.Linear(2, 5)
 
     def forward(self, batch, *, keep=None, condition=None):
         features = super().forward(batch, keep=keep)
-        moved = 0 if condition is None else self.told(condition).unsqueeze(1)
-        return replace(features, x=features.x + moved)
+        offset = 0 if condition is None else self.shift(condition).unsqueeze(1)
+        return replace(features, x=features.x + offset)
 
 
 class HalfPrecision(Good):
