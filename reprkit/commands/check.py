@@ -18,7 +18,7 @@ from reprkit.registry.lookup import FoundPart
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
 
-# The kinds of data that parts are tried on: reprkit.testing.sample_data.WORLDS, which needs torch.
+# The kinds of data that parts are tried on: reprkit.testing.sample_data.SAMPLE_DATA, which needs torch.
 DATA = ("images", "colour", "vectors", "sequences", "tokens")
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _checked(
     if found.missing:
         report.unchecked = f"it requires {', '.join(found.missing)}, which is not installed"
         return report
-    from reprkit.testing.kit import Outcome, case_of, examine, worlds_of
+    from reprkit.testing.kit import Outcome, find_refusals, make_case, run_checks
 
     if kind == "command":
         fault = _command_fault(registry, found)
@@ -169,7 +169,7 @@ def _checked(
         report.outcomes["any"] = [Outcome("it loads", about, "failed" if fault else "passed", fault)]
         return report
     try:
-        worlds = worlds_of(kind, report.part, data)
+        worlds = find_refusals(kind, report.part, data)
     except ReprkitError as error:
         report.unchecked = " ".join(str(error).split())
         if report.unchecked.startswith(f"{kind} {reference.qualified} needs"):
@@ -178,7 +178,7 @@ def _checked(
     report.refused = {world: why for world, why in worlds.items() if why}
     for world, why in worlds.items():
         if not why:
-            report.outcomes[world] = list(examine(case_of(kind, report.part, world), ranks=ranks))
+            report.outcomes[world] = list(run_checks(make_case(kind, report.part, world), ranks=ranks))
     return report
 
 

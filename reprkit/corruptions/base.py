@@ -1,4 +1,4 @@
-"""What the corruptions share: what they may touch, where their draws come from, how damage is laid on."""
+"""The base class of corruptions that replace elements, and their random draws, which agree over ranks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from reprkit.utils.collectives import global_draw
 
 
 class ElementCorruption(Corruption):
-    """Chooses elements of ``x`` and replaces them; padding (``x_mask`` False) is never hit.
+    """Base class: choose elements of ``x`` and replace them; padding (``x_mask`` False) is never changed.
 
     A subclass defines ``choose`` (which elements) and ``replacement`` (by what).  Symbols (``tokens``) are
-    replaced by the mask symbol, the id ``vocab``, one past the data's own; encoders of tokens embed it.
+    replaced by the mask symbol, the id ``vocab``, one past the data's own ids; encoders of tokens embed it.
 
     Attributes:
-        kinds: which kinds of field it can damage.
-        field: what ``x`` is, where the data is known.
+        kinds: the kinds of field that it can corrupt.
+        advice: what to use for other kinds, added to the error.
+        field: the signature of ``x``; None where the data is not known.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "sequence")
@@ -34,68 +35,73 @@ class ElementCorruption(Corruption):
         super().__init__()
         self.field: Field | None = None if data is None else data["x"]
         if self.field is not None and self.field.kind not in self.kinds:
-            raise BuildError(self._unfit(self.field.kind))
+            raise BuildError(self.kind_error(self.field.kind))
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None
     ) -> tuple[dict[str, Tensor], Bool[Tensor, "b ..."]]:
-        """The batch with ``x`` (b ...) damaged, and ``hit``, Bool of its shape, True where it was.
+        """Return the batch with a corrupted ``x`` (b ...), and ``hit``, Bool of its shape, True at corrupted elements.
 
         Args:
-            batch: with ``x``, and ``x_mask`` Bool (b t) where lengths vary.
-            generator: of the draws; torch's global one when None.  Ranks with equal generators draw what one
-                process would for their joined batch.
+            batch: contains ``x``, and ``x_mask`` Bool (b t) where lengths vary.
+            generator: generator of the draws; None means torch's global one.  Ranks with equal generators draw
+                what one process would for their joined batch.
 
         Raises:
             DataError: the batch has no ``x``.
-            BuildError: ``x`` is of a kind that it cannot damage.
+            BuildError: ``x`` is of a kind that it cannot corrupt.
         """
         if "x" not in batch:
-            raise DataError(f"a corruption damages field 'x', and the batch has {', '.join(batch) or 'none'}")
+            raise DataError(
+                f"a corruption reads field 'x', and the batch has {', '.join(batch) or 'no fields'}"
+            )
         x = batch["x"]
         if not x.is_floating_point() and "tokens" not in self.kinds:
-            raise BuildError(self._unfit("tokens"))
+            raise BuildError(self.kind_error("tokens"))
         hit = self.choose(x, generator)
         if "x_mask" in batch:
-            hit = hit & over(batch["x_mask"], x)
+            hit = hit & broadcast_mask(batch["x_mask"], x)
         return {**batch, "x": torch.where(hit, self.replacement(x, generator), x)}, hit
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Bool[Tensor, "b ..."]:
-        """Which elements of ``x`` (b ...) to damage; of its shape."""
+        """Return the mask of the elements of ``x`` (b ...) to corrupt, of its shape."""
         raise NotImplementedError
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """What to put there: of x's type, its shape or broadcastable to it."""
+        """Return the new values, of the type of ``x`` and broadcastable to its shape."""
         raise NotImplementedError
 
-    def blank(self, x: Tensor, value: float) -> Tensor:
-        """A scalar of x's type: ``value``, or the mask symbol of tokens."""
+    def fill_value(self, x: Tensor, value: float) -> Tensor:
+        """Return ``value`` as a scalar of the type of ``x``; for tokens, the mask symbol."""
         if x.is_floating_point():
             return x.new_full((), value)
         if self.field is None or self.field.vocab is None:
             raise BuildError(
-                f"{type(self).__name__} hides symbols behind the id vocab, and does not know it: give data=, "
-                "or build the objective through rk.build(data=...)"
+                f"{type(self).__name__} replaces symbols by the mask symbol, whose id is vocab, and vocab is not known: "
+                "give data=, or build the objective through rk.build(data=...)"
             )
         return x.new_full((), self.field.vocab)
 
-    def _unfit(self, kind: str) -> str:
+    def kind_error(self, kind: str) -> str:
+        """Return the message for a field of a kind that it cannot corrupt."""
         advice = f"\n  {self.advice}" if self.advice else ""
-        return f"{type(self).__name__} damages {', '.join(self.kinds)} data, and x is {kind}{advice}"
+        return f"{type(self).__name__} corrupts {', '.join(self.kinds)} data, and x is {kind}{advice}"
 
 
-def over(mask: Bool[Tensor, "b t"], x: Tensor) -> Bool[Tensor, "b ..."]:
-    """A mask of steps, broadcastable over ``x`` (b t ...)."""
+def broadcast_mask(mask: Bool[Tensor, "b t"], x: Tensor) -> Bool[Tensor, "b ..."]:
+    """Reshape a mask of steps (b t) to broadcast over ``x`` (b t ...)."""
     return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)).to(x.device)
 
 
-def uniform(shape: Sequence[int], x: Tensor, generator: torch.Generator | None) -> Float[Tensor, "b ..."]:
-    """Uniform numbers in [0, 1) of a shape that begins with the batch, on x's device, alike on all ranks."""
+def draw_uniform(
+    shape: Sequence[int], x: Tensor, generator: torch.Generator | None
+) -> Float[Tensor, "b ..."]:
+    """Draw from [0, 1) for a shape that begins with the batch, on the device of ``x``: this rank's rows of the global draw."""
     device = x.device if generator is None else generator.device
     return global_draw(lambda s: torch.rand(s, generator=generator, device=device), tuple(shape)).to(x.device)
 
 
-def normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard normal numbers of x's shape, type and device, alike on all ranks."""
+def draw_normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw from N(0, 1) with the shape, type and device of ``x``: this rank's rows of the global draw."""
     device = x.device if generator is None else generator.device
     return global_draw(lambda s: torch.randn(s, generator=generator, device=device), tuple(x.shape)).to(x)

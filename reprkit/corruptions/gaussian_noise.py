@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, normal
+from reprkit.corruptions.base import ElementCorruption, draw_normal
 from reprkit.data.signature import Signature
 from reprkit.registry.constraints import Positive
 
 
 class GaussianNoise(ElementCorruption):
-    """Adds independent normal noise to every element of real data: x + std * e, e ~ N(0, 1).
+    """Add independent normal noise to every element of real data: x + std * e, e ~ N(0, 1).
 
-    The sum is not clipped to the data's range: denoising then estimates the score, (E[x | noisy] - noisy) /
-    std². ``hit`` is True at every valid element.
+    The sum is not clipped to the data's range, so that denoising estimates the score, (E[x | noisy] - noisy) /
+    std².  ``hit`` is True at every valid element.
 
     Args:
         std: standard deviation of the noise, in data units, above 0.
@@ -27,16 +27,16 @@ class GaussianNoise(ElementCorruption):
     Source: Vincent et al. 2010, JMLR 11, section 3.3; the score: Vincent 2011, Neural Computation 23(7).
     """
 
-    advice = "hide symbols with mask-elements or mask-spans"
+    advice = "mask symbols with mask-elements or mask-spans"
 
     def __init__(self, std: Positive = 0.1, *, data: Signature | None = None) -> None:
         super().__init__(data)
         self.std = std
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Every element."""
+        """Choose every element."""
         return torch.ones_like(x, dtype=torch.bool)
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The noisy data."""
-        return x + self.std * normal(x, generator)
+        """Return the noisy data."""
+        return x + self.std * draw_normal(x, generator)

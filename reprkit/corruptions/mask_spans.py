@@ -1,28 +1,28 @@
-"""Spans of a sequence are hidden."""
+"""Mask spans of a sequence."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, over, uniform
+from reprkit.corruptions.base import ElementCorruption, broadcast_mask, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Count, Share
 
 
 class MaskSpans(ElementCorruption):
-    """Hides spans of ``length`` steps; every step is hidden with probability ``ratio``.
+    """Mask spans of ``length`` steps, so that every step is masked with probability ``ratio``.
 
-    A span may begin at any step, and spans may overlap (wav2vec 2.0).  The probability of a beginning is
-    1 - (1 - ratio)^(1 / length), and a span may begin up to ``length`` - 1 steps before the sequence, so that
-    the share of hidden steps is ``ratio`` at every step, whatever the length of the sequence.  Real frames
-    are hidden in all channels and become ``value``; symbols become the mask symbol, the id ``vocab``.
+    A span may start at any step, and spans may overlap (wav2vec 2.0).  A span starts at a step with probability
+    1 - (1 - ratio)^(1 / length), and may start up to ``length`` - 1 steps before the sequence, so that every
+    step is masked with probability ``ratio``, whatever the length of the sequence.  Real frames are set to
+    ``value`` in all channels; symbols are replaced by the mask symbol, the id ``vocab``.
 
     Args:
-        ratio: probability of a step to be hidden, in [0, 1].
-        length: steps in a span, from 1; 1 hides steps independently.
-        value: what real frames become, in data units.
+        ratio: probability of masking a step, in [0, 1].
+        length: steps in a span, from 1; 1 masks steps independently.
+        value: value of masked real frames, in data units.
         data: the signature of the data.
 
     Raises:
@@ -34,7 +34,7 @@ class MaskSpans(ElementCorruption):
     """
 
     kinds = ("sequence", "tokens")
-    advice = "hide parts of an image with mask-patches, elements of a vector with mask-elements"
+    advice = "mask parts of an image with mask-patches, elements of a vector with mask-elements"
 
     def __init__(
         self, ratio: Share = 0.5, *, length: Count = 4, value: float = 0.0, data: Signature | None = None
@@ -43,25 +43,23 @@ class MaskSpans(ElementCorruption):
         self.ratio, self.length = ratio, length
         self.value = value
         if value and self.field is not None and self.field.discrete:
-            raise BuildError(
-                "symbols are hidden behind the mask symbol, so value= has no meaning: leave it out"
-            )
+            raise BuildError("symbols are replaced by the mask symbol, so value= has no effect: remove it")
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The steps under a span that began at most ``length`` - 1 steps before."""
+        """Choose the steps within a span: one that starts at the step or at most ``length`` - 1 steps before."""
         if x.ndim != (3 if x.is_floating_point() else 2):
             raise BuildError(f"mask-spans reads frames (b t c) or symbols (b t), not {tuple(x.shape)}")
         size, steps = x.shape[:2]
-        begins = uniform((size, steps + self.length - 1), x, generator) < self.begin
-        count = torch.nn.functional.pad(begins, (1, 0)).cumsum(1)
+        starts = draw_uniform((size, steps + self.length - 1), x, generator) < self.start_probability
+        count = torch.nn.functional.pad(starts, (1, 0)).cumsum(1)
         hidden = count[:, self.length :] > count[:, :steps]
-        return over(hidden, x).expand(x.shape)
+        return broadcast_mask(hidden, x).expand(x.shape)
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The value, or the mask symbol."""
-        return self.blank(x, self.value)
+        """Return ``value``, or the mask symbol."""
+        return self.fill_value(x, self.value)
 
     @property
-    def begin(self) -> float:
-        """Probability of a span to begin at a step."""
+    def start_probability(self) -> float:
+        """The probability that a span starts at a step."""
         return 1 - (1 - self.ratio) ** (1 / self.length)

@@ -1,4 +1,4 @@
-"""How objectives damage a batch: a chain of corruptions on every field that the encoders read."""
+"""The corruptions of an objective: a chain for every field that the encoders read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class CorruptionPipeline(nn.Module):
-    """Corruptions, one after another, on every field but labels that a factor of the model reads.
+    """Apply corruptions in sequence to every input field of the model's factors, except labels.
 
-    A reference is made once a field, for that field's own kind and range; an instance serves all of them.
+    A reference is created once per field, for that field's kind and range; an instance is shared by all fields.
 
     Args:
-        references: corruptions in the order in which they are applied, or a function that names them for a
+        references: corruptions in the order in which they are applied, or a function that returns them for a
             field.
     """
 
@@ -35,45 +35,45 @@ class CorruptionPipeline(nn.Module):
         self.fields = nn.ModuleDict()
 
     def bind(self, model: Model) -> None:
-        """Make the corruptions of each field that is read, labels aside; called once at build.
+        """Create the corruptions of each input field, except labels; called once at build.
 
         Raises:
-            BuildError: one of them is no corruption, or does not fit the data.
+            BuildError: one of them is not a corruption, or does not fit the data.
             UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
         """
         chains, signature = {}, model.signature
-        for name in dict.fromkeys(path.input for path in model.factors.values()):
+        for name in dict.fromkeys(factor.input for factor in model.factors.values()):
             if signature is None or signature[name].kind != "label":
-                chains[name] = self._made(None if signature is None else signature.reading(name))
+                chains[name] = self._create(None if signature is None else signature.reading(name))
         self.fields = nn.ModuleDict(chains)
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Bool[Tensor, "b ..."]]]:
-        """The damaged batch, and for each field that is read where it was hit (of the field's shape)."""
-        damaged, hits = dict(batch), {}
+        """Return the corrupted batch, and for each input field a mask of its shape, True at corrupted elements."""
+        corrupted, hits = dict(batch), {}
         for name, chain in self.fields.items():
             view: Batch = {"x": batch[name]}
             if f"{name}_mask" in batch:
                 view = {**view, "x_mask": batch[f"{name}_mask"]}
             hit = torch.zeros_like(batch[name], dtype=torch.bool)
-            for corruption in _each(chain):
+            for corruption in _corruptions(chain):
                 with corruption.error_context(f", field {name}"):
-                    view, struck = corruption(view, generator)
-                hit = hit | struck
-            damaged[name], hits[name] = view["x"], hit
-        return damaged, hits
+                    view, changed = corruption(view, generator)
+                hit = hit | changed
+            corrupted[name], hits[name] = view["x"], hit
+        return corrupted, hits
 
-    def _made(self, data: Signature | None) -> nn.ModuleList:
-        wanted = self.references
-        if callable(wanted):
-            wanted = wanted(None if data is None else data["x"])
-        made = [create("corruption", each, data=data) for each in wanted]
-        for each in made:
-            if not isinstance(each, Corruption):
-                raise BuildError(f"{type(each).__name__} is not a Corruption")
-        return nn.ModuleList(made)
+    def _create(self, data: Signature | None) -> nn.ModuleList:
+        references = self.references
+        if callable(references):
+            references = references(None if data is None else data["x"])
+        corruptions = [create("corruption", reference, data=data) for reference in references]
+        for corruption in corruptions:
+            if not isinstance(corruption, Corruption):
+                raise BuildError(f"{type(corruption).__name__} is not a Corruption")
+        return nn.ModuleList(corruptions)
 
 
-def _each(chain: nn.Module) -> list[Corruption]:
-    return [each for each in chain.children() if isinstance(each, Corruption)]
+def _corruptions(chain: nn.Module) -> list[Corruption]:
+    return [child for child in chain.children() if isinstance(child, Corruption)]

@@ -8,21 +8,21 @@ import torch
 from annotated_types import Predicate
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, uniform
+from reprkit.corruptions.base import ElementCorruption, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Share, strictly_ascending
 
 
 class SaltAndPepper(ElementCorruption):
-    """Sets each element, with probability ``ratio``, to the lowest or the highest value by a fair coin.
+    """Set each element, with probability ``ratio``, to the lowest or the highest value, each equally likely.
 
-    Channels are drawn independently.  ``hit`` is True where an element was drawn, also where it had that
-    value before.
+    Channels are drawn independently.  ``hit`` is True at every chosen element, also where it had that value
+    before.
 
     Args:
-        ratio: probability of an element to be hit, in [0, 1].
-        range: (lowest, highest); that of the data's signature when None.
+        ratio: probability of replacing an element, in [0, 1].
+        range: (lowest, highest); None means the range in the data's signature.
         data: the signature of the data.
 
     Raises:
@@ -32,7 +32,7 @@ class SaltAndPepper(ElementCorruption):
     Source: Vincent et al. 2010, JMLR 11, section 3.3.
     """
 
-    advice = "hide symbols with mask-elements or mask-spans"
+    advice = "mask symbols with mask-elements or mask-spans"
 
     def __init__(
         self,
@@ -49,15 +49,15 @@ class SaltAndPepper(ElementCorruption):
             self.range = self.field.range
         else:
             raise BuildError(
-                "salt-and-pepper sets elements to the lowest or highest value, and the data states no range\n"
+                "salt-and-pepper sets elements to the lowest or highest value, and the data's signature has no range\n"
                 "  give range=(lowest, highest), or state it in the data (arrays: ranges={'x': ...})"
             )
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Each element with probability ``ratio``."""
-        return uniform(x.shape, x, generator) < self.ratio
+        """Choose each element with probability ``ratio``."""
+        return draw_uniform(x.shape, x, generator) < self.ratio
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Either extreme."""
-        low, high = (x.new_full((), each) for each in self.range)
-        return torch.where(uniform(x.shape, x, generator) < 0.5, low, high)
+        """Return the lowest or the highest value, each with probability one half."""
+        low, high = (x.new_full((), value) for value in self.range)
+        return torch.where(draw_uniform(x.shape, x, generator) < 0.5, low, high)

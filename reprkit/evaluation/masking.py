@@ -15,7 +15,7 @@ from reprkit.evaluation.gallery import fit_for_page
 from reprkit.interfaces import Evaluator
 from reprkit.layers.value_embedding import center_and_radius
 from reprkit.models.grid import from_tokens
-from reprkit.objectives.masked import Masked, on_hidden, statistics
+from reprkit.objectives.masked import Masked, hidden_weight, token_statistics
 from reprkit.registry.constraints import CountOrZero
 from reprkit.registry.create import create
 from reprkit.types import Batch, Decoded
@@ -62,7 +62,7 @@ class Masking(Evaluator):
             decoded, target, weight = scored.decoded, scored.target, scored.full_weight
             x = decoded.x
             if trained is not None and trained.normalize:
-                mean, deviation = statistics(target)
+                mean, deviation = token_statistics(target)
                 x = x * deviation + mean
             if decoded.likelihood == "categorical":
                 values = {"correct": (x == target).float()}
@@ -110,7 +110,7 @@ def _predict_hidden(model: Model, batch: Batch, ratio: float) -> Scored:
     if _can_drop_tokens(model, batch):
         codes, hidden = Masked(ratio).hide(model, batch)
         scored = model.score(batch, codes)
-        return scored.restrict(on_hidden(model, batch, scored.decoded, hidden))
+        return scored.restrict(hidden_weight(model, batch, scored.decoded, hidden))
     corrupt = create("corruption", f"mask-elements(ratio={ratio})", data=model.signature)
     corrupted, hit = corrupt(batch, torch.Generator().manual_seed(0))
     scored = model.score(batch, view=corrupted)

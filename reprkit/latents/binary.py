@@ -1,4 +1,4 @@
-"""Binary: bits that are drawn, or cut off at a threshold, with a straight-through gradient."""
+"""Binary: Bernoulli or thresholded bits with a straight-through gradient."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.latents.terms import (
+from reprkit.latents.functional import (
     check_indices,
-    fixed_rate,
-    masked,
-    noise,
-    per_example,
-    per_token,
+    draw_noise,
+    fixed_rate_bits,
     perplexity,
     straight_through,
+    sum_per_example,
+    sum_per_token,
     token_statistics,
+    zero_padding,
 )
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
 from reprkit.types import Code, Features
 
-# How many logits a unit of the features stands for: bits are rather certain when training starts, so that the
-# decoder has something to read.  On the digits 1 ends at a test error of 0.87, 4 at 0.75, 8 at 0.69; after a
-# layer norm, which makes the features larger, 1 ends at 0.72, 4 at 0.71, 8 at 0.80.
+# Logits are features times this factor: bits are nearly deterministic when training starts, so that the decoder
+# gets a signal.  On the digits a factor of 1 ends at a test error of 0.87, 4 at 0.75, 8 at 0.69; after a layer
+# norm, which makes the features larger, 1 ends at 0.72, 4 at 0.71, 8 at 0.80.
 SHARPNESS = 4.0
 
 
@@ -37,34 +37,33 @@ class Binary(Variational):
 
         x (b n bits) ──► p = sigmoid(4x) ──► index 1 with probability p, else 0, in training
                                              index 1 where p > 1/2, else 0, in evaluation
-        z = 2 * index - 1, the gradient that of its mean, 2p - 1
+        z = 2 * index - 1, with the gradient of its mean, 2p - 1
 
-    The values are -1 and +1, not 0 and 1, so that a code of fair bits has mean zero and every bit says as
-    much one way as the other.  The draw keeps codes apart that the decoder must tell apart: it is what
-    regularises the code, and evaluation drops it.  Without it (``stochastic=False``) this is an autoencoder
-    with a hash for a code.
+    The values are -1 and +1, not 0 and 1, so that a code of fair bits has mean zero and both values are
+    symmetric.  Sampling regularizes the code: codes that the decoder must distinguish are pushed apart.
+    Evaluation does not sample.  With ``stochastic=False`` this is an autoencoder whose code is a hash.
 
     ``Code.bits`` is a fixed rate: ``bits`` for every valid token.  Loss and metric "kl" are the KL from the
-    prior of fair coins, there whatever the weight.  Metric "perplexity" says how evenly the batch uses the
-    two values, mean over bits: 1 is a constant, 2 is even.
+    uniform Bernoulli prior, reported whatever the weight.  Metric "perplexity" says how evenly the batch uses
+    the two values, mean over bits: 1 for a constant bit, 2 for a balanced one.
 
     Args:
         bits: width of the code.
-        stochastic: draw the bits in training; False cuts off at one half there, too.
-        beta: weight of loss "kl"; 1 trains the evidence lower bound of a Bernoulli autoencoder, and wants
-            ``warmup``: until the decoder reads the code, making bits fair coins is the easiest gain.
-        warmup: optimiser steps over which loss "kl" grows from nothing to its full size.
+        stochastic: sample the bits in training; False thresholds at one half in training too.
+        beta: weight of loss "kl"; 1 trains the evidence lower bound of a Bernoulli autoencoder and should be
+            used with ``warmup``: until the decoder uses the code, the KL is minimized by making bits uniform.
+        warmup: optimizer steps over which loss "kl" grows linearly from 0 to its full size.
         entropy: weight of loss "entropy": for each bit the mean entropy of p minus the entropy of the mean
-            p, that is minus what the bit tells of the example, over the batch of all ranks: bits become
-            certain, and even (the entropy penalty of lookup-free quantisation, Yu et al. 2023, arXiv
-            2310.05737, taken bit by bit).
+            p, that is minus the mutual information of bit and example, over the batch of all ranks: bits become
+            deterministic and balanced (the entropy penalty of lookup-free quantization, Yu et al. 2023, arXiv
+            2310.05737, applied to each bit).
 
     Raises:
-        PartArgumentError: a value out of its range.
+        PartArgumentError: an argument is out of range.
     """
 
     provides = frozenset({"log_prob"})
-    collapse_hint = "entropy= (asks for bits that differ between examples), a smaller beta, or warmup="
+    collapse_hint = "entropy= (favors bits that differ between examples), a smaller beta, or warmup="
 
     def __init__(
         self,
@@ -82,26 +81,26 @@ class Binary(Variational):
         self.stochastic = stochastic
 
     def forward(self, features: Features) -> Code:
-        """The code of features (b n bits)."""
-        logits = SHARPNESS * masked(features)
+        """Return the code of features (b n bits)."""
+        logits = SHARPNESS * zero_padding(features)
         soft = torch.tanh(0.5 * logits)  # 2p - 1
-        certain = logits > 0
-        drawn = self.training and self.stochastic
-        ones = noise(torch.rand, logits) < torch.sigmoid(logits) if drawn else certain
+        most_likely = logits > 0
+        sampled = self.training and self.stochastic
+        ones = draw_noise(torch.rand, logits) < torch.sigmoid(logits) if sampled else most_likely
         signs = 2.0 * ones - 1
-        doubt = F.softplus(-logits) + logits * torch.sigmoid(-logits)  # the entropy of each bit, nats
-        kl = per_example(math.log(2) - doubt, features.mask).mean()
-        losses = {"kl": self.warmed(kl)}
+        entropy = F.softplus(-logits) + logits * torch.sigmoid(-logits)  # of each bit, nats
+        kl = sum_per_example(math.log(2) - entropy, features.mask).mean()
+        losses = {"kl": self.apply_warmup(kl)}
         if self.weights["entropy"]:
-            losses["entropy"] = self._entropy(doubt, logits, features)
+            losses["entropy"] = self._entropy_loss(entropy, logits, features)
         indices, dtype = ones.long(), features.x.dtype
         return Code.of(
             features,
             z=straight_through(signs, soft).to(dtype),
-            mean=straight_through(2.0 * certain - 1, soft).to(dtype) if drawn else None,
+            mean=straight_through(2.0 * most_likely - 1, soft).to(dtype) if sampled else None,
             indices=indices,
-            log_prob=per_token(F.logsigmoid(signs * logits), features.mask),
-            bits=fixed_rate(features, self.in_dim),
+            log_prob=sum_per_token(F.logsigmoid(signs * logits), features.mask),
+            bits=fixed_rate_bits(features, self.in_dim),
             losses=losses,
             metrics={
                 "kl": kl.detach(),
@@ -109,17 +108,17 @@ class Binary(Variational):
             },
         )
 
-    def _entropy(self, doubt: Tensor, logits: Tensor, features: Features) -> Tensor:
-        both = torch.cat([doubt, torch.sigmoid(logits)], -1)
+    def _entropy_loss(self, entropy: Tensor, logits: Tensor, features: Features) -> Tensor:
+        both = torch.cat([entropy, torch.sigmoid(logits)], -1)
         means, tokens = token_statistics(both, features.mask, over_ranks=self.training)
-        each, rate = means.chunk(2)
-        return tokens * (each - torch.special.entr(rate) - torch.special.entr(1 - rate)).sum()
+        mean_entropy, rate = means.chunk(2)
+        return tokens * (mean_entropy - torch.special.entr(rate) - torch.special.entr(1 - rate)).sum()
 
     def embed(self, indices: Int[Tensor, "b n q"]) -> Float[Tensor, "b n d"]:
-        """-1 for index 0 and +1 for index 1.
+        """Map index 0 to -1 and index 1 to +1.
 
         Raises:
-            PartArgumentError: indices of another shape, or other than 0 and 1.
+            PartArgumentError: indices have another shape, or values other than 0 and 1.
         """
         check_indices(indices, self.out_dim, 2)
         return 2.0 * indices - 1
@@ -127,15 +126,16 @@ class Binary(Variational):
     def prior(
         self, shape: tuple[int, int], generator: torch.Generator | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Fair coins, for ``shape`` (b, n); on the generator's device, then moved to the latent's.
+        """Draw uniform bits for ``shape`` (b, n), on the generator's device; the result is on the latent's.
 
-        They are what ``beta`` pulls towards; with ``beta=0`` learn a prior over the indices instead.
+        The KL loss, of weight ``beta``, pulls codes towards this prior; with ``beta=0`` learn a prior over the
+        indices instead.
         """
         shape_of_z = (*shape, self.out_dim)
-        coins = torch.randint(2, shape_of_z, generator=generator, device=self.source(generator))
+        coins = torch.randint(2, shape_of_z, generator=generator, device=self.draw_device(generator))
         return self.embed(coins).to(self.step.device)
 
     def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
-        """The same for every code: -bits * log(2) nats a token."""
-        each = code.z.new_full((*code.z.shape[:2], 1), -self.out_dim * math.log(2), dtype=torch.float32)
-        return per_token(each, code.mask)
+        """Return -bits * log(2) nats a token, the same for every code."""
+        nats = code.z.new_full((*code.z.shape[:2], 1), -self.out_dim * math.log(2), dtype=torch.float32)
+        return sum_per_token(nats, code.mask)

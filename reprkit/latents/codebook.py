@@ -1,9 +1,9 @@
-"""What ``vq`` and ``residual-vq`` share: tables of codes, their statistics, k-means start and revival.
+"""The codebook of ``vq`` and ``residual-vq``: tables of codes, their statistics, k-means start and revival.
 
 ::
 
-    forward, every view    start (once) ─► nearest ─► accumulate: counts and sums; no code is edited
-    update, once a step    reduce over ranks ─► running means ─► codes ─► revival of dead ones
+    forward, every view    start (once) ─► nearest ─► accumulate counts and sums; codes are unchanged
+    update, once a step    reduce over ranks ─► moving averages ─► codes ─► revival of dead codes
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from reprkit.utils import collectives
 
 SMOOTHING = 1e-5  # of the counts, as in the authors' own code (sonnet)
 ITERATIONS = 10  # of k-means
-JITTER = 0.1  # standard deviations: tells codes apart where the start has fewer vectors than codes
+JITTER = 0.1  # standard deviations: separates codes where the start has fewer vectors than codes
 
 
 class Codebook(nn.Module):
-    """Tables of codes (s k d), one a slot, learned by running means (EMA) or by gradients.
+    """Tables of codes (s k d), one per slot, learned by exponential moving averages (EMA) or by gradients.
 
-    Between optimiser steps nothing is edited: training forwards only ``accumulate``; ``update`` then changes
+    Codes do not change between optimizer steps: training forwards only ``accumulate``; ``update`` then changes
     codes, counts and sums together, from sums over all ranks, so all ranks hold the same tables.  Buffers
-    keep their shapes for ever.
+    never change their shapes.
 
     Args:
-        slots: how many tables.
-        codes: entries of each, at least 2.
+        slots: number of tables.
+        codes: number of entries in each table, at least 2.
         dim: width of an entry.
-        learned: codes are a parameter (gradients) instead of running means.
-        decay: of the running means of counts and sums, in [0, 1).
-        unit: the first so many tables hold vectors of length 1.
-        kmeans: the first training batch sets the codes.
-        revive: a code is dead when its running count is under this share of the mean count, in [0, 1); 0
+        learned: codes are a parameter (trained by gradients) instead of moving averages.
+        decay: decay of the moving averages of counts and sums, in [0, 1).
+        unit: number of leading tables whose vectors are normalized to length 1.
+        kmeans: initialize the codes by k-means on the first training batch.
+        revive: a code is dead when its average count is below this fraction of the mean count, in [0, 1); 0
             turns revival off.
 
     Attributes:
         table: the codes (s k d).
-        count: running mean of how many vectors a step choose each code (s k).
-        total: running mean of the sum of these vectors (s k d); only where not ``learned``.
-        started: whether the codes are past their start; saved, so that a loaded model does not start again.
+        count: moving average of the number of vectors per step assigned to each code (s k).
+        total: moving average of the sum of these vectors (s k d); absent if ``learned``.
+        started: whether the codes are initialized; saved, so that a loaded model does not start again.
     """
 
     table: Tensor
@@ -70,7 +70,7 @@ class Codebook(nn.Module):
         super().__init__()
         self.slots, self.codes, self.dim, self.unit = slots, codes, dim, unit
         self.learned, self.decay, self.kmeans, self.revive = learned, decay, kmeans, revive
-        table = self._scaled(torch.randn(slots, codes, dim))
+        table = self._normalize_tables(torch.randn(slots, codes, dim))
         if learned:
             self.table = nn.Parameter(table)
         else:
@@ -78,37 +78,37 @@ class Codebook(nn.Module):
             self.register_buffer("total", table.clone())
         self.register_buffer("count", torch.ones(slots, codes))
         self.register_buffer("started", torch.tensor(not kmeans))
-        # A mirror of `started` that needs no synchronisation with the device; None: read the buffer.
-        self._waiting: bool | None = kmeans
+        # A copy of `not started` on the host, to read without synchronizing with the device; None: read the buffer.
+        self._needs_start: bool | None = kmeans
         # This step's statistics. Not buffers: DDP would overwrite them with rank 0's at the next forward.
         self._counts: Tensor | None = None
         self._sums: Tensor | None = None
-        self._seen: list[Tensor | None] = [None] * slots
+        self._last_vectors: list[Tensor | None] = [None] * slots
         self._valid: Tensor | None = None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._waiting = None
+        self._needs_start = None
 
     # ------------------------------------------------------------------ reading
 
     @property
-    def waiting(self) -> bool:
-        """Whether the next training batch is to set the codes."""
-        if self._waiting is None:
-            self._waiting = not bool(self.started)
-        return self._waiting
+    def needs_start(self) -> bool:
+        """Whether the next training batch initializes the codes."""
+        if self._needs_start is None:
+            self._needs_start = not bool(self.started)
+        return self._needs_start
 
     def entries(self) -> Float[Tensor, "s k d"]:
-        """The codes as they are used: of length 1 where they should be."""
-        return self._scaled(self.table) if self.learned else self.table
+        """Return the codes as they are used, normalized in the ``unit`` tables."""
+        return self._normalize_tables(self.table) if self.learned else self.table
 
     def look_up(self, indices: Int[Tensor, "... s"]) -> Float[Tensor, "... s d"]:
-        """The codes of one index a slot; gradients reach a learned table."""
-        return F.embedding(self._number(indices), self.entries().flatten(0, 1))
+        """Return the codes of one index per slot; gradients reach a learned table."""
+        return F.embedding(self._flatten_indices(indices), self.entries().flatten(0, 1))
 
     def nearest(self, x: Float[Tensor, "m d"], slot: int) -> Int[Tensor, " m"]:
-        """The index of the code nearest to each vector; ties go to the lowest index."""
+        """Return the index of the code nearest to each vector; ties go to the lowest index."""
         return nearest(x.detach(), self.entries()[slot].detach())
 
     # ------------------------------------------------------------------ training
@@ -120,167 +120,172 @@ class Codebook(nn.Module):
         indices: Int[Tensor, "m s"],
         valid: Bool[Tensor, "m s"] | None = None,
     ) -> None:
-        """Note what one view chose: each slot's vectors and their indices; only ``valid`` ones count."""
+        """Add one view to the statistics: each slot's vectors and their indices, ``valid`` ones only."""
         ones = (
             torch.ones_like(indices, dtype=self.count.dtype) if valid is None else valid.to(self.count.dtype)
         )
         if self._counts is None:
             self._counts = torch.zeros_like(self.count)
-        self._counts.view(-1).scatter_add_(0, self._number(indices).flatten(), ones.flatten())
-        self._seen, self._valid = [each.detach() for each in vectors], valid
+        self._counts.view(-1).scatter_add_(0, self._flatten_indices(indices).flatten(), ones.flatten())
+        self._last_vectors, self._valid = [x.detach() for x in vectors], valid
         if self.learned:
             return
         if self._sums is None:
-            # One row more than codes: where padded vectors go, which saves a copy of the vectors.
+            # One extra row collects padded vectors, which saves a copy of the vectors.
             self._sums = self.table.new_zeros(self.slots, self.codes + 1, self.dim)
-        for slot, each in enumerate(vectors):
+        for slot, x in enumerate(vectors):
             rows = indices[:, slot]
             if valid is not None:
                 rows = rows.masked_fill(~valid[:, slot], self.codes)
-            self._sums[slot].index_add_(0, rows, each.detach())
+            self._sums[slot].index_add_(0, rows, x.detach())
 
     @torch.no_grad()
     def update(self) -> None:
-        """Close an optimiser step: running means, codes, revival.  Every rank must call it.
+        """Update moving averages and codes and revive dead codes, once per optimizer step, on every rank.
 
-        Sums over ranks are taken every time and in fixed shapes, whatever this rank saw.
+        Sums over ranks are taken at every call and in fixed shapes, whatever vectors this rank had.
         """
         require(
             not (hasattr(self.table, "full_tensor") and (self.kmeans or self.revive)),
-            "a codebook learned by gradients cannot be sharded (FSDP) and edited: "
+            "a codebook learned by gradients cannot be initialized by k-means or revived under FSDP: "
             "use update='ema', or kmeans=False with revive=0",
         )
         counts = torch.zeros_like(self.count) if self._counts is None else self._counts
         counts = collectives.sum_over_ranks(counts)
-        # A step in which the latent was not used leaves everything as it is.
+        # A step in which the latent was not used changes nothing.
         unused = counts.sum(-1, keepdim=True) == 0
         weight = torch.full_like(unused, 1 - self.decay, dtype=self.count.dtype).masked_fill_(unused, 0)
         self.count.lerp_(counts, weight)
         if not self.learned:
             sums = torch.zeros_like(self.total) if self._sums is None else self._sums[:, : self.codes]
             self.total.lerp_(collectives.sum_over_ranks(sums), weight.unsqueeze(-1))
-            everything = self.count.sum(-1, keepdim=True)
-            smooth = (self.count + SMOOTHING) / (everything + self.codes * SMOOTHING) * everything
-            self.table.copy_(self._scaled(self.total / smooth.unsqueeze(-1)))
+            total = self.count.sum(-1, keepdim=True)
+            smooth = (self.count + SMOOTHING) / (total + self.codes * SMOOTHING) * total
+            self.table.copy_(self._normalize_tables(self.total / smooth.unsqueeze(-1)))
         if self.revive:
             self._revive()
         self._counts = self._sums = self._valid = None
-        self._seen = [None] * self.slots
+        self._last_vectors = [None] * self.slots
 
     def _revive(self) -> None:
-        """Dead codes become vectors of the last view, spread over the joined batch.
+        """Replace dead codes by vectors of the last view, spread evenly over the joined batch.
 
-        Code, count and sum change together.  The count becomes the mean one, so that a revived code has as
-        long to be chosen as any other.
+        Code, count and sum change together.  The count is set to the mean count, so that a revived code has as
+        many steps to be used as any other.
         """
         mean = self.count.mean(-1, keepdim=True)
         dead = self.count < self.revive * mean
-        place = dead.cumsum(-1) - 1
-        share = (place + broadcast_from_rank_0(torch.rand_like(self.count))) / dead.sum(
-            -1, keepdim=True
-        ).clamp(min=1)
-        found, available = self._drawn(self._seen, self._valid, share)
-        take = dead & (place < available)  # with fewer vectors than dead codes the others wait
-        self.count.copy_(torch.where(take, mean, self.count))
-        self.table.copy_(torch.where(take.unsqueeze(-1), found, self.table))
+        rank_among_dead = dead.cumsum(-1) - 1
+        offset = broadcast_from_rank_0(torch.rand_like(self.count))
+        quantile = (rank_among_dead + offset) / dead.sum(-1, keepdim=True).clamp(min=1)
+        vectors, available = self._gather_vectors(self._last_vectors, self._valid, quantile)
+        replace = dead & (rank_among_dead < available)  # with too few vectors, the other codes stay dead
+        self.count.copy_(torch.where(replace, mean, self.count))
+        self.table.copy_(torch.where(replace.unsqueeze(-1), vectors, self.table))
         if not self.learned:
-            self.total.copy_(torch.where(take.unsqueeze(-1), found * mean.unsqueeze(-1), self.total))
+            self.total.copy_(torch.where(replace.unsqueeze(-1), vectors * mean.unsqueeze(-1), self.total))
 
     @torch.no_grad()
     def start(self, slot: int, x: Float[Tensor, "m d"], valid: Bool[Tensor, " m"] | None = None) -> None:
-        """Set one table by k-means on the valid vectors of all ranks; the last slot closes the start.
+        """Initialize one table by k-means on the valid vectors of all ranks; call it for the last slot last.
 
-        Lloyd's algorithm from vectors spread over the joined batch; clusters that run empty are drawn anew.
-        Ranks exchange counts and sums only.  With fewer vectors than codes, these are vectors slightly apart.
+        Lloyd's algorithm from vectors spread evenly over the joined batch; empty clusters are drawn again.
+        Ranks exchange counts and sums only.  With fewer vectors than codes, codes are vectors plus small noise.
         """
         x = x.detach()
-        total = int(self._everyone(valid, len(x)).sum())  # the only synchronisation, in the first step
+        # The only synchronization with the device, in the first step.
+        total = int(self._count_valid(valid, len(x)).sum())
         if total == 0:
             return
-        centres = self._spread(x, valid)
+        centers = self._sample_evenly(x, valid)
         if total < self.codes:
-            centres = centres + JITTER * self._deviation(x, valid) * broadcast_from_rank_0(
-                torch.randn_like(centres)
+            centers = centers + JITTER * self._standard_deviation(x, valid) * broadcast_from_rank_0(
+                torch.randn_like(centers)
             )
         for iteration in range(ITERATIONS):
-            rows = nearest(x, centres)
+            rows = nearest(x, centers)
             rows = rows if valid is None else rows.masked_fill(~valid, self.codes)
-            # In double precision, so that the mean of equal vectors (blank patches) is that very vector, and codes at one place
-            # are tied exactly: else rounding, which depends on how rows lie on ranks, would choose between them.
+            # In double precision, so that the mean of equal vectors (blank patches) is exactly that vector and equal codes tie
+            # exactly: otherwise rounding, which depends on how rows are split over ranks, would choose between them.
             exact = x.double()
             counts = exact.new_zeros(self.codes + 1).index_add_(0, rows, exact.new_ones(len(x)))
             sums = exact.new_zeros(self.codes + 1, self.dim).index_add_(0, rows, exact)
             counts = collectives.sum_over_ranks(counts[: self.codes]).unsqueeze(-1)
             sums = collectives.sum_over_ranks(sums[: self.codes])
-            anew = total >= self.codes and iteration < ITERATIONS - 1
-            spare = self._spread(x, valid) if anew else centres
-            centres = torch.where(counts > 0, (sums / counts.clamp(min=1)).to(x.dtype), spare)
-            centres = F.normalize(centres, dim=-1) if slot < self.unit else centres
+            redraw = total >= self.codes and iteration < ITERATIONS - 1
+            spare = self._sample_evenly(x, valid) if redraw else centers
+            centers = torch.where(counts > 0, (sums / counts.clamp(min=1)).to(x.dtype), spare)
+            centers = F.normalize(centers, dim=-1) if slot < self.unit else centers
         mean = total / self.codes
-        self.table[slot].copy_(centres)
+        self.table[slot].copy_(centers)
         self.count[slot].copy_(torch.where(counts > 0, counts, mean).squeeze(-1))
         if not self.learned:
-            self.total[slot].copy_(torch.where(counts > 0, sums, centres * mean))
+            self.total[slot].copy_(torch.where(counts > 0, sums, centers * mean))
         if slot == self.slots - 1:
             self.started.fill_(True)
-            self._waiting = False
+            self._needs_start = False
 
     # ------------------------------------------------------------------ helpers
 
-    def _number(self, indices: Int[Tensor, "... s"]) -> Int[Tensor, "... s"]:
-        """Each slot's indices as rows of all tables one after another."""
+    def _flatten_indices(self, indices: Int[Tensor, "... s"]) -> Int[Tensor, "... s"]:
+        """Convert each slot's indices to rows of the concatenated tables."""
         return indices + torch.arange(self.slots, device=indices.device) * self.codes
 
-    def _scaled(self, table: Float[Tensor, "s k d"]) -> Float[Tensor, "s k d"]:
-        """The tables, with codes of length 1 where they should be."""
+    def _normalize_tables(self, table: Float[Tensor, "s k d"]) -> Float[Tensor, "s k d"]:
+        """Normalize the codes of the first ``unit`` tables to length 1."""
         if self.unit == 0:
             return table
         return torch.cat([F.normalize(table[: self.unit], dim=-1), table[self.unit :]])
 
-    def _spread(self, x: Tensor, valid: Tensor | None) -> Float[Tensor, "k d"]:
-        """As many vectors as there are codes, drawn evenly over the joined batch."""
+    def _sample_evenly(self, x: Tensor, valid: Tensor | None) -> Float[Tensor, "k d"]:
+        """Sample as many vectors as there are codes, evenly over the joined batch."""
         steps = torch.arange(self.codes, device=x.device)
-        share = (steps + broadcast_from_rank_0(torch.rand(self.codes, device=x.device))) / self.codes
-        return self._drawn([x], None if valid is None else valid.unsqueeze(-1), share.unsqueeze(0))[0][0]
+        quantile = (steps + broadcast_from_rank_0(torch.rand(self.codes, device=x.device))) / self.codes
+        mask = None if valid is None else valid.unsqueeze(-1)
+        return self._gather_vectors([x], mask, quantile.unsqueeze(0))[0][0]
 
-    def _deviation(self, x: Tensor, valid: Tensor | None) -> Float[Tensor, " d"]:
-        """Standard deviation of each dimension over all ranks' valid vectors."""
-        kept = (x if valid is None else x[valid]).double()
-        moments = torch.stack([torch.ones_like(kept), kept, kept.square()]).sum(1)
+    def _standard_deviation(self, x: Tensor, valid: Tensor | None) -> Float[Tensor, " d"]:
+        """Compute the standard deviation of each dimension over all ranks' valid vectors."""
+        rows = (x if valid is None else x[valid]).double()
+        moments = torch.stack([torch.ones_like(rows), rows, rows.square()]).sum(1)
         number, total, squares = collectives.sum_over_ranks(moments)
         return (squares / number - (total / number).square()).clamp(min=0).sqrt().to(x.dtype)
 
-    def _everyone(self, valid: Tensor | None, rows: int, slots: int = 1) -> Int[Tensor, "ranks s 1"]:
-        """How many of its ``rows`` vectors are valid, on each rank and in each slot."""
+    def _count_valid(self, valid: Tensor | None, rows: int, slots: int = 1) -> Int[Tensor, "ranks s 1"]:
+        """Count the valid ones of ``rows`` vectors, on each rank and in each slot."""
         if valid is None:
-            here = torch.full((slots,), rows, device=self.count.device)
+            count = torch.full((slots,), rows, device=self.count.device)
         else:
-            here = valid.view(rows, slots).sum(0)
-        return collectives.gather(here.view(1, slots, 1))
+            count = valid.view(rows, slots).sum(0)
+        return collectives.gather(count.view(1, slots, 1))
 
-    def _drawn(
+    def _gather_vectors(
         self,
         vectors: Sequence[Tensor | None],
         valid: Bool[Tensor, "m s"] | None,
-        share: Float[Tensor, "s k"],
+        quantile: Float[Tensor, "s k"],
     ) -> tuple[Float[Tensor, "s k d"], Int[Tensor, "s 1"]]:
-        """Each slot's vectors at these shares, in [0, 1), of the joined batch's valid ones; their number."""
-        counts = self._everyone(valid, 0 if vectors[0] is None else len(vectors[0]), len(vectors))
+        """Gather each slot's vectors at these quantiles, in [0, 1), of the joined batch's valid rows.
+
+        Returns:
+            The vectors (s k d), and how many valid ones there are in each slot (s 1).
+        """
+        counts = self._count_valid(valid, 0 if vectors[0] is None else len(vectors[0]), len(vectors))
         total, rank = counts.sum(0), collectives.rank()
-        position = torch.minimum((share * total).long(), total - 1) - counts[:rank].sum(0)
-        here = (position >= 0) & (position < counts[rank])
-        found = self.table.new_zeros(*share.shape, self.dim)
-        for slot, each in enumerate(vectors):
-            if each is None:
+        position = torch.minimum((quantile * total).long(), total - 1) - counts[:rank].sum(0)
+        on_this_rank = (position >= 0) & (position < counts[rank])
+        gathered = self.table.new_zeros(*quantile.shape, self.dim)
+        for slot, x in enumerate(vectors):
+            if x is None:
                 continue
             row = position[slot]
             if valid is not None:
                 row = torch.searchsorted(valid[:, slot].cumsum(0), row + 1)
-            picked = each.index_select(0, row.clamp(0, len(each) - 1))
-            found[slot] = torch.where(here[slot].unsqueeze(-1), picked, 0)
-        return collectives.sum_over_ranks(found), total
+            selected = x.index_select(0, row.clamp(0, len(x) - 1))
+            gathered[slot] = torch.where(on_this_rank[slot].unsqueeze(-1), selected, 0)
+        return collectives.sum_over_ranks(gathered), total
 
 
 def broadcast_from_rank_0(draw: Tensor) -> Tensor:
-    """Rank 0's draw, on all ranks."""
+    """Return rank 0's draw on all ranks."""
     return collectives.sum_over_ranks(draw if collectives.rank() == 0 else torch.zeros_like(draw))

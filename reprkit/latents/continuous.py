@@ -1,4 +1,4 @@
-"""Continuous: real vectors as the encoder gives them, optionally squashed, thinned out or made sparse."""
+"""Continuous: real vectors, optionally with an activation, dropout or a sparsity penalty."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from annotated_types import Gt, Lt
 from torch import Tensor
 
 from reprkit.interfaces import Latent, require
-from reprkit.latents.terms import masked, noise, per_example, token_statistics
+from reprkit.latents.functional import draw_noise, sum_per_example, token_statistics, zero_padding
 from reprkit.registry.constraints import BelowOne, NonNegative, Width
 from reprkit.types import Code, Features
 
@@ -32,23 +32,24 @@ class Continuous(Latent):
                                        └───► loss "sparsity": sum over d of KL(target || mean activity of d)
 
     "sparsity" is the penalty of the sparse autoencoder (Ng 2011, CS294A lecture notes; Hinton 2010, "A
-    practical guide to training restricted Boltzmann machines", section 11): the activity of a unit is
-    averaged over the valid tokens of the batch, of all ranks, and compared with ``target`` as two Bernoulli
-    rates.  Like every loss it counts once a token: for a vector, which is one token, it is Ng's sum; for a
-    sequence that times the mean number of tokens.
+    practical guide to training restricted Boltzmann machines", section 11): the KL between Bernoulli
+    distributions with rate ``target`` and with the mean activity of a unit, over the valid tokens of the batch
+    of all ranks.  Like every loss it is summed over tokens: for a vector, which is one token, it is Ng's sum;
+    for a sequence it is that sum times the mean number of tokens.
 
     Args:
         dim: width of the code.
         activation: "identity", "relu", "sigmoid" or "tanh".  None means "sigmoid" where ``sparsity`` is
-            set, else "identity".  "relu" beside ``l1`` gives codes with exact zeros.
-        dropout: share of the code's elements that is zeroed in training, in [0, 1); the others are scaled
-            up to keep the mean (Srivastava et al. 2014).  ``Code.mean`` is then the code before it.
-        l1: weight of loss "l1"; 0 leaves it out.
-        sparsity: weight of loss "sparsity"; 0 leaves it out.
-        target: the mean activity that "sparsity" asks for, in (0, 1).
+            set, else "identity".  "relu" with ``l1`` gives codes with exact zeros.
+        dropout: fraction of the code's elements set to zero in training, in [0, 1); the others are scaled up
+            to keep the mean (Srivastava et al. 2014).  ``Code.mean`` is then the code before dropout.
+        l1: weight of loss "l1"; 0 omits the loss.
+        sparsity: weight of loss "sparsity"; 0 omits the loss.
+        target: target of the mean activity for "sparsity", in (0, 1).
 
     Raises:
-        PartArgumentError: a value out of its range, or ``sparsity`` with units that do not stay in (0, 1).
+        PartArgumentError: an argument is out of range, or ``sparsity`` is set with an activation other than
+            "sigmoid".
     """
 
     collapse_hint = (
@@ -74,29 +75,29 @@ class Continuous(Latent):
         self.activation, self.dropout, self.target = chosen, dropout, target
 
     def forward(self, features: Features) -> Code:
-        """The code of features (b n dim), in their own precision; losses are computed in float32."""
+        """Return the code of features (b n dim), in their own precision; losses are computed in float32."""
         active = ACTIVATIONS[self.activation](features.x)
         losses = self._losses(features)
         if not (self.training and self.dropout):
             return Code.of(features, z=active, losses=losses)
-        kept = noise(torch.rand, active) >= self.dropout
-        return Code.of(features, z=active * kept / (1 - self.dropout), mean=active, losses=losses)
+        keep = draw_noise(torch.rand, active) >= self.dropout
+        return Code.of(features, z=active * keep / (1 - self.dropout), mean=active, losses=losses)
 
     def _losses(self, features: Features) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         if not any(self.weights.values()):
             return losses
-        active = ACTIVATIONS[self.activation](masked(features))
+        active = ACTIVATIONS[self.activation](zero_padding(features))
         if self.weights["l1"]:
-            losses["l1"] = per_example(active.abs(), features.mask).mean()
+            losses["l1"] = sum_per_example(active.abs(), features.mask).mean()
         if self.weights["sparsity"]:
             activity, tokens = token_statistics(active, features.mask, over_ranks=self.training)
-            losses["sparsity"] = tokens * divergence(self.target, activity).sum()
+            losses["sparsity"] = tokens * bernoulli_kl(self.target, activity).sum()
         return losses
 
 
-def divergence(target: float, activity: Tensor) -> Tensor:
-    """KL(Bernoulli(target) || Bernoulli(activity)), nats; finite at activities of 0 and 1, too."""
+def bernoulli_kl(target: float, activity: Tensor) -> Tensor:
+    """Compute KL(Bernoulli(target) || Bernoulli(activity)) in nats; finite at activities of 0 and 1 too."""
     activity = activity.clamp(1e-6, 1 - 1e-6)
     rate = torch.full_like(activity, target)
     return torch.xlogy(rate, rate / activity) + torch.xlogy(1 - rate, (1 - rate) / (1 - activity))

@@ -9,7 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.kernels.reparameterization import reparameterize
-from reprkit.latents.terms import masked, noise, per_example, per_token, token_statistics
+from reprkit.latents.functional import (
+    draw_noise,
+    sum_per_example,
+    sum_per_token,
+    token_statistics,
+    zero_padding,
+)
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
 from reprkit.types import Code, Features
@@ -24,19 +30,19 @@ class Gaussian(Variational):
                                                  z = mean, in evaluation
 
     Loss "kl" is the analytic KL(q(z|x) || N(0, I)) (their appendix B), so ``beta=1`` trains the evidence
-    lower bound.  With ``free_bits`` or ``warmup`` it is what training minimises in its place; metric "kl"
-    and ``Code.bits`` (the KL in bits, the price of the code by bits-back coding) always tell the KL itself.
+    lower bound.  ``free_bits`` and ``warmup`` change the loss only; metric "kl" and ``Code.bits`` (the KL in
+    bits, the rate of the code under bits-back coding) always report the KL itself.
 
     Args:
-        dim: width of the code; the encoder is asked for twice as much.
+        dim: width of the code; the features have twice as many dimensions.
         beta: weight of loss "kl" (beta-VAE, Higgins et al. 2017); below 1 for sharper outputs.
-        free_bits: nats up to which a dimension of a token costs nothing, judged by its mean KL over the
-            batch of all ranks (Kingma et al. 2016, arXiv 1606.04934, appendix C.8): keeps dimensions alive.
-        warmup: optimiser steps over which loss "kl" grows from nothing to its full size (Bowman et al. 2016,
-            arXiv 1511.06349, section 3.1): against decoders that learn to do without the code.
+        free_bits: nats per dimension of a token below which the KL is not penalized, applied to its mean over
+            the batch of all ranks (Kingma et al. 2016, arXiv 1606.04934, appendix C.8): keeps dimensions active.
+        warmup: optimizer steps over which loss "kl" grows linearly from 0 to its full size (Bowman et al. 2016,
+            arXiv 1511.06349, section 3.1): prevents decoders that learn to ignore the code.
 
     Raises:
-        PartArgumentError: a value out of its range.
+        PartArgumentError: an argument is out of range.
     """
 
     provides = frozenset({"log_prob"})
@@ -55,34 +61,38 @@ class Gaussian(Variational):
         self.free_bits = free_bits
 
     def forward(self, features: Features) -> Code:
-        """The code of features (b n 2*dim): the means, then as many raw log-variances."""
-        mean, raw = masked(features).chunk(2, dim=-1)
-        drawn = noise(torch.randn, mean) if self.training else torch.zeros_like(mean)
-        z, kl, log_prob = reparameterize(mean, raw, drawn)
-        nats = per_example(kl, features.mask)
+        """Return the code of features (b n 2*dim): the means, then as many raw log-variances."""
+        mean, raw = zero_padding(features).chunk(2, dim=-1)
+        noise = draw_noise(torch.randn, mean) if self.training else torch.zeros_like(mean)
+        z, kl, log_prob = reparameterize(mean, raw, noise)
+        nats = sum_per_example(kl, features.mask)
         dtype = features.x.dtype
         return Code.of(
             features,
             z=z.to(dtype),
             mean=mean.to(dtype) if self.training else None,
-            log_prob=per_token(log_prob, features.mask),
+            log_prob=sum_per_token(log_prob, features.mask),
             bits=nats / math.log(2),
-            losses={"kl": self.warmed(self._freed(kl, features) if self.free_bits else nats.mean())},
+            losses={
+                "kl": self.apply_warmup(
+                    self._apply_free_bits(kl, features) if self.free_bits else nats.mean()
+                )
+            },
             metrics={"kl": nats.mean().detach()},
         )
 
-    def _freed(self, kl: Float[Tensor, "b n d"], features: Features) -> Float[Tensor, ""]:
-        each, tokens = token_statistics(kl, features.mask, over_ranks=self.training)
-        return tokens * each.clamp(min=self.free_bits).sum()
+    def _apply_free_bits(self, kl: Float[Tensor, "b n d"], features: Features) -> Float[Tensor, ""]:
+        mean_kl, tokens = token_statistics(kl, features.mask, over_ranks=self.training)
+        return tokens * mean_kl.clamp(min=self.free_bits).sum()
 
     def prior(
         self, shape: tuple[int, int], generator: torch.Generator | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Draws from N(0, I), for ``shape`` (b, n); on the generator's device, then moved to the latent's."""
+        """Draw from N(0, I) for ``shape`` (b, n), on the generator's device; the result is on the latent's."""
         shape_of_z = (*shape, self.out_dim)
-        z = torch.randn(shape_of_z, generator=generator, device=self.source(generator))
+        z = torch.randn(shape_of_z, generator=generator, device=self.draw_device(generator))
         return z.to(self.step.device)
 
     def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
-        """Log-density of ``code.z`` under N(0, I), nats a token."""
-        return per_token(-0.5 * (code.z.float().square() + math.log(2 * math.pi)), code.mask)
+        """Return the log-density of ``code.z`` under N(0, I), nats a token."""
+        return sum_per_token(-0.5 * (code.z.float().square() + math.log(2 * math.pi)), code.mask)

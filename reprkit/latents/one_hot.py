@@ -12,16 +12,16 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.latents.terms import (
+from reprkit.latents.functional import (
     check_indices,
-    exponential,
-    fixed_rate,
-    masked,
-    noise,
-    per_example,
-    per_token,
+    draw_noise,
+    fixed_rate_bits,
     perplexity,
+    sample_exponential,
     straight_through,
+    sum_per_example,
+    sum_per_token,
+    zero_padding,
 )
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Positive, Width
@@ -36,43 +36,41 @@ class OneHot(Variational):
 
     ::
 
-        x (b n groups*classes), logits ──► index: a draw from softmax(x), in training
-                                                  the largest, in evaluation
+        x (b n groups*classes), logits ──► index: sampled from softmax(x), in training
+                                                  argmax(x), in evaluation
         z = the index as a one-hot vector  (b n groups*classes)
 
-    How the gradient gets through, by ``method``; g is the Gumbel noise that made the draw:
+    ``method`` selects the gradient estimator; g is the Gumbel noise of the sample:
 
-    - "straight-through": z is one-hot, its gradient that of softmax(x) (Bengio et al. 2013, arXiv
+    - "straight-through": z is one-hot and has the gradient of softmax(x) (Bengio et al. 2013, arXiv
       1308.3432; Hafner et al. 2021, DreamerV2, arXiv 2010.02193, algorithm 1);
-    - "argmax": the same without the draw, in training too;
-    - "gumbel": in training z is softmax((x + g) / temperature), not quite one-hot (Jang et al. 2017,
+    - "argmax": the same with argmax instead of a sample, in training too;
+    - "gumbel": in training z is softmax((x + g) / temperature), not exactly one-hot (Jang et al. 2017,
       arXiv 1611.01144; Maddison et al. 2017, arXiv 1611.00712);
-    - "straight-through-gumbel": z is one-hot, its gradient that of the Gumbel-softmax (Jang et al. 2017,
+    - "straight-through-gumbel": z is one-hot and has the gradient of the Gumbel-softmax (Jang et al. 2017,
       section 2.2).
 
-    Evaluation gives one-hot vectors with all of them.  ``Code.bits`` is a fixed rate: groups * log2(classes)
-    for every valid token.  Loss and metric "kl" are the exact KL from the uniform prior, there whatever the
-    weight.  Metric "perplexity" says how many classes the batch uses in effect, mean over groups.
+    In evaluation all methods give one-hot vectors.  ``Code.bits`` is a fixed rate: groups * log2(classes)
+    for every valid token.  Loss and metric "kl" are the exact KL from the uniform prior, reported whatever the
+    weight.  Metric "perplexity" is the effective number of classes the batch uses, mean over groups.
 
     Args:
-        classes: values of each variable.
-        groups: variables a token.
-        method: see above.
-        temperature: of the Gumbel-softmax at the first step; the other methods have none.
-        final_temperature: to which it falls, by a constant factor a step.
-        anneal: optimiser steps until then; 0 for the final temperature throughout.
-        beta: weight of loss "kl"; 1 trains the evidence lower bound of a categorical autoencoder.  A tenth
-            keeps classes in use: 8 groups of 16 on the digits end at a test error of 0.99, with 0 at 1.10.
-        warmup: optimiser steps over which loss "kl" grows from nothing to its full size.
+        classes: number of values of each variable.
+        groups: number of variables per token.
+        method: the gradient estimator, see above.
+        temperature: temperature of the Gumbel-softmax at the first step; unused by the other methods.
+        final_temperature: temperature after annealing, reached by a constant factor per step.
+        anneal: number of optimizer steps of annealing; 0 uses the final temperature throughout.
+        beta: weight of loss "kl"; 1 trains the evidence lower bound of a categorical autoencoder.  0.1 keeps
+            classes in use: 8 groups of 16 on the digits end at a test error of 0.99, with 0 at 1.10.
+        warmup: optimizer steps over which loss "kl" grows linearly from 0 to its full size.
 
     Raises:
-        PartArgumentError: a value out of its range.
+        PartArgumentError: an argument is out of range.
     """
 
     provides = frozenset({"log_prob"})
-    collapse_hint = (
-        "beta= (pulls towards an even use of the classes), more groups of fewer classes, or a lower lr"
-    )
+    collapse_hint = "beta= (favors an even use of the classes), more groups of fewer classes, or a lower lr"
 
     def __init__(
         self,
@@ -92,14 +90,14 @@ class OneHot(Variational):
         self.temperature, self.final_temperature, self.anneal = temperature, final_temperature, anneal
 
     def forward(self, features: Features) -> Code:
-        """The code of features (b n groups*classes)."""
-        log_q = rearrange(masked(features), "b n (g c) -> b n g c", c=self.classes).log_softmax(-1)
+        """Return the code of features (b n groups*classes)."""
+        log_q = rearrange(zero_padding(features), "b n (g c) -> b n g c", c=self.classes).log_softmax(-1)
         q, dtype = log_q.exp(), features.x.dtype
-        drawn = self.training and self.method != "argmax"
-        perturbed = log_q - noise(exponential, log_q).log() if drawn else log_q
+        sampled = self.training and self.method != "argmax"
+        perturbed = log_q - draw_noise(sample_exponential, log_q).log() if sampled else log_q
         indices = perturbed.argmax(-1)
         hard = self._one_hot(indices)
-        kl = per_example((q * log_q).sum(-1) + math.log(self.classes), features.mask).mean()
+        kl = sum_per_example((q * log_q).sum(-1) + math.log(self.classes), features.mask).mean()
         metrics = {
             "kl": kl.detach(),
             "perplexity": perplexity(indices, features.mask, self.classes, over_ranks=self.training),
@@ -109,15 +107,15 @@ class OneHot(Variational):
             metrics["temperature"] = self.current_temperature()
             soft = (perturbed / metrics["temperature"]).softmax(-1)
         z = soft if self.training and self.method == "gumbel" else straight_through(hard, soft)
-        mean = straight_through(self._one_hot(log_q.argmax(-1)), q) if drawn else None
+        mean = straight_through(self._one_hot(log_q.argmax(-1)), q) if sampled else None
         return Code.of(
             features,
             z=z.flatten(2).to(dtype),
             mean=None if mean is None else mean.flatten(2).to(dtype),
             indices=indices,
-            log_prob=per_token((hard * log_q).sum(-1), features.mask),
-            bits=fixed_rate(features, self.groups * math.log2(self.classes)),
-            losses={"kl": self.warmed(kl)},
+            log_prob=sum_per_token((hard * log_q).sum(-1), features.mask),
+            bits=fixed_rate_bits(features, self.groups * math.log2(self.classes)),
+            losses={"kl": self.apply_warmup(kl)},
             metrics=metrics,
         )
 
@@ -125,15 +123,17 @@ class OneHot(Variational):
         return F.one_hot(indices, self.classes).float()
 
     def current_temperature(self) -> Float[Tensor, ""]:
-        """The temperature of the Gumbel-softmax at this step."""
-        done = (self.step / self.anneal).clamp(max=1.0) if self.anneal else torch.ones_like(self.step).float()
-        return self.temperature * (self.final_temperature / self.temperature) ** done
+        """Return the temperature of the Gumbel-softmax at this step."""
+        progress = (
+            (self.step / self.anneal).clamp(max=1.0) if self.anneal else torch.ones_like(self.step).float()
+        )
+        return self.temperature * (self.final_temperature / self.temperature) ** progress
 
     def embed(self, indices: Int[Tensor, "b n q"]) -> Float[Tensor, "b n d"]:
-        """One-hot vectors of the indices (b n groups), side by side.
+        """Return the one-hot vectors of the indices (b n groups), concatenated.
 
         Raises:
-            PartArgumentError: indices of another shape, or out of [0, classes).
+            PartArgumentError: indices have another shape, or lie outside of [0, classes).
         """
         check_indices(indices, self.groups, self.classes)
         return self._one_hot(indices.long()).flatten(2)
@@ -141,19 +141,20 @@ class OneHot(Variational):
     def prior(
         self, shape: tuple[int, int], generator: torch.Generator | None = None
     ) -> Float[Tensor, "b n d"]:
-        """All classes equally likely, for ``shape`` (b, n); on the generator's device, then the latent's.
+        """Draw classes uniformly for ``shape`` (b, n), on the generator's device; the result is on the latent's.
 
-        It is what ``beta`` pulls towards; where that is small, learn a prior over the indices instead.
+        The KL loss, of weight ``beta``, pulls codes towards this prior; for a small ``beta`` learn a prior over
+        the indices instead.
         """
         shape_of_indices = (*shape, self.groups)
-        drawn = torch.randint(
-            self.classes, shape_of_indices, generator=generator, device=self.source(generator)
+        indices = torch.randint(
+            self.classes, shape_of_indices, generator=generator, device=self.draw_device(generator)
         )
-        return self.embed(drawn).to(self.step.device)
+        return self.embed(indices).to(self.step.device)
 
     def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
-        """The same for every class: -groups * log(classes) nats a token."""
-        each = code.z.new_full(
+        """Return -groups * log(classes) nats a token, the same for every code."""
+        nats = code.z.new_full(
             (*code.z.shape[:2], 1), -self.groups * math.log(self.classes), dtype=torch.float32
         )
-        return per_token(each, code.mask)
+        return sum_per_token(nats, code.mask)

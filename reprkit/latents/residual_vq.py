@@ -1,4 +1,4 @@
-"""Residual vector quantisation: each codebook quantises what the earlier ones left over."""
+"""Residual vector quantization: each codebook quantizes the residual of the earlier ones."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ from torch import Tensor
 from reprkit.interfaces import Latent
 from reprkit.kernels.straight_through import Commitment
 from reprkit.latents.codebook import Codebook
-from reprkit.latents.terms import check_indices, fixed_rate, masked, perplexity
+from reprkit.latents.functional import check_indices, fixed_rate_bits, perplexity, zero_padding
 from reprkit.registry.constraints import BelowOne, Depth, Share, Width
 from reprkit.types import Code, Features
 from reprkit.utils import collectives
 
 
 class ResidualVQ(Latent):
-    """The code of a token is a sum: the nearest code, plus the code nearest to what that leaves, and so on.
+    """Residual vector quantization: each token is coded by a sum of one code per layer.
 
-    Features (b n ``dim``) to a code of the same width and indices (b n ``layers``).  Gradients pass straight
-    through the sum.  Loss, nats an example: ``commit``, the squared length of what each layer leaves, summed
-    over layers (weight 0.25; Défossez et al. 2022, EnCodec, arXiv 2210.13438, section 3.4).  ``bits``:
-    log2(codes) a layer and valid token.  Metric ``perplexity`` in [1, codes], mean over layers.
+    The first layer takes the code nearest to the token, each later layer the code nearest to the residual.
+    Input: features (b n ``dim``).  Output: a code of the same width and indices (b n ``layers``).  The
+    gradient of the sum is passed straight through to the features.  Loss, nats an example: ``commit``, the
+    squared length of each layer's residual, summed over layers (weight 0.25; Défossez et al. 2022, EnCodec,
+    arXiv 2210.13438, section 3.4).  ``bits``: log2(codes) per layer and valid token.  Metric ``perplexity``,
+    in [1, codes], is the mean over layers.
 
-    Zeghidour et al. 2021 (SoundStream, arXiv 2107.03312), section III.C; start, statistics and revival as in
-    ``vq``, each layer's on what the earlier ones leave for it.
+    Zeghidour et al. 2021 (SoundStream, arXiv 2107.03312), section III.C.  K-means start, statistics and
+    revival are as in ``vq``, each layer's computed on the residuals that reach it.
 
     Args:
-        codes: entries of each codebook, at least 2.
-        layers: how many codebooks.
+        codes: number of entries in each codebook, at least 2.
+        layers: number of codebooks.
         dim: width of an entry.
-        decay: of the running means, in [0, 1).
-        cosine: features and the first layer's codes have length 1; later layers refine the direction.
-        kmeans: start from k-means on the first training batch instead of from noise.
-        revive: a code is dead when its running count is under this share of its layer's mean count, in [0,
+        decay: decay of the moving averages, in [0, 1).
+        cosine: normalize the features and the first layer's codes to length 1; later layers refine the
+            direction.
+        kmeans: initialize the codes by k-means on the first training batch instead of with noise.
+        revive: a code is dead when its average count is below this fraction of its layer's mean count, in [0,
             1); 0 turns revival off.
-        dropout: probability that a training example is coded by its first few layers only (how many is drawn
-            evenly from 1 to ``layers``), so that one model serves every rate: 1 in SoundStream, 0.5 in DAC
-            (Kumar et al. 2023, arXiv 2306.06546).  Indices are reported for all layers; ``bits`` counts
-            those used.
+        dropout: probability that a training example is coded by its first few layers only (their number is
+            drawn uniformly from 1 to ``layers``), so that one model serves every rate: 1 in SoundStream, 0.5
+            in DAC (Kumar et al. 2023, arXiv 2306.06546).  Indices are reported for all layers; ``bits`` counts
+            the layers used.
 
     Raises:
-        PartArgumentError: a value out of its range.
+        PartArgumentError: an argument is out of range.
     """
 
     def __init__(
@@ -69,19 +72,19 @@ class ResidualVQ(Latent):
         )
 
     def forward(self, features: Features) -> Code:
-        """The sum of the layers' codes; in training their choice is also counted."""
+        """Return the sum of the layers' codes; in training, also accumulate the assignment statistics."""
         book, mask, batch = self.codebook, features.mask, features.x.shape[0]
-        x = rearrange(masked(features).to(book.table.dtype), "b n d -> (b n) d")
+        x = rearrange(zero_padding(features).to(book.table.dtype), "b n d -> (b n) d")
         if self.cosine:
             x = F.normalize(x, dim=-1)
         valid = None if mask is None else mask.flatten()
-        depth = self._depth(features)
+        depth = self._draw_depth(features)
         with torch.no_grad():
             residual, residuals, chosen = x.detach(), [], []
             total = z = codes = torch.zeros_like(x)
             commit = x.new_zeros(())
             for layer in range(book.slots):
-                if self.training and book.waiting:
+                if self.training and book.needs_start:
                     book.start(layer, residual, valid)
                 residuals.append(residual)
                 chosen.append(book.nearest(residual, layer))
@@ -89,15 +92,15 @@ class ResidualVQ(Latent):
                 residual = x.detach() - total
                 used = None if depth is None else depth > layer
                 z, codes = _where(used, total, z), codes + _where(used, total, 0)
-                left = _where(valid, _where(used, residual, 0), 0)
-                commit = commit + left.square().sum() / batch
+                remainder = _where(valid, _where(used, residual, 0), 0)
+                commit = commit + remainder.square().sum() / batch
             rows = torch.stack(chosen, 1)
             if self.training:
-                book.accumulate(residuals, rows, _counted(rows, valid, depth))
+                book.accumulate(residuals, rows, _assignment_mask(rows, valid, depth))
 
         layers = book.slots if depth is None else depth.unsqueeze(-1)
         z, commit = Commitment.apply(x, z, commit, codes, layers, valid, 1 / batch)
-        bits = fixed_rate(features, math.log2(book.codes))
+        bits = fixed_rate_bits(features, math.log2(book.codes))
         indices = rearrange(rows, "(b n) q -> b n q", b=batch)
         return Code.of(
             features,
@@ -109,45 +112,47 @@ class ResidualVQ(Latent):
         )
 
     def embed(self, indices: Int[Tensor, "b n q"]) -> Float[Tensor, "b n d"]:
-        """The sum of the codes at these indices; where fewer than ``layers`` are given, of the first layers.
+        """Sum the codes of these indices; fewer than ``layers`` indices are those of the first layers.
 
         Raises:
-            PartArgumentError: no index, more than one a layer, or one out of range.
+            PartArgumentError: there is no index, more than one per layer, or an index is out of range.
         """
-        book, given = self.codebook, indices.shape[-1]
-        check_indices(indices, max(1, min(given, book.slots)), book.codes)
+        book, depth = self.codebook, indices.shape[-1]
+        check_indices(indices, max(1, min(depth, book.slots)), book.codes)
         z = book.table.new_zeros(*indices.shape[:-1], book.dim)
-        for layer in range(given):  # one after another, as in forward: the same rounding
+        for layer in range(depth):  # in the order of forward, for equal rounding
             z = z + F.embedding(indices[..., layer], book.table[layer])
         return z
 
     def update(self) -> None:
-        """Apply the step's choices to the codebooks; every rank must call it."""
+        """Update the codebooks from the statistics of the step; every rank must call it."""
         self.codebook.update()
 
-    def _depth(self, features: Features) -> Int[Tensor, " m"] | None:
-        """By how many layers each token is coded; None: by all."""
+    def _draw_depth(self, features: Features) -> Int[Tensor, " m"] | None:
+        """Draw the number of layers that code each token; None means all layers."""
         if not (self.training and self.dropout):
             return None
         batch, tokens, _ = features.x.shape
         layers = self.codebook.slots
-        drawn = collectives.global_draw(lambda shape: torch.rand(shape, device=features.x.device), (batch, 2))
-        fewer = 1 + (drawn[:, 1] * layers).long().clamp(max=layers - 1)
-        return torch.where(drawn[:, 0] < self.dropout, fewer, layers).repeat_interleave(tokens)
+        uniform = collectives.global_draw(
+            lambda shape: torch.rand(shape, device=features.x.device), (batch, 2)
+        )
+        fewer = 1 + (uniform[:, 1] * layers).long().clamp(max=layers - 1)
+        return torch.where(uniform[:, 0] < self.dropout, fewer, layers).repeat_interleave(tokens)
 
 
 def _where(rows: Tensor | None, value: Tensor, other: Tensor | float) -> Tensor:
-    """``value`` in these rows (None: in all), ``other`` elsewhere."""
+    """Select ``value`` in these rows (None: in all rows) and ``other`` elsewhere."""
     return value if rows is None else torch.where(rows.unsqueeze(-1), value, other)
 
 
-def _counted(rows: Tensor, valid: Tensor | None, depth: Tensor | None) -> Bool[Tensor, "m s"] | None:
-    """Which choices count in the statistics: of valid tokens, by the layers that code them."""
+def _assignment_mask(rows: Tensor, valid: Tensor | None, depth: Tensor | None) -> Bool[Tensor, "m s"] | None:
+    """Mark the assignments that enter the statistics: those of valid tokens, in the layers that code them."""
     if valid is None and depth is None:
         return None
-    counted = torch.ones_like(rows, dtype=torch.bool)
+    mask = torch.ones_like(rows, dtype=torch.bool)
     if valid is not None:
-        counted = counted & valid.unsqueeze(-1)
+        mask = mask & valid.unsqueeze(-1)
     if depth is not None:
-        counted = counted & (depth.unsqueeze(-1) > torch.arange(rows.shape[1], device=rows.device))
-    return counted
+        mask = mask & (depth.unsqueeze(-1) > torch.arange(rows.shape[1], device=rows.device))
+    return mask

@@ -1,4 +1,4 @@
-"""What latents with a posterior and a prior share: the weight of the KL, its warm-up, and the count of steps."""
+"""The base of latents with a posterior and a prior: the weight of the KL, its warm-up, and the step count."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from reprkit.interfaces import Latent
 class Variational(Latent):
     """Base of the latents with a loss "kl", in nats an example.
 
-    Loss "kl" is what training minimises; metric "kl" is the KL itself, whatever was done to the loss.
+    Loss "kl" is what training minimizes; metric "kl" is the KL itself, without warm-up or free bits.
 
     Args:
         in_dim: see Latent.
         out_dim: see Latent.
         vocab: see Latent.
         beta: weight of loss "kl"; 1 trains the evidence lower bound (beta-VAE, Higgins et al. 2017).
-        warmup: optimiser steps over which loss "kl" grows from nothing to its full size (Bowman et al. 2016,
-            arXiv 1511.06349, section 3.1), so that the decoder learns to read the code first; 0 for none.
-        weights: of the latent's other losses.
+        warmup: optimizer steps over which loss "kl" grows linearly from 0 to its full size (Bowman et al. 2016,
+            arXiv 1511.06349, section 3.1), so that the decoder learns to use the code first; 0 for none.
+        weights: weights of the latent's other losses.
 
     Raises:
-        PartArgumentError: a value out of its range.
+        PartArgumentError: an argument is out of range.
     """
 
     step: Tensor
@@ -44,14 +44,14 @@ class Variational(Latent):
         self.warmup = warmup
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def warmed(self, kl: Tensor) -> Tensor:
-        """The share of the KL that counts at this step."""
+    def apply_warmup(self, kl: Tensor) -> Tensor:
+        """Scale the KL by the warm-up factor of this step."""
         return kl * (self.step / self.warmup).clamp(max=1.0) if self.warmup else kl
 
-    def source(self, generator: torch.Generator | None) -> torch.device:
-        """Where draws of the prior are made: at the generator, else where the latent is."""
+    def draw_device(self, generator: torch.Generator | None) -> torch.device:
+        """Return the device on which to draw from the prior: the generator's, else the latent's."""
         return self.step.device if generator is None else generator.device
 
     def update(self) -> None:
-        """Count the optimiser step."""
+        """Count the optimizer step."""
         self.step.add_(1)

@@ -1,1 +1,1 @@
-"""Objectives: what drives a model.  One part a file; each is found through the registry."""
+"""Objectives: what a model is trained for.  One part a file; each is found through the registry."""

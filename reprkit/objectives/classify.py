@@ -1,4 +1,4 @@
-"""Classify: a label from the representation, the supervised end of every comparison."""
+"""Classify: predict a label from the representation, the supervised baseline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit.interfaces import Objective, Term
-from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Classify(Objective):
-    """Cross-entropy of a label, by one linear layer on what ``model.represent`` gives.
+    """Cross-entropy of a label, predicted by one linear layer on the output of ``model.represent``.
 
-    For training with labels from scratch, and for fine-tuning (evaluator "finetune").  The layer starts at
-    zero, so that all classes begin alike.  Loss ``classify``: nats an example.  Metric ``accuracy``, in
-    [0, 1].
+    For training with labels from scratch, and for fine-tuning (evaluator "finetune").  The layer is initialized
+    to zero, so that all classes start with equal probability.  Loss ``classify``: nats an example.  Metric
+    ``accuracy``, in [0, 1].
 
     Args:
-        label: the label field; its signature says how many classes there are.
-        factor: read only this factor's code; all factors' in a row when None.
+        label: the label field; its signature gives the number of classes.
+        factor: read only this factor's code; None concatenates the codes of all factors.
 
     Raises:
-        BuildError: no such label field, a field without a vocabulary, or no such factor.
+        BuildError: the label field or the factor does not exist, or the field has no vocabulary.
     """
 
     needs = frozenset({"encoder"})
@@ -39,24 +39,24 @@ class Classify(Objective):
         self.head: nn.Module = nn.Identity()
 
     def bind(self, model: Model) -> None:
-        """Make the linear layer, for the width of the codes and the number of classes."""
+        """Create the linear layer, for the width of the codes and the number of classes."""
         if self.factor is not None:
-            model.latent(self.factor)  # refuses an unknown one
-        width = sum(model.latent(name).out_dim for name in self._names(model))
-        self.head = nn.Linear(width, classes_of(model, self.label, "classify"))
+            model.latent(self.factor)  # raises for an unknown factor
+        width = sum(model.latent(name).out_dim for name in self._factor_names(model))
+        self.head = nn.Linear(width, count_classes(model, self.label, "classify"))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The loss of one batch."""
-        label = labels_of(batch, self.label, "classify")
+        """Return the loss of one batch."""
+        label = get_labels(batch, self.label, "classify")
         logits = self.logits(model, batch)
         model.record(accuracy=(logits.argmax(-1) == label).float().mean())
         return {"classify": (F.cross_entropy(logits.float(), label, reduction="sum"), len(label))}
 
     def logits(self, model: Model, batch: Batch) -> Float[Tensor, "b c"]:
-        """Each class's score, from the mean code over tokens (of a draw, the value it was drawn around)."""
+        """Return the score of each class, from the mean code over tokens (the posterior mean of a sampled code)."""
         return self.head(model.represent(batch, self.factor))
 
-    def _names(self, model: Model) -> tuple[str, ...]:
+    def _factor_names(self, model: Model) -> tuple[str, ...]:
         return tuple(model.factors) if self.factor is None else (self.factor,)

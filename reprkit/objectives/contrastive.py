@@ -1,4 +1,4 @@
-"""Contrastive: two views of one example are alike, those of different examples are not."""
+"""Contrastive: pull two views of one example together, push views of different examples apart."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ if TYPE_CHECKING:
 class Contrastive(Objective):
     """SimCLR (Chen et al. 2020, arXiv 2002.05709): NT-Xent between two views, through a projection head.
 
-    Both views are the batch damaged by the same chain of corruptions with independent draws.  A view's vector
-    is the masked mean of the codes over tokens, of all factors one after another; the head (a hidden layer
-    with ReLU, section 2.1) is used in training only, ``model.represent`` gives what comes before it.
-    Negatives are the other examples of all ranks.
+    Both views are the batch after the same corruptions with independent draws.  A view's vector is the masked
+    mean of the codes over tokens, concatenated over factors; the head (a hidden layer with ReLU, section 2.1)
+    is used in training only, ``model.represent`` gives its input.  Negatives are the other examples of all
+    ranks.
 
     Loss ``contrastive``: nats, the mean over both views of an example, averaged over examples.  Metric
-    ``accuracy``: share of views that are nearer to their other view than to any other.  In evaluation the
-    draws are those of a fixed seed.
+    ``accuracy``: fraction of views whose nearest view is the other view of the same example.  In evaluation
+    the draws use a fixed seed.
 
     Args:
-        temperature: of the cosine similarities, at least 0.005.
-        views: corruptions that make a view, applied in order.  None hides a quarter of the elements (of a
-            sequence: of the steps, in spans) and adds noise to real values, a fifth of their range.  It suits
-            any data and no data best: SimCLR's own views of photographs are crops and colours.
+        temperature: temperature of the cosine similarities, at least 0.005.
+        views: corruptions that create a view, applied in order.  None masks a quarter of the elements (of a
+            sequence: of the steps, in spans) and adds noise to real values, a fifth of their range.  This
+            default works on any data and is optimal for none: SimCLR's own views of photographs are random
+            crops and color distortions.
         dim: width of the projection, from 1.
-        hidden: width of the head's hidden layer; that of the representation, ``dim`` at least, when None.
+        hidden: width of the head's hidden layer; None means the width of the representation, at least ``dim``.
 
     Raises:
-        PartArgumentError: a value out of its range, or no corruption.
-        BuildError: a corruption that does not fit the data.
+        PartArgumentError: an argument is out of range, or there is no corruption.
+        BuildError: a corruption does not fit the data.
     """
 
     needs = frozenset({"encoder"})
@@ -59,39 +60,37 @@ class Contrastive(Objective):
         hidden: Width | None = None,
     ) -> None:
         super().__init__()
-        chosen = (views,) if isinstance(views, str | Corruption) else views
+        corruptions = (views,) if isinstance(views, str | Corruption) else views
         self.temperature, self.dim, self.hidden = float(temperature), dim, hidden
-        self.damage = CorruptionPipeline(usual_views if chosen is None else tuple(chosen))
+        self.damage = CorruptionPipeline(default_views if corruptions is None else tuple(corruptions))
         self.head: nn.Module = nn.Identity()
 
     def bind(self, model: Model) -> None:
-        """Make the head, for the width of all codes, and the corruptions of each field that is read."""
+        """Create the head, for the width of all codes, and the corruptions of each input field."""
         self.damage.bind(model)
-        width = sum(path.latent.out_dim for path in model.factors.values())
+        width = sum(factor.latent.out_dim for factor in model.factors.values())
         hidden = self.hidden or max(width, self.dim)
         self.head = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, self.dim))
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The loss of one batch; every rank must bring as many examples as the others."""
+        """Return the loss of one batch; the batches of all ranks must have equal sizes."""
         generator = None if model.training else torch.Generator().manual_seed(0)
         projected = [self.project(model, self.damage(batch, generator)[0]) for _ in range(2)]
         rows = len(projected[0])
         start = collectives.rank() * rows
-        everyone = [collectives.gather_with_gradient(each) for each in projected]
-        loss, accuracy = ntxent_and_accuracy(
-            everyone[0], everyone[1], self.temperature, anchors=slice(start, start + rows)
-        )
+        one, two = (collectives.gather_with_gradient(view) for view in projected)
+        loss, accuracy = ntxent_and_accuracy(one, two, self.temperature, anchors=slice(start, start + rows))
         model.record(accuracy=accuracy)
         return {"contrastive": (loss * rows, rows)}
 
     def project(self, model: Model, view: Batch) -> Float[Tensor, "b p"]:
-        """A view's projection (b dim)."""
+        """Return a view's projection (b dim)."""
         vectors = [masked_mean(code.z, code.mask) for code in model.encode(view).values()]
         return self.head(torch.cat(vectors, -1))
 
 
-def usual_views(field: Field | None) -> tuple[str, ...]:
-    """The corruptions that make a view of a field where none are named."""
+def default_views(field: Field | None) -> tuple[str, ...]:
+    """Return the corruptions that create a view of a field by default."""
     hidden = "mask-spans(ratio=0.25)" if field and field.kind == "sequence" else "mask-elements(ratio=0.25)"
     if field is None or field.discrete:
         return (hidden,)

@@ -1,4 +1,4 @@
-"""Denoising: rebuild the clean data from a damaged copy."""
+"""Denoising: reconstruct the clean data from a corrupted copy."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ if TYPE_CHECKING:
 class Denoising(Objective):
     """The denoising autoencoder: -log p(x | z), with z the code of a corrupted x (Vincent et al. 2008, ICML).
 
-    What the encoders read is damaged in training only, with fresh draws at every step; the target is clean.
-    In evaluation the encoders read the clean data and every element counts, so it is deterministic.
+    The input of the encoders is corrupted in training only, with new draws at every step; the target is clean.
+    In evaluation the encoders read the clean data and the loss covers every element, so it is deterministic.
 
-    Loss ``denoising``: nats, summed over the elements of an example that count, averaged over examples.
+    Loss ``denoising``: nats, summed over the elements of an example that ``on`` selects, averaged over examples.
     Metrics: ``error``, squared error of an example over those elements, or ``perplexity`` of symbols.
 
     Args:
         corruption: a reference, an instance, or several that are applied in order.
-        on: "all" elements count, or only those that were "hit" (masked language models: Devlin et al. 2019,
-            arXiv 1810.04805, section 3.1; the two terms of Vincent et al. 2010, section 3.4, are a sum of
-            both).
+        on: the loss is on "all" elements, or only on the corrupted ones, "hit" (masked language models: Devlin
+            et al. 2019, arXiv 1810.04805, section 3.1; the two terms of Vincent et al. 2010, section 3.4, are a
+            sum of both).
 
     Raises:
         PartArgumentError: ``on`` is neither, or there is no corruption.
-        BuildError: a corruption that does not fit the data, or ``on="hit"`` where no encoder reads the output
-            field.
+        BuildError: a corruption does not fit the data, or ``on="hit"`` where no encoder reads the output field.
     """
 
     needs = frozenset({"encoder", "decoder"})
@@ -49,24 +48,24 @@ class Denoising(Objective):
         on: Literal["all", "hit"] = "all",
     ) -> None:
         super().__init__()
-        chosen = (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
+        corruptions = (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
         self.on = on
-        self.damage = CorruptionPipeline(chosen)
+        self.damage = CorruptionPipeline(corruptions)
 
     def bind(self, model: Model) -> None:
-        """Make the corruptions of each field that is read."""
+        """Create the corruptions of each input field."""
         self.damage.bind(model)
         if self.on == "hit" and model.output not in self.damage.fields:
             raise BuildError(
-                f"denoising(on='hit') counts what was damaged of {model.output!r}, and no encoder reads that "
-                "field; use on='all'"
+                f"denoising(on='hit') needs corrupted elements of the output field {model.output!r}, and no encoder reads "
+                "that field; use on='all'"
             )
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         view, hits = self.damage(batch) if model.training else (batch, {})
         hit = hits.get(model.output) if self.on == "hit" else None
-        queries = None if hit is None else _queries(model, hit)  # what was left alone is not decoded
+        queries = None if hit is None else _queries(model, hit)  # decode corrupted tokens only
         scored = model.score(batch, view=view, queries=queries, teacher_forcing=False)
         if hit is not None and queries is None:
             scored = scored.restrict(model.as_tokens(hit, scored.decoded).float())
@@ -77,7 +76,10 @@ class Denoising(Objective):
 
 
 def _queries(model: Model, hit: Tensor) -> Int[Tensor, "b m"] | None:
-    """Which symbols were hit (b m), for a decoder of steps that can be asked for some alone; rows of fewer hold others, too."""
+    """Return the indices of the corrupted symbols (b m) as queries, None where the decoder does not support them.
+
+    m is the largest number of an example; rows with fewer are filled up with other symbols.
+    """
     decoder = model.decoder
     if decoder is None or "queries" not in decoder.provides or decoder.cells or hit.ndim != 2:
         return None

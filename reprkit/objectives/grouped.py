@@ -1,4 +1,4 @@
-"""Grouped: rebuild an example with what another one of its group has in common with it."""
+"""Grouped: reconstruct an example from its own codes and one code of another member of its group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.interfaces import Objective, Term
 from reprkit.models.factor import resolve_factor
-from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.types import Batch, Codes
 from reprkit.utils import collectives
 
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 class Grouped(Objective):
     """Reconstruction in which one factor's code comes from another example with the same label.
 
-    So that this factor can hold only what the examples of a group share (a voice, a style), and all else must go through the
-    other factors: group supervision, as in the multi-level variational autoencoder (Bouchacourt et al. 2018, arXiv 1705.08841),
-    whose group code is drawn from all members, where this one takes one member's at a time: what it is used for, one-shot.
-    The other member is drawn among those of the batch, of all ranks; an example that is alone of its group keeps its own code.
+    This factor can then only encode what the examples of a group share (a voice, a style); everything else must be encoded by
+    the other factors.  This is group supervision, as in the multi-level variational autoencoder (Bouchacourt et al. 2018, arXiv
+    1705.08841).  Its group code combines all members; here it is the code of a single member, as in one-shot use.
+    The other member is drawn from the joined batch of all ranks; an example without another member keeps its own code.
 
     Loss ``reconstruction``: nats, summed over an example's valid tokens and elements, averaged over examples.
-    Metrics: ``error`` or ``perplexity``, as objective ``reconstruction``; ``mates``, the share of examples that got another's.
+    Metrics: ``error`` or ``perplexity``, as objective ``reconstruction``; ``mates``, the fraction of examples that got the code
+    of another example.
 
     Args:
-        factor: whose code is taken from another example, the only factor when None; usually of one token (``pool=True``).
-        label: the label field that says which examples are of one group.
+        factor: the factor whose code is exchanged, usually of one token (``pool=True``); None means the only factor.
+        label: the label field that defines the groups.
 
     Raises:
-        BuildError: no such factor, or no such label field.
+        BuildError: the factor or the label field does not exist.
     """
 
     needs = frozenset({"encoder", "decoder"})
@@ -45,38 +46,38 @@ class Grouped(Objective):
         self.factor, self.label = factor, label
 
     def bind(self, model: Model) -> None:
-        """Look for the factor and the field."""
+        """Check that the factor and the label field exist."""
         resolve_factor(model.factors, self.factor, "objective grouped")
-        classes_of(model, self.label, "grouped")
+        count_classes(model, self.label, "grouped")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The loss of one batch; every rank must bring as many examples as the others."""
-        label, codes = labels_of(batch, self.label, "grouped"), model.encode(batch)
-        scored = model.score(batch, self._shared(model, codes, label))
+        """Return the loss of one batch; the batches of all ranks must have equal sizes."""
+        label, codes = get_labels(batch, self.label, "grouped"), model.encode(batch)
+        scored = model.score(batch, self._exchange(model, codes, label))
         model.record(**scored.metrics)
         return {"reconstruction": scored.loss}
 
-    def _shared(self, model: Model, codes: Codes, label: Int[Tensor, " b"]) -> Codes:
-        """The codes, the factor's own from a mate."""
+    def _exchange(self, model: Model, codes: Codes, label: Int[Tensor, " b"]) -> Codes:
+        """Return the codes, with the factor's code taken from another member of the group."""
         name = resolve_factor(model.factors, self.factor, "objective grouped")
         code, groups, size = codes[name], collectives.gather(label), len(label)
         key = torch.rand(len(groups)) if model.training else torch.zeros(len(groups))  # equal on all ranks
-        mine = slice(collectives.rank() * size, (collectives.rank() + 1) * size)
-        rows = mates(groups, key.to(label.device))[mine]
-        own = torch.arange(len(groups), device=label.device)[mine]
+        local = slice(collectives.rank() * size, (collectives.rank() + 1) * size)
+        rows = draw_partners(groups, key.to(label.device))[local]
+        own = torch.arange(len(groups), device=label.device)[local]
         model.record(mates=(rows != own).float().mean())
         mask = None if code.mask is None else collectives.gather(code.mask)[rows]
         return codes | {name: replace(code, z=collectives.gather_with_gradient(code.z)[rows], mask=mask)}
 
 
-def mates(label: Int[Tensor, " n"], key: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """For each example another one with its label: the next in the order of ``key`` (n,) in [0, 1), the last's is the first."""
+def draw_partners(label: Int[Tensor, " n"], key: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Choose another example with the same label for each: the next in the order of ``key`` (n,) in [0, 1), cyclically."""
     order = (label.double() + key).argsort(stable=True)
     number, sorted_label = torch.arange(len(label), device=label.device), label[order]
     first = sorted_label != sorted_label.roll(1)
     first[:1] = True
     start = torch.where(first, number, 0).cummax(0).values
     after = torch.where(first.roll(-1), start, number + 1)
-    found = torch.empty_like(order)
-    found[order] = order[after]
-    return found
+    partners = torch.empty_like(order)
+    partners[order] = order[after]
+    return partners

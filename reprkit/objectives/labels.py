@@ -1,4 +1,4 @@
-"""What the objectives that read labels share: how many classes there are, and the labels of a batch."""
+"""Label fields, for the objectives that read them: the number of classes, and the labels of a batch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 
-def classes_of(model: Model, label: str, part: str) -> int:
-    """How many classes a label field has.
+def count_classes(model: Model, label: str, part: str) -> int:
+    """Return the number of classes of a label field.
 
     Raises:
-        BuildError: no such label field, or fewer than two classes.
+        BuildError: the label field does not exist, or has fewer than two classes.
     """
-    known = {name: each for name, each in (model.signature or {}).items() if each.kind == "label"}
+    known = {name: field for name, field in (model.signature or {}).items() if field.kind == "label"}
     if label not in known:
         raise BuildError(
             f"objective {part} reads the label field {label!r}, which the data does not have.{nearest(label, known)}\n"
@@ -34,11 +34,11 @@ def classes_of(model: Model, label: str, part: str) -> int:
     return count
 
 
-def labels_of(batch: Batch, label: str, part: str) -> Int[Tensor, " b"]:
-    """The labels of a batch.
+def get_labels(batch: Batch, label: str, part: str) -> Int[Tensor, " b"]:
+    """Return the labels of a batch.
 
     Raises:
-        DataError: it has none.
+        DataError: the batch does not have the field.
     """
     if label not in batch:
         raise DataError(f"objective {part} reads field {label!r}; the batch has {', '.join(batch)}")

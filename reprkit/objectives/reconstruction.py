@@ -24,7 +24,7 @@ class Reconstruction(Objective):
     needs = frozenset({"encoder", "decoder"})
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         scored = model.score(batch, teacher_forcing=False)
         model.record(**scored.metrics)
         return {"reconstruction": scored.loss}

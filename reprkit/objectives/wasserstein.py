@@ -17,38 +17,38 @@ Critic = Callable[[Tensor, Mask], Float[Tensor, " b"]]
 def critic_loss(
     critic: Critic,
     real: Float[Tensor, "b ..."],
-    made: Float[Tensor, "b ..."],
+    fake: Float[Tensor, "b ..."],
     *,
     real_mask: Mask = None,
-    made_mask: Mask = None,
+    fake_mask: Mask = None,
     penalty: float = 10.0,
     training: bool = True,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3, for each pair of a made and a real example.
+    """Compute the WGAN-GP critic loss of each pair of a fake and a real example (Gulrajani et al. 2017, arXiv 1704.00028, eq. 3).
 
-    ``critic(made) - critic(real) + penalty * (|slope| - 1)^2``; ``slope`` is the gradient of the verdict at a point between
+    ``critic(fake) - critic(real) + penalty * (|slope| - 1)^2``; ``slope`` is the gradient of the score at a point between
     the two, drawn uniformly (over the joined batch of all ranks), or halfway outside training.  The critic must be twice
-    differentiable and judge each example by itself.
+    differentiable and score each example independently.
 
     Args:
-        critic: (examples (b ...), mask (b n) or None) -> verdicts (b), higher for real.
+        critic: (examples (b ...), mask (b n) or None) -> scores (b), higher for real.
         real: real examples (b ...).
-        made: made ones, of the same shape; only the critic gets a gradient.
+        fake: generated examples, of the same shape; only the critic gets a gradient.
         real_mask: which of the n tokens of a real example are valid (b n); None: all.
-        made_mask: the same of made ones.  Between the two a token is valid where it is in either.
+        fake_mask: the same for fake examples.  At the interpolated point a token is valid where it is in either.
         penalty: weight of the gradient penalty, from 0.
-        training: whether the points between are drawn.
+        training: whether to draw the interpolated points.
 
     Returns:
-        The loss (b), to be averaged over examples, and its first part (b), ``critic(made) - critic(real)``.
+        The loss (b), to be averaged over examples, and its first part (b), ``critic(fake) - critic(real)``.
     """
-    real, made = real.detach(), made.detach()
-    difference = critic(made, made_mask) - critic(real, real_mask)
+    real, fake = real.detach(), fake.detach()
+    difference = critic(fake, fake_mask) - critic(real, real_mask)
     shape = (len(real), *[1] * (real.ndim - 1))
     share = collectives.global_draw(torch.rand, shape).to(real) if training else 0.5
-    mask = None if real_mask is None or made_mask is None else real_mask | made_mask
-    with torch.enable_grad():  # also where the loss is only measured
-        between = (share * real + (1 - share) * made).requires_grad_()
-        slope = torch.autograd.grad(critic(between, mask).sum(), between, create_graph=True)[0]
+    mask = None if real_mask is None or fake_mask is None else real_mask | fake_mask
+    with torch.enable_grad():  # also under no_grad in evaluation
+        point = (share * real + (1 - share) * fake).requires_grad_()
+        slope = torch.autograd.grad(critic(point, mask).sum(), point, create_graph=True)[0]
     excess = (slope.flatten(1).norm(dim=1) - 1).square()  # norm: the gradient of a slope of 0 is 0
     return difference + penalty * excess, difference

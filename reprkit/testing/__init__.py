@@ -1,4 +1,4 @@
-"""What a plugin's author needs: conformance classes to subclass, ``ranks`` to start processes, fixtures.
+"""Tools to test plugins: conformance classes to subclass, ``ranks`` to run several processes, pytest fixtures.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What all conformance classes share: how the part is made, and the checks that hold for every kind."""
+"""The base of the conformance classes: creation of the part, the checks of every kind, and assertions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,15 +31,15 @@ from reprkit.testing.sample_data import IMAGES, random_batch
 
 
 class Conformance:
-    """Subclass the class of your kind, set ``part`` (a reference) or override ``make``, and run pytest.
+    """Base class of conformance tests: subclass the class of the kind, set ``part`` or override ``make``, and run pytest.
 
     A subclass whose checks start processes must be importable: defined at the top level of its test file.
 
     Attributes:
         part: a reference such as ``"acme-latents/fsq(levels=(8, 5))"``.
-        data: the signature of the data that the part is tried on; ``reprkit.testing.sample_data`` has one a kind.
-        skips: checks that do not apply to the part -> why; each is then a skipped test with that reason.
-            Overriding a check by an empty one would count as passed.
+        data: signature of the data on which the part is checked; ``reprkit.testing.sample_data`` has one per kind.
+        skips: names of checks that do not apply to the part -> reason; each becomes a skipped test with that
+            reason.  A check that is overridden by an empty method would count as passed.
     """
 
     kind: ClassVar[str]
@@ -47,112 +48,154 @@ class Conformance:
     skips: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Replace the checks in ``skips``.
+        """Replace the checks in ``skips`` by skipped tests.
 
         Raises:
-            PartArgumentError: a name in ``skips`` is no check of the class, or its reason is empty.
+            PartArgumentError: a name in ``skips`` is not a check of the class, or its reason is empty.
         """
         super().__init_subclass__(**options)
         for name, reason in vars(cls).get("skips", {}).items():
             known = [name for name, _ in all_checks(cls)]
             if name not in known:
                 raise PartArgumentError(
-                    f"{cls.__name__}.skips names {name!r}, which is no check.{nearest(name, known)}\n"
+                    f"{cls.__name__}.skips names {name!r}, which is not a check of the class.{nearest(name, known)}\n"
                     f"  known: {', '.join(known)}"
                 )
             if not reason.strip():
-                raise PartArgumentError(f"{cls.__name__}.skips: say why {name} does not apply")
-            setattr(cls, name, _skipped(getattr(cls, name), reason))
+                raise PartArgumentError(f"{cls.__name__}.skips: give the reason why {name} does not apply")
+            setattr(cls, name, _skip(getattr(cls, name), reason))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What ``build`` would hand over beside ``data``."""
+        """The build context of the part apart from ``data``, as ``build`` passes it."""
         return {}
 
     def make(self) -> Any:
-        """A fresh instance; weights are equal each time, since the global generator is seeded before."""
+        """Create a new instance; weights are equal each time, since the global generator is seeded before."""
         if self.part is None:
             raise NotImplementedError(f"{type(self).__name__}: set part = '...' or override make()")
         return create(self.kind, self.part, data=self.data, **self.facts)
 
     def fresh(self, seed: int = 0) -> Any:
-        """``make`` under a seed."""
+        """Call ``make`` after seeding the global generator."""
         torch.manual_seed(seed)
         return self.make()
 
     def batch(self, size: int, *, seed: int = 0, length: int = 6) -> dict[str, Tensor]:
-        """A random batch that fits ``data``; ``length`` where lengths vary."""
+        """Generate a random batch that fits ``data``, padded to ``length`` where lengths vary."""
         return random_batch(self.data, size, seed=seed, length=length)
 
     def test_arguments_are_declared(self) -> None:
-        """Every constructor argument has an annotation, and a value that it does not allow is refused by name."""
+        """Every constructor argument is annotated, and a value outside of the annotation raises an error that names it."""
         part = self.fresh()
         cls = type(part)
         facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
         if isinstance(part, Part):
-            handed: tuple[str, ...] = BUILD_CONTEXT
-            given = dict(part.reference.arguments)
+            context: tuple[str, ...] = BUILD_CONTEXT
+            arguments = dict(part.reference.arguments)
         else:
-            handed, facts = (), {}
-            given = dict(parse(self.part).arguments) if self.part else {}
+            context, facts = (), {}
+            arguments = dict(parse(self.part).arguments) if self.part else {}
         parameters = inspect.signature(cls).parameters
         hints = resolve_annotations(cls)
         for name, parameter in parameters.items():
-            if name in handed or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            if name in context or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 continue
             expect(
                 parameter.annotation is not parameter.empty,
                 f"argument {name} of {cls.__name__} has no annotation: declare it, such as "
                 f"{name}: Annotated[int, Ge(1)] (reprkit.registry.constraints)",
             )
-            wrong = _outside(name, hints[name])
-            if not wrong or (not given and not isinstance(part, Part)):
+            invalid = _invalid_values(name, hints[name])
+            if not invalid or (not arguments and not isinstance(part, Part)):
                 continue
             known = {k: v for k, v in facts.items() if k in parameters}
-            says = f"{name}={wrong[0]!r} is outside of {parameter.annotation}, and the constructor"
+            prefix = f"{name}={invalid[0]!r} is outside of {parameter.annotation}, and the constructor"
             try:
-                construct(cls, {**given, name: wrong[0]}, known, f"{self.kind} {cls.__name__}")
+                construct(cls, {**arguments, name: invalid[0]}, known, f"{self.kind} {cls.__name__}")
             except PartArgumentError as error:
                 named = name in str(error) and cls.__name__ in str(error)
-                expect(named, f"{says} refuses it without naming the part and the argument: {error}")
+                expect(named, f"{prefix} refuses it without naming the part and the argument: {error}")
             except Exception as error:
                 raise AssertionError(
-                    f"{says} raised {type(error).__name__}, not PartArgumentError"
+                    f"{prefix} raised {type(error).__name__}, not PartArgumentError"
                 ) from error
             else:
                 raise AssertionError(
-                    f"{says} took it: is the constructor made after the class (a dataclass)?"
+                    f"{prefix} accepted it: is the constructor added after the class was created (a dataclass)?"
                 )
 
+    def test_former_argument_names_are_accepted(self) -> None:
+        """A former argument name works with one DeprecationWarning, and raises an error together with the present name."""
+        part = self.fresh()
+        cls = type(part)
+        former: Mapping[str, str] = getattr(cls, "renamed_arguments", {})
+        if not former:
+            raise SkipTest("none of its arguments was renamed")
+        parameters = inspect.signature(cls).parameters
+        if isinstance(part, Part):
+            arguments = dict(part.reference.arguments)
+        else:
+            arguments = dict(parse(self.part).arguments) if self.part else {}
+        arguments = {former.get(name, name): value for name, value in arguments.items()}
+        facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
+        known = {k: v for k, v in facts.items() if k in parameters}
+        what = f"{self.kind} {cls.__name__}"
+        for old, new in former.items():
+            expect(
+                new in parameters,
+                f"renamed_arguments names {new!r}, which is not an argument of {cls.__name__}",
+            )
+            expect(
+                old not in parameters,
+                f"renamed_arguments has {old!r}, which is still an argument of {cls.__name__}",
+            )
+            value = arguments.get(new, parameters[new].default)
+            if value is inspect.Parameter.empty:
+                continue
+            others = {name: argument for name, argument in arguments.items() if name != new}
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                construct(cls, {**others, old: value}, known, what)
+            count = sum(
+                issubclass(w.category, DeprecationWarning) and f"{old}=" in str(w.message) for w in caught
+            )
+            expect(count == 1, f"with {old}= it gave {count} DeprecationWarnings, not one")
+            try:
+                construct(cls, {**others, old: value, new: value}, known, what)
+            except PartArgumentError:
+                continue
+            raise AssertionError(f"it accepted {old}= and {new}= together")
+
     def test_plugin_module_imports_without_torch(self) -> None:
-        """Importing the module that holds the hooks loads neither torch nor transformers."""
+        """Importing the plugin module with the hooks loads neither torch nor transformers."""
         if self.part is None:
-            raise SkipTest("it was made by hand, so no plugin is known")
-        found = default_registry().find(self.kind, self.part)
-        for module in plugin_modules(found.distribution):
-            heavy = import_cost(module)
+            raise SkipTest("the part is created by make(), so its plugin is not known")
+        plugin_part = default_registry().find(self.kind, self.part)
+        for module in plugin_modules(plugin_part.distribution):
+            heavy = heavy_imports(module)
             expect(
                 not heavy,
-                f"importing {module} loads {', '.join(heavy)}: name classes in Spec(build='module:Class') "
-                "and import nothing of theirs there",
+                f"importing {module} loads {', '.join(heavy)}: refer to classes by Spec(build='module:Class') "
+                "and do not import their modules there",
             )
 
 
 class PartConformance(Conformance):
     """The checks of every kind that is an ``nn.Module``."""
 
-    def told(self, part: Any, rows: slice = slice(None)) -> dict[str, Tensor]:
-        """What the core would tell a part that has a ``condition_dim``: ``condition`` (b c), fixed numbers."""
+    def condition_for(self, part: Any, rows: slice = slice(None)) -> dict[str, Tensor]:
+        """Return the option ``condition`` (b c) of a part that has a ``condition_dim``, with fixed random values."""
         width = getattr(part, "condition_dim", None)
         if width is None:
             return {}
         return {"condition": torch.randn(16, width, generator=torch.Generator().manual_seed(3))[rows]}
 
     def check_condition(self, outs: Callable[[dict[str, Tensor]], Tensor], part: Any, size: int) -> None:
-        """A part with a condition_dim heeds the condition, and does without one."""
+        """Check that a part with a ``condition_dim`` depends on the condition, and works without one."""
         if getattr(part, "condition_dim", None) is None:
             raise SkipTest("it has no condition_dim")
-        one, two = self.told(part, slice(0, size)), self.told(part, slice(1, size + 1))
+        one, two = self.condition_for(part, slice(0, size)), self.condition_for(part, slice(1, size + 1))
         expect(torch.isfinite(outs({})).all(), "without a condition its output is not finite")
         torch.manual_seed(1)
         first = outs(one)
@@ -160,14 +203,14 @@ class PartConformance(Conformance):
         expect(not torch.equal(first, outs(two)), "its output does not depend on the condition")
 
     def exercise(self, part: Any) -> None:
-        """Use the part as training does, so that its buffers change; each kind says how."""
+        """Use the part as training does, so that its buffers change; defined by each kind."""
 
     def observe(self, part: Any) -> dict[str, Tensor]:
-        """What the part does in evaluation; each kind says what matters."""
+        """Return the outputs of the part in evaluation, by name; defined by each kind."""
         return {}
 
-    def test_arguments_survive_json(self) -> None:
-        """The recorded constructor arguments are JSON, and make an equal part again."""
+    def test_arguments_round_trip_through_json(self) -> None:
+        """The recorded constructor arguments are JSON and create an equal part."""
         part = self.fresh()
         name = type(part).__name__
         try:
@@ -181,30 +224,30 @@ class PartConformance(Conformance):
             again = construct(type(part), arguments, known, f"{self.kind} {name}")
         except Exception as error:
             raise AssertionError(
-                f"it cannot be made again from its recorded arguments {arguments}: {error}"
+                f"it cannot be created from its recorded arguments {arguments}: {error}"
             ) from error
-        given, found = dict(part.reference.arguments), dict(again.reference.arguments)
-        expect(given == found, f"made again, its arguments {given} are {found}")
-        same_state(part, again, "made again from its recorded arguments")
+        expected, recorded = dict(part.reference.arguments), dict(again.reference.arguments)
+        expect(expected == recorded, f"created from its recorded arguments {expected}, it records {recorded}")
+        expect_same_state(part, again, "created from its recorded arguments")
 
     def test_parts_in_arguments_are_annotated(self) -> None:
-        """An argument that holds a part is annotated with its interface: else a model with it cannot be saved."""
+        """An argument that is a part is annotated with its interface; otherwise a model with it cannot be saved."""
         part = self.fresh()
-        nested = [each for key, value in part.arguments.items() for each in _parts_in(value, key)]
+        nested = [item for key, value in part.arguments.items() for item in _iter_parts(value, key)]
         if not nested:
-            raise SkipTest("no argument of it is a part")
+            raise SkipTest("none of its arguments is a part")
         cls = type(part)
         source = read_class(f"{cls.__module__}:{cls.__qualname__}")
-        annotations = {each.name: each.annotation for each in source.arguments} if source else {}
+        annotations = {item.name: item.annotation for item in source.arguments} if source else {}
         for key, path, inner in nested:
             expect(
                 accepts_part(annotations.get(key), inner.kind, path),
-                f"its argument {key} holds a {inner.kind}, and the source annotates it {annotations.get(key)!r}: write "
-                f"{key}: str | {INTERFACES.get(inner.kind, 'the interface')}, as a checkpoint is refused otherwise",
+                f"its argument {key} is a {inner.kind}, and the source annotates it {annotations.get(key)!r}: write "
+                f"{key}: str | {INTERFACES.get(inner.kind, 'the interface')}, since a checkpoint cannot be loaded otherwise",
             )
 
-    def test_weights_survive_the_disk(self) -> None:
-        """Loaded into a fresh part, its state is equal and it does the same: nothing is kept elsewhere."""
+    def test_weights_round_trip_through_disk(self) -> None:
+        """Loaded into a new part, state and outputs are equal: no state is stored outside of the state dict."""
         from safetensors.torch import load_model, save_model
 
         part, other = self.fresh(0), self.fresh(1)
@@ -213,62 +256,64 @@ class PartConformance(Conformance):
             path = str(Path(folder) / "part.safetensors")
             save_model(part, path)
             load_model(other, path)
-        same_state(part, other, "loaded from disk")
-        before, after = self._seeded(part), self._seeded(other)
+        expect_same_state(part, other, "loaded from disk")
+        before, after = self._observe_seeded(part), self._observe_seeded(other)
         for name, value in before.items():
-            close(after[name], value, f"loaded from disk, {name} (is there state outside of the buffers?)")
+            expect_close(
+                after[name], value, f"loaded from disk, {name} (is there state outside of the buffers?)"
+            )
 
-    def _seeded(self, part: Any) -> dict[str, Tensor]:
+    def _observe_seeded(self, part: Any) -> dict[str, Tensor]:
         torch.manual_seed(1)
         return self.observe(part)
 
     def test_buffers_keep_their_shape(self) -> None:
-        """Parameters and buffers have their final shapes from construction on."""
+        """Parameters and buffers have their final shapes from the constructor on."""
         part = self.fresh()
         before = {name: tuple(value.shape) for name, value in part.state_dict().items()}
         self.exercise(part)
         after = {name: tuple(value.shape) for name, value in part.state_dict().items()}
         changed = sorted({name for name, _ in set(before.items()) ^ set(after.items())})
-        expect(not changed, f"in use these appear, vanish or change their shape: {', '.join(changed)}")
+        expect(not changed, f"during use these appear, vanish or change their shape: {', '.join(changed)}")
 
 
-def _parts_in(
+def _iter_parts(
     value: Any, key: str, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, tuple[str, ...], Part]]:
-    """The parts in an argument, each with the steps that lead to it, as in ``annotations.accepts_part``."""
+    """Iterate over the parts in an argument, each with its path of containers, as in ``annotations.accepts_part``."""
     if isinstance(value, Part):
         yield key, path, value
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _parts_in(each, key, (*path, "list"))
+        for item in value:
+            yield from _iter_parts(item, key, (*path, "list"))
     elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _parts_in(each, key, (*path, "dict"))
+        for item in value.values():
+            yield from _iter_parts(item, key, (*path, "dict"))
 
 
-def _outside(name: str, hint: Any) -> list[Any]:
-    """A value that the annotation does not allow; empty where it allows everything."""
+def _invalid_values(name: str, hint: Any) -> list[Any]:
+    """Return a list with one value that the annotation does not allow; empty where it allows everything."""
 
-    def asked(value: Any) -> None: ...
+    def function(value: Any) -> None: ...
 
-    asked.__annotations__ = {name: hint}
+    function.__annotations__ = {name: hint}
     values: tuple[Any, ...] = ("no such value", -1, 2**62, None, 0.5, True, {})
     for value in values:
         try:
-            check_arguments(asked, {name: value}, "it")
+            check_arguments(function, {name: value}, "it")
         except PartArgumentError:
             return [value]
     return []
 
 
 def expect(condition: bool | Tensor, message: str) -> None:
-    """Fail with ``message`` unless the condition holds; unlike ``assert`` also under ``python -O``."""
+    """Raise AssertionError with ``message`` unless the condition holds; unlike ``assert`` also under ``python -O``."""
     if not condition:
         raise AssertionError(message)
 
 
-def close(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-5) -> None:
-    """Equal within ``tolerance``, relative and absolute; says what differs and by how much."""
+def expect_close(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-5) -> None:
+    """Require equality within ``tolerance``, relative and absolute; the error says what differs and by how much."""
     expect(a.shape == b.shape, f"{what}: shapes {tuple(a.shape)} and {tuple(b.shape)}")
     if not a.is_floating_point() or a.numel() == 0:
         expect(torch.equal(a, b), f"{what}: differs")
@@ -279,54 +324,56 @@ def close(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-5) -> None:
     expect(within.all(), f"{what}: differs by up to {float(gap.nan_to_num(math.inf).max()):.3g}")
 
 
-def same_state(one: nn.Module, other: nn.Module, what: str) -> None:
-    """Both hold equal tensors."""
+def expect_same_state(one: nn.Module, other: nn.Module, what: str) -> None:
+    """Require that both modules have equal state dicts."""
     a, b = one.state_dict(), other.state_dict()
-    expect(a.keys() == b.keys(), f"{what}, other tensors: {', '.join(sorted(a.keys() ^ b.keys()))}")
+    expect(a.keys() == b.keys(), f"{what}, different tensors: {', '.join(sorted(a.keys() ^ b.keys()))}")
     for name, value in a.items():
-        close(b[name], value, f"{what}, {name}", 0.0)
+        expect_close(b[name], value, f"{what}, {name}", 0.0)
 
 
-def without_gradient(part: nn.Module) -> list[str]:
-    """Names of trainable parameters that the backward did not reach."""
+def parameters_without_gradient(part: nn.Module) -> list[str]:
+    """Return the names of trainable parameters without a gradient after the backward pass."""
     return [name for name, value in part.named_parameters() if value.requires_grad and value.grad is None]
 
 
-def reached(part: nn.Module) -> None:
-    """Every trainable parameter got a gradient: DDP raises on those that never take part."""
-    idle = without_gradient(part)
-    expect(not idle, f"no gradient reaches {', '.join(idle)}")
+def expect_gradients(part: nn.Module) -> None:
+    """Require a gradient of every trainable parameter, since DDP raises on unused ones."""
+    unused = parameters_without_gradient(part)
+    expect(not unused, f"no gradient reaches {', '.join(unused)}")
 
 
-def is_a(part: Any, base: type[Part]) -> None:
-    """The part is of its kind."""
+def expect_instance(part: Any, base: type[Part]) -> None:
+    """Require that the part is a subclass of its interface."""
     expect(isinstance(part, base), f"{type(part).__name__} is not a subclass of reprkit.{base.__name__}")
 
 
 def plugin_modules(distribution: str) -> list[str]:
-    """The modules with hooks that a distribution names in its entry points."""
+    """Return the plugin modules that a distribution names in its entry points."""
     from reprkit.registry.discovery import find_candidates
     from reprkit.registry.hookspecs import PROJECT
 
     if distribution == PROJECT:
         return ["reprkit.registry.builtins"]
-    found = [each.entry_point for each in find_candidates() if each.distribution == distribution]
-    return [each.module for each in found if each is not None]
+    points = [plugin.entry_point for plugin in find_candidates() if plugin.distribution == distribution]
+    return [point.module for point in points if point is not None]
 
 
 @functools.lru_cache
-def import_cost(module: str) -> tuple[str, ...]:
-    """The heavy packages that importing ``module`` in a fresh interpreter loads."""
+def heavy_imports(module: str) -> tuple[str, ...]:
+    """Return the heavy packages that importing ``module`` in a new interpreter loads."""
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; import importlib; importlib.import_module({module!r})\n"
         "print(*[m for m in ('torch', 'transformers') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120)
-    expect(done.returncode == 0, f"importing {module} in a fresh interpreter fails:\n{done.stderr[-2000:]}")
-    return tuple(done.stdout.split())
+    process = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120)
+    expect(
+        process.returncode == 0, f"importing {module} in a new interpreter fails:\n{process.stderr[-2000:]}"
+    )
+    return tuple(process.stdout.split())
 
 
-def _skipped(check: Callable[..., None], reason: str) -> Callable[..., None]:
+def _skip(check: Callable[..., None], reason: str) -> Callable[..., None]:
     @functools.wraps(check)
     def skip(self: Conformance) -> None:
         raise SkipTest(reason)
@@ -335,6 +382,6 @@ def _skipped(check: Callable[..., None], reason: str) -> Callable[..., None]:
 
 
 def all_checks(cls: type[Conformance]) -> list[tuple[str, Callable[..., None]]]:
-    """A conformance class's checks by name, in the order they are written, those of every kind first."""
+    """Return the checks of a conformance class by name, in source order, those of the base classes first."""
     names = [name for base in reversed(cls.__mro__) for name in vars(base) if name.startswith("test_")]
     return [(name, getattr(cls, name)) for name in dict.fromkeys(names)]

@@ -1,4 +1,4 @@
-"""The conformance of a corruption."""
+"""Conformance checks of corruptions."""
 
 from __future__ import annotations
 
@@ -8,85 +8,85 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Corruption
-from reprkit.testing.base import PartConformance, close, expect, is_a
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_instance
 from reprkit.testing.pool import together
-from reprkit.testing.sample_data import over
+from reprkit.testing.sample_data import broadcast_mask
 from reprkit.utils.collectives import gather, world_size
 
 
 class CorruptionConformance(PartConformance):
-    """Subclass it in one line: ``class TestMine(CorruptionConformance): part = "acme/mine(ratio=0.2)"``."""
+    """Conformance of a corruption: ``class TestMine(CorruptionConformance): part = "acme/mine(ratio=0.2)"``."""
 
     kind = "corruption"
 
     def exercise(self, part: Any) -> None:
-        """Two draws."""
+        """Corrupt two batches."""
         for seed in (1, 2):
             part(self.batch(3, seed=seed))
 
     def observe(self, part: Any) -> dict[str, Tensor]:
-        """What it makes of a batch under a seed."""
+        """Return the corrupted ``x`` of a batch for a fixed seed."""
         return {"x": part(self.batch(3), torch.Generator().manual_seed(0))[0]["x"]}
 
     def test_shapes_and_types(self) -> None:
-        """X keeps its shape and type; ``hit`` is Bool of x's shape; other fields are passed on."""
+        """Field ``x`` keeps its shape and type, ``hit`` is Bool of the same shape, and all fields are returned."""
         corruption = self.fresh()
-        is_a(corruption, Corruption)
+        expect_instance(corruption, Corruption)
         for size in (1, 4):
             batch = self.batch(size)
-            damaged, hit = corruption(batch)
-            shape, expected = tuple(damaged["x"].shape), tuple(batch["x"].shape)
+            corrupted, hit = corruption(batch)
+            shape, expected = tuple(corrupted["x"].shape), tuple(batch["x"].shape)
             expect(shape == expected, f"x of shape {expected} became {shape}")
-            expect(damaged["x"].dtype == batch["x"].dtype, f"x became {damaged['x'].dtype}")
+            expect(corrupted["x"].dtype == batch["x"].dtype, f"x became {corrupted['x'].dtype}")
             expect(hit.dtype == torch.bool, f"hit is {hit.dtype}, not Bool")
             expect(tuple(hit.shape) == expected, f"hit is {tuple(hit.shape)}, not of x's shape {expected}")
             expect(
-                damaged.keys() == batch.keys(),
-                f"fields became {', '.join(damaged)}; there were {', '.join(batch)}",
+                corrupted.keys() == batch.keys(),
+                f"it returned fields {', '.join(corrupted)}; the batch has {', '.join(batch)}",
             )
 
-    def test_what_is_not_hit_is_left_alone(self) -> None:
-        """Outside of ``hit`` x is equal, padding is never hit, and the batch that was given is unchanged."""
+    def test_only_hit_elements_change(self) -> None:
+        """Elements outside of ``hit`` are equal, padding is never hit, and the input batch is not modified."""
         batch = self.batch(6)
         before = {name: value.clone() for name, value in batch.items()}
-        damaged, hit = self.fresh()(batch)
+        corrupted, hit = self.fresh()(batch)
         for name, value in before.items():
-            close(batch[name], value, f"the given batch's {name}", 0.0)
-        close(damaged["x"][~hit], before["x"][~hit], "x outside of hit", 0.0)
+            expect_close(batch[name], value, f"the input batch's {name}", 0.0)
+        expect_close(corrupted["x"][~hit], before["x"][~hit], "x outside of hit", 0.0)
         if "x_mask" in batch:
-            padding = ~over(batch["x_mask"], batch["x"])
+            padding = ~broadcast_mask(batch["x_mask"], batch["x"])
             expect(not (hit & padding).any(), "padding was hit")
 
-    def test_it_damages(self) -> None:
-        """It changes something in sixteen examples."""
+    def test_it_changes_the_data(self) -> None:
+        """It changes some element of sixteen examples."""
         batch = self.batch(16)
         before = batch["x"].clone()
-        damaged, hit = self.fresh()(batch)
+        corrupted, hit = self.fresh()(batch)
         expect(hit.any(), "it hit nothing in sixteen examples")
-        expect(not torch.equal(damaged["x"], before), "it changed nothing in sixteen examples")
+        expect(not torch.equal(corrupted["x"], before), "it changed nothing in sixteen examples")
 
-    def test_the_generator_decides(self) -> None:
-        """Equal generators give equal draws, others others; without one it is torch's global generator."""
+    def test_draws_depend_on_the_generator(self) -> None:
+        """Equal generators give equal draws, different ones different draws; the default is torch's global generator."""
         corruption = self.fresh()
         draws = []
         for seed in (1, 1, 2):
-            damaged, hit = corruption(self.batch(16), torch.Generator().manual_seed(seed))
-            draws.append((damaged["x"], hit))
+            corrupted, hit = corruption(self.batch(16), torch.Generator().manual_seed(seed))
+            draws.append((corrupted["x"], hit))
         for one, two in zip(draws[0], draws[1], strict=True):
-            close(one, two, "two draws under equal generators", 0.0)
-        alike = all(torch.equal(one, two) for one, two in zip(draws[0], draws[2], strict=True))
-        expect(not alike, "another generator gave the same draw: is it used?")
+            expect_close(one, two, "two draws under equal generators", 0.0)
+        same = all(torch.equal(one, two) for one, two in zip(draws[0], draws[2], strict=True))
+        expect(not same, "another generator gave the same draw: is it used?")
         again = []
         for _ in range(2):
             torch.manual_seed(3)
             again.append(corruption(self.batch(16))[0]["x"])
-        close(again[0], again[1], "two draws under equal states of the global generator", 0.0)
+        expect_close(again[0], again[1], "two draws under equal states of the global generator", 0.0)
 
     def test_two_ranks_equal_one_process(self) -> None:
-        """Two processes damage the rows of a joined batch as one process damages it whole."""
+        """Two processes corrupt the rows of a joined batch as one process corrupts the whole batch."""
         pair, whole = together(2, _draw, self)[0], _draw(0, self)
         for name, value in whole.items():
-            close(pair[name], value, f"two ranks and one process: {name}")
+            expect_close(pair[name], value, f"two ranks and one process: {name}")
 
 
 def _draw(rank: int, case: CorruptionConformance) -> dict[str, Tensor]:
@@ -95,5 +95,5 @@ def _draw(rank: int, case: CorruptionConformance) -> dict[str, Tensor]:
     rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
     batch = {name: value[rows] for name, value in case.batch(8).items()}
     torch.manual_seed(5)
-    damaged, hit = corruption(batch)
-    return {"x": gather(damaged["x"]), "hit": gather(hit.long())}
+    corrupted, hit = corruption(batch)
+    return {"x": gather(corrupted["x"]), "hit": gather(hit.long())}

@@ -1,4 +1,4 @@
-"""The conformance of a data set."""
+"""Conformance checks of data sets."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ import torch
 
 from reprkit.data import Dataset, Signature, Stream
 from reprkit.errors import DataError
-from reprkit.testing.base import Conformance, close, expect
+from reprkit.testing.base import Conformance, expect, expect_close
 
-MOST = 2000  # examples that are compared one by one
+MAX_EXAMPLES = 2000  # examples that are compared one by one
 
 
 class DatasetConformance(Conformance):
-    """Subclass it in one line: ``class TestMine(DatasetConformance): part = "acme/mine(root='small')"``."""
+    """Conformance of a data set: ``class TestMine(DatasetConformance): part = "acme/mine(root='small')"``."""
 
     kind = "dataset"
 
     def examples(self) -> Any:
-        """``fresh``; of a stream the first examples, since it has neither length nor indices."""
-        return _held(self.fresh())
+        """Return ``fresh()``; of a stream its first examples, since a stream has neither length nor indices."""
+        return _materialize(self.fresh())
 
-    def test_signature_survives_json(self) -> None:
-        """It is a Dataset that holds something, and its signature is JSON."""
+    def test_signature_round_trips_through_json(self) -> None:
+        """It is a non-empty Dataset, and its signature is equal after a round trip through JSON."""
         data = self.fresh()
         expect(isinstance(data, Dataset), f"{type(data).__name__} is not a subclass of reprkit.Dataset")
         expect(isinstance(getattr(data, "signature", None), Signature), "it has no signature")
-        expect(len(_held(data)) > 0, "it is empty")
+        expect(len(_materialize(data)) > 0, "it is empty")
         again = Signature.from_json(json.loads(json.dumps(data.signature.to_json())))
-        expect(again.to_json() == data.signature.to_json(), "the signature does not survive JSON")
+        expect(
+            again.to_json() == data.signature.to_json(), "the signature changes in a round trip through JSON"
+        )
 
     def test_examples_fit_the_signature(self) -> None:
-        """Examples are plain dicts of finite tensors of the stated shapes, types, ranges and symbols."""
+        """Examples are plain dicts of finite tensors with the shapes, types, ranges and symbols of the signature."""
         data = self.examples()
         for index in sorted({0, len(data) // 2, len(data) - 1}):
             example = data[index]
@@ -43,63 +45,68 @@ class DatasetConformance(Conformance):
                 expect(name in example, f"example {index} has no field {name!r}")
                 _check_field(name, field, example[name], index)
 
-    def test_examples_do_not_change(self) -> None:
-        """The same example twice is equal; past the end is an IndexError."""
+    def test_examples_are_reproducible(self) -> None:
+        """Reading an example twice gives equal values; an index past the end raises IndexError."""
         data = self.examples()
         for index in (0, len(data) - 1):
             for name, value in data[index].items():
-                close(data[index][name], value, f"{name} of example {index}, read twice", 0.0)
+                expect_close(data[index][name], value, f"{name} of example {index}, read twice", 0.0)
         try:
             data[len(data)]
         except (IndexError, DataError):
             return
-        raise AssertionError(f"data[{len(data)}] is past the end and raised nothing")
+        raise AssertionError(f"data[{len(data)}] is past the end and raised no error")
 
-    def test_a_batch_is_its_examples(self) -> None:
-        """``batch(indices)`` holds the examples in that order, padded under a mask where lengths vary."""
+    def test_batches_equal_their_examples(self) -> None:
+        """``batch(indices)`` contains the examples in that order, padded with a mask where lengths vary."""
         data = self.examples()
         indices = [len(data) - 1, 0]
         batch = data.batch(indices)
         for row, index in enumerate(indices):
             example = data[index]
             for name, field in data.signature.items():
-                held, value = batch[name][row], example[name]
+                batched, value = batch[name][row], example[name]
                 where = f"{name} of example {index}"
                 if None in field.shape:
                     expect(f"{name}_mask" in batch, f"lengths vary, so a batch needs {name}_mask")
-                    # An example may be padded itself, and then says so.
+                    # An example may be padded itself, and then has a mask.
                     real = example.get(f"{name}_mask", torch.ones(len(value), dtype=torch.bool))
-                    longer = real.new_zeros(len(held) - len(real))
+                    padding = real.new_zeros(len(batched) - len(real))
                     mask = batch[f"{name}_mask"][row]
-                    close(mask, torch.cat([real, longer]), f"the mask of {where} in a batch")
-                    held = held[: len(value)]
-                close(held, value, f"{where} in a batch", 0.0)
+                    expect_close(mask, torch.cat([real, padding]), f"the mask of {where} in a batch")
+                    batched = batched[: len(value)]
+                expect_close(batched, value, f"{where} in a batch", 0.0)
 
     def test_split_is_disjoint_and_complete(self) -> None:
-        """``split`` is a pure function of its seed; its parts share nothing and lose nothing."""
+        """``split`` depends on its seed only; its parts are disjoint and together contain all examples."""
         whole_set = self.fresh()
-        data = _held(whole_set)
-        parts, again = ([_held(part) for part in whole_set.split(seed=3, valid=True)] for _ in range(2))
+        data = _materialize(whole_set)
+        parts, again = (
+            [_materialize(part) for part in whole_set.split(seed=3, valid=True)] for _ in range(2)
+        )
         expect(len(parts) == 3, f"split(valid=True) gave {len(parts)} parts, not train, valid and test")
         sizes = [len(part) for part in parts]
         whole = len(data)
-        cut = isinstance(whole_set, Stream) and max(whole, *sizes) == MOST  # more were not taken
+        cut = (
+            isinstance(whole_set, Stream) and max(whole, *sizes) == MAX_EXAMPLES
+        )  # only the first examples were taken
         expect(
-            cut or sum(sizes) == whole, f"parts of {sizes} from {whole} examples: some are lost or doubled"
+            cut or sum(sizes) == whole,
+            f"parts of {sizes} from {whole} examples: some are missing or duplicated",
         )
         for one, two in zip(parts, again, strict=True):
             expect(one.signature.to_json() == data.signature.to_json(), "a part has another signature")
-            expect(_prints(one, 20) == _prints(two, 20), "the same seed gave another split")
-        if whole <= MOST and not cut:
-            divided = Counter(each for part in parts for each in _prints(part, MOST))
+            expect(_fingerprints(one, 20) == _fingerprints(two, 20), "the same seed gave another split")
+        if whole <= MAX_EXAMPLES and not cut:
+            divided = Counter(key for part in parts for key in _fingerprints(part, MAX_EXAMPLES))
             expect(
-                Counter(_prints(data, MOST)) == divided,
-                "the parts together do not hold the examples of the whole",
+                Counter(_fingerprints(data, MAX_EXAMPLES)) == divided,
+                "the parts together do not contain the examples of the whole",
             )
 
 
-def _held(data: Any) -> Any:
-    return data.take(MOST) if isinstance(data, Stream) else data
+def _materialize(data: Any) -> Any:
+    return data.take(MAX_EXAMPLES) if isinstance(data, Stream) else data
 
 
 def _check_field(name: str, field: Any, value: Any, index: int) -> None:
@@ -113,22 +120,22 @@ def _check_field(name: str, field: Any, value: Any, index: int) -> None:
     expect(value.dtype == dtype, f"{where} is {value.dtype}, not {dtype}")
     if value.numel() == 0:
         return
-    expect(torch.isfinite(value).all(), f"{where} holds values that are not finite")
+    expect(torch.isfinite(value).all(), f"{where} has values that are not finite")
     low, high = float(value.min()), float(value.max())
     if field.discrete and field.vocab is not None:
         expect(
             low >= 0 and high < field.vocab,
-            f"{where} holds {low:g} to {high:g}, and the vocab is {field.vocab}",
+            f"{where} has ids from {low:g} to {high:g}, and the vocab is {field.vocab}",
         )
     if field.range is not None:
         expect(
             field.range[0] <= low and high <= field.range[1],
-            f"{where} spans {low}..{high}, not {field.range}",
+            f"{where} has values from {low} to {high}, outside of the range {field.range}",
         )
 
 
-def _prints(data: Any, most: int) -> list[bytes]:
-    """The examples' content, comparable."""
+def _fingerprints(data: Any, most: int) -> list[bytes]:
+    """Return the content of the examples as comparable bytes."""
     return [
         b"".join(name.encode() + value.numpy().tobytes() for name, value in sorted(data[index].items()))
         for index in range(min(len(data), most))

@@ -1,4 +1,4 @@
-"""The conformance of a decoder."""
+"""Conformance checks of decoders."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor
 from reprkit.interfaces import Decoder
 from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import row_grid, to_tokens
-from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
 from reprkit.types import Decoded, Features
 from reprkit.utils.collectives import gather, sum_over_ranks, world_size
 
 
 class DecoderConformance(PartConformance):
-    """Subclass it in one line: ``class TestMine(DecoderConformance): part = "acme/mine(width=16)"``."""
+    """Conformance of a decoder: ``class TestMine(DecoderConformance): part = "acme/mine(width=16)"``."""
 
     kind = "decoder"
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How many tokens the codes have that it is tried on: four of an image, one of a vector, else any."""
+        """The number of tokens of the codes: four for an image, one for a vector, otherwise variable."""
         return {"tokens": {"image": 4, "vector": 1}.get(self.data["x"].kind)}
 
     def features(self, decoder: Decoder, size: int, *, seed: int = 0, length: int = 6) -> Features:
-        """Random codes as they reach the decoder (b n in_dim), all tokens valid."""
+        """Generate random codes as they reach the decoder (b n in_dim), all tokens valid."""
         generator = torch.Generator().manual_seed(seed)
         tokens = self.facts["tokens"] or length
         x = torch.randn(size, tokens, decoder.in_dim, generator=generator)
@@ -42,46 +42,49 @@ class DecoderConformance(PartConformance):
         batch: dict[str, Tensor],
         rows: slice | None = None,
     ) -> tuple[Decoded, Tensor]:
-        """What it makes of a code, and the target; a causal decoder is given the target as its teacher.
+        """Return the output for a code, and the target; a causal decoder gets the target as its teacher.
 
-        One that takes pooled factors apart is given the condition of ``rows``.
+        A decoder with a ``condition_dim`` gets the condition of ``rows``.
         """
         field, x = self.data["x"], batch["x"]
-        told = self.told(decoder, slice(0, len(x)) if rows is None else rows)
+        condition = self.condition_for(decoder, slice(0, len(x)) if rows is None else rows)
         if "causal" in decoder.provides:
             target = to_tokens(x, row_grid(field, x), field.kind)
-            return decoder(features, teacher=target, **told), target
-        decoded = decoder(features, **told)
+            return decoder(features, teacher=target, **condition), target
+        decoded = decoder(features, **condition)
         return decoded, to_tokens(x, decoded.grid or (1,), field.kind)
 
     def exercise(self, part: Any) -> None:
-        """Two training forwards."""
+        """Run two forward passes in training mode."""
         part.train()
         for seed in (1, 2):
             torch.manual_seed(seed)
             self.decode(part, self.features(part, 3, seed=seed), self.batch(3, seed=seed))
 
     def observe(self, part: Any) -> dict[str, Tensor]:
-        """Its output."""
+        """Return its output."""
         return {"output": self.decode(part.eval(), self.features(part, 3), self.batch(3))[0].x}
 
     def test_shapes_and_types(self) -> None:
-        """It makes (b n p) that reads as the data under its grid, with a finite likelihood."""
+        """Its output (b n p) has the shape of the data in its grid, and the likelihood of data is finite."""
         decoder = self.fresh()
-        is_a(decoder, Decoder)
+        expect_instance(decoder, Decoder)
         for training in (True, False):
             decoder.train(training)
             for size in (1, 2, 5):
                 decoded, target = self.decode(decoder, self.features(decoder, size), self.batch(size))
                 expect(isinstance(decoded, Decoded), f"it returned {type(decoded).__name__}, not Decoded")
                 shapes = tuple(decoded.x.shape), tuple(target.shape)
-                expect(shapes[0] == shapes[1], f"it made {shapes[0]}, and the data reads as {shapes[1]}")
+                expect(
+                    shapes[0] == shapes[1],
+                    f"its output is {shapes[0]}, and the data in its grid is {shapes[1]}",
+                )
                 nll = decoded.nll(target)
                 expect(nll.shape == target.shape[:2], f"nll is {tuple(nll.shape)}, not (b n)")
                 expect(torch.isfinite(nll).all(), "the likelihood of data in range is not finite")
 
-    def test_the_code_matters(self) -> None:
-        """Another code gives another likelihood, and a gradient reaches the code."""
+    def test_output_depends_on_the_code(self) -> None:
+        """Different codes give different likelihoods, and a gradient reaches the code."""
         decoder = self.fresh().eval()
         batch, outs = self.batch(2), []
         for seed in (0, 1):
@@ -96,8 +99,8 @@ class DecoderConformance(PartConformance):
         same = all(torch.equal(one.params[name], two.params[name]) for name in one.params)
         expect(not same, "the likelihood does not depend on the code")
 
-    def test_only_some_tokens(self) -> None:
-        """Asked for some of its tokens, it says of them what it says of them among all; if it provides "queries"."""
+    def test_queries_match_the_full_output(self) -> None:
+        """With ``queries`` the output of these tokens equals theirs in the full output, if it provides "queries"."""
         decoder = self.fresh().eval()
         if "queries" not in decoder.provides:
             raise SkipTest('it does not provide "queries"')
@@ -108,10 +111,15 @@ class DecoderConformance(PartConformance):
         expect(cells in ((), whole.grid), f"its cells are {cells}, and its grid {whole.grid}")
         queries = torch.arange(count).flip(0).expand(3, -1)[:, : max(1, count // 2)]
         some = decoder(features, queries=queries)
-        close(some.x, gather_tokens(whole.x, queries), "tokens asked for, and the same among all", 1e-4)
+        expect_close(
+            some.x,
+            gather_tokens(whole.x, queries),
+            "tokens decoded by queries, and the same tokens of the full output",
+            1e-4,
+        )
 
-    def test_examples_do_not_mix(self) -> None:
-        """In evaluation what is made of an example's code does not depend on its neighbours in the batch."""
+    def test_examples_are_independent(self) -> None:
+        """In evaluation the output for an example does not depend on the other examples of the batch."""
         decoder = self.fresh().eval()
         features, batch = self.features(decoder, 3), self.batch(3)
         alone = replace(features, x=features.x[:1])
@@ -120,15 +128,15 @@ class DecoderConformance(PartConformance):
         one = self.decode(decoder, alone, first)[0]
         torch.manual_seed(1)
         whole = self.decode(decoder, features, batch)[0]
-        close(one.x, whole.x[:1], "an example alone and in a batch", 1e-4)
+        expect_close(one.x, whole.x[:1], "an example alone and in a batch", 1e-4)
 
-    def test_masked_tokens_change_nothing(self) -> None:
-        """Other values in the code's masked tokens leave the output at the valid ones alone."""
+    def test_masked_tokens_have_no_effect(self) -> None:
+        """The values of masked tokens of the code do not change the output at valid tokens."""
         decoder = self.fresh().eval()
         whole = self.features(decoder, 2)
         count = whole.x.shape[1]
         if count == 1:
-            raise SkipTest("a code of one token has no masked ones")
+            raise SkipTest("a code of one token has no masked tokens")
         mask = torch.arange(count)[None] < torch.tensor([[count], [count // 2]])
         batch = self.batch(2)
         outs = []
@@ -142,62 +150,64 @@ class DecoderConformance(PartConformance):
                 value, other = value[mask], other[mask]
             elif outs[0].mask is not None and value.shape[:2] == outs[0].mask.shape:
                 value, other = value[outs[0].mask], other[outs[0].mask]
-            close(value, other, f"{name}, with other masked tokens")
+            expect_close(value, other, f"{name}, with other masked tokens")
 
-    def test_the_condition_matters(self) -> None:
-        """What it is told apart from the tokens changes the likelihood; it can do without."""
+    def test_output_depends_on_the_condition(self) -> None:
+        """The condition changes the likelihood, and is optional."""
         decoder, features, batch = self.fresh().eval(), self.features(self.fresh(), 3), self.batch(3)
         length = batch["x"].shape[1] if None in self.data["x"].shape else None
 
-        def made(told: dict[str, Tensor]) -> Tensor:
+        def output(condition: dict[str, Tensor]) -> Tensor:
             if "causal" not in decoder.provides:
-                return decoder(features, length=length, **told).x
+                return decoder(features, length=length, **condition).x
             target = to_tokens(batch["x"], row_grid(self.data["x"], batch["x"]), self.data["x"].kind)
-            return decoder(features, teacher=target, **told).nll(target)
+            return decoder(features, teacher=target, **condition).nll(target)
 
-        self.check_condition(made, decoder, 3)
+        self.check_condition(output, decoder, 3)
 
-    def test_a_gradient_reaches_every_parameter(self) -> None:
-        """Every trainable parameter takes part in the likelihood."""
+    def test_gradients_reach_every_parameter(self) -> None:
+        """A gradient of the likelihood reaches every trainable parameter."""
         decoder = self.fresh().train()
         decoded, target = self.decode(decoder, self.features(decoder, 3), self.batch(3))
         decoded.nll(target).sum().backward()
-        reached(decoder)
+        expect_gradients(decoder)
 
     def test_evaluation_is_deterministic(self) -> None:
-        """In evaluation the random state does not matter."""
+        """In evaluation the output does not depend on the random state."""
         decoder = self.fresh().eval()
         features, batch = self.features(decoder, 2), self.batch(2)
         torch.manual_seed(1)
         first = self.decode(decoder, features, batch)[0]
         torch.manual_seed(2)
-        close(first.x, self.decode(decoder, features, batch)[0].x, "output in evaluation", 0.0)
+        expect_close(first.x, self.decode(decoder, features, batch)[0].x, "output in evaluation", 0.0)
 
-    def test_odd_widths_fit_through_the_adapters(self) -> None:
-        """After latents of widths that it never heard of, it trains."""
+    def test_trains_with_odd_widths(self) -> None:
+        """It trains with latents of unusual widths."""
         from reprkit.models.build import build
 
         kind = self.data["x"].kind
         encoders = {"image": "vit(patch=4, width=8, depth=1, heads=1)", "vector": "mlp(widths=(8,))"}
         for dim in (1, 3):
             decoder, latent = self.fresh(), f"continuous(dim={dim})"
-            goal = "autoregressive" if "causal" in decoder.provides else "reconstruction"
+            objective = "autoregressive" if "causal" in decoder.provides else "reconstruction"
             encoder = encoders.get(kind, "gru(width=8)")
-            model = build(data=self.data, encoder=encoder, latent=latent, decoder=decoder, objective=goal)
+            model = build(
+                data=self.data, encoder=encoder, latent=latent, decoder=decoder, objective=objective
+            )
             total = model(self.batch(4)).total
             total.backward()
             expect(torch.isfinite(total), f"the loss is {total.item()} after {latent}")
 
     def test_bf16_autocast(self) -> None:
-        """Under bf16 autocast its likelihood is finite."""
+        """Under bf16 autocast the likelihood is finite."""
         decoder = self.fresh().eval()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             decoded, target = self.decode(decoder, self.features(decoder, 2), self.batch(2))
             nll = decoded.nll(target)
         expect(torch.isfinite(nll).all(), "the likelihood is not finite under bf16 autocast")
 
-    def test_causal_means_causal(self) -> None:
-        """Token t depends on earlier tokens only; one step at a time gives the same; no code is needed."""
+    def test_causal_output_ignores_later_tokens(self) -> None:
+        """Token t depends on earlier tokens only; ``step`` gives equal outputs; the code is optional."""
         decoder = self.fresh().eval()
         if "causal" not in decoder.provides:
             raise SkipTest("it does not provide causal")
@@ -206,28 +216,28 @@ class DecoderConformance(PartConformance):
             to_tokens(x, row_grid(field, x), field.kind)
             for x in (self.batch(2, seed=seed)["x"] for seed in (1, 2))
         )
-        count, given = teacher.shape[1], self.told(decoder, slice(0, 2))
+        count, condition = teacher.shape[1], self.condition_for(decoder, slice(0, 2))
         for features in (self.features(decoder, 2), None):
-            whole = decoder(features, teacher=teacher, **given)
-            told = [name for name, value in whole.params.items() if value.shape[:2] == teacher.shape[:2]]
+            whole = decoder(features, teacher=teacher, **condition)
+            per_token = [name for name, value in whole.params.items() if value.shape[:2] == teacher.shape[:2]]
             for t in range(count):
-                changed = decoder(features, teacher=torch.cat([teacher[:, :t], other[:, t:]], 1), **given)
-                for name in told:
-                    what = f"{name} up to token {t}, with another teacher from there on"
-                    close(changed.params[name][:, : t + 1], whole.params[name][:, : t + 1], what)
-            state, previous = decoder.start(features, size=2, length=count, **given), None
+                changed = decoder(features, teacher=torch.cat([teacher[:, :t], other[:, t:]], 1), **condition)
+                for name in per_token:
+                    what = f"{name} up to token {t}, with another teacher from token {t} on"
+                    expect_close(changed.params[name][:, : t + 1], whole.params[name][:, : t + 1], what)
+            state, previous = decoder.start(features, size=2, length=count, **condition), None
             for t in range(count):
                 step, state = decoder.step(previous, state)
-                for name in told:
+                for name in per_token:
                     what = f"{name} of token {t}, one step at a time"
-                    close(step.params[name][:, 0], whole.params[name][:, t], what, 1e-4)
+                    expect_close(step.params[name][:, 0], whole.params[name][:, t], what, 1e-4)
                 previous = teacher[:, t : t + 1]
 
     def test_two_ranks_equal_one_process(self) -> None:
-        """Output and averaged gradients of two processes equal those of one on the joined batch."""
+        """Output and averaged gradients of two processes equal those of one process on the joined batch."""
         pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
         for name, value in whole.items():
-            close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+            expect_close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
 
 
 def _train_step(rank: int, case: DecoderConformance) -> dict[str, Tensor]:
@@ -240,11 +250,11 @@ def _train_step(rank: int, case: DecoderConformance) -> dict[str, Tensor]:
     decoded, target = case.decode(decoder, replace(features, x=features.x[rows]), batch, rows)
     loss = decoded.nll(target).sum() / len(target)
     loss.backward()
-    seen = {"likelihood": sum_over_ranks(loss.detach()) / size}
+    results = {"likelihood": sum_over_ranks(loss.detach()) / size}
     name = next(iter(decoded.params))
     if decoded.params[name].shape[0] == len(target):
-        seen[name] = gather(decoded.params[name].detach())
+        results[name] = gather(decoded.params[name].detach())
     for name, value in decoder.named_parameters():
         if value.grad is not None:
-            seen[f"gradient of {name}"] = sum_over_ranks(value.grad) / size
-    return seen
+            results[f"gradient of {name}"] = sum_over_ranks(value.grad) / size
+    return results

@@ -1,4 +1,4 @@
-"""The conformance of an encoder."""
+"""Conformance checks of encoders."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from torch import Tensor
 
 from reprkit.interfaces import Encoder
 from reprkit.models.grid import from_tokens, to_tokens
-from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
-from reprkit.testing.sample_data import refilled
+from reprkit.testing.sample_data import refill_padding
 from reprkit.types import Features
 from reprkit.utils.collectives import gather, sum_over_ranks, world_size
 
 
 class EncoderConformance(PartConformance):
-    """Subclass it in one line: ``class TestMine(EncoderConformance): part = "acme/mine(width=16)"``."""
+    """Conformance of an encoder: ``class TestMine(EncoderConformance): part = "acme/mine(width=16)"``."""
 
     kind = "encoder"
 
     def encode(
         self, encoder: Encoder, batch: dict[str, Tensor], rows: slice | None = None, **options: Any
     ) -> Any:
-        """The features of a batch; an encoder that can be told of another factor is, by the numbers of ``rows``."""
+        """Encode a batch; an encoder with a ``condition_dim`` gets the condition of ``rows``."""
         rows = slice(0, len(batch["x"])) if rows is None else rows
-        return encoder(batch, **self.told(encoder, rows), **options)
+        return encoder(batch, **self.condition_for(encoder, rows), **options)
 
     def exercise(self, part: Any) -> None:
-        """Two training forwards."""
+        """Run two forward passes in training mode."""
         part.train()
         for seed in (1, 2):
             torch.manual_seed(seed)
             self.encode(part, self.batch(3, seed=seed))
 
     def observe(self, part: Any) -> dict[str, Tensor]:
-        """Its features."""
+        """Return its features."""
         return {"features": self.encode(part.eval(), self.batch(3)).x}
 
     def test_shapes_and_types(self) -> None:
-        """Features are (b n out_dim), n as ``count`` and ``grid`` foretold, one example included."""
+        """Features are (b n out_dim) with n as predicted by ``count`` and ``grid``, also for one example."""
         encoder = self.fresh()
-        is_a(encoder, Encoder)
+        expect_instance(encoder, Encoder)
         for training in (True, False):
             encoder.train(training)
             for size in (1, 2, 5):
@@ -63,17 +63,17 @@ class EncoderConformance(PartConformance):
                         f"{where} is {grid}, which has {cells} cells for {expected[1]} tokens",
                     )
 
-    def test_examples_do_not_mix(self) -> None:
-        """In evaluation an example's features do not depend on its neighbours in the batch."""
+    def test_examples_are_independent(self) -> None:
+        """In evaluation an example's features do not depend on the other examples of the batch."""
         encoder = self.fresh().eval()
         batch = self.batch(4)
         torch.manual_seed(1)
         alone = self.encode(encoder, {name: value[:1] for name, value in batch.items()})
         torch.manual_seed(1)
-        close(alone.x, self.encode(encoder, batch).x[:1], "an example alone and in a batch", 1e-4)
+        expect_close(alone.x, self.encode(encoder, batch).x[:1], "an example alone and in a batch", 1e-4)
 
-    def test_padding_changes_nothing(self) -> None:
-        """Where lengths vary, other values under the mask leave the valid tokens alone."""
+    def test_padding_has_no_effect(self) -> None:
+        """Where lengths vary, the values of padding do not change the features of valid tokens."""
         if None not in self.data["x"].shape:
             raise SkipTest("every example of the data has the same length")
         batch = self.batch(4)
@@ -82,16 +82,18 @@ class EncoderConformance(PartConformance):
             torch.manual_seed(1)
             one = self.encode(encoder, batch)
             torch.manual_seed(1)
-            two = self.encode(encoder, refilled(batch, self.data))
+            two = self.encode(encoder, refill_padding(batch, self.data))
             if one.mask is None:
-                expect(one.x.shape[1] == 1, "lengths vary, so Features need a mask (or a single token)")
-                close(one.x, two.x, "features")
+                expect(
+                    one.x.shape[1] == 1, "lengths vary, so Features need a mask (or must be a single token)"
+                )
+                expect_close(one.x, two.x, "features")
             else:
-                close(one.mask, two.mask, "the mask of the features")
-                close(one.x[one.mask], two.x[one.mask], "features of valid tokens")
+                expect_close(one.mask, two.mask, "the mask of the features")
+                expect_close(one.x[one.mask], two.x[one.mask], "features of valid tokens")
 
-    def test_keep_reads_only_the_kept(self) -> None:
-        """With ``keep`` features are (b k d), with positions and length, and hidden tokens do not matter."""
+    def test_keep_reads_only_kept_tokens(self) -> None:
+        """With ``keep`` features are (b k d) with positions and length, and do not depend on hidden tokens."""
         encoder = self.fresh().eval()
         if "keep" not in encoder.provides:
             raise SkipTest("it does not provide keep")
@@ -104,64 +106,64 @@ class EncoderConformance(PartConformance):
         shape = tuple(features.x.shape[:2])
         expect(shape == tuple(keep.shape), f"features are {shape} tokens for a keep of {tuple(keep.shape)}")
         expect(features.positions is not None, "kept tokens need positions")
-        close(features.positions, keep, "positions")
+        expect_close(features.positions, keep, "positions")
         expect(features.length == count, f"length is {features.length}, not {count}")
         field, grid = self.data["x"], encoder.grid(batch)
-        told, new = (to_tokens(x, grid, field.kind) for x in (batch["x"], self.batch(2, seed=1)["x"]))
-        kept = torch.zeros(told.shape[:2], dtype=torch.bool).scatter(1, keep, True).unsqueeze(-1)
-        hidden = from_tokens(torch.where(kept, told, new), grid, field)
+        old, new = (to_tokens(x, grid, field.kind) for x in (batch["x"], self.batch(2, seed=1)["x"]))
+        kept = torch.zeros(old.shape[:2], dtype=torch.bool).scatter(1, keep, True).unsqueeze(-1)
+        changed = from_tokens(torch.where(kept, old, new), grid, field)
         torch.manual_seed(1)
-        other = self.encode(encoder, {**batch, "x": hidden}, keep=keep).x
-        close(features.x, other, "features, with other hidden tokens")
+        other = self.encode(encoder, {**batch, "x": changed}, keep=keep).x
+        expect_close(features.x, other, "features, with other hidden tokens")
 
-    def test_the_condition_matters(self) -> None:
-        """What it is told of another factor changes the features; it can do without."""
+    def test_output_depends_on_the_condition(self) -> None:
+        """The condition changes the features, and is optional."""
         encoder, batch = self.fresh().eval(), self.batch(3)
-        self.check_condition(lambda told: encoder(batch, **told).x, encoder, 3)
+        self.check_condition(lambda condition: encoder(batch, **condition).x, encoder, 3)
 
-    def test_a_gradient_reaches_every_parameter(self) -> None:
-        """Every trainable parameter takes part."""
+    def test_gradients_reach_every_parameter(self) -> None:
+        """A gradient of the features reaches every trainable parameter."""
         encoder = self.fresh().train()
         self.encode(encoder, self.batch(3)).x.square().sum().backward()
-        reached(encoder)
+        expect_gradients(encoder)
 
     def test_evaluation_is_deterministic(self) -> None:
-        """In evaluation neither the random state nor what ran before matters."""
+        """In evaluation the features depend neither on the random state nor on earlier calls."""
         encoder = self.fresh().eval()
         torch.manual_seed(1)
         first = self.encode(encoder, self.batch(3)).x
         self.encode(encoder, self.batch(2, seed=9))
         torch.manual_seed(2)
-        close(first, self.encode(encoder, self.batch(3)).x, "features in evaluation", 0.0)
+        expect_close(first, self.encode(encoder, self.batch(3)).x, "features in evaluation", 0.0)
 
-    def test_odd_widths_fit_through_the_adapters(self) -> None:
-        """Before latents of widths that it never heard of, it trains."""
+    def test_trains_with_odd_widths(self) -> None:
+        """It trains with latents of unusual widths."""
         from reprkit.models.build import build
 
         batch = self.batch(4)
         for dim in (1, 3):
             decoder = "gru(width=8)" if None in self.data["x"].shape else "mlp(widths=(8,))"
-            goal = "autoregressive" if None in self.data["x"].shape else "reconstruction"
+            objective = "autoregressive" if None in self.data["x"].shape else "reconstruction"
             latent = f"continuous(dim={dim})"
             model = build(
-                data=self.data, encoder=self.fresh(), latent=latent, decoder=decoder, objective=goal
+                data=self.data, encoder=self.fresh(), latent=latent, decoder=decoder, objective=objective
             )
             total = model(batch).total
             total.backward()
             expect(torch.isfinite(total), f"the loss is {total.item()} before {latent}")
 
     def test_bf16_autocast(self) -> None:
-        """Under bf16 autocast it is finite."""
+        """Under bf16 autocast the features are finite."""
         encoder = self.fresh().eval()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             x = self.encode(encoder, self.batch(3)).x
         expect(torch.isfinite(x).all(), "features are not finite under bf16 autocast")
 
     def test_two_ranks_equal_one_process(self) -> None:
-        """Features and averaged gradients of two processes equal those of one on the joined batch."""
+        """Features and averaged gradients of two processes equal those of one process on the joined batch."""
         pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
         for name, value in whole.items():
-            close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+            expect_close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
 
 
 def _train_step(rank: int, case: EncoderConformance) -> dict[str, Tensor]:
@@ -172,8 +174,8 @@ def _train_step(rank: int, case: EncoderConformance) -> dict[str, Tensor]:
     torch.manual_seed(5)
     x = case.encode(encoder, batch, rows).x
     (x.square().sum() / len(x)).backward()
-    seen = {"features": gather(x.detach())}
+    results = {"features": gather(x.detach())}
     for name, value in encoder.named_parameters():
         if value.grad is not None:
-            seen[f"gradient of {name}"] = sum_over_ranks(value.grad) / size
-    return seen
+            results[f"gradient of {name}"] = sum_over_ranks(value.grad) / size
+    return results

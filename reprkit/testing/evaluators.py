@@ -1,4 +1,4 @@
-"""The conformance of an evaluator."""
+"""Conformance checks of evaluators."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 from reprkit.errors import BuildError, DataError, ReprkitError
 from reprkit.interfaces import Evaluator
 from reprkit.runs.metrics import flatten_metrics, iterate_leaves
-from reprkit.testing.base import PartConformance, close, expect, is_a
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_instance
 
 _MLP = ("mlp(widths=(16,))", "mlp(widths=(16,))")
 _SEQUENCE = ("gru(width=8)", "transformer(width=8, depth=1, heads=1)")
 
 
 class EvaluatorConformance(PartConformance):
-    """Subclass it in one line: ``class TestMine(EvaluatorConformance): part = "acme/mine(k=5)"``.
+    """Conformance of an evaluator: ``class TestMine(EvaluatorConformance): part = "acme/mine(k=5)"``.
 
     Attributes:
-        latents: the latents of the models that it measures.
+        latents: the latents of the models on which the evaluator runs.
     """
 
     kind = "evaluator"
@@ -33,30 +33,30 @@ class EvaluatorConformance(PartConformance):
     )
 
     def sets(self) -> tuple[Any, Any]:
-        """A small labelled data set that fits ``data``: train and test."""
+        """Return the train and test split of a small labeled data set that fits ``data``."""
         from reprkit.data.formats.tensors import Tensors
 
         train, test = Tensors(self.batch(60), self.data).split()
         return train, test
 
     def models(self, train: Any) -> Iterator[tuple[str, Any]]:
-        """A small model with each latent, in evaluation."""
+        """Build a small model with each latent, in evaluation mode."""
         from reprkit.models.build import build
 
         encoder, decoder = _SEQUENCE if None in self.data["x"].shape else _MLP
         for latent in self.latents:
             yield latent, build(data=train, encoder=encoder, latent=latent, decoder=decoder).eval()
 
-    def measured(self) -> Iterator[tuple[str, Any, Any, Any, Any]]:
-        """Evaluator, latent, model, train and test, for every model that the evaluator does not refuse.
+    def accepted_models(self) -> Iterator[tuple[str, Any, Any, Any, Any]]:
+        """Iterate over latent, evaluator, model, train and test for every model that the evaluator does not refuse.
 
-        A refusal is an error of ours that says what the model lacks: a BuildError or a DataError.
+        A refusal is a BuildError or a DataError, which says what the model lacks.
 
         Raises:
-            ReprkitError: it refuses every model on this kind of data; then the first refusal.
+            ReprkitError: the evaluator refuses every model on this kind of data; the error is the first refusal.
         """
         evaluator = self.fresh()
-        is_a(evaluator, Evaluator)
+        expect_instance(evaluator, Evaluator)
         train, test = self.sets()
         refused: list[ReprkitError] = []
         for latent, model in self.models(train):
@@ -72,21 +72,23 @@ class EvaluatorConformance(PartConformance):
         if len(refused) == len(self.latents):
             raise refused[0]
 
-    def test_it_measures_any_latent(self) -> None:
-        """Numbers by name for a model with any latent that it does not refuse."""
-        for latent, evaluator, model, train, test in self.measured():
+    def test_returns_numbers_for_any_latent(self) -> None:
+        """It returns numbers by name for a model with any latent that it does not refuse."""
+        for latent, evaluator, model, train, test in self.accepted_models():
             with torch.no_grad():
-                found = evaluator(model, test, fit_on=train)
-            expect(isinstance(found, dict), f"with {latent} it returned a {type(found).__name__}, not a dict")
-            numbers, values = flatten_metrics(found), dict(iterate_leaves(found))
-            expect(len(values) > 0, f"with {latent} it measured nothing")
+                results = evaluator(model, test, fit_on=train)
+            expect(
+                isinstance(results, dict), f"with {latent} it returned a {type(results).__name__}, not a dict"
+            )
+            numbers, values = flatten_metrics(results), dict(iterate_leaves(results))
+            expect(len(values) > 0, f"with {latent} it returned no values")
             for name, value in values.items():
                 fits = name in numbers and value is not None
                 expect(fits, f"with {latent}, {name} is a {type(value).__name__}, not a number")
 
     def test_evaluation_is_deterministic(self) -> None:
-        """Measured twice, under equal random states, the numbers are equal."""
-        for latent, evaluator, model, train, test in self.measured():
+        """Two runs with equal random states return equal numbers."""
+        for latent, evaluator, model, train, test in self.accepted_models():
             runs = []
             for _ in range(2):
                 torch.manual_seed(1)
@@ -94,19 +96,19 @@ class EvaluatorConformance(PartConformance):
                     runs.append(flatten_metrics(evaluator(model, test, fit_on=train)))
             for name, value in runs[0].items():
                 again = runs[1].get(name)
-                same = value == again or (_nan(value) and _nan(again))
+                same = value == again or (_is_nan(value) and _is_nan(again))
                 expect(same, f"with {latent}, {name} was {value} and then {again}")
 
-    def test_the_model_is_left_alone(self) -> None:
-        """Weights, buffers and the mode of the model are as before."""
-        for latent, evaluator, model, train, test in self.measured():
+    def test_model_is_not_modified(self) -> None:
+        """It changes neither weights nor buffers nor the training mode of the model."""
+        for latent, evaluator, model, train, test in self.accepted_models():
             before = {name: value.clone() for name, value in model.state_dict().items()}
             with torch.no_grad():
                 evaluator(model, test, fit_on=train)
             expect(not model.training, f"with {latent} it left the model in training mode")
-            for name, held in model.state_dict().items():
-                close(held, before[name], f"with {latent}, the model's {name}", 0.0)
+            for name, value in model.state_dict().items():
+                expect_close(value, before[name], f"with {latent}, the model's {name}", 0.0)
 
 
-def _nan(value: Any) -> bool:
+def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)

@@ -1,6 +1,6 @@
-"""A folder of made-up installed distributions, to test discovery through real entry points, without pip.
+"""A folder of fake installed distributions, to test discovery through real entry points without pip.
 
-Put the folder on ``sys.path`` (or in ``PYTHONPATH`` of a subprocess) and its distributions are installed.
+Put the folder on ``sys.path`` (or in ``PYTHONPATH`` of a subprocess) and its distributions count as installed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Site:
-    """Writes ``NAME-VERSION.dist-info`` folders and modules beside them."""
+    """A site-packages folder: writes ``NAME-VERSION.dist-info`` folders and modules beside them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -29,11 +29,11 @@ class Site:
         """Install a distribution and return the name of its plugin module.
 
         Args:
-            distribution: its name; the plugin module is called after it, ``acme_latents_plugin``.
-            plugin: the text of that module, dedented; None writes none.
+            distribution: its name; the plugin module is named after it, such as ``acme_latents_plugin``.
+            plugin: source of that module, dedented before writing; None writes no module.
             version: its version.
-            entry_points: of group ``reprkit``; one of the distribution's own name, when not given.
-            modules: text of further modules by dotted name.
+            entry_points: entry points of group ``reprkit``, name -> module; None means one for the plugin module.
+            modules: sources of further modules by dotted name.
         """
         module = f"{distribution.replace('-', '_')}_plugin"
         files = dict(modules or {}) | ({module: plugin} if plugin is not None else {})
@@ -51,7 +51,7 @@ class Site:
         return module
 
     def forget(self) -> None:
-        """Drop the modules that were imported from here: the next test's namesakes are read afresh."""
+        """Remove modules imported from this folder from ``sys.modules``, so that the next test imports its own."""
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None) or "").startswith(str(self.root)):
                 del sys.modules[name]

@@ -1,4 +1,4 @@
-"""Runs the conformance kit without pytest: what ``reprkit check`` shows."""
+"""Run the conformance checks without pytest, for ``reprkit check``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reprkit.testing.evaluators import EvaluatorConformance
 from reprkit.testing.latents import LatentConformance
 from reprkit.testing.objectives import ObjectiveConformance
 from reprkit.testing.processes import RanksError
-from reprkit.testing.sample_data import WORLDS
+from reprkit.testing.sample_data import SAMPLE_DATA
 
 KITS: dict[str, type[Conformance]] = {
     kit.kind: kit
@@ -34,23 +34,23 @@ KITS: dict[str, type[Conformance]] = {
     )
 }
 
-# Kinds that are not told of the data, or that bring their own: one try is enough.
-_ONCE = {"latent": "images", "dataset": "images"}
-# Tried only where the other one is refused: what reads grey images reads coloured ones.
-_INSTEAD = {"colour": "images"}
+# Kinds that do not depend on the data, or that are data: they are checked on one kind of data only.
+_SINGLE_DATA = {"latent": "images", "dataset": "images"}
+# Sample data used only if the part refuses the other one: what reads gray images also reads color images.
+_FALLBACK_FOR = {"colour": "images"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One check of one part.
+    """The result of one check of one part.
 
     Attributes:
-        check: its name, in words.
-        about: what it asks, in a sentence.
+        check: name of the check, in words.
+        about: what the check requires, in a sentence.
         status: "passed", "failed", or "skipped" (it does not apply).
-        reason: why not passed, in a line.
-        details: all of it, where that is longer: the tracebacks of processes.
-        seconds: that it took.
+        reason: why it did not pass, in one line.
+        details: the full message where it is longer, such as the tracebacks of processes.
+        seconds: duration of the check.
     """
 
     check: str
@@ -61,46 +61,46 @@ class Outcome:
     seconds: float = 0.0
 
 
-def case_of(kind: str, part: str, world: str) -> Conformance:
-    """The conformance of one part on one kind of data, without a class of its own."""
+def make_case(kind: str, part: str, name: str) -> Conformance:
+    """Create the conformance case of one part on one kind of sample data, without a test class."""
     case = KITS[kind]()
-    case.part, case.data = part, WORLDS[world]
+    case.part, case.data = part, SAMPLE_DATA[name]
     return case
 
 
-def worlds_of(kind: str, part: str, among: Iterable[str] = tuple(WORLDS)) -> dict[str, str]:
-    """Each kind of data -> why the part refuses it; empty where it does not.
+def find_refusals(kind: str, part: str, among: Iterable[str] = tuple(SAMPLE_DATA)) -> dict[str, str]:
+    """Return for each kind of sample data why the part refuses it, an empty string where it accepts it.
 
     Raises:
-        ReprkitError: it refuses all of them: then the fault is not the data's.
+        ReprkitError: the part refuses all of them, so the data is not the reason.
     """
     refused: dict[str, str] = {}
     last: ReprkitError | None = None
-    for world in [_ONCE[kind]] if kind in _ONCE else list(among):
-        if refused.get(_INSTEAD.get(world, "")) == "":
+    for name in [_SINGLE_DATA[kind]] if kind in _SINGLE_DATA else list(among):
+        if refused.get(_FALLBACK_FOR.get(name, "")) == "":
             continue
-        case = case_of(kind, part, world)
+        case = make_case(kind, part, name)
         try:
             if isinstance(case, ObjectiveConformance):
                 case.model()
             elif isinstance(case, EvaluatorConformance):
-                next(case.measured(), None)
+                next(case.accepted_models(), None)
             else:
                 case.fresh()
-            refused[world] = ""
+            refused[name] = ""
         except ReprkitError as error:
             last = error
-            if _INSTEAD.get(world) not in refused:
-                refused[world] = _line(error)
+            if _FALLBACK_FOR.get(name) not in refused:
+                refused[name] = _one_line(error)
         except Exception:
-            refused[world] = ""  # not a refusal but a fault: the checks will say what it is
+            refused[name] = ""  # not a refusal but a bug, which the checks will report
     if last is not None and all(refused.values()):
         raise last
     return refused
 
 
-def examine(case: Conformance, *, ranks: bool = True) -> Iterator[Outcome]:
-    """Every check of the case's class; ``ranks``: also those that start processes."""
+def run_checks(case: Conformance, *, ranks: bool = True) -> Iterator[Outcome]:
+    """Run every check of the case's class; with ``ranks`` also those that start processes."""
     for name, check in all_checks(type(case)):
         if not ranks and "two_ranks" in name:
             continue
@@ -117,24 +117,24 @@ def examine(case: Conformance, *, ranks: bool = True) -> Iterator[Outcome]:
         except SkipTest as error:
             status, reason = "skipped", str(error)
         except AssertionError as error:
-            status, reason = "failed", str(error) or _place(error)
+            status, reason = "failed", str(error) or _locate(error)
         except RanksError as error:
-            # The first traceback is of the rank that failed first; its last line is the error.
+            # The first traceback is that of the rank that failed first; its last line is the error.
             first = str(error).split("\nrank ")[0].strip().splitlines()
             status, reason, details = "failed", f"a rank failed: {first[-1]}", str(error)
         except Exception as error:
-            status, reason = "failed", f"{_line(error)} ({_place(error)})"
+            status, reason = "failed", f"{_one_line(error)} ({_locate(error)})"
         reason = " ".join(reason.split())
         yield Outcome(title, about, status, reason, details, time.perf_counter() - start)
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     message = " ".join([str(error), *getattr(error, "__notes__", ())]).strip()
     return message if isinstance(error, ReprkitError) else f"{type(error).__name__}: {message}"
 
 
-def _place(error: BaseException) -> str:
-    """The innermost line of code outside of torch, where the fault most likely is."""
+def _locate(error: BaseException) -> str:
+    """Return the innermost line of code outside of torch, where the bug most likely is."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "/torch/" not in frame.filename.replace("\\", "/")]
     last = (own or frames)[-1]

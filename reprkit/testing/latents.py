@@ -1,4 +1,4 @@
-"""The conformance of a latent: what the core, the recipes and every other part rely on."""
+"""Conformance checks of latents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Encoder, Latent
-from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
 from reprkit.types import Batch, Code, Features
 from reprkit.utils.collectives import gather, sum_over_ranks, world_size
@@ -18,12 +18,12 @@ SIZES = ((1, 1), (2, 1), (3, 5), (4, 16))
 
 
 class LatentConformance(PartConformance):
-    """Subclass it in one line: ``class TestFSQ(LatentConformance): part = "acme-latents/fsq"``."""
+    """Conformance of a latent: ``class TestFSQ(LatentConformance): part = "acme-latents/fsq"``."""
 
     kind = "latent"
 
     def features(self, latent: Latent, b: int, n: int, *, masked: bool = False, seed: int = 0) -> Features:
-        """Random features (b n in_dim), the last tokens of each example masked when asked."""
+        """Generate random features (b n in_dim); with ``masked`` the last tokens of each example are padding."""
         generator = torch.Generator().manual_seed(seed)
         x = torch.randn(b, n, latent.in_dim, generator=generator)
         mask = None
@@ -32,7 +32,7 @@ class LatentConformance(PartConformance):
         return Features(x=x, mask=mask)
 
     def exercise(self, part: Any) -> None:
-        """Two training steps."""
+        """Run two training steps."""
         part.train()
         for seed in (1, 2):
             torch.manual_seed(seed)
@@ -40,16 +40,16 @@ class LatentConformance(PartConformance):
             part.update()
 
     def observe(self, part: Any) -> dict[str, Tensor]:
-        """The code in evaluation, and after one more step of training."""
+        """Return the code in evaluation, and the losses after further training steps."""
         features = self.features(part, 3, 4)
         code = part.eval()(features)
         self.exercise(part)
         return {"z": code.z, **{f"loss {name}": value for name, value in part(features).losses.items()}}
 
     def test_shapes_and_types(self) -> None:
-        """(b n in_dim) becomes (b m out_dim), float32, at several sizes, one token included; m is ``count(n)``, most often n."""
+        """Features (b n in_dim) give a float32 code (b m out_dim) at several sizes, also for one token; m is ``count(n)``."""
         latent = self.fresh()
-        is_a(latent, Latent)
+        expect_instance(latent, Latent)
         for training in (True, False):
             latent.train(training)
             for b, n in SIZES:
@@ -66,15 +66,16 @@ class LatentConformance(PartConformance):
                 )
                 expect(value.dtype == torch.float32, f"{name} is {value.dtype}, not float32 {where}")
         if latent.vocab is None:
-            expect(code.indices is None, "vocab is None, so there can be no indices")
+            expect(code.indices is None, "vocab is None, so the code must not have indices")
         else:
             _check_indices(code, latent.vocab, (b, n))
         for name, value, shape in (("bits", code.bits, (b,)), ("log_prob", code.log_prob, (b, n))):
             if value is not None:
                 expect(tuple(value.shape) == shape, f"{name} is {tuple(value.shape)}, not {shape} {where}")
-        told = code.log_prob is None or "log_prob" in latent.provides
+        declared = code.log_prob is None or "log_prob" in latent.provides
         expect(
-            told, 'its codes tell log_prob, and provides does not say so: provides = frozenset({"log_prob"})'
+            declared,
+            'its codes have log_prob, and provides does not name it: provides = frozenset({"log_prob"})',
         )
         for name, loss in code.losses.items():
             expect(loss.ndim == 0, f"loss {name!r} is {tuple(loss.shape)}, not a scalar")
@@ -82,8 +83,8 @@ class LatentConformance(PartConformance):
         for name, metric in code.metrics.items():
             expect(not metric.requires_grad, f"metric {name!r} carries a gradient: detach it")
 
-    def test_masked_tokens_change_nothing(self) -> None:
-        """Other values under the mask leave the valid tokens' code, losses, bits, metrics and state alone."""
+    def test_masked_tokens_have_no_effect(self) -> None:
+        """The values of masked tokens do not change the valid tokens' code, losses, bits, metrics or the state."""
         for training in (True, False):
             results = []
             for filler in (0.0, 7.0):
@@ -97,25 +98,27 @@ class LatentConformance(PartConformance):
                     latent.update()
                 results.append((latent, code))
             (one, a), (two, b) = results
-            expect(a.mask is not None, "the code has lost the mask: make it with Code.of(features, ...)")
+            expect(a.mask is not None, "the code has no mask: create it with Code.of(features, ...)")
             assert a.mask is not None
             assert b.mask is not None
-            expect(a.mask.shape == a.z.shape[:2], "the code's mask is not of its own tokens")
+            expect(a.mask.shape == a.z.shape[:2], "the code's mask does not have the shape of its tokens")
             if latent.count(6) == 6:
                 expect(a.mask.equal(features.mask), "the code's mask is not that of the features")
-            close(a.mask, b.mask, "the code's mask")
-            close(a.z[a.mask], b.z[a.mask], "the code of valid tokens")
+            expect_close(a.mask, b.mask, "the code's mask")
+            expect_close(a.z[a.mask], b.z[a.mask], "the code of valid tokens")
             if a.bits is not None:
-                close(a.bits, b.bits, "bits")
+                expect_close(a.bits, b.bits, "bits")
             for name in a.losses:
-                close(a.losses[name], b.losses[name], f"loss {name!r}")
+                expect_close(a.losses[name], b.losses[name], f"loss {name!r}")
             for name in a.metrics:
-                close(torch.as_tensor(a.metrics[name]), torch.as_tensor(b.metrics[name]), f"metric {name!r}")
+                expect_close(
+                    torch.as_tensor(a.metrics[name]), torch.as_tensor(b.metrics[name]), f"metric {name!r}"
+                )
             for name, value in one.state_dict().items():
-                close(value, two.state_dict()[name], f"state {name}")
+                expect_close(value, two.state_dict()[name], f"state {name}")
 
-    def test_a_gradient_reaches_every_parameter(self) -> None:
-        """The code and the losses send a gradient to the features and to every parameter."""
+    def test_gradients_reach_every_parameter(self) -> None:
+        """Gradients of the code and the losses reach the features and every parameter."""
         latent = self.fresh().train()
         features = self.features(latent, 8, 4)
         x = features.x.requires_grad_()
@@ -126,10 +129,10 @@ class LatentConformance(PartConformance):
         )
         assert x.grad is not None
         expect(x.grad.abs().sum() > 0, "the gradient that reaches the encoder is zero everywhere")
-        reached(latent)
+        expect_gradients(latent)
 
     def test_evaluation_is_deterministic(self) -> None:
-        """In evaluation the code depends neither on the random state nor on what ran before."""
+        """In evaluation the code depends neither on the random state nor on earlier calls."""
         latent = self.fresh()
         self.exercise(latent)
         latent.eval()
@@ -138,20 +141,20 @@ class LatentConformance(PartConformance):
         first = latent(features)
         latent(self.features(latent, 2, 3, seed=9))
         torch.manual_seed(2)
-        close(first.z, latent(features).z, "z in evaluation", 0.0)
+        expect_close(first.z, latent(features).z, "z in evaluation", 0.0)
 
-    def test_indices_stand_for_the_code(self) -> None:
-        """``embed(indices)`` is z in evaluation."""
+    def test_embed_reproduces_the_code(self) -> None:
+        """``embed(indices)`` equals z in evaluation."""
         latent = self.fresh()
         if latent.vocab is None:
             raise SkipTest("it is continuous")
         self.exercise(latent)
         latent.eval()
         code = latent(self.features(latent, 3, 4))
-        close(latent.embed(code.indices), code.z, "embed(indices) and z in evaluation")
+        expect_close(latent.embed(code.indices), code.z, "embed(indices) and z in evaluation")
 
     def test_prior_has_the_shape_of_codes(self) -> None:
-        """``prior((b, n))`` gives (b n out_dim), finite, the same under the same generator."""
+        """``prior((b, n))`` returns finite codes (b n out_dim), equal for equal generators."""
         latent = self.fresh()
         if not latent.has_prior:
             raise SkipTest("it has no prior of its own")
@@ -159,14 +162,14 @@ class LatentConformance(PartConformance):
         shape, expected = tuple(draws[0].shape), (3, 2, latent.out_dim)
         expect(shape == expected, f"prior((3, 2)) gave {shape}, not {expected}")
         expect(torch.isfinite(draws[0]).all(), "the prior drew values that are not finite")
-        close(draws[0], draws[1], "two draws from the prior under one generator", 0.0)
+        expect_close(draws[0], draws[1], "two draws from the prior under one generator", 0.0)
         expect(not torch.equal(draws[0], draws[2]), "another generator gave the same draw: is it used?")
 
-    def test_prior_tells_probabilities(self) -> None:
+    def test_log_prior_is_finite_and_masked(self) -> None:
         """``log_prior(code)`` is (b n), finite, and zero at padded tokens."""
         latent = self.fresh()
         if type(latent).log_prior is Latent.log_prior:
-            raise SkipTest("it does not tell the probability of its codes")
+            raise SkipTest("it has no log_prior")
         self.exercise(latent)
         latent.eval()
         features = self.features(latent, 3, 4, masked=True)
@@ -177,8 +180,8 @@ class LatentConformance(PartConformance):
         expect(torch.isfinite(nats).all(), "log_prior is not finite")
         expect((nats[~code.mask] == 0).all(), "log_prior counts padded tokens")
 
-    def test_odd_widths_fit_through_the_adapters(self) -> None:
-        """Between an encoder and a decoder of widths that it never heard of, it trains."""
+    def test_trains_with_odd_widths(self) -> None:
+        """It trains between an encoder and a decoder of unusual widths."""
         from reprkit.models.build import build
 
         for width, other in ((7, 13), (1, 3)):
@@ -193,57 +196,55 @@ class LatentConformance(PartConformance):
             expect(0 <= usage <= 1, f"usage is {usage} {where}")
 
     def test_bf16_autocast(self) -> None:
-        """Under bf16 autocast, called as the core calls it, z is finite, and float32 where it asks for it."""
+        """Under bf16 autocast, called as the core calls it, z is finite, and float32 where ``precision`` requires it."""
         from reprkit.models.factor import Factor
 
         latent = self.fresh().eval()
         features = self.features(latent, 4, 4)
-        path = Factor("code", _Passing(features), latent)
+        factor = Factor("code", _FixedFeatures(features), latent)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            code = path({"x": features.x})
+            code = factor({"x": features.x})
         expect(torch.isfinite(code.z).all(), "z is not finite under bf16 autocast")
         if latent.precision == "float32":
-            expect(
-                code.z.dtype == torch.float32, f"z is {code.z.dtype}; with precision='float32' it stays so"
-            )
+            expect(code.z.dtype == torch.float32, f"z is {code.z.dtype}, although precision is 'float32'")
 
     def test_two_ranks_equal_one_process(self) -> None:
-        """Loss, gradients and state of two processes equal those of one on the joined batch."""
+        """Loss, gradients and state of two processes equal those of one process on the joined batch."""
         for masked in (False, True):
-            pairs, whole = together(2, _train_steps, self, masked), _train_steps(0, self, masked)
+            pair, whole = together(2, _train_steps, self, masked), _train_steps(0, self, masked)
             for name, value in whole.items():
-                for rank, seen in enumerate(pairs):
+                for rank, results in enumerate(pair):
                     what = f"rank {rank} of two and one process{', with padding' * masked}: {name}"
-                    close(seen[name], value, what, 1e-5)
+                    expect_close(results[name], value, what, 1e-5)
 
 
-class _Passing(Encoder):
-    """Stands in for an encoder: gives out prepared features."""
+class _FixedFeatures(Encoder):
+    """A stub encoder that returns given features."""
 
     def __init__(self, features: Features) -> None:
         super().__init__()
         self.features, self.out_dim = features, features.x.shape[-1]
 
     def forward(self, batch: Batch, *, keep: Tensor | None = None) -> Features:
-        """The features."""
+        """Return the features."""
         return self.features
 
 
 def _check_indices(code: Code, vocab: tuple[int, ...], shape: tuple[int, int]) -> None:
     if code.indices is None:
-        raise AssertionError("vocab is given, so there must be indices")
-    expected, found = (*shape, len(vocab)), tuple(code.indices.shape)
-    expect(found == expected, f"indices are {found}, not (b, n, len(vocab)) = {expected}")
+        raise AssertionError("vocab is set, so the code must have indices")
+    expected, actual = (*shape, len(vocab)), tuple(code.indices.shape)
+    expect(actual == expected, f"indices are {actual}, not (b, n, len(vocab)) = {expected}")
     expect(code.indices.dtype == torch.int64, f"indices are {code.indices.dtype}, not int64")
     inside = (code.indices >= 0) & (code.indices < torch.tensor(vocab))
     expect(inside.all(), f"an index lies outside of vocab {vocab}")
 
 
 def _train_steps(rank: int, case: LatentConformance, masked: bool) -> dict[str, Tensor]:
-    """Three steps on this rank's rows of a joined batch: what must not depend on the number of processes."""
+    """Take three steps on this rank's rows of a joined batch; return what must not depend on the number of ranks."""
     size = world_size()
     latent = case.fresh().train()
-    seen: dict[str, Tensor] = {}
+    results: dict[str, Tensor] = {}
     for step in range(3):
         features = case.features(latent, 8, 4, masked=masked, seed=step)
         rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
@@ -260,14 +261,14 @@ def _train_steps(rank: int, case: LatentConformance, masked: bool) -> dict[str, 
         total.backward()
         if x.grad is None:
             raise AssertionError("no gradient reaches the encoder")
-        seen[f"loss of step {step}"] = sum_over_ranks(total.detach()) / size
-        seen[f"gradient of the features, step {step}"] = gather(x.grad) / size
+        results[f"loss of step {step}"] = sum_over_ranks(total.detach()) / size
+        results[f"gradient of the features, step {step}"] = gather(x.grad) / size
         for name, value in latent.named_parameters():
             if value.grad is not None:
                 mean = sum_over_ranks(value.grad) / size
-                seen[f"gradient of {name}, step {step}"] = mean
+                results[f"gradient of {name}, step {step}"] = mean
                 value.data.sub_(0.01 * mean)
         latent.update()
     for name, value in latent.state_dict().items():
-        seen[f"state {name}"] = value.detach().clone()
-    return seen
+        results[f"state {name}"] = value.detach().clone()
+    return results

@@ -1,4 +1,4 @@
-"""The conformance of an objective: what the loop and the ranks rely on."""
+"""Conformance checks of objectives."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Objective
-from reprkit.testing.base import PartConformance, close, expect, is_a, reached
+from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
 from reprkit.utils.collectives import sum_over_ranks, world_size
 
-# Parts that fit each kind of data: an encoder that honours keep, a decoder, a causal decoder.
-_FITTING = {
+# Parts for each kind of data: an encoder that supports keep, a decoder, a causal decoder.
+_DEFAULT_PARTS = {
     "image": (
         "vit(patch=4, width=16, depth=1, heads=2)",
         "vit(patch=4, width=16, depth=1, heads=2)",
@@ -25,12 +25,12 @@ _FITTING = {
 
 
 class ObjectiveConformance(PartConformance):
-    """Subclass it in one line: ``class TestMine(ObjectiveConformance): part = "acme/mine(weight=2)"``.
+    """Conformance of an objective: ``class TestMine(ObjectiveConformance): part = "acme/mine(weight=2)"``.
 
     Attributes:
-        encoder, latent, decoder: the parts it is tried with; those that suit the data when None.
-        output: the field that the decoder makes.
-        steps: how many steps on one batch must lower the loss.
+        encoder, latent, decoder: the parts of the model; None means defaults for the kind of data.
+        output: the output field of the decoder.
+        steps: number of steps on one batch that must lower the loss.
     """
 
     kind = "objective"
@@ -41,13 +41,13 @@ class ObjectiveConformance(PartConformance):
     steps: int = 40
 
     def model(self) -> Any:
-        """A small model that is driven by the objective."""
+        """Build a small model with the objective."""
         from reprkit.models.build import build
 
         objective = self.fresh()
-        is_a(objective, Objective)
+        expect_instance(objective, Objective)
         kind = self.data["x"].kind
-        encoder, decoder, causal = _FITTING.get(kind, _FITTING["sequence"])
+        encoder, decoder, causal = _DEFAULT_PARTS.get(kind, _DEFAULT_PARTS["sequence"])
         decoder = self.decoder or (causal if "causal" in objective.needs else decoder)
         return build(
             data=self.data,
@@ -59,11 +59,11 @@ class ObjectiveConformance(PartConformance):
         )
 
     def observe(self, part: Any) -> dict[str, Tensor]:
-        """Nothing: an objective works inside a model, see ``test_weights_survive_the_disk``."""
+        """Return nothing: an objective works inside a model, see ``test_weights_round_trip_through_disk``."""
         return {}
 
-    def test_weights_survive_the_disk(self) -> None:
-        """Loaded into a fresh model, the objective's losses in evaluation are equal."""
+    def test_weights_round_trip_through_disk(self) -> None:
+        """Loaded into a new model, the objective's losses in evaluation are equal."""
         one, two = self.model(), self.model()
         for turn in one.objective.turns:
             one(self.batch(8), turn)
@@ -76,7 +76,7 @@ class ObjectiveConformance(PartConformance):
         for model in (one, two):
             torch.manual_seed(1)
             totals.append(model.eval()(self.batch(8)).total)
-        close(totals[1], totals[0], "the loss, loaded into a fresh model")
+        expect_close(totals[1], totals[0], "the loss, loaded into a new model")
 
     def test_buffers_keep_their_shape(self) -> None:
         """Parameters and buffers have their final shapes once the objective is bound to a model."""
@@ -87,10 +87,10 @@ class ObjectiveConformance(PartConformance):
             model.update()
         after = {name: tuple(value.shape) for name, value in model.objective.state_dict().items()}
         changed = sorted({name for name, _ in set(before.items()) ^ set(after.items())})
-        expect(not changed, f"in use these appear, vanish or change their shape: {', '.join(changed)}")
+        expect(not changed, f"during use these appear, vanish or change their shape: {', '.join(changed)}")
 
     def test_losses_are_finite_scalars(self) -> None:
-        """Named losses, each a finite scalar, one example included."""
+        """Losses are named finite scalars."""
         model = self.model()
         for turn in model.objective.turns:
             for size in (2, 8):
@@ -100,12 +100,12 @@ class ObjectiveConformance(PartConformance):
                     expect(value.ndim == 0, f"loss {name!r} is {tuple(value.shape)}, not a scalar")
                     expect(torch.isfinite(value), f"loss {name!r} is {value.item()} for {size} examples")
 
-    def test_a_gradient_reaches_every_parameter(self) -> None:
-        """All turns together reach every parameter of the model; what has no use is not in ``needs``."""
+    def test_gradients_reach_every_parameter(self) -> None:
+        """The gradients of all turns reach every parameter of the model; ``needs`` must not name unused parts."""
         model = self.model()
         for turn in model.objective.turns:
             model(self.batch(8), turn).total.backward()
-        reached(model)
+        expect_gradients(model)
 
     def test_evaluation_is_deterministic(self) -> None:
         """In evaluation the loss does not depend on the random state."""
@@ -115,17 +115,17 @@ class ObjectiveConformance(PartConformance):
             torch.manual_seed(seed)
             with torch.no_grad():
                 totals.append(model(self.batch(8)).total)
-        close(totals[0], totals[1], "the loss in evaluation, under another random state", 0.0)
+        expect_close(totals[0], totals[1], "the loss in evaluation, under another random state", 0.0)
 
-    def test_the_batch_is_left_alone(self) -> None:
-        """The batch that was given is not changed."""
+    def test_batch_is_not_modified(self) -> None:
+        """The input batch is not modified."""
         model, batch = self.model(), self.batch(8)
         before = {name: value.clone() for name, value in batch.items()}
         model(batch)
         for name, value in before.items():
-            close(batch[name], value, f"the given batch's {name}", 0.0)
+            expect_close(batch[name], value, f"the input batch's {name}", 0.0)
 
-    def test_it_can_be_minimised(self) -> None:
+    def test_loss_can_be_minimized(self) -> None:
         """A few steps on one batch lower the loss of the main turn."""
         model = self.model()
         batch = self.batch(8)
@@ -145,10 +145,10 @@ class ObjectiveConformance(PartConformance):
         )
 
     def test_two_ranks_equal_one_process(self) -> None:
-        """Loss and averaged gradients of two processes equal those of one on the joined batch."""
+        """Loss and averaged gradients of two processes equal those of one process on the joined batch."""
         pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
         for name, value in whole.items():
-            close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+            expect_close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
 
 
 def _train_step(rank: int, case: ObjectiveConformance) -> dict[str, Tensor]:
@@ -157,14 +157,14 @@ def _train_step(rank: int, case: ObjectiveConformance) -> dict[str, Tensor]:
     whole = case.batch(8)
     rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
     batch = {name: value[rows] for name, value in whole.items()}
-    seen = {}
+    results = {}
     for turn in model.objective.turns:
         torch.manual_seed(5)
         model.zero_grad()
         losses = model(batch, turn)
         losses.total.backward()
-        seen[f"loss of turn {turn}"] = sum_over_ranks(losses.total.detach()) / size
+        results[f"loss of turn {turn}"] = sum_over_ranks(losses.total.detach()) / size
         for name, value in model.named_parameters():
             if value.grad is not None:
-                seen[f"gradient of {name}, turn {turn}"] = sum_over_ranks(value.grad) / size
-    return seen
+                results[f"gradient of {name}, turn {turn}"] = sum_over_ranks(value.grad) / size
+    return results

@@ -1,4 +1,4 @@
-"""Start several processes that form one group (gloo, on the CPU); bring results or tracebacks home."""
+"""Run a function in several processes that form one group (gloo, on the CPU); return results or tracebacks."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from typing import Any
 
 from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
-GRACE = 2.0  # seconds that the other ranks get, after one has failed, to say how they fared
-START = 60.0  # seconds that the ranks have to import torch and to find each other, before their time begins
+GRACE = 2.0  # seconds that the other ranks get, after one has failed, to report their own errors
+START = 60.0  # seconds that the ranks have to import torch and to connect, before their time limit starts
 
 
 class RanksError(RuntimeError):
-    """A rank failed, or did not end in time; the message holds the tracebacks, the first failure first."""
+    """A rank failed or exceeded the time limit; the message contains the tracebacks, the first failure first."""
 
 
 def ranks(n: int, function: Callable[..., Any], *args: Any, timeout: float = 120.0) -> list[Any]:
-    """Run ``function(rank, *args)`` in ``n`` new processes that form one group; their results, rank by rank.
+    """Run ``function(rank, *args)`` in ``n`` new processes that form one group; return the results in rank order.
 
     Every process starts with the same random state (``torch.manual_seed(0)``), one thread, no GPU, and the
-    variables that torchrun would set, so code under Accelerate runs there too.
+    environment variables that torchrun would set, so that code under Accelerate runs there too.
 
     Args:
-        n: how many processes, at least 1.
-        function: defined at the top level of a module that can be imported: a new process must find it.
-        args: anything that can be pickled; so must the result be.  Tensors are copied.
-        timeout: seconds that ``function`` may take; a hang is reported with the place where each rank hangs.
+        n: number of processes, at least 1.
+        function: a function at the top level of an importable module, since a new process must import it.
+        args: its arguments; they and the result must be picklable.  Tensors are copied.
+        timeout: time limit of ``function`` in seconds; a hang is reported with the traceback of each rank.
 
     Raises:
-        RanksError: a rank raised, was killed, or did not end in time.
+        RanksError: a rank raised an error, was killed, or exceeded the time limit.
     """
     import torch.multiprocessing as mp
 
@@ -49,12 +49,12 @@ def ranks(n: int, function: Callable[..., Any], *args: Any, timeout: float = 120
         call = pickle.dumps((function, args))
         with safe_path():
             context = mp.start_processes(
-                _one, (n, folder, free_port(), call, timeout), nprocs=n, join=False, start_method="spawn"
+                _run_rank, (n, folder, free_port(), call, timeout), nprocs=n, join=False, start_method="spawn"
             )
         try:
-            _wait(context, timeout + START)
+            _wait_for_ranks(context, timeout + START)
         except Exception as error:
-            raise RanksError(story(Path(folder), n, str(error))) from None
+            raise RanksError(describe_failure(Path(folder), n, str(error))) from None
         finally:
             for process in context.processes:
                 if process.is_alive():
@@ -64,44 +64,43 @@ def ranks(n: int, function: Callable[..., Any], *args: Any, timeout: float = 120
         return [pickle.loads((Path(folder) / f"result-{rank}").read_bytes()) for rank in range(n)]
 
 
-def _wait(context: Any, timeout: float) -> None:
-    """Until all have ended; the first that failed raises, as does the lack of time."""
+def _wait_for_ranks(context: Any, timeout: float) -> None:
+    """Wait until all ranks have ended; raise on the first failure and on timeout."""
     end = time.monotonic() + timeout
     while not context.join(timeout=max(0.0, end - time.monotonic()), grace_period=GRACE):
         if time.monotonic() >= end:
             raise TimeoutError(f"not all ranks ended within {timeout:.0f} s")
 
 
-def _one(rank: int, n: int, folder: str, port: int, call: bytes, timeout: float) -> None:
-    """The life of one rank."""
+def _run_rank(rank: int, n: int, folder: str, port: int, call: bytes, timeout: float) -> None:
+    """Run the function on one rank."""
     keep_safe_path_local()
     import torch
 
-    home = Path(folder)
-    # The group outlives `timeout`, so that what is reported is the place of the hang and not that gloo lost
-    # patience.
-    with group(rank, n, folder, port, timeout + START):
+    root = Path(folder)
+    # The group's timeout is longer than `timeout`, so that the report shows where ranks hang, not a gloo timeout.
+    with process_group(rank, n, folder, port, timeout + START):
         try:
             function, args = pickle.loads(call)
-            with (home / f"hang-{rank}").open("w") as hang:
+            with (root / f"hang-{rank}").open("w") as hang:
                 faulthandler.dump_traceback_later(timeout, exit=True, file=hang)
                 torch.manual_seed(0)
                 result = function(rank, *args)
                 faulthandler.cancel_dump_traceback_later()
-            (home / f"result-{rank}").write_bytes(pickle.dumps(result))
-        except Exception:  # written down before the group ends, which makes the others fail too
-            (home / f"error-{rank}").write_text(traceback.format_exc())
+            (root / f"result-{rank}").write_bytes(pickle.dumps(result))
+        except Exception:  # written before the group ends, which makes the others fail too
+            (root / f"error-{rank}").write_text(traceback.format_exc())
             raise
-    # Leave at once: a gloo thread may still hold a finished collective, and to drop its tensors while Python shuts
-    # down aborts the process (it asks for a lock that is gone), one time in five on a busy machine.
+    # Exit at once: a gloo thread may still hold a finished collective, and releasing its tensors while Python shuts
+    # down aborts the process (it needs a lock that no longer exists), one time in five on a busy machine.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 @contextmanager
-def group(rank: int, n: int, folder: str, port: int, timeout: float) -> Iterator[None]:
-    """Make this process one rank of a gloo group, in an environment as torchrun's, one thread, no GPU."""
+def process_group(rank: int, n: int, folder: str, port: int, timeout: float) -> Iterator[None]:
+    """Make this process one rank of a gloo group, with torchrun's environment variables, one thread, no GPU."""
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
@@ -115,10 +114,10 @@ def group(rank: int, n: int, folder: str, port: int, timeout: float) -> Iterator
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    # A file, not the port: two test runs on one machine must not meet.
-    meeting = f"file://{Path(folder) / 'meet'}"
+    # A file, not the port, so that two test runs on one machine cannot connect to each other.
+    rendezvous = f"file://{Path(folder) / 'meet'}"
     dist.init_process_group(
-        "gloo", init_method=meeting, rank=rank, world_size=n, timeout=timedelta(seconds=timeout)
+        "gloo", init_method=rendezvous, rank=rank, world_size=n, timeout=timedelta(seconds=timeout)
     )
     try:
         yield
@@ -128,18 +127,18 @@ def group(rank: int, n: int, folder: str, port: int, timeout: float) -> Iterator
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def story(folder: Path, n: int, cause: str) -> str:
-    """What went wrong: the tracebacks of all ranks in the order of their failure, or where they hang."""
+def describe_failure(folder: Path, n: int, cause: str) -> str:
+    """Return the tracebacks of all ranks in the order of their failure, or where they hang."""
     errors = sorted(folder.glob("error-*"), key=lambda path: path.stat().st_mtime_ns)
     hangs = [path for path in sorted(folder.glob("hang-*")) if path.stat().st_size]
     parts = [f"rank {path.name.partition('-')[2]} of {n} raised:\n{path.read_text()}" for path in errors]
     parts += [
-        f"rank {path.name.partition('-')[2]} of {n} was still here:\n{path.read_text()}" for path in hangs
+        f"rank {path.name.partition('-')[2]} of {n} was still running:\n{path.read_text()}" for path in hangs
     ]
     return "\n".join(parts) or f"{n} ranks: {cause}"

@@ -1,4 +1,4 @@
-"""Small made-up data of every kind, for parts to be tried on."""
+"""Small sample data of every kind, on which parts are checked."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from reprkit.data.signature import Field, Signature
 
 _LABEL = Field(kind="label", shape=(), vocab=3)
 
-# Images that every patch size of 1, 2, 4 or 8 divides.
+# The sides are divisible by patch sizes of 1, 2, 4 and 8.
 IMAGES = Signature({"x": Field(kind="image", shape=(8, 8, 1), range=(0.0, 1.0)), "label": _LABEL})
-COLOUR = Signature({"x": Field(kind="image", shape=(8, 8, 3), range=(0.0, 1.0)), "label": _LABEL})
+COLOR_IMAGES = Signature({"x": Field(kind="image", shape=(8, 8, 3), range=(0.0, 1.0)), "label": _LABEL})
 VECTORS = Signature({"x": Field(kind="vector", shape=(6,)), "label": _LABEL})
 SEQUENCES = Signature({"x": Field(kind="sequence", shape=(None, 3), range=(-1.0, 1.0)), "label": _LABEL})
 TOKENS = Signature({"x": Field(kind="tokens", shape=(None,), vocab=7), "label": _LABEL})
 
-WORLDS = {"images": IMAGES, "colour": COLOUR, "vectors": VECTORS, "sequences": SEQUENCES, "tokens": TOKENS}
+SAMPLE_DATA = {
+    "images": IMAGES,
+    "colour": COLOR_IMAGES,
+    "vectors": VECTORS,
+    "sequences": SEQUENCES,
+    "tokens": TOKENS,
+}
 
 
 def random_batch(data: Signature, size: int, *, seed: int = 0, length: int = 6) -> dict[str, Tensor]:
-    """Random values that fit a signature; where lengths vary they do, and padding is zero.
+    """Generate random values that fit a signature; variable lengths are drawn, and padding is zero.
 
-    The first example is always of full length, the second of the shortest.
+    The first example always has the full length, the second has length 1.
     """
     generator = torch.Generator().manual_seed(seed)
     batch = data.example(size, length)
@@ -39,17 +45,17 @@ def random_batch(data: Signature, size: int, *, seed: int = 0, length: int = 6) 
             lengths[1:2] = 1
             mask = torch.arange(length)[None] < lengths[:, None]
             batch[f"{name}_mask"] = mask
-            batch[name] = batch[name] * over(mask, batch[name])
+            batch[name] = batch[name] * broadcast_mask(mask, batch[name])
     return batch
 
 
-def over(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask of steps (b t), broadcastable over x (b t ...)."""
+def broadcast_mask(mask: Tensor, x: Tensor) -> Tensor:
+    """Reshape a mask of steps (b t) to broadcast over x (b t ...)."""
     return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
 
 
-def refilled(batch: dict[str, Tensor], data: Signature) -> dict[str, Tensor]:
-    """The batch with other values under the padding of ``x``: nothing may depend on them."""
-    x, mask = batch["x"], over(batch["x_mask"], batch["x"])
+def refill_padding(batch: dict[str, Tensor], data: Signature) -> dict[str, Tensor]:
+    """Return the batch with other values at the padding of ``x``: no output may depend on them."""
+    x, mask = batch["x"], broadcast_mask(batch["x_mask"], batch["x"])
     other = (data["x"].vocab or 2) - 1 if data["x"].discrete else 7
     return {**batch, "x": torch.where(mask, x, torch.full_like(x, other))}

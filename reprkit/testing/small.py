@@ -1,11 +1,11 @@
-"""References to parts with small arguments, for tests that try many of them."""
+"""References to parts with small arguments, for tests over many parts."""
 
 from __future__ import annotations
 
 from reprkit.registry.lookup import FoundPart
 from reprkit.registry.sources import read_class
 
-# Sizes by the names that constructors give them; a part gets those that it has.
+# Values by argument name; a part gets those that its constructor has.
 _SIZES: dict[str, dict[str, int]] = {
     "encoder": {"width": 16, "depth": 1, "heads": 2, "stride": 2, "dim": 4},
     "decoder": {"width": 16, "depth": 1, "heads": 2, "stride": 2, "memory": 16},
@@ -24,16 +24,16 @@ _SIZES: dict[str, dict[str, int]] = {
 }
 
 
-def small(found: FoundPart) -> str:
-    """A reference to the part, with small values for those of its sizes that are known by name.
+def small_reference(found: FoundPart) -> str:
+    """Return a reference to the part, with small values for the size arguments known by name.
 
-    The arguments are read from the source of the class, so a part that is new gets small ones without being
-    listed anywhere.  A part of another kind than encoder, decoder and latent keeps its defaults.
+    The arguments are read from the source of the class, so that new parts need not be listed.  Parts other than
+    encoders, decoders and latents keep their defaults.
     """
     sizes = _SIZES.get(found.kind, {})
     source = read_class(found.spec.build) if sizes else None
     if source is None:
         return found.name
-    names = [each.name for each in source.arguments]
-    given = ", ".join(f"{name}={sizes[name]}" for name in names if name in sizes)
-    return f"{found.name}({given})" if given else found.name
+    names = [argument.name for argument in source.arguments]
+    arguments = ", ".join(f"{name}={sizes[name]}" for name in names if name in sizes)
+    return f"{found.name}({arguments})" if arguments else found.name

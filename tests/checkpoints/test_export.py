@@ -12,11 +12,11 @@ import reprkit as rk
 from reprkit.checkpoints.export import ABOUT
 from reprkit.errors import BuildError, CheckpointError, PartArgumentError
 from reprkit.registry.registry import Registry
-from reprkit.testing.small import small
+from reprkit.testing.small import small_reference
 
 
 def names(kind):
-    return [small(found) for found in Registry(installed=False).specs(kind)]
+    return [small_reference(found) for found in Registry(installed=False).specs(kind)]
 
 
 ENCODERS, LATENTS = names("encoder"), names("latent")

@@ -170,4 +170,4 @@ def test_names_that_lead_nowhere(run):
 
 
 def test_the_kinds_of_data_are_those_of_the_kit():
-    assert tuple(sample_data.WORLDS) == check.DATA
+    assert tuple(sample_data.SAMPLE_DATA) == check.DATA

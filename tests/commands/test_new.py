@@ -1,4 +1,4 @@
-"""``reprkit new``: what it writes, what it refuses; that it works when installed is tests/plugins/test_strangers.py."""
+"""``reprkit new``: the files it writes, the names it refuses; tests/plugins/test_strangers.py installs the result."""
 
 import ast
 import json
@@ -31,9 +31,9 @@ def run(capsys):
 def test_every_kind_is_written(kind, run, tmp_path):
     code, out, err = run("acme-things", "--kind", kind, "--into", tmp_path)
     assert (code, err) == (0, "")
-    home = tmp_path / "acme-things"
+    folder = tmp_path / "acme-things"
     example = new.EXAMPLES[kind]
-    written = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+    written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert written == {
         "pyproject.toml",
         "README.md",
@@ -45,13 +45,13 @@ def test_every_kind_is_written(kind, run, tmp_path):
     }
     assert f"acme-things/{example.part}" in out
     assert "reprkit check acme-things" in out
-    project = tomllib.loads((home / "pyproject.toml").read_text())
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
     assert project["project"]["entry-points"]["reprkit"] == {"acme-things": "acme_things.plugin"}
     assert project["project"]["dependencies"][0].startswith("reprkit")
-    for path in home.rglob("*"):
+    for path in folder.rglob("*"):
         if path.is_file():
             assert "$" not in path.read_text(), f"{path} has a placeholder left"
-    plugin = ast.parse((home / "src/acme_things/plugin.py").read_text())
+    plugin = ast.parse((folder / "src/acme_things/plugin.py").read_text())
     hooks = [each.name for each in plugin.body if isinstance(each, ast.FunctionDef)]
     assert hooks == [KINDS[kind]]
     imported = {node.module for node in ast.walk(plugin) if isinstance(node, ast.ImportFrom)}
@@ -59,31 +59,31 @@ def test_every_kind_is_written(kind, run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a", "acme-latents", "a-distribution-of-forty-characters-1234"])
-def test_what_is_written_keeps_the_projects_rules(name, tmp_path):
+def test_written_files_pass_the_linter(name, tmp_path):
     for kind in new.EXAMPLES:
         new.write(name, kind, tmp_path / kind / name)
     config = ["--config", str(ROOT / "pyproject.toml")]
     ruff = [sys.executable, "-m", "ruff"]
     rules = ["--extend-per-file-ignores", "test_*.py:D"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*ruff, "check", *config, *rules, "."], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout
+    assert process.returncode == 0, process.stdout
     if name == "acme-latents":  # where lines break depends on the name's length
-        done = subprocess.run(
+        process = subprocess.run(
             [*ruff, "format", *config, "--diff", "."], cwd=tmp_path, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stdout
+        assert process.returncode == 0, process.stdout
 
 
 @pytest.mark.slow
-def test_what_is_written_is_typed(tmp_path):
+def test_written_files_pass_mypy(tmp_path):
     for kind in new.EXAMPLES:
         new.write(f"acme-{kind}", kind, tmp_path / kind)
     sources = [str(path) for path in tmp_path.glob("*/src/*/*.py") if path.name != "__init__.py"]
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), *sources]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout
 
 
 def test_json(run, tmp_path):
@@ -96,18 +96,18 @@ def test_json(run, tmp_path):
 def test_nothing_is_overwritten(run, tmp_path):
     (tmp_path / "acme").mkdir()
     assert run("acme", "--into", tmp_path)[0] == 0, "an empty folder is fine"
-    mine = tmp_path / "acme" / "src/acme/fsq.py"
-    mine.write_text("mine")
+    source = tmp_path / "acme" / "src/acme/fsq.py"
+    source.write_text("mine")
     code, out, err = run("acme", "--into", tmp_path)
     assert (code, out) == (1, "")
     assert "exists already and is not empty; nothing was written" in err
-    assert mine.read_text() == "mine"
+    assert source.read_text() == "mine"
     (tmp_path / "file").write_text("")
     assert run("file", "--into", tmp_path)[0] == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("Acme_Latents", "Did you mean 'acme-latents'?"),
         ("acme--latents", "Did you mean 'acme-latents'?"),
@@ -120,14 +120,14 @@ def test_nothing_is_overwritten(run, tmp_path):
         ("torch", "a module called 'torch' is installed already"),
     ],
 )
-def test_names_are_checked(name, said, run, tmp_path):
+def test_names_are_checked(name, message, run, tmp_path):
     code, out, err = run("--into", tmp_path, "--", name)
     assert (code, out) == (2, "")
-    assert said in " ".join(err.split())
+    assert message in " ".join(err.split())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_installed_plugins_name_is_taken(site, run, tmp_path):
+def test_names_of_installed_plugins_are_refused(site, run, tmp_path):
     site.add("acme-latents", entry_points={"acme": "nowhere"})
     code, _, err = run("acme-latents", "--into", tmp_path / "new")
     assert code == 2

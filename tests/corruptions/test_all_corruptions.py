@@ -1,4 +1,4 @@
-"""What holds for every corruption, on every kind of data that it takes."""
+"""Properties of every corruption, on every kind of data that it supports."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ UNFIT = [(part, kind) for part, kinds in TAKES.items() for kind in FIELDS if kin
 
 
 def example(kind, size=6, length=20, seed=0):
-    """Random data in the open range, so that damage shows; the second half of example 1 is padding."""
+    """Generate random data in the open range, so that changes are visible; the second half of example 1 is padding."""
     field = FIELDS[kind]
     generator = torch.Generator().manual_seed(seed)
     shape = [size, *(length if n is None else n for n in field.shape)]
@@ -50,7 +50,7 @@ def make(part, kind):
 
 
 @pytest.mark.parametrize(("part", "kind"), PAIRS)
-def test_only_what_is_hit_changes_and_the_input_is_left_alone(part, kind):
+def test_only_hit_elements_change_and_the_input_is_not_modified(part, kind):
     batch = example(kind)
     before = {name: value.clone() for name, value in batch.items()}
     damaged, hit = make(part, kind)(batch, torch.Generator().manual_seed(1))
@@ -96,7 +96,7 @@ def test_draws_come_from_the_generator_or_the_global_state(part, kind):
 
 
 @pytest.mark.parametrize(("part", "kind"), PAIRS)
-def test_two_ranks_draw_what_one_process_does(part, kind, monkeypatch):
+def test_two_ranks_draw_as_one_process(part, kind, monkeypatch):
     corruption, batch = make(part, kind), example(kind)
     whole, whole_hit = corruption(batch, torch.Generator().manual_seed(5))
     monkeypatch.setattr("reprkit.utils.collectives.world_size", lambda: 2)
@@ -116,7 +116,7 @@ def _half(rank, part, kind):
 
 
 @pytest.mark.ranks
-def test_two_processes_draw_what_one_does():
+def test_two_processes_draw_as_one():
     part, kind = "mask-spans(ratio=0.3, length=3)", "sequence"
     torch.manual_seed(9)
     whole = make(part, kind)(example(kind))[0]["x"]
@@ -124,7 +124,7 @@ def test_two_processes_draw_what_one_does():
 
 
 @pytest.mark.parametrize(("part", "kind"), UNFIT)
-def test_a_kind_of_data_that_does_not_suit_is_refused_at_build(part, kind):
+def test_unsupported_data_is_refused_at_build(part, kind):
     with pytest.raises(BuildError, match=f"x is {kind}"):
         make(part, kind)
 
@@ -141,7 +141,7 @@ def test_symbols_are_refused_when_the_data_is_not_known(part):
 def test_the_mask_symbol_needs_the_vocabulary(part):
     with pytest.raises(BuildError, match="give data="):
         create("corruption", part)({"x": torch.zeros(2, 5, dtype=torch.int64)})
-    with pytest.raises(BuildError, match="value= has no meaning"):
+    with pytest.raises(BuildError, match="value= has no effect"):
         create("corruption", f"{part}(value=1.0)", data=Signature({"x": FIELDS["tokens"]}))
 
 
@@ -179,7 +179,7 @@ def test_a_batch_without_x_is_refused():
 
 
 @pytest.mark.parametrize("part", [part for part, kinds in TAKES.items() if "image" in kinds])
-def test_real_digits_stay_digits_of_the_same_shape(part):
+def test_corrupted_digits_keep_shape_and_range(part):
     digits = Digits()
     corruption = create("corruption", part, data=digits.signature)
     assert isinstance(corruption, ElementCorruption)

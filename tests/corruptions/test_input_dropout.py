@@ -4,7 +4,7 @@ import torch
 from reprkit.corruptions.dropout import Dropout
 
 
-def test_zeroes_by_the_share_and_rescales_the_rest():
+def test_it_zeroes_a_fraction_and_rescales_the_others():
     x = torch.rand(300, 64, generator=torch.Generator().manual_seed(0)) + 1
     made, hit = Dropout(0.3)({"x": x}, torch.Generator().manual_seed(1))
     zero = made["x"] == 0

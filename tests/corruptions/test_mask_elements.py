@@ -7,7 +7,7 @@ from reprkit.data import Field, Signature
 
 @pytest.mark.parametrize("ratio", [0.15, 0.75])
 @pytest.mark.parametrize("shape", [(100, 8, 8, 3), (300, 50), (40, 30, 5)])
-def test_the_share_and_the_value(ratio, shape):
+def test_fraction_and_value(ratio, shape):
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)) + 1
     made, hit = MaskElements(ratio, value=-2.5)({"x": x}, torch.Generator().manual_seed(1))
     assert abs(hit.float().mean() - ratio) < 4 * (ratio * (1 - ratio) / x.numel()) ** 0.5
@@ -29,7 +29,7 @@ def test_symbols_become_the_mask_symbol():
     assert abs(hit.float().mean() - 0.15) < 4 * (0.15 * 0.85 / 4000) ** 0.5
 
 
-def test_ratio_one_hides_everything_and_zero_nothing():
+def test_ratio_one_masks_everything_and_zero_nothing():
     x = torch.ones(4, 6)
     assert not MaskElements(1.0)({"x": x})[0]["x"].any()
     assert MaskElements(0.0)({"x": x})[0]["x"].all()

@@ -7,7 +7,7 @@ from reprkit.errors import BuildError
 
 
 @pytest.mark.parametrize(("patch", "rows", "columns"), [(2, 4, 4), ((4, 2), 2, 4), (8, 1, 1)])
-def test_whole_patches_in_all_channels_the_same_number_in_every_image(patch, rows, columns):
+def test_equal_numbers_of_whole_patches_in_all_channels(patch, rows, columns):
     x = torch.rand(60, 8, 8, 3, generator=torch.Generator().manual_seed(0)) + 1
     made, hit = MaskPatches(0.75, patch=patch, value=0.5)({"x": x}, torch.Generator().manual_seed(1))
     cells = hit.reshape(60, rows, 8 // rows, columns, 8 // columns, 3).permute(0, 1, 3, 2, 4, 5).flatten(3)
@@ -16,7 +16,7 @@ def test_whole_patches_in_all_channels_the_same_number_in_every_image(patch, row
     assert (made["x"][hit] == 0.5).all()
 
 
-def test_every_patch_is_as_likely():
+def test_every_patch_is_equally_likely():
     x = torch.ones(2000, 8, 8, 1)
     _, hit = MaskPatches(0.5, patch=2)({"x": x}, torch.Generator().manual_seed(0))
     share = hit[:, ::2, ::2, 0].float().mean(0)

@@ -19,7 +19,7 @@ def test_every_step_is_hidden_with_the_same_probability(ratio, length):
     assert (made["x"][hit] == -1).all()
 
 
-def test_against_spans_laid_one_by_one():
+def test_against_a_loop_over_spans():
     steps, length = 15, 4
     corruption = MaskSpans(0.4, length=length)
     _, hit = corruption({"x": torch.ones(7, steps, 1)}, torch.Generator().manual_seed(3))
@@ -48,7 +48,7 @@ def test_hidden_runs_are_at_least_as_long_as_a_span():
     assert min(runs) == 4
 
 
-def test_symbols_become_the_mask_symbol_and_padding_stays():
+def test_symbols_become_the_mask_symbol_and_padding_does_not():
     x = torch.randint(5, (50, 20), generator=torch.Generator().manual_seed(0))
     mask = torch.arange(20) < torch.randint(1, 21, (50, 1), generator=torch.Generator().manual_seed(1))
     made, hit = MaskSpans(0.9, length=3, data=TOKENS)(
@@ -59,7 +59,7 @@ def test_symbols_become_the_mask_symbol_and_padding_stays():
     assert hit[mask].float().mean() == pytest.approx(0.9, abs=0.08)
 
 
-def test_extremes_and_shapes():
+def test_extreme_ratios_and_shapes():
     x = torch.ones(3, 5, 2)
     assert MaskSpans(1.0)({"x": x})[1].all()
     assert not MaskSpans(0.0)({"x": x})[1].any()

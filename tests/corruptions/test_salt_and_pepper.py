@@ -11,7 +11,7 @@ def binomial(share, p, n):
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5])
-def test_the_share_and_the_coin(ratio):
+def test_fraction_and_equal_odds_of_extremes(ratio):
     x = torch.full((100, 8, 8, 3), 0.5)
     made, hit = SaltAndPepper(ratio, range=(-1, 2))({"x": x}, torch.Generator().manual_seed(0))
     assert binomial(hit.float().mean(), ratio, x.numel())
@@ -19,7 +19,7 @@ def test_the_share_and_the_coin(ratio):
     assert binomial((made["x"][hit] == 2).float().mean(), 0.5, int(hit.sum()))
 
 
-def test_nothing_and_everything():
+def test_extreme_ratios():
     x = torch.full((5, 4), 0.5)
     made, hit = SaltAndPepper(0.0, range=(0, 1))({"x": x})
     assert torch.equal(made["x"], x)
@@ -29,9 +29,9 @@ def test_nothing_and_everything():
     assert hit.all()
 
 
-def test_the_range_comes_from_the_data_unless_given():
+def test_the_range_defaults_to_that_of_the_data():
     data = Signature({"x": Field(kind="vector", shape=(4,), range=(3.0, 4.0))})
     assert SaltAndPepper(data=data).range == (3.0, 4.0)
     assert SaltAndPepper(range=(0, 1), data=data).range == (0.0, 1.0)
-    with pytest.raises(BuildError, match="states no range"):
+    with pytest.raises(BuildError, match="signature has no range"):
         SaltAndPepper(data=Signature({"x": Field(kind="vector", shape=(4,))}))

@@ -95,5 +95,5 @@ def test_several_factors_need_a_name(digits):
 @pytest.mark.parametrize("latent", ["vq(codes=8, dim=4, codebooks=2)", "continuous(dim=3)"])
 def test_conformance(digits, tmp_path, latent):
     vq(digits, latent=latent).save(tmp_path)
-    case = kit.case_of("dataset", f"codes(model='{tmp_path}', data='digits')", "images")
-    assert [each for each in kit.examine(case, ranks=False) if each.status == "failed"] == []
+    case = kit.make_case("dataset", f"codes(model='{tmp_path}', data='digits')", "images")
+    assert [each for each in kit.run_checks(case, ranks=False) if each.status == "failed"] == []

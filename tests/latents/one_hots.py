@@ -1,4 +1,4 @@
-"""What the tests of OneHot share: features of known classes and groups, and a latent for them."""
+"""Features with given classes and groups, and a OneHot latent for them, for the tests of OneHot."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Binary: against torch.distributions, and what its options promise."""
+"""Binary: comparison with torch.distributions, and the effect of its options."""
 
 import math
 
@@ -35,7 +35,7 @@ COIN = Bernoulli(torch.tensor(0.5))
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("mask", [None, MASK])
-def test_kl_and_log_prob_are_those_of_torch_distributions(training, mask):
+def test_kl_and_log_prob_match_torch_distributions(training, mask):
     given = features(mask=mask)
     torch.manual_seed(1)
     code = Binary(4).train(training)(given)
@@ -46,7 +46,7 @@ def test_kl_and_log_prob_are_those_of_torch_distributions(training, mask):
     assert torch.equal(code.z, 2.0 * code.indices - 1)
 
 
-def test_the_gradients_of_kl_and_log_prob_are_those_of_torch_distributions():
+def test_gradients_of_kl_and_log_prob_match_torch_distributions():
     x = features().x.requires_grad_()
     torch.manual_seed(1)
     code = Binary(4).train()(Features(x=x))
@@ -58,7 +58,7 @@ def test_the_gradients_of_kl_and_log_prob_are_those_of_torch_distributions():
         torch.testing.assert_close(grad, slope, atol=1e-5, rtol=1e-4)
 
 
-def test_training_draws_with_the_global_generator_and_evaluation_cuts_off():
+def test_training_samples_with_the_global_generator_and_evaluation_thresholds():
     given, latent = features(), Binary(4)
     torch.manual_seed(7)
     code = latent.train()(given)
@@ -71,7 +71,7 @@ def test_training_draws_with_the_global_generator_and_evaluation_cuts_off():
     assert code.indices.dtype == torch.int64
 
 
-def test_draws_have_the_bits_probabilities():
+def test_samples_have_the_probabilities_of_the_bits():
     torch.manual_seed(0)
     given = features(b=1, n=1)
     code = Binary(4).train()(Features(x=given.x.expand(20_000, 1, 4)))
@@ -101,7 +101,7 @@ def test_the_values_are_exactly_plus_and_minus_one():
 # ------------------------------------------------------------------------ options
 
 
-def test_without_the_draw_training_equals_evaluation():
+def test_without_sampling_training_equals_evaluation():
     given, latent = features(), Binary(4, stochastic=False)
     first, again, quiet = latent.train()(given), latent(given), latent.eval()(given)
     assert torch.equal(first.z, again.z)
@@ -110,7 +110,7 @@ def test_without_the_draw_training_equals_evaluation():
 
 
 @pytest.mark.parametrize("mask", [None, MASK])
-def test_entropy_is_minus_what_the_bits_tell_of_the_example(mask):
+def test_entropy_loss_is_minus_the_mutual_information(mask):
     given = features(mask=mask)
     latent = Binary(4, entropy=0.3).train()
     assert latent.weights == {"kl": 0.0, "entropy": 0.3}
@@ -121,20 +121,20 @@ def test_entropy_is_minus_what_the_bits_tell_of_the_example(mask):
     assert "entropy" not in Binary(4)(given).losses
 
 
-def test_descending_on_entropy_makes_bits_certain_and_even():
+def test_the_entropy_loss_makes_bits_deterministic_and_balanced():
     x = (0.1 * torch.randn(64, 1, 6, generator=torch.Generator().manual_seed(0)) + 0.2).requires_grad_()
     latent = Binary(6, entropy=1.0).train()
-    optimiser = torch.optim.Adam([x], lr=0.02)
+    optimizer = torch.optim.Adam([x], lr=0.02)
     for _ in range(300):
         loss = latent(Features(x=x)).losses["entropy"]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert float(loss.detach()) == pytest.approx(-6 * math.log(2), abs=0.1)
     assert (x > 0).float().mean((0, 1)).sub(0.5).abs().max() < 0.05
 
 
-def test_beta_is_the_weight_of_the_kl_and_warmup_its_growth():
+def test_beta_weights_and_warmup_scales_the_kl():
     assert Binary(3, beta=0.5).weights["kl"] == 0.5
     it, given = Binary(4, warmup=2), features()
     shares = []
@@ -154,7 +154,7 @@ def test_bits_are_a_fixed_rate_of_valid_tokens():
     assert Binary(4).vocab == (2, 2, 2, 2)
 
 
-def test_perplexity_tells_how_evenly_the_values_are_used():
+def test_perplexity_measures_the_use_of_both_values():
     x = torch.ones(8, 1, 3)
     x[:4, :, 0] = -1  # even
     x[:2, :, 1] = -1  # a quarter; the third bit is a constant
@@ -163,7 +163,7 @@ def test_perplexity_tells_how_evenly_the_values_are_used():
 
 
 @pytest.mark.parametrize("bits", [1, 3, 64])
-def test_embedding_the_indices_is_the_code(bits):
+def test_embed_reproduces_the_code(bits):
     latent = Binary(bits).eval()
     code = latent(features(bits=bits, mask=MASK))
     assert torch.equal(latent.embed(code.indices), code.z)
@@ -180,12 +180,12 @@ def test_embedding_the_indices_is_the_code(bits):
         (torch.full((2, 3, 4), -1), r"\[0, 1\], not -1 to -1"),
     ],
 )
-def test_other_indices_are_refused(indices, says):
+def test_invalid_indices_are_refused(indices, says):
     with pytest.raises(PartArgumentError, match=says):
         Binary(4).embed(indices)
 
 
-def test_the_prior_is_fair_coins_and_repeats_with_its_generator():
+def test_the_prior_is_uniform_and_depends_on_the_generator():
     latent = Binary(6)
     z = latent.prior((5000, 2), torch.Generator().manual_seed(0))
     assert sorted(z.unique().tolist()) == [-1.0, 1.0]
@@ -197,7 +197,7 @@ def test_the_prior_is_fair_coins_and_repeats_with_its_generator():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_changes_nothing(training):
+def test_padding_has_no_effect(training):
     latent = Binary(4, entropy=0.5).train(training)
     results = []
     for filler in (0.0, 1e3, float("nan")):
@@ -236,7 +236,7 @@ def test_extreme_features_stay_finite_with_a_gradient():
     assert code.indices.flatten().tolist()[::4] == [0, 1]
 
 
-def test_no_valid_token_at_all_is_no_division_by_zero():
+def test_without_valid_tokens_results_are_finite():
     code = Binary(4, entropy=1.0).train()(features(b=1, mask=torch.zeros(1, 3, dtype=torch.bool)))
     assert (float(code.losses["kl"]), float(code.losses["entropy"]), float(code.bits)) == (0.0, 0.0, 0.0)
     assert code.metrics["perplexity"] == 1

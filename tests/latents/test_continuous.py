@@ -1,4 +1,4 @@
-"""Continuous: the identity, and its regularisers against a few lines."""
+"""Continuous: the identity, and its regularizers compared with plain implementations."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_l1_is_the_sum_over_tokens_and_dimensions_and_the_mean_over_examples(mas
     assert Continuous(4, l1=0.01).weights["l1"] == 0.01
 
 
-def test_sparsity_of_vectors_is_ngs_penalty():
+def test_sparsity_of_vectors_matches_ng():
     given = features(b=50, n=1)
     latent = Continuous(4, sparsity=3.0, target=0.1).train()
     code = latent(given)
@@ -71,15 +71,15 @@ def test_sparsity_of_sequences_counts_once_a_token():
     torch.testing.assert_close(code.losses["sparsity"], expected)
 
 
-def test_descending_on_sparsity_reaches_the_target():
+def test_the_sparsity_loss_reaches_its_target():
     x = torch.zeros(64, 1, 6).normal_(generator=torch.Generator().manual_seed(0)).requires_grad_()
     latent = Continuous(6, sparsity=1.0, target=0.05)
-    optimiser = torch.optim.Adam([x], lr=0.1)
+    optimizer = torch.optim.Adam([x], lr=0.1)
     for _ in range(200):
         loss = latent(Features(x=x)).losses["sparsity"]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     torch.testing.assert_close(x.sigmoid().mean((0, 1)), torch.full((6,), 0.05), atol=5e-3, rtol=0)
 
 
@@ -120,7 +120,7 @@ EVERYTHING = {"activation": "sigmoid", "dropout": 0.2, "l1": 0.1, "sparsity": 0.
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_changes_nothing(training):
+def test_padding_has_no_effect(training):
     latent = Continuous(4, **EVERYTHING).train(training)
     results = []
     for filler in (0.0, 1e3, float("nan")):
@@ -138,7 +138,7 @@ def test_padding_changes_nothing(training):
     torch.testing.assert_close(shorter.losses, latent(Features(x=cut, mask=whole)).losses)
 
 
-def test_no_valid_token_at_all_is_no_division_by_zero():
+def test_without_valid_tokens_results_are_finite():
     code = Continuous(4, l1=1.0, sparsity=1.0)(features(b=1, mask=torch.zeros(1, 3, dtype=torch.bool)))
     assert (float(code.losses["l1"]), float(code.losses["sparsity"])) == (0.0, 0.0)
 

@@ -1,4 +1,4 @@
-"""Gaussian: against torch.distributions, and what its options promise."""
+"""Gaussian: comparison with torch.distributions, and the effect of its options."""
 
 import math
 
@@ -21,7 +21,7 @@ def features(b=5, n=3, dim=4, seed=0, mask=None):
 
 
 def posterior(x):
-    """The distribution that the docstring promises, written out."""
+    """Return the posterior of the docstring as a torch distribution."""
     mean, raw = x.chunk(2, -1)
     log_variance = LOWEST + torch.nn.functional.softplus(
         HIGHEST - torch.nn.functional.softplus(HIGHEST - raw - START) - LOWEST
@@ -38,7 +38,7 @@ def lengths(*valid, n):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("mask", [None, lengths(3, 1, 2, 3, 0, n=3)])
-def test_kl_bits_and_log_prob_are_those_of_torch_distributions(training, mask):
+def test_kl_bits_and_log_prob_match_torch_distributions(training, mask):
     given = features(mask=mask)
     torch.manual_seed(1)
     code = Gaussian(4).train(training)(given)
@@ -118,7 +118,7 @@ def test_free_bits_count_each_dimension_from_their_level_on(mask):
     torch.testing.assert_close(code.bits.mean(), code.metrics["kl"] / math.log(2))
 
 
-def test_free_bits_leave_cheap_dimensions_alone():
+def test_free_bits_do_not_penalize_cheap_dimensions():
     given = features(b=64, n=1)
     x = given.x.clone()
     x[..., 0] *= 0.01
@@ -129,7 +129,7 @@ def test_free_bits_leave_cheap_dimensions_alone():
     assert x.grad[..., [1, 5]].abs().min() > 0
 
 
-def test_warmup_grows_the_loss_with_the_optimiser_steps_and_is_remembered():
+def test_warmup_scales_the_loss_by_step_and_is_saved():
     given, latent = features(), Gaussian(4, warmup=4)
     kl = Gaussian(4).eval()(given).losses["kl"]
     shares = []
@@ -144,7 +144,7 @@ def test_warmup_grows_the_loss_with_the_optimiser_steps_and_is_remembered():
     assert again(given).losses["kl"] == pytest.approx(float(kl))
 
 
-def test_the_prior_is_standard_normal_and_repeats_with_its_generator():
+def test_the_prior_is_standard_normal_and_depends_on_the_generator():
     latent = Gaussian(6)
     z = latent.prior((5000, 2), torch.Generator().manual_seed(0))
     assert z.shape == (5000, 2, 6)
@@ -185,7 +185,7 @@ def test_it_starts_nearly_without_noise():
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("options", [{}, {"free_bits": 0.3}])
-def test_padding_changes_nothing(training, options):
+def test_padding_has_no_effect(training, options):
     latent = Gaussian(4, **options).train(training)
     mask = lengths(4, 2, 1, n=4)
     results = []
@@ -224,7 +224,7 @@ def test_bf16_features_give_bf16_codes_and_float32_losses(dim):
     torch.testing.assert_close(code.losses["kl"], Gaussian(dim)(Features(x=half.x.float())).losses["kl"])
 
 
-def test_places_are_carried_over():
+def test_positions_are_passed_on():
     given = Features(x=torch.zeros(1, 2, 2), grid=(1, 2), positions=torch.tensor([[4, 5]]), length=9)
     code = Gaussian(1)(given)
     assert (code.grid, code.length) == ((1, 2), 9)

@@ -1,4 +1,4 @@
-"""OneHot: what its options promise, its indices, masks and extremes; on one process and on two."""
+"""OneHot: the effect of its options, indices, masks and extreme values; with one process and with two."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_argmax_trains_as_it_evaluates():
     assert first.mean is None
 
 
-def test_the_temperature_falls_by_a_constant_factor_and_is_remembered():
+def test_the_temperature_falls_by_a_constant_factor_and_is_saved():
     it = latent(method="gumbel", temperature=2.0, final_temperature=0.5, anneal=4).train()
     seen = []
     for _ in range(6):
@@ -45,7 +45,7 @@ def test_codes_become_harder_as_the_temperature_falls():
     assert it(given).z.square().sum(-1).mean() > 1.1 * warm
 
 
-def test_beta_is_the_weight_of_the_kl_and_warmup_its_growth():
+def test_beta_weights_and_warmup_scales_the_kl():
     assert latent(beta=0.5).weights == {"kl": 0.5}
     it, given = latent(warmup=2), features()
     shares = []
@@ -66,7 +66,7 @@ def test_bits_are_a_fixed_rate_of_valid_tokens():
     assert (it.in_dim, it.out_dim, it.vocab) == (16, 16, (8, 8))
 
 
-def test_perplexity_tells_how_many_classes_are_used():
+def test_perplexity_is_the_effective_number_of_classes():
     x = torch.zeros(8, 1, 8)
     x[:, 0, 2] = 1  # the first group: always class 2
     x[torch.arange(8), 0, 4 + torch.arange(8) % 4] = 1  # the second: all four alike
@@ -78,7 +78,7 @@ def test_perplexity_tells_how_many_classes_are_used():
 
 @pytest.mark.parametrize(("classes", "groups"), [(2, 1), (3, 7), (32, 1)])
 @pytest.mark.parametrize("method", METHODS)
-def test_embedding_the_indices_is_the_code(classes, groups, method):
+def test_embed_reproduces_the_code(classes, groups, method):
     it = OneHot(classes, groups=groups, method=method).eval()
     code = it(features(width=classes * groups, mask=MASK))
     assert code.indices.shape == (5, 3, groups)
@@ -93,12 +93,12 @@ def test_embedding_the_indices_is_the_code(classes, groups, method):
         (torch.full((2, 3, 2), 5), r"\[0, 4\], not 5 to 5"),
     ],
 )
-def test_other_indices_are_refused(indices, says):
+def test_invalid_indices_are_refused(indices, says):
     with pytest.raises(PartArgumentError, match=says):
         latent().embed(indices)
 
 
-def test_the_prior_is_uniform_and_repeats_with_its_generator():
+def test_the_prior_is_uniform_and_depends_on_the_generator():
     z = latent().prior((5000, 2), torch.Generator().manual_seed(0))
     assert z.shape == (5000, 2, CLASSES * GROUPS)
     torch.testing.assert_close(z.mean((0, 1)), torch.full((CLASSES * GROUPS,), 0.2), atol=0.02, rtol=0)
@@ -110,7 +110,7 @@ def test_the_prior_is_uniform_and_repeats_with_its_generator():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_changes_nothing(method, training):
+def test_padding_has_no_effect(method, training):
     it = latent(method=method).train(training)
     results = []
     for filler in (0.0, 1e3, float("nan")):
@@ -142,7 +142,7 @@ def test_extreme_features_stay_finite_with_a_gradient(method):
     assert code.indices.flatten().tolist() == [2, 0]
 
 
-def test_no_valid_token_at_all_is_no_division_by_zero():
+def test_without_valid_tokens_results_are_finite():
     code = latent().train()(features(b=1, mask=torch.zeros(1, 3, dtype=torch.bool)))
     assert (float(code.losses["kl"]), float(code.bits), float(code.metrics["perplexity"])) == (0.0, 0.0, 1.0)
 

@@ -15,7 +15,7 @@ DRAWING = [method for method in METHODS if method != "argmax"]
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("mask", [None, MASK])
-def test_kl_and_log_prob_are_those_of_torch_distributions(method, training, mask):
+def test_kl_and_log_prob_match_torch_distributions(method, training, mask):
     given = features(mask=mask)
     torch.manual_seed(1)
     code = latent(method=method).train(training)(given)
@@ -25,7 +25,7 @@ def test_kl_and_log_prob_are_those_of_torch_distributions(method, training, mask
     torch.testing.assert_close(code.log_prob, q.log_prob(code.indices).sum(-1) * valid)
 
 
-def test_the_gradients_of_kl_and_log_prob_are_those_of_torch_distributions():
+def test_gradients_of_kl_and_log_prob_match_torch_distributions():
     x = features().x.requires_grad_()
     torch.manual_seed(1)
     code = latent().train()(Features(x=x))
@@ -38,7 +38,7 @@ def test_the_gradients_of_kl_and_log_prob_are_those_of_torch_distributions():
 
 
 @pytest.mark.parametrize(("method", "hard"), [("gumbel", False), ("straight-through-gumbel", True)])
-def test_gumbel_softmax_is_torchs_with_the_same_noise(method, hard):
+def test_gumbel_softmax_matches_torch_with_equal_noise(method, hard):
     given = features()
     x = given.x.clone().requires_grad_()
     weight = torch.randn(5, 3, CLASSES * GROUPS)

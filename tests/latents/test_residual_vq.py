@@ -1,4 +1,4 @@
-"""Residual VQ against a few lines of the paper, at every rate, and beside plain VQ."""
+"""Residual VQ: comparison with a plain implementation of the paper, at every rate, and with plain VQ."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ class TestDroppedResidualVQConforms(LatentConformance):
     part = "residual-vq(codes=6, layers=3, dim=3, dropout=0.7, cosine=True)"
 
 
-def made(*args, seed=0, **options):
+def make_latent(*args, seed=0, **options):
     torch.manual_seed(seed)
     return ResidualVQ(*args, **{"kmeans": False, "revive": 0.0, **options})
 
@@ -44,8 +44,8 @@ def reference(x, tables, depth=None):
 
 
 @pytest.mark.parametrize(("layers", "dim", "b", "n"), [(3, 5, 4, 6), (1, 2, 3, 1), (2, 1, 1, 1)])
-def test_a_step_is_the_papers(layers, dim, b, n):
-    latent = made(7, layers, dim)
+def test_a_step_matches_the_paper(layers, dim, b, n):
+    latent = make_latent(7, layers, dim)
     latent.codebook.table.mul_(0.6 ** torch.arange(layers).view(-1, 1, 1))
     x = torch.randn(b, n, dim, requires_grad=True)
     probe = torch.randn(b, n, dim)
@@ -64,8 +64,8 @@ def test_a_step_is_the_papers(layers, dim, b, n):
     assert latent.weights == {"commit": 0.25}
 
 
-def test_each_layers_running_means_are_those_of_its_residual():
-    latent = made(6, 3, 4, decay=0.9)
+def test_each_layer_averages_its_own_residuals():
+    latent = make_latent(6, 3, 4, decay=0.9)
     x = torch.randn(5, 8, 4)
     tables = latent.codebook.table.clone()
     latent(Features(x=x))
@@ -144,7 +144,7 @@ def test_cosine_layers_refine_a_direction():
 
 
 def test_dropout_codes_each_example_by_its_first_layers():
-    latent = made(7, 4, 3, dropout=1.0)
+    latent = make_latent(7, 4, 3, dropout=1.0)
     x = torch.randn(64, 5, 3, requires_grad=True)
     code = latent(Features(x=x))
     depth = (code.bits / (5 * math.log2(7))).round().long()
@@ -166,8 +166,8 @@ def test_dropout_codes_each_example_by_its_first_layers():
     assert (still.bits == 5 * 4 * math.log2(7)).all()
 
 
-def test_dropout_spares_some_examples():
-    latent = made(7, 4, 3, dropout=0.5)
+def test_dropout_applies_to_some_examples():
+    latent = make_latent(7, 4, 3, dropout=0.5)
     bits = latent(Features(x=torch.randn(400, 1, 3))).bits
     full = (bits > 3.5 * math.log2(7)).float().mean()
     assert 0.5 < full < 0.75  # half, and a quarter of the other half
@@ -177,12 +177,12 @@ def test_dropout_spares_some_examples():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.8])
-def test_padding_changes_nothing(dropout):
+def test_padding_has_no_effect(dropout):
     x = torch.randn(3, 6, 4)
     mask = torch.arange(6)[None] < torch.tensor([[6], [3], [1]])
     results = []
     for filler in (0.0, float("nan")):
-        latent = made(5, 3, 4, kmeans=True, revive=0.5, dropout=dropout)
+        latent = make_latent(5, 3, 4, kmeans=True, revive=0.5, dropout=dropout)
         given = torch.where(mask.unsqueeze(-1), x, torch.tensor(filler)).requires_grad_()
         for _ in range(3):
             code = latent(Features(x=given, mask=mask))
@@ -204,26 +204,26 @@ def test_padding_changes_nothing(dropout):
     torch.testing.assert_close(code.losses["commit"], sum(left))
 
 
-def test_every_layer_starts_on_what_is_left_for_it_and_only_once():
+def test_every_layer_starts_once_on_its_residual():
     x = torch.randn(8, 40, 4) + 3
-    latent = made(16, 3, 4, kmeans=True)
+    latent = make_latent(16, 3, 4, kmeans=True)
     first = latent(Features(x=x))
     left = x.flatten(0, 1) - latent.codebook.table[0][first.indices[..., 0].flatten()]
     gap = (left - latent.codebook.table[1][first.indices[..., 1].flatten()]).square().sum(-1).mean()
     assert gap < 0.6 * left.square().sum(-1).mean()
     assert bool(latent.codebook.started)
-    loaded = made(16, 3, 4, kmeans=True, seed=1)
+    loaded = make_latent(16, 3, 4, kmeans=True, seed=1)
     loaded.load_state_dict(latent.state_dict())
     before = loaded.codebook.table.clone()
     loaded(Features(x=x - 40))
     assert torch.equal(loaded.codebook.table, before)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     for wrong in ({"layers": 0}, {"dropout": 1.5}, {"codes": 1}, {"decay": -1}, {"dim": 0}):
         with pytest.raises(PartArgumentError, match=next(iter(wrong))):
             ResidualVQ(**wrong)
-    latent = made(4, 2, 3)
+    latent = make_latent(4, 2, 3)
     for wrong in (
         torch.zeros(1, 2, 3, dtype=torch.int64),
         torch.zeros(1, 2, 0, dtype=torch.int64),

@@ -1,11 +1,11 @@
-"""VQ against a few lines of the paper, masks, types and refusals."""
+"""VQ: comparison with a plain implementation of the paper, masks, types and invalid arguments."""
 
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from quantising import made
+from small_vq import make_vq
 
 from reprkit.errors import PartArgumentError
 from reprkit.latents.vq import VQ
@@ -43,8 +43,8 @@ def reference(x, tables, cosine=False):
 @pytest.mark.parametrize("update", ["ema", "gradient"])
 @pytest.mark.parametrize("cosine", [False, True])
 @pytest.mark.parametrize(("codebooks", "dim", "b", "n"), [(1, 7, 4, 5), (3, 2, 3, 1), (2, 1, 1, 1)])
-def test_a_step_is_the_papers(codebooks, dim, b, n, cosine, update):
-    latent = made(6, dim, codebooks=codebooks, cosine=cosine, update=update)
+def test_a_step_matches_the_paper(codebooks, dim, b, n, cosine, update):
+    latent = make_vq(6, dim, codebooks=codebooks, cosine=cosine, update=update)
     x = torch.randn(b, n, codebooks * dim, requires_grad=True)
     probe = torch.randn(b, n, codebooks * dim)
     code = latent(Features(x=x))
@@ -70,7 +70,7 @@ def test_a_step_is_the_papers(codebooks, dim, b, n, cosine, update):
 
 
 def test_widths_vocab_and_perplexity():
-    latent = made(4, 3, codebooks=2).eval()
+    latent = make_vq(4, 3, codebooks=2).eval()
     assert (latent.in_dim, latent.out_dim, latent.vocab) == (6, 6, (4, 4))
     tables = latent.codebook.table
     x = torch.cat([tables[0, [0, 0, 1, 1]], tables[1, [0, 1, 2, 3]]], -1).unsqueeze(0)
@@ -81,7 +81,7 @@ def test_widths_vocab_and_perplexity():
 
 
 def test_cosine_codes_ignore_length():
-    latent = made(8, 5, cosine=True).eval()
+    latent = make_vq(8, 5, cosine=True).eval()
     x = torch.randn(3, 4, 5)
     one, two = latent(Features(x=x)), latent(Features(x=x * 17))
     assert torch.equal(one.indices, two.indices)
@@ -95,12 +95,12 @@ def test_cosine_codes_ignore_length():
 
 @pytest.mark.parametrize("update", ["ema", "gradient"])
 @pytest.mark.parametrize("filler", [7.0, float("nan"), float("inf")])
-def test_padding_changes_nothing(update, filler):
+def test_padding_has_no_effect(update, filler):
     x = torch.randn(3, 6, 4)
     mask = torch.arange(6)[None] < torch.tensor([[6], [3], [1]])
     results = []
     for fill in (0.0, filler):
-        latent = made(5, 2, codebooks=2, kmeans=True, revive=0.5, update=update)
+        latent = make_vq(5, 2, codebooks=2, kmeans=True, revive=0.5, update=update)
         given = torch.where(mask.unsqueeze(-1), x, torch.tensor(fill)).requires_grad_()
         for _ in range(3):
             code = latent(Features(x=given, mask=mask))
@@ -120,13 +120,13 @@ def test_padding_changes_nothing(update, filler):
     # And what counts is the valid tokens, in the losses as in the statistics.
     for loss in a.losses.values():
         torch.testing.assert_close(loss, (a.z - x)[mask].square().sum() / 3)
-    alone = made(5, 2, codebooks=2)
+    alone = make_vq(5, 2, codebooks=2)
     alone(Features(x=x, mask=mask))
     assert alone.codebook._counts.sum(-1).tolist() == [10, 10]
 
 
 def test_losses_sum_tokens_and_average_examples():
-    latent = made(5, 3).eval()
+    latent = make_vq(5, 3).eval()
     x = torch.randn(2, 4, 3)
     both = latent(Features(x=x)).losses["commit"]
     each = [latent(Features(x=x[i : i + 1])).losses["commit"] for i in range(2)]
@@ -136,7 +136,7 @@ def test_losses_sum_tokens_and_average_examples():
 
 
 def test_bf16_features_give_a_bf16_code_from_float32_statistics():
-    latent = made(6, 4)
+    latent = make_vq(6, 4)
     x = torch.randn(3, 5, 4, dtype=torch.bfloat16, requires_grad=True)
     code = latent(Features(x=x))
     (code.z.float().sum() + code.losses["commit"]).backward()
@@ -145,18 +145,18 @@ def test_bf16_features_give_a_bf16_code_from_float32_statistics():
     assert x.grad.dtype == torch.bfloat16
     assert code.losses["commit"].dtype == torch.float32
     assert all(value.dtype in (torch.float32, torch.bool) for value in latent.state_dict().values())
-    assert torch.equal(code.indices, made(6, 4)(Features(x=x.detach().float())).indices)
+    assert torch.equal(code.indices, make_vq(6, 4)(Features(x=x.detach().float())).indices)
 
 
 def test_double_precision_stays_double():
-    latent = made(6, 4, kmeans=True, revive=0.5).double()
+    latent = make_vq(6, 4, kmeans=True, revive=0.5).double()
     code = latent(Features(x=torch.randn(3, 5, 4)))
     latent.update()
     assert code.losses["commit"].dtype == torch.float64
     assert latent.codebook.table.dtype == torch.float64
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     for wrong in (
         {"codebooks": 0},
         {"update": "sgd"},
@@ -175,7 +175,7 @@ def test_what_cannot_be_is_refused():
     ):
         with pytest.raises(PartArgumentError, match=next(iter(wrong))):
             VQ(**wrong)
-    latent = made(4, 3, codebooks=2)
+    latent = make_vq(4, 3, codebooks=2)
     with pytest.raises(PartArgumentError, match="indices"):
         latent.embed(torch.zeros(1, 2, 1, dtype=torch.int64))
     with pytest.raises(PartArgumentError, match="indices"):

@@ -1,10 +1,10 @@
-"""VQ in training: how its codes move, start and state, a run on real digits, two ranks under DDP."""
+"""VQ in training: updates, start and state of its codes, training on real digits, two ranks under DDP."""
 
 import copy
 
 import pytest
 import torch
-from quantising import made
+from small_vq import make_vq
 from torch import nn
 
 import reprkit as rk
@@ -14,8 +14,8 @@ from reprkit.types import Features
 from reprkit.utils import collectives
 
 
-def test_codes_follow_the_running_means_only_after_update():
-    latent = made(6, 3, decay=0.0)
+def test_codes_follow_the_moving_averages_after_update_only():
+    latent = make_vq(6, 3, decay=0.0)
     x = torch.randn(4, 10, 3)
     before = latent.codebook.table.clone()
     code = latent(Features(x=x))
@@ -28,14 +28,14 @@ def test_codes_follow_the_running_means_only_after_update():
 
 
 def test_gradients_bring_codes_to_the_mean_of_their_vectors():
-    latent = made(6, 3, update="gradient")
-    optimiser = torch.optim.SGD(latent.parameters(), lr=0.1)
+    latent = make_vq(6, 3, update="gradient")
+    optimizer = torch.optim.SGD(latent.parameters(), lr=0.1)
     x = torch.randn(4, 10, 3)
     for _ in range(300):
         code = latent(Features(x=x))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         code.losses["codebook"].backward()
-        optimiser.step()
+        optimizer.step()
         latent.update()
     chosen = code.indices.flatten()
     for index in chosen.unique():
@@ -46,17 +46,17 @@ def test_gradients_bring_codes_to_the_mean_of_their_vectors():
 @pytest.mark.parametrize("update", ["ema", "gradient"])
 def test_the_first_training_batch_sets_the_codes_once(update, tmp_path):
     x = torch.randn(8, 20, 6) + 5
-    latent = made(16, 3, codebooks=2, kmeans=True, update=update)
+    latent = make_vq(16, 3, codebooks=2, kmeans=True, update=update)
     latent.eval()
     far = latent(Features(x=x)).losses["commit"]
-    assert latent.codebook.waiting  # evaluation starts nothing
+    assert latent.codebook.needs_start  # evaluation starts nothing
     latent.train()
-    near = latent(Features(x=x)).losses["commit"]  # the start comes before the quantising
+    near = latent(Features(x=x)).losses["commit"]  # the start comes before quantization
     assert near < 0.1 * far
-    assert not latent.codebook.waiting
+    assert not latent.codebook.needs_start
     latent.update()
     state = copy.deepcopy(latent.state_dict())
-    loaded = made(16, 3, codebooks=2, kmeans=True, update=update, seed=1)
+    loaded = make_vq(16, 3, codebooks=2, kmeans=True, update=update, seed=1)
     loaded.load_state_dict(state)
     before = loaded.codebook.table.clone()
     loaded(Features(x=torch.randn(8, 20, 6) - 50))
@@ -70,7 +70,7 @@ def test_the_start_is_the_same_under_the_same_seed():
     x = torch.randn(8, 20, 3)
     tables = []
     for _ in range(2):
-        latent = made(16, 3, kmeans=True)
+        latent = make_vq(16, 3, kmeans=True)
         torch.manual_seed(3)
         latent(Features(x=x))
         tables.append(latent.codebook.table.clone())
@@ -78,7 +78,7 @@ def test_the_start_is_the_same_under_the_same_seed():
 
 
 def test_a_collapsed_codebook_recovers():
-    """Codes far from the data: without revival one survives, with it all come into use."""
+    """Codes far from the data: without revival one is used, with revival all are used."""
     used = {}
     for revive in (0.0, 0.05):
         torch.manual_seed(0)
@@ -103,15 +103,15 @@ def test_real_digits_train_through_it(latent):
     model = rk.build(
         data=data, encoder="vit(width=32, depth=1)", latent=latent, decoder="vit(width=32, depth=1)"
     )
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     for _ in range(150):
         batch = data.batch(torch.randint(1500, (64,), generator=generator).tolist())
         losses = model(batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses.total.backward()
-        optimiser.step()
+        optimizer.step()
         model.update()
     model.eval()
     held_out = data.batch(list(range(1500, 1797)))
@@ -128,7 +128,7 @@ def test_real_digits_train_through_it(latent):
 
 
 class Small(nn.Module):
-    """An encoder's weights before the latent, so that DDP has a gradient to average."""
+    """A linear encoder before the latent, so that DDP has a gradient to average."""
 
     def __init__(self, update):
         super().__init__()
@@ -149,7 +149,7 @@ def train(rank, update, accumulate):
     run = model
     if size > 1:
         run = nn.parallel.DistributedDataParallel(model)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.02)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     seen = {}
     for step in range(4):
         generator = torch.Generator().manual_seed(step)
@@ -157,7 +157,7 @@ def train(rank, update, accumulate):
         mask = torch.rand(2, 16, 4, generator=generator) < 0.8
         rows = slice(rank * 16 // size, (rank + 1) * 16 // size)
         torch.manual_seed(step)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         total = 0.0
         for view in range(2 if accumulate else 1):
             loss = run(x[view, rows], mask[view, rows])
@@ -166,7 +166,7 @@ def train(rank, update, accumulate):
         seen[f"loss {step}"] = collectives.sum_over_ranks(total) / size
         for name, value in model.named_parameters():
             seen[f"gradient {step} {name}"] = value.grad.clone()
-        optimiser.step()
+        optimizer.step()
         model.latent.update()
         seen |= {f"{step} {name}": value.clone() for name, value in model.state_dict().items()}
     return seen

@@ -7,7 +7,7 @@ import reprkit as rk
 from reprkit.data import Field, Signature, Tensors
 from reprkit.errors import BuildError
 from reprkit.registry.registry import Registry, default_registry
-from reprkit.testing.small import small
+from reprkit.testing.small import small_reference
 
 # Real digits as images, their rows as frames, their gray levels as symbols.
 WORLDS = ("images", "frames", "symbols")
@@ -25,7 +25,7 @@ def names(kind: str, core: bool = False) -> list[str]:
     """References to all parts of a kind; ``core``: only to those that come with reprkit."""
     registry = Registry(installed=False) if core else default_registry()
     found = [each for each in registry.specs(kind) if (kind, each.name) not in ELSEWHERE]
-    return [GIVEN.get((kind, each.name)) or small(each) for each in found]
+    return [GIVEN.get((kind, each.name)) or small_reference(each) for each in found]
 
 
 @functools.cache

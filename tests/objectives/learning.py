@@ -1,4 +1,4 @@
-"""What the tests of the objectives share: a loop by hand on the real digits, and small stand-ins."""
+"""Helpers for the tests of objectives: a plain training loop on the digits, and small random batches."""
 
 import functools
 
@@ -22,15 +22,15 @@ def digits():
 
 
 @functools.cache
-def whole(part):
+def full_batch(part):
     return digits()[part].batch(torch.arange(len(digits()[part])))
 
 
 def fit(model, steps, lr=2e-3, size=128):
-    """A bare loop with a one-cycle rate; gives the model in evaluation mode."""
+    """Train with a plain loop and a one-cycle learning rate; return the model in evaluation mode."""
     train = digits()[0]
-    trained = [value for value in model.parameters() if value.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=lr)
+    parameters = [value for value in model.parameters() if value.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
@@ -45,21 +45,21 @@ def fit(model, steps, lr=2e-3, size=128):
     return model.eval()
 
 
-def frozen(model):
-    """The model with its encoder as it was drawn: what is reached without a gradient to the encoder."""
+def freeze_encoder(model):
+    """Freeze the encoders at their initial weights, as a baseline without gradients to the encoder."""
     model.factors.requires_grad_(False)
     return model
 
 
 @torch.no_grad()
-def on_test(model):
-    """Loss terms and metrics on the test part, as floats."""
-    losses = model(whole(1))
+def evaluate_on_test(model):
+    """Return loss terms and metrics on the test set, as floats."""
+    losses = model(full_batch(1))
     return {name: float(value) for name, value in {**losses.terms, **losses.metrics}.items()}
 
 
-def padded(signature, lengths, seed=0):
-    """Random sequences of these lengths, padded to the longest with garbage."""
+def padded_batch(signature, lengths, seed=0):
+    """Generate random sequences of these lengths, padded to the longest with random values."""
     generator = torch.Generator().manual_seed(seed)
     shape = (len(lengths), max(lengths))
     field = signature["x"]

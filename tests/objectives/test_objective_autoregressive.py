@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from learning import FRAMES, SYMBOLS, digits, fit, on_test, padded, whole
+from learning import FRAMES, SYMBOLS, digits, evaluate_on_test, fit, full_batch, padded_batch
 
 import reprkit as rk
 from reprkit.data.signature import Signature
@@ -41,11 +41,11 @@ def test_loss_is_the_chain_of_one_step_likelihoods(encoder, decoder):
 @pytest.mark.parametrize("signature", [FRAMES, SYMBOLS], ids=["frames", "symbols"])
 @pytest.mark.parametrize("encoder", [None, "gru(width=8)"])
 @pytest.mark.parametrize("decoder", [GRU, TRANSFORMER])
-def test_padding_counts_for_nothing(signature, encoder, decoder):
+def test_padding_has_no_effect(signature, encoder, decoder):
     model = rk.build(
         data=Signature({"x": signature["x"]}), encoder=encoder, decoder=decoder, objective="autoregressive"
     ).eval()
-    batch = padded(signature, [6, 2, 4])
+    batch = padded_batch(signature, [6, 2, 4])
     alone = []
     for row, length in enumerate([6, 2, 4]):
         alone.append(model({name: value[row : row + 1, :length] for name, value in batch.items()}))
@@ -59,8 +59,8 @@ def test_padding_counts_for_nothing(signature, encoder, decoder):
 
 
 @pytest.mark.parametrize("decoder", [GRU, TRANSFORMER])
-def test_it_learns_a_rule_that_needs_the_token_before(decoder):
-    """Counting modulo 5 from a random start: 5 ways for the first symbol, one for each of the others."""
+def test_it_learns_a_rule_that_depends_on_the_previous_token(decoder):
+    """Count modulo 5 from a random start: five options for the first symbol, one for each of the others."""
     signature = Signature({"x": rk.data.Field(kind="tokens", shape=(6,), vocab=5)})
     model = rk.build(data=signature, decoder=decoder, objective="autoregressive")
     x = (torch.arange(5).unsqueeze(1) + torch.arange(6)) % 5
@@ -78,14 +78,14 @@ def test_it_learns_a_rule_that_needs_the_token_before(decoder):
 
 def test_it_learns_rows_from_the_rows_above():
     model = fit(rk.build(data=digits()[0], decoder=GRU, objective="autoregressive"), 250, lr=6e-3)
-    learned = on_test(model)["autoregressive"]
-    mean, test = whole(0)["x"].mean(0), whole(1)["x"]
-    variance = (whole(0)["x"] - mean).square().mean()
+    learned = evaluate_on_test(model)["autoregressive"]
+    mean, test = full_batch(0)["x"].mean(0), full_batch(1)["x"]
+    variance = (full_batch(0)["x"] - mean).square().mean()
     alone = 0.5 * ((test - mean).square() / variance + variance.log() + math.log(2 * math.pi))
     assert learned < float(alone.sum((1, 2, 3)).mean()) - 10, learned  # 6.9: each pixel's own mean, one scale
 
 
-def test_a_decoder_that_is_not_causal_is_refused():
+def test_decoders_that_are_not_causal_are_refused():
     for decoder in ("mlp", None):
         with pytest.raises(BuildError, match="needs a causal decoder|needs a decoder"):
             rk.build(data=digits()[0], encoder="mlp", decoder=decoder, objective="autoregressive")

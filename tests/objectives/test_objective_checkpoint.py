@@ -18,7 +18,7 @@ VIT = "vit(patch=4, width=8, depth=1, heads=2)"
         ("reconstruction + 0.5 * masked + 1e-05 * contrastive(views='dropout')", VIT),
     ],
 )
-def test_a_saved_model_goes_on_as_it_was(objective, decoder, tmp_path):
+def test_training_continues_equally_after_a_save(objective, decoder, tmp_path):
     model = rk.build(data=digits()[0], encoder=VIT, decoder=decoder, objective=objective, seed=3)
     batch = digits()[0].batch(range(6))
     loaded = rk.load(model.save(tmp_path / "model"))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from learning import digits, fit, whole
+from learning import digits, fit, full_batch
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError
@@ -14,14 +14,14 @@ class TestClassify(ObjectiveConformance):
     part = "classify"
 
 
-def test_it_learns_the_digits_and_all_classes_begin_alike():
+def test_it_learns_the_digits_from_uniform_class_probabilities():
     model = rk.build(data=digits()[0], objective="classify", **MLP)
-    torch.testing.assert_close(model.eval()(whole(1)).total, torch.tensor(10.0).log())
-    losses = fit(model, 150, lr=5e-3)(whole(1))
+    torch.testing.assert_close(model.eval()(full_batch(1)).total, torch.tensor(10.0).log())
+    losses = fit(model, 150, lr=5e-3)(full_batch(1))
     assert float(losses.metrics["accuracy"]) > 0.93
 
 
-def test_the_loss_is_the_cross_entropy_of_what_represent_gives():
+def test_the_loss_is_the_cross_entropy_on_the_representation():
     for latent in ("continuous(dim=16)", "gaussian(dim=16)"):
         model = rk.build(data=digits()[0], encoder="mlp(width=64)", latent=latent, objective="classify")
         torch.nn.init.normal_(model.objective.head.weight)
@@ -31,7 +31,7 @@ def test_the_loss_is_the_cross_entropy_of_what_represent_gives():
         torch.testing.assert_close(losses.terms["classify"], expected)
 
 
-def test_one_factor_may_decide():
+def test_it_can_read_one_factor():
     factors = {
         "a": rk.factor("mlp(width=8)", "continuous(dim=3)"),
         "b": rk.factor("mlp(width=8)", "continuous(dim=5)"),
@@ -43,7 +43,7 @@ def test_one_factor_may_decide():
         rk.build(data=digits()[0], factors=factors, objective="classify(factor='c')")
 
 
-def test_it_needs_classes_that_are_known():
+def test_it_needs_a_known_number_of_classes():
     signature = rk.Signature({"x": digits()[0].signature["x"], "y": rk.Field(kind="label", shape=())})
     with pytest.raises(BuildError, match="reads the label field 'label'"):
         rk.build(data=signature, objective="classify", **MLP)

@@ -3,13 +3,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from learning import FRAMES, SYMBOLS, digits, fit, frozen, on_test, padded, whole
+from learning import FRAMES, SYMBOLS, digits, evaluate_on_test, fit, freeze_encoder, full_batch, padded_batch
 
 import reprkit as rk
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Corruption
-from reprkit.objectives.contrastive import Contrastive, usual_views
+from reprkit.objectives.contrastive import Contrastive, default_views
 from reprkit.testing.pool import together
 from reprkit.utils import collectives
 
@@ -17,7 +17,7 @@ MLP = {"encoder": "mlp(width=32)", "latent": "continuous(dim=8)"}
 
 
 class Shift(Corruption):
-    """Adds 0.1 at its first call, 0.2 at its second: views without chance."""
+    """Add 0.1 at the first call and 0.2 at the second: deterministic views."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ def test_the_loss_is_nt_xent_of_the_projected_means():
     assert set(losses.metrics) >= {"accuracy", "patches.usage", "whole.usage"}
 
 
-def test_both_views_pay_for_their_code():
+def test_latent_losses_count_both_views():
     model = rk.build(
         data=digits()[0], encoder="mlp(width=16)", latent="gaussian(dim=4)", objective="contrastive"
     )
@@ -71,7 +71,7 @@ def test_both_views_pay_for_their_code():
     torch.testing.assert_close(losses.terms["kl"], first.losses["kl"] + second.losses["kl"])
 
 
-def test_evaluation_is_deterministic_and_leaves_the_global_generator_alone():
+def test_evaluation_is_deterministic_and_does_not_use_the_global_generator():
     model = rk.build(data=digits()[0], objective="contrastive", **MLP).eval()
     batch, state = digits()[0].batch(range(8)), torch.get_rng_state()
     assert torch.equal(model(batch).total, model(batch).total)
@@ -81,9 +81,9 @@ def test_evaluation_is_deterministic_and_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("signature", [FRAMES, SYMBOLS], ids=["frames", "symbols"])
-def test_padding_changes_nothing(signature):
+def test_padding_has_no_effect(signature):
     model = rk.build(data=signature, encoder="gru(width=8)", objective="contrastive")
-    batch = padded(signature, [7, 3, 1, 5])
+    batch = padded_batch(signature, [7, 3, 1, 5])
     mask = batch["x_mask"]
     noise = torch.randn_like(batch["x"]) if batch["x"].is_floating_point() else 4 - batch["x"]
     other = {**batch, "x": torch.where(mask.unsqueeze(-1) if noise.ndim == 3 else mask, batch["x"], noise)}
@@ -105,15 +105,15 @@ def test_padding_changes_nothing(signature):
         (None, ["mask-elements"]),
     ],
 )
-def test_usual_views_fit_the_data(field, names):
+def test_default_views_fit_the_data(field, names):
     data = None if field is None else rk.data.Signature({"x": field})
-    made = [rk.create("corruption", each, data=data) for each in usual_views(field)]
+    made = [rk.create("corruption", each, data=data) for each in default_views(field)]
     assert [each.qualified for each in made] == [f"reprkit/{name}" for name in names]
     if field is not None and field.range == (0.0, 255.0):
         assert made[1].std == pytest.approx(51)
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     for options, says in [
         ({"temperature": 0.0}, "temperature=.* must be a number of at least 0.005"),
         ({"temperature": "low"}, "temperature=.* must be a number of at least 0.005"),
@@ -128,7 +128,7 @@ def test_what_is_refused():
         rk.build(data=digits()[0], decoder="mlp", objective="contrastive", **MLP)
 
 
-def test_it_learns_views_apart_and_classes_together():
+def test_it_separates_views_and_groups_classes():
     from sklearn.neighbors import KNeighborsClassifier
 
     options = {
@@ -138,17 +138,20 @@ def test_it_learns_views_apart_and_classes_together():
         "objective": "contrastive(temperature=0.2, views='gaussian-noise(std=0.3)')",
     }
     model = fit(rk.build(**options), 200, lr=4e-3)
-    learned, without = on_test(model), on_test(fit(frozen(rk.build(**options)), 200, lr=4e-3))
+    learned, without = (
+        evaluate_on_test(model),
+        evaluate_on_test(fit(freeze_encoder(rk.build(**options)), 200, lr=4e-3)),
+    )
     assert learned["contrastive"] < without["contrastive"] - 0.7, (learned, without)
     assert learned["accuracy"] > 1.8 * without["accuracy"], (learned, without)
     with torch.no_grad():
-        train, test = (model.represent(whole(part)) for part in (0, 1))
-    knn = KNeighborsClassifier(5).fit(train, whole(0)["label"])
-    assert knn.score(test, whole(1)["label"]) > 0.97  # labels were not seen in training
+        train, test = (model.represent(full_batch(part)) for part in (0, 1))
+    knn = KNeighborsClassifier(5).fit(train, full_batch(0)["label"])
+    assert knn.score(test, full_batch(1)["label"]) > 0.97  # labels were not seen in training
 
 
-def test_it_stands_beside_a_classifier():
-    """The output is the label, which is no field to damage; what is read is an image."""
+def test_it_can_be_combined_with_a_classifier():
+    """The output is the label, which cannot be corrupted; the input is an image."""
     model = rk.build(
         data=digits()[0],
         decoder="mlp(width=8)",
@@ -162,7 +165,7 @@ def test_it_stands_beside_a_classifier():
 
 
 def step(rank, latent):
-    """One training step's loss and averaged gradients, on this rank's share of sixteen digits."""
+    """Return loss and averaged gradients of one training step on this rank's share of sixteen digits."""
     world = collectives.world_size()
     model = rk.build(data=digits()[0], encoder="mlp(width=16)", latent=latent, objective="contrastive")
     rows = slice(rank * 16 // world, (rank + 1) * 16 // world)
@@ -178,7 +181,7 @@ def step(rank, latent):
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("latent", ["continuous(dim=4)", "gaussian(dim=4)"])
-def test_two_ranks_are_one_process(latent):
+def test_two_ranks_equal_one_process(latent):
     total, gradients = step(0, latent)
     for seen, found in together(2, step, latent):
         torch.testing.assert_close(seen, total)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from learning import SYMBOLS, digits, fit, padded, whole
+from learning import SYMBOLS, digits, fit, full_batch, padded_batch
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
@@ -12,7 +12,7 @@ MLP = {"encoder": "mlp(width=128)", "latent": "continuous(dim=16)", "decoder": "
 
 
 class Upper(Corruption):
-    """Sets the upper half of images to a value: a corruption without chance."""
+    """Set the upper half of images to a value: a deterministic corruption."""
 
     def __init__(self, value=0.5):
         super().__init__()
@@ -35,7 +35,7 @@ def nll(decoded, x):
 
 @pytest.mark.parametrize("decoder", ["mlp(width=32)", "vit(patch=2, width=16, depth=1, heads=2)"])
 @pytest.mark.parametrize("on", ["all", "hit"])
-def test_the_input_is_damaged_and_the_target_clean(on, decoder):
+def test_the_input_is_corrupted_and_the_target_clean(on, decoder):
     model = rk.build(
         data=digits()[0], encoder="mlp(width=32)", decoder=decoder, objective=Denoising(Upper(), on=on)
     )
@@ -53,7 +53,7 @@ def test_the_input_is_damaged_and_the_target_clean(on, decoder):
     assert all(torch.equal(batch[name], value) for name, value in before.items())
 
 
-def test_evaluation_reads_the_clean_data_and_counts_everything():
+def test_evaluation_uses_clean_data_and_every_element():
     options = {"data": digits()[0], "encoder": "mlp(width=16)", "decoder": "mlp(width=16)"}
     model = rk.build(objective="denoising(on='hit')", **options).eval()
     plain = rk.build(objective="reconstruction", **options).eval()
@@ -62,7 +62,7 @@ def test_evaluation_reads_the_clean_data_and_counts_everything():
     assert torch.equal(model(batch).total, plain(batch).total)
 
 
-def test_draws_are_fresh_and_follow_the_seed():
+def test_draws_differ_between_steps_and_depend_on_the_seed():
     model = rk.build(data=digits()[0], objective="denoising", **MLP)
     batch = digits()[0].batch(range(4))
     torch.manual_seed(3)
@@ -79,7 +79,7 @@ def test_several_corruptions_are_applied_in_order():
     assert hits["x"].sum() == 3 * 32
 
 
-def test_every_field_that_is_read_is_damaged_for_its_own_kind():
+def test_every_input_field_is_corrupted_according_to_its_kind():
     signature = Signature(
         {
             "x": Field(kind="image", shape=(8, 8, 1), range=(0.0, 1.0)),
@@ -114,7 +114,7 @@ def test_hidden_symbols_are_predicted_and_padding_is_not():
         decoder="transformer(width=8, depth=1, heads=2)",
         objective="denoising(corruption='mask-elements(ratio=1.0)', on='hit')",
     )
-    batch = padded(SYMBOLS, [6, 2])
+    batch = padded_batch(SYMBOLS, [6, 2])
     torch.manual_seed(0)
     loss = model(batch).total
     other = {**batch, "x": torch.where(batch["x_mask"], batch["x"], 4 - batch["x"])}
@@ -126,7 +126,7 @@ def test_hidden_symbols_are_predicted_and_padding_is_not():
     torch.testing.assert_close(loss, -(picked * batch["x_mask"]).sum() / 2)
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(PartArgumentError, match="on='some' must be 'all' or 'hit'"):
         rk.create("objective", "denoising(on='some')")
     with pytest.raises(PartArgumentError, match=r"corruption=\(\) must be .* at least 1 long"):
@@ -143,8 +143,8 @@ def test_what_is_refused():
         )
 
 
-def test_it_learns_to_denoise_as_a_plain_autoencoder_does_not():
-    test = whole(1)
+def test_it_denoises_better_than_a_plain_autoencoder():
+    test = full_batch(1)
     damage = rk.create("corruption", "mask-elements(ratio=0.3)", data=digits()[0].signature)
     view = damage(test, torch.Generator().manual_seed(0))[0]
     errors = {}

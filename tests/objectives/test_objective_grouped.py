@@ -4,7 +4,7 @@ from learning import digits
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError
-from reprkit.objectives.grouped import mates
+from reprkit.objectives.grouped import draw_partners
 from reprkit.testing import ObjectiveConformance
 
 FACTORS = {
@@ -21,23 +21,23 @@ def grouped(objective="grouped(factor='shared')", **more):
     return rk.build(data=digits()[0], factors=FACTORS, decoder="mlp(width=64)", objective=objective, **more)
 
 
-def test_a_mate_is_another_one_of_the_group_and_each_is_one_s():
+def test_partners_are_a_permutation_within_each_group():
     label = torch.randint(5, (40,), generator=torch.Generator().manual_seed(0))
     label[0] = 9  # alone
     seen = set()
     for seed in range(6):
-        found = mates(label, torch.rand(40, generator=torch.Generator().manual_seed(seed)))
+        found = draw_partners(label, torch.rand(40, generator=torch.Generator().manual_seed(seed)))
         assert sorted(found.tolist()) == list(range(40))
         assert torch.equal(label[found], label)
         assert (found == torch.arange(40)).nonzero().flatten().tolist() == [0]
         seen.add(int(found[1]))
     assert len(seen) > 2, "not always the same one"
-    assert mates(torch.tensor([1, 2, 1, 1]), torch.zeros(4)).tolist() == [2, 1, 3, 0]
+    assert draw_partners(torch.tensor([1, 2, 1, 1]), torch.zeros(4)).tolist() == [2, 1, 3, 0]
 
 
 def test_the_loss_is_that_of_the_exchanged_codes():
     model, batch = grouped().eval(), digits()[0].batch(range(30))
-    rows = mates(batch["label"], torch.zeros(30))
+    rows = draw_partners(batch["label"], torch.zeros(30))
     with torch.no_grad():
         codes, losses = model.encode(batch), model(batch)
         decoded = model.decode(codes | {"shared": rk.Code(z=codes["shared"].z[rows])})
@@ -46,9 +46,9 @@ def test_the_loss_is_that_of_the_exchanged_codes():
     assert losses.metrics["mates"] == (rows != torch.arange(30)).float().mean()
 
 
-def test_the_shared_code_tells_the_group_and_the_other_one_less():
-    """Against plain reconstruction with the same nets: what the group shares goes where only that can be."""
-    told = {}
+def test_the_exchanged_code_encodes_the_group():
+    """Compared with plain reconstruction by equal networks: the exchanged code encodes what the group shares."""
+    ratios = {}
     for objective in ("grouped(factor='shared')", "reconstruction"):
         model = grouped(objective, seed=0)
         for step in rk.loop(model, digits()[0], steps=400, batch=64, lr=3e-3, seed=0):
@@ -56,12 +56,12 @@ def test_the_shared_code_tells_the_group_and_the_other_one_less():
             step.backward(losses.total)
             step.update()
         test = digits()[1]
-        told[objective] = spread(model, test)
-    assert told["grouped(factor='shared')"] < 0.5 * told["reconstruction"], told
+        ratios[objective] = spread(model, test)
+    assert ratios["grouped(factor='shared')"] < 0.5 * ratios["reconstruction"], ratios
 
 
 def spread(model, data):
-    """Variance of the shared code within a class over its variance."""
+    """Return the variance of the shared code within classes divided by its total variance."""
     batch = data.batch(range(len(data)))
     with torch.no_grad():
         z, y = model.eval().encode(batch)["shared"].z[:, 0], batch["label"]
@@ -69,7 +69,7 @@ def spread(model, data):
     return float(within / z.var(0, correction=0).sum())
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(BuildError, match="objective grouped: say which: factor=; there are: own, shared"):
         grouped("grouped")
     with pytest.raises(BuildError, match="label field 'who'"):

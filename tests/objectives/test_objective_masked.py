@@ -2,14 +2,14 @@ import math
 
 import pytest
 import torch
-from learning import FRAMES, digits, fit, frozen, on_test, padded
+from learning import FRAMES, digits, evaluate_on_test, fit, freeze_encoder, padded_batch
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import to_tokens
-from reprkit.objectives.masked import kept, statistics
+from reprkit.objectives.masked import select_tokens, token_statistics
 
 VIT = "vit(patch=2, width=16, depth=1, heads=2)"
 SMALL = {"encoder": VIT, "latent": "continuous(dim=8)", "decoder": VIT}
@@ -23,25 +23,25 @@ def draws(*shape, seed=0):
     ("n", "ratio", "k"),
     [(16, 0.75, 4), (196, 0.75, 49), (16, 0.99, 1), (16, 0.01, 15), (5, 0.5, 3), (2, 0.9, 1)],
 )
-def test_how_many_are_kept(n, ratio, k):
-    keep, hidden = kept(draws(50, n), None, ratio)
+def test_number_of_kept_tokens(n, ratio, k):
+    keep, hidden = select_tokens(draws(50, n), None, ratio)
     assert keep.shape == (50, k)
     assert bool((keep[:, 1:] > keep[:, :-1]).all()), "ascending, so different"
     again = torch.ones(50, n, dtype=torch.bool).scatter(1, keep, False)
     assert torch.equal(hidden, again)
 
 
-def test_every_token_has_an_equal_chance():
-    keep, _ = kept(draws(8000, 8), None, 0.75)
+def test_every_token_is_equally_likely():
+    keep, _ = select_tokens(draws(8000, 8), None, 0.75)
     share = torch.bincount(keep.flatten(), minlength=8) / 8000
     assert bool(((share - 0.25).abs() < 4 * math.sqrt(0.25 * 0.75 / 8000)).all()), share
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.25, 0.5, 0.7, 0.75, 0.9, 0.95])
-def test_shorter_examples_keep_their_share_and_are_filled_up_with_padding(ratio):
+def test_shorter_examples_keep_the_same_fraction_and_are_padded(ratio):
     lengths = torch.tensor([20, 19, 11, 7, 2, 1] * 5)
     valid = torch.arange(20) < lengths.unsqueeze(1)
-    keep, hidden = kept(draws(30, 20), valid, ratio)
+    keep, hidden = select_tokens(draws(30, 20), valid, ratio)
     real = valid.gather(1, keep)
     for row, length in enumerate(lengths.tolist()):
         assert len(set(keep[row].tolist())) == keep.shape[1]
@@ -52,14 +52,14 @@ def test_shorter_examples_keep_their_share_and_are_filled_up_with_padding(ratio)
     assert not bool(hidden.gather(1, keep).any())
 
 
-def test_an_example_of_nothing_but_padding_hides_nothing():
-    keep, hidden = kept(draws(2, 6), torch.tensor([[True] * 6, [False] * 6]), 0.5)
+def test_an_example_of_padding_only_hides_nothing():
+    keep, hidden = select_tokens(draws(2, 6), torch.tensor([[True] * 6, [False] * 6]), 0.5)
     assert keep.shape == (2, 3)
     assert hidden.sum(1).tolist() == [3, 0]
 
 
 @pytest.mark.parametrize("on", ["masked", "all"])
-def test_the_encoder_sees_the_kept_and_the_loss_is_on_the_hidden(on):
+def test_the_encoder_reads_kept_tokens_and_the_loss_is_on_hidden_ones(on):
     model = rk.build(data=digits()[0], objective=f"masked(ratio=0.5, on={on!r})", **SMALL).eval()
     batch = digits()[0].batch(range(6))
     losses = model(batch)
@@ -79,7 +79,7 @@ def test_the_encoder_sees_the_kept_and_the_loss_is_on_the_hidden(on):
     assert torch.equal(gather_tokens(shown, keep), gather_tokens(target, keep))
 
 
-def test_draws_are_fresh_in_training_and_fixed_in_evaluation():
+def test_draws_vary_in_training_and_are_fixed_in_evaluation():
     model = rk.build(data=digits()[0], objective="masked", **SMALL)
     batch = digits()[0].batch(range(6))
     torch.manual_seed(1)
@@ -105,7 +105,7 @@ def test_an_encoder_of_rows_and_a_decoder_of_patches():
     torch.testing.assert_close(model(batch).total, nll.sum(1).mean())
 
 
-def test_normalised_targets_are_the_paper_s():
+def test_normalized_targets_match_the_paper():
     model = rk.build(data=digits()[0], objective="masked(normalize=True)", **SMALL).eval()
     batch = digits()[0].batch(range(4))
     keep, hidden = model.objective.draw(batch, model.factors["code"], fixed=True)
@@ -115,14 +115,14 @@ def test_normalised_targets_are_the_paper_s():
     torch.testing.assert_close(model(batch).total, (decoded.nll(target) * hidden).sum(1).mean())
 
 
-def test_a_token_s_mean_and_deviation_are_torch_s():
+def test_token_statistics_match_torch():
     target = torch.randn(4, 5, 7, generator=torch.Generator().manual_seed(0)) * 3 + 2
     variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
-    torch.testing.assert_close(statistics(target), (mean, (variance + 1e-6).sqrt()))
-    assert statistics(torch.ones(1, 1, 3))[1] == pytest.approx(1e-3)
+    torch.testing.assert_close(token_statistics(target), (mean, (variance + 1e-6).sqrt()))
+    assert token_statistics(torch.ones(1, 1, 3))[1] == pytest.approx(1e-3)
 
 
-def test_factors_of_one_grid_see_the_same_and_others_draw_for_themselves():
+def test_factors_with_equal_grids_share_a_draw():
     options = {"data": digits()[0], "decoder": VIT, "objective": "masked(ratio=0.5)"}
     batch = digits()[0].batch(range(4))
     same = rk.build(factors={"a": rk.factor(VIT), "b": rk.factor(VIT, "gaussian(dim=4)")}, **options)
@@ -153,7 +153,7 @@ def test_factors_of_one_grid_see_the_same_and_others_draw_for_themselves():
 
 
 def watch(model, batch):
-    """The tokens that each factor's encoder was shown."""
+    """Return the tokens that each factor's encoder reads."""
     seen = {}
     for name, path in model.factors.items():
         path.encoder.register_forward_hook(
@@ -165,7 +165,7 @@ def watch(model, batch):
     return seen
 
 
-def test_another_field_is_predicted_whole():
+def test_another_output_field_is_predicted_completely():
     signature = Signature({"x": digits()[0].signature["x"], "y": digits()[0].signature["x"]})
     model = rk.build(
         data=signature,
@@ -181,14 +181,14 @@ def test_another_field_is_predicted_whole():
 
 
 @pytest.mark.parametrize("encoder", ["gru(width=8)", "transformer(width=8, depth=1, heads=2)"])
-def test_padding_changes_nothing(encoder):
+def test_padding_has_no_effect(encoder):
     model = rk.build(
         data=Signature({"x": FRAMES["x"]}),
         encoder=encoder,
         decoder="transformer(width=8, depth=1, heads=2)",
         objective="masked(ratio=0.5)",
     )
-    batch = padded(FRAMES, [9, 4, 1])
+    batch = padded_batch(FRAMES, [9, 4, 1])
     torch.manual_seed(0)
     loss = model(batch).total
     other = {
@@ -200,7 +200,7 @@ def test_padding_changes_nothing(encoder):
     loss.backward()
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     for value in (0.0, 1.0, -0.5, "most"):
         with pytest.raises(PartArgumentError, match="must be a number above 0 and below 1"):
             rk.create("objective", f"masked(ratio={value!r})")
@@ -218,7 +218,7 @@ def test_what_is_refused():
         model({"x": torch.ones(2, 8, 8, 1)})
 
 
-def test_it_learns_from_what_it_sees():
+def test_it_learns_from_visible_tokens():
     options = {
         "data": digits()[0],
         "encoder": "vit(patch=2, width=32, depth=1, heads=2)",
@@ -226,8 +226,8 @@ def test_it_learns_from_what_it_sees():
         "decoder": "mlp(width=128)",
         "objective": "masked(ratio=0.5)",
     }
-    learned = on_test(fit(rk.build(**options), 300, lr=4e-3, size=64))
-    without = on_test(fit(frozen(rk.build(**options)), 300, lr=4e-3, size=64))
+    learned = evaluate_on_test(fit(rk.build(**options), 300, lr=4e-3, size=64))
+    without = evaluate_on_test(fit(freeze_encoder(rk.build(**options)), 300, lr=4e-3, size=64))
     # Of the mean digit 2.33 is left on half of the patches, of the best linear prediction from the others 1.26.
     assert learned["error"] < 1.25, learned
     assert without["error"] > 1.08 * learned["error"], (learned, without)

@@ -14,7 +14,7 @@ MLP = {"encoder": "mlp(width=16)", "latent": "gaussian(dim=4)", "decoder": "mlp(
 
 
 class Constant(Objective):
-    """A loss that is a given number, in the turns it is given."""
+    """A constant loss, in the given turns."""
 
     def __init__(self, value, *, name="constant", turns=("main",), distributes="mean"):
         super().__init__()
@@ -36,7 +36,7 @@ def test_the_total_is_the_weighted_sum():
     assert model.objective_weight("denoising") == 0.25
 
 
-def test_one_view_is_encoded_once_and_two_views_pay_twice(monkeypatch):
+def test_latent_losses_count_once_per_view(monkeypatch):
     calls = []
     for objective, views in [
         ("reconstruction + 0.5 * reconstruction", 1),
@@ -51,7 +51,7 @@ def test_one_view_is_encoded_once_and_two_views_pay_twice(monkeypatch):
         assert len([name for name in losses.terms if name == "kl"]) == 1
 
 
-def test_names_used_twice_are_numbered():
+def test_duplicate_loss_names_are_numbered():
     terms = [(1.0, Constant(1, name="a")), (2.0, Constant(2, name="ab")), (3.0, Constant(3, name="a"))]
     model = rk.build(encoder=Any(), objective=[*terms, (4.0, Constant(4, name="a"))])
     losses = model({"x": torch.ones(2, 3)})
@@ -80,7 +80,7 @@ def Any():
     return Plain()
 
 
-def test_a_sum_has_what_its_terms_have():
+def test_a_sum_combines_the_properties_of_its_terms():
     total = WeightedSum(
         [(1.0, Constant(1, turns=("main", "critic"))), (2.0, Constant(2, distributes="gather"))]
     )
@@ -106,7 +106,7 @@ def test_every_objective_has_members_and_weights():
 
 
 class Sum(Objective):
-    """A sum that is not reprkit's own."""
+    """A sum of objectives that is not the class of reprkit."""
 
     def __init__(self, *, weight=3.0):
         super().__init__()
@@ -126,7 +126,7 @@ class Sum(Objective):
         return next(each for each in self.terms if turn in each.turns)(model, batch, turn)
 
 
-def test_a_sum_of_another_class_is_taken_as_one_everywhere():
+def test_a_sum_of_another_class_is_supported():
     from reprkit.checkpoints.manifest import describe
     from reprkit.evaluation.describe import describe_model
     from reprkit.runs.model_summary import model_summary
@@ -153,7 +153,7 @@ def test_a_sum_of_another_class_is_taken_as_one_everywhere():
     assert opened.members[:2] == model.objective.members
 
 
-def test_a_refusal_names_the_members():
+def test_errors_name_the_members():
     with pytest.raises(
         BuildError, match=r"objective reprkit/contrastive \+ reprkit/classify never uses a decoder.*"
     ) as caught:
@@ -161,7 +161,7 @@ def test_a_refusal_names_the_members():
     assert '("reconstruction + contrastive + 0.5 * classify")' in str(caught.value)
 
 
-def test_a_turn_takes_the_terms_that_have_it():
+def test_a_turn_uses_the_terms_that_have_it():
     total = [(1.0, Constant(1, name="a")), (5.0, Constant(2, name="b", turns=("critic",)))]
     model = rk.build(encoder=Any(), objective=total)
     assert model({"x": torch.ones(1, 3)}).total.item() == 1
@@ -179,7 +179,7 @@ def test_the_note_names_the_term_that_failed():
     assert any("Broken" in note for note in caught.value.__notes__)
 
 
-def test_one_unweighted_term_stays_itself():
+def test_a_single_unweighted_term_is_not_wrapped():
     assert isinstance(objective_from("reconstruction"), Reconstruction)
     own = Reconstruction()
     assert objective_from(own) is own
@@ -199,7 +199,7 @@ def test_one_unweighted_term_stays_itself():
         ([(1.0, torch.nn.Linear(2, 2))], "Linear is not an Objective"),
     ],
 )
-def test_what_is_refused(given, says):
+def test_invalid_arguments_are_refused(given, says):
     with pytest.raises((BuildError, PartArgumentError), match=says):
         objective_from(given)
 

@@ -1,4 +1,4 @@
-"""``critic_loss`` beside eq. 3 of arXiv 1704.00028, written out with gradients in closed form."""
+"""``critic_loss`` compared with eq. 3 of arXiv 1704.00028, with gradients in closed form."""
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ class Quadratic(torch.nn.Module):
         self.a = torch.nn.Parameter(torch.tensor(0.4))
 
     def forward(self, x, mask):
-        verdict = (self.w * x + self.a * x.square() / 2).sum(-1)
-        return (verdict if mask is None else verdict * mask).sum(1)
+        score = (self.w * x + self.a * x.square() / 2).sum(-1)
+        return (score if mask is None else score * mask).sum(1)
 
 
 def examples(b=4):
@@ -26,18 +26,18 @@ def examples(b=4):
     return tuple(torch.randn(b, 5, 3, generator=source) for _ in range(2))
 
 
-def reference(critic, real, made, share, penalty, real_mask, made_mask):
+def reference(critic, real, made, share, penalty, real_mask, fake_mask):
     between = share * real + (1 - share) * made
     slope = critic.w + critic.a * between
     if real_mask is not None:
-        slope = slope * (real_mask | made_mask).unsqueeze(-1)
+        slope = slope * (real_mask | fake_mask).unsqueeze(-1)
     norm = slope.square().sum((1, 2)).sqrt()
-    return critic(made, made_mask) - critic(real, real_mask) + penalty * (norm - 1) ** 2
+    return critic(made, fake_mask) - critic(real, real_mask) + penalty * (norm - 1) ** 2
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("masked", [True, False])
-def test_it_is_the_papers_with_its_gradient(masked, training):
+def test_value_and_gradient_match_the_paper(masked, training):
     critic, (real, made) = Quadratic(), examples()
     masks = [None, None]
     if masked:
@@ -45,7 +45,7 @@ def test_it_is_the_papers_with_its_gradient(masked, training):
         masks = [steps < torch.tensor([[5], [2], [1], [3]]), steps < torch.tensor([[1], [4], [1], [3]])]
     torch.manual_seed(7)
     loss, difference = critic_loss(
-        critic, real, made, real_mask=masks[0], made_mask=masks[1], penalty=3.0, training=training
+        critic, real, made, real_mask=masks[0], fake_mask=masks[1], penalty=3.0, training=training
     )
     torch.manual_seed(7)
     share = torch.rand(4, 1, 1) if training else 0.5
@@ -56,7 +56,7 @@ def test_it_is_the_papers_with_its_gradient(masked, training):
     torch.testing.assert_close(got, torch.autograd.grad(wanted.sum(), list(critic.parameters())))
 
 
-def test_what_made_the_examples_gets_no_gradient():
+def test_the_generator_gets_no_gradient():
     critic, (real, made) = Quadratic(), examples()
     made.requires_grad_()
     loss, _ = critic_loss(critic, real, made)
@@ -76,7 +76,7 @@ def test_a_flat_critic_has_a_finite_gradient():
     assert all(bool(each.grad.isfinite().all()) for each in critic.parameters())
 
 
-def test_it_is_measured_without_gradients_and_any_shape_is_judged():
+def test_it_works_under_no_grad_and_for_any_shape():
     def critic(x, mask):
         return x.square().flatten(1).sum(1)
 
@@ -95,7 +95,7 @@ def shares(rank):
 
 
 @pytest.mark.ranks
-def test_two_ranks_draw_what_one_draws():
+def test_two_ranks_draw_as_one_process():
     critic, (real, made) = Quadratic(), examples()
     torch.manual_seed(7)
     alone, _ = critic_loss(critic, real, made)

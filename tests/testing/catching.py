@@ -1,16 +1,16 @@
-"""Runs a conformance class on a deliberately wrong part: which checks fail, and do they say why."""
+"""Run a conformance class on a wrong part: which checks fail, and with which reason."""
 
 from reprkit.testing.base import Conformance, PartConformance, all_checks
-from reprkit.testing.kit import examine
+from reprkit.testing.kit import run_checks
 
 
 def failures(case: Conformance, *, ranks: bool = True) -> dict[str, str]:
-    """Check -> reason, of those that fail."""
-    return {each.check: each.reason for each in examine(case, ranks=ranks) if each.status == "failed"}
+    """Return the checks that fail -> reason."""
+    return {each.check: each.reason for each in run_checks(case, ranks=ranks) if each.status == "failed"}
 
 
 def titles(cls: type[Conformance], *, shared: bool = False) -> set[str]:
-    """The checks of a class in words; ``shared``: also those that it has from the base classes unchanged."""
+    """Return the titles of a class's checks; with ``shared`` also those inherited from the base classes unchanged."""
     inherited = {
         getattr(base, name) for base in (Conformance, PartConformance) for name, _ in all_checks(base)
     }

@@ -1,4 +1,4 @@
-"""For each check of a corruption and of a data set a deliberately wrong one that exactly this check catches."""
+"""For each check of a corruption and a data set, a wrong one that fails this check only."""
 
 import numpy as np
 import pytest
@@ -35,12 +35,12 @@ class Good(Corruption):
         return {**batch, "x": x}, hit
 
 
-class LosesFields(Good):
+class DropsFields(Good):
     def finish(self, batch, x, hit):
         return {"x": x}, hit
 
 
-class TouchesTheRest(Good):
+class ChangesUnhitElements(Good):
     def finish(self, batch, x, hit):
         return {**batch, "x": x + 0.001}, hit
 
@@ -50,12 +50,12 @@ class ChangesNothing(Good):
         return x
 
 
-class DeafToTheGenerator(Good):
+class IgnoresTheGenerator(Good):
     def draw(self, shape, generator):
         return super().draw(shape, None)
 
 
-class DrawsAlone(Good):
+class DrawsPerRank(Good):
     def draw(self, shape, generator):
         return torch.rand(shape, generator=generator)
 
@@ -69,11 +69,11 @@ class Case(CorruptionConformance):
 
 
 WRONG = {
-    "shapes and types": ("LosesFields", "fields became x; there were x, x_mask, label"),
-    "what is not hit is left alone": ("TouchesTheRest", "x outside of hit: differs"),
-    "it damages": ("ChangesNothing", "it changed nothing in sixteen examples"),
-    "the generator decides": ("DeafToTheGenerator", "two draws under equal generators: differs"),
-    "two ranks equal one process": ("DrawsAlone", "two ranks and one process: x: differs"),
+    "shapes and types": ("DropsFields", "it returned fields x; the batch has x, x_mask, label"),
+    "only hit elements change": ("ChangesUnhitElements", "x outside of hit: differs"),
+    "it changes the data": ("ChangesNothing", "it changed nothing in sixteen examples"),
+    "draws depend on the generator": ("IgnoresTheGenerator", "two draws under equal generators: differs"),
+    "two ranks equal one process": ("DrawsPerRank", "two ranks and one process: x: differs"),
 }
 
 
@@ -83,29 +83,29 @@ def case(name):
     return made
 
 
-def test_nothing_is_wrong_with_the_good_one():
+def test_a_correct_corruption_passes_every_check():
     assert failures(case("Good")) == {}
 
 
 @pytest.mark.parametrize("check", WRONG)
-def test_exactly_this_check_catches_it(check):
+def test_a_wrong_corruption_fails_one_check(check):
     name, reason = WRONG[check]
     found = failures(case(name))
     assert set(found) == {check}, found
     assert reason in found[check]
 
 
-def test_every_check_is_tried():
+def test_every_check_has_a_wrong_corruption():
     assert set(WRONG) == titles(CorruptionConformance)
 
 
 class Squares(Tensors):
-    """Twenty images of one grey each."""
+    """Twenty images, each of a single gray value."""
 
     def __init__(self):
         field = Field(kind="image", shape=(2, 2, 1), range=self.span())
-        grey = torch.linspace(0, 1, 20).view(20, 1, 1, 1).expand(20, 2, 2, 1)
-        super().__init__({"x": grey}, Signature({"x": field}))
+        gray = torch.linspace(0, 1, 20).view(20, 1, 1, 1).expand(20, 2, 2, 1)
+        super().__init__({"x": gray}, Signature({"x": field}))
 
     def span(self):
         return (0.0, 1.0)
@@ -116,7 +116,7 @@ class NumpyRange(Squares):
         return (np.float32(0), np.float32(1))
 
 
-class TooBright(Squares):
+class OutOfRange(Squares):
     def batch(self, indices):
         return {name: 2 * value for name, value in super().batch(indices).items()}
 
@@ -138,13 +138,13 @@ class Overlapping(Squares):
 
 
 WRONG_SETS = {
-    "signature survives json": (NumpyRange, "is not JSON serializable"),
-    "examples fit the signature": (TooBright, "x of example 10 spans 1.05263"),
-    "examples do not change": (WrapsAround, "data[20] is past the end and raised nothing"),
-    "a batch is its examples": (SortedBatches, "x of example 19 in a batch: differs"),
+    "signature round trips through json": (NumpyRange, "is not JSON serializable"),
+    "examples fit the signature": (OutOfRange, "x of example 10 has values from 1.05263"),
+    "examples are reproducible": (WrapsAround, "data[20] is past the end and raised no error"),
+    "batches equal their examples": (SortedBatches, "x of example 19 in a batch: differs"),
     "split is disjoint and complete": (
         Overlapping,
-        "the parts together do not hold the examples of the whole",
+        "the parts together do not contain the examples of the whole",
     ),
 }
 
@@ -155,17 +155,17 @@ def dataset(cls):
     return made
 
 
-def test_nothing_is_wrong_with_the_good_data_set():
+def test_a_correct_data_set_passes_every_check():
     assert failures(dataset(Squares)) == {}
 
 
 @pytest.mark.parametrize("check", WRONG_SETS)
-def test_exactly_this_check_catches_the_data_set(check):
+def test_a_wrong_data_set_fails_one_check(check):
     cls, reason = WRONG_SETS[check]
     found = failures(dataset(cls))
     assert set(found) == {check}, found
     assert reason in found[check]
 
 
-def test_every_check_of_data_sets_is_tried():
+def test_every_check_has_a_wrong_data_set():
     assert set(WRONG_SETS) == titles(DatasetConformance)

@@ -1,4 +1,4 @@
-"""For each check of a decoder a deliberately wrong one that exactly this check catches."""
+"""For each check of a decoder, a wrong decoder that fails this check only."""
 
 from dataclasses import replace
 
@@ -41,22 +41,22 @@ class Good(Decoder):
         return mean
 
 
-class NarrowEstimate(Good):
+class WrongOutputShape(Good):
     def estimate(self, mean):
         return mean[..., :1] if self.training else mean
 
 
-class Ignores(Good):
+class IgnoresTheCode(Good):
     def first(self, x, features):
         return x * 0
 
 
-class Neighbours(Good):
+class MixesExamples(Good):
     def finish(self, mean):
         return mean if self.training else mean - mean.mean(0)
 
 
-class Deaf(Good):
+class IgnoresTheCondition(Good):
     def __init__(self, data=None, tokens=None):
         super().__init__()
         self.condition_dim = 2
@@ -65,13 +65,13 @@ class Deaf(Good):
         return super().forward(features)
 
 
-class TakesTheFirst(Good):
+class IgnoresQueries(Good):
     provides = frozenset({"queries"})
     cells = (2, 2)
 
-    def forward(self, features, *, teacher=None, length=None, only=None):
+    def forward(self, features, *, teacher=None, length=None, queries=None):
         decoded = super().forward(features)
-        return decoded if only is None else replace(decoded, x=decoded.x[:, : only.shape[1]])
+        return decoded if queries is None else replace(decoded, x=decoded.x[:, : queries.shape[1]])
 
 
 class ReadsPadding(Good):
@@ -79,13 +79,13 @@ class ReadsPadding(Good):
         return x + features.x.mean(1, keepdim=True)
 
 
-class Idle(Good):
+class UnusedParameter(Good):
     def __init__(self, data=None, tokens=None):
         super().__init__()
         self.spare = nn.Parameter(torch.zeros(2))
 
 
-class Restless(Good):
+class RandomInEvaluation(Good):
     def finish(self, mean):
         return mean if self.training else mean + torch.rand(16)
 
@@ -100,7 +100,7 @@ class HalfPrecision(Good):
         return mean.half() * 1e6 if torch.is_autocast_enabled("cpu") else mean
 
 
-class BatchNormalised(Good):
+class BatchNormalized(Good):
     def __init__(self, data=None, tokens=None):
         super().__init__()
         self.norm = nn.BatchNorm1d(16)
@@ -109,8 +109,8 @@ class BatchNormalised(Good):
         return self.norm(mean.flatten(0, 1)).view_as(mean)
 
 
-class SeesTheAnswer(GRUDecoder):
-    """Is told each token before it has to say it, by a teacher that is one step early."""
+class NotCausal(GRUDecoder):
+    """Its output at token t depends on token t, since the teacher is shifted by one step too few."""
 
     def __init__(self, width: int = 8, *, data=None, tokens=None):
         super().__init__(width, data=data, tokens=tokens)
@@ -128,18 +128,34 @@ class Case(DecoderConformance):
 
 
 WRONG = {
-    "shapes and types": ("NarrowEstimate", IMAGES, "it made (1, 4, 1), and the data reads as (1, 4, 16)"),
-    "the code matters": ("Ignores", IMAGES, "no gradient reaches the code"),
-    "only some tokens": ("TakesTheFirst", IMAGES, "tokens asked for, and the same among all: differs"),
-    "examples do not mix": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
-    "masked tokens change nothing": ("ReadsPadding", IMAGES, "mean, with other masked tokens: differs"),
-    "the condition matters": ("Deaf", IMAGES, "its output does not depend on the condition"),
-    "a gradient reaches every parameter": ("Idle", IMAGES, "no gradient reaches spare"),
-    "evaluation is deterministic": ("Restless", IMAGES, "output in evaluation: differs"),
-    "odd widths fit through the adapters": ("NoLengthArgument", IMAGES, "keyword argument 'length'"),
+    "shapes and types": (
+        "WrongOutputShape",
+        IMAGES,
+        "its output is (1, 4, 1), and the data in its grid is (1, 4, 16)",
+    ),
+    "output depends on the code": ("IgnoresTheCode", IMAGES, "no gradient reaches the code"),
+    "queries match the full output": (
+        "IgnoresQueries",
+        IMAGES,
+        "tokens decoded by queries, and the same tokens of the full output: differs",
+    ),
+    "examples are independent": ("MixesExamples", IMAGES, "an example alone and in a batch: differs"),
+    "masked tokens have no effect": ("ReadsPadding", IMAGES, "mean, with other masked tokens: differs"),
+    "output depends on the condition": (
+        "IgnoresTheCondition",
+        IMAGES,
+        "its output does not depend on the condition",
+    ),
+    "gradients reach every parameter": ("UnusedParameter", IMAGES, "no gradient reaches spare"),
+    "evaluation is deterministic": ("RandomInEvaluation", IMAGES, "output in evaluation: differs"),
+    "trains with odd widths": ("NoLengthArgument", IMAGES, "keyword argument 'length'"),
     "bf16 autocast": ("HalfPrecision", IMAGES, "the likelihood is not finite under bf16 autocast"),
-    "causal means causal": ("SeesTheAnswer", TOKENS, "with another teacher from there on: differs"),
-    "two ranks equal one process": ("BatchNormalised", IMAGES, "two ranks and one process: likelihood"),
+    "causal output ignores later tokens": (
+        "NotCausal",
+        TOKENS,
+        "with another teacher from token 0 on: differs",
+    ),
+    "two ranks equal one process": ("BatchNormalized", IMAGES, "two ranks and one process: likelihood"),
 }
 
 
@@ -149,17 +165,17 @@ def case(name, data):
     return made
 
 
-def test_nothing_is_wrong_with_the_good_one():
+def test_a_correct_decoder_passes_every_check():
     assert failures(case("Good", IMAGES)) == {}
 
 
 @pytest.mark.parametrize("check", WRONG)
-def test_exactly_this_check_catches_it(check):
+def test_a_wrong_decoder_fails_one_check(check):
     name, data, reason = WRONG[check]
     found = failures(case(name, data))
     assert set(found) == {check}, found
     assert reason in found[check]
 
 
-def test_every_check_is_tried():
+def test_every_check_has_a_wrong_decoder():
     assert set(WRONG) == titles(DecoderConformance)

@@ -1,4 +1,4 @@
-"""For each check of an encoder a deliberately wrong one that exactly this check catches."""
+"""For each check of an encoder, a wrong encoder that fails this check only."""
 
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ class WrongGrid(Good):
         return (2, 3)
 
 
-class Neighbours(Good):
+class MixesExamples(Good):
     def finish(self, x):
         return x if self.training else x - x.mean(0)
 
@@ -90,18 +90,18 @@ class MeanOfPadding(Frames):
         return x.mean(1)
 
 
-class Peeks(Good):
+class ReadsHiddenTokens(Good):
     def first(self, tokens, all_tokens):
         return tokens + all_tokens.mean(1, keepdim=True)
 
 
-class Idle(Good):
+class UnusedParameter(Good):
     def __init__(self, data=None):
         super().__init__()
         self.spare = nn.Linear(2, 2)
 
 
-class Restless(Good):
+class RandomInEvaluation(Good):
     def finish(self, x):
         return x if self.training else x * torch.rand(5)
 
@@ -113,7 +113,7 @@ class NoKeepArgument(Good):
         return super().forward(batch)
 
 
-class Deaf(Good):
+class IgnoresTheCondition(Good):
     def __init__(self, data=None):
         super().__init__()
         self.condition_dim = 2
@@ -122,15 +122,15 @@ class Deaf(Good):
         return super().forward(batch, keep=keep)
 
 
-class Told(Good):
+class WithCondition(Good):
     def __init__(self, data=None):
         super().__init__()
-        self.condition_dim, self.told = 2, nn.Linear(2, 5)
+        self.condition_dim, self.shift = 2, nn.Linear(2, 5)
 
     def forward(self, batch, *, keep=None, condition=None):
         features = super().forward(batch, keep=keep)
-        moved = 0 if condition is None else self.told(condition).unsqueeze(1)
-        return replace(features, x=features.x + moved)
+        offset = 0 if condition is None else self.shift(condition).unsqueeze(1)
+        return replace(features, x=features.x + offset)
 
 
 class HalfPrecision(Good):
@@ -138,7 +138,7 @@ class HalfPrecision(Good):
         return (x.half() * 1e6) if torch.is_autocast_enabled("cpu") else x
 
 
-class BatchNormalised(Good):
+class BatchNormalized(Good):
     def __init__(self, data=None):
         super().__init__()
         self.norm = nn.BatchNorm1d(5)
@@ -156,15 +156,23 @@ class Case(EncoderConformance):
 
 WRONG = {
     "shapes and types": ("WrongGrid", IMAGES, "grid is (2, 3), which has 6 cells for 4 tokens"),
-    "examples do not mix": ("Neighbours", IMAGES, "an example alone and in a batch: differs"),
-    "padding changes nothing": ("MeanOfPadding", SEQUENCES, "features of valid tokens: differs"),
-    "keep reads only the kept": ("Peeks", IMAGES, "features, with other hidden tokens: differs"),
-    "the condition matters": ("Deaf", IMAGES, "its output does not depend on the condition"),
-    "a gradient reaches every parameter": ("Idle", IMAGES, "reaches spare.weight, spare.bias"),
-    "evaluation is deterministic": ("Restless", IMAGES, "features in evaluation: differs"),
-    "odd widths fit through the adapters": ("NoKeepArgument", IMAGES, "unexpected keyword argument 'keep'"),
+    "examples are independent": ("MixesExamples", IMAGES, "an example alone and in a batch: differs"),
+    "padding has no effect": ("MeanOfPadding", SEQUENCES, "features of valid tokens: differs"),
+    "keep reads only kept tokens": (
+        "ReadsHiddenTokens",
+        IMAGES,
+        "features, with other hidden tokens: differs",
+    ),
+    "output depends on the condition": (
+        "IgnoresTheCondition",
+        IMAGES,
+        "its output does not depend on the condition",
+    ),
+    "gradients reach every parameter": ("UnusedParameter", IMAGES, "reaches spare.weight, spare.bias"),
+    "evaluation is deterministic": ("RandomInEvaluation", IMAGES, "features in evaluation: differs"),
+    "trains with odd widths": ("NoKeepArgument", IMAGES, "unexpected keyword argument 'keep'"),
     "bf16 autocast": ("HalfPrecision", IMAGES, "not finite under bf16 autocast"),
-    "two ranks equal one process": ("BatchNormalised", IMAGES, "two ranks and one process: features"),
+    "two ranks equal one process": ("BatchNormalized", IMAGES, "two ranks and one process: features"),
 }
 
 
@@ -174,18 +182,20 @@ def case(name, data):
     return made
 
 
-@pytest.mark.parametrize(("name", "data"), [("Good", IMAGES), ("Told", IMAGES), ("Frames", SEQUENCES)])
-def test_nothing_is_wrong_with_the_good_ones(name, data):
+@pytest.mark.parametrize(
+    ("name", "data"), [("Good", IMAGES), ("WithCondition", IMAGES), ("Frames", SEQUENCES)]
+)
+def test_correct_encoders_pass_every_check(name, data):
     assert failures(case(name, data)) == {}
 
 
 @pytest.mark.parametrize("check", WRONG)
-def test_exactly_this_check_catches_it(check):
+def test_a_wrong_encoder_fails_one_check(check):
     name, data, reason = WRONG[check]
     found = failures(case(name, data))
     assert set(found) == {check}, found
     assert reason in found[check]
 
 
-def test_every_check_is_tried():
+def test_every_check_has_a_wrong_encoder():
     assert set(WRONG) == titles(EncoderConformance)

@@ -1,4 +1,4 @@
-"""For each check of a latent a deliberately wrong one that exactly this check catches."""
+"""For each check of a latent, a wrong latent that fails this check only."""
 
 import math
 from dataclasses import replace
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.ranks
 
 
 class Good(Latent):
-    """Three learned bits with a loss, a price, statistics and a prior: nothing is wrong with it."""
+    """A correct latent: three learned bits with a loss, a rate, statistics and a prior."""
 
     def __init__(self, scale: Any = 1.0, precision: str = "float32"):
         super().__init__(in_dim=3, out_dim=3, vocab=(2, 2, 2), precision=precision)
@@ -42,21 +42,21 @@ class Good(Latent):
             features,
             z=self.finish(soft + (hard - soft).detach(), features),
             indices=(logits > 0).long(),
-            bits=self.price(weight),
-            losses={"size": (logits.square() * self.counted(weight)).sum() / len(x)},
+            bits=self.rate(weight),
+            losses={"size": (logits.square() * self.loss_weight(weight)).sum() / len(x)},
             metrics={"on": hard.mean().detach() if features.mask is None else torch.zeros(())},
         )
 
     def finish(self, z, features):
         return z
 
-    def price(self, weight):
+    def rate(self, weight):
         return 3 * weight.sum((1, 2))
 
-    def counted(self, weight):
+    def loss_weight(self, weight):
         return weight
 
-    def together(self, seen):
+    def reduce(self, seen):
         return sum_over_ranks(seen)
 
     def embed(self, indices):
@@ -70,7 +70,7 @@ class Good(Latent):
         return nats if code.mask is None else nats * code.mask
 
     def update(self):
-        total = self.together(self.seen)
+        total = self.reduce(self.seen)
         self.share.copy_(total[:3] / total[3].clamp(min=1))
         self.seen.zero_()
 
@@ -89,7 +89,7 @@ class Stateful(Good):
         self.shift += 0.25
 
 
-class Growing(Good):
+class GrowingBuffer(Good):
     def __init__(self):
         super().__init__()
         self.register_buffer("history", torch.zeros(0))
@@ -103,19 +103,19 @@ class Growing(Good):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
-class PriceOfTokens(Good):
-    def price(self, weight):
+class BitsPerToken(Good):
+    def rate(self, weight):
         return 3.0 * weight.sum(2)
 
 
-class Quiet(Good):
+class UndeclaredLogProb(Good):
     def forward(self, features):
         code = super().forward(features)
         return replace(code, log_prob=torch.zeros(code.z.shape[:2]))
 
 
 class CountsPadding(Good):
-    def counted(self, weight):
+    def loss_weight(self, weight):
         return torch.ones_like(weight)
 
     def forward(self, features):
@@ -125,13 +125,13 @@ class CountsPadding(Good):
         return code
 
 
-class Idle(Good):
+class UnusedParameter(Good):
     def __init__(self):
         super().__init__()
         self.spare = nn.Parameter(torch.zeros(3))
 
 
-class Restless(Good):
+class RandomInEvaluation(Good):
     def forward(self, features):
         code = super().forward(features)
         if self.training:
@@ -140,17 +140,17 @@ class Restless(Good):
         return replace(code, indices=indices, z=self.embed(indices) + 0 * code.z)
 
 
-class Unfaithful(Good):
+class WrongEmbedding(Good):
     def embed(self, indices):
         return indices * 1.0
 
 
-class DeafPrior(Good):
+class PriorIgnoresGenerator(Good):
     def prior(self, shape, generator=None):
         return self.embed(torch.randint(2, (*shape, 3)))
 
 
-class PricesPadding(Good):
+class PriorOfPadding(Good):
     def log_prior(self, code):
         return super().log_prior(replace(code, mask=None))
 
@@ -165,8 +165,8 @@ class HalfPrecision(Good):
         return (z.half() * 1e5).float() / 1e5 if torch.is_autocast_enabled("cpu") else z
 
 
-class Alone(Good):
-    def together(self, seen):
+class OwnStatistics(Good):
+    def reduce(self, seen):
         return seen
 
 
@@ -175,15 +175,15 @@ class Undeclared(Good):
         super().__init__(scale)
 
 
-class Late(Good):
-    """Its constructor is made after the class, so nothing checks it."""
+class UncheckedConstructor(Good):
+    """Its constructor is added after the class was created, so its arguments are not checked."""
 
 
-def _late(self, scale: float = 1.0):
+def _constructor(self, scale: float = 1.0):
     Good.__init__(self)
 
 
-Late.__init__ = _late
+UncheckedConstructor.__init__ = _constructor
 
 
 class Case(LatentConformance):
@@ -194,62 +194,85 @@ class Case(LatentConformance):
         return globals()[self.wrong](**self.options)
 
 
-class TakesAPartUnsaid(Good):
+class UnannotatedPart(Good):
     def __init__(self, inner: object = None):
         super().__init__()
-        object.__setattr__(self, "inner", inner)  # no submodule: its weights are not what this is about
+        object.__setattr__(self, "inner", inner)  # not a submodule: its weights do not matter here
 
 
-class TakesAPart(Good):
+class AnnotatedPart(Good):
     def __init__(self, inner: str | Latent | None = None):
         super().__init__()
         object.__setattr__(self, "inner", inner)
 
 
+class RenamedToNothing(Good):
+    renamed_arguments = {"size": "width"}
+
+
 WRONG = {
     "parts in arguments are annotated": (
-        "TakesAPartUnsaid",
+        "UnannotatedPart",
         {"inner": create("latent", "continuous(dim=3)")},
-        "its argument inner holds a latent, and the source annotates it 'object': write inner: str | Latent",
+        "its argument inner is a latent, and the source annotates it 'object': write inner: str | Latent",
+    ),
+    "former argument names are accepted": (
+        "RenamedToNothing",
+        {},
+        "renamed_arguments names 'width', which is not an argument of RenamedToNothing",
     ),
     "arguments are declared": ("Undeclared", {}, "argument scale of Undeclared has no annotation"),
-    "arguments survive json": ("Good", {"scale": torch.ones(1)}, "an argument of Good is not JSON"),
-    "weights survive the disk": ("Stateful", {}, "is there state outside of the buffers?"),
-    "buffers keep their shape": ("Growing", {}, "change their shape: history"),
-    "shapes and types": ("PriceOfTokens", {}, "bits is (1, 1), not (1,)"),
-    "masked tokens change nothing": ("CountsPadding", {}, "loss 'size': differs by up to"),
-    "a gradient reaches every parameter": ("Idle", {}, "no gradient reaches spare"),
-    "evaluation is deterministic": ("Restless", {}, "z in evaluation: differs"),
-    "indices stand for the code": ("Unfaithful", {}, "embed(indices) and z in evaluation: differs"),
-    "prior has the shape of codes": ("DeafPrior", {}, "two draws from the prior under one generator"),
-    "prior tells probabilities": ("PricesPadding", {}, "log_prior counts padded tokens"),
-    "odd widths fit through the adapters": ("NeedsTwoRows", {}, "the loss is"),
+    "arguments round trip through json": (
+        "Good",
+        {"scale": torch.ones(1)},
+        "an argument of Good is not JSON",
+    ),
+    "weights round trip through disk": ("Stateful", {}, "is there state outside of the buffers?"),
+    "buffers keep their shape": ("GrowingBuffer", {}, "change their shape: history"),
+    "shapes and types": ("BitsPerToken", {}, "bits is (1, 1), not (1,)"),
+    "masked tokens have no effect": ("CountsPadding", {}, "loss 'size': differs by up to"),
+    "gradients reach every parameter": ("UnusedParameter", {}, "no gradient reaches spare"),
+    "evaluation is deterministic": ("RandomInEvaluation", {}, "z in evaluation: differs"),
+    "embed reproduces the code": ("WrongEmbedding", {}, "embed(indices) and z in evaluation: differs"),
+    "prior has the shape of codes": (
+        "PriorIgnoresGenerator",
+        {},
+        "two draws from the prior under one generator",
+    ),
+    "log prior is finite and masked": ("PriorOfPadding", {}, "log_prior counts padded tokens"),
+    "trains with odd widths": ("NeedsTwoRows", {}, "the loss is"),
     "bf16 autocast": ("HalfPrecision", {"precision": "any"}, "z is not finite under bf16 autocast"),
-    "two ranks equal one process": ("Alone", {}, "rank 0 of two and one process: state share: differs"),
+    "two ranks equal one process": (
+        "OwnStatistics",
+        {},
+        "rank 0 of two and one process: state share: differs",
+    ),
 }
 
 
 def case(name, options=None):
-    made = Case()
-    made.wrong, made.options = name, options or {}
-    return made
+    test = Case()
+    test.wrong, test.options = name, options or {}
+    return test
 
 
-def test_nothing_is_wrong_with_the_good_one():
+def test_a_correct_latent_passes_every_check():
     assert failures(case("Good")) == {}
-    assert failures(case("TakesAPart", {"inner": create("latent", "continuous(dim=3)")}), ranks=False) == {}
+    assert (
+        failures(case("AnnotatedPart", {"inner": create("latent", "continuous(dim=3)")}), ranks=False) == {}
+    )
 
 
 @pytest.mark.parametrize("check", WRONG)
-def test_exactly_this_check_catches_it(check):
+def test_a_wrong_latent_fails_one_check(check):
     name, options, reason = WRONG[check]
     found = failures(case(name, options))
     assert set(found) == {check}, found
     assert reason in found[check]
 
 
-def test_a_constructor_that_nothing_checks_is_caught():
-    found = failures(case("Late"))
+def test_an_unchecked_constructor_is_caught():
+    found = failures(case("UncheckedConstructor"))
     assert set(found) == {"arguments are declared"}
     assert "scale='no such value' is outside of" in found["arguments are declared"]
 
@@ -264,31 +287,31 @@ def test_a_plugin_module_that_imports_torch(site):
             yield Spec("plain", "reprkit.latents.continuous:Continuous")
     """
     site.add("slow-one", hooks)
-    made = LatentConformance()
-    made.part = "slow-one/plain(dim=3)"
+    test = LatentConformance()
+    test.part = "slow-one/plain(dim=3)"
     with using_registry(Registry()):
-        found = failures(made, ranks=False)
+        found = failures(test, ranks=False)
     assert set(found) == {"plugin module imports without torch"}
     assert "importing slow_one_plugin loads torch" in found["plugin module imports without torch"]
 
 
-def test_every_check_is_tried():
+def test_every_check_has_a_wrong_latent():
     assert {*WRONG, "plugin module imports without torch"} == titles(LatentConformance, shared=True)
 
 
-def test_reasons_are_never_empty_or_many_lines():
+def test_reasons_are_single_lines():
     class Broken(Good):
         def forward(self, features):
             return math.nan
 
-    made = LatentConformance()
-    made.make = Broken
-    for check, reason in failures(made, ranks=False).items():
+    test = LatentConformance()
+    test.make = Broken
+    for check, reason in failures(test, ranks=False).items():
         assert reason, check
         assert "\n" not in reason
 
 
-def test_a_latent_that_tells_log_prob_says_so():
-    found = failures(case("Quiet", {}))
+def test_log_prob_must_be_declared():
+    found = failures(case("UndeclaredLogProb", {}))
     assert set(found) == {"shapes and types"}, found
-    assert "tell log_prob, and provides does not say so" in found["shapes and types"]
+    assert "have log_prob, and provides does not name it" in found["shapes and types"]

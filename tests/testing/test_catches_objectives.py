@@ -1,4 +1,4 @@
-"""For each check of an objective and of an evaluator a deliberately wrong one that exactly this check catches."""
+"""For each check of an objective and an evaluator, a wrong one that fails this check only."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ class Good(Objective):
         return nats, count
 
 
-class RemembersAside(Good):
+class StateOutsideOfBuffers(Good):
     trained = False
 
     def term(self, model, nats, count):
@@ -34,7 +34,7 @@ class RemembersAside(Good):
         return nats + (0 if model.training else 100 * self.trained), count
 
 
-class Growing(Good):
+class GrowingBuffer(Good):
     def __init__(self):
         super().__init__()
         self.register_buffer("history", torch.zeros(0))
@@ -49,34 +49,34 @@ class Growing(Good):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
-class NotForTwo(Good):
+class UndefinedForTwoExamples(Good):
     def term(self, model, nats, count):
         return nats + 0 * torch.log(torch.tensor(float(count - 2))), count
 
 
-class NoUseForTheDecoder(Good):
+class UnusedDecoder(Good):
     def forward(self, model, batch, turn="main"):
         code = model.encode(batch)["code"]
         return {"size": (code.z.square().sum(), len(code.z))}
 
 
-class Restless(Good):
+class RandomInEvaluation(Good):
     def term(self, model, nats, count):
         return nats if model.training else nats * torch.rand(()), count
 
 
-class InPlace(Good):
+class ModifiesTheBatch(Good):
     def forward(self, model, batch, turn="main"):
         batch["x"].clamp_(max=0.5)
         return super().forward(model, batch, turn)
 
 
-class Uphill(Good):
+class WrongSign(Good):
     def term(self, model, nats, count):
         return 2 * nats.detach() - nats, count
 
 
-class SumOfItsOwn(Good):
+class SumPerRank(Good):
     def term(self, model, nats, count):
         return nats
 
@@ -89,14 +89,20 @@ class Case(ObjectiveConformance):
 
 
 WRONG = {
-    "weights survive the disk": ("RemembersAside", "the loss, loaded into a fresh model: differs"),
-    "buffers keep their shape": ("Growing", "change their shape: history"),
-    "losses are finite scalars": ("NotForTwo", "loss 'nats' is nan for 2 examples"),
-    "a gradient reaches every parameter": ("NoUseForTheDecoder", "no gradient reaches adapters.code.weight"),
-    "evaluation is deterministic": ("Restless", "the loss in evaluation, under another random state"),
-    "the batch is left alone": ("InPlace", "the given batch's x: differs"),
-    "it can be minimised": ("Uphill", "in 40 steps on one batch"),
-    "two ranks equal one process": ("SumOfItsOwn", "two ranks and one process: loss of turn main: differs"),
+    "weights round trip through disk": (
+        "StateOutsideOfBuffers",
+        "the loss, loaded into a new model: differs",
+    ),
+    "buffers keep their shape": ("GrowingBuffer", "change their shape: history"),
+    "losses are finite scalars": ("UndefinedForTwoExamples", "loss 'nats' is nan for 2 examples"),
+    "gradients reach every parameter": ("UnusedDecoder", "no gradient reaches adapters.code.weight"),
+    "evaluation is deterministic": (
+        "RandomInEvaluation",
+        "the loss in evaluation, under another random state",
+    ),
+    "batch is not modified": ("ModifiesTheBatch", "the input batch's x: differs"),
+    "loss can be minimized": ("WrongSign", "in 40 steps on one batch"),
+    "two ranks equal one process": ("SumPerRank", "two ranks and one process: loss of turn main: differs"),
 }
 
 
@@ -106,19 +112,19 @@ def case(name):
     return made
 
 
-def test_nothing_is_wrong_with_the_good_one():
+def test_a_correct_objective_passes_every_check():
     assert failures(case("Good")) == {}
 
 
 @pytest.mark.parametrize("check", WRONG)
-def test_exactly_this_check_catches_it(check):
+def test_a_wrong_objective_fails_one_check(check):
     name, reason = WRONG[check]
     found = failures(case(name))
     assert set(found) == {check}, found
     assert reason in found[check]
 
 
-def test_every_check_is_tried():
+def test_every_check_has_a_wrong_objective():
     assert set(WRONG) == titles(ObjectiveConformance)
 
 
@@ -138,17 +144,17 @@ class Mean(Evaluator):
         return {"inner": {"mean": float(mean)}, "figures": {"points": mean}}
 
 
-class GivesATensor(Mean):
+class ReturnsATensor(Mean):
     def finish(self, model, mean):
         return {"mean": mean}
 
 
-class CountsItsCalls(Mean):
+class DependsOnCalls(Mean):
     def finish(self, model, mean):
         return {"mean": float(mean) + self.calls}
 
 
-class LeavesItTraining(Mean):
+class LeavesTrainingMode(Mean):
     def forward(self, model, data, fit_on=None):
         model.eval()
         found = super().forward(model, data, fit_on)
@@ -157,9 +163,9 @@ class LeavesItTraining(Mean):
 
 
 WRONG_EVALUATORS = {
-    "it measures any latent": (GivesATensor, "mean is a Tensor, not a number"),
-    "evaluation is deterministic": (CountsItsCalls, "mean was"),
-    "the model is left alone": (LeavesItTraining, "it left the model in training mode"),
+    "returns numbers for any latent": (ReturnsATensor, "mean is a Tensor, not a number"),
+    "evaluation is deterministic": (DependsOnCalls, "mean was"),
+    "model is not modified": (LeavesTrainingMode, "it left the model in training mode"),
 }
 
 
@@ -169,19 +175,19 @@ def evaluator(cls):
     return made
 
 
-def test_nothing_is_wrong_with_the_good_evaluator():
+def test_a_correct_evaluator_passes_every_check():
     assert failures(evaluator(Mean)) == {}
 
 
 @pytest.mark.parametrize("check", WRONG_EVALUATORS)
-def test_exactly_this_check_catches_the_evaluator(check):
+def test_a_wrong_evaluator_fails_one_check(check):
     cls, reason = WRONG_EVALUATORS[check]
     found = failures(evaluator(cls))
     assert set(found) == {check}, found
     assert reason in found[check]
 
 
-def test_every_check_of_evaluators_is_tried():
+def test_every_check_has_a_wrong_evaluator():
     assert set(WRONG_EVALUATORS) == titles(EvaluatorConformance)
 
 

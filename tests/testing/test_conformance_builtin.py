@@ -1,4 +1,4 @@
-"""The parts that come with reprkit pass the kit that strangers are asked to pass, on every kind of data they take."""
+"""The built-in parts pass the conformance checks on every kind of sample data that they accept."""
 
 import numpy as np
 import pytest
@@ -8,19 +8,19 @@ from reprkit.data import Arrays, Dataset, Field, Signature
 from reprkit.errors import BuildError
 from reprkit.registry.registry import Registry
 from reprkit.testing import DatasetConformance, DecoderConformance, EncoderConformance, kit
-from reprkit.testing.small import small
+from reprkit.testing.small import small_reference
 
 REGISTRY = Registry(installed=False)
 
-# Evaluators that train or draw much, briefly.
-SHORT = {
+# Evaluators that train or sample, with small settings.
+SMALL_EVALUATORS = {
     "finetune": "finetune(steps=2)",
     "likelihood": "likelihood(samples=4)",
     "projection": "projection(limit=40)",
     "few-labels": "few-labels(labels=(20, 99), measures=('knn(k=3)', 'finetune(steps=1)'))",
 }
 
-# Options that change what a part does, each a part of its own to the kit.
+# Parts with options that change their behavior, checked in addition to the defaults.
 VARIANTS = [
     ("encoder", "mlp(widths=(16, 16), norm='layer', dropout=0.2)"),
     ("encoder", "conv(width=7, depth=1, blocks=0)"),
@@ -46,8 +46,8 @@ VARIANTS = [
     ("evaluator", "masking(ratio=0.5)"),
 ]
 
-# Data beyond the kit's: encoders and decoders are tried on it, too.
-MORE = {
+# Further kinds of data, on which encoders and decoders are checked too.
+MORE_DATA = {
     "wide images": Signature({"x": Field(kind="image", shape=(12, 20, 3))}),
     "bits": Signature({"x": Field(kind="vector", shape=(6,), range=(0, 1), vocab=2)}),
     "frames": Signature({"x": Field(kind="sequence", shape=(9, 3))}),
@@ -55,7 +55,7 @@ MORE = {
     "labels": Signature({"x": Field(kind="label", shape=(), vocab=4)}),
 }
 
-# What each part refuses; all else it must take.
+# The sample data that each part refuses; it must accept all other kinds.
 REFUSES = {
     ("encoder", "mlp"): {"sequences", "tokens"},
     ("encoder", "conv"): {"vectors", "sequences", "tokens"},
@@ -73,14 +73,14 @@ REFUSES = {
     ("evaluator", "samples"): {"sequences", "tokens"},
 }
 
-# Data sets that need no argument; the others pass the kit where they are tested.
-WHOLE = ("digits",)
+# Data sets without required arguments; the conformance of the others is tested in tests/data.
+WITHOUT_ARGUMENTS = ("digits",)
 
 PARTS = [
-    (kind, SHORT.get(found.name) or small(found))
+    (kind, SMALL_EVALUATORS.get(found.name) or small_reference(found))
     for kind in kit.KITS
     for found in REGISTRY.specs(kind)
-    if kind != "dataset" or found.name in WHOLE
+    if kind != "dataset" or found.name in WITHOUT_ARGUMENTS
 ]
 
 
@@ -89,14 +89,14 @@ def id_of(value):
 
 
 def failures(kind, part, *, ranks):
-    """What fails, on which data."""
+    """Return the failed checks, with the kind of data."""
     found = []
-    for world, refusal in kit.worlds_of(kind, part).items():
+    for name, refusal in kit.find_refusals(kind, part).items():
         if refusal:
             continue
-        for each in kit.examine(kit.case_of(kind, part, world), ranks=ranks):
+        for each in kit.run_checks(kit.make_case(kind, part, name), ranks=ranks):
             if each.status == "failed" and (not ranks or "two ranks" in each.check):
-                found.append(f"{world}: {each.check}: {each.reason} {each.details}")
+                found.append(f"{name}: {each.check}: {each.reason} {each.details}")
     return found
 
 
@@ -107,7 +107,7 @@ def test_the_part_passes(kind, part):
 
 
 class DecoderOnMoreData(DecoderConformance):
-    """Codes of a token for each patch of 4 x 4, one a step where the length is fixed, one for a vector or label."""
+    """Codes with one token per patch of 4 x 4, per step where the length is fixed, or per vector or label."""
 
     @property
     def facts(self):
@@ -121,23 +121,23 @@ class DecoderOnMoreData(DecoderConformance):
     ("kind", "part"), [case for case in PARTS + VARIANTS if case[0] in ("encoder", "decoder")], ids=id_of
 )
 def test_the_part_passes_on_more_data(kind, part):
-    found, taken = [], set()
-    for world, data in MORE.items():
+    found, accepted = [], set()
+    for name, data in MORE_DATA.items():
         case = DecoderOnMoreData() if kind == "decoder" else EncoderConformance()
         case.part, case.data = part, data
         try:
             case.fresh()
         except BuildError:
             continue
-        taken.add(world)
+        accepted.add(name)
         found += [
-            f"{world}: {each.check}: {each.reason}"
-            for each in kit.examine(case, ranks=False)
+            f"{name}: {each.check}: {each.reason}"
+            for each in kit.run_checks(case, ranks=False)
             if each.status == "failed"
         ]
     assert not found, "\n".join(found)
     images_only = part.partition("(")[0] in ("conv", "vit")
-    assert taken == ({"wide images"} if images_only else set(MORE))
+    assert accepted == ({"wide images"} if images_only else set(MORE_DATA))
 
 
 @pytest.mark.ranks
@@ -147,19 +147,19 @@ def test_two_ranks_equal_one_process(kind):
     for each, part in PARTS + VARIANTS:
         if each != kind:
             continue
-        for world, refusal in kit.worlds_of(kind, part).items():
+        for name, refusal in kit.find_refusals(kind, part).items():
             if not refusal:
-                case = kit.case_of(kind, part, world)
+                case = kit.make_case(kind, part, name)
                 try:
                     case.test_two_ranks_equal_one_process()
                 except AssertionError as error:
-                    found.append(f"{part} on {world}: {error}")
+                    found.append(f"{part} on {name}: {error}")
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(("kind", "part"), PARTS, ids=id_of)
-def test_it_refuses_what_it_cannot_take_and_nothing_else(kind, part):
-    refused = {world for world, why in kit.worlds_of(kind, part).items() if why}
+def test_it_refuses_only_unsupported_data(kind, part):
+    refused = {name for name, why in kit.find_refusals(kind, part).items() if why}
     assert refused == REFUSES.get((kind, part.partition("(")[0]), set())
 
 
@@ -172,7 +172,7 @@ def test_arrays_pass(tmp_path):
 
 
 class Lengths(Dataset):
-    """Sequences of several lengths, each example as long as it is."""
+    """Sequences of different lengths, not padded."""
 
     signature = Signature({"x": Field(kind="sequence", shape=(None, 2))})
 
@@ -191,13 +191,13 @@ def arrays_of_lengths():
 
 
 @pytest.mark.parametrize("make", [Lengths, arrays_of_lengths])
-def test_sequences_of_several_lengths_pass(make):
+def test_sequences_of_different_lengths_pass(make):
     case = DatasetConformance()
     case.make = make
-    assert [each for each in kit.examine(case) if each.status == "failed"] == []
+    assert [each for each in kit.run_checks(case) if each.status == "failed"] == []
 
 
-def test_every_kind_of_part_has_a_kit():
+def test_every_kind_of_part_has_conformance_checks():
     from reprkit.registry.hookspecs import KINDS
 
     assert set(kit.KITS) == set(KINDS) - {"command"}

@@ -1,4 +1,4 @@
-"""The fixtures and marks that plugin authors get."""
+"""The fixtures and markers for plugin authors."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def run(folder, *args):
 
 
 @pytest.fixture
-def author(tmp_path):
+def folder_of_tests(tmp_path):
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_mine.py").write_text(textwrap.dedent(TESTS))
     return tmp_path
@@ -56,19 +56,19 @@ def author(tmp_path):
 
 @pytest.mark.ranks
 @pytest.mark.slow
-def test_an_authors_tests_run(author):
-    done = run(author)
+def test_the_tests_of_a_plugin_run(folder_of_tests):
+    done = run(folder_of_tests)
     assert done.returncode == 0, done.stdout
-    assert "14 passed, 3 skipped" in done.stdout
+    assert "14 passed, 4 skipped" in done.stdout
 
 
-def test_what_starts_processes_is_marked(author):
-    done = run(author, "--collect-only", "-m", "ranks")
+def test_tests_that_start_processes_are_marked(folder_of_tests):
+    done = run(folder_of_tests, "--collect-only", "-m", "ranks")
     names = [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line]
     assert names == ["test_two_ranks_equal_one_process", "test_ranks"], done.stdout
 
 
-def test_the_fixture_leaves_the_real_registry_alone(registry):
+def test_the_registry_fixture_isolates_the_default_registry(registry):
     assert default_registry() is registry
     with pytest.raises(rk.ReprkitError):
         rk.create("latent", "mine")

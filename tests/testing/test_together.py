@@ -14,7 +14,7 @@ from reprkit.utils import collectives
 pytestmark = pytest.mark.ranks
 
 
-def summed(rank, value):
+def sum_of_ranks(rank, value):
     total = collectives.sum_over_ranks(torch.tensor(float(value + rank)))
     return {"rank": rank, "total": float(total), "draw": float(torch.rand(())), "pid": os.getpid()}
 
@@ -22,7 +22,7 @@ def summed(rank, value):
 def one_fails(rank):
     if rank == 1:
         raise ValueError("the second one is odd")
-    return collectives.sum_over_ranks(torch.ones(()))  # never met
+    return collectives.sum_over_ranks(torch.ones(()))  # blocks: the other rank has failed
 
 
 def one_hangs(rank):
@@ -37,8 +37,8 @@ def one_dies(rank):
     return rank
 
 
-def test_the_same_processes_serve_many_calls():
-    one, two = together(2, summed, 1), together(2, summed, 5)
+def test_processes_are_reused():
+    one, two = together(2, sum_of_ranks, 1), together(2, sum_of_ranks, 5)
     assert [each["total"] for each in (*one, *two)] == [3, 3, 11, 11]
     assert [each["rank"] for each in one] == [0, 1]
     assert [each["pid"] for each in one] == [each["pid"] for each in two]
@@ -46,30 +46,30 @@ def test_the_same_processes_serve_many_calls():
 
 
 @pytest.mark.parametrize(
-    ("function", "timeout", "said"),
+    ("function", "timeout", "message"),
     [
         (one_fails, 60, "ValueError: the second one is odd"),
         (one_hangs, 2, "in one_hangs"),
-        (one_dies, 60, "rank 0 of 2 ended with exit code 3 and said nothing"),
+        (one_dies, 60, "rank 0 of 2 ended with exit code 3 and without a traceback"),
     ],
 )
-def test_a_failure_is_told_and_the_next_call_works(function, timeout, said):
-    before = together(2, summed, 1)
+def test_a_failure_is_reported_and_the_next_call_works(function, timeout, message):
+    before = together(2, sum_of_ranks, 1)
     start = time.monotonic()
     with pytest.raises(RanksError) as caught:
         together(2, function, timeout=timeout)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     if function is one_fails:
         assert str(caught.value).startswith("rank 1 of 2 raised")
     assert time.monotonic() - start < 45
-    after = together(2, summed, 1)
+    after = together(2, sum_of_ranks, 1)
     assert {each["pid"] for each in before}.isdisjoint(each["pid"] for each in after)
     assert after[0]["total"] == 3
 
 
 def test_another_environment_gets_new_processes(monkeypatch):
-    before = together(2, summed, 1)[0]["pid"]
+    before = together(2, sum_of_ranks, 1)[0]["pid"]
     monkeypatch.setenv("REPRKIT_PLUGINS", "")
-    assert together(2, summed, 1)[0]["pid"] != before
+    assert together(2, sum_of_ranks, 1)[0]["pid"] != before
     pool.close()
     pool.close()

@@ -23,7 +23,7 @@ HEAD = "import os, sys\nassert os.getcwd() not in sys.path and '' not in sys.pat
 PROGRAMS = {
     "ranks": "from reprkit.testing.processes import ranks\nif __name__ == '__main__':\n    print(ranks(2, pow, 2))",
     "pool": "from reprkit.testing.pool import together\nif __name__ == '__main__':\n    print(together(2, pow, 2))",
-    "check": "from reprkit.testing.base import import_cost\nprint(import_cost('reprkit.registry.builtins'))",
+    "check": "from reprkit.testing.base import heavy_imports\nprint(heavy_imports('reprkit.registry.builtins'))",
     **{
         f"workers-{method}": f"""
 import multiprocessing

@@ -43,7 +43,7 @@ class TestCriticOnEncodedTexts(OfTexts):
 class TestSelfCritic(OfTexts):
     part = "reprkit-text/self-critic(width=8)"
     skips = {
-        "test_it_can_be_minimised": "the value of a REINFORCE loss means nothing; its gradient is tested below"
+        "test_loss_can_be_minimized": "the value of a REINFORCE loss means nothing; its gradient is tested below"
     }
 
 

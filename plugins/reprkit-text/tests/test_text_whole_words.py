@@ -91,7 +91,7 @@ def test_what_cannot_be_is_refused():
     for arguments in ({"ratio": 0.0}, {"ratio": 1.0}, {"mask": 0.8, "random": 0.3}, {"whole": 1}):
         with pytest.raises(PartArgumentError):
             WholeWords(**arguments)
-    with pytest.raises(BuildError, match="damages tokens data, and x is image"):
+    with pytest.raises(BuildError, match="corrupts tokens data, and x is image"):
         WholeWords(data=IMAGES)
     with pytest.raises(BuildError, match="give data="):
         WholeWords()({"x": torch.zeros(1, 2, dtype=torch.int64)})

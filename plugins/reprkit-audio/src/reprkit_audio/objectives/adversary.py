@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reprkit import Code, Model, Objective
 from reprkit.interfaces import Term
 from reprkit.models.factor import resolve_factor
-from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.classifier import Classifier
@@ -60,13 +60,13 @@ class SpeakerAdversary(Objective):
     def bind(self, model: Model) -> None:
         """Make the critic, for the width of the code and the number of speakers."""
         name = resolve_factor(model.factors, self.factor, "objective speaker-adversary")
-        classes = classes_of(model, self.label, "speaker-adversary")
+        classes = count_classes(model, self.label, "speaker-adversary")
         self.critic = Classifier(model.latent(name).out_dim, self.width, self.depth, classes)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn."""
         name = resolve_factor(model.factors, self.factor, "objective speaker-adversary")
-        label = labels_of(batch, self.label, "speaker-adversary")
+        label = get_labels(batch, self.label, "speaker-adversary")
         if turn == "critic":
             with torch.no_grad():
                 code = model.encode(batch, factors=[name])[name]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reprkit import Codes, Model, Objective
 from reprkit.interfaces import Term
 from reprkit.models.factor import resolve_factor
-from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.registry.constraints import Depth, NonNegative, Width
 from reprkit.types import Batch
@@ -99,13 +99,13 @@ class GANRefine(Objective):
     def bind(self, model: Model) -> None:
         """Make the critic, for the output's channels and the number of speakers."""
         resolve_factor(model.factors, self.speaker, f"objective {_PART}")
-        classes = classes_of(model, self.label, _PART)
+        classes = count_classes(model, self.label, _PART)
         assert model.signature is not None  # classes_of has read it
         self.critic = PatchCritic(model.signature[model.output].channels, self.width, self.depth, classes)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The losses of one batch, of one turn; every rank must bring as many examples as the others."""
-        label = labels_of(batch, self.label, _PART)
+        label = get_labels(batch, self.label, _PART)
         mask, real, size = batch.get(f"{model.output}_mask"), batch[model.output], len(label)
         if turn == "critic":
             with torch.no_grad():
@@ -117,7 +117,7 @@ class GANRefine(Objective):
                 real,
                 made,
                 real_mask=mask,
-                made_mask=mask,
+                fake_mask=mask,
                 penalty=self.penalty,
                 training=model.training,
             )

@@ -9,7 +9,7 @@ from torch import nn
 from reprkit import Model, Objective
 from reprkit.interfaces import Term
 from reprkit.models.factor import masked_mean, resolve_factor
-from reprkit.objectives.labels import classes_of, labels_of
+from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.types import Batch
 from reprkit.utils import collectives
 
@@ -42,14 +42,14 @@ class GE2E(Objective):
     def bind(self, model: Model) -> None:
         """See that factor and label are there."""
         resolve_factor(model.factors, self.factor, "objective ge2e")
-        self.classes = classes_of(model, self.label, "ge2e")
+        self.classes = count_classes(model, self.label, "ge2e")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """The loss of one batch; every rank must bring as many examples as the others."""
         name = resolve_factor(model.factors, self.factor, "objective ge2e")
         code = model.encode(batch, factors=[name])[name]
         own = F.normalize(masked_mean(code.z, code.mask).float(), dim=-1)
-        mine = labels_of(batch, self.label, "ge2e")
+        mine = get_labels(batch, self.label, "ge2e")
         everyone, who = collectives.gather_with_gradient(own), collectives.gather(mine)
         member = F.one_hot(who, self.classes).to(own.dtype)
         sums, counts = member.T @ everyone, member.sum(0)

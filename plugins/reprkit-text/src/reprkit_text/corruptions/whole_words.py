@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.corruptions.base import ElementCorruption, uniform
+from reprkit.corruptions.base import ElementCorruption, draw_uniform
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Share
@@ -94,17 +94,17 @@ class WholeWords(ElementCorruption):
             raise DataError(f"a corruption damages field 'x', and the batch has {', '.join(batch) or 'none'}")
         x = batch["x"]
         if x.is_floating_point() or x.ndim != 2:
-            raise BuildError(self._unfit("not symbols (b t)"))
+            raise BuildError(self.kind_error("not symbols (b t)"))
         if not len(self.plain):
             raise BuildError("whole-words draws other symbols and does not know which there are: give data=")
         valid = ~self._at(self.special, x)
         if "x_mask" in batch:
             valid = valid & batch["x_mask"].to(x.device)
-        hit = self.words(x, valid, uniform(x.shape, x, generator))
-        fate = uniform(x.shape, x, generator)
-        other = self.plain.to(x.device)[(uniform(x.shape, x, generator) * len(self.plain)).long()]
+        hit = self.words(x, valid, draw_uniform(x.shape, x, generator))
+        fate = draw_uniform(x.shape, x, generator)
+        other = self.plain.to(x.device)[(draw_uniform(x.shape, x, generator) * len(self.plain)).long()]
         drawn = torch.where(
-            fate < self.mask, self.blank(x, 0.0), torch.where(fate < self.mask + self.random, other, x)
+            fate < self.mask, self.fill_value(x, 0.0), torch.where(fate < self.mask + self.random, other, x)
         )
         return {**batch, "x": torch.where(hit, drawn, x)}, hit
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from reprkit import Code, Features, Latent
 from reprkit.interfaces import require
-from reprkit.latents.terms import (
+from reprkit.latents.functional import (
     check_indices,
-    exponential,
-    fixed_rate,
-    masked,
-    noise,
+    draw_noise,
+    fixed_rate_bits,
     perplexity,
+    sample_exponential,
     straight_through,
+    zero_padding,
 )
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, NonNegative, Positive, Width
 from reprkit_text.generator import NEVER, Generator, Memory
@@ -130,7 +130,7 @@ class Text(Latent):
         b, vocab = len(memory.x), self.generator.vocab
         gumbel = None
         if self.training:
-            gumbel = -noise(exponential, memory.x.new_empty(b, self.length, vocab)).log()
+            gumbel = -draw_noise(sample_exponential, memory.x.new_empty(b, self.length, vocab)).log()
         indices = self._written(memory.detached(), gumbel)
         mask = until_end(indices, self.end)
         log_p = self._allowed(self.generator.all_steps(indices, memory), self.barred)
@@ -141,7 +141,7 @@ class Text(Latent):
             z=self._embedded(indices, log_p, gumbel),
             indices=indices.unsqueeze(-1),
             log_prob=chosen,
-            bits=fixed_rate(Features(x=log_p, mask=mask), math.log2(vocab)),
+            bits=fixed_rate_bits(Features(x=log_p, mask=mask), math.log2(vocab)),
             losses={"entropy": -entropy.mean()} | self._off_goal(log_p),
             metrics={
                 "words": (indices.ne(self.end) & mask).sum(1).float().mean(),
@@ -205,7 +205,7 @@ class Text(Latent):
         """What features tell the generator; what was read already is given back as it is."""
         if isinstance(features, Memory):
             return features
-        return self.generator.memory(masked(features), features.mask)
+        return self.generator.memory(zero_padding(features), features.mask)
 
     def _allowed(self, log_p: Tensor, barred: Tensor) -> Tensor:
         return F.log_softmax(log_p.masked_fill(barred, NEVER), -1)

@@ -125,7 +125,7 @@ class Critic(Objective):
             real.z,
             made.z,
             real_mask=real.mask,
-            made_mask=made.mask,
+            fake_mask=made.mask,
             penalty=self.penalty,
             training=model.training,
         )

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from reprkit.latents.terms import noise
+from reprkit.latents.functional import draw_noise
 from reprkit.utils import collectives
 
 Texts = tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]
@@ -21,7 +21,7 @@ def shuffled(texts: Texts, *, boundary: float, drop: float) -> Texts:
         drop: probability that a word is dropped.
     """
     words, mask = texts
-    cut, place, fate = (noise(torch.rand, mask.float()) for _ in range(3))
+    cut, place, fate = (draw_noise(torch.rand, mask.float()) for _ in range(3))
     phrase = (cut < boundary).long().cumsum(1).clamp(max=words.shape[1] - 1)
     kept = mask & (fate >= drop)
     kept = torch.where(kept.any(1, keepdim=True), kept, mask)
@@ -34,7 +34,7 @@ def mixed(texts: Texts, others: Texts, *, added: float) -> Texts:
     """Texts followed by words of other texts: ``added`` times as many as their own, on average (b t+u)."""
     (words, mask), (more, there) = texts, others
     rate = added * mask.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
-    chosen = there & (noise(torch.rand, there.float()) < rate)
+    chosen = there & (draw_noise(torch.rand, there.float()) < rate)
     return torch.cat([words, more], 1), torch.cat([mask, chosen], 1)
 
 
@@ -95,7 +95,7 @@ def sprinkled(texts: Texts, others: Texts, *, drop: float, added: float) -> Text
     (words, mask), (more, there) = shuffled(texts, boundary=0.0, drop=drop), others
     size = mask.sum(1, keepdim=True)
     rate = added * size / there.sum(1, keepdim=True).clamp(min=1)
-    chosen, where = (noise(torch.rand, there.float()) for _ in range(2))
+    chosen, where = (draw_noise(torch.rand, there.float()) for _ in range(2))
     valid = torch.cat([mask, there & (chosen < rate)], 1)
     key = torch.cat(
         [torch.arange(words.shape[1], device=words.device).float().expand_as(words), where * size], 1

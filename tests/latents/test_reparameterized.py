@@ -18,7 +18,7 @@ def test_first_and_second_derivatives_are_those_of_the_function(noise_too):
     assert torch.autograd.gradgradcheck(Reparameterize.apply, given)
 
 
-def test_values_and_gradients_are_the_chains():
+def test_values_and_gradients_match_the_composed_operations():
     made, again = reparameterize(*inputs()), reparameterize_reference(*inputs())
     for one, other in zip(made, again, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

@@ -1,4 +1,4 @@
-"""What the latents share: checks of indices, sums over valid tokens, statistics over ranks, noise."""
+"""Functions that the latents share: masked sums, statistics over ranks, noise, straight-through, index checks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from reprkit.utils import collectives
 Mask = Bool[Tensor, "b n"] | None
 
 
-def masked(features: Features) -> Float[Tensor, "b n d"]:
-    """The features in float32, zero at padded tokens: whatever stood there, NaN included, reaches nothing."""
+def zero_padding(features: Features) -> Float[Tensor, "b n d"]:
+    """Return the features in float32 with zeros at padded tokens, so that no value there, not even NaN, has an effect."""
     x = features.x.float()
     return x if features.mask is None else x.masked_fill(~features.mask.unsqueeze(-1), 0.0)
 
 
-def per_token(values: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, "b n"]:
-    """The sum over a token's dimensions; zero where the token is padding."""
-    summed = values.sum(-1)
-    return summed if mask is None else summed.masked_fill(~mask, 0.0)
+def sum_per_token(values: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, "b n"]:
+    """Sum over a token's dimensions; zero where the token is padding."""
+    total = values.sum(-1)
+    return total if mask is None else total.masked_fill(~mask, 0.0)
 
 
-def per_example(values: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, " b"]:
-    """The sum over an example's valid tokens and their dimensions."""
-    return per_token(values, mask).sum(1)
+def sum_per_example(values: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, " b"]:
+    """Sum over an example's valid tokens and their dimensions."""
+    return sum_per_token(values, mask).sum(1)
 
 
-def fixed_rate(features: Features, bits: float) -> Float[Tensor, " b"]:
-    """The price of examples of which every valid token costs ``bits``."""
+def fixed_rate_bits(features: Features, bits: float) -> Float[Tensor, " b"]:
+    """Return the bits of each example when every valid token costs ``bits``."""
     x, mask = features.x, features.mask
     if mask is None:
         return torch.full(x.shape[:1], bits * x.shape[1], dtype=torch.float32, device=x.device)
@@ -44,14 +44,13 @@ def fixed_rate(features: Features, bits: float) -> Float[Tensor, " b"]:
 def token_statistics(
     values: Float[Tensor, "b n d"], mask: Mask, *, over_ranks: bool
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-    """The mean over valid tokens (d), with gradient, and how many valid tokens an example has on average.
+    """Return the mean over valid tokens (d), with gradient, and the mean number of valid tokens per example.
 
     Args:
-        values: finite at padded tokens too.
+        values: the values to average; finite at padded tokens too.
         mask: True where a token is valid.
-        over_ranks: over the joined batch of all ranks, the gradient reaching the rows of every rank.  All
-            ranks must then call it, so latents ask for it in training only: in evaluation one rank may work
-            alone.
+        over_ranks: average over the joined batch of all ranks, with gradients to the rows of every rank.  All
+            ranks must then call it, so latents set it in training only: in evaluation a single rank may run.
     """
     b, n, _ = values.shape
     if mask is None:
@@ -68,19 +67,19 @@ def token_statistics(
 def perplexity(
     indices: Int[Tensor, "b n q"], mask: Mask, entries: int, *, over_ranks: bool
 ) -> Float[Tensor, ""]:
-    """How many entries of a slot the batch uses in effect: e to the entropy of its choices, mean over slots.
+    """Return the effective number of entries used: exp of the entropy of the index frequencies, mean over slots.
 
     Args:
-        indices: what was chosen in each of q slots.
+        indices: the index chosen in each of q slots.
         mask: True where a token is valid.
-        entries: how many entries each slot has; the perplexity lies between 1 and that.
+        entries: number of entries of each slot; the perplexity lies in [1, ``entries``].
         over_ranks: see ``token_statistics``.
     """
     b, n, q = indices.shape
-    place = indices + torch.arange(q, device=indices.device) * entries
+    bins = indices + torch.arange(q, device=indices.device) * entries
     weight = torch.ones(b, n, device=indices.device) if mask is None else mask.float()
     counts = torch.zeros(q * entries, device=indices.device)
-    counts.index_add_(0, place.flatten(), weight.unsqueeze(-1).expand(b, n, q).flatten())
+    counts.index_add_(0, bins.flatten(), weight.unsqueeze(-1).expand(b, n, q).flatten())
     if over_ranks:
         counts = collectives.sum_over_ranks(counts)
     shares = counts.view(q, entries) / (counts.sum() / q).clamp(min=1.0)
@@ -88,25 +87,25 @@ def perplexity(
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
-    """The value of ``hard``, exactly, with the gradient of ``soft`` (Bengio et al. 2013, arXiv 1308.3432)."""
+    """Return exactly the value of ``hard`` with the gradient of ``soft`` (Bengio et al. 2013, arXiv 1308.3432)."""
     return hard + (soft - soft.detach())
 
 
-def noise(draw: Callable[..., Tensor], like: Tensor) -> Tensor:
-    """Float32 noise shaped like ``like``, this rank's rows of the draw for all: ``noise(torch.rand, x)``."""
+def draw_noise(draw: Callable[..., Tensor], like: Tensor) -> Tensor:
+    """Draw float32 noise of the shape of ``like``: this rank's rows of the global draw, ``draw_noise(torch.rand, x)``."""
     return collectives.global_draw(lambda shape: draw(shape, device=like.device), tuple(like.shape))
 
 
-def exponential(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Draws from the exponential distribution of rate 1; minus their logarithm is Gumbel noise."""
+def sample_exponential(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Sample from the exponential distribution of rate 1; minus the logarithm of it is Gumbel noise."""
     return torch.empty(shape, device=device).exponential_().clamp_(min=torch.finfo(torch.float32).tiny)
 
 
 def check_indices(indices: Tensor, slots: int, entries: int) -> None:
-    """Refuse indices that are not whole numbers of shape (b n slots) in [0, entries).
+    """Check that indices are integers of shape (b n slots) in [0, entries).
 
     Raises:
-        PartArgumentError: says which of these fails.
+        PartArgumentError: they are not; the message names the condition that fails.
     """
     if indices.ndim != 3 or indices.shape[-1] != slots:
         raise PartArgumentError(f"indices must be of shape (b, n, {slots}), not {tuple(indices.shape)}")
