@@ -4,7 +4,7 @@ import pytest
 import torch
 from reprkit_text.data.documents import Documents
 from reprkit_text.data.text import TextData
-from stories_made import WORDS, lines, stories
+from story_files import WORDS, lines, stories
 
 import reprkit as rk
 from reprkit.errors import DataError, PartArgumentError

@@ -5,9 +5,9 @@ import torch
 from reprkit_text import debian_index
 from reprkit_text.data.debian import Debian
 from reprkit_text.data.documents import Documents
-from reprkit_text.data.records import Record, deal, plain
+from reprkit_text.data.records import Record, assign_summaries, normalize_text
 from reprkit_text.data.text import TextData
-from stories_made import WORDS, lines, stories
+from story_files import WORDS, lines, stories
 
 import reprkit as rk
 from reprkit.errors import DataError
@@ -86,26 +86,26 @@ def test_a_supervised_model_sees_pairs_of_the_same_parts(place):
 def test_documents_of_one_group_stay_together_and_never_show_each_other():
     records = [Record(document=f"text {n} of {n // 3}", summary=f"{n}", group=f"{n // 3}") for n in range(21)]
     records += [Record(document=f"silent {n}") for n in range(5)]
-    made = deal(records)
-    kin = [each.kin for each in records]
+    made = assign_summaries(records)
+    group_key = [each.group_key for each in records]
     for number in range(len(records)):
         shown = int(made.shown[number])
         assert records[shown].summary
-        assert kin[shown] != kin[number]
-        assert made.hand[shown] == made.hand[number]
+        assert group_key[shown] != group_key[number]
+        assert made.cluster[shown] == made.cluster[number]
     for group in range(7):
-        assert len({int(made.hand[n]) for n in range(21) if kin[n] == str(group)}) == 1
-    sizes = torch.bincount(made.hand)
+        assert len({int(made.cluster[n]) for n in range(21) if group_key[n] == str(group)}) == 1
+    sizes = torch.bincount(made.cluster)
     assert len(sizes) == 3, "two groups a hand, three in the last"
-    assert deal(records[21:]).shown is None
+    assert assign_summaries(records[21:]).shown is None
     with pytest.raises(DataError, match="nobody else's"):
-        deal([records[0], records[1], records[21]])
+        assign_summaries([records[0], records[1], records[21]])
 
 
 def test_no_paragraph_is_in_two_parts():
     data = Debian(tokenizer=WORDS, part="whole", distinct=False)
     parts = data.split(valid=True)
-    paragraphs = [{plain(each.partition("\n\n")[0]) for each in part.documents} for part in parts]
+    paragraphs = [{normalize_text(each.partition("\n\n")[0]) for each in part.documents} for part in parts]
     assert not paragraphs[0] & paragraphs[1] | paragraphs[0] & paragraphs[2] | paragraphs[1] & paragraphs[2]
     again = data.split()
     assert torch.equal(again[1].indices, parts[2].indices), "valid takes from train alone"
@@ -117,7 +117,7 @@ def test_equal_lines_are_in_one_part_and_a_book_is_divided_in_order(place, tmp_p
     data = TextData(tmp_path / "said.txt", WORDS)
     assert len(data) == 80
     parts = data.split(seed=3)
-    said = [{plain(data.text(at)) for at in part.indices.tolist()} for part in parts]
+    said = [{normalize_text(data.text(at)) for at in part.indices.tolist()} for part in parts]
     assert not said[0] & said[1]
     assert len(said[0] | said[1]) == 20
     book = TextData(place / "book.txt", WORDS, by="windows", length=16)
@@ -172,6 +172,6 @@ def test_documents_have_the_labels_that_are_named(tmp_path):
 def test_the_sample_is_small_and_of_different_paragraphs():
     assert debian_index.SAMPLE.stat().st_size < 1_000_000
     about, rows = debian_index.read(debian_index.SAMPLE)
-    assert len({plain(row["paragraphs"].partition("\n\n")[0]) for row in rows}) == len(rows) == 1500
+    assert len({normalize_text(row["paragraphs"].partition("\n\n")[0]) for row in rows}) == len(rows) == 1500
     assert "bookworm" in about["release"]
     assert rk.dataset("debian").describe()["release"] == about["release"]

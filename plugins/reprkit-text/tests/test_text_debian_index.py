@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from reprkit_text import debian_index
 from reprkit_text.data.debian import Debian
-from stories_made import WORDS
+from story_files import WORDS
 from typer.testing import CliRunner
 
 import reprkit as rk
@@ -45,7 +45,7 @@ def test_the_index_is_parsed(tmp_path):
     for name, text in {"x_Packages": PACKAGES, "x_i18n_Translation-en": TRANSLATIONS}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "h_dists_test_InRelease").write_text("Origin: Debian\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n")
-    about, rows = debian_index._gathered(tmp_path)
+    about, rows = debian_index._read_lists(tmp_path)
     assert about == {"release": {"test": "Sat, 11 Jul 2026 10:16:37 UTC"}}
     assert rows == [
         {"package": "one", "source": "ones", "section": "games", "synopsis": "A game",
@@ -73,7 +73,7 @@ def test_fetched_lists_are_kept_in_the_cache_and_used(tmp_path, monkeypatch):
     assert "30 descriptions" in done.output
     assert len(Debian(index="fetched", tokenizer=WORDS)) == 15, "one of each first paragraph"
     assert len(Debian(index="fetched", tokenizer=WORDS, distinct=False)) == 30
-    with gzip.open(debian_index.kept(), "wt") as file:
+    with gzip.open(debian_index.cached_path(), "wt") as file:
         file.write("{")
     with pytest.raises(DataError, match="is damaged"):
         Debian(index="fetched")

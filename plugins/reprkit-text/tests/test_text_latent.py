@@ -3,7 +3,7 @@
 import pytest
 import torch
 from reprkit_text.latents.text import Text
-from reprkit_text.latents.words import closed, until_end
+from reprkit_text.latents.words import cut_and_end, mask_until_end
 from torch.nn import functional as F
 
 import reprkit as rk
@@ -35,16 +35,16 @@ def text(**arguments):
 
 def test_a_text_ends_with_its_first_end():
     words = torch.tensor([[3, 0, 4, 0], [1, 2, 3, 4], [0, 1, 1, 1]])
-    assert until_end(words, 0).tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
+    assert mask_until_end(words, 0).tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
 
 
 def test_given_texts_are_cut_and_ended_as_written_ones():
     words = torch.tensor([[5, 1, 2, 3, 4], [1, 2, 9, 9, 9], [2, 0, 3, 0, 0], [9, 1, 9, 2, 9]])
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 1, 0]]).bool()
-    indices, valid = closed(words, mask, end=0, length=4)
+    indices, valid = cut_and_end(words, mask, end=0, length=4)
     assert indices.tolist() == [[5, 1, 2, 3], [1, 2, 0, 0], [2, 0, 0, 0], [1, 2, 0, 0]]
     assert valid.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
-    assert closed(torch.tensor([[7]]), None, end=0, length=3)[0].tolist() == [[7, 0, 0]]
+    assert cut_and_end(torch.tensor([[7]]), None, end=0, length=3)[0].tolist() == [[7, 0, 0]]
 
 
 @pytest.mark.parametrize("kind", ["gru", "transformer"])
@@ -53,7 +53,7 @@ def test_probabilities_are_those_of_teacher_forcing_and_the_likeliest_word_is_ta
     with torch.no_grad():
         code = latent(features())
         log_p = latent.generator.all_steps(code.indices[..., 0], latent.read(features()))
-        taught = latent.teach(features(), code.indices[..., 0], code.mask)
+        taught = latent.log_prob_of(features(), code.indices[..., 0], code.mask)
     torch.testing.assert_close(taught, code.log_prob, atol=1e-5, rtol=1e-5)
     likeliest = log_p.argmax(-1)
     assert torch.equal(likeliest[code.mask], code.indices[..., 0][code.mask])
@@ -67,7 +67,7 @@ def test_all_texts_together_have_probability_one_and_draws_follow_it(copy):
     every = torch.tensor([[0, 0], [1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [2, 2]])
     with torch.no_grad():
         many = rk.Features(x=one.x.expand(7, -1, -1))
-        told = latent.teach(many, every).sum(1).exp()
+        told = latent.log_prob_of(many, every).sum(1).exp()
         torch.testing.assert_close(told.sum(), torch.tensor(1.0))
         torch.manual_seed(1)
         code = latent(rk.Features(x=one.x.expand(20_000, -1, -1)))
@@ -85,7 +85,7 @@ def test_the_policy_gradient_is_the_gradient_of_the_mean_reward():
     every = torch.tensor([[0, 0], [1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [2, 2]])
     reward = torch.tensor([0.0, 1.0, 3.0, -1.0, 2.0, 0.5, -2.0])
     exact = torch.autograd.grad(
-        (latent.teach(rk.Features(x=x.expand(7, -1, -1)), every).sum(1).exp() * reward).sum(),
+        (latent.log_prob_of(rk.Features(x=x.expand(7, -1, -1)), every).sum(1).exp() * reward).sum(),
         latent.generator.out.bias,
     )[0]
     torch.manual_seed(0)
@@ -152,7 +152,7 @@ def test_taught_to_copy_it_writes_what_stands_in_the_features():
 
     for _ in range(250):
         words, seen = example(32)
-        loss = -latent.teach(seen, words).sum(1).mean()
+        loss = -latent.log_prob_of(seen, words).sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -165,9 +165,9 @@ def test_taught_to_copy_it_writes_what_stands_in_the_features():
 def test_without_features_it_is_a_language_model():
     latent = text(vocab=5, length=3).eval()
     words = torch.tensor([[1, 2, 0], [3, 0, 0]])
-    nats = latent.teach(None, words, until_end(words, 0))
+    nats = latent.log_prob_of(None, words, mask_until_end(words, 0))
     nothing = rk.Features(x=torch.randn(2, 4, 8), mask=torch.zeros(2, 4, dtype=torch.bool))
-    torch.testing.assert_close(nats, latent.teach(nothing, words, until_end(words, 0)))
+    torch.testing.assert_close(nats, latent.log_prob_of(nothing, words, mask_until_end(words, 0)))
     assert (nats[1, 2:] == 0).all()
     assert (nats[1, :2] < 0).all()
 

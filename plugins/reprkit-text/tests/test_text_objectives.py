@@ -3,7 +3,7 @@
 import pytest
 import torch
 from reprkit_text.objectives.critic import TokenCritic
-from reprkit_text.objectives.noising import mixed, shuffled, windows
+from reprkit_text.objectives.noising import append_random_words, sample_windows, shuffle_phrases
 from reprkit_text.objectives.self_critic import SelfCritic
 
 import reprkit as rk
@@ -70,7 +70,7 @@ def test_the_critics_loss_is_the_distance_with_its_penalty():
     batch = random_batch(WORDS, 4)
     loss = model(batch, "critic").terms["critic"]
     critic = next(each for each in model.objective.members if hasattr(each, "critic")).critic
-    made, real = model.encode(batch), model.latent().spell(batch["summary"], batch["summary_mask"])
+    made, real = model.encode(batch), model.latent().code_of(batch["summary"], batch["summary_mask"])
     zs = [code.z.masked_fill(~code.mask.unsqueeze(-1), 0) for code in (made, real)]
     both = made.mask | real.mask
     middle = ((zs[0] + zs[1]) / 2).detach().requires_grad_()
@@ -95,7 +95,7 @@ def test_the_critic_moves_the_choice_of_words_and_not_their_embeddings():
     # The embeddings are also read back by the generator: only what is fed back may reach them.
     generator.embedding.weight.grad = None
     code = model.encode(random_batch(WORDS, 4))
-    z = model.objective._chosen(model, "code", code)
+    z = model.objective._without_entry_gradient(model, "code", code)
     assert torch.equal(z, code.z)
     through = torch.autograd.grad(
         z.sum(), [generator.out.bias, generator.embedding.weight], retain_graph=True
@@ -205,7 +205,7 @@ def test_noise_keeps_phrases_and_loses_nothing_else():
     torch.manual_seed(0)
     words = torch.arange(1, 13)[None].repeat(50, 1)
     mask = torch.arange(12)[None] < torch.arange(1, 51)[:, None].clamp(max=12)
-    made, valid = shuffled((words, mask), boundary=0.33, drop=0.0)
+    made, valid = shuffle_phrases((words, mask), boundary=0.33, drop=0.0)
     assert torch.equal(valid.sum(1), mask.sum(1))
     assert all(
         set(m[v].tolist()) == set(w[k].tolist()) for m, v, w, k in zip(made, valid, words, mask, strict=True)
@@ -213,8 +213,8 @@ def test_noise_keeps_phrases_and_loses_nothing_else():
     full = made[12:]
     beside = (full[:, 1:] == full[:, :-1] + 1).float().mean()
     assert 0.5 < beside < 0.85, "about two of three neighbours stay together"
-    assert torch.equal(shuffled((words, mask), boundary=0.0, drop=0.0)[0][20], words[20])
-    dropped = shuffled((words, mask), boundary=0.3, drop=0.9)[1].sum(1)
+    assert torch.equal(shuffle_phrases((words, mask), boundary=0.0, drop=0.0)[0][20], words[20])
+    dropped = shuffle_phrases((words, mask), boundary=0.3, drop=0.9)[1].sum(1)
     assert dropped.min() >= 1
     some = dropped[12:][dropped[12:] < 12]  # a text that would lose all of its words keeps them
     assert 1 <= some.float().mean() < 2.5
@@ -223,7 +223,7 @@ def test_noise_keeps_phrases_and_loses_nothing_else():
 def test_words_of_others_are_added_in_proportion():
     torch.manual_seed(0)
     ones, twos = torch.ones(200, 4, dtype=torch.long), torch.full((200, 40), 2)
-    words, mask = mixed((ones, ones.bool()), (twos, twos.bool()), added=0.5)
+    words, mask = append_random_words((ones, ones.bool()), (twos, twos.bool()), added=0.5)
     assert words.shape == (200, 44)
     assert mask[:, :4].all()
     assert 1.7 < mask[:, 4:].sum(1).float().mean() < 2.3
@@ -234,13 +234,13 @@ def test_windows_are_stretches_from_the_front():
     words = torch.arange(1, 21)[None].repeat(300, 1)
     mask = torch.ones_like(words, dtype=torch.bool)
     mask[0, 3:] = False
-    taken, valid = windows((words, mask), low=4, high=7, start=5, draw=True)
+    taken, valid = sample_windows((words, mask), low=4, high=7, start=5, draw=True)
     assert taken[0, :3].tolist() == [1, 2, 3]
     assert valid[0].sum() == 3
     sizes, firsts = valid[1:].sum(1), taken[1:, 0]
     assert sorted(set(sizes.tolist())) == [4, 5, 6, 7]
     assert sorted(set(firsts.tolist())) == [1, 2, 3, 4, 5, 6]
-    fixed, valid = windows((words, mask), low=4, high=7, start=5, draw=False)
+    fixed, valid = sample_windows((words, mask), low=4, high=7, start=5, draw=False)
     assert fixed[1].tolist() == [1, 2, 3, 4, 5, 0, 0]
 
 

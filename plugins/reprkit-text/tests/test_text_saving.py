@@ -1,7 +1,7 @@
 """What is written for transformers: encoders, vocabularies, and both read back by either side."""
 
 import torch
-from reprkit_text.data.documents_in_memory import Texts
+from reprkit_text.data.documents_in_memory import InMemoryDocuments
 from reprkit_text.data.records import Record
 from reprkit_text.encoders.bart import BartEncoder
 from reprkit_text.encoders.bert import BertEncoder
@@ -17,7 +17,7 @@ from reprkit.testing.sample_data import TOKENS
 
 def test_a_saved_bert_is_transformers_own_with_its_tokenizer(tmp_path):
     records = [Record(document=f"A {n} story about word{n % 7}, told.") for n in range(30)]
-    data = Texts(records, "byte-pair(vocab=300, marks=True)", name="stories", length=64)
+    data = InMemoryDocuments(records, "byte-pair(vocab=300, marks=True)", name="stories", length=64)
     encoder = BertEncoder(16, depth=2, heads=2, data=data.signature).eval()
     encoder.save_pretrained(tmp_path)
     tokenizer, theirs = AutoTokenizer.from_pretrained(tmp_path), BertModel.from_pretrained(tmp_path).eval()
@@ -32,7 +32,7 @@ def test_a_saved_bert_is_transformers_own_with_its_tokenizer(tmp_path):
         masked = tokenizer("A [MASK] story", return_tensors="pt")["input_ids"]
         assert tokenizer.mask_token_id in masked[0].tolist()
         torch.testing.assert_close(encoder({"x": masked}).x, theirs(input_ids=masked).last_hidden_state)
-    again = Texts(records, str(tmp_path), name="again", length=64)
+    again = InMemoryDocuments(records, str(tmp_path), name="again", length=64)
     back = BertEncoder(folder=str(tmp_path), data=again.signature).eval()
     assert back.numbering.mask == encoder.numbering.mask
     torch.testing.assert_close(back({"x": masked}).x, encoder({"x": masked}).x)

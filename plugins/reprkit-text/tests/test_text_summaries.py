@@ -8,8 +8,8 @@ import torch
 from reprkit_text import decoded_text
 from reprkit_text.data.debian import Debian
 from reprkit_text.evaluators.rouge import Rouge
-from reprkit_text.language import Ngrams
-from reprkit_text.lead_baselines import lead, sentences, without_a_model
+from reprkit_text.lead_baselines import baseline_summaries, first_words, split_sentences
+from reprkit_text.ngrams import Ngrams
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
@@ -49,7 +49,7 @@ def built(data, latent=WORDS, decoder="gru(width=16)", objective="reconstruction
 
 def test_rouge_is_what_counting_says():
     reference, said = "a small tool that draws lines", "tool that draws small circles"
-    found = Rouge(stem=False).means([reference, reference], [said, ""])
+    found = Rouge(stem=False).mean_scores([reference, reference], [said, ""])
     # Shared: tool, that, draws, small of 6 and 5 words; pairs "tool that", "that draws" of 5 and 4; in order: tool that draws.
     expected = {
         "rouge1": 2 * (4 / 6) * (4 / 5) / (4 / 6 + 4 / 5),
@@ -57,7 +57,7 @@ def test_rouge_is_what_counting_says():
         "rougeL": 2 * (3 / 6) * (3 / 5) / (3 / 6 + 3 / 5),
     }
     assert found == pytest.approx({kind: value / 2 for kind, value in expected.items()})
-    assert Rouge().means(["drawing tools"], ["draws a tool"])["rouge1"] == pytest.approx(0.8)
+    assert Rouge().mean_scores(["drawing tools"], ["draws a tool"])["rouge1"] == pytest.approx(0.8)
 
 
 def test_rouge_compares_with_human_summaries_beside_what_needs_no_model(parts):
@@ -67,10 +67,12 @@ def test_rouge_compares_with_human_summaries_beside_what_needs_no_model(parts):
     pairs = test.pairs()
     scorer = Rouge(stem=False)
     human, documents = [s for _, s in pairs], [d for d, _ in pairs]
-    assert found["lead-8"] == pytest.approx(scorer.means(human, [lead(each, 8) for each in documents]))
+    assert found["lead-8"] == pytest.approx(
+        scorer.mean_scores(human, [first_words(each, 8) for each in documents])
+    )
     assert found["n"] == len(pairs) == 40
-    said = decoded_text.said(decoded_text.summaries(model, test), test.vocabulary)
-    assert found["summary"] == pytest.approx(scorer.means(human, said))
+    said = decoded_text.to_text(decoded_text.write_summaries(model, test), test.vocabulary)
+    assert found["summary"] == pytest.approx(scorer.mean_scores(human, said))
     assert found["lead-10"]["rouge1"] > found["random-words"]["rouge1"]
     assert set(found) == {
         "summary", "lead-8", "lead-10", "lead-sentence", "random-words", "random-sentence", "n", "reconstruction",
@@ -85,7 +87,7 @@ def test_rouge_compares_with_human_summaries_beside_what_needs_no_model(parts):
 def test_texts_come_in_the_order_of_the_data(parts):
     _, test = parts
     model = built(test)
-    made = decoded_text.summaries(model, test)
+    made = decoded_text.write_summaries(model, test)
     with torch.no_grad():
         alone = [
             model.encode(test.batch([place])).indices[0, :, 0].tolist() for place in range(0, len(test), 9)
@@ -112,14 +114,14 @@ def test_rouge_refuses_what_it_cannot_measure(parts):
 
 def test_leads_are_first_words_and_sentences():
     document = "A tool, e.g. for 3.5 lines. It draws!\n\nMore"
-    assert sentences(document) == ["A tool, e.g.", "for 3.5 lines.", "It draws!", "More"]
-    made = without_a_model(document, random.Random(0), words=3)
+    assert split_sentences(document) == ["A tool, e.g.", "for 3.5 lines.", "It draws!", "More"]
+    made = baseline_summaries(document, random.Random(0), words=3)
     assert made["lead-8"] == "A tool, e.g. for 3.5 lines. It draws!"
     held, chosen = document.split(), made["random-words"].split()
     assert len(chosen) == 3
     assert sorted(map(held.index, chosen)) == [held.index(each) for each in chosen]
-    assert made["random-sentence"] in sentences(document)
-    assert without_a_model("word", random.Random(0)) == dict.fromkeys(made, "word")
+    assert made["random-sentence"] in split_sentences(document)
+    assert baseline_summaries("word", random.Random(0)) == dict.fromkeys(made, "word")
 
 
 def test_the_language_model_is_witten_and_bell_s():
@@ -156,9 +158,9 @@ def test_human_summaries_are_more_readable_than_an_untrained_generator_s(parts):
     train, test = parts
     model = built(train)
     found = rk.evaluate(model, test, "readability", fit_on=train, examples=0)["readability"]
-    human = Ngrams(decoded_text.symbols(train, "summary"), 500)
-    assert found["human"] == pytest.approx(human.perplexity(decoded_text.symbols(test, "summary")))
-    assert found["perplexity"] == pytest.approx(human.perplexity(decoded_text.summaries(model, test)))
+    human = Ngrams(decoded_text.field_symbols(train, "summary"), 500)
+    assert found["human"] == pytest.approx(human.perplexity(decoded_text.field_symbols(test, "summary")))
+    assert found["perplexity"] == pytest.approx(human.perplexity(decoded_text.write_summaries(model, test)))
     assert found["human"] < found["lead-10"] < 500
     assert found["n"] == 40
     with pytest.raises(DataError, match="fit_on"):
@@ -181,8 +183,8 @@ def test_compression_counts_words_and_what_the_code_tells(parts):
     train, test = parts
     model = built(train)
     found = rk.evaluate(model, test, "compression", examples=0)["compression"]
-    said = decoded_text.said(decoded_text.summaries(model, test), test.vocabulary)
-    read = decoded_text.said(decoded_text.symbols(test, "x"), test.vocabulary)
+    said = decoded_text.to_text(decoded_text.write_summaries(model, test), test.vocabulary)
+    read = decoded_text.to_text(decoded_text.field_symbols(test, "x"), test.vocabulary)
     counts = [sum(len(each.split()) for each in texts) for texts in (said, read)]
     assert found["ratio"] == pytest.approx(counts[0] / counts[1])
     whole = rk.evaluate(model, test, "reconstruction", examples=0)["reconstruction"]

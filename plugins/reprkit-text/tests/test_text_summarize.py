@@ -7,7 +7,7 @@ import pytest
 import torch
 from reprkit_text import decoded_text, summarize
 from reprkit_text.data.debian import Debian
-from reprkit_text.decoded_text import beside
+from reprkit_text.decoded_text import text_columns
 from typer.testing import CliRunner
 
 import reprkit as rk
@@ -32,7 +32,7 @@ def test_summaries_are_those_of_the_data_set_and_in_their_order(data, saved):
     model, few = rk.load(saved), data.subset(range(20))
     made = summarize(model.train(), few.documents, batch=3, length=30)
     assert model.training
-    assert made == decoded_text.said(decoded_text.summaries(model.eval(), few), data.vocabulary)
+    assert made == decoded_text.to_text(decoded_text.write_summaries(model.eval(), few), data.vocabulary)
     assert made == summarize(str(saved), few.documents, length=30)
     assert len(set(made)) > 1
     assert summarize(model, []) == []
@@ -118,11 +118,11 @@ def test_it_is_found_as_a_command(saved):
 
 def test_documents_summaries_and_what_comes_back_stand_side_by_side(data):
     few = data.subset(range(3))
-    columns = beside(built(data).eval(), few)
+    columns = text_columns(built(data).eval(), few)
     assert list(columns) == ["document", "summary", "reconstruction"]
     assert {len(each) for each in columns.values()} == {3}
     model = built(data, "vq(codes=4, dim=8)").eval()
-    columns = beside(model, few)
+    columns = text_columns(model, few)
     assert list(columns) == ["document", "reconstruction"]
     batch = few.batch([0])
     with torch.no_grad():

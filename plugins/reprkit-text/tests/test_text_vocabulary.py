@@ -78,7 +78,7 @@ def test_words_begin_where_the_text_says():
     for kind in ("byte-pair(vocab=290)", "characters"):
         words = vocabulary(kind, [*TEXTS, text])
         ids = torch.tensor(words.encode(text))
-        joins, open_ended = words.words
+        joins, open_ended = words.word_boundaries
         goes_on = torch.cat([torch.tensor([False]), joins[ids[1:]] & open_ended[ids[:-1]]])
         found = [words.decode(part) for part in ids.tensor_split(goes_on.logical_not().nonzero()[1:, 0])]
         assert [each for each in found if each] == runs

@@ -9,7 +9,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from reprkit_text.embedding import embed
     from reprkit_text.summarizing import summarize
-    from reprkit_text.wrapped.saving import save_pretrained
+    from reprkit_text.transformers_networks.saving import save_pretrained
 
 __all__ = ["embed", "save_pretrained", "summarize"]
 
@@ -19,6 +19,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "embedding": ["embed"],
         "summarizing": ["summarize"],
-        "wrapped.saving": ["save_pretrained"],
+        "transformers_networks.saving": ["save_pretrained"],
     },
 )

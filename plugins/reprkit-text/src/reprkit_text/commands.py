@@ -24,7 +24,7 @@ class Corpus(StrEnum):
 
 
 @text.callback()
-def _about() -> None:
+def _group_help() -> None:
     """Texts: fetch what no Python package brings, and summarise documents."""
 
 
@@ -63,20 +63,22 @@ def summarize(
     names it.
     """
     import reprkit
-    from reprkit_text.data.records import written
+    from reprkit_text.data.records import strip_text
     from reprkit_text.summarizing import summarize
 
-    loaded, lines = reprkit.load(str(model)), _lines(sys.stdin.buffer)
-    for chunk, error in _chunks(lines, batch):
-        made = iter(summarize(loaded, [each for each in chunk if written(each)], batch=batch, length=length))
+    loaded, lines = reprkit.load(str(model)), _decode_lines(sys.stdin.buffer)
+    for chunk, error in _read_chunks(lines, batch):
+        made = iter(
+            summarize(loaded, [each for each in chunk if strip_text(each)], batch=batch, length=length)
+        )
         for each in chunk:
-            print(next(made) if written(each) else "")
+            print(next(made) if strip_text(each) else "")
         sys.stdout.flush()
         if error is not None:
             raise error
 
 
-def _chunks(lines: Iterator[str], size: int) -> Iterator[tuple[list[str], DataError | None]]:
+def _read_chunks(lines: Iterator[str], size: int) -> Iterator[tuple[list[str], DataError | None]]:
     """So many lines at a time, and what went wrong after the last of them: what was read before it is not lost."""
     from reprkit.errors import DataError
 
@@ -92,7 +94,7 @@ def _chunks(lines: Iterator[str], size: int) -> Iterator[tuple[list[str], DataEr
         yield chunk, None
 
 
-def _lines(raw: Iterable[bytes]) -> Iterator[str]:
+def _decode_lines(raw: Iterable[bytes]) -> Iterator[str]:
     """The lines of a file of bytes.
 
     Raises:

@@ -22,7 +22,7 @@ _FIELD = re.compile(r"^([A-Za-z0-9-]+): ?(.*(?:\n[ \t].*)*)", re.MULTILINE)
 _DATE = re.compile(r"^Date: (.*)$", re.MULTILINE)
 
 
-def kept() -> Path:
+def cached_path() -> Path:
     """Where the fetched index is."""
     return cache_folder("text") / "debian" / "descriptions.jsonl.gz"
 
@@ -62,7 +62,7 @@ def fetch(lists: Path | None = None) -> tuple[Path, int]:
         ReprkitError: no apt-get, no network, no lists of descriptions there, or a cache that cannot be written.
     """
     if lists is not None:
-        return _keep(*_gathered(Path(lists).expanduser()))
+        return _write_to_cache(*_read_lists(Path(lists).expanduser()))
     if shutil.which("apt-get") is None:
         raise ReprkitError(
             "there is no apt-get here: Debian's index is fetched on Debian, Ubuntu and their kin\n"
@@ -81,13 +81,13 @@ def fetch(lists: Path | None = None) -> tuple[Path, int]:
         if done.returncode:
             said = "\n  ".join(done.stderr.strip().splitlines()[-3:])
             raise ReprkitError(f"apt-get update failed:\n  {said}")
-        return _keep(*_gathered(Path(folder)))
+        return _write_to_cache(*_read_lists(Path(folder)))
 
 
-def parsed(translations: str, packages: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, str]]:
+def parse_records(translations: str, packages: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, str]]:
     """The records of a ``Translation-en`` file; sections and sources come from ``packages`` (package -> its fields)."""
     for block in translations.split("\n\n"):
-        fields = _fields(block)
+        fields = _parse_fields(block)
         text, package = fields.get("Description-en"), fields.get("Package")
         if not text or not package or package not in packages:
             continue
@@ -104,7 +104,7 @@ def parsed(translations: str, packages: Mapping[str, Mapping[str, str]]) -> Iter
         }
 
 
-def _gathered(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _read_lists(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """The records of all lists of a folder, the first of each package, and the dates of the releases."""
     if not folder.is_dir():
         raise ReprkitError(f"no folder of apt's lists {str(folder)!r} (looked in {Path.cwd()})")
@@ -116,13 +116,13 @@ def _gathered(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
         )
     packages: dict[str, dict[str, str]] = {}
     for file in sorted(folder.glob("*_Packages*")):
-        for block in _text(file).split("\n\n"):
-            fields = _fields(block)
+        for block in _read_list(file).split("\n\n"):
+            fields = _parse_fields(block)
             if "Package" in fields and "Section" in fields:
                 packages.setdefault(fields["Package"], fields)
     found: dict[str, dict[str, str]] = {}
     for file in translations:
-        for record in parsed(_text(file), packages):
+        for record in parse_records(_read_list(file), packages):
             found.setdefault(record["package"], record)
     if not found:
         raise ReprkitError(f"{folder} holds descriptions, but no Packages lists of the same packages")
@@ -134,11 +134,11 @@ def _gathered(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
     return {"release": dates}, [found[name] for name in sorted(found)]
 
 
-def _fields(block: str) -> dict[str, str]:
+def _parse_fields(block: str) -> dict[str, str]:
     return dict(_FIELD.findall(block))
 
 
-def _text(path: Path) -> str:
+def _read_list(path: Path) -> str:
     """One list, however it is compressed."""
     if Path(_HELPER).is_file():
         done = subprocess.run([_HELPER, "cat-file", str(path)], capture_output=True)
@@ -152,13 +152,13 @@ def _text(path: Path) -> str:
         raise ReprkitError(f"{path} cannot be read without apt's own {_HELPER}: {error}") from error
 
 
-def packed(about: Mapping[str, Any], records: list[dict[str, str]]) -> bytes:
+def compress_index(about: Mapping[str, Any], records: list[dict[str, str]]) -> bytes:
     """A file of descriptions: a line about it, then one a record."""
     lines = [json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in (about, *records)]
     return gzip.compress(("\n".join(lines) + "\n").encode(), 9, mtime=0)
 
 
-def _keep(about: dict[str, Any], records: list[dict[str, str]]) -> tuple[Path, int]:
-    if not keep(kept(), packed(about, records)):
-        raise ReprkitError(f"cannot write {kept()}\n  say where else: REPRKIT_CACHE=FOLDER")
-    return kept(), len(records)
+def _write_to_cache(about: dict[str, Any], records: list[dict[str, str]]) -> tuple[Path, int]:
+    if not keep(cached_path(), compress_index(about, records)):
+        raise ReprkitError(f"cannot write {cached_path()}\n  say where else: REPRKIT_CACHE=FOLDER")
+    return cached_path(), len(records)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from reprkit.errors import BuildError, DataError
 from reprkit.types import Batch
+from reprkit_text.batched import check_texts, map_in_batches
 from reprkit_text.data.symbols import Symbols
-from reprkit_text.reading import checked, each_of
-from reprkit_text.wrapped.symbols import written_with
+from reprkit_text.transformers_networks.symbols import field_vocabulary
 
 if TYPE_CHECKING:
     from reprkit import Model
@@ -51,14 +51,14 @@ def embed(
         raise BuildError("this model has no encoder, so it has no vectors of texts")
     path = next(iter(model.factors.values())) if factor is None else model.factors[factor]
     field = None if model.signature is None else model.signature[path.input]
-    words = checked(texts, "text", None if field is None else written_with(field))
+    words = check_texts(texts, "text", None if field is None else field_vocabulary(field))
     if not len(texts):
         raise DataError("there are no texts to embed")
     symbols = Symbols(texts, words, length or getattr(path.encoder, "most", None))
     if int(symbols.lengths.min()) == 0:
-        raise DataError(f"{words.made} makes no symbols of text {int(symbols.lengths.argmin())}")
+        raise DataError(f"{words.source} makes no symbols of text {int(symbols.lengths.argmin())}")
 
     def vectors(given: Batch) -> Sequence[Tensor]:
         return model.represent(given, factor).float().cpu().unbind()
 
-    return torch.stack(each_of(model, path.input, symbols, batch, vectors))
+    return torch.stack(map_in_batches(model, path.input, symbols, batch, vectors))

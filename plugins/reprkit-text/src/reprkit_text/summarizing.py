@@ -10,8 +10,8 @@ from reprkit.registry import constraints
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 from reprkit_text import decoded_text
-from reprkit_text.data.symbols import Symbols, known
-from reprkit_text.reading import checked, each_of
+from reprkit_text.batched import check_texts, map_in_batches
+from reprkit_text.data.symbols import Symbols, check_symbols
 
 if TYPE_CHECKING:
     from reprkit import Model
@@ -47,23 +47,23 @@ def summarize(
         import reprkit
 
         model = reprkit.load(model)
-    name = decoded_text.writes(model, factor)
+    name = decoded_text.words_factor(model, factor)
     if name is None:
         raise BuildError(
             "this model writes no summaries: none of its latents is of words; train it with latent text"
         )
-    words = checked(documents, "document", decoded_text.vocabulary_of(model, "summarize", name))
+    words = check_texts(documents, "document", decoded_text.model_vocabulary(model, "summarize", name))
     if not len(documents):
         return []
     path = model.factors[name]
     most = getattr(path.encoder, "most", None)
     symbols = Symbols(documents, words, min(length, most or length))
-    known(symbols, words, "these documents", documents[0])
+    check_symbols(symbols, words, "these documents", documents[0])
 
     def summaries(given: Batch) -> list[str]:
-        made, kept = decoded_text.worded(model, name, given)
+        made, kept = decoded_text.batch_summaries(model, name, given)
         sizes = given[f"{path.input}_mask"].sum(1).tolist()
         rows = [row[valid].tolist()[:size] for row, valid, size in zip(made, kept, sizes, strict=True)]
-        return decoded_text.said(rows, words)
+        return decoded_text.to_text(rows, words)
 
-    return each_of(model, path.input, symbols, batch, summaries)
+    return map_in_batches(model, path.input, symbols, batch, summaries)

@@ -15,7 +15,7 @@ from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Share
 from reprkit.types import Batch
-from reprkit_text.wrapped.symbols import written_with
+from reprkit_text.transformers_networks.symbols import field_vocabulary
 
 
 class WholeWords(ElementCorruption):
@@ -68,9 +68,11 @@ class WholeWords(ElementCorruption):
             f"mask and random are shares of one whole, not {mask!r} and {random!r}",
         )
         vocab = 0 if self.field is None else int(self.field.vocab or 0)
-        words = None if self.field is None else written_with(self.field)
+        words = None if self.field is None else field_vocabulary(self.field)
         joins, ended = (
-            (torch.zeros(2, vocab + 1, dtype=torch.bool)) if words is None or not whole else words.words
+            (torch.zeros(2, vocab + 1, dtype=torch.bool))
+            if words is None or not whole
+            else words.word_boundaries
         )
         special = torch.zeros(vocab + 1, dtype=torch.bool)
         if words is not None:

@@ -45,33 +45,34 @@ class Compression(Evaluator):
         """
         if not model.factors:
             raise BuildError("compression measures codes, and this model has no encoder")
-        words = decoded_text.vocabulary_of(model, "compression")
-        name = decoded_text.writes(model)
+        words = decoded_text.model_vocabulary(model, "compression")
+        name = decoded_text.words_factor(model)
         if self.limit is not None and self.limit < len(data):
             data = data.subset(range(self.limit))
         field = model.output if name is None else model.factors[name].input
         documents = sum(
-            len(each.split()) for each in decoded_text.said(decoded_text.symbols(data, field), words)
+            len(each.split()) for each in decoded_text.to_text(decoded_text.field_symbols(data, field), words)
         )
         found: dict[str, Any] = {"document_words": documents / len(data), "n": len(data)}
         if name is not None:
             said = sum(
-                len(each.split()) for each in decoded_text.said(decoded_text.summaries(model, data), words)
+                len(each.split())
+                for each in decoded_text.to_text(decoded_text.write_summaries(model, data), words)
             )
             found |= {"summary_words": said / len(data), "ratio": said / max(1, documents)}
         if model.decoder is not None:
-            found |= _returned(model, data, max(1, documents))
+            found |= _reconstruction_costs(model, data, max(1, documents))
         return found
 
 
-def _returned(model: Model, data: Dataset, words: int) -> dict[str, float]:
+def _reconstruction_costs(model: Model, data: Dataset, words: int) -> dict[str, float]:
     """Nats a word given the document's code and another's, and bits of a code."""
     own = others = bits = 0.0
     priced = True
     for _, read in by_length(data, "reconstructing"):
         batch = model.to_device(read)
         codes = model.encode(batch)
-        turned = {key: _turned(code) for key, code in codes.items()}
+        turned = {key: _roll_code(code) for key, code in codes.items()}
         own += _nats(model, batch, codes)
         others += _nats(model, batch, codes | turned)
         prices = [code.bits for code in codes.values()]
@@ -87,7 +88,7 @@ def _nats(model: Model, batch: Batch, codes: Any) -> float:
     return total if math.isfinite(total) else math.nan
 
 
-def _turned(code: Code) -> Code:
+def _roll_code(code: Code) -> Code:
     """Each example's code replaced by the next one's."""
 
     def turn(x: torch.Tensor | None) -> torch.Tensor | None:

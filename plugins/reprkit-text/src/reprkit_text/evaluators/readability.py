@@ -8,8 +8,8 @@ from reprkit import Evaluator
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count
 from reprkit_text import decoded_text
-from reprkit_text.language import Ngrams
-from reprkit_text.lead_baselines import lead
+from reprkit_text.lead_baselines import first_words
+from reprkit_text.ngrams import Ngrams
 
 if TYPE_CHECKING:
     from reprkit import Dataset, Model
@@ -46,26 +46,28 @@ class Readability(Evaluator):
             BuildError: a model with neither a latent of words nor a decoder of symbols.
             DataError: no ``fit_on``, or a latent of words and no such field.
         """
-        words = decoded_text.vocabulary_of(model, "readability")
+        words = decoded_text.model_vocabulary(model, "readability")
         if fit_on is None:
             raise DataError(
                 "readability learns from what people wrote: give evaluate(..., fit_on=train), whose summaries it reads"
             )
-        name = model.output if decoded_text.writes(model) is None else self.field
+        name = model.output if decoded_text.words_factor(model) is None else self.field
         for each in (fit_on, data):
             each.signature[name]  # says which fields there are
         if self.limit is not None and self.limit < len(data):
             data = data.subset(range(self.limit))
         vocab = data.signature[name].vocab
         assert vocab is not None  # a field of symbols
-        human = Ngrams(decoded_text.symbols(fit_on, name), vocab, self.order)
-        made = decoded_text.texts(model, data)
+        human = Ngrams(decoded_text.field_symbols(fit_on, name), vocab, self.order)
+        made = decoded_text.write_texts(model, data)
         found: dict[str, Any] = {
             "perplexity": human.perplexity(made),
-            "human": human.perplexity(decoded_text.symbols(data, name)),
+            "human": human.perplexity(decoded_text.field_symbols(data, name)),
         }
         if words is not None and hasattr(data, "documents"):
-            found["lead-10"] = human.perplexity(words.encode_all([lead(each, 10) for each in data.documents]))
+            found["lead-10"] = human.perplexity(
+                words.encode_all([first_words(each, 10) for each in data.documents])
+            )
         counts: dict[tuple[int, ...], int] = {}
         for row in made:
             counts[tuple(row)] = counts.get(tuple(row), 0) + 1

@@ -10,7 +10,7 @@ from reprkit import Evaluator
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Seed
 from reprkit_text import decoded_text
-from reprkit_text.lead_baselines import without_a_model
+from reprkit_text.lead_baselines import baseline_summaries
 
 if TYPE_CHECKING:
     from reprkit import Dataset, Model
@@ -45,33 +45,37 @@ class Rouge(Evaluator):
             BuildError: a model with neither a latent of words nor a decoder of symbols.
             DataError: a latent of words, no decoder, and data without human summaries; or a part whose pairs may not be seen.
         """
-        words = decoded_text.vocabulary_of(model, "rouge")
+        words = decoded_text.model_vocabulary(model, "rouge")
         if self.limit is not None and self.limit < len(data):
             data = data.subset(range(self.limit))
         found: dict[str, Any] = {}
-        if hasattr(data, "referenced"):
-            rows, pairs = data.referenced()
+        if hasattr(data, "reference_pairs"):
+            rows, pairs = data.reference_pairs()
             draw = random.Random(self.seed)
-            others = [without_a_model(document, draw) for document, _ in pairs]
+            others = [baseline_summaries(document, draw) for document, _ in pairs]
             proposed = {name: [each[name] for each in others] for name in others[0]} if others else {}
-            if decoded_text.writes(model) is not None:
+            if decoded_text.words_factor(model) is not None:
                 proposed = {
-                    "summary": decoded_text.said(decoded_text.summaries(model, data.subset(rows)), words)
+                    "summary": decoded_text.to_text(
+                        decoded_text.write_summaries(model, data.subset(rows)), words
+                    )
                 } | proposed
             human = [summary for _, summary in pairs]
-            found = {name: self.means(human, said) for name, said in proposed.items()} | {"n": len(pairs)}
+            found = {name: self.mean_scores(human, said) for name, said in proposed.items()} | {
+                "n": len(pairs)
+            }
         elif model.decoder is None:
             raise DataError(
                 f"rouge compares with human summaries, and {data.name} has none beside its documents: use the valid or test "
                 "part of data set documents or debian"
             )
         if model.decoder is not None:
-            back = decoded_text.said(decoded_text.outputs(model, data), words)
-            document = decoded_text.said(decoded_text.symbols(data, model.output), words)
-            found["reconstruction"] = self.means(document, back)
+            back = decoded_text.to_text(decoded_text.decode_outputs(model, data), words)
+            document = decoded_text.to_text(decoded_text.field_symbols(data, model.output), words)
+            found["reconstruction"] = self.mean_scores(document, back)
         return found
 
-    def means(self, references: Sequence[str], proposed: Sequence[str]) -> dict[str, float]:
+    def mean_scores(self, references: Sequence[str], proposed: Sequence[str]) -> dict[str, float]:
         """The mean F-measures of as many texts as there are references; 0 where one of the two is empty."""
         from rouge_score.rouge_scorer import RougeScorer
 

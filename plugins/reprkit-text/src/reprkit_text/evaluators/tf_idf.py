@@ -10,7 +10,7 @@ from reprkit import Evaluator, Field
 from reprkit.errors import DataError
 from reprkit.evaluation.label_subset import label_subset, labels_of
 from reprkit.registry.constraints import Count, Positive, Seed
-from reprkit_text.wrapped.symbols import written_with
+from reprkit_text.transformers_networks.symbols import field_vocabulary
 
 if TYPE_CHECKING:
     from reprkit import Dataset, Model
@@ -64,13 +64,13 @@ class TfIdf(Evaluator):
                 f"tf-idf needs two classes at least; every label {self.label!r} of fit_on is {y[0]}"
             )
         terms = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, self.ngrams), token_pattern=r"(?u)\b\w+\b")
-        x = terms.fit_transform(_texts(chosen, self.field))
+        x = terms.fit_transform(_decode_texts(chosen, self.field))
         probe = LogisticRegression(C=self.C, max_iter=2000).fit(x, y)
-        guess = probe.predict(terms.transform(_texts(data, self.field)))
+        guess = probe.predict(terms.transform(_decode_texts(data, self.field)))
         return {"accuracy": float((guess == truth).mean()), "n": len(truth)}
 
 
-def _texts(data: Dataset, name: str) -> list[str]:
+def _decode_texts(data: Dataset, name: str) -> list[str]:
     """The texts that a field's symbols stand for.
 
     Raises:
@@ -79,7 +79,7 @@ def _texts(data: Dataset, name: str) -> list[str]:
     field: Field = data.signature[name]
     if field.kind != "tokens":
         raise DataError(f"tf-idf counts words, and {name} is {field.kind} data")
-    words = written_with(field)
+    words = field_vocabulary(field)
     found = []
     for batch in data.batches():
         rows = batch[name]

@@ -13,13 +13,13 @@ from reprkit.errors import BuildError
 from reprkit.models.factor import factor_of
 from reprkit_text.decoders.bert import BertDecoder
 from reprkit_text.encoders.bert import BertEncoder
-from reprkit_text.encoders.wrapped import Wrapped
-from reprkit_text.wrapped.weights import quietly
+from reprkit_text.encoders.transformers_encoder import TransformersEncoder
+from reprkit_text.transformers_networks.weights import silence_transformers
 
 if TYPE_CHECKING:
     from reprkit import Latent, Model
 
-_NEVER = -1e4  # the logit of symbols that the data does not hold, such as the mask
+_FORBIDDEN = -1e4  # the logit of symbols that the data does not hold, such as the mask
 
 
 def save_pretrained(model: Model, folder: str | Path, factor: str | None = None) -> Path:
@@ -40,21 +40,21 @@ def save_pretrained(model: Model, folder: str | Path, factor: str | None = None)
     """
     name = factor_of(model.factors, factor, "save_pretrained")
     encoder = model.factors[name].encoder
-    if not isinstance(encoder, Wrapped):
+    if not isinstance(encoder, TransformersEncoder):
         raise BuildError(
             f"encoder {encoder.qualified or type(encoder).__name__} is none of transformers, so transformers cannot read it: "
             "model.save(FOLDER) writes it for reprkit"
         )
     place = encoder.save_pretrained(folder)
-    whole = _with_head(model, name, encoder)
+    whole = _masked_language_model(model, name, encoder)
     if whole is not None:
-        with quietly():
+        with silence_transformers():
             whole.save_pretrained(place)
     return place
 
 
 @torch.no_grad()
-def _with_head(model: Model, name: str, encoder: Wrapped) -> Any:
+def _masked_language_model(model: Model, name: str, encoder: TransformersEncoder) -> Any:
     """The encoder and its head as one network of transformers; None where there is no such head, or no plain map to it."""
     from transformers import BertForMaskedLM
 
@@ -65,7 +65,7 @@ def _with_head(model: Model, name: str, encoder: Wrapped) -> Any:
         return None
     config = copy.deepcopy(encoder.body.config)
     config.tie_word_embeddings = False
-    if config.hidden_size != decoder.width or not _passes(path.latent, path.adapter.weight):
+    if config.hidden_size != decoder.width or not _is_identity(path.latent, path.adapter.weight):
         return None
     made = BertForMaskedLM(config)
     made.bert = encoder.body
@@ -79,13 +79,13 @@ def _with_head(model: Model, name: str, encoder: Wrapped) -> Any:
     head.transform.dense.bias.copy_(bias + weight @ (outer.bias + outer.weight @ inner.bias))
     vocab = decoder.head.symbols
     head.decoder.weight.zero_()
-    head.decoder.bias.fill_(_NEVER)
+    head.decoder.bias.fill_(_FORBIDDEN)
     head.decoder.weight[:vocab] = decoder.head.linear.weight
     head.decoder.bias[:vocab] = decoder.head.linear.bias
     return made
 
 
-def _passes(latent: Latent, like: torch.Tensor) -> bool:
+def _is_identity(latent: Latent, like: torch.Tensor) -> bool:
     """Whether the latent gives in evaluation what it is given, so that the maps around it are one map."""
     x = like.new_empty(2, 3, latent.in_dim).normal_(generator=torch.Generator(like.device).manual_seed(0))
     z = copy.deepcopy(latent).eval()(Features(x=x, grid=(3,))).z

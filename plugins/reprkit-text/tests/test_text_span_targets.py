@@ -3,8 +3,8 @@
 import pytest
 import torch
 from reprkit_text.data.documents import Documents
-from reprkit_text.data.span_targets import Slotted
-from reprkit_text.objectives.noising import planted, sprinkled, stretches
+from reprkit_text.data.span_targets import SpanTargets
+from reprkit_text.objectives.noising import insert_random_words, replace_spans, take_spans
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
@@ -50,7 +50,7 @@ def told(tmp_path_factory):
 
 
 def test_the_slot_is_where_a_document_reads_like_a_summary(told):
-    made = Slotted(told, low=3, high=12, start=20)
+    made = SpanTargets(told, low=3, high=12, start=20)
     assert len(made) == len(told)
     found = []
     for number in range(len(told)):
@@ -66,16 +66,16 @@ def test_the_slot_is_where_a_document_reads_like_a_summary(told):
     assert torch.equal(batch["x"], told.batch([3, 1])["x"])
     assert made.lengths().keys() == {"x", "summary"}
     with pytest.raises(PartArgumentError, match="low"):
-        Slotted(told, low=0)
+        SpanTargets(told, low=0)
     with pytest.raises(rk.ReprkitError, match="abstract"):
-        Slotted(told, field="abstract")
+        SpanTargets(told, field="abstract")
 
 
 def test_a_document_without_a_stretch_gives_its_beginning(tmp_path):
     path = tmp_path / "short.jsonl"
     path.write_text('{"document": "One.", "summary": "a b"}\n{"document": "Two three", "summary": "c"}\n')
     data = Documents(path, "byte-pair(vocab=300)")
-    made = Slotted(data, low=6, high=13)
+    made = SpanTargets(data, low=6, high=13)
     assert made.slots.tolist() == [[0, min(13, len(data[place]["x"]))] for place in range(2)]
 
 
@@ -83,10 +83,10 @@ def test_stretches_and_what_is_planted_in_their_place():
     words = torch.arange(10, 18)[None].repeat(2, 1)
     mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3]).bool()
     slot = torch.tensor([[2, 3], [3, 4]])
-    taken, valid = stretches((words, mask), slot)
+    taken, valid = take_spans((words, mask), slot)
     assert [row[kept].tolist() for row, kept in zip(taken, valid, strict=True)] == [[12, 13, 14], [13, 14]]
     others = torch.tensor([[1, 2], [3, 0]]), torch.tensor([[1, 1], [1, 0]]).bool()
-    made, valid = planted((words, mask), slot, others)
+    made, valid = replace_spans((words, mask), slot, others)
     assert [row[kept].tolist() for row, kept in zip(made, valid, strict=True)] == [
         [10, 11, 1, 2, 15, 16, 17],
         [10, 11, 12, 3],
@@ -98,7 +98,7 @@ def test_single_words_are_dropped_and_added_and_the_order_stays():
     torch.manual_seed(0)
     words = torch.arange(1, 11)[None].repeat(400, 1)
     more = torch.full((400, 30), 99)
-    made, valid = sprinkled((words, words > 0), (more, more > 0), drop=0.1, added=0.2)
+    made, valid = insert_random_words((words, words > 0), (more, more > 0), drop=0.1, added=0.2)
     rows = [row[kept].tolist() for row, kept in zip(made, valid, strict=True)]
     own = [[word for word in row if word != 99] for row in rows]
     assert all(row == sorted(row) for row in own)
@@ -107,7 +107,7 @@ def test_single_words_are_dropped_and_added_and_the_order_stays():
     assert added / sum(map(len, own)) == pytest.approx(0.2, abs=0.03)
     places = [row.index(99) / len(row) for row in rows if 99 in row]
     assert 0.2 < sum(places) / len(places) < 0.6, "anywhere, not at an end"
-    same, valid = sprinkled((words, words > 0), (more, more > 0), drop=0.0, added=0.0)
+    same, valid = insert_random_words((words, words > 0), (more, more > 0), drop=0.0, added=0.0)
     assert torch.equal(same[valid].view(400, 10), words)
 
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 # A checkpoint's settings that say nothing of the network itself.
-_ASIDE = (
+_NOT_OF_THE_NETWORK = (
     "transformers_version", "architectures", "dtype", "_name_or_path", "torch_dtype", "model_type", "id2label", "label2id",
 )  # fmt: skip
 
 
-def settled(
+def resolve_config(
     part: Part,
     cls: type[PreTrainedConfig],
     folder: str | None,
@@ -55,9 +55,9 @@ def settled(
                 f"the checkpoint in {folder!r} says how large it is: leave {', '.join(given)} away\n"
                 "  other settings of transformers beside it: config={'num_hidden_layers': 3}"
             )
-        held = {} if restoring() else _held(Path(folder), cls)
-        made = _made(cls, {**held, **dropouts, **asked})
-        kept = {key: value for key, value in made.to_diff_dict().items() if key not in _ASIDE}
+        held = {} if restoring() else _read_config(Path(folder), cls)
+        made = _build_config(cls, {**held, **dropouts, **asked})
+        kept = {key: value for key, value in made.to_diff_dict().items() if key not in _NOT_OF_THE_NETWORK}
         object.__setattr__(part, "arguments", {**part.arguments, "config": json.loads(json.dumps(kept))})
         return made
     chosen = {name: usual if value is None else value for name, (value, usual) in sizes.items()}
@@ -66,11 +66,11 @@ def settled(
     plain: dict[str, Any] = {
         name: None for name in ("pad_token_id", "bos_token_id", "eos_token_id") if name in cls().to_dict()
     }
-    return _made(cls, {**plain, **spelled(chosen), **dropouts, **asked})
+    return _build_config(cls, {**plain, **spelled(chosen), **dropouts, **asked})
 
 
-def _made(cls: type[PreTrainedConfig], settings: Mapping[str, Any]) -> Any:
-    known = _known(cls)
+def _build_config(cls: type[PreTrainedConfig], settings: Mapping[str, Any]) -> Any:
+    known = _known_settings(cls)
     for name in settings:
         if name not in known:
             raise PartArgumentError(
@@ -82,7 +82,7 @@ def _made(cls: type[PreTrainedConfig], settings: Mapping[str, Any]) -> Any:
         raise PartArgumentError(f"{cls.__name__} refuses these settings: {error}") from error
 
 
-def _held(folder: Path, cls: type[PreTrainedConfig]) -> dict[str, Any]:
+def _read_config(folder: Path, cls: type[PreTrainedConfig]) -> dict[str, Any]:
     """The settings of a checkpoint's folder."""
     file = folder.expanduser() / "config.json"
     try:
@@ -97,9 +97,11 @@ def _held(folder: Path, cls: type[PreTrainedConfig]) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("model_type") != cls.model_type:
         kind = found.get("model_type") if isinstance(found, dict) else None
         raise DataError(f"{str(folder)!r} holds a network of type {kind!r}, not {cls.model_type!r}")
-    return {key: value for key, value in found.items() if key in _known(cls) - set(_ASIDE)}
+    return {
+        key: value for key, value in found.items() if key in _known_settings(cls) - set(_NOT_OF_THE_NETWORK)
+    }
 
 
-def _known(cls: type[PreTrainedConfig]) -> set[str]:
+def _known_settings(cls: type[PreTrainedConfig]) -> set[str]:
     """What its settings are called; T5's says in no other place where texts start."""
     return {*cls().to_dict(), *getattr(cls, "attribute_map", {}), "decoder_start_token_id"}

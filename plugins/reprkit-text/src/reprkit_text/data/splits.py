@@ -1,4 +1,4 @@
-"""Train, valid and test by groups that stay together."""
+"""Split into train, valid and test by groups that stay together."""
 
 from __future__ import annotations
 
@@ -9,37 +9,39 @@ from torch import Tensor
 from reprkit.data.base import held_out, mixed
 from reprkit.errors import DataError
 
-_SPLIT = 0x746F6C64  # keeps the split's randomness apart from others of the same seed
+_SPLIT = 0x746F6C64  # separates the split's random numbers from others of the same seed
 
 
-def divided(
+def split_groups(
     group: Int[Tensor, " n"], seed: int, valid: bool, test_share: float, valid_share: float
 ) -> dict[str, Int[Tensor, " m"]]:
-    """Part -> the places that fall to it, in random order (a report shows the first ones); no group is in two parts.
+    """Return part -> indices of its examples, in random order (a report shows the first ones); no group is in two parts.
 
     Shares are of groups.  The test part does not depend on ``valid``.
 
     Raises:
-        DataError: shares out of range, or so few groups that a part would be empty.
+        DataError: shares out of range, or too few groups, so that a part would be empty.
     """
     held_out(valid, test_share, valid_share)
-    groups, of_each = group.unique(return_inverse=True)
+    groups, group_of = group.unique(return_inverse=True)
     generator = torch.Generator().manual_seed(mixed(seed, _SPLIT))
-    place = torch.randperm(len(groups), generator=generator)[of_each]
-    test, held = counts(len(groups), len(group), valid, test_share, valid_share)
+    rank = torch.randperm(len(groups), generator=generator)[group_of]
+    test, held = split_sizes(len(groups), len(group), valid, test_share, valid_share)
     order = torch.randperm(len(group), generator=generator)
-    place = place[order]
-    parts = {"train": order[place >= test + held]}
+    rank = rank[order]
+    parts = {"train": order[rank >= test + held]}
     if valid:
-        parts["valid"] = order[(place >= test) & (place < test + held)]
-    return parts | {"test": order[place < test]}
+        parts["valid"] = order[(rank >= test) & (rank < test + held)]
+    return parts | {"test": order[rank < test]}
 
 
-def counts(groups: int, examples: int, valid: bool, test_share: float, valid_share: float) -> tuple[int, int]:
-    """How many groups go to test and to valid.
+def split_sizes(
+    groups: int, examples: int, valid: bool, test_share: float, valid_share: float
+) -> tuple[int, int]:
+    """Return how many groups go to test and to valid.
 
     Raises:
-        DataError: shares out of range, or so few groups that a part would be empty.
+        DataError: shares out of range, or too few groups, so that a part would be empty.
     """
     held_out(valid, test_share, valid_share)
     test = max(1, round(groups * test_share))
@@ -53,6 +55,6 @@ def counts(groups: int, examples: int, valid: bool, test_share: float, valid_sha
     return test, held
 
 
-def origin(seed: int, valid: bool, test_share: float, valid_share: float) -> dict[str, float]:
-    """How a part was chosen, for ``describe``."""
+def describe_split(seed: int, valid: bool, test_share: float, valid_share: float) -> dict[str, float]:
+    """Return how a part was chosen, for ``describe``."""
     return {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-def filled(
+def load_weights(
     cls: Any, folder: str, config: PreTrainedConfig, optional: Sequence[str] = (), **options: Any
 ) -> Any:
     """A network of transformers with the weights of a local folder, float32; ``optional`` ones may be missing.
@@ -26,7 +26,7 @@ def filled(
         DataError: the weights are missing, cannot be read, or are of another network.
     """
     try:
-        with quietly():
+        with silence_transformers():
             made, about = cls.from_pretrained(
                 folder,
                 config=config,
@@ -49,7 +49,7 @@ def filled(
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Without transformers' bars and advice on weights that are not of this network."""
     from transformers.utils import logging
 
@@ -64,7 +64,7 @@ def quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def widened(body: Any, rows: int) -> None:
+def widen_embeddings(body: Any, rows: int) -> None:
     """Give the table of embeddings further rows, the mean of the others, if it has fewer."""
     table = body.get_input_embeddings()
     count, width = table.weight.shape
@@ -78,13 +78,13 @@ def widened(body: Any, rows: int) -> None:
     body.config.vocab_size = rows
 
 
-def sine_positions(body: Any) -> None:
+def init_sine_positions(body: Any) -> None:
     """Fresh positions of a BERT start as sines a tenth as large as usual (words start at 0.02), and learn from there."""
     places = body.embeddings.position_embeddings.weight
     places.data.copy_(0.1 * sines(torch.arange(len(places)), places.shape[1]))
 
 
-def joined_dropout(body: nn.Module) -> None:
+def replace_dropout(body: nn.Module) -> None:
     """Replace dropout layers by ones whose noise is that of the joined batch, so that two processes train as one would."""
     for module in body.modules():
         for name, child in module.named_children():
@@ -92,7 +92,7 @@ def joined_dropout(body: nn.Module) -> None:
                 setattr(module, name, Dropout(child.p))
 
 
-def frozen(
+def freeze_layers(
     freeze: str | int, first: Sequence[nn.Module], blocks: Sequence[nn.Module], body: nn.Module
 ) -> None:
     """Let all of ``body`` stay as it is, or its embeddings (``first``) and so many of its blocks.

@@ -32,12 +32,12 @@ class Numbering:
         return x if self.mask == self.vocab else torch.where(x == self.vocab, self.mask, x)
 
 
-def written_with(field: Field) -> Vocabulary | None:
+def field_vocabulary(field: Field) -> Vocabulary | None:
     """The vocabulary that the field's symbols were made with; None where its form says of none."""
     return vocabulary(field.form) if field.form is not None and field.form.startswith("vocabulary(") else None
 
 
-def numbering(field: Field, part: str, rows: int | None) -> Numbering:
+def make_numbering(field: Field, part: str, rows: int | None) -> Numbering:
     """The numbering for data, and for a checkpoint with ``rows`` embeddings if there is one.
 
     A vocabulary with a mask symbol of its own keeps it.  Else the mask is the row behind the data's symbols, which none of
@@ -50,7 +50,7 @@ def numbering(field: Field, part: str, rows: int | None) -> Numbering:
         raise BuildError(
             f"{part} reads symbols (tokens with a vocab), and x is {field.kind} data: use transformer"
         )
-    words = written_with(field)
+    words = field_vocabulary(field)
     own = None if words is None else words.mask
     if rows is not None and field.vocab > rows:
         raise BuildError(
@@ -61,7 +61,7 @@ def numbering(field: Field, part: str, rows: int | None) -> Numbering:
     return Numbering(field.vocab, max(rows or field.vocab, mask + 1), mask)
 
 
-def fits(steps: int, most: int | None, part: str) -> None:
+def check_length(steps: int, most: int | None, part: str) -> None:
     """Refuse texts that are longer than the network has positions.
 
     Raises:
