@@ -1,4 +1,4 @@
-"""Text for reprkit: text as a latent, and the critics that keep it readable; vocabularies, data sets, transformers' networks."""
+"""Text for reprkit: text as a latent, critics that keep it readable, vocabularies, data sets, networks of transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["embed", "save_pretrained", "summarize"]
 
-# Lazily: listing the plugin's parts needs no torch.
+# Lazy imports: listing the plugin's parts needs no torch.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={

@@ -24,8 +24,8 @@ from reprkit_text.transformers_networks.weights import (
 class BartEncoder(TransformersEncoder):
     """transformers' ``BartEncoder`` (Lewis et al. 2020, arXiv 1910.13461): symbols (b t) to (b t width).
 
-    Newly initialized, or loaded from a local BART; nothing is downloaded.  Learned positions, so texts are at most ``positions`` long.
-    Each process draws its own dropout.
+    Newly initialized, or loaded from a local BART; nothing is downloaded.  Learned positions, so texts are at most ``positions``
+    long.  Each process draws its own dropout.
 
     Args:
         width: width of a token, a multiple of ``heads``; default 128.

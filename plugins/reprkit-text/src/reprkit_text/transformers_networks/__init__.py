@@ -1,1 +1,1 @@
-"""What the encoders and decoders of transformers share: their settings, their weights, their symbols."""
+"""Shared by the encoders and decoders of transformers: config, weights, numbering of symbols, saving."""
