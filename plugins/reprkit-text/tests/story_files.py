@@ -1,17 +1,17 @@
-"""Small files of texts that several tests read."""
+"""Small text files shared by several tests."""
 
 import json
 
 WORDS = "byte-pair(vocab=400)"
 
 
-def lines(path, records):
-    path.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records), "utf-8")
+def write_lines(path, records):
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
     return path
 
 
 def stories(count=12):
-    """Documents of a number, whose summary is that number."""
+    """Documents about a number, whose summary is that number."""
     return [
         {"document": f"story {n} " + "tells of much " * (n % 4), "summary": f"short {n}"}
         for n in range(count)

@@ -68,11 +68,10 @@ def summarize(
 
     loaded, lines = reprkit.load(str(model)), _decode_lines(sys.stdin.buffer)
     for chunk, error in _read_chunks(lines, batch):
-        made = iter(
-            summarize(loaded, [each for each in chunk if strip_text(each)], batch=batch, length=length)
-        )
-        for each in chunk:
-            print(next(made) if strip_text(each) else "")
+        documents = [line for line in chunk if strip_text(line)]
+        summaries = iter(summarize(loaded, documents, batch=batch, length=length))
+        for line in chunk:
+            print(next(summaries) if strip_text(line) else "")
         sys.stdout.flush()
         if error is not None:
             raise error

@@ -79,13 +79,13 @@ def fetch(lists: Path | None = None) -> tuple[Path, int]:
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
         result = subprocess.run(["apt-get", *options, "update"], capture_output=True, text=True)
         if result.returncode:
-            said = "\n  ".join(result.stderr.strip().splitlines()[-3:])
-            raise ReprkitError(f"apt-get update failed:\n  {said}")
+            message = "\n  ".join(result.stderr.strip().splitlines()[-3:])
+            raise ReprkitError(f"apt-get update failed:\n  {message}")
         return _write_to_cache(*_read_lists(Path(folder)))
 
 
 def parse_records(translations: str, packages: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, str]]:
-    """The records of a ``Translation-en`` file; sections and sources come from ``packages`` (package -> its fields)."""
+    """Yield the records of a ``Translation-en`` file; sections and sources come from ``packages`` (package -> its fields)."""
     for block in translations.split("\n\n"):
         fields = _parse_fields(block)
         text, package = fields.get("Description-en"), fields.get("Package")

@@ -33,7 +33,7 @@ def embed(
     that little is padded; the vectors come in the order of the texts.
 
     Args:
-        model: a model trained on symbols of a vocabulary (data sets text, documents, debian), or its folder.
+        model: a model trained on data with a vocabulary (data sets text, documents, debian), or its folder.
         texts: at least one text.
         factor: use only this factor's code; None concatenates all factors' codes.
         batch: number of texts encoded at a time.

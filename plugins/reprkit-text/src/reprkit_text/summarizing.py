@@ -32,7 +32,7 @@ def summarize(
     that little is padded; the summaries come in the order of the documents.
 
     Args:
-        model: a model with a latent of words, trained on symbols of a vocabulary (data sets text, documents, debian), or its folder.
+        model: a model with a latent of words, trained on data with a vocabulary (data sets text, documents, debian); or its folder.
         documents: any number of documents of any length.
         factor: name of the factor whose latent is used, where several are of words; None for the first.
         batch: number of documents read at a time.

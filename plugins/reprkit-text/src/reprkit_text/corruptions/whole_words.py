@@ -69,11 +69,10 @@ class WholeWords(ElementCorruption):
         )
         vocab = 0 if self.field is None else int(self.field.vocab or 0)
         vocabulary = None if self.field is None else field_vocabulary(self.field)
-        joins, ended = (
-            (torch.zeros(2, vocab + 1, dtype=torch.bool))
-            if words is None or not whole
-            else words.word_boundaries
-        )
+        if vocabulary is None or not whole:
+            joins, ended = torch.zeros(2, vocab + 1, dtype=torch.bool)
+        else:
+            joins, ended = vocabulary.word_boundaries
         special = torch.zeros(vocab + 1, dtype=torch.bool)
         if vocabulary is not None:
             special[[*vocabulary.specials]] = True

@@ -77,8 +77,8 @@ def table_sizes(field: Field, part: str, checkpoint_rows: int | None) -> tuple[i
         raise BuildError(f"{part} makes symbols (tokens with a vocab), and x is {field.kind} data")
     if checkpoint_rows is not None and field.vocab > checkpoint_rows:
         raise BuildError(
-            f"the data has {field.vocab} symbols, and the checkpoint knows {checkpoint_rows}: encode the data with the checkpoint's "
-            "own tokenizer, argument tokenizer='FOLDER' of the data set"
+            f"the data has {field.vocab} symbols, and the checkpoint knows {checkpoint_rows}: encode the data with the "
+            "checkpoint's own tokenizer, argument tokenizer='FOLDER' of the data set"
         )
     return field.vocab, checkpoint_rows if checkpoint_rows is not None else field.vocab + 2
 
