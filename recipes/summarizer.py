@@ -95,13 +95,13 @@ def main(
         return model
 
     measures = (f"rouge(limit={limit})", f"readability(limit={limit})", f"compression(limit={limit})")
-    targeted = SpanTargets(train)
-    first = taught(built(TEACHER, targeted), targeted, "before")
+    slotted = SpanTargets(train)
+    first = taught(built(TEACHER, slotted), slotted, "before")
     table = {"pre-trained": rk.evaluate(first, test, *measures, fit_on=train, examples=0)}
-    model = built(f"{judged} + {anchor} * {TEACHER}", targeted, first)
+    model = built(f"{judged} + {anchor} * {TEACHER}", slotted, first)
     rates = {turn: f"adam(lr={critic_lr}, betas=(0.5, 0.9))" for turn in model.objective.turns[1:]}
     last = {"optimizers": rates, "stage": f"critic-{critic}", **how}
-    for step in rk.loop(model, targeted, steps=steps, lr=lr / 10, out=out, **last):
+    for step in rk.loop(model, slotted, steps=steps, lr=lr / 10, out=out, **last):
         for turn in critics * model.objective.turns[1:]:
             step.backward(step.model(step.batch, turn=turn).total)
             step.update(turn)

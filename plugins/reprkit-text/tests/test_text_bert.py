@@ -120,7 +120,7 @@ def test_embeddings_equal_those_of_the_data_in_order(debian, tmp_path):
     other = rk.build(
         data=TOKENS, encoder="gru(width=8)", decoder="gru(width=8, causal=True)", objective="autoregressive"
     )
-    with pytest.raises(BuildError, match="not made with a vocabulary"):
+    with pytest.raises(BuildError, match="has no vocabulary"):
         embed(other, texts)
 
 

@@ -24,12 +24,12 @@ def check_texts(texts: Sequence[str], what: str, vocabulary: Vocabulary | None) 
     """Check texts and vocabulary; return the vocabulary.
 
     Raises:
-        BuildError: the model's data was not made with a vocabulary.
+        BuildError: the model's data has no vocabulary.
         DataError: an element that is not a text, or is empty; ``what`` names it.
     """
     if vocabulary is None:
         raise BuildError(
-            "the model's data was not made with a vocabulary, so it cannot read texts: train it on data set text, documents "
+            "the model's data has no vocabulary, so it cannot read texts: train it on data set text, documents "
             "or debian"
         )
     for number, text in enumerate(texts):

@@ -22,7 +22,7 @@ class Debian(InMemoryDocuments):
     section of the package (names: ``classes``).  Training never sees a pair; ``pairs()`` of a valid or test part gives them.
 
     Packages built from one source repeat its first paragraph: of 64,000 descriptions 35,000 differ in it.  ``split`` keeps
-    equal ones in one part, together with the packages whose synopses are shown beside them.
+    equal ones in one part, together with the packages whose synopses are shown with them.
 
     The default is a sample that comes with the plugin: 1,500 packages of Debian 12 with different first paragraphs.
     ``index="fetched"`` is the whole index; ``reprkit text fetch debian`` puts it into the cache.  Descriptions are under the

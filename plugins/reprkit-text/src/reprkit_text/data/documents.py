@@ -24,7 +24,7 @@ class Documents(InMemoryDocuments):
     Fields: ``x`` tokens (t,), the document; ``summary`` tokens (t,), the human summary of **another** document, where there are
     summaries; ``label``, where one is named.  Training never sees a pair: only ``pairs()`` of a valid or test part gives
     documents with their own summaries.  ``split`` keeps documents of equal text in one part, together with the documents
-    whose summaries are shown beside them.
+    whose summaries are shown with them.
 
     A line that is not a JSON object or not valid UTF-8, or whose document is missing, not a text or empty, is left out, counted
     and named.  A document without a summary, or with an empty one, is kept, and shown with another document's summary.

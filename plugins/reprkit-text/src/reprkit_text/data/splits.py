@@ -26,12 +26,12 @@ def split_groups(
     groups, group_of = group.unique(return_inverse=True)
     generator = torch.Generator().manual_seed(mixed(seed, _SPLIT))
     rank = torch.randperm(len(groups), generator=generator)[group_of]
-    test, held = split_sizes(len(groups), len(group), valid, test_share, valid_share)
+    test, valid_count = split_sizes(len(groups), len(group), valid, test_share, valid_share)
     order = torch.randperm(len(group), generator=generator)
     rank = rank[order]
-    parts = {"train": order[rank >= test + held]}
+    parts = {"train": order[rank >= test + valid_count]}
     if valid:
-        parts["valid"] = order[(rank >= test) & (rank < test + held)]
+        parts["valid"] = order[(rank >= test) & (rank < test + valid_count)]
     return parts | {"test": order[rank < test]}
 
 
@@ -45,14 +45,14 @@ def split_sizes(
     """
     held_out(valid, test_share, valid_share)
     test = max(1, round(groups * test_share))
-    held = max(1, round(groups * valid_share)) if valid else 0
-    if test + held >= groups:
+    valid_count = max(1, round(groups * valid_share)) if valid else 0
+    if test + valid_count >= groups:
         together = "" if groups == examples else f" in {groups} groups that stay together"
         raise DataError(
             f"{examples} examples{together} are too few for {'train, valid, test' if valid else 'train, test'} with "
             f"test_share={test_share}{f', valid_share={valid_share}' if valid else ''}"
         )
-    return test, held
+    return test, valid_count
 
 
 def describe_split(seed: int, valid: bool, test_share: float, valid_share: float) -> dict[str, float]:

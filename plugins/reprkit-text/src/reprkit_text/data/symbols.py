@@ -67,8 +67,8 @@ class Symbols:
         """Return the symbols of several texts (b t), shorter ones padded with zeros, and the mask of valid ones."""
         first, count = self.ends[index].unsqueeze(1), self.lengths[index]
         mask = steps_mask(count, int(count.max()))
-        places = (first + torch.arange(mask.shape[1])).clamp(max=len(self.flat) - 1)
-        return self.flat[places].long().masked_fill(~mask, 0), mask
+        positions = (first + torch.arange(mask.shape[1])).clamp(max=len(self.flat) - 1)
+        return self.flat[positions].long().masked_fill(~mask, 0), mask
 
 
 def check_symbols(symbols: Symbols, vocabulary: Vocabulary, name: str, first: str) -> dict[str, Any]:

@@ -119,8 +119,8 @@ class TextData(Dataset):
             parts = split_groups(self._group, seed, *shares)
         else:
             size = len(self)
-            test, held = split_sizes(size, size, *shares)
-            sizes = {"train": size - test - held, "valid": held, "test": test}
+            test, valid_count = split_sizes(size, size, *shares)
+            sizes = {"train": size - test - valid_count, "valid": valid_count, "test": test}
             pieces = torch.arange(size).split(list(sizes.values()))
             parts = {
                 name: piece for name, piece in zip(sizes, pieces, strict=True) if valid or name != "valid"
@@ -154,9 +154,9 @@ class TextData(Dataset):
         """Return the symbols of the windows, their numbers, and the first file."""
         folder = self._files.path if self._files.path.is_dir() else self._files.path.parent
         texts = [
-            each
-            for each in (_read_valid_lines(folder / name, name, skips) for name in self._files.names)
-            if each
+            text
+            for text in (_read_valid_lines(folder / name, name, skips) for name in self._files.names)
+            if text
         ]
         if not texts:
             raise DataError(f"{str(self._files.path)!r} holds no text")

@@ -70,7 +70,7 @@ class BartDecoder(TransformersCrossAttentionDecoder):
         dropouts = {"dropout": dropout, "attention_dropout": 0.0, "activation_dropout": 0.0}
         resolved = resolve_config(self, BartConfig, folder, sizes, bart_settings, config, dropouts)
         self.vocab, count = table_sizes(data["x"], self.title, resolved.vocab_size if folder else None)
-        self.blank, self.first = start_rows(data["x"], resolved, fresh=folder is None)
+        self.blank, self.first = start_rows(data["x"], resolved, new=folder is None)
         resolved.vocab_size = count
         bias = torch.zeros(1, count)
         if folder and not restoring():

@@ -83,7 +83,7 @@ class CrossAttentionDecoder(Decoder):
             DataError: ``length`` exceeds ``most``.
         """
         check_length(length, self.most, self.title)
-        return {**self.begin(*self._memory(features, size), length), "place": 0, "length": length}
+        return {**self.begin(*self._memory(features, size), length), "position": 0, "length": length}
 
     @torch.no_grad()
     def step(self, previous: Tensor | None, state: dict[str, Any]) -> tuple[Decoded, dict[str, Any]]:
@@ -92,10 +92,10 @@ class CrossAttentionDecoder(Decoder):
         Raises:
             BuildError: all steps of ``start`` have been made.
         """
-        if state["place"] >= state["length"]:
+        if state["position"] >= state["length"]:
             raise BuildError(f"all {state['length']} steps have been made: start(length=) sets their number")
         logits, after = self.advance(None if previous is None else previous[:, 0, 0].long(), state)
-        return self._decoded(logits), {**state, **after, "place": state["place"] + 1}
+        return self._decoded(logits), {**state, **after, "position": state["position"] + 1}
 
     def _memory(
         self, features: Features | None, size: int

@@ -92,5 +92,5 @@ class PointerDecoder(CrossAttentionDecoder):
         self, previous: Int[Tensor, " b"] | None, state: dict[str, Any]
     ) -> tuple[Float[Tensor, "b 1 v"], dict[str, Any]]:
         """Return log-probabilities of the next symbol."""
-        log_p, trunk = self.generator.one_step(previous, state["trunk"], state["place"], state["memory"])
+        log_p, trunk = self.generator.one_step(previous, state["trunk"], state["position"], state["memory"])
         return log_p.unsqueeze(1), {"trunk": trunk}

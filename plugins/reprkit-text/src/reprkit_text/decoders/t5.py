@@ -63,7 +63,7 @@ class T5Decoder(TransformersCrossAttentionDecoder):
             self, T5Config, folder, sizes, t5_settings, config, {"dropout_rate": dropout}
         )
         self.vocab, count = table_sizes(data["x"], self.title, resolved.vocab_size if folder else None)
-        self.blank, self.first = start_rows(data["x"], resolved, fresh=folder is None)
+        self.blank, self.first = start_rows(data["x"], resolved, new=folder is None)
         resolved.vocab_size = count
         if folder and not restoring():
             pretrained = load_weights(T5ForConditionalGeneration, folder, resolved)

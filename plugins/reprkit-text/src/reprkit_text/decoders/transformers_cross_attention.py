@@ -68,7 +68,7 @@ class TransformersCrossAttentionDecoder(CrossAttentionDecoder):
 
 
 def table_sizes(field: Field, part: str, checkpoint_rows: int | None) -> tuple[int, int]:
-    """Return the number of the data's symbols and of the table's rows; a fresh table has two more, blank and first.
+    """Return the number of the data's symbols and of the table's rows; a new table has two more, blank and first.
 
     Raises:
         BuildError: the field holds no symbols, or more than the checkpoint knows.
@@ -83,9 +83,9 @@ def table_sizes(field: Field, part: str, checkpoint_rows: int | None) -> tuple[i
     return field.vocab, checkpoint_rows if checkpoint_rows is not None else field.vocab + 2
 
 
-def start_rows(field: Field, config: Any, fresh: bool) -> tuple[int, int]:
+def start_rows(field: Field, config: Any, new: bool) -> tuple[int, int]:
     """Return the rows of the blank symbol (a checkpoint's mask, or padding) and of the first input (its start symbol)."""
-    if fresh:
+    if new:
         return int(field.vocab or 0), int(field.vocab or 0) + 1
     vocabulary = field_vocabulary(field)
     names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")

@@ -57,8 +57,8 @@ class Compression(Evaluator):
         metrics: dict[str, Any] = {"document_words": documents / len(data), "n": len(data)}
         if name is not None:
             summary_words = sum(
-                len(each.split())
-                for each in decoded_text.to_text(decoded_text.write_summaries(model, data), vocabulary)
+                len(text.split())
+                for text in decoded_text.to_text(decoded_text.write_summaries(model, data), vocabulary)
             )
             metrics |= {
                 "summary_words": summary_words / len(data),

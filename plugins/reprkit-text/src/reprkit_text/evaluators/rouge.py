@@ -66,7 +66,7 @@ class Rouge(Evaluator):
             }
         elif model.decoder is None:
             raise DataError(
-                f"rouge compares with human summaries, and {data.name} has none beside its documents: use the valid or test "
+                f"rouge compares with human summaries, and {data.name} has none: use the valid or test "
                 "part of data set documents or debian"
             )
         if model.decoder is not None:

@@ -74,10 +74,10 @@ def replace_spans(texts: Texts, slot: Int[Tensor, "b 2"], others: Texts) -> Text
     (words, mask), (other_words, other_mask) = texts, others
     position = torch.arange(words.shape[1], device=words.device)[None]
     before = position < slot[:, :1]
-    kept = mask & (before | (position >= slot.sum(1, keepdim=True)))
+    remaining = mask & (before | (position >= slot.sum(1, keepdim=True)))
     # Sort into three parts: before the span, the other text, after the span.
     part = torch.cat([torch.where(before, 0, 2).expand_as(words), torch.ones_like(other_words)], 1)
-    valid = torch.cat([kept, other_mask], 1)
+    valid = torch.cat([remaining, other_mask], 1)
     order = (part + 3 * (~valid)).argsort(dim=1, stable=True)
     valid = valid.gather(1, order)
     return torch.cat([words, other_words], 1).gather(1, order).masked_fill(~valid, 0), valid

@@ -10,7 +10,7 @@ import torch
 
 from reprkit import Features
 from reprkit.errors import BuildError
-from reprkit.models.factor import entryof
+from reprkit.models.factor import factor_of
 from reprkit_text.decoders.bert import BertDecoder
 from reprkit_text.encoders.bert import BertEncoder
 from reprkit_text.encoders.transformers_encoder import TransformersEncoder
@@ -38,7 +38,7 @@ def save_pretrained(model: Model, folder: str | Path, factor: str | None = None)
     Raises:
         BuildError: no such factor, or an encoder that is not of transformers.
     """
-    name = entryof(model.factors, factor, "save_pretrained")
+    name = factor_of(model.factors, factor, "save_pretrained")
     encoder = model.factors[name].encoder
     if not isinstance(encoder, TransformersEncoder):
         raise BuildError(
