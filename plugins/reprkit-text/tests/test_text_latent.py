@@ -52,7 +52,7 @@ def test_log_prob_equals_teacher_forcing_and_evaluation_is_greedy(kind):
     latent = text(kind=kind, depth=2).eval()
     with torch.no_grad():
         code = latent(features())
-        log_p = latent.generator.all_steps(code.indices[..., 0], latent.read(features()))
+        log_p = latent.generator.all_steps(code.indices[..., 0], latent.memory_of(features()))
         forced = latent.log_prob_of(features(), code.indices[..., 0], code.mask)
     torch.testing.assert_close(forced, code.log_prob, atol=1e-5, rtol=1e-5)
     likeliest = log_p.argmax(-1)
@@ -108,7 +108,7 @@ def test_straight_through_has_the_value_of_the_words_and_the_gradient_of_the_rel
     gradient = torch.autograd.grad((code.z * weight).sum(), x)[0]
     torch.manual_seed(3)
     noise = torch.empty(2, 4, 6).exponential_().log().neg()
-    log_p = latent.generator.all_steps(code.indices[..., 0], latent.read(rk.Features(x=x)))
+    log_p = latent.generator.all_steps(code.indices[..., 0], latent.memory_of(rk.Features(x=x)))
     soft = F.softmax((log_p + noise) / 0.7, -1) @ latent.generator.embedding.weight.detach()
     torch.testing.assert_close(gradient, torch.autograd.grad((soft * weight).sum(), x)[0])
 

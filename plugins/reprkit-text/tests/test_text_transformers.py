@@ -230,7 +230,7 @@ def test_predicting_only_hit_symbols_gives_the_same_loss(monkeypatch):
     totals = []
     for some in (True, False):
         if not some:
-            monkeypatch.setattr(denoising, "_asked", lambda *_: {})
+            monkeypatch.setattr(denoising, "_queries", lambda *_: None)
         torch.manual_seed(2)
         total = model(batch).total
         model.zero_grad()
