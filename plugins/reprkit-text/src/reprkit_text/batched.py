@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reprkit_text.data.symbols import Symbols
     from reprkit_text.vocabulary import Vocabulary
 
-Result = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 def check_texts(texts: Sequence[str], what: str, vocabulary: Vocabulary | None) -> Vocabulary:
