@@ -27,8 +27,8 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from reprkit_text.data.span_targets import Slotted
-from reprkit_text.decoded_text import beside
+from reprkit_text.data.span_targets import SpanTargets
+from reprkit_text.decoded_text import text_columns
 
 import reprkit as rk
 from reprkit.errors import PartArgumentError, nearest
@@ -95,7 +95,7 @@ def main(
         return model
 
     measures = (f"rouge(limit={limit})", f"readability(limit={limit})", f"compression(limit={limit})")
-    slotted = Slotted(train)
+    slotted = SpanTargets(train)
     first = taught(built(TEACHER, slotted), slotted, "before")
     table = {"pre-trained": rk.evaluate(first, test, *measures, fit_on=train, examples=0)}
     model = built(f"{judged} + {anchor} * {TEACHER}", slotted, first)
@@ -124,7 +124,7 @@ def main(
     columns = {f"rouge.summary.{kind}": kind for kind in ("rouge1", "rouge2", "rougeL")}
     columns |= {"readability.perplexity": "perplexity", "compression.ratio": "length"}
     columns |= {"compression.nats": "nats a word"}
-    texts = beside(model.eval(), test.subset(range(8)))
+    texts = text_columns(model.eval(), test.subset(range(8)))
     rows = {f"{number}": each for number, each in enumerate(zip(*texts.values(), strict=True), 1)}
     shown = Section("Texts", [Table(list(texts), rows)])
     page = rk.report(out, table, title="Summaries without pairs", columns=columns, sections=[shown])

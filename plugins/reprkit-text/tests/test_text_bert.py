@@ -1,4 +1,4 @@
-"""What a trained BERT is used for: a folder of transformers, vectors of texts, and counting words beside it."""
+"""Uses of a trained BERT: saving for transformers, embedding texts; and the TF-IDF baseline."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def debian():
     return Debian(tokenizer="byte-pair(vocab=500, lower=True)", sections=4, length=40)
 
 
-def built(data, latent="continuous(dim=12)", decoder="bert(width=16)"):
+def build_model(data, latent="continuous(dim=12)", decoder="bert(width=16)"):
     model = rk.build(
         data=data,
         encoder="bert(width=16, depth=1, heads=2, positions=40, dropout=0.1)",
@@ -33,13 +33,13 @@ def built(data, latent="continuous(dim=12)", decoder="bert(width=16)"):
         objective="denoising(corruption='whole-words', on='hit')",
     )
     with torch.no_grad():
-        for value in model.parameters():  # adapters begin as identities
+        for value in model.parameters():  # adapters are initialized as identities
             value.add_(0.05 * torch.randn_like(value))
     return model
 
 
-def test_a_trained_model_is_transformers_own_bert_and_fills_masks(debian, tmp_path):
-    model = built(debian).train()
+def test_a_saved_model_equals_bert_of_transformers_and_fills_masks(debian, tmp_path):
+    model = build_model(debian).train()
     folder = save_pretrained(model, tmp_path / "bert")
     assert model.training
     assert all(module.training for module in model.modules())
@@ -61,29 +61,29 @@ def test_a_trained_model_is_transformers_own_bert_and_fills_masks(debian, tmp_pa
         torch.testing.assert_close(alone(ids, mask.long()).last_hidden_state[mask], features[mask])
         logits = whole(ids, mask.long()).logits
         torch.testing.assert_close(logits[..., :-1][mask], ours[mask], atol=1e-4, rtol=1e-4)
-        assert (logits[..., -1] < -1000).all(), "the mask itself is never told"
+        assert (logits[..., -1] < -1000).all(), "the mask itself is never predicted"
     filled = pipeline("fill-mask", model=whole, tokenizer=tokenizer)("a library for [MASK] files", top_k=1)
     best = model.decode(
         model.encode({"x": tokenizer("a library for [MASK] files", return_tensors="pt")["input_ids"]}),
         length=None,
     )
-    place = tokenizer("a library for [MASK] files")["input_ids"].index(tokenizer.mask_token_id)
-    assert filled[0]["token"] == int(best.x[0, place, 0])
+    position = tokenizer("a library for [MASK] files")["input_ids"].index(tokenizer.mask_token_id)
+    assert filled[0]["token"] == int(best.x[0, position, 0])
 
 
-def test_only_what_transformers_can_say_is_saved(debian, tmp_path):
+def test_only_what_transformers_can_represent_is_saved(debian, tmp_path):
     for latent, decoder in (
         ("vq(codes=8, dim=4)", "bert(width=16)"),
         ("continuous(dim=8)", "transformer(width=8, depth=1)"),
     ):
-        model = built(debian, latent, decoder)
+        model = build_model(debian, latent, decoder)
         folder = save_pretrained(model, tmp_path / latent[:2])
         assert BertModel.from_pretrained(folder).config.vocab_size == debian.signature["x"].vocab + 1
         assert '"BertModel"' in (folder / "config.json").read_text()
     model = rk.build(
         data=debian, encoder="gru(width=8)", decoder="gru(width=8, causal=True)", objective="autoregressive"
     )
-    with pytest.raises(BuildError, match="none of transformers"):
+    with pytest.raises(BuildError, match="not one of transformers"):
         save_pretrained(model, tmp_path / "gru")
     two = rk.build(
         data=debian,
@@ -99,15 +99,15 @@ def test_only_what_transformers_can_say_is_saved(debian, tmp_path):
     )
 
 
-def test_vectors_of_texts_are_those_of_the_data_in_their_order(debian, tmp_path):
-    model = built(debian).eval()
+def test_embeddings_equal_those_of_the_data_in_order(debian, tmp_path):
+    model = build_model(debian).eval()
     texts = debian.documents[:10]
     with torch.no_grad():
-        wanted = torch.cat([model.represent(debian.batch([place])) for place in range(10)])
+        expected = torch.cat([model.represent(debian.batch([index])) for index in range(10)])
     vectors = embed(model, texts, batch=3)
-    torch.testing.assert_close(vectors, wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-4)
     model.save(tmp_path / "model")
-    torch.testing.assert_close(embed(str(tmp_path / "model"), texts), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(embed(str(tmp_path / "model"), texts), expected, atol=1e-5, rtol=1e-4)
     assert embed(model.train(), ["one", "word " * 100_000, "日本語"]).isfinite().all()
     assert model.training
     for bad, message in (
@@ -120,13 +120,13 @@ def test_vectors_of_texts_are_those_of_the_data_in_their_order(debian, tmp_path)
     other = rk.build(
         data=TOKENS, encoder="gru(width=8)", decoder="gru(width=8, causal=True)", objective="autoregressive"
     )
-    with pytest.raises(BuildError, match="not made with a vocabulary"):
+    with pytest.raises(BuildError, match="has no vocabulary"):
         embed(other, texts)
 
 
-def test_tf_idf_is_that_of_scikit_learn(debian):
+def test_tf_idf_equals_scikit_learn(debian):
     train, test = debian.split()
-    model = built(debian).eval()
+    model = build_model(debian).eval()
     found = rk.evaluate(model, test, "tf-idf(C=3.0, ngrams=2)", fit_on=train, examples=0)["tf-idf"]
     texts, labels = (
         [[part.vocabulary.decode(each["x"]) for each in part] for part in (train, test)],
@@ -134,19 +134,19 @@ def test_tf_idf_is_that_of_scikit_learn(debian):
     )
     terms = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")
     x = terms.fit_transform(texts[0])
-    mine = LogisticRegression(C=3.0, max_iter=2000).fit(x, labels[0])
-    assert found == {"accuracy": float(mine.score(terms.transform(texts[1]), labels[1])), "n": len(test)}
-    assert found["accuracy"] > 0.6, "four sections are told apart"
+    reference = LogisticRegression(C=3.0, max_iter=2000).fit(x, labels[0])
+    assert found == {"accuracy": float(reference.score(terms.transform(texts[1]), labels[1])), "n": len(test)}
+    assert found["accuracy"] > 0.6, "four sections can be distinguished"
     few = rk.evaluate(model, test, "tf-idf(labels=40)", fit_on=train, examples=0)["tf-idf"]["accuracy"]
     assert 0.3 < few < found["accuracy"]
 
 
-def test_tf_idf_refuses_what_it_cannot_count(debian):
+def test_tf_idf_rejects_unsuitable_data(debian):
     with pytest.raises(PartArgumentError, match="C=0 must be a number above 0"):
         rk.create("evaluator", "tf-idf(C=0)")
     pictures = rk.data.Tensors({"x": torch.rand(8, 8, 8, 1), "label": torch.arange(8) % 3}, IMAGES)
-    judge = rk.create("evaluator", "tf-idf")
+    evaluator = rk.create("evaluator", "tf-idf")
     with pytest.raises(DataError, match="image data"):
-        judge(None, pictures, fit_on=pictures)
+        evaluator(None, pictures, fit_on=pictures)
     with pytest.raises(DataError, match="fit_on"):
-        judge(None, debian)
+        evaluator(None, debian)

@@ -1,4 +1,4 @@
-"""Debian's package index: parsed, fetched into the cache, and refused."""
+"""Debian's package index: parsing, fetching into the cache, errors."""
 
 import gzip
 import subprocess
@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from reprkit_text import debian_index
 from reprkit_text.data.debian import Debian
-from stories_made import WORDS
+from story_files import WORDS
 from typer.testing import CliRunner
 
 import reprkit as rk
@@ -45,7 +45,7 @@ def test_the_index_is_parsed(tmp_path):
     for name, text in {"x_Packages": PACKAGES, "x_i18n_Translation-en": TRANSLATIONS}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "h_dists_test_InRelease").write_text("Origin: Debian\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n")
-    about, rows = debian_index._gathered(tmp_path)
+    about, rows = debian_index._read_lists(tmp_path)
     assert about == {"release": {"test": "Sat, 11 Jul 2026 10:16:37 UTC"}}
     assert rows == [
         {"package": "one", "source": "ones", "section": "games", "synopsis": "A game",
@@ -54,7 +54,7 @@ def test_the_index_is_parsed(tmp_path):
     ]  # fmt: skip
 
 
-def test_fetched_lists_are_kept_in_the_cache_and_used(tmp_path, monkeypatch):
+def test_fetched_lists_are_cached_and_used(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "cache"))
     with pytest.raises(DataError, match="reprkit text fetch debian"):
         Debian(index="fetched")
@@ -68,12 +68,12 @@ def test_fetched_lists_are_kept_in_the_cache_and_used(tmp_path, monkeypatch):
     (folder / "x_i18n_Translation-en").write_text("\n".join(bodies))
     from reprkit_text.commands import text
 
-    done = CliRunner().invoke(text, ["fetch", "debian", "--lists", str(folder)])
-    assert done.exit_code == 0, done.output
-    assert "30 descriptions" in done.output
+    result = CliRunner().invoke(text, ["fetch", "debian", "--lists", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert "30 descriptions" in result.output
     assert len(Debian(index="fetched", tokenizer=WORDS)) == 15, "one of each first paragraph"
     assert len(Debian(index="fetched", tokenizer=WORDS, distinct=False)) == 30
-    with gzip.open(debian_index.kept(), "wt") as file:
+    with gzip.open(debian_index.cached_path(), "wt") as file:
         file.write("{")
     with pytest.raises(DataError, match="is damaged"):
         Debian(index="fetched")
@@ -81,18 +81,18 @@ def test_fetched_lists_are_kept_in_the_cache_and_used(tmp_path, monkeypatch):
         debian_index.fetch(tmp_path)
 
 
-def test_fetching_asks_apt_for_lists_of_its_own_and_says_what_fails(tmp_path, monkeypatch):
-    asked = []
+def test_fetching_uses_a_temporary_lists_folder_and_reports_errors(tmp_path, monkeypatch):
+    commands = []
 
     def run(command, **options):
-        asked.append(command)
+        commands.append(command)
         return subprocess.CompletedProcess(command, 100, "", "E: no network\n")
 
     monkeypatch.setattr(debian_index.subprocess, "run", run)
     monkeypatch.setattr(debian_index.shutil, "which", lambda name: f"/usr/bin/{name}")
     with pytest.raises(rk.ReprkitError, match="E: no network"):
         debian_index.fetch()
-    (command,) = asked
+    (command,) = commands
     assert command[-1] == "update"
     own = next(word for word in command if word.startswith("Dir::State::lists="))
     assert not own.endswith("/var/lib/apt/lists")
@@ -101,7 +101,7 @@ def test_fetching_asks_apt_for_lists_of_its_own_and_says_what_fails(tmp_path, mo
         debian_index.fetch()
 
 
-def test_debian_refuses_what_cannot_be():
+def test_debian_rejects_invalid_arguments():
     with pytest.raises(PartArgumentError, match="index='all' must be 'sample' or 'fetched'"):
         Debian(index="all")
     with pytest.raises(PartArgumentError, match="ascending"):

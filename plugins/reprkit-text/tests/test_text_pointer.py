@@ -1,4 +1,4 @@
-"""The decoder that writes or copies: conformance, its mixture by hand, and that it learns to copy."""
+"""Pointer decoder: conformance, its mixture computed by hand, and learning to copy."""
 
 import math
 
@@ -35,7 +35,7 @@ def code(size=3, tokens=4, width=8):
 
 @pytest.mark.parametrize("kind", ["gru", "transformer"])
 @torch.no_grad()
-def test_the_mixture_by_hand(kind):
+def test_the_mixture_equals_a_computation_by_hand(kind):
     torch.manual_seed(0)
     decoder = PointerDecoder(8, kind=kind, heads=2, data=FIELDS).eval()
     features, teacher = code(size=2), torch.randint(VOCAB, (2, 5, 1))
@@ -44,25 +44,25 @@ def test_the_mixture_by_hand(kind):
     for row, (x, mask) in enumerate(zip(features.x, features.mask, strict=True)):
         x = x[mask]
         x = x + decoder.joined(decoder.reader(x[None])[0])
-        told = torch.cat([net.start[None], net.embedding(teacher[row, :-1, 0])])
-        told = told + net.about(x.mean(0))
+        inputs = torch.cat([net.start[None], net.embedding(teacher[row, :-1, 0])])
+        inputs = inputs + net.about(x.mean(0))
         if kind == "transformer":
             rate = 10_000 ** (-torch.arange(4) / 4)
             angle = torch.arange(5)[:, None] * rate
-            told = told + torch.cat([angle.sin(), angle.cos()], 1)
-        hidden = net.trunk(told[None])[0]
-        look = (net.query(hidden) @ net.key(x).T / math.sqrt(8)).softmax(-1)
-        both = torch.cat([hidden, look @ x], 1)
+            inputs = inputs + torch.cat([angle.sin(), angle.cos()], 1)
+        hidden = net.trunk(inputs[None])[0]
+        attention = (net.query(hidden) @ net.key(x).T / math.sqrt(8)).softmax(-1)
+        both = torch.cat([hidden, attention @ x], 1)
         gate = net.gate(both).sigmoid()
-        own, said = net.out(net.mix(both).tanh()).softmax(-1), net.spoken(x).softmax(-1)
-        expected = gate * own + (1 - gate) * (look @ said)
+        own, copied = net.out(net.mix(both).tanh()).softmax(-1), net.spoken(x).softmax(-1)
+        expected = gate * own + (1 - gate) * (attention @ copied)
         torch.testing.assert_close(found[row].exp(), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["gru", "transformer"])
 @pytest.mark.parametrize("coded", [True, False])
 @torch.no_grad()
-def test_step_by_step_equals_the_teacher_forced_pass(kind, coded):
+def test_step_by_step_equals_teacher_forcing(kind, coded):
     torch.manual_seed(0)
     decoder = PointerDecoder(8, kind=kind, depth=2, heads=2, data=FIELDS).eval()
     features, teacher = code() if coded else None, torch.randint(VOCAB, (3, 6, 1))
@@ -77,19 +77,19 @@ def test_step_by_step_equals_the_teacher_forced_pass(kind, coded):
 
 
 def test_it_learns_to_copy_a_code_in_its_order():
-    # The code's tokens are embeddings of the symbols themselves: what follows a symbol must be found, and then copied.
+    # The code's tokens are embeddings of the symbols: the successor of a symbol must be found, then copied.
     left = {}
     for name, options in {"both": {}, "no reader": {"reader": 0}, "no copying": {"copy": False}}.items():
         torch.manual_seed(0)
         table = torch.randn(VOCAB, 16)
         decoder = PointerDecoder(16, **options, data=FIELDS)
-        optimiser = torch.optim.Adam(decoder.parameters(), 0.01)
+        optimizer = torch.optim.Adam(decoder.parameters(), 0.01)
         for _ in range(150):
             x = torch.randint(VOCAB, (32, 6, 1))
             nats = decoder(Features(x=table[x[..., 0]], grid=()), teacher=x).nll(x).mean()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             nats.backward()
-            optimiser.step()
+            optimizer.step()
         left[name] = float(nats.detach())
     assert left["both"] < 0.4 < 0.9 < left["no reader"]
     assert left["both"] < 0.8 * left["no copying"]
@@ -107,11 +107,11 @@ def test_it_learns_to_copy_a_code_in_its_order():
         ({"dropout": 1.0}, "dropout"),
     ],
 )
-def test_arguments_out_of_range_are_refused(options, word):
+def test_arguments_out_of_range_are_rejected(options, word):
     with pytest.raises(PartArgumentError, match=word):
         PointerDecoder(**options, data=FIELDS)
 
 
-def test_data_that_is_no_symbols_is_refused():
+def test_data_that_is_not_symbols_is_rejected():
     with pytest.raises(BuildError, match="decoder pointer makes symbols"):
         PointerDecoder(data=IMAGES)

@@ -1,4 +1,4 @@
-"""Vocabularies: there and back, in any script; specials; where words begin; kept in the cache and in a form."""
+"""Vocabularies: round trips in any script, special symbols, word boundaries, the cache, the packed form."""
 
 import json
 
@@ -19,7 +19,7 @@ STRANGE = ["日本語のテキスト", "العربية", "emoji 🙂 and \u200b 
 
 
 @pytest.mark.parametrize("lower", [False, True])
-def test_byte_pair_writes_any_script_and_reads_it_back(lower):
+def test_byte_pair_encodes_and_decodes_any_script(lower):
     words = vocabulary(f"byte-pair(vocab=300, lower={lower})", TEXTS)
     assert words.size == 300
     for text in TEXTS + STRANGE:
@@ -36,7 +36,7 @@ def test_merges_are_those_of_the_most_frequent_pairs():
     assert len(words.encode("ab ab abc")) == 4
 
 
-def test_characters_are_one_symbol_each_and_unknown_ones_are_named():
+def test_characters_are_one_symbol_each_and_others_are_unknown():
     words = vocabulary("characters", TEXTS)
     assert words.size == 4 + len(set("".join(TEXTS)))
     for text in TEXTS:
@@ -49,7 +49,7 @@ def test_characters_are_one_symbol_each_and_unknown_ones_are_named():
 
 
 @pytest.mark.parametrize("kind", ["byte-pair(vocab=300", "characters(most=99"])
-def test_marks_stand_around_every_text_also_where_it_is_cut(kind):
+def test_marks_surround_every_text_also_when_cut(kind):
     words = vocabulary(f"{kind}, marks=True)", TEXTS)
     for length in (None, 6):
         ids = words.encode(TEXTS[0], length)
@@ -61,41 +61,41 @@ def test_marks_stand_around_every_text_also_where_it_is_cut(kind):
         words.encode(TEXTS[0], 2)
 
 
-def test_the_form_is_the_whole_vocabulary():
+def test_the_form_holds_the_whole_vocabulary():
     for kind in ("byte-pair(vocab=320, lower=True)", "characters(marks=True)"):
         words = vocabulary(kind, TEXTS)
         again = vocabulary(words.form)
         assert json.loads(again.to_json()) == json.loads(words.to_json())
         assert again.form == words.form
         assert list(again.encode_all(TEXTS + STRANGE)) == list(words.encode_all(TEXTS + STRANGE))
-    with pytest.raises(DataError, match="no vocabulary that can be read"):
+    with pytest.raises(DataError, match="cannot be read as a vocabulary"):
         vocabulary("vocabulary(made='byte-pair', packed='AAAA')")
 
 
-def test_words_begin_where_the_text_says():
+def test_word_boundaries_follow_the_text():
     text = "The quick brown foxes' den, 0xFF: foo_bar!"
     runs = ["The", "quick", "brown", "foxes", "'", "den", ",", "0xFF", ":", "foo_bar", "!"]
     for kind in ("byte-pair(vocab=290)", "characters"):
         words = vocabulary(kind, [*TEXTS, text])
         ids = torch.tensor(words.encode(text))
-        joins, open_ended = words.words
-        goes_on = torch.cat([torch.tensor([False]), joins[ids[1:]] & open_ended[ids[:-1]]])
-        found = [words.decode(part) for part in ids.tensor_split(goes_on.logical_not().nonzero()[1:, 0])]
-        assert [each for each in found if each] == runs
+        joins, open_ended = words.word_boundaries
+        continues = torch.cat([torch.tensor([False]), joins[ids[1:]] & open_ended[ids[:-1]]])
+        pieces = [words.decode(part) for part in ids.tensor_split(continues.logical_not().nonzero()[1:, 0])]
+        assert [piece for piece in pieces if piece] == runs
         assert not joins[words.size]
         assert not joins[list(words.specials)].any()
 
 
-def test_it_is_made_once_of_the_same_texts(monkeypatch, tmp_path):
+def test_the_same_texts_are_trained_on_once(monkeypatch, tmp_path):
     monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path))
     one = vocabulary("byte-pair(vocab=300)", TEXTS)
     (file,) = (cache_folder("text") / "vocabulary").iterdir()
     written = json.loads(file.read_text())
     written["model"]["vocab"]["zzz"] = 300
     file.write_text(json.dumps(written))
-    assert vocabulary("byte-pair(vocab=300)", TEXTS).size == 301, "it was not read"
+    assert vocabulary("byte-pair(vocab=300)", TEXTS).size == 301, "the cache was not read"
     file.write_text("{")
-    assert vocabulary("byte-pair(vocab=300)", TEXTS).form == one.form, "a damaged file is made again"
+    assert vocabulary("byte-pair(vocab=300)", TEXTS).form == one.form, "a damaged file is replaced"
     vocabulary("byte-pair(vocab=300)", TEXTS[:2])
     vocabulary("byte-pair(vocab=301)", TEXTS)
     assert len(list((cache_folder("text") / "vocabulary").iterdir())) == 3
@@ -105,8 +105,8 @@ def test_a_hugging_face_folder_is_a_vocabulary(tmp_path):
     own = vocabulary("byte-pair(vocab=300, marks=True)", TEXTS)
     (tmp_path / "tokenizer.json").write_text(own.to_json())
     names = {"pad_token": "[PAD]", "mask_token": "[MASK]", "sep_token": "[SEP]"}
-    theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), **names)
-    theirs.save_pretrained(tmp_path / "saved")
+    fast = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), **names)
+    fast.save_pretrained(tmp_path / "saved")
     found = vocabulary(str(tmp_path / "saved"))
     assert found.mask == 300
     assert found.size == 301
@@ -120,7 +120,7 @@ def test_a_hugging_face_folder_is_a_vocabulary(tmp_path):
         vocabulary(str(tmp_path))
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_input_is_rejected():
     with pytest.raises(UnknownPartError, match="Did you mean 'byte-pair'"):
         vocabulary("byte-pear", TEXTS)
     with pytest.raises(PartArgumentError, match="from 261"):
@@ -131,7 +131,7 @@ def test_what_cannot_be_is_refused():
         vocabulary("characters")
     with pytest.raises(DataError, match="no characters"):
         vocabulary("characters", [])
-    with pytest.raises(DataError, match="no valid Unicode"):
+    with pytest.raises(DataError, match="not valid Unicode"):
         vocabulary("characters", ["a\ud800"])
     words = vocabulary("characters", TEXTS)
     with pytest.raises(DataError, match="cannot be encoded"):

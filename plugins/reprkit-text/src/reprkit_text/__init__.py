@@ -1,4 +1,4 @@
-"""Text for reprkit: text as a latent, and the critics that keep it readable; vocabularies, data sets, transformers' networks."""
+"""Text for reprkit: text as a latent, critics that keep it readable, vocabularies, data sets, networks of transformers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import lazy_loader
 if TYPE_CHECKING:
     from reprkit_text.embedding import embed
     from reprkit_text.summarizing import summarize
-    from reprkit_text.wrapped.saving import save_pretrained
+    from reprkit_text.transformers_networks.saving import save_pretrained
 
 __all__ = ["embed", "save_pretrained", "summarize"]
 
-# Lazily: listing the plugin's parts needs no torch.
+# Lazy imports: listing the plugin's parts needs no torch.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "embedding": ["embed"],
         "summarizing": ["summarize"],
-        "wrapped.saving": ["save_pretrained"],
+        "transformers_networks.saving": ["save_pretrained"],
     },
 )

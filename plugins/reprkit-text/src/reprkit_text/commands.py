@@ -18,14 +18,14 @@ text = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 class Corpus(StrEnum):
-    """What can be fetched."""
+    """Corpora that can be fetched."""
 
     debian = "debian"
 
 
 @text.callback()
-def _about() -> None:
-    """Texts: fetch what no Python package brings, and summarise documents."""
+def _group_help() -> None:
+    """Texts: fetch corpora, and summarize documents."""
 
 
 @text.command()
@@ -34,15 +34,15 @@ def fetch(
     lists: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of apt's lists with Translation-en files; nothing is downloaded then.",
+            help="A folder of apt's lists with Translation-en files, to use instead of downloading.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Fetch texts into the cache, without root.
 
-    Debian's package index is read with apt-get into a folder of its own: the system's lists stay as they are.  The cache is
-    $REPRKIT_CACHE, or the platform's folder for caches.
+    Debian's package index is read with apt-get into a temporary folder: the system's lists are not changed.  The cache is
+    $REPRKIT_CACHE, or the platform's cache folder.
     """
     from reprkit_text import debian_index
 
@@ -54,36 +54,37 @@ def fetch(
 @text.command()
 def summarize(
     model: Annotated[Path, typer.Argument(help="The folder of a model with a latent of words.")],
-    batch: Annotated[int, typer.Option(help="Documents that are read at a time.", min=1)] = 64,
-    length: Annotated[int, typer.Option(help="Symbols of a document that are read at most.", min=1)] = 256,
+    batch: Annotated[int, typer.Option(help="Number of documents read at a time.", min=1)] = 64,
+    length: Annotated[int, typer.Option(help="Largest number of symbols read of a document.", min=1)] = 256,
 ) -> None:
-    """Summarise documents: one a line of standard input, in UTF-8; one summary a line of standard output.
+    """Summarize documents: one per line of standard input, in UTF-8; one summary per line of standard output.
 
-    An empty line gives an empty line, so that lines stay beside each other.  A line that is no UTF-8 ends it with an error that
+    An empty line gives an empty line, so that line numbers agree.  A line that is not UTF-8 ends the command with an error that
     names it.
     """
     import reprkit
-    from reprkit_text.data.records import written
+    from reprkit_text.data.records import strip_text
     from reprkit_text.summarizing import summarize
 
-    loaded, lines = reprkit.load(str(model)), _lines(sys.stdin.buffer)
-    for chunk, error in _chunks(lines, batch):
-        made = iter(summarize(loaded, [each for each in chunk if written(each)], batch=batch, length=length))
-        for each in chunk:
-            print(next(made) if written(each) else "")
+    loaded, lines = reprkit.load(str(model)), _decode_lines(sys.stdin.buffer)
+    for chunk, error in _read_chunks(lines, batch):
+        documents = [line for line in chunk if strip_text(line)]
+        summaries = iter(summarize(loaded, documents, batch=batch, length=length))
+        for line in chunk:
+            print(next(summaries) if strip_text(line) else "")
         sys.stdout.flush()
         if error is not None:
             raise error
 
 
-def _chunks(lines: Iterator[str], size: int) -> Iterator[tuple[list[str], DataError | None]]:
-    """So many lines at a time, and what went wrong after the last of them: what was read before it is not lost."""
+def _read_chunks(lines: Iterator[str], size: int) -> Iterator[tuple[list[str], DataError | None]]:
+    """Yield chunks of ``size`` lines, and the error after the last line, if any: lines before an error are not lost."""
     from reprkit.errors import DataError
 
     while True:
         chunk: list[str] = []
         try:
-            chunk.extend(itertools.islice(lines, size))  # keeps what came before an error
+            chunk.extend(itertools.islice(lines, size))  # keeps the lines before an error
         except DataError as error:
             yield chunk, error
             return
@@ -92,11 +93,11 @@ def _chunks(lines: Iterator[str], size: int) -> Iterator[tuple[list[str], DataEr
         yield chunk, None
 
 
-def _lines(raw: Iterable[bytes]) -> Iterator[str]:
-    """The lines of a file of bytes.
+def _decode_lines(raw: Iterable[bytes]) -> Iterator[str]:
+    """Decode the lines of a binary file.
 
     Raises:
-        DataError: one is no valid UTF-8; it is named.
+        DataError: a line is not valid UTF-8; it is named.
     """
     from reprkit.errors import DataError
 
@@ -105,6 +106,6 @@ def _lines(raw: Iterable[bytes]) -> Iterator[str]:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"line {number} is no valid UTF-8: {error.reason} at byte {error.start} of the line\n"
+                f"line {number} is not valid UTF-8: {error.reason} at byte {error.start} of the line\n"
                 "  convert it first: iconv -f latin1 -t utf-8"
             ) from error

@@ -1,4 +1,4 @@
-"""Debian's package index: read from apt's lists, kept in the cache, and a sample that comes with the plugin."""
+"""Debian's package index: read from apt's lists and cached; a sample comes with the plugin."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FIELD = re.compile(r"^([A-Za-z0-9-]+): ?(.*(?:\n[ \t].*)*)", re.MULTILINE)
 _DATE = re.compile(r"^Date: (.*)$", re.MULTILINE)
 
 
-def kept() -> Path:
-    """Where the fetched index is."""
+def cached_path() -> Path:
+    """Return the path of the fetched index."""
     return cache_folder("text") / "debian" / "descriptions.jsonl.gz"
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """What a file of descriptions says of itself (``release``), and its records, one a package.
+    """Read a file of descriptions: its metadata (``release``), and its records, one for each package.
 
     A record has ``package``, ``source``, ``section``, ``synopsis`` and ``paragraphs``, separated by empty lines.
 
@@ -49,24 +49,24 @@ def read(path: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
 
 
 def fetch(lists: Path | None = None) -> tuple[Path, int]:
-    """Read the index and keep it in the cache.
+    """Read the index and store it in the cache.
 
     Args:
-        lists: a folder of apt's lists with ``Translation-en`` files, such as /var/lib/apt/lists where the system keeps them;
-            without it they are fetched into a folder of their own (``apt-get update``; the system's lists stay as they are).
+        lists: a folder of apt's lists with ``Translation-en`` files, such as /var/lib/apt/lists if the system keeps them;
+            None fetches them into a temporary folder (``apt-get update``; the system's lists are not changed).
 
     Returns:
         The file, and how many packages it describes.
 
     Raises:
-        ReprkitError: no apt-get, no network, no lists of descriptions there, or a cache that cannot be written.
+        ReprkitError: no apt-get, no network, no lists of descriptions in the folder, or a cache that cannot be written.
     """
     if lists is not None:
-        return _keep(*_gathered(Path(lists).expanduser()))
+        return _write_to_cache(*_read_lists(Path(lists).expanduser()))
     if shutil.which("apt-get") is None:
         raise ReprkitError(
-            "there is no apt-get here: Debian's index is fetched on Debian, Ubuntu and their kin\n"
-            "  copy the file from such a machine, or its lists and say --lists FOLDER"
+            "no apt-get on this machine: Debian's index can be fetched on Debian, Ubuntu and their derivatives\n"
+            "  copy the file from such a machine, or copy its lists and pass --lists FOLDER"
         )
     with tempfile.TemporaryDirectory(prefix="reprkit-apt-") as folder:
         (Path(folder) / "partial").mkdir()
@@ -77,74 +77,74 @@ def fetch(lists: Path | None = None) -> tuple[Path, int]:
             "Dir::Cache::srcpkgcache": "",
         }
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-        done = subprocess.run(["apt-get", *options, "update"], capture_output=True, text=True)
-        if done.returncode:
-            said = "\n  ".join(done.stderr.strip().splitlines()[-3:])
-            raise ReprkitError(f"apt-get update failed:\n  {said}")
-        return _keep(*_gathered(Path(folder)))
+        result = subprocess.run(["apt-get", *options, "update"], capture_output=True, text=True)
+        if result.returncode:
+            message = "\n  ".join(result.stderr.strip().splitlines()[-3:])
+            raise ReprkitError(f"apt-get update failed:\n  {message}")
+        return _write_to_cache(*_read_lists(Path(folder)))
 
 
-def parsed(translations: str, packages: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, str]]:
-    """The records of a ``Translation-en`` file; sections and sources come from ``packages`` (package -> its fields)."""
+def parse_records(translations: str, packages: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, str]]:
+    """Yield the records of a ``Translation-en`` file; sections and sources come from ``packages`` (package -> its fields)."""
     for block in translations.split("\n\n"):
-        fields = _fields(block)
+        fields = _parse_fields(block)
         text, package = fields.get("Description-en"), fields.get("Package")
         if not text or not package or package not in packages:
             continue
         synopsis, *lines = text.split("\n")
         body = "\n".join("" if line.strip() == "." else line.strip() for line in lines)
-        paragraphs = [" ".join(each.split()) for each in re.split(r"\n{2,}", body)]
+        paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n{2,}", body)]
         about = packages[package]
         yield {
             "package": package,
             "source": about.get("Source", package).split(" ")[0],
             "section": about.get("Section", "").rpartition("/")[2],
             "synopsis": synopsis.strip(),
-            "paragraphs": "\n\n".join(each for each in paragraphs if each),
+            "paragraphs": "\n\n".join(paragraph for paragraph in paragraphs if paragraph),
         }
 
 
-def _gathered(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The records of all lists of a folder, the first of each package, and the dates of the releases."""
+def _read_lists(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Read all lists of a folder: the dates of the releases, and the first record of each package."""
     if not folder.is_dir():
         raise ReprkitError(f"no folder of apt's lists {str(folder)!r} (looked in {Path.cwd()})")
     translations = sorted(folder.glob("*_Translation-en*"))
     if not translations:
         raise ReprkitError(
             f"{folder} holds no Translation-en: this system keeps no descriptions\n"
-            "  leave --lists away, and they are fetched into a folder of their own"
+            "  without --lists they are fetched into a temporary folder"
         )
     packages: dict[str, dict[str, str]] = {}
     for file in sorted(folder.glob("*_Packages*")):
-        for block in _text(file).split("\n\n"):
-            fields = _fields(block)
+        for block in _read_list(file).split("\n\n"):
+            fields = _parse_fields(block)
             if "Package" in fields and "Section" in fields:
                 packages.setdefault(fields["Package"], fields)
-    found: dict[str, dict[str, str]] = {}
+    records: dict[str, dict[str, str]] = {}
     for file in translations:
-        for record in parsed(_text(file), packages):
-            found.setdefault(record["package"], record)
-    if not found:
-        raise ReprkitError(f"{folder} holds descriptions, but no Packages lists of the same packages")
+        for record in parse_records(_read_list(file), packages):
+            records.setdefault(record["package"], record)
+    if not records:
+        raise ReprkitError(f"{folder} holds descriptions, but no Packages lists for these packages")
     dates = {
-        each.name.rpartition("_dists_")[2].removesuffix("_InRelease"): match[1]
-        for each in sorted(folder.glob("*_InRelease"))
-        if "_dists_" in each.name and (match := _DATE.search(each.read_text("utf-8", errors="replace")))
+        path.name.rpartition("_dists_")[2].removesuffix("_InRelease"): match[1]
+        for path in sorted(folder.glob("*_InRelease"))
+        if "_dists_" in path.name and (match := _DATE.search(path.read_text("utf-8", errors="replace")))
     }
-    return {"release": dates}, [found[name] for name in sorted(found)]
+    return {"release": dates}, [records[name] for name in sorted(records)]
 
 
-def _fields(block: str) -> dict[str, str]:
+def _parse_fields(block: str) -> dict[str, str]:
     return dict(_FIELD.findall(block))
 
 
-def _text(path: Path) -> str:
-    """One list, however it is compressed."""
+def _read_list(path: Path) -> str:
+    """Read one list, compressed or not."""
     if Path(_HELPER).is_file():
-        done = subprocess.run([_HELPER, "cat-file", str(path)], capture_output=True)
-        if done.returncode:
-            raise ReprkitError(f"{path} cannot be read: {done.stderr.decode(errors='replace').strip()}")
-        return done.stdout.decode("utf-8", errors="replace")
+        result = subprocess.run([_HELPER, "cat-file", str(path)], capture_output=True)
+        if result.returncode:
+            raise ReprkitError(f"{path} cannot be read: {result.stderr.decode(errors='replace').strip()}")
+        return result.stdout.decode("utf-8", errors="replace")
     try:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
@@ -152,13 +152,13 @@ def _text(path: Path) -> str:
         raise ReprkitError(f"{path} cannot be read without apt's own {_HELPER}: {error}") from error
 
 
-def packed(about: Mapping[str, Any], records: list[dict[str, str]]) -> bytes:
-    """A file of descriptions: a line about it, then one a record."""
-    lines = [json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in (about, *records)]
+def compress_index(about: Mapping[str, Any], records: list[dict[str, str]]) -> bytes:
+    """Serialize descriptions: a line of metadata, then one line for each record."""
+    lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in (about, *records)]
     return gzip.compress(("\n".join(lines) + "\n").encode(), 9, mtime=0)
 
 
-def _keep(about: dict[str, Any], records: list[dict[str, str]]) -> tuple[Path, int]:
-    if not write_cached(kept(), packed(about, records)):
-        raise ReprkitError(f"cannot write {kept()}\n  say where else: REPRKIT_CACHE=FOLDER")
-    return kept(), len(records)
+def _write_to_cache(about: dict[str, Any], records: list[dict[str, str]]) -> tuple[Path, int]:
+    if not write_cached(cached_path(), compress_index(about, records)):
+        raise ReprkitError(f"cannot write {cached_path()}\n  choose another folder: REPRKIT_CACHE=FOLDER")
+    return cached_path(), len(records)

@@ -1,32 +1,32 @@
-"""What needs no model to summarise a document: its first words, a sentence of it, words of it."""
+"""Baseline summaries without a model: the first words, a sentence, or random words of the document."""
 
 from __future__ import annotations
 
 import random
 import re
 
-# A sentence ends with its point and the space behind it; a new paragraph ends one, too.
+# A sentence ends with its punctuation and the space after it; so does a paragraph.
 _END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 
 
-def sentences(document: str) -> list[str]:
-    """The sentences of a document, in order; at least one."""
-    return [each for each in _END.split(document.strip()) if each] or [document.strip()]
+def split_sentences(document: str) -> list[str]:
+    """Split a document into sentences, in order; at least one."""
+    return [sentence for sentence in _END.split(document.strip()) if sentence] or [document.strip()]
 
 
-def lead(document: str, words: int) -> str:
-    """The first words."""
+def first_words(document: str, words: int) -> str:
+    """Return the first ``words`` words."""
     return " ".join(document.split()[:words])
 
 
-def without_a_model(document: str, draw: random.Random, words: int = 10) -> dict[str, str]:
-    """Summaries by name: lead-8, lead-10, lead-sentence, random-words (``words`` of them, in their order), random-sentence."""
-    parts, held = sentences(document), document.split()
-    chosen = sorted(draw.sample(range(len(held)), min(words, len(held))))
+def baseline_summaries(document: str, draw: random.Random, words: int = 10) -> dict[str, str]:
+    """Return summaries by name: lead-8, lead-10, lead-sentence, random-words (``words``, in order), random-sentence."""
+    sentences, all_words = split_sentences(document), document.split()
+    chosen = sorted(draw.sample(range(len(all_words)), min(words, len(all_words))))
     return {
-        "lead-8": lead(document, 8),
-        "lead-10": lead(document, 10),
-        "lead-sentence": parts[0],
-        "random-words": " ".join(held[place] for place in chosen),
-        "random-sentence": draw.choice(parts),
+        "lead-8": first_words(document, 8),
+        "lead-10": first_words(document, 10),
+        "lead-sentence": sentences[0],
+        "random-words": " ".join(all_words[index] for index in chosen),
+        "random-sentence": draw.choice(sentences),
     }

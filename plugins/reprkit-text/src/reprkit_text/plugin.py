@@ -1,38 +1,38 @@
-"""What reprkit-text offers to reprkit: hooks and strings; a part's own module is imported when it is first built."""
+"""Register the parts of reprkit-text; a part's module is imported when the part is first built."""
 
 from collections.abc import Iterator
 
 from reprkit import Spec, hookimpl
 
-reprkit_api = 1  # the plugin interface that this is written for
+reprkit_api = 1  # version of the plugin interface
 
 
 @hookimpl
 def reprkit_datasets() -> Iterator[Spec]:
-    """Texts of one's own, and what Debian says of its packages."""
+    """Data sets: the user's own texts, and Debian's package descriptions."""
     yield Spec(
         "text",
         "reprkit_text.data.text:TextData",
-        "Text files by lines, or one long text in windows, in symbols of a vocabulary trained on them",
+        "Text files by lines, or one long text in windows, as symbols of a vocabulary trained on them",
         ("tokenizers",),
     )
     yield Spec(
         "documents",
         "reprkit_text.data.documents:Documents",
-        "Documents in JSON lines, each beside the human summary of another one",
+        "Documents in JSON lines, each shown with the human summary of another one",
         ("tokenizers",),
     )
     yield Spec(
         "debian",
         "reprkit_text.data.debian:Debian",
-        "Descriptions of Debian's packages, the synopses of others, their sections; a sample comes with it",
+        "Descriptions of Debian's packages, synopses of other packages, sections; a sample is included",
         ("tokenizers",),
     )
 
 
 @hookimpl
 def reprkit_encoders() -> Iterator[Spec]:
-    """Encoders of transformers, fresh or from a local checkpoint."""
+    """Encoders of transformers, new or from a local checkpoint."""
     yield Spec("bert", "reprkit_text.encoders.bert:BertEncoder", "BERT (arXiv 1810.04805)", ("transformers",))
     yield Spec("bart", "reprkit_text.encoders.bart:BartEncoder", "BART (arXiv 1910.13461)", ("transformers",))
     yield Spec("t5", "reprkit_text.encoders.t5:T5Encoder", "T5 (arXiv 1910.10683)", ("transformers",))
@@ -40,7 +40,7 @@ def reprkit_encoders() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_decoders() -> Iterator[Spec]:
-    """Decoders of transformers, fresh or from a local checkpoint, and one that copies."""
+    """Decoders of transformers, new or from a local checkpoint, and a pointer-generator."""
     yield Spec(
         "bert",
         "reprkit_text.decoders.bert:BertDecoder",
@@ -50,29 +50,29 @@ def reprkit_decoders() -> Iterator[Spec]:
     yield Spec(
         "bart",
         "reprkit_text.decoders.bart:BartDecoder",
-        "BART's causal decoder, which looks at a code of any length (arXiv 1910.13461)",
+        "BART's causal decoder with cross-attention to a code of any length (arXiv 1910.13461)",
         ("transformers",),
     )
     yield Spec(
         "t5",
         "reprkit_text.decoders.t5:T5Decoder",
-        "T5's causal decoder, which looks at a code of any length (arXiv 1910.10683)",
+        "T5's causal decoder with cross-attention to a code of any length (arXiv 1910.10683)",
         ("transformers",),
     )
     yield Spec(
         "pointer",
         "reprkit_text.decoders.pointer:PointerDecoder",
-        "Writes or copies, looking at a code of any length (pointer-generator, arXiv 1704.04368)",
+        "Pointer-generator with attention to a code of any length (arXiv 1704.04368)",
     )
 
 
 @hookimpl
 def reprkit_corruptions() -> Iterator[Spec]:
-    """Damage to texts."""
+    """Corruptions of texts."""
     yield Spec(
         "whole-words",
         "reprkit_text.corruptions.whole_words:WholeWords",
-        "Whole words masked, replaced or kept, as BERT is trained (arXiv 1810.04805)",
+        "Mask, replace or keep whole words, as for training BERT (arXiv 1810.04805)",
     )
 
 
@@ -82,17 +82,17 @@ def reprkit_latents() -> Iterator[Spec]:
     yield Spec(
         "text",
         "reprkit_text.latents.text:Text",
-        "Words that a generator writes, all that the decoder reads (Wang and Lee 2018)",
+        "Words written by a generator, the decoder's only input (Wang and Lee 2018)",
     )
 
 
 @hookimpl
 def reprkit_objectives() -> Iterator[Spec]:
-    """Critics and rewards of codes, and what a generator of words learns first."""
+    """Critics and rewards of codes, and pre-training of a generator of words."""
     yield Spec(
         "critic",
         "reprkit_text.objectives.critic:Critic",
-        "Codes like real ones: a Wasserstein GAN with gradient penalty on any latent",
+        "Wasserstein GAN with gradient penalty on the code of any latent",
     )
     yield Spec(
         "self-critic",
@@ -102,7 +102,7 @@ def reprkit_objectives() -> Iterator[Spec]:
     yield Spec(
         "self-critical",
         "reprkit_text.objectives.self_critical:SelfCritical",
-        "Reconstruction as a reward of drawn codes, the greedy code as baseline (Rennie et al. 2017)",
+        "Reconstruction as the reward of sampled codes, with the greedy code as baseline (Rennie et al. 2017)",
     )
     yield Spec(
         "summary",
@@ -113,33 +113,33 @@ def reprkit_objectives() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_evaluators() -> Iterator[Spec]:
-    """Measures of texts."""
+    """Evaluators of texts."""
     yield Spec(
         "tf-idf",
         "reprkit_text.evaluators.tf_idf:TfIdf",
-        "What counting words is worth: TF-IDF and logistic regression",
+        "Word-count baseline: TF-IDF and logistic regression",
         ("sklearn",),
     )
     yield Spec(
         "rouge",
         "reprkit_text.evaluators.rouge:Rouge",
-        "ROUGE of summaries against human ones, beside leads and random words (Lin 2004)",
+        "ROUGE of summaries against human ones, with lead and random baselines (Lin 2004)",
         ("rouge_score",),
     )
     yield Spec(
         "readability",
         "reprkit_text.evaluators.readability:Readability",
-        "Perplexity of what a model writes under a language model of what people wrote",
+        "Perplexity of a model's texts under a language model of human texts",
         ("nltk",),
     )
     yield Spec(
         "compression",
         "reprkit_text.evaluators.compression:Compression",
-        "How short the code is, and how much of the document comes back",
+        "Length of the code relative to the document, and how much of the document it keeps",
     )
 
 
 @hookimpl
 def reprkit_commands() -> Iterator[Spec]:
-    """One command with commands of its own."""
-    yield Spec("text", "reprkit_text.commands:text", "Fetch texts, and summarise them")
+    """The command group ``text``."""
+    yield Spec("text", "reprkit_text.commands:text", "Fetch texts, and summarize documents")

@@ -1,1 +1,1 @@
-"""Corruptions, one a file; each is found through the registry."""
+"""Corruptions, one per file, found through the registry."""

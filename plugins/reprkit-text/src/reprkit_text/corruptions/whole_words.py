@@ -1,4 +1,4 @@
-"""Whole words are hidden, as BERT is trained."""
+"""Whole-word masking, as for training BERT."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Share
 from reprkit.types import Batch
-from reprkit_text.wrapped.symbols import written_with
+from reprkit_text.transformers_networks.symbols import field_vocabulary
 
 
 class WholeWords(ElementCorruption):
-    """Hits whole words, about ``ratio`` of a text's symbols; a hit symbol is masked, replaced or left as it is.
+    """Corrupt whole words, about ``ratio`` of a text's symbols; a hit symbol is masked, replaced or kept.
 
-    Of a text of n symbols words are hit in random order, at least one, until their symbols are as near to round(ratio n) as the
+    In a text of n symbols, words are hit in random order, at least one, until their symbols are as near to round(ratio n) as the
     last word allows.
-    Each hit symbol becomes the mask symbol with probability ``mask``, another symbol at random with ``random``, and stays what it
-    is otherwise: all of them are hit, so all of them are to be told (objective ``denoising(on="hit")``).
+    Each hit symbol becomes the mask symbol with probability ``mask``, a random other symbol with probability ``random``, and
+    stays unchanged otherwise.  All of them count as hit, so all are to be predicted (objective ``denoising(on="hit")``).
 
-    Words are runs of letters and digits, and single other characters; which symbols go on with a word the vocabulary says, that
-    is in the ``form`` of the field.  Symbols of fields without one are words of one symbol each.  Special symbols are never hit
-    and never drawn.
+    Words are runs of letters and digits, and single other characters; the vocabulary in the ``form`` of the field determines
+    which symbols continue a word.  Without a vocabulary each symbol is a word.  Special symbols are never hit and never drawn
+    as replacements.
 
     Args:
-        ratio: share of the symbols that is hit, in (0, 1).
-        mask: share of these that becomes the mask symbol.
-        random: share of these that becomes another symbol.
-        whole: hit whole words; else each symbol is a word.
-        data: the signature of the data.
+        ratio: share of the symbols that are hit, in (0, 1).
+        mask: share of hit symbols that become the mask symbol.
+        random: share of hit symbols that become another symbol.
+        whole: whether to hit whole words; otherwise each symbol counts as a word.
+        data: signature of the data.
 
     Raises:
         PartArgumentError: an argument out of range.
@@ -65,16 +65,17 @@ class WholeWords(ElementCorruption):
         self.mask, self.random = mask, random
         require(
             self.mask + self.random <= 1,
-            f"mask and random are shares of one whole, not {mask!r} and {random!r}",
+            f"mask and random must add up to at most 1, not {mask!r} and {random!r}",
         )
         vocab = 0 if self.field is None else int(self.field.vocab or 0)
-        words = None if self.field is None else written_with(self.field)
-        joins, ended = (
-            (torch.zeros(2, vocab + 1, dtype=torch.bool)) if words is None or not whole else words.words
-        )
+        vocabulary = None if self.field is None else field_vocabulary(self.field)
+        if vocabulary is None or not whole:
+            joins, ended = torch.zeros(2, vocab + 1, dtype=torch.bool)
+        else:
+            joins, ended = vocabulary.word_boundaries
         special = torch.zeros(vocab + 1, dtype=torch.bool)
-        if words is not None:
-            special[[*words.specials]] = True
+        if vocabulary is not None:
+            special[[*vocabulary.specials]] = True
         plain = (~special[:vocab]).nonzero()[:, 0]
         for name, value in {"joins": joins, "ended": ended, "special": special, "plain": plain}.items():
             self.register_buffer(name, value, persistent=False)
@@ -84,42 +85,45 @@ class WholeWords(ElementCorruption):
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None
     ) -> tuple[dict[str, Tensor], Bool[Tensor, "b t"]]:
-        """The batch with ``x`` (b t) damaged, and ``hit`` (b t), True at every symbol that is to be told.
+        """Return the batch with corrupted ``x`` (b t), and ``hit`` (b t), True at every symbol to be predicted.
 
         Raises:
             DataError: the batch has no ``x``.
             BuildError: ``x`` is not symbols, or the vocabulary is not known.
         """
         if "x" not in batch:
-            raise DataError(f"a corruption damages field 'x', and the batch has {', '.join(batch) or 'none'}")
+            raise DataError(f"a corruption changes field 'x', and the batch has {', '.join(batch) or 'none'}")
         x = batch["x"]
         if x.is_floating_point() or x.ndim != 2:
             raise BuildError(self.kind_error("not symbols (b t)"))
         if not len(self.plain):
-            raise BuildError("whole-words draws other symbols and does not know which there are: give data=")
-        valid = ~self._at(self.special, x)
+            raise BuildError("whole-words draws other symbols and needs to know the vocabulary: pass data=")
+        valid = ~self._look_up(self.special, x)
         if "x_mask" in batch:
             valid = valid & batch["x_mask"].to(x.device)
-        hit = self.words(x, valid, draw_uniform(x.shape, x, generator))
-        fate = draw_uniform(x.shape, x, generator)
+        hit = self.hit_words(x, valid, draw_uniform(x.shape, x, generator))
+        action = draw_uniform(x.shape, x, generator)
         other = self.plain.to(x.device)[(draw_uniform(x.shape, x, generator) * len(self.plain)).long()]
-        drawn = torch.where(
-            fate < self.mask, self.fill_value(x, 0.0), torch.where(fate < self.mask + self.random, other, x)
+        replaced = torch.where(
+            action < self.mask, self.fill_value(x, 0.0), torch.where(action < self.mask + self.random, other, x)
         )
-        return {**batch, "x": torch.where(hit, drawn, x)}, hit
+        return {**batch, "x": torch.where(hit, replaced, x)}, hit
 
-    def words(self, x: Tensor, valid: Bool[Tensor, "b t"], noise: Tensor) -> Bool[Tensor, "b t"]:
-        """The symbols of the words that are hit, given a number in [0, 1) for each symbol: a word's first one counts."""
-        goes_on = torch.zeros_like(valid)
-        goes_on[:, 1:] = (
-            self._at(self.joins, x[:, 1:]) & self._at(self.ended, x[:, :-1]) & valid[:, 1:] & valid[:, :-1]
+    def hit_words(self, x: Tensor, valid: Bool[Tensor, "b t"], noise: Tensor) -> Bool[Tensor, "b t"]:
+        """Return the symbols of the words that are hit, given noise in [0, 1) for each symbol, of which a word's first is used."""
+        continues = torch.zeros_like(valid)
+        continues[:, 1:] = (
+            self._look_up(self.joins, x[:, 1:])
+            & self._look_up(self.ended, x[:, :-1])
+            & valid[:, 1:]
+            & valid[:, :-1]
         )
-        word = (~goes_on).long().cumsum(1) - 1
+        word = (~continues).long().cumsum(1) - 1
         first = torch.full_like(noise, 2.0).scatter_reduce(
-            1, word, torch.where(goes_on, torch.full_like(noise, 2.0), noise), "amin"
+            1, word, torch.where(continues, torch.full_like(noise, 2.0), noise), "amin"
         )
         key = torch.where(valid, first.gather(1, word), 3.0)
-        # Words lie together in this order, the first symbols of a text before its later ones where numbers are equal.
+        # A word's symbols are adjacent in this order; ties are broken by position in the text.
         order = key.argsort(dim=1, stable=True)
         word, real = word.gather(1, order), valid.gather(1, order)
         most = (valid.sum(1, keepdim=True) * self.ratio).round().clamp(min=1)
@@ -130,6 +134,6 @@ class WholeWords(ElementCorruption):
         chosen = real & ((2 * before + size <= 2 * most) | (before == 0))
         return torch.zeros_like(valid).scatter(1, order, chosen)
 
-    def _at(self, table: Tensor, x: Tensor) -> Tensor:
-        """The table's entries of symbols; of the mask symbol, too."""
+    def _look_up(self, table: Tensor, x: Tensor) -> Tensor:
+        """Look up symbols in a table; the mask symbol has an entry, too."""
         return table.to(x.device)[x]

@@ -1,1 +1,1 @@
-"""Data sets of texts, one a file; each is found through the registry."""
+"""Data sets of texts, one per file, found through the registry."""

@@ -10,37 +10,37 @@ from annotated_types import Predicate
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, ascending
 from reprkit_text import debian_index
-from reprkit_text.data.documents_in_memory import Texts
-from reprkit_text.data.records import Record, plain
+from reprkit_text.data.documents_in_memory import InMemoryDocuments
+from reprkit_text.data.records import Record, normalize_text
 from reprkit_text.vocabulary import Vocabulary
 
 
-class Debian(Texts):
-    """What Debian says of its packages, and what it says in one line.
+class Debian(InMemoryDocuments):
+    """Descriptions of Debian's packages, and their one-line synopses.
 
     Fields: ``x`` tokens (t,), a description; ``summary`` tokens (t,), the synopsis of **another** package; ``label``, the
-    section that the package is in (names: ``classes``).  Training never sees a pair: ``pairs()`` of a valid or test part.
+    section of the package (names: ``classes``).  Training never sees a pair; ``pairs()`` of a valid or test part gives them.
 
-    Packages that are built of one source repeat its first paragraph: of 64,000 descriptions 35,000 differ in it.  ``split`` keeps
-    equal ones in one part, and with each the package whose synopsis is shown beside it.
+    Packages built from one source repeat its first paragraph: of 64,000 descriptions 35,000 differ in it.  ``split`` keeps
+    equal ones in one part, together with the packages whose synopses are shown with them.
 
-    By default it is a sample that comes with the plugin: 1,500 packages of Debian 12 with different first paragraphs.
-    ``index="fetched"`` is all of it; ``reprkit text fetch debian`` puts it into the cache.  Descriptions are under the licences
-    of their packages.
+    The default is a sample that comes with the plugin: 1,500 packages of Debian 12 with different first paragraphs.
+    ``index="fetched"`` is the whole index; ``reprkit text fetch debian`` puts it into the cache.  Descriptions are under the
+    licenses of their packages.
 
     Args:
         index: "sample" or "fetched".
         tokenizer: see ``documents``; trained on these texts (all parts of them).
-        part: the document is the "first" paragraph, or the "whole" description.
-        words: fewest and most words of a document.
-        distinct: only the first of several packages with the same first paragraph.
-        sections: only packages of so many of the most frequent sections; None: of all.
-        length: symbols of a document at most; the rest is cut off and counted.  None: all.
-        summary_length: the same of a synopsis.
-        paired: show each document its own synopsis: for a supervised model.
+        part: which part of a description is the document: the "first" paragraph, or the "whole".
+        words: smallest and largest number of words of a document.
+        distinct: keep only the first of several packages with the same first paragraph.
+        sections: keep only packages of this many most frequent sections; None keeps all.
+        length: largest number of symbols of a document; the rest is cut off and counted.  None: no limit.
+        summary_length: the same for a synopsis.
+        paired: show each document with its own synopsis, for a supervised model.
 
     Raises:
-        DataError: the index was not fetched yet, or is damaged, or no description has so many words.
+        DataError: the index has not been fetched, or is damaged, or no description has so many words.
         PartArgumentError: an argument out of its range.
     """
 
@@ -57,22 +57,24 @@ class Debian(Texts):
         summary_length: Count | None = 32,
         paired: bool = False,
     ) -> None:
-        about, rows = debian_index.read(debian_index.SAMPLE if index == "sample" else debian_index.kept())
-        records, seen = list[Record](), set[str]()
+        about, rows = debian_index.read(
+            debian_index.SAMPLE if index == "sample" else debian_index.cached_path()
+        )
+        records, groups = list[Record](), set[str]()
         for row in rows:
             first = row["paragraphs"].partition("\n\n")[0]
-            text, group = first if part == "first" else row["paragraphs"], plain(first)
+            text, group = first if part == "first" else row["paragraphs"], normalize_text(first)
             count = len(text.split())
             if not (words[0] <= count <= words[1] and row["synopsis"] and row["section"]) or (
-                distinct and group in seen
+                distinct and group in groups
             ):
                 continue
-            seen.add(group)
+            groups.add(group)
             records.append(Record(document=text, summary=row["synopsis"], label=row["section"], group=group))
         if sections is not None:
-            counts = Counter(str(each.label) for each in records)
+            counts = Counter(str(record.label) for record in records)
             frequent = sorted(counts, key=lambda name: (-counts[name], name))[:sections]
-            records = [each for each in records if each.label in frequent]
+            records = [record for record in records if record.label in frequent]
         if not records:
             raise DataError(f"no description of the index has {words[0]} to {words[1]} words")
         super().__init__(

@@ -1,4 +1,4 @@
-"""Documents in memory as a data set: each beside the human summary of another one."""
+"""Documents in memory as a data set: each with the human summary of another one."""
 
 from __future__ import annotations
 
@@ -13,124 +13,124 @@ from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
 from reprkit.data.collation import to_index
 from reprkit.errors import DataError
-from reprkit_text.data.division import divided, origin
-from reprkit_text.data.records import Deal, Record, deal
-from reprkit_text.data.symbols import Symbols, known
+from reprkit_text.data.records import Record, SummaryAssignment, assign_summaries
+from reprkit_text.data.splits import describe_split, split_groups
+from reprkit_text.data.symbols import Symbols, check_symbols
 from reprkit_text.vocabulary import Vocabulary, vocabulary
 
 
-class Told(Dataset):
+class DocumentDataset(Dataset):
     """A data set of documents, or a part of one.
 
     Attributes:
-        texts: the data set that this is, or is a part of.
+        whole: the whole data set, of which this is all or a part.
         part: "whole", "train", "valid", "test" or another name.
     """
 
-    texts: Texts
+    whole: InMemoryDocuments
     part: str = "whole"
 
     @property
     def rows(self) -> Int[Tensor, " n"]:
-        """The numbers of its documents in the whole set (n,)."""
+        """Indices of its documents in the whole set (n,)."""
         raise NotImplementedError
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What made the symbols; also whole in the signature, as the ``form`` of field ``x``."""
-        return self.texts.own_vocabulary
+        """The vocabulary of the symbols; also packed in the signature, as the ``form`` of field ``x``."""
+        return self.whole._vocabulary
 
     @property
     def classes(self) -> list[str]:
-        """Names, in the order of the labels of field ``label``; none where there is no such field."""
-        return list(self.texts.facts.get("classes", ()))
+        """Class names, in the order of the values of field ``label``; empty without that field."""
+        return list(self.whole.facts.get("classes", ()))
 
     @property
     def documents(self) -> list[str]:
-        """The documents' texts, whole, in their order."""
-        return [self.texts.records[row].document for row in self.rows.tolist()]
+        """The uncut texts of the documents, in order."""
+        return [self.whole.records[row].document for row in self.rows.tolist()]
 
     @property
-    def shown(self) -> list[str]:
-        """The human summaries that are shown beside the documents, each once: what a language model may learn from.
+    def shown_summaries(self) -> list[str]:
+        """The human summaries shown with the documents, each once: what a language model may be trained on.
 
         Raises:
             DataError: there are no summaries.
         """
-        whole = self._summarised()
-        numbers = dict.fromkeys(whole[self.rows].tolist())
-        return [str(self.texts.records[number].summary) for number in numbers]
+        summary_of = self._summary_numbers()
+        numbers = dict.fromkeys(summary_of[self.rows].tolist())
+        return [str(self.whole.records[number].summary) for number in numbers]
 
     def pairs(self) -> list[tuple[str, str]]:
-        """(document, its own summary) of every document that has one: for evaluation, never for training.
+        """Return (document, its own summary) for every document that has one: for evaluation, never for training.
 
         Raises:
-            DataError: of a training part or the whole set, or there are no summaries.
+            DataError: for a training part or the whole set, or there are no summaries.
         """
-        return self.referenced()[1]
+        return self.reference_pairs()[1]
 
-    def referenced(self) -> tuple[list[int], list[tuple[str, str]]]:
-        """Which of its documents have a summary, by their place in this part, and ``pairs()``.
+    def reference_pairs(self) -> tuple[list[int], list[tuple[str, str]]]:
+        """Return the indices in this part of the documents that have a summary, and ``pairs()``.
 
         Raises:
             DataError: as ``pairs``.
         """
-        self._summarised()
+        self._summary_numbers()
         if self.part in ("whole", "train"):
             raise DataError(
                 f"{self.name}: pairs are for evaluation; take those of the valid or test part: "
-                "train, test = data.split()\n  a supervised model is trained on paired=True"
+                "train, test = data.split()\n  train a supervised model with paired=True"
             )
-        held = [self.texts.records[row] for row in self.rows.tolist()]
-        places = [place for place, each in enumerate(held) if each.summary]
-        return places, [(held[place].document, str(held[place].summary)) for place in places]
+        records = [self.whole.records[row] for row in self.rows.tolist()]
+        indices = [index for index, record in enumerate(records) if record.summary]
+        return indices, [(records[index].document, str(records[index].summary)) for index in indices]
 
-    def subset(self, indices: Int[Tensor, " m"] | Iterable[int], part: str = "subset") -> Part:
-        """The examples of these indices (m,) as a part."""
-        return Part(self, indices, part=part)
+    def subset(self, indices: Int[Tensor, " m"] | Iterable[int], part: str = "subset") -> DocumentSubset:
+        """Return the examples at indices (m,) as a part."""
+        return DocumentSubset(self, indices, part=part)
 
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
-    ) -> tuple[Part, ...]:
-        """Train and test, or train, valid and test, at random: what is alike and what is shown together stays in one part.
+    ) -> tuple[DocumentSubset, ...]:
+        """Split at random into train and test, or train, valid and test; equal documents, and those shown together, stay together.
 
         The test part does not depend on ``valid``.
 
         Raises:
-            DataError: shares out of range, or so few documents that a part would be empty.
+            DataError: shares out of range, or too few documents, so that a part would be empty.
         """
-        found = divided(self.texts.deal.hand[self.rows], seed, valid, test_share, valid_share)
-        made = tuple(self.subset(places, part=name) for name, places in found.items())
-        for each in made:
-            each.origin.update(origin(seed, valid, test_share, valid_share))
-        return made
+        parts = split_groups(self.whole.assignment.cluster[self.rows], seed, valid, test_share, valid_share)
+        subsets = tuple(self.subset(indices, part=name) for name, indices in parts.items())
+        for subset in subsets:
+            subset.origin.update(describe_split(seed, valid, test_share, valid_share))
+        return subsets
 
-    def _summarised(self) -> Tensor:
-        shown = self.texts.deal.shown
-        if shown is None:
-            raise DataError(f"{self.name} holds no summaries{self.texts.unsummarised}")
-        return shown
+    def _summary_numbers(self) -> Tensor:
+        summary_of = self.whole.assignment.summary_of
+        if summary_of is None:
+            raise DataError(f"{self.name} holds no summaries{self.whole.no_summaries}")
+        return summary_of
 
 
-class Texts(Told):
-    """Documents of varying length, and beside each the summary of another one.
+class InMemoryDocuments(DocumentDataset):
+    """Documents of varying length, each with the summary of another one.
 
     Fields: ``x`` tokens (t,); ``summary`` tokens (t,) of another document, where there are summaries; ``label``, where there are
-    classes.  ``form`` of both token fields is the whole vocabulary.
+    classes.  ``form`` of both token fields is the packed vocabulary.
 
     Args:
         records: the documents.
         tokenizer: see ``reprkit_text.vocabulary``; trained on documents and summaries.
         name: for reports.
-        length: symbols of a document at most; the rest is cut off and counted.  None: all.
-        summary_length: the same of a summary.
-        paired: show each document its own summary, and only those that have one: for supervised training.
-        classes: names of the labels; None takes those that there are, sorted.
+        length: largest number of symbols of a document; the rest is cut off and counted.  None: no limit.
+        summary_length: the same for a summary.
+        paired: keep only documents with a summary, each shown with its own: for supervised training.
+        classes: names of the labels; None takes those of the records, sorted.
         facts: for ``describe``.
-        unsummarised: what a message that there are no summaries ends with.
+        no_summaries: end of the message that there are no summaries.
 
     Raises:
-        DataError: no documents, a length out of range, or a vocabulary that cannot write them.
+        DataError: no documents, a length out of range, or a vocabulary that cannot encode them.
     """
 
     def __init__(
@@ -144,38 +144,40 @@ class Texts(Told):
         paired: bool = False,
         classes: Sequence[str] | None = None,
         facts: Mapping[str, Any] | None = None,
-        unsummarised: str = "",
+        no_summaries: str = "",
     ) -> None:
         if not records:
             raise DataError(f"{name} holds no documents")
-        self._name, self.texts, self.unsummarised = name, self, unsummarised
-        self.deal = deal(records)
-        summaries = [each.summary or "" for each in records] if self.deal.shown is not None else []
-        self.own_vocabulary = vocabulary(
-            tokenizer, [*(each.document for each in records), *filter(None, summaries)]
+        self._name, self.whole, self.no_summaries = name, self, no_summaries
+        self.assignment = assign_summaries(records)
+        summaries = (
+            [record.summary or "" for record in records] if self.assignment.summary_of is not None else []
         )
-        if paired:  # after both, so that parts and symbols are those of the unpaired set
-            self._summarised()
-            own = [number for number, each in enumerate(records) if each.summary]
+        self._vocabulary = vocabulary(
+            tokenizer, [*(record.document for record in records), *filter(None, summaries)]
+        )
+        if paired:  # after both, so that parts and vocabulary equal those of the unpaired set
+            self._summary_numbers()
+            own = [number for number, record in enumerate(records) if record.summary]
             records, summaries = [records[number] for number in own], [summaries[number] for number in own]
-            self.deal = Deal(hand=self.deal.hand[own], shown=torch.arange(len(own)))
+            self.assignment = SummaryAssignment(
+                cluster=self.assignment.cluster[own], summary_of=torch.arange(len(own))
+            )
         self.records = records
-        self._x = Symbols((each.document for each in records), self.own_vocabulary, length)
-        self._summary = Symbols(summaries, self.own_vocabulary, summary_length) if summaries else None
+        self._x = Symbols((record.document for record in records), self._vocabulary, length)
+        self._summary = Symbols(summaries, self._vocabulary, summary_length) if summaries else None
         self.facts = {
             **(facts or {}),
-            "tokenizer": self.own_vocabulary.made,
-            **known(self._x, self.own_vocabulary, name, records[0].document),
+            "tokenizer": self._vocabulary.source,
+            **check_symbols(self._x, self._vocabulary, name, records[0].document),
         }
-        field = Field(
-            kind="tokens", shape=(None,), vocab=self.own_vocabulary.size, form=self.own_vocabulary.form
-        )
+        field = Field(kind="tokens", shape=(None,), vocab=self._vocabulary.size, form=self._vocabulary.form)
         fields = {"x": field} | ({"summary": field} if summaries else {})
-        names = sorted({each.label for each in records if each.label is not None})
-        if names and all(each.label is not None for each in records):
+        names = sorted({record.label for record in records if record.label is not None})
+        if names and all(record.label is not None for record in records):
             order = list(classes) if classes is not None else names
-            place = {each: number for number, each in enumerate(order)}
-            self._labels: Tensor | None = torch.tensor([place[str(each.label)] for each in records])
+            class_index = {label: index for index, label in enumerate(order)}
+            self._labels: Tensor | None = torch.tensor([class_index[str(record.label)] for record in records])
             fields["label"] = Field(kind="label", shape=(), vocab=len(order))
             self.facts["classes"] = order
         else:
@@ -183,37 +185,37 @@ class Texts(Told):
         self.signature = Signature(fields)
 
     def __len__(self) -> int:
-        """How many documents."""
+        """Return how many documents there are."""
         return len(self.records)
 
     @property
     def rows(self) -> Int[Tensor, " n"]:
-        """All of them."""
+        """The indices of all documents."""
         return torch.arange(len(self))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One document; a negative index counts from the end."""
-        place = range(len(self))[index]
-        made = {"x": self._x[place]}
-        if self._summary is not None and self.deal.shown is not None:
-            made["summary"] = self._summary[int(self.deal.shown[place])]
-        return made if self._labels is None else made | {"label": self._labels[place]}
+        """Return one document; a negative index counts from the end."""
+        index = range(len(self))[index]
+        example = {"x": self._x[index]}
+        if self._summary is not None and self.assignment.summary_of is not None:
+            example["summary"] = self._summary[int(self.assignment.summary_of[index])]
+        return example if self._labels is None else example | {"label": self._labels[index]}
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
-        """The examples of these indices (b,), padded under their masks: one look-up a field."""
+        """Return the examples at indices (b,), padded, with masks; one look-up for each field."""
         index = to_index(indices)
-        made = dict(zip(("x", "x_mask"), self._x.padded(index), strict=True))
-        if self._summary is not None and self.deal.shown is not None:
-            shown = self._summary.padded(self.deal.shown[index])
-            made |= dict(zip(("summary", "summary_mask"), shown, strict=True))
-        return made if self._labels is None else made | {"label": self._labels[index]}
+        examples = dict(zip(("x", "x_mask"), self._x.pad_batch(index), strict=True))
+        if self._summary is not None and self.assignment.summary_of is not None:
+            summaries = self._summary.pad_batch(self.assignment.summary_of[index])
+            examples |= dict(zip(("summary", "summary_mask"), summaries, strict=True))
+        return examples if self._labels is None else examples | {"label": self._labels[index]}
 
     def lengths(self) -> dict[str, Int[Tensor, " n"]]:
-        """Symbols of every document, and of the summary beside it."""
-        made = {"x": self._x.lengths}
-        if self._summary is not None and self.deal.shown is not None:
-            made["summary"] = self._summary.lengths[self.deal.shown]
-        return made
+        """Return the number of symbols of every document, and of the summary shown with it."""
+        lengths = {"x": self._x.lengths}
+        if self._summary is not None and self.assignment.summary_of is not None:
+            lengths["summary"] = self._summary.lengths[self.assignment.summary_of]
+        return lengths
 
     @property
     def name(self) -> str:
@@ -221,19 +223,21 @@ class Texts(Told):
         return self._name
 
 
-class Part(Told, Subset):
-    """Some documents of a set; the summaries beside them are those of the whole set's."""
+class DocumentSubset(DocumentDataset, Subset):
+    """Some documents of a set, with the summaries that the whole set shows with them."""
 
-    def __init__(self, data: Told, indices: Tensor | Iterable[int], *, part: str = "subset") -> None:
+    def __init__(
+        self, data: DocumentDataset, indices: Tensor | Iterable[int], *, part: str = "subset"
+    ) -> None:
         super().__init__(data, indices, part=part)
-        if isinstance(data, Part):  # one look-up however deep the nesting
+        if isinstance(data, DocumentSubset):  # one look-up at any depth of nesting
             self.data, self.indices = data.data, data.indices[self.indices]
             self.origin["within"] = {"part": data.part, **data.origin}
             if part == "subset":
-                self.part = data.part  # a few of the training part are of the training part
-        self.texts = data.texts
+                self.part = data.part  # a subset of the training part is still of the training part
+        self.whole = data.whole
 
     @property
     def rows(self) -> Int[Tensor, " n"]:
-        """Those of the whole set that it holds."""
+        """Indices of its documents in the whole set."""
         return self.indices

@@ -1,4 +1,4 @@
-"""What is read of documents before it becomes symbols: who belongs to whom, and which text is whose summary."""
+"""Documents before they are encoded: which of them stay together, and whose summary each one is shown with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from reprkit.data.base import derive_seed
 from reprkit.errors import DataError
 
-_DEAL = 0x6465616C  # keeps the dealing's randomness apart from others of the same seed
+_ASSIGN = 0x6465616C  # separates the assignment's random numbers from others of the same seed
 _SPACE = re.compile(r"\s+")
 
 
@@ -23,9 +23,9 @@ class Record:
 
     Attributes:
         document: its text, not empty.
-        summary: what a human wrote in short for it; None where there is none.
-        label: the name of its class; None where it has none.
-        group: records of one group are never divided among parts; None: those of the same text, spaces and case aside.
+        summary: its human summary, or None.
+        label: the name of its class, or None.
+        group: records of one group are never split among parts; None groups those of equal text, spaces and case aside.
     """
 
     document: str
@@ -34,80 +34,82 @@ class Record:
     group: str | None = None
 
     @property
-    def kin(self) -> str:
-        """What it has in common with the records of its group."""
-        return self.group if self.group is not None else plain(self.document)
+    def group_key(self) -> str:
+        """The key that the records of its group share."""
+        return self.group if self.group is not None else normalize_text(self.document)
 
 
-def written(text: str) -> str:
-    """The text without white space at its ends; empty where it holds nothing that could be printed."""
-    return text.strip() if any(each.isprintable() and not each.isspace() for each in text) else ""
+def strip_text(text: str) -> str:
+    """Strip white space at both ends; return "" for a text without printable characters."""
+    return text.strip() if any(char.isprintable() and not char.isspace() for char in text) else ""
 
 
-def plain(text: str) -> str:
-    """A text without what does not tell it from another: case and amounts of white space."""
+def normalize_text(text: str) -> str:
+    """Fold case and white space, so that texts differing only in these become equal."""
     return _SPACE.sub(" ", text).strip().casefold()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deal:
-    """Which records stay together, and whose summary each one is shown.
+class SummaryAssignment:
+    """Which records stay together, and whose summary each one is shown with.
 
     Attributes:
-        hand: number of the hand that each record is in (n,); a hand is never divided among parts.
-        shown: the record whose summary each one is shown (n,), of the same hand; None where there are no summaries.
+        cluster: number of each record's cluster (n,); a cluster is never split among parts.
+        summary_of: the record whose summary each one is shown with (n,), of the same cluster; None without summaries.
     """
 
-    hand: Int[Tensor, " n"]
-    shown: Int[Tensor, " n"] | None
+    cluster: Int[Tensor, " n"]
+    summary_of: Int[Tensor, " n"] | None
 
 
-def deal(records: Sequence[Record]) -> Deal:
-    """Put two or three groups that have summaries into each hand, at random, and exchange their summaries there.
+def assign_summaries(records: Sequence[Record]) -> SummaryAssignment:
+    """Cluster two or three groups that have summaries at random, and exchange the summaries within each cluster.
 
-    So every summary that is shown beside a document is of another document, and both documents are in the same part of every
-    division: what a part shows is its own.  A document without a summary joins a hand.
+    So every summary shown with a document is of another document, and both documents are in the same part of every split:
+    a part shows no summaries of other parts.  A document without a summary joins a cluster.
 
     Raises:
-        DataError: some have summaries, but there are not two different documents that have.
+        DataError: there are summaries, but of fewer than two different documents.
     """
     groups: dict[str, list[int]] = {}
     for number, record in enumerate(records):
-        groups.setdefault(record.kin, []).append(number)
-    told = {name: [n for n in members if records[n].summary] for name, members in groups.items()}
-    names = _shuffled(sorted(groups))
-    telling = [name for name in names if told[name]]
-    if not telling:
-        return Deal(hand=_numbers([groups[name] for name in names], len(records)), shown=None)
-    if len(telling) < 2:
-        raise DataError(
-            f"there are {len(records)} documents, and only one of them that is different from the others has a summary: "
-            "nobody else's can be shown beside it\n  give more, or leave the summaries away: summary=None"
+        groups.setdefault(record.group_key, []).append(number)
+    with_summary = {name: [n for n in members if records[n].summary] for name, members in groups.items()}
+    names = _shuffle(sorted(groups))
+    names_with = [name for name in names if with_summary[name]]
+    if not names_with:
+        return SummaryAssignment(
+            cluster=_cluster_numbers([groups[name] for name in names], len(records)), summary_of=None
         )
-    hands = [telling[at : at + 2] for at in range(0, len(telling) - len(telling) % 2, 2)]
-    hands[-1] += telling[2 * len(hands) :]
-    silent = [name for name in names if not told[name]]
-    for at, name in enumerate(silent):
-        hands[at % len(hands)].append(name)
-    shown = torch.arange(len(records))
-    for hand in hands:
-        speakers = [name for name in hand if told[name]]
-        for at, name in enumerate(hand):
-            own = not told[name]
-            source = told[speakers[at % len(speakers)] if own else speakers[(at + 1) % len(speakers)]]
-            for place, number in enumerate(groups[name]):
-                shown[number] = source[place % len(source)]
-    members = [[number for name in hand for number in groups[name]] for hand in hands]
-    return Deal(hand=_numbers(members, len(records)), shown=shown)
+    if len(names_with) < 2:
+        raise DataError(
+            f"among {len(records)} documents only one distinct document has a summary: "
+            "no other document's can be shown with it\n  add documents with summaries, or use none: summary=None"
+        )
+    clusters = [names_with[i : i + 2] for i in range(0, len(names_with) - len(names_with) % 2, 2)]
+    clusters[-1] += names_with[2 * len(clusters) :]
+    names_without = [name for name in names if not with_summary[name]]
+    for i, name in enumerate(names_without):
+        clusters[i % len(clusters)].append(name)
+    summary_of = torch.arange(len(records))
+    for cluster in clusters:
+        sources = [name for name in cluster if with_summary[name]]
+        for i, name in enumerate(cluster):
+            # A group with summaries is shown those of the next one.
+            source = with_summary[sources[(i + bool(with_summary[name])) % len(sources)]]
+            for j, number in enumerate(groups[name]):
+                summary_of[number] = source[j % len(source)]
+    members = [[number for name in cluster for number in groups[name]] for cluster in clusters]
+    return SummaryAssignment(cluster=_cluster_numbers(members, len(records)), summary_of=summary_of)
 
 
-def _shuffled(names: list[str]) -> list[str]:
-    generator = torch.Generator().manual_seed(derive_seed(0, _DEAL))
-    return [names[at] for at in torch.randperm(len(names), generator=generator).tolist()]
+def _shuffle(names: list[str]) -> list[str]:
+    generator = torch.Generator().manual_seed(derive_seed(0, _ASSIGN))
+    return [names[i] for i in torch.randperm(len(names), generator=generator).tolist()]
 
 
-def _numbers(hands: list[list[int]], count: int) -> Tensor:
-    found = torch.empty(count, dtype=torch.int64)
-    for number, members in enumerate(hands):
-        found[members] = number
-    return found
+def _cluster_numbers(clusters: list[list[int]], count: int) -> Tensor:
+    numbers = torch.empty(count, dtype=torch.int64)
+    for number, members in enumerate(clusters):
+        numbers[members] = number
+    return numbers

@@ -1,4 +1,4 @@
-"""Symbols of many texts in one row: four bytes each, and a batch in one look-up."""
+"""Symbols of many texts in one flat tensor: four bytes each, and a batch in one look-up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reprkit.data.padding import length_mask
 from reprkit.errors import DataError
 from reprkit_text.vocabulary import Vocabulary
 
-_UNKNOWN = 0.5  # a larger share of unknown symbols is a vocabulary of another script
+_UNKNOWN = 0.5  # a larger share of unknown symbols means a vocabulary of another script
 
 
 class Symbols:
@@ -23,70 +23,70 @@ class Symbols:
 
     Attributes:
         cut: how many texts were longer than ``length``.
-        unknown: share of all symbols that stand for what the vocabulary has no symbol for, in [0, 1].
+        unknown: share of all symbols that are unknown to the vocabulary, in [0, 1].
 
     Args:
-        texts: in their order.
-        vocabulary: what makes the symbols.
-        length: at most this many of a text; None: all.
+        texts: the texts, in order.
+        vocabulary: encodes them.
+        length: largest number of symbols of a text; None: no limit.
     """
 
     def __init__(self, texts: Iterable[str], vocabulary: Vocabulary, length: int | None) -> None:
         flat, ends = array("i"), array("q", [0])
-        self.cut = missed = 0
-        for ids, cut, unknown in vocabulary.counted(texts, length):
+        self.cut = unknown_count = 0
+        for ids, cut, unknown in vocabulary.encode_with_counts(texts, length):
             flat.extend(ids)
             ends.append(len(flat))
             self.cut += cut
-            missed += unknown
+            unknown_count += unknown
         self.flat = torch.frombuffer(flat, dtype=torch.int32) if flat else torch.empty(0, dtype=torch.int32)
         self.ends = torch.frombuffer(ends, dtype=torch.int64)
-        self.unknown = missed / max(1, len(self.flat))
+        self.unknown = unknown_count / max(1, len(self.flat))
 
-    def cut_into(self, row: Int[Tensor, " t"], length: int) -> Symbols:
-        """The windows of ``length`` of a row of symbols; the rest at its end is left out."""
-        made = copy.copy(self)
-        made.flat = row[: len(row) // length * length]
-        made.ends = torch.arange(0, len(made.flat) + 1, length)
-        return made
+    def windows(self, row: Int[Tensor, " t"], length: int) -> Symbols:
+        """Cut a row of symbols into windows of ``length``; what remains at its end is left out."""
+        windows = copy.copy(self)
+        windows.flat = row[: len(row) // length * length]
+        windows.ends = torch.arange(0, len(windows.flat) + 1, length)
+        return windows
 
     def __len__(self) -> int:
-        """How many texts."""
+        """Return how many texts there are."""
         return len(self.ends) - 1
 
     @property
     def lengths(self) -> Int[Tensor, " n"]:
-        """Symbols of each text (n,)."""
+        """How many symbols each text has (n,)."""
         return self.ends[1:] - self.ends[:-1]
 
     def __getitem__(self, index: int) -> Int[Tensor, " t"]:
-        """The symbols of one text (t,), int64."""
+        """Return the symbols of one text (t,), int64."""
         return self.flat[self.ends[index] : self.ends[index + 1]].long()
 
-    def padded(self, index: Int[Tensor, " b"]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
-        """The symbols of several texts (b t), zeros behind the shorter ones, and which are real."""
+    def pad_batch(self, index: Int[Tensor, " b"]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+        """Return the symbols of several texts (b t), shorter ones padded with zeros, and the mask of valid ones."""
         first, count = self.ends[index].unsqueeze(1), self.lengths[index]
         mask = length_mask(count, int(count.max()))
-        places = (first + torch.arange(mask.shape[1])).clamp(max=len(self.flat) - 1)
-        return self.flat[places].long().masked_fill(~mask, 0), mask
+        positions = (first + torch.arange(mask.shape[1])).clamp(max=len(self.flat) - 1)
+        return self.flat[positions].long().masked_fill(~mask, 0), mask
 
 
-def known(symbols: Symbols, vocabulary: Vocabulary, name: str, first: str) -> dict[str, Any]:
-    """What is noteworthy of a data set's symbols, for ``describe``: how many texts were cut, what share is unknown.
+def check_symbols(symbols: Symbols, vocabulary: Vocabulary, name: str, first: str) -> dict[str, Any]:
+    """Check a data set's symbols; return for ``describe`` how many texts were cut and what share is unknown.
 
     Raises:
         DataError: more than half of them are unknown, or a text has none.
     """
-    found: dict[str, Any] = {"cut_count": symbols.cut} if symbols.cut else {}
+    facts: dict[str, Any] = {"cut_count": symbols.cut} if symbols.cut else {}
     if symbols.unknown:
-        found["unknown_share"] = round(symbols.unknown, 6)
+        facts["unknown_share"] = round(symbols.unknown, 6)
     if symbols.unknown > _UNKNOWN:
         raise DataError(
-            f"{symbols.unknown:.0%} of the symbols of {name} are unknown to {vocabulary.made}: its first text begins "
-            f"{first[:40]!r}\n  train a vocabulary on these texts, or take byte-pair, which can write any script"
+            f"{symbols.unknown:.0%} of the symbols of {name} are unknown to {vocabulary.source}: its first text begins "
+            f"{first[:40]!r}\n  train a vocabulary on these texts, or use byte-pair, which can encode any script"
         )
     if int(symbols.lengths.min()) == 0:
         raise DataError(
-            f"{vocabulary.made} makes no symbols at all of text {int(symbols.lengths.argmin())} of {name}"
+            f"{vocabulary.source} makes no symbols at all of text {int(symbols.lengths.argmin())} of {name}"
         )
-    return found
+    return facts

@@ -1,1 +1,1 @@
-"""Decoders, one a file; each is found through the registry."""
+"""Decoders, one per file, found through the registry."""

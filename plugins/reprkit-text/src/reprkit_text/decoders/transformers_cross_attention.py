@@ -1,4 +1,4 @@
-"""What the decoders of transformers with cross-attention share."""
+"""Base of the decoders of transformers with cross-attention."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor, nn
 
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
-from reprkit_text.decoders.cross_attention import Looking
-from reprkit_text.wrapped.symbols import written_with
+from reprkit_text.decoders.cross_attention import CrossAttentionDecoder
+from reprkit_text.transformers_networks.symbols import field_vocabulary
 
 
-class Crossing(Looking):
-    """A causal decoder of transformers that looks at the code by cross-attention; subclasses make ``body`` and ``lm_head``.
+class TransformersCrossAttentionDecoder(CrossAttentionDecoder):
+    """A causal decoder of transformers with cross-attention to the code; subclasses create ``body`` and ``lm_head``.
 
     Attributes:
-        body: the stack of transformers.
-        lm_head: hidden states to the rows of its table; those of the data's symbols count.
-        factor: what hidden states are multiplied with before it.
-        vocab: symbols of the data.
-        first: the row before the first symbol.
+        body: the decoder stack of transformers.
+        lm_head: maps hidden states to logits of the table's rows, of which only those of the data's symbols are used.
+        factor: scale of the hidden states before ``lm_head``.
+        vocab: number of symbols of the data.
+        first: the row that is the input at the first symbol.
     """
 
     body: Any
@@ -32,63 +32,64 @@ class Crossing(Looking):
     first: int
 
     def write(
-        self, told: Int[Tensor, "b n"], memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None
+        self, previous: Int[Tensor, "b n"], memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None
     ) -> Float[Tensor, "b n+1 v"]:
-        """Logits of each symbol, given those before it."""
-        first = told.new_full((len(memory), 1), self.first)
-        return self._scored(torch.cat([first, told], 1), memory, mask, use_cache=False)
+        """Return logits of each symbol, given those before it."""
+        first = previous.new_full((len(memory), 1), self.first)
+        return self._logits_of(torch.cat([first, previous], 1), memory, mask, use_cache=False)
 
     def begin(
         self, memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None, length: int
     ) -> dict[str, Any]:
-        """What is looked at, and transformers' cache, which grows in place."""
+        """Return keys and values, and transformers' cache, which grows in place."""
         from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
         config = self.body.config
         cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
         return {"memory": memory, "mask": mask, "cache": cache}
 
-    def on(
+    def advance(
         self, previous: Int[Tensor, " b"] | None, state: dict[str, Any]
     ) -> tuple[Float[Tensor, "b 1 v"], dict[str, Any]]:
-        """Logits of the next symbol."""
+        """Return logits of the next symbol."""
         memory = state["memory"]
         if previous is None:
             previous = torch.full((len(memory),), self.first, device=memory.device)
-        how = {"past_key_values": state["cache"], "use_cache": True}
-        return self._scored(previous.unsqueeze(1), memory, state["mask"], **how), {}
+        options = {"past_key_values": state["cache"], "use_cache": True}
+        return self._logits_of(previous.unsqueeze(1), memory, state["mask"], **options), {}
 
-    def scores(self, states: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
-        """Logits of the data's symbols, given hidden states."""
+    def logits(self, states: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
+        """Return logits of the data's symbols, given hidden states."""
         return self.lm_head(states * self.factor)[..., : self.vocab]
 
-    def _scored(self, ids: Tensor, memory: Tensor, mask: Tensor | None, **how: Any) -> Tensor:
-        seen = {"encoder_hidden_states": memory, "encoder_attention_mask": mask}
-        return self.scores(self.body(input_ids=ids, **seen, **how).last_hidden_state)
+    def _logits_of(self, ids: Tensor, memory: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
+        inputs = {"encoder_hidden_states": memory, "encoder_attention_mask": mask}
+        return self.logits(self.body(input_ids=ids, **inputs, **options).last_hidden_state)
 
 
-def rows(field: Field, part: str, held: int | None) -> tuple[int, int]:
-    """The number of the data's symbols and of the table's rows: fresh tables have two more, a blank and a first one.
+def table_sizes(field: Field, part: str, checkpoint_rows: int | None) -> tuple[int, int]:
+    """Return the number of the data's symbols and of the table's rows; a new table has two more, blank and first.
 
     Raises:
         BuildError: the field holds no symbols, or more than the checkpoint knows.
     """
     if field.kind != "tokens" or field.vocab is None:
         raise BuildError(f"{part} makes symbols (tokens with a vocab), and x is {field.kind} data")
-    if held is not None and field.vocab > held:
+    if checkpoint_rows is not None and field.vocab > checkpoint_rows:
         raise BuildError(
-            f"the data has {field.vocab} symbols, and the checkpoint knows {held}: make the symbols with the checkpoint's own "
-            "tokenizer, tokenizer='FOLDER' of the data set"
+            f"the data has {field.vocab} symbols, and the checkpoint knows {checkpoint_rows}: encode the data with the "
+            "checkpoint's own tokenizer, argument tokenizer='FOLDER' of the data set"
         )
-    return field.vocab, held if held is not None else field.vocab + 2
+    return field.vocab, checkpoint_rows if checkpoint_rows is not None else field.vocab + 2
 
 
-def beginnings(field: Field, config: Any, fresh: bool) -> tuple[int, int]:
-    """The rows of the blank and of what stands before the first symbol: a checkpoint's mask, or padding, and its start."""
-    if fresh:
+def start_rows(field: Field, config: Any, new: bool) -> tuple[int, int]:
+    """Return the rows of the blank symbol (a checkpoint's mask, or padding) and of the first input (its start symbol)."""
+    if new:
         return int(field.vocab or 0), int(field.vocab or 0) + 1
-    words = written_with(field)
+    vocabulary = field_vocabulary(field)
     names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
-    first = next((each for each in (getattr(config, name, None) for name in names) if each is not None), 0)
-    blank = None if words is None else words.mask
+    numbers = (getattr(config, name, None) for name in names)
+    first = next((number for number in numbers if number is not None), 0)
+    blank = None if vocabulary is None else vocabulary.mask
     return (config.pad_token_id or 0) if blank is None else blank, int(first)

@@ -1,1 +1,1 @@
-"""Encoders, one a file; each is found through the registry."""
+"""Encoders, one per file, found through the registry."""

@@ -10,33 +10,38 @@ from typing import Any, Literal
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, Width
 from reprkit.registry.create import is_restoring
-from reprkit_text.encoders.wrapped import Wrapped
-from reprkit_text.wrapped.settings import settled
-from reprkit_text.wrapped.symbols import numbering
-from reprkit_text.wrapped.weights import filled, frozen, joined_dropout, widened
+from reprkit_text.encoders.transformers_encoder import TransformersEncoder
+from reprkit_text.transformers_networks.settings import resolve_config
+from reprkit_text.transformers_networks.symbols import make_numbering
+from reprkit_text.transformers_networks.weights import (
+    freeze_layers,
+    load_weights,
+    replace_dropout,
+    widen_embeddings,
+)
 
 
-class BartEncoder(Wrapped):
+class BartEncoder(TransformersEncoder):
     """transformers' ``BartEncoder`` (Lewis et al. 2020, arXiv 1910.13461): symbols (b t) to (b t width).
 
-    Fresh, or that of a local BART; nothing is downloaded.  Learned positions, so texts are at most ``positions`` long.
-    Its dropout draws on every process by itself.
+    Newly initialized, or loaded from a local BART; nothing is downloaded.  Learned positions, so texts are at most ``positions``
+    long.  Each process draws its own dropout.
 
     Args:
-        width: of a token, a multiple of ``heads``; 128 if not given.
-        depth: how many blocks; 4 if not given.
-        heads: attention heads; 4 if not given.
-        positions: symbols of a text at most; 512 if not given.
-        dropout: of embeddings and blocks, in [0, 1); attention has none.
-        folder: a local checkpoint, which says width, depth, heads and positions; its tokenizer should be the data set's.
-        freeze: "none", "all", or how many blocks stay as they are beside the embeddings.
-        config: further settings by transformers' names.
-        data: the signature of what it reads, field ``x``, tokens.
+        width: width of a token, a multiple of ``heads``; default 128.
+        depth: number of blocks; default 4.
+        heads: number of attention heads; default 4.
+        positions: largest number of symbols of a text; default 512.
+        dropout: dropout rate of embeddings and blocks, in [0, 1); attention has none.
+        folder: a local checkpoint, which sets width, depth, heads and positions; the data set should use its tokenizer.
+        freeze: "none", "all", or the number of blocks that are frozen, together with the embeddings.
+        config: further settings under transformers' names.
+        data: signature of the data to encode, field ``x``, tokens.
 
     Raises:
         PartArgumentError: an argument out of its range.
         DataError: a folder without a BART.
-        BuildError: data that is no tokens, or has more symbols than the checkpoint.
+        BuildError: the data is not tokens, or has more symbols than the checkpoint.
     """
 
     title = "encoder bart"
@@ -65,36 +70,36 @@ class BartEncoder(Wrapped):
             "positions": (positions, 512),
         }
         dropouts = {"dropout": dropout, "attention_dropout": 0.0, "activation_dropout": 0.0}
-        made = settled(self, BartConfig, folder, sizes, bart_settings, config, dropouts)
-        self.numbering = numbering(data["x"], self.title, made.vocab_size if folder else None)
+        resolved = resolve_config(self, BartConfig, folder, sizes, bart_settings, config, dropouts)
+        self.numbering = make_numbering(data["x"], self.title, resolved.vocab_size if folder else None)
         if folder and not is_restoring():
-            alone = _alone(folder)
-            whole = filled(
-                Theirs if alone else BartModel, folder, made, optional=() if alone else ("decoder.",)
+            bare = _is_bare_encoder(folder)
+            pretrained = load_weights(
+                Theirs if bare else BartModel, folder, resolved, optional=() if bare else ("decoder.",)
             )
-            self.body = whole if alone else whole.encoder
+            self.body = pretrained if bare else pretrained.encoder
         else:
-            made.vocab_size = made.vocab_size if folder else self.numbering.rows
-            self.body = Theirs(made)
-        widened(self.body, self.numbering.rows)
-        joined_dropout(self.body)
+            resolved.vocab_size = resolved.vocab_size if folder else self.numbering.rows
+            self.body = Theirs(resolved)
+        widen_embeddings(self.body, self.numbering.rows)
+        replace_dropout(self.body)
         first = [self.body.embed_tokens, self.body.embed_positions, self.body.layernorm_embedding]
-        frozen(freeze, first, self.body.layers, self.body)
-        self.out_dim, self.most = made.d_model, made.max_position_embeddings
+        freeze_layers(freeze, first, self.body.layers, self.body)
+        self.out_dim, self.most = resolved.d_model, resolved.max_position_embeddings
 
 
-def bart_settings(chosen: Mapping[str, int]) -> dict[str, Any]:
-    """Settings by transformers' names of a BART whose encoder and decoder are of one size."""
+def bart_settings(sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Return the settings, under transformers' names, of a BART whose encoder and decoder have the same size."""
     return {
-        "d_model": chosen["width"],
-        "max_position_embeddings": chosen["positions"],
-        **{f"{half}_ffn_dim": 4 * chosen["width"] for half in ("encoder", "decoder")},
-        **{f"{half}_layers": chosen["depth"] for half in ("encoder", "decoder")},
-        **{f"{half}_attention_heads": chosen["heads"] for half in ("encoder", "decoder")},
+        "d_model": sizes["width"],
+        "max_position_embeddings": sizes["positions"],
+        **{f"{half}_ffn_dim": 4 * sizes["width"] for half in ("encoder", "decoder")},
+        **{f"{half}_layers": sizes["depth"] for half in ("encoder", "decoder")},
+        **{f"{half}_attention_heads": sizes["heads"] for half in ("encoder", "decoder")},
     }
 
 
-def _alone(folder: str) -> bool:
-    """Whether the folder is what ``save_pretrained`` of this encoder wrote: an encoder without a decoder."""
-    about = json.loads((Path(folder).expanduser() / "config.json").read_text("utf-8"))
-    return about.get("architectures") == ["BartEncoder"]
+def _is_bare_encoder(folder: str) -> bool:
+    """Whether the folder was written by ``save_pretrained`` of this encoder: an encoder without a decoder."""
+    config = json.loads((Path(folder).expanduser() / "config.json").read_text("utf-8"))
+    return config.get("architectures") == ["BartEncoder"]

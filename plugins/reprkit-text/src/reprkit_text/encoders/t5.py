@@ -8,31 +8,36 @@ from typing import Any, Literal
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, Width
 from reprkit.registry.create import is_restoring
-from reprkit_text.encoders.wrapped import Wrapped
-from reprkit_text.wrapped.settings import settled
-from reprkit_text.wrapped.symbols import numbering
-from reprkit_text.wrapped.weights import filled, frozen, joined_dropout, widened
+from reprkit_text.encoders.transformers_encoder import TransformersEncoder
+from reprkit_text.transformers_networks.settings import resolve_config
+from reprkit_text.transformers_networks.symbols import make_numbering
+from reprkit_text.transformers_networks.weights import (
+    freeze_layers,
+    load_weights,
+    replace_dropout,
+    widen_embeddings,
+)
 
 
-class T5Encoder(Wrapped):
+class T5Encoder(TransformersEncoder):
     """transformers' ``T5EncoderModel`` (Raffel et al. 2020, arXiv 1910.10683): symbols (b t) to (b t width).
 
-    Fresh, or that of a local T5; nothing is downloaded.  Positions are relative, so texts of any length are read.
+    Newly initialized, or loaded from a local T5; nothing is downloaded.  Positions are relative, so texts may have any length.
 
     Args:
-        width: of a token, a multiple of ``heads``; 128 if not given.
-        depth: how many blocks; 4 if not given.
-        heads: attention heads; 4 if not given.
-        dropout: of embeddings and blocks, in [0, 1); attention has none.
-        folder: a local checkpoint, which says width, depth and heads; its tokenizer should be the data set's.
-        freeze: "none", "all", or how many blocks stay as they are beside the embeddings.
-        config: further settings by transformers' names.
-        data: the signature of what it reads, field ``x``, tokens.
+        width: width of a token, a multiple of ``heads``; default 128.
+        depth: number of blocks; default 4.
+        heads: number of attention heads; default 4.
+        dropout: dropout rate of embeddings and blocks, in [0, 1); attention has none.
+        folder: a local checkpoint, which sets width, depth and heads; the data set should use its tokenizer.
+        freeze: "none", "all", or the number of blocks that are frozen, together with the embeddings.
+        config: further settings under transformers' names.
+        data: signature of the data to encode, field ``x``, tokens.
 
     Raises:
         PartArgumentError: an argument out of its range.
         DataError: a folder without a T5.
-        BuildError: data that is no tokens, or has more symbols than the checkpoint.
+        BuildError: the data is not tokens, or has more symbols than the checkpoint.
     """
 
     title = "encoder t5"
@@ -53,34 +58,36 @@ class T5Encoder(Wrapped):
         from transformers import T5Config, T5EncoderModel
 
         sizes = {"width": (width, 128), "depth": (depth, 4), "heads": (heads, 4)}
-        made = settled(self, T5Config, folder, sizes, t5_settings, config, {"dropout_rate": dropout})
-        self.numbering = numbering(data["x"], self.title, made.vocab_size if folder else None)
+        resolved = resolve_config(
+            self, T5Config, folder, sizes, t5_settings, config, {"dropout_rate": dropout}
+        )
+        self.numbering = make_numbering(data["x"], self.title, resolved.vocab_size if folder else None)
         if folder and not is_restoring():
-            self.body = filled(T5EncoderModel, folder, made)
+            self.body = load_weights(T5EncoderModel, folder, resolved)
         else:
-            made.vocab_size = made.vocab_size if folder else self.numbering.rows
-            self.body = T5EncoderModel(made)
-        widened(self.body, self.numbering.rows)
-        calm_attention(self.body)
-        joined_dropout(self.body)
-        frozen(freeze, [self.body.get_input_embeddings()], self.body.encoder.block, self.body)
-        self.out_dim = made.d_model
+            resolved.vocab_size = resolved.vocab_size if folder else self.numbering.rows
+            self.body = T5EncoderModel(resolved)
+        widen_embeddings(self.body, self.numbering.rows)
+        disable_attention_dropout(self.body)
+        replace_dropout(self.body)
+        freeze_layers(freeze, [self.body.get_input_embeddings()], self.body.encoder.block, self.body)
+        self.out_dim = resolved.d_model
 
 
-def t5_settings(chosen: Mapping[str, int]) -> dict[str, Any]:
-    """Settings by transformers' names of a T5 whose encoder and decoder are of one size."""
+def t5_settings(sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Return the settings, under transformers' names, of a T5 whose encoder and decoder have the same size."""
     return {
-        "d_model": chosen["width"],
-        "d_kv": chosen["width"] // chosen["heads"],
-        "d_ff": 4 * chosen["width"],
-        "num_layers": chosen["depth"],
-        "num_decoder_layers": chosen["depth"],
-        "num_heads": chosen["heads"],
+        "d_model": sizes["width"],
+        "d_kv": sizes["width"] // sizes["heads"],
+        "d_ff": 4 * sizes["width"],
+        "num_layers": sizes["depth"],
+        "num_decoder_layers": sizes["depth"],
+        "num_heads": sizes["heads"],
     }
 
 
-def calm_attention(body: Any) -> None:
-    """No dropout on attention's weights, whose draws processes cannot share; T5 has one rate for everything."""
+def disable_attention_dropout(body: Any) -> None:
+    """Turn off dropout of attention weights, whose draws processes cannot share; T5 has one rate for all dropout."""
     from transformers.models.t5.modeling_t5 import T5Attention
 
     for module in body.modules():

@@ -1,1 +1,1 @@
-"""Evaluators, one a file; each is found through the registry."""
+"""Evaluators, one per file, found through the registry."""

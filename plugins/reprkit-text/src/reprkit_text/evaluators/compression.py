@@ -1,4 +1,4 @@
-"""Compression: how short the code is beside the document, and how much of the document comes back from it."""
+"""Compression: how much shorter the code is than the document, and how much of the document it keeps."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 class Compression(Evaluator):
-    """How much shorter the code is than the document, and how much of it is kept.
+    """How much shorter the code is than the document, and how much of the document it keeps.
 
-    - ``ratio``: words of the code / words of the document, of a latent of words; means of both are ``summary_words`` and
-      ``document_words``.  Words are what spaces divide; without a vocabulary symbols;
-    - ``nats``: what a word of the document costs given its code, by a decoder of symbols; ``nats_of_another``: given the code of
-      another document, the next one of its batch.  The difference is what the code tells;
-    - ``bits``: of a code, an example, where it has a price.
+    - ``ratio``: words of the code / words of the document, for a latent of words; means of both are ``summary_words`` and
+      ``document_words``.  Words are separated by spaces; without a vocabulary, symbols are counted;
+    - ``nats``: cost per word of the document given its code, for a decoder of symbols; ``nats_of_another``: the same given the code
+      of another document, the next one of its batch.  The difference is the information in the code;
+    - ``bits``: of a code, per example, where the latent reports it.
 
-    Documents are as the model reads them: what a data set cuts off does not count.
+    Documents are as the model reads them: what a data set cuts off is not counted.
 
     Args:
-        limit: of so many examples only, the first ones; None: all.
+        limit: evaluate only this many examples, the first ones; None: all.
     """
 
     def __init__(self, *, limit: Count | None = None) -> None:
@@ -38,48 +38,53 @@ class Compression(Evaluator):
         self.limit = limit
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """The figures above.
+        """Compute the metrics above.
 
         Raises:
             BuildError: a model without encoder, or with neither a latent of words nor a decoder of symbols.
         """
         if not model.factors:
             raise BuildError("compression measures codes, and this model has no encoder")
-        words = decoded_text.vocabulary_of(model, "compression")
-        name = decoded_text.writes(model)
+        vocabulary = decoded_text.model_vocabulary(model, "compression")
+        name = decoded_text.words_factor(model)
         if self.limit is not None and self.limit < len(data):
             data = data.subset(range(self.limit))
         field = model.output if name is None else model.factors[name].input
         documents = sum(
-            len(each.split()) for each in decoded_text.said(decoded_text.symbols(data, field), words)
+            len(text.split())
+            for text in decoded_text.to_text(decoded_text.field_symbols(data, field), vocabulary)
         )
-        found: dict[str, Any] = {"document_words": documents / len(data), "n": len(data)}
+        metrics: dict[str, Any] = {"document_words": documents / len(data), "n": len(data)}
         if name is not None:
-            said = sum(
-                len(each.split()) for each in decoded_text.said(decoded_text.summaries(model, data), words)
+            summary_words = sum(
+                len(text.split())
+                for text in decoded_text.to_text(decoded_text.write_summaries(model, data), vocabulary)
             )
-            found |= {"summary_words": said / len(data), "ratio": said / max(1, documents)}
+            metrics |= {
+                "summary_words": summary_words / len(data),
+                "ratio": summary_words / max(1, documents),
+            }
         if model.decoder is not None:
-            found |= _returned(model, data, max(1, documents))
-        return found
+            metrics |= _reconstruction_costs(model, data, max(1, documents))
+        return metrics
 
 
-def _returned(model: Model, data: Dataset, words: int) -> dict[str, float]:
-    """Nats a word given the document's code and another's, and bits of a code."""
+def _reconstruction_costs(model: Model, data: Dataset, words: int) -> dict[str, float]:
+    """Return nats per word given the document's code and another's, and bits of a code."""
     own = others = bits = 0.0
-    priced = True
-    for _, read in by_length(data, "reconstructing"):
-        batch = model.to_device(read)
+    has_bits = True
+    for _, cpu_batch in by_length(data, "reconstructing"):
+        batch = model.to_device(cpu_batch)
         codes = model.encode(batch)
-        turned = {key: _turned(code) for key, code in codes.items()}
+        rolled = {key: _roll_code(code) for key, code in codes.items()}
         own += _nats(model, batch, codes)
-        others += _nats(model, batch, codes | turned)
-        prices = [code.bits for code in codes.values()]
-        priced = priced and all(price is not None for price in prices)
-        if priced:
-            bits += sum(float(to_float64(price).sum()) for price in prices if price is not None)
-    found = {"nats": own / words, "nats_of_another": others / words}
-    return found | ({"bits": bits / len(data)} if priced else {})
+        others += _nats(model, batch, codes | rolled)
+        code_bits = [code.bits for code in codes.values()]
+        has_bits = has_bits and all(value is not None for value in code_bits)
+        if has_bits:
+            bits += sum(float(to_float64(value).sum()) for value in code_bits if value is not None)
+    metrics = {"nats": own / words, "nats_of_another": others / words}
+    return metrics | ({"bits": bits / len(data)} if has_bits else {})
 
 
 def _nats(model: Model, batch: Batch, codes: Any) -> float:
@@ -87,10 +92,10 @@ def _nats(model: Model, batch: Batch, codes: Any) -> float:
     return total if math.isfinite(total) else math.nan
 
 
-def _turned(code: Code) -> Code:
-    """Each example's code replaced by the next one's."""
+def _roll_code(code: Code) -> Code:
+    """Replace each example's code by the next one's."""
 
-    def turn(x: torch.Tensor | None) -> torch.Tensor | None:
+    def roll(x: torch.Tensor | None) -> torch.Tensor | None:
         return None if x is None else x.roll(1, 0)
 
-    return Code.of(code, z=code.z.roll(1, 0), indices=turn(code.indices), mask=turn(code.mask))
+    return Code.of(code, z=code.z.roll(1, 0), indices=roll(code.indices), mask=roll(code.mask))

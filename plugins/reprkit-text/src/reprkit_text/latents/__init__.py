@@ -1,1 +1,1 @@
-"""Latents, one a file; each is found through the registry."""
+"""Latents, one per file, found through the registry."""

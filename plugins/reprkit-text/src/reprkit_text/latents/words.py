@@ -1,4 +1,4 @@
-"""Words in tensors: where a text ends, and texts of other lengths cut and closed alike."""
+"""Texts as tensors of words: mask them at the end word; cut and end given texts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 
-def until_end(indices: Int[Tensor, "b m"], end: int) -> Bool[Tensor, "b m"]:
-    """Which words count: those up to and with the first ``end``; all where there is none."""
+def mask_until_end(indices: Int[Tensor, "b m"], end: int) -> Bool[Tensor, "b m"]:
+    """Return the mask of words up to and including the first ``end``; all where there is none."""
     ended = (indices == end).long().cumsum(1)
     return (ended - (indices == end).long()) == 0
 
 
-def closed(
+def cut_and_end(
     words: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, *, end: int, length: int
 ) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-    """Texts as a generator of at most ``length`` words writes them: cut there, and ended where they are shorter.
+    """Cut texts to ``length`` words and end shorter ones, as a generator of at most ``length`` words writes them.
 
-    The valid words come first, whatever the mask looks like; behind them stands ``end``, and then nothing that counts.  A text
-    that brings its own ``end`` keeps it.
+    The valid words are moved to the front; ``end`` follows them, and everything after it is masked.  A text that contains ``end``
+    keeps it.
     """
     if mask is None:
         mask = torch.ones_like(words, dtype=torch.bool)
@@ -29,5 +29,5 @@ def closed(
     if short > 0:
         words = torch.cat([words, words.new_full((len(words), short), end)], 1)
     words = words[:, :length]
-    valid = until_end(words, end)
+    valid = mask_until_end(words, end)
     return words.masked_fill(~valid, end), valid

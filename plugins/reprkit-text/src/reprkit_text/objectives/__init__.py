@@ -1,1 +1,1 @@
-"""Objectives, one a file; each is found through the registry."""
+"""Objectives, one per file, found through the registry."""

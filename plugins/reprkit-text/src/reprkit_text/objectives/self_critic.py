@@ -1,4 +1,4 @@
-"""The self-critic: a critic that reads word after word rewards each word by what it did to its verdict."""
+"""Self-critic: a critic of prefixes rewards each word by how it changes the critic's score."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import Share, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
-from reprkit_text.objectives.scope import texts_of, words_of
+from reprkit_text.objectives.inputs import batch_texts, word_latent
 
 if TYPE_CHECKING:
     from reprkit import Model
 
 
 class PrefixCritic(nn.Module):
-    """An LSTM that says after every word how much the text so far is a person's: words (b m) to logits (b m)."""
+    """An LSTM that scores after every word whether the text so far is human: words (b m) to logits (b m)."""
 
     def __init__(self, vocab: int, width: int) -> None:
         super().__init__()
@@ -32,32 +32,32 @@ class PrefixCritic(nn.Module):
         self.last = nn.Linear(width, 1)
 
     def forward(self, words: Int[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-        """The logits; each depends on the words up to its own only."""
+        """Return the logits; each depends only on the words up to its own."""
         return self.last(self.lstm(self.embedding(words))[0]).squeeze(-1)
 
 
 class SelfCritic(Objective):
     """Adversarial REINFORCE with a critic of prefixes (Wang and Lee 2018, arXiv 1810.02851).
 
-    Turn "critic" teaches it, by cross-entropy on every prefix, to tell texts of field ``real`` from drawn ones.  In turn "main"
-    each drawn word is rewarded by the verdicts from there on, discounted, less their mean over the batch at that place:
+    Turn "critic" trains it, by cross-entropy on every prefix, to tell texts of field ``real`` from sampled ones.  In turn "main"
+    each sampled word is rewarded by the discounted scores from there on, less their mean over the batch at that position:
 
-    - "difference": what the word did to the verdict, s_i - s_(i-1), with s_0 = 1/2: the paper's;
-    - "score": the verdict itself, 2 s_i - 1 (de Masson d'Autume et al. 2019, ScratchGAN, arXiv 1905.09922), which the authors'
+    - "difference": the change of the score, s_i - s_(i-1), with s_0 = 1/2, as in the paper;
+    - "score": the score itself, 2 s_i - 1 (de Masson d'Autume et al. 2019, ScratchGAN, arXiv 1905.09922), which the authors'
       later code uses.
 
-    Needs a latent of words.  The gradient passes ``log_prob`` only, so any ``gradient`` of the latent does.
+    Needs a latent of words.  The gradient flows through ``log_prob`` only, so any ``gradient`` of the latent works.
 
-    Losses, of no unit: turn "main": ``adversarial``, whose gradient is that of minus the expected reward, summed over words and
-    averaged over examples (its value means nothing); turn "critic": ``critic``, nats a word, real plus drawn.  Metrics:
-    ``reward``, mean verdict on whole texts, in [0, 1]; of the critic's turn ``critic_accuracy``, of whole texts.
+    Losses, without unit: turn "main": ``adversarial``, whose gradient is that of minus the expected reward, summed over words and
+    averaged over examples (its value has no meaning); turn "critic": ``critic``, nats per word, real plus sampled.  Metrics:
+    ``reward``, mean score of whole texts, in [0, 1]; in the critic's turn ``critic_accuracy``, on whole texts.
 
     Args:
         real: the field of human texts.
         reward: see above.
-        discount: of the rewards of later words, in [0, 1].
-        factor: whose code; the only factor when None.
-        width: of the critic.
+        discount: discount factor of later words' rewards, in [0, 1].
+        factor: name of the factor whose code is trained; None for the only factor.
+        width: width of the critic.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -83,62 +83,62 @@ class SelfCritic(Objective):
         self.critic: nn.Module = nn.Identity()
 
     def bind(self, model: Model) -> None:
-        """Make the critic, for the latent's words."""
-        latent = words_of(
+        """Build the critic for the latent's vocabulary."""
+        latent = word_latent(
             model, resolve_factor(model.factors, self.factor, "objective self-critic"), "self-critic"
         )
         if model.signature is not None:
-            model.signature[self.real]  # says which fields there are
+            model.signature[self.real]  # raises and names the known fields
         assert latent.vocab is not None  # a latent of words
         self.critic = PrefixCritic(latent.vocab[0], self.width)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The losses of one batch, of one turn."""
+        """Compute the losses of one batch in one turn."""
         name = resolve_factor(model.factors, self.factor, "objective self-critic")
         if turn == "critic":
-            return self._taught(model, name, batch)
+            return self._critic_losses(model, name, batch)
         code = model.encode(batch, factors=[name])[name]
         if code.log_prob is None or code.indices is None or code.mask is None:
             raise BuildError("objective self-critic needs a code with log_prob, indices and a mask")
         with torch.no_grad():
-            verdict = self.critic(code.indices[..., 0]).sigmoid()
-            returns = self._returns(verdict, code.mask)
-            model.record(reward=_last(verdict, code.mask).mean())
+            score = self.critic(code.indices[..., 0]).sigmoid()
+            returns = self._returns(score, code.mask)
+            model.record(reward=_at_last_word(score, code.mask).mean())
         return {"adversarial": (-(returns * code.log_prob).sum(), len(returns))}
 
-    def _taught(self, model: Model, name: str, batch: Batch) -> dict[str, Term]:
-        latent = words_of(model, name, "self-critic")
+    def _critic_losses(self, model: Model, name: str, batch: Batch) -> dict[str, Term]:
+        latent = word_latent(model, name, "self-critic")
         with torch.no_grad():
-            made = model.encode(batch, factors=[name])[name]
-            real = latent.spell(*texts_of(batch, self.real))
-        total, right = torch.zeros((), device=made.z.device), []
-        for code, truth in ((real, 1.0), (made, 0.0)):
+            sampled = model.encode(batch, factors=[name])[name]
+            real = latent.code_of(*batch_texts(batch, self.real))
+        total, accuracies = torch.zeros((), device=sampled.z.device), []
+        for code, truth in ((real, 1.0), (sampled, 0.0)):
             assert code.indices is not None  # codes of words
             assert code.mask is not None
             logits = self.critic(code.indices[..., 0])
-            each = F.binary_cross_entropy_with_logits(
+            nats = F.binary_cross_entropy_with_logits(
                 logits, torch.full_like(logits, truth), reduction="none"
             )
-            total = total + ((each * code.mask).sum(1) / code.mask.sum(1)).sum()
-            right.append(((_last(logits, code.mask) > 0) == bool(truth)).float().mean())
-        model.record(critic_accuracy=sum(right) / 2)
-        return {"critic": (total, len(made.z))}
+            total = total + ((nats * code.mask).sum(1) / code.mask.sum(1)).sum()
+            accuracies.append(((_at_last_word(logits, code.mask) > 0) == bool(truth)).float().mean())
+        model.record(critic_accuracy=sum(accuracies) / 2)
+        return {"critic": (total, len(sampled.z))}
 
-    def _returns(self, verdict: Float[Tensor, "b m"], mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-        """The discounted sum of rewards from each word on, less the mean of the batch of all ranks at that place."""
+    def _returns(self, score: Float[Tensor, "b m"], mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+        """Return the discounted sum of rewards from each word on, less its mean at that position over the batch of all ranks."""
         if self.reward == "score":
-            rewards = 2 * verdict - 1
+            rewards = 2 * score - 1
         else:
-            rewards = verdict - torch.cat([torch.full_like(verdict[:, :1], 0.5), verdict[:, :-1]], 1)
-        rewards, after, made = rewards * mask, torch.zeros_like(verdict[:, 0]), []
-        for place in reversed(range(mask.shape[1])):
-            after = rewards[:, place] + self.discount * after
-            made.append(after)
-        returns = torch.stack(made[::-1], 1) * mask
+            rewards = score - torch.cat([torch.full_like(score[:, :1], 0.5), score[:, :-1]], 1)
+        rewards, after, steps = rewards * mask, torch.zeros_like(score[:, 0]), []
+        for position in reversed(range(mask.shape[1])):
+            after = rewards[:, position] + self.discount * after
+            steps.append(after)
+        returns = torch.stack(steps[::-1], 1) * mask
         sums = collectives.sum_over_ranks(torch.stack([returns.sum(0), mask.sum(0).to(returns)]))
         return (returns - sums[0] / sums[1].clamp(min=1)) * mask
 
 
-def _last(values: Float[Tensor, "b m"], mask: Bool[Tensor, "b m"]) -> Float[Tensor, " b"]:
-    """The value at each text's last word."""
+def _at_last_word(values: Float[Tensor, "b m"], mask: Bool[Tensor, "b m"]) -> Float[Tensor, " b"]:
+    """Return the value at each text's last word."""
     return values.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0)).squeeze(1)

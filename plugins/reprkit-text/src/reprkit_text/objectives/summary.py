@@ -1,4 +1,4 @@
-"""Pre-training of generator and reconstructor, without a single pair of document and summary."""
+"""Pre-training of generator and reconstructor without pairs of document and summary."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from reprkit.interfaces import Term, require
 from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, NonNegative, Share
 from reprkit.types import Batch
+from reprkit_text.objectives.inputs import batch_texts, word_latent
 from reprkit_text.objectives.noising import (
     Texts,
-    mixed,
-    planted,
-    shuffled,
-    sprinkled,
-    stretches,
-    windows,
+    append_random_words,
+    insert_random_words,
+    replace_spans,
+    sample_windows,
+    shuffle_phrases,
+    take_spans,
 )
-from reprkit_text.objectives.scope import texts_of, words_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,43 +27,43 @@ if TYPE_CHECKING:
 
 
 class Summary(Objective):
-    """What a latent of words and its decoder can learn before they meet a critic (Wang and Lee 2018, arXiv 1810.02851).
+    """Pre-training of a latent of words and its decoder before adversarial training (Wang and Lee 2018, arXiv 1810.02851).
 
-    Losses, each in nats an example times its weight; a weight of 0 leaves it out:
+    Losses, each in nats per example times its weight; a weight of 0 turns it off:
 
-    - ``lead``: the generator writes a stretch of the document's first words from the document, whose phrases were shuffled
-      and of which some words were dropped (the authors' released pre-training);
-    - ``denoise``: it writes a human summary from that summary among words of another document, shuffled in the same way
+    - ``lead``: the generator writes a window of the document's first words from the document with its phrases shuffled and
+      some words dropped (the authors' released pre-training);
+    - ``denoise``: it writes a human summary from that summary mixed with words of another document, shuffled in the same way
       (Fevry and Phang 2018, arXiv 1809.02669);
-    - ``copy``: the generator's pointer says at each place of the document which word stands there;
-    - ``language``: it writes human summaries without having read anything: a language model;
-    - ``reconstructor``: the decoder tells the document from the stretch of ``lead``;
-    - ``paired``: it writes the summary shown beside the document from that document: supervised, for data with ``paired=True``.
+    - ``copy``: the generator's pointer predicts the word at each position of the document;
+    - ``language``: it writes human summaries without any features: a language model;
+    - ``reconstructor``: the decoder reconstructs the document from the window of ``lead``;
+    - ``paired``: it writes the summary shown with the document from that document: supervised, for data with ``paired=True``.
 
-    With ``slot``, the field of data set ``Slotted`` that says which stretch of a document is most like a human summary, ``lead``
-    and ``reconstructor`` take that stretch, and ``denoise`` puts the human summary into its place in the other document, which
-    is read from there: sources are then as documents are, in their order, but for single words that were dropped or added.
+    With ``slot``, the field of data set ``SpanTargets`` with the span of a document that is most like a human summary, ``lead``
+    and ``reconstructor`` use that span, and ``denoise`` replaces it by the human summary in the other document, which is then
+    the source: sources keep the order of documents, except for single words that were dropped or added.
 
-    With a latent that is not of words ``reconstructor`` alone is left: the document from its own code.  So a recipe that
+    With a latent that is not of words only ``reconstructor`` remains: the document from its own code.  So a recipe that
     pre-trains runs with any latent.
 
     Args:
         summary: the field of human summaries, of other documents.
         lead: weight of that loss.
         denoise: weight of that loss.
-        copy: weight of that loss; of a latent with a pointer only.
+        copy: weight of that loss; only for a latent with a pointer.
         language: weight of that loss.
         reconstructor: weight of that loss.
         paired: weight of that loss.
-        slot: see above; None takes the document's first words.
-        low: fewest words of a stretch of first words.
-        high: most of them.
-        start: the latest word with which a stretch begins, counted from 0.
+        slot: see above; None uses the document's first words.
+        low: smallest number of words of a window of first words.
+        high: largest number of them.
+        start: last position at which a window begins, counted from 0.
         boundary: probability that a phrase ends after a word, where phrases are shuffled.
         drop: probability that a word of a source is dropped, in [0, 1).
-        added: words of another document, for each word of the summary; with ``slot`` ``drop`` of them, between its words.
-        turn: the turn in which it takes part: "pretrain" keeps it out of "main" in a sum of objectives.
-        factor: whose latent; the only factor when None.
+        added: words of another document for each word of the summary; with ``slot``, ``drop`` is used instead, between its words.
+        turn: the turn in which the losses are computed: "pretrain" keeps it out of "main" in a sum of objectives.
+        factor: name of the factor whose latent is trained; None for the only factor.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -101,7 +101,7 @@ class Summary(Objective):
             "reconstructor": reconstructor,
             "paired": paired,
         }
-        require(any(weights.values()), "a summary objective needs one weight above 0")
+        require(any(weights.values()), "objective summary needs at least one weight above 0")
         require(low <= high, f"objective summary: high={high} must be at least low={low}")
         self.turns = (turn,)
         self.summary, self.factor, self.slot, self.shares = summary, factor, slot, weights
@@ -109,65 +109,69 @@ class Summary(Objective):
         self.boundary, self.drop, self.added = boundary, drop, added
 
     def bind(self, model: Model) -> None:
-        """Find the factor and the field."""
+        """Find the factor and the fields."""
         resolve_factor(model.factors, self.factor, "objective summary")
-        if model.signature is not None:  # says which fields there are
-            if any(self.shares[each] for each in ("denoise", "language", "paired")):
+        if model.signature is not None:  # its look-up raises and names the known fields
+            if any(self.shares[loss] for loss in ("denoise", "language", "paired")):
                 model.signature[self.summary]
             if self.slot is not None:
                 model.signature[self.slot]
 
     def forward(self, model: Model, batch: Batch, turn: str = "pretrain") -> dict[str, Term]:
-        """The losses of one batch."""
+        """Compute the losses of one batch."""
         name = resolve_factor(model.factors, self.factor, "objective summary")
         weights = self.shares
         if "words" not in model.latent(name).provides:
-            own = model.score(batch).per_example
-            return {"reconstructor": (own.sum(), len(own))}
-        latent = words_of(model, name, "summary")
-        document = texts_of(batch, model.factors[name].input)
-        stretch = self._stretch(model, batch, document)
+            nats_of_own_code = model.score(batch).per_example
+            return {"reconstructor": (nats_of_own_code.sum(), len(nats_of_own_code))}
+        latent = word_latent(model, name, "summary")
+        document = batch_texts(batch, model.factors[name].input)
+        span = self._span(model, batch, document)
         nats: dict[str, Tensor] = {}
         if weights["lead"] or weights["copy"] or weights["paired"]:
-            noised = self._noised(model, document)
-            read = latent.read(self._features(model, name, batch, noised))
+            noised = self._add_noise(model, document)
+            memory = latent.memory_of(self._features(model, name, batch, noised))
             if weights["lead"]:
-                nats["lead"] = -latent.teach(read, *stretch).sum(1)
+                nats["lead"] = -latent.log_prob_of(memory, *span).sum(1)
             if weights["paired"]:
-                nats["paired"] = -latent.teach(read, *texts_of(batch, self.summary)).sum(1)
+                nats["paired"] = -latent.log_prob_of(memory, *batch_texts(batch, self.summary)).sum(1)
             if weights["copy"]:
-                nats["copy"] = -latent.pointed(read, *noised).sum(1)
+                nats["copy"] = -latent.pointer_log_prob(memory, *noised).sum(1)
         if weights["denoise"]:
-            human = texts_of(batch, self.summary)
-            among = self._features(model, name, batch, self._among(model, batch, human, document))
-            nats["denoise"] = -latent.teach(among, *human).sum(1)
+            human = batch_texts(batch, self.summary)
+            source = self._features(model, name, batch, self._plant(model, batch, human, document))
+            nats["denoise"] = -latent.log_prob_of(source, *human).sum(1)
         if weights["language"]:
-            nats["language"] = -latent.teach(None, *texts_of(batch, self.summary)).sum(1)
+            nats["language"] = -latent.log_prob_of(None, *batch_texts(batch, self.summary)).sum(1)
         if weights["reconstructor"]:
-            others = [each for each in model.factors if each != name]
+            others = [other for other in model.factors if other != name]
             codes = model.encode(batch, factors=others) if others else Codes({})
-            nats["reconstructor"] = model.score(batch, codes | {name: latent.spell(*stretch)}).per_example
+            nats["reconstructor"] = model.score(batch, codes | {name: latent.code_of(*span)}).per_example
         return {key: (weights[key] * value.sum(), len(value)) for key, value in nats.items()}
 
-    def _stretch(self, model: Model, batch: Batch, document: Texts) -> Texts:
+    def _span(self, model: Model, batch: Batch, document: Texts) -> Texts:
         if self.slot is not None:
-            return stretches(document, batch[self.slot])
-        return windows(document, low=self.low, high=self.high, start=self.start, draw=model.training)
+            return take_spans(document, batch[self.slot])
+        return sample_windows(document, low=self.low, high=self.high, start=self.start, draw=model.training)
 
-    def _noised(self, model: Model, texts: Texts) -> Texts:
+    def _add_noise(self, model: Model, texts: Texts) -> Texts:
         if not model.training:
             return texts
-        return shuffled(texts, boundary=self.boundary if self.slot is None else 0.0, drop=self.drop)
+        return shuffle_phrases(texts, boundary=self.boundary if self.slot is None else 0.0, drop=self.drop)
 
-    def _among(self, model: Model, batch: Batch, human: Texts, document: Texts) -> Texts:
-        """A source from which the human summary is to be written."""
+    def _plant(self, model: Model, batch: Batch, human: Texts, document: Texts) -> Texts:
+        """Return a source text that contains the human summary to be written."""
         if self.slot is not None:
             if model.training:
-                human = sprinkled(human, document, drop=self.drop, added=self.drop)
-            return planted(document, batch[self.slot], human)
-        return self._noised(model, mixed(human, document, added=self.added)) if model.training else human
+                human = insert_random_words(human, document, drop=self.drop, added=self.drop)
+            return replace_spans(document, batch[self.slot], human)
+        return (
+            self._add_noise(model, append_random_words(human, document, added=self.added))
+            if model.training
+            else human
+        )
 
     def _features(self, model: Model, name: str, batch: Batch, texts: Texts) -> Features:
-        """The features of texts, encoded as the factor's input is."""
-        path = model.factors[name]
-        return path.features({**batch, path.input: texts[0], f"{path.input}_mask": texts[1]})
+        """Return the features of texts, encoded as the factor's input is."""
+        factor = model.factors[name]
+        return factor.features({**batch, factor.input: texts[0], f"{factor.input}_mask": texts[1]})

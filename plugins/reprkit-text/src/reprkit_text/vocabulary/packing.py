@@ -1,56 +1,45 @@
-"""A vocabulary as one line of text, short enough to stand in a data set's signature."""
+"""A tokenizer as one line of text, short enough for the signature of a data set."""
 
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reprkit.errors import DataError
 from reprkit.registry.references import Reference, parse
-
-if TYPE_CHECKING:
-    from reprkit_text.vocabulary.vocabulary import Vocabulary
 
 NAME = "vocabulary"
 
 
-def packed(vocabulary: Vocabulary) -> str:
-    """``vocabulary(made='byte-pair(...)', packed='...')``: the tokenizer's JSON, compressed, as base 64."""
-    held = json.loads(vocabulary.to_json())
-    model = held["model"]
+def pack(tokenizer: str, source: str) -> str:
+    """Compress a tokenizer: ``vocabulary(made='byte-pair(...)', packed='...')``, zlib and base 64.
+
+    Args:
+        tokenizer: the JSON of Hugging Face's ``tokenizer.json``.
+        source: how it was made, as a reference.
+    """
+    content = json.loads(tokenizer)
+    model = content["model"]
     if model.get("type") == "BPE" and model["vocab"] == _numbered(base := _base(model), model["merges"]):
-        model["vocab"] = base  # the merges say the rest
-    raw = json.dumps(held, ensure_ascii=False, separators=(",", ":")).encode()
+        model["vocab"] = base  # the merges determine the rest
+    raw = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     text = base64.b64encode(zlib.compress(raw, 9)).decode()
-    return str(Reference(NAME, {"made": vocabulary.made, "packed": text}))
+    return str(Reference(NAME, {"made": source, "packed": text}))
 
 
-@functools.lru_cache(maxsize=16)
-def unpacked(form: str) -> Vocabulary:
-    """The inverse of ``packed``.
+def unpack(form: str) -> tuple[str, str]:
+    """Return the tokenizer's JSON and how it was made: the inverse of ``pack``.
 
     Raises:
-        DataError: the text is none, or is damaged.
+        Exception: the text was not written by ``pack``, or is damaged; the type depends on where decoding fails.
     """
-    from tokenizers import Tokenizer
-
-    from reprkit_text.vocabulary.vocabulary import Vocabulary
-
-    try:
-        reference = parse(form)
-        held = json.loads(zlib.decompress(base64.b64decode(reference.arguments["packed"])))
-        model = held["model"]
-        if isinstance(model["vocab"], list) and model["type"] == "BPE":
-            model["vocab"] = _numbered(model["vocab"], model["merges"])
-        return Vocabulary(Tokenizer.from_str(json.dumps(held)), str(reference.arguments["made"]))
-    except Exception as error:  # tokenizers raises a plain Exception
-        raise DataError(
-            f"{form[:60]!r}... is no vocabulary that can be read: {type(error).__name__}: {error}\n"
-            "  a field's form comes from the data sets text, documents and debian"
-        ) from error
+    reference = parse(form)
+    content = json.loads(zlib.decompress(base64.b64decode(reference.arguments["packed"])))
+    model = content["model"]
+    if isinstance(model["vocab"], list) and model["type"] == "BPE":
+        model["vocab"] = _numbered(model["vocab"], model["merges"])
+    return json.dumps(content), str(reference.arguments["made"])
 
 
 def _base(model: dict[str, Any]) -> list[str]:
@@ -60,5 +49,5 @@ def _base(model: dict[str, Any]) -> list[str]:
 
 
 def _numbered(base: list[str], merges: list[list[str]]) -> dict[str, int]:
-    """Symbol -> number: the base's first, then what each merge makes."""
-    return {symbol: place for place, symbol in enumerate([*base, *("".join(pair) for pair in merges)])}
+    """Symbol -> number: the base symbols first, then what each merge makes."""
+    return {symbol: number for number, symbol in enumerate([*base, *("".join(pair) for pair in merges)])}

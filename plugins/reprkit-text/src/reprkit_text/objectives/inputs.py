@@ -1,4 +1,4 @@
-"""What the objectives over texts share: which latent, and the texts of a batch."""
+"""Inputs of the objectives over texts: the latent of words, and the texts of a batch."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from reprkit_text.latents.text import Text
 
 
-def words_of(model: Model, name: str, part: str) -> Text:
-    """The factor's latent, which must provide "words": ``spell`` and ``teach``.
+def word_latent(model: Model, name: str, part: str) -> Text:
+    """Return the factor's latent, which must provide "words": ``code_of`` and ``log_prob_of``.
 
     Raises:
-        BuildError: it is another one.
+        BuildError: it does not.
     """
     latent = model.latent(name)
     if "words" not in latent.provides:
         raise BuildError(
-            f"objective {part} needs a latent of words, and that of factor {name} is "
+            f"objective {part} needs a latent of words, and the latent of factor {name} is "
             f"{latent.qualified or type(latent).__name__}: use text, or objective critic, which takes any latent"
         )
     return cast("Text", latent)
 
 
-def texts_of(batch: Batch, field: str) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
-    """A field's words (b t), the valid ones first, and which are valid.
+def batch_texts(batch: Batch, field: str) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """Return a field's words (b t), the valid ones first, and their mask.
 
     Raises:
         BuildError: the batch has no such field.

@@ -1,10 +1,10 @@
-"""Where a human summary could stand, human summaries planted there, and what is learned from both."""
+"""Span targets, replacing spans by human summaries, and learning from both."""
 
 import pytest
 import torch
 from reprkit_text.data.documents import Documents
-from reprkit_text.data.span_targets import Slotted
-from reprkit_text.objectives.noising import planted, sprinkled, stretches
+from reprkit_text.data.span_targets import SpanTargets
+from reprkit_text.objectives.noising import insert_random_words, replace_spans, take_spans
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
@@ -20,7 +20,7 @@ WORDS = Signature(
 )
 
 
-class TestSummaryOfSlots(ObjectiveConformance):
+class TestSummaryOfSpans(ObjectiveConformance):
     part = "reprkit-text/summary(slot='slot', copy=0.5, paired=0.5)"
     data, encoder, latent, decoder = (
         WORDS,
@@ -31,9 +31,9 @@ class TestSummaryOfSlots(ObjectiveConformance):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """Documents that say what they are behind a name, and summaries of others that say such things."""
-    path = tmp_path_factory.mktemp("told") / "told.jsonl"
+def documents(tmp_path_factory):
+    """Documents whose first sentence contains a phrase like the summaries of other documents."""
+    path = tmp_path_factory.mktemp("documents") / "documents.jsonl"
     things = [
         "editor for text files",
         "viewer for large images",
@@ -49,44 +49,44 @@ def told(tmp_path_factory):
     return Documents(path, "byte-pair(vocab=400, lower=True)").split()[0]
 
 
-def test_the_slot_is_where_a_document_reads_like_a_summary(told):
-    made = Slotted(told, low=3, high=12, start=20)
-    assert len(made) == len(told)
+def test_the_span_is_the_part_of_a_document_most_like_a_summary(documents):
+    targets = SpanTargets(documents, low=3, high=12, start=20)
+    assert len(targets) == len(documents)
     found = []
-    for number in range(len(told)):
-        one = made[number]
+    for number in range(len(documents)):
+        one = targets[number]
         first, count = one["slot"].tolist()
         assert 3 <= count <= 12
-        found.append(told.vocabulary.decode(one["x"][first : first + count]))
+        found.append(documents.vocabulary.decode(one["x"][first : first + count]))
     right = [text for text in found if text.split()[0] in ("editor", "viewer", "player", "reader")]
     assert len(right) > 0.9 * len(found), found
     assert all("." not in text for text in found)
-    batch = made.batch([3, 1])
-    assert torch.equal(batch["slot"], made.slots[[3, 1]])
-    assert torch.equal(batch["x"], told.batch([3, 1])["x"])
-    assert made.lengths().keys() == {"x", "summary"}
+    batch = targets.batch([3, 1])
+    assert torch.equal(batch["slot"], targets.spans[[3, 1]])
+    assert torch.equal(batch["x"], documents.batch([3, 1])["x"])
+    assert targets.lengths().keys() == {"x", "summary"}
     with pytest.raises(PartArgumentError, match="low"):
-        Slotted(told, low=0)
+        SpanTargets(documents, low=0)
     with pytest.raises(rk.ReprkitError, match="abstract"):
-        Slotted(told, field="abstract")
+        SpanTargets(documents, field="abstract")
 
 
-def test_a_document_without_a_stretch_gives_its_beginning(tmp_path):
+def test_a_document_without_a_long_enough_span_gives_its_beginning(tmp_path):
     path = tmp_path / "short.jsonl"
     path.write_text('{"document": "One.", "summary": "a b"}\n{"document": "Two three", "summary": "c"}\n')
     data = Documents(path, "byte-pair(vocab=300)")
-    made = Slotted(data, low=6, high=13)
-    assert made.slots.tolist() == [[0, min(13, len(data[place]["x"]))] for place in range(2)]
+    targets = SpanTargets(data, low=6, high=13)
+    assert targets.spans.tolist() == [[0, min(13, len(data[place]["x"]))] for place in range(2)]
 
 
-def test_stretches_and_what_is_planted_in_their_place():
+def test_spans_are_taken_and_replaced():
     words = torch.arange(10, 18)[None].repeat(2, 1)
     mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3]).bool()
     slot = torch.tensor([[2, 3], [3, 4]])
-    taken, valid = stretches((words, mask), slot)
+    taken, valid = take_spans((words, mask), slot)
     assert [row[kept].tolist() for row, kept in zip(taken, valid, strict=True)] == [[12, 13, 14], [13, 14]]
     others = torch.tensor([[1, 2], [3, 0]]), torch.tensor([[1, 1], [1, 0]]).bool()
-    made, valid = planted((words, mask), slot, others)
+    made, valid = replace_spans((words, mask), slot, others)
     assert [row[kept].tolist() for row, kept in zip(made, valid, strict=True)] == [
         [10, 11, 1, 2, 15, 16, 17],
         [10, 11, 12, 3],
@@ -94,11 +94,11 @@ def test_stretches_and_what_is_planted_in_their_place():
     assert all((row[: int(kept.sum())] != 0).all() for row, kept in zip(made, valid, strict=True))
 
 
-def test_single_words_are_dropped_and_added_and_the_order_stays():
+def test_single_words_are_dropped_and_inserted_in_order():
     torch.manual_seed(0)
     words = torch.arange(1, 11)[None].repeat(400, 1)
     more = torch.full((400, 30), 99)
-    made, valid = sprinkled((words, words > 0), (more, more > 0), drop=0.1, added=0.2)
+    made, valid = insert_random_words((words, words > 0), (more, more > 0), drop=0.1, added=0.2)
     rows = [row[kept].tolist() for row, kept in zip(made, valid, strict=True)]
     own = [[word for word in row if word != 99] for row in rows]
     assert all(row == sorted(row) for row in own)
@@ -106,18 +106,18 @@ def test_single_words_are_dropped_and_added_and_the_order_stays():
     added = sum(map(len, rows)) - sum(map(len, own))
     assert added / sum(map(len, own)) == pytest.approx(0.2, abs=0.03)
     places = [row.index(99) / len(row) for row in rows if 99 in row]
-    assert 0.2 < sum(places) / len(places) < 0.6, "anywhere, not at an end"
-    same, valid = sprinkled((words, words > 0), (more, more > 0), drop=0.0, added=0.0)
+    assert 0.2 < sum(places) / len(places) < 0.6, "anywhere, not only at an end"
+    same, valid = insert_random_words((words, words > 0), (more, more > 0), drop=0.0, added=0.0)
     assert torch.equal(same[valid].view(400, 10), words)
 
 
-def model_of(objective, latent="text(vocab=9, width=16, length=4)", decoder=None):
+def build_model(objective, latent="text(vocab=9, width=16, length=4)", decoder=None):
     return rk.build(data=WORDS, encoder="gru(width=16)", latent=latent, decoder=decoder, objective=objective)
 
 
-def test_the_pointer_s_loss_is_what_it_says_at_each_place():
+def test_the_copy_loss_equals_the_pointer_probabilities():
     objective = "summary(lead=0, denoise=0, reconstructor=0, copy=2, slot='slot')"
-    model = model_of(objective, decoder="gru(width=16)").eval()
+    model = build_model(objective, decoder="gru(width=16)").eval()
     batch = {
         "x": torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]]),
         "x_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool(),
@@ -127,27 +127,27 @@ def test_the_pointer_s_loss_is_what_it_says_at_each_place():
     }
     loss = float(model(batch, "pretrain").terms["copy"])
     features = model.factors["code"].features(batch)
-    said = model.latent().generator.memory(features.x, features.mask).spoken.log().detach()
+    log_p = model.latent().generator.memory(features.x, features.mask).copied.log().detach()
     total = sum(
-        float(-said[row, place, batch["x"][row, place]])
-        for row, place in [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
+        float(-log_p[row, position, batch["x"][row, position]])
+        for row, position in [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
     )
     assert loss == pytest.approx(2 * total / 2, rel=1e-4)
     without = "text(vocab=9, width=16, length=4, copy=False)"
     with pytest.raises(PartArgumentError, match="pointer"):
-        model_of(objective, without, "gru(width=16)")(batch, "pretrain")
+        build_model(objective, without, "gru(width=16)")(batch, "pretrain")
 
 
-def test_a_missing_slot_field_is_named():
+def test_a_missing_slot_field_raises():
     with pytest.raises(rk.ReprkitError, match="slots"):
-        model_of("summary(slot='slots')", decoder="gru(width=16)")
+        build_model("summary(slot='slots')", decoder="gru(width=16)")
 
 
 @pytest.mark.slow
-def test_from_planted_summaries_it_learns_to_find_them():
+def test_it_learns_to_find_inserted_summaries():
     """A summary is any three of the symbols 1 to 4, a document the symbols 5 to 8 around three of them; never the same three."""
     torch.manual_seed(0)
-    model = model_of(
+    model = build_model(
         "summary(slot='slot', lead=0, reconstructor=0, drop=0, turn='main')",
         "text(vocab=9, width=32, length=4, end=0)",
         "gru(width=16)",
@@ -173,8 +173,8 @@ def test_from_planted_summaries_it_learns_to_find_them():
         model(batch(32)[0]).total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    given, own = batch(200)
+    inputs, own = batch(200)
     with torch.no_grad():
-        said = model.eval().encode(given).indices[:, :3, 0]
-    right = float((said == own).all(1).float().mean())
+        written = model.eval().encode(inputs).indices[:, :3, 0]
+    right = float((written == own).all(1).float().mean())
     assert right > 0.8, right

@@ -1,4 +1,4 @@
-"""Encoders and decoders of transformers: conformance, and equal to transformers itself, there and back."""
+"""Encoders and decoders of transformers: conformance, and equality with transformers' own networks."""
 
 import pytest
 import torch
@@ -75,7 +75,7 @@ FIELDS = rk.Signature({"x": rk.Field(kind="tokens", shape=(None,), vocab=VOCAB)}
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    found = {}
+    saved_models = {}
     for name, (config, cls) in WHOLE.items():
         torch.manual_seed(1)
         sizes = dict(SIZES[name])
@@ -83,14 +83,14 @@ def saved(tmp_path_factory):
             sizes["decoder_start_token_id"] = 0
         theirs = cls(config(vocab_size=VOCAB, **sizes)).eval()
         with torch.no_grad():
-            for value in theirs.parameters():  # biases are zero and norms one at first: tell them apart
+            for value in theirs.parameters():  # biases start at zero and norms at one: make them distinct
                 value.add_(0.1 * torch.randn_like(value))
             if name == "bart":
                 theirs.final_logits_bias.normal_()
         theirs.tie_weights()
         theirs.save_pretrained(folder := tmp_path_factory.mktemp(name))
-        found[name] = (str(folder), cls.from_pretrained(folder).eval())
-    return found
+        saved_models[name] = (str(folder), cls.from_pretrained(folder).eval())
+    return saved_models
 
 
 def texts(seed=0):
@@ -122,13 +122,13 @@ def test_an_encoder_of_a_checkpoint_equals_transformers(saved, name, ours, tmp_p
 
 
 @pytest.mark.parametrize("cls", [BertEncoder, BertDecoder])
-def test_a_fresh_bert_starts_with_sines_for_positions_and_learns_them(cls):
+def test_a_new_bert_initializes_positions_with_sines_and_learns_them(cls):
     part = cls(width=8, depth=1, heads=2, positions=6, data=FIELDS)
-    places = part.body.embeddings.position_embeddings.weight
+    positions = part.body.embeddings.position_embeddings.weight
     rates = 10_000 ** (-torch.arange(4) / 4)
     angles = torch.arange(6)[:, None] * rates
-    assert torch.allclose(places, 0.1 * torch.cat([angles.sin(), angles.cos()], 1), atol=1e-6)
-    assert places.requires_grad
+    assert torch.allclose(positions, 0.1 * torch.cat([angles.sin(), angles.cos()], 1), atol=1e-6)
+    assert positions.requires_grad
 
 
 @pytest.mark.parametrize(("name", "ours"), [("bart", BartDecoder), ("t5", T5Decoder), ("t5-1.1", T5Decoder)])
@@ -151,7 +151,7 @@ def test_a_decoder_of_a_checkpoint_equals_transformers(saved, name, ours):
             decoder.step(previous, state)
 
 
-def test_the_head_of_a_checkpoint_tells_what_it_hides(saved):
+def test_the_head_of_a_checkpoint_equals_transformers(saved):
     folder, theirs = saved["bert"]
     encoder, decoder = BertEncoder(folder=folder, data=FIELDS), BertDecoder(folder=folder, data=FIELDS)
     batch = texts()
@@ -161,7 +161,7 @@ def test_the_head_of_a_checkpoint_tells_what_it_hides(saved):
     torch.testing.assert_close(here[batch["x_mask"]], there[batch["x_mask"]])
 
 
-def test_a_model_of_a_checkpoint_needs_its_folder_no_longer(saved, tmp_path):
+def test_a_saved_model_of_a_checkpoint_loads_without_its_folder(saved, tmp_path):
     import shutil
 
     folder = tmp_path / "bart"
@@ -179,12 +179,12 @@ def test_a_model_of_a_checkpoint_needs_its_folder_no_longer(saved, tmp_path):
     batch = texts()
     for one, two in zip(model(batch).terms.values(), again(batch).terms.values(), strict=True):
         torch.testing.assert_close(one, two)
-    still = [name for name, value in again.named_parameters() if not value.requires_grad]
-    assert any("layers.0" in name for name in still)
-    assert not any("layers.1" in name for name in still)
+    frozen = [name for name, value in again.named_parameters() if not value.requires_grad]
+    assert any("layers.0" in name for name in frozen)
+    assert not any("layers.1" in name for name in frozen)
 
 
-def test_a_pooled_code_and_a_text_of_another_length_are_read(saved):
+def test_pooled_codes_and_texts_of_other_lengths_are_decoded(saved):
     for decoder in (f"bart({SMALL})", f"t5({SMALL})"):
         for latent in ("continuous(dim=4)", "vq(codes=8, dim=4)", f"text(vocab={VOCAB}, width=8, length=5)"):
             model = rk.build(
@@ -209,7 +209,7 @@ def test_a_pooled_code_and_a_text_of_another_length_are_read(saved):
         assert alone.generate(length=4, size=2, seed=0).x.shape == (2, 4, 1)
 
 
-def test_only_what_was_hit_is_told_and_it_is_the_same_loss(monkeypatch):
+def test_predicting_only_hit_symbols_gives_the_same_loss(monkeypatch):
     from reprkit.objectives import denoising
 
     model = rk.build(
@@ -219,18 +219,18 @@ def test_only_what_was_hit_is_told_and_it_is_the_same_loss(monkeypatch):
         decoder="bert(width=8)",
         objective="denoising(corruption='whole-words(ratio=0.4)', on='hit')",
     ).train()
-    batch, asked = texts(), []
+    batch, queries = texts(), []
     forward = type(model.decoder).forward
 
-    def watched(self, features, **options):
-        asked.append(options.get("queries"))
+    def record_queries(self, features, **options):
+        queries.append(options.get("queries"))
         return forward(self, features, **options)
 
-    monkeypatch.setattr(type(model.decoder), "forward", watched)
+    monkeypatch.setattr(type(model.decoder), "forward", record_queries)
     totals = []
     for some in (True, False):
         if not some:
-            monkeypatch.setattr(denoising, "_asked", lambda *_: {})
+            monkeypatch.setattr(denoising, "_queries", lambda *_: None)
         torch.manual_seed(2)
         total = model(batch).total
         model.zero_grad()
@@ -238,8 +238,8 @@ def test_only_what_was_hit_is_told_and_it_is_the_same_loss(monkeypatch):
         totals.append(
             [total, *(value.grad.clone() for value in model.parameters() if value.grad is not None)]
         )
-    assert asked[0].shape == (3, 3)
-    assert asked[1] is None
+    assert queries[0].shape == (3, 3)
+    assert queries[1] is None
     for one, two in zip(*totals, strict=True):
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
 
@@ -256,13 +256,13 @@ def test_an_encoder_is_exported(tmp_path):
         torch.testing.assert_close(found, model.represent(batch))
 
 
-def test_what_cannot_be_is_refused(saved, tmp_path):
+def test_invalid_arguments_and_checkpoints_are_rejected(saved, tmp_path):
     folder = saved["bert"][0]
-    with pytest.raises(PartArgumentError, match="leave width, depth away"):
+    with pytest.raises(PartArgumentError, match="remove width, depth"):
         BertEncoder(8, depth=2, folder=folder, data=FIELDS)
     with pytest.raises(PartArgumentError, match="Did you mean 'hidden_act'"):
         BertEncoder(8, heads=2, config={"hidden_akt": "relu"}, data=FIELDS)
-    with pytest.raises(PartArgumentError, match="refuses these settings"):
+    with pytest.raises(PartArgumentError, match="rejects these settings"):
         BertEncoder(8, heads=2, config={"hidden_act": 3}, data=FIELDS)
     with pytest.raises(DataError, match="holds a network of type 'bert', not 't5'"):
         T5Encoder(folder=folder, data=FIELDS)
@@ -288,7 +288,7 @@ def test_what_cannot_be_is_refused(saved, tmp_path):
             encoder(texts())
     with pytest.raises(DataError, match="at most 4"):
         BartDecoder(8, depth=1, heads=2, positions=4, data=FIELDS).start(None, size=1, length=5)
-    with pytest.raises(PartArgumentError, match="freeze is 'none', 'all' or a number of blocks"):
+    with pytest.raises(PartArgumentError, match="freeze must be 'none', 'all' or a number of blocks"):
         BertEncoder(folder=folder, freeze=3, data=FIELDS)
     for freeze, count in (("all", 0), (2, 0), (1, 16), (0, 32)):
         encoder = BertEncoder(folder=folder, freeze=freeze, data=FIELDS)

@@ -1,4 +1,4 @@
-"""Weights of a local checkpoint of transformers, and what of a network stays as it is."""
+"""Load weights of a local checkpoint of transformers, adapt the network, and freeze layers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-def filled(
+def load_weights(
     cls: Any, folder: str, config: PreTrainedConfig, optional: Sequence[str] = (), **options: Any
 ) -> Any:
-    """A network of transformers with the weights of a local folder, float32; ``optional`` ones may be missing.
+    """Load a network of transformers from a local folder, float32; weights in ``optional`` may be missing.
 
     Raises:
-        DataError: the weights are missing, cannot be read, or are of another network.
+        DataError: the weights are missing, cannot be read, or belong to another network.
     """
     try:
-        with quietly():
-            made, about = cls.from_pretrained(
+        with silence_transformers():
+            network, info = cls.from_pretrained(
                 folder,
                 config=config,
                 local_files_only=True,
@@ -37,20 +37,20 @@ def filled(
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"the weights in {folder!r} cannot be read: {error}") from error
-    except Exception as error:  # safetensors raises its own
+    except Exception as error:  # safetensors raises its own exceptions
         raise DataError(
             f"the weights in {folder!r} cannot be read: {type(error).__name__}: {error}"
         ) from error
-    missing = sorted(name for name in about["missing_keys"] if not name.startswith(tuple(optional)))
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(tuple(optional)))
     if missing:
-        few = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        raise DataError(f"{folder!r} does not hold the weights of {cls.__name__}: it lacks {few}")
-    return made
+        names = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        raise DataError(f"{folder!r} does not hold the weights of {cls.__name__}: it lacks {names}")
+    return network
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Without transformers' bars and advice on weights that are not of this network."""
+def silence_transformers() -> Iterator[None]:
+    """Turn off transformers' progress bars and warnings about unused weights."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -64,46 +64,46 @@ def quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def widened(body: Any, rows: int) -> None:
-    """Give the table of embeddings further rows, the mean of the others, if it has fewer."""
+def widen_embeddings(body: Any, rows: int) -> None:
+    """Append rows to the embedding table until it has ``rows``, each the mean of the others."""
     table = body.get_input_embeddings()
     count, width = table.weight.shape
     if rows <= count:
         return
     with torch.no_grad():
-        further = table.weight.mean(0, keepdim=True).expand(rows - count, width)
-        table.weight = nn.Parameter(torch.cat([table.weight, further]))
+        new_rows = table.weight.mean(0, keepdim=True).expand(rows - count, width)
+        table.weight = nn.Parameter(torch.cat([table.weight, new_rows]))
     table.num_embeddings = rows
     body.set_input_embeddings(table)  # T5 has two tables that share their weights
     body.config.vocab_size = rows
 
 
-def sine_positions(body: Any) -> None:
-    """Fresh positions of a BERT start as sines a tenth as large as usual (words start at 0.02), and learn from there."""
-    places = body.embeddings.position_embeddings.weight
-    places.data.copy_(0.1 * sinusoidal_positions(torch.arange(len(places)), places.shape[1]))
+def init_sine_positions(body: Any) -> None:
+    """Initialize the learned positions of a BERT with sines of a tenth of the usual size (word embeddings have std 0.02)."""
+    positions = body.embeddings.position_embeddings.weight
+    positions.data.copy_(0.1 * sinusoidal_positions(torch.arange(len(positions)), positions.shape[1]))
 
 
-def joined_dropout(body: nn.Module) -> None:
-    """Replace dropout layers by ones whose noise is that of the joined batch, so that two processes train as one would."""
+def replace_dropout(body: nn.Module) -> None:
+    """Replace dropout layers by ones that draw noise for the global batch, so that two processes train as one would."""
     for module in body.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
                 setattr(module, name, Dropout(child.p))
 
 
-def frozen(
+def freeze_layers(
     freeze: str | int, first: Sequence[nn.Module], blocks: Sequence[nn.Module], body: nn.Module
 ) -> None:
-    """Let all of ``body`` stay as it is, or its embeddings (``first``) and so many of its blocks.
+    """Freeze all of ``body``, or its embeddings (``first``) and the given number of its blocks.
 
     Raises:
         PartArgumentError: ``freeze`` is neither "none", "all" nor a number of blocks.
     """
-    number = isinstance(freeze, int) and not isinstance(freeze, bool) and 0 <= freeze <= len(blocks)
-    if freeze not in ("none", "all") and not number:
+    is_number = isinstance(freeze, int) and not isinstance(freeze, bool) and 0 <= freeze <= len(blocks)
+    if freeze not in ("none", "all") and not is_number:
         raise PartArgumentError(
-            f"freeze is 'none', 'all' or a number of blocks from 0 (the embeddings alone) to {len(blocks)}, not {freeze!r}"
+            f"freeze must be 'none', 'all' or a number of blocks from 0 (the embeddings alone) to {len(blocks)}, not {freeze!r}"
         )
     if freeze == "all":
         body.requires_grad_(False)

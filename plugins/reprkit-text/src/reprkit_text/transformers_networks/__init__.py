@@ -1,0 +1,1 @@
+"""Shared by the encoders and decoders of transformers: config, weights, numbering of symbols, saving."""
