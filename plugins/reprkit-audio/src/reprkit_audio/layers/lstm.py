@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from reprkit.layers.recurrent import run_recurrent
 from reprkit_audio.layers.frames import Mask
 
 
@@ -28,13 +29,12 @@ class LSTM(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t d"], mask: Mask = None) -> Float[Tensor, "b t e"]:
         """The states; those at padding mean nothing."""
-        x = x.to(next(self.parameters()).dtype)  # under autocast on the CPU it stays in its own precision
         turned = _turned(x, mask) if self.back else None
         for place, layer in enumerate(self.ahead):
-            out = layer(x)[0]
+            out = run_recurrent(layer, x)[0]
             if turned is not None:
                 order = turned.unsqueeze(-1)
-                reverse = self.back[place](x.gather(1, order.expand_as(x)))[0]
+                reverse = run_recurrent(self.back[place], x.gather(1, order.expand_as(x)))[0]
                 out = torch.cat([out, reverse.gather(1, order.expand_as(reverse))], -1)
             x = out
         return x

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit.errors import DataError, ReprkitError
+from reprkit.layers.recurrent import run_recurrent
 from reprkit_audio.frontends.base import checked
 
 RATE = 16000  # Hz
@@ -73,7 +74,7 @@ class SpeakerJudge(nn.Module):
         return F.normalize(means, dim=-1)
 
     def _heard(self, mels: Float[Tensor, "p t c"]) -> Float[Tensor, "p d"]:
-        hidden = self.lstm(mels)[1][0][-1]
+        hidden = run_recurrent(self.lstm, mels)[1][0][-1]
         return F.normalize(torch.relu(self.linear(hidden)), dim=-1)
 
 
