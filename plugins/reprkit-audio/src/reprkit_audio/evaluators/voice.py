@@ -86,12 +86,7 @@ class Voice(Evaluator):
     ) -> None:
         super().__init__()
         self.pairs, self.prompts, self.enrol, self.order = pairs, prompts, enrol, order
-        self.vocoder, self.spread, self.words, self.seconds = (
-            vocoder,
-            spread,
-            speech_recognition,
-            float(seconds),
-        )
+        self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.examples, self.seed = examples, seed
 
     @torch.no_grad()
