@@ -19,14 +19,14 @@ _BFLOAT16_LSTM = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 State = Tensor | tuple[Tensor, Tensor]
 
 
-def run_recurrent(net: nn.GRU | nn.LSTM, x: Any, state: Any = None) -> Any:
+def run_recurrent(net: nn.Module, x: Any, state: Any = None) -> Any:
     """Call ``net(x, state)`` so that it also runs under autocast: the way to call any recurrent network.
 
     The input takes the type of the weights, as autocast leaves both to the network.  On a CPU without an LSTM in
     autocast's precision, an LSTM computes in the type of its weights.
 
     Args:
-        net: torch's module.
+        net: an ``nn.GRU`` or ``nn.LSTM``.
         x: a tensor or a PackedSequence.
         state: before the first token; zeros if None.
 

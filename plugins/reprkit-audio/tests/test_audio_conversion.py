@@ -11,10 +11,10 @@ from reprkit_audio import conversion, converter, prosody, sound
 from reprkit_audio.conversion import convert, convert_file
 from reprkit_audio.converter import Converter
 from reprkit_audio.frontends import frontend
-from reprkit_audio.global_variance import deviation, restored
-from reprkit_audio.streaming import joined, windows
+from reprkit_audio.global_variance import envelope_deviation, restore_deviation
+from reprkit_audio.streaming import crossfade, windows
 from reprkit_audio.vocoders import vocoder
-from voices_made import RATE, voice
+from synthetic_voices import RATE, voice
 
 import reprkit as rk
 from reprkit.commands.main import main
@@ -76,9 +76,11 @@ def test_conversion_is_a_merge_of_codes(root, parts, front):
     said = whole.sound(source)
     pitch = said.pitch
     if pitch is not None:
-        pitch = prosody.moved(pitch, prosody.statistics(pitch), prosody.statistics(whole.sound(target).pitch))
+        pitch = prosody.convert_pitch(
+            pitch, prosody.pitch_statistics(pitch), prosody.pitch_statistics(whole.sound(target).pitch)
+        )
     made = type(said)(frames=frames, pitch=pitch, aperiodicity=said.aperiodicity)
-    expected = vocoder(form=frontend(front)).synthesise(made)[: len(wave)]
+    expected = vocoder(form=frontend(front)).synthesize(made)[: len(wave)]
     assert torch.allclose(wave[: len(expected)], expected, atol=1e-4)
     assert model.training  # as it was
 
@@ -89,8 +91,8 @@ def test_the_pitch_becomes_the_targets(root):
     whole = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=None)")
     of = {(clip.speaker, clip.path.stem): number for number, clip in enumerate(whole.clips)}
     low = made.voice([whole.sound(of["bob", "1"])])
-    found = made.converted(whole.sound(of["ann", "4"]), low)
-    stats = prosody.statistics(found.pitch)
+    found = made.convert(whole.sound(of["ann", "4"]), low)
+    stats = prosody.pitch_statistics(found.pitch)
     assert stats.mean == pytest.approx(low.pitch.mean, abs=0.01)
     assert torch.equal(found.pitch > 0, whole.sound(of["ann", "4"]).pitch > 0)
     assert torch.equal(found.aperiodicity, whole.sound(of["ann", "4"]).aperiodicity)
@@ -101,8 +103,8 @@ def test_the_deviation_becomes_the_targets_and_the_mean_stays(root):
     whole = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=None)")
     source, target = whole.sound(0), whole.sound(7)
     plain, made = Converter(model, spread=False), Converter(model)
-    smooth = plain.converted(source, plain.voice([target])).frames
-    frames = made.converted(source, made.voice([target])).frames
+    smooth = plain.convert(source, plain.voice([target])).frames
+    frames = made.convert(source, made.voice([target])).frames
     assert torch.equal(frames[:, 0], smooth[:, 0])  # the level
     said = source.pitch > 0
     torch.testing.assert_close(frames[said].mean(0), smooth[said].mean(0), atol=1e-5, rtol=1e-4)
@@ -111,8 +113,8 @@ def test_the_deviation_becomes_the_targets_and_the_mean_stays(root):
     assert ((ratio > 0.5) & (ratio < 2)).any()
     torch.testing.assert_close(after, before * ratio.clamp(0.5, 2))  # one utterance is a poor estimate
     whisper = replace(source, pitch=torch.zeros_like(source.pitch))
-    assert deviation(made.front, whisper) is None
-    assert torch.equal(restored(made.front, whisper, torch.ones(39)), source.frames)
+    assert envelope_deviation(made.front, whisper) is None
+    assert torch.equal(restore_deviation(made.front, whisper, torch.ones(39)), source.frames)
 
 
 def test_converting_is_a_public_name_that_costs_nothing_before():
@@ -126,13 +128,15 @@ def test_converting_is_a_public_name_that_costs_nothing_before():
 def test_several_targets_are_one_voice(root):
     made = Converter(built(root))
     files = [root / "bob" / f"{take}.wav" for take in range(3)]
-    each = [conversion.voice_of(made, file).code.z for file in files]
-    several = conversion.voice_of(made, files)
+    each = [conversion.extract_voice(made, file).code.z for file in files]
+    several = conversion.extract_voice(made, files)
     assert torch.allclose(several.code.z, torch.stack(each).mean(0), atol=1e-6)
     assert not torch.allclose(each[0], each[1], atol=1e-4)
-    assert several.pitch.frames == sum(conversion.voice_of(made, file).pitch.frames for file in files)
+    assert several.pitch.frames == sum(conversion.extract_voice(made, file).pitch.frames for file in files)
     pair = (sound.read(files[0], 8000), 8000)
-    assert conversion.voice_of(made, pair).code.z.shape == each[0].shape  # a pair is one recording, not two
+    assert (
+        conversion.extract_voice(made, pair).code.z.shape == each[0].shape
+    )  # a pair is one recording, not two
 
 
 @pytest.mark.parametrize("size", [7, 100, 1000])
@@ -154,7 +158,7 @@ def test_windows_overlap_and_cover_everything(size):
 def test_windows_are_joined_where_it_is_quiet():
     one, two = torch.full((1600,), 0.5), torch.full((1600,), -0.5)
     one[900:1300] = two[900:1300] = 0.01
-    made = joined(one, two, RATE)
+    made = crossfade(one, two, RATE)
     change = (made != one).nonzero()[0].item(), (made == two).logical_not().nonzero()[-1].item()
     assert change[0] >= 899
     assert change[1] <= 1300
@@ -195,7 +199,8 @@ def test_long_files_are_converted_in_pieces(root, tmp_path, monkeypatch):
     assert loud[0][spoken] == pytest.approx(loud[1][spoken], rel=0.35)
     assert np.abs(loud[0][41:59]).max() < 0.01 * loud[1].max()
     stats = [
-        prosody.statistics(frontend("world").pitch(each)).mean for each in (torch.from_numpy(made), whole)
+        prosody.pitch_statistics(frontend("world").pitch(each)).mean
+        for each in (torch.from_numpy(made), whole)
     ]
     assert stats[0] == pytest.approx(stats[1], abs=0.03)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from reprkit_audio import g722, sound
 from reprkit_audio.data import parallel_speech
-from reprkit_audio.data.corpus_cache import kept_folder, read_index
-from reprkit_audio.data.division import divided
-from reprkit_audio.data.engines import VOICES, spoken
-from reprkit_audio.data.parallel_speech import along
+from reprkit_audio.data.corpus_cache import corpus_folder, read_index
+from reprkit_audio.data.division import assign_parts
+from reprkit_audio.data.engines import VOICES, synthesize
+from reprkit_audio.data.parallel_speech import phones_at_frames
 from reprkit_audio.data.sample_speech import FOLDER, english_texts
 from reprkit_audio.fetching import fetch
 
@@ -45,7 +45,7 @@ def test_the_sample_is_small_licensed_and_parallel():
 
 def test_a_sentence_is_in_one_part_in_every_language():
     clips = list(read_index(FOLDER))
-    parts = divided(clips, 0, valid=True, test_share=0.2, valid_share=0.1)
+    parts = assign_parts(clips, 0, valid=True, test_share=0.2, valid_share=0.1)
     of_text = {
         clip.key: {p for c, p in zip(clips, parts, strict=True) if c.key == clip.key} for clip in clips
     }
@@ -62,7 +62,7 @@ def test_g722_gives_back_what_was_encoded():
     times = np.arange(16000) / 16000
     wave = 0.3 * np.sin(2 * np.pi * 440 * times) + 0.1 * np.sin(2 * np.pi * 5000 * times)
     coded = bytes(G722(16000, 64000).encode((wave * 32767).astype(np.int16).tolist()))
-    found = g722.decoded(coded).numpy()
+    found = g722.decode(coded).numpy()
     assert len(coded) * 2 == len(found) == 16000
     # The filters delay by some samples.
     best = max(np.corrcoef(found[200 + lag : 12200 + lag], wave[200:12200])[0, 1] for lag in range(60))
@@ -122,7 +122,7 @@ def test_asterisks_packages_become_a_data_set(cache):
         "it": 5,
         "fr": 5,
     }  # a beep is no speech
-    assert (kept_folder("asterisk", "it") / "copyright").read_bytes() == b"whose it is"
+    assert (corpus_folder("asterisk", "it") / "copyright").read_bytes() == b"whose it is"
     data = rk.dataset("reprkit-audio/asterisk(languages=('it', 'fr'), frames=32)")
     assert data.speakers == ["carlo", "june"]
     assert {clip.key: clip.text for clip in data.clips if clip.speaker == "carlo"} == {
@@ -168,7 +168,7 @@ def test_what_cannot_be_fetched_is_said(cache):
 
 def test_phones_along_frames():
     phones = [("pau", 0.025), ("a", 0.05), ("t", 0.06)]
-    found = along(phones, 9, 0.01, {"pau": 0, "a": 1, "t": 2})
+    found = phones_at_frames(phones, 9, 0.01, {"pau": 0, "a": 1, "t": 2})
     assert found.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
 
 
@@ -217,12 +217,12 @@ def test_voices_that_are_not_there(monkeypatch):
     with pytest.raises(
         DataError, match="spoken by flite, which is not on this machine\n.*apt-get install flite"
     ):
-        spoken("rms", "Hello.")
+        synthesize("rms", "Hello.")
 
 
 @flite
 def test_flite_says_when_it_says_what():
-    wave, phones = spoken("slt", "Please enter your password.")
+    wave, phones = synthesize("slt", "Please enter your password.")
     assert [phone for phone, _ in phones][:4] == ["pau", "p", "l", "iy"]
     ends = [end for _, end in phones]
     assert ends == sorted(ends)

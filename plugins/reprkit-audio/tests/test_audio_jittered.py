@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reprkit_audio.objectives.jittered import jittered
+from reprkit_audio.objectives.jittered import jitter_tokens
 
 import reprkit as rk
 from reprkit.data import Field, Signature
@@ -35,7 +35,7 @@ def code(size, length, mask=None):
 def test_tokens_come_from_neighbours_as_often_as_asked(p, reach):
     torch.manual_seed(0)
     given = code(40, 500)
-    made = jittered(given, p, reach)
+    made = jitter_tokens(given, p, reach)
     steps = (made.z - given.z)[..., 0]
     assert steps.abs().max() == reach
     inner = steps[:, reach:-reach]  # at the ends some have nowhere to come from
@@ -48,7 +48,7 @@ def test_nothing_comes_from_padding_or_from_outside():
     torch.manual_seed(0)
     lengths = torch.tensor([7, 3, 1])
     mask = torch.arange(7)[None] < lengths[:, None]
-    made = jittered(code(3, 7, mask), 1.0, 2)
+    made = jitter_tokens(code(3, 7, mask), 1.0, 2)
     places = made.z[..., 0] - 1000 * torch.arange(3)[:, None]
     assert (places >= 0).all()
     assert (places <= lengths[:, None] - 1)[mask].all()

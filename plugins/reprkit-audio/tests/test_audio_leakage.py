@@ -1,6 +1,6 @@
 import pytest
 import torch
-from reprkit_audio.evaluators.sweep import neck_sweep
+from reprkit_audio.evaluators.sweep import bottleneck_sweep
 
 import reprkit as rk
 from reprkit.data import Field, Signature, Tensors
@@ -107,13 +107,13 @@ def test_a_sweep_is_a_plot_of_leakage_against_error(tmp_path):
     def results(error, leak):
         return {"reconstruction": {"error": error}, "leakage": {"chance": 0.25, "content": {"pooled": leak}}}
 
-    figure = neck_sweep({"autovc": {4: results(3.0, 0.3), 16: results(1.0, 0.9)}})
+    figure = bottleneck_sweep({"autovc": {4: results(3.0, 0.3), 16: results(1.0, 0.9)}})
     assert figure.series == {"autovc": {4: (3.0, 0.3), 16: (1.0, 0.9)}}
     assert figure.chance == 0.25
     page = rk.report(tmp_path, sections=[rk.reporting.Section("The neck", [figure])])
     assert "The neck" in page.read_text("utf-8")
     assert "<svg" in figure.html()
     with pytest.raises(DataError, match="nothing called 'leakage.content.pooled'"):
-        neck_sweep({"autovc": {4: {"reconstruction": {"error": 1.0}}}})
+        bottleneck_sweep({"autovc": {4: {"reconstruction": {"error": 1.0}}}})
     with pytest.raises(DataError, match="no results"):
-        neck_sweep({})
+        bottleneck_sweep({})

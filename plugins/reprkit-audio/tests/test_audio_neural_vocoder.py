@@ -11,7 +11,7 @@ import torch
 from reprkit_audio.frontends import Sound, frontend
 from reprkit_audio.similarity import mel_distance, pitch_difference
 from reprkit_audio.vocoders import vocoder
-from voices_made import RATE, voice
+from synthetic_voices import RATE, voice
 
 import reprkit as rk
 from reprkit.errors import BuildError, CheckpointError, DataError, PartArgumentError
@@ -80,10 +80,10 @@ def test_a_trained_model_is_a_vocoder_for_sounds_of_any_length(trained, data, tm
     batch = data.batch([3])
     with torch.no_grad():
         expected = model.decode(model.encode(batch)).x.flatten()
-    made = neural.synthesise(Sound(frames=batch["x"][0]))
+    made = neural.synthesize(Sound(frames=batch["x"][0]))
     torch.testing.assert_close(made, expected / max(1.0, float(expected.abs().max())), atol=1e-5, rtol=1e-4)
     for samples in (1, 4096, 20000):
-        wave = neural.synthesise(neural.front.analyse(voice(samples / RATE)[0]))
+        wave = neural.synthesize(neural.front.analyze(voice(samples / RATE)[0]))
         assert len(wave) == neural.front.count(samples) * 256
         assert torch.isfinite(wave).all()
     with pytest.raises(PartArgumentError, match="use 'world'"):
@@ -164,4 +164,4 @@ def test_the_recipe(root, tmp_path):
     assert 0 < found["griffin-lim.mel_db"] < found["mel_db"] < 40
     assert "Copies of recorded speech" in (tmp_path / "run" / "report.html").read_text()
     made = vocoder(f"neural(model={str(tmp_path / 'run' / 'model')!r})")
-    assert made.synthesise(made.front.analyse(voice(0.3)[0])).abs().max() > 0
+    assert made.synthesize(made.front.analyze(voice(0.3)[0])).abs().max() > 0

@@ -139,19 +139,19 @@ def test_silence_at_the_ends_is_cut_off(rate):
     loud = torch.from_numpy(noise(0.5, rate)[:, 0])
     quiet = torch.from_numpy(noise(0.4, rate, seed=1)[:, 0]) * 1e-3
     wave = torch.cat([quiet, loud, quiet, loud, quiet[: rate // 5]])
-    made = sound.trimmed(wave, rate)
+    made = sound.trim_silence(wave, rate)
     assert abs(len(made) - (1.4 + 0.1) * rate) <= 0.04 * rate
     first = round((0.4 - 0.05) * rate)
     assert any(torch.equal(made, wave[first - lag : first - lag + len(made)]) for lag in range(rate // 50))
-    assert torch.equal(sound.trimmed(loud, rate), loud)
+    assert torch.equal(sound.trim_silence(loud, rate), loud)
     with pytest.raises(DataError, match="nothing but silence"):
-        sound.trimmed(torch.zeros(rate), rate)
+        sound.trim_silence(torch.zeros(rate), rate)
 
 
 def test_clipping_is_seen():
     wave = torch.sin(torch.arange(16000) * 0.05) * 0.5
-    assert sound.clipped(wave) < 1e-3
+    assert sound.clipped_share(wave) < 1e-3
     cut = (3 * wave).clamp(-0.9, 0.9)
     share = float(((3 * wave).abs() >= 0.9).float().mean())
-    assert abs(sound.clipped(cut) - share) < 0.01
-    assert sound.clipped(torch.zeros(10)) == 0
+    assert abs(sound.clipped_share(cut) - share) < 0.01
+    assert sound.clipped_share(torch.zeros(10)) == 0

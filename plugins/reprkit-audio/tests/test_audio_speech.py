@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from reprkit_audio.data.recordings import several_speakers
+from reprkit_audio.data.recordings import check_several_speakers
 from reprkit_audio.frontends import frontend
 
 import reprkit as rk
@@ -70,7 +70,7 @@ def test_windows_are_cuts_of_what_the_front_end_makes(root, name):
         assert said.rate == RATE
         assert said.text == f"{said.speaker} says {clip.path.stem}"
         assert data.speakers[said.label] == said.speaker == clip.path.parts[-3]
-        whole = front.analyse(said.wave)
+        whole = front.analyze(said.wave)
         kept = data.sound(number)
         assert torch.equal(kept.frames, whole.frames)
         assert (kept.pitch is None) == (name != "world")
@@ -161,8 +161,8 @@ def test_one_speaker_is_a_data_set_that_converts_nothing(root, tmp_path):
     with pytest.raises(
         DataError, match=r"alone holds 1 speaker \(alone\); converting voices needs at least 2"
     ):
-        several_speakers(data)
-    assert several_speakers(speech(root, frames=16)) == ["ann", "bob", "cyd"]
+        check_several_speakers(data)
+    assert check_several_speakers(speech(root, frames=16)) == ["ann", "bob", "cyd"]
 
 
 def test_what_is_said_wrong_is_said(root, tmp_path):

@@ -84,12 +84,12 @@ def test_agreement_is_scikit_learns_and_counts_by_hand():
 def test_one_frame_names_the_speaker_that_train_has_most_often_with_its_unit():
     def frames(units, phones, owner, speakers):
         empty = np.zeros((len(units), 1))
-        return speech_units.Aligned(*map(np.array, (units, empty, empty, phones, owner, speakers)))
+        return speech_units.AlignedFrames(*map(np.array, (units, empty, empty, phones, owner, speakers)))
 
     train = frames([1, 1, 1, 4, 4, 7], [2, 2, 2, 2, 2, 0], [0, 0, 1, 1, 1, 0], [0, 1])
     test = frames([1, 4, 4, 7, 5, 7], [2, 2, 2, 2, 2, 0], [0, 0, 1, 1, 1, 1], [0, 1])
     # 1 is speaker 0's, 4 is 1's; 7, silent in train, and 5 are unknown and so the commonest's, 1's; the last frame is silent
-    found = speech_units.told_by_one(train, test, (train.units, test.units), frozenset({0}))
+    found = speech_units.frame_speaker_accuracy(train, test, (train.units, test.units), frozenset({0}))
     assert found == pytest.approx(4 / 5)
 
 
@@ -114,7 +114,7 @@ def test_tokens_lie_over_the_frames_that_they_cover():
     model = rk.build(
         data=data, encoder=Quarter(), latent="vq(codes=5, dim=2)", objective="contrastive"
     ).eval()
-    found = speech_units.aligned(model, data, "code", "phone", "speaker")
+    found = speech_units.align(model, data, "code", "phone", "speaker")
     expected = model.encode(data.batch(range(6))).indices[..., 0].repeat_interleave(3, 1).flatten()
     assert found.units.tolist() == expected.tolist()
     assert found.owner.tolist() == [n for n in range(6) for _ in range(12)]

@@ -5,9 +5,9 @@ import soundfile
 import torch
 from reprkit_audio.data.waves import Waves
 from reprkit_audio.frontends import frontend
-from reprkit_audio.objectives.critics import Critic, fooled, hinge, matched
+from reprkit_audio.objectives.critics import Critic, feature_matching_loss, generator_loss, hinge_loss
 from reprkit_audio.objectives.spectral import mel_difference, stft_difference
-from voices_made import RATE, voice
+from synthetic_voices import RATE, voice
 
 import reprkit as rk
 from reprkit import Field, Signature
@@ -83,7 +83,7 @@ def test_waves_lie_under_their_frames(root):
     assert data.signature["x"].form == front.form
     assert data.signature["wave"].shape == (2560, 1)
     spoken = data.sources[0].utterance(7)
-    whole = front.analyse(spoken.wave).frames
+    whole = front.analyze(spoken.wave).frames
     places = [index for index in range(len(data)) if data._owner[index] == 7]
     starts = [*range(0, len(whole) - 9, 3)]
     starts += [] if starts[-1] == len(whole) - 10 else [len(whole) - 10]
@@ -146,7 +146,7 @@ def test_the_inverse_transform_is_that_of_the_front_ends_transform():
         padded, 1024, 256, window=torch.hann_window(1024), center=False, return_complex=True
     ).T
     told = torch.cat([spectrum.abs().clamp(min=1e-9).log(), spectrum.angle()], -1)
-    torch.testing.assert_close(decoder.inverted(told[None])[0], wave, atol=1e-5, rtol=0)
+    torch.testing.assert_close(decoder.inverse_transform(told[None])[0], wave, atol=1e-5, rtol=0)
 
 
 def _waveform(samples):
@@ -196,9 +196,9 @@ def test_losses_of_critics_by_hand():
     scores, maps = torch.tensor([[2.0, 0.5]]), [torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0]])]
     others, other = torch.tensor([[-2.0, 0.0]]), [torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0]])]
     true, made = [(scores, maps)], [(others, other)]
-    assert hinge(true, made, [1.0]).tolist() == [0.25 + 0.5]
-    assert fooled(made, [0.5]).tolist() == [0.5 * 2.0]
-    assert matched(true, made, [1.0]).tolist() == [1.5 + 2.0]
+    assert hinge_loss(true, made, [1.0]).tolist() == [0.25 + 0.5]
+    assert generator_loss(made, [0.5]).tolist() == [0.5 * 2.0]
+    assert feature_matching_loss(true, made, [1.0]).tolist() == [1.5 + 2.0]
 
 
 def test_a_critic_learns_to_tell_a_voice_from_noise():
@@ -210,7 +210,7 @@ def test_a_critic_learns_to_tell_a_voice_from_noise():
     history = []
     for _ in range(40):
         optimiser.zero_grad()
-        loss = hinge(critic(voices), critic(noise), critic.shares).mean()
+        loss = hinge_loss(critic(voices), critic(noise), critic.shares).mean()
         loss.backward()
         optimiser.step()
         history.append(float(loss.detach()))

@@ -5,21 +5,21 @@ import pytest
 import soundfile
 import torch
 from reprkit_audio.converter import Converter
-from reprkit_audio.evaluators.conversion_pairs import Trial, trials
-from reprkit_audio.evaluators.scores import judged
+from reprkit_audio.evaluators.conversion_pairs import ConversionPair, conversion_pairs
+from reprkit_audio.evaluators.scores import speaker_scores
 from reprkit_audio.recognition import speaker_verification, speech_recognition
-from voices_made import RATE, voice
+from synthetic_voices import RATE, voice
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import EvaluatorConformance
 
 resemblyzer = pytest.mark.skipif(
-    not speaker_verification.judge_installed(),
+    not speaker_verification.is_installed(),
     reason="needs Resemblyzer's weights: pip install --no-deps Resemblyzer",
 )
 flite = pytest.mark.skipif(
-    shutil.which("flite") is None or not speech_recognition.judge_installed(),
+    shutil.which("flite") is None or not speech_recognition.is_installed(),
     reason="needs flite and pocketsphinx",
 )
 SENTENCES = (
@@ -109,10 +109,10 @@ def test_nothing_converted_and_all_converted_are_told_apart(spoken, monkeypatch)
         twin = chosen[place].parallel
         return spoken.sound(twin)
 
-    chosen = trials(spoken, 6, 1, 0, 1.0, range(9))
+    chosen = conversion_pairs(spoken, 6, 1, 0, 1.0, range(9))
     assert all(each.parallel is not None for each in chosen)
     monkeypatch.setattr(Converter, "converted", oracle)
-    monkeypatch.setattr(Converter, "synthesised", lambda self, made, samples: self.vocoder.synthesise(made))
+    monkeypatch.setattr(Converter, "synthesised", lambda self, made, samples: self.vocoder.synthesize(made))
     best = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
     assert best["nearer"] == best["nearest"] == 1
     assert best["wer"] == 0
@@ -139,23 +139,26 @@ def test_the_page_has_players_and_maps(spoken, tmp_path):
 
 def test_what_the_judge_says_is_counted():
     centres = {4: torch.tensor([1.0, 0, 0]), 7: torch.tensor([0.0, 1, 0]), 9: torch.tensor([0.0, 0, 1])}
-    chosen = [Trial(source=0, speaker=s, target=t, prompts=(1,)) for s, t in ((4, 7), (4, 7), (7, 9), (9, 4))]
+    chosen = [
+        ConversionPair(source=0, speaker=s, target=t, prompts=(1,))
+        for s, t in ((4, 7), (4, 7), (7, 9), (9, 4))
+    ]
     told = torch.tensor([[0.1, 0.9, 0.4], [0.2, 0.3, 0.9], [0.8, 0.1, 0.2], [0.3, 0.2, 0.6]])
-    found = judged(told, chosen, centres, own=False)
+    found = speaker_scores(told, chosen, centres, own=False)
     assert found["nearer"] == 3 / 4  # all but the last
     assert found["nearest"] == 1 / 4  # the second and the third are taken for somebody else
     assert found["similarity"] == pytest.approx((0.9 + 0.3 + 0.2 + 0.3) / 4)
     assert found["similarity_source"] == pytest.approx((0.1 + 0.2 + 0.1 + 0.6) / 4)
-    kept = judged(told, chosen, centres, own=True)
+    kept = speaker_scores(told, chosen, centres, own=True)
     assert kept["identified"] == 1 / 4
     assert kept["similarity"] == found["similarity_source"]
 
 
 def test_trials_are_spread_over_pairs_and_prefer_the_same_words(tmp_path):
     data = made_up(tmp_path, ("ann", "bob", "cyd"))
-    found = trials(data, 12, 2, 0, 0.3)
-    assert found == trials(data, 12, 2, 0, 0.3)
-    assert found != trials(data, 12, 2, 1, 0.3)
+    found = conversion_pairs(data, 12, 2, 0, 0.3)
+    assert found == conversion_pairs(data, 12, 2, 0, 0.3)
+    assert found != conversion_pairs(data, 12, 2, 1, 0.3)
     pairs = [(each.speaker, each.target) for each in found]
     assert len(set(pairs[:6])) == 6
     assert len(found) == 12
@@ -170,7 +173,7 @@ def test_trials_are_spread_over_pairs_and_prefer_the_same_words(tmp_path):
         else:
             assert each.parallel is None
     with pytest.raises(DataError, match="fewer than two speakers"):
-        trials(data, 12, 2, 0, 5.0)
+        conversion_pairs(data, 12, 2, 0, 5.0)
 
 
 @resemblyzer
@@ -192,7 +195,7 @@ def test_models_and_data_that_it_cannot_judge_are_refused(tmp_path):
         rk.evaluate(plain, data, "voice", examples=0)
     with pytest.raises(PartArgumentError, match="pairs"):
         rk.create("evaluator", "voice(pairs=0)")
-    if speech_recognition.judge_installed():
+    if speech_recognition.is_installed():
         unknown = made_up(tmp_path / "three", ("xxyzzy", "qqzzk"))
         with pytest.raises(DataError, match="no two English texts"):
             rk.evaluate(built(unknown), unknown, "voice(words=True, seconds=0.3)", examples=0)

@@ -11,7 +11,7 @@ voice = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @voice.callback()
-def _about() -> None:
+def _describe() -> None:
     """Voices: convert recordings, fetch speech that no Python package brings."""
 
 

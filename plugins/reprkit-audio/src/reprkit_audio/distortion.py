@@ -17,13 +17,13 @@ from reprkit_audio.frontends.world import World
 
 WARP = 0.42  # of the bilinear frequency axis: near the mel scale at 16 kHz
 _GRID = 512  # places of the warped axis
-_HEARD = 40.0  # dB under the loudest frame, from which on a frame counts as silence
+_SILENCE_DB = 40.0  # dB under the loudest frame, from which on a frame counts as silence
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class SpeechFeatures:
     """What is compared of an utterance, silent frames left out.
 
     Attributes:
@@ -35,7 +35,9 @@ class Heard:
     pitch: Float[Array, " t"]
 
 
-def heard(wave: Float[Tensor, " samples"], *, order: int = 24, front: World | None = None) -> Heard:
+def extract_features(
+    wave: Float[Tensor, " samples"], *, order: int = 24, front: World | None = None
+) -> SpeechFeatures:
     """Mel cepstrum and pitch of a waveform, by WORLD.
 
     Args:
@@ -47,14 +49,14 @@ def heard(wave: Float[Tensor, " samples"], *, order: int = 24, front: World | No
         DataError: no waveform, or silence.
     """
     front = front or World()
-    seen = front.analyse(wave)
-    power = front.envelope(seen.frames)
+    seen = front.analyze(wave)
+    power = front.decode_envelope(seen.frames)
     level = 10 * np.log10(power.sum(1))
     if float(wave.abs().max()) < 1e-4:
         raise DataError("silence is not compared")
-    loud = level > level.max() - _HEARD
+    loud = level > level.max() - _SILENCE_DB
     assert seen.pitch is not None  # WORLD tells it
-    return Heard(cepstrum=mel_cepstrum(power[loud], order), pitch=seen.pitch.double().numpy()[loud])
+    return SpeechFeatures(cepstrum=mel_cepstrum(power[loud], order), pitch=seen.pitch.double().numpy()[loud])
 
 
 def mel_cepstrum(power: Float[Array, "t f"], order: int) -> Float[Array, "t d"]:
@@ -62,27 +64,27 @@ def mel_cepstrum(power: Float[Array, "t f"], order: int) -> Float[Array, "t d"]:
 
     log|H(w)| = sum over m of c_m cos(m w'), w' the bilinear warp of w (Tokuda et al. 1994, ICSLP, eq. 2).
     """
-    return np.log(power) @ _basis(power.shape[1], order)
+    return np.log(power) @ _cepstrum_basis(power.shape[1], order)
 
 
-def distortion(one: Heard, two: Heard) -> float:
+def distortion(one: SpeechFeatures, two: SpeechFeatures) -> float:
     """Mel-cepstral distortion in dB, the mean along the best warp: 10 / ln 10 * sqrt(2 * sum over d of (c_d - c'_d)^2).
 
     Kubichek 1993 (IEEE Pacific Rim Conference on Communications, eq. 3), without coefficient 0; with it the frames of 2
     utterances are paired by dynamic time warping.
     """
-    path = warp(_costs(one, two))
+    path = dtw_path(_cost_matrix(one, two))
     apart = one.cepstrum[path[:, 0]] - two.cepstrum[path[:, 1]]
     return float((10 / math.log(10) * np.sqrt(2 * (apart**2).sum(1))).mean())
 
 
-def pitch_correlation(one: Heard, two: Heard) -> float:
+def pitch_correlation(one: SpeechFeatures, two: SpeechFeatures) -> float:
     """Pearson's correlation of the log-pitches where both are voiced, along the best warp; NaN where that cannot be said."""
-    path = warp(_costs(one, two))
-    return correlation(one.pitch[path[:, 0]], two.pitch[path[:, 1]])
+    path = dtw_path(_cost_matrix(one, two))
+    return log_pitch_correlation(one.pitch[path[:, 0]], two.pitch[path[:, 1]])
 
 
-def correlation(one: Float[Array, " t"], two: Float[Array, " t"]) -> float:
+def log_pitch_correlation(one: Float[Array, " t"], two: Float[Array, " t"]) -> float:
     """Pearson's correlation of two log-pitches, frame by frame, where both are voiced; NaN of fewer than 3, or of a constant."""
     both = (one > 0) & (two > 0)
     logs = np.log(one[both]), np.log(two[both])
@@ -91,7 +93,7 @@ def correlation(one: Float[Array, " t"], two: Float[Array, " t"]) -> float:
     return float(np.corrcoef(*logs)[0, 1])
 
 
-def warp(costs: Float[Array, "n m"]) -> Int[Array, "k 2"]:
+def dtw_path(costs: Float[Array, "n m"]) -> Int[Array, "k 2"]:
     """The cheapest path from the first pair of frames to the last: dynamic time warping, each step one on in either or both.
 
     Sakoe and Chiba 1978 (IEEE TASSP 26(1)), symmetric steps of equal weight.  Worked out a diagonal at a time.
@@ -112,12 +114,12 @@ def warp(costs: Float[Array, "n m"]) -> Int[Array, "k 2"]:
     return np.array(path[::-1])
 
 
-def _costs(one: Heard, two: Heard) -> Array:
+def _cost_matrix(one: SpeechFeatures, two: SpeechFeatures) -> Array:
     return torch.cdist(torch.from_numpy(one.cepstrum), torch.from_numpy(two.cepstrum)).numpy()
 
 
 @functools.lru_cache(maxsize=8)
-def _basis(bins: int, order: int) -> Float[Array, "f d"]:
+def _cepstrum_basis(bins: int, order: int) -> Float[Array, "f d"]:
     """From log power at equidistant frequencies to coefficients: interpolation on the warped axis, then a cosine transform."""
     warped = (np.arange(_GRID) + 0.5) / _GRID * np.pi
     # The inverse of a bilinear warp is the warp of the opposite sign.

@@ -15,7 +15,7 @@ from typing import Any
 
 from reprkit import ReprkitError
 from reprkit.errors import nearest
-from reprkit_audio.data.corpus_cache import kept_folder, write_index
+from reprkit_audio.data.corpus_cache import corpus_folder, write_index
 
 # Language -> the folder of its voice, and the voice's name.  Allison reads English and Spanish.
 ASTERISK = {
@@ -26,7 +26,7 @@ ASTERISK = {
     "ru": ("ru_RU_f_IvrvoiceRU", "ivrvoice"),
 }
 # Tones, silence and monkeys.
-_UNSPOKEN = re.compile(
+_NOT_SPEECH = re.compile(
     r"silence/.*|beep|beeperr|tt-monkeys|(a|de)scending-2tone|confbridge-(join|leave)", re.IGNORECASE
 )
 FILLETS = ("cs", "nl")
@@ -85,18 +85,18 @@ def fetch(
                 f"{what} is not in {language!r}.{nearest(language, source.languages)}\n"
                 f"  known: {', '.join(source.languages)}"
             )
-    return {language: _fetched(what, source, language, debs) for language in wanted}
+    return {language: _fetch_language(what, source, language, debs) for language in wanted}
 
 
-def _fetched(what: str, source: Source, language: str, debs: Path | None) -> tuple[Path, int]:
-    target = kept_folder(what, language)
+def _fetch_language(what: str, source: Source, language: str, debs: Path | None) -> tuple[Path, int]:
+    target = corpus_folder(what, language)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:
             place = Path(folder)
             packages = source.packages(language)
             for package in packages:
-                _run(package, place, "dpkg-deb", "-x", str(_package(package, place, debs)), "unpacked")
+                _run(package, place, "dpkg-deb", "-x", str(_find_package(package, place, debs)), "unpacked")
             fresh = place / "fresh"
             fresh.mkdir()
             rows = list(source.gather(place / "unpacked", language, fresh))
@@ -115,7 +115,7 @@ def _fetched(what: str, source: Source, language: str, debs: Path | None) -> tup
     return target, len(rows)
 
 
-def _package(package: str, place: Path, debs: Path | None) -> Path:
+def _find_package(package: str, place: Path, debs: Path | None) -> Path:
     """The package's file, downloaded unless it is among ``debs``."""
     if debs is None:
         _run(package, place, "apt-get", "download", package)
@@ -127,21 +127,21 @@ def _package(package: str, place: Path, debs: Path | None) -> Path:
     return found[-1].resolve()
 
 
-def _asterisk(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
+def _gather_asterisk(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
     """Asterisk's core sounds: G.722 to FLAC, texts by the same key in every language."""
     from reprkit_audio import g722, sound
 
     folder, speaker = ASTERISK[language]
     root = unpacked / "usr" / "share" / "asterisk" / "sounds" / folder
-    texts = _texts(
+    texts = _read_texts(
         unpacked / "usr/share/doc" / f"asterisk-core-sounds-{language}" / f"core-sounds-{language}.txt.gz"
     )
     for file in sorted(root.rglob("*.g722")):
         key = file.relative_to(root).with_suffix("").as_posix()
         content = file.read_bytes()
-        if _UNSPOKEN.fullmatch(key) or not content:  # Russian has an empty one
+        if _NOT_SPEECH.fullmatch(key) or not content:  # Russian has an empty one
             continue
-        sound.write(fresh / f"{key}.flac", g722.decoded(content))
+        sound.write(fresh / f"{key}.flac", g722.decode(content))
         yield {
             "file": f"{key}.flac",
             "speaker": speaker,
@@ -151,7 +151,7 @@ def _asterisk(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, 
         }
 
 
-def _texts(path: Path) -> Mapping[str, str]:
+def _read_texts(path: Path) -> Mapping[str, str]:
     """Asterisk's list of what is said: ``key: text`` a line, ``;`` before remarks; keys in small letters."""
     if not path.is_file():
         return {}
@@ -160,7 +160,7 @@ def _texts(path: Path) -> Mapping[str, str]:
     return {key.strip().lower(): text.strip() for key, colon, text in pairs if colon and text.strip()}
 
 
-def _fillets(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
+def _gather_fillets(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
     """Fish Fillets' dialogues: what the small and the big fish say, as Ogg Vorbis; texts from the game's scripts."""
     root = unpacked / "usr" / "share" / "games" / "fillets-ng"
     for file in sorted((root / "sound").rglob(f"{language}/*.ogg")):
@@ -174,7 +174,7 @@ def _fillets(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, A
         scripts = root / "script" / level.parts[0]
         texts: dict[str, str] = {}
         for script in sorted(scripts.glob(f"*dialogs_{language}.lua")):
-            texts.update(_dialogues(script))
+            texts.update(_read_dialogues(script))
         yield {
             "file": (level / file.name).as_posix(),
             "speaker": f"{language}-{fish}",
@@ -185,7 +185,7 @@ def _fillets(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, A
 
 
 @functools.lru_cache(maxsize=16)  # sounds come level by level
-def _dialogues(path: Path) -> Mapping[str, str]:
+def _read_dialogues(path: Path) -> Mapping[str, str]:
     """The lines of a level: name -> text."""
     if not path.is_file():
         return {}
@@ -217,14 +217,14 @@ SOURCES = {
             f"asterisk-core-sounds-{language}",
         ),
         size=11,
-        gather=_asterisk,
+        gather=_gather_asterisk,
         example="asterisk(languages=('en', 'es'))",
     ),
     "fillets": Source(
         languages=FILLETS,
         packages=lambda language: (f"fillets-ng-data-{language}", "fillets-ng-data"),
         size=110,
-        gather=_fillets,
+        gather=_gather_fillets,
         example="fillets(languages=('cs',))",
     ),
 }

@@ -13,7 +13,7 @@ RATE = 16000  # Hz
 _BITS = 64000  # a second: the mode that files without a head are in
 
 
-def decoded(content: bytes) -> Float[Tensor, " samples"]:
+def decode(content: bytes) -> Float[Tensor, " samples"]:
     """Bytes of G.722 at 64 kbit/s as a wave (samples,), float32 in [-1, 1] at 16 kHz: two samples a byte.
 
     The decoder is the package G722 (libg722, public domain), bit-exact to ITU-T G.722.

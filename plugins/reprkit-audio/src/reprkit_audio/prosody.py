@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.errors import DataError
 
 LOWEST, HIGHEST = 40.0, 800.0  # Hz
-_WIDEST = 2.0  # a short utterance's spread is a poor estimate: never stretch or press more than this
+_MAX_RATIO = 2.0  # a short utterance's spread is a poor estimate: never stretch or press more than this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class PitchStatistics:
     frames: int
 
 
-def statistics(*pitches: Float[Tensor, " t"]) -> PitchStatistics:
+def pitch_statistics(*pitches: Float[Tensor, " t"]) -> PitchStatistics:
     """Mean and spread of the log-pitch over the voiced frames of one or more utterances; 0 Hz is unvoiced.
 
     Raises:
@@ -42,7 +42,7 @@ def statistics(*pitches: Float[Tensor, " t"]) -> PitchStatistics:
     return PitchStatistics(mean=float(logs.mean()), spread=float(logs.std(correction=0)), frames=len(logs))
 
 
-def moved(
+def convert_pitch(
     pitch: Float[Tensor, " t"], source: PitchStatistics, target: PitchStatistics
 ) -> Float[Tensor, " t"]:
     """The pitch with the source's mean and spread of the logarithm replaced by the target's; unvoiced frames stay 0.
@@ -51,7 +51,7 @@ def moved(
     factor of 2 at most, and the result lies between 40 and 800 Hz.
     """
     ratio = 1.0 if source.spread == 0 else target.spread / source.spread
-    ratio = min(max(ratio, 1 / _WIDEST), _WIDEST)
+    ratio = min(max(ratio, 1 / _MAX_RATIO), _MAX_RATIO)
     voiced = pitch > 0
     logs = torch.where(voiced, pitch, torch.ones_like(pitch)).log()
     made = ((logs - source.mean) * ratio + target.mean).exp().clamp(LOWEST, HIGHEST)

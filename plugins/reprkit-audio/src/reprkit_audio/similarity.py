@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import DataError
-from reprkit_audio.frontends.base import checked, frontend
+from reprkit_audio.frontends.base import check_waveform, frontend
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.frontends.world import World
 
-_HEARD = 50.0  # dB under the loudest band of either, from which on nothing is heard
+_AUDIBLE_DB = 50.0  # dB under the loudest band of either, from which on nothing is heard
 
 
 def mel_distance(one: Float[Tensor, " t"], two: Float[Tensor, " t"], form: str = "log-mel") -> float:
@@ -30,9 +30,9 @@ def mel_distance(one: Float[Tensor, " t"], two: Float[Tensor, " t"], form: str =
     front = frontend(form)
     if not isinstance(front, LogMel):
         raise DataError(f"mel_distance compares frames of log-mel, not of {form!r}")
-    _one_length(one, two)
-    levels = [20 / math.log(10) * front.restored(front.analyse(wave).frames).log() for wave in (one, two)]
-    heard = torch.maximum(*levels) > levels[0].max() - _HEARD
+    _check_equal_length(one, two)
+    levels = [20 / math.log(10) * front.denormalize(front.analyze(wave).frames).log() for wave in (one, two)]
+    heard = torch.maximum(*levels) > levels[0].max() - _AUDIBLE_DB
     return float((levels[0] - levels[1]).abs()[heard].mean())
 
 
@@ -46,7 +46,7 @@ def pitch_difference(one: Float[Tensor, " t"], two: Float[Tensor, " t"]) -> tupl
     Raises:
         DataError: no waveforms of one length.
     """
-    _one_length(one, two)
+    _check_equal_length(one, two)
     front = World()
     pitches = [front.pitch(wave) for wave in (one, two)]
     voiced = [pitch > 0 for pitch in pitches]
@@ -55,6 +55,6 @@ def pitch_difference(one: Float[Tensor, " t"], two: Float[Tensor, " t"]) -> tupl
     return float(apart.median()) if len(apart) else math.nan, float((voiced[0] == voiced[1]).float().mean())
 
 
-def _one_length(one: Tensor, two: Tensor) -> None:
-    if len(checked(one)) != len(checked(two)):
+def _check_equal_length(one: Tensor, two: Tensor) -> None:
+    if len(check_waveform(one)) != len(check_waveform(two)):
         raise DataError(f"waveforms of {len(one)} and {len(two)} samples: cut the longer one")

@@ -13,11 +13,11 @@ __all__ = [
     "RATE",
     "SUFFIXES",
     "blocks",
-    "clipped",
+    "clipped_share",
     "duration",
     "encoded",
     "read",
-    "trimmed",
+    "trim_silence",
     "write",
     "writing",
 ]
@@ -25,7 +25,7 @@ __all__ = [
 SILENT = 1e-4  # the largest value of a sound that counts as none, -80 dB
 
 
-def trimmed(
+def trim_silence(
     wave: Float[Tensor, " samples"], rate: int = RATE, *, floor: float = 40.0, margin: float = 0.05
 ) -> Float[Tensor, " fewer"]:
     """The wave (samples,) without the silence at its ends; pauses inside stay.
@@ -51,7 +51,7 @@ def trimmed(
     return wave[first:last]
 
 
-def clipped(wave: Float[Tensor, " samples"]) -> float:
+def clipped_share(wave: Float[Tensor, " samples"]) -> float:
     """The share of samples in runs of three and more at the wave's largest value: 0 in natural recordings, about."""
     size = wave.abs()
     peak = float(size.max()) if len(wave) else 0.0

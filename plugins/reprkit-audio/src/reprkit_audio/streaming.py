@@ -33,7 +33,7 @@ def windows(pieces: Iterable[Wave], length: int, overlap: int) -> Iterator[tuple
     yield torch.cat(held), True
 
 
-def joined(one: Wave, two: Wave, rate: int) -> Wave:
+def crossfade(one: Wave, two: Wave, rate: int) -> Wave:
     """Two versions of the same stretch, the first at its beginning and the second at its end.
 
     They go over into each other within 20 ms where both are quietest: their waves are not in step, and in a pause nobody

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reprkit.registry.constraints import Count
 from reprkit_audio.data.corpus import Corpus
-from reprkit_audio.data.corpus_cache import fetched_clips
+from reprkit_audio.data.corpus_cache import load_fetched_clips
 
 
 class Asterisk(Corpus):
@@ -46,7 +46,7 @@ class Asterisk(Corpus):
         utterances: Count | None = None,
     ) -> None:
         super().__init__(
-            fetched_clips("asterisk", languages, ("en", "es", "fr", "it", "ru"), 11),
+            load_fetched_clips("asterisk", languages, ("en", "es", "fr", "it", "ru"), 11),
             "asterisk",
             frontend=frontend,
             frames=frames,

@@ -47,7 +47,7 @@ class Clip:
             DataError: it cannot be read, or is nothing but silence.
         """
         read = sound.read(self.path, rate, start=self.start, stop=self.stop)
-        kept = sound.trimmed(read, rate)  # digital silence has no frames worth learning, trimmed or not
+        kept = sound.trim_silence(read, rate)  # digital silence has no frames worth learning, trimmed or not
         return kept if trim else read
 
 
@@ -76,7 +76,7 @@ class Utterance:
     rate: int
 
 
-def pieces(clip: Clip, seconds: float) -> list[Clip]:
+def split_clip(clip: Clip, seconds: float) -> list[Clip]:
     """The clip, or where its file is longer than ``seconds``, pieces of equal length, none longer.
 
     Raises:
@@ -94,7 +94,7 @@ def pieces(clip: Clip, seconds: float) -> list[Clip]:
     ]
 
 
-def chosen(clips: Iterable[Clip], speakers: Iterable[str] | None, most: int | None) -> list[Clip]:
+def select_clips(clips: Iterable[Clip], speakers: Iterable[str] | None, most: int | None) -> list[Clip]:
     """The clips of some speakers (None: of all), in their order, at most so many of each, spread over all they have.
 
     Raises:
@@ -103,7 +103,7 @@ def chosen(clips: Iterable[Clip], speakers: Iterable[str] | None, most: int | No
     by_speaker: dict[str, list[Clip]] = {}
     for clip in clips:
         by_speaker.setdefault(clip.speaker, []).append(clip)
-    wanted = listed(speakers, by_speaker, "speakers") if speakers is not None else list(by_speaker)
+    wanted = check_speakers(speakers, by_speaker, "speakers") if speakers is not None else list(by_speaker)
     kept = []
     for speaker in sorted(set(wanted)):
         mine = by_speaker[speaker]
@@ -112,7 +112,7 @@ def chosen(clips: Iterable[Clip], speakers: Iterable[str] | None, most: int | No
     return kept
 
 
-def listed(names: Iterable[str] | str, known: Iterable[str], option: str) -> list[str]:
+def check_speakers(names: Iterable[str] | str, known: Iterable[str], option: str) -> list[str]:
     """The names, one or several.
 
     Raises:

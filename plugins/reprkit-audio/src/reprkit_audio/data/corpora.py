@@ -11,7 +11,7 @@ from reprkit_audio.data.clips import Clip
 from reprkit_audio.sound import SUFFIXES
 
 _LIBRI = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?$")
-_BESIDE = (".normalized.txt", ".txt", ".lab")  # LibriTTS's cleaned text before its original
+_TEXT_SUFFIXES = (".normalized.txt", ".txt", ".lab")  # LibriTTS's cleaned text before its original
 
 
 def clips_below(root: str) -> tuple[Path, list[Clip]]:
@@ -32,14 +32,14 @@ def clips_below(root: str) -> tuple[Path, list[Clip]]:
         DataError: no such folder, or no sound files below it.
     """
     folder, names = files_below(root, SUFFIXES, "sound files")
-    return folder, list(_vctk(folder, names) if _is_vctk(folder) else _plain(folder, names))
+    return folder, list(_vctk_clips(folder, names) if _is_vctk(folder) else _folder_clips(folder, names))
 
 
 def _is_vctk(folder: Path) -> bool:
     return (folder / "txt").is_dir() and any(each.is_dir() for each in folder.glob("wav48*"))
 
 
-def _vctk(folder: Path, names: list[str]) -> Iterator[Clip]:
+def _vctk_clips(folder: Path, names: list[str]) -> Iterator[Clip]:
     """VCTK (Yamagishi et al. 2019): the microphones recorded the same, and the second one of two speakers is missing."""
     for name in names:
         first, _, rest = name.partition("/")
@@ -56,7 +56,7 @@ def _vctk(folder: Path, names: list[str]) -> Iterator[Clip]:
         )
 
 
-def _plain(folder: Path, names: list[str]) -> Iterator[Clip]:
+def _folder_clips(folder: Path, names: list[str]) -> Iterator[Clip]:
     lists: dict[Path, dict[str, str]] = {}
     for name in names:
         *folders, _ = name.split("/")
@@ -65,20 +65,22 @@ def _plain(folder: Path, names: list[str]) -> Iterator[Clip]:
         path = folder / name
         speaker = folders[0] if folders else folder.resolve().name
         if path.parent not in lists:
-            lists[path.parent] = _list(path.parent)
-        yield Clip(path=path, speaker=speaker, text=_beside(path) or lists[path.parent].get(path.stem))
+            lists[path.parent] = _read_transcripts(path.parent)
+        yield Clip(
+            path=path, speaker=speaker, text=_read_text_beside(path) or lists[path.parent].get(path.stem)
+        )
 
 
-def _beside(path: Path) -> str | None:
+def _read_text_beside(path: Path) -> str | None:
     """What lies beside a sound file as its text, in a file of its own."""
-    for suffix in _BESIDE:
+    for suffix in _TEXT_SUFFIXES:
         found = _read(path.parent / (path.stem + suffix))
         if found is not None:
             return found
     return None
 
 
-def _list(folder: Path) -> dict[str, str]:
+def _read_transcripts(folder: Path) -> dict[str, str]:
     """LibriSpeech's list of a folder: ``NAME THE TEXT`` a line."""
     found = {}
     for each in sorted(folder.glob("*.trans.txt")):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.errors import DataError
-from reprkit_audio.data.clips import Clip, chosen, listed, pieces
-from reprkit_audio.data.features import frames_of
+from reprkit_audio.data.clips import Clip, check_speakers, select_clips, split_clip
+from reprkit_audio.data.features import load_frames
 from reprkit_audio.data.recordings import Recordings, Store
 from reprkit_audio.frontends import frontend as front_end
 
@@ -62,13 +62,13 @@ class Corpus(Recordings):
         tracks: Mapping[str, Track] | None = None,
     ) -> None:
         front, skips = front_end(frontend), CorruptFiles("sound files", max_corrupt)
-        wanted = chosen(clips, speakers, utterances)
+        wanted = select_clips(clips, speakers, utterances)
         total = len(wanted)
         if seconds is not None:
             by_name = {clip.name: clip for clip in wanted}
-            cut = skips.vetted(by_name, lambda each: pieces(by_name[each], seconds))
+            cut = skips.vetted(by_name, lambda each: split_clip(by_name[each], seconds))
             wanted = [piece for _, found in cut for piece in found]
-        rows = frames_of(wanted, front, trim, skips)
+        rows = load_frames(wanted, front, trim, skips)
         skips.judge(total, name)
         kept = [clip for clip, _, _ in rows]
         counts = torch.tensor([0, *(len(made) for _, made, _ in rows)])
@@ -85,7 +85,7 @@ class Corpus(Recordings):
         )
         loud = sum(share > CLIPPED for _, _, share in rows)
         del rows
-        away = set(listed(speakers_held_out, {clip.speaker for clip in kept}, "speakers_held_out"))
+        away = set(check_speakers(speakers_held_out, {clip.speaker for clip in kept}, "speakers_held_out"))
         seen = [number for number, clip in enumerate(kept) if clip.speaker not in away]
         if not seen:
             raise DataError(f"speakers_held_out names every speaker of {name}: nobody is left to learn from")

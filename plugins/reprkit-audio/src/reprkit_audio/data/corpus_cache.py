@@ -14,7 +14,7 @@ from reprkit_audio.data.clips import Clip
 INDEX = "clips.json"
 
 
-def kept_folder(corpus: str, language: str) -> Path:
+def corpus_folder(corpus: str, language: str) -> Path:
     """Where a corpus's recordings of a language are."""
     return cache_folder("audio") / corpus / language
 
@@ -44,7 +44,9 @@ def read_index(folder: Path) -> Iterator[Clip]:
         raise DataError(f"{folder / INDEX} is damaged: {error}") from error
 
 
-def fetched_clips(corpus: str, languages: Iterable[str] | str, known: Iterable[str], size: int) -> list[Clip]:
+def load_fetched_clips(
+    corpus: str, languages: Iterable[str] | str, known: Iterable[str], size: int
+) -> list[Clip]:
     """The clips of a corpus that ``reprkit voice fetch`` has put into the cache.
 
     Raises:
@@ -60,7 +62,7 @@ def fetched_clips(corpus: str, languages: Iterable[str] | str, known: Iterable[s
             raise DataError(
                 f"{corpus} is not in {language!r}.{nearest(str(language), there)}\n  known: {', '.join(there)}"
             )
-        folder = kept_folder(corpus, language)
+        folder = corpus_folder(corpus, language)
         try:
             clips += read_index(folder)
         except FileNotFoundError as error:

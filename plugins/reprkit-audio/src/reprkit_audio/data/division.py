@@ -15,7 +15,7 @@ PARTS = ("train", "valid", "test")
 _SPEECH = 0x73706B  # keeps the division's randomness apart from others of the same seed
 
 
-def divided(
+def assign_parts(
     clips: Sequence[Clip], seed: int, valid: bool, test_share: float, valid_share: float
 ) -> list[str]:
     """The part of every clip: "train", "valid" or "test"; each speaker has some in every part.
@@ -35,7 +35,7 @@ def divided(
         groups.setdefault(None if shared else clip.speaker, []).append(number)
     found = ["train"] * len(clips)
     for place, (speaker, numbers) in enumerate(sorted(groups.items(), key=lambda pair: str(pair[0]))):
-        texts = [_text(clips[number], number) if shared else str(number) for number in numbers]
+        texts = [_text_id(clips[number], number) if shared else str(number) for number in numbers]
         kinds = sorted(set(texts))
         generator = torch.Generator().manual_seed(mixed(seed, _SPEECH, place))
         order = [kinds[at] for at in torch.randperm(len(kinds), generator=generator).tolist()]
@@ -49,15 +49,15 @@ def divided(
         part = dict.fromkeys(order[:test], "test") | dict.fromkeys(order[test : test + held], "valid")
         for number, text in zip(numbers, texts, strict=True):
             found[number] = part.get(text, "train")
-    _everybody(clips, found, valid)
+    _check_every_speaker(clips, found, valid)
     return found
 
 
-def _text(clip: Clip, number: int) -> str:
+def _text_id(clip: Clip, number: int) -> str:
     return f"key {clip.key}" if clip.key is not None else f"clip {number}"
 
 
-def _everybody(clips: Sequence[Clip], found: Sequence[str], valid: bool) -> None:
+def _check_every_speaker(clips: Sequence[Clip], found: Sequence[str], valid: bool) -> None:
     """Every speaker is in every part.
 
     Raises:

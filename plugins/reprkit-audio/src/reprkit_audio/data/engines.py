@@ -36,7 +36,7 @@ class Engine:
     speak: Callable[[str, str, Path], Phones | None]
 
 
-def spoken(voice: str, text: str) -> tuple[Float[Tensor, " samples"], Phones | None]:
+def synthesize(voice: str, text: str) -> tuple[Float[Tensor, " samples"], Phones | None]:
     """A text in a voice: the wave (samples,) of 16 kHz, and when each phone ends.
 
     Raises:
@@ -81,14 +81,14 @@ def _run(*command: str, given: str | None = None) -> str:
     return done.stdout
 
 
-def _flite(voice: str, text: str, file: Path) -> Phones:
+def _run_flite(voice: str, text: str, file: Path) -> Phones:
     """Flite prints each phone with the second at which it ends."""
     told = _run("flite", "-voice", voice, "-psdur", "-t", text, "-o", str(file))
     pairs = (each.rpartition(":") for each in told.split())
     return [(phone, float(end)) for phone, colon, end in pairs if colon]
 
 
-def _festival(voice: str, text: str, file: Path) -> Phones:
+def _run_festival(voice: str, text: str, file: Path) -> Phones:
     """Festival writes a label file: end, a number, phone."""
     labels = file.with_suffix(".segs")
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -104,17 +104,17 @@ def _festival(voice: str, text: str, file: Path) -> Phones:
     return [(phone, float(end)) for end, _, phone in (line.split() for line in lines)]
 
 
-def _espeak(variant: str, text: str, file: Path) -> None:
+def _run_espeak(variant: str, text: str, file: Path) -> None:
     """Its own phones have no durations."""
     _run("espeak-ng", "-v", f"en-us+{variant}", "-w", str(file), text)
 
 
-FLITE = Engine(program="flite", package="flite", voices=("rms", "slt", "awb", "kal16"), speak=_flite)
+FLITE = Engine(program="flite", package="flite", voices=("rms", "slt", "awb", "kal16"), speak=_run_flite)
 FESTIVAL = Engine(
     program="festival",
     package="festival festvox-kallpc16k festvox-kdlpc16k",
     voices=("ked",),
-    speak=_festival,
+    speak=_run_festival,
 )
-ESPEAK = Engine(program="espeak-ng", package="espeak-ng", voices=(), speak=_espeak)
+ESPEAK = Engine(program="espeak-ng", package="espeak-ng", voices=(), speak=_run_espeak)
 VOICES = {voice: engine for engine in (FLITE, FESTIVAL) for voice in engine.voices}

@@ -31,14 +31,14 @@ from reprkit_audio.data.clips import Clip
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 
 VERSION = 1  # of what is kept; a new number makes all anew
-SHORTEST = 0.1  # seconds of sound under which there is nothing to learn
-ALONE = 600.0  # seconds of missing sound from which on other processes help
-MOST_HELPERS = 16
+MIN_SECONDS = 0.1  # seconds of sound under which there is nothing to learn
+PARALLEL_FROM = 600.0  # seconds of missing sound from which on other processes help
+MAX_HELPERS = 16
 
 _PARTS = ("pitch", "aperiodicity")
 
 
-def located(clip: Clip, front: FrontEnd, trim: bool) -> Path:
+def cache_path(clip: Clip, front: FrontEnd, trim: bool) -> Path:
     """Where a clip's frames are kept: by the file's path, size and time, the part of it, and the front end's form."""
     state = clip.path.stat()
     what = (
@@ -55,20 +55,20 @@ def located(clip: Clip, front: FrontEnd, trim: bool) -> Path:
     return cache_folder("audio") / "features" / front.name / name[:2] / f"{name}.npz"
 
 
-def analysed(clip: Clip, front: FrontEnd, trim: bool) -> tuple[Sound, float]:
+def load_or_analyze(clip: Clip, front: FrontEnd, trim: bool) -> tuple[Sound, float]:
     """A clip's frames, and the share of its samples that are clipped: from disk, or worked out and kept.
 
     Raises:
         DataError: the clip cannot be read, is silent, or is shorter than 0.1 s.
     """
-    path = located(clip, front, trim)
-    found = _loaded(path)
+    path = cache_path(clip, front, trim)
+    found = _read_cached(path)
     if found is not None:
         return found
     wave = clip.wave(front.rate, trim=trim)
-    if len(wave) < SHORTEST * front.rate:
-        raise DataError(f"it is {len(wave) / front.rate:.2f} s of sound, under {SHORTEST:g} s")
-    made, share = front.analyse(wave), sound.clipped(wave)
+    if len(wave) < MIN_SECONDS * front.rate:
+        raise DataError(f"it is {len(wave) / front.rate:.2f} s of sound, under {MIN_SECONDS:g} s")
+    made, share = front.analyze(wave), sound.clipped_share(wave)
     file = io.BytesIO()
     others = {name: getattr(made, name).numpy() for name in _PARTS if getattr(made, name) is not None}
     np.savez(file, frames=made.frames.numpy(), clipped=np.float32(share), **others)
@@ -76,15 +76,15 @@ def analysed(clip: Clip, front: FrontEnd, trim: bool) -> tuple[Sound, float]:
     return made, share
 
 
-def frames_of(
+def load_frames(
     clips: list[Clip], front: FrontEnd, trim: bool, skips: CorruptFiles
 ) -> list[tuple[Clip, torch.Tensor, float]]:
-    """Each clip that can be analysed, with its frames (t c) and its clipped share; the others are added to ``skips``."""
+    """Each clip that can be analyzed, with its frames (t c) and its clipped share; the others are added to ``skips``."""
     if not clips:
         return []
     with contextlib.suppress(OSError):  # a file that cannot be looked at is found below
         _prepare(clips, front, trim)
-    read = functools.partial(analysed, front=front, trim=trim)
+    read = functools.partial(load_or_analyze, front=front, trim=trim)
     with_names = {clip.name: clip for clip in clips}
     return [
         (with_names[name], made.frames, share)
@@ -94,16 +94,20 @@ def frames_of(
 
 def _prepare(clips: list[Clip], front: FrontEnd, trim: bool) -> None:
     """Work the missing ones out with the help of other processes, where there is enough to do."""
-    missing = [clip for clip in clips if clip.path.exists() and not located(clip, front, trim).exists()]
+    missing = [clip for clip in clips if clip.path.exists() and not cache_path(clip, front, trim).exists()]
     random.Random(os.getpid()).shuffle(missing)
-    helpers = min(MOST_HELPERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    if helpers < 2 or _seconds(missing) < ALONE:
+    helpers = min(MAX_HELPERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    if helpers < 2 or _count_seconds(missing) < PARALLEL_FROM:
         _work(missing, front, trim)
         return
     running = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for number in range(helpers):
-        job = {"form": front.form, "trim": trim, "clips": [_plain(clip) for clip in missing[number::helpers]]}
+        job = {
+            "form": front.form,
+            "trim": trim,
+            "clips": [_to_json(clip) for clip in missing[number::helpers]],
+        }
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "reprkit_audio.data.features"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, text=True,
@@ -123,20 +127,20 @@ def _prepare(clips: list[Clip], front: FrontEnd, trim: bool) -> None:
 def _work(clips: Iterable[Clip], front: FrontEnd, trim: bool) -> None:
     for clip in clips:
         with contextlib.suppress(Exception):  # found again, and named, when all are gathered
-            analysed(clip, front, trim)
+            load_or_analyze(clip, front, trim)
 
 
-def _seconds(clips: Iterable[Clip]) -> float:
+def _count_seconds(clips: Iterable[Clip]) -> float:
     total = 0.0
     for clip in clips:
         with contextlib.suppress(DataError):
             total += (clip.stop or sound.duration(clip.path)) - clip.start
-        if total >= ALONE:
+        if total >= PARALLEL_FROM:
             break
     return total
 
 
-def _loaded(path: Path) -> tuple[Sound, float] | None:
+def _read_cached(path: Path) -> tuple[Sound, float] | None:
     """What is kept there; None where nothing is, or nothing that can be read."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -146,7 +150,7 @@ def _loaded(path: Path) -> tuple[Sound, float] | None:
         return None
 
 
-def _plain(clip: Clip) -> dict[str, object]:
+def _to_json(clip: Clip) -> dict[str, object]:
     return {**asdict(clip), "path": str(clip.path)}
 
 

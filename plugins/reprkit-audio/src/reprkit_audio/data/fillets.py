@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reprkit.registry.constraints import Count
 from reprkit_audio.data.corpus import Corpus
-from reprkit_audio.data.corpus_cache import fetched_clips
+from reprkit_audio.data.corpus_cache import load_fetched_clips
 
 
 class Fillets(Corpus):
@@ -44,7 +44,7 @@ class Fillets(Corpus):
         utterances: Count | None = None,
     ) -> None:
         super().__init__(
-            fetched_clips("fillets", languages, ("cs", "nl"), 110),
+            load_fetched_clips("fillets", languages, ("cs", "nl"), 110),
             "fillets",
             frontend=frontend,
             frames=frames,

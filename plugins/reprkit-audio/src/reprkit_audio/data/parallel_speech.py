@@ -20,7 +20,7 @@ from reprkit.utils.cache import cache_folder, keep
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus, Track
-from reprkit_audio.data.engines import Phones, engine_of, spoken
+from reprkit_audio.data.engines import Phones, engine_of, synthesize
 from reprkit_audio.data.sample_speech import english_texts
 from reprkit_audio.frontends import frontend as front_end
 
@@ -60,11 +60,11 @@ class ParallelSpeech(Corpus):
         stride: Count | None = None,
         speakers_held_out: str | tuple[str, ...] = (),
     ) -> None:
-        texts = _texts(sentences)
+        texts = _choose_texts(sentences)
         wanted = [voices] if isinstance(voices, str) else list(dict.fromkeys(voices))
         for voice in wanted:
             engine_of(voice)  # refuses an unknown one before anything is spoken
-        made = [_said(voice, text) for voice in wanted for text in texts]
+        made = [_load_or_synthesize(voice, text) for voice in wanted for text in texts]
         told = {clip.path: phones for clip, phones in made}
         symbols = sorted({phone for phones in told.values() for phone, _ in phones or ()})
         tracks: dict[str, Track] = {}
@@ -73,7 +73,7 @@ class ParallelSpeech(Corpus):
             place = {phone: number for number, phone in enumerate(symbols)}
 
             def track(clip: Clip, frames: int) -> Int[Tensor, " t"]:
-                return along(told[clip.path] or [], frames, period, place)
+                return phones_at_frames(told[clip.path] or [], frames, period, place)
 
             tracks["phone"] = (track, symbols)
         super().__init__(
@@ -89,7 +89,7 @@ class ParallelSpeech(Corpus):
         )
 
 
-def along(phones: Phones, frames: int, period: float, place: dict[str, int]) -> Int[Tensor, " t"]:
+def phones_at_frames(phones: Phones, frames: int, period: float, place: dict[str, int]) -> Int[Tensor, " t"]:
     """The number of the phone at each frame's centre (t,), frames ``period`` seconds apart, the first at 0; the last one stays."""
     ends = torch.tensor([end for _, end in phones], dtype=torch.float64)
     numbers = torch.tensor([place[phone] for phone, _ in phones])
@@ -97,7 +97,7 @@ def along(phones: Phones, frames: int, period: float, place: dict[str, int]) -> 
     return numbers[torch.searchsorted(ends, centres, right=True).clamp(max=len(numbers) - 1)]
 
 
-def _texts(sentences: int | Sequence[str]) -> list[str]:
+def _choose_texts(sentences: int | Sequence[str]) -> list[str]:
     if isinstance(sentences, int):
         known = english_texts()
         require(
@@ -111,7 +111,7 @@ def _texts(sentences: int | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(sentences))
 
 
-def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
+def _load_or_synthesize(voice: str, text: str) -> tuple[Clip, Phones | None]:
     """A sentence in a voice, spoken now or earlier."""
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = cache_folder("audio") / "parallel" / voice / f"{key}-{_VERSION}.wav"
@@ -119,10 +119,10 @@ def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
     clip = Clip(path=path, speaker=voice, text=text, key=key, language="en")
     try:
         if path.is_file():
-            return clip, _read(beside)
+            return clip, _read_phones(beside)
     except (OSError, ValueError):
         pass  # damaged or half deleted: said again
-    wave, phones = spoken(voice, text)
+    wave, phones = synthesize(voice, text)
     if not keep(beside, json.dumps(phones).encode()) or not keep(path, sound.encoded(wave.numpy())):
         raise DataError(
             f"cannot write {path}: parallel-speech keeps what it lets speak; set REPRKIT_CACHE to a folder"
@@ -130,6 +130,6 @@ def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
     return clip, phones
 
 
-def _read(path: Path) -> Phones | None:
+def _read_phones(path: Path) -> Phones | None:
     told = json.loads(path.read_text("utf-8"))
     return None if told is None else [(str(phone), float(end)) for phone, end in told]

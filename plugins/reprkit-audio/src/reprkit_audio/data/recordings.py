@@ -16,8 +16,8 @@ from reprkit.data.base import mixed
 from reprkit.data.collate import as_index
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, Utterance
-from reprkit_audio.data.division import PARTS, divided
-from reprkit_audio.data.features import analysed
+from reprkit_audio.data.division import PARTS, assign_parts
+from reprkit_audio.data.features import load_or_analyze
 from reprkit_audio.frontends import FrontEnd, Sound
 
 
@@ -42,7 +42,7 @@ class Store:
     tracks: Mapping[str, tuple[Int[Tensor, " t"], Sequence[str]]] = field(default_factory=dict)
 
 
-class Spoken(Dataset):
+class UtteranceDataset(Dataset):
     """A data set of utterances, or a part of one: who says what beside each example.
 
     Attributes:
@@ -92,7 +92,7 @@ class Spoken(Dataset):
 
     def sound(self, index: int) -> Sound:
         """What the front end found in an utterance: frames, and where it says so pitch and aperiodicity."""
-        return analysed(self.clips[index], self.frontend, self.recordings.store.trim)[0]
+        return load_or_analyze(self.clips[index], self.frontend, self.recordings.store.trim)[0]
 
     def by_key(self) -> dict[str, list[int]]:
         """The numbers of the utterances that say the same: text key -> numbers; without those that have no key."""
@@ -123,7 +123,7 @@ class Spoken(Dataset):
         Raises:
             DataError: shares out of range, or a speaker with too few utterances.
         """
-        of_clip = divided(self.clips, seed, valid, test_share, valid_share)
+        of_clip = assign_parts(self.clips, seed, valid, test_share, valid_share)
         generator = torch.Generator().manual_seed(mixed(seed, 1))
         order = torch.randperm(len(self), generator=generator)  # a report shows the first ones
         places = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
@@ -136,7 +136,7 @@ class Spoken(Dataset):
         return tuple(made)
 
 
-class Recordings(Spoken):
+class Recordings(UtteranceDataset):
     """Utterances of a store: windows of one length, or whole.
 
     Fields: ``x`` sequence (frames c), or of varying length; ``speaker`` label; a ``tokens`` field for each track.
@@ -171,7 +171,7 @@ class Recordings(Spoken):
         counted = (store.ends[1:] - store.ends[:-1]).tolist()
         self._numbers, owners, firsts = list[int](), list[int](), list[int]()
         for number in numbers:
-            starts = [0] if frames is None else _windows(counted[number], frames, stride or frames)
+            starts = [0] if frames is None else _window_starts(counted[number], frames, stride or frames)
             if starts:
                 owners += [len(self._numbers)] * len(starts)
                 firsts += [int(store.ends[number]) + start for start in starts]
@@ -230,10 +230,12 @@ class Recordings(Spoken):
         return self._name
 
 
-class Part(Spoken, Subset):
+class Part(UtteranceDataset, Subset):
     """Some examples of recordings, and the utterances that they are of."""
 
-    def __init__(self, data: Spoken, indices: Tensor | Iterable[int], *, part: str = "subset") -> None:
+    def __init__(
+        self, data: UtteranceDataset, indices: Tensor | Iterable[int], *, part: str = "subset"
+    ) -> None:
         super().__init__(data, indices, part=part)
         if isinstance(data, Part):  # one look-up however deep the nesting
             self.data, self.indices = data.data, data.indices[self.indices]
@@ -244,7 +246,7 @@ class Part(Spoken, Subset):
         self._numbers = [self.recordings._numbers[number] for number in there.tolist()]
 
 
-def several_speakers(data: Spoken, least: int = 2) -> list[str]:
+def check_several_speakers(data: UtteranceDataset, least: int = 2) -> list[str]:
     """The speakers' names, for whoever converts voices.
 
     Raises:
@@ -258,7 +260,7 @@ def several_speakers(data: Spoken, least: int = 2) -> list[str]:
     return data.speakers
 
 
-def _windows(length: int, frames: int, stride: int) -> list[int]:
+def _window_starts(length: int, frames: int, stride: int) -> list[int]:
     """Where the windows of an utterance begin."""
     starts = list(range(0, length - frames + 1, stride))
     if starts and starts[-1] + frames < length:

@@ -16,11 +16,11 @@ from reprkit.data.collate import as_index
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.registry.constraints import Count
 from reprkit.registry.references import Reference, parse_sum
-from reprkit_audio.data.recordings import Spoken
+from reprkit_audio.data.recordings import UtteranceDataset
 from reprkit_audio.frontends import frontend as front_end
 from reprkit_audio.frontends.log_mel import LogMel
 
-_FULL = 32767.0  # waveforms are kept with 16 bits
+_FULL_SCALE = 32767.0  # waveforms are kept with 16 bits
 
 
 class Waves(Dataset):
@@ -47,7 +47,7 @@ class Waves(Dataset):
 
     def __init__(
         self,
-        data: str | Spoken,
+        data: str | UtteranceDataset,
         frontend: str = "log-mel",
         *,
         frames: Count = 64,
@@ -57,7 +57,7 @@ class Waves(Dataset):
         front = front_end(frontend)
         if not isinstance(front, LogMel):
             raise PartArgumentError(f"data set waves: frontend is a log-mel, not {frontend!r}")
-        self.sources, self._steps, self._hop = _speech(data, front), frames, front.hop
+        self.sources, self._steps, self._hop = _utterance_datasets(data, front), frames, front.hop
         names = sorted({name for each in self.sources for name in each.speakers})
         sounds, waves, total = list[Tensor](), list[Tensor](), 0
         owners, firsts, labels = list[int](), list[int](), list[int]()
@@ -66,7 +66,7 @@ class Waves(Dataset):
             if spoken.rate != front.rate:
                 raise DataError(f"{source.name} is of {spoken.rate} Hz, and {front.form} reads {front.rate}")
             labels.append(names.index(spoken.speaker))
-            made = front.analyse(spoken.wave).frames
+            made = front.analyze(spoken.wave).frames
             starts = list(range(0, len(made) - frames + 1, step))
             if not starts:
                 continue
@@ -76,7 +76,7 @@ class Waves(Dataset):
             total += len(made)
             sounds.append(made)
             padded = F.pad(spoken.wave, (0, len(made) * front.hop - len(spoken.wave)))
-            waves.append((padded.clamp(-1, 1) * _FULL).round().to(torch.int16))
+            waves.append((padded.clamp(-1, 1) * _FULL_SCALE).round().to(torch.int16))
         if not owners:
             raise DataError(
                 f"none of the {len(labels)} utterances of {self.name} is as long as frames={frames} "
@@ -111,7 +111,7 @@ class Waves(Dataset):
         samples = self._wave.view(-1, self._hop)[rows].flatten(1)
         return {
             "x": self._frames[rows],
-            "wave": (samples.float() / _FULL).unsqueeze(-1),
+            "wave": (samples.float() / _FULL_SCALE).unsqueeze(-1),
             "speaker": self._labels[self._owner[index]],
         }
 
@@ -136,7 +136,7 @@ class Waves(Dataset):
             made[-1].origin.update(parts[0].origin)
         return tuple(made)
 
-    def _numbered(self) -> Iterator[tuple[Spoken, int]]:
+    def _numbered(self) -> Iterator[tuple[UtteranceDataset, int]]:
         """Every utterance of every source, in order."""
         return ((source, number) for source in self.sources for number in range(len(source.clips)))
 
@@ -146,7 +146,7 @@ class Waves(Dataset):
         return f"waves of {' + '.join(each.name for each in self.sources)}"
 
 
-def _speech(data: str | Spoken, front: LogMel) -> list[Spoken]:
+def _utterance_datasets(data: str | UtteranceDataset, front: LogMel) -> list[UtteranceDataset]:
     """The speech; a reference's front end and windows are set where it leaves them open, so that nothing is worked out twice.
 
     Raises:
@@ -158,9 +158,9 @@ def _speech(data: str | Spoken, front: LogMel) -> list[Spoken]:
             raise DataError(f"data set waves takes a plain sum of data sets, not {data!r}")
         usual = {"frontend": front.form, "frames": None}
         found.append(dataset(str(Reference(named.name, {**usual, **named.arguments}, named.distribution))))
-    speech = [each for each in found if isinstance(each, Spoken)]
+    speech = [each for each in found if isinstance(each, UtteranceDataset)]
     if len(speech) < len(found):
-        other = next(each for each in found if not isinstance(each, Spoken))
+        other = next(each for each in found if not isinstance(each, UtteranceDataset))
         raise DataError(
             f"data set waves reads speech (utterances with a speaker), not {type(other).__name__}"
         )

@@ -13,14 +13,14 @@ from reprkit.registry.constraints import Count, Depth, Width
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import (
     Mask,
-    channels_of,
-    frames_of,
+    align_code,
+    frame_channels,
     halvings,
     instance_norm,
-    spread,
-    spread_mask,
     time_first,
     time_last,
+    upsample,
+    upsample_mask,
 )
 
 _PART = "decoder adain"
@@ -64,7 +64,7 @@ class AdaINDecoder(Decoder):
     ) -> None:
         super().__init__()
         times = halvings(stride, depth)
-        channels = channels_of(data, _PART)
+        channels = frame_channels(data, _PART)
         self.in_dim, self.condition_dim, self.stride, self.norm = width, condition_dim, stride, norm
         self.frames = data["x"].space[0]
         self.strides = [1] * (depth - times) + [2] * times
@@ -95,7 +95,7 @@ class AdaINDecoder(Decoder):
             BuildError: there is no code.
         """
         known = length or self.frames or (None if teacher is None else teacher.shape[1])
-        tokens, mask, frames = frames_of(features, known, self.stride, _PART)
+        tokens, mask, frames = align_code(features, known, self.stride, _PART)
         x = time_last(tokens)
         if condition is None:
             condition = x.new_zeros(len(x), self.condition_dim)
@@ -104,7 +104,7 @@ class AdaINDecoder(Decoder):
         x = self._told(self.enter(x, mask), mask, next(affine)(told))
         for first, second, stride in zip(self.first, self.second, self.strides, strict=True):
             y = self._told(first(x, mask), mask, next(affine)(told))
-            x, y, mask = spread(x, stride), spread(y, stride), spread_mask(mask, stride)
+            x, y, mask = upsample(x, stride), upsample(y, stride), upsample_mask(mask, stride)
             x = x + self._told(second(y, mask), mask, next(affine)(told))
         mask = None if mask is None else mask[:, :frames]
         return self.head(time_first(x)[:, :frames], mask=mask, grid=(frames,))

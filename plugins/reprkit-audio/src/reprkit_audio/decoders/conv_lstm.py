@@ -14,12 +14,12 @@ from reprkit.decoders.head import Head, Scale
 from reprkit.registry.constraints import Count, Depth, Width
 from reprkit_audio.layers.convolution import ChannelNorm, Convolution
 from reprkit_audio.layers.frames import (
-    channels_of,
-    frames_of,
-    spread,
-    spread_mask,
+    align_code,
+    frame_channels,
     time_first,
     time_last,
+    upsample,
+    upsample_mask,
 )
 from reprkit_audio.layers.lstm import LSTM
 
@@ -68,7 +68,7 @@ class ConvLSTMDecoder(Decoder):
         data: Signature,
     ) -> None:
         super().__init__()
-        channels = channels_of(data, _PART)
+        channels = frame_channels(data, _PART)
         self.in_dim, self.condition_dim, self.stride = width, condition_dim, stride
         self.frames = data["x"].space[0]
         widths = [width + condition_dim] + [width] * depth
@@ -100,9 +100,9 @@ class ConvLSTMDecoder(Decoder):
             BuildError: there is no code.
         """
         known = length or self.frames or (None if teacher is None else teacher.shape[1])
-        tokens, mask, frames = frames_of(features, known, self.stride, _PART)
-        x = spread(time_last(tokens), self.stride)[..., :frames]
-        mask = spread_mask(mask, self.stride)
+        tokens, mask, frames = align_code(features, known, self.stride, _PART)
+        x = upsample(time_last(tokens), self.stride)[..., :frames]
+        mask = upsample_mask(mask, self.stride)
         mask = None if mask is None else mask[:, :frames]
         if condition is None:
             condition = x.new_zeros(len(x), self.condition_dim)

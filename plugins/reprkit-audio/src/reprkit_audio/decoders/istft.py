@@ -100,12 +100,12 @@ class ISTFTDecoder(Decoder):
             mask = mask.unflatten(1, (count, self.place.group)).any(-1)
         x = self.blocks(self.place(features, count), mask)
         with without_autocast(x.device):  # a phase in bfloat16 is off by degrees
-            wave = self.inverted(self.head(x.to(self.head.weight.dtype)), mask)
+            wave = self.inverse_transform(self.head(x.to(self.head.weight.dtype)), mask)
         mean = wave.unflatten(1, (count, self.hop))
         params = {"mean": mean, "log_scale": mean.new_full((1, 1, 1), math.log(self.scale))}
         return Decoded(x=mean, likelihood="gaussian", params=params, mask=mask, grid=(count,))
 
-    def inverted(
+    def inverse_transform(
         self, x: Float[Tensor, "b n p"], mask: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b samples"]:
         """The inverse transform of frames given as log-magnitudes and phases (b n n_fft+2): n * hop samples.
@@ -119,9 +119,9 @@ class ISTFTDecoder(Decoder):
         envelope = self.window.square().expand(*x.shape[:2] if mask is not None else (1, x.shape[1]), -1)
         if mask is not None:
             pieces, envelope = (each * mask.unsqueeze(-1) for each in (pieces, envelope))
-        return self._overlapped(pieces) / self._overlapped(envelope).clamp(min=1e-8)
+        return self._overlap_add(pieces) / self._overlap_add(envelope).clamp(min=1e-8)
 
-    def _overlapped(self, pieces: Float[Tensor, "b n f"]) -> Float[Tensor, "b samples"]:
+    def _overlap_add(self, pieces: Float[Tensor, "b n f"]) -> Float[Tensor, "b samples"]:
         """Frames added where they lie, without what sticks out before the first hop and after the last."""
         group = self.n_fft // self.hop
         parts = pieces.unflatten(-1, (group, self.hop))

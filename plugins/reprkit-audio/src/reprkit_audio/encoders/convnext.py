@@ -13,7 +13,7 @@ from reprkit.errors import BuildError
 from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import DepthOrZero, Width, odd
 from reprkit.types import Batch
-from reprkit_audio.layers.convnext import Along, Blocks
+from reprkit_audio.layers.convnext import Blocks, TimeConvolution
 
 
 class ConvNeXtEncoder(Encoder):
@@ -46,7 +46,7 @@ class ConvNeXtEncoder(Encoder):
         if field.kind != "sequence":
             raise BuildError(f"encoder convnext is for sequences (t c), and x is {field.kind} data")
         self.rescale = Rescale(field)
-        self.first = Along(field.channels, width, kernel)
+        self.first = TimeConvolution(field.channels, width, kernel)
         self.blocks = Blocks(width, kernel, depth)
         self.out_dim = width
 

@@ -11,7 +11,7 @@ from reprkit import Encoder, Features, Signature
 from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch
-from reprkit_audio.layers.frames import channels_of, no_keep
+from reprkit_audio.layers.frames import frame_channels, refuse_keep
 from reprkit_audio.layers.lstm import LSTM
 
 _PART = "encoder d-vector"
@@ -36,7 +36,7 @@ class DVectorEncoder(Encoder):
 
     def __init__(self, width: Width = 128, *, depth: Depth = 2, dim: Width = 64, data: Signature) -> None:
         super().__init__()
-        channels = channels_of(data, _PART)
+        channels = frame_channels(data, _PART)
         self.out_dim = dim
         self.rescale = Rescale(data["x"])
         self.lstm = LSTM(channels, width, depth=depth)
@@ -48,7 +48,7 @@ class DVectorEncoder(Encoder):
         Raises:
             BuildError: it was asked to read some tokens only.
         """
-        no_keep(keep, _PART)
+        refuse_keep(keep, _PART)
         x, mask = self.lstm(self.rescale(batch["x"])), batch.get("x_mask")
         if mask is None:
             last = x[:, -1]

@@ -12,17 +12,17 @@ from reprkit.registry.constraints import Count, Depth, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.convolution import Bank, Convolution
 from reprkit_audio.layers.frames import (
-    channels_of,
+    downsample_mask,
+    frame_channels,
     halvings,
-    hidden,
     instance_norm,
-    mean_over,
-    no_keep,
-    pooled,
-    thinned,
+    masked_mean,
+    mean_pool,
+    refuse_keep,
     time_first,
     time_last,
-    tokens_of,
+    token_count,
+    zero_padding,
 )
 
 _PART = "encoder instance-norm"
@@ -55,7 +55,7 @@ class InstanceNormEncoder(Encoder):
     ) -> None:
         super().__init__()
         times = halvings(stride, depth)
-        channels = channels_of(data, _PART)
+        channels = frame_channels(data, _PART)
         self.stride, self.norm, self.out_dim = stride, norm, width
         self.rescale = Rescale(data["x"])
         self.bank = Bank(channels, max(1, width // 4))
@@ -70,21 +70,21 @@ class InstanceNormEncoder(Encoder):
         Raises:
             BuildError: it was asked to read some tokens only.
         """
-        no_keep(keep, _PART)
+        refuse_keep(keep, _PART)
         mask = batch.get("x_mask")
         x = self._normed(time_last(self.rescale(batch["x"])), mask)
         x = torch.relu(self._normed(self.enter(self.bank(x, mask), mask), mask))
         for first, second, stride in zip(self.first, self.second, self.strides, strict=True):
-            y = pooled(torch.relu(self._normed(first(x, mask), mask)), mask, stride)
-            x, mask = pooled(x, mask, stride), thinned(mask, stride)
+            y = mean_pool(torch.relu(self._normed(first(x, mask), mask)), mask, stride)
+            x, mask = mean_pool(x, mask, stride), downsample_mask(mask, stride)
             x = x + torch.relu(self._normed(second(y, mask), mask))
         if self.norm:  # the sum of what was normalised and then bent by a ReLU has a mean again
-            x = x - mean_over(x, mask).unsqueeze(-1)
-        return Features(x=time_first(hidden(x, mask)), mask=mask, grid=(x.shape[-1],))
+            x = x - masked_mean(x, mask).unsqueeze(-1)
+        return Features(x=time_first(zero_padding(x, mask)), mask=mask, grid=(x.shape[-1],))
 
     def count(self, batch: Batch) -> int:
         """Tokens: frames over ``stride``, rounded up."""
-        return tokens_of(batch["x"].shape[1], self.stride)
+        return token_count(batch["x"].shape[1], self.stride)
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
         """(tokens,)."""

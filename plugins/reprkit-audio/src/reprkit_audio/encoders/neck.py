@@ -12,7 +12,14 @@ from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import Count, Depth, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.convolution import ChannelNorm, Convolution
-from reprkit_audio.layers.frames import channels_of, no_keep, thinned, time_first, time_last, tokens_of
+from reprkit_audio.layers.frames import (
+    downsample_mask,
+    frame_channels,
+    refuse_keep,
+    time_first,
+    time_last,
+    token_count,
+)
 from reprkit_audio.layers.lstm import LSTM
 
 _PART = "encoder neck"
@@ -54,7 +61,7 @@ class NeckEncoder(Encoder):
         data: Signature,
     ) -> None:
         super().__init__()
-        channels = channels_of(data, _PART)
+        channels = frame_channels(data, _PART)
         self.stride, self.dim, self.out_dim, self.condition_dim = stride, dim, 2 * dim, condition_dim
         self.rescale = Rescale(data["x"])
         widths = [channels + condition_dim] + [width] * depth
@@ -74,7 +81,7 @@ class NeckEncoder(Encoder):
         Raises:
             BuildError: it was asked to read some tokens only.
         """
-        no_keep(keep, _PART)
+        refuse_keep(keep, _PART)
         x, mask = self.rescale(batch["x"]), batch.get("x_mask")
         if condition is None:
             condition = x.new_zeros(len(x), self.condition_dim)
@@ -87,17 +94,17 @@ class NeckEncoder(Encoder):
         last = (first + self.stride - 1).clamp(max=x.shape[1] - 1)
         if mask is not None:  # the last real frame of a token that is not full
             last = torch.minimum(last, (mask.sum(1, keepdim=True) - 1).clamp(min=0))
-        tokens = torch.cat([_at(ahead, last), _at(back, first)], -1)
-        return Features(x=tokens, mask=thinned(mask, self.stride), grid=(tokens.shape[1],))
+        tokens = torch.cat([_take_tokens(ahead, last), _take_tokens(back, first)], -1)
+        return Features(x=tokens, mask=downsample_mask(mask, self.stride), grid=(tokens.shape[1],))
 
     def count(self, batch: Batch) -> int:
         """Tokens: frames over ``stride``, rounded up."""
-        return tokens_of(batch["x"].shape[1], self.stride)
+        return token_count(batch["x"].shape[1], self.stride)
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
         """(tokens,)."""
         return (self.count(batch),)
 
 
-def _at(x: Float[Tensor, "b t d"], places: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+def _take_tokens(x: Float[Tensor, "b t d"], places: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
     return torch.take_along_dim(x, places.unsqueeze(-1), 1)

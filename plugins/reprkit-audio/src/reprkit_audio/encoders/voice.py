@@ -11,7 +11,14 @@ from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import Depth, DepthOrZero, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.convolution import Bank, Convolution
-from reprkit_audio.layers.frames import channels_of, mean_over, no_keep, pooled, thinned, time_last
+from reprkit_audio.layers.frames import (
+    downsample_mask,
+    frame_channels,
+    masked_mean,
+    mean_pool,
+    refuse_keep,
+    time_last,
+)
 
 _PART = "encoder voice"
 
@@ -39,7 +46,7 @@ class VoiceEncoder(Encoder):
         super().__init__()
         self.out_dim = width
         self.rescale = Rescale(data["x"])
-        self.bank = Bank(channels_of(data, _PART), max(1, width // 4))
+        self.bank = Bank(frame_channels(data, _PART), max(1, width // 4))
         self.enter = Convolution(self.bank.out_dim, width, 1)
         self.first = nn.ModuleList(Convolution(width, width) for _ in range(depth))
         self.second = nn.ModuleList(Convolution(width, width) for _ in range(depth))
@@ -53,15 +60,15 @@ class VoiceEncoder(Encoder):
         Raises:
             BuildError: it was asked to read some tokens only.
         """
-        no_keep(keep, _PART)
+        refuse_keep(keep, _PART)
         mask = batch.get("x_mask")
         x = time_last(self.rescale(batch["x"]))
         x = torch.relu(self.enter(self.bank(x, mask), mask))
         for first, second in zip(self.first, self.second, strict=True):
-            y = pooled(torch.relu(first(x, mask)), mask, 2)
-            x, mask = pooled(x, mask, 2), thinned(mask, 2)
+            y = mean_pool(torch.relu(first(x, mask)), mask, 2)
+            x, mask = mean_pool(x, mask, 2), downsample_mask(mask, 2)
             x = x + torch.relu(second(y, mask))
-        voice = mean_over(x, mask)
+        voice = masked_mean(x, mask)
         for layer in self.dense:
             voice = voice + layer(voice)
         return Features(x=voice.unsqueeze(1), grid=(1,))

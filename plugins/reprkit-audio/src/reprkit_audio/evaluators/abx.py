@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from reprkit_audio.distortion import warp
+from reprkit_audio.distortion import dtw_path
 
-LONGEST = 40  # frames of a segment that are compared
+MAX_FRAMES = 40  # frames of a segment that are compared
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def segments(
     for start, stop in itertools.pairwise(edges):
         phone = int(phones[start])
         if stop - start >= least and phone not in leave_out:
-            found.append(Segment(frames[start:stop][:LONGEST], phone, speaker))
+            found.append(Segment(frames[start:stop][:MAX_FRAMES], phone, speaker))
     return found
 
 
@@ -53,7 +53,7 @@ def distance(one: Float[np.ndarray, "n d"], two: Float[np.ndarray, "m d"]) -> fl
     lengths = np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(two, axis=1)[None]
     cosine = np.divide(one @ two.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     costs = np.arccos(cosine.clip(-1, 1)) / np.pi
-    path = warp(costs)
+    path = dtw_path(costs)
     return float(costs[path[:, 0], path[:, 1]].mean())
 
 

@@ -45,7 +45,7 @@ class CopySynthesis(Evaluator):
         Raises:
             BuildError: the model does not make waveforms of log-mel frames.
         """
-        front, field = _front(model)
+        front, field = _front_end_of(model)
         count = min(self.windows, len(data))
         places = torch.linspace(0, len(data) - 1, count).round().long()
         batch = data.batch(places)
@@ -55,12 +55,12 @@ class CopySynthesis(Evaluator):
         copies = {
             "": list(made.clamp(-1, 1)),
             "griffin-lim.": [
-                fallback.synthesise(Sound(frames=frames))[: true.shape[1]] for frames in batch[field]
+                fallback.synthesize(Sound(frames=frames))[: true.shape[1]] for frames in batch[field]
             ],
         }
         found: dict[str, Any] = {}
         for name, each in copies.items():
-            found.update({name + key: value for key, value in _compared(list(true), each).items()})
+            found.update({name + key: value for key, value in _mean_differences(list(true), each).items()})
         found["n"] = count
         if self.examples:
             shown = [
@@ -68,7 +68,7 @@ class CopySynthesis(Evaluator):
                 ("copied", copies[""]),
                 ("Griffin-Lim", copies["griffin-lim."]),
             ]
-            rows = {label: _pictures(front, waves[: self.examples]) for label, waves in shown}
+            rows = {label: _spectrograms(front, waves[: self.examples]) for label, waves in shown}
             found["figures"] = {
                 "spectrograms": Images(
                     title="Copies of recorded speech",
@@ -81,7 +81,7 @@ class CopySynthesis(Evaluator):
         return found
 
 
-def _front(model: Model) -> tuple[LogMel, str]:
+def _front_end_of(model: Model) -> tuple[LogMel, str]:
     """The front end of the frames that the model reads, and the field that holds them."""
     signature = model.signature
     fields = {path.input for path in model.factors.values()}
@@ -101,7 +101,7 @@ def _front(model: Model) -> tuple[LogMel, str]:
     return front, next(iter(fields))
 
 
-def _compared(true: list[Tensor], made: list[Tensor]) -> dict[str, float]:
+def _mean_differences(true: list[Tensor], made: list[Tensor]) -> dict[str, float]:
     pairs = list(zip(true, made, strict=True))
     pitches = [pitch_difference(*pair) for pair in pairs]
     apart = [semitones for semitones, _ in pitches if not math.isnan(semitones)]
@@ -112,8 +112,8 @@ def _compared(true: list[Tensor], made: list[Tensor]) -> dict[str, float]:
     }
 
 
-def _pictures(front: LogMel, waves: list[Tensor]) -> np.ndarray[Any, Any]:
+def _spectrograms(front: LogMel, waves: list[Tensor]) -> np.ndarray[Any, Any]:
     """Mel spectrograms (n bands frames 1), dB under the loudest, low bands at the bottom."""
-    levels = [20 / math.log(10) * front.restored(front.analyse(wave).frames).log() for wave in waves]
+    levels = [20 / math.log(10) * front.denormalize(front.analyze(wave).frames).log() for wave in waves]
     made = [(level - level.max()).clamp(min=-80).T.flip(0) for level in levels]
     return torch.stack(made).unsqueeze(-1).numpy()

@@ -103,7 +103,7 @@ class Leakage(Evaluator):
         ]
         y = [side[rows] for side, rows in zip(sides, chosen, strict=True)]
         field = self._said(model, data)
-        read = [_read(model, each, factors, field, self.seed) for each in sets]
+        read = [_collect_tokens(model, each, factors, field, self.seed) for each in sets]
         said = self._shares([each[1] for each in read])
         found: dict[str, Any] = {"chance": 1 / len(classes), "n": len(y[1])}
         for name in read[0][0]:
@@ -113,9 +113,9 @@ class Leakage(Evaluator):
                 rows = train.some, y[0][train.owner], test.some, y[1][test.owner]
                 found[name]["frame"] = self._told(*rows)
             if name == "content":
-                found[name]["linear"] = _linear(train.pooled, y[0], test.pooled, y[1])
+                found[name]["linear"] = _linear_accuracy(train.pooled, y[0], test.pooled, y[1])
             if name != "input" and said:
-                found[name]["said"] = _explained((train.pooled, test.pooled), said, y)
+                found[name]["said"] = _explained_variance((train.pooled, test.pooled), said, y)
         return found
 
     def _factors(self, model: Model) -> dict[str, str]:
@@ -180,7 +180,7 @@ class Leakage(Evaluator):
 
 
 @torch.no_grad()
-def _read(
+def _collect_tokens(
     model: Model, data: Dataset, factors: dict[str, str], field: str | None, seed: int
 ) -> tuple[dict[str, Tokens], list[Array]]:
     """The codes of each factor, the frames as "input" where the data is a sequence, and each example's symbols (t,), or frames."""
@@ -198,18 +198,20 @@ def _read(
             parts.setdefault("input", []).append((batch[read].float(), batch.get(f"{read}_mask")))
         if field is not None:
             masks = batch.get(f"{field}_mask", torch.ones(batch[field].shape[:2], dtype=torch.bool))
-            said += [_plain(x[mask]) for x, mask in zip(batch[field], masks, strict=True)]
-    return {name: _tokens(pairs, generator) for name, pairs in parts.items()}, said
+            said += [_normalize_frames(x[mask]) for x, mask in zip(batch[field], masks, strict=True)]
+    return {name: _pool_tokens(pairs, generator) for name, pairs in parts.items()}, said
 
 
-def _plain(x: torch.Tensor) -> Array:
+def _normalize_frames(x: torch.Tensor) -> Array:
     """Symbols (t,), or frames (t c) without the example's own mean and deviation: those are the voice's, and the room's."""
     if x.ndim == 1:
         return x.numpy()
     return ((x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-4)).float().numpy()
 
 
-def _tokens(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], generator: torch.Generator) -> Tokens:
+def _pool_tokens(
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], generator: torch.Generator
+) -> Tokens:
     pooled, some, owner, count = [], [], [], 0
     for z, mask in pairs:
         size, length, _ = z.shape
@@ -228,26 +230,26 @@ def _tokens(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], generator
     return Tokens(*(torch.cat(each).numpy() for each in (pooled, some, owner)))
 
 
-def _linear(x: Array, y: Array, test_x: Array, test_y: Array) -> float:
+def _linear_accuracy(x: Array, y: Array, test_x: Array, test_y: Array) -> float:
     from reprkit.evaluation.linear_probe import fitted
 
     return float((fitted(x, y, label="speaker").predict(test_x.astype(np.float64)) == test_y).mean())
 
 
-def _explained(codes: Sequence[Array], said: Sequence[Array], y: Sequence[Array]) -> float:
+def _explained_variance(codes: Sequence[Array], said: Sequence[Array], y: Sequence[Array]) -> float:
     """R^2 of ridge regression within speakers: fitted on the first of each, measured on the second."""
     from sklearn.linear_model import RidgeCV
     from sklearn.metrics import r2_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    x, test_x = (_within(rows, labels) for rows, labels in zip(codes, y, strict=True))
-    goal, test_goal = (_within(rows, labels) for rows, labels in zip(said, y, strict=True))
+    x, test_x = (_subtract_class_means(rows, labels) for rows, labels in zip(codes, y, strict=True))
+    goal, test_goal = (_subtract_class_means(rows, labels) for rows, labels in zip(said, y, strict=True))
     probe = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13))).fit(x, goal)
     return float(r2_score(test_goal, probe.predict(test_x), multioutput="variance_weighted"))
 
 
-def _within(rows: Array, labels: Array) -> Array:
+def _subtract_class_means(rows: Array, labels: Array) -> Array:
     """Rows less the mean of their class."""
     made = rows.astype(np.float64).copy()
     for each in np.unique(labels):

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit_audio.evaluators.conversion_pairs import Trial
+from reprkit_audio.evaluators.conversion_pairs import ConversionPair
 
 
-def judged(
-    told: Float[Tensor, "n d"], chosen: Sequence[Trial], centres: Mapping[int, Tensor], *, own: bool
+def speaker_scores(
+    told: Float[Tensor, "n d"], chosen: Sequence[ConversionPair], centres: Mapping[int, Tensor], *, own: bool
 ) -> dict[str, float]:
     """What the judge of speakers says of the waveforms of trials, by their embeddings.
 
@@ -41,7 +41,7 @@ def judged(
     }
 
 
-def put(found: dict[str, Any], name: str, told: Mapping[str, Any]) -> None:
+def add_scores(found: dict[str, Any], name: str, told: Mapping[str, Any]) -> None:
     """Under the version's name; what the model made has none."""
     home = found if name == "converted" else found.setdefault("natural" if name == "source" else name, {})
     for key, value in told.items():
@@ -51,7 +51,7 @@ def put(found: dict[str, Any], name: str, told: Mapping[str, Any]) -> None:
             home[key] = value
 
 
-def mean(values: Sequence[float]) -> float:
+def nan_mean(values: Sequence[float]) -> float:
     """Over those that are numbers; NaN where none is."""
     there = [value for value in values if not math.isnan(value)]
     return float(np.mean(there)) if there else math.nan

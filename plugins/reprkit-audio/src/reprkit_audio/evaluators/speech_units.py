@@ -20,11 +20,11 @@ from reprkit.registry.constraints import CountOrZero, Seed
 from reprkit_audio.evaluators.abx import Segment, abx, segments
 
 SILENCE = ("pau", "sil", "sp", "h#", "_", "")  # how engines call it
-_MOST = 4096  # k-means with more clusters than this takes too long
+_MAX_CLUSTERS = 4096  # k-means with more clusters than this takes too long
 
 
 @dataclass(frozen=True)
-class Aligned:
+class AlignedFrames:
     """A data set's frames, one after another, with what was said in each.
 
     Attributes:
@@ -43,7 +43,7 @@ class Aligned:
     owner: Int[np.ndarray, " t"]
     speakers: Int[np.ndarray, " n"]
 
-    def spoken(self, silent: frozenset[int]) -> np.ndarray:
+    def is_speech(self, silent: frozenset[int]) -> np.ndarray:
         """Which frames are no silence (t,)."""
         return ~np.isin(self.phones, list(silent))
 
@@ -101,14 +101,14 @@ class SpeechUnits(Evaluator):
         for each in (fit_on, data):
             self._check(each)
         silent = self._silent(data)
-        train, test = (aligned(model, each, factor, self.phone, self.speaker) for each in (fit_on, data))
-        if not test.spoken(silent).any():
+        train, test = (align(model, each, factor, self.phone, self.speaker) for each in (fit_on, data))
+        if not test.is_speech(silent).any():
             raise DataError(f"speech-units: every frame of {data.name} is silence")
         vocab = model.latent(factor).vocab
-        size = self.units if vocab is None else min(math.prod(vocab), _MOST)
-        grouped = clustered(train.x, (train.x, test.x), size, self.seed)
+        size = self.units if vocab is None else min(math.prod(vocab), _MAX_CLUSTERS)
+        grouped = kmeans_units(train.x, (train.x, test.x), size, self.seed)
         own = (
-            clustered(train.z, (train.z, test.z), size, self.seed)
+            kmeans_units(train.z, (train.z, test.z), size, self.seed)
             if vocab is None
             else [train.units, test.units]
         )
@@ -120,21 +120,21 @@ class SpeechUnits(Evaluator):
         if self.triples:
             for prefix, frames in (("", test.z), ("frames.", test.x)):
                 found.update(self._abx(prefix, test, frames, silent))
-        found["n"] = int(test.spoken(silent).sum())
+        found["n"] = int(test.is_speech(silent).sum())
         found["figures"] = {"table": self._figure(data, test, own[1], silent)}
         return found
 
     def _measured(
-        self, train: Aligned, test: Aligned, units: Sequence[np.ndarray], silent: frozenset[int]
+        self, train: AlignedFrames, test: AlignedFrames, units: Sequence[np.ndarray], silent: frozenset[int]
     ) -> dict[str, Any]:
-        spoken = test.spoken(silent)
+        spoken = test.is_speech(silent)
         found = agreement(units[1][spoken], test.phones[spoken])
-        found["speaker"] = told_apart(train, test, units)
-        found["speaker-frame"] = told_by_one(train, test, units, silent)
+        found["speaker"] = speaker_accuracy(train, test, units)
+        found["speaker-frame"] = frame_speaker_accuracy(train, test, units, silent)
         return found
 
     def _abx(
-        self, prefix: str, test: Aligned, frames: np.ndarray, silent: frozenset[int]
+        self, prefix: str, test: AlignedFrames, frames: np.ndarray, silent: frozenset[int]
     ) -> dict[str, float]:
         pieces: list[Segment] = []
         bounds = np.searchsorted(test.owner, np.arange(len(test.speakers) + 1))
@@ -169,14 +169,14 @@ class SpeechUnits(Evaluator):
         vocab = data.signature[self.phone].vocab or 0
         return list(data.facts.get("symbols", {}).get(self.phone, map(str, range(vocab))))
 
-    def _figure(self, data: Dataset, test: Aligned, units: np.ndarray, silent: frozenset[int]) -> Any:
+    def _figure(self, data: Dataset, test: AlignedFrames, units: np.ndarray, silent: frozenset[int]) -> Any:
         """Units by phones, the commonest 60 units, by the phone that they mostly are."""
         from reprkit.reporting.figures import Matrix
 
-        spoken = test.spoken(silent)
+        spoken = test.is_speech(silent)
         names = self._names(data)
         there = np.unique(test.phones[spoken])
-        table = counted(units[spoken], test.phones[spoken])[1][:, there]
+        table = contingency_table(units[spoken], test.phones[spoken])[1][:, there]
         order = np.argsort(-table.sum(1))[:60]
         order = order[np.lexsort((-table[order].max(1), table[order].argmax(1)))]
         return Matrix(
@@ -189,7 +189,7 @@ class SpeechUnits(Evaluator):
 
 
 @torch.no_grad()
-def aligned(model: Model, data: Dataset, factor: str, phone: str, speaker: str) -> Aligned:
+def align(model: Model, data: Dataset, factor: str, phone: str, speaker: str) -> AlignedFrames:
     """A data set's frames with units, codes, phones and speakers.
 
     Raises:
@@ -214,7 +214,7 @@ def aligned(model: Model, data: Dataset, factor: str, phone: str, speaker: str) 
         parts["owner"].append((count + np.arange(size))[:, None].repeat(length, 1)[valid])
         parts["speakers"].append(batch[speaker].numpy())
         count += size
-    return Aligned(**{name: np.concatenate(rows) for name, rows in parts.items()})
+    return AlignedFrames(**{name: np.concatenate(rows) for name, rows in parts.items()})
 
 
 def _units(code: Code, vocab: tuple[int, ...] | None) -> np.ndarray:
@@ -229,7 +229,7 @@ def _units(code: Code, vocab: tuple[int, ...] | None) -> np.ndarray:
     raise BuildError("speech-units: the code has more combinations of indices than can be counted")
 
 
-def clustered(
+def kmeans_units(
     fit: np.ndarray, frames: Sequence[np.ndarray], size: int, seed: int
 ) -> list[Int[np.ndarray, " t"]]:
     """k-means of so many clusters, fitted on some frames (at most 50,000 of them): the clusters of all."""
@@ -241,7 +241,7 @@ def clustered(
     return [made.predict(each.astype(some.dtype, copy=False)) for each in frames]
 
 
-def counted(units: np.ndarray, phones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def contingency_table(units: np.ndarray, phones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The units that occur (u,), and how often each comes with each phone (u p)."""
     names, places = np.unique(units, return_inverse=True)
     table = np.zeros((len(names), int(phones.max()) + 1))
@@ -254,7 +254,7 @@ def agreement(units: np.ndarray, phones: np.ndarray) -> dict[str, Any]:
     from scipy.stats import entropy
     from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
 
-    table = counted(units, phones)[1]
+    table = contingency_table(units, phones)[1]
     heights = entropy(np.bincount(phones))
     return {
         "purity": float(table.max(1).sum() / table.sum()),
@@ -264,7 +264,7 @@ def agreement(units: np.ndarray, phones: np.ndarray) -> dict[str, Any]:
     }
 
 
-def told_apart(train: Aligned, test: Aligned, units: Sequence[np.ndarray]) -> float:
+def speaker_accuracy(train: AlignedFrames, test: AlignedFrames, units: Sequence[np.ndarray]) -> float:
     """Accuracy of who speaks, from histograms of an example's units."""
     from reprkit.evaluation.linear_probe import fitted
 
@@ -278,11 +278,13 @@ def told_apart(train: Aligned, test: Aligned, units: Sequence[np.ndarray]) -> fl
     return float((probe.predict(tables[1].astype(np.float64)) == test.speakers).mean())
 
 
-def told_by_one(train: Aligned, test: Aligned, units: Sequence[np.ndarray], silent: frozenset[int]) -> float:
+def frame_speaker_accuracy(
+    train: AlignedFrames, test: AlignedFrames, units: Sequence[np.ndarray], silent: frozenset[int]
+) -> float:
     """Accuracy of who speaks, from one frame's unit: whoever has it most often in ``train``; an unknown unit is the commonest's."""
-    spoken = train.spoken(silent)
-    names, table = counted(units[0][spoken], train.speakers[train.owner][spoken])
-    spoken = test.spoken(silent)
+    spoken = train.is_speech(silent)
+    names, table = contingency_table(units[0][spoken], train.speakers[train.owner][spoken])
+    spoken = test.is_speech(silent)
     asked = units[1][spoken]
     place = np.searchsorted(names, asked).clip(max=len(names) - 1)
     said = np.where(names[place] == asked, table.argmax(1)[place], table.sum(0).argmax())

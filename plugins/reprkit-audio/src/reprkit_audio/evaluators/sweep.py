@@ -13,7 +13,7 @@ from reprkit.evaluation import Results
 
 
 @dataclass(kw_only=True)
-class NeckSweep:
+class BottleneckSweep:
     """Leakage against reconstruction error, a point a width and a line a series; a figure for ``rk.report``.
 
     The good corner is at the lower left: little error, nothing leaked.
@@ -50,20 +50,20 @@ class NeckSweep:
         return drawing.svg + (chips(list(self.series)) if len(self.series) > 1 else "")
 
 
-def neck_sweep(
+def bottleneck_sweep(
     results: Mapping[str, Mapping[Any, Mapping[str, Any]]],
     *,
     leakage: str = "leakage.content.pooled",
     error: str = "reconstruction.error",
     **figure: Any,
-) -> NeckSweep:
+) -> BottleneckSweep:
     """The figure of what ``rk.evaluate(model, test, "reconstruction", "leakage", fit_on=train)`` returned at each width.
 
     Args:
         results: series -> width -> results, such as ``{"autovc": {4: ..., 16: ..., 64: ...}}``.
         leakage: path of the number on the y axis.
         error: path of the number on the x axis.
-        figure: what else ``NeckSweep`` takes.
+        figure: what else ``BottleneckSweep`` takes.
 
     Raises:
         DataError: nothing was measured, or not these numbers.
@@ -82,4 +82,4 @@ def neck_sweep(
             figure.setdefault("chance", flat.get(f"{leakage.partition('.')[0]}.chance"))
     if not series:
         raise DataError("neck_sweep: there are no results to plot")
-    return NeckSweep(series=series, **figure)
+    return BottleneckSweep(series=series, **figure)

@@ -18,22 +18,28 @@ from reprkit.registry.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.utils.progress import tracked
 from reprkit_audio import sound
 from reprkit_audio.converter import Converter
-from reprkit_audio.data.recordings import Spoken
-from reprkit_audio.distortion import correlation, distortion, heard, pitch_correlation
+from reprkit_audio.data.recordings import UtteranceDataset
+from reprkit_audio.distortion import distortion, extract_features, log_pitch_correlation, pitch_correlation
 from reprkit_audio.evaluators import voice_figures
-from reprkit_audio.evaluators.conversion_pairs import Made, Trial, long_enough, speech_of, trials
-from reprkit_audio.evaluators.scores import judged, mean, put
-from reprkit_audio.formants import formant_ratio, shifted
+from reprkit_audio.evaluators.conversion_pairs import (
+    Conversion,
+    ConversionPair,
+    check_utterances,
+    conversion_pairs,
+    utterances_by_speaker,
+)
+from reprkit_audio.evaluators.scores import add_scores, nan_mean, speaker_scores
+from reprkit_audio.formants import formant_ratio, shift_voice
 from reprkit_audio.frontends import Sound
 from reprkit_audio.frontends.world import World
-from reprkit_audio.prosody import statistics
+from reprkit_audio.prosody import pitch_statistics
 from reprkit_audio.recognition import speech_recognition
-from reprkit_audio.recognition.speaker_verification import RATE, centre, speaker_judge
+from reprkit_audio.recognition.speaker_verification import RATE, speaker_centroid, speaker_verifier
 from reprkit_audio.vocoders import vocoder
 
 _SENTENCES = 15  # of the recogniser's grammar
-_FORMANTS = 5  # utterances that a voice's formants are measured on
-_MADE = ("converted", "copy", "shift")
+_FORMANT_UTTERANCES = 5  # utterances that a voice's formants are measured on
+_GENERATED = ("converted", "copy", "shift")
 
 Wave = Float[Tensor, " samples"]
 
@@ -99,22 +105,22 @@ class Voice(Evaluator):
             ReprkitError: a judge that is not installed.
         """
         converter = Converter(model, vocoder=self.vocoder, spread=self.spread)
-        speech = speech_of(data, "voice")
+        speech = check_utterances(data, "voice")
         if speech.frontend != converter.front:
             raise DataError(
                 f"the model converts frames of {converter.front.form}, and {speech.name} holds frames of {speech.frontend.form}"
             )
-        judge = speaker_judge()
+        judge = speaker_verifier()
         sentences = self._sentences(speech)
-        chosen = trials(speech, self.pairs, self.prompts, self.seed, self.seconds, sentences)
+        chosen = conversion_pairs(speech, self.pairs, self.prompts, self.seed, self.seconds, sentences)
         enrolled = self._enrolled(speech, fit_on)
         clouds = {label: judge([_wave(*each) for each in enrolled[label]]) for label in sorted(enrolled)}
-        centres = {label: centre(cloud) for label, cloud in clouds.items()}
+        centres = {label: speaker_centroid(cloud) for label, cloud in clouds.items()}
         made = self._made(converter, speech, chosen, enrolled)
         found: dict[str, Any] = {"chance": 1 / len(centres), "n": len(made)}
-        for name in ("source", *_MADE):
+        for name in ("source", *_GENERATED):
             told = judge([each.waves[name] for each in made])
-            put(found, name, judged(told, chosen, centres, own=name in ("source", "copy")))
+            add_scores(found, name, speaker_scores(told, chosen, centres, own=name in ("source", "copy")))
         self._heard(found, made)
         self._worded(found, sentences, made)
         if self.examples:
@@ -123,13 +129,15 @@ class Voice(Evaluator):
             )
         return found
 
-    def _enrolled(self, speech: Spoken, fit_on: Dataset | None) -> dict[int, list[tuple[Spoken, int]]]:
+    def _enrolled(
+        self, speech: UtteranceDataset, fit_on: Dataset | None
+    ) -> dict[int, list[tuple[UtteranceDataset, int]]]:
         """Real utterances of every speaker (label), evenly spaced, as data set and number."""
-        found: dict[int, list[tuple[Spoken, int]]] = {}
-        others = fit_on if isinstance(fit_on, Spoken) else speech
-        known = long_enough(others, self.seconds)
+        found: dict[int, list[tuple[UtteranceDataset, int]]] = {}
+        others = fit_on if isinstance(fit_on, UtteranceDataset) else speech
+        known = utterances_by_speaker(others, self.seconds)
         there = {others.speakers[label]: numbers for label, numbers in known.items()}
-        for label, numbers in long_enough(speech, self.seconds).items():
+        for label, numbers in utterances_by_speaker(speech, self.seconds).items():
             name = speech.speakers[label]
             home, mine = (others, there[name]) if name in there else (speech, numbers)
             places = np.linspace(0, len(mine) - 1, min(self.enrol, len(mine))).round().astype(int)
@@ -139,15 +147,16 @@ class Voice(Evaluator):
     def _made(
         self,
         converter: Converter,
-        speech: Spoken,
-        chosen: Sequence[Trial],
-        enrolled: Mapping[int, list[tuple[Spoken, int]]],
-    ) -> list[Made]:
+        speech: UtteranceDataset,
+        chosen: Sequence[ConversionPair],
+        enrolled: Mapping[int, list[tuple[UtteranceDataset, int]]],
+    ) -> list[Conversion]:
         """Every trial's waveforms."""
         world = converter.front if isinstance(converter.front, World) else World(rate=converter.rate)
         back = vocoder("world", form=world)
         voices = {
-            label: [_world(*each, world) for each in some[:_FORMANTS]] for label, some in enrolled.items()
+            label: [_world_sound(*each, world) for each in some[:_FORMANT_UTTERANCES]]
+            for label, some in enrolled.items()
         }
         ratios: dict[tuple[int, int], float] = {}
         made = []
@@ -158,60 +167,65 @@ class Voice(Evaluator):
             source = speech.sound(trial.source)
             wave = speech.utterance(trial.source).wave
             voice = converter.voice([speech.sound(number) for number in trial.prompts])
-            pitch = statistics(*_pitches([_world(speech, n, world) for n in trial.prompts]))
-            moved = shifted(_world(speech, trial.source, world), world, ratios[pair], None, pitch)
+            pitch = pitch_statistics(*_pitches([_world_sound(speech, n, world) for n in trial.prompts]))
+            moved = shift_voice(_world_sound(speech, trial.source, world), world, ratios[pair], None, pitch)
             waves = {
                 "source": wave,
-                "converted": converter.synthesised(converter.converted(source, voice), len(wave)),
-                "copy": converter.synthesised(source, len(wave)),
-                "shift": back.synthesise(moved)[: len(wave)],
+                "converted": converter.synthesize(converter.convert(source, voice), len(wave)),
+                "copy": converter.synthesize(source, len(wave)),
+                "shift": back.synthesize(moved)[: len(wave)],
             }
             if trial.parallel is not None:
                 waves["target"] = speech.utterance(trial.parallel).wave
             waves = {name: resample(each, converter.rate, RATE) for name, each in waves.items()}
-            made.append(Made(trial, waves))
+            made.append(Conversion(trial, waves))
         return made
 
-    def _heard(self, found: dict[str, Any], made: Sequence[Made]) -> None:
+    def _heard(self, found: dict[str, Any], made: Sequence[Conversion]) -> None:
         """Pitch beside the source's; spectrum and pitch beside the target's own."""
         front = World(rate=RATE)
-        for name in _MADE:
+        for name in _GENERATED:
             beside = [
-                correlation(
-                    *(front.pitch(each.waves[which]).numpy()[: _least(each)] for which in ("source", name))
+                log_pitch_correlation(
+                    *(
+                        front.pitch(each.waves[which]).numpy()[: _common_frames(each)]
+                        for which in ("source", name)
+                    )
                 )
                 for each in made
             ]
-            put(found, name, {"pitch_correlation": mean(beside)})
+            add_scores(found, name, {"pitch_correlation": nan_mean(beside)})
         both = [each for each in made if "target" in each.waves]
         if not both:
             return
         for each in both:
-            each.seen = {
-                n: heard(w, order=self.order, front=front) for n, w in each.waves.items() if _loud(w)
+            each.features = {
+                n: extract_features(w, order=self.order, front=front)
+                for n, w in each.waves.items()
+                if _is_audible(w)
             }
-        for name in ("source", *_MADE):
-            pairs = [(each.seen[name], each.seen["target"]) for each in both if name in each.seen]
-            told = {"mcd": mean([distortion(*pair) for pair in pairs])}
+        for name in ("source", *_GENERATED):
+            pairs = [(each.features[name], each.features["target"]) for each in both if name in each.features]
+            told = {"mcd": nan_mean([distortion(*pair) for pair in pairs])}
             if name == "source":
                 found.setdefault("parallel", {})["unconverted"] = told["mcd"]
                 continue
-            told["pitch_correlation"] = mean([pitch_correlation(*pair) for pair in pairs])
-            put(found, name, {"parallel": told})
+            told["pitch_correlation"] = nan_mean([pitch_correlation(*pair) for pair in pairs])
+            add_scores(found, name, {"parallel": told})
         found["parallel"]["n"] = len(both)
 
-    def _sentences(self, speech: Spoken) -> dict[int, str]:
+    def _sentences(self, speech: UtteranceDataset) -> dict[int, str]:
         """Utterances (by number) that say one of a few English sentences, as the recogniser writes it.
 
         Raises:
             DataError: words are to be judged, and there are no two sentences.
         """
-        if self.words is False or (self.words is None and not speech_recognition.judge_installed()):
+        if self.words is False or (self.words is None and not speech_recognition.is_installed()):
             return {}
         found: dict[str, list[int]] = {}
         for number, clip in enumerate(speech.clips):
-            if clip.language in (None, "en") and speech_recognition.hearable(clip.text):
-                found.setdefault(speech_recognition.plain(clip.text or ""), []).append(number)
+            if clip.language in (None, "en") and speech_recognition.is_in_vocabulary(clip.text):
+                found.setdefault(speech_recognition.normalize_text(clip.text or ""), []).append(number)
         if len(found) < 2:
             if self.words:
                 raise DataError(
@@ -222,40 +236,42 @@ class Voice(Evaluator):
         longest = sorted(found, key=lambda sentence: (-sentence.count(" "), sentence))[:_SENTENCES]
         return {number: sentence for sentence in longest for number in found[sentence]}
 
-    def _worded(self, found: dict[str, Any], sentences: Mapping[int, str], made: Sequence[Made]) -> None:
+    def _worded(
+        self, found: dict[str, Any], sentences: Mapping[int, str], made: Sequence[Conversion]
+    ) -> None:
         """Word errors of the trials whose source says one of the sentences."""
-        asked = [each for each in made if each.trial.source in sentences]
+        asked = [each for each in made if each.pair.source in sentences]
         if not asked:
             return
-        judge = speech_recognition.WordJudge(list(sentences.values()))
-        texts = [sentences[each.trial.source] for each in asked]
-        for name in ("source", *_MADE):
-            said = [judge.hear(each.waves[name]) for each in asked]
-            put(found, name, {"wer": speech_recognition.word_errors(said, texts)})
+        judge = speech_recognition.SpeechRecognizer(list(sentences.values()))
+        texts = [sentences[each.pair.source] for each in asked]
+        for name in ("source", *_GENERATED):
+            said = [judge.transcribe(each.waves[name]) for each in asked]
+            add_scores(found, name, {"wer": speech_recognition.word_error_rate(said, texts)})
         for name in ("converted", "shift"):
             home = found if name == "converted" else found[name]
-            put(found, name, {"wer_rise": home["wer"] - found["copy"]["wer"]})
+            add_scores(found, name, {"wer_rise": home["wer"] - found["copy"]["wer"]})
         found["wer_n"] = len(asked)
 
 
-def _wave(data: Spoken, number: int) -> Wave:
+def _wave(data: UtteranceDataset, number: int) -> Wave:
     said = data.utterance(number)
     return resample(said.wave, said.rate, RATE)
 
 
-def _world(data: Spoken, number: int, front: World) -> Sound:
+def _world_sound(data: UtteranceDataset, number: int, front: World) -> Sound:
     """An utterance as WORLD sees it: what the data holds where its front end is that one."""
-    return data.sound(number) if data.frontend == front else front.analyse(data.utterance(number).wave)
+    return data.sound(number) if data.frontend == front else front.analyze(data.utterance(number).wave)
 
 
 def _pitches(sounds: Sequence[Sound]) -> list[Tensor]:
     return [each.pitch for each in sounds if each.pitch is not None]
 
 
-def _least(made: Made) -> int:
+def _common_frames(made: Conversion) -> int:
     """Frames that every version of the source has."""
-    return World(rate=RATE).count(min(len(made.waves[name]) for name in ("source", *_MADE)))
+    return World(rate=RATE).count(min(len(made.waves[name]) for name in ("source", *_GENERATED)))
 
 
-def _loud(wave: Wave) -> bool:
+def _is_audible(wave: Wave) -> bool:
     return float(wave.abs().max()) >= sound.SILENT

@@ -14,20 +14,24 @@ from reprkit.data.resampling import resample
 from reprkit.reporting.figures import Images, Scatter
 from reprkit.reporting.sounds import Sounds
 from reprkit_audio.converter import Converter
-from reprkit_audio.data.recordings import Spoken
+from reprkit_audio.data.recordings import UtteranceDataset
 from reprkit_audio.frontends.log_mel import LogMel
-from reprkit_audio.recognition.speaker_verification import RATE, speaker_judge
+from reprkit_audio.recognition.speaker_verification import RATE, speaker_verifier
 
 if TYPE_CHECKING:
-    from reprkit_audio.evaluators.conversion_pairs import Made
+    from reprkit_audio.evaluators.conversion_pairs import Conversion
 
-_POINTS = 200  # utterances
-_LONGEST = 3.0  # seconds of a spectrogram
-_SHOWN = ("source", "target's voice", "converted", "copy synthesis", "pitch and formants moved")
+_MAX_POINTS = 200  # utterances
+_MAX_SECONDS = 3.0  # seconds of a spectrogram
+_VERSIONS = ("source", "target's voice", "converted", "copy synthesis", "pitch and formants moved")
 
 
 def figures(
-    converter: Converter, data: Spoken, made: Sequence[Made], clouds: Mapping[int, Tensor], seed: int
+    converter: Converter,
+    data: UtteranceDataset,
+    made: Sequence[Conversion],
+    clouds: Mapping[int, Tensor],
+    seed: int,
 ) -> dict[str, Any]:
     """Figures by name.
 
@@ -41,7 +45,7 @@ def figures(
     names = data.speakers
     rows = {}
     for number, each in enumerate(made, 1):
-        prompt = data.utterance(each.trial.prompts[0])
+        prompt = data.utterance(each.pair.prompts[0])
         waves = each.waves
         versions = (
             waves["source"],
@@ -50,9 +54,9 @@ def figures(
             waves["copy"],
             waves["shift"],
         )
-        title = f"{number}. {names[each.trial.speaker]} → {names[each.trial.target]}"
-        text = data.clips[each.trial.source].text
-        rows[f"{title}: {text}" if text else title] = dict(zip(_SHOWN, versions, strict=True))
+        title = f"{number}. {names[each.pair.speaker]} → {names[each.pair.target]}"
+        text = data.clips[each.pair.source].text
+        rows[f"{title}: {text}" if text else title] = dict(zip(_VERSIONS, versions, strict=True))
     listened = {name: {label: wave.numpy() for label, wave in row.items()} for name, row in rows.items()}
     shown = ("source", "converted", "copy synthesis")
     return {
@@ -65,46 +69,46 @@ def figures(
         ),
         "spectrograms": Images(
             title="Spectrograms",
-            rows={label: _pictures([row[label] for row in rows.values()]) for label in shown},
+            rows={label: _spectrograms([row[label] for row in rows.values()]) for label in shown},
             span=(-80.0, 0.0),
             colours="viridis",
             cell=11.0,
-            caption=f"Mel bands from low to high over the first {_LONGEST:g} s, 80 dB from the loudest down.",
+            caption=f"Mel bands from low to high over the first {_MAX_SECONDS:g} s, 80 dB from the loudest down.",
         ),
-        "speaker-codes": _points(
+        "speaker-codes": _scatter(
             "Speaker codes of the model",
-            *_codes(converter, data, seed),
+            *_speaker_codes(converter, data, seed),
             names,
             "An utterance a point, held out.",
         ),
-        "speaker-judge": _points(
+        "speaker-judge": _scatter(
             "Speakers as the judge hears them",
             torch.cat(list(clouds.values())),
             [label for label, cloud in clouds.items() for _ in range(len(cloud))],
             names,
             "Real utterances.",
-            converted=_converted(made),
+            converted=_conversion_embeddings(made),
         ),
     }
 
 
-def _codes(converter: Converter, data: Spoken, seed: int) -> tuple[Tensor, list[int]]:
+def _speaker_codes(converter: Converter, data: UtteranceDataset, seed: int) -> tuple[Tensor, list[int]]:
     numbers = np.arange(len(data.clips))
-    if len(numbers) > _POINTS:
-        numbers = np.sort(np.random.default_rng(seed).choice(numbers, _POINTS, replace=False))
+    if len(numbers) > _MAX_POINTS:
+        numbers = np.sort(np.random.default_rng(seed).choice(numbers, _MAX_POINTS, replace=False))
     codes = [
-        converter.codes(data.sound(int(number)).frames, ("speaker",))["speaker"].point.mean(1).cpu()
+        converter.encode(data.sound(int(number)).frames, ("speaker",))["speaker"].point.mean(1).cpu()
         for number in numbers
     ]
     return torch.cat(codes), [data.speakers.index(data.clips[int(number)].speaker) for number in numbers]
 
 
-def _converted(made: Sequence[Made]) -> tuple[Tensor, list[int]]:
-    told = speaker_judge()([each.waves["converted"] for each in made])
-    return told, [each.trial.target for each in made]
+def _conversion_embeddings(made: Sequence[Conversion]) -> tuple[Tensor, list[int]]:
+    told = speaker_verifier()([each.waves["converted"] for each in made])
+    return told, [each.pair.target for each in made]
 
 
-def _points(
+def _scatter(
     title: str,
     x: Tensor,
     labels: Sequence[int],
@@ -137,11 +141,11 @@ def _points(
     )
 
 
-def _pictures(waves: Sequence[Tensor]) -> np.ndarray[Any, Any]:
+def _spectrograms(waves: Sequence[Tensor]) -> np.ndarray[Any, Any]:
     """Mel spectrograms (n bands frames 1), dB under the loudest, low bands at the bottom, filled with silence."""
     front = LogMel(rate=RATE)
     made = []
-    for cut in padded([wave[: round(_LONGEST * RATE)] for wave in waves], "sounds")[0]:
-        levels = 20 * front.restored(front.analyse(cut).frames).log10()
+    for cut in padded([wave[: round(_MAX_SECONDS * RATE)] for wave in waves], "sounds")[0]:
+        levels = 20 * front.denormalize(front.analyze(cut).frames).log10()
         made.append((levels - levels.max()).clamp(min=-80).T.flip(0))
     return torch.stack(made).unsqueeze(-1).numpy()

@@ -72,7 +72,7 @@ class FrontEnd:
         """How many frames so many samples have."""
         raise NotImplementedError
 
-    def analyse(self, wave: Float[Tensor, " samples"]) -> Sound:
+    def analyze(self, wave: Float[Tensor, " samples"]) -> Sound:
         """The frames of a waveform in [-1, 1] at ``rate``, and what else this front end knows of it.
 
         Raises:
@@ -81,7 +81,7 @@ class FrontEnd:
         raise NotImplementedError
 
 
-def checked(wave: Tensor) -> Float[Tensor, " samples"]:
+def check_waveform(wave: Tensor) -> Float[Tensor, " samples"]:
     """The waveform as float32 on its device.
 
     Raises:
@@ -109,11 +109,14 @@ def frontend(form: str | FrontEnd) -> FrontEnd:
         return form
     reference = parse(form)
     return construct(
-        named(reference, FRONT_ENDS, "front end"), reference.arguments, {}, f"front end {reference.name}"
+        resolve_class(reference, FRONT_ENDS, "front end"),
+        reference.arguments,
+        {},
+        f"front end {reference.name}",
     )
 
 
-def named(reference: Reference, homes: dict[str, str], what: str) -> type:
+def resolve_class(reference: Reference, homes: dict[str, str], what: str) -> type:
     """The class of a name among ``homes`` (name -> "module:Class").
 
     Raises:

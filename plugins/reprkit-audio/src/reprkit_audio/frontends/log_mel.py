@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reprkit.errors import PartArgumentError
 from reprkit.registry.constraints import Count
-from reprkit_audio.frontends.base import FrontEnd, Sound, checked
+from reprkit_audio.frontends.base import FrontEnd, Sound, check_waveform
 
 # Magnitudes below are taken for silence, as HiFi-GAN does.
 FLOOR = 1e-5
@@ -60,13 +60,13 @@ class LogMel(FrontEnd):
         """Frames of so many samples; the last hop is filled with silence."""
         return -(-samples // self.hop)
 
-    def analyse(self, wave: Float[Tensor, " samples"]) -> Sound:
-        """Its frames (t bands); see ``FrontEnd.analyse``."""
-        return Sound(frames=self.frames(checked(wave)[None])[0])
+    def analyze(self, wave: Float[Tensor, " samples"]) -> Sound:
+        """Its frames (t bands); see ``FrontEnd.analyze``."""
+        return Sound(frames=self.frames(check_waveform(wave)[None])[0])
 
     def frames(self, waves: Float[Tensor, "b samples"]) -> Float[Tensor, "b t c"]:
         """The frames of several waveforms of one length, on their device, with gradients."""
-        return self.scaled(self.bank(waves.device).T.matmul(self.magnitudes(waves)).transpose(1, 2))
+        return self.normalize(self.mel_filters(waves.device).T.matmul(self.magnitudes(waves)).transpose(1, 2))
 
     def magnitudes(self, waves: Float[Tensor, "b samples"]) -> Float[Tensor, "b f t"]:
         """Magnitudes of the short-time transform, n_fft / 2 + 1 frequencies a frame."""
@@ -77,21 +77,21 @@ class LogMel(FrontEnd):
         # The root's slope at 0 is not finite.
         return torch.view_as_real(complex_).square().sum(-1).add(1e-9).sqrt()
 
-    def scaled(self, mel: Tensor) -> Tensor:
+    def normalize(self, mel: Tensor) -> Tensor:
         """Frames of magnitudes in mel bands."""
         return (mel.clamp(min=FLOOR).log() - MEAN) / SCALE
 
-    def restored(self, frames: Tensor) -> Tensor:
+    def denormalize(self, frames: Tensor) -> Tensor:
         """Magnitudes in mel bands, of frames; the inverse of ``scaled`` above the floor."""
         return (frames * SCALE + MEAN).exp()
 
-    def bank(self, device: torch.device | str = "cpu") -> Float[Tensor, "f c"]:
+    def mel_filters(self, device: torch.device | str = "cpu") -> Float[Tensor, "f c"]:
         """The mel filters, columns (n_fft / 2 + 1, bands)."""
-        return _bank(self.n_fft // 2 + 1, self.bands, self.rate, str(device))
+        return _mel_filters(self.n_fft // 2 + 1, self.bands, self.rate, str(device))
 
 
 @functools.lru_cache(maxsize=16)
-def _bank(frequencies: int, bands: int, rate: int, device: str) -> Tensor:
+def _mel_filters(frequencies: int, bands: int, rate: int, device: str) -> Tensor:
     from torchaudio.functional import melscale_fbanks
 
     made = melscale_fbanks(frequencies, 0.0, rate / 2, bands, rate, norm="slaney", mel_scale="slaney")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reprkit.errors import ReprkitError
 from reprkit.registry.constraints import Count
-from reprkit_audio.frontends.base import FrontEnd, Sound, checked
+from reprkit_audio.frontends.base import FrontEnd, Sound, check_waveform
 
 # Coefficient 0 (level) and 1 (tilt) have means of their own over speech, the others hardly; standard deviations fall as
 # a power of the coefficient's number.  Fitted on four speakers of fillets-ng, within a fifth of each measured deviation.
@@ -36,7 +36,7 @@ class World(FrontEnd):
     agree.  The envelope is CheapTrick's, coded as cepstral coefficients of its logarithm on a mel scale; the
     aperiodicity is D4C's, coded in bands of 3 kHz (one at 16 kHz).  Frame i is centred on sample i * hop.
 
-    ``analyse`` of a minute takes about two seconds of one core.
+    ``analyze`` of a minute takes about two seconds of one core.
 
     Attributes:
         coefficients: of the coded envelope (c).
@@ -62,38 +62,40 @@ class World(FrontEnd):
         """Frames of so many samples: one every hop, the first on sample 0."""
         return samples // self.hop + 1
 
-    def analyse(self, wave: Float[Tensor, " samples"]) -> Sound:
-        """Coded envelope (t coefficients), pitch in Hz (t,), aperiodicity in dB (t k); see ``FrontEnd.analyse``."""
-        world = pyworld()
-        samples = checked(wave).double().cpu().numpy()
+    def analyze(self, wave: Float[Tensor, " samples"]) -> Sound:
+        """Coded envelope (t coefficients), pitch in Hz (t,), aperiodicity in dB (t k); see ``FrontEnd.analyze``."""
+        world = import_pyworld()
+        samples = check_waveform(wave).double().cpu().numpy()
         pitch, times = self._pitch(samples)
         envelope = world.cheaptrick(samples, pitch, times, self.rate)
         noise = world.d4c(samples, pitch, times, self.rate)
         return Sound(
-            frames=self.coded(envelope),
+            frames=self.encode_envelope(envelope),
             pitch=torch.from_numpy(pitch.astype(np.float32)),
             aperiodicity=torch.from_numpy(world.code_aperiodicity(noise, self.rate).astype(np.float32)),
         )
 
     def pitch(self, wave: Float[Tensor, " samples"]) -> Float[Tensor, " t"]:
         """The pitch alone, Hz (t,), 0 where there is no voice: a fifth of the work."""
-        return torch.from_numpy(self._pitch(checked(wave).double().cpu().numpy())[0].astype(np.float32))
+        return torch.from_numpy(
+            self._pitch(check_waveform(wave).double().cpu().numpy())[0].astype(np.float32)
+        )
 
     def _pitch(self, samples: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Pitch in Hz and the frames' times in seconds."""
-        rough, times = pyworld().dio(samples, self.rate, frame_period=self.period)
-        return pyworld().stonemask(samples, rough, times, self.rate), times
+        rough, times = import_pyworld().dio(samples, self.rate, frame_period=self.period)
+        return import_pyworld().stonemask(samples, rough, times, self.rate), times
 
-    def envelope(self, frames: Float[Tensor, "t c"]) -> np.ndarray[Any, Any]:
+    def decode_envelope(self, frames: Float[Tensor, "t c"]) -> np.ndarray[Any, Any]:
         """The power spectrum's envelope (t, n_fft / 2 + 1) that frames stand for: the inverse of the coding."""
         means, scales = self._affine()
         coded = np.ascontiguousarray(frames.detach().double().cpu().numpy() * scales + means)
-        world = pyworld()
+        world = import_pyworld()
         return world.decode_spectral_envelope(coded, self.rate, world.get_cheaptrick_fft_size(self.rate))
 
-    def coded(self, envelope: np.ndarray[Any, Any]) -> Float[Tensor, "t c"]:
+    def encode_envelope(self, envelope: np.ndarray[Any, Any]) -> Float[Tensor, "t c"]:
         """The frames of a power spectrum's envelope (t, n_fft / 2 + 1): what ``envelope`` goes back from."""
-        made = pyworld().code_spectral_envelope(
+        made = import_pyworld().code_spectral_envelope(
             np.ascontiguousarray(envelope, np.float64), self.rate, self.coefficients
         )
         made[:, 0] = np.maximum(made[:, 0], _SILENCE)
@@ -109,7 +111,7 @@ class World(FrontEnd):
 
 
 @functools.cache
-def pyworld() -> types.ModuleType:
+def import_pyworld() -> types.ModuleType:
     """The compiled module of pyworld.
 
     Loaded by itself: the package around it imports pkg_resources, which setuptools 82 no longer brings, to look up its

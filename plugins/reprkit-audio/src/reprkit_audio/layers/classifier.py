@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit_audio.layers.convolution import ChannelNorm, Convolution
-from reprkit_audio.layers.frames import Mask, mean_over, time_last
+from reprkit_audio.layers.frames import Mask, masked_mean, time_last
 
 
 class Classifier(nn.Module):
@@ -25,4 +25,4 @@ class Classifier(nn.Module):
         x = time_last(z.to(self.last.weight.dtype))
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.leaky_relu(norm(layer(x, mask)), 0.2)
-        return self.last(mean_over(x, mask))
+        return self.last(masked_mean(x, mask))

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
-class Along(nn.Module):
+class TimeConvolution(nn.Module):
     """A convolution along time (b t d) that keeps the length; padding is as silent as what lies outside."""
 
     def __init__(self, inside: int, outside: int, kernel: int, groups: int = 1) -> None:
@@ -31,7 +31,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, kernel: int, depth: int) -> None:
         super().__init__()
-        self.along = Along(width, width, kernel, groups=width)
+        self.along = TimeConvolution(width, width, kernel, groups=width)
         self.norm = nn.LayerNorm(width)
         self.into, self.out = nn.Linear(width, 3 * width), nn.Linear(3 * width, width)
         for linear in (self.into, self.out):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit_audio.layers.frames import Mask, hidden, time_first, time_last
+from reprkit_audio.layers.frames import Mask, time_first, time_last, zero_padding
 
 
 class Convolution(nn.Conv1d):
@@ -19,7 +19,7 @@ class Convolution(nn.Conv1d):
 
     def forward(self, x: Float[Tensor, "b c t"], mask: Mask = None) -> Float[Tensor, "b d t"]:
         """Convolve; values of the output at padding mean nothing."""
-        return super().forward(hidden(x, mask))
+        return super().forward(zero_padding(x, mask))
 
 
 class Bank(nn.Module):

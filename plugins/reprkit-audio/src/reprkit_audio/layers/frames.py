@@ -21,7 +21,7 @@ from reprkit.models.grid import align
 Mask = Bool[Tensor, "b t"] | None
 
 
-def channels_of(data: Signature, part: str) -> int:
+def frame_channels(data: Signature, part: str) -> int:
     """Values of a frame of field ``x``.
 
     Raises:
@@ -33,7 +33,7 @@ def channels_of(data: Signature, part: str) -> int:
     return field.channels
 
 
-def no_keep(keep: Tensor | None, part: str) -> None:
+def refuse_keep(keep: Tensor | None, part: str) -> None:
     """Refuse to read some tokens only.
 
     Raises:
@@ -57,17 +57,17 @@ def halvings(stride: int, depth: int) -> int:
     return times
 
 
-def tokens_of(frames: int, stride: int) -> int:
+def token_count(frames: int, stride: int) -> int:
     """Tokens for so many frames: the last one may stand for fewer."""
     return math.ceil(frames / stride)
 
 
-def hidden(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c t"]:
+def zero_padding(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c t"]:
     """Zero where there is padding."""
     return x if mask is None else x.masked_fill(~mask.unsqueeze(1), 0)
 
 
-def thinned(mask: Mask, stride: int) -> Mask:
+def downsample_mask(mask: Mask, stride: int) -> Mask:
     """The mask of tokens of ``stride`` frames: real where any of their frames is."""
     if mask is None or stride == 1:
         return mask
@@ -75,7 +75,7 @@ def thinned(mask: Mask, stride: int) -> Mask:
     return reduce(torch.nn.functional.pad(mask, (0, missing)).float(), "b (n s) -> b n", "max", s=stride) > 0
 
 
-def pooled(x: Float[Tensor, "b c t"], mask: Mask, stride: int) -> Float[Tensor, "b c n"]:
+def mean_pool(x: Float[Tensor, "b c t"], mask: Mask, stride: int) -> Float[Tensor, "b c n"]:
     """The mean of every ``stride`` frames, of the real ones among them."""
     if stride == 1:
         return x
@@ -90,11 +90,11 @@ def pooled(x: Float[Tensor, "b c t"], mask: Mask, stride: int) -> Float[Tensor, 
     return total / count.clamp(min=1)
 
 
-def mean_over(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c"]:
+def masked_mean(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c"]:
     """The mean over real frames."""
     if mask is None:
         return x.mean(-1)
-    return hidden(x, mask).sum(-1) / mask.sum(1, keepdim=True).clamp(min=1).to(x.dtype)
+    return zero_padding(x, mask).sum(-1) / mask.sum(1, keepdim=True).clamp(min=1).to(x.dtype)
 
 
 def instance_norm(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c t"]:
@@ -103,12 +103,12 @@ def instance_norm(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c t
     Ulyanov et al. 2016 (arXiv 1607.08022), without an affine map; in float32 at least.
     """
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    middle = hidden(wide - mean_over(wide, mask).unsqueeze(-1), mask)
-    variance = mean_over(middle.square(), mask).unsqueeze(-1)
+    middle = zero_padding(wide - masked_mean(wide, mask).unsqueeze(-1), mask)
+    variance = masked_mean(middle.square(), mask).unsqueeze(-1)
     return (middle * torch.rsqrt(variance + 1e-5)).to(x.dtype)
 
 
-def frames_of(
+def align_code(
     features: Features | None, known: int | None, stride: int, part: str
 ) -> tuple[Float[Tensor, "b n d"], Mask, int]:
     """A code laid over tokens of ``stride`` frames: (b n d), its mask, and how many frames are to be made.
@@ -126,16 +126,16 @@ def frames_of(
         raise BuildError(f"{part} makes frames from a code, and there is none")
     count = features.x.shape[1] if features.positions is None else features.length or features.x.shape[1]
     frames = known or count * stride
-    tokens = tokens_of(frames, stride)
+    tokens = token_count(frames, stride)
     return align(valid_only(features), tokens)[0], resampled_mask(features, tokens), frames
 
 
-def spread(x: Float[Tensor, "b c n"], times: int) -> Float[Tensor, "b c t"]:
+def upsample(x: Float[Tensor, "b c n"], times: int) -> Float[Tensor, "b c t"]:
     """Every token ``times`` times."""
     return x if times == 1 else repeat(x, "b c n -> b c (n s)", s=times)
 
 
-def spread_mask(mask: Mask, times: int) -> Mask:
+def upsample_mask(mask: Mask, times: int) -> Mask:
     """The mask of ``times`` frames for every token."""
     return mask if mask is None or times == 1 else repeat(mask, "b n -> b (n s)", s=times)
 

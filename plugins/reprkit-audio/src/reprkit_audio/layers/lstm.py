@@ -29,7 +29,7 @@ class LSTM(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t d"], mask: Mask = None) -> Float[Tensor, "b t e"]:
         """The states; those at padding mean nothing."""
-        turned = _turned(x, mask) if self.back else None
+        turned = _reversed_indices(x, mask) if self.back else None
         for place, layer in enumerate(self.ahead):
             out = run_recurrent(layer, x)[0]
             if turned is not None:
@@ -40,7 +40,7 @@ class LSTM(nn.Module):
         return x
 
 
-def _turned(x: Tensor, mask: Mask) -> Int[Tensor, "b t"]:
+def _reversed_indices(x: Tensor, mask: Mask) -> Int[Tensor, "b t"]:
     """For every frame the one that mirrors it among the real ones; padding stays."""
     places = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
     if mask is None:

@@ -35,7 +35,7 @@ class PeriodCritic(nn.Module):
     def forward(self, wave: Float[Tensor, "b t"]) -> Verdict:
         """Scores and maps of waveforms."""
         padded = F.pad(wave, (0, -wave.shape[1] % self.period))
-        return judged(padded.unflatten(1, (-1, self.period)).unsqueeze(1), self.layers, self.last)
+        return run_critic(padded.unflatten(1, (-1, self.period)).unsqueeze(1), self.layers, self.last)
 
 
 class SpectrumCritic(nn.Module):
@@ -53,10 +53,10 @@ class SpectrumCritic(nn.Module):
 
     def forward(self, wave: Float[Tensor, "b t"]) -> Verdict:
         """Scores and maps of waveforms."""
-        return judged(magnitudes(wave, self.window).unsqueeze(1), self.layers, self.last)
+        return run_critic(magnitudes(wave, self.window).unsqueeze(1), self.layers, self.last)
 
 
-def judged(x: Tensor, layers: nn.ModuleList, last: nn.Module) -> Verdict:
+def run_critic(x: Tensor, layers: nn.ModuleList, last: nn.Module) -> Verdict:
     """A stack of convolutions, every map kept."""
     maps = []
     for layer in layers:
@@ -81,7 +81,7 @@ class Critic(nn.Module):
         return [critic(wave) for critic in (*self.periods, *self.spectra)]
 
 
-def hinge(true: list[Verdict], made: list[Verdict], shares: list[float]) -> Float[Tensor, " b"]:
+def hinge_loss(true: list[Verdict], made: list[Verdict], shares: list[float]) -> Float[Tensor, " b"]:
     """The critics' loss: recorded above 1, made below -1 (Lim and Ye 2017, arXiv 1705.02894), an example (b)."""
     each = [
         share * (F.relu(1 - real[0]).mean(1) + F.relu(1 + fake[0]).mean(1))
@@ -90,13 +90,15 @@ def hinge(true: list[Verdict], made: list[Verdict], shares: list[float]) -> Floa
     return torch.stack(each).sum(0)
 
 
-def fooled(made: list[Verdict], shares: list[float]) -> Float[Tensor, " b"]:
+def generator_loss(made: list[Verdict], shares: list[float]) -> Float[Tensor, " b"]:
     """The maker's loss as Vocos has it: the hinge of the critics' score under 1, an example (b)."""
     each = [share * F.relu(1 - fake[0]).mean(1) for share, fake in zip(shares, made, strict=True)]
     return torch.stack(each).sum(0)
 
 
-def matched(true: list[Verdict], made: list[Verdict], shares: list[float]) -> Float[Tensor, " b"]:
+def feature_matching_loss(
+    true: list[Verdict], made: list[Verdict], shares: list[float]
+) -> Float[Tensor, " b"]:
     """Feature matching: mean absolute difference of every map (Kong et al. 2020, eq. 6), summed over maps (b)."""
     each = []
     for share, real, fake in zip(shares, true, made, strict=True):

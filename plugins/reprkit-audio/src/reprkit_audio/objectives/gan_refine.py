@@ -20,7 +20,7 @@ from reprkit.types import Batch
 from reprkit.utils import collectives
 from reprkit_audio.layers.classifier import Classifier
 from reprkit_audio.layers.convolution import Convolution
-from reprkit_audio.layers.frames import Mask, mean_over, pooled, thinned, time_last
+from reprkit_audio.layers.frames import Mask, downsample_mask, masked_mean, mean_pool, time_last
 
 _PART = "gan-refine"
 
@@ -44,9 +44,9 @@ class PatchCritic(nn.Module):
         x = time_last(frames)
         for place, layer in enumerate(self.layers):
             stride = 2 if place else 1
-            x = pooled(F.leaky_relu(layer(x, mask), 0.2), mask, stride)
-            mask = thinned(mask, stride)
-        return mean_over(self.last(x), mask).squeeze(-1)
+            x = mean_pool(F.leaky_relu(layer(x, mask), 0.2), mask, stride)
+            mask = downsample_mask(mask, stride)
+        return masked_mean(self.last(x), mask).squeeze(-1)
 
 
 class GANRefine(Objective):

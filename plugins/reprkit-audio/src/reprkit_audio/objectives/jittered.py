@@ -61,13 +61,13 @@ class Jittered(Objective):
         codes = model.encode(batch)
         if model.training:
             name = factor_of(model.factors, self.factor, "objective jittered")
-            codes = codes | {name: jittered(codes[name], self.p, self.reach)}
+            codes = codes | {name: jitter_tokens(codes[name], self.p, self.reach)}
         scored = model.score(batch, codes)
         model.record(**scored.metrics)
         return {"reconstruction": scored.loss}
 
 
-def jittered(code: Code, p: float, reach: int) -> Code:
+def jitter_tokens(code: Code, p: float, reach: int) -> Code:
     """The code with tokens of neighbours in the place of some of its own; a place before the first or behind the last stays."""
     z: Float[Tensor, "b n d"] = code.z
     size, length = z.shape[:2]

@@ -18,7 +18,13 @@ from reprkit.registry.constraints import Count, NonNegative, Width
 from reprkit.types import Batch
 from reprkit_audio.frontends import frontend
 from reprkit_audio.frontends.log_mel import LogMel
-from reprkit_audio.objectives.critics import Critic, Verdict, fooled, hinge, matched
+from reprkit_audio.objectives.critics import (
+    Critic,
+    Verdict,
+    feature_matching_loss,
+    generator_loss,
+    hinge_loss,
+)
 from reprkit_audio.objectives.spectral import mel_difference, stft_difference
 
 if TYPE_CHECKING:
@@ -114,8 +120,11 @@ class VocoderObjective(Objective):
             with torch.no_grad():
                 on_true = self.critic(true)
             shares = self.critic.shares
-            terms["adversarial"] = (weights["adversarial"] * fooled(on_made, shares).sum(), count)
-            terms["matching"] = (weights["matching"] * matched(on_true, on_made, shares).sum(), count)
+            terms["adversarial"] = (weights["adversarial"] * generator_loss(on_made, shares).sum(), count)
+            terms["matching"] = (
+                weights["matching"] * feature_matching_loss(on_true, on_made, shares).sum(),
+                count,
+            )
         return terms
 
     def _of_critic(self, model: Model, batch: Batch, true: Tensor) -> dict[str, Term]:
@@ -129,7 +138,7 @@ class VocoderObjective(Objective):
             for real, fake in zip(on_true, on_made, strict=True)
         ]
         model.record(told=torch.stack(right).mean() / 2)
-        return {"critic": (hinge(on_true, on_made, self.critic.shares).sum(), len(true))}
+        return {"critic": (hinge_loss(on_true, on_made, self.critic.shares).sum(), len(true))}
 
     def _made(self, model: Model, batch: Batch) -> Float[Tensor, "b t"]:
         """The waveform of a batch's frames, float32."""

@@ -14,19 +14,19 @@ from torch import Tensor, nn
 
 from reprkit.errors import DataError, ReprkitError
 from reprkit.layers.recurrent import run_recurrent
-from reprkit_audio.frontends.base import checked
+from reprkit_audio.frontends.base import check_waveform
 
 RATE = 16000  # Hz
 WIDTH = 256  # of an embedding
 _BANDS, _WINDOW, _HOP = 40, 400, 160  # 25 ms every 10 ms
 _FRAMES = 160  # of a piece, 1.6 s
 _STEP = 77  # frames from one piece to the next: 1.3 pieces a second
-_COVERED = 0.75  # a last piece of which less is sound is left out
-_QUIETEST = 10 ** (-30 / 20)  # root mean square of full scale, -30 dB: what is quieter is made as loud
-_AT_ONCE = 128  # pieces
+_MIN_COVERAGE = 0.75  # a last piece of which less is sound is left out
+_MIN_RMS = 10 ** (-30 / 20)  # root mean square of full scale, -30 dB: what is quieter is made as loud
+_BATCH = 128  # pieces
 
 
-class SpeakerJudge(nn.Module):
+class SpeakerVerifier(nn.Module):
     """The speaker encoder of Resemblyzer 0.1.4, frozen: an LSTM of three layers, 1.42 million weights.
 
     It was trained by GE2E (Wan et al. 2018, arXiv 1710.10467) on thousands of English speakers.  An embedding has unit length
@@ -45,7 +45,7 @@ class SpeakerJudge(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(_BANDS, WIDTH, 3, batch_first=True)
         self.linear = nn.Linear(WIDTH, WIDTH)
-        path = _weights() if weights is None else weights
+        path = _weights_path() if weights is None else weights
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
             own = {name: state[name] for name in self.state_dict()}
@@ -67,9 +67,9 @@ class SpeakerJudge(nn.Module):
         """
         if not len(waves):
             raise DataError("the judge of speakers was given no waveform")
-        pieces = [_pieces(each) for each in waves]
+        pieces = [_mel_windows(each) for each in waves]
         device = self.linear.weight.device
-        heard = torch.cat([self._heard(part.to(device)).cpu() for part in torch.cat(pieces).split(_AT_ONCE)])
+        heard = torch.cat([self._heard(part.to(device)).cpu() for part in torch.cat(pieces).split(_BATCH)])
         means = torch.stack([part.mean(0) for part in heard.split([len(each) for each in pieces])])
         return F.normalize(means, dim=-1)
 
@@ -79,34 +79,34 @@ class SpeakerJudge(nn.Module):
 
 
 @functools.lru_cache(maxsize=1)
-def speaker_judge() -> SpeakerJudge:
+def speaker_verifier() -> SpeakerVerifier:
     """The judge, made once.
 
     Raises:
-        ReprkitError: as ``SpeakerJudge``.
+        ReprkitError: as ``SpeakerVerifier``.
     """
-    return SpeakerJudge()
+    return SpeakerVerifier()
 
 
-def judge_installed() -> bool:
+def is_installed() -> bool:
     """Whether the weights are there."""
-    return _found() is not None
+    return _find_weights() is not None
 
 
-def centre(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
+def speaker_centroid(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
     """The embedding of a speaker: the mean of the utterances', of unit length."""
     return F.normalize(embeddings.mean(0), dim=0)
 
 
-def _found() -> Path | None:
+def _find_weights() -> Path | None:
     # Its code is not imported: it wants webrtcvad and with it pkg_resources, and librosa.
     spec = importlib.util.find_spec("resemblyzer")
     homes = [Path(each) for each in (spec.submodule_search_locations or ())] if spec else []
     return next((home / "pretrained.pt" for home in homes if (home / "pretrained.pt").is_file()), None)
 
 
-def _weights() -> Path:
-    path = _found()
+def _weights_path() -> Path:
+    path = _find_weights()
     if path is None:
         raise ReprkitError(
             "whose voice it is, is judged by Resemblyzer's weights, and they are not here\n"
@@ -115,33 +115,33 @@ def _weights() -> Path:
     return path
 
 
-def _pieces(wave: Float[Tensor, " samples"]) -> Float[Tensor, "p t c"]:
+def _mel_windows(wave: Float[Tensor, " samples"]) -> Float[Tensor, "p t c"]:
     """Mel spectrograms of pieces of 1.6 s, the last one filled with silence."""
-    wave = checked(wave).cpu()
+    wave = check_waveform(wave).cpu()
     size = float(wave.square().mean().sqrt())
     if size < 1e-6:
         raise DataError("the judge of speakers was given silence")
-    wave = wave * max(1.0, _QUIETEST / size)
+    wave = wave * max(1.0, _MIN_RMS / size)
     frames = -(-(len(wave) + 1) // _HOP)
     starts = list(range(0, max(1, frames - _FRAMES + _STEP + 1), _STEP))
-    if len(starts) > 1 and (len(wave) / _HOP - starts[-1]) / _FRAMES < _COVERED:
+    if len(starts) > 1 and (len(wave) / _HOP - starts[-1]) / _FRAMES < _MIN_COVERAGE:
         del starts[-1]
     padded = F.pad(wave, (0, max(0, (starts[-1] + _FRAMES) * _HOP - len(wave))))
-    mel = _mel(padded)
+    mel = _mel_spectrogram(padded)
     return torch.stack([mel[start : start + _FRAMES] for start in starts])
 
 
-def _mel(wave: Float[Tensor, " samples"]) -> Float[Tensor, "t c"]:
+def _mel_spectrogram(wave: Float[Tensor, " samples"]) -> Float[Tensor, "t c"]:
     """Power in mel bands, no logarithm: librosa's ``melspectrogram`` with its defaults."""
     window = torch.hann_window(_WINDOW)
     made = torch.stft(
         wave, _WINDOW, _HOP, window=window, center=True, pad_mode="constant", return_complex=True
     )
-    return made.abs().square().T.matmul(_bank())
+    return made.abs().square().T.matmul(_mel_filters())
 
 
 @functools.lru_cache(maxsize=1)
-def _bank() -> Float[Tensor, "f c"]:
+def _mel_filters() -> Float[Tensor, "f c"]:
     from torchaudio.functional import melscale_fbanks
 
     return melscale_fbanks(_WINDOW // 2 + 1, 0.0, RATE / 2, _BANDS, RATE, norm="slaney", mel_scale="slaney")

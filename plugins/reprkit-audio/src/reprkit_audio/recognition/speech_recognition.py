@@ -13,14 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import DataError, ReprkitError
-from reprkit_audio.frontends.base import checked
+from reprkit_audio.frontends.base import check_waveform
 
 RATE = 16000  # Hz
-MOST = 20  # sentences of a grammar; with 60 and a loop of words pocketsphinx took minutes
+MAX_SENTENCES = 20  # sentences of a grammar; with 60 and a loop of words pocketsphinx took minutes
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 
-class WordJudge:
+class SpeechRecognizer:
     """Hears which of some English sentences it is: pocketsphinx's acoustic model under a closed grammar (JSGF).
 
     Free dictation of its is useless here; the closed grammar hears natural and well-made synthetic speech, and the error
@@ -35,10 +35,10 @@ class WordJudge:
     """
 
     def __init__(self, sentences: Sequence[str]) -> None:
-        self.sentences = sorted({plain(each) for each in sentences} - {""})
-        if not 2 <= len(self.sentences) <= MOST:
+        self.sentences = sorted({normalize_text(each) for each in sentences} - {""})
+        if not 2 <= len(self.sentences) <= MAX_SENTENCES:
             raise DataError(
-                f"the judge of words chooses among 2 to {MOST} different sentences, not {len(self.sentences)}"
+                f"the judge of words chooses among 2 to {MAX_SENTENCES} different sentences, not {len(self.sentences)}"
             )
         for sentence in self.sentences:
             unknown = [word for word in sentence.split() if word not in _dictionary()]
@@ -51,13 +51,13 @@ class WordJudge:
         self._decoder.add_jsgf_string("sentences", f"#JSGF V1.0;\ngrammar g;\npublic <s> = {grammar};\n")
         self._decoder.activate_search("sentences")
 
-    def hear(self, wave: Float[Tensor, " samples"]) -> str:
+    def transcribe(self, wave: Float[Tensor, " samples"]) -> str:
         """The sentence that a waveform of 16 kHz is most likely to be; empty where nothing was understood.
 
         Raises:
             DataError: it is no waveform.
         """
-        values = (checked(wave).cpu().clamp(-1, 1) * 32767).round().short().numpy().tobytes()
+        values = (check_waveform(wave).cpu().clamp(-1, 1) * 32767).round().short().numpy().tobytes()
         decoder = self._decoder
         decoder.start_utt()
         decoder.process_raw(values, no_search=False, full_utt=True)
@@ -66,23 +66,23 @@ class WordJudge:
         return str(found.hypstr) if found is not None else ""
 
 
-def plain(sentence: str) -> str:
+def normalize_text(sentence: str) -> str:
     """A sentence as the dictionary writes it: small letters, no punctuation, one blank between words."""
     return " ".join(_WORD.findall(sentence.lower().replace("’", "'")))
 
 
-def hearable(sentence: str | None) -> bool:
+def is_in_vocabulary(sentence: str | None) -> bool:
     """Whether the judge knows every word of a sentence, and there are no digits in it.
 
     Raises:
         ReprkitError: pocketsphinx is not installed.
     """
-    if not sentence or re.search(r"\d", sentence) or not plain(sentence):
+    if not sentence or re.search(r"\d", sentence) or not normalize_text(sentence):
         return False
-    return all(word in _dictionary() for word in plain(sentence).split())
+    return all(word in _dictionary() for word in normalize_text(sentence).split())
 
 
-def word_errors(heard: Sequence[str], said: Sequence[str]) -> float:
+def word_error_rate(heard: Sequence[str], said: Sequence[str]) -> float:
     """Word error rate: substitutions, insertions and deletions over the words said; 0 is perfect, and it may pass 1.
 
     Raises:
@@ -90,21 +90,24 @@ def word_errors(heard: Sequence[str], said: Sequence[str]) -> float:
     """
     from torchaudio.functional import edit_distance
 
-    pairs = [(plain(one).split(), plain(two).split()) for one, two in zip(heard, said, strict=True)]
+    pairs = [
+        (normalize_text(one).split(), normalize_text(two).split())
+        for one, two in zip(heard, said, strict=True)
+    ]
     words = sum(len(two) for _, two in pairs)
     if not words:
         raise DataError("no word was said, so there is none to mistake")
     return sum(edit_distance(*pair) for pair in pairs) / words
 
 
-def judge_installed() -> bool:
+def is_installed() -> bool:
     """Whether pocketsphinx is there."""
     return importlib.util.find_spec("pocketsphinx") is not None
 
 
 @functools.lru_cache(maxsize=1)
 def _dictionary() -> frozenset[str]:
-    if not judge_installed():
+    if not is_installed():
         raise ReprkitError(
             "which words are said, is judged by pocketsphinx, and it is not installed\n"
             "  pip install 'reprkit-audio[judges]'"

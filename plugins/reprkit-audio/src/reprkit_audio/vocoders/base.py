@@ -10,7 +10,7 @@ from torch import Tensor
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.registry.create import construct
 from reprkit.registry.references import parse
-from reprkit_audio.frontends.base import FrontEnd, Sound, frontend, named
+from reprkit_audio.frontends.base import FrontEnd, Sound, frontend, resolve_class
 
 # Name -> where its class is, and the front end that it understands.
 VOCODERS = {
@@ -19,7 +19,7 @@ VOCODERS = {
     "neural": "reprkit_audio.vocoders.neural:Neural",
 }
 # The one for each front end that needs no training.
-USUAL = {"log-mel": "griffin-lim", "world": "world"}
+DEFAULTS = {"log-mel": "griffin-lim", "world": "world"}
 
 
 class Vocoder:
@@ -36,7 +36,7 @@ class Vocoder:
         """The form of the frames that it understands."""
         return self.front.form
 
-    def synthesise(self, sound: Sound) -> Float[Tensor, " samples"]:
+    def synthesize(self, sound: Sound) -> Float[Tensor, " samples"]:
         """The waveform in [-1, 1], float32 on the CPU; the same sound gives the same waveform.
 
         What would be louder than full scale is made quieter as a whole, so nothing is clipped.
@@ -50,10 +50,10 @@ class Vocoder:
                 f"{type(self).__name__} reads frames (t {self.front.channels}) of {self.form}, "
                 f"not {tuple(frames.shape)}"
             )
-        wave = self.made(sound).float().cpu()
+        wave = self.generate(sound).float().cpu()
         return wave / max(1.0, float(wave.abs().max()))
 
-    def made(self, sound: Sound) -> Float[Tensor, " samples"]:
+    def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
         """The waveform of a sound that was looked at."""
         raise NotImplementedError
 
@@ -72,19 +72,19 @@ def vocoder(reference: str | Vocoder | None = None, *, form: str | FrontEnd | No
     """
     front = None if form is None else frontend(form)
     if isinstance(reference, Vocoder):
-        return _fitting(reference, front)
-    read = parse(reference or USUAL[front.name if front else "log-mel"])
-    cls = named(read, VOCODERS, "vocoder")
+        return _check_front_end(reference, front)
+    read = parse(reference or DEFAULTS[front.name if front else "log-mel"])
+    cls = resolve_class(read, VOCODERS, "vocoder")
     given: dict[str, Any] = dict(read.arguments)
     if front is not None and read.name != "neural":  # that one brings its own
         given.setdefault("form", front.form)
-    return _fitting(construct(cls, given, {}, f"vocoder {read.name}"), front)
+    return _check_front_end(construct(cls, given, {}, f"vocoder {read.name}"), front)
 
 
-def _fitting(made: Vocoder, front: FrontEnd | None) -> Vocoder:
+def _check_front_end(made: Vocoder, front: FrontEnd | None) -> Vocoder:
     if front is not None and made.front != front:
         raise PartArgumentError(
             f"the vocoder reads frames of {made.form}, and these are of {front.form}: use "
-            f"{USUAL[front.name]!r}, or one made for them"
+            f"{DEFAULTS[front.name]!r}, or one made for them"
         )
     return made

@@ -36,13 +36,13 @@ class GriffinLim(Vocoder):
         self.front: LogMel = front
         self.steps, self.momentum = steps, float(momentum)
 
-    def made(self, sound: Sound) -> Float[Tensor, " samples"]:
+    def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
         """T * hop samples."""
         from torchaudio.functional import griffinlim
 
         front, frames = self.front, sound.frames.float()
-        inverse = torch.linalg.pinv(front.bank(frames.device))
-        magnitudes = front.restored(frames).matmul(inverse).clamp(min=0).T
+        inverse = torch.linalg.pinv(front.mel_filters(frames.device))
+        magnitudes = front.denormalize(frames).matmul(inverse).clamp(min=0).T
         # torchaudio's frames are centred on multiples of the hop and fill one hop less than there are; and it mirrors half a
         # window at the ends: silent frames beside, cut off again.
         beside = front.n_fft // (2 * front.hop) + 1

@@ -51,7 +51,7 @@ class Neural(Vocoder):
         self.model = made.to(place).eval()
 
     @torch.no_grad()
-    def made(self, sound: Sound) -> Float[Tensor, " samples"]:
+    def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
         """T * hop samples."""
         (path,) = self.model.factors.values()
         codes = self.model.encode({path.input: sound.frames[None].float()}, any_length=True)

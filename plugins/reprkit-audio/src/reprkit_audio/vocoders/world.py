@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.errors import DataError, PartArgumentError
 from reprkit_audio.frontends.base import Sound, frontend
-from reprkit_audio.frontends.world import World, pyworld
+from reprkit_audio.frontends.world import World, import_pyworld
 from reprkit_audio.vocoders.base import Vocoder
 
 
@@ -34,9 +34,9 @@ class WorldVocoder(Vocoder):
             raise PartArgumentError(f"vocoder world reads frames of world, not of {form!r}")
         self.front: World = front
 
-    def made(self, sound: Sound) -> Float[Tensor, " samples"]:
+    def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
         """T * hop samples."""
-        world, front = pyworld(), self.front
+        world, front = import_pyworld(), self.front
         size = world.get_cheaptrick_fft_size(front.rate)
         pitch = self._beside("pitch", sound.pitch, len(sound.frames))
         if sound.aperiodicity is None:
@@ -44,7 +44,7 @@ class WorldVocoder(Vocoder):
         else:
             coded = self._beside("aperiodicity", sound.aperiodicity, len(sound.frames))
             noise = world.decode_aperiodicity(coded, front.rate, size)
-        made = world.synthesize(pitch, front.envelope(sound.frames), noise, front.rate, front.period)
+        made = world.synthesize(pitch, front.decode_envelope(sound.frames), noise, front.rate, front.period)
         return torch.from_numpy(made[: len(pitch) * front.hop].astype(np.float32))
 
     def _beside(self, name: str, values: Tensor | None, frames: int) -> np.ndarray[Any, Any]:

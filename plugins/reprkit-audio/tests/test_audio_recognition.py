@@ -9,17 +9,17 @@ import pytest
 import torch
 from reprkit_audio import sound
 from reprkit_audio.recognition import speaker_verification, speech_recognition
-from voices_made import RATE, voice
+from synthetic_voices import RATE, voice
 
 import reprkit as rk
 from reprkit.errors import DataError, ReprkitError
 
 resemblyzer = pytest.mark.skipif(
-    not speaker_verification.judge_installed(),
+    not speaker_verification.is_installed(),
     reason="needs Resemblyzer's weights: pip install --no-deps Resemblyzer",
 )
 pocketsphinx = pytest.mark.skipif(
-    not speech_recognition.judge_installed(), reason="needs pocketsphinx: pip install 'reprkit-audio[judges]'"
+    not speech_recognition.is_installed(), reason="needs pocketsphinx: pip install 'reprkit-audio[judges]'"
 )
 flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs the synthesiser flite")
 SENTENCES = (
@@ -56,7 +56,7 @@ def slaney(*, y, sr, n_fft, hop_length, n_mels):
 @pytest.fixture
 def package(monkeypatch):
     """Resemblyzer's own encoder; what it imports and does not need here is left out."""
-    speaker_verification.speaker_judge()  # it looks for the package's folder, which is hidden below
+    speaker_verification.speaker_verifier()  # it looks for the package's folder, which is hidden below
     home = importlib.util.find_spec("resemblyzer").submodule_search_locations[0]
     own = types.ModuleType("resemblyzer")
     own.__path__ = [home]
@@ -78,7 +78,7 @@ def package(monkeypatch):
 @resemblyzer
 def test_embeddings_are_those_of_the_package(package):
     theirs = package.VoiceEncoder("cpu", verbose=False)
-    mine = speaker_verification.speaker_judge()
+    mine = speaker_verification.speaker_verifier()
     waves = [
         voice(seconds, low, 1.3 * low)[0]
         for seconds, low in ((0.4, 90), (1.59, 200), (1.61, 150), (3.3, 120), (5.0, 180))
@@ -92,13 +92,13 @@ def test_embeddings_are_those_of_the_package(package):
         assert torch.allclose(row, expected, atol=2e-5), float((row - expected).abs().max())
     assert torch.allclose(found.norm(dim=1), torch.ones(5), atol=1e-5)
     assert torch.allclose(mine(waves[3:4])[0], found[3], atol=1e-6)  # batched or alone
-    centre = speaker_verification.centre(found[2:])
+    centre = speaker_verification.speaker_centroid(found[2:])
     assert torch.allclose(centre, found[2:].sum(0) / found[2:].sum(0).norm(), atol=1e-6)
 
 
 @resemblyzer
 def test_the_judge_refuses_what_it_cannot_hear(tmp_path):
-    judge = speaker_verification.speaker_judge()
+    judge = speaker_verification.speaker_verifier()
     with pytest.raises(DataError, match="given silence"):
         judge([voice(0.5)[0], torch.zeros(8000)])
     with pytest.raises(DataError, match="no waveform"):
@@ -107,18 +107,18 @@ def test_the_judge_refuses_what_it_cannot_hear(tmp_path):
         judge([torch.full((8000,), torch.nan)])
     (tmp_path / "pretrained.pt").write_bytes(b"other")
     with pytest.raises(ReprkitError, match="does not hold the weights"):
-        speaker_verification.SpeakerJudge(tmp_path / "pretrained.pt")
+        speaker_verification.SpeakerVerifier(tmp_path / "pretrained.pt")
 
 
 def test_judges_that_are_not_installed_say_how_to_get_them(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     speech_recognition._dictionary.cache_clear()
-    assert not speaker_verification.judge_installed()
-    assert not speech_recognition.judge_installed()
+    assert not speaker_verification.is_installed()
+    assert not speech_recognition.is_installed()
     with pytest.raises(ReprkitError, match="pip install --no-deps Resemblyzer"):
-        speaker_verification.SpeakerJudge()
+        speaker_verification.SpeakerVerifier()
     with pytest.raises(ReprkitError, match=r"pip install 'reprkit-audio\[judges\]'"):
-        speech_recognition.WordJudge(SENTENCES)
+        speech_recognition.SpeechRecognizer(SENTENCES)
 
 
 def said(tmp_path, sentence, name):
@@ -130,21 +130,23 @@ def said(tmp_path, sentence, name):
 @flite
 @pocketsphinx
 def test_the_judge_of_words_hears_which_sentence_it_is(tmp_path):
-    judge = speech_recognition.WordJudge(SENTENCES)
-    assert judge.sentences == sorted(speech_recognition.plain(each) for each in SENTENCES)
+    judge = speech_recognition.SpeechRecognizer(SENTENCES)
+    assert judge.sentences == sorted(speech_recognition.normalize_text(each) for each in SENTENCES)
     assert "don't press one for more options" in judge.sentences
-    heard = [judge.hear(said(tmp_path, each, name)) for name in ("slt", "rms") for each in SENTENCES]
-    assert heard == [speech_recognition.plain(each) for each in SENTENCES] * 2
+    heard = [judge.transcribe(said(tmp_path, each, name)) for name in ("slt", "rms") for each in SENTENCES]
+    assert heard == [speech_recognition.normalize_text(each) for each in SENTENCES] * 2
     noise = 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(0))
-    assert judge.hear(noise) in {"", *judge.sentences}
-    assert judge.hear(said(tmp_path, SENTENCES[2], "slt")) == heard[2]  # not disturbed by what came before
+    assert judge.transcribe(noise) in {"", *judge.sentences}
+    assert (
+        judge.transcribe(said(tmp_path, SENTENCES[2], "slt")) == heard[2]
+    )  # not disturbed by what came before
 
 
 @resemblyzer
 @flite
 def test_the_judge_of_speakers_tells_voices_apart(tmp_path):
     names = ("slt", "rms", "awb")
-    judge = speaker_verification.speaker_judge()
+    judge = speaker_verification.speaker_verifier()
     rows = judge([said(tmp_path, each, name) for name in names for each in SENTENCES[:2]]).view(3, 2, -1)
     alike = torch.einsum("sd,td->st", rows[:, 0], rows[:, 1])
     assert alike.argmax(1).tolist() == [0, 1, 2]
@@ -152,25 +154,25 @@ def test_the_judge_of_speakers_tells_voices_apart(tmp_path):
 
 @pocketsphinx
 def test_sentences_that_cannot_be_heard_are_refused():
-    assert speech_recognition.hearable("Please, LEAVE a message!")
-    assert not speech_recognition.hearable("Press 1 for more.")
-    assert not speech_recognition.hearable("Prosím, zanechte zprávu.")
-    assert not speech_recognition.hearable(None)
-    assert not speech_recognition.hearable("...")
+    assert speech_recognition.is_in_vocabulary("Please, LEAVE a message!")
+    assert not speech_recognition.is_in_vocabulary("Press 1 for more.")
+    assert not speech_recognition.is_in_vocabulary("Prosím, zanechte zprávu.")
+    assert not speech_recognition.is_in_vocabulary(None)
+    assert not speech_recognition.is_in_vocabulary("...")
     with pytest.raises(DataError, match="no 'zprávu'"):
-        speech_recognition.WordJudge(("leave a message", "zprávu"))
+        speech_recognition.SpeechRecognizer(("leave a message", "zprávu"))
     with pytest.raises(DataError, match="2 to 20 different sentences, not 1"):
-        speech_recognition.WordJudge(("Leave a message!", "leave a message"))
+        speech_recognition.SpeechRecognizer(("Leave a message!", "leave a message"))
 
 
 def test_word_errors():
-    assert speech_recognition.word_errors(["the cat sat"], ["The cat, sat."]) == 0
+    assert speech_recognition.word_error_rate(["the cat sat"], ["The cat, sat."]) == 0
     # One substituted, one left out, one too many; seven words said.
     heard, spoken = ["the dog sat", "a b", "x y z"], ["the cat sat", "a b", "x y"]
-    assert speech_recognition.word_errors(heard, spoken) == pytest.approx(2 / 7)
-    assert speech_recognition.word_errors([""], ["four words are lost"]) == 1
+    assert speech_recognition.word_error_rate(heard, spoken) == pytest.approx(2 / 7)
+    assert speech_recognition.word_error_rate([""], ["four words are lost"]) == 1
     with pytest.raises(DataError, match="no word was said"):
-        speech_recognition.word_errors(["a"], ["..."])
+        speech_recognition.word_error_rate(["a"], ["..."])
 
 
 @resemblyzer
@@ -180,18 +182,18 @@ def test_real_speech_is_heard():
     english = [
         number
         for number, clip in enumerate(data.clips)
-        if clip.language == "en" and speech_recognition.hearable(clip.text)
+        if clip.language == "en" and speech_recognition.is_in_vocabulary(clip.text)
     ]
     longest = sorted(
-        english, key=lambda number: -len(speech_recognition.plain(data.clips[number].text).split())
+        english, key=lambda number: -len(speech_recognition.normalize_text(data.clips[number].text).split())
     )[:6]
-    judge = speech_recognition.WordJudge([data.clips[number].text for number in longest])
-    heard = [judge.hear(data.utterance(number).wave) for number in longest]
-    assert speech_recognition.word_errors(heard, [data.clips[number].text for number in longest]) < 0.2
+    judge = speech_recognition.SpeechRecognizer([data.clips[number].text for number in longest])
+    heard = [judge.transcribe(data.utterance(number).wave) for number in longest]
+    assert speech_recognition.word_error_rate(heard, [data.clips[number].text for number in longest]) < 0.2
 
     long = [number for number in range(len(data.clips)) if len(data.utterance(number).wave) > 2 * RATE]
     owners = [data.clips[number].speaker for number in long]
-    rows = speaker_verification.speaker_judge()([data.utterance(number).wave for number in long])
+    rows = speaker_verification.speaker_verifier()([data.utterance(number).wave for number in long])
     alike = (rows @ rows.T).fill_diagonal_(0)
     right = [owners[near] == own for near, own in zip(alike.argmax(1).tolist(), owners, strict=True)]
     assert len(set(owners)) == 4
