@@ -1,4 +1,4 @@
-"""Which words are said: pocketsphinx with a grammar of the sentences that it may be."""
+"""Speech recognition: pocketsphinx with a closed grammar of sentences."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from reprkit.errors import DataError, ReprkitError
 from reprkit_audio.frontends.base import check_waveform
 
 RATE = 16000  # Hz
-MAX_SENTENCES = 20  # sentences of a grammar; with 60 and a loop of words pocketsphinx took minutes
+MAX_SENTENCES = 20  # of a grammar; with 60 sentences and a word loop pocketsphinx took minutes
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 
 class SpeechRecognizer:
-    """Hears which of some English sentences it is: pocketsphinx's acoustic model under a closed grammar (JSGF).
+    """Recognizes which of a few English sentences is spoken: pocketsphinx's acoustic model under a closed grammar (JSGF).
 
-    Free dictation of its is useless here; the closed grammar hears natural and well-made synthetic speech, and the error
-    of copy synthesis says how much of an error is the vocoder's.
+    Its free dictation is too poor to be useful; with the closed grammar it recognizes natural and good synthetic speech, and
+    the error on copy synthesis tells the vocoder's share of an error.
 
     Args:
-        sentences: 2 to 20 of them, as they are written; capital letters and punctuation do not matter.
+        sentences: 2 to 20 sentences, as they are written; case and punctuation are ignored.
 
     Raises:
         ReprkitError: pocketsphinx is not installed.
-        DataError: too few or too many sentences, or a word that the pronouncing dictionary does not know.
+        DataError: too few or too many sentences, or a word that the pronunciation dictionary lacks.
     """
 
     def __init__(self, sentences: Sequence[str]) -> None:
         self.sentences = sorted({normalize_text(each) for each in sentences} - {""})
         if not 2 <= len(self.sentences) <= MAX_SENTENCES:
             raise DataError(
-                f"the judge of words chooses among 2 to {MAX_SENTENCES} different sentences, not {len(self.sentences)}"
+                f"speech recognition chooses among 2 to {MAX_SENTENCES} different sentences, not {len(self.sentences)}"
             )
         for sentence in self.sentences:
             unknown = [word for word in sentence.split() if word not in _dictionary()]
@@ -52,7 +52,7 @@ class SpeechRecognizer:
         self._decoder.activate_search("sentences")
 
     def transcribe(self, wave: Float[Tensor, " samples"]) -> str:
-        """The sentence that a waveform of 16 kHz is most likely to be; empty where nothing was understood.
+        """Return the most likely sentence of a waveform of 16 kHz; empty if nothing was recognized.
 
         Raises:
             DataError: it is no waveform.
@@ -62,17 +62,17 @@ class SpeechRecognizer:
         decoder.start_utt()
         decoder.process_raw(values, no_search=False, full_utt=True)
         decoder.end_utt()
-        found = decoder.hyp()
-        return str(found.hypstr) if found is not None else ""
+        hypothesis = decoder.hyp()
+        return str(hypothesis.hypstr) if hypothesis is not None else ""
 
 
 def normalize_text(sentence: str) -> str:
-    """A sentence as the dictionary writes it: small letters, no punctuation, one blank between words."""
+    """Lower-case a sentence, without punctuation, with one space between words: as in the dictionary."""
     return " ".join(_WORD.findall(sentence.lower().replace("’", "'")))
 
 
 def is_in_vocabulary(sentence: str | None) -> bool:
-    """Whether the judge knows every word of a sentence, and there are no digits in it.
+    """Whether every word of a sentence is in the dictionary, and the sentence has no digits.
 
     Raises:
         ReprkitError: pocketsphinx is not installed.
@@ -82,26 +82,26 @@ def is_in_vocabulary(sentence: str | None) -> bool:
     return all(word in _dictionary() for word in normalize_text(sentence).split())
 
 
-def word_error_rate(heard: Sequence[str], said: Sequence[str]) -> float:
-    """Word error rate: substitutions, insertions and deletions over the words said; 0 is perfect, and it may pass 1.
+def word_error_rate(recognized: Sequence[str], spoken: Sequence[str]) -> float:
+    """Word error rate: substitutions, insertions and deletions over the number of spoken words; 0 is perfect, and it may exceed 1.
 
     Raises:
-        DataError: no word was said.
+        DataError: no word was spoken.
     """
     from torchaudio.functional import edit_distance
 
     pairs = [
         (normalize_text(one).split(), normalize_text(two).split())
-        for one, two in zip(heard, said, strict=True)
+        for one, two in zip(recognized, spoken, strict=True)
     ]
     words = sum(len(two) for _, two in pairs)
     if not words:
-        raise DataError("no word was said, so there is none to mistake")
+        raise DataError("the spoken sentences have no words, so there is no word error rate")
     return sum(edit_distance(*pair) for pair in pairs) / words
 
 
 def is_installed() -> bool:
-    """Whether pocketsphinx is there."""
+    """Whether pocketsphinx is installed."""
     return importlib.util.find_spec("pocketsphinx") is not None
 
 
@@ -109,7 +109,7 @@ def is_installed() -> bool:
 def _dictionary() -> frozenset[str]:
     if not is_installed():
         raise ReprkitError(
-            "which words are said, is judged by pocketsphinx, and it is not installed\n"
+            "speech recognition uses pocketsphinx, and it is not installed\n"
             "  pip install 'reprkit-audio[judges]'"
         )
     import pocketsphinx
