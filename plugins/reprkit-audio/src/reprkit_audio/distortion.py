@@ -81,7 +81,7 @@ def distortion(one: SpeechFeatures, two: SpeechFeatures) -> float:
 
 
 def pitch_correlation(one: SpeechFeatures, two: SpeechFeatures) -> float:
-    """Pearson's correlation of the log-pitches where both are voiced, along the best warping path; NaN as in ``log_pitch_correlation``."""
+    """``log_pitch_correlation`` of the frames that are paired by the best warping path."""
     path = dtw_path(_cost_matrix(one, two))
     return log_pitch_correlation(one.pitch[path[:, 0]], two.pitch[path[:, 1]])
 

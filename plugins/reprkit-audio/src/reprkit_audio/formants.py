@@ -22,7 +22,8 @@ Array = np.ndarray[Any, Any]
 def formant_ratio(source: Sequence[Sound], target: Sequence[Sound], front: World) -> float:
     """Estimate the ratio of the target's formants to the source's: the one that matches their mean envelopes best.
 
-    A voice is represented by its mean log-envelope over voiced frames, without its level.  One ratio is estimated, as in vocal tract length normalization (Lee and Rose 1998, IEEE TSAP 6(1)).
+    A voice is represented by its mean log-envelope over voiced frames, without its level.  One ratio is
+    estimated, as in vocal tract length normalization (Lee and Rose 1998, IEEE TSAP 6(1)).
     """
     frequencies = np.linspace(0, front.rate / 2, front.decode_envelope(source[0].frames[:1]).shape[1])
     band = (frequencies >= _BAND[0]) & (frequencies <= _BAND[1])

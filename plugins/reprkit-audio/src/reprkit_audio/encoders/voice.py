@@ -1,4 +1,4 @@
-"""Who speaks: one vector of an utterance, from convolutions that keep what instance norm would take away."""
+"""Speaker encoder: one vector per utterance, from convolutions without instance norm."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class VoiceEncoder(Encoder):
     """The speaker encoder of one-shot conversion (Chou et al. 2019, arXiv 1904.05742, section 3.3 and table 5).
 
     A bank of convolutions and residual blocks without any norm, each halving the frames; then the mean over time and
-    residual linear layers.  One token an utterance (b 1 width); give the factor ``pool=True``.
+    residual linear layers.  One token per utterance (b 1 width); use it in a factor with ``pool=True``.
 
     Args:
         width: channels.
         depth: residual blocks; each halves the number of frames.
         layers: residual linear layers after the mean.
-        data: the signature of what it reads, field ``x``, a sequence (t c).
+        data: the signature of the input, field ``x``, a sequence (t c).
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no sequence of frames.
+        BuildError: the data is not a sequence of frames.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class VoiceEncoder(Encoder):
         )
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """One token (b 1 width).
+        """Encode an utterance as one token (b 1 width).
 
         Raises:
-            BuildError: it was asked to read some tokens only.
+            BuildError: ``keep`` is given: the encoder reads all frames.
         """
         refuse_keep(keep, _PART)
         mask = batch.get("x_mask")

@@ -1,4 +1,4 @@
-"""How well a model converts voices, judged by models that were not trained here."""
+"""Evaluation of voice conversion by pretrained models."""
 
 from __future__ import annotations
 
@@ -37,39 +37,39 @@ from reprkit_audio.recognition import speech_recognition
 from reprkit_audio.recognition.speaker_verification import RATE, speaker_centroid, speaker_verifier
 from reprkit_audio.vocoders import vocoder
 
-_SENTENCES = 15  # of the recogniser's grammar
-_FORMANT_UTTERANCES = 5  # utterances that a voice's formants are measured on
+_SENTENCES = 15  # of the recognizer's grammar
+_FORMANT_UTTERANCES = 5  # utterances on which a voice's formants are estimated
 _GENERATED = ("converted", "copy", "shift")
 
 Wave = Float[Tensor, " samples"]
 
 
 class Voice(Evaluator):
-    """Converts held-out utterances and has the results judged; a baseline without learning is judged beside them.
+    """Converts held-out utterances and evaluates the results, beside a baseline without learning.
 
-    By Resemblyzer, whose centre of a speaker is the mean over real utterances of ``fit_on`` (of ``data`` where that does not
-    have the speaker): ``nearer``: share of conversions nearer the target's centre than the source's; ``nearest``: nearest the
-    target's of all speakers' (chance is ``chance``); ``similarity``, ``similarity_source``: mean cosines.
-    By pocketsphinx, where English texts are known: ``wer``, the word error rate among at most 15 sentences of the data, and
-    ``wer_rise``, how far it is above that of copy synthesis (``copy.wer``).
-    By WORLD: ``pitch_correlation`` of the log-pitch with the source's; and where the target says the same words itself,
-    ``parallel.mcd``: mel-cepstral distortion to that, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``, and
+    By Resemblyzer, with a speaker's centroid the mean over real utterances of ``fit_on`` (of ``data`` if ``fit_on`` lacks the
+    speaker): ``nearer``: share of conversions nearer to the target's centroid than to the source's; ``nearest``: share whose
+    nearest centroid of all is the target's (chance is ``chance``); ``similarity``, ``similarity_source``: mean cosines.
+    By pocketsphinx, if English texts are known: ``wer``, the word error rate among at most 15 sentences of the data, and
+    ``wer_rise``, the rise over copy synthesis (``copy.wer``).
+    By WORLD: ``pitch_correlation`` of the log-pitch with the source's; and if the target speaker says the same words,
+    ``parallel.mcd``: mel-cepstral distortion to that utterance, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``, and
     ``parallel.unconverted``: the source's own distortion.
 
-    ``copy.NAME`` is the source through front end and vocoder alone, ``natural.NAME`` the recording: for them ``identified`` is
-    the share whose own speaker is nearest.  ``shift.NAME`` is the baseline: the source's formants stretched by the ratio of
-    the two voices and its pitch moved, by WORLD (``reprkit_audio.formants``).
+    ``copy.NAME`` is the source through front end and vocoder alone, ``natural.NAME`` the recording: for both, ``identified``
+    is the share whose own speaker is nearest.  ``shift.NAME`` is the baseline: the source's formants scaled by the ratio
+    of the two voices and its pitch converted, by WORLD (``reprkit_audio.formants``).
 
     Args:
-        pairs: how many conversions at most, spread over all ordered pairs of speakers.
-        prompts: utterances that the target's voice is taken from; 1 is one-shot.
-        vocoder: a reference; None takes the one for the model's frames that needs no training.
+        pairs: the most conversions, spread over all ordered pairs of speakers.
+        prompts: utterances from which the target's voice is extracted; 1 is one-shot.
+        vocoder: a reference; if None, the one for the model's frames that needs no training.
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
-        words: whether words are judged; None: where pocketsphinx is installed.
-        seconds: shorter utterances are not used: nobody can be told from them.
-        enrol: real utterances of a speaker at most that make the judge's centre.
+        words: whether to recognize words; if None, only if pocketsphinx is installed.
+        seconds: shorter utterances are left out, since they do not identify a speaker.
+        enrol: the most real utterances of a speaker for the centroid.
         order: mel-cepstral coefficients of the distortion.
-        examples: conversions to be listened to on the report's page; 0 for none.
+        examples: conversions with players on the report's page; 0 for none.
         seed: of the choice of pairs.
 
     Raises:
@@ -97,12 +97,12 @@ class Voice(Evaluator):
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """The measures above.
+        """Return the metrics above.
 
         Raises:
             BuildError: the model cannot convert.
-            DataError: data that is no speech of two speakers, or of another front end than the model's.
-            ReprkitError: a judge that is not installed.
+            DataError: data that is not speech of at least two speakers, or has another front end than the model.
+            ReprkitError: an evaluation model is not installed.
         """
         converter = Converter(model, vocoder=self.vocoder, spread=self.spread)
         speech = check_utterances(data, "voice")
@@ -110,57 +110,57 @@ class Voice(Evaluator):
             raise DataError(
                 f"the model converts frames of {converter.front.form}, and {speech.name} holds frames of {speech.frontend.form}"
             )
-        judge = speaker_verifier()
+        embed = speaker_verifier()
         sentences = self._sentences(speech)
         chosen = conversion_pairs(speech, self.pairs, self.prompts, self.seed, self.seconds, sentences)
-        enrolled = self._enrolled(speech, fit_on)
-        clouds = {label: judge([_wave(*each) for each in enrolled[label]]) for label in sorted(enrolled)}
-        centres = {label: speaker_centroid(cloud) for label, cloud in clouds.items()}
-        made = self._made(converter, speech, chosen, enrolled)
-        found: dict[str, Any] = {"chance": 1 / len(centres), "n": len(made)}
+        enrolled = self._enroll(speech, fit_on)
+        clouds = {label: embed([_read_wave(*each) for each in enrolled[label]]) for label in sorted(enrolled)}
+        centroids = {label: speaker_centroid(cloud) for label, cloud in clouds.items()}
+        conversions = self._convert(converter, speech, chosen, enrolled)
+        results: dict[str, Any] = {"chance": 1 / len(centroids), "n": len(conversions)}
         for name in ("source", *_GENERATED):
-            told = judge([each.waves[name] for each in made])
-            add_scores(found, name, speaker_scores(told, chosen, centres, own=name in ("source", "copy")))
-        self._heard(found, made)
-        self._worded(found, sentences, made)
+            embeddings = embed([each.waves[name] for each in conversions])
+            add_scores(found, name, speaker_scores(embeddings, chosen, centroids, own=name in ("source", "copy")))
+        self._measure_signals(results, conversions)
+        self._measure_words(results, sentences, conversions)
         if self.examples:
-            found["figures"] = voice_figures.figures(
-                converter, speech, made[: self.examples], clouds, self.seed
+            results["figures"] = voice_figures.figures(
+                converter, speech, conversions[: self.examples], clouds, self.seed
             )
         return found
 
-    def _enrolled(
+    def _enroll(
         self, speech: UtteranceDataset, fit_on: Dataset | None
     ) -> dict[int, list[tuple[UtteranceDataset, int]]]:
-        """Real utterances of every speaker (label), evenly spaced, as data set and number."""
+        """Speaker label -> real utterances, evenly spaced, as data set and number."""
         found: dict[int, list[tuple[UtteranceDataset, int]]] = {}
         others = fit_on if isinstance(fit_on, UtteranceDataset) else speech
         known = utterances_by_speaker(others, self.seconds)
-        there = {others.speakers[label]: numbers for label, numbers in known.items()}
+        available = {others.speakers[label]: numbers for label, numbers in known.items()}
         for label, numbers in utterances_by_speaker(speech, self.seconds).items():
             name = speech.speakers[label]
-            home, mine = (others, there[name]) if name in there else (speech, numbers)
-            places = np.linspace(0, len(mine) - 1, min(self.enrol, len(mine))).round().astype(int)
-            found[label] = [(home, mine[place]) for place in places]
+            source, mine = (others, available[name]) if name in available else (speech, numbers)
+            indices = np.linspace(0, len(mine) - 1, min(self.enrol, len(mine))).round().astype(int)
+            found[label] = [(source, mine[index]) for index in indices]
         return found
 
-    def _made(
+    def _convert(
         self,
         converter: Converter,
         speech: UtteranceDataset,
         chosen: Sequence[ConversionPair],
         enrolled: Mapping[int, list[tuple[UtteranceDataset, int]]],
     ) -> list[Conversion]:
-        """Every trial's waveforms."""
+        """Synthesize the waveforms of every conversion pair."""
         world = converter.front if isinstance(converter.front, World) else World(rate=converter.rate)
-        back = vocoder("world", form=world)
+        shift_vocoder = vocoder("world", form=world)
         voices = {
             label: [_world_sound(*each, world) for each in some[:_FORMANT_UTTERANCES]]
             for label, some in enrolled.items()
         }
         ratios: dict[tuple[int, int], float] = {}
-        made = []
-        for trial in tracked(chosen, titled("converting"), show=session().progress):
+        conversions = []
+        for pair in tracked(chosen, titled("converting"), show=session().progress):
             pair = (trial.speaker, trial.target)
             if pair not in ratios:
                 ratios[pair] = formant_ratio(voices[pair[0]], voices[pair[1]], world)
@@ -168,24 +168,24 @@ class Voice(Evaluator):
             wave = speech.utterance(trial.source).wave
             voice = converter.voice([speech.sound(number) for number in trial.prompts])
             pitch = pitch_statistics(*_pitches([_world_sound(speech, n, world) for n in trial.prompts]))
-            moved = shift_voice(_world_sound(speech, trial.source, world), world, ratios[pair], None, pitch)
+            shifted = shift_voice(_world_sound(speech, trial.source, world), world, ratios[pair], None, pitch)
             waves = {
                 "source": wave,
                 "converted": converter.synthesize(converter.convert(source, voice), len(wave)),
                 "copy": converter.synthesize(source, len(wave)),
-                "shift": back.synthesize(moved)[: len(wave)],
+                "shift": shift_vocoder.synthesize(shifted)[: len(wave)],
             }
             if trial.parallel is not None:
                 waves["target"] = speech.utterance(trial.parallel).wave
             waves = {name: resample(each, converter.rate, RATE) for name, each in waves.items()}
-            made.append(Conversion(trial, waves))
-        return made
+            conversions.append(Conversion(trial, waves))
+        return conversions
 
-    def _heard(self, found: dict[str, Any], made: Sequence[Conversion]) -> None:
-        """Pitch beside the source's; spectrum and pitch beside the target's own."""
+    def _measure_signals(self, found: dict[str, Any], made: Sequence[Conversion]) -> None:
+        """Measure pitch against the source, and spectrum and pitch against the target speaker's own utterance."""
         front = World(rate=RATE)
         for name in _GENERATED:
-            beside = [
+            correlations = [
                 log_pitch_correlation(
                     *(
                         front.pitch(each.waves[which]).numpy()[: _common_frames(each)]
@@ -194,7 +194,7 @@ class Voice(Evaluator):
                 )
                 for each in made
             ]
-            add_scores(found, name, {"pitch_correlation": nan_mean(beside)})
+            add_scores(found, name, {"pitch_correlation": nan_mean(correlations)})
         both = [each for each in made if "target" in each.waves]
         if not both:
             return
@@ -206,19 +206,19 @@ class Voice(Evaluator):
             }
         for name in ("source", *_GENERATED):
             pairs = [(each.features[name], each.features["target"]) for each in both if name in each.features]
-            told = {"mcd": nan_mean([distortion(*pair) for pair in pairs])}
+            scores = {"mcd": nan_mean([distortion(*pair) for pair in pairs])}
             if name == "source":
-                found.setdefault("parallel", {})["unconverted"] = told["mcd"]
+                found.setdefault("parallel", {})["unconverted"] = scores["mcd"]
                 continue
-            told["pitch_correlation"] = nan_mean([pitch_correlation(*pair) for pair in pairs])
-            add_scores(found, name, {"parallel": told})
+            scores["pitch_correlation"] = nan_mean([pitch_correlation(*pair) for pair in pairs])
+            add_scores(found, name, {"parallel": scores})
         found["parallel"]["n"] = len(both)
 
     def _sentences(self, speech: UtteranceDataset) -> dict[int, str]:
-        """Utterances (by number) that say one of a few English sentences, as the recogniser writes it.
+        """Utterance number -> English sentence, as the recognizer writes it, for a few of the sentences.
 
         Raises:
-            DataError: words are to be judged, and there are no two sentences.
+            DataError: ``words`` is set, and there are fewer than two sentences.
         """
         if self.words is False or (self.words is None and not speech_recognition.is_installed()):
             return {}
@@ -229,38 +229,38 @@ class Voice(Evaluator):
         if len(found) < 2:
             if self.words:
                 raise DataError(
-                    f"voice: {speech.name} has no two English texts that the judge of words knows"
+                    f"voice: {speech.name} has fewer than two English texts in the recognizer's vocabulary"
                 )
             return {}
-        # The longest: short ones are easily mistaken, whoever says them.
+        # The longest ones: short sentences are easily confused in any voice.
         longest = sorted(found, key=lambda sentence: (-sentence.count(" "), sentence))[:_SENTENCES]
         return {number: sentence for sentence in longest for number in found[sentence]}
 
-    def _worded(
+    def _measure_words(
         self, found: dict[str, Any], sentences: Mapping[int, str], made: Sequence[Conversion]
     ) -> None:
-        """Word errors of the trials whose source says one of the sentences."""
-        asked = [each for each in made if each.pair.source in sentences]
-        if not asked:
+        """Measure word errors of the conversions whose source says one of the sentences."""
+        recognizable = [each for each in made if each.pair.source in sentences]
+        if not recognizable:
             return
-        judge = speech_recognition.SpeechRecognizer(list(sentences.values()))
-        texts = [sentences[each.pair.source] for each in asked]
+        recognizer = speech_recognition.SpeechRecognizer(list(sentences.values()))
+        texts = [sentences[each.pair.source] for each in recognizable]
         for name in ("source", *_GENERATED):
-            said = [judge.transcribe(each.waves[name]) for each in asked]
-            add_scores(found, name, {"wer": speech_recognition.word_error_rate(said, texts)})
+            recognized = [recognizer.transcribe(each.waves[name]) for each in recognizable]
+            add_scores(found, name, {"wer": speech_recognition.word_error_rate(recognized, texts)})
         for name in ("converted", "shift"):
-            home = found if name == "converted" else found[name]
-            add_scores(found, name, {"wer_rise": home["wer"] - found["copy"]["wer"]})
-        found["wer_n"] = len(asked)
+            section = results if name == "converted" else found[name]
+            add_scores(found, name, {"wer_rise": section["wer"] - found["copy"]["wer"]})
+        found["wer_n"] = len(recognizable)
 
 
-def _wave(data: UtteranceDataset, number: int) -> Wave:
-    said = data.utterance(number)
-    return resample(said.wave, said.rate, RATE)
+def _read_wave(data: UtteranceDataset, number: int) -> Wave:
+    utterance = data.utterance(number)
+    return resample(utterance.wave, utterance.rate, RATE)
 
 
 def _world_sound(data: UtteranceDataset, number: int, front: World) -> Sound:
-    """An utterance as WORLD sees it: what the data holds where its front end is that one."""
+    """WORLD's analysis of an utterance; read from the data if that is its front end."""
     return data.sound(number) if data.frontend == front else front.analyze(data.utterance(number).wave)
 
 
@@ -269,7 +269,7 @@ def _pitches(sounds: Sequence[Sound]) -> list[Tensor]:
 
 
 def _common_frames(made: Conversion) -> int:
-    """Frames that every version of the source has."""
+    """Number of frames that all versions of the source have."""
     return World(rate=RATE).count(min(len(made.waves[name]) for name in ("source", *_GENERATED)))
 
 

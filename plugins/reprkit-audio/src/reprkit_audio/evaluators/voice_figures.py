@@ -1,4 +1,4 @@
-"""What the page of a conversion shows: players, spectrograms, and the voices as points."""
+"""Figures of a voice conversion: players, spectrograms, and scatter plots of voices."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 _MAX_POINTS = 200  # utterances
 _MAX_SECONDS = 3.0  # seconds of a spectrogram
-_VERSIONS = ("source", "target's voice", "converted", "copy synthesis", "pitch and formants moved")
+_VERSIONS = ("source", "target's voice", "converted", "copy synthesis", "pitch and formants shifted")
 
 
 def figures(
     converter: Converter,
     data: UtteranceDataset,
-    made: Sequence[Conversion],
+    conversions: Sequence[Conversion],
     clouds: Mapping[int, Tensor],
     seed: int,
 ) -> dict[str, Any]:
-    """Figures by name.
+    """Build the figures by name.
 
     Args:
-        converter: whose codes of speakers are drawn.
+        converter: the model whose speaker codes are plotted.
         data: the utterances that were converted.
-        made: the conversions to be shown.
-        clouds: the judge's embeddings of real utterances, by label (n d).
-        seed: of which utterances' codes are drawn.
+        conversions: the conversions to show.
+        clouds: Resemblyzer's embeddings of real utterances, by label (n d).
+        seed: of the choice of utterances.
     """
     names = data.speakers
     rows = {}
-    for number, each in enumerate(made, 1):
+    for number, each in enumerate(conversions, 1):
         prompt = data.utterance(each.pair.prompts[0])
         waves = each.waves
         versions = (
@@ -57,15 +57,15 @@ def figures(
         title = f"{number}. {names[each.pair.speaker]} → {names[each.pair.target]}"
         text = data.clips[each.pair.source].text
         rows[f"{title}: {text}" if text else title] = dict(zip(_VERSIONS, versions, strict=True))
-    listened = {name: {label: wave.numpy() for label, wave in row.items()} for name, row in rows.items()}
+    sounds = {name: {label: wave.numpy() for label, wave in row.items()} for name, row in rows.items()}
     shown = ("source", "converted", "copy synthesis")
     return {
         "players": Sounds(
             title="Listen",
-            rows=listened,
+            rows=sounds,
             rate=RATE,
-            caption="The target's voice is another sentence of its. Copy synthesis is the source through the vocoder "
-            "alone; moved pitch and formants are the baseline, which learned nothing.",
+            caption="The target's voice is another sentence of that speaker. Copy synthesis is the source through the vocoder "
+            "alone; shifted pitch and formants are the baseline without learning.",
         ),
         "spectrograms": Images(
             title="Spectrograms",
@@ -73,21 +73,21 @@ def figures(
             span=(-80.0, 0.0),
             colours="viridis",
             cell=11.0,
-            caption=f"Mel bands from low to high over the first {_MAX_SECONDS:g} s, 80 dB from the loudest down.",
+            caption=f"Mel bands over the first {_MAX_SECONDS:g} s, 80 dB range.",
         ),
         "speaker-codes": _scatter(
             "Speaker codes of the model",
             *_speaker_codes(converter, data, seed),
             names,
-            "An utterance a point, held out.",
+            "One point per held-out utterance.",
         ),
         "speaker-judge": _scatter(
-            "Speakers as the judge hears them",
+            "Speaker embeddings of Resemblyzer",
             torch.cat(list(clouds.values())),
             [label for label, cloud in clouds.items() for _ in range(len(cloud))],
             names,
             "Real utterances.",
-            converted=_conversion_embeddings(made),
+            converted=_conversion_embeddings(conversions),
         ),
     }
 
@@ -103,9 +103,9 @@ def _speaker_codes(converter: Converter, data: UtteranceDataset, seed: int) -> t
     return torch.cat(codes), [data.speakers.index(data.clips[int(number)].speaker) for number in numbers]
 
 
-def _conversion_embeddings(made: Sequence[Conversion]) -> tuple[Tensor, list[int]]:
-    told = speaker_verifier()([each.waves["converted"] for each in made])
-    return told, [each.pair.target for each in made]
+def _conversion_embeddings(conversions: Sequence[Conversion]) -> tuple[Tensor, list[int]]:
+    embeddings = speaker_verifier()([each.waves["converted"] for each in conversions])
+    return embeddings, [each.pair.target for each in conversions]
 
 
 def _scatter(
@@ -116,18 +116,18 @@ def _scatter(
     caption: str,
     converted: tuple[Tensor, list[int]] | None = None,
 ) -> Scatter:
-    """The first two principal components of ``x``; conversions are laid over them in colours of their own."""
+    """Scatter plot of the first two principal components of ``x``; conversions are added in separate colors."""
     from sklearn.decomposition import PCA
 
     values = x.double().numpy()
     pca = PCA(min(2, *values.shape)).fit(values)
     rows, marks = [pca.transform(values)], list(labels)
-    called = dict(enumerate(names))
+    legend = dict(enumerate(names))
     if converted is not None:
         rows.append(pca.transform(converted[0].double().numpy()))
         marks += [len(names) + label for label in converted[1]]
-        called |= {len(names) + label: f"into {name}" for label, name in enumerate(names)}
-        caption += " Beside them what was converted, for the examples above."
+        legend |= {len(names) + label: f"into {name}" for label, name in enumerate(names)}
+        caption += " Conversions of the examples above are added."
     points = np.concatenate(rows)
     if points.shape[1] < 2:
         points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
@@ -136,16 +136,16 @@ def _scatter(
         title=title,
         points=points,
         labels=np.array(marks),
-        names=called,
+        names=legend,
         caption=f"{caption} Principal components, {share:.0%} of the variance.",
     )
 
 
 def _spectrograms(waves: Sequence[Tensor]) -> np.ndarray[Any, Any]:
-    """Mel spectrograms (n bands frames 1), dB under the loudest, low bands at the bottom, filled with silence."""
+    """Mel spectrograms (n bands frames 1), dB below the loudest, low bands at the bottom, padded with silence."""
     front = LogMel(rate=RATE)
-    made = []
+    images = []
     for cut in padded([wave[: round(_MAX_SECONDS * RATE)] for wave in waves], "sounds")[0]:
         levels = 20 * front.denormalize(front.analyze(cut).frames).log10()
-        made.append((levels - levels.max()).clamp(min=-80).T.flip(0))
-    return torch.stack(made).unsqueeze(-1).numpy()
+        images.append((levels - levels.max()).clamp(min=-80).T.flip(0))
+    return torch.stack(images).unsqueeze(-1).numpy()

@@ -1,4 +1,4 @@
-"""Which class a sequence is of, such as who speaks."""
+"""Classifier of sequences, for example by speaker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reprkit_audio.layers.frames import Mask, masked_mean, time_last
 
 
 class Classifier(nn.Module):
-    """Convolutions over tokens or frames, and a linear map of their mean over time: (b n d) to a logit for each class (b k)."""
+    """Convolutions over tokens or frames, mean over time, and a linear map: (b n d) to a logit per class (b k)."""
 
     def __init__(self, inside: int, width: int, depth: int, classes: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Classifier(nn.Module):
         self.last = nn.Linear(width, classes)
 
     def forward(self, z: Float[Tensor, "b n d"], mask: Mask) -> Float[Tensor, "b k"]:
-        """Every class's logit."""
+        """Return the logit of each class."""
         x = time_last(z.to(self.last.weight.dtype))
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.leaky_relu(norm(layer(x, mask)), 0.2)
