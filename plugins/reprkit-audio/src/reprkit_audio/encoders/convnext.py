@@ -20,7 +20,8 @@ class ConvNeXtEncoder(Encoder):
     """Convolution and ConvNeXt blocks (Liu et al. 2022, arXiv 2201.03545) over frames (b t c): a token per frame (b t width).
 
     With ``depth=0`` it is the first layer and norm of Vocos (Siuzdak 2023, arXiv 2306.00814), whose blocks then stand in the
-    decoder ``istft``.  The receptive field of a token is ``(depth + 1) * (kernel // 2)`` frames on either side; padding changes nothing.
+    decoder ``istft``.  The receptive field of a token is ``(depth + 1) * (kernel // 2)`` frames on either side; padding
+    changes nothing.
 
     Args:
         width: of the tokens.

@@ -44,13 +44,14 @@ class Leakage(Evaluator):
 
     ``content.pooled``, ``content.frame``: accuracy with which a perceptron (one hidden layer of 128, scikit-learn's
     ``MLPClassifier``) predicts the speaker from the content code, from mean and deviation over an example's tokens, or from
-    single tokens; ``content.linear``: logistic regression's, pooled.  Every speaker has equally many examples on either side, so that
-    ``chance`` is one over their number.  ``speaker.pooled``: the same from the speaker code, which should be high;
+    single tokens; ``content.linear``: logistic regression's, pooled.  Every speaker has equally many examples on either side,
+    so that ``chance`` is one over the number of speakers.  ``speaker.pooled``: the same from the speaker code, which should be high;
     ``input.pooled``, ``input.frame``: from the model's input.
 
     ``speaker.said``: how much the speaker code tells of an example's content: variance explained (R^2) by ridge regression of
     the shares of phones in the example, after subtracting every speaker's mean on both sides.  If the data has no phones, 32
-    clusters of frames replace them (k-means on frames standardized per example).  0 or slightly less means no information.  ``content.said``: the same of the content, from mean and deviation of its tokens.
+    clusters of frames replace them (k-means on frames standardized per example).  0 or slightly less means no information.
+    ``content.said``: the same from the content code, from mean and deviation of its tokens.
 
     A model with one factor has only content.
 

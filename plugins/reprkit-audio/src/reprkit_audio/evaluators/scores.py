@@ -15,7 +15,11 @@ from reprkit_audio.evaluators.conversion_pairs import ConversionPair
 
 
 def speaker_scores(
-    embeddings: Float[Tensor, "n d"], chosen: Sequence[ConversionPair], centroids: Mapping[int, Tensor], *, own: bool
+    embeddings: Float[Tensor, "n d"],
+    chosen: Sequence[ConversionPair],
+    centroids: Mapping[int, Tensor],
+    *,
+    own: bool,
 ) -> dict[str, float]:
     """Speaker verification scores of the waveforms of conversion pairs.
 
@@ -43,7 +47,9 @@ def speaker_scores(
 
 def add_scores(results: dict[str, Any], name: str, scores: Mapping[str, Any]) -> None:
     """Store scores under the version's name; the model's conversions have no prefix."""
-    section = results if name == "converted" else results.setdefault("natural" if name == "source" else name, {})
+    section = (
+        results if name == "converted" else results.setdefault("natural" if name == "source" else name, {})
+    )
     for key, value in scores.items():
         if isinstance(value, Mapping):
             section.setdefault(key, {}).update(value)

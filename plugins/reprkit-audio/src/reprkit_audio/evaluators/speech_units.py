@@ -56,8 +56,8 @@ class SpeechUnits(Evaluator):
 
     ``purity``: share of frames whose phone is the most frequent one of their unit; ``pnmi``: mutual information of units and phones
     over the phones' entropy (Hsu et al. 2021, arXiv 2106.07447, section IV-F); ``nmi``: over the mean of both entropies;
-    ``units``: number of units that occur.  ``speaker``: accuracy of logistic regression from an example's histogram of units, fitted on
-    ``fit_on``; ``speaker-frame``: accuracy of predicting for each frame the speaker who has its unit most often there; ``chance``:
+    ``units``: number of units that occur.  ``speaker``: accuracy of logistic regression from an example's histogram of units, fitted
+    on ``fit_on``; ``speaker-frame``: accuracy of predicting for each frame the speaker who has its unit most often there; ``chance``:
     the most frequent speaker's share.  ``abx-within``, ``abx-across``: error of ABX discrimination of phones by the codes, in
     [0, 1], chance 0.5 (Schatz et al. 2013); triples are drawn from all contexts.  ``kmeans.NAME`` and ``frames.abx-...``: the
     same of k-means and of the frames themselves.
@@ -159,7 +159,7 @@ class SpeechUnits(Evaluator):
         if field is None or field.kind != "tokens":
             raise DataError(
                 f"speech-units needs each frame's phone, and {data.name} has no tokens field {self.phone!r}; "
-                f"its fields: {', '.join(data.signature)}\n  data set parallel-speech has one, for synthesizers that report phone timings"
+                f"its fields: {', '.join(data.signature)}\n  parallel-speech has one, for synthesizers that report phone timings"
             )
 
     def _silent(self, data: Dataset) -> frozenset[int]:
@@ -204,7 +204,9 @@ def align(model: Model, data: Dataset, factor: str, phone: str, speaker: str) ->
         x, phones = batch[model.factors[factor].input], batch[phone]
         size, length = phones.shape
         if code.z.shape[1] == 1 and length > 1:
-            raise BuildError(f"speech-units: factor {factor} has one token per example, and phones change within it")
+            raise BuildError(
+                f"speech-units: factor {factor} has one token per example, and phones change within it"
+            )
         token = torch.arange(length) * code.z.shape[1] // length
         valid = batch.get(f"{phone}_mask", torch.ones(size, length, dtype=torch.bool)).numpy()
         parts["z"].append(code.point[:, token].float().cpu().numpy()[valid])

@@ -53,8 +53,8 @@ class Voice(Evaluator):
     By pocketsphinx, if English texts are known: ``wer``, the word error rate among at most 15 sentences of the data, and
     ``wer_rise``, the rise over copy synthesis (``copy.wer``).
     By WORLD: ``pitch_correlation`` of the log-pitch with the source's; and if the target speaker says the same words,
-    ``parallel.mcd``: mel-cepstral distortion to that utterance, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``, and
-    ``parallel.unconverted``: the source's own distortion.
+    ``parallel.mcd``: mel-cepstral distortion to that utterance, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``,
+    and ``parallel.unconverted``: the source's own distortion.
 
     ``copy.NAME`` is the source through front end and vocoder alone, ``natural.NAME`` the recording: for both, ``identified``
     is the share whose own speaker is nearest.  ``shift.NAME`` is the baseline: the source's formants scaled by the ratio
@@ -120,20 +120,22 @@ class Voice(Evaluator):
         results: dict[str, Any] = {"chance": 1 / len(centroids), "n": len(conversions)}
         for name in ("source", *_GENERATED):
             embeddings = embed([each.waves[name] for each in conversions])
-            add_scores(found, name, speaker_scores(embeddings, chosen, centroids, own=name in ("source", "copy")))
+            add_scores(
+                results, name, speaker_scores(embeddings, chosen, centroids, own=name in ("source", "copy"))
+            )
         self._measure_signals(results, conversions)
         self._measure_words(results, sentences, conversions)
         if self.examples:
             results["figures"] = voice_figures.figures(
                 converter, speech, conversions[: self.examples], clouds, self.seed
             )
-        return found
+        return results
 
     def _enroll(
         self, speech: UtteranceDataset, fit_on: Dataset | None
     ) -> dict[int, list[tuple[UtteranceDataset, int]]]:
         """Speaker label -> real utterances, evenly spaced, as data set and number."""
-        found: dict[int, list[tuple[UtteranceDataset, int]]] = {}
+        enrolled: dict[int, list[tuple[UtteranceDataset, int]]] = {}
         others = fit_on if isinstance(fit_on, UtteranceDataset) else speech
         known = utterances_by_speaker(others, self.seconds)
         available = {others.speakers[label]: numbers for label, numbers in known.items()}
@@ -141,8 +143,8 @@ class Voice(Evaluator):
             name = speech.speakers[label]
             source, mine = (others, available[name]) if name in available else (speech, numbers)
             indices = np.linspace(0, len(mine) - 1, min(self.enrol, len(mine))).round().astype(int)
-            found[label] = [(source, mine[index]) for index in indices]
-        return found
+            enrolled[label] = [(source, mine[index]) for index in indices]
+        return enrolled
 
     def _convert(
         self,
@@ -161,27 +163,29 @@ class Voice(Evaluator):
         ratios: dict[tuple[int, int], float] = {}
         conversions = []
         for pair in tracked(chosen, titled("converting"), show=session().progress):
-            pair = (trial.speaker, trial.target)
-            if pair not in ratios:
-                ratios[pair] = formant_ratio(voices[pair[0]], voices[pair[1]], world)
-            source = speech.sound(trial.source)
-            wave = speech.utterance(trial.source).wave
-            voice = converter.voice([speech.sound(number) for number in trial.prompts])
-            pitch = pitch_statistics(*_pitches([_world_sound(speech, n, world) for n in trial.prompts]))
-            shifted = shift_voice(_world_sound(speech, trial.source, world), world, ratios[pair], None, pitch)
+            speakers = (pair.speaker, pair.target)
+            if speakers not in ratios:
+                ratios[speakers] = formant_ratio(voices[pair.speaker], voices[pair.target], world)
+            source = speech.sound(pair.source)
+            wave = speech.utterance(pair.source).wave
+            voice = converter.voice([speech.sound(number) for number in pair.prompts])
+            pitch = pitch_statistics(*_pitches([_world_sound(speech, n, world) for n in pair.prompts]))
+            shifted = shift_voice(
+                _world_sound(speech, pair.source, world), world, ratios[speakers], None, pitch
+            )
             waves = {
                 "source": wave,
                 "converted": converter.synthesize(converter.convert(source, voice), len(wave)),
                 "copy": converter.synthesize(source, len(wave)),
                 "shift": shift_vocoder.synthesize(shifted)[: len(wave)],
             }
-            if trial.parallel is not None:
-                waves["target"] = speech.utterance(trial.parallel).wave
+            if pair.parallel is not None:
+                waves["target"] = speech.utterance(pair.parallel).wave
             waves = {name: resample(each, converter.rate, RATE) for name, each in waves.items()}
-            conversions.append(Conversion(trial, waves))
+            conversions.append(Conversion(pair, waves))
         return conversions
 
-    def _measure_signals(self, found: dict[str, Any], made: Sequence[Conversion]) -> None:
+    def _measure_signals(self, results: dict[str, Any], conversions: Sequence[Conversion]) -> None:
         """Measure pitch against the source, and spectrum and pitch against the target speaker's own utterance."""
         front = World(rate=RATE)
         for name in _GENERATED:
@@ -192,10 +196,10 @@ class Voice(Evaluator):
                         for which in ("source", name)
                     )
                 )
-                for each in made
+                for each in conversions
             ]
-            add_scores(found, name, {"pitch_correlation": nan_mean(correlations)})
-        both = [each for each in made if "target" in each.waves]
+            add_scores(results, name, {"pitch_correlation": nan_mean(correlations)})
+        both = [each for each in conversions if "target" in each.waves]
         if not both:
             return
         for each in both:
@@ -208,11 +212,11 @@ class Voice(Evaluator):
             pairs = [(each.features[name], each.features["target"]) for each in both if name in each.features]
             scores = {"mcd": nan_mean([distortion(*pair) for pair in pairs])}
             if name == "source":
-                found.setdefault("parallel", {})["unconverted"] = scores["mcd"]
+                results.setdefault("parallel", {})["unconverted"] = scores["mcd"]
                 continue
             scores["pitch_correlation"] = nan_mean([pitch_correlation(*pair) for pair in pairs])
-            add_scores(found, name, {"parallel": scores})
-        found["parallel"]["n"] = len(both)
+            add_scores(results, name, {"parallel": scores})
+        results["parallel"]["n"] = len(both)
 
     def _sentences(self, speech: UtteranceDataset) -> dict[int, str]:
         """Utterance number -> English sentence, as the recognizer writes it, for a few of the sentences.
@@ -222,36 +226,36 @@ class Voice(Evaluator):
         """
         if self.words is False or (self.words is None and not speech_recognition.is_installed()):
             return {}
-        found: dict[str, list[int]] = {}
+        by_sentence: dict[str, list[int]] = {}
         for number, clip in enumerate(speech.clips):
             if clip.language in (None, "en") and speech_recognition.is_in_vocabulary(clip.text):
-                found.setdefault(speech_recognition.normalize_text(clip.text or ""), []).append(number)
-        if len(found) < 2:
+                by_sentence.setdefault(speech_recognition.normalize_text(clip.text or ""), []).append(number)
+        if len(by_sentence) < 2:
             if self.words:
                 raise DataError(
                     f"voice: {speech.name} has fewer than two English texts in the recognizer's vocabulary"
                 )
             return {}
         # The longest ones: short sentences are easily confused in any voice.
-        longest = sorted(found, key=lambda sentence: (-sentence.count(" "), sentence))[:_SENTENCES]
-        return {number: sentence for sentence in longest for number in found[sentence]}
+        longest = sorted(by_sentence, key=lambda sentence: (-sentence.count(" "), sentence))[:_SENTENCES]
+        return {number: sentence for sentence in longest for number in by_sentence[sentence]}
 
     def _measure_words(
-        self, found: dict[str, Any], sentences: Mapping[int, str], made: Sequence[Conversion]
+        self, results: dict[str, Any], sentences: Mapping[int, str], conversions: Sequence[Conversion]
     ) -> None:
         """Measure word errors of the conversions whose source says one of the sentences."""
-        recognizable = [each for each in made if each.pair.source in sentences]
+        recognizable = [each for each in conversions if each.pair.source in sentences]
         if not recognizable:
             return
         recognizer = speech_recognition.SpeechRecognizer(list(sentences.values()))
         texts = [sentences[each.pair.source] for each in recognizable]
         for name in ("source", *_GENERATED):
             recognized = [recognizer.transcribe(each.waves[name]) for each in recognizable]
-            add_scores(found, name, {"wer": speech_recognition.word_error_rate(recognized, texts)})
+            add_scores(results, name, {"wer": speech_recognition.word_error_rate(recognized, texts)})
         for name in ("converted", "shift"):
-            section = results if name == "converted" else found[name]
-            add_scores(found, name, {"wer_rise": section["wer"] - found["copy"]["wer"]})
-        found["wer_n"] = len(recognizable)
+            section = results if name == "converted" else results[name]
+            add_scores(results, name, {"wer_rise": section["wer"] - results["copy"]["wer"]})
+        results["wer_n"] = len(recognizable)
 
 
 def _read_wave(data: UtteranceDataset, number: int) -> Wave:
@@ -268,9 +272,9 @@ def _pitches(sounds: Sequence[Sound]) -> list[Tensor]:
     return [each.pitch for each in sounds if each.pitch is not None]
 
 
-def _common_frames(made: Conversion) -> int:
+def _common_frames(conversion: Conversion) -> int:
     """Number of frames that all versions of the source have."""
-    return World(rate=RATE).count(min(len(made.waves[name]) for name in ("source", *_GENERATED)))
+    return World(rate=RATE).count(min(len(conversion.waves[name]) for name in ("source", *_GENERATED)))
 
 
 def _is_audible(wave: Wave) -> bool:

@@ -59,8 +59,8 @@ class GANRefine(Objective):
     further, regularized by its reconstruction.
 
     Losses of turn "main": ``reconstruction``, nats per example; ``adversarial``, minus the critic's score; ``target``,
-    cross-entropy of the target speaker, nats.  Of turn "critic": ``critic``, the distance with its penalty, and ``speaker``.  Metrics:
-    ``target_accuracy``, and ``error`` as of reconstruction.
+    cross-entropy of the target speaker, nats.  Of turn "critic": ``critic``, the distance with its penalty, and ``speaker``,
+    the cross-entropy of the classifier on real frames.  Metrics: ``target_accuracy``, and ``error`` as of reconstruction.
 
     Args:
         adversarial: weight of ``adversarial``, beside a reconstruction that is a sum over all frames.
@@ -110,12 +110,12 @@ class GANRefine(Objective):
         if turn == "critic":
             with torch.no_grad():
                 codes = model.encode(batch)
-                made = self._decode_frames(model, batch, self._swap_speakers(model, codes, label)[0])
+                converted = self._decode_frames(model, batch, self._swap_speakers(model, codes, label)[0])
             logits = self.critic.speaker(real, mask)
             loss, _ = critic_loss(
                 self.critic,
                 real,
-                made,
+                converted,
                 real_mask=mask,
                 made_mask=mask,
                 penalty=self.penalty,
@@ -127,13 +127,13 @@ class GANRefine(Objective):
         rebuilt = model.score(batch, codes, teacher_forcing=False)
         other, whose = self._swap_speakers(model, codes, label)
         converted = self._decode_frames(model, batch, other)
-        verdict, logits = self.critic(converted, mask), self.critic.speaker(converted, mask)
+        scores, logits = self.critic(converted, mask), self.critic.speaker(converted, mask)
         nats = F.cross_entropy(logits.float(), whose, reduction="sum")
         accuracy = (logits.argmax(-1) == whose).float().mean()
         model.record(**rebuilt.metrics, target_accuracy=accuracy)
         return {
             "reconstruction": rebuilt.loss,
-            "adversarial": (-self.adversarial * verdict.sum(), size),
+            "adversarial": (-self.adversarial * scores.sum(), size),
             "target": (self.target * nats, size),
         }
 

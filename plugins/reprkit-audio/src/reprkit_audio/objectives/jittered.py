@@ -68,7 +68,7 @@ class Jittered(Objective):
 
 
 def jitter_tokens(code: Code, p: float, reach: int) -> Code:
-    """Replace random tokens of a code by neighbors; a token stays where the neighbor would lie before the first or after the last."""
+    """Replace random tokens of a code by neighbors; a token whose neighbor would lie outside the valid ones stays."""
     z: Float[Tensor, "b n d"] = code.z
     size, length = z.shape[:2]
     last = torch.full((size, 1), length - 1, device=z.device)

@@ -120,7 +120,10 @@ class VocoderObjective(Objective):
             with torch.no_grad():
                 on_true = self.critic(true)
             shares = self.critic.shares
-            terms["adversarial"] = (weights["adversarial"] * generator_loss(on_generated, shares).sum(), count)
+            terms["adversarial"] = (
+                weights["adversarial"] * generator_loss(on_generated, shares).sum(),
+                count,
+            )
             terms["matching"] = (
                 weights["matching"] * feature_matching_loss(on_true, on_generated, shares).sum(),
                 count,
