@@ -43,7 +43,7 @@ def test_the_sample_is_small_licensed_and_parallel():
     assert all(4 <= len(text.split()) <= 18 for text in english_texts())
 
 
-def test_a_sentence_is_in_one_part_in_every_language():
+def test_a_sentence_is_in_the_same_part_in_every_language():
     clips = list(read_index(FOLDER))
     parts = assign_parts(clips, 0, valid=True, test_share=0.2, valid_share=0.1)
     of_text = {
@@ -56,7 +56,7 @@ def test_a_sentence_is_in_one_part_in_every_language():
         assert len({clip.language for clip in mine}) == 5
 
 
-def test_g722_gives_back_what_was_encoded():
+def test_g722_decodes_what_was_encoded():
     from G722 import G722
 
     times = np.arange(16000) / 16000
@@ -134,7 +134,7 @@ def test_asterisks_packages_become_a_data_set(cache):
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
-def test_fish_and_their_lines(cache):
+def test_fillets_packages_become_a_data_set(cache):
     import io
 
     import soundfile
@@ -155,8 +155,8 @@ def test_fish_and_their_lines(cache):
     ]  # fmt: skip
 
 
-def test_what_cannot_be_fetched_is_said(cache):
-    with pytest.raises(ReprkitError, match="no speech called 'asterix'.*asterisk"):
+def test_fetch_errors(cache):
+    with pytest.raises(ReprkitError, match="unknown corpus to fetch: 'asterix'.*asterisk"):
         fetch("asterix")
     with pytest.raises(ReprkitError, match="asterisk is not in 'de'"):
         fetch("asterisk", ("de",))
@@ -188,7 +188,7 @@ def said(cache, monkeypatch):
     return times
 
 
-def test_parallel_sentences_have_phones_and_are_spoken_once(said):
+def test_parallel_sentences_have_phones_and_are_synthesized_once(said):
     given = "voices=('rms', 'slt'), sentences=('abcab', 'caabb', 'bcbca', 'cabac', 'aabcc'), frames=20"
     data = rk.dataset(f"reprkit-audio/parallel-speech({given})")
     assert data.facts["symbols"] == {"phone": ["a", "b", "c"]}
@@ -208,20 +208,18 @@ def test_parallel_sentences_have_phones_and_are_spoken_once(said):
         getattr(Case(), name)()
 
 
-def test_voices_that_are_not_there(monkeypatch):
+def test_unknown_or_missing_voices_raise(monkeypatch):
     with pytest.raises(DataError, match="no synthetic voice 'rmss'.*'rms'"):
         rk.dataset("reprkit-audio/parallel-speech(voices=('rmss',))")
     with pytest.raises(PartArgumentError, match="sentences=0 must be an integer of at least 1"):
         rk.dataset("reprkit-audio/parallel-speech(sentences=0)")
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(
-        DataError, match="spoken by flite, which is not on this machine\n.*apt-get install flite"
-    ):
+    with pytest.raises(DataError, match="needs flite, which is not installed\n.*apt-get install flite"):
         synthesize("rms", "Hello.")
 
 
 @flite
-def test_flite_says_when_it_says_what():
+def test_flite_reports_phone_timings():
     wave, phones = synthesize("slt", "Please enter your password.")
     assert [phone for phone, _ in phones][:4] == ["pau", "p", "l", "iy"]
     ends = [end for _, end in phones]

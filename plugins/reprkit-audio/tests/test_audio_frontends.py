@@ -28,7 +28,7 @@ def test_a_form_names_every_setting_and_makes_the_same_front_end_again(form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("samples", [1, 159, 160, 161, 4096, 16001])
-def test_frames_are_as_many_as_foretold_finite_and_float32(form, samples):
+def test_frames_match_count_and_are_finite_float32(form, samples):
     front = frontend(form)
     sound = front.analyze(voice(seconds=samples / RATE)[0])
     assert isinstance(sound, Sound)
@@ -41,7 +41,7 @@ def test_frames_are_as_many_as_foretold_finite_and_float32(form, samples):
         assert sound.aperiodicity.shape == (len(sound.frames), 1)
 
 
-def test_log_mel_is_what_its_definition_says():
+def test_log_mel_matches_its_definition():
     """Frame 20 by hand: a Hann window around its middle sample, numpy's transform, torchaudio's triangles."""
     from torchaudio.functional import melscale_fbanks
 
@@ -55,7 +55,7 @@ def test_log_mel_is_what_its_definition_says():
     np.testing.assert_allclose(front.analyze(wave).frames[20].numpy(), expected, atol=2e-3)
 
 
-def test_log_mel_finds_the_band_of_a_tone_and_hears_silence():
+def test_log_mel_of_a_tone_and_of_silence():
     front = frontend("log-mel")
     tone = torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)
     middles = front.mel_filters().argmax(0) * 16000 / 1024
@@ -68,7 +68,7 @@ def test_log_mel_finds_the_band_of_a_tone_and_hears_silence():
     assert float(silent.max()) == pytest.approx((math.log(FLOOR) - MEAN) / SCALE, abs=0.5)
 
 
-def test_log_mel_of_a_batch_is_that_of_each_and_lets_gradients_through():
+def test_log_mel_of_a_batch_equals_single_ones_and_has_gradients():
     front = frontend("log-mel")
     waves = torch.stack([voice(0.5)[0], voice(0.5, 200.0, 180.0)[0], torch.zeros(8000)]).requires_grad_()
     frames = front.frames(waves)
@@ -123,7 +123,7 @@ def test_world_envelope_is_the_inverse_of_its_coding():
     assert np.abs(again - frames.numpy())[10:90].mean() < 0.15
 
 
-def test_world_does_not_throw_silence_far_away():
+def test_world_bounds_the_level_of_silence():
     sound = frontend("world").analyze(torch.zeros(RATE))
     assert (sound.pitch == 0).all()
     assert sound.frames.abs().max() < 4
@@ -153,7 +153,7 @@ def test_world_without_pkg_resources():
         ("log-mel(", ReferenceSyntaxError, "cannot be read"),
     ],
 )
-def test_bad_forms_are_refused(form, error, says):
+def test_invalid_forms_raise(form, error, says):
     with pytest.raises(error, match=says):
         frontend(form)
 
@@ -169,6 +169,6 @@ def test_bad_forms_are_refused(form, error, says):
         (np.zeros(100), "ndarray"),
     ],
 )
-def test_what_is_no_waveform_is_refused(form, wave, says):
+def test_invalid_waveforms_raise(form, wave, says):
     with pytest.raises(DataError, match=says):
         frontend(form).analyze(wave)

@@ -62,7 +62,7 @@ def trained(data):
     return model, before, judge(model.eval(), test), losses
 
 
-def test_it_learns_and_the_critic_takes_part(trained):
+def test_training_lowers_the_losses_and_trains_the_critic(trained):
     _, before, after, losses = trained
     assert after["mel_db"] < 0.75 * before["mel_db"]
     assert {"mel", "stft", "convergence", "adversarial", "matching"} <= set(losses.terms)
@@ -90,20 +90,20 @@ def test_a_trained_model_is_a_vocoder_for_sounds_of_any_length(trained, data, tm
         vocoder(neural, form="world")
 
 
-def test_models_that_are_no_vocoders_are_refused(data, tmp_path):
+def test_models_that_are_not_vocoders_raise(data, tmp_path):
     rk.build(data=data, encoder="gru(width=4)", decoder="gru(width=4, causal=False)").save(
         tmp_path / "frames"
     )
-    with pytest.raises(PartArgumentError, match="no vocoder: 'x' is sequence data"):
+    with pytest.raises(PartArgumentError, match="not a vocoder: 'x' is sequence data"):
         vocoder(f"neural(model={str(tmp_path / 'frames')!r})")
     rk.build(data="digits", encoder="mlp", decoder="mlp").save(tmp_path / "digits")
-    with pytest.raises(PartArgumentError, match="reads no frames"):
+    with pytest.raises(PartArgumentError, match="its input is not frames"):
         vocoder(f"neural(model={str(tmp_path / 'digits')!r})")
     with pytest.raises(CheckpointError):
         vocoder(f"neural(model={str(tmp_path / 'nowhere')!r})")
 
 
-def test_likeness_can_tell_voices_apart():
+def test_similarity_separates_voices():
     wave, _ = voice(1.0, 100.0, 120.0)
     assert mel_distance(wave, wave) == 0
     assert mel_distance(wave, 0.5 * wave) == pytest.approx(20 * math.log10(2), rel=0.05)
@@ -143,9 +143,9 @@ class TestCopySynthesis(EvaluatorConformance):
             yield latent, rk.build(data=train, **parts).eval()
 
 
-def test_copy_synthesis_refuses_what_is_no_vocoder(data):
+def test_copy_synthesis_refuses_models_that_are_not_vocoders(data):
     model = rk.build(data=data, encoder="gru(width=4)", decoder="gru(width=4, causal=False)")
-    with pytest.raises(BuildError, match="measures vocoders"):
+    with pytest.raises(BuildError, match="evaluates vocoders"):
         rk.evaluate(model, data, "copy-synthesis")
 
 

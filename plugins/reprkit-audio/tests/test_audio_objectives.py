@@ -98,7 +98,7 @@ OBJECTIVES = [
 
 @pytest.mark.parametrize("latent", LATENTS)
 @pytest.mark.parametrize("objective", [each for each in OBJECTIVES if each != "ge2e"])
-def test_any_content_latent_goes_with_each_of_them(objective, latent):
+def test_every_objective_works_with_any_content_latent(objective, latent):
     model, data = conversion(objective, content=latent, told=True), batch()
     for turn in model.objective.turns:
         model.zero_grad()
@@ -161,7 +161,7 @@ def test_content_consistency_is_the_gap_between_the_codes_of_input_and_output():
     assert terms["initial"] != terms["reconstruction"]
 
 
-def test_ge2e_is_the_papers_equations():
+def test_ge2e_matches_the_papers_equations():
     model = rk.build(
         data=DATA,
         factors={"speaker": rk.factor("d-vector(width=8, dim=4)", pool=True)},
@@ -201,7 +201,7 @@ def test_the_critics_turn_trains_the_critic_alone_and_the_main_turn_goes_against
     assert torch.allclose(uniform(data).terms["adversary"], divergence, rtol=1e-4, atol=1e-6)
 
 
-def test_the_adversary_takes_the_speaker_out_of_a_code():
+def test_the_adversary_removes_the_speaker_from_a_code():
     """Speakers who differ by an offset: a critic hears them at first, and at the end no longer."""
     generator = torch.Generator().manual_seed(0)
     who = torch.arange(48) % 3
@@ -284,7 +284,7 @@ def test_the_penalty_is_the_slope_of_the_verdict():
     assert torch.allclose(model(data, "critic").terms["critic"], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(
         BuildError, match=r"objective autovc: no factor named 'contents'; there are: .*Did you mean 'content'"
     ):

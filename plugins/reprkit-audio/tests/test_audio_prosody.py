@@ -21,7 +21,7 @@ def test_statistics_are_those_of_the_logarithm_of_voiced_frames():
     assert pitch_statistics(torch.tensor([0.0, 100.0]), torch.tensor([200.0])) == found
 
 
-def test_moved_pitch_has_the_targets_statistics_and_the_sources_shape():
+def test_converted_pitch_has_the_targets_statistics_and_the_sources_shape():
     low, high = contour(110, 0.12), contour(210, 0.18, seed=1)
     source, target = pitch_statistics(low), pitch_statistics(high)
     made = convert_pitch(low, source, target)
@@ -34,7 +34,7 @@ def test_moved_pitch_has_the_targets_statistics_and_the_sources_shape():
     torch.testing.assert_close(convert_pitch(made, target, source), low, rtol=1e-4, atol=1e-3)
 
 
-def test_a_poor_estimate_of_the_spread_does_not_stretch_without_limit():
+def test_scaling_of_the_pitch_is_bounded():
     flat = PitchStatistics(mean=5.0, spread=0.01, frames=3)
     wide = PitchStatistics(mean=5.0, spread=0.5, frames=3)
     pitch = torch.tensor([math.exp(5.0), math.exp(5.02)])
@@ -43,13 +43,13 @@ def test_a_poor_estimate_of_the_spread_does_not_stretch_without_limit():
     assert convert_pitch(pitch, monotone, wide).log().diff() == pytest.approx(0.02, abs=1e-4)
 
 
-def test_moved_pitch_stays_where_voices_are():
+def test_converted_pitch_is_bounded():
     far = PitchStatistics(mean=math.log(2000), spread=0.1, frames=3)
     near = PitchStatistics(mean=math.log(100), spread=0.1, frames=3)
     assert convert_pitch(torch.tensor([100.0, 0.0]), near, far).tolist() == [800.0, 0.0]
 
 
 @pytest.mark.parametrize("pitches", [(), (torch.zeros(5),), (torch.zeros(0), torch.zeros(3))])
-def test_without_a_voice_there_are_no_statistics(pitches):
+def test_statistics_without_voiced_frames_raise(pitches):
     with pytest.raises(DataError, match="no frame is voiced"):
         pitch_statistics(*pitches)

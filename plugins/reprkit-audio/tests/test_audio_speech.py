@@ -89,7 +89,7 @@ def test_windows_are_cuts_of_what_the_front_end_makes(root, name):
     assert seen == len(data)
 
 
-def test_utterances_stand_whole_beside_the_windows(root):
+def test_whole_utterances_are_available_beside_windows(root):
     _, test = speech(root, frames=16).split()
     whole = test.whole()
     assert len(whole) == len(test.clips) < len(test)
@@ -144,7 +144,7 @@ def test_speakers_are_chosen_and_held_out(root):
         speech(root, speakers=("bib",))
     with pytest.raises(DataError, match="speakers_held_out: no speaker 'dan'"):
         speech(root, frames=16, speakers_held_out=("dan",))
-    with pytest.raises(DataError, match="nobody is left"):
+    with pytest.raises(DataError, match="no training data is left"):
         speech(root, frames=16, speakers_held_out=("ann", "bob", "cyd"))
     with pytest.raises(DataError, match=r"speakers_held_out=\('ann',\)"):
         _ = speech(root, frames=16).unseen
@@ -159,13 +159,13 @@ def test_one_speaker_is_a_data_set_that_converts_nothing(root, tmp_path):
     assert data.speakers == ["alone"]
     assert len(data.split()) == 2
     with pytest.raises(
-        DataError, match=r"alone holds 1 speaker \(alone\); converting voices needs at least 2"
+        DataError, match=r"alone holds 1 speaker \(alone\); voice conversion needs at least 2"
     ):
         check_several_speakers(data)
     assert check_several_speakers(speech(root, frames=16)) == ["ann", "bob", "cyd"]
 
 
-def test_what_is_said_wrong_is_said(root, tmp_path):
+def test_invalid_settings_raise(root, tmp_path):
     for options, said in (
         ({"frames": 0}, "frames=0 must be an integer"),
         ({"stride": 1.5}, "stride=1.5 must be an integer"),

@@ -118,7 +118,7 @@ def test_griffin_lim_is_in_time_with_its_frames():
     assert abs(centre - 6005) < 64
 
 
-def test_world_sings_at_another_pitch():
+def test_world_synthesizes_another_pitch():
     wave, _ = voice(1.5, 95.0, 130.0)
     made = vocoder("world")
     sound = made.front.analyze(wave)
@@ -129,7 +129,7 @@ def test_world_sings_at_another_pitch():
     assert float(ratio[torch.isfinite(ratio) & (ratio > 0)].median()) == pytest.approx(2.0, rel=0.02)
 
 
-def test_world_without_aperiodicity_still_speaks_and_without_pitch_says_so():
+def test_world_needs_pitch_but_no_aperiodicity():
     made = vocoder("world")
     wave, _ = voice(1.0)
     sound = made.front.analyze(wave)
@@ -163,12 +163,12 @@ def test_a_form_chooses_the_vocoder_and_its_settings():
         ("world", "log-mel", PartArgumentError, "not of 'log-mel"),
     ],
 )
-def test_what_cannot_be_is_refused(reference, form, error, says):
+def test_invalid_arguments_raise(reference, form, error, says):
     with pytest.raises(error, match=says):
         vocoder(reference, form=form)
 
 
-def test_frames_of_another_front_end_are_refused():
+def test_frames_of_another_front_end_raise():
     made = vocoder("griffin-lim")
     with pytest.raises(DataError, match=r"reads frames \(t 80\)"):
         made.synthesize(frontend("world").analyze(voice(0.2)[0]))

@@ -39,7 +39,7 @@ def built(data, latent="continuous(dim=4)"):
     ).eval()
 
 
-def made_up(folder, speakers=("ann", "bob"), takes=4):
+def synthetic_corpus(folder, speakers=("ann", "bob"), takes=4):
     for place, name in enumerate(speakers):
         (folder / name).mkdir(parents=True)
         for take in range(takes):
@@ -70,7 +70,7 @@ class TestVoiceConforms(EvaluatorConformance):
 
     @pytest.fixture(autouse=True)
     def _data(self, tmp_path):
-        self.speech = made_up(tmp_path / "voices")
+        self.speech = synthetic_corpus(tmp_path / "voices")
 
     def sets(self):
         return self.speech, self.speech
@@ -82,7 +82,7 @@ class TestVoiceConforms(EvaluatorConformance):
 
 @resemblyzer
 @flite
-def test_nothing_converted_and_all_converted_are_told_apart(spoken, monkeypatch):
+def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
     model = built(spoken)
     evaluator = "voice(pairs=6, enrol=3, examples=0)"
 
@@ -137,7 +137,7 @@ def test_the_page_has_players_and_maps(spoken, tmp_path):
     assert (tmp_path / "report.html").read_text().count("<audio controls") == 2 * 5
 
 
-def test_what_the_judge_says_is_counted():
+def test_speaker_scores():
     centres = {4: torch.tensor([1.0, 0, 0]), 7: torch.tensor([0.0, 1, 0]), 9: torch.tensor([0.0, 0, 1])}
     chosen = [
         ConversionPair(source=0, speaker=s, target=t, prompts=(1,))
@@ -154,8 +154,8 @@ def test_what_the_judge_says_is_counted():
     assert kept["similarity"] == found["similarity_source"]
 
 
-def test_trials_are_spread_over_pairs_and_prefer_the_same_words(tmp_path):
-    data = made_up(tmp_path, ("ann", "bob", "cyd"))
+def test_conversion_pairs_are_spread_and_prefer_the_same_words(tmp_path):
+    data = synthetic_corpus(tmp_path, ("ann", "bob", "cyd"))
     found = conversion_pairs(data, 12, 2, 0, 0.3)
     assert found == conversion_pairs(data, 12, 2, 0, 0.3)
     assert found != conversion_pairs(data, 12, 2, 1, 0.3)
@@ -177,9 +177,9 @@ def test_trials_are_spread_over_pairs_and_prefer_the_same_words(tmp_path):
 
 
 @resemblyzer
-def test_models_and_data_that_it_cannot_judge_are_refused(tmp_path):
-    data = made_up(tmp_path / "two")
-    alone = made_up(tmp_path / "one", ("ann",))
+def test_invalid_models_and_data_raise(tmp_path):
+    data = synthetic_corpus(tmp_path / "two")
+    alone = synthetic_corpus(tmp_path / "one", ("ann",))
     model = built(data)
     other = rk.dataset(f"reprkit-audio/speech(root={str(tmp_path / 'two')!r}, frames=16, frontend='log-mel')")
     digits = rk.dataset("digits")
@@ -196,6 +196,6 @@ def test_models_and_data_that_it_cannot_judge_are_refused(tmp_path):
     with pytest.raises(PartArgumentError, match="pairs"):
         rk.create("evaluator", "voice(pairs=0)")
     if speech_recognition.is_installed():
-        unknown = made_up(tmp_path / "three", ("xxyzzy", "qqzzk"))
-        with pytest.raises(DataError, match="no two English texts"):
+        unknown = synthetic_corpus(tmp_path / "three", ("xxyzzy", "qqzzk"))
+        with pytest.raises(DataError, match="fewer than two English texts"):
             rk.evaluate(built(unknown), unknown, "voice(words=True, seconds=0.3)", examples=0)

@@ -13,8 +13,8 @@ class Speech(Corpus):
     Fields: ``x`` sequence (frames c), its front end in ``form``; ``speaker`` label (names: ``speakers``).
     Any rate, depth and number of channels is read as one channel of 16 kHz, and silence at the ends is cut off.  Texts are
     read from files beside the recordings, if there are any.  A file that cannot be read, is silent or shorter than 0.1 s is
-    left out, counted and named in ``facts``.  ``split`` divides by utterance, with equal shares for each speaker.  Frames are cached by file and
-    front end.
+    left out, counted and named in ``facts``.  ``split`` divides by utterance, with equal shares for each speaker.
+    Frames are cached by file and front end.
 
     Args:
         root: the folder.

@@ -45,7 +45,7 @@ class Leakage(Evaluator):
     ``content.pooled``, ``content.frame``: accuracy with which a perceptron (one hidden layer of 128, scikit-learn's
     ``MLPClassifier``) predicts the speaker from the content code, from mean and deviation over an example's tokens, or from
     single tokens; ``content.linear``: logistic regression's, pooled.  Every speaker has equally many examples on either side,
-    so that ``chance`` is one over the number of speakers.  ``speaker.pooled``: the same from the speaker code, which should be high;
+    so that ``chance`` is one over the number of speakers.  ``speaker.pooled``: the same from the speaker code, should be high;
     ``input.pooled``, ``input.frame``: from the model's input.
 
     ``speaker.said``: how much the speaker code tells of an example's content: variance explained (R^2) by ridge regression of
