@@ -49,7 +49,7 @@ features.PARALLEL_FROM = 0.0
 features._work = None  # the helpers do all of it
 clips = [Clip(path=Path(os.environ["SOUND"]), speaker="a")]
 front = frontend("log-mel")
-features._prepare(clips, front, False)
+features._compute_missing(clips, front, False)
 print(features.cache_path(clips[0], front, False).exists())
 """,
 }

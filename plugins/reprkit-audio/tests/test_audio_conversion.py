@@ -73,13 +73,13 @@ def test_conversion_merges_codes(root, parts, front):
     one, two = whole.batch([source]), whole.batch([target])
     codes = same.encode(one) | {"speaker": same.encode(two)["speaker"]}
     frames = same.decode(codes, length=one["x"].shape[1]).x[0].detach()
-    said = whole.sound(source)
-    pitch = said.pitch
+    analyzed = whole.sound(source)
+    pitch = analyzed.pitch
     if pitch is not None:
         pitch = prosody.convert_pitch(
             pitch, prosody.pitch_statistics(pitch), prosody.pitch_statistics(whole.sound(target).pitch)
         )
-    made = type(said)(frames=frames, pitch=pitch, aperiodicity=said.aperiodicity)
+    made = type(analyzed)(frames=frames, pitch=pitch, aperiodicity=analyzed.aperiodicity)
     expected = vocoder(form=frontend(front)).synthesize(made)[: len(wave)]
     assert torch.allclose(wave[: len(expected)], expected, atol=1e-4)
     assert model.training  # as it was
@@ -106,8 +106,8 @@ def test_conversion_gives_the_targets_deviation_and_keeps_the_mean(root):
     smooth = plain.convert(source, plain.voice([target])).frames
     frames = made.convert(source, made.voice([target])).frames
     assert torch.equal(frames[:, 0], smooth[:, 0])  # the level
-    said = source.pitch > 0
-    torch.testing.assert_close(frames[said].mean(0), smooth[said].mean(0), atol=1e-5, rtol=1e-4)
+    voiced = source.pitch > 0
+    torch.testing.assert_close(frames[voiced].mean(0), smooth[voiced].mean(0), atol=1e-5, rtol=1e-4)
     before, after = (each[said][:, 1:].std(0, correction=0) for each in (smooth, frames))
     ratio = target.frames[target.pitch > 0][:, 1:].std(0, correction=0) / before
     assert ((ratio > 0.5) & (ratio < 2)).any()
@@ -173,16 +173,16 @@ def test_long_files_are_converted_in_pieces(root, tmp_path, monkeypatch):
     wave[4 * RATE : 6 * RATE] = 0  # a pause that is digital silence
     soundfile.write(tmp_path / "long.flac", wave.numpy(), RATE)
     target = root / "bob" / "2.wav"
-    monkeypatch.setattr(Converter, "decoded", lambda self, codes, count: seen[-1])
-    real_codes, seen = Converter.codes, []
+    monkeypatch.setattr(Converter, "decode", lambda self, codes, count: seen[-1])
+    real_codes, seen = Converter.encode, []
     monkeypatch.setattr(
-        Converter, "codes", lambda self, x, *names: seen.append(x) or real_codes(self, x, *names)
+        Converter, "encode", lambda self, x, *names: seen.append(x) or real_codes(self, x, *names)
     )
     whole, _ = convert(model, tmp_path / "long.flac", target)
     asked = []
     real = sound.blocks
-    monkeypatch.setattr(converter, "LONGEST", 2.5)
-    monkeypatch.setattr(conversion, "LISTENED", 8.9)
+    monkeypatch.setattr(converter, "WINDOW_SECONDS", 2.5)
+    monkeypatch.setattr(conversion, "TARGET_SECONDS", 8.9)
     monkeypatch.setattr(
         sound, "blocks", lambda *args, **options: asked.append(args) or real(*args, **options)
     )
@@ -215,9 +215,9 @@ def test_unusable_recordings_raise(root, tmp_path):
     for source, target, message in (
         (tmp_path / "text.wav", good, "'.*text.wav' is no sound file: it holds text"),
         (good, tmp_path / "no.wav", "not there"),
-        (tmp_path / "silent.wav", good, "the source 'silent.wav': it holds nothing but silence"),
-        (good, tmp_path / "silent.wav", "the target 'silent.wav': it holds nothing but silence"),
-        (good, tmp_path / "short.wav", "the target 'short.wav' is 0.05 s of sound, under 0.1 s"),
+        (tmp_path / "silent.wav", good, "the source 'silent.wav': it is silent"),
+        (good, tmp_path / "silent.wav", "the target 'silent.wav': it is silent"),
+        (good, tmp_path / "short.wav", "the target 'short.wav' has 0.05 s of sound, under 0.1 s"),
         (torch.zeros(0), good, "the source: the waveform has no samples"),
         (torch.zeros(2, 8000), good, "the source: a waveform is a float tensor"),
         (good, [], "no target"),

@@ -184,7 +184,7 @@ def said(cache, monkeypatch):
         wave = 0.2 * np.sin(2 * np.pi * pitch * samples) + 0.1 * np.sin(2 * np.pi * 3 * pitch * samples)
         return torch.from_numpy(wave.astype(np.float32)), [(c, 0.1 * (n + 1)) for n, c in enumerate(text)]
 
-    monkeypatch.setattr(parallel_speech, "spoken", speak)
+    monkeypatch.setattr(parallel_speech, "synthesize", speak)
     return times
 
 

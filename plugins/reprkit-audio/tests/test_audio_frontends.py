@@ -133,8 +133,8 @@ def test_world_without_pkg_resources():
     """A new setuptools has none, and pyworld's own package would not even import."""
     code = (
         "import sys; sys.modules['pkg_resources'] = None\n"
-        "from reprkit_audio.frontends.world import pyworld\n"
-        "print(pyworld().get_cheaptrick_fft_size(16000))"
+        "from reprkit_audio.frontends.world import import_pyworld\n"
+        "print(import_pyworld().get_cheaptrick_fft_size(16000))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "1024", done.stderr

@@ -87,7 +87,7 @@ def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
     evaluator = "voice(pairs=6, enrol=3, examples=0)"
 
     # A model that leaves everything as it is.
-    monkeypatch.setattr(Converter, "converted", lambda self, source, voice, pitch=None: source)
+    monkeypatch.setattr(Converter, "convert", lambda self, source, voice, pitch=None: source)
     found = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
     assert found["n"] == found["wer_n"] == found["parallel"]["n"] == 6
     assert found["chance"] == pytest.approx(1 / 3)
@@ -101,18 +101,18 @@ def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
     assert found["parallel"]["unconverted"] > 3
 
     # A model that knows what the target would have said.
-    asked = []
+    calls = []
 
     def oracle(self, source, voice, pitch=None):
-        place = len(asked)
-        asked.append(place)
+        place = len(calls)
+        calls.append(place)
         twin = chosen[place].parallel
         return spoken.sound(twin)
 
     chosen = conversion_pairs(spoken, 6, 1, 0, 1.0, range(9))
     assert all(each.parallel is not None for each in chosen)
-    monkeypatch.setattr(Converter, "converted", oracle)
-    monkeypatch.setattr(Converter, "synthesised", lambda self, made, samples: self.vocoder.synthesize(made))
+    monkeypatch.setattr(Converter, "convert", oracle)
+    monkeypatch.setattr(Converter, "synthesize", lambda self, made, samples: self.vocoder.synthesize(made))
     best = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
     assert best["nearer"] == best["nearest"] == 1
     assert best["wer"] == 0
@@ -133,25 +133,25 @@ def test_the_page_has_players_and_maps(spoken, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio controls") == 2 * 5
     assert "Your account balance" in page or "The weather" in page or "Please leave" in page
-    rk.report(tmp_path)  # again, of what was kept
+    rk.report(tmp_path)  # again, from stored results
     assert (tmp_path / "report.html").read_text().count("<audio controls") == 2 * 5
 
 
 def test_speaker_scores():
-    centres = {4: torch.tensor([1.0, 0, 0]), 7: torch.tensor([0.0, 1, 0]), 9: torch.tensor([0.0, 0, 1])}
+    centroids = {4: torch.tensor([1.0, 0, 0]), 7: torch.tensor([0.0, 1, 0]), 9: torch.tensor([0.0, 0, 1])}
     chosen = [
         ConversionPair(source=0, speaker=s, target=t, prompts=(1,))
         for s, t in ((4, 7), (4, 7), (7, 9), (9, 4))
     ]
-    told = torch.tensor([[0.1, 0.9, 0.4], [0.2, 0.3, 0.9], [0.8, 0.1, 0.2], [0.3, 0.2, 0.6]])
-    found = speaker_scores(told, chosen, centres, own=False)
+    embeddings = torch.tensor([[0.1, 0.9, 0.4], [0.2, 0.3, 0.9], [0.8, 0.1, 0.2], [0.3, 0.2, 0.6]])
+    found = speaker_scores(embeddings, chosen, centroids, own=False)
     assert found["nearer"] == 3 / 4  # all but the last
     assert found["nearest"] == 1 / 4  # the second and the third are taken for somebody else
     assert found["similarity"] == pytest.approx((0.9 + 0.3 + 0.2 + 0.3) / 4)
     assert found["similarity_source"] == pytest.approx((0.1 + 0.2 + 0.1 + 0.6) / 4)
-    kept = speaker_scores(told, chosen, centres, own=True)
-    assert kept["identified"] == 1 / 4
-    assert kept["similarity"] == found["similarity_source"]
+    original = speaker_scores(embeddings, chosen, centroids, own=True)
+    assert original["identified"] == 1 / 4
+    assert original["similarity"] == found["similarity_source"]
 
 
 def test_conversion_pairs_are_spread_and_prefer_the_same_words(tmp_path):
@@ -186,7 +186,7 @@ def test_invalid_models_and_data_raise(tmp_path):
     for given, message in (
         (alone, "holds 1 speaker"),
         (other, "converts frames of world.*holds frames of log-mel"),
-        (digits, "converts whole utterances of speakers"),
+        (digits, "needs whole utterances with speakers"),
     ):
         with pytest.raises(DataError, match=message):
             rk.evaluate(model, given, "voice", examples=0)

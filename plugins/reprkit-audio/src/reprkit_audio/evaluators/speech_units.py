@@ -58,7 +58,8 @@ class SpeechUnits(Evaluator):
     over the phones' entropy (Hsu et al. 2021, arXiv 2106.07447, section IV-F); ``nmi``: over the mean of both entropies;
     ``units``: number of units that occur.  ``speaker``: accuracy of logistic regression from an example's histogram of units,
     fitted on ``fit_on``; ``speaker-frame``: accuracy of predicting for each frame the speaker who has its unit most often
-    there; ``chance``: the most frequent speaker's share.  ``abx-within``, ``abx-across``: error of ABX discrimination of phones by the codes, in
+    there; ``chance``: the most frequent speaker's share.
+    ``abx-within``, ``abx-across``: error of ABX discrimination of phones by the codes, in
     [0, 1], chance 0.5 (Schatz et al. 2013); triples are drawn from all contexts.  ``kmeans.NAME`` and ``frames.abx-...``: the
     same of k-means and of the frames themselves.
 
