@@ -108,7 +108,7 @@ def test_conversion_gives_the_targets_deviation_and_keeps_the_mean(root):
     assert torch.equal(frames[:, 0], smooth[:, 0])  # the level
     voiced = source.pitch > 0
     torch.testing.assert_close(frames[voiced].mean(0), smooth[voiced].mean(0), atol=1e-5, rtol=1e-4)
-    before, after = (each[said][:, 1:].std(0, correction=0) for each in (smooth, frames))
+    before, after = (each[voiced][:, 1:].std(0, correction=0) for each in (smooth, frames))
     ratio = target.frames[target.pitch > 0][:, 1:].std(0, correction=0) / before
     assert ((ratio > 0.5) & (ratio < 2)).any()
     torch.testing.assert_close(after, before * ratio.clamp(0.5, 2))  # one utterance is a poor estimate

@@ -70,7 +70,7 @@ def fetch(
     """Fetch speech into the cache, without root rights.
 
     Asterisk: the same sentences in en, es, fr, it and ru.  Fillets: dialogues in cs and nl.  Downloaded with apt-get,
-    unpacked beside the cache, with their licences.  The cache is $REPRKIT_CACHE, or the platform's folder for caches.
+    unpacked next to the cache, with their licenses.  The cache is $REPRKIT_CACHE, or the platform's folder for caches.
     """
     from reprkit_audio.fetching import SOURCES, fetch
 

@@ -67,7 +67,7 @@ class Corpus(Recordings):
         if seconds is not None:
             by_name = {clip.name: clip for clip in wanted}
             cut = skips.vetted(by_name, lambda each: split_clip(by_name[each], seconds))
-            wanted = [piece for _, found in cut for piece in found]
+            wanted = [piece for _, parts in cut for piece in parts]
         rows = load_frames(wanted, front, trim, skips)
         skips.judge(total, name)
         clips_read = [clip for clip, _, _ in rows]
@@ -135,7 +135,7 @@ def _facts(store: Store, numbers: Sequence[int]) -> dict[str, Any]:
         if clip.language is not None:
             languages.setdefault(clip.speaker, set()).add(clip.language)
     minutes = {speaker: round(amount / 60, 1) for speaker, amount in sorted(seconds.items())}
-    found: dict[str, Any] = {"speakers": list(minutes), "minutes": minutes}
+    facts: dict[str, Any] = {"speakers": list(minutes), "minutes": minutes}
     if languages:
-        found["languages"] = {speaker: sorted(spoken) for speaker, spoken in sorted(languages.items())}
-    return found
+        facts["languages"] = {speaker: sorted(names) for speaker, names in sorted(languages.items())}
+    return facts

@@ -34,10 +34,10 @@ def assign_parts(
     for number, clip in enumerate(clips):
         groups.setdefault(None if shared else clip.speaker, []).append(number)
     parts = ["train"] * len(clips)
-    for place, (speaker, numbers) in enumerate(sorted(groups.items(), key=lambda pair: str(pair[0]))):
+    for index, (speaker, numbers) in enumerate(sorted(groups.items(), key=lambda pair: str(pair[0]))):
         texts = [_text_id(clips[number], number) if shared else str(number) for number in numbers]
         kinds = sorted(set(texts))
-        generator = torch.Generator().manual_seed(mixed(seed, _SPEECH, place))
+        generator = torch.Generator().manual_seed(mixed(seed, _SPEECH, index))
         order = [kinds[at] for at in torch.randperm(len(kinds), generator=generator).tolist()]
         test = max(1, round(len(kinds) * test_share))
         held = max(1, round(len(kinds) * valid_share)) if valid else 0

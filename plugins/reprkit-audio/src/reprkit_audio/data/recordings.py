@@ -96,11 +96,11 @@ class UtteranceDataset(Dataset):
 
     def by_key(self) -> dict[str, list[int]]:
         """Text key -> numbers of the utterances with that text; utterances without a key are left out."""
-        found: dict[str, list[int]] = {}
+        numbers: dict[str, list[int]] = {}
         for number, clip in enumerate(self.clips):
             if clip.key is not None:
-                found.setdefault(clip.key, []).append(number)
-        return found
+                numbers.setdefault(clip.key, []).append(number)
+        return numbers
 
     def whole(self) -> Recordings:
         """The same utterances as whole examples of varying length, in order of their numbers."""
@@ -128,12 +128,12 @@ class UtteranceDataset(Dataset):
         order = torch.randperm(
             len(self), generator=generator
         )  # so that the first examples, which reports show, are mixed
-        places = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
+        part_of = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
         settings = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
         subsets = []
-        for place, name in enumerate(PARTS):
+        for index, name in enumerate(PARTS):
             if valid or name != "valid":
-                subsets.append(self.subset(order[places == place], part=name))
+                subsets.append(self.subset(order[part_of == index], part=name))
                 subsets[-1].origin.update(settings)
         return tuple(subsets)
 
@@ -186,8 +186,8 @@ class Recordings(UtteranceDataset):
             )
         self.owner, self._first, self._steps = torch.tensor(owners), torch.tensor(firsts), frames
         self.names = sorted({clip.speaker for clip in self.clips}) if names is None else list(names)
-        place = {speaker: number for number, speaker in enumerate(self.names)}
-        self._labels = torch.tensor([place[clip.speaker] for clip in self.clips])
+        label_of = {speaker: number for number, speaker in enumerate(self.names)}
+        self._labels = torch.tensor([label_of[clip.speaker] for clip in self.clips])
         self._lengths = torch.tensor([counted[number] for number in self._numbers])
         fields = {
             "x": Field(kind="sequence", shape=(frames, store.frames.shape[1]), form=store.front.form),
@@ -206,11 +206,11 @@ class Recordings(UtteranceDataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return one window or utterance; a negative index counts from the end."""
-        place = range(len(self))[index]
-        first, owner = int(self._first[place]), int(self.owner[place])
+        position = range(len(self))[index]
+        first, owner = int(self._first[position]), int(self.owner[position])
         rows = slice(first, first + (self._steps or int(self._lengths[owner])))
-        made = {"x": self.store.frames[rows], "speaker": self._labels[owner]}
-        return made | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
+        example = {"x": self.store.frames[rows], "speaker": self._labels[owner]}
+        return example | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """Return the examples of these indices (b,): windows in one look-up, utterances padded with ``x_mask``."""
@@ -218,8 +218,8 @@ class Recordings(UtteranceDataset):
         if self._steps is None:
             return super().batch(index)
         rows = self._first[index].unsqueeze(1) + torch.arange(self._steps)
-        made = {"x": self.store.frames[rows], "speaker": self._labels[self.owner[index]]}
-        return made | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
+        example = {"x": self.store.frames[rows], "speaker": self._labels[self.owner[index]]}
+        return example | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
 
     def lengths(self) -> dict[str, Int[Tensor, " n"]]:
         """Number of frames of every utterance; empty for windows, which have one length."""

@@ -30,7 +30,7 @@ class AdaINDecoder(Decoder):
     """The decoder of one-shot conversion (Chou et al. 2019, arXiv 1904.05742, section 3.3 and table 5).
 
     Residual blocks of two convolutions.  After each convolution, instance norm removes every channel's mean and variance over the
-    utterance, and the condition (the speaker's code) sets new ones: adaptive instance normalisation (Huang and
+    utterance, and the condition (the speaker's code) sets new ones: adaptive instance normalization (Huang and
     Belongie 2017, arXiv 1703.06868, eq. 8).  The last blocks upsample the tokens to frames (b t c).
 
     Args:

@@ -73,11 +73,11 @@ def utterances_by_speaker(data: UtteranceDataset, seconds: float, most: float = 
     front = data.frontend
     counts = data.whole().lengths()["x"].tolist()
     labels = {name: number for number, name in enumerate(data.speakers)}
-    found: dict[int, list[int]] = {}
+    by_speaker: dict[int, list[int]] = {}
     for number, (clip, count) in enumerate(zip(data.clips, counts, strict=True)):
         if seconds <= count * front.hop / front.rate <= most:
-            found.setdefault(labels[clip.speaker], []).append(number)
-    return found
+            by_speaker.setdefault(labels[clip.speaker], []).append(number)
+    return by_speaker
 
 
 def conversion_pairs(
@@ -119,7 +119,7 @@ def conversion_pairs(
             twins.items(), key=lambda pair: (pair[1] is None, pair[0] not in preferred)
         )  # stable
     chosen: list[ConversionPair] = []
-    turns = [ordered[place] for place in generator.permutation(len(ordered))]
+    turns = [ordered[index] for index in generator.permutation(len(ordered))]
     for turn in range(max(map(len, queues.values()))):
         for one, two in turns:
             if turn < len(queues[one, two]) and len(chosen) < pairs:

@@ -104,7 +104,7 @@ class Leakage(Evaluator):
         y = [side[rows] for side, rows in zip(sides, chosen, strict=True)]
         field = self._content_field(model, data)
         read = [_collect_tokens(model, each, factors, field, self.seed) for each in sets]
-        said = self._symbol_shares([each[1] for each in read])
+        shares = self._symbol_shares([each[1] for each in read])
         results: dict[str, Any] = {"chance": 1 / len(classes), "n": len(y[1])}
         for name in read[0][0]:
             train, test = (each[0][name] for each in read)
@@ -114,8 +114,8 @@ class Leakage(Evaluator):
                 results[name]["frame"] = self._perceptron_accuracy(*rows)
             if name == "content":
                 results[name]["linear"] = _linear_accuracy(train.pooled, y[0], test.pooled, y[1])
-            if name != "input" and said:
-                results[name]["said"] = _explained_variance((train.pooled, test.pooled), said, y)
+            if name != "input" and shares:
+                results[name]["said"] = _explained_variance((train.pooled, test.pooled), shares, y)
         return results
 
     def _factors(self, model: Model) -> dict[str, str]:
@@ -147,20 +147,22 @@ class Leakage(Evaluator):
         read = model.factors[self._factors(model)["content"]].input
         return read if signature[read].kind == "sequence" else None
 
-    def _symbol_shares(self, said: Sequence[Sequence[Array]]) -> list[Float[Array, "n k"]]:
+    def _symbol_shares(self, symbols: Sequence[Sequence[Array]]) -> list[Float[Array, "n k"]]:
         """Shares of symbols in every example of both sides; frames are replaced by cluster indices."""
-        if not said[0]:
+        if not symbols[0]:
             return []
-        if said[0][0].ndim > 1:
+        if symbols[0][0].ndim > 1:
             from sklearn.cluster import KMeans
 
-            rows = np.concatenate(said[0])
+            rows = np.concatenate(symbols[0])
             if len(rows) > _FITTED:
                 rows = rows[np.random.default_rng(self.seed).choice(len(rows), _FITTED, replace=False)]
             means = KMeans(min(_CLUSTERS, len(rows)), n_init=1, random_state=self.seed).fit(rows)
-            said = [[means.predict(each) for each in side] for side in said]
-        count = 1 + max(int(each.max()) for side in said for each in side)
-        return [np.stack([np.bincount(each, minlength=count) / len(each) for each in side]) for side in said]
+            symbols = [[means.predict(each) for each in side] for side in symbols]
+        count = 1 + max(int(each.max()) for side in symbols for each in side)
+        return [
+            np.stack([np.bincount(each, minlength=count) / len(each) for each in side]) for side in symbols
+        ]
 
     def _perceptron_accuracy(self, x: Array, y: Array, test_x: Array, test_y: Array) -> float:
         """Test accuracy of a perceptron probe."""
@@ -188,7 +190,7 @@ def _collect_tokens(
     read = model.factors[factors["content"]].input
     sequence = data.signature[read].kind == "sequence"
     parts: dict[str, list[tuple[torch.Tensor, torch.Tensor | None]]] = {name: [] for name in factors}
-    said: list[Array] = []
+    symbols: list[Array] = []
     for batch in batches(data, "encoding"):
         codes = model.encode(batch, factors=tuple(factors.values()))
         for name, factor in factors.items():
@@ -198,8 +200,8 @@ def _collect_tokens(
             parts.setdefault("input", []).append((batch[read].float(), batch.get(f"{read}_mask")))
         if field is not None:
             masks = batch.get(f"{field}_mask", torch.ones(batch[field].shape[:2], dtype=torch.bool))
-            said += [_normalize_frames(x[mask]) for x, mask in zip(batch[field], masks, strict=True)]
-    return {name: _pool_tokens(pairs, generator) for name, pairs in parts.items()}, said
+            symbols += [_normalize_frames(x[mask]) for x, mask in zip(batch[field], masks, strict=True)]
+    return {name: _pool_tokens(pairs, generator) for name, pairs in parts.items()}, symbols
 
 
 def _normalize_frames(x: torch.Tensor) -> Array:
@@ -236,7 +238,7 @@ def _linear_accuracy(x: Array, y: Array, test_x: Array, test_y: Array) -> float:
     return float((fitted(x, y, label="speaker").predict(test_x.astype(np.float64)) == test_y).mean())
 
 
-def _explained_variance(codes: Sequence[Array], said: Sequence[Array], y: Sequence[Array]) -> float:
+def _explained_variance(codes: Sequence[Array], shares: Sequence[Array], y: Sequence[Array]) -> float:
     """R^2 of ridge regression within speakers: fitted on the first of each pair, evaluated on the second."""
     from sklearn.linear_model import RidgeCV
     from sklearn.metrics import r2_score
@@ -244,7 +246,7 @@ def _explained_variance(codes: Sequence[Array], said: Sequence[Array], y: Sequen
     from sklearn.preprocessing import StandardScaler
 
     x, test_x = (_subtract_class_means(rows, labels) for rows, labels in zip(codes, y, strict=True))
-    goal, test_goal = (_subtract_class_means(rows, labels) for rows, labels in zip(said, y, strict=True))
+    goal, test_goal = (_subtract_class_means(rows, labels) for rows, labels in zip(shares, y, strict=True))
     probe = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13))).fit(x, goal)
     return float(r2_score(test_goal, probe.predict(test_x), multioutput="variance_weighted"))
 

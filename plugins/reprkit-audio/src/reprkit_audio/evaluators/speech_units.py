@@ -128,11 +128,11 @@ class SpeechUnits(Evaluator):
     def _measure(
         self, train: AlignedFrames, test: AlignedFrames, units: Sequence[np.ndarray], silent: frozenset[int]
     ) -> dict[str, Any]:
-        spoken = test.is_speech(silent)
-        found = agreement(units[1][spoken], test.phones[spoken])
-        found["speaker"] = speaker_accuracy(train, test, units)
-        found["speaker-frame"] = frame_speaker_accuracy(train, test, units, silent)
-        return found
+        speech = test.is_speech(silent)
+        scores = agreement(units[1][speech], test.phones[speech])
+        scores["speaker"] = speaker_accuracy(train, test, units)
+        scores["speaker-frame"] = frame_speaker_accuracy(train, test, units, silent)
+        return scores
 
     def _abx(
         self, prefix: str, test: AlignedFrames, frames: np.ndarray, silent: frozenset[int]
@@ -174,17 +174,17 @@ class SpeechUnits(Evaluator):
         """Matrix of the 60 most frequent units by phones, ordered by each unit's most frequent phone."""
         from reprkit.reporting.figures import Matrix
 
-        spoken = test.is_speech(silent)
+        speech = test.is_speech(silent)
         names = self._names(data)
-        there = np.unique(test.phones[spoken])
-        table = contingency_table(units[spoken], test.phones[spoken])[1][:, there]
+        present = np.unique(test.phones[speech])
+        table = contingency_table(units[speech], test.phones[speech])[1][:, present]
         order = np.argsort(-table.sum(1))[:60]
         order = order[np.lexsort((-table[order].max(1), table[order].argmax(1)))]
         return Matrix(
             title="Phones of each unit",
             values=(table[order] / table[order].sum(1, keepdims=True)).T,
             xlabel="most frequent units",
-            ylabel=" ".join(names[each] for each in there),
+            ylabel=" ".join(names[each] for each in present),
             caption="Share of a unit's frames; units are ordered by their most frequent phone.",
         )
 
@@ -285,10 +285,10 @@ def frame_speaker_accuracy(
     train: AlignedFrames, test: AlignedFrames, units: Sequence[np.ndarray], silent: frozenset[int]
 ) -> float:
     """Accuracy of predicting the speaker from one frame's unit: the most frequent in ``train``, for an unknown unit overall."""
-    spoken = train.is_speech(silent)
-    names, table = contingency_table(units[0][spoken], train.speakers[train.owner][spoken])
-    spoken = test.is_speech(silent)
-    queried = units[1][spoken]
+    speech = train.is_speech(silent)
+    names, table = contingency_table(units[0][speech], train.speakers[train.owner][speech])
+    speech = test.is_speech(silent)
+    queried = units[1][speech]
     index = np.searchsorted(names, queried).clip(max=len(names) - 1)
     predicted = np.where(names[index] == queried, table.argmax(1)[index], table.sum(0).argmax())
-    return float((predicted == test.speakers[test.owner][spoken]).mean())
+    return float((predicted == test.speakers[test.owner][speech]).mean())

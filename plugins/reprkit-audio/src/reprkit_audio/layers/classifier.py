@@ -13,10 +13,10 @@ from reprkit_audio.layers.frames import Mask, masked_mean, time_last
 class Classifier(nn.Module):
     """Convolutions over tokens or frames, mean over time, and a linear map: (b n d) to a logit per class (b k)."""
 
-    def __init__(self, inside: int, width: int, depth: int, classes: int) -> None:
+    def __init__(self, in_dim: int, width: int, depth: int, classes: int) -> None:
         super().__init__()
-        widths = [inside] + [width] * depth
-        self.layers = nn.ModuleList(Convolution(widths[place], width, 3) for place in range(depth))
+        widths = [in_dim] + [width] * depth
+        self.layers = nn.ModuleList(Convolution(widths[index], width, 3) for index in range(depth))
         self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(depth))
         self.last = nn.Linear(width, classes)
 
