@@ -179,18 +179,18 @@ def test_long_files_are_converted_in_pieces(root, tmp_path, monkeypatch):
         Converter, "encode", lambda self, x, *names: seen.append(x) or real_codes(self, x, *names)
     )
     whole, _ = convert(model, tmp_path / "long.flac", target)
-    asked = []
+    calls = []
     real = sound.blocks
     monkeypatch.setattr(converter, "WINDOW_SECONDS", 2.5)
     monkeypatch.setattr(conversion, "TARGET_SECONDS", 8.9)
     monkeypatch.setattr(
-        sound, "blocks", lambda *args, **options: asked.append(args) or real(*args, **options)
+        sound, "blocks", lambda *args, **options: calls.append(args) or real(*args, **options)
     )
     seconds = convert_file(model, tmp_path / "long.flac", target, tmp_path / "out" / "made.wav")
     made, rate = soundfile.read(tmp_path / "out" / "made.wav", dtype="float32")
     assert (rate, len(made)) == (RATE, len(wave))
     assert seconds == pytest.approx(9.0)
-    assert len(asked) >= 2
+    assert len(calls) >= 2
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["made.wav"]
     # Of a model that leaves frames as they are, what is made in pieces is what is made at once, over the seams too.
     assert np.abs(made - whole.numpy()).max() > 0

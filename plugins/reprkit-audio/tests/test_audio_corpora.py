@@ -1,4 +1,4 @@
-"""The speech that comes with the plugin, is fetched, or is spoken by synthesisers."""
+"""Data sets of speech: included in the plugin, fetched, or synthesized."""
 
 import json
 import shutil
@@ -173,8 +173,8 @@ def test_phones_along_frames():
 
 
 @pytest.fixture
-def said(cache, monkeypatch):
-    """A synthesiser of tones: a voice's own pitch, one phone a letter, a tenth of a second each."""
+def synthesized(cache, monkeypatch):
+    """A synthesizer of tones: one pitch per voice, one phone per letter, a tenth of a second each."""
     times: list[str] = []
 
     def speak(voice, text):
@@ -188,14 +188,14 @@ def said(cache, monkeypatch):
     return times
 
 
-def test_parallel_sentences_have_phones_and_are_synthesized_once(said):
+def test_parallel_sentences_have_phones_and_are_synthesized_once(synthesized):
     given = "voices=('rms', 'slt'), sentences=('abcab', 'caabb', 'bcbca', 'cabac', 'aabcc'), frames=20"
     data = rk.dataset(f"reprkit-audio/parallel-speech({given})")
     assert data.facts["symbols"] == {"phone": ["a", "b", "c"]}
     assert data[0]["phone"].tolist() == [0] * 10 + [1] * 10
-    assert len(said) == 10
+    assert len(synthesized) == 10
     again = rk.dataset(f"reprkit-audio/parallel-speech({given})")
-    assert len(said) == 10
+    assert len(synthesized) == 10
     assert torch.equal(again[3]["x"], data[3]["x"])
     assert sorted(map(len, data.by_key().values())) == [2] * 5
     train, test = data.split()

@@ -81,15 +81,15 @@ def test_padding_does_not_change_other_frames(reference):
 def test_the_condition_gives_every_channel_its_mean_and_spread():
     """Huang and Belongie's equation 8, with torch's own InstanceNorm1d."""
     made = decoder("adain(width=8, depth=1, stride=1, condition_dim=6)")
-    told, features = torch.randn(2, 6), code(made, tokens=20)
-    hidden = torch.relu(made.voice[0](told))
+    condition, features = torch.randn(2, 6), code(made, tokens=20)
+    hidden = torch.relu(made.voice[0](condition))
     x, outs = features.x.mT, []
     for layer, affine in zip((made.enter, made.first[0], made.second[0]), made.affine, strict=True):
         gain, shift = affine(hidden)[..., None].chunk(2, 1)
         x = torch.relu(nn.InstanceNorm1d(8)(layer(x)) * (1 + gain) + shift)
         outs.append(x)
     expected = made.head((outs[0] + outs[2]).mT).x
-    assert torch.allclose(made(features, condition=told).x, expected, atol=1e-5)
+    assert torch.allclose(made(features, condition=condition).x, expected, atol=1e-5)
 
 
 def test_the_postnet_adds_to_a_first_estimate_that_can_be_scored():

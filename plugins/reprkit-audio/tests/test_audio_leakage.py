@@ -110,8 +110,8 @@ def test_a_sweep_is_a_plot_of_leakage_against_error(tmp_path):
     figure = bottleneck_sweep({"autovc": {4: results(3.0, 0.3), 16: results(1.0, 0.9)}})
     assert figure.series == {"autovc": {4: (3.0, 0.3), 16: (1.0, 0.9)}}
     assert figure.chance == 0.25
-    page = rk.report(tmp_path, sections=[rk.reporting.Section("The neck", [figure])])
-    assert "The neck" in page.read_text("utf-8")
+    page = rk.report(tmp_path, sections=[rk.reporting.Section("Bottleneck sweep", [figure])])
+    assert "Bottleneck sweep" in page.read_text("utf-8")
     assert "<svg" in figure.html()
     with pytest.raises(DataError, match="no metric 'leakage.content.pooled'"):
         bottleneck_sweep({"autovc": {4: {"reconstruction": {"error": 1.0}}}})

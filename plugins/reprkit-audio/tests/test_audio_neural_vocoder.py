@@ -49,8 +49,8 @@ def trained(data):
     """Sixty steps, the critic in the second half: enough to be far from where it began."""
     train, test = data.split()
     model = rk.build(data=train, **PARTS)
-    judge = rk.create("evaluator", "copy-synthesis(windows=8)")
-    before = judge(model.eval(), test)
+    evaluator = rk.create("evaluator", "copy-synthesis(windows=8)")
+    before = evaluator(model.eval(), test)
     for step in rk.loop(model, train, steps=60, batch=8, lr=3e-3, optimizers={"critic": "adam(lr=1e-3)"}):
         if step.index >= 40:
             losses = step.model(step.batch, turn="critic")
@@ -59,7 +59,7 @@ def trained(data):
         losses = step.model(step.batch)
         step.backward(losses.total)
         step.update()
-    return model, before, judge(model.eval(), test), losses
+    return model, before, evaluator(model.eval(), test), losses
 
 
 def test_training_lowers_the_losses_and_trains_the_critic(trained):

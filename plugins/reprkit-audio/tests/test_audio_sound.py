@@ -87,7 +87,7 @@ def test_files_that_are_no_sound_raise(tmp_path):
     soundfile.write(tmp_path / "none.wav", np.empty(0), 16000)
     soundfile.write(tmp_path / "big.wav", np.full(100, 9000.0), 16000, subtype="FLOAT")
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16000, subtype="FLOAT")
-    for name, said in (
+    for name, message in (
         ("text.wav", "text.wav' is no sound file: it holds text"),
         ("empty.wav", "is no sound file: it is empty"),
         ("bytes.wav", "is no sound file: "),
@@ -98,7 +98,7 @@ def test_files_that_are_no_sound_raise(tmp_path):
         ("missing.wav", "is not there"),
         (".", "is a folder"),
     ):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             sound.read(tmp_path / name)
     soundfile.write(tmp_path / "short.wav", noise(0.2, 16000), 16000)
     with pytest.raises(DataError, match="holds no sound from second 3 on"):

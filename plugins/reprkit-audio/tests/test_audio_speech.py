@@ -64,19 +64,19 @@ def test_windows_are_cuts_of_what_the_front_end_makes(root, name):
     assert len(data.clips) == 30
     seen = 0
     for number, clip in enumerate(data.clips):
-        said = data.utterance(number)
+        utterance = data.utterance(number)
         wave, _ = soundfile.read(clip.path, dtype="float32")
-        assert torch.equal(said.wave, torch.from_numpy(wave))
-        assert said.rate == RATE
-        assert said.text == f"{said.speaker} says {clip.path.stem}"
-        assert data.speakers[said.label] == said.speaker == clip.path.parts[-3]
-        whole = front.analyze(said.wave)
-        kept = data.sound(number)
-        assert torch.equal(kept.frames, whole.frames)
-        assert (kept.pitch is None) == (name != "world")
-        if kept.pitch is not None:
-            voiced = kept.pitch[kept.pitch > 0]
-            assert abs(float(voiced.median()) - 100 - 40 * said.label) < 2
+        assert torch.equal(utterance.wave, torch.from_numpy(wave))
+        assert utterance.rate == RATE
+        assert utterance.text == f"{utterance.speaker} says {clip.path.stem}"
+        assert data.speakers[utterance.label] == utterance.speaker == clip.path.parts[-3]
+        whole = front.analyze(utterance.wave)
+        cached = data.sound(number)
+        assert torch.equal(cached.frames, whole.frames)
+        assert (cached.pitch is None) == (name != "world")
+        if cached.pitch is not None:
+            voiced = cached.pitch[cached.pitch > 0]
+            assert abs(float(voiced.median()) - 100 - 40 * utterance.label) < 2
         rows = (data.owner == number).nonzero().flatten()
         starts = [*range(0, len(whole.frames) - 11, 8)]
         if starts[-1] + 12 < len(whole.frames):
@@ -84,7 +84,7 @@ def test_windows_are_cuts_of_what_the_front_end_makes(root, name):
         assert len(rows) == len(starts)
         for row, start in zip(rows.tolist(), starts, strict=True):
             assert torch.equal(data[row]["x"], whole.frames[start : start + 12])
-            assert int(data[row]["speaker"]) == said.label
+            assert int(data[row]["speaker"]) == utterance.label
             seen += 1
     assert seen == len(data)
 
@@ -166,14 +166,14 @@ def test_one_speaker_is_a_data_set_that_converts_nothing(root, tmp_path):
 
 
 def test_invalid_settings_raise(root, tmp_path):
-    for options, said in (
+    for options, message in (
         ({"frames": 0}, "frames=0 must be an integer"),
         ({"stride": 1.5}, "stride=1.5 must be an integer"),
         ({"frames": 5000}, r"none of the 30 utterances of voices\d* is as long as frames=5000 \(50.00 s\)"),
         ({"seconds": 0}, "seconds=0 must be a number above 0"),
         ({"frontend": "wold"}, "Did you mean 'world'"),
     ):
-        with pytest.raises(rk.ReprkitError, match=said):
+        with pytest.raises(rk.ReprkitError, match=message):
             speech(root, **options)
     with pytest.raises(DataError, match="no folder"):
         speech(tmp_path / "nowhere")

@@ -145,8 +145,8 @@ def test_the_inverse_transform_is_that_of_the_front_ends_transform():
     spectrum = torch.stft(
         padded, 1024, 256, window=torch.hann_window(1024), center=False, return_complex=True
     ).T
-    told = torch.cat([spectrum.abs().clamp(min=1e-9).log(), spectrum.angle()], -1)
-    torch.testing.assert_close(decoder.inverse_transform(told[None])[0], wave, atol=1e-5, rtol=0)
+    log_polar = torch.cat([spectrum.abs().clamp(min=1e-9).log(), spectrum.angle()], -1)
+    torch.testing.assert_close(decoder.inverse_transform(log_polar[None])[0], wave, atol=1e-5, rtol=0)
 
 
 def _waveform(samples):

@@ -22,8 +22,8 @@ def mel_distance(one, two):
     """Mean difference of the magnitudes in mel bands, dB, where either is within 50 dB of its loudest."""
     front = frontend("log-mel")
     levels = [20 / math.log(10) * front.denormalize(front.analyze(each).frames).log() for each in (one, two)]
-    heard = torch.maximum(*levels) > levels[0].max() - 50
-    return float((levels[0] - levels[1]).abs()[heard].mean())
+    audible = torch.maximum(*levels) > levels[0].max() - 50
+    return float((levels[0] - levels[1]).abs()[audible].mean())
 
 
 def pitch_error(one, two):
@@ -109,13 +109,13 @@ def test_griffin_lim_takes_more_steps_to_be_more_consistent():
 
 
 def test_griffin_lim_is_in_time_with_its_frames():
-    """A click stays where it is: the frames' centres are half a hop after torchaudio's."""
+    """A click stays where it is: the frames' centers are half a hop after torchaudio's."""
     wave = torch.zeros(RATE)
     wave[6000:6010] = 0.9
     made = copied("griffin-lim", wave)
     energy = made.square()
-    centre = float((energy * torch.arange(len(made))).sum() / energy.sum())
-    assert abs(centre - 6005) < 64
+    center = float((energy * torch.arange(len(made))).sum() / energy.sum())
+    assert abs(center - 6005) < 64
 
 
 def test_world_synthesizes_another_pitch():
