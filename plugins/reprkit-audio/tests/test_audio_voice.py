@@ -65,7 +65,7 @@ def spoken(tmp_path_factory):
 
 @resemblyzer
 class TestVoiceConforms(EvaluatorConformance):
-    part = "reprkit-audio/voice(pairs=2, seconds=0.3, enrol=2, examples=1, words=False)"
+    part = "reprkit-audio/voice(pairs=2, seconds=0.3, enroll=2, examples=1, words=False)"
     latents = ("continuous(dim=4)", "vq(codes=8, dim=4)")
 
     @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ class TestVoiceConforms(EvaluatorConformance):
 @flite
 def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
     model = built(spoken)
-    evaluator = "voice(pairs=6, enrol=3, examples=0)"
+    evaluator = "voice(pairs=6, enroll=3, examples=0)"
 
     # A model that leaves everything as it is.
     monkeypatch.setattr(Converter, "convert", lambda self, source, voice, pitch=None: source)
@@ -127,7 +127,7 @@ def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
 @resemblyzer
 @flite
 def test_the_page_has_players_and_maps(spoken, tmp_path):
-    results = rk.evaluate(built(spoken), spoken, "voice(pairs=2, enrol=2, examples=2)", fit_on=spoken)
+    results = rk.evaluate(built(spoken), spoken, "voice(pairs=2, enroll=2, examples=2)", fit_on=spoken)
     assert set(results.figures["voice"]) == {"players", "spectrograms", "speaker-codes", "speaker-judge"}
     rk.report(tmp_path, results)
     page = (tmp_path / "report.html").read_text()
@@ -174,6 +174,11 @@ def test_conversion_pairs_are_spread_and_prefer_the_same_words(tmp_path):
             assert each.parallel is None
     with pytest.raises(DataError, match="fewer than two speakers"):
         conversion_pairs(data, 12, 2, 0, 5.0)
+
+
+def test_the_former_name_of_an_argument_warns():
+    with pytest.warns(DeprecationWarning, match="enrol= is now called enroll="):
+        assert rk.create("evaluator", "voice(enrol=3)").enroll == 3
 
 
 @resemblyzer

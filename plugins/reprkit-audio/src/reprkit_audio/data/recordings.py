@@ -125,9 +125,7 @@ class UtteranceDataset(Dataset):
         """
         of_clip = assign_parts(self.clips, seed, valid, test_share, valid_share)
         generator = torch.Generator().manual_seed(mixed(seed, 1))
-        order = torch.randperm(
-            len(self), generator=generator
-        )  # so that the first examples, which reports show, are mixed
+        order = torch.randperm(len(self), generator=generator)  # reports show the first examples
         part_of = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
         settings = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
         subsets = []

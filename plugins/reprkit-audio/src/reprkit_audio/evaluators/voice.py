@@ -67,7 +67,7 @@ class Voice(Evaluator):
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
         words: whether to recognize words; if None, only if pocketsphinx is installed.
         seconds: shorter utterances are left out, since they do not identify a speaker.
-        enrol: the most real utterances of a speaker for the centroid.
+        enroll: the most real utterances of a speaker for the centroid.
         order: mel-cepstral coefficients of the distortion.
         examples: conversions with players on the report's page; 0 for none.
         seed: of the choice of pairs.
@@ -75,6 +75,8 @@ class Voice(Evaluator):
     Raises:
         PartArgumentError: an argument out of its range.
     """
+
+    renamed_arguments = {"enrol": "enroll"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -85,13 +87,13 @@ class Voice(Evaluator):
         spread: bool = True,
         words: bool | None = None,
         seconds: Positive = 1.0,
-        enrol: Count = 20,
+        enroll: Count = 20,
         order: Count = 24,
         examples: CountOrZero = 4,
         seed: Seed = 0,
     ) -> None:
         super().__init__()
-        self.pairs, self.prompts, self.enrol, self.order = pairs, prompts, enrol, order
+        self.pairs, self.prompts, self.enroll, self.order = pairs, prompts, enroll, order
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.examples, self.seed = examples, seed
 
@@ -142,7 +144,7 @@ class Voice(Evaluator):
         for label, numbers in utterances_by_speaker(speech, self.seconds).items():
             name = speech.speakers[label]
             source, mine = (others, available[name]) if name in available else (speech, numbers)
-            indices = np.linspace(0, len(mine) - 1, min(self.enrol, len(mine))).round().astype(int)
+            indices = np.linspace(0, len(mine) - 1, min(self.enroll, len(mine))).round().astype(int)
             enrolled[label] = [(source, mine[index]) for index in indices]
         return enrolled
 
