@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
@@ -10,8 +11,43 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from reprkit.layers.dropout import Dropout
+from reprkit.utils.precision import without_autocast
+
+# oneDNN has no LSTM in bfloat16 for a CPU that cannot compute in it, nor in any other type that autocast may ask for.
+_BFLOAT16_LSTM = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 State = Tensor | tuple[Tensor, Tensor]
+
+
+def run_recurrent(net: nn.Module, x: Any, state: Any = None) -> Any:
+    """Call ``net(x, state)`` so that it also runs under autocast: the way to call any recurrent network.
+
+    The input takes the type of the weights, as autocast leaves both to the network.  On a CPU without an LSTM in
+    autocast's precision, an LSTM computes in the type of its weights.
+
+    Args:
+        net: an ``nn.GRU`` or ``nn.LSTM``.
+        x: a tensor or a PackedSequence.
+        state: before the first token; zeros if None.
+
+    Returns:
+        The network's output and state.
+    """
+    weight = next(net.parameters())
+    x = x.to(weight.dtype)
+    if not isinstance(net, nn.LSTM):
+        return net(x, state)
+    with _lstm_precision(weight.device):
+        return net(x, state)
+
+
+def _lstm_precision(device: torch.device) -> AbstractContextManager[None]:
+    """A block without autocast where the device has no LSTM in autocast's precision."""
+    if device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return nullcontext()
+    if _BFLOAT16_LSTM and torch.get_autocast_dtype("cpu") == torch.bfloat16:
+        return nullcontext()
+    return without_autocast(device)
 
 
 class Recurrent(nn.Module):
@@ -62,22 +98,25 @@ class Recurrent(nn.Module):
         return self.drop(self._run(self.drop(x), mask))
 
     def _run(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        x = x.to(self.bias().dtype)  # under autocast on the CPU the cells stay in their own precision
+        x = x.to(self.bias().dtype)
         if mask is None:
-            return self.net(x)[0]
+            return run_recurrent(self.net, x)[0]
         # Move valid tokens to the front, in order, for any mask: padding then comes last.
         order = (~mask).long().argsort(dim=1, stable=True)
         x = _reorder(x, order)
         if self.causal:
-            out = self.net(x)[0]
+            out = run_recurrent(self.net, x)[0]
         elif torch.compiler.is_exporting():  # packing depends on the values of the mask
-            out = self._run_bidirectional(x, mask.sum(1, keepdim=True))
+            with _lstm_precision(x.device) if self.cell == "lstm" else nullcontext():
+                out = self._run_bidirectional(x, mask.sum(1, keepdim=True))
         else:
             lengths = (
                 mask.sum(1).clamp(min=1).cpu()
             )  # packing needs them on the CPU; an empty row is masked below
             packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-            out = pad_packed_sequence(self.net(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+            out = pad_packed_sequence(
+                run_recurrent(self.net, packed)[0], batch_first=True, total_length=x.shape[1]
+            )[0]
         out = _reorder(out, order.argsort(dim=1))
         return out * mask.unsqueeze(-1).to(out.dtype)
 
@@ -112,7 +151,7 @@ class Recurrent(nn.Module):
 
         With gradients; ``reprkit.kernels.recurrent_step`` is the fast version without.
         """
-        out, after = self.net(x.to(self.bias().dtype), state)
+        out, after = run_recurrent(self.net, x, state)
         if valid is None:
             return out, after
         out, row = out * valid[:, None, None].to(out.dtype), valid[None, :, None]

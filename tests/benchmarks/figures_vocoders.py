@@ -21,7 +21,7 @@ from typing import Annotated
 
 import torch
 import typer
-from reprkit_audio.recognition.speaker_verification import centre, speaker_judge
+from reprkit_audio.recognition.speaker_verification import speaker_centroid, speaker_verifier
 from reprkit_audio.similarity import mel_distance, pitch_difference
 from reprkit_audio.vocoders import vocoder
 
@@ -48,12 +48,12 @@ def utterances(part, speaker, most):
 def copied(route, waves):
     """Copies as long as their originals, and seconds of analysis and of synthesis a second of sound."""
     made, spent, length = [], [0.0, 0.0], sum(map(len, waves)) / route.front.rate
-    route.synthesise(route.front.analyse(waves[0]))  # what is worked out once
+    route.synthesize(route.front.analyze(waves[0]))  # what is worked out once
     for wave in waves:
         started = time.process_time()
-        seen = route.front.analyse(wave)
+        seen = route.front.analyze(wave)
         between = time.process_time()
-        copy = route.synthesise(seen)
+        copy = route.synthesize(seen)
         spent = [spent[0] + between - started, spent[1] + time.process_time() - between]
         made.append(torch.nn.functional.pad(copy, (0, max(0, len(wave) - len(copy))))[: len(wave)])
     return made, [each / length for each in spent]
@@ -64,13 +64,15 @@ def main(
     routes: Annotated[list[str], typer.Option(help="references")] = ["griffin-lim", "world"],  # noqa: B006
     out: Path = Path("runs/bench/vocoders.json"),
 ) -> None:
-    judge = speaker_judge()
+    judge = speaker_verifier()
     parts = {}
     for name in SETS:
         train, test = rk.dataset(f"{name}(frontend='log-mel', frames=None)").split(seed=0)
         parts |= {speaker: (train, test) for speaker in train.speakers}
     speakers = sorted(parts)
-    known = torch.stack([centre(judge(utterances(parts[name][0], name, KNOWN))) for name in speakers])
+    known = torch.stack(
+        [speaker_centroid(judge(utterances(parts[name][0], name, KNOWN))) for name in speakers]
+    )
     waves = {name: utterances(parts[name][1], name, COPIED) for name in speakers}
     every = [wave for name in speakers for wave in waves[name]]
     owner = torch.tensor([number for number, name in enumerate(speakers) for _ in waves[name]])

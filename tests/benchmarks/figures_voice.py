@@ -79,7 +79,7 @@ def shown(record):
 
 def plotted(record, folder):
     """One plot of the sweep on a page of its own."""
-    from reprkit_audio.evaluators.sweep import neck_sweep
+    from reprkit_audio.evaluators.sweep import bottleneck_sweep
 
     from reprkit.reporting import Section, report
 
@@ -89,7 +89,7 @@ def plotted(record, folder):
             name = f"{each['flags']['preset']}, {each['flags']['data']}"
             series.setdefault(name, {})[each["flags"]["neck"]] = each["results"]
     if series:
-        section = Section("The neck", [neck_sweep(series)], text="A point for each width.")
+        section = Section("The neck", [bottleneck_sweep(series)], text="A point for each width.")
         print(report(folder / "neck", title="AutoVC's neck", sections=[section]))
 
 

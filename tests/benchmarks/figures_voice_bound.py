@@ -19,10 +19,10 @@ from typing import Annotated
 import torch
 import typer
 from reprkit_audio import vocoders
-from reprkit_audio.evaluators.conversion_pairs import long_enough, trials
-from reprkit_audio.evaluators.scores import judged
-from reprkit_audio.prosody import moved, statistics
-from reprkit_audio.recognition.speaker_verification import RATE, centre, speaker_judge
+from reprkit_audio.evaluators.conversion_pairs import conversion_pairs, utterances_by_speaker
+from reprkit_audio.evaluators.scores import speaker_scores
+from reprkit_audio.prosody import convert_pitch, pitch_statistics
+from reprkit_audio.recognition.speaker_verification import RATE, speaker_centroid, speaker_verifier
 
 import reprkit as rk
 from reprkit.data.resampling import resample
@@ -61,27 +61,29 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     train, test = rk.dataset(data).split(seed=seed)
-    judge, vocoder = speaker_judge(), vocoders.vocoder(None, form=test.frontend)
-    chosen = trials(test, pairs, 1, 0, 1.0)
+    judge, vocoder = speaker_verifier(), vocoders.vocoder(None, form=test.frontend)
+    chosen = conversion_pairs(test, pairs, 1, 0, 1.0)
     there = {label: frames_of(train, label) for label in range(len(test.speakers))}
     centres = {}
-    for label, numbers in sorted(long_enough(train, 1.0).items()):
+    for label, numbers in sorted(utterances_by_speaker(train, 1.0).items()):
         places = torch.linspace(0, len(numbers) - 1, min(enrol, len(numbers))).round().int().tolist()
         said = [train.utterance(numbers[place]) for place in places]
-        centres[label] = centre(judge([resample(each.wave, each.rate, RATE) for each in said]))
+        centres[label] = speaker_centroid(judge([resample(each.wave, each.rate, RATE) for each in said]))
 
     record = {}
     for count in neighbours:
         waves = {"": [], ", spread restored": []}
         for trial in chosen:
             source, target = test.sound(trial.source), test.sound(trial.prompts[0])
-            pitch = moved(source.pitch, statistics(source.pitch), statistics(target.pitch))
+            pitch = convert_pitch(
+                source.pitch, pitch_statistics(source.pitch), pitch_statistics(target.pitch)
+            )
             near = searched(source.frames, there[trial.speaker], there[trial.target], count)
             for name, frames in zip(waves, (near, spread(near, there[trial.target])), strict=True):
-                wave = vocoder.synthesise(replace(source, frames=frames, pitch=pitch))
+                wave = vocoder.synthesize(replace(source, frames=frames, pitch=pitch))
                 waves[name].append(resample(wave, test.frontend.rate, RATE))
         for name, each in waves.items():
-            record[f"{count} nearest{name}"] = judged(judge(each), chosen, centres, own=False)
+            record[f"{count} nearest{name}"] = speaker_scores(judge(each), chosen, centres, own=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1))
     print("| system | nearer | nearest | cosine to target | to source |\n|---|---|---|---|---|")

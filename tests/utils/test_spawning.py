@@ -45,12 +45,12 @@ from reprkit_audio.data import features
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.frontends import frontend
 os.sched_getaffinity = lambda process: {0, 1}
-features.ALONE = 0.0
+features.PARALLEL_FROM = 0.0
 features._work = None  # the helpers do all of it
 clips = [Clip(path=Path(os.environ["SOUND"]), speaker="a")]
 front = frontend("log-mel")
-features._prepare(clips, front, False)
-print(features.located(clips[0], front, False).exists())
+features._compute_missing(clips, front, False)
+print(features.cache_path(clips[0], front, False).exists())
 """,
 }
 EXPECTED = {

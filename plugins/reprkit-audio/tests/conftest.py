@@ -13,7 +13,7 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def cache_of_its_own(tmp_path_factory):
+def separate_cache(tmp_path_factory):
     """Tests neither read nor write the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPRKIT_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -11,10 +11,10 @@ from reprkit_audio import conversion, converter, prosody, sound
 from reprkit_audio.conversion import convert, convert_file
 from reprkit_audio.converter import Converter
 from reprkit_audio.frontends import frontend
-from reprkit_audio.global_variance import deviation, restored
-from reprkit_audio.streaming import joined, windows
+from reprkit_audio.global_variance import envelope_deviation, restore_deviation
+from reprkit_audio.streaming import crossfade, windows
 from reprkit_audio.vocoders import vocoder
-from voices_made import RATE, voice
+from synthetic_voices import RATE, voice
 
 import reprkit as rk
 from reprkit.commands.main import main
@@ -56,7 +56,7 @@ def built(root, parts=ADAIN, front="world", **options):
 @pytest.mark.parametrize(
     ("parts", "front"), [(ADAIN, "world"), (NECK, "world"), (ADAIN, "log-mel(bands=20)")]
 )
-def test_conversion_is_a_merge_of_codes(root, parts, front):
+def test_conversion_merges_codes(root, parts, front):
     model = built(root, parts, front)
     whole = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=None, frontend={front!r})")
     of = {(clip.speaker, clip.path.stem): number for number, clip in enumerate(whole.clips)}
@@ -73,49 +73,51 @@ def test_conversion_is_a_merge_of_codes(root, parts, front):
     one, two = whole.batch([source]), whole.batch([target])
     codes = same.encode(one) | {"speaker": same.encode(two)["speaker"]}
     frames = same.decode(codes, length=one["x"].shape[1]).x[0].detach()
-    said = whole.sound(source)
-    pitch = said.pitch
+    analyzed = whole.sound(source)
+    pitch = analyzed.pitch
     if pitch is not None:
-        pitch = prosody.moved(pitch, prosody.statistics(pitch), prosody.statistics(whole.sound(target).pitch))
-    made = type(said)(frames=frames, pitch=pitch, aperiodicity=said.aperiodicity)
-    expected = vocoder(form=frontend(front)).synthesise(made)[: len(wave)]
+        pitch = prosody.convert_pitch(
+            pitch, prosody.pitch_statistics(pitch), prosody.pitch_statistics(whole.sound(target).pitch)
+        )
+    made = type(analyzed)(frames=frames, pitch=pitch, aperiodicity=analyzed.aperiodicity)
+    expected = vocoder(form=frontend(front)).synthesize(made)[: len(wave)]
     assert torch.allclose(wave[: len(expected)], expected, atol=1e-4)
     assert model.training  # as it was
 
 
-def test_the_pitch_becomes_the_targets(root):
+def test_conversion_gives_the_targets_pitch_statistics(root):
     model = built(root)
     made = Converter(model)
     whole = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=None)")
     of = {(clip.speaker, clip.path.stem): number for number, clip in enumerate(whole.clips)}
     low = made.voice([whole.sound(of["bob", "1"])])
-    found = made.converted(whole.sound(of["ann", "4"]), low)
-    stats = prosody.statistics(found.pitch)
+    found = made.convert(whole.sound(of["ann", "4"]), low)
+    stats = prosody.pitch_statistics(found.pitch)
     assert stats.mean == pytest.approx(low.pitch.mean, abs=0.01)
     assert torch.equal(found.pitch > 0, whole.sound(of["ann", "4"]).pitch > 0)
     assert torch.equal(found.aperiodicity, whole.sound(of["ann", "4"]).aperiodicity)
 
 
-def test_the_deviation_becomes_the_targets_and_the_mean_stays(root):
+def test_conversion_gives_the_targets_deviation_and_keeps_the_mean(root):
     model = built(root)
     whole = rk.dataset(f"reprkit-audio/speech(root={str(root)!r}, frames=None)")
     source, target = whole.sound(0), whole.sound(7)
     plain, made = Converter(model, spread=False), Converter(model)
-    smooth = plain.converted(source, plain.voice([target])).frames
-    frames = made.converted(source, made.voice([target])).frames
+    smooth = plain.convert(source, plain.voice([target])).frames
+    frames = made.convert(source, made.voice([target])).frames
     assert torch.equal(frames[:, 0], smooth[:, 0])  # the level
-    said = source.pitch > 0
-    torch.testing.assert_close(frames[said].mean(0), smooth[said].mean(0), atol=1e-5, rtol=1e-4)
-    before, after = (each[said][:, 1:].std(0, correction=0) for each in (smooth, frames))
+    voiced = source.pitch > 0
+    torch.testing.assert_close(frames[voiced].mean(0), smooth[voiced].mean(0), atol=1e-5, rtol=1e-4)
+    before, after = (each[voiced][:, 1:].std(0, correction=0) for each in (smooth, frames))
     ratio = target.frames[target.pitch > 0][:, 1:].std(0, correction=0) / before
     assert ((ratio > 0.5) & (ratio < 2)).any()
     torch.testing.assert_close(after, before * ratio.clamp(0.5, 2))  # one utterance is a poor estimate
     whisper = replace(source, pitch=torch.zeros_like(source.pitch))
-    assert deviation(made.front, whisper) is None
-    assert torch.equal(restored(made.front, whisper, torch.ones(39)), source.frames)
+    assert envelope_deviation(made.front, whisper) is None
+    assert torch.equal(restore_deviation(made.front, whisper, torch.ones(39)), source.frames)
 
 
-def test_converting_is_a_public_name_that_costs_nothing_before():
+def test_convert_is_imported_lazily():
     assert reprkit_audio.convert is convert
     assert reprkit_audio.convert_file is convert_file
     code = "import sys, reprkit_audio; assert 'torch' not in sys.modules; reprkit_audio.none"
@@ -123,16 +125,18 @@ def test_converting_is_a_public_name_that_costs_nothing_before():
     assert done.stderr.strip().endswith("No reprkit_audio attribute none")
 
 
-def test_several_targets_are_one_voice(root):
+def test_several_targets_are_averaged(root):
     made = Converter(built(root))
     files = [root / "bob" / f"{take}.wav" for take in range(3)]
-    each = [conversion.voice_of(made, file).code.z for file in files]
-    several = conversion.voice_of(made, files)
+    each = [conversion.extract_voice(made, file).code.z for file in files]
+    several = conversion.extract_voice(made, files)
     assert torch.allclose(several.code.z, torch.stack(each).mean(0), atol=1e-6)
     assert not torch.allclose(each[0], each[1], atol=1e-4)
-    assert several.pitch.frames == sum(conversion.voice_of(made, file).pitch.frames for file in files)
+    assert several.pitch.frames == sum(conversion.extract_voice(made, file).pitch.frames for file in files)
     pair = (sound.read(files[0], 8000), 8000)
-    assert conversion.voice_of(made, pair).code.z.shape == each[0].shape  # a pair is one recording, not two
+    assert (
+        conversion.extract_voice(made, pair).code.z.shape == each[0].shape
+    )  # a pair is one recording, not two
 
 
 @pytest.mark.parametrize("size", [7, 100, 1000])
@@ -151,10 +155,10 @@ def test_windows_overlap_and_cover_everything(size):
     assert len(only[0]) == 50
 
 
-def test_windows_are_joined_where_it_is_quiet():
+def test_windows_are_crossfaded_where_it_is_quiet():
     one, two = torch.full((1600,), 0.5), torch.full((1600,), -0.5)
     one[900:1300] = two[900:1300] = 0.01
-    made = joined(one, two, RATE)
+    made = crossfade(one, two, RATE)
     change = (made != one).nonzero()[0].item(), (made == two).logical_not().nonzero()[-1].item()
     assert change[0] >= 899
     assert change[1] <= 1300
@@ -169,24 +173,24 @@ def test_long_files_are_converted_in_pieces(root, tmp_path, monkeypatch):
     wave[4 * RATE : 6 * RATE] = 0  # a pause that is digital silence
     soundfile.write(tmp_path / "long.flac", wave.numpy(), RATE)
     target = root / "bob" / "2.wav"
-    monkeypatch.setattr(Converter, "decoded", lambda self, codes, count: seen[-1])
-    real_codes, seen = Converter.codes, []
+    monkeypatch.setattr(Converter, "decode", lambda self, codes, count: seen[-1])
+    real_codes, seen = Converter.encode, []
     monkeypatch.setattr(
-        Converter, "codes", lambda self, x, *names: seen.append(x) or real_codes(self, x, *names)
+        Converter, "encode", lambda self, x, *names: seen.append(x) or real_codes(self, x, *names)
     )
     whole, _ = convert(model, tmp_path / "long.flac", target)
-    asked = []
+    calls = []
     real = sound.blocks
-    monkeypatch.setattr(converter, "LONGEST", 2.5)
-    monkeypatch.setattr(conversion, "LISTENED", 8.9)
+    monkeypatch.setattr(converter, "WINDOW_SECONDS", 2.5)
+    monkeypatch.setattr(conversion, "TARGET_SECONDS", 8.9)
     monkeypatch.setattr(
-        sound, "blocks", lambda *args, **options: asked.append(args) or real(*args, **options)
+        sound, "blocks", lambda *args, **options: calls.append(args) or real(*args, **options)
     )
     seconds = convert_file(model, tmp_path / "long.flac", target, tmp_path / "out" / "made.wav")
     made, rate = soundfile.read(tmp_path / "out" / "made.wav", dtype="float32")
     assert (rate, len(made)) == (RATE, len(wave))
     assert seconds == pytest.approx(9.0)
-    assert len(asked) >= 2
+    assert len(calls) >= 2
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["made.wav"]
     # Of a model that leaves frames as they are, what is made in pieces is what is made at once, over the seams too.
     assert np.abs(made - whole.numpy()).max() > 0
@@ -195,12 +199,13 @@ def test_long_files_are_converted_in_pieces(root, tmp_path, monkeypatch):
     assert loud[0][spoken] == pytest.approx(loud[1][spoken], rel=0.35)
     assert np.abs(loud[0][41:59]).max() < 0.01 * loud[1].max()
     stats = [
-        prosody.statistics(frontend("world").pitch(each)).mean for each in (torch.from_numpy(made), whole)
+        prosody.pitch_statistics(frontend("world").pitch(each)).mean
+        for each in (torch.from_numpy(made), whole)
     ]
     assert stats[0] == pytest.approx(stats[1], abs=0.03)
 
 
-def test_what_cannot_be_heard_is_refused(root, tmp_path):
+def test_unusable_recordings_raise(root, tmp_path):
     model = built(root)
     good = root / "ann" / "0.wav"
     (tmp_path / "text.wav").write_text("this is no sound")
@@ -210,9 +215,9 @@ def test_what_cannot_be_heard_is_refused(root, tmp_path):
     for source, target, message in (
         (tmp_path / "text.wav", good, "'.*text.wav' is not a sound file: it holds text"),
         (good, tmp_path / "no.wav", "not there"),
-        (tmp_path / "silent.wav", good, "the source 'silent.wav': it holds nothing but silence"),
-        (good, tmp_path / "silent.wav", "the target 'silent.wav': it holds nothing but silence"),
-        (good, tmp_path / "short.wav", "the target 'short.wav' is 0.05 s of sound, under 0.1 s"),
+        (tmp_path / "silent.wav", good, "the source 'silent.wav': it is silent"),
+        (good, tmp_path / "silent.wav", "the target 'silent.wav': it is silent"),
+        (good, tmp_path / "short.wav", "the target 'short.wav' has 0.05 s of sound, under 0.1 s"),
         (torch.zeros(0), good, "the source: the waveform has no samples"),
         (torch.zeros(2, 8000), good, "the source: a waveform is a float tensor"),
         (good, [], "no target"),
@@ -222,7 +227,7 @@ def test_what_cannot_be_heard_is_refused(root, tmp_path):
             convert(model, source, target)
     with pytest.raises(DataError, match="sound is written to"):
         convert_file(model, good, good, tmp_path / "out.doc")
-    with pytest.raises(DataError, match="nothing but silence"):
+    with pytest.raises(DataError, match="is silent"):
         convert_file(model, tmp_path / "silent.wav", good, tmp_path / "out.wav")
     assert not (tmp_path / "out.wav").exists()
 
@@ -239,14 +244,14 @@ def test_recordings_of_any_kind_are_converted(root, tmp_path, rate, channels, su
     assert float(made.abs().max()) > 0
 
 
-def test_models_that_cannot_convert_are_refused(root):
+def test_models_that_cannot_convert_raise(root):
     speech = f"reprkit-audio/speech(root={str(root)!r}, frames=32)"
     plain = rk.build(data=rk.dataset(speech), encoder="gru(width=8)", decoder="gru(width=8)")
     with pytest.raises(BuildError, match="a factor 'speaker'"):
         Converter(plain)
     factors = {"content": rk.factor("gru(width=8)"), "speaker": rk.factor("gru(width=8)", pool=True)}
     none = rk.build(data=rk.dataset(speech), factors=factors, objective="contrastive(views='gaussian-noise')")
-    with pytest.raises(BuildError, match="decoder that makes all frames"):
+    with pytest.raises(BuildError, match="decoder that is not causal"):
         Converter(none)
     digits = rk.build(
         data=rk.dataset("digits"),
@@ -256,7 +261,7 @@ def test_models_that_cannot_convert_are_refused(root):
     with pytest.raises(BuildError, match="frames of one front end"):
         Converter(digits)
     fixed = built(root, decoder="mlp(widths=(8,))")
-    with pytest.raises(BuildError, match="made .* frames, not"):
+    with pytest.raises(BuildError, match="returned .* frames, not"):
         convert(fixed, root / "ann" / "4.wav", root / "bob" / "0.wav")
     with pytest.raises(PartArgumentError, match="griffin-lim reads frames of log-mel"):
         Converter(built(root), vocoder="griffin-lim")

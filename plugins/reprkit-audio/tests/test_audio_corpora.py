@@ -1,4 +1,4 @@
-"""The speech that comes with the plugin, is fetched, or is spoken by synthesisers."""
+"""Data sets of speech: included in the plugin, fetched, or synthesized."""
 
 import json
 import shutil
@@ -9,10 +9,10 @@ import pytest
 import torch
 from reprkit_audio import g722, sound
 from reprkit_audio.data import parallel_speech
-from reprkit_audio.data.corpus_cache import kept_folder, read_index
-from reprkit_audio.data.division import divided
-from reprkit_audio.data.engines import VOICES, spoken
-from reprkit_audio.data.parallel_speech import along
+from reprkit_audio.data.corpus_cache import corpus_folder, read_index
+from reprkit_audio.data.division import assign_parts
+from reprkit_audio.data.engines import VOICES, synthesize
+from reprkit_audio.data.parallel_speech import phones_at_frames
 from reprkit_audio.data.sample_speech import FOLDER, english_texts
 from reprkit_audio.fetching import fetch
 
@@ -43,9 +43,9 @@ def test_the_sample_is_small_licensed_and_parallel():
     assert all(4 <= len(text.split()) <= 18 for text in english_texts())
 
 
-def test_a_sentence_is_in_one_part_in_every_language():
+def test_a_sentence_is_in_the_same_part_in_every_language():
     clips = list(read_index(FOLDER))
-    parts = divided(clips, 0, valid=True, test_share=0.2, valid_share=0.1)
+    parts = assign_parts(clips, 0, valid=True, test_share=0.2, valid_share=0.1)
     of_text = {
         clip.key: {p for c, p in zip(clips, parts, strict=True) if c.key == clip.key} for clip in clips
     }
@@ -56,13 +56,13 @@ def test_a_sentence_is_in_one_part_in_every_language():
         assert len({clip.language for clip in mine}) == 5
 
 
-def test_g722_gives_back_what_was_encoded():
+def test_g722_decodes_what_was_encoded():
     from G722 import G722
 
     times = np.arange(16000) / 16000
     wave = 0.3 * np.sin(2 * np.pi * 440 * times) + 0.1 * np.sin(2 * np.pi * 5000 * times)
     coded = bytes(G722(16000, 64000).encode((wave * 32767).astype(np.int16).tolist()))
-    found = g722.decoded(coded).numpy()
+    found = g722.decode(coded).numpy()
     assert len(coded) * 2 == len(found) == 16000
     # The filters delay by some samples.
     best = max(np.corrcoef(found[200 + lag : 12200 + lag], wave[200:12200])[0, 1] for lag in range(60))
@@ -122,7 +122,7 @@ def test_asterisks_packages_become_a_data_set(cache):
         "it": 5,
         "fr": 5,
     }  # a beep is no speech
-    assert (kept_folder("asterisk", "it") / "copyright").read_bytes() == b"whose it is"
+    assert (corpus_folder("asterisk", "it") / "copyright").read_bytes() == b"whose it is"
     data = rk.dataset("reprkit-audio/asterisk(languages=('it', 'fr'), frames=32)")
     assert data.speakers == ["carlo", "june"]
     assert {clip.key: clip.text for clip in data.clips if clip.speaker == "carlo"} == {
@@ -134,7 +134,7 @@ def test_asterisks_packages_become_a_data_set(cache):
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
-def test_fish_and_their_lines(cache):
+def test_fillets_packages_become_a_data_set(cache):
     import io
 
     import soundfile
@@ -155,8 +155,8 @@ def test_fish_and_their_lines(cache):
     ]  # fmt: skip
 
 
-def test_what_cannot_be_fetched_is_said(cache):
-    with pytest.raises(ReprkitError, match="no speech called 'asterix'.*asterisk"):
+def test_fetch_errors(cache):
+    with pytest.raises(ReprkitError, match="unknown corpus to fetch: 'asterix'.*asterisk"):
         fetch("asterix")
     with pytest.raises(ReprkitError, match="asterisk is not in 'de'"):
         fetch("asterisk", ("de",))
@@ -168,13 +168,13 @@ def test_what_cannot_be_fetched_is_said(cache):
 
 def test_phones_along_frames():
     phones = [("pau", 0.025), ("a", 0.05), ("t", 0.06)]
-    found = along(phones, 9, 0.01, {"pau": 0, "a": 1, "t": 2})
+    found = phones_at_frames(phones, 9, 0.01, {"pau": 0, "a": 1, "t": 2})
     assert found.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
 
 
 @pytest.fixture
-def said(cache, monkeypatch):
-    """A synthesiser of tones: a voice's own pitch, one phone a letter, a tenth of a second each."""
+def synthesized(cache, monkeypatch):
+    """A synthesizer of tones: one pitch per voice, one phone per letter, a tenth of a second each."""
     times: list[str] = []
 
     def speak(voice, text):
@@ -184,18 +184,18 @@ def said(cache, monkeypatch):
         wave = 0.2 * np.sin(2 * np.pi * pitch * samples) + 0.1 * np.sin(2 * np.pi * 3 * pitch * samples)
         return torch.from_numpy(wave.astype(np.float32)), [(c, 0.1 * (n + 1)) for n, c in enumerate(text)]
 
-    monkeypatch.setattr(parallel_speech, "spoken", speak)
+    monkeypatch.setattr(parallel_speech, "synthesize", speak)
     return times
 
 
-def test_parallel_sentences_have_phones_and_are_spoken_once(said):
+def test_parallel_sentences_have_phones_and_are_synthesized_once(synthesized):
     given = "voices=('rms', 'slt'), sentences=('abcab', 'caabb', 'bcbca', 'cabac', 'aabcc'), frames=20"
     data = rk.dataset(f"reprkit-audio/parallel-speech({given})")
     assert data.facts["symbols"] == {"phone": ["a", "b", "c"]}
     assert data[0]["phone"].tolist() == [0] * 10 + [1] * 10
-    assert len(said) == 10
+    assert len(synthesized) == 10
     again = rk.dataset(f"reprkit-audio/parallel-speech({given})")
-    assert len(said) == 10
+    assert len(synthesized) == 10
     assert torch.equal(again[3]["x"], data[3]["x"])
     assert sorted(map(len, data.by_key().values())) == [2] * 5
     train, test = data.split()
@@ -208,21 +208,19 @@ def test_parallel_sentences_have_phones_and_are_spoken_once(said):
         getattr(Case(), name)()
 
 
-def test_voices_that_are_not_there(monkeypatch):
+def test_unknown_or_missing_voices_raise(monkeypatch):
     with pytest.raises(DataError, match="no synthetic voice 'rmss'.*'rms'"):
         rk.dataset("reprkit-audio/parallel-speech(voices=('rmss',))")
     with pytest.raises(PartArgumentError, match="sentences=0 must be an integer of at least 1"):
         rk.dataset("reprkit-audio/parallel-speech(sentences=0)")
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(
-        DataError, match="spoken by flite, which is not on this machine\n.*apt-get install flite"
-    ):
-        spoken("rms", "Hello.")
+    with pytest.raises(DataError, match="needs flite, which is not installed\n.*apt-get install flite"):
+        synthesize("rms", "Hello.")
 
 
 @flite
-def test_flite_says_when_it_says_what():
-    wave, phones = spoken("slt", "Please enter your password.")
+def test_flite_reports_phone_timings():
+    wave, phones = synthesize("slt", "Please enter your password.")
     assert [phone for phone, _ in phones][:4] == ["pau", "p", "l", "iy"]
     ends = [end for _, end in phones]
     assert ends == sorted(ends)

@@ -55,7 +55,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize("reference", PARTS)
-def test_as_many_frames_as_were_asked_for(reference):
+def test_number_of_frames_is_as_requested(reference):
     made = decoder(reference)
     for length in (16, 15, 13):  # four tokens of four frames, of which the last need not be full
         decoded = made(code(made), length=length)
@@ -68,7 +68,7 @@ def test_as_many_frames_as_were_asked_for(reference):
 
 
 @pytest.mark.parametrize("reference", PARTS)
-def test_frames_of_padding_are_no_part_of_the_others(reference):
+def test_padding_does_not_change_other_frames(reference):
     made = decoder(reference)
     whole = code(made)
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
@@ -81,15 +81,15 @@ def test_frames_of_padding_are_no_part_of_the_others(reference):
 def test_the_condition_gives_every_channel_its_mean_and_spread():
     """Huang and Belongie's equation 8, with torch's own InstanceNorm1d."""
     made = decoder("adain(width=8, depth=1, stride=1, condition_dim=6)")
-    told, features = torch.randn(2, 6), code(made, tokens=20)
-    hidden = torch.relu(made.voice[0](told))
+    condition, features = torch.randn(2, 6), code(made, tokens=20)
+    hidden = torch.relu(made.voice[0](condition))
     x, outs = features.x.mT, []
     for layer, affine in zip((made.enter, made.first[0], made.second[0]), made.affine, strict=True):
         gain, shift = affine(hidden)[..., None].chunk(2, 1)
         x = torch.relu(nn.InstanceNorm1d(8)(layer(x)) * (1 + gain) + shift)
         outs.append(x)
     expected = made.head((outs[0] + outs[2]).mT).x
-    assert torch.allclose(made(features, condition=told).x, expected, atol=1e-5)
+    assert torch.allclose(made(features, condition=condition).x, expected, atol=1e-5)
 
 
 def test_the_postnet_adds_to_a_first_estimate_that_can_be_scored():
@@ -105,12 +105,12 @@ def test_the_postnet_adds_to_a_first_estimate_that_can_be_scored():
     assert torch.isfinite(decoded.nll(torch.zeros(2, 16, 5))).all()
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(PartArgumentError, match="power of 2"):
         decoder("adain(stride=6)")
     with pytest.raises(PartArgumentError, match="memory=0 must be an integer"):
         decoder("conv-lstm(memory=0)")
-    with pytest.raises(BuildError, match="decoder adain makes frames from a code, and there is none"):
+    with pytest.raises(BuildError, match="decoder adain decodes a code, and there is none"):
         decoder("adain(width=8)")(None)
-    with pytest.raises(BuildError, match="decoder conv-lstm is for frames of sound"):
+    with pytest.raises(BuildError, match="decoder conv-lstm needs frames of sound"):
         decoder("conv-lstm", Signature({"x": Field(kind="vector", shape=(4,))}))

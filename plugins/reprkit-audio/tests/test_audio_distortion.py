@@ -6,17 +6,17 @@ import torch
 from reprkit_audio import prosody
 from reprkit_audio.distortion import (
     WARP,
-    Heard,
-    correlation,
+    SpeechFeatures,
     distortion,
-    heard,
+    dtw_path,
+    extract_features,
+    log_pitch_correlation,
     mel_cepstrum,
     pitch_correlation,
-    warp,
 )
-from reprkit_audio.formants import formant_ratio, shifted, stretched
+from reprkit_audio.formants import formant_ratio, shift_voice, stretch_frequency
 from reprkit_audio.frontends.world import World
-from voices_made import voice
+from synthetic_voices import voice
 
 from reprkit.errors import DataError
 
@@ -33,9 +33,9 @@ def slow(costs):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (6, 1), (9, 5), (20, 33)])
-def test_the_warp_is_the_cheapest_path(shape):
+def test_dtw_path_has_the_least_cost(shape):
     costs = np.random.default_rng(shape[0]).uniform(size=shape)
-    path = warp(costs)
+    path = dtw_path(costs)
     assert path[0].tolist() == [0, 0]
     assert path[-1].tolist() == [shape[0] - 1, shape[1] - 1]
     steps = {tuple(each) for each in np.diff(path, axis=0)}
@@ -56,56 +56,56 @@ def test_distortion_is_kubicheks_formula():
     rows = np.random.default_rng(0).normal(size=(7, 24))
     moved = rows.copy()
     moved[:, 3] += 0.1
-    one, two = (Heard(cepstrum=each, pitch=np.full(7, 100.0)) for each in (rows, moved))
+    one, two = (SpeechFeatures(cepstrum=each, pitch=np.full(7, 100.0)) for each in (rows, moved))
     assert distortion(one, one) == 0
     assert distortion(one, two) == pytest.approx(10 / math.log(10) * math.sqrt(2) * 0.1)
     # Said twice as slowly it is the same.
-    slow_one = Heard(cepstrum=rows.repeat(2, 0), pitch=np.full(14, 100.0))
+    slow_one = SpeechFeatures(cepstrum=rows.repeat(2, 0), pitch=np.full(14, 100.0))
     assert distortion(one, slow_one) == 0
 
 
 def test_distortion_of_waveforms():
     glide = voice(0.8, 110, 140)[0]
-    seen = heard(glide)
+    seen = extract_features(glide)
     assert seen.cepstrum.shape[1] == 24
-    assert heard(glide, order=13).cepstrum == pytest.approx(seen.cepstrum[:, :13])
-    quiet = heard(0.1 * glide)  # the level does not count
+    assert extract_features(glide, order=13).cepstrum == pytest.approx(seen.cepstrum[:, :13])
+    quiet = extract_features(0.1 * glide)  # the level does not count
     assert distortion(seen, quiet) < 0.2
-    other = heard(voice(0.8, 210, 240)[0])
+    other = extract_features(voice(0.8, 210, 240)[0])
     assert distortion(seen, other) > 5 * distortion(seen, quiet)
     silence = torch.cat([torch.zeros(8000), glide, torch.zeros(8000)])
-    assert abs(len(heard(silence).pitch) - len(seen.pitch)) < 12
+    assert abs(len(extract_features(silence).pitch) - len(seen.pitch)) < 12
     assert pitch_correlation(seen, quiet) > 0.99
-    with pytest.raises(DataError, match="silence"):
-        heard(torch.zeros(8000))
+    with pytest.raises(DataError, match="is silent"):
+        extract_features(torch.zeros(8000))
 
 
-def test_correlation_is_of_voiced_frames():
+def test_correlation_uses_voiced_frames_only():
     one = np.array([100.0, 0, 120, 140, 0, 160])
     two = np.array([200.0, 210, 0, 250, 0, 300])
-    assert correlation(one, two) == pytest.approx(
+    assert log_pitch_correlation(one, two) == pytest.approx(
         np.corrcoef(np.log([100, 140, 160]), np.log([200, 250, 300]))[0, 1]
     )
-    assert math.isnan(correlation(one, np.zeros(6)))
-    assert math.isnan(correlation(one, np.full(6, 100.0)))
+    assert math.isnan(log_pitch_correlation(one, np.zeros(6)))
+    assert math.isnan(log_pitch_correlation(one, np.full(6, 100.0)))
 
 
 @pytest.mark.parametrize("ratio", [0.85, 1.0, 1.18])
-def test_the_ratio_of_formants_is_found(ratio):
+def test_formant_ratio_is_estimated(ratio):
     front = World()
-    low = front.analyse(voice(0.6, 110, 140)[0])
-    envelope = np.exp(stretched(np.log(front.envelope(low.frames)), ratio))
-    high = type(low)(frames=front.coded(envelope), pitch=low.pitch, aperiodicity=low.aperiodicity)
+    low = front.analyze(voice(0.6, 110, 140)[0])
+    envelope = np.exp(stretch_frequency(np.log(front.decode_envelope(low.frames)), ratio))
+    high = type(low)(frames=front.encode_envelope(envelope), pitch=low.pitch, aperiodicity=low.aperiodicity)
     assert formant_ratio([low], [high], front) == pytest.approx(ratio, rel=0.025)
     target = prosody.PitchStatistics(mean=math.log(220), spread=0.1, frames=10)
-    made = shifted(low, front, ratio, None, target)
-    assert prosody.statistics(made.pitch).mean == pytest.approx(math.log(220), abs=1e-3)
+    made = shift_voice(low, front, ratio, None, target)
+    assert prosody.pitch_statistics(made.pitch).mean == pytest.approx(math.log(220), abs=1e-3)
     assert torch.allclose(made.frames, high.frames, atol=1e-5)
 
 
 def test_stretching_moves_a_peak():
     spectrum = np.zeros((1, 513))
     spectrum[0, 200] = 1
-    assert stretched(spectrum, 1.25).argmax() == 250
-    assert stretched(spectrum, 1.0) == pytest.approx(spectrum)
-    assert stretched(np.linspace(0, 1, 513)[None], 0.5)[0, -1] == 1  # beyond the end the last value
+    assert stretch_frequency(spectrum, 1.25).argmax() == 250
+    assert stretch_frequency(spectrum, 1.0) == pytest.approx(spectrum)
+    assert stretch_frequency(np.linspace(0, 1, 513)[None], 0.5)[0, -1] == 1  # beyond the end the last value

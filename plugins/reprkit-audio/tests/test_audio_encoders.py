@@ -49,7 +49,7 @@ STRIDED = ["instance-norm(width=8, depth=3, stride=4)", "neck(dim=3, stride=4, w
 
 
 @pytest.mark.parametrize("reference", STRIDED)
-def test_the_last_token_may_stand_for_fewer_frames(reference):
+def test_the_last_token_may_cover_fewer_frames(reference):
     made = encoder(reference)
     for length in (1, 4, 5, 13):
         batch = {"x": frames(length=length)}
@@ -59,7 +59,7 @@ def test_the_last_token_may_stand_for_fewer_frames(reference):
 
 
 @pytest.mark.parametrize("reference", [*STRIDED, "voice(width=8)", "d-vector(width=8, dim=6)"])
-def test_an_utterance_in_a_batch_of_longer_ones_is_what_it_is_alone(reference):
+def test_padding_in_a_batch_does_not_change_an_utterance(reference):
     made, x = encoder(reference), frames(3, 13)
     mask = torch.arange(13)[None] < torch.tensor([[13], [6], [1]])
     together = made({"x": x, "x_mask": mask})
@@ -72,7 +72,7 @@ def test_an_utterance_in_a_batch_of_longer_ones_is_what_it_is_alone(reference):
             assert together.mask[row].tolist() == [place < tokens for place in range(together.x.shape[1])]
 
 
-def test_instance_norm_takes_a_channels_gain_and_level_away():
+def test_instance_norm_removes_a_channels_gain_and_level():
     """Torch's own InstanceNorm1d agrees, and what it is fed on is lost: the speaker's part of it."""
     from reprkit_audio.layers.frames import instance_norm
 
@@ -87,7 +87,7 @@ def test_instance_norm_takes_a_channels_gain_and_level_away():
     )  # of two frames, one is ±1
 
 
-def test_instance_norm_leaves_the_speakers_mark_out():
+def test_instance_norm_removes_the_speakers_statistics():
     """Another gain and level of every channel of the frames change nothing, nor has the code a mean; without norm both do."""
     x = frames(2, 40)
     gain, level = torch.linspace(0.5, 3, 5), torch.linspace(-1, 1, 5)
@@ -98,7 +98,7 @@ def test_instance_norm_leaves_the_speakers_mark_out():
         assert torch.allclose(one.mean(1), torch.zeros(2, 8), atol=1e-5) is norm
 
 
-def test_the_neck_keeps_the_forward_state_at_the_end_and_the_backward_one_at_the_start():
+def test_the_bottleneck_keeps_the_forward_state_at_the_end_and_the_backward_one_at_the_start():
     """As the paper's figure 3: the very frames of torch's bidirectional LSTM with the same weights."""
     made, x = encoder("neck(dim=3, stride=4, width=8, condition_dim=2)"), frames(1, 10)
     theirs = nn.LSTM(8, 3, num_layers=2, batch_first=True, bidirectional=True)
@@ -133,7 +133,7 @@ def test_a_voice_does_not_depend_on_the_order_of_distant_frames():
     assert not torch.allclose(one, made({"x": halves[:1] * 2}).x[0], atol=1e-2)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(PartArgumentError, match=r"power of 2 of at most 2\^depth = 4"):
         encoder("instance-norm(depth=2, stride=8)")
     with pytest.raises(PartArgumentError, match="power of 2"):
@@ -142,7 +142,7 @@ def test_what_cannot_be_is_refused():
         encoder("neck(dim=0)")
     image = Signature({"x": Field(kind="image", shape=(8, 8, 1))})
     for name in ("instance-norm", "neck", "voice", "d-vector"):
-        with pytest.raises(BuildError, match=f"encoder {name} is for frames of sound"):
+        with pytest.raises(BuildError, match=f"encoder {name} needs frames of sound"):
             rk.create("encoder", name, data=image)
         with pytest.raises(BuildError, match=f"encoder {name} cannot read only some frames"):
             encoder(name)({"x": frames()}, keep=torch.zeros(2, 1, dtype=torch.int64))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from reprkit_audio.frontends import Sound, frontend
 from reprkit_audio.frontends.log_mel import FLOOR, MEAN, SCALE
-from reprkit_audio.frontends.world import pyworld
-from voices_made import RATE, voice
+from reprkit_audio.frontends.world import import_pyworld
+from synthetic_voices import RATE, voice
 
 from reprkit.errors import DataError, PartArgumentError, ReferenceSyntaxError, UnknownPartError
 
@@ -28,9 +28,9 @@ def test_a_form_names_every_setting_and_makes_the_same_front_end_again(form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("samples", [1, 159, 160, 161, 4096, 16001])
-def test_frames_are_as_many_as_foretold_finite_and_float32(form, samples):
+def test_frames_match_count_and_are_finite_float32(form, samples):
     front = frontend(form)
-    sound = front.analyse(voice(seconds=samples / RATE)[0])
+    sound = front.analyze(voice(seconds=samples / RATE)[0])
     assert isinstance(sound, Sound)
     assert sound.frames.shape == (front.count(samples), front.channels)
     assert sound.frames.dtype == torch.float32
@@ -41,7 +41,7 @@ def test_frames_are_as_many_as_foretold_finite_and_float32(form, samples):
         assert sound.aperiodicity.shape == (len(sound.frames), 1)
 
 
-def test_log_mel_is_what_its_definition_says():
+def test_log_mel_matches_its_definition():
     """Frame 20 by hand: a Hann window around its middle sample, numpy's transform, torchaudio's triangles."""
     from torchaudio.functional import melscale_fbanks
 
@@ -52,28 +52,28 @@ def test_log_mel_is_what_its_definition_says():
     spectrum = np.abs(np.fft.rfft(wave.double().numpy()[middle - 512 : middle + 512] * window))
     bank = melscale_fbanks(513, 0.0, 8000.0, 80, 16000, norm="slaney", mel_scale="slaney").double().numpy()
     expected = (np.log(np.maximum(spectrum @ bank, FLOOR)) - MEAN) / SCALE
-    np.testing.assert_allclose(front.analyse(wave).frames[20].numpy(), expected, atol=2e-3)
+    np.testing.assert_allclose(front.analyze(wave).frames[20].numpy(), expected, atol=2e-3)
 
 
-def test_log_mel_finds_the_band_of_a_tone_and_hears_silence():
+def test_log_mel_of_a_tone_and_of_silence():
     front = frontend("log-mel")
     tone = torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)
-    middles = front.bank().argmax(0) * 16000 / 1024
-    band = front.analyse(tone).frames[30].argmax()
+    middles = front.mel_filters().argmax(0) * 16000 / 1024
+    band = front.analyze(tone).frames[30].argmax()
     assert abs(middles[band] - 1000) < 40
-    silent = front.analyse(torch.zeros(RATE)).frames
+    silent = front.analyze(torch.zeros(RATE)).frames
     torch.testing.assert_close(
-        front.restored(silent), torch.full_like(silent, float(front.restored(silent).min()))
+        front.denormalize(silent), torch.full_like(silent, float(front.denormalize(silent).min()))
     )
     assert float(silent.max()) == pytest.approx((math.log(FLOOR) - MEAN) / SCALE, abs=0.5)
 
 
-def test_log_mel_of_a_batch_is_that_of_each_and_lets_gradients_through():
+def test_log_mel_of_a_batch_equals_single_ones_and_has_gradients():
     front = frontend("log-mel")
     waves = torch.stack([voice(0.5)[0], voice(0.5, 200.0, 180.0)[0], torch.zeros(8000)]).requires_grad_()
     frames = front.frames(waves)
     for wave, each in zip(waves, frames, strict=True):
-        torch.testing.assert_close(front.analyse(wave.detach()).frames, each.detach(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(front.analyze(wave.detach()).frames, each.detach(), atol=1e-5, rtol=1e-5)
     frames.sum().backward()
     assert torch.isfinite(waves.grad).all()
     assert waves.grad[0].abs().sum() > 0
@@ -82,12 +82,12 @@ def test_log_mel_of_a_batch_is_that_of_each_and_lets_gradients_through():
 def test_log_mel_magnitudes_are_restored():
     front = frontend("log-mel")
     mel = torch.rand(7, 80) + 0.01
-    torch.testing.assert_close(front.restored(front.scaled(mel)), mel)
+    torch.testing.assert_close(front.denormalize(front.normalize(mel)), mel)
 
 
 def test_world_finds_the_pitch():
     wave, pitch = voice(2.0, 100.0, 180.0)
-    sound = frontend("world").analyse(wave)
+    sound = frontend("world").analyze(wave)
     expected = pitch[:: frontend("world").hop]
     middle = slice(10, 190)
     assert (sound.pitch[middle] > 0).float().mean() > 0.95
@@ -99,22 +99,22 @@ def test_world_finds_the_pitch():
 
 def test_world_calls_noise_unvoiced_and_aperiodic():
     noise = 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(0))
-    sound = frontend("world").analyse(noise)
+    sound = frontend("world").analyze(noise)
     assert (sound.pitch > 0).float().mean() < 0.2
     assert sound.aperiodicity.median() > -1
-    voiced = frontend("world").analyse(voice()[0])
+    voiced = frontend("world").analyze(voice()[0])
     assert voiced.aperiodicity[20:80].median() < -5
 
 
 def test_world_envelope_is_the_inverse_of_its_coding():
     """pyworld's own envelope against the one that frames give back, and again the same frames of that."""
     wave, _ = voice()
-    front, world = frontend("world"), pyworld()
+    front, world = frontend("world"), import_pyworld()
     samples = wave.double().numpy()
     rough, times = world.dio(samples, RATE, frame_period=10.0)
     envelope = world.cheaptrick(samples, world.stonemask(samples, rough, times, RATE), times, RATE)
-    frames = front.analyse(wave).frames
-    made = front.envelope(frames)
+    frames = front.analyze(wave).frames
+    made = front.decode_envelope(frames)
     assert made.shape == envelope.shape
     difference = 10 * np.abs(np.log10(made[10:90]) - np.log10(envelope[10:90]))
     assert np.median(difference) < 1.0  # dB; 40 coefficients smooth the envelope a little
@@ -123,8 +123,8 @@ def test_world_envelope_is_the_inverse_of_its_coding():
     assert np.abs(again - frames.numpy())[10:90].mean() < 0.15
 
 
-def test_world_does_not_throw_silence_far_away():
-    sound = frontend("world").analyse(torch.zeros(RATE))
+def test_world_bounds_the_level_of_silence():
+    sound = frontend("world").analyze(torch.zeros(RATE))
     assert (sound.pitch == 0).all()
     assert sound.frames.abs().max() < 4
 
@@ -133,8 +133,8 @@ def test_world_without_pkg_resources():
     """A new setuptools has none, and pyworld's own package would not even import."""
     code = (
         "import sys; sys.modules['pkg_resources'] = None\n"
-        "from reprkit_audio.frontends.world import pyworld\n"
-        "print(pyworld().get_cheaptrick_fft_size(16000))"
+        "from reprkit_audio.frontends.world import import_pyworld\n"
+        "print(import_pyworld().get_cheaptrick_fft_size(16000))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "1024", done.stderr
@@ -153,7 +153,7 @@ def test_world_without_pkg_resources():
         ("log-mel(", ReferenceSyntaxError, "cannot be read"),
     ],
 )
-def test_bad_forms_are_refused(form, error, says):
+def test_invalid_forms_raise(form, error, says):
     with pytest.raises(error, match=says):
         frontend(form)
 
@@ -169,6 +169,6 @@ def test_bad_forms_are_refused(form, error, says):
         (np.zeros(100), "ndarray"),
     ],
 )
-def test_what_is_no_waveform_is_refused(form, wave, says):
+def test_invalid_waveforms_raise(form, wave, says):
     with pytest.raises(DataError, match=says):
-        frontend(form).analyse(wave)
+        frontend(form).analyze(wave)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reprkit_audio.objectives.jittered import jittered
+from reprkit_audio.objectives.jittered import jitter_tokens
 
 import reprkit as rk
 from reprkit.data import Field, Signature
@@ -32,10 +32,10 @@ def code(size, length, mask=None):
 
 
 @pytest.mark.parametrize(("p", "reach"), [(0.24, 1), (0.5, 3), (1.0, 2)])
-def test_tokens_come_from_neighbours_as_often_as_asked(p, reach):
+def test_tokens_are_replaced_by_neighbors_with_probability_p(p, reach):
     torch.manual_seed(0)
     given = code(40, 500)
-    made = jittered(given, p, reach)
+    made = jitter_tokens(given, p, reach)
     steps = (made.z - given.z)[..., 0]
     assert steps.abs().max() == reach
     inner = steps[:, reach:-reach]  # at the ends some have nowhere to come from
@@ -44,11 +44,11 @@ def test_tokens_come_from_neighbours_as_often_as_asked(p, reach):
         assert (inner == step).float().mean() == pytest.approx(p / (2 * reach), abs=0.02)
 
 
-def test_nothing_comes_from_padding_or_from_outside():
+def test_replacements_come_from_valid_tokens_only():
     torch.manual_seed(0)
     lengths = torch.tensor([7, 3, 1])
     mask = torch.arange(7)[None] < lengths[:, None]
-    made = jittered(code(3, 7, mask), 1.0, 2)
+    made = jitter_tokens(code(3, 7, mask), 1.0, 2)
     places = made.z[..., 0] - 1000 * torch.arange(3)[:, None]
     assert (places >= 0).all()
     assert (places <= lengths[:, None] - 1)[mask].all()
@@ -56,7 +56,7 @@ def test_nothing_comes_from_padding_or_from_outside():
 
 
 @pytest.mark.parametrize("latent", LATENTS)
-def test_any_latent_is_jittered_in_training_and_left_alone_after_it(latent):
+def test_any_latent_is_jittered_in_training_only(latent):
     model = rk.build(
         data=DATA, encoder="gru(width=8)", latent=latent, decoder="gru(width=8, causal=False)",
         objective="jittered(p=1.0, reach=2)",
@@ -73,7 +73,7 @@ def test_any_latent_is_jittered_in_training_and_left_alone_after_it(latent):
     assert torch.equal(model.eval()(batch).total, plain.eval()(batch).total)
 
 
-def test_codes_that_neighbours_may_replace_change_less_often():
+def test_jittered_codes_change_less_often():
     """Frames that come in fours with noise on each: with jitter a code stays while they last."""
 
     def changes(objective):
@@ -96,7 +96,7 @@ def test_codes_that_neighbours_may_replace_change_less_often():
     assert changes("jittered(p=0.6, reach=2)") < 0.85 * changes("reconstruction")
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(PartArgumentError, match="p=0 must be a number above 0 and up to 1"):
         rk.create("objective", "jittered(p=0)")
     with pytest.raises(PartArgumentError, match="reach"):

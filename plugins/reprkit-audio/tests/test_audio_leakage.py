@@ -1,6 +1,6 @@
 import pytest
 import torch
-from reprkit_audio.evaluators.sweep import neck_sweep
+from reprkit_audio.evaluators.sweep import bottleneck_sweep
 
 import reprkit as rk
 from reprkit.data import Field, Signature, Tensors
@@ -73,13 +73,13 @@ def test_clean_factors_leak_nothing(monkeypatch):
     assert found["input"]["pooled"] == found["input"]["frame"] == 1.0
 
 
-def test_exchanged_factors_leak_everything(monkeypatch):
+def test_swapped_factors_leak_everything(monkeypatch):
     found = measured(lambda batch: batch["x"], lambda batch: batch["x"].mean(1, keepdim=True), monkeypatch)
     assert found["content"]["pooled"] == found["content"]["frame"] == found["content"]["linear"] == 1.0
     assert found["speaker"]["said"] > 0.95
 
 
-def test_without_phones_clusters_of_frames_stand_for_them(monkeypatch):
+def test_without_phones_clusters_of_frames_replace_them(monkeypatch):
     whole = speech().batch(range(160))
     signature = Signature({name: DATA[name] for name in ("x", "speaker")})
     data = Tensors({name: whole[name] for name in signature}, signature)
@@ -89,7 +89,7 @@ def test_without_phones_clusters_of_frames_stand_for_them(monkeypatch):
     assert found["content"]["said"] <= 1
 
 
-def test_what_it_cannot_ask_is_said():
+def test_invalid_inputs_raise():
     data = speech(20)
     ((_, model),) = models(data, ["continuous(dim=4)"])
     with pytest.raises(DataError, match="fit_on=train"):
@@ -107,13 +107,13 @@ def test_a_sweep_is_a_plot_of_leakage_against_error(tmp_path):
     def results(error, leak):
         return {"reconstruction": {"error": error}, "leakage": {"chance": 0.25, "content": {"pooled": leak}}}
 
-    figure = neck_sweep({"autovc": {4: results(3.0, 0.3), 16: results(1.0, 0.9)}})
+    figure = bottleneck_sweep({"autovc": {4: results(3.0, 0.3), 16: results(1.0, 0.9)}})
     assert figure.series == {"autovc": {4: (3.0, 0.3), 16: (1.0, 0.9)}}
     assert figure.chance == 0.25
-    page = rk.report(tmp_path, sections=[rk.reporting.Section("The neck", [figure])])
-    assert "The neck" in page.read_text("utf-8")
+    page = rk.report(tmp_path, sections=[rk.reporting.Section("Bottleneck sweep", [figure])])
+    assert "Bottleneck sweep" in page.read_text("utf-8")
     assert "<svg" in figure.html()
-    with pytest.raises(DataError, match="nothing called 'leakage.content.pooled'"):
-        neck_sweep({"autovc": {4: {"reconstruction": {"error": 1.0}}}})
+    with pytest.raises(DataError, match="no metric 'leakage.content.pooled'"):
+        bottleneck_sweep({"autovc": {4: {"reconstruction": {"error": 1.0}}}})
     with pytest.raises(DataError, match="no results"):
-        neck_sweep({})
+        bottleneck_sweep({})

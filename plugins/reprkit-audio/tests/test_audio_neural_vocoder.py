@@ -11,7 +11,7 @@ import torch
 from reprkit_audio.frontends import Sound, frontend
 from reprkit_audio.similarity import mel_distance, pitch_difference
 from reprkit_audio.vocoders import vocoder
-from voices_made import RATE, voice
+from synthetic_voices import RATE, voice
 
 import reprkit as rk
 from reprkit.errors import BuildError, CheckpointError, DataError, PartArgumentError
@@ -49,8 +49,8 @@ def trained(data):
     """Sixty steps, the critic in the second half: enough to be far from where it began."""
     train, test = data.split()
     model = rk.build(data=train, **PARTS)
-    judge = rk.create("evaluator", "copy-synthesis(windows=8)")
-    before = judge(model.eval(), test)
+    evaluator = rk.create("evaluator", "copy-synthesis(windows=8)")
+    before = evaluator(model.eval(), test)
     for step in rk.loop(model, train, steps=60, batch=8, lr=3e-3, optimizers={"critic": "adam(lr=1e-3)"}):
         if step.index >= 40:
             losses = step.model(step.batch, turn="critic")
@@ -59,10 +59,10 @@ def trained(data):
         losses = step.model(step.batch)
         step.backward(losses.total)
         step.update()
-    return model, before, judge(model.eval(), test), losses
+    return model, before, evaluator(model.eval(), test), losses
 
 
-def test_it_learns_and_the_critic_takes_part(trained):
+def test_training_lowers_the_losses_and_trains_the_critic(trained):
     _, before, after, losses = trained
     assert after["mel_db"] < 0.75 * before["mel_db"]
     assert {"mel", "stft", "convergence", "adversarial", "matching"} <= set(losses.terms)
@@ -80,30 +80,30 @@ def test_a_trained_model_is_a_vocoder_for_sounds_of_any_length(trained, data, tm
     batch = data.batch([3])
     with torch.no_grad():
         expected = model.decode(model.encode(batch)).x.flatten()
-    made = neural.synthesise(Sound(frames=batch["x"][0]))
+    made = neural.synthesize(Sound(frames=batch["x"][0]))
     torch.testing.assert_close(made, expected / max(1.0, float(expected.abs().max())), atol=1e-5, rtol=1e-4)
     for samples in (1, 4096, 20000):
-        wave = neural.synthesise(neural.front.analyse(voice(samples / RATE)[0]))
+        wave = neural.synthesize(neural.front.analyze(voice(samples / RATE)[0]))
         assert len(wave) == neural.front.count(samples) * 256
         assert torch.isfinite(wave).all()
     with pytest.raises(PartArgumentError, match="use 'world'"):
         vocoder(neural, form="world")
 
 
-def test_models_that_are_no_vocoders_are_refused(data, tmp_path):
+def test_models_that_are_not_vocoders_raise(data, tmp_path):
     rk.build(data=data, encoder="gru(width=4)", decoder="gru(width=4, causal=False)").save(
         tmp_path / "frames"
     )
-    with pytest.raises(PartArgumentError, match="no vocoder: 'x' is sequence data"):
+    with pytest.raises(PartArgumentError, match="not a vocoder: 'x' is sequence data"):
         vocoder(f"neural(model={str(tmp_path / 'frames')!r})")
     rk.build(data="digits", encoder="mlp", decoder="mlp").save(tmp_path / "digits")
-    with pytest.raises(PartArgumentError, match="reads no frames"):
+    with pytest.raises(PartArgumentError, match="its input is not frames"):
         vocoder(f"neural(model={str(tmp_path / 'digits')!r})")
     with pytest.raises(CheckpointError):
         vocoder(f"neural(model={str(tmp_path / 'nowhere')!r})")
 
 
-def test_likeness_can_tell_voices_apart():
+def test_similarity_separates_voices():
     wave, _ = voice(1.0, 100.0, 120.0)
     assert mel_distance(wave, wave) == 0
     assert mel_distance(wave, 0.5 * wave) == pytest.approx(20 * math.log10(2), rel=0.05)
@@ -143,9 +143,9 @@ class TestCopySynthesis(EvaluatorConformance):
             yield latent, rk.build(data=train, **parts).eval()
 
 
-def test_copy_synthesis_refuses_what_is_no_vocoder(data):
+def test_copy_synthesis_refuses_models_that_are_not_vocoders(data):
     model = rk.build(data=data, encoder="gru(width=4)", decoder="gru(width=4, causal=False)")
-    with pytest.raises(BuildError, match="measures vocoders"):
+    with pytest.raises(BuildError, match="evaluates vocoders"):
         rk.evaluate(model, data, "copy-synthesis")
 
 
@@ -164,4 +164,4 @@ def test_the_recipe(root, tmp_path):
     assert 0 < found["griffin-lim.mel_db"] < found["mel_db"] < 40
     assert "Copies of recorded speech" in (tmp_path / "run" / "report.html").read_text()
     made = vocoder(f"neural(model={str(tmp_path / 'run' / 'model')!r})")
-    assert made.synthesise(made.front.analyse(voice(0.3)[0])).abs().max() > 0
+    assert made.synthesize(made.front.analyze(voice(0.3)[0])).abs().max() > 0

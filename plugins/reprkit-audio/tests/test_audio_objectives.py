@@ -25,16 +25,16 @@ LATENTS = [
 ]
 
 
-def conversion(objective, data=DATA, content="continuous(dim=4)", told=False, label="speaker"):
-    """Two factors and a decoder that is told of the second."""
-    neck = "neck(dim=4, stride=2, width=8, depth=1, condition_dim=4)"
+def conversion(objective, data=DATA, content="continuous(dim=4)", condition=False, label="speaker"):
+    """Two factors and a decoder that is conditioned on the second."""
+    bottleneck = "neck(dim=4, stride=2, width=8, depth=1, condition_dim=4)"
     return rk.build(
         data=data,
         factors={
             "content": rk.factor(
-                neck if told else "instance-norm(width=8, depth=1, stride=2)",
+                bottleneck if condition else "instance-norm(width=8, depth=1, stride=2)",
                 content,
-                condition="speaker" if told else None,
+                condition="speaker" if condition else None,
             ),
             "speaker": rk.factor("voice(width=8, depth=1, layers=1)", "continuous(dim=4)", pool=True),
         },
@@ -98,8 +98,8 @@ OBJECTIVES = [
 
 @pytest.mark.parametrize("latent", LATENTS)
 @pytest.mark.parametrize("objective", [each for each in OBJECTIVES if each != "ge2e"])
-def test_any_content_latent_goes_with_each_of_them(objective, latent):
-    model, data = conversion(objective, content=latent, told=True), batch()
+def test_every_objective_works_with_any_content_latent(objective, latent):
+    model, data = conversion(objective, content=latent, condition=True), batch()
     for turn in model.objective.turns:
         model.zero_grad()
         model(data, turn).total.backward()
@@ -161,7 +161,7 @@ def test_content_consistency_is_the_gap_between_the_codes_of_input_and_output():
     assert terms["initial"] != terms["reconstruction"]
 
 
-def test_ge2e_is_the_papers_equations():
+def test_ge2e_matches_the_papers_equations():
     model = rk.build(
         data=DATA,
         factors={"speaker": rk.factor("d-vector(width=8, dim=4)", pool=True)},
@@ -190,8 +190,8 @@ def test_the_critics_turn_trains_the_critic_alone_and_the_main_turn_goes_against
     model(data, "critic").total.backward()
     reached = {name.partition(".")[0] for name, value in model.named_parameters() if value.grad is not None}
     assert reached == {"objective"}
-    heard = adversary.critic(model.encode(data)["content"].z, model.encode(data)["content"].mask)
-    nats = F.cross_entropy(heard, data["speaker"])
+    logits = adversary.critic(model.encode(data)["content"].z, model.encode(data)["content"].mask)
+    nats = F.cross_entropy(logits, data["speaker"])
     assert torch.allclose(model(data, "critic").terms["critic"], nats)
     assert torch.allclose(model(data).terms["adversary"], -nats)
     uniform = conversion("speaker-adversary(width=8) + reconstruction")
@@ -201,14 +201,14 @@ def test_the_critics_turn_trains_the_critic_alone_and_the_main_turn_goes_against
     assert torch.allclose(uniform(data).terms["adversary"], divergence, rtol=1e-4, atol=1e-6)
 
 
-def test_the_adversary_takes_the_speaker_out_of_a_code():
+def test_the_adversary_removes_the_speaker_from_a_code():
     """Speakers who differ by an offset: a critic hears them at first, and at the end no longer."""
     generator = torch.Generator().manual_seed(0)
     who = torch.arange(48) % 3
     x = 0.5 * torch.randn(48, 8, 5, generator=generator)
     x[:, :, 0] += who[:, None] - 1.0
     data = {"x": x, "x_mask": torch.ones(48, 8, dtype=torch.bool), "speaker": who}
-    told = {}
+    shares = {}
     for weight in (0, 30):
         objective = f"reconstruction + {weight} * speaker-adversary(width=16, depth=1)"
         model = rk.build(
@@ -237,13 +237,13 @@ def test_the_adversary_takes_the_speaker_out_of_a_code():
                 step.update(turn)
         z = model.encode(data)["content"].z.mean(1).detach()
         means = torch.stack([z[who == k].mean(0) for k in range(3)])
-        told[weight] = float(means.var(0).sum() / z.var(0).sum())  # share of variance that is the speaker's
-    assert told[0] > 0.3
-    assert told[30] < 0.5 * told[0]
+        shares[weight] = float(means.var(0).sum() / z.var(0).sum())  # share of variance that is the speaker's
+    assert shares[0] > 0.3
+    assert shares[30] < 0.5 * shares[0]
 
 
 def test_conversions_are_refined_towards_the_target():
-    """With frozen encoders, what is decoded in another's voice is heard as theirs, which it was not."""
+    """With frozen encoders, conversions are classified as the target speaker, which they were not before."""
     generator = torch.Generator().manual_seed(0)
     who = torch.arange(48) % 3
     x = 0.3 * torch.randn(48, 8, 5, generator=generator)
@@ -251,7 +251,7 @@ def test_conversions_are_refined_towards_the_target():
     data = {"x": x, "x_mask": torch.ones(48, 8, dtype=torch.bool), "speaker": who}
     model = conversion("gan-refine(width=16, depth=2, adversarial=1, target=20)")
     model.factors.requires_grad_(False)
-    heard = []
+    accuracies = []
     loop = rk.loop(
         model,
         rk.data.Tensors(data, DATA),
@@ -265,9 +265,9 @@ def test_conversions_are_refined_towards_the_target():
             losses = step.model(step.batch, turn=turn)
             step.backward(losses.total)
             step.update(turn)
-        heard.append(float(losses.metrics["target_accuracy"]))
-    assert sum(heard[:10]) / 10 < 0.6
-    assert sum(heard[-10:]) / 10 > 0.8
+        accuracies.append(float(losses.metrics["target_accuracy"]))
+    assert sum(accuracies[:10]) / 10 < 0.6
+    assert sum(accuracies[-10:]) / 10 > 0.8
 
 
 def test_the_penalty_is_the_slope_of_the_verdict():
@@ -284,7 +284,7 @@ def test_the_penalty_is_the_slope_of_the_verdict():
     assert torch.allclose(model(data, "critic").terms["critic"], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(
         BuildError, match=r"objective autovc: no factor named 'contents'; there are: .*Did you mean 'content'"
     ):

@@ -55,7 +55,7 @@ def test_any_depth_is_read(tmp_path, name, subtype, error):
 
 
 @pytest.mark.parametrize("name", ["deep/a.wav", "a.flac", "a.ogg", "a.opus"])
-def test_what_is_written_is_read(tmp_path, name):
+def test_written_sounds_are_read_back(tmp_path, name):
     times = torch.arange(16000) / 16000
     wave = 0.5 * torch.sin(2 * torch.pi * 440 * times)
     sound.write(tmp_path / name, wave)
@@ -67,7 +67,7 @@ def test_what_is_written_is_read(tmp_path, name):
     assert float(sound.read(tmp_path / name).abs().max()) <= 1
 
 
-def test_what_cannot_be_written_is_said(tmp_path):
+def test_invalid_writes_raise(tmp_path):
     wave = torch.zeros(100)
     with pytest.raises(DataError, match=r"'a.wave'.*Did you mean '.wav'"):
         sound.write(tmp_path / "a.wave", wave)
@@ -79,7 +79,7 @@ def test_what_cannot_be_written_is_said(tmp_path):
         sound.write(tmp_path / "file" / "a.wav", wave)
 
 
-def test_what_is_no_sound_is_said(tmp_path):
+def test_files_that_are_no_sound_raise(tmp_path):
     (tmp_path / "text.wav").write_text("Grüße: this is no sound\n" * 40)
     (tmp_path / "empty.wav").touch()
     (tmp_path / "bytes.wav").write_bytes(bytes(range(256)) * 8)
@@ -87,7 +87,7 @@ def test_what_is_no_sound_is_said(tmp_path):
     soundfile.write(tmp_path / "none.wav", np.empty(0), 16000)
     soundfile.write(tmp_path / "big.wav", np.full(100, 9000.0), 16000, subtype="FLOAT")
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16000, subtype="FLOAT")
-    for name, said in (
+    for name, message in (
         ("text.wav", "text.wav' is not a sound file: it holds text"),
         ("empty.wav", "is not a sound file: it is empty"),
         ("bytes.wav", "is not a sound file: "),
@@ -98,7 +98,7 @@ def test_what_is_no_sound_is_said(tmp_path):
         ("missing.wav", "is not there"),
         (".", "is a folder"),
     ):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             sound.read(tmp_path / name)
     soundfile.write(tmp_path / "short.wav", noise(0.2, 16000), 16000)
     with pytest.raises(DataError, match="holds no sound from second 3 on"):
@@ -108,7 +108,7 @@ def test_what_is_no_sound_is_said(tmp_path):
             sound.read(tmp_path / "short.wav", **wrong)
 
 
-def test_slightly_too_loud_is_cut_off(tmp_path):
+def test_slightly_too_loud_samples_are_clipped(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.array([0.5, 1.2, -1.7, 0.25]), 16000, subtype="FLOAT")
     assert sound.read(tmp_path / "a.wav").tolist() == [0.5, 1.0, -1.0, 0.25]
 
@@ -135,23 +135,23 @@ def test_two_hours_are_read_a_piece_at_a_time(tmp_path):
 
 
 @pytest.mark.parametrize("rate", [8000, 16000])
-def test_silence_at_the_ends_is_cut_off(rate):
+def test_silence_at_the_ends_is_trimmed(rate):
     loud = torch.from_numpy(noise(0.5, rate)[:, 0])
     quiet = torch.from_numpy(noise(0.4, rate, seed=1)[:, 0]) * 1e-3
     wave = torch.cat([quiet, loud, quiet, loud, quiet[: rate // 5]])
-    made = sound.trimmed(wave, rate)
+    made = sound.trim_silence(wave, rate)
     assert abs(len(made) - (1.4 + 0.1) * rate) <= 0.04 * rate
     first = round((0.4 - 0.05) * rate)
     assert any(torch.equal(made, wave[first - lag : first - lag + len(made)]) for lag in range(rate // 50))
-    assert torch.equal(sound.trimmed(loud, rate), loud)
-    with pytest.raises(DataError, match="nothing but silence"):
-        sound.trimmed(torch.zeros(rate), rate)
+    assert torch.equal(sound.trim_silence(loud, rate), loud)
+    with pytest.raises(DataError, match="is silent"):
+        sound.trim_silence(torch.zeros(rate), rate)
 
 
-def test_clipping_is_seen():
+def test_clipping_is_measured():
     wave = torch.sin(torch.arange(16000) * 0.05) * 0.5
-    assert sound.clipped(wave) < 1e-3
+    assert sound.clipped_share(wave) < 1e-3
     cut = (3 * wave).clamp(-0.9, 0.9)
     share = float(((3 * wave).abs() >= 0.9).float().mean())
-    assert abs(sound.clipped(cut) - share) < 0.01
-    assert sound.clipped(torch.zeros(10)) == 0
+    assert abs(sound.clipped_share(cut) - share) < 0.01
+    assert sound.clipped_share(torch.zeros(10)) == 0

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from reprkit_audio.data.recordings import several_speakers
+from reprkit_audio.data.recordings import check_several_speakers
 from reprkit_audio.frontends import frontend
 
 import reprkit as rk
@@ -64,19 +64,19 @@ def test_windows_are_cuts_of_what_the_front_end_makes(root, name):
     assert len(data.clips) == 30
     seen = 0
     for number, clip in enumerate(data.clips):
-        said = data.utterance(number)
+        utterance = data.utterance(number)
         wave, _ = soundfile.read(clip.path, dtype="float32")
-        assert torch.equal(said.wave, torch.from_numpy(wave))
-        assert said.rate == RATE
-        assert said.text == f"{said.speaker} says {clip.path.stem}"
-        assert data.speakers[said.label] == said.speaker == clip.path.parts[-3]
-        whole = front.analyse(said.wave)
-        kept = data.sound(number)
-        assert torch.equal(kept.frames, whole.frames)
-        assert (kept.pitch is None) == (name != "world")
-        if kept.pitch is not None:
-            voiced = kept.pitch[kept.pitch > 0]
-            assert abs(float(voiced.median()) - 100 - 40 * said.label) < 2
+        assert torch.equal(utterance.wave, torch.from_numpy(wave))
+        assert utterance.rate == RATE
+        assert utterance.text == f"{utterance.speaker} says {clip.path.stem}"
+        assert data.speakers[utterance.label] == utterance.speaker == clip.path.parts[-3]
+        whole = front.analyze(utterance.wave)
+        cached = data.sound(number)
+        assert torch.equal(cached.frames, whole.frames)
+        assert (cached.pitch is None) == (name != "world")
+        if cached.pitch is not None:
+            voiced = cached.pitch[cached.pitch > 0]
+            assert abs(float(voiced.median()) - 100 - 40 * utterance.label) < 2
         rows = (data.owner == number).nonzero().flatten()
         starts = [*range(0, len(whole.frames) - 11, 8)]
         if starts[-1] + 12 < len(whole.frames):
@@ -84,12 +84,12 @@ def test_windows_are_cuts_of_what_the_front_end_makes(root, name):
         assert len(rows) == len(starts)
         for row, start in zip(rows.tolist(), starts, strict=True):
             assert torch.equal(data[row]["x"], whole.frames[start : start + 12])
-            assert int(data[row]["speaker"]) == said.label
+            assert int(data[row]["speaker"]) == utterance.label
             seen += 1
     assert seen == len(data)
 
 
-def test_utterances_stand_whole_beside_the_windows(root):
+def test_whole_utterances_are_available_beside_windows(root):
     _, test = speech(root, frames=16).split()
     whole = test.whole()
     assert len(whole) == len(test.clips) < len(test)
@@ -144,11 +144,11 @@ def test_speakers_are_chosen_and_held_out(root):
         speech(root, speakers=("bib",))
     with pytest.raises(DataError, match="speakers_held_out: no speaker 'dan'"):
         speech(root, frames=16, speakers_held_out=("dan",))
-    with pytest.raises(DataError, match="nobody is left"):
+    with pytest.raises(DataError, match="no training data is left"):
         speech(root, frames=16, speakers_held_out=("ann", "bob", "cyd"))
     with pytest.raises(DataError, match=r"speakers_held_out=\('ann',\)"):
         _ = speech(root, frames=16).unseen
-    with pytest.raises(DataError, match="from 1, not 0"):
+    with pytest.raises(DataError, match="utterances=0 must be an integer of at least 1"):
         speech(root, utterances=0)
 
 
@@ -159,21 +159,21 @@ def test_one_speaker_is_a_data_set_that_converts_nothing(root, tmp_path):
     assert data.speakers == ["alone"]
     assert len(data.split()) == 2
     with pytest.raises(
-        DataError, match=r"alone holds 1 speaker \(alone\); converting voices needs at least 2"
+        DataError, match=r"alone holds 1 speaker \(alone\); voice conversion needs at least 2"
     ):
-        several_speakers(data)
-    assert several_speakers(speech(root, frames=16)) == ["ann", "bob", "cyd"]
+        check_several_speakers(data)
+    assert check_several_speakers(speech(root, frames=16)) == ["ann", "bob", "cyd"]
 
 
-def test_what_is_said_wrong_is_said(root, tmp_path):
-    for options, said in (
+def test_invalid_settings_raise(root, tmp_path):
+    for options, message in (
         ({"frames": 0}, "frames=0 must be an integer"),
         ({"stride": 1.5}, "stride=1.5 must be an integer"),
         ({"frames": 5000}, r"none of the 30 utterances of voices\d* is as long as frames=5000 \(50.00 s\)"),
         ({"seconds": 0}, "seconds=0 must be a number above 0"),
         ({"frontend": "wold"}, "Did you mean 'world'"),
     ):
-        with pytest.raises(rk.ReprkitError, match=said):
+        with pytest.raises(rk.ReprkitError, match=message):
             speech(root, **options)
     with pytest.raises(DataError, match="no folder"):
         speech(tmp_path / "nowhere")

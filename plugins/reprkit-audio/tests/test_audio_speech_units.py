@@ -81,19 +81,19 @@ def test_agreement_is_scikit_learns_and_counts_by_hand():
     assert found["units"] == 3
 
 
-def test_one_frame_names_the_speaker_that_train_has_most_often_with_its_unit():
+def test_frame_speaker_accuracy_uses_the_most_frequent_speaker_of_a_unit():
     def frames(units, phones, owner, speakers):
         empty = np.zeros((len(units), 1))
-        return speech_units.Aligned(*map(np.array, (units, empty, empty, phones, owner, speakers)))
+        return speech_units.AlignedFrames(*map(np.array, (units, empty, empty, phones, owner, speakers)))
 
     train = frames([1, 1, 1, 4, 4, 7], [2, 2, 2, 2, 2, 0], [0, 0, 1, 1, 1, 0], [0, 1])
     test = frames([1, 4, 4, 7, 5, 7], [2, 2, 2, 2, 2, 0], [0, 0, 1, 1, 1, 1], [0, 1])
     # 1 is speaker 0's, 4 is 1's; 7, silent in train, and 5 are unknown and so the commonest's, 1's; the last frame is silent
-    found = speech_units.told_by_one(train, test, (train.units, test.units), frozenset({0}))
+    found = speech_units.frame_speaker_accuracy(train, test, (train.units, test.units), frozenset({0}))
     assert found == pytest.approx(4 / 5)
 
 
-def test_tokens_lie_over_the_frames_that_they_cover():
+def test_align_assigns_tokens_to_the_frames_they_cover():
     """A code of four tokens over twelve frames."""
 
     class Quarter(rk.Encoder):
@@ -114,21 +114,21 @@ def test_tokens_lie_over_the_frames_that_they_cover():
     model = rk.build(
         data=data, encoder=Quarter(), latent="vq(codes=5, dim=2)", objective="contrastive"
     ).eval()
-    found = speech_units.aligned(model, data, "code", "phone", "speaker")
+    found = speech_units.align(model, data, "code", "phone", "speaker")
     expected = model.encode(data.batch(range(6))).indices[..., 0].repeat_interleave(3, 1).flatten()
     assert found.units.tolist() == expected.tolist()
     assert found.owner.tolist() == [n for n in range(6) for _ in range(12)]
     assert found.phones.tolist() == data.batch(range(6))["phone"].flatten().tolist()
 
 
-def test_a_distance_forgives_tempo_and_size():
+def test_abx_distance_ignores_tempo_and_scale():
     one = np.eye(3)[[0, 0, 1, 2]]
     assert distance(one, 7 * one[[0, 2, 2, 3, 3]]) == pytest.approx(0)
     assert distance(one[:1], -one[:1]) == pytest.approx(1)
     assert distance(one[:1], one[2:3]) == pytest.approx(0.5)
 
 
-def test_segments_are_runs_without_the_cut_ones():
+def test_segments_are_runs_without_those_at_the_ends():
     phones = np.array([1, 1, 2, 2, 2, 0, 0, 0, 3, 3, 3, 4, 4, 1])
     frames = np.arange(14.0)[:, None]
     found = segments(frames, phones, 7, frozenset({0}))
@@ -138,7 +138,7 @@ def test_segments_are_runs_without_the_cut_ones():
     ]
 
 
-def test_noise_is_told_apart_by_chance_and_nothing_cannot_be():
+def test_abx_of_noise_is_at_chance_and_of_nothing_is_none():
     generator = np.random.default_rng(0)
     noise = [Segment(generator.standard_normal((3, 8)), n % 2, n // 2 % 2) for n in range(80)]
     assert abx(noise, 400, 0, across=False) == pytest.approx(0.5, abs=0.08)
@@ -147,7 +147,7 @@ def test_noise_is_told_apart_by_chance_and_nothing_cannot_be():
     assert abx([each for each in noise if each.speaker == 0], 10, 0, across=True) is None
 
 
-def test_what_it_cannot_measure_is_said():
+def test_invalid_inputs_raise():
     data = speech(20)
     (_, model), *_ = models(data, ["vq(codes=4, dim=2)"])
     measure = rk.create("evaluator", "speech-units(triples=0)")
@@ -166,5 +166,5 @@ def test_what_it_cannot_measure_is_said():
     one = rk.build(
         data=data, encoder="mlp(width=8)", latent="vq(codes=4, dim=2)", decoder="gru(width=8)"
     ).eval()
-    with pytest.raises(BuildError, match="says one thing of an example"):
+    with pytest.raises(BuildError, match="has one token per example"):
         measure(one, data, data)

@@ -5,9 +5,9 @@ import soundfile
 import torch
 from reprkit_audio.data.waves import Waves
 from reprkit_audio.frontends import frontend
-from reprkit_audio.objectives.critics import Critic, fooled, hinge, matched
+from reprkit_audio.objectives.critics import Critic, feature_matching_loss, generator_loss, hinge_loss
 from reprkit_audio.objectives.spectral import mel_difference, stft_difference
-from voices_made import RATE, voice
+from synthetic_voices import RATE, voice
 
 import reprkit as rk
 from reprkit import Field, Signature
@@ -77,13 +77,13 @@ def test_waves_conform(root):
         getattr(case, name)()
 
 
-def test_waves_lie_under_their_frames(root):
+def test_waves_are_aligned_with_their_frames(root):
     data = Waves(f"speech(root={str(root)!r})", frames=10, stride=3)
     front = frontend("log-mel")
     assert data.signature["x"].form == front.form
     assert data.signature["wave"].shape == (2560, 1)
     spoken = data.sources[0].utterance(7)
-    whole = front.analyse(spoken.wave).frames
+    whole = front.analyze(spoken.wave).frames
     places = [index for index in range(len(data)) if data._owner[index] == 7]
     starts = [*range(0, len(whole) - 9, 3)]
     starts += [] if starts[-1] == len(whole) - 10 else [len(whole) - 10]
@@ -121,12 +121,12 @@ def test_waves_of_several_sets_hold_all_their_speakers(root):
     owners = [set(both._owner[part.indices].tolist()) for part in split]
     assert sum(map(len, owners)) == len(set.union(*owners)) == 12
     assert all({owner < 6 for owner in each} == {True, False} for each in owners)
-    with pytest.raises(DataError, match="plain sum"):
+    with pytest.raises(DataError, match="sum without weights"):
         Waves(f"0.5 * {one}")
 
 
-def test_waves_refuse_what_they_cannot_read(root, tmp_path):
-    with pytest.raises(PartArgumentError, match="is a log-mel, not 'world'"):
+def test_waves_refuse_invalid_data(root, tmp_path):
+    with pytest.raises(PartArgumentError, match="must be a log-mel, not 'world'"):
         Waves(f"speech(root={str(root)!r})", frontend="world")
     with pytest.raises(DataError, match="as long as frames=1000"):
         Waves(f"speech(root={str(root)!r})", frames=1000)
@@ -145,15 +145,15 @@ def test_the_inverse_transform_is_that_of_the_front_ends_transform():
     spectrum = torch.stft(
         padded, 1024, 256, window=torch.hann_window(1024), center=False, return_complex=True
     ).T
-    told = torch.cat([spectrum.abs().clamp(min=1e-9).log(), spectrum.angle()], -1)
-    torch.testing.assert_close(decoder.inverted(told[None])[0], wave, atol=1e-5, rtol=0)
+    log_polar = torch.cat([spectrum.abs().clamp(min=1e-9).log(), spectrum.angle()], -1)
+    torch.testing.assert_close(decoder.inverse_transform(log_polar[None])[0], wave, atol=1e-5, rtol=0)
 
 
 def _waveform(samples):
     return Signature({"x": Field(kind="sequence", shape=(samples, 1), range=(-1.0, 1.0))})
 
 
-def test_masked_frames_are_as_if_they_were_not_there():
+def test_masked_frames_have_no_effect():
     decoder = rk.create("decoder", "istft(width=8, depth=2)", data=_waveform(None)).eval()
     x = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0))
     mask = torch.arange(9)[None] < 5
@@ -166,7 +166,7 @@ def test_a_longer_code_makes_a_longer_waveform():
     decoder = rk.create("decoder", "istft(width=8, depth=1)", data=_waveform(1024), tokens=4).eval()
     code = rk.Features(x=torch.randn(1, 9, 8), grid=(9,))
     assert decoder(code, length=9 * 256).x.shape == (1, 9, 256)
-    with pytest.raises(BuildError, match="do not divide 1000"):
+    with pytest.raises(BuildError, match="1000 samples are not a multiple"):
         decoder(code, length=1000)
 
 
@@ -196,12 +196,12 @@ def test_losses_of_critics_by_hand():
     scores, maps = torch.tensor([[2.0, 0.5]]), [torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0]])]
     others, other = torch.tensor([[-2.0, 0.0]]), [torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0]])]
     true, made = [(scores, maps)], [(others, other)]
-    assert hinge(true, made, [1.0]).tolist() == [0.25 + 0.5]
-    assert fooled(made, [0.5]).tolist() == [0.5 * 2.0]
-    assert matched(true, made, [1.0]).tolist() == [1.5 + 2.0]
+    assert hinge_loss(true, made, [1.0]).tolist() == [0.25 + 0.5]
+    assert generator_loss(made, [0.5]).tolist() == [0.5 * 2.0]
+    assert feature_matching_loss(true, made, [1.0]).tolist() == [1.5 + 2.0]
 
 
-def test_a_critic_learns_to_tell_a_voice_from_noise():
+def test_a_critic_learns_to_separate_a_voice_from_noise():
     torch.manual_seed(0)
     critic = Critic((2, 3), (64,), 4)
     optimiser = torch.optim.Adam(critic.parameters(), lr=5e-3)
@@ -210,7 +210,7 @@ def test_a_critic_learns_to_tell_a_voice_from_noise():
     history = []
     for _ in range(40):
         optimiser.zero_grad()
-        loss = hinge(critic(voices), critic(noise), critic.shares).mean()
+        loss = hinge_loss(critic(voices), critic(noise), critic.shares).mean()
         loss.backward()
         optimiser.step()
         history.append(float(loss.detach()))
@@ -234,7 +234,7 @@ def small_batch(size=4, seed=0):
     }
 
 
-def test_the_maker_hears_the_critic_only_once_it_has_been_trained():
+def test_adversarial_losses_begin_once_the_critic_was_trained():
     model, batch = small_model(), small_batch()
     assert set(model(batch).terms) == {"mel", "stft", "convergence"}
     losses = model(batch, "critic")
@@ -253,7 +253,7 @@ def test_the_maker_hears_the_critic_only_once_it_has_been_trained():
     assert model.objective.front.form == FORM
 
 
-def test_the_critics_gradient_reaches_the_maker():
+def test_the_critics_gradient_reaches_the_generator():
     model, batch = small_model("vocoder(mel=0, stft=0, windows=(64,), periods=(2,), width=2)"), small_batch()
     model(batch).total.backward()
     assert not any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.decoder.parameters())
@@ -277,14 +277,14 @@ def test_the_objective_refuses_bad_arguments(reference, says):
         rk.create("objective", reference)
 
 
-def test_models_that_make_no_waveform_are_refused():
+def test_models_without_waveform_output_raise():
     with pytest.raises(BuildError, match="output that is a waveform"):
         rk.build(data=SMALL, encoder=ENCODER, decoder="gru(width=8)", objective=OBJECTIVE)
     with pytest.raises(BuildError, match="too short for a transform of 2048"):
         small_model("vocoder(width=2)")
     with pytest.raises(BuildError, match="makes waveforms"):
         rk.build(data=SMALL, encoder=ENCODER, decoder=DECODER, objective="reconstruction")
-    with pytest.raises(BuildError, match="do not divide 128"):
+    with pytest.raises(BuildError, match="length=128 is not a multiple"):
         rk.build(data=SMALL, encoder=ENCODER, decoder="istft(width=8, n_fft=96, hop=48)", output="wave")
     with pytest.raises(PartArgumentError, match="multiple of hop"):
         rk.create("decoder", "istft(n_fft=100, hop=64)", data=_waveform(128))

@@ -5,21 +5,21 @@ import pytest
 import soundfile
 import torch
 from reprkit_audio.converter import Converter
-from reprkit_audio.evaluators.conversion_pairs import Trial, trials
-from reprkit_audio.evaluators.scores import judged
+from reprkit_audio.evaluators.conversion_pairs import ConversionPair, conversion_pairs
+from reprkit_audio.evaluators.scores import speaker_scores
 from reprkit_audio.recognition import speaker_verification, speech_recognition
-from voices_made import RATE, voice
+from synthetic_voices import RATE, voice
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import EvaluatorConformance
 
 resemblyzer = pytest.mark.skipif(
-    not speaker_verification.judge_installed(),
+    not speaker_verification.is_installed(),
     reason="needs Resemblyzer's weights: pip install --no-deps Resemblyzer",
 )
 flite = pytest.mark.skipif(
-    shutil.which("flite") is None or not speech_recognition.judge_installed(),
+    shutil.which("flite") is None or not speech_recognition.is_installed(),
     reason="needs flite and pocketsphinx",
 )
 SENTENCES = (
@@ -39,7 +39,7 @@ def built(data, latent="continuous(dim=4)"):
     ).eval()
 
 
-def made_up(folder, speakers=("ann", "bob"), takes=4):
+def synthetic_corpus(folder, speakers=("ann", "bob"), takes=4):
     for place, name in enumerate(speakers):
         (folder / name).mkdir(parents=True)
         for take in range(takes):
@@ -65,12 +65,12 @@ def spoken(tmp_path_factory):
 
 @resemblyzer
 class TestVoiceConforms(EvaluatorConformance):
-    part = "reprkit-audio/voice(pairs=2, seconds=0.3, enrol=2, examples=1, words=False)"
+    part = "reprkit-audio/voice(pairs=2, seconds=0.3, enroll=2, examples=1, words=False)"
     latents = ("continuous(dim=4)", "vq(codes=8, dim=4)")
 
     @pytest.fixture(autouse=True)
     def _data(self, tmp_path):
-        self.speech = made_up(tmp_path / "voices")
+        self.speech = synthetic_corpus(tmp_path / "voices")
 
     def sets(self):
         return self.speech, self.speech
@@ -82,12 +82,12 @@ class TestVoiceConforms(EvaluatorConformance):
 
 @resemblyzer
 @flite
-def test_nothing_converted_and_all_converted_are_told_apart(spoken, monkeypatch):
+def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
     model = built(spoken)
-    evaluator = "voice(pairs=6, enrol=3, examples=0)"
+    evaluator = "voice(pairs=6, enroll=3, examples=0)"
 
     # A model that leaves everything as it is.
-    monkeypatch.setattr(Converter, "converted", lambda self, source, voice, pitch=None: source)
+    monkeypatch.setattr(Converter, "convert", lambda self, source, voice, pitch=None: source)
     found = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
     assert found["n"] == found["wer_n"] == found["parallel"]["n"] == 6
     assert found["chance"] == pytest.approx(1 / 3)
@@ -101,18 +101,18 @@ def test_nothing_converted_and_all_converted_are_told_apart(spoken, monkeypatch)
     assert found["parallel"]["unconverted"] > 3
 
     # A model that knows what the target would have said.
-    asked = []
+    calls = []
 
     def oracle(self, source, voice, pitch=None):
-        place = len(asked)
-        asked.append(place)
+        place = len(calls)
+        calls.append(place)
         twin = chosen[place].parallel
         return spoken.sound(twin)
 
-    chosen = trials(spoken, 6, 1, 0, 1.0, range(9))
+    chosen = conversion_pairs(spoken, 6, 1, 0, 1.0, range(9))
     assert all(each.parallel is not None for each in chosen)
-    monkeypatch.setattr(Converter, "converted", oracle)
-    monkeypatch.setattr(Converter, "synthesised", lambda self, made, samples: self.vocoder.synthesise(made))
+    monkeypatch.setattr(Converter, "convert", oracle)
+    monkeypatch.setattr(Converter, "synthesize", lambda self, made, samples: self.vocoder.synthesize(made))
     best = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
     assert best["nearer"] == best["nearest"] == 1
     assert best["wer"] == 0
@@ -127,35 +127,38 @@ def test_nothing_converted_and_all_converted_are_told_apart(spoken, monkeypatch)
 @resemblyzer
 @flite
 def test_the_page_has_players_and_maps(spoken, tmp_path):
-    results = rk.evaluate(built(spoken), spoken, "voice(pairs=2, enrol=2, examples=2)", fit_on=spoken)
+    results = rk.evaluate(built(spoken), spoken, "voice(pairs=2, enroll=2, examples=2)", fit_on=spoken)
     assert set(results.figures["voice"]) == {"players", "spectrograms", "speaker-codes", "speaker-judge"}
     rk.report(tmp_path, results)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio controls") == 2 * 5
     assert "Your account balance" in page or "The weather" in page or "Please leave" in page
-    rk.report(tmp_path)  # again, of what was kept
+    rk.report(tmp_path)  # again, from stored results
     assert (tmp_path / "report.html").read_text().count("<audio controls") == 2 * 5
 
 
-def test_what_the_judge_says_is_counted():
-    centres = {4: torch.tensor([1.0, 0, 0]), 7: torch.tensor([0.0, 1, 0]), 9: torch.tensor([0.0, 0, 1])}
-    chosen = [Trial(source=0, speaker=s, target=t, prompts=(1,)) for s, t in ((4, 7), (4, 7), (7, 9), (9, 4))]
-    told = torch.tensor([[0.1, 0.9, 0.4], [0.2, 0.3, 0.9], [0.8, 0.1, 0.2], [0.3, 0.2, 0.6]])
-    found = judged(told, chosen, centres, own=False)
+def test_speaker_scores():
+    centroids = {4: torch.tensor([1.0, 0, 0]), 7: torch.tensor([0.0, 1, 0]), 9: torch.tensor([0.0, 0, 1])}
+    chosen = [
+        ConversionPair(source=0, speaker=s, target=t, prompts=(1,))
+        for s, t in ((4, 7), (4, 7), (7, 9), (9, 4))
+    ]
+    embeddings = torch.tensor([[0.1, 0.9, 0.4], [0.2, 0.3, 0.9], [0.8, 0.1, 0.2], [0.3, 0.2, 0.6]])
+    found = speaker_scores(embeddings, chosen, centroids, own=False)
     assert found["nearer"] == 3 / 4  # all but the last
     assert found["nearest"] == 1 / 4  # the second and the third are taken for somebody else
     assert found["similarity"] == pytest.approx((0.9 + 0.3 + 0.2 + 0.3) / 4)
     assert found["similarity_source"] == pytest.approx((0.1 + 0.2 + 0.1 + 0.6) / 4)
-    kept = judged(told, chosen, centres, own=True)
-    assert kept["identified"] == 1 / 4
-    assert kept["similarity"] == found["similarity_source"]
+    original = speaker_scores(embeddings, chosen, centroids, own=True)
+    assert original["identified"] == 1 / 4
+    assert original["similarity"] == found["similarity_source"]
 
 
-def test_trials_are_spread_over_pairs_and_prefer_the_same_words(tmp_path):
-    data = made_up(tmp_path, ("ann", "bob", "cyd"))
-    found = trials(data, 12, 2, 0, 0.3)
-    assert found == trials(data, 12, 2, 0, 0.3)
-    assert found != trials(data, 12, 2, 1, 0.3)
+def test_conversion_pairs_are_spread_and_prefer_the_same_words(tmp_path):
+    data = synthetic_corpus(tmp_path, ("ann", "bob", "cyd"))
+    found = conversion_pairs(data, 12, 2, 0, 0.3)
+    assert found == conversion_pairs(data, 12, 2, 0, 0.3)
+    assert found != conversion_pairs(data, 12, 2, 1, 0.3)
     pairs = [(each.speaker, each.target) for each in found]
     assert len(set(pairs[:6])) == 6
     assert len(found) == 12
@@ -170,20 +173,25 @@ def test_trials_are_spread_over_pairs_and_prefer_the_same_words(tmp_path):
         else:
             assert each.parallel is None
     with pytest.raises(DataError, match="fewer than two speakers"):
-        trials(data, 12, 2, 0, 5.0)
+        conversion_pairs(data, 12, 2, 0, 5.0)
+
+
+def test_the_former_name_of_an_argument_warns():
+    with pytest.warns(DeprecationWarning, match="enrol= is now called enroll="):
+        assert rk.create("evaluator", "voice(enrol=3)").enroll == 3
 
 
 @resemblyzer
-def test_models_and_data_that_it_cannot_judge_are_refused(tmp_path):
-    data = made_up(tmp_path / "two")
-    alone = made_up(tmp_path / "one", ("ann",))
+def test_invalid_models_and_data_raise(tmp_path):
+    data = synthetic_corpus(tmp_path / "two")
+    alone = synthetic_corpus(tmp_path / "one", ("ann",))
     model = built(data)
     other = rk.dataset(f"reprkit-audio/speech(root={str(tmp_path / 'two')!r}, frames=16, frontend='log-mel')")
     digits = rk.dataset("digits")
     for given, message in (
         (alone, "holds 1 speaker"),
         (other, "converts frames of world.*holds frames of log-mel"),
-        (digits, "converts whole utterances of speakers"),
+        (digits, "needs whole utterances with speakers"),
     ):
         with pytest.raises(DataError, match=message):
             rk.evaluate(model, given, "voice", examples=0)
@@ -192,7 +200,7 @@ def test_models_and_data_that_it_cannot_judge_are_refused(tmp_path):
         rk.evaluate(plain, data, "voice", examples=0)
     with pytest.raises(PartArgumentError, match="pairs"):
         rk.create("evaluator", "voice(pairs=0)")
-    if speech_recognition.judge_installed():
-        unknown = made_up(tmp_path / "three", ("xxyzzy", "qqzzk"))
-        with pytest.raises(DataError, match="no two English texts"):
+    if speech_recognition.is_installed():
+        unknown = synthetic_corpus(tmp_path / "three", ("xxyzzy", "qqzzk"))
+        with pytest.raises(DataError, match="fewer than two English texts"):
             rk.evaluate(built(unknown), unknown, "voice(words=True, seconds=0.3)", examples=0)

@@ -11,33 +11,37 @@ voice = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @voice.callback()
-def _about() -> None:
-    """Voices: convert recordings, fetch speech that no Python package brings."""
+def _describe() -> None:
+    """Convert voices, and fetch speech recordings that no Python package contains."""
 
 
 @voice.command()
 def convert(
     model: Annotated[str, typer.Argument(help="The folder of a model with a factor 'speaker'.")],
-    source: Annotated[Path, typer.Argument(help="The recording whose words are kept, of any length.")],
+    source: Annotated[Path, typer.Argument(help="The recording to convert, of any length.")],
     target: Annotated[
-        list[Path], typer.Argument(help="A recording of the voice that it gets; of several, their mean.")
+        list[Path], typer.Argument(help="A recording of the target voice; for several, their mean.")
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The file to write: .wav, .flac, .ogg or .opus.")
     ] = Path("converted.wav"),
     vocoder: Annotated[
         str | None,
-        typer.Option(help="Such as \"neural(model='DIR')\"; else the one that needs no training."),
+        typer.Option(
+            help="A reference such as \"neural(model='DIR')\"; by default the one that needs no training."
+        ),
     ] = None,
     spread: Annotated[
         bool,
-        typer.Option(help="Give the envelope the target's deviation: a decoder's is smoother than speech."),
+        typer.Option(
+            help="Scale the envelope to the target's standard deviation, since decoded envelopes are too smooth."
+        ),
     ] = True,
 ) -> None:
-    """Say what one recording says in the voice of another.
+    """Convert a recording to the voice of another.
 
-    WAV, FLAC, Ogg, Opus, MP3 or AIFF of any rate, depth and number of channels; the first minute of each target is
-    listened to.  Long sources are read and written block by block.
+    WAV, FLAC, Ogg, Opus, MP3 or AIFF of any rate, depth and number of channels; only the first minute of each
+    target is used.  Long sources are read and written block by block.
     """
     from reprkit_audio.conversion import convert_file
 
@@ -54,19 +58,19 @@ def fetch(
         ),
     ],
     language: Annotated[
-        list[str] | None, typer.Option(help="Only this one; may be given several times.", show_default=False)
+        list[str] | None, typer.Option(help="Only this language; may be repeated.", show_default=False)
     ] = None,
     debs: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of packages fetched elsewhere; nothing is downloaded then.", show_default=False
+            help="A folder of packages fetched elsewhere; then nothing is downloaded.", show_default=False
         ),
     ] = None,
 ) -> None:
-    """Fetch speech into the cache, without root.
+    """Fetch speech into the cache, without root rights.
 
     Asterisk: the same sentences in en, es, fr, it and ru.  Fillets: dialogues in cs and nl.  Downloaded with apt-get,
-    unpacked beside the cache, with their licences.  The cache is $REPRKIT_CACHE, or the platform's folder for caches.
+    unpacked next to the cache, with their licenses.  The cache is $REPRKIT_CACHE, or the platform's folder for caches.
     """
     from reprkit_audio.fetching import SOURCES, fetch
 

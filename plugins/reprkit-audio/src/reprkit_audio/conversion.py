@@ -13,12 +13,12 @@ from reprkit import Model
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit_audio import sound
-from reprkit_audio.converter import LISTENED, Converter, Voice
-from reprkit_audio.frontends.base import checked
+from reprkit_audio.converter import TARGET_SECONDS, Converter, Voice
+from reprkit_audio.frontends.base import check_waveform
 from reprkit_audio.streaming import Wave
 from reprkit_audio.vocoders import Vocoder
 
-SHORTEST = 0.1  # seconds
+MIN_SECONDS = 0.1  # seconds
 
 # A file, a waveform at the model's rate, or a waveform and its rate.
 Recording = str | os.PathLike[str] | Tensor | tuple[Tensor, int]
@@ -32,27 +32,27 @@ def convert(
     vocoder: str | Vocoder | None = None,
     spread: bool = True,
 ) -> tuple[Wave, int]:
-    """What ``source`` says in the voice of ``target``: a waveform (samples,), as long as the source, and its rate in Hz.
+    """Convert ``source`` to the voice of ``target``: a waveform (samples,), as long as the source, and its rate in Hz.
 
-    ``codes(source) | {"speaker": codes(target)["speaker"]}``, decoded; where the front end tells the pitch (``world``), it
-    gets the target's mean and spread.
+    Decodes ``codes(source) | {"speaker": codes(target)["speaker"]}``; where the front end extracts the pitch (``world``), the
+    pitch gets the mean and standard deviation of the target's.
 
     Args:
         model: a model with a factor ``speaker``, or the folder of one.
         source: a file, or a waveform: at the front end's rate, or as a pair with its own.
-        target: the same, or several of them, whose voices are averaged.  The first minute of each is listened to.
-        vocoder: a reference; None takes the one for the model's frames that needs no training.
+        target: the same, or several of them, whose voices are averaged.  Only the first minute of each is used.
+        vocoder: a reference; if None, the one for the model's frames that needs no training.
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
 
     Raises:
         BuildError: the model cannot convert.
-        DataError: no sound, silence, less than 0.1 s, or a target without a voiced frame where the pitch is to be moved.
+        DataError: no sound, silence, less than 0.1 s, or a target without a voiced frame where the pitch is to be converted.
         PartArgumentError: a vocoder that does not fit the model's frames.
     """
-    made = Converter(model, vocoder=vocoder, spread=spread)
-    voice = voice_of(made, target)
-    wave = _heard(source, made.rate, "the source")
-    return torch.cat(list(made.stream([wave], voice, made.pitch(wave)))), made.rate
+    converter = Converter(model, vocoder=vocoder, spread=spread)
+    voice = extract_voice(converter, target)
+    wave = _read_recording(source, converter.rate, "the source")
+    return torch.cat(list(converter.stream([wave], voice, converter.pitch(wave)))), converter.rate
 
 
 def convert_file(
@@ -64,75 +64,75 @@ def convert_file(
     vocoder: str | Vocoder | None = None,
     spread: bool = True,
 ) -> float:
-    """``convert`` from file to file, a block at a time, so that neither has to fit into memory; the seconds written.
+    """Convert a file to a file, block by block, so that neither has to fit into memory; returns the seconds written.
 
-    Blocks of 30 s overlap by one, and go over into each other where that second is quietest.  The file appears under its name
-    when it is whole.
+    Blocks of 30 s overlap by 1 s, and are crossfaded where that second is quietest.  The file appears under its name only
+    when it is complete.
 
     Raises:
         as ``convert``; and DataError: an ending that is no kind of sound file, or a file that cannot be written.
     """
-    made = Converter(model, vocoder=vocoder, spread=spread)
-    voice = voice_of(made, target)
-    if sound.duration(source) <= LISTENED:
-        wave = _heard(source, made.rate, "the source")
+    converter = Converter(model, vocoder=vocoder, spread=spread)
+    voice = extract_voice(converter, target)
+    if sound.duration(source) <= TARGET_SECONDS:
+        wave = _read_recording(source, converter.rate, "the source")
         pieces: Iterable[Wave] = [wave]
     else:
-        parts = sound.blocks(source, made.rate, seconds=LISTENED)
-        spoken = (part for part in parts if float(part.abs().max()) >= sound.SILENT)
-        wave = next(spoken, torch.zeros(1))
-        pieces = sound.blocks(source, made.rate)
+        parts = sound.blocks(source, converter.rate, seconds=TARGET_SECONDS)
+        audible = (part for part in parts if float(part.abs().max()) >= sound.SILENT)
+        wave = next(audible, torch.zeros(1))
+        pieces = sound.blocks(source, converter.rate)
         if len(wave) == 1:
-            raise DataError(f"the source {Path(source).name!r}: it holds nothing but silence")
-    with sound.open_writer(out, made.rate) as put:
-        total = sum(put(block) for block in made.stream(pieces, voice, made.pitch(wave)))
-    return total / made.rate
+            raise DataError(f"the source {Path(source).name!r} is silent")
+    with sound.open_writer(out, converter.rate) as put:
+        total = sum(put(block) for block in converter.stream(pieces, voice, converter.pitch(wave)))
+    return total / converter.rate
 
 
-def voice_of(converter: Converter, target: Recording | Sequence[Recording]) -> Voice:
-    """The voice of one recording or several.
+def extract_voice(converter: Converter, target: Recording | Sequence[Recording]) -> Voice:
+    """Extract the voice of one or more recordings.
 
     Raises:
-        DataError: none, silence, less than 0.1 s, or no voiced frame where the front end tells the pitch.
+        DataError: no recording, silence, less than 0.1 s, or no voiced frame where the front end extracts the pitch.
     """
-    heard = [_heard(each, converter.rate, "the target", target=True) for each in _several(target)]
-    if not heard:
-        raise DataError("no target: whose voice shall it be?")
-    return converter.voice([converter.front.analyse(wave) for wave in heard])
+    waves = [_read_recording(each, converter.rate, "the target", target=True) for each in _as_list(target)]
+    if not waves:
+        raise DataError("no target recording was given: voice conversion needs at least one")
+    return converter.voice([converter.front.analyze(wave) for wave in waves])
 
 
-def _several(target: Recording | Sequence[Recording]) -> list[Recording]:
-    """One or several targets as a list; a pair of waveform and rate is one."""
+def _as_list(target: Recording | Sequence[Recording]) -> list[Recording]:
+    """The targets as a list; a pair of waveform and rate is one target."""
     pair = isinstance(target, tuple) and len(target) == 2 and isinstance(target[1], int)
     if isinstance(target, str | os.PathLike | Tensor) or pair:
         return [target]  # type: ignore[list-item]
     return list(target)  # type: ignore[arg-type]
 
 
-def _heard(given: Recording, rate: int, what: str, *, target: bool = False) -> Wave:
-    """A recording's waveform; of a target the first minute, without the silence at its ends.
+def _read_recording(recording: Recording, rate: int, role: str, *, target: bool = False) -> Wave:
+    """Read a recording as a waveform; of a target, the first minute without the silence at its ends.
 
     Raises:
         DataError: no sound, silence, or less than 0.1 s.
     """
-    name = what
-    if isinstance(given, str | os.PathLike):
-        name = f"{what} {Path(given).name!r}"
-        wave = sound.read(given, rate, stop=LISTENED if target else None)
+    name = role
+    if isinstance(recording, str | os.PathLike):
+        name = f"{role} {Path(recording).name!r}"
+        wave = sound.read(recording, rate, stop=TARGET_SECONDS if target else None)
     else:
-        wave, own = given if isinstance(given, tuple) else (given, rate)
-        wave = resample(_checked(wave, what), own, rate)
+        wave, own_rate = recording if isinstance(recording, tuple) else (recording, rate)
+        wave = resample(_check_recording(wave, role), own_rate, rate)
     try:
-        cut = sound.trimmed(wave, rate)
+        trimmed = sound.trim_silence(wave, rate)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-    if len(cut) < SHORTEST * rate:
-        raise DataError(f"{name} is {len(cut) / rate:.2f} s of sound, under {SHORTEST:g} s")
-    return cut[: round(LISTENED * rate)] if target else wave
+    if len(trimmed) < MIN_SECONDS * rate:
+        raise DataError(f"{name} has {len(trimmed) / rate:.2f} s of sound, under {MIN_SECONDS:g} s")
+    return trimmed[: round(TARGET_SECONDS * rate)] if target else wave
 
 
-def _checked(wave: Tensor, what: str) -> Wave:
+def _check_recording(wave: Tensor, role: str) -> Wave:
     try:
-        return checked(wave).detach().cpu()
+        return check_waveform(wave).detach().cpu()
     except DataError as error:
-        raise DataError(f"{what}: {error}") from error
+        raise DataError(f"{role}: {error}") from error

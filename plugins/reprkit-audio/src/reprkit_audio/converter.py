@@ -1,4 +1,4 @@
-"""A model and a vocoder that convert voices: sounds in, sounds in another voice out."""
+"""Voice conversion with one model and one vocoder, for any number of recordings."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from reprkit.errors import BuildError, DataError, nearest
 from reprkit.utils.modes import eval_mode
 from reprkit_audio import sound, vocoders
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
-from reprkit_audio.global_variance import deviation, restored
-from reprkit_audio.prosody import PitchStatistics, moved, statistics
-from reprkit_audio.streaming import Wave, joined, windows
+from reprkit_audio.global_variance import envelope_deviation, restore_deviation
+from reprkit_audio.prosody import PitchStatistics, convert_pitch, pitch_statistics
+from reprkit_audio.streaming import Wave, crossfade, windows
 from reprkit_audio.vocoders import Vocoder
 
-LONGEST = 30.0  # seconds that are converted in one go
-LISTENED = 60.0  # seconds of a target, and of a long source for its pitch
+WINDOW_SECONDS = 30.0  # seconds that are converted in one go
+TARGET_SECONDS = 60.0  # seconds of a target, and of a long source for its pitch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """What is taken of a target.
+    """What conversion takes from the target.
 
     Attributes:
-        code: of factor ``speaker``, one example (1 1 d); of several recordings the mean.
-        deviation: of the envelope's coefficients (c); None where the front end tells none.
-        pitch: mean and spread; None where the front end tells no pitch.
+        code: of factor ``speaker``, one example (1 1 d); for several recordings, their mean.
+        deviation: of the envelope's coefficients (c); None where the front end has none.
+        pitch: mean and standard deviation; None where the front end extracts no pitch.
     """
 
     code: Code
@@ -44,7 +44,7 @@ class Converter:
 
     Args:
         model: a model with a factor ``speaker`` and another one, or the folder of one.
-        vocoder: a reference; None takes the one for the model's frames that needs no training.
+        vocoder: a reference; if None, the one for the model's frames that needs no training.
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
         device: where to run a model that is loaded here; a GPU when there is one.
 
@@ -62,142 +62,145 @@ class Converter:
         device: str | None = None,
     ) -> None:
         if not isinstance(model, Model):
-            place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            model = load(os.fspath(model)).to(place)
-        self.model, self.front = model, _front(model)
+            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+            model = load(os.fspath(model)).to(device)
+        self.model, self.front = model, _front_end_of(model)
         self.vocoder, self.spread = vocoders.vocoder(vocoder, form=self.front), spread
 
     @property
     def rate(self) -> int:
-        """Of what it reads and makes, in Hz."""
+        """Sampling rate of input and output, in Hz."""
         return self.front.rate
 
     def voice(self, sounds: Sequence[Sound]) -> Voice:
-        """The voice of one or more analysed recordings.
+        """The voice of one or more analyzed recordings.
 
         Raises:
             DataError: no voiced frame.
         """
         with eval_mode(self.model), torch.no_grad():
-            codes = [self.codes(each.frames, ("speaker",))["speaker"] for each in sounds]
-        code = codes[0] if len(codes) == 1 else _mean(codes)
+            codes = [self.encode(each.frames, ("speaker",))["speaker"] for each in sounds]
+        code = codes[0] if len(codes) == 1 else _mean_code(codes)
         try:
-            pitch = _statistics(sounds)
+            pitch = _pitch_statistics(sounds)
         except DataError as error:
             raise DataError(f"the target: {error}") from error
-        return Voice(code=code, deviation=deviation(self.front, *sounds), pitch=pitch)
+        return Voice(code=code, deviation=envelope_deviation(self.front, *sounds), pitch=pitch)
 
     def pitch(self, wave: Wave) -> PitchStatistics | None:
-        """A source's pitch, of its first minute; None where there is none, or the front end does not tell."""
-        known = self.front.analyse(wave[: round(LISTENED * self.rate)])
-        return _statistics([known]) if known.pitch is not None and (known.pitch > 0).any() else None
+        """Pitch statistics of a source's first minute; None where no frame is voiced, or the front end extracts no pitch."""
+        analyzed = self.front.analyze(wave[: round(TARGET_SECONDS * self.rate)])
+        voiced = analyzed.pitch is not None and (analyzed.pitch > 0).any()
+        return _pitch_statistics([analyzed]) if voiced else None
 
     def stream(self, pieces: Iterable[Wave], voice: Voice, source: PitchStatistics | None) -> Iterator[Wave]:
-        """A waveform in pieces of any lengths, converted: as many samples, in pieces.
+        """Convert a waveform given in pieces of any lengths; yields as many samples, in pieces.
 
         Args:
             pieces: of the source, in order.
             voice: the target's.
-            source: the source's pitch; None measures it in each window.
+            source: the source's pitch; if None, it is measured in each window.
         """
-        done: Wave | None = None  # the last second of what was made, not given yet
+        tail: Wave | None = None  # the last converted second, not yet yielded
         overlap = self.rate
-        for window, last in windows(pieces, round(LONGEST * self.rate), overlap):
-            made = self._block(window, voice, source)
-            if done is not None:
-                made = torch.cat([joined(done, made[:overlap], self.rate), made[overlap:]])
+        for window, last in windows(pieces, round(WINDOW_SECONDS * self.rate), overlap):
+            block = self._convert_block(window, voice, source)
+            if tail is not None:
+                block = torch.cat([crossfade(tail, block[:overlap], self.rate), block[overlap:]])
             if last:
-                yield made
+                yield block
                 return
-            done = made[-overlap:]
-            yield made[:-overlap]
+            tail = block[-overlap:]
+            yield block[:-overlap]
 
-    def converted(self, source: Sound, voice: Voice, pitch: PitchStatistics | None = None) -> Sound:
-        """A sound in another voice.
+    def convert(self, source: Sound, voice: Voice, pitch: PitchStatistics | None = None) -> Sound:
+        """Convert an analyzed sound to another voice.
 
         Args:
-            source: what the front end found in it.
+            source: the front end's analysis.
             voice: the target's.
-            pitch: the source's; None measures it in ``source``.
+            pitch: the source's; if None, it is measured in ``source``.
 
         Raises:
-            BuildError: the decoder makes another number of frames than it is asked for.
+            BuildError: the decoder returns another number of frames than requested.
         """
         with eval_mode(self.model), torch.no_grad():
-            codes = self.codes(source.frames)
-            frames = self.decoded(codes | {"speaker": voice.code}, len(source.frames))
-        made = replace(source, frames=frames)
+            codes = self.encode(source.frames)
+            frames = self.decode(codes | {"speaker": voice.code}, len(source.frames))
+        converted = replace(source, frames=frames)
         if self.spread:
-            made = replace(made, frames=restored(self.front, made, voice.deviation))
-        hertz = source.pitch
-        if hertz is not None and voice.pitch is not None and (hertz > 0).any():
-            hertz = moved(hertz, pitch or statistics(hertz), voice.pitch)
-        return replace(made, pitch=hertz)
+            converted = replace(converted, frames=restore_deviation(self.front, converted, voice.deviation))
+        contour = source.pitch
+        if contour is not None and voice.pitch is not None and (contour > 0).any():
+            contour = convert_pitch(contour, pitch or pitch_statistics(contour), voice.pitch)
+        return replace(converted, pitch=contour)
 
-    def codes(self, frames: Float[Tensor, "t c"], factors: Sequence[str] | None = None) -> Codes:
-        """The codes of one utterance, of any length."""
+    def encode(self, frames: Float[Tensor, "t c"], factors: Sequence[str] | None = None) -> Codes:
+        """Encode one utterance of any length."""
         fields = {path.input for path in self.model.factors.values()}
         batch = {field: frames[None].float() for field in fields}
         return self.model.encode(batch, factors=factors, any_length=True)
 
-    def decoded(self, codes: Mapping[str, Code], count: int) -> Float[Tensor, "t c"]:
-        """The frames that codes stand for, on the CPU.
+    def decode(self, codes: Mapping[str, Code], count: int) -> Float[Tensor, "t c"]:
+        """Decode codes to ``count`` frames, on the CPU.
 
         Raises:
-            BuildError: not ``count`` of them.
+            BuildError: the decoder returns another number of frames.
         """
-        made = self.model.to_batch(self.model.decode(codes, length=count))[self.model.output][0]
-        if made.shape[0] != count:
+        frames = self.model.to_batch(self.model.decode(codes, length=count))[self.model.output][0]
+        if frames.shape[0] != count:
             raise BuildError(
-                f"the decoder made {made.shape[0]} frames, not {count}: it has one length only, and recordings have any; "
+                f"the decoder returned {frames.shape[0]} frames, not {count}: it has one fixed length, and recordings have any; "
                 "use adain, conv-lstm or gru"
             )
-        return made.float().cpu()
+        return frames.float().cpu()
 
-    def synthesised(self, made: Sound, samples: int) -> Wave:
-        """The waveform of a sound, cut or filled to so many samples."""
-        wave = self.vocoder.synthesise(made)[:samples]
+    def synthesize(self, converted: Sound, samples: int) -> Wave:
+        """Synthesize a waveform, cut or zero-padded to ``samples`` samples."""
+        wave = self.vocoder.synthesize(converted)[:samples]
         return torch.nn.functional.pad(wave, (0, samples - len(wave)))
 
-    def _block(self, wave: Wave, voice: Voice, source: PitchStatistics | None) -> Wave:
+    def _convert_block(self, wave: Wave, voice: Voice, source: PitchStatistics | None) -> Wave:
         if float(wave.abs().max()) < sound.SILENT:
             return torch.zeros_like(wave)
-        analysed = self.front.analyse(wave)
-        return self.synthesised(self.converted(analysed, voice, source), len(wave))
+        analyzed = self.front.analyze(wave)
+        return self.synthesize(self.convert(analyzed, voice, source), len(wave))
 
 
-def _front(model: Model) -> FrontEnd:
-    """The front end of the frames that a model converts.
+def _front_end_of(model: Model) -> FrontEnd:
+    """The front end of a model's frames.
 
     Raises:
-        BuildError: it cannot convert.
+        BuildError: the model cannot convert voices.
     """
     names = list(model.factors)
     if "speaker" not in names or len(names) < 2:
         raise BuildError(
-            f"converting a voice takes a model with a factor 'speaker' and one of what is said.{nearest('speaker', names)}\n"
+            f"voice conversion needs a model with a factor 'speaker' and a factor for the content.{nearest('speaker', names)}\n"
             f"  its factors: {', '.join(names) or 'none'}; see recipes/voice_conversion.py"
         )
     if model.decoder is None or "causal" in model.decoder.provides:
-        raise BuildError("converting a voice takes a decoder that makes all frames of a code at once")
+        raise BuildError(
+            "voice conversion needs a decoder that is not causal: one that returns all frames of a code at once"
+        )
     if model.signature is None:
-        raise BuildError("the model was built without data=, so it does not know how its frames are made")
+        raise BuildError("the model was built without data=, so the front end of its frames is unknown")
     forms = {
         model.signature[field].form for field in (*(p.input for p in model.factors.values()), model.output)
     }
     form = forms.pop()
     if forms or form is None:
         raise BuildError(
-            "converting a voice takes a model that reads and makes frames of one front end (data sets speech, asterisk, "
-            f"...); its fields are made by: {', '.join(sorted(map(str, {form, *forms})))}"
+            "voice conversion needs a model whose input and output are frames of one front end (data sets speech, asterisk, "
+            f"...); the front ends of its fields: {', '.join(sorted(map(str, {form, *forms})))}"
         )
     return frontend(form)
 
 
-def _statistics(sounds: Sequence[Sound]) -> PitchStatistics | None:
+def _pitch_statistics(sounds: Sequence[Sound]) -> PitchStatistics | None:
     pitches = [each.pitch for each in sounds if each.pitch is not None]
-    return statistics(*pitches) if pitches else None
+    return pitch_statistics(*pitches) if pitches else None
 
 
-def _mean(codes: Sequence[Code]) -> Code:
+def _mean_code(codes: Sequence[Code]) -> Code:
     return Code.of(codes[0], z=torch.stack([each.point for each in codes]).mean(0))

@@ -1,4 +1,4 @@
-"""How far two utterances of the same words are apart, whoever speaks and however fast: spectrum and pitch along the best warp."""
+"""Distance of two utterances of the same words, in spectrum and pitch, after dynamic time warping."""
 
 from __future__ import annotations
 
@@ -15,75 +15,79 @@ from torch import Tensor
 from reprkit.errors import DataError
 from reprkit_audio.frontends.world import World
 
-WARP = 0.42  # of the bilinear frequency axis: near the mel scale at 16 kHz
-_GRID = 512  # places of the warped axis
-_HEARD = 40.0  # dB under the loudest frame, from which on a frame counts as silence
+WARP = 0.42  # of the bilinear frequency warp: close to the mel scale at 16 kHz
+_GRID = 512  # points on the warped axis
+_SILENCE_DB = 40.0  # dB below the loudest frame at which a frame counts as silent
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
-    """What is compared of an utterance, silent frames left out.
+class SpeechFeatures:
+    """Features of an utterance that are compared, without silent frames.
 
     Attributes:
-        cepstrum: mel-cepstral coefficients from the first on, without the level (t d).
-        pitch: Hz (t,), 0 where there is no voice.
+        cepstrum: mel-cepstral coefficients from coefficient 1 on, so without the level (t d).
+        pitch: Hz (t,), 0 where unvoiced.
     """
 
     cepstrum: Float[Array, "t d"]
     pitch: Float[Array, " t"]
 
 
-def heard(wave: Float[Tensor, " samples"], *, order: int = 24, front: World | None = None) -> Heard:
-    """Mel cepstrum and pitch of a waveform, by WORLD.
+def extract_features(
+    wave: Float[Tensor, " samples"], *, order: int = 24, front: World | None = None
+) -> SpeechFeatures:
+    """Extract mel cepstrum and pitch of a waveform, with WORLD.
 
     Args:
         wave: at the front end's rate.
-        order: coefficients; 13 and 24 are common.
-        front: whose analysis; its usual settings when None.
+        order: number of coefficients; 13 and 24 are common.
+        front: the front end; default settings if None.
 
     Raises:
         DataError: no waveform, or silence.
     """
     front = front or World()
-    seen = front.analyse(wave)
-    power = front.envelope(seen.frames)
+    analyzed = front.analyze(wave)
+    power = front.decode_envelope(analyzed.frames)
     level = 10 * np.log10(power.sum(1))
     if float(wave.abs().max()) < 1e-4:
-        raise DataError("silence is not compared")
-    loud = level > level.max() - _HEARD
-    assert seen.pitch is not None  # WORLD tells it
-    return Heard(cepstrum=mel_cepstrum(power[loud], order), pitch=seen.pitch.double().numpy()[loud])
+        raise DataError("the waveform is silent, so there is nothing to compare")
+    loud = level > level.max() - _SILENCE_DB
+    assert analyzed.pitch is not None  # WORLD always extracts it
+    return SpeechFeatures(
+        cepstrum=mel_cepstrum(power[loud], order), pitch=analyzed.pitch.double().numpy()[loud]
+    )
 
 
 def mel_cepstrum(power: Float[Array, "t f"], order: int) -> Float[Array, "t d"]:
-    """Coefficients 1 to ``order`` of log-amplitudes on a warped frequency axis, of power spectra from 0 Hz to half the rate.
+    """Mel-cepstral coefficients 1 to ``order`` of power spectra from 0 Hz to half the sampling rate.
 
     log|H(w)| = sum over m of c_m cos(m w'), w' the bilinear warp of w (Tokuda et al. 1994, ICSLP, eq. 2).
     """
-    return np.log(power) @ _basis(power.shape[1], order)
+    return np.log(power) @ _cepstrum_basis(power.shape[1], order)
 
 
-def distortion(one: Heard, two: Heard) -> float:
-    """Mel-cepstral distortion in dB, the mean along the best warp: 10 / ln 10 * sqrt(2 * sum over d of (c_d - c'_d)^2).
+def distortion(one: SpeechFeatures, two: SpeechFeatures) -> float:
+    """Mel-cepstral distortion in dB, the mean along the best warping path: 10 / ln 10 * sqrt(2 * sum over d of (c_d - c'_d)^2).
 
-    Kubichek 1993 (IEEE Pacific Rim Conference on Communications, eq. 3), without coefficient 0; with it the frames of 2
-    utterances are paired by dynamic time warping.
+    Kubichek 1993 (IEEE Pacific Rim Conference on Communications, eq. 3), without coefficient 0; the frames of the
+    two utterances are paired by dynamic time warping.
     """
-    path = warp(_costs(one, two))
-    apart = one.cepstrum[path[:, 0]] - two.cepstrum[path[:, 1]]
-    return float((10 / math.log(10) * np.sqrt(2 * (apart**2).sum(1))).mean())
+    path = dtw_path(_cost_matrix(one, two))
+    difference = one.cepstrum[path[:, 0]] - two.cepstrum[path[:, 1]]
+    return float((10 / math.log(10) * np.sqrt(2 * (difference**2).sum(1))).mean())
 
 
-def pitch_correlation(one: Heard, two: Heard) -> float:
-    """Pearson's correlation of the log-pitches where both are voiced, along the best warp; NaN where that cannot be said."""
-    path = warp(_costs(one, two))
-    return correlation(one.pitch[path[:, 0]], two.pitch[path[:, 1]])
+def pitch_correlation(one: SpeechFeatures, two: SpeechFeatures) -> float:
+    """``log_pitch_correlation`` of the frames that are paired by the best warping path."""
+    path = dtw_path(_cost_matrix(one, two))
+    return log_pitch_correlation(one.pitch[path[:, 0]], two.pitch[path[:, 1]])
 
 
-def correlation(one: Float[Array, " t"], two: Float[Array, " t"]) -> float:
-    """Pearson's correlation of two log-pitches, frame by frame, where both are voiced; NaN of fewer than 3, or of a constant."""
+def log_pitch_correlation(one: Float[Array, " t"], two: Float[Array, " t"]) -> float:
+    """Pearson's correlation of two log-pitches, frame by frame, where both are voiced; NaN for fewer than 3, or a constant."""
     both = (one > 0) & (two > 0)
     logs = np.log(one[both]), np.log(two[both])
     if both.sum() < 3 or min(each.std() for each in logs) < 1e-9:
@@ -91,42 +95,46 @@ def correlation(one: Float[Array, " t"], two: Float[Array, " t"]) -> float:
     return float(np.corrcoef(*logs)[0, 1])
 
 
-def warp(costs: Float[Array, "n m"]) -> Int[Array, "k 2"]:
+def dtw_path(costs: Float[Array, "n m"]) -> Int[Array, "k 2"]:
     """The cheapest path from the first pair of frames to the last: dynamic time warping, each step one on in either or both.
 
-    Sakoe and Chiba 1978 (IEEE TASSP 26(1)), symmetric steps of equal weight.  Worked out a diagonal at a time.
+    Sakoe and Chiba 1978 (IEEE TASSP 26(1)), symmetric steps of equal weight.  Computed one diagonal at a time.
     """
     n, m = costs.shape
     total = np.full((n + 1, m + 1), np.inf)
     total[0, 0] = 0.0
-    for place in range(n + m - 1):
-        i = np.arange(max(0, place - m + 1), min(n - 1, place) + 1)
-        j = place - i
+    for diagonal in range(n + m - 1):
+        i = np.arange(max(0, diagonal - m + 1), min(n - 1, diagonal) + 1)
+        j = diagonal - i
         before = np.minimum(np.minimum(total[i, j + 1], total[i + 1, j]), total[i, j])
         total[i + 1, j + 1] = costs[i, j] + before
     path = [(n - 1, m - 1)]
     while path[-1] != (0, 0):
         i, j = path[-1]
-        ways = ((i - 1, j - 1), (i - 1, j), (i, j - 1))
-        path.append(min(ways, key=lambda way: total[way[0] + 1, way[1] + 1] if min(way) >= 0 else np.inf))
+        predecessors = ((i - 1, j - 1), (i - 1, j), (i, j - 1))
+        path.append(
+            min(predecessors, key=lambda cell: total[cell[0] + 1, cell[1] + 1] if min(cell) >= 0 else np.inf)
+        )
     return np.array(path[::-1])
 
 
-def _costs(one: Heard, two: Heard) -> Array:
+def _cost_matrix(one: SpeechFeatures, two: SpeechFeatures) -> Array:
     return torch.cdist(torch.from_numpy(one.cepstrum), torch.from_numpy(two.cepstrum)).numpy()
 
 
 @functools.lru_cache(maxsize=8)
-def _basis(bins: int, order: int) -> Float[Array, "f d"]:
-    """From log power at equidistant frequencies to coefficients: interpolation on the warped axis, then a cosine transform."""
+def _cepstrum_basis(bins: int, order: int) -> Float[Array, "f d"]:
+    """Matrix from log power at equidistant frequencies to coefficients: interpolation on the warped axis, then a DCT."""
     warped = (np.arange(_GRID) + 0.5) / _GRID * np.pi
     # The inverse of a bilinear warp is the warp of the opposite sign.
     straight = warped + 2 * np.arctan(-WARP * np.sin(warped) / (1 + WARP * np.cos(warped)))
-    at = straight / np.pi * (bins - 1)
-    low = np.clip(at.astype(int), 0, bins - 2)
-    share = at - low
-    onto = np.zeros((bins, _GRID))
-    np.add.at(onto, (low, np.arange(_GRID)), 1 - share)
-    np.add.at(onto, (low + 1, np.arange(_GRID)), share)
+    position = straight / np.pi * (bins - 1)
+    low = np.clip(position.astype(int), 0, bins - 2)
+    weight = position - low
+    interpolation = np.zeros((bins, _GRID))
+    np.add.at(interpolation, (low, np.arange(_GRID)), 1 - weight)
+    np.add.at(interpolation, (low + 1, np.arange(_GRID)), weight)
     cosines = np.cos(np.outer(warped, np.arange(1, order + 1)))
-    return onto @ cosines / _GRID  # log power is twice the log-amplitude, and a coefficient twice the mean
+    return (
+        interpolation @ cosines / _GRID
+    )  # log power is twice the log-amplitude, and a coefficient twice the mean

@@ -1,4 +1,4 @@
-"""Speech that Debian's packages bring: fetched with apt-get, unpacked without root, decoded, and kept in the cache."""
+"""Speech from Debian's packages: fetched with apt-get, unpacked without root rights, decoded, and stored in the cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from reprkit import ReprkitError
 from reprkit.errors import nearest
-from reprkit_audio.data.corpus_cache import kept_folder, write_index
+from reprkit_audio.data.corpus_cache import corpus_folder, write_index
 
 # Language -> the folder of its voice, and the voice's name.  Allison reads English and Spanish.
 ASTERISK = {
@@ -26,11 +26,11 @@ ASTERISK = {
     "ru": ("ru_RU_f_IvrvoiceRU", "ivrvoice"),
 }
 # Tones, silence and monkeys.
-_UNSPOKEN = re.compile(
+_NOT_SPEECH = re.compile(
     r"silence/.*|beep|beeperr|tt-monkeys|(a|de)scending-2tone|confbridge-(join|leave)", re.IGNORECASE
 )
 FILLETS = ("cs", "nl")
-# The second part of a line's name says which fish speaks; others speak little.
+# The second part of a line's name tells which fish speaks; other characters speak little.
 _FISH = {"m": "small", "v": "big"}
 _LINE = re.compile(
     r'dialogId\(\s*"(?P<name>[^"]+)"[^)]*\)\s*dialogStr\(\s*"(?P<text>(?:[^"\\]|\\.)*)"\s*\)', re.DOTALL
@@ -39,14 +39,14 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What can be fetched.
+    """A corpus that can be fetched.
 
     Attributes:
-        languages: that there are.
-        packages: the Debian packages of a language.
-        size: of a language's packages, in MB, about.
+        languages: the available ones.
+        packages: language -> its Debian packages.
+        size: approximate size of a language's packages, in MB.
         gather: (unpacked, language, folder to fill) -> rows of the index.
-        example: how the data set is used.
+        example: a reference to the data set.
     """
 
     languages: tuple[str, ...]
@@ -59,23 +59,23 @@ class Source:
 def fetch(
     what: str, languages: Iterable[str] | None = None, debs: Path | None = None
 ) -> dict[str, tuple[Path, int]]:
-    """Fetch speech into the cache, a language at a time; what was there is replaced at each one's end.
+    """Fetch speech into the cache, one language after another; an older copy is replaced when the new one is complete.
 
     Args:
         what: "asterisk" or "fillets".
-        languages: which; None takes all.
-        debs: a folder of package files that were fetched elsewhere; nothing is downloaded then.
+        languages: which languages; all if None.
+        debs: a folder of package files that were fetched elsewhere; then nothing is downloaded.
 
     Returns:
-        Language -> its folder, and how many clips are in it.
+        Language -> its folder, and the number of clips in it.
 
     Raises:
-        ReprkitError: no such speech or language, no apt-get or dpkg-deb, no such package, no network, no room, a package
-            without speech, or no decoder for its files.
+        ReprkitError: unknown corpus or language, no apt-get or dpkg-deb, no such package, no network, no disk space, a
+            package without speech, or no decoder for its files.
     """
     if what not in SOURCES:
         raise ReprkitError(
-            f"there is no speech called {what!r} to fetch.{nearest(what, SOURCES)}\n  known: {', '.join(SOURCES)}"
+            f"unknown corpus to fetch: {what!r}.{nearest(what, SOURCES)}\n  known: {', '.join(SOURCES)}"
         )
     source = SOURCES[what]
     wanted = source.languages if languages is None else tuple(languages)
@@ -85,63 +85,63 @@ def fetch(
                 f"{what} is not in {language!r}.{nearest(language, source.languages)}\n"
                 f"  known: {', '.join(source.languages)}"
             )
-    return {language: _fetched(what, source, language, debs) for language in wanted}
+    return {language: _fetch_language(what, source, language, debs) for language in wanted}
 
 
-def _fetched(what: str, source: Source, language: str, debs: Path | None) -> tuple[Path, int]:
-    target = kept_folder(what, language)
+def _fetch_language(what: str, source: Source, language: str, debs: Path | None) -> tuple[Path, int]:
+    target = corpus_folder(what, language)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:
-            place = Path(folder)
+            work = Path(folder)
             packages = source.packages(language)
             for package in packages:
-                _run(package, place, "dpkg-deb", "-x", str(_package(package, place, debs)), "unpacked")
-            fresh = place / "fresh"
+                _run(package, work, "dpkg-deb", "-x", str(_find_package(package, work, debs)), "unpacked")
+            fresh = work / "fresh"
             fresh.mkdir()
-            rows = list(source.gather(place / "unpacked", language, fresh))
+            rows = list(source.gather(work / "unpacked", language, fresh))
             if not rows:
                 raise ReprkitError(
-                    f"{' and '.join(packages)} hold no speech where it was: are they newer ones?"
+                    f"{' and '.join(packages)} hold no speech in the expected folders: are they a newer version?"
                 )
-            for number, file in enumerate(sorted((place / "unpacked").rglob("copyright"))):
+            for number, file in enumerate(sorted((work / "unpacked").rglob("copyright"))):
                 shutil.copy(file, fresh / ("copyright" if not number else f"copyright-{number}"))
             write_index(fresh, rows)
             if target.exists():
-                target.rename(place / "old")
+                target.rename(work / "old")
             fresh.rename(target)
     except OSError as error:
         raise ReprkitError(f"cannot write {target}: {error}") from error
     return target, len(rows)
 
 
-def _package(package: str, place: Path, debs: Path | None) -> Path:
-    """The package's file, downloaded unless it is among ``debs``."""
+def _find_package(package: str, folder: Path, debs: Path | None) -> Path:
+    """Path of the package file; it is downloaded unless ``debs`` is given."""
     if debs is None:
-        _run(package, place, "apt-get", "download", package)
-    found = sorted((debs or place).glob(f"{package}_*.deb"))
-    if not found:
+        _run(package, folder, "apt-get", "download", package)
+    files = sorted((debs or folder).glob(f"{package}_*.deb"))
+    if not files:
         raise ReprkitError(
             f"no {package}_*.deb in {str(debs)!r}" if debs else f"apt-get download {package} left no file"
         )
-    return found[-1].resolve()
+    return files[-1].resolve()
 
 
-def _asterisk(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
-    """Asterisk's core sounds: G.722 to FLAC, texts by the same key in every language."""
+def _gather_asterisk(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
+    """Convert Asterisk's core sounds from G.722 to FLAC; a text has the same key in every language."""
     from reprkit_audio import g722, sound
 
     folder, speaker = ASTERISK[language]
     root = unpacked / "usr" / "share" / "asterisk" / "sounds" / folder
-    texts = _texts(
+    texts = _read_texts(
         unpacked / "usr/share/doc" / f"asterisk-core-sounds-{language}" / f"core-sounds-{language}.txt.gz"
     )
     for file in sorted(root.rglob("*.g722")):
         key = file.relative_to(root).with_suffix("").as_posix()
         content = file.read_bytes()
-        if _UNSPOKEN.fullmatch(key) or not content:  # Russian has an empty one
+        if _NOT_SPEECH.fullmatch(key) or not content:  # one Russian file is empty
             continue
-        sound.write(fresh / f"{key}.flac", g722.decoded(content))
+        sound.write(fresh / f"{key}.flac", g722.decode(content))
         yield {
             "file": f"{key}.flac",
             "speaker": speaker,
@@ -151,8 +151,8 @@ def _asterisk(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, 
         }
 
 
-def _texts(path: Path) -> Mapping[str, str]:
-    """Asterisk's list of what is said: ``key: text`` a line, ``;`` before remarks; keys in small letters."""
+def _read_texts(path: Path) -> Mapping[str, str]:
+    """Read Asterisk's transcripts: ``key: text`` per line, ``;`` begins a comment; keys are lower-cased."""
     if not path.is_file():
         return {}
     lines = gzip.decompress(path.read_bytes()).decode("utf-8-sig", errors="replace").splitlines()
@@ -160,8 +160,8 @@ def _texts(path: Path) -> Mapping[str, str]:
     return {key.strip().lower(): text.strip() for key, colon, text in pairs if colon and text.strip()}
 
 
-def _fillets(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
-    """Fish Fillets' dialogues: what the small and the big fish say, as Ogg Vorbis; texts from the game's scripts."""
+def _gather_fillets(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
+    """Copy Fish Fillets' dialogues of the small and the big fish (Ogg Vorbis); texts come from the game's scripts."""
     root = unpacked / "usr" / "share" / "games" / "fillets-ng"
     for file in sorted((root / "sound").rglob(f"{language}/*.ogg")):
         level, name = file.parent.parent.relative_to(root / "sound"), file.stem
@@ -170,11 +170,11 @@ def _fillets(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, A
             continue
         (fresh / level).mkdir(parents=True, exist_ok=True)
         shutil.copy(file, fresh / level / file.name)
-        # What is said in many levels has its sounds and its texts in `share`, by topic.
+        # Lines that occur in many levels have their sounds and texts in `share`, by topic.
         scripts = root / "script" / level.parts[0]
         texts: dict[str, str] = {}
         for script in sorted(scripts.glob(f"*dialogs_{language}.lua")):
-            texts.update(_dialogues(script))
+            texts.update(_read_dialogues(script))
         yield {
             "file": (level / file.name).as_posix(),
             "speaker": f"{language}-{fish}",
@@ -185,27 +185,29 @@ def _fillets(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, A
 
 
 @functools.lru_cache(maxsize=16)  # sounds come level by level
-def _dialogues(path: Path) -> Mapping[str, str]:
-    """The lines of a level: name -> text."""
+def _read_dialogues(path: Path) -> Mapping[str, str]:
+    """Read the lines of a level: name -> text."""
     if not path.is_file():
         return {}
-    found = _LINE.finditer(path.read_text("utf-8", errors="replace"))
+    matches = _LINE.finditer(path.read_text("utf-8", errors="replace"))
     return {
-        line["name"]: re.sub(r"\\(.)", r"\1", line["text"]).strip() for line in found if line["text"].strip()
+        line["name"]: re.sub(r"\\(.)", r"\1", line["text"]).strip()
+        for line in matches
+        if line["text"].strip()
     }
 
 
 def _run(package: str, folder: Path, *command: str) -> None:
     if shutil.which(command[0]) is None:
         raise ReprkitError(
-            f"{command[0]} is not on this machine: fetch {package} on a Debian or Ubuntu machine (apt-get download "
-            f"{package}), and give the folder it lies in with --debs FOLDER, where dpkg-deb is installed"
+            f"{command[0]} is not installed: fetch {package} on a Debian or Ubuntu machine (apt-get download "
+            f"{package}), and pass its folder as --debs FOLDER on a machine with dpkg-deb"
         )
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        said = "\n  ".join(done.stderr.strip().splitlines()[-3:])
+        message = "\n  ".join(done.stderr.strip().splitlines()[-3:])
         raise ReprkitError(
-            f"{' '.join(command)} failed:\n  {said}\n  where the package list is old: apt-get update"
+            f"{' '.join(command)} failed:\n  {message}\n  if the package list is outdated, run apt-get update"
         )
 
 
@@ -217,14 +219,14 @@ SOURCES = {
             f"asterisk-core-sounds-{language}",
         ),
         size=11,
-        gather=_asterisk,
+        gather=_gather_asterisk,
         example="asterisk(languages=('en', 'es'))",
     ),
     "fillets": Source(
         languages=FILLETS,
         packages=lambda language: (f"fillets-ng-data-{language}", "fillets-ng-data"),
         size=110,
-        gather=_fillets,
+        gather=_gather_fillets,
         example="fillets(languages=('cs',))",
     ),
 }

@@ -1,4 +1,4 @@
-"""Decodes G.722, the telephone's wide-band code: Debian's Asterisk packages come in it, and soundfile does not read it."""
+"""Decoder of G.722, a wide-band telephone codec that Debian's Asterisk packages use and soundfile does not read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from reprkit import ReprkitError
 
 RATE = 16000  # Hz
-_BITS = 64000  # a second: the mode that files without a head are in
+_BITS = 64000  # per second: the mode of files without a header
 
 
-def decoded(content: bytes) -> Float[Tensor, " samples"]:
-    """Bytes of G.722 at 64 kbit/s as a wave (samples,), float32 in [-1, 1] at 16 kHz: two samples a byte.
+def decode(content: bytes) -> Float[Tensor, " samples"]:
+    """Decode G.722 at 64 kbit/s to a waveform (samples,), float32 in [-1, 1] at 16 kHz: two samples per byte.
 
     The decoder is the package G722 (libg722, public domain), bit-exact to ITU-T G.722.
 
@@ -25,7 +25,7 @@ def decoded(content: bytes) -> Float[Tensor, " samples"]:
         from G722 import G722
     except ImportError as error:
         raise ReprkitError(
-            "sounds in G.722 need the package G722: pip install G722 (or reprkit-audio[data])"
+            "reading G.722 needs the package G722: pip install G722 (or reprkit-audio[data])"
         ) from error
     values = np.array(G722(RATE, _BITS).decode(content), np.float32)
     return torch.from_numpy(values / 32768)

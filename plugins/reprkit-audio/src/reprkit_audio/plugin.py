@@ -1,19 +1,19 @@
-"""What reprkit-audio offers to reprkit: hooks and strings; a part's own module is imported when it is first built."""
+"""The parts that reprkit-audio registers, as strings: a part's module is imported when the part is first built."""
 
 from collections.abc import Iterator
 
 from reprkit import Spec, hookimpl
 
-reprkit_api = 1  # the plugin interface that this is written for
+reprkit_api = 1  # version of the plugin interface
 
 
 @hookimpl
 def reprkit_datasets() -> Iterator[Spec]:
-    """Speech: a folder of one's own, what Debian's packages bring, and what synthesisers say."""
+    """Data sets of speech: your own folder, Debian's packages, and speech synthesizers."""
     yield Spec(
         "speech",
         "reprkit_audio.data.speech:Speech",
-        "Speech in a folder a speaker; VCTK, LibriTTS",
+        "Speech in one folder per speaker; VCTK, LibriTTS",
         ("soundfile",),
     )
     yield Spec(
@@ -31,7 +31,7 @@ def reprkit_datasets() -> Iterator[Spec]:
     yield Spec(
         "sample-speech",
         "reprkit_audio.data.sample_speech:SampleSpeech",
-        "Nine minutes of real speech by four speakers in five languages, which come with the plugin",
+        "Nine minutes of real speech by four speakers in five languages, included in the plugin",
         ("soundfile",),
     )
     yield Spec(
@@ -50,7 +50,7 @@ def reprkit_datasets() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_evaluators() -> Iterator[Spec]:
-    """Measures of speech and of its codes."""
+    """Evaluators of speech and of its codes."""
     yield Spec(
         "speech-units",
         "reprkit_audio.evaluators.speech_units:SpeechUnits",
@@ -59,24 +59,24 @@ def reprkit_evaluators() -> Iterator[Spec]:
     yield Spec(
         "copy-synthesis",
         "reprkit_audio.evaluators.copy_synthesis:CopySynthesis",
-        "What a vocoder keeps of speech: spectrum, pitch, voicing; beside Griffin-Lim",
+        "Vocoder copies against recordings: spectrum, pitch, voicing; Griffin-Lim as baseline",
     )
     yield Spec(
         "voice",
         "reprkit_audio.evaluators.voice:Voice",
-        "Conversions judged: whose voice, which words, how far from the target's own; beside moved formants",
+        "Voice conversion: speaker verification, word errors, distortion; formant shift as baseline",
         ("soundfile",),
     )
     yield Spec(
         "leakage",
         "reprkit_audio.evaluators.leakage:Leakage",
-        "Probes of two factors: the speaker in the content, what is said in the speaker",
+        "Probes of two factors: speaker information in the content, content information in the speaker",
     )
 
 
 @hookimpl
 def reprkit_encoders() -> Iterator[Spec]:
-    """Encoders of frames: what is said, who says it, or all of it."""
+    """Encoders of frames: of the content, the speaker, or both."""
     yield Spec(
         "convnext",
         "reprkit_audio.encoders.convnext:ConvNeXtEncoder",
@@ -90,12 +90,12 @@ def reprkit_encoders() -> Iterator[Spec]:
     yield Spec(
         "neck",
         "reprkit_audio.encoders.neck:NeckEncoder",
-        "Content: AutoVC's neck, narrow and slow, told of the speaker (arXiv 1905.05879)",
+        "Content: AutoVC's bottleneck, conditioned on the speaker (arXiv 1905.05879)",
     )
     yield Spec(
         "voice",
         "reprkit_audio.encoders.voice:VoiceEncoder",
-        "Speaker: convolutions and their mean over time (arXiv 1904.05742)",
+        "Speaker: convolutions, mean over time (arXiv 1904.05742)",
     )
     yield Spec(
         "d-vector",
@@ -106,11 +106,11 @@ def reprkit_encoders() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_decoders() -> Iterator[Spec]:
-    """Decoders to frames and to waveforms."""
+    """Decoders of frames and of waveforms."""
     yield Spec(
         "istft",
         "reprkit_audio.decoders.istft:ISTFTDecoder",
-        "Waveforms by the inverse short-time transform (Vocos, Siuzdak 2023)",
+        "Waveforms by the inverse short-time Fourier transform (Vocos, Siuzdak 2023)",
     )
     yield Spec(
         "adain",
@@ -126,11 +126,11 @@ def reprkit_decoders() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_objectives() -> Iterator[Spec]:
-    """What drives models of sound."""
+    """Objectives for models of sound."""
     yield Spec(
         "vocoder",
         "reprkit_audio.objectives.vocoder:VocoderObjective",
-        "Differences of spectra, and critics of waveforms (Vocos, HiFi-GAN)",
+        "Spectral losses and waveform discriminators (Vocos, HiFi-GAN)",
     )
     yield Spec(
         "autovc",
@@ -140,12 +140,12 @@ def reprkit_objectives() -> Iterator[Spec]:
     yield Spec(
         "ge2e",
         "reprkit_audio.objectives.ge2e:GE2E",
-        "Utterances near their own speaker's centre (arXiv 1710.10467)",
+        "Speaker verification: utterances near their own speaker's centroid (arXiv 1710.10467)",
     )
     yield Spec(
         "speaker-adversary",
         "reprkit_audio.objectives.adversary:SpeakerAdversary",
-        "A critic of speakers on any code, against its encoder (arXiv 1804.02812)",
+        "Adversarial speaker classifier on any code (arXiv 1804.02812)",
     )
     yield Spec(
         "jittered",
@@ -155,11 +155,11 @@ def reprkit_objectives() -> Iterator[Spec]:
     yield Spec(
         "gan-refine",
         "reprkit_audio.objectives.gan_refine:GANRefine",
-        "Conversions that pass for real and for the target's (arXiv 1804.02812)",
+        "Adversarial refinement of conversions (arXiv 1804.02812)",
     )
 
 
 @hookimpl
 def reprkit_commands() -> Iterator[Spec]:
-    """One command with commands of its own."""
+    """The command ``reprkit voice``."""
     yield Spec("voice", "reprkit_audio.commands:voice", "Convert voices, fetch speech", ("soundfile",))

@@ -1,4 +1,4 @@
-"""Waves of speech: the core's sound files in and out, silence cut off, clipping found.  One channel, float32 in [-1, 1]."""
+"""Waveforms of speech, one channel, float32 in [-1, 1]: the core's sound file functions, silence trimming, clipping."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ __all__ = [
     "RATE",
     "SUFFIXES",
     "blocks",
-    "clipped",
+    "clipped_share",
     "duration",
     "encode",
     "open_writer",
     "read",
-    "trimmed",
+    "trim_silence",
     "write",
 ]
 
-SILENT = 1e-4  # the largest value of a sound that counts as none, -80 dB
+SILENT = 1e-4  # a sound whose largest value is below this, -80 dB, counts as silent
 
 
-def trimmed(
+def trim_silence(
     wave: Float[Tensor, " samples"], rate: int = RATE, *, floor: float = 40.0, margin: float = 0.05
 ) -> Float[Tensor, " fewer"]:
-    """The wave (samples,) without the silence at its ends; pauses inside stay.
+    """Cut the silence at a waveform's ends (samples,); pauses inside stay.
 
     Args:
         wave: one channel.
-        rate: in Hz.
-        floor: a frame of 20 ms is silent where its energy is so many dB below the loudest one's.
-        margin: seconds that are left before the first and after the last frame that is not silent.
+        rate: sampling rate in Hz.
+        floor: a frame of 20 ms is silent if its energy is this many dB below the loudest frame's.
+        margin: seconds kept before the first and after the last frame that is not silent.
 
     Raises:
-        DataError: nothing but silence (no value above -80 dB).
+        DataError: the waveform is silent (no value above -80 dB).
     """
     if not len(wave) or float(wave.abs().max()) < SILENT:
-        raise DataError("it holds nothing but silence")
+        raise DataError("it is silent")
     hop = max(1, rate // 100)
     squares = torch.nn.functional.pad(wave.double().square(), (0, -len(wave) % hop)).reshape(-1, hop).sum(1)
     energy = squares + torch.nn.functional.pad(squares[1:], (0, 1))  # frame i: hops i and i + 1
@@ -51,13 +51,13 @@ def trimmed(
     return wave[first:last]
 
 
-def clipped(wave: Float[Tensor, " samples"]) -> float:
-    """The share of samples in runs of three and more at the wave's largest value: 0 in natural recordings, about."""
+def clipped_share(wave: Float[Tensor, " samples"]) -> float:
+    """Share of samples in runs of three or more at the waveform's largest value: about 0 in natural recordings."""
     size = wave.abs()
     peak = float(size.max()) if len(wave) else 0.0
     if peak < SILENT:
         return 0.0
-    at = torch.nn.functional.pad((size >= 0.999 * peak).float(), (2, 2))
-    three = at.unfold(0, 3, 1).sum(1) == 3  # runs that begin here
-    inside = torch.nn.functional.max_pool1d(three.float()[None], 3, 1)[0]
+    at_peak = torch.nn.functional.pad((size >= 0.999 * peak).float(), (2, 2))
+    starts = at_peak.unfold(0, 3, 1).sum(1) == 3  # runs of three that begin here
+    inside = torch.nn.functional.max_pool1d(starts.float()[None], 3, 1)[0]
     return float(inside.mean())

@@ -1,4 +1,4 @@
-"""Long sounds a window at a time: overlapping windows of pieces, and windows joined where nobody hears it."""
+"""Long sounds window by window: overlapping windows, and inaudible crossfades between them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Wave = Float[Tensor, " samples"]
 
 
 def windows(pieces: Iterable[Wave], length: int, overlap: int) -> Iterator[tuple[Wave, bool]]:
-    """Windows of ``length`` samples, each beginning ``overlap`` before the end of the one before; and whether it is the last.
+    """Yield windows of ``length`` samples that overlap by ``overlap`` samples, each with whether it is the last.
 
-    The last one is longer than ``overlap`` where there are several, and at most ``length + overlap``.
+    If there are several, the last is longer than ``overlap``; it has at most ``length + overlap`` samples.
     """
-    held: list[Wave] = []
+    buffer: list[Wave] = []
     count = 0
     for piece in pieces:
-        held.append(piece)
+        buffer.append(piece)
         count += len(piece)
         while count > length + overlap:
-            joined_ = torch.cat(held)
-            yield joined_[:length], False
-            held = [joined_[length - overlap :]]
-            count = len(held[0])
-    yield torch.cat(held), True
+            joined = torch.cat(buffer)
+            yield joined[:length], False
+            buffer = [joined[length - overlap :]]
+            count = len(buffer[0])
+    yield torch.cat(buffer), True
 
 
-def joined(one: Wave, two: Wave, rate: int) -> Wave:
-    """Two versions of the same stretch, the first at its beginning and the second at its end.
+def crossfade(one: Wave, two: Wave, rate: int) -> Wave:
+    """Crossfade two versions of the same segment, from the first to the second.
 
-    They go over into each other within 20 ms where both are quietest: their waves are not in step, and in a pause nobody
-    hears it.  Equal power: cosine and sine.
+    The fade takes 20 ms where both are quietest: their phases differ, which is inaudible in a pause.  Equal power: cosine
+    and sine.
     """
     fade = min(max(1, round(_FADE * rate)), len(one))
     energy = (one.double().square() + two.double().square())[None, None]

@@ -1,36 +1,36 @@
-"""The sounds of the telephone exchange Asterisk: the same sentences in five languages by four voices."""
+"""Data set of Asterisk's telephone prompts: the same sentences in five languages by four voices."""
 
 from __future__ import annotations
 
 from reprkit.registry.constraints import Count
 from reprkit_audio.data.corpus import Corpus
-from reprkit_audio.data.corpus_cache import fetched_clips
+from reprkit_audio.data.corpus_cache import load_fetched_clips
 
 
 class Asterisk(Corpus):
     """Asterisk's core sounds from Debian's packages: 16 kHz, clean, read by professionals.
 
-    English and Spanish are one speaker's, "allison" (Allison Smith): 2 x 25 to 31 minutes; French is "june" (June Wallack),
+    English and Spanish are by one speaker, "allison" (Allison Smith): 2 x 25 to 31 minutes; French is "june" (June Wallack),
     Italian "carlo" (Carlo Flora), Russian "ivrvoice" (a woman, by ivrvoice.ru), 24 to 26 minutes each.  A text's key is the
     same in every language.  Tones and silence are left out.  CC BY-SA 3.0 (English, Spanish, French), CC BY 3.0 (Italian,
-    Russian); each language's licence and credits lie beside it in the cache.
+    Russian); each language's license and credits are stored with it in the cache.
 
-    ``reprkit voice fetch asterisk`` puts the packages into the cache (11 MB a language, no root).
+    ``reprkit voice fetch asterisk`` fetches the packages into the cache (11 MB a language, no root rights).
 
-    Fields: ``x`` sequence (frames c), how it was made in ``form``; ``speaker`` label (names: ``speakers``).  ``split``
-    divides by text: no part holds a sentence of another part's, in whatever language.
+    Fields: ``x`` sequence (frames c), its front end in ``form``; ``speaker`` label (names: ``speakers``).  ``split``
+    divides by text: no two parts share a sentence, in any language.
 
     Args:
         languages: of "en", "es", "fr", "it", "ru".
-        frontend: what makes the frames: "world", "log-mel", with options.
-        frames: length of a window; None takes utterances whole, of varying length.  Shorter ones are left out and counted.
-        stride: frames from one window to the next; None: ``frames``.
-        speakers: only these.
-        speakers_held_out: these are no part of the set; ``unseen`` is a data set of them.
-        utterances: at most so many of each speaker.
+        frontend: the front end of the frames: "world" or "log-mel", with options.
+        frames: length of a window; if None, whole utterances of varying length.  Shorter utterances are left out and counted.
+        stride: frames from one window to the next; if None, ``frames``.
+        speakers: use only these speakers.
+        speakers_held_out: speakers that are left out; ``unseen`` is a data set of them.
+        utterances: at most this many of each speaker.
 
     Raises:
-        DataError: a language that was not fetched, or that there is not, or speakers that are not there.
+        DataError: a language that is unknown or was not fetched, or unknown speakers.
         PartArgumentError: a setting out of its range.
     """
 
@@ -46,7 +46,7 @@ class Asterisk(Corpus):
         utterances: Count | None = None,
     ) -> None:
         super().__init__(
-            fetched_clips("asterisk", languages, ("en", "es", "fr", "it", "ru"), 11),
+            load_fetched_clips("asterisk", languages, ("en", "es", "fr", "it", "ru"), 11),
             "asterisk",
             frontend=frontend,
             frames=frames,

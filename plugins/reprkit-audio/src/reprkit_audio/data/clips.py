@@ -1,4 +1,4 @@
-"""What a corpus consists of: recordings with their speaker, and texts where they are known."""
+"""Clips and utterances: recordings with their speaker and, if known, their text."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from reprkit_audio import sound
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One recording of one speaker, not read yet.
+    """One recording of one speaker, not yet read.
 
     Attributes:
         path: the sound file.
         speaker: name.
-        text: what is said, as it was written down; None where nobody did.
-        key: names the text: clips of one key say the same, in whatever voice or language; None where that is not known.
-        language: such as "en"; None where it is not known.
-        start: seconds of the file before it.
-        stop: second of the file at which it ends; None: with the file.
+        text: the transcript; None if unknown.
+        key: identifies the text: clips with the same key say the same, in any voice or language; None if unknown.
+        language: such as "en"; None if unknown.
+        start: second of the file at which it begins.
+        stop: second of the file at which it ends; None: the end of the file.
     """
 
     path: Path
@@ -37,33 +37,33 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """For messages: its path, and where in the file it begins."""
+        """Name for messages: its path, and where in the file it begins."""
         return str(self.path) + (f" (from second {self.start:g})" if self.start else "")
 
     def wave(self, rate: int, *, trim: bool) -> Float[Tensor, " samples"]:
-        """Its sound (samples,), without the silence at the ends if ``trim``.
+        """Read the waveform (samples,), without the silence at the ends if ``trim``.
 
         Raises:
-            DataError: it cannot be read, or is nothing but silence.
+            DataError: it cannot be read, or is silent.
         """
-        read = sound.read(self.path, rate, start=self.start, stop=self.stop)
-        kept = sound.trimmed(read, rate)  # digital silence has no frames worth learning, trimmed or not
-        return kept if trim else read
+        whole = sound.read(self.path, rate, start=self.start, stop=self.stop)
+        trimmed = sound.trim_silence(whole, rate)  # raises on digital silence, also without ``trim``
+        return trimmed if trim else whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """A clip with its sound.
+    """A clip with its waveform.
 
     Attributes:
         path: the sound file.
         speaker: name.
         label: the speaker's number in the data set.
-        text: what is said, or None.
-        key: names the text, over speakers and languages, or None.
+        text: the transcript, or None.
+        key: identifies the text across speakers and languages, or None.
         language: or None.
-        wave: the sound (samples,), float32 in [-1, 1], trimmed as the data set was.
-        rate: samples a second, in Hz.
+        wave: the waveform (samples,), float32 in [-1, 1], trimmed if the data set is.
+        rate: sampling rate in Hz.
     """
 
     path: Path
@@ -76,51 +76,55 @@ class Utterance:
     rate: int
 
 
-def pieces(clip: Clip, seconds: float) -> list[Clip]:
-    """The clip, or where its file is longer than ``seconds``, pieces of equal length, none longer.
+def split_clip(clip: Clip, seconds: float) -> list[Clip]:
+    """Split a clip whose file is longer than ``seconds`` into pieces of equal length, none longer.
 
     Raises:
         DataError: its file cannot be read.
     """
-    whole = sound.duration(clip.path)
-    if whole <= seconds:
+    total = sound.duration(clip.path)
+    if total <= seconds:
         return [clip]
-    count = int(-(-whole // seconds))
-    ends = [whole * number / count for number in range(count + 1)]
-    # One text is of all pieces together, so none has it.
+    count = int(-(-total // seconds))
+    ends = [total * number / count for number in range(count + 1)]
+    # The text belongs to all pieces together, so no single piece has one.
     return [
         replace(clip, start=ends[at], stop=ends[at + 1] if at + 1 < count else None, text=None, key=None)
         for at in range(count)
     ]
 
 
-def chosen(clips: Iterable[Clip], speakers: Iterable[str] | None, most: int | None) -> list[Clip]:
-    """The clips of some speakers (None: of all), in their order, at most so many of each, spread over all they have.
+def select_clips(clips: Iterable[Clip], speakers: Iterable[str] | None, limit: int | None) -> list[Clip]:
+    """Select clips of some speakers (None: all), in order, at most ``limit`` of each, evenly spaced.
 
     Raises:
-        DataError: a speaker of whom there is no clip.
+        DataError: a speaker without clips.
     """
     by_speaker: dict[str, list[Clip]] = {}
     for clip in clips:
         by_speaker.setdefault(clip.speaker, []).append(clip)
-    wanted = listed(speakers, by_speaker, "speakers") if speakers is not None else list(by_speaker)
-    kept = []
+    wanted = check_speakers(speakers, by_speaker, "speakers") if speakers is not None else list(by_speaker)
+    selected = []
     for speaker in sorted(set(wanted)):
         mine = by_speaker[speaker]
-        few = len(mine) if most is None else min(most, len(mine))
-        kept += [mine[number * len(mine) // few] for number in range(few)]
-    return kept
+        count = len(mine) if limit is None else min(limit, len(mine))
+        selected += [mine[number * len(mine) // count] for number in range(count)]
+    return selected
 
 
-def listed(names: Iterable[str] | str, known: Iterable[str], option: str) -> list[str]:
-    """The names, one or several.
+def check_speakers(names: Iterable[str] | str, known: Iterable[str], option: str) -> list[str]:
+    """Check one or more speaker names, and return them as a list.
 
     Raises:
-        DataError: one that is not known.
+        DataError: an unknown name.
     """
-    wanted, there = [names] if isinstance(names, str) else list(names), sorted(known)
+    wanted, available = [names] if isinstance(names, str) else list(names), sorted(known)
     for name in wanted:
-        if name not in there:
-            shown = ", ".join(there[:30]) + (f", ... ({len(there)} in all)" if len(there) > 30 else "")
-            raise DataError(f"{option}: no speaker {name!r}.{nearest(str(name), there)}\n  known: {shown}")
+        if name not in available:
+            shown = ", ".join(available[:30]) + (
+                f", ... ({len(available)} in all)" if len(available) > 30 else ""
+            )
+            raise DataError(
+                f"{option}: no speaker {name!r}.{nearest(str(name), available)}\n  known: {shown}"
+            )
     return wanted

@@ -1,4 +1,4 @@
-"""How people lay out folders of speech: who speaks, and what, from where a file lies and what lies beside it."""
+"""Folder layouts of speech corpora: speaker and text from a file's path and the files beside it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from reprkit_audio.data.clips import Clip
 from reprkit_audio.sound import SUFFIXES
 
 _LIBRI = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?$")
-_BESIDE = (".normalized.txt", ".txt", ".lab")  # LibriTTS's cleaned text before its original
+_TEXT_SUFFIXES = (".normalized.txt", ".txt", ".lab")  # LibriTTS's normalized text before the original
 
 
 def clips_below(root: str) -> tuple[Path, list[Clip]]:
-    """The folder and its clips, sorted by path; texts where there are some.
+    """List the clips below a folder, sorted by path, with texts where there are any; returns the folder, too.
 
     ==========================================  =======================================  ============================
     what                                        speaker                                  text
@@ -32,15 +32,15 @@ def clips_below(root: str) -> tuple[Path, list[Clip]]:
         DataError: no such folder, or no sound files below it.
     """
     folder, names = find_files(root, SUFFIXES, "sound files")
-    return folder, list(_vctk(folder, names) if _is_vctk(folder) else _plain(folder, names))
+    return folder, list(_vctk_clips(folder, names) if _is_vctk(folder) else _folder_clips(folder, names))
 
 
 def _is_vctk(folder: Path) -> bool:
     return (folder / "txt").is_dir() and any(each.is_dir() for each in folder.glob("wav48*"))
 
 
-def _vctk(folder: Path, names: list[str]) -> Iterator[Clip]:
-    """VCTK (Yamagishi et al. 2019): the microphones recorded the same, and the second one of two speakers is missing."""
+def _vctk_clips(folder: Path, names: list[str]) -> Iterator[Clip]:
+    """VCTK (Yamagishi et al. 2019): of two microphones with the same content the first, since two speakers lack the second."""
     for name in names:
         first, _, rest = name.partition("/")
         speaker, _, file = rest.partition("/")
@@ -56,40 +56,44 @@ def _vctk(folder: Path, names: list[str]) -> Iterator[Clip]:
         )
 
 
-def _plain(folder: Path, names: list[str]) -> Iterator[Clip]:
-    lists: dict[Path, dict[str, str]] = {}
+def _folder_clips(folder: Path, names: list[str]) -> Iterator[Clip]:
+    transcripts: dict[Path, dict[str, str]] = {}
     for name in names:
         *folders, _ = name.split("/")
         if len(folders) > 1 and _LIBRI.match(folders[0]):
             folders = folders[1:]
         path = folder / name
         speaker = folders[0] if folders else folder.resolve().name
-        if path.parent not in lists:
-            lists[path.parent] = _list(path.parent)
-        yield Clip(path=path, speaker=speaker, text=_beside(path) or lists[path.parent].get(path.stem))
+        if path.parent not in transcripts:
+            transcripts[path.parent] = _read_transcripts(path.parent)
+        yield Clip(
+            path=path,
+            speaker=speaker,
+            text=_read_text_beside(path) or transcripts[path.parent].get(path.stem),
+        )
 
 
-def _beside(path: Path) -> str | None:
-    """What lies beside a sound file as its text, in a file of its own."""
-    for suffix in _BESIDE:
-        found = _read(path.parent / (path.stem + suffix))
-        if found is not None:
-            return found
+def _read_text_beside(path: Path) -> str | None:
+    """Read the text file beside a sound file."""
+    for suffix in _TEXT_SUFFIXES:
+        text = _read(path.parent / (path.stem + suffix))
+        if text is not None:
+            return text
     return None
 
 
-def _list(folder: Path) -> dict[str, str]:
-    """LibriSpeech's list of a folder: ``NAME THE TEXT`` a line."""
-    found = {}
+def _read_transcripts(folder: Path) -> dict[str, str]:
+    """Read LibriSpeech's transcripts of a folder: ``NAME THE TEXT`` per line."""
+    transcripts = {}
     for each in sorted(folder.glob("*.trans.txt")):
         for line in (_read(each) or "").splitlines():
             name, _, text = line.partition(" ")
-            found[name] = text.strip()
-    return found
+            transcripts[name] = text.strip()
+    return transcripts
 
 
 def _read(path: Path) -> str | None:
-    """A file's text; None where there is none, or one that is not UTF-8."""
+    """Read a text file; None if it is missing, empty or not UTF-8."""
     try:
         return path.read_text("utf-8").strip() or None
     except (OSError, UnicodeDecodeError):

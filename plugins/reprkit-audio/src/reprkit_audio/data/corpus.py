@@ -1,4 +1,4 @@
-"""From clips to a data set: frames worked out or found, unreadable files left out by name, speakers held out."""
+"""Data set from clips: frames computed or read from the cache, unreadable files reported, speakers held out."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from torch import Tensor
 
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.errors import DataError
-from reprkit_audio.data.clips import Clip, chosen, listed, pieces
-from reprkit_audio.data.features import frames_of
+from reprkit_audio.data.clips import Clip, check_speakers, select_clips, split_clip
+from reprkit_audio.data.features import load_frames
 from reprkit_audio.data.recordings import Recordings, Store
 from reprkit_audio.frontends import frontend as front_end
 
-CLIPPED = 1e-3  # a larger share of clipped samples is counted in the facts
+CLIPPED = 1e-3  # recordings with a larger share of clipped samples are counted in the facts
 
-# A track's symbols (t,) for a clip and its number of frames, and the symbols' names.
+# Function from a clip and its number of frames to the symbols (t,), and the symbols' names.
 Track = tuple[Callable[[Clip, int], Tensor], Sequence[str]]
 
 
 class Corpus(Recordings):
-    """Recordings of several speakers, by clips.
+    """Data set of the recordings of several speakers.
 
     Args:
-        clips: what there is.
-        name: for reports.
+        clips: the recordings.
+        name: name of the data set in reports.
         frontend: what makes the frames: "world", "log-mel", with options.
-        frames: length of a window; None takes utterances whole.
+        frames: length of a window; if None, whole utterances.
         stride: frames from one window to the next; None: ``frames``.
-        trim: whether silence at an utterance's ends is cut off.
-        seconds: longer files are cut into pieces of equal length, none longer; None leaves them.
-        speakers: only these.
-        speakers_held_out: these are no part of the set; ``unseen`` holds them.
-        utterances: at most so many of each speaker.
-        max_corrupt: the largest share of unreadable files that is left out; more is an error.
+        trim: whether to cut silence at an utterance's ends.
+        seconds: longer files are cut into pieces of equal length, at most this long; never if None.
+        speakers: use only these speakers.
+        speakers_held_out: speakers that are left out; ``unseen`` is a data set of them.
+        utterances: at most this many of each speaker.
+        max_corrupt: the largest share of unreadable files that may be left out; a larger one is an error.
         facts: for ``describe``.
-        tracks: name -> what gives the symbols of a clip's frames, and the symbols' names.
+        tracks: name -> function that gives the symbols of a clip's frames, and the symbols' names.
 
     Raises:
-        DataError: nothing to read, too much that cannot be read, or speakers that are not there.
+        DataError: no clips, too many unreadable files, or unknown speakers.
         PartArgumentError: a front end's settings, ``frames`` or ``stride`` out of range.
     """
 
@@ -62,38 +62,40 @@ class Corpus(Recordings):
         tracks: Mapping[str, Track] | None = None,
     ) -> None:
         front, skips = front_end(frontend), CorruptFiles("sound files", max_corrupt)
-        wanted = chosen(clips, speakers, utterances)
+        wanted = select_clips(clips, speakers, utterances)
         total = len(wanted)
         if seconds is not None:
             by_name = {clip.name: clip for clip in wanted}
-            cut = skips.iter_readable(by_name, lambda each: pieces(by_name[each], seconds))
-            wanted = [piece for _, found in cut for piece in found]
-        rows = frames_of(wanted, front, trim, skips)
+            cut = skips.iter_readable(by_name, lambda each: split_clip(by_name[each], seconds))
+            wanted = [piece for _, parts in cut for piece in parts]
+        rows = load_frames(wanted, front, trim, skips)
         skips.check_share(total, name)
-        kept = [clip for clip, _, _ in rows]
-        counts = torch.tensor([0, *(len(made) for _, made, _ in rows)])
+        clips_read = [clip for clip, _, _ in rows]
+        counts = torch.tensor([0, *(len(values) for _, values, _ in rows)])
         store = Store(
-            clips=kept,
-            frames=torch.cat([made for _, made, _ in rows]),
+            clips=clips_read,
+            frames=torch.cat([values for _, values, _ in rows]),
             ends=counts.cumsum(0),
             front=front,
             trim=trim,
             tracks={
-                track: (torch.cat([give(clip, len(made)) for clip, made, _ in rows]), symbols)
-                for track, (give, symbols) in (tracks or {}).items()
+                track: (torch.cat([label(clip, len(values)) for clip, values, _ in rows]), symbols)
+                for track, (label, symbols) in (tracks or {}).items()
             },
         )
-        loud = sum(share > CLIPPED for _, _, share in rows)
+        clipped = sum(share > CLIPPED for _, _, share in rows)
         del rows
-        away = set(listed(speakers_held_out, {clip.speaker for clip in kept}, "speakers_held_out"))
-        seen = [number for number, clip in enumerate(kept) if clip.speaker not in away]
+        held_out = set(
+            check_speakers(speakers_held_out, {clip.speaker for clip in clips_read}, "speakers_held_out")
+        )
+        seen = [number for number, clip in enumerate(clips_read) if clip.speaker not in held_out]
         if not seen:
-            raise DataError(f"speakers_held_out names every speaker of {name}: nobody is left to learn from")
+            raise DataError(f"speakers_held_out names every speaker of {name}, so no training data is left")
         known = {**(facts or {}), **_facts(store, seen), **skips.facts()}
-        if loud:
-            known["clipped_count"] = loud
+        if clipped:
+            known["clipped_count"] = clipped
         super().__init__(store, seen, frames=frames, stride=stride, name=name, facts=known)
-        unseen = [number for number, clip in enumerate(kept) if clip.speaker in away]
+        unseen = [number for number, clip in enumerate(clips_read) if clip.speaker in held_out]
         self._unseen = (
             Recordings(
                 store,
@@ -109,21 +111,21 @@ class Corpus(Recordings):
 
     @property
     def unseen(self) -> Recordings:
-        """The speakers that were held out, as a data set with labels of its own.
+        """The held-out speakers, as a data set with labels of its own.
 
         Raises:
-            DataError: nobody was held out.
+            DataError: no speaker is held out.
         """
         if self._unseen is None:
             some = ", ".join(repr(each) for each in self.speakers[:2])
             raise DataError(
-                f"{self.name} holds nobody out\n  name some: speakers_held_out=({some.split(', ')[0]},); its speakers: {some}, ..."
+                f"{self.name} holds out no speaker\n  pass speakers_held_out=({some.split(', ')[0]},); its speakers: {some}, ..."
             )
         return self._unseen
 
 
 def _facts(store: Store, numbers: Sequence[int]) -> dict[str, Any]:
-    """Who is there, in how many languages, and for how long."""
+    """Speakers, their minutes of speech, and their languages."""
     seconds: dict[str, float] = {}
     languages: dict[str, set[str]] = {}
     for number in numbers:
@@ -133,7 +135,7 @@ def _facts(store: Store, numbers: Sequence[int]) -> dict[str, Any]:
         if clip.language is not None:
             languages.setdefault(clip.speaker, set()).add(clip.language)
     minutes = {speaker: round(amount / 60, 1) for speaker, amount in sorted(seconds.items())}
-    found: dict[str, Any] = {"speakers": list(minutes), "minutes": minutes}
+    facts: dict[str, Any] = {"speakers": list(minutes), "minutes": minutes}
     if languages:
-        found["languages"] = {speaker: sorted(spoken) for speaker, spoken in sorted(languages.items())}
-    return found
+        facts["languages"] = {speaker: sorted(names) for speaker, names in sorted(languages.items())}
+    return facts

@@ -1,4 +1,4 @@
-"""Corpora in the cache: a folder a language, with an index of what is said by whom."""
+"""Cache of fetched corpora: a folder per language, with an index of its clips."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from reprkit_audio.data.clips import Clip
 INDEX = "clips.json"
 
 
-def kept_folder(corpus: str, language: str) -> Path:
-    """Where a corpus's recordings of a language are."""
+def corpus_folder(corpus: str, language: str) -> Path:
+    """Folder of a corpus's recordings in a language."""
     return cache_folder("audio") / corpus / language
 
 
 def write_index(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Say what is in a folder: rows of file, speaker, language, key and text."""
+    """Write the index of a folder: rows of file, speaker, language, key and text."""
     (folder / INDEX).write_text(json.dumps(list(rows), ensure_ascii=False, indent=0), "utf-8")
 
 
 def read_index(folder: Path) -> Iterator[Clip]:
-    """The clips of a folder.
+    """Read the clips of a folder.
 
     Raises:
-        DataError: its index is damaged.
-        FileNotFoundError: it has none.
+        DataError: the index is damaged.
+        FileNotFoundError: there is no index.
     """
     try:
         for row in json.loads((folder / INDEX).read_text("utf-8")):
@@ -44,28 +44,30 @@ def read_index(folder: Path) -> Iterator[Clip]:
         raise DataError(f"{folder / INDEX} is damaged: {error}") from error
 
 
-def fetched_clips(corpus: str, languages: Iterable[str] | str, known: Iterable[str], size: int) -> list[Clip]:
-    """The clips of a corpus that ``reprkit voice fetch`` has put into the cache.
+def load_fetched_clips(
+    corpus: str, languages: Iterable[str] | str, known: Iterable[str], size: int
+) -> list[Clip]:
+    """Load the clips of a corpus that ``reprkit voice fetch`` has stored in the cache.
 
     Raises:
-        DataError: a language that the corpus does not have, or that was not fetched yet.
+        DataError: a language that the corpus lacks, or that was not fetched yet.
     """
     clips: list[Clip] = []
-    there = list(known)
+    available = list(known)
     wanted = [languages] if isinstance(languages, str) else list(languages)
     if not wanted:
-        raise DataError(f"{corpus}: languages= names none; known: {', '.join(there)}")
+        raise DataError(f"{corpus}: languages= is empty; known: {', '.join(available)}")
     for language in dict.fromkeys(wanted):
-        if language not in there:
+        if language not in available:
             raise DataError(
-                f"{corpus} is not in {language!r}.{nearest(str(language), there)}\n  known: {', '.join(there)}"
+                f"{corpus} is not in {language!r}.{nearest(str(language), available)}\n  known: {', '.join(available)}"
             )
-        folder = kept_folder(corpus, language)
+        folder = corpus_folder(corpus, language)
         try:
             clips += read_index(folder)
         except FileNotFoundError as error:
             raise DataError(
                 f"{corpus} in {language!r} is not in {folder}\n"
-                f"  fetch it (about {size} MB, no root): reprkit voice fetch {corpus}"
+                f"  fetch it (about {size} MB, no root rights): reprkit voice fetch {corpus}"
             ) from error
     return clips

@@ -1,4 +1,4 @@
-"""Which utterances are for training, validation and test: by speaker, or by text where several speak the same."""
+"""Splits of speech: by utterance within each speaker, or by text where speakers share texts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
 
 PARTS = ("train", "valid", "test")
-_SPEECH = 0x73706B  # keeps the division's randomness apart from others of the same seed
+_SPEECH = 0x73706B  # separates this random stream from others of the same seed
 
 
-def divided(
+def assign_parts(
     clips: Sequence[Clip], seed: int, valid: bool, test_share: float, valid_share: float
 ) -> list[str]:
-    """The part of every clip: "train", "valid" or "test"; each speaker has some in every part.
+    """Assign every clip to "train", "valid" or "test"; each speaker has clips in every part.
 
-    Where texts are shared, the shares are of texts, and all that is said of one text is in one part: nobody is tested on
-    a sentence that another voice was trained on, and a test part holds the same sentence in several voices.  Else the
-    shares are of each speaker's utterances.  The test part does not depend on ``valid``.
+    Where speakers share texts, the shares are of texts, and all clips of a text are in one part: no test sentence was in
+    training in another voice, and the test part has the same sentence in several voices.  Otherwise the shares are of each
+    speaker's utterances.  The test part does not depend on ``valid``.
 
     Raises:
         DataError: shares out of range, or a speaker with too few utterances.
@@ -33,41 +33,41 @@ def divided(
     groups: dict[str | None, list[int]] = {}
     for number, clip in enumerate(clips):
         groups.setdefault(None if shared else clip.speaker, []).append(number)
-    found = ["train"] * len(clips)
-    for place, (speaker, numbers) in enumerate(sorted(groups.items(), key=lambda pair: str(pair[0]))):
-        texts = [_text(clips[number], number) if shared else str(number) for number in numbers]
+    parts = ["train"] * len(clips)
+    for index, (speaker, numbers) in enumerate(sorted(groups.items(), key=lambda pair: str(pair[0]))):
+        texts = [_text_id(clips[number], number) if shared else str(number) for number in numbers]
         kinds = sorted(set(texts))
-        generator = torch.Generator().manual_seed(derive_seed(seed, _SPEECH, place))
+        generator = torch.Generator().manual_seed(derive_seed(seed, _SPEECH, index))
         order = [kinds[at] for at in torch.randperm(len(kinds), generator=generator).tolist()]
         test = max(1, round(len(kinds) * test_share))
         held = max(1, round(len(kinds) * valid_share)) if valid else 0
         if test + held >= len(kinds):
             raise DataError(
-                f"{len(kinds)} {'texts' if shared else f'utterances of speaker {speaker!r}'} are too few to divide with "
+                f"{len(kinds)} {'texts' if shared else f'utterances of speaker {speaker!r}'} are too few to split with "
                 f"test_share={test_share}{f', valid_share={valid_share}' if valid else ''}"
             )
         part = dict.fromkeys(order[:test], "test") | dict.fromkeys(order[test : test + held], "valid")
         for number, text in zip(numbers, texts, strict=True):
-            found[number] = part.get(text, "train")
-    _everybody(clips, found, valid)
-    return found
+            parts[number] = part.get(text, "train")
+    _check_every_speaker(clips, parts, valid)
+    return parts
 
 
-def _text(clip: Clip, number: int) -> str:
+def _text_id(clip: Clip, number: int) -> str:
     return f"key {clip.key}" if clip.key is not None else f"clip {number}"
 
 
-def _everybody(clips: Sequence[Clip], found: Sequence[str], valid: bool) -> None:
-    """Every speaker is in every part.
+def _check_every_speaker(clips: Sequence[Clip], parts: Sequence[str], valid: bool) -> None:
+    """Check that every speaker is in every part.
 
     Raises:
-        DataError: one who is not.
+        DataError: a speaker who is not.
     """
-    there = {(clip.speaker, part) for clip, part in zip(clips, found, strict=True)}
+    present = {(clip.speaker, part) for clip, part in zip(clips, parts, strict=True)}
     for speaker in sorted({clip.speaker for clip in clips}):
         for part in PARTS:
-            if (speaker, part) not in there and (valid or part != "valid"):
+            if (speaker, part) not in present and (valid or part != "valid"):
                 raise DataError(
-                    f"speaker {speaker!r} has nothing in the {part} part: the texts that fell to it are others'\n"
-                    "  take another seed, larger shares, or leave the speaker out (speakers=)"
+                    f"speaker {speaker!r} has no clip in the {part} part: its texts are other speakers'\n"
+                    "  use another seed, larger shares, or leave the speaker out (speakers=)"
                 )

@@ -1,4 +1,4 @@
-"""Speech synthesisers that may be installed, and what they say of when they speak which phone."""
+"""Speech synthesizers that may be installed, with their phone timings."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch import Tensor
 from reprkit.errors import DataError, nearest
 from reprkit_audio import sound
 
-# When each phone ends, in seconds.
+# Phones, each with the second at which it ends.
 Phones = list[tuple[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A program that speaks.
+    """A speech synthesizer program.
 
     Attributes:
-        program: what it is called by.
-        package: of Debian, that brings it.
-        voices: English voices that it is known for.
-        speak: (voice, text, sound file to write) -> the phones, or None where it does not tell them.
+        program: its command.
+        package: the Debian package that contains it.
+        voices: its English voices.
+        speak: (voice, text, sound file to write) -> the phones, or None if it reports none.
     """
 
     program: str
@@ -36,20 +36,20 @@ class Engine:
     speak: Callable[[str, str, Path], Phones | None]
 
 
-def spoken(voice: str, text: str) -> tuple[Float[Tensor, " samples"], Phones | None]:
-    """A text in a voice: the wave (samples,) of 16 kHz, and when each phone ends.
+def synthesize(voice: str, text: str) -> tuple[Float[Tensor, " samples"], Phones | None]:
+    """Synthesize a text in a voice: the waveform (samples,) at 16 kHz, and the phones with their ends.
 
     Raises:
-        DataError: no such voice, or its program is not here, or said nothing.
+        DataError: no such voice, or its program is not installed or wrote no sound.
     """
     engine, name = engine_of(voice)
     if shutil.which(engine.program) is None:
         raise DataError(
-            f"voice {voice!r} is spoken by {engine.program}, which is not on this machine\n"
-            f"  install it (Debian: apt-get install {engine.package}), or take other voices: {', '.join(VOICES)}"
+            f"voice {voice!r} needs {engine.program}, which is not installed\n"
+            f"  install it (Debian: apt-get install {engine.package}), or use other voices: {', '.join(VOICES)}"
         )
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "said.wav"
+        file = Path(folder) / "speech.wav"
         phones = engine.speak(name, text, file)
         if not file.is_file():
             raise DataError(f"{engine.program} wrote no sound for {text!r} in voice {voice!r}")
@@ -57,7 +57,7 @@ def spoken(voice: str, text: str) -> tuple[Float[Tensor, " samples"], Phones | N
 
 
 def engine_of(voice: str) -> tuple[Engine, str]:
-    """The engine of a voice, and what that calls it.
+    """Find the engine of a voice, and the engine's name for it.
 
     Raises:
         DataError: no such voice.
@@ -73,23 +73,23 @@ def engine_of(voice: str) -> tuple[Engine, str]:
     return VOICES[voice], voice
 
 
-def _run(*command: str, given: str | None = None) -> str:
-    done = subprocess.run(command, input=given, capture_output=True, text=True)
+def _run(*command: str, stdin: str | None = None) -> str:
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True)
     if done.returncode:
-        said = " ".join(done.stderr.split())[-300:]
-        raise DataError(f"{command[0]} failed (code {done.returncode}): {said or 'it says nothing'}")
+        message = " ".join(done.stderr.split())[-300:]
+        raise DataError(f"{command[0]} failed (code {done.returncode}): {message or 'no error message'}")
     return done.stdout
 
 
-def _flite(voice: str, text: str, file: Path) -> Phones:
-    """Flite prints each phone with the second at which it ends."""
-    told = _run("flite", "-voice", voice, "-psdur", "-t", text, "-o", str(file))
-    pairs = (each.rpartition(":") for each in told.split())
+def _run_flite(voice: str, text: str, file: Path) -> Phones:
+    """Run Flite, which prints each phone with the second at which it ends."""
+    output = _run("flite", "-voice", voice, "-psdur", "-t", text, "-o", str(file))
+    pairs = (each.rpartition(":") for each in output.split())
     return [(phone, float(end)) for phone, colon, end in pairs if colon]
 
 
-def _festival(voice: str, text: str, file: Path) -> Phones:
-    """Festival writes a label file: end, a number, phone."""
+def _run_festival(voice: str, text: str, file: Path) -> Phones:
+    """Run Festival, which writes a label file: end, a number, phone."""
     labels = file.with_suffix(".segs")
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     script = file.with_suffix(".scm")
@@ -104,17 +104,17 @@ def _festival(voice: str, text: str, file: Path) -> Phones:
     return [(phone, float(end)) for end, _, phone in (line.split() for line in lines)]
 
 
-def _espeak(variant: str, text: str, file: Path) -> None:
-    """Its own phones have no durations."""
+def _run_espeak(variant: str, text: str, file: Path) -> None:
+    """Run espeak-ng, whose phones have no durations."""
     _run("espeak-ng", "-v", f"en-us+{variant}", "-w", str(file), text)
 
 
-FLITE = Engine(program="flite", package="flite", voices=("rms", "slt", "awb", "kal16"), speak=_flite)
+FLITE = Engine(program="flite", package="flite", voices=("rms", "slt", "awb", "kal16"), speak=_run_flite)
 FESTIVAL = Engine(
     program="festival",
     package="festival festvox-kallpc16k festvox-kdlpc16k",
     voices=("ked",),
-    speak=_festival,
+    speak=_run_festival,
 )
-ESPEAK = Engine(program="espeak-ng", package="espeak-ng", voices=(), speak=_espeak)
+ESPEAK = Engine(program="espeak-ng", package="espeak-ng", voices=(), speak=_run_espeak)
 VOICES = {voice: engine for engine in (FLITE, FESTIVAL) for voice in engine.voices}

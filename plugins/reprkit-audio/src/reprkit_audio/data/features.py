@@ -1,7 +1,7 @@
-"""Frames of clips, worked out once for each file and front end, and kept on disk.
+"""Cache of clips' frames, computed once per file and front end.
 
-The folder is the meeting point of everybody who works them out: processes that start at the same time go over the
-missing ones in orders of their own and find what others have kept meanwhile, so nothing has to be locked.
+Processes share work through the cache folder: those that start at the same time go through the missing clips in different
+random orders and read what others have stored meanwhile, so no locks are needed.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 
-VERSION = 1  # of what is kept; a new number makes all anew
-SHORTEST = 0.1  # seconds of sound under which there is nothing to learn
-ALONE = 600.0  # seconds of missing sound from which on other processes help
-MOST_HELPERS = 16
+VERSION = 1  # of the cached files; a new number invalidates them
+MIN_SECONDS = 0.1  # seconds; shorter sounds are refused
+PARALLEL_FROM = 600.0  # seconds of missing sound from which on several processes are used
+MAX_HELPERS = 16
 
 _PARTS = ("pitch", "aperiodicity")
 
 
-def located(clip: Clip, front: FrontEnd, trim: bool) -> Path:
-    """Where a clip's frames are kept: by the file's path, size and time, the part of it, and the front end's form."""
+def cache_path(clip: Clip, front: FrontEnd, trim: bool) -> Path:
+    """Cache path of a clip's frames: by the file's path, size, time and section, and the front end's form."""
     state = clip.path.stat()
-    what = (
+    key = (
         VERSION,
         str(clip.path.resolve()),
         state.st_size,
@@ -51,59 +51,63 @@ def located(clip: Clip, front: FrontEnd, trim: bool) -> Path:
         trim,
         front.form,
     )
-    name = hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+    name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
     return cache_folder("audio") / "features" / front.name / name[:2] / f"{name}.npz"
 
 
-def analysed(clip: Clip, front: FrontEnd, trim: bool) -> tuple[Sound, float]:
-    """A clip's frames, and the share of its samples that are clipped: from disk, or worked out and kept.
+def load_or_analyze(clip: Clip, front: FrontEnd, trim: bool) -> tuple[Sound, float]:
+    """Load a clip's frames and its share of clipped samples from the cache, or compute and store them.
 
     Raises:
         DataError: the clip cannot be read, is silent, or is shorter than 0.1 s.
     """
-    path = located(clip, front, trim)
-    found = _loaded(path)
-    if found is not None:
-        return found
+    path = cache_path(clip, front, trim)
+    cached = _read_cached(path)
+    if cached is not None:
+        return cached
     wave = clip.wave(front.rate, trim=trim)
-    if len(wave) < SHORTEST * front.rate:
-        raise DataError(f"it is {len(wave) / front.rate:.2f} s of sound, under {SHORTEST:g} s")
-    made, share = front.analyse(wave), sound.clipped(wave)
+    if len(wave) < MIN_SECONDS * front.rate:
+        raise DataError(f"it is {len(wave) / front.rate:.2f} s of sound, under {MIN_SECONDS:g} s")
+    analyzed, share = front.analyze(wave), sound.clipped_share(wave)
     file = io.BytesIO()
-    others = {name: getattr(made, name).numpy() for name in _PARTS if getattr(made, name) is not None}
-    np.savez(file, frames=made.frames.numpy(), clipped=np.float32(share), **others)
+    others = {name: getattr(analyzed, name).numpy() for name in _PARTS if getattr(analyzed, name) is not None}
+    np.savez(file, frames=analyzed.frames.numpy(), clipped=np.float32(share), **others)
     write_cached(path, file.getvalue())
-    return made, share
+    return analyzed, share
 
 
-def frames_of(
+def load_frames(
     clips: list[Clip], front: FrontEnd, trim: bool, skips: CorruptFiles
 ) -> list[tuple[Clip, torch.Tensor, float]]:
-    """Each clip that can be analysed, with its frames (t c) and its clipped share; the others are added to ``skips``."""
+    """Load frames (t c) and clipped share of every clip that can be analyzed; the others are added to ``skips``."""
     if not clips:
         return []
-    with contextlib.suppress(OSError):  # a file that cannot be looked at is found below
-        _prepare(clips, front, trim)
-    read = functools.partial(analysed, front=front, trim=trim)
+    with contextlib.suppress(OSError):  # an unreadable file is reported below
+        _compute_missing(clips, front, trim)
+    read = functools.partial(load_or_analyze, front=front, trim=trim)
     with_names = {clip.name: clip for clip in clips}
     return [
-        (with_names[name], made.frames, share)
-        for name, (made, share) in skips.iter_readable(with_names, lambda name: read(with_names[name]))
+        (with_names[name], analyzed.frames, share)
+        for name, (analyzed, share) in skips.iter_readable(with_names, lambda name: read(with_names[name]))
     ]
 
 
-def _prepare(clips: list[Clip], front: FrontEnd, trim: bool) -> None:
-    """Work the missing ones out with the help of other processes, where there is enough to do."""
-    missing = [clip for clip in clips if clip.path.exists() and not located(clip, front, trim).exists()]
+def _compute_missing(clips: list[Clip], front: FrontEnd, trim: bool) -> None:
+    """Compute the missing frames, with helper processes if there are many."""
+    missing = [clip for clip in clips if clip.path.exists() and not cache_path(clip, front, trim).exists()]
     random.Random(os.getpid()).shuffle(missing)
-    helpers = min(MOST_HELPERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    if helpers < 2 or _seconds(missing) < ALONE:
-        _work(missing, front, trim)
+    helpers = min(MAX_HELPERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    if helpers < 2 or _count_seconds(missing) < PARALLEL_FROM:
+        _compute(missing, front, trim)
         return
     running = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for number in range(helpers):
-        job = {"form": front.form, "trim": trim, "clips": [_plain(clip) for clip in missing[number::helpers]]}
+        job = {
+            "form": front.form,
+            "trim": trim,
+            "clips": [_to_json(clip) for clip in missing[number::helpers]],
+        }
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "reprkit_audio.data.features"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, text=True,
@@ -117,45 +121,45 @@ def _prepare(clips: list[Clip], front: FrontEnd, trim: bool) -> None:
             process.wait()
     finally:
         for process in running:
-            process.kill()  # those that still run when this one is stopped
+            process.kill()  # those still running if this process is interrupted
 
 
-def _work(clips: Iterable[Clip], front: FrontEnd, trim: bool) -> None:
+def _compute(clips: Iterable[Clip], front: FrontEnd, trim: bool) -> None:
     for clip in clips:
-        with contextlib.suppress(Exception):  # found again, and named, when all are gathered
-            analysed(clip, front, trim)
+        with contextlib.suppress(Exception):  # reported when all clips are collected
+            load_or_analyze(clip, front, trim)
 
 
-def _seconds(clips: Iterable[Clip]) -> float:
+def _count_seconds(clips: Iterable[Clip]) -> float:
     total = 0.0
     for clip in clips:
         with contextlib.suppress(DataError):
             total += (clip.stop or sound.duration(clip.path)) - clip.start
-        if total >= ALONE:
+        if total >= PARALLEL_FROM:
             break
     return total
 
 
-def _loaded(path: Path) -> tuple[Sound, float] | None:
-    """What is kept there; None where nothing is, or nothing that can be read."""
+def _read_cached(path: Path) -> tuple[Sound, float] | None:
+    """Read a cached analysis; None if it is missing or unreadable."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            kept = {name: torch.from_numpy(file[name]) for name in ("frames", *_PARTS) if name in file}
-            return Sound(**kept), float(file["clipped"])
+            arrays = {name: torch.from_numpy(file[name]) for name in ("frames", *_PARTS) if name in file}
+            return Sound(**arrays), float(file["clipped"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
 
 
-def _plain(clip: Clip) -> dict[str, object]:
+def _to_json(clip: Clip) -> dict[str, object]:
     return {**asdict(clip), "path": str(clip.path)}
 
 
 def _main() -> None:
-    """A helper: takes a job as JSON from its input, and keeps frames."""
+    """Run as helper process: read a job as JSON from standard input, and store frames in the cache."""
     torch.set_num_threads(1)
     job = json.load(sys.stdin)
     clips = (Clip(**{**each, "path": Path(each["path"])}) for each in job["clips"])
-    _work(clips, frontend(job["form"]), job["trim"])
+    _compute(clips, frontend(job["form"]), job["trim"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The same sentences in several synthetic voices, with their phones: conversion has a true target, codes have a truth."""
+"""Data set of the same sentences in several synthetic voices, with phones: ground truth for conversion and for codes."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from reprkit.utils.cache import cache_folder, write_cached
 from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus, Track
-from reprkit_audio.data.engines import Phones, engine_of, spoken
+from reprkit_audio.data.engines import Phones, engine_of, synthesize
 from reprkit_audio.data.sample_speech import english_texts
 from reprkit_audio.frontends import frontend as front_end
 
-_VERSION = 1  # of what is kept
+_VERSION = 1  # of the cached files
 
 
 class ParallelSpeech(Corpus):
-    """Sentences spoken by each of several synthesisers' voices; made at first use, then kept in the cache.
+    """Sentences in several synthesizers' voices; synthesized at first use, then cached.
 
-    Voices: "rms", "slt", "awb", "kal16" of flite, "ked" of festival, and "espeak-VARIANT" of espeak-ng ("espeak-f2"), those that
-    are installed.  Clips of one key say the same.
+    Voices: "rms", "slt", "awb", "kal16" of flite, "ked" of festival, and "espeak-VARIANT" of espeak-ng ("espeak-f2"), if
+    installed.  Clips with the same key say the same.
 
-    Fields: ``x`` sequence (frames c), how it was made in ``form``; ``speaker`` label (names: ``speakers``); where all voices tell
-    it (flite, festival) ``phone`` tokens (frames), the phone in the middle of each frame, whose names are
-    ``facts["symbols"]["phone"]``.  ``split`` divides by sentence.  Silence is not cut off: phones would move.
+    Fields: ``x`` sequence (frames c), its front end in ``form``; ``speaker`` label (names: ``speakers``); where all voices
+    report phones (flite, festival) ``phone`` tokens (frames), the phone at each frame's center, with names in
+    ``facts["symbols"]["phone"]``.  ``split`` divides by sentence.  Silence is not trimmed, since that would shift the phones.
 
     Args:
-        voices: at least one; they are the speakers.
-        sentences: how many of the 300 and more English sentences that come with the plugin; or the sentences.
-        frontend: what makes the frames: "world", "log-mel", with options.
-        frames: length of a window; None takes utterances whole, of varying length.
-        stride: frames from one window to the next; None: ``frames``.
-        speakers_held_out: these are no part of the set; ``unseen`` is a data set of them.
+        voices: at least one; the speakers.
+        sentences: how many of the plugin's more than 300 English sentences, or the sentences themselves.
+        frontend: the front end of the frames: "world" or "log-mel", with options.
+        frames: length of a window; if None, whole utterances of varying length.
+        stride: frames from one window to the next; if None, ``frames``.
+        speakers_held_out: speakers that are left out; ``unseen`` is a data set of them.
 
     Raises:
-        DataError: a voice that there is not, or whose program is not installed.
+        DataError: an unknown voice, or one whose program is not installed.
         PartArgumentError: a setting out of its range.
     """
 
@@ -60,24 +60,24 @@ class ParallelSpeech(Corpus):
         stride: Count | None = None,
         speakers_held_out: str | tuple[str, ...] = (),
     ) -> None:
-        texts = _texts(sentences)
+        texts = _choose_texts(sentences)
         wanted = [voices] if isinstance(voices, str) else list(dict.fromkeys(voices))
         for voice in wanted:
-            engine_of(voice)  # refuses an unknown one before anything is spoken
-        made = [_said(voice, text) for voice in wanted for text in texts]
-        told = {clip.path: phones for clip, phones in made}
-        symbols = sorted({phone for phones in told.values() for phone, _ in phones or ()})
+            engine_of(voice)  # raises on an unknown voice before anything is synthesized
+        spoken = [_load_or_synthesize(voice, text) for voice in wanted for text in texts]
+        phones_of = {clip.path: phones for clip, phones in spoken}
+        symbols = sorted({phone for phones in phones_of.values() for phone, _ in phones or ()})
         tracks: dict[str, Track] = {}
-        if all(phones is not None for phones in told.values()):
+        if all(phones is not None for phones in phones_of.values()):
             period = front_end(frontend).hop / front_end(frontend).rate
-            place = {phone: number for number, phone in enumerate(symbols)}
+            index = {phone: number for number, phone in enumerate(symbols)}
 
             def track(clip: Clip, frames: int) -> Int[Tensor, " t"]:
-                return along(told[clip.path] or [], frames, period, place)
+                return phones_at_frames(phones_of[clip.path] or [], frames, period, index)
 
             tracks["phone"] = (track, symbols)
         super().__init__(
-            [clip for clip, _ in made],
+            [clip for clip, _ in spoken],
             "parallel-speech",
             frontend=frontend,
             frames=frames,
@@ -89,49 +89,49 @@ class ParallelSpeech(Corpus):
         )
 
 
-def along(phones: Phones, frames: int, period: float, place: dict[str, int]) -> Int[Tensor, " t"]:
-    """The number of the phone at each frame's centre (t,), frames ``period`` seconds apart, the first at 0; the last one stays."""
+def phones_at_frames(phones: Phones, frames: int, period: float, index: dict[str, int]) -> Int[Tensor, " t"]:
+    """Index of the phone at each frame's center (t,), frames ``period`` seconds apart from 0 on; the last phone is repeated."""
     ends = torch.tensor([end for _, end in phones], dtype=torch.float64)
-    numbers = torch.tensor([place[phone] for phone, _ in phones])
-    centres = torch.arange(frames, dtype=torch.float64) * period
-    return numbers[torch.searchsorted(ends, centres, right=True).clamp(max=len(numbers) - 1)]
+    numbers = torch.tensor([index[phone] for phone, _ in phones])
+    centers = torch.arange(frames, dtype=torch.float64) * period
+    return numbers[torch.searchsorted(ends, centers, right=True).clamp(max=len(numbers) - 1)]
 
 
-def _texts(sentences: int | Sequence[str]) -> list[str]:
+def _choose_texts(sentences: int | Sequence[str]) -> list[str]:
     if isinstance(sentences, int):
         known = english_texts()
         require(
             sentences <= len(known),
-            f"dataset parallel-speech: sentences={sentences}, and {len(known)} are known",
+            f"dataset parallel-speech: sentences={sentences}, but only {len(known)} are known",
         )
         return [known[number * len(known) // sentences] for number in range(sentences)]
     require(
-        all(map(str.strip, sentences)), f"dataset parallel-speech: a blank one in sentences={sentences!r}"
+        all(map(str.strip, sentences)), f"dataset parallel-speech: blank sentence in sentences={sentences!r}"
     )
     return list(dict.fromkeys(sentences))
 
 
-def _said(voice: str, text: str) -> tuple[Clip, Phones | None]:
-    """A sentence in a voice, spoken now or earlier."""
+def _load_or_synthesize(voice: str, text: str) -> tuple[Clip, Phones | None]:
+    """Load a sentence in a voice from the cache, or synthesize and store it."""
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = cache_folder("audio") / "parallel" / voice / f"{key}-{_VERSION}.wav"
-    beside = path.with_suffix(".json")
+    phone_path = path.with_suffix(".json")
     clip = Clip(path=path, speaker=voice, text=text, key=key, language="en")
     try:
         if path.is_file():
-            return clip, _read(beside)
+            return clip, _read_phones(phone_path)
     except (OSError, ValueError):
-        pass  # damaged or half deleted: said again
-    wave, phones = spoken(voice, text)
-    if not write_cached(beside, json.dumps(phones).encode()) or not write_cached(
+        pass  # damaged or partly deleted: synthesize again
+    wave, phones = synthesize(voice, text)
+    if not write_cached(phone_path, json.dumps(phones).encode()) or not write_cached(
         path, sound.encode(wave.numpy())
     ):
         raise DataError(
-            f"cannot write {path}: parallel-speech keeps what it lets speak; set REPRKIT_CACHE to a folder"
+            f"cannot write {path}: parallel-speech stores what it synthesizes; set REPRKIT_CACHE to a writable folder"
         )
     return clip, phones
 
 
-def _read(path: Path) -> Phones | None:
-    told = json.loads(path.read_text("utf-8"))
-    return None if told is None else [(str(phone), float(end)) for phone, end in told]
+def _read_phones(path: Path) -> Phones | None:
+    pairs = json.loads(path.read_text("utf-8"))
+    return None if pairs is None else [(str(phone), float(end)) for phone, end in pairs]

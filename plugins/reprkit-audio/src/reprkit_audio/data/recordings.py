@@ -1,4 +1,4 @@
-"""Recordings in memory as a data set: windows of frames for training, whole utterances for everything else."""
+"""Data sets of recordings in memory: windows of frames for training, whole utterances for everything else."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from reprkit.data.base import derive_seed
 from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, Utterance
-from reprkit_audio.data.division import PARTS, divided
-from reprkit_audio.data.features import analysed
+from reprkit_audio.data.division import PARTS, assign_parts
+from reprkit_audio.data.features import load_or_analyze
 from reprkit_audio.frontends import FrontEnd, Sound
 
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """Everything that was read of a corpus, once, however many data sets look at it.
+    """Frames of a corpus in memory, shared by all its data sets.
 
     Attributes:
         clips: the recordings.
-        frames: of all of them, one after another (T c), float32.
-        ends: where each one's frames end (n + 1), from 0.
-        front: what made the frames.
-        trim: whether silence at the ends was cut off before.
-        tracks: name -> one symbol a frame (T,) and the symbols' names, such as phones.
+        frames: those of all clips, concatenated (T c), float32.
+        ends: where each clip's frames end (n + 1), beginning with 0.
+        front: the front end of the frames.
+        trim: whether silence at the ends was cut.
+        tracks: name -> one symbol per frame (T,), such as phones, and the symbols' names.
     """
 
     clips: Sequence[Clip]
@@ -42,12 +42,12 @@ class Store:
     tracks: Mapping[str, tuple[Int[Tensor, " t"], Sequence[str]]] = field(default_factory=dict)
 
 
-class Spoken(Dataset):
-    """A data set of utterances, or a part of one: who says what beside each example.
+class UtteranceDataset(Dataset):
+    """A data set of utterances, or a part of one, with access to each example's utterance.
 
     Attributes:
-        recordings: the data set that this is, or is a part of.
-        owner: which utterance each example is of (m,), a number for ``utterance``.
+        recordings: the whole data set, itself or the one it is a part of.
+        owner: each example's utterance (m,), an index for ``utterance``.
         speakers: names, in the order of the labels of field ``speaker``.
     """
 
@@ -57,25 +57,25 @@ class Spoken(Dataset):
 
     @property
     def speakers(self) -> list[str]:
-        """Names, in the order of the labels of field ``speaker``; those of the whole set also for a part."""
+        """Names, in the order of the labels of field ``speaker``; for a part, those of the whole set."""
         return self.recordings.names
 
     @property
     def frontend(self) -> FrontEnd:
-        """What made the frames; its ``form`` is that of field ``x``."""
+        """The front end of the frames; its ``form`` is that of field ``x``."""
         return self.recordings.store.front
 
     @property
     def clips(self) -> list[Clip]:
-        """The utterances without their sound, in the order of their numbers."""
+        """The utterances without their waveforms, in order of their numbers."""
         return [self.recordings.store.clips[number] for number in self._numbers]
 
     def utterance(self, index: int) -> Utterance:
-        """An utterance with its sound, whole: ``index`` counts utterances (``len(data.clips)``), not examples.
+        """Read a whole utterance with its waveform: ``index`` counts utterances (``len(data.clips)``), not examples.
 
         Raises:
             IndexError: past the end.
-            DataError: its file was readable when the set was made, and no longer is.
+            DataError: its file can no longer be read.
         """
         clip = self.clips[index]
         store = self.recordings.store
@@ -91,64 +91,64 @@ class Spoken(Dataset):
         )
 
     def sound(self, index: int) -> Sound:
-        """What the front end found in an utterance: frames, and where it says so pitch and aperiodicity."""
-        return analysed(self.clips[index], self.frontend, self.recordings.store.trim)[0]
+        """Load the front end's analysis of an utterance: frames and, depending on the front end, pitch and aperiodicity."""
+        return load_or_analyze(self.clips[index], self.frontend, self.recordings.store.trim)[0]
 
     def by_key(self) -> dict[str, list[int]]:
-        """The numbers of the utterances that say the same: text key -> numbers; without those that have no key."""
-        found: dict[str, list[int]] = {}
+        """Text key -> numbers of the utterances with that text; utterances without a key are left out."""
+        numbers: dict[str, list[int]] = {}
         for number, clip in enumerate(self.clips):
             if clip.key is not None:
-                found.setdefault(clip.key, []).append(number)
-        return found
+                numbers.setdefault(clip.key, []).append(number)
+        return numbers
 
     def whole(self) -> Recordings:
-        """The same utterances whole: one example each, in the order of their numbers, of varying length."""
+        """The same utterances as whole examples of varying length, in order of their numbers."""
         own = self.recordings
         return Recordings(
             own.store, self._numbers, frames=None, name=self.name, names=own.names, facts=own.facts
         )
 
     def subset(self, indices: Int[Tensor, " m"] | Iterable[int], part: str = "subset") -> Part:
-        """The examples of these indices (m,) as a part."""
+        """Select the examples of these indices (m,) as a part."""
         return Part(self, indices, part=part)
 
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
     ) -> tuple[Part, ...]:
-        """Train and test, or train, valid and test: by utterance, or by text where several speakers say the same.
+        """Split into train and test, or train, valid and test: by utterance, or by text where speakers share texts.
 
         Every speaker is in every part, with about the same share.  The test part does not depend on ``valid``.
 
         Raises:
             DataError: shares out of range, or a speaker with too few utterances.
         """
-        of_clip = divided(self.clips, seed, valid, test_share, valid_share)
+        of_clip = assign_parts(self.clips, seed, valid, test_share, valid_share)
         generator = torch.Generator().manual_seed(derive_seed(seed, 1))
-        order = torch.randperm(len(self), generator=generator)  # a report shows the first ones
-        places = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
-        how = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
-        made = []
-        for place, name in enumerate(PARTS):
+        order = torch.randperm(len(self), generator=generator)  # reports show the first examples
+        part_of = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
+        settings = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
+        subsets = []
+        for index, name in enumerate(PARTS):
             if valid or name != "valid":
-                made.append(self.subset(order[places == place], part=name))
-                made[-1].origin.update(how)
-        return tuple(made)
+                subsets.append(self.subset(order[part_of == index], part=name))
+                subsets[-1].origin.update(settings)
+        return tuple(subsets)
 
 
-class Recordings(Spoken):
-    """Utterances of a store: windows of one length, or whole.
+class Recordings(UtteranceDataset):
+    """Utterances of a store, as windows of one length or whole.
 
     Fields: ``x`` sequence (frames c), or of varying length; ``speaker`` label; a ``tokens`` field for each track.
 
     Args:
-        store: what was read.
-        numbers: which of its clips.
-        frames: length of a window; None takes utterances whole.
-        stride: frames from one window to the next, None: ``frames``.  What is left at an utterance's end is in a last
-            window that ends with it.  Utterances shorter than a window have none and are left out.
-        name: for reports.
-        names: the speakers; None takes those of the clips, sorted.
+        store: the frames.
+        numbers: indices of the clips to use.
+        frames: length of a window; if None, whole utterances.
+        stride: frames from one window to the next; if None, ``frames``.  The remainder at an utterance's end is covered by a
+            last window that ends with it.  Utterances shorter than a window are left out.
+        name: name of the data set in reports.
+        names: the speakers; if None, those of the clips, sorted.
         facts: for ``describe``.
 
     Raises:
@@ -171,7 +171,7 @@ class Recordings(Spoken):
         counted = (store.ends[1:] - store.ends[:-1]).tolist()
         self._numbers, owners, firsts = list[int](), list[int](), list[int]()
         for number in numbers:
-            starts = [0] if frames is None else _windows(counted[number], frames, stride or frames)
+            starts = [0] if frames is None else _window_starts(counted[number], frames, stride or frames)
             if starts:
                 owners += [len(self._numbers)] * len(starts)
                 firsts += [int(store.ends[number]) + start for start in starts]
@@ -180,12 +180,12 @@ class Recordings(Spoken):
             second = (frames or 0) * store.front.hop / store.front.rate
             raise DataError(
                 f"none of the {len(numbers)} utterances of {name} is as long as frames={frames} ({second:.2f} s)\n"
-                "  take fewer frames, or frames=None for whole utterances"
+                "  use fewer frames, or frames=None for whole utterances"
             )
         self.owner, self._first, self._steps = torch.tensor(owners), torch.tensor(firsts), frames
         self.names = sorted({clip.speaker for clip in self.clips}) if names is None else list(names)
-        place = {speaker: number for number, speaker in enumerate(self.names)}
-        self._labels = torch.tensor([place[clip.speaker] for clip in self.clips])
+        label_of = {speaker: number for number, speaker in enumerate(self.names)}
+        self._labels = torch.tensor([label_of[clip.speaker] for clip in self.clips])
         self._lengths = torch.tensor([counted[number] for number in self._numbers])
         fields = {
             "x": Field(kind="sequence", shape=(frames, store.frames.shape[1]), form=store.front.form),
@@ -199,28 +199,28 @@ class Recordings(Spoken):
             self.facts["short_count"] = len(numbers) - len(self._numbers)
 
     def __len__(self) -> int:
-        """How many windows, or utterances."""
+        """Number of windows, or of utterances."""
         return len(self.owner)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One window or utterance; a negative index counts from the end."""
-        place = range(len(self))[index]
-        first, owner = int(self._first[place]), int(self.owner[place])
+        """Return one window or utterance; a negative index counts from the end."""
+        position = range(len(self))[index]
+        first, owner = int(self._first[position]), int(self.owner[position])
         rows = slice(first, first + (self._steps or int(self._lengths[owner])))
-        made = {"x": self.store.frames[rows], "speaker": self._labels[owner]}
-        return made | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
+        example = {"x": self.store.frames[rows], "speaker": self._labels[owner]}
+        return example | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
-        """The examples of these indices (b,): windows in one look-up, utterances padded under ``x_mask``."""
+        """Return the examples of these indices (b,): windows in one look-up, utterances padded with ``x_mask``."""
         index = to_index(indices)
         if self._steps is None:
             return super().batch(index)
         rows = self._first[index].unsqueeze(1) + torch.arange(self._steps)
-        made = {"x": self.store.frames[rows], "speaker": self._labels[self.owner[index]]}
-        return made | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
+        example = {"x": self.store.frames[rows], "speaker": self._labels[self.owner[index]]}
+        return example | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
 
     def lengths(self) -> dict[str, Int[Tensor, " n"]]:
-        """Frames of every utterance; windows have one length."""
+        """Number of frames of every utterance; empty for windows, which have one length."""
         varying = [name for name, each in self.signature.items() if None in each.shape]
         return {name: self._lengths[self.owner] for name in varying}
 
@@ -230,36 +230,38 @@ class Recordings(Spoken):
         return self._name
 
 
-class Part(Spoken, Subset):
-    """Some examples of recordings, and the utterances that they are of."""
+class Part(UtteranceDataset, Subset):
+    """Some examples of a data set of utterances, with those utterances."""
 
-    def __init__(self, data: Spoken, indices: Tensor | Iterable[int], *, part: str = "subset") -> None:
+    def __init__(
+        self, data: UtteranceDataset, indices: Tensor | Iterable[int], *, part: str = "subset"
+    ) -> None:
         super().__init__(data, indices, part=part)
-        if isinstance(data, Part):  # one look-up however deep the nesting
+        if isinstance(data, Part):  # one look-up for any depth of nesting
             self.data, self.indices = data.data, data.indices[self.indices]
             self.origin["within"] = {"part": data.part, **data.origin}
         self.recordings = data.recordings
         mine = self.recordings.owner[self.indices]
-        there, self.owner = torch.unique(mine, return_inverse=True)
-        self._numbers = [self.recordings._numbers[number] for number in there.tolist()]
+        present, self.owner = torch.unique(mine, return_inverse=True)
+        self._numbers = [self.recordings._numbers[number] for number in present.tolist()]
 
 
-def several_speakers(data: Spoken, least: int = 2) -> list[str]:
-    """The speakers' names, for whoever converts voices.
+def check_several_speakers(data: UtteranceDataset, least: int = 2) -> list[str]:
+    """Check that there are at least ``least`` speakers, as voice conversion needs, and return their names.
 
     Raises:
-        DataError: fewer than ``least``.
+        DataError: fewer speakers.
     """
     if len(data.speakers) < least:
         raise DataError(
-            f"{data.name} holds {len(data.speakers)} speaker ({', '.join(data.speakers)}); converting voices needs at least "
-            f"{least}\n  put each speaker's files into a folder of their own below root"
+            f"{data.name} holds {len(data.speakers)} speaker ({', '.join(data.speakers)}); voice conversion needs at least "
+            f"{least}\n  put each speaker's files into a separate folder below root"
         )
     return data.speakers
 
 
-def _windows(length: int, frames: int, stride: int) -> list[int]:
-    """Where the windows of an utterance begin."""
+def _window_starts(length: int, frames: int, stride: int) -> list[int]:
+    """First frames of the windows of an utterance."""
     starts = list(range(0, length - frames + 1, stride))
     if starts and starts[-1] + frames < length:
         starts.append(length - frames)

@@ -1,4 +1,4 @@
-"""Real speech that comes with the plugin, so that everything runs on a bare machine."""
+"""Data set of real speech included in the plugin, so that everything runs without downloads."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class SampleSpeech(Corpus):
 
     Allison Smith reads English and Spanish ("allison"), June Wallack French ("june"), Carlo Flora Italian ("carlo"), and the
     Russian voice is ivrvoice.ru's ("ivrvoice").  CC BY-SA 3.0 and CC BY 3.0: ``speech/ATTRIBUTION.md`` in the package.  For
-    trying things out: too little to train a model on that anybody would use.
+    trying things out: too little to train a useful model.
 
-    Fields: ``x`` sequence (frames c), how it was made in ``form``; ``speaker`` label (names: ``speakers``).  ``split``
-    divides by text: no part holds a sentence of another part's, in whatever language.
+    Fields: ``x`` sequence (frames c), its front end in ``form``; ``speaker`` label (names: ``speakers``).  ``split``
+    divides by text: no two parts share a sentence, in any language.
 
     Args:
-        frontend: what makes the frames: "world", "log-mel", with options.
-        frames: length of a window; None takes utterances whole, of varying length.  Shorter ones are left out and counted.
-        stride: frames from one window to the next; None: ``frames``.
-        speakers: only these.
-        speakers_held_out: these are no part of the set; ``unseen`` is a data set of them.
-        utterances: at most so many of each speaker.
+        frontend: the front end of the frames: "world" or "log-mel", with options.
+        frames: length of a window; if None, whole utterances of varying length.  Shorter utterances are left out and counted.
+        stride: frames from one window to the next; if None, ``frames``.
+        speakers: use only these speakers.
+        speakers_held_out: speakers that are left out; ``unseen`` is a data set of them.
+        utterances: at most this many of each speaker.
 
     Raises:
-        DataError: speakers that are not there.
+        DataError: unknown speakers.
         PartArgumentError: a setting out of its range.
     """
 
@@ -57,5 +57,5 @@ class SampleSpeech(Corpus):
 
 
 def english_texts() -> list[str]:
-    """The English sentences of Asterisk's core sounds, 4 to 18 words each: something for a synthesiser to say."""
+    """The English sentences of Asterisk's core sounds, 4 to 18 words each, for speech synthesizers."""
     return (FOLDER / "texts.txt").read_text("utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""A folder of recordings of one's own."""
+"""Data set of your own folder of recordings."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from reprkit_audio.data.corpus import Corpus
 class Speech(Corpus):
     """Recordings of several speakers below a folder: ``ROOT/SPEAKER/**/*.wav`` (flac, ogg, opus, mp3, aiff), VCTK, LibriTTS.
 
-    Fields: ``x`` sequence (frames c), how it was made in ``form``; ``speaker`` label (names: ``speakers``).
+    Fields: ``x`` sequence (frames c), its front end in ``form``; ``speaker`` label (names: ``speakers``).
     Any rate, depth and number of channels is read as one channel of 16 kHz, and silence at the ends is cut off.  Texts are
-    taken where they lie beside the files.  A file that cannot be read, is silent or shorter than 0.1 s is left out, counted
-    and named in ``facts``.  ``split`` divides by utterance, each speaker alike.  Frames are kept in the cache, by file and
-    front end.
+    read from files beside the recordings, if there are any.  A file that cannot be read, is silent or shorter than 0.1 s is
+    left out, counted and named in ``facts``.  ``split`` divides by utterance, with equal shares for each speaker.
+    Frames are cached by file and front end.
 
     Args:
         root: the folder.
-        frontend: what makes the frames: "world", "log-mel", with options.
-        frames: length of a window; None takes utterances whole, of varying length.  An utterance shorter than a window is
+        frontend: the front end of the frames: "world" or "log-mel", with options.
+        frames: length of a window; if None, whole utterances of varying length.  An utterance shorter than a window is
             left out and counted.
-        stride: frames from one window to the next; None: ``frames``, so that windows do not overlap.
-        seconds: a longer file (a chapter, two hours of radio) is cut into pieces of equal length, none longer; they have no
-            text.
-        speakers: only these.
-        speakers_held_out: these are no part of the set; ``unseen`` is a data set of them.
-        utterances: at most so many of each speaker.
-        max_corrupt: the largest share of unreadable files that is left out; more is an error.
+        stride: frames from one window to the next; if None, ``frames``: no overlap.
+        seconds: longer files (a chapter, two hours of radio) are cut into pieces of equal length, at most this long, which have
+            no text.
+        speakers: use only these speakers.
+        speakers_held_out: speakers that are left out; ``unseen`` is a data set of them.
+        utterances: at most this many of each speaker.
+        max_corrupt: the largest share of unreadable files that may be left out; a larger one is an error.
 
     Raises:
-        DataError: no folder, no sound files, too many that cannot be read, or speakers that are not there.
+        DataError: no folder, no sound files, too many that cannot be read, or unknown speakers.
         PartArgumentError: a setting out of its range.
     """
 

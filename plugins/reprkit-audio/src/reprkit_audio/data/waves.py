@@ -1,4 +1,4 @@
-"""Windows of waveforms beside their frames: what a vocoder learns from."""
+"""Data set of waveform windows with their frames, for training vocoders."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from reprkit.data.collation import to_index
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.registry.constraints import Count
 from reprkit.registry.references import Reference, parse_sum
-from reprkit_audio.data.recordings import Spoken
+from reprkit_audio.data.recordings import UtteranceDataset
 from reprkit_audio.frontends import frontend as front_end
 from reprkit_audio.frontends.log_mel import LogMel
 
-_FULL = 32767.0  # waveforms are kept with 16 bits
+_FULL_SCALE = 32767.0  # waveforms are stored with 16 bits
 
 
 class Waves(Dataset):
     """Windows of speech, as log-mel frames and as samples.
 
-    Fields: ``x`` sequence (frames c), how it was made in ``form``; ``wave`` sequence (frames * hop 1) in [-1, 1], the samples
-    that those frames lie on; ``speaker`` label.  Frames are those of whole utterances, so a window's ends are as they are
-    inside of speech.  ``split`` divides as the speech's own does: by utterance, each speaker alike.
+    Fields: ``x`` sequence (frames c), its front end in ``form``; ``wave`` sequence (frames * hop 1) in [-1, 1], the samples
+    of those frames; ``speaker`` label.  Frames are computed on whole utterances, so that a window's ends have real context.
+    ``split`` follows the speech data set's: by utterance, with equal shares for each speaker.
 
-    Frames and waveforms are kept in memory, about 3 MB a minute at 16 kHz.
+    Frames and waveforms are held in memory, about 3 MB a minute at 16 kHz.
 
     Args:
-        data: a data set of speech, a reference to one (``"speech(root='DIR')"``), or a sum (``"asterisk + fillets"``): then all
-            speakers of all of them.
-        frontend: what makes the frames, a log-mel with options.
+        data: a data set of speech, a reference to one (``"speech(root='DIR')"``), or a sum (``"asterisk + fillets"``), with
+            all speakers of its terms.
+        frontend: the front end of the frames, a log-mel with options.
         frames: length of a window.
-        stride: frames from one window to the next, None: half a window.  What is left at an utterance's end is in a last
-            window that ends with it; an utterance shorter than a window is left out and counted.
+        stride: frames from one window to the next, half a window if None.  The remainder at an utterance's end is covered by
+            a last window that ends with it; an utterance shorter than a window is left out and counted.
 
     Raises:
-        DataError: data that is no speech, of another rate, or no utterance as long as a window.
-        PartArgumentError: ``frames`` or ``stride`` out of range, or a front end that is no log-mel.
+        DataError: data that is not speech, another sampling rate, or no utterance as long as a window.
+        PartArgumentError: ``frames`` or ``stride`` out of range, or a front end that is not log-mel.
     """
 
     def __init__(
         self,
-        data: str | Spoken,
+        data: str | UtteranceDataset,
         frontend: str = "log-mel",
         *,
         frames: Count = 64,
@@ -56,27 +56,29 @@ class Waves(Dataset):
         step = max(1, frames // 2) if stride is None else stride
         front = front_end(frontend)
         if not isinstance(front, LogMel):
-            raise PartArgumentError(f"data set waves: frontend is a log-mel, not {frontend!r}")
-        self.sources, self._steps, self._hop = _speech(data, front), frames, front.hop
+            raise PartArgumentError(f"data set waves: frontend must be a log-mel, not {frontend!r}")
+        self.sources, self._steps, self._hop = _utterance_datasets(data, front), frames, front.hop
         names = sorted({name for each in self.sources for name in each.speakers})
         sounds, waves, total = list[Tensor](), list[Tensor](), 0
         owners, firsts, labels = list[int](), list[int](), list[int]()
-        for source, number in self._numbered():
-            spoken = source.utterance(number)
-            if spoken.rate != front.rate:
-                raise DataError(f"{source.name} is of {spoken.rate} Hz, and {front.form} reads {front.rate}")
-            labels.append(names.index(spoken.speaker))
-            made = front.analyse(spoken.wave).frames
-            starts = list(range(0, len(made) - frames + 1, step))
+        for source, number in self._utterances():
+            utterance = source.utterance(number)
+            if utterance.rate != front.rate:
+                raise DataError(
+                    f"{source.name} has {utterance.rate} Hz, and {front.form} needs {front.rate} Hz"
+                )
+            labels.append(names.index(utterance.speaker))
+            values = front.analyze(utterance.wave).frames
+            starts = list(range(0, len(values) - frames + 1, step))
             if not starts:
                 continue
-            starts += [] if starts[-1] == len(made) - frames else [len(made) - frames]
+            starts += [] if starts[-1] == len(values) - frames else [len(values) - frames]
             owners += [len(labels) - 1] * len(starts)
             firsts += [total + each for each in starts]
-            total += len(made)
-            sounds.append(made)
-            padded = F.pad(spoken.wave, (0, len(made) * front.hop - len(spoken.wave)))
-            waves.append((padded.clamp(-1, 1) * _FULL).round().to(torch.int16))
+            total += len(values)
+            sounds.append(values)
+            padded = F.pad(utterance.wave, (0, len(values) * front.hop - len(utterance.wave)))
+            waves.append((padded.clamp(-1, 1) * _FULL_SCALE).round().to(torch.int16))
         if not owners:
             raise DataError(
                 f"none of the {len(labels)} utterances of {self.name} is as long as frames={frames} "
@@ -97,47 +99,47 @@ class Waves(Dataset):
         self.facts |= {"short_count": short} if short else {}
 
     def __len__(self) -> int:
-        """How many windows."""
+        """Number of windows."""
         return len(self._owner)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One window; a negative index counts from the end."""
+        """Return one window; a negative index counts from the end."""
         return {name: value[0] for name, value in self.batch([range(len(self))[index]]).items()}
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
-        """The windows of these indices (b,), in one look-up a field."""
+        """Return the windows of these indices (b,), in one look-up per field."""
         index = to_index(indices)
         rows = self._first[index].unsqueeze(1) + torch.arange(self._steps)
         samples = self._wave.view(-1, self._hop)[rows].flatten(1)
         return {
             "x": self._frames[rows],
-            "wave": (samples.float() / _FULL).unsqueeze(-1),
+            "wave": (samples.float() / _FULL_SCALE).unsqueeze(-1),
             "speaker": self._labels[self._owner[index]],
         }
 
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
     ) -> tuple[Subset, ...]:
-        """The parts of the speech's own ``split``, in windows.
+        """Split into the windows of the parts of the speech data set's ``split``.
 
         Raises:
             DataError: as there, or a part without a window.
         """
-        how = {"test_share": test_share, "valid_share": valid_share}
-        made = []
-        for parts in zip(*(each.split(seed, valid=valid, **how) for each in self.sources), strict=True):
+        shares = {"test_share": test_share, "valid_share": valid_share}
+        subsets = []
+        for parts in zip(*(each.split(seed, valid=valid, **shares) for each in self.sources), strict=True):
             wanted = [{clip.name for clip in part.clips} for part in parts]
-            there = [
+            inside = [
                 source.clips[number].name in names
                 for source, names in zip(self.sources, wanted, strict=True)
                 for number in range(len(source.clips))
             ]
-            made.append(self.subset(torch.tensor(there)[self._owner].nonzero()[:, 0], part=parts[0].part))
-            made[-1].origin.update(parts[0].origin)
-        return tuple(made)
+            subsets.append(self.subset(torch.tensor(inside)[self._owner].nonzero()[:, 0], part=parts[0].part))
+            subsets[-1].origin.update(parts[0].origin)
+        return tuple(subsets)
 
-    def _numbered(self) -> Iterator[tuple[Spoken, int]]:
-        """Every utterance of every source, in order."""
+    def _utterances(self) -> Iterator[tuple[UtteranceDataset, int]]:
+        """All utterances of all sources, in order."""
         return ((source, number) for source in self.sources for number in range(len(source.clips)))
 
     @property
@@ -146,21 +148,25 @@ class Waves(Dataset):
         return f"waves of {' + '.join(each.name for each in self.sources)}"
 
 
-def _speech(data: str | Spoken, front: LogMel) -> list[Spoken]:
-    """The speech; a reference's front end and windows are set where it leaves them open, so that nothing is worked out twice.
+def _utterance_datasets(data: str | UtteranceDataset, front: LogMel) -> list[UtteranceDataset]:
+    """Build the speech data sets; front end and windows default to those needed here, so that frames are computed once.
 
     Raises:
-        DataError: the data is no speech, or a sum has weights.
+        DataError: the data is not speech, or a sum has weights.
     """
-    found: list[Dataset] = [] if isinstance(data, str) else [data]
-    for weight, named in parse_sum(data) if isinstance(data, str) else ():
+    data_sets: list[Dataset] = [] if isinstance(data, str) else [data]
+    for weight, reference in parse_sum(data) if isinstance(data, str) else ():
         if weight != 1:
-            raise DataError(f"data set waves takes a plain sum of data sets, not {data!r}")
-        usual = {"frontend": front.form, "frames": None}
-        found.append(dataset(str(Reference(named.name, {**usual, **named.arguments}, named.distribution))))
-    speech = [each for each in found if isinstance(each, Spoken)]
-    if len(speech) < len(found):
-        other = next(each for each in found if not isinstance(each, Spoken))
+            raise DataError(f"data set waves needs a sum without weights of data sets, not {data!r}")
+        defaults = {"frontend": front.form, "frames": None}
+        data_sets.append(
+            dataset(
+                str(Reference(reference.name, {**defaults, **reference.arguments}, reference.distribution))
+            )
+        )
+    speech = [each for each in data_sets if isinstance(each, UtteranceDataset)]
+    if len(speech) < len(data_sets):
+        other = next(each for each in data_sets if not isinstance(each, UtteranceDataset))
         raise DataError(
             f"data set waves reads speech (utterances with a speaker), not {type(other).__name__}"
         )

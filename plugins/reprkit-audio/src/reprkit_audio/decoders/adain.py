@@ -1,4 +1,4 @@
-"""From what is said to frames, in the voice that scales and moves every channel."""
+"""Decoder with adaptive instance norm: the speaker's code scales and shifts every channel."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from reprkit.registry.constraints import Count, Depth, Width
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import (
     Mask,
-    channels_of,
-    frames_of,
+    align_code,
+    frame_channels,
     halvings,
     instance_norm,
-    spread,
-    spread_mask,
     time_first,
     time_last,
+    upsample,
+    upsample_mask,
 )
 
 _PART = "decoder adain"
@@ -29,23 +29,23 @@ _PART = "decoder adain"
 class AdaINDecoder(Decoder):
     """The decoder of one-shot conversion (Chou et al. 2019, arXiv 1904.05742, section 3.3 and table 5).
 
-    Residual blocks of two convolutions.  After each of them instance norm takes every channel's mean and spread over the
-    utterance, and the condition (the speaker's code) says which it gets instead: adaptive instance normalisation (Huang and
-    Belongie 2017, arXiv 1703.06868, eq. 8).  The last blocks double the tokens to frames (b t c).
+    Residual blocks of two convolutions.  After each convolution, instance norm removes every channel's mean and variance over the
+    utterance, and the condition (the speaker's code) sets new ones: adaptive instance normalization (Huang and
+    Belongie 2017, arXiv 1703.06868, eq. 8).  The last blocks upsample the tokens to frames (b t c).
 
     Args:
         width: channels.
         depth: residual blocks.
-        stride: frames a token of the code stands for, a power of 2, as in the encoder.
-        norm: False leaves instance norm out and only scales and moves.
-        condition_dim: width of the speaker's code as it arrives.
-        likelihood: "gaussian" or "bernoulli"; None takes the one that suits the data.
+        stride: frames per token of the code, a power of 2, as in the encoder.
+        norm: if False, no instance norm, only scale and shift.
+        condition_dim: width of the condition, the speaker's code.
+        likelihood: "gaussian" or "bernoulli"; if None, the one that suits the data.
         scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
-        data: the signature of what it makes, field ``x``, a sequence (t c).
+        data: the signature of the output, field ``x``, a sequence (t c).
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no sequence of frames.
+        BuildError: the data is not a sequence of frames.
     """
 
     condition_dim: int
@@ -64,7 +64,7 @@ class AdaINDecoder(Decoder):
     ) -> None:
         super().__init__()
         times = halvings(stride, depth)
-        channels = channels_of(data, _PART)
+        channels = frame_channels(data, _PART)
         self.in_dim, self.condition_dim, self.stride, self.norm = width, condition_dim, stride, norm
         self.frames = data["x"].space[0]
         self.strides = [1] * (depth - times) + [2] * times
@@ -83,34 +83,34 @@ class AdaINDecoder(Decoder):
         teacher: Tensor | None = None,
         length: int | None = None,
     ) -> Decoded:
-        """Every frame is a token (b t c); without a condition it is told zeros.
+        """Decode to one token per frame (b t c); a missing condition is replaced by zeros.
 
         Args:
             features: the code (b n width).
             condition: the speaker's code (b condition_dim).
-            teacher: only its number of frames is read.
-            length: how many frames; where nobody says it, ``stride`` for every token.
+            teacher: only its number of frames is used.
+            length: number of frames; by default ``stride`` per token.
 
         Raises:
             BuildError: there is no code.
         """
         known = length or self.frames or (None if teacher is None else teacher.shape[1])
-        tokens, mask, frames = frames_of(features, known, self.stride, _PART)
+        tokens, mask, frames = align_code(features, known, self.stride, _PART)
         x = time_last(tokens)
         if condition is None:
             condition = x.new_zeros(len(x), self.condition_dim)
-        told = self.voice(condition.to(x.dtype))
+        voice = self.voice(condition.to(x.dtype))
         affine = iter(self.affine)
-        x = self._told(self.enter(x, mask), mask, next(affine)(told))
+        x = self._modulate(self.enter(x, mask), mask, next(affine)(voice))
         for first, second, stride in zip(self.first, self.second, self.strides, strict=True):
-            y = self._told(first(x, mask), mask, next(affine)(told))
-            x, y, mask = spread(x, stride), spread(y, stride), spread_mask(mask, stride)
-            x = x + self._told(second(y, mask), mask, next(affine)(told))
+            y = self._modulate(first(x, mask), mask, next(affine)(voice))
+            x, y, mask = upsample(x, stride), upsample(y, stride), upsample_mask(mask, stride)
+            x = x + self._modulate(second(y, mask), mask, next(affine)(voice))
         mask = None if mask is None else mask[:, :frames]
         return self.head(time_first(x)[:, :frames], mask=mask, grid=(frames,))
 
-    def _told(self, x: Float[Tensor, "b d t"], mask: Mask, affine: Float[Tensor, "b e"]) -> Tensor:
-        """Normalised, scaled and moved; then ReLU."""
+    def _modulate(self, x: Float[Tensor, "b d t"], mask: Mask, affine: Float[Tensor, "b e"]) -> Tensor:
+        """Normalize, scale and shift; then ReLU."""
         gain, shift = affine.unsqueeze(-1).chunk(2, 1)
         x = instance_norm(x, mask) if self.norm else x
         return torch.relu(x * (1 + gain) + shift)

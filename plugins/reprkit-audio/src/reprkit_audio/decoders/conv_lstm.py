@@ -1,4 +1,4 @@
-"""From what is said and who says it to frames: convolutions, a recurrence, and a net that mends the outcome."""
+"""AutoVC's decoder: convolutions, LSTM layers and a postnet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from reprkit.decoders.head import Head, Scale
 from reprkit.registry.constraints import Count, Depth, Width
 from reprkit_audio.layers.convolution import ChannelNorm, Convolution
 from reprkit_audio.layers.frames import (
-    channels_of,
-    frames_of,
-    spread,
-    spread_mask,
+    align_code,
+    frame_channels,
     time_first,
     time_last,
+    upsample,
+    upsample_mask,
 )
 from reprkit_audio.layers.lstm import LSTM
 
@@ -29,27 +29,27 @@ _PART = "decoder conv-lstm"
 class ConvLSTMDecoder(Decoder):
     """The decoder of AutoVC (Qian et al. 2019, arXiv 1905.05879, section 4.3 and figure 3c).
 
-    The code, repeated over the frames it stands for, with the condition (the speaker's code) beside it at every frame:
+    The code is repeated over its frames and concatenated with the condition (the speaker's code) at every frame:
     convolutions, LSTM layers and a linear map make a first estimate, to which a stack of convolutions, the postnet (Shen et
-    al. 2018, arXiv 1712.05884), adds what is missing.  The first estimate is ``Decoded.params["initial"]`` (b t c), which
-    objective ``autovc`` scores, too.
+    al. 2018, arXiv 1712.05884), adds a correction.  The first estimate is ``Decoded.params["initial"]`` (b t c), which
+    objective ``autovc`` also scores.
 
-    LayerNorm over channels stands in place of the paper's BatchNorm.
+    LayerNorm over channels replaces the paper's BatchNorm.
 
     Args:
         width: channels of the convolutions; the paper has 512.
         depth: convolutions.
         memory: width of the LSTM's state; the paper has 1024.
         layers: LSTM layers.
-        postnet: convolutions that mend; the paper has 5.
-        stride: frames a token of the code stands for, as in the encoder.
-        condition_dim: width of the speaker's code as it arrives.
+        postnet: convolutions of the postnet; the paper has 5.
+        stride: frames per token of the code, as in the encoder.
+        condition_dim: width of the condition, the speaker's code.
         scale: of the Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
-        data: the signature of what it makes, field ``x``, a sequence (t c).
+        data: the signature of the output, field ``x``, a sequence (t c).
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no sequence of frames.
+        BuildError: the data is not a sequence of frames.
     """
 
     condition_dim: int
@@ -68,16 +68,16 @@ class ConvLSTMDecoder(Decoder):
         data: Signature,
     ) -> None:
         super().__init__()
-        channels = channels_of(data, _PART)
+        channels = frame_channels(data, _PART)
         self.in_dim, self.condition_dim, self.stride = width, condition_dim, stride
         self.frames = data["x"].space[0]
         widths = [width + condition_dim] + [width] * depth
-        self.layers = nn.ModuleList(Convolution(widths[place], width) for place in range(depth))
+        self.layers = nn.ModuleList(Convolution(widths[index], width) for index in range(depth))
         self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(depth))
         self.lstm = LSTM(width, memory, depth=layers)
         self.head = Head(memory, channels, field=data["x"], likelihood="gaussian", scale=scale)
         ends = [channels] + [width] * (postnet - 1) + [channels]
-        self.postnet = nn.ModuleList(Convolution(ends[place], ends[place + 1]) for place in range(postnet))
+        self.postnet = nn.ModuleList(Convolution(ends[index], ends[index + 1]) for index in range(postnet))
         self.postnorms = nn.ModuleList(ChannelNorm(width) for _ in range(postnet - 1))
 
     def forward(
@@ -88,21 +88,21 @@ class ConvLSTMDecoder(Decoder):
         teacher: Tensor | None = None,
         length: int | None = None,
     ) -> Decoded:
-        """Every frame is a token (b t c); without a condition it is told zeros.
+        """Decode to one token per frame (b t c); a missing condition is replaced by zeros.
 
         Args:
             features: the code (b n width).
             condition: the speaker's code (b condition_dim).
-            teacher: only its number of frames is read.
-            length: how many frames; where nobody says it, ``stride`` for every token.
+            teacher: only its number of frames is used.
+            length: number of frames; by default ``stride`` per token.
 
         Raises:
             BuildError: there is no code.
         """
         known = length or self.frames or (None if teacher is None else teacher.shape[1])
-        tokens, mask, frames = frames_of(features, known, self.stride, _PART)
-        x = spread(time_last(tokens), self.stride)[..., :frames]
-        mask = spread_mask(mask, self.stride)
+        tokens, mask, frames = align_code(features, known, self.stride, _PART)
+        x = upsample(time_last(tokens), self.stride)[..., :frames]
+        mask = upsample_mask(mask, self.stride)
         mask = None if mask is None else mask[:, :frames]
         if condition is None:
             condition = x.new_zeros(len(x), self.condition_dim)
@@ -111,8 +111,8 @@ class ConvLSTMDecoder(Decoder):
             x = torch.relu(norm(layer(x, mask)))
         decoded = self.head(self.lstm(time_first(x), mask), mask=mask, grid=(frames,))
         initial = decoded.params["mean"]
-        more = time_last(initial)
+        correction = time_last(initial)
         for layer, norm in zip(self.postnet[:-1], self.postnorms, strict=True):
-            more = torch.tanh(norm(layer(more, mask)))
-        mean = initial + time_first(self.postnet[-1](more, mask))
+            correction = torch.tanh(norm(layer(correction, mask)))
+        mean = initial + time_first(self.postnet[-1](correction, mask))
         return replace(decoded, x=mean, params={**decoded.params, "mean": mean, "initial": initial})

@@ -1,4 +1,4 @@
-"""Who speaks: one vector of an utterance, from convolutions that keep what instance norm would take away."""
+"""Speaker encoder: one vector per utterance, from convolutions without instance norm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import Depth, DepthOrZero, Width
 from reprkit.types import Batch
 from reprkit_audio.layers.convolution import Bank, Convolution
-from reprkit_audio.layers.frames import channels_of, mean_over, no_keep, pooled, thinned, time_last
+from reprkit_audio.layers.frames import (
+    downsample_mask,
+    frame_channels,
+    masked_mean,
+    mean_pool,
+    refuse_keep,
+    time_last,
+)
 
 _PART = "encoder voice"
 
@@ -20,17 +27,17 @@ class VoiceEncoder(Encoder):
     """The speaker encoder of one-shot conversion (Chou et al. 2019, arXiv 1904.05742, section 3.3 and table 5).
 
     A bank of convolutions and residual blocks without any norm, each halving the frames; then the mean over time and
-    residual linear layers.  One token an utterance (b 1 width); give the factor ``pool=True``.
+    residual linear layers.  One token per utterance (b 1 width); use it in a factor with ``pool=True``.
 
     Args:
         width: channels.
         depth: residual blocks; each halves the number of frames.
         layers: residual linear layers after the mean.
-        data: the signature of what it reads, field ``x``, a sequence (t c).
+        data: the signature of the input, field ``x``, a sequence (t c).
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no sequence of frames.
+        BuildError: the data is not a sequence of frames.
     """
 
     def __init__(
@@ -39,7 +46,7 @@ class VoiceEncoder(Encoder):
         super().__init__()
         self.out_dim = width
         self.rescale = Rescale(data["x"])
-        self.bank = Bank(channels_of(data, _PART), max(1, width // 4))
+        self.bank = Bank(frame_channels(data, _PART), max(1, width // 4))
         self.enter = Convolution(self.bank.out_dim, width, 1)
         self.first = nn.ModuleList(Convolution(width, width) for _ in range(depth))
         self.second = nn.ModuleList(Convolution(width, width) for _ in range(depth))
@@ -48,20 +55,20 @@ class VoiceEncoder(Encoder):
         )
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """One token (b 1 width).
+        """Encode an utterance as one token (b 1 width).
 
         Raises:
-            BuildError: it was asked to read some tokens only.
+            BuildError: ``keep`` is given: the encoder reads all frames.
         """
-        no_keep(keep, _PART)
+        refuse_keep(keep, _PART)
         mask = batch.get("x_mask")
         x = time_last(self.rescale(batch["x"]))
         x = torch.relu(self.enter(self.bank(x, mask), mask))
         for first, second in zip(self.first, self.second, strict=True):
-            y = pooled(torch.relu(first(x, mask)), mask, 2)
-            x, mask = pooled(x, mask, 2), thinned(mask, 2)
+            y = mean_pool(torch.relu(first(x, mask)), mask, 2)
+            x, mask = mean_pool(x, mask, 2), downsample_mask(mask, 2)
             x = x + torch.relu(second(y, mask))
-        voice = mean_over(x, mask)
+        voice = masked_mean(x, mask)
         for layer in self.dense:
             voice = voice + layer(voice)
         return Features(x=voice.unsqueeze(1), grid=(1,))

@@ -1,4 +1,4 @@
-"""ABX discrimination: is a sound nearer to another of its kind than to one of another kind."""
+"""ABX discrimination: whether a segment is nearer to one of its own phone than to one of another phone."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from reprkit_audio.distortion import warp
+from reprkit_audio.distortion import dtw_path
 
-LONGEST = 40  # frames of a segment that are compared
+MAX_FRAMES = 40  # at most this many frames of a segment are compared
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of frames of one phone.
+    """A segment of frames of one phone.
 
     Attributes:
-        frames: what represents them (t d).
-        phone: its number.
-        speaker: number.
+        frames: their representation (t d).
+        phone: index of the phone.
+        speaker: label of the speaker.
     """
 
     frames: Float[np.ndarray, "t d"]
@@ -35,14 +35,14 @@ def segments(
     leave_out: frozenset[int],
     least: int = 3,
 ) -> list[Segment]:
-    """The runs of equal phones (t,) of an example, of ``least`` frames or more; those at its ends may be cut and are left out."""
+    """Runs of equal phones (t,) of at least ``least`` frames in an example; those at its ends may be cut off and are left out."""
     edges = np.flatnonzero(np.diff(phones)) + 1
-    found = []
+    runs = []
     for start, stop in itertools.pairwise(edges):
         phone = int(phones[start])
         if stop - start >= least and phone not in leave_out:
-            found.append(Segment(frames[start:stop][:LONGEST], phone, speaker))
-    return found
+            runs.append(Segment(frames[start:stop][:MAX_FRAMES], phone, speaker))
+    return runs
 
 
 def distance(one: Float[np.ndarray, "n d"], two: Float[np.ndarray, "m d"]) -> float:
@@ -53,28 +53,28 @@ def distance(one: Float[np.ndarray, "n d"], two: Float[np.ndarray, "m d"]) -> fl
     lengths = np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(two, axis=1)[None]
     cosine = np.divide(one @ two.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     costs = np.arccos(cosine.clip(-1, 1)) / np.pi
-    path = warp(costs)
+    path = dtw_path(costs)
     return float(costs[path[:, 0], path[:, 1]].mean())
 
 
-def abx(found: list[Segment], triples: int, seed: int, *, across: bool) -> float | None:
-    """The share of triples in which X is nearer to B, of another phone, than to A, of its own; half counts for a tie.
+def abx(pool: list[Segment], triples: int, seed: int, *, across: bool) -> float | None:
+    """ABX error: share of triples in which X is nearer to B, of another phone, than to A, of its own; a tie counts half.
 
-    A and B are of one speaker; X is of the same (``across=False``) or of another.  None where no triple can be made.
+    A and B are of one speaker; X is of the same (``across=False``) or of another.  None if there is no triple.
     """
     generator = np.random.default_rng(seed)
     groups: dict[tuple[int, int], list[int]] = {}
-    for number, each in enumerate(found):
+    for number, each in enumerate(pool):
         groups.setdefault((each.speaker, each.phone), []).append(number)
-    wrong, made = 0.0, 0
+    wrong, count = 0.0, 0
     for _ in range(20 * triples):
-        if made == triples:
+        if count == triples:
             break
-        x = int(generator.integers(len(found))) if found else -1
+        x = int(generator.integers(len(pool))) if pool else -1
         if x < 0:
             return None
-        phone, home = found[x].phone, found[x].speaker
-        speakers = sorted({s for s, p in groups if p == phone and (s != home) == across})
+        phone, own = pool[x].phone, pool[x].speaker
+        speakers = sorted({s for s, p in groups if p == phone and (s != own) == across})
         if not speakers:
             continue
         speaker = int(generator.choice(speakers))
@@ -82,9 +82,9 @@ def abx(found: list[Segment], triples: int, seed: int, *, across: bool) -> float
         others = sorted(p for s, p in groups if s == speaker and p != phone)
         if not same or not others:
             continue
-        a = found[int(generator.choice(same))]
-        b = found[int(generator.choice(groups[speaker, int(generator.choice(others))]))]
-        near, far = distance(a.frames, found[x].frames), distance(b.frames, found[x].frames)
+        a = pool[int(generator.choice(same))]
+        b = pool[int(generator.choice(groups[speaker, int(generator.choice(others))]))]
+        near, far = distance(a.frames, pool[x].frames), distance(b.frames, pool[x].frames)
         wrong += 1.0 if near > far else 0.5 if near == far else 0.0
-        made += 1
-    return wrong / made if made else None
+        count += 1
+    return wrong / count if count else None

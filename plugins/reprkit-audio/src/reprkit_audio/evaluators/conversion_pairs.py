@@ -1,4 +1,4 @@
-"""Who is converted into whom: pairs of held-out utterances, the same words where both say them."""
+"""Choice of conversions: pairs of held-out utterances, of the same words where both speakers say them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor
 from reprkit import Dataset
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
-from reprkit_audio.data.recordings import Spoken, several_speakers
-from reprkit_audio.distortion import Heard
-from reprkit_audio.recognition.speech_recognition import plain
+from reprkit_audio.data.recordings import UtteranceDataset, check_several_speakers
+from reprkit_audio.distortion import SpeechFeatures
+from reprkit_audio.recognition.speech_recognition import normalize_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class ConversionPair:
     """One conversion; utterances by their numbers in the data.
 
     Attributes:
         source: the utterance whose words are kept.
-        speaker: label of who says it.
-        target: label of whose voice it gets.
-        prompts: utterances of the target that its voice is taken from.
-        parallel: the target's own utterance of the same words, which is none of the prompts; None where there is none.
+        speaker: label of the source's speaker.
+        target: label of the target speaker.
+        prompts: utterances of the target speaker that the voice is extracted from.
+        parallel: the target speaker's own utterance of the same words, not among the prompts; None if there is none.
     """
 
     source: int
@@ -38,101 +38,105 @@ class Trial:
 
 
 @dataclass
-class Made:
-    """The waveforms of one trial, and what was measured on them.
+class Conversion:
+    """The waveforms of one conversion pair, and the features measured on them.
 
     Attributes:
-        trial: who into whom.
+        pair: source and target.
         waves: "source", "converted", "copy" (the source through the vocoder), "shift" (the baseline), "target" (the same words
-            by the target, where it says them), at the judges' rate.
-        seen: of each waveform that is compared, its cepstrum and pitch.
+            by the target speaker, where there is one), at the evaluation models' rate.
+        features: of each waveform that is compared, its cepstrum and pitch.
     """
 
-    trial: Trial
+    pair: ConversionPair
     waves: dict[str, Float[Tensor, " samples"]]
-    seen: dict[str, Heard] = field(default_factory=dict)
+    features: dict[str, SpeechFeatures] = field(default_factory=dict)
 
 
-def speech_of(data: Dataset | None, asker: str) -> Spoken:
-    """The data as utterances of several speakers.
+def check_utterances(data: Dataset | None, evaluator: str) -> UtteranceDataset:
+    """Check that the data is a data set of utterances of several speakers, and return it.
 
     Raises:
-        DataError: it is no speech, or of one speaker only.
+        DataError: it has no utterances, or one speaker only.
     """
-    if not isinstance(data, Spoken):
-        named = "nothing" if data is None else data.name
+    if not isinstance(data, UtteranceDataset):
+        name = "nothing" if data is None else data.name
         raise DataError(
-            f"{asker} converts whole utterances of speakers, and {named} has none: use speech, asterisk, fillets, ..."
+            f"{evaluator} needs whole utterances with speakers, and {name} has none: use speech, asterisk, fillets, ..."
         )
-    several_speakers(data)
+    check_several_speakers(data)
     return data
 
 
-def long_enough(data: Spoken, seconds: float, most: float = 20.0) -> dict[int, list[int]]:
-    """The utterances of each speaker (label) that are neither too short nor too long, by number."""
+def utterances_by_speaker(data: UtteranceDataset, seconds: float, most: float = 20.0) -> dict[int, list[int]]:
+    """Speaker label -> numbers of the utterances of ``seconds`` to ``most`` seconds."""
     front = data.frontend
     counts = data.whole().lengths()["x"].tolist()
     labels = {name: number for number, name in enumerate(data.speakers)}
-    found: dict[int, list[int]] = {}
+    by_speaker: dict[int, list[int]] = {}
     for number, (clip, count) in enumerate(zip(data.clips, counts, strict=True)):
         if seconds <= count * front.hop / front.rate <= most:
-            found.setdefault(labels[clip.speaker], []).append(number)
-    return found
+            by_speaker.setdefault(labels[clip.speaker], []).append(number)
+    return by_speaker
 
 
-def trials(
-    data: Spoken,
+def conversion_pairs(
+    data: UtteranceDataset,
     pairs: int,
     prompts: int,
     seed: int,
     seconds: float,
     preferred: Collection[int] = (),
-) -> list[Trial]:
-    """At most ``pairs`` conversions, spread over all ordered pairs of speakers, of utterances of ``seconds`` and more.
+) -> list[ConversionPair]:
+    """Choose at most ``pairs`` conversions, spread over all ordered pairs of speakers, of utterances of ``seconds`` or longer.
 
-    Sources that the target says, too, come first, and among them the ``preferred`` ones.
+    Sources whose words the target speaker also says come first, and among them the ``preferred`` ones.
 
     Raises:
         DataError: fewer than two speakers with utterances that are long enough.
     """
-    usable = long_enough(data, seconds)
+    usable = utterances_by_speaker(data, seconds)
     known = {label: numbers for label, numbers in usable.items() if len(numbers) > 1}
     if len(known) < 2:
         raise DataError(
-            f"{data.name} has fewer than two speakers with two utterances of {seconds:g} to 20 s: give more of it, or "
-            "seconds= below"
+            f"{data.name} has fewer than two speakers with two utterances of {seconds:g} to 20 s: add more data, or lower "
+            "seconds="
         )
     generator = np.random.default_rng(seed)
-    mixed = {label: generator.permutation(numbers).tolist() for label, numbers in sorted(known.items())}
-    texts = [_words(clip) for clip in data.clips]
-    said = {
+    shuffled = {label: generator.permutation(numbers).tolist() for label, numbers in sorted(known.items())}
+    texts = [_text_id(clip) for clip in data.clips]
+    by_text = {
         (label, texts[number]): number
-        for label, numbers in mixed.items()
+        for label, numbers in shuffled.items()
         for number in numbers
         if texts[number] is not None
     }
-    ordered = list(itertools.permutations(mixed, 2))
+    ordered = list(itertools.permutations(shuffled, 2))
     queues = {}
     for one, two in ordered:
-        twins = {number: said.get((two, texts[number])) for number in mixed[one]}
+        twins = {number: by_text.get((two, texts[number])) for number in shuffled[one]}
         queues[one, two] = sorted(
             twins.items(), key=lambda pair: (pair[1] is None, pair[0] not in preferred)
         )  # stable
-    made: list[Trial] = []
-    turns = [ordered[place] for place in generator.permutation(len(ordered))]
+    chosen: list[ConversionPair] = []
+    turns = [ordered[index] for index in generator.permutation(len(ordered))]
     for turn in range(max(map(len, queues.values()))):
         for one, two in turns:
-            if turn < len(queues[one, two]) and len(made) < pairs:
+            if turn < len(queues[one, two]) and len(chosen) < pairs:
                 source, twin = queues[one, two][turn]
-                others = [n for n in mixed[two] if n != twin]
-                taken = [others[(turn * prompts + k) % len(others)] for k in range(min(prompts, len(others)))]
-                made.append(
-                    Trial(source=source, speaker=one, target=two, prompts=tuple(taken), parallel=twin)
+                others = [n for n in shuffled[two] if n != twin]
+                prompted = [
+                    others[(turn * prompts + k) % len(others)] for k in range(min(prompts, len(others)))
+                ]
+                chosen.append(
+                    ConversionPair(
+                        source=source, speaker=one, target=two, prompts=tuple(prompted), parallel=twin
+                    )
                 )
-    return made
+    return chosen
 
 
-def _words(clip: Clip) -> tuple[str, str | None] | None:
-    """What is said, in which language: equal for clips of the same words; None where that is not known."""
-    known = clip.key if clip.key is not None else plain(clip.text or "")
-    return (known, clip.language) if known else None
+def _text_id(clip: Clip) -> tuple[str, str | None] | None:
+    """Text and language: equal for clips of the same words; None if the text is unknown."""
+    text = clip.key if clip.key is not None else normalize_text(clip.text or "")
+    return (text, clip.language) if text else None

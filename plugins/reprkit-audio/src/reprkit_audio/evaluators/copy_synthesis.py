@@ -1,4 +1,4 @@
-"""How much of speech a vocoder keeps: recorded windows beside their copies."""
+"""Copy synthesis: a vocoder's copies of recorded windows against the recordings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from reprkit_audio.vocoders import vocoder
 
 
 class CopySynthesis(Evaluator):
-    """A vocoder's copies of recorded windows, and Griffin-Lim's copies of the same frames beside them.
+    """Compares a vocoder's copies of recorded windows with the recordings, and Griffin-Lim's copies as baseline.
 
-    ``mel_db``: mean absolute difference in mel bands, dB, where there is something to hear.  ``pitch_semitones``: median
-    difference of the pitch where both are voiced, mean over windows.  ``voicing``: share of frames on whose voicing both
-    agree.  ``griffin-lim.`` the same for the fallback that needs no training.  The figure shows spectrograms.
+    ``mel_db``: mean absolute difference in mel bands, dB, over audible bands.  ``pitch_semitones``: median
+    difference of the pitch where both are voiced, mean over windows.  ``voicing``: share of frames with equal
+    voicing.  ``griffin-lim.NAME``: the same for Griffin-Lim, which needs no training.  The figure shows spectrograms.
 
     Args:
-        windows: how many of the data's examples are copied, evenly spaced.
-        examples: of those in the figure; 0 for none.
+        windows: number of the data's examples to copy, evenly spaced.
+        examples: number of those in the figure; 0 for none.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -40,49 +40,49 @@ class CopySynthesis(Evaluator):
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """Means over the windows, and ``n``, how many.
+        """Return means over the windows, and ``n``, their number.
 
         Raises:
-            BuildError: the model does not make waveforms of log-mel frames.
+            BuildError: the model does not decode waveforms from log-mel frames.
         """
-        front, field = _front(model)
+        front, field = _front_end_of(model)
         count = min(self.windows, len(data))
-        places = torch.linspace(0, len(data) - 1, count).round().long()
-        batch = data.batch(places)
-        made = model.to_batch(model.score(batch).decoded)[model.output].squeeze(-1).float().cpu()
+        indices = torch.linspace(0, len(data) - 1, count).round().long()
+        batch = data.batch(indices)
+        copied = model.to_batch(model.score(batch).decoded)[model.output].squeeze(-1).float().cpu()
         true = batch[model.output].squeeze(-1)
         fallback = vocoder("griffin-lim", form=front)
         copies = {
-            "": list(made.clamp(-1, 1)),
+            "": list(copied.clamp(-1, 1)),
             "griffin-lim.": [
-                fallback.synthesise(Sound(frames=frames))[: true.shape[1]] for frames in batch[field]
+                fallback.synthesize(Sound(frames=frames))[: true.shape[1]] for frames in batch[field]
             ],
         }
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for name, each in copies.items():
-            found.update({name + key: value for key, value in _compared(list(true), each).items()})
-        found["n"] = count
+            results.update({name + key: value for key, value in _mean_differences(list(true), each).items()})
+        results["n"] = count
         if self.examples:
             shown = [
                 ("recorded", list(true)),
                 ("copied", copies[""]),
                 ("Griffin-Lim", copies["griffin-lim."]),
             ]
-            rows = {label: _pictures(front, waves[: self.examples]) for label, waves in shown}
-            found["figures"] = {
+            rows = {label: _spectrograms(front, waves[: self.examples]) for label, waves in shown}
+            results["figures"] = {
                 "spectrograms": Images(
                     title="Copies of recorded speech",
                     rows=rows,
                     span=(-80.0, 0.0),
                     cell=7.0,
-                    caption="Mel bands from low to high over time, 80 dB from the loudest down.",
+                    caption="Mel bands over time, 80 dB range, low bands at the bottom.",
                 )
             }
-        return found
+        return results
 
 
-def _front(model: Model) -> tuple[LogMel, str]:
-    """The front end of the frames that the model reads, and the field that holds them."""
+def _front_end_of(model: Model) -> tuple[LogMel, str]:
+    """Front end of the model's input frames, and their field."""
     signature = model.signature
     fields = {path.input for path in model.factors.values()}
     form = signature[next(iter(fields))].form if signature is not None and len(fields) == 1 else None
@@ -95,25 +95,25 @@ def _front(model: Model) -> tuple[LogMel, str]:
         or output_field.channels != 1
     ):
         raise BuildError(
-            "copy-synthesis measures vocoders: models that read log-mel frames and make a waveform (data set waves, "
+            "copy-synthesis evaluates vocoders: models from log-mel frames to a waveform (data set waves, "
             "build(output='wave')); for others use the evaluator voice"
         )
     return front, next(iter(fields))
 
 
-def _compared(true: list[Tensor], made: list[Tensor]) -> dict[str, float]:
-    pairs = list(zip(true, made, strict=True))
+def _mean_differences(true: list[Tensor], copies: list[Tensor]) -> dict[str, float]:
+    pairs = list(zip(true, copies, strict=True))
     pitches = [pitch_difference(*pair) for pair in pairs]
-    apart = [semitones for semitones, _ in pitches if not math.isnan(semitones)]
+    differences = [semitones for semitones, _ in pitches if not math.isnan(semitones)]
     return {
         "mel_db": float(np.mean([mel_distance(*pair) for pair in pairs])),
-        "pitch_semitones": float(np.mean(apart)) if apart else math.nan,
+        "pitch_semitones": float(np.mean(differences)) if differences else math.nan,
         "voicing": float(np.mean([share for _, share in pitches])),
     }
 
 
-def _pictures(front: LogMel, waves: list[Tensor]) -> np.ndarray[Any, Any]:
-    """Mel spectrograms (n bands frames 1), dB under the loudest, low bands at the bottom."""
-    levels = [20 / math.log(10) * front.restored(front.analyse(wave).frames).log() for wave in waves]
-    made = [(level - level.max()).clamp(min=-80).T.flip(0) for level in levels]
-    return torch.stack(made).unsqueeze(-1).numpy()
+def _spectrograms(front: LogMel, waves: list[Tensor]) -> np.ndarray[Any, Any]:
+    """Mel spectrograms (n bands frames 1), dB below the loudest, low bands at the bottom."""
+    levels = [20 / math.log(10) * front.denormalize(front.analyze(wave).frames).log() for wave in waves]
+    images = [(level - level.max()).clamp(min=-80).T.flip(0) for level in levels]
+    return torch.stack(images).unsqueeze(-1).numpy()

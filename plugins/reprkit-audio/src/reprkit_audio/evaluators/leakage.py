@@ -1,4 +1,4 @@
-"""What a factor holds of what it should not: the speaker in the content, what is said in the speaker."""
+"""Leakage between factors: speaker information in the content code, content information in the speaker code."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from reprkit.evaluation.label_subset import labels_of
 from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import Seed
 
-_FRAMES = 8  # tokens of an example that the frame-wise probe sees
+_FRAMES = 8  # tokens per example for the frame-wise probe
 _HIDDEN = 128
-_CLUSTERS, _FITTED = 32, 20_000  # of frames where phones are not known, and how many they are made of
+_CLUSTERS, _FITTED = 32, 20_000  # of frames if phones are unknown, and the frames k-means is fitted on
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """One factor's codes, or the frames themselves, of a data set.
+    """Codes of one factor, or the frames themselves, of a data set.
 
     Attributes:
         pooled: mean and standard deviation over an example's tokens (n 2 * d), or the only token (n d).
-        some: a few tokens of each example, one after another (m d).
-        owner: which example each of them is of (m,).
+        some: a few tokens of each example, concatenated (m d).
+        owner: the example of each of them (m,).
     """
 
     pooled: Float[Array, "n d"]
@@ -40,28 +40,28 @@ class Tokens:
 
 
 class Leakage(Evaluator):
-    """Probes of both factors for both things, fitted on ``fit_on`` and measured on ``data``.
+    """Probes both factors for speaker and content, fitted on ``fit_on`` and evaluated on ``data``.
 
     ``content.pooled``, ``content.frame``: accuracy with which a perceptron (one hidden layer of 128, scikit-learn's
-    ``MLPClassifier``) tells the speaker from the content code, by mean and deviation over an example's tokens, or by single
-    tokens; ``content.linear``: logistic regression's, pooled.  Every speaker has equally many examples on either side, so that
-    ``chance`` is one over their number.  ``speaker.pooled``: the same from the speaker's code, which should know it;
-    ``input.pooled``, ``input.frame``: from what the model reads.
+    ``MLPClassifier``) predicts the speaker from the content code, from mean and deviation over an example's tokens, or from
+    single tokens; ``content.linear``: logistic regression's, pooled.  Every speaker has equally many examples on either side,
+    so that ``chance`` is one over the number of speakers.  ``speaker.pooled``: the same from the speaker code, should be high;
+    ``input.pooled``, ``input.frame``: from the model's input.
 
-    ``speaker.said``: how much of what is said in an example the speaker's code tells: the variance explained (R^2) by ridge
-    regression, after every speaker's mean has been taken from both sides, of the shares of phones in it.  Where the data does
-    not know phones, 32 clusters of frames stand for them (k-means, an example's mean and deviation taken away before).  0, or a
-    little below, is nothing.  ``content.said``: the same of the content, from mean and deviation of its tokens.
+    ``speaker.said``: how much the speaker code tells of an example's content: variance explained (R^2) by ridge regression of
+    the shares of phones in the example, after subtracting every speaker's mean on both sides.  If the data has no phones, 32
+    clusters of frames replace them (k-means on frames standardized per example).  0 or slightly less means no information.
+    ``content.said``: the same from the content code, from mean and deviation of its tokens.
 
     A model with one factor has only content.
 
     Args:
-        content: the factor of what is said; "content", or else the first that is not ``speaker``.
-        speaker: the factor of who says it; left out where there is none.
-        label: the label field of who speaks.
-        said: a tokens field of what is said; None takes "phone" where there is one.
-        limit: examples at most on either side, as many of each speaker.
-        seed: of the draw and of the perceptron.
+        content: the content factor; by default "content", or else the first that is not ``speaker``.
+        speaker: the speaker factor; skipped if the model has none.
+        label: the label field of the speaker.
+        said: a tokens field of the content; by default "phone", if there is one.
+        limit: the most examples on either side, equally many of each speaker.
+        seed: of the sampling and of the perceptron.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -82,11 +82,11 @@ class Leakage(Evaluator):
         self.limit, self.seed = limit, seed
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """The measures above.
+        """Return the metrics above.
 
         Raises:
             BuildError: no such factor.
-            DataError: no ``fit_on``, no labels, or fewer than two speakers that both sides have.
+            DataError: no ``fit_on``, no labels, or fewer than two speakers in common.
         """
         if fit_on is None:
             raise DataError("leakage fits probes: give evaluate(..., fit_on=train)")
@@ -95,31 +95,31 @@ class Leakage(Evaluator):
         classes = np.intersect1d(sides[0], sides[1])
         if len(classes) < 2:
             raise DataError(
-                f"leakage asks who speaks, and {fit_on.name} and {data.name} have {len(classes)} speaker in common"
+                f"leakage predicts the speaker, and {fit_on.name} and {data.name} have {len(classes)} speaker in common"
             )
         chosen = [self._balanced(side, classes) for side in sides]
         sets = [
             each.subset(torch.from_numpy(rows)) for each, rows in zip((fit_on, data), chosen, strict=True)
         ]
         y = [side[rows] for side, rows in zip(sides, chosen, strict=True)]
-        field = self._said(model, data)
-        read = [_read(model, each, factors, field, self.seed) for each in sets]
-        said = self._shares([each[1] for each in read])
-        found: dict[str, Any] = {"chance": 1 / len(classes), "n": len(y[1])}
+        field = self._content_field(model, data)
+        read = [_collect_tokens(model, each, factors, field, self.seed) for each in sets]
+        shares = self._symbol_shares([each[1] for each in read])
+        results: dict[str, Any] = {"chance": 1 / len(classes), "n": len(y[1])}
         for name in read[0][0]:
             train, test = (each[0][name] for each in read)
-            found[name] = {"pooled": self._told(train.pooled, y[0], test.pooled, y[1])}
+            results[name] = {"pooled": self._perceptron_accuracy(train.pooled, y[0], test.pooled, y[1])}
             if len(train.some) > len(train.pooled):
                 rows = train.some, y[0][train.owner], test.some, y[1][test.owner]
-                found[name]["frame"] = self._told(*rows)
+                results[name]["frame"] = self._perceptron_accuracy(*rows)
             if name == "content":
-                found[name]["linear"] = _linear(train.pooled, y[0], test.pooled, y[1])
-            if name != "input" and said:
-                found[name]["said"] = _explained((train.pooled, test.pooled), said, y)
-        return found
+                results[name]["linear"] = _linear_accuracy(train.pooled, y[0], test.pooled, y[1])
+            if name != "input" and shares:
+                results[name]["said"] = _explained_variance((train.pooled, test.pooled), shares, y)
+        return results
 
     def _factors(self, model: Model) -> dict[str, str]:
-        """What each factor is measured as -> its name."""
+        """Role (content, speaker) -> name of the factor."""
         names = list(model.factors)
         others = [name for name in names if name != self.speaker]
         usual = "content" if "content" in names else (others or names or [""])[0]
@@ -128,14 +128,14 @@ class Leakage(Evaluator):
         return both | ({"speaker": self.speaker} if self.speaker in names and self.speaker != content else {})
 
     def _balanced(self, labels: Int[Array, " n"], classes: Int[Array, " k"]) -> Int[Array, " m"]:
-        """As many examples of every class as the rarest has, and as fit below the limit."""
+        """Sample equally many examples of every class: as many as the rarest has, within the limit."""
         generator = np.random.default_rng(self.seed)
         mine = [np.flatnonzero(labels == each) for each in classes]
         count = min(max(1, self.limit // len(classes)), *map(len, mine))
         return np.sort(np.concatenate([generator.choice(rows, count, replace=False) for rows in mine]))
 
-    def _said(self, model: Model, data: Dataset) -> str | None:
-        """The field of what is said: tokens, or the frames that the content is made of; None where there is neither."""
+    def _content_field(self, model: Model, data: Dataset) -> str | None:
+        """Field of the content: tokens, or the content factor's input frames; None if there is neither."""
         signature = data.signature
         if self.said is not None or ("phone" in signature and signature["phone"].kind == "tokens"):
             name = self.said or "phone"
@@ -147,23 +147,25 @@ class Leakage(Evaluator):
         read = model.factors[self._factors(model)["content"]].input
         return read if signature[read].kind == "sequence" else None
 
-    def _shares(self, said: Sequence[Sequence[Array]]) -> list[Float[Array, "n k"]]:
-        """The shares of symbols in every example of both sides; of clusters where there are frames instead."""
-        if not said[0]:
+    def _symbol_shares(self, symbols: Sequence[Sequence[Array]]) -> list[Float[Array, "n k"]]:
+        """Shares of symbols in every example of both sides; frames are replaced by cluster indices."""
+        if not symbols[0]:
             return []
-        if said[0][0].ndim > 1:
+        if symbols[0][0].ndim > 1:
             from sklearn.cluster import KMeans
 
-            rows = np.concatenate(said[0])
+            rows = np.concatenate(symbols[0])
             if len(rows) > _FITTED:
                 rows = rows[np.random.default_rng(self.seed).choice(len(rows), _FITTED, replace=False)]
             means = KMeans(min(_CLUSTERS, len(rows)), n_init=1, random_state=self.seed).fit(rows)
-            said = [[means.predict(each) for each in side] for side in said]
-        count = 1 + max(int(each.max()) for side in said for each in side)
-        return [np.stack([np.bincount(each, minlength=count) / len(each) for each in side]) for side in said]
+            symbols = [[means.predict(each) for each in side] for side in symbols]
+        count = 1 + max(int(each.max()) for side in symbols for each in side)
+        return [
+            np.stack([np.bincount(each, minlength=count) / len(each) for each in side]) for side in symbols
+        ]
 
-    def _told(self, x: Array, y: Array, test_x: Array, test_y: Array) -> float:
-        """Accuracy of a perceptron."""
+    def _perceptron_accuracy(self, x: Array, y: Array, test_x: Array, test_y: Array) -> float:
+        """Test accuracy of a perceptron probe."""
         import warnings
 
         from sklearn.exceptions import ConvergenceWarning
@@ -174,21 +176,21 @@ class Leakage(Evaluator):
         net = MLPClassifier((_HIDDEN,), alpha=1e-3, max_iter=100, n_iter_no_change=8, random_state=self.seed)
         probe = make_pipeline(StandardScaler(), net)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred rounds are enough to tell
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred iterations are enough for a probe
             probe.fit(x.astype(np.float64), y)
         return float((probe.predict(test_x.astype(np.float64)) == test_y).mean())
 
 
 @torch.no_grad()
-def _read(
+def _collect_tokens(
     model: Model, data: Dataset, factors: dict[str, str], field: str | None, seed: int
 ) -> tuple[dict[str, Tokens], list[Array]]:
-    """The codes of each factor, the frames as "input" where the data is a sequence, and each example's symbols (t,), or frames."""
+    """Collect codes of each factor, frames as "input" if the data is a sequence, and each example's symbols (t,) or frames."""
     generator = torch.Generator().manual_seed(seed)
     read = model.factors[factors["content"]].input
     sequence = data.signature[read].kind == "sequence"
     parts: dict[str, list[tuple[torch.Tensor, torch.Tensor | None]]] = {name: [] for name in factors}
-    said: list[Array] = []
+    symbols: list[Array] = []
     for batch in batches(data, "encoding"):
         codes = model.encode(batch, factors=tuple(factors.values()))
         for name, factor in factors.items():
@@ -198,18 +200,20 @@ def _read(
             parts.setdefault("input", []).append((batch[read].float(), batch.get(f"{read}_mask")))
         if field is not None:
             masks = batch.get(f"{field}_mask", torch.ones(batch[field].shape[:2], dtype=torch.bool))
-            said += [_plain(x[mask]) for x, mask in zip(batch[field], masks, strict=True)]
-    return {name: _tokens(pairs, generator) for name, pairs in parts.items()}, said
+            symbols += [_normalize_frames(x[mask]) for x, mask in zip(batch[field], masks, strict=True)]
+    return {name: _pool_tokens(pairs, generator) for name, pairs in parts.items()}, symbols
 
 
-def _plain(x: torch.Tensor) -> Array:
-    """Symbols (t,), or frames (t c) without the example's own mean and deviation: those are the voice's, and the room's."""
+def _normalize_frames(x: torch.Tensor) -> Array:
+    """Standardize frames (t c) per example, since mean and deviation belong to voice and room; symbols (t,) are unchanged."""
     if x.ndim == 1:
         return x.numpy()
     return ((x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-4)).float().numpy()
 
 
-def _tokens(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], generator: torch.Generator) -> Tokens:
+def _pool_tokens(
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], generator: torch.Generator
+) -> Tokens:
     pooled, some, owner, count = [], [], [], 0
     for z, mask in pairs:
         size, length, _ = z.shape
@@ -228,28 +232,28 @@ def _tokens(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]], generator
     return Tokens(*(torch.cat(each).numpy() for each in (pooled, some, owner)))
 
 
-def _linear(x: Array, y: Array, test_x: Array, test_y: Array) -> float:
+def _linear_accuracy(x: Array, y: Array, test_x: Array, test_y: Array) -> float:
     from reprkit.evaluation.linear_probe import fit_probe
 
     return float((fit_probe(x, y, label="speaker").predict(test_x.astype(np.float64)) == test_y).mean())
 
 
-def _explained(codes: Sequence[Array], said: Sequence[Array], y: Sequence[Array]) -> float:
-    """R^2 of ridge regression within speakers: fitted on the first of each, measured on the second."""
+def _explained_variance(codes: Sequence[Array], shares: Sequence[Array], y: Sequence[Array]) -> float:
+    """R^2 of ridge regression within speakers: fitted on the first of each pair, evaluated on the second."""
     from sklearn.linear_model import RidgeCV
     from sklearn.metrics import r2_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    x, test_x = (_within(rows, labels) for rows, labels in zip(codes, y, strict=True))
-    goal, test_goal = (_within(rows, labels) for rows, labels in zip(said, y, strict=True))
+    x, test_x = (_subtract_class_means(rows, labels) for rows, labels in zip(codes, y, strict=True))
+    goal, test_goal = (_subtract_class_means(rows, labels) for rows, labels in zip(shares, y, strict=True))
     probe = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13))).fit(x, goal)
     return float(r2_score(test_goal, probe.predict(test_x), multioutput="variance_weighted"))
 
 
-def _within(rows: Array, labels: Array) -> Array:
-    """Rows less the mean of their class."""
-    made = rows.astype(np.float64).copy()
+def _subtract_class_means(rows: Array, labels: Array) -> Array:
+    """Subtract from rows the mean of their class."""
+    centered = rows.astype(np.float64).copy()
     for each in np.unique(labels):
-        made[labels == each] -= made[labels == each].mean(0)
-    return made
+        centered[labels == each] -= centered[labels == each].mean(0)
+    return centered

@@ -1,4 +1,4 @@
-"""What judges say of the waveforms of trials, as numbers under their names."""
+"""Scores of converted waveforms by speaker verification, and their names in the results."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit_audio.evaluators.conversion_pairs import Trial
+from reprkit_audio.evaluators.conversion_pairs import ConversionPair
 
 
-def judged(
-    told: Float[Tensor, "n d"], chosen: Sequence[Trial], centres: Mapping[int, Tensor], *, own: bool
+def speaker_scores(
+    embeddings: Float[Tensor, "n d"],
+    chosen: Sequence[ConversionPair],
+    centroids: Mapping[int, Tensor],
+    *,
+    own: bool,
 ) -> dict[str, float]:
-    """What the judge of speakers says of the waveforms of trials, by their embeddings.
+    """Speaker verification scores of the waveforms of conversion pairs.
 
     Args:
-        told: embeddings.
-        chosen: who into whom.
-        centres: of every speaker, by label.
-        own: they are still the source's voice.
+        embeddings: speaker embeddings of the waveforms.
+        chosen: the conversion pairs.
+        centroids: of every speaker, by label.
+        own: whether the waveforms still have the source's voice.
     """
-    labels = list(centres)
-    alike = told @ torch.stack([centres[label] for label in labels]).T
+    labels = list(centroids)
+    cosine = embeddings @ torch.stack([centroids[label] for label in labels]).T
     rows = torch.arange(len(chosen))
-    source = alike[rows, torch.tensor([labels.index(each.speaker) for each in chosen])]
-    target = alike[rows, torch.tensor([labels.index(each.target) for each in chosen])]
-    best = alike.max(1).values
+    source = cosine[rows, torch.tensor([labels.index(each.speaker) for each in chosen])]
+    target = cosine[rows, torch.tensor([labels.index(each.target) for each in chosen])]
+    best = cosine.max(1).values
     if own:
         return {"identified": float((source == best).float().mean()), "similarity": float(source.mean())}
     return {
@@ -41,17 +45,19 @@ def judged(
     }
 
 
-def put(found: dict[str, Any], name: str, told: Mapping[str, Any]) -> None:
-    """Under the version's name; what the model made has none."""
-    home = found if name == "converted" else found.setdefault("natural" if name == "source" else name, {})
-    for key, value in told.items():
+def add_scores(results: dict[str, Any], name: str, scores: Mapping[str, Any]) -> None:
+    """Store scores under the version's name; the model's conversions have no prefix."""
+    section = (
+        results if name == "converted" else results.setdefault("natural" if name == "source" else name, {})
+    )
+    for key, value in scores.items():
         if isinstance(value, Mapping):
-            home.setdefault(key, {}).update(value)
+            section.setdefault(key, {}).update(value)
         else:
-            home[key] = value
+            section[key] = value
 
 
-def mean(values: Sequence[float]) -> float:
-    """Over those that are numbers; NaN where none is."""
-    there = [value for value in values if not math.isnan(value)]
-    return float(np.mean(there)) if there else math.nan
+def nan_mean(values: Sequence[float]) -> float:
+    """Mean over the values that are not NaN; NaN if there are none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return float(np.mean(numbers)) if numbers else math.nan

@@ -1,4 +1,4 @@
-"""What discrete units of speech stand for: phones, or speakers."""
+"""Evaluation of discrete speech units against phones and speakers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import CountOrZero, Seed
 from reprkit_audio.evaluators.abx import Segment, abx, segments
 
-SILENCE = ("pau", "sil", "sp", "h#", "_", "")  # how engines call it
-_MOST = 4096  # k-means with more clusters than this takes too long
+SILENCE = ("pau", "sil", "sp", "h#", "_", "")  # names of silence in phone sets
+_MAX_CLUSTERS = 4096  # more k-means clusters would take too long
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """A data set's frames, one after another, with what was said in each.
+class AlignedFrames:
+    """Frames of a data set, concatenated, with their phones.
 
     Attributes:
         units: the code's unit (t,).
         z: the code (t d).
-        x: what the model read (t c).
+        x: the model's input (t c).
         phones: (t,).
-        owner: which example a frame is of (t,).
+        owner: the example of each frame (t,).
         speakers: of each example (n,).
     """
 
@@ -43,31 +43,32 @@ class Aligned:
     owner: Int[np.ndarray, " t"]
     speakers: Int[np.ndarray, " n"]
 
-    def spoken(self, silent: frozenset[int]) -> np.ndarray:
-        """Which frames are no silence (t,)."""
+    def is_speech(self, silent: frozenset[int]) -> np.ndarray:
+        """Mask of the frames that are not silence (t,)."""
         return ~np.isin(self.phones, list(silent))
 
 
 class SpeechUnits(Evaluator):
-    """A code's units against phones and speakers, and k-means on the same frames with as many units beside it.
+    """Compares a code's units with phones and speakers; k-means on the same frames, with as many units, is the baseline.
 
-    Every frame belongs to the token of the code that covers it; frames of silence do not count.  A code of several slots is one
-    unit for each combination; one without indices is clustered into ``units`` by k-means, fitted on ``fit_on``.
+    Every frame gets the token of the code that covers it; silence is left out.  A code of several slots has one unit per
+    combination of indices; a code without indices is clustered into ``units`` by k-means, fitted on ``fit_on``.
 
-    ``purity``: share of frames whose phone is the commonest of their unit; ``pnmi``: mutual information of units and phones
+    ``purity``: share of frames whose phone is the most frequent one of their unit; ``pnmi``: mutual information of units and phones
     over the phones' entropy (Hsu et al. 2021, arXiv 2106.07447, section IV-F); ``nmi``: over the mean of both entropies;
-    ``units``: how many occur.  ``speaker``: accuracy of logistic regression from an example's histogram of units, fitted on
-    ``fit_on``; ``speaker-frame``: accuracy of naming for each frame the speaker who has its unit most often there; ``chance``:
-    the commonest speaker's share.  ``abx-within``, ``abx-across``: error of ABX discrimination of phones by the codes, in
+    ``units``: number of units that occur.  ``speaker``: accuracy of logistic regression from an example's histogram of units,
+    fitted on ``fit_on``; ``speaker-frame``: accuracy of predicting for each frame the speaker who has its unit most often
+    there; ``chance``: the most frequent speaker's share.
+    ``abx-within``, ``abx-across``: error of ABX discrimination of phones by the codes, in
     [0, 1], chance 0.5 (Schatz et al. 2013); triples are drawn from all contexts.  ``kmeans.NAME`` and ``frames.abx-...``: the
     same of k-means and of the frames themselves.
 
     Args:
-        phone: the token field that holds each frame's phone; its names are ``facts["symbols"][phone]`` of the data.
-        speaker: the label field of who speaks.
-        factor: whose code; "content" where there is one, else the only one.
-        units: clusters of a code without indices, and of k-means beside one with indices where its combinations are too many.
-        triples: of ABX, each way; 0 leaves it out.
+        phone: the tokens field of each frame's phone; its names are ``facts["symbols"][phone]`` of the data.
+        speaker: the label field of the speaker.
+        factor: the factor to evaluate; by default "content", or else the only one.
+        units: number of clusters, for a code without indices and for its k-means baseline.
+        triples: number of ABX triples, within and across speakers each; 0 for no ABX.
         seed: of k-means and of the triples.
 
     Raises:
@@ -89,11 +90,11 @@ class SpeechUnits(Evaluator):
         self.units, self.triples, self.seed = units, triples, seed
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """The measures above on ``data``.
+        """Return the metrics above on ``data``.
 
         Raises:
             BuildError: no such factor, or one of a single token an example.
-            DataError: no ``fit_on``, no field of phones, or nothing but silence.
+            DataError: no ``fit_on``, no field of phones, or only silence.
         """
         if fit_on is None:
             raise DataError("speech-units fits k-means and a probe: give evaluate(..., fit_on=train)")
@@ -101,40 +102,40 @@ class SpeechUnits(Evaluator):
         for each in (fit_on, data):
             self._check(each)
         silent = self._silent(data)
-        train, test = (aligned(model, each, factor, self.phone, self.speaker) for each in (fit_on, data))
-        if not test.spoken(silent).any():
+        train, test = (align(model, each, factor, self.phone, self.speaker) for each in (fit_on, data))
+        if not test.is_speech(silent).any():
             raise DataError(f"speech-units: every frame of {data.name} is silence")
         vocab = model.latent(factor).vocab
-        size = self.units if vocab is None else min(math.prod(vocab), _MOST)
-        grouped = clustered(train.x, (train.x, test.x), size, self.seed)
+        size = self.units if vocab is None else min(math.prod(vocab), _MAX_CLUSTERS)
+        grouped = kmeans_units(train.x, (train.x, test.x), size, self.seed)
         own = (
-            clustered(train.z, (train.z, test.z), size, self.seed)
+            kmeans_units(train.z, (train.z, test.z), size, self.seed)
             if vocab is None
             else [train.units, test.units]
         )
-        found = self._measured(train, test, own, silent)
-        found.update(
-            {f"kmeans.{name}": v for name, v in self._measured(train, test, grouped, silent).items()}
+        results = self._measure(train, test, own, silent)
+        results.update(
+            {f"kmeans.{name}": v for name, v in self._measure(train, test, grouped, silent).items()}
         )
-        found["chance"] = float(np.bincount(test.speakers).max() / len(test.speakers))
+        results["chance"] = float(np.bincount(test.speakers).max() / len(test.speakers))
         if self.triples:
             for prefix, frames in (("", test.z), ("frames.", test.x)):
-                found.update(self._abx(prefix, test, frames, silent))
-        found["n"] = int(test.spoken(silent).sum())
-        found["figures"] = {"table": self._figure(data, test, own[1], silent)}
-        return found
+                results.update(self._abx(prefix, test, frames, silent))
+        results["n"] = int(test.is_speech(silent).sum())
+        results["figures"] = {"table": self._figure(data, test, own[1], silent)}
+        return results
 
-    def _measured(
-        self, train: Aligned, test: Aligned, units: Sequence[np.ndarray], silent: frozenset[int]
+    def _measure(
+        self, train: AlignedFrames, test: AlignedFrames, units: Sequence[np.ndarray], silent: frozenset[int]
     ) -> dict[str, Any]:
-        spoken = test.spoken(silent)
-        found = agreement(units[1][spoken], test.phones[spoken])
-        found["speaker"] = told_apart(train, test, units)
-        found["speaker-frame"] = told_by_one(train, test, units, silent)
-        return found
+        speech = test.is_speech(silent)
+        scores = agreement(units[1][speech], test.phones[speech])
+        scores["speaker"] = speaker_accuracy(train, test, units)
+        scores["speaker-frame"] = frame_speaker_accuracy(train, test, units, silent)
+        return scores
 
     def _abx(
-        self, prefix: str, test: Aligned, frames: np.ndarray, silent: frozenset[int]
+        self, prefix: str, test: AlignedFrames, frames: np.ndarray, silent: frozenset[int]
     ) -> dict[str, float]:
         pieces: list[Segment] = []
         bounds = np.searchsorted(test.owner, np.arange(len(test.speakers) + 1))
@@ -159,7 +160,7 @@ class SpeechUnits(Evaluator):
         if field is None or field.kind != "tokens":
             raise DataError(
                 f"speech-units needs each frame's phone, and {data.name} has no tokens field {self.phone!r}; "
-                f"its fields: {', '.join(data.signature)}\n  parallel-speech has one, of synthesisers that tell when they say what"
+                f"its fields: {', '.join(data.signature)}\n  parallel-speech has one, for synthesizers that report phone timings"
             )
 
     def _silent(self, data: Dataset) -> frozenset[int]:
@@ -169,31 +170,31 @@ class SpeechUnits(Evaluator):
         vocab = data.signature[self.phone].vocab or 0
         return list(data.facts.get("symbols", {}).get(self.phone, map(str, range(vocab))))
 
-    def _figure(self, data: Dataset, test: Aligned, units: np.ndarray, silent: frozenset[int]) -> Any:
-        """Units by phones, the commonest 60 units, by the phone that they mostly are."""
+    def _figure(self, data: Dataset, test: AlignedFrames, units: np.ndarray, silent: frozenset[int]) -> Any:
+        """Matrix of the 60 most frequent units by phones, ordered by each unit's most frequent phone."""
         from reprkit.reporting.figures import Matrix
 
-        spoken = test.spoken(silent)
+        speech = test.is_speech(silent)
         names = self._names(data)
-        there = np.unique(test.phones[spoken])
-        table = counted(units[spoken], test.phones[spoken])[1][:, there]
+        present = np.unique(test.phones[speech])
+        table = contingency_table(units[speech], test.phones[speech])[1][:, present]
         order = np.argsort(-table.sum(1))[:60]
         order = order[np.lexsort((-table[order].max(1), table[order].argmax(1)))]
         return Matrix(
-            title="Which phones a unit stands for",
+            title="Phones of each unit",
             values=(table[order] / table[order].sum(1, keepdims=True)).T,
-            xlabel="the commonest units",
-            ylabel=" ".join(names[each] for each in there),
-            caption="Share of a unit's frames; units are ordered by the phone that they mostly are.",
+            xlabel="most frequent units",
+            ylabel=" ".join(names[each] for each in present),
+            caption="Share of a unit's frames; units are ordered by their most frequent phone.",
         )
 
 
 @torch.no_grad()
-def aligned(model: Model, data: Dataset, factor: str, phone: str, speaker: str) -> Aligned:
-    """A data set's frames with units, codes, phones and speakers.
+def align(model: Model, data: Dataset, factor: str, phone: str, speaker: str) -> AlignedFrames:
+    """Collect a data set's frames with units, codes, phones and speakers.
 
     Raises:
-        BuildError: the factor gives one token an example.
+        BuildError: the factor has one token per example.
     """
     parts: dict[str, list[np.ndarray]] = {
         name: [] for name in ("units", "z", "x", "phones", "owner", "speakers")
@@ -204,45 +205,47 @@ def aligned(model: Model, data: Dataset, factor: str, phone: str, speaker: str) 
         x, phones = batch[model.factors[factor].input], batch[phone]
         size, length = phones.shape
         if code.z.shape[1] == 1 and length > 1:
-            raise BuildError(f"speech-units: factor {factor} says one thing of an example, and phones change")
-        place = torch.arange(length) * code.z.shape[1] // length
+            raise BuildError(
+                f"speech-units: factor {factor} has one token per example, and phones change within it"
+            )
+        token = torch.arange(length) * code.z.shape[1] // length
         valid = batch.get(f"{phone}_mask", torch.ones(size, length, dtype=torch.bool)).numpy()
-        parts["z"].append(code.point[:, place].float().cpu().numpy()[valid])
-        parts["units"].append(_units(code, model.latent(factor).vocab)[:, place.numpy()][valid])
+        parts["z"].append(code.point[:, token].float().cpu().numpy()[valid])
+        parts["units"].append(_units(code, model.latent(factor).vocab)[:, token.numpy()][valid])
         parts["x"].append(x.numpy()[valid])
         parts["phones"].append(phones.numpy()[valid])
         parts["owner"].append((count + np.arange(size))[:, None].repeat(length, 1)[valid])
         parts["speakers"].append(batch[speaker].numpy())
         count += size
-    return Aligned(**{name: np.concatenate(rows) for name, rows in parts.items()})
+    return AlignedFrames(**{name: np.concatenate(rows) for name, rows in parts.items()})
 
 
 def _units(code: Code, vocab: tuple[int, ...] | None) -> np.ndarray:
-    """One number for each combination of indices (b n); zeros where there are none."""
+    """Number each combination of indices (b n); zeros if there are no indices."""
     if code.indices is None or vocab is None:
         return np.zeros(code.z.shape[:2], dtype=np.int64)
-    index, found = code.indices.cpu().numpy(), np.zeros(code.z.shape[:2], dtype=np.int64)
+    index, unit = code.indices.cpu().numpy(), np.zeros(code.z.shape[:2], dtype=np.int64)
     if math.prod(vocab) < 2**62:
         for slot, symbols in enumerate(vocab):
-            found = found * symbols + index[..., slot]
-        return found
-    raise BuildError("speech-units: the code has more combinations of indices than can be counted")
+            unit = unit * symbols + index[..., slot]
+        return unit
+    raise BuildError("speech-units: the code has more combinations of indices than fit into 64 bits")
 
 
-def clustered(
+def kmeans_units(
     fit: np.ndarray, frames: Sequence[np.ndarray], size: int, seed: int
 ) -> list[Int[np.ndarray, " t"]]:
-    """k-means of so many clusters, fitted on some frames (at most 50,000 of them): the clusters of all."""
+    """Fit k-means with ``size`` clusters on at most 50,000 frames of ``fit``; returns the clusters of all ``frames``."""
     from sklearn.cluster import KMeans
 
     generator = np.random.default_rng(seed)
     some = fit if len(fit) <= 50_000 else fit[generator.choice(len(fit), 50_000, replace=False)]
-    made = KMeans(min(size, len(np.unique(some, axis=0))), n_init=1, random_state=seed).fit(some)
-    return [made.predict(each.astype(some.dtype, copy=False)) for each in frames]
+    means = KMeans(min(size, len(np.unique(some, axis=0))), n_init=1, random_state=seed).fit(some)
+    return [means.predict(each.astype(some.dtype, copy=False)) for each in frames]
 
 
-def counted(units: np.ndarray, phones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The units that occur (u,), and how often each comes with each phone (u p)."""
+def contingency_table(units: np.ndarray, phones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The units that occur (u,), and their counts with each phone (u p)."""
     names, places = np.unique(units, return_inverse=True)
     table = np.zeros((len(names), int(phones.max()) + 1))
     np.add.at(table, (places, phones), 1)
@@ -250,22 +253,22 @@ def counted(units: np.ndarray, phones: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def agreement(units: np.ndarray, phones: np.ndarray) -> dict[str, Any]:
-    """Purity, mutual information over the phones' entropy and over both's mean, and how many units occur."""
+    """Purity, mutual information over the phones' entropy and over the mean entropy, and the number of units that occur."""
     from scipy.stats import entropy
     from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
 
-    table = counted(units, phones)[1]
-    heights = entropy(np.bincount(phones))
+    table = contingency_table(units, phones)[1]
+    phone_entropy = entropy(np.bincount(phones))
     return {
         "purity": float(table.max(1).sum() / table.sum()),
-        "pnmi": float(mutual_info_score(phones, units) / heights) if heights > 0 else 0.0,
+        "pnmi": float(mutual_info_score(phones, units) / phone_entropy) if phone_entropy > 0 else 0.0,
         "nmi": float(normalized_mutual_info_score(phones, units)),
         "units": len(table),
     }
 
 
-def told_apart(train: Aligned, test: Aligned, units: Sequence[np.ndarray]) -> float:
-    """Accuracy of who speaks, from histograms of an example's units."""
+def speaker_accuracy(train: AlignedFrames, test: AlignedFrames, units: Sequence[np.ndarray]) -> float:
+    """Accuracy of predicting the speaker from the histogram of an example's units."""
     from reprkit.evaluation.linear_probe import fit_probe
 
     names = np.unique(np.concatenate(units))
@@ -278,12 +281,14 @@ def told_apart(train: Aligned, test: Aligned, units: Sequence[np.ndarray]) -> fl
     return float((probe.predict(tables[1].astype(np.float64)) == test.speakers).mean())
 
 
-def told_by_one(train: Aligned, test: Aligned, units: Sequence[np.ndarray], silent: frozenset[int]) -> float:
-    """Accuracy of who speaks, from one frame's unit: whoever has it most often in ``train``; an unknown unit is the commonest's."""
-    spoken = train.spoken(silent)
-    names, table = counted(units[0][spoken], train.speakers[train.owner][spoken])
-    spoken = test.spoken(silent)
-    asked = units[1][spoken]
-    place = np.searchsorted(names, asked).clip(max=len(names) - 1)
-    said = np.where(names[place] == asked, table.argmax(1)[place], table.sum(0).argmax())
-    return float((said == test.speakers[test.owner][spoken]).mean())
+def frame_speaker_accuracy(
+    train: AlignedFrames, test: AlignedFrames, units: Sequence[np.ndarray], silent: frozenset[int]
+) -> float:
+    """Accuracy of predicting the speaker from one frame's unit: the most frequent in ``train``, for an unknown unit overall."""
+    speech = train.is_speech(silent)
+    names, table = contingency_table(units[0][speech], train.speakers[train.owner][speech])
+    speech = test.is_speech(silent)
+    queried = units[1][speech]
+    index = np.searchsorted(names, queried).clip(max=len(names) - 1)
+    predicted = np.where(names[index] == queried, table.argmax(1)[index], table.sum(0).argmax())
+    return float((predicted == test.speakers[test.owner][speech]).mean())

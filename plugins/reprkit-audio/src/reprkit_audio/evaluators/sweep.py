@@ -1,4 +1,4 @@
-"""The sweep of a neck as one plot: what leaks through it against what is rebuilt behind it."""
+"""Plot of a bottleneck sweep: leakage against reconstruction error."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from reprkit.evaluation import Results
 
 
 @dataclass(kw_only=True)
-class NeckSweep:
-    """Leakage against reconstruction error, a point a width and a line a series; a figure for ``rk.report``.
+class BottleneckSweep:
+    """Figure for ``rk.report``: leakage against reconstruction error, a point per width and a line per series.
 
-    The good corner is at the lower left: little error, nothing leaked.
+    Best is the lower left corner: little error, no leakage.
 
     Attributes:
         series: name -> width (or any setting) -> (error, leakage).
-        chance: of the leakage, a dashed line; None where it is not known.
+        chance: chance level of the leakage, a dashed line; None if unknown.
     """
 
     series: Mapping[str, Mapping[Any, tuple[float, float]]]
-    title: str = "The neck"
+    title: str = "Bottleneck sweep"
     xlabel: str = "reconstruction error"
-    ylabel: str = "speaker told from the content"
+    ylabel: str = "speaker accuracy from the content code"
     chance: float | None = None
     caption: str = ""
     wide: bool = False
 
     def html(self) -> str:
-        """A line chart whose points are named."""
+        """Draw a line chart with labeled points."""
         from reprkit.reporting.drawing import chart, series
         from reprkit.reporting.figures import chips
 
@@ -50,36 +50,36 @@ class NeckSweep:
         return drawing.svg + (chips(list(self.series)) if len(self.series) > 1 else "")
 
 
-def neck_sweep(
+def bottleneck_sweep(
     results: Mapping[str, Mapping[Any, Mapping[str, Any]]],
     *,
     leakage: str = "leakage.content.pooled",
     error: str = "reconstruction.error",
     **figure: Any,
-) -> NeckSweep:
-    """The figure of what ``rk.evaluate(model, test, "reconstruction", "leakage", fit_on=train)`` returned at each width.
+) -> BottleneckSweep:
+    """Build the figure from the results of ``rk.evaluate(model, test, "reconstruction", "leakage", fit_on=train)`` at each width.
 
     Args:
         results: series -> width -> results, such as ``{"autovc": {4: ..., 16: ..., 64: ...}}``.
         leakage: path of the number on the y axis.
         error: path of the number on the x axis.
-        figure: what else ``NeckSweep`` takes.
+        figure: further arguments of ``BottleneckSweep``.
 
     Raises:
-        DataError: nothing was measured, or not these numbers.
+        DataError: no results, or results without these metrics.
     """
     series: dict[str, dict[Any, tuple[float, float]]] = {}
     for name, widths in results.items():
-        for width, found in widths.items():
-            flat = Results(found).flat
+        for width, values in widths.items():
+            flat = Results(values).flat
             for path in (error, leakage):
                 if path not in flat:
                     raise DataError(
-                        f"neck_sweep: {name}, {width}: nothing called {path!r} was measured\n"
-                        f"  there is: {', '.join(flat) or 'nothing'}"
+                        f"bottleneck_sweep: {name}, {width}: no metric {path!r}\n"
+                        f"  known: {', '.join(flat) or 'none'}"
                     )
             series.setdefault(name, {})[width] = (flat[error], flat[leakage])
             figure.setdefault("chance", flat.get(f"{leakage.partition('.')[0]}.chance"))
     if not series:
-        raise DataError("neck_sweep: there are no results to plot")
-    return NeckSweep(series=series, **figure)
+        raise DataError("bottleneck_sweep: there are no results to plot")
+    return BottleneckSweep(series=series, **figure)

@@ -1,4 +1,4 @@
-"""How well a model converts voices, judged by models that were not trained here."""
+"""Evaluation of voice conversion by pretrained models."""
 
 from __future__ import annotations
 
@@ -18,57 +18,65 @@ from reprkit.registry.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.utils.progress import track_progress
 from reprkit_audio import sound
 from reprkit_audio.converter import Converter
-from reprkit_audio.data.recordings import Spoken
-from reprkit_audio.distortion import correlation, distortion, heard, pitch_correlation
+from reprkit_audio.data.recordings import UtteranceDataset
+from reprkit_audio.distortion import distortion, extract_features, log_pitch_correlation, pitch_correlation
 from reprkit_audio.evaluators import voice_figures
-from reprkit_audio.evaluators.conversion_pairs import Made, Trial, long_enough, speech_of, trials
-from reprkit_audio.evaluators.scores import judged, mean, put
-from reprkit_audio.formants import formant_ratio, shifted
+from reprkit_audio.evaluators.conversion_pairs import (
+    Conversion,
+    ConversionPair,
+    check_utterances,
+    conversion_pairs,
+    utterances_by_speaker,
+)
+from reprkit_audio.evaluators.scores import add_scores, nan_mean, speaker_scores
+from reprkit_audio.formants import formant_ratio, shift_voice
 from reprkit_audio.frontends import Sound
 from reprkit_audio.frontends.world import World
-from reprkit_audio.prosody import statistics
+from reprkit_audio.prosody import pitch_statistics
 from reprkit_audio.recognition import speech_recognition
-from reprkit_audio.recognition.speaker_verification import RATE, centre, speaker_judge
+from reprkit_audio.recognition.speaker_verification import RATE, speaker_centroid, speaker_verifier
 from reprkit_audio.vocoders import vocoder
 
-_SENTENCES = 15  # of the recogniser's grammar
-_FORMANTS = 5  # utterances that a voice's formants are measured on
-_MADE = ("converted", "copy", "shift")
+_SENTENCES = 15  # of the recognizer's grammar
+_FORMANT_UTTERANCES = 5  # utterances on which a voice's formants are estimated
+_GENERATED = ("converted", "copy", "shift")
 
 Wave = Float[Tensor, " samples"]
 
 
 class Voice(Evaluator):
-    """Converts held-out utterances and has the results judged; a baseline without learning is judged beside them.
+    """Converts held-out utterances and evaluates the results, beside a baseline without learning.
 
-    By Resemblyzer, whose centre of a speaker is the mean over real utterances of ``fit_on`` (of ``data`` where that does not
-    have the speaker): ``nearer``: share of conversions nearer the target's centre than the source's; ``nearest``: nearest the
-    target's of all speakers' (chance is ``chance``); ``similarity``, ``similarity_source``: mean cosines.
-    By pocketsphinx, where English texts are known: ``wer``, the word error rate among at most 15 sentences of the data, and
-    ``wer_rise``, how far it is above that of copy synthesis (``copy.wer``).
-    By WORLD: ``pitch_correlation`` of the log-pitch with the source's; and where the target says the same words itself,
-    ``parallel.mcd``: mel-cepstral distortion to that, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``, and
-    ``parallel.unconverted``: the source's own distortion.
+    By Resemblyzer, with a speaker's centroid the mean over real utterances of ``fit_on`` (of ``data`` if ``fit_on`` lacks the
+    speaker): ``nearer``: share of conversions nearer to the target's centroid than to the source's; ``nearest``: share whose
+    nearest centroid of all is the target's (chance is ``chance``); ``similarity``, ``similarity_source``: mean cosines.
+    By pocketsphinx, if English texts are known: ``wer``, the word error rate among at most 15 sentences of the data, and
+    ``wer_rise``, the rise over copy synthesis (``copy.wer``).
+    By WORLD: ``pitch_correlation`` of the log-pitch with the source's; and if the target speaker says the same words,
+    ``parallel.mcd``: mel-cepstral distortion to that utterance, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``,
+    and ``parallel.unconverted``: the source's own distortion.
 
-    ``copy.NAME`` is the source through front end and vocoder alone, ``natural.NAME`` the recording: for them ``identified`` is
-    the share whose own speaker is nearest.  ``shift.NAME`` is the baseline: the source's formants stretched by the ratio of
-    the two voices and its pitch moved, by WORLD (``reprkit_audio.formants``).
+    ``copy.NAME`` is the source through front end and vocoder alone, ``natural.NAME`` the recording: for both, ``identified``
+    is the share whose own speaker is nearest.  ``shift.NAME`` is the baseline: the source's formants scaled by the ratio
+    of the two voices and its pitch converted, by WORLD (``reprkit_audio.formants``).
 
     Args:
-        pairs: how many conversions at most, spread over all ordered pairs of speakers.
-        prompts: utterances that the target's voice is taken from; 1 is one-shot.
-        vocoder: a reference; None takes the one for the model's frames that needs no training.
+        pairs: the most conversions, spread over all ordered pairs of speakers.
+        prompts: utterances from which the target's voice is extracted; 1 is one-shot.
+        vocoder: a reference; if None, the one for the model's frames that needs no training.
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
-        words: whether words are judged; None: where pocketsphinx is installed.
-        seconds: shorter utterances are not used: nobody can be told from them.
-        enrol: real utterances of a speaker at most that make the judge's centre.
+        words: whether to recognize words; if None, only if pocketsphinx is installed.
+        seconds: shorter utterances are left out, since they do not identify a speaker.
+        enroll: the most real utterances of a speaker for the centroid.
         order: mel-cepstral coefficients of the distortion.
-        examples: conversions to be listened to on the report's page; 0 for none.
+        examples: conversions with players on the report's page; 0 for none.
         seed: of the choice of pairs.
 
     Raises:
         PartArgumentError: an argument out of its range.
     """
+
+    renamed_arguments = {"enrol": "enroll"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -79,188 +87,197 @@ class Voice(Evaluator):
         spread: bool = True,
         words: bool | None = None,
         seconds: Positive = 1.0,
-        enrol: Count = 20,
+        enroll: Count = 20,
         order: Count = 24,
         examples: CountOrZero = 4,
         seed: Seed = 0,
     ) -> None:
         super().__init__()
-        self.pairs, self.prompts, self.enrol, self.order = pairs, prompts, enrol, order
-        self.vocoder, self.spread, self.words, self.seconds = (
-            vocoder,
-            spread,
-            speech_recognition,
-            float(seconds),
-        )
+        self.pairs, self.prompts, self.enroll, self.order = pairs, prompts, enroll, order
+        self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.examples, self.seed = examples, seed
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """The measures above.
+        """Return the metrics above.
 
         Raises:
             BuildError: the model cannot convert.
-            DataError: data that is no speech of two speakers, or of another front end than the model's.
-            ReprkitError: a judge that is not installed.
+            DataError: data that is not speech of at least two speakers, or has another front end than the model.
+            ReprkitError: an evaluation model is not installed.
         """
         converter = Converter(model, vocoder=self.vocoder, spread=self.spread)
-        speech = speech_of(data, "voice")
+        speech = check_utterances(data, "voice")
         if speech.frontend != converter.front:
             raise DataError(
                 f"the model converts frames of {converter.front.form}, and {speech.name} holds frames of {speech.frontend.form}"
             )
-        judge = speaker_judge()
+        embed = speaker_verifier()
         sentences = self._sentences(speech)
-        chosen = trials(speech, self.pairs, self.prompts, self.seed, self.seconds, sentences)
-        enrolled = self._enrolled(speech, fit_on)
-        clouds = {label: judge([_wave(*each) for each in enrolled[label]]) for label in sorted(enrolled)}
-        centres = {label: centre(cloud) for label, cloud in clouds.items()}
-        made = self._made(converter, speech, chosen, enrolled)
-        found: dict[str, Any] = {"chance": 1 / len(centres), "n": len(made)}
-        for name in ("source", *_MADE):
-            told = judge([each.waves[name] for each in made])
-            put(found, name, judged(told, chosen, centres, own=name in ("source", "copy")))
-        self._heard(found, made)
-        self._worded(found, sentences, made)
-        if self.examples:
-            found["figures"] = voice_figures.figures(
-                converter, speech, made[: self.examples], clouds, self.seed
+        chosen = conversion_pairs(speech, self.pairs, self.prompts, self.seed, self.seconds, sentences)
+        enrolled = self._enroll(speech, fit_on)
+        clouds = {label: embed([_read_wave(*each) for each in enrolled[label]]) for label in sorted(enrolled)}
+        centroids = {label: speaker_centroid(cloud) for label, cloud in clouds.items()}
+        conversions = self._convert(converter, speech, chosen, enrolled)
+        results: dict[str, Any] = {"chance": 1 / len(centroids), "n": len(conversions)}
+        for name in ("source", *_GENERATED):
+            embeddings = embed([each.waves[name] for each in conversions])
+            add_scores(
+                results, name, speaker_scores(embeddings, chosen, centroids, own=name in ("source", "copy"))
             )
-        return found
+        self._measure_signals(results, conversions)
+        self._measure_words(results, sentences, conversions)
+        if self.examples:
+            results["figures"] = voice_figures.figures(
+                converter, speech, conversions[: self.examples], clouds, self.seed
+            )
+        return results
 
-    def _enrolled(self, speech: Spoken, fit_on: Dataset | None) -> dict[int, list[tuple[Spoken, int]]]:
-        """Real utterances of every speaker (label), evenly spaced, as data set and number."""
-        found: dict[int, list[tuple[Spoken, int]]] = {}
-        others = fit_on if isinstance(fit_on, Spoken) else speech
-        known = long_enough(others, self.seconds)
-        there = {others.speakers[label]: numbers for label, numbers in known.items()}
-        for label, numbers in long_enough(speech, self.seconds).items():
+    def _enroll(
+        self, speech: UtteranceDataset, fit_on: Dataset | None
+    ) -> dict[int, list[tuple[UtteranceDataset, int]]]:
+        """Speaker label -> real utterances, evenly spaced, as data set and number."""
+        enrolled: dict[int, list[tuple[UtteranceDataset, int]]] = {}
+        others = fit_on if isinstance(fit_on, UtteranceDataset) else speech
+        known = utterances_by_speaker(others, self.seconds)
+        available = {others.speakers[label]: numbers for label, numbers in known.items()}
+        for label, numbers in utterances_by_speaker(speech, self.seconds).items():
             name = speech.speakers[label]
-            home, mine = (others, there[name]) if name in there else (speech, numbers)
-            places = np.linspace(0, len(mine) - 1, min(self.enrol, len(mine))).round().astype(int)
-            found[label] = [(home, mine[place]) for place in places]
-        return found
+            source, mine = (others, available[name]) if name in available else (speech, numbers)
+            indices = np.linspace(0, len(mine) - 1, min(self.enroll, len(mine))).round().astype(int)
+            enrolled[label] = [(source, mine[index]) for index in indices]
+        return enrolled
 
-    def _made(
+    def _convert(
         self,
         converter: Converter,
-        speech: Spoken,
-        chosen: Sequence[Trial],
-        enrolled: Mapping[int, list[tuple[Spoken, int]]],
-    ) -> list[Made]:
-        """Every trial's waveforms."""
+        speech: UtteranceDataset,
+        chosen: Sequence[ConversionPair],
+        enrolled: Mapping[int, list[tuple[UtteranceDataset, int]]],
+    ) -> list[Conversion]:
+        """Synthesize the waveforms of every conversion pair."""
         world = converter.front if isinstance(converter.front, World) else World(rate=converter.rate)
-        back = vocoder("world", form=world)
+        shift_vocoder = vocoder("world", form=world)
         voices = {
-            label: [_world(*each, world) for each in some[:_FORMANTS]] for label, some in enrolled.items()
+            label: [_world_sound(*each, world) for each in some[:_FORMANT_UTTERANCES]]
+            for label, some in enrolled.items()
         }
         ratios: dict[tuple[int, int], float] = {}
-        made = []
-        for trial in track_progress(chosen, progress_title("converting"), show=session().progress):
-            pair = (trial.speaker, trial.target)
-            if pair not in ratios:
-                ratios[pair] = formant_ratio(voices[pair[0]], voices[pair[1]], world)
-            source = speech.sound(trial.source)
-            wave = speech.utterance(trial.source).wave
-            voice = converter.voice([speech.sound(number) for number in trial.prompts])
-            pitch = statistics(*_pitches([_world(speech, n, world) for n in trial.prompts]))
-            moved = shifted(_world(speech, trial.source, world), world, ratios[pair], None, pitch)
+        conversions = []
+        for pair in track_progress(chosen, progress_title("converting"), show=session().progress):
+            speakers = (pair.speaker, pair.target)
+            if speakers not in ratios:
+                ratios[speakers] = formant_ratio(voices[pair.speaker], voices[pair.target], world)
+            source = speech.sound(pair.source)
+            wave = speech.utterance(pair.source).wave
+            voice = converter.voice([speech.sound(number) for number in pair.prompts])
+            pitch = pitch_statistics(*_pitches([_world_sound(speech, n, world) for n in pair.prompts]))
+            shifted = shift_voice(
+                _world_sound(speech, pair.source, world), world, ratios[speakers], None, pitch
+            )
             waves = {
                 "source": wave,
-                "converted": converter.synthesised(converter.converted(source, voice), len(wave)),
-                "copy": converter.synthesised(source, len(wave)),
-                "shift": back.synthesise(moved)[: len(wave)],
+                "converted": converter.synthesize(converter.convert(source, voice), len(wave)),
+                "copy": converter.synthesize(source, len(wave)),
+                "shift": shift_vocoder.synthesize(shifted)[: len(wave)],
             }
-            if trial.parallel is not None:
-                waves["target"] = speech.utterance(trial.parallel).wave
+            if pair.parallel is not None:
+                waves["target"] = speech.utterance(pair.parallel).wave
             waves = {name: resample(each, converter.rate, RATE) for name, each in waves.items()}
-            made.append(Made(trial, waves))
-        return made
+            conversions.append(Conversion(pair, waves))
+        return conversions
 
-    def _heard(self, found: dict[str, Any], made: Sequence[Made]) -> None:
-        """Pitch beside the source's; spectrum and pitch beside the target's own."""
+    def _measure_signals(self, results: dict[str, Any], conversions: Sequence[Conversion]) -> None:
+        """Measure pitch against the source, and spectrum and pitch against the target speaker's own utterance."""
         front = World(rate=RATE)
-        for name in _MADE:
-            beside = [
-                correlation(
-                    *(front.pitch(each.waves[which]).numpy()[: _least(each)] for which in ("source", name))
+        for name in _GENERATED:
+            correlations = [
+                log_pitch_correlation(
+                    *(
+                        front.pitch(each.waves[which]).numpy()[: _common_frames(each)]
+                        for which in ("source", name)
+                    )
                 )
-                for each in made
+                for each in conversions
             ]
-            put(found, name, {"pitch_correlation": mean(beside)})
-        both = [each for each in made if "target" in each.waves]
+            add_scores(results, name, {"pitch_correlation": nan_mean(correlations)})
+        both = [each for each in conversions if "target" in each.waves]
         if not both:
             return
         for each in both:
-            each.seen = {
-                n: heard(w, order=self.order, front=front) for n, w in each.waves.items() if _loud(w)
+            each.features = {
+                n: extract_features(w, order=self.order, front=front)
+                for n, w in each.waves.items()
+                if _is_audible(w)
             }
-        for name in ("source", *_MADE):
-            pairs = [(each.seen[name], each.seen["target"]) for each in both if name in each.seen]
-            told = {"mcd": mean([distortion(*pair) for pair in pairs])}
+        for name in ("source", *_GENERATED):
+            pairs = [(each.features[name], each.features["target"]) for each in both if name in each.features]
+            scores = {"mcd": nan_mean([distortion(*pair) for pair in pairs])}
             if name == "source":
-                found.setdefault("parallel", {})["unconverted"] = told["mcd"]
+                results.setdefault("parallel", {})["unconverted"] = scores["mcd"]
                 continue
-            told["pitch_correlation"] = mean([pitch_correlation(*pair) for pair in pairs])
-            put(found, name, {"parallel": told})
-        found["parallel"]["n"] = len(both)
+            scores["pitch_correlation"] = nan_mean([pitch_correlation(*pair) for pair in pairs])
+            add_scores(results, name, {"parallel": scores})
+        results["parallel"]["n"] = len(both)
 
-    def _sentences(self, speech: Spoken) -> dict[int, str]:
-        """Utterances (by number) that say one of a few English sentences, as the recogniser writes it.
+    def _sentences(self, speech: UtteranceDataset) -> dict[int, str]:
+        """Utterance number -> English sentence, as the recognizer writes it, for a few of the sentences.
 
         Raises:
-            DataError: words are to be judged, and there are no two sentences.
+            DataError: ``words`` is set, and there are fewer than two sentences.
         """
-        if self.words is False or (self.words is None and not speech_recognition.judge_installed()):
+        if self.words is False or (self.words is None and not speech_recognition.is_installed()):
             return {}
-        found: dict[str, list[int]] = {}
+        by_sentence: dict[str, list[int]] = {}
         for number, clip in enumerate(speech.clips):
-            if clip.language in (None, "en") and speech_recognition.hearable(clip.text):
-                found.setdefault(speech_recognition.plain(clip.text or ""), []).append(number)
-        if len(found) < 2:
+            if clip.language in (None, "en") and speech_recognition.is_in_vocabulary(clip.text):
+                by_sentence.setdefault(speech_recognition.normalize_text(clip.text or ""), []).append(number)
+        if len(by_sentence) < 2:
             if self.words:
                 raise DataError(
-                    f"voice: {speech.name} has no two English texts that the judge of words knows"
+                    f"voice: {speech.name} has fewer than two English texts in the recognizer's vocabulary"
                 )
             return {}
-        # The longest: short ones are easily mistaken, whoever says them.
-        longest = sorted(found, key=lambda sentence: (-sentence.count(" "), sentence))[:_SENTENCES]
-        return {number: sentence for sentence in longest for number in found[sentence]}
+        # The longest ones: short sentences are easily confused in any voice.
+        longest = sorted(by_sentence, key=lambda sentence: (-sentence.count(" "), sentence))[:_SENTENCES]
+        return {number: sentence for sentence in longest for number in by_sentence[sentence]}
 
-    def _worded(self, found: dict[str, Any], sentences: Mapping[int, str], made: Sequence[Made]) -> None:
-        """Word errors of the trials whose source says one of the sentences."""
-        asked = [each for each in made if each.trial.source in sentences]
-        if not asked:
+    def _measure_words(
+        self, results: dict[str, Any], sentences: Mapping[int, str], conversions: Sequence[Conversion]
+    ) -> None:
+        """Measure word errors of the conversions whose source says one of the sentences."""
+        recognizable = [each for each in conversions if each.pair.source in sentences]
+        if not recognizable:
             return
-        judge = speech_recognition.WordJudge(list(sentences.values()))
-        texts = [sentences[each.trial.source] for each in asked]
-        for name in ("source", *_MADE):
-            said = [judge.hear(each.waves[name]) for each in asked]
-            put(found, name, {"wer": speech_recognition.word_errors(said, texts)})
+        recognizer = speech_recognition.SpeechRecognizer(list(sentences.values()))
+        texts = [sentences[each.pair.source] for each in recognizable]
+        for name in ("source", *_GENERATED):
+            recognized = [recognizer.transcribe(each.waves[name]) for each in recognizable]
+            add_scores(results, name, {"wer": speech_recognition.word_error_rate(recognized, texts)})
         for name in ("converted", "shift"):
-            home = found if name == "converted" else found[name]
-            put(found, name, {"wer_rise": home["wer"] - found["copy"]["wer"]})
-        found["wer_n"] = len(asked)
+            section = results if name == "converted" else results[name]
+            add_scores(results, name, {"wer_rise": section["wer"] - results["copy"]["wer"]})
+        results["wer_n"] = len(recognizable)
 
 
-def _wave(data: Spoken, number: int) -> Wave:
-    said = data.utterance(number)
-    return resample(said.wave, said.rate, RATE)
+def _read_wave(data: UtteranceDataset, number: int) -> Wave:
+    utterance = data.utterance(number)
+    return resample(utterance.wave, utterance.rate, RATE)
 
 
-def _world(data: Spoken, number: int, front: World) -> Sound:
-    """An utterance as WORLD sees it: what the data holds where its front end is that one."""
-    return data.sound(number) if data.frontend == front else front.analyse(data.utterance(number).wave)
+def _world_sound(data: UtteranceDataset, number: int, front: World) -> Sound:
+    """WORLD's analysis of an utterance; read from the data if that is its front end."""
+    return data.sound(number) if data.frontend == front else front.analyze(data.utterance(number).wave)
 
 
 def _pitches(sounds: Sequence[Sound]) -> list[Tensor]:
     return [each.pitch for each in sounds if each.pitch is not None]
 
 
-def _least(made: Made) -> int:
-    """Frames that every version of the source has."""
-    return World(rate=RATE).count(min(len(made.waves[name]) for name in ("source", *_MADE)))
+def _common_frames(conversion: Conversion) -> int:
+    """Number of frames that all versions of the source have."""
+    return World(rate=RATE).count(min(len(conversion.waves[name]) for name in ("source", *_GENERATED)))
 
 
-def _loud(wave: Wave) -> bool:
+def _is_audible(wave: Wave) -> bool:
     return float(wave.abs().max()) >= sound.SILENT

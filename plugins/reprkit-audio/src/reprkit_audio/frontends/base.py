@@ -1,4 +1,4 @@
-"""What every front end shares: a waveform in, frames of one scale out, and a line of text that says how."""
+"""Base class of front ends: from a waveform to normalized frames, with all settings in one line of text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reprkit.registry.constraints import Count
 from reprkit.registry.create import construct
 from reprkit.registry.references import Reference, parse
 
-# Name -> where its class is; the modules are imported when they are asked for.
+# Name -> its class; modules are imported on demand.
 FRONT_ENDS = {
     "log-mel": "reprkit_audio.frontends.log_mel:LogMel",
     "world": "reprkit_audio.frontends.world:World",
@@ -26,12 +26,12 @@ FRONT_ENDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sound:
-    """A sound as a front end describes it.
+    """A sound as analyzed by a front end.
 
     Attributes:
-        frames: what models read (t c), float32, of about zero mean and unit variance over speech.
-        pitch: Hz (t,), 0 where there is no voice; None where the front end does not say.
-        aperiodicity: how much of a frame is noise, dB by band (t k), 0 is all; None where the front end does not say.
+        frames: input of models (t c), float32, with about zero mean and unit variance over speech.
+        pitch: Hz (t,), 0 where unvoiced; None where the front end does not extract it.
+        aperiodicity: share of noise in a frame, dB by band (t k), 0 is all noise; None where the front end does not extract it.
     """
 
     frames: Float[Tensor, "t c"]
@@ -41,12 +41,12 @@ class Sound:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontEnd:
-    """Makes frames of a waveform.  Plain settings: two with equal ``form`` make equal frames.
+    """Converts a waveform to frames.  Holds settings only: front ends with equal ``form`` give equal frames.
 
     Attributes:
-        rate: samples a second that it reads, in Hz.
+        rate: sampling rate of its input, in Hz.
         hop: samples from one frame to the next.
-        shape: which values of a frame are the form of the spectrum without its level; None where they cannot be told apart.
+        shape: values of a frame that describe the spectrum's shape without its level; None where they are not separate.
     """
 
     name: ClassVar[str]
@@ -55,41 +55,43 @@ class FrontEnd:
     hop: Count = 256
 
     def __post_init__(self) -> None:
-        """Refuse what no front end can do."""
+        """Check the settings."""
         constraints.check_arguments(type(self), vars(self), f"front end {self.name}")
 
     @property
     def form(self) -> str:
-        """Itself as a reference with every setting: what ``Field.form`` holds."""
+        """This front end as a reference with every setting: the content of ``Field.form``."""
         return str(Reference(self.name, dataclasses.asdict(self)))
 
     @property
     def channels(self) -> int:
-        """Values of a frame (c)."""
+        """Number of values per frame (c)."""
         raise NotImplementedError
 
     def count(self, samples: int) -> int:
-        """How many frames so many samples have."""
+        """Number of frames of ``samples`` samples."""
         raise NotImplementedError
 
-    def analyse(self, wave: Float[Tensor, " samples"]) -> Sound:
-        """The frames of a waveform in [-1, 1] at ``rate``, and what else this front end knows of it.
+    def analyze(self, wave: Float[Tensor, " samples"]) -> Sound:
+        """Compute the frames of a waveform in [-1, 1] at ``rate``, and what else this front end extracts.
 
         Raises:
-            DataError: it is no waveform of one channel, has no sample, or holds values that are not finite.
+            DataError: not a waveform of one channel, no samples, or values that are not finite.
         """
         raise NotImplementedError
 
 
-def checked(wave: Tensor) -> Float[Tensor, " samples"]:
-    """The waveform as float32 on its device.
+def check_waveform(wave: Tensor) -> Float[Tensor, " samples"]:
+    """Check a waveform, and return it as float32 on its device.
 
     Raises:
-        DataError: it is no waveform of one channel, has no sample, or holds values that are not finite.
+        DataError: not a waveform of one channel, no samples, or values that are not finite.
     """
     if not isinstance(wave, Tensor) or wave.ndim != 1 or not wave.is_floating_point():
-        got = f"{wave.dtype} {tuple(wave.shape)}" if isinstance(wave, Tensor) else type(wave).__name__
-        raise DataError(f"a waveform is a float tensor (samples,) of one channel, not {got}; see sound.read")
+        found = f"{wave.dtype} {tuple(wave.shape)}" if isinstance(wave, Tensor) else type(wave).__name__
+        raise DataError(
+            f"a waveform is a float tensor (samples,) of one channel, not {found}; see sound.read"
+        )
     if not len(wave):
         raise DataError("the waveform has no samples")
     if not torch.isfinite(wave).all():
@@ -98,30 +100,33 @@ def checked(wave: Tensor) -> Float[Tensor, " samples"]:
 
 
 def frontend(form: str | FrontEnd) -> FrontEnd:
-    """The front end that a form names: ``"log-mel"``, ``"world(hop=80)"``, or a field's whole ``form``.
+    """Build the front end that a form names: ``"log-mel"``, ``"world(hop=80)"``, or a field's whole ``form``.
 
     Raises:
         UnknownPartError: no front end of that name.
-        PartArgumentError: a setting that it does not have, or a value out of its range.
+        PartArgumentError: an unknown setting, or a value out of its range.
         ReferenceSyntaxError: the form cannot be read.
     """
     if isinstance(form, FrontEnd):
         return form
     reference = parse(form)
     return construct(
-        named(reference, FRONT_ENDS, "front end"), reference.arguments, {}, f"front end {reference.name}"
+        resolve_class(reference, FRONT_ENDS, "front end"),
+        reference.arguments,
+        {},
+        f"front end {reference.name}",
     )
 
 
-def named(reference: Reference, homes: dict[str, str], what: str) -> type:
-    """The class of a name among ``homes`` (name -> "module:Class").
+def resolve_class(reference: Reference, classes: dict[str, str], kind: str) -> type:
+    """Import the class of a name in ``classes`` (name -> "module:Class").
 
     Raises:
-        UnknownPartError: there is none of that name.
+        UnknownPartError: no such name.
     """
-    if reference.name not in homes:
+    if reference.name not in classes:
         raise UnknownPartError(
-            f"no {what} named {reference.name!r}.{nearest(reference.name, homes)}\n  known: {', '.join(homes)}"
+            f"no {kind} named {reference.name!r}.{nearest(reference.name, classes)}\n  known: {', '.join(classes)}"
         )
-    module, _, cls = homes[reference.name].partition(":")
+    module, _, cls = classes[reference.name].partition(":")
     return getattr(importlib.import_module(module), cls)

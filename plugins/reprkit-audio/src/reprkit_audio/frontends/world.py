@@ -1,4 +1,4 @@
-"""WORLD: pitch, spectral envelope and aperiodicity, each on its own and each exactly invertible."""
+"""Front end WORLD: pitch, spectral envelope and aperiodicity, independent of each other and each invertible."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from torch import Tensor
 
 from reprkit.errors import ReprkitError
 from reprkit.registry.constraints import Count
-from reprkit_audio.frontends.base import FrontEnd, Sound, checked
+from reprkit_audio.frontends.base import FrontEnd, Sound, check_waveform
 
-# Coefficient 0 (level) and 1 (tilt) have means of their own over speech, the others hardly; standard deviations fall as
-# a power of the coefficient's number.  Fitted on four speakers of fillets-ng, within a fifth of each measured deviation.
+# Coefficients 0 (level) and 1 (tilt) have nonzero means over speech, the others hardly; standard deviations fall as
+# a power of the coefficient's index.  Fitted on four speakers of fillets-ng, within a fifth of each measured deviation.
 _MEANS = (-10.4, 4.1)
 _LEVEL, _FIRST, _POWER = 4.3, 1.9, -0.75
-_SILENCE = (
-    -24.0
-)  # coefficient 0 of what nobody hears; digital silence would lie at -37, far from everything else
+_SILENCE = -24.0  # smallest coefficient 0, inaudible; digital silence would be -37, far from all speech
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +32,9 @@ class World(FrontEnd):
 
     Pitch is DIO's, refined by StoneMask: 25 times faster than Harvest, and 95 to 98 % of frames that both call voiced
     agree.  The envelope is CheapTrick's, coded as cepstral coefficients of its logarithm on a mel scale; the
-    aperiodicity is D4C's, coded in bands of 3 kHz (one at 16 kHz).  Frame i is centred on sample i * hop.
+    aperiodicity is D4C's, coded in bands of 3 kHz (one at 16 kHz).  Frame i is centered on sample i * hop.
 
-    ``analyse`` of a minute takes about two seconds of one core.
+    ``analyze`` takes about two seconds per minute of sound on one core.
 
     Attributes:
         coefficients: of the coded envelope (c).
@@ -55,50 +53,52 @@ class World(FrontEnd):
 
     @property
     def period(self) -> float:
-        """From one frame to the next, ms."""
+        """Time from one frame to the next, ms."""
         return 1000.0 * self.hop / self.rate
 
     def count(self, samples: int) -> int:
-        """Frames of so many samples: one every hop, the first on sample 0."""
+        """Number of frames of ``samples`` samples: one every hop, the first on sample 0."""
         return samples // self.hop + 1
 
-    def analyse(self, wave: Float[Tensor, " samples"]) -> Sound:
-        """Coded envelope (t coefficients), pitch in Hz (t,), aperiodicity in dB (t k); see ``FrontEnd.analyse``."""
-        world = pyworld()
-        samples = checked(wave).double().cpu().numpy()
+    def analyze(self, wave: Float[Tensor, " samples"]) -> Sound:
+        """Compute coded envelope (t coefficients), pitch in Hz (t,), aperiodicity in dB (t k); see ``FrontEnd.analyze``."""
+        world = import_pyworld()
+        samples = check_waveform(wave).double().cpu().numpy()
         pitch, times = self._pitch(samples)
         envelope = world.cheaptrick(samples, pitch, times, self.rate)
         noise = world.d4c(samples, pitch, times, self.rate)
         return Sound(
-            frames=self.coded(envelope),
+            frames=self.encode_envelope(envelope),
             pitch=torch.from_numpy(pitch.astype(np.float32)),
             aperiodicity=torch.from_numpy(world.code_aperiodicity(noise, self.rate).astype(np.float32)),
         )
 
     def pitch(self, wave: Float[Tensor, " samples"]) -> Float[Tensor, " t"]:
-        """The pitch alone, Hz (t,), 0 where there is no voice: a fifth of the work."""
-        return torch.from_numpy(self._pitch(checked(wave).double().cpu().numpy())[0].astype(np.float32))
+        """Compute the pitch alone, Hz (t,), 0 where unvoiced: a fifth of the work."""
+        return torch.from_numpy(
+            self._pitch(check_waveform(wave).double().cpu().numpy())[0].astype(np.float32)
+        )
 
     def _pitch(self, samples: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Pitch in Hz and the frames' times in seconds."""
-        rough, times = pyworld().dio(samples, self.rate, frame_period=self.period)
-        return pyworld().stonemask(samples, rough, times, self.rate), times
+        """Compute pitch in Hz and the frames' times in seconds."""
+        rough, times = import_pyworld().dio(samples, self.rate, frame_period=self.period)
+        return import_pyworld().stonemask(samples, rough, times, self.rate), times
 
-    def envelope(self, frames: Float[Tensor, "t c"]) -> np.ndarray[Any, Any]:
-        """The power spectrum's envelope (t, n_fft / 2 + 1) that frames stand for: the inverse of the coding."""
+    def decode_envelope(self, frames: Float[Tensor, "t c"]) -> np.ndarray[Any, Any]:
+        """Decode frames to the power spectrum's envelope (t, n_fft / 2 + 1)."""
         means, scales = self._affine()
         coded = np.ascontiguousarray(frames.detach().double().cpu().numpy() * scales + means)
-        world = pyworld()
+        world = import_pyworld()
         return world.decode_spectral_envelope(coded, self.rate, world.get_cheaptrick_fft_size(self.rate))
 
-    def coded(self, envelope: np.ndarray[Any, Any]) -> Float[Tensor, "t c"]:
-        """The frames of a power spectrum's envelope (t, n_fft / 2 + 1): what ``envelope`` goes back from."""
-        made = pyworld().code_spectral_envelope(
+    def encode_envelope(self, envelope: np.ndarray[Any, Any]) -> Float[Tensor, "t c"]:
+        """Encode a power spectrum's envelope (t, n_fft / 2 + 1) as frames: the inverse of ``decode_envelope``."""
+        coded = import_pyworld().code_spectral_envelope(
             np.ascontiguousarray(envelope, np.float64), self.rate, self.coefficients
         )
-        made[:, 0] = np.maximum(made[:, 0], _SILENCE)
+        coded[:, 0] = np.maximum(coded[:, 0], _SILENCE)
         means, scales = self._affine()
-        return torch.from_numpy(((made - means) / scales).astype(np.float32))
+        return torch.from_numpy(((coded - means) / scales).astype(np.float32))
 
     def _affine(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Mean and standard deviation of each coefficient."""
@@ -109,21 +109,20 @@ class World(FrontEnd):
 
 
 @functools.cache
-def pyworld() -> types.ModuleType:
-    """The compiled module of pyworld.
+def import_pyworld() -> types.ModuleType:
+    """Import the compiled module of pyworld, without its package.
 
-    Loaded by itself: the package around it imports pkg_resources, which setuptools 82 no longer brings, to look up its
-    own version.
+    The package imports pkg_resources, which setuptools 82 no longer has, to look up its own version.
 
     Raises:
         ReprkitError: it is not installed.
     """
     package = importlib.util.find_spec("pyworld")
-    homes = list(package.submodule_search_locations or ()) if package else []
-    found = importlib.machinery.PathFinder.find_spec("pyworld", homes) if homes else None
-    if found is None or found.origin is None:
+    folders = list(package.submodule_search_locations or ()) if package else []
+    compiled = importlib.machinery.PathFinder.find_spec("pyworld", folders) if folders else None
+    if compiled is None or compiled.origin is None:
         raise ReprkitError("front end and vocoder world need pyworld: pip install pyworld")
-    spec = importlib.util.spec_from_file_location("pyworld.pyworld", found.origin)
+    spec = importlib.util.spec_from_file_location("pyworld.pyworld", compiled.origin)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,1 +1,1 @@
-"""What the networks of speech share: convolutions, norms and recurrences in which padding takes no part."""
+"""Shared layers of the networks for speech: convolutions, norms and recurrent layers that ignore padding."""

@@ -1,6 +1,6 @@
-"""Frames and tokens: which frames a token stands for, and how padding stays out of everything.
+"""Frames and tokens: resampling between them, and operations that ignore padding.
 
-Inside the networks time is last, (b c t); a mask is (b t), True where a frame is real.
+Inside the networks, time is the last axis, (b c t); a mask is (b t), True where a frame is real.
 """
 
 from __future__ import annotations
@@ -21,62 +21,62 @@ from reprkit.models.grid import align
 Mask = Bool[Tensor, "b t"] | None
 
 
-def channels_of(data: Signature, part: str) -> int:
-    """Values of a frame of field ``x``.
+def frame_channels(data: Signature, part: str) -> int:
+    """Number of values per frame of field ``x``.
 
     Raises:
-        BuildError: it is no sequence of frames.
+        BuildError: the field is not a sequence of frames.
     """
     field = data["x"]
     if field.kind != "sequence":
-        raise BuildError(f"{part} is for frames of sound (t c), and x is {field.kind} data")
+        raise BuildError(f"{part} needs frames of sound (t c), and x is {field.kind} data")
     return field.channels
 
 
-def no_keep(keep: Tensor | None, part: str) -> None:
-    """Refuse to read some tokens only.
+def refuse_keep(keep: Tensor | None, part: str) -> None:
+    """Refuse argument ``keep``, for encoders whose tokens overlap.
 
     Raises:
-        BuildError: it was asked to.
+        BuildError: ``keep`` is given.
     """
     if keep is not None:
         raise BuildError(f"{part} cannot read only some frames: its tokens overlap; use gru or transformer")
 
 
 def halvings(stride: int, depth: int) -> int:
-    """How many of ``depth`` blocks halve the number of frames, so that ``stride`` frames end in one token.
+    """Number of blocks, out of ``depth``, that halve the frames so that ``stride`` frames become one token.
 
     Raises:
-        PartArgumentError: ``stride`` is no power of 2, or more than the blocks can do.
+        PartArgumentError: ``stride`` is not a power of 2, or needs more than ``depth`` blocks.
     """
     times = stride.bit_length() - 1
     require(
         stride == 2**times and times <= depth,
-        f"stride must be a power of 2 of at most 2^depth = {2**depth} (a block halves once), not {stride}",
+        f"stride must be a power of 2 of at most 2^depth = {2**depth} (each block halves at most once), not {stride}",
     )
     return times
 
 
-def tokens_of(frames: int, stride: int) -> int:
-    """Tokens for so many frames: the last one may stand for fewer."""
+def token_count(frames: int, stride: int) -> int:
+    """Number of tokens for ``frames`` frames; the last token may cover fewer than ``stride``."""
     return math.ceil(frames / stride)
 
 
-def hidden(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c t"]:
-    """Zero where there is padding."""
+def zero_padding(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c t"]:
+    """Set padding to zero."""
     return x if mask is None else x.masked_fill(~mask.unsqueeze(1), 0)
 
 
-def thinned(mask: Mask, stride: int) -> Mask:
-    """The mask of tokens of ``stride`` frames: real where any of their frames is."""
+def downsample_mask(mask: Mask, stride: int) -> Mask:
+    """Mask of tokens of ``stride`` frames: True where any of a token's frames is real."""
     if mask is None or stride == 1:
         return mask
     missing = -mask.shape[1] % stride
     return reduce(torch.nn.functional.pad(mask, (0, missing)).float(), "b (n s) -> b n", "max", s=stride) > 0
 
 
-def pooled(x: Float[Tensor, "b c t"], mask: Mask, stride: int) -> Float[Tensor, "b c n"]:
-    """The mean of every ``stride`` frames, of the real ones among them."""
+def mean_pool(x: Float[Tensor, "b c t"], mask: Mask, stride: int) -> Float[Tensor, "b c n"]:
+    """Mean over every ``stride`` frames, of the real frames only."""
     if stride == 1:
         return x
     missing = -x.shape[-1] % stride
@@ -90,61 +90,61 @@ def pooled(x: Float[Tensor, "b c t"], mask: Mask, stride: int) -> Float[Tensor, 
     return total / count.clamp(min=1)
 
 
-def mean_over(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c"]:
-    """The mean over real frames."""
+def masked_mean(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c"]:
+    """Mean over real frames."""
     if mask is None:
         return x.mean(-1)
-    return hidden(x, mask).sum(-1) / mask.sum(1, keepdim=True).clamp(min=1).to(x.dtype)
+    return zero_padding(x, mask).sum(-1) / mask.sum(1, keepdim=True).clamp(min=1).to(x.dtype)
 
 
 def instance_norm(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c t"]:
-    """Each channel of each example with zero mean and unit variance over its real frames; padding becomes 0.
+    """Normalize each channel of each example to zero mean and unit variance over its real frames; padding becomes 0.
 
-    Ulyanov et al. 2016 (arXiv 1607.08022), without an affine map; in float32 at least.
+    Ulyanov et al. 2016 (arXiv 1607.08022), without an affine map; computed in float32 or wider.
     """
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    middle = hidden(wide - mean_over(wide, mask).unsqueeze(-1), mask)
-    variance = mean_over(middle.square(), mask).unsqueeze(-1)
-    return (middle * torch.rsqrt(variance + 1e-5)).to(x.dtype)
+    centered = zero_padding(wide - masked_mean(wide, mask).unsqueeze(-1), mask)
+    variance = masked_mean(centered.square(), mask).unsqueeze(-1)
+    return (centered * torch.rsqrt(variance + 1e-5)).to(x.dtype)
 
 
-def frames_of(
+def align_code(
     features: Features | None, known: int | None, stride: int, part: str
 ) -> tuple[Float[Tensor, "b n d"], Mask, int]:
-    """A code laid over tokens of ``stride`` frames: (b n d), its mask, and how many frames are to be made.
+    """Align a code to tokens of ``stride`` frames: (b n d), its mask, and the number of frames to decode.
 
     Args:
-        features: the code; of another number of tokens it is resampled to the nearest.
-        known: frames, where that is known; else ``stride`` for every token of the code.
-        stride: frames a token.
-        part: for the message.
+        features: the code; with another number of tokens, it is resampled to the nearest.
+        known: number of frames, if known; else ``stride`` per token of the code.
+        stride: frames per token.
+        part: name of the part, for the message.
 
     Raises:
         BuildError: there is no code.
     """
     if features is None:
-        raise BuildError(f"{part} makes frames from a code, and there is none")
+        raise BuildError(f"{part} decodes a code, and there is none")
     count = features.x.shape[1] if features.positions is None else features.length or features.x.shape[1]
     frames = known or count * stride
-    tokens = tokens_of(frames, stride)
+    tokens = token_count(frames, stride)
     return align(zero_invalid_tokens(features), tokens)[0], resampled_mask(features, tokens), frames
 
 
-def spread(x: Float[Tensor, "b c n"], times: int) -> Float[Tensor, "b c t"]:
-    """Every token ``times`` times."""
+def upsample(x: Float[Tensor, "b c n"], times: int) -> Float[Tensor, "b c t"]:
+    """Repeat every token ``times`` times."""
     return x if times == 1 else repeat(x, "b c n -> b c (n s)", s=times)
 
 
-def spread_mask(mask: Mask, times: int) -> Mask:
-    """The mask of ``times`` frames for every token."""
+def upsample_mask(mask: Mask, times: int) -> Mask:
+    """Repeat every token's mask ``times`` times."""
     return mask if mask is None or times == 1 else repeat(mask, "b n -> b (n s)", s=times)
 
 
 def time_last(x: Float[Tensor, "b t c"]) -> Float[Tensor, "b c t"]:
-    """Channels second, as convolutions have them."""
+    """Move channels to the second axis, as convolutions expect."""
     return rearrange(x, "b t c -> b c t")
 
 
 def time_first(x: Float[Tensor, "b c t"]) -> Float[Tensor, "b t c"]:
-    """Channels last, as everything else has them."""
+    """Move channels to the last axis."""
     return rearrange(x, "b c t -> b t c")

@@ -1,4 +1,4 @@
-"""AutoVC's objective: rebuild the frames, and find the same content in what was rebuilt."""
+"""AutoVC's objective: reconstruction and content consistency."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from reprkit.types import Batch
 class AutoVC(Objective):
     """Reconstruction, also of the first estimate, and content consistency (Qian et al. 2019, arXiv 1905.05879, eq. 6 to 8).
 
-    The output is encoded again; its content code must equal that of the input.  Whom the decoder serves is decided by the
-    neck of the content encoder alone, so any encoder, latent and decoder goes; a decoder without a first estimate
-    (``params["initial"]``) has no such loss.
+    The output is encoded again; its content code should equal that of the input.  Only the bottleneck of the content encoder
+    separates content and speaker, so any encoder, latent and decoder can be used; without a first estimate
+    (``params["initial"]``) there is no loss ``initial``.
 
-    Losses: ``reconstruction`` and ``initial``, nats an example; ``content``, the L1 distance of the two codes, summed over an
-    example's valid tokens and dimensions.  Metric ``error``: squared error of an example.
+    Losses: ``reconstruction`` and ``initial``, nats per example; ``content``, the L1 distance of the two codes, summed over an
+    example's valid tokens and dimensions.  Metric ``error``: squared error per example.
 
     Args:
         content: weight of ``content`` (the paper's lambda).
         initial: weight of ``initial`` (the paper's mu).
-        factor: which factor is the content; the only one when None.
+        factor: the content factor; the only one if None.
 
     Raises:
         PartArgumentError: a negative weight.
@@ -40,11 +40,11 @@ class AutoVC(Objective):
         self.content, self.initial, self.factor = float(content), float(initial), factor
 
     def bind(self, model: Model) -> None:
-        """See that the factor is there."""
+        """Check that the factor exists."""
         resolve_factor(model.factors, self.factor, "objective autovc")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The losses of one batch."""
+        """Return the losses of one batch."""
         name = resolve_factor(model.factors, self.factor, "objective autovc")
         codes = model.encode(batch)
         scored = model.score(batch, codes, teacher_forcing=False)

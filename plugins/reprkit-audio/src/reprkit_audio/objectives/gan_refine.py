@@ -1,4 +1,4 @@
-"""A second stage: conversions must pass for real frames, and for the target's."""
+"""Adversarial refinement, a second stage: conversions should look real and have the target's voice."""
 
 from __future__ import annotations
 
@@ -20,56 +20,56 @@ from reprkit.types import Batch
 from reprkit.utils import collectives
 from reprkit_audio.layers.classifier import Classifier
 from reprkit_audio.layers.convolution import Convolution
-from reprkit_audio.layers.frames import Mask, mean_over, pooled, thinned, time_last
+from reprkit_audio.layers.frames import Mask, downsample_mask, masked_mean, mean_pool, time_last
 
 _PART = "gan-refine"
 
 
 class PatchCritic(nn.Module):
-    """Judges every stretch of frames by itself (Isola et al. 2017, arXiv 1611.07004, section 3.2.2), and hears who speaks.
+    """Scores patches of frames (Isola et al. 2017, arXiv 1611.07004, section 3.2.2), and classifies the speaker.
 
-    The judge's convolutions over time halve the frames, without any norm, as a gradient penalty asks for; who speaks is heard
-    by a classifier beside it.  Frames (b t c) to the mean verdict over patches (b) and logits of the speakers (b k).
+    The critic's convolutions over time halve the frames, without any norm, as a gradient penalty requires; a separate network
+    classifies the speaker.  Frames (b t c) to the mean score over patches (b) and logits of the speakers (b k).
     """
 
     def __init__(self, channels: int, width: int, depth: int, classes: int) -> None:
         super().__init__()
         widths = [channels] + [width] * depth
-        self.layers = nn.ModuleList(Convolution(widths[place], width) for place in range(depth))
+        self.layers = nn.ModuleList(Convolution(widths[index], width) for index in range(depth))
         self.last = Convolution(width, 1, 1)
         self.speaker = Classifier(channels, width, depth, classes)
 
     def forward(self, frames: Float[Tensor, "b t c"], mask: Mask) -> Float[Tensor, " b"]:
-        """The verdict, higher for real."""
+        """Return the score, higher for real frames."""
         x = time_last(frames)
-        for place, layer in enumerate(self.layers):
-            stride = 2 if place else 1
-            x = pooled(F.leaky_relu(layer(x, mask), 0.2), mask, stride)
-            mask = thinned(mask, stride)
-        return mean_over(self.last(x), mask).squeeze(-1)
+        for index, layer in enumerate(self.layers):
+            stride = 2 if index else 1
+            x = mean_pool(F.leaky_relu(layer(x, mask), 0.2), mask, stride)
+            mask = downsample_mask(mask, stride)
+        return masked_mean(self.last(x), mask).squeeze(-1)
 
 
 class GANRefine(Objective):
     """Refines the decoder with a critic on its conversions (Chou et al. 2018, arXiv 1804.02812, section 2.2).
 
-    Each example is also decoded with the speaker's code of another example of the batch (of all ranks).  The critic tells real
+    Each example is also decoded with the speaker code of another example of the batch (of all ranks).  The critic tells real
     frames from such conversions (Wasserstein distance with gradient penalty, Gulrajani et al. 2017, arXiv 1704.00028, eq. 3) and
-    learns from real ones who speaks; the decoder is trained to pass, and to be heard as the target (eq. 5 to 8).  The encoders
-    are meant to be frozen.  The paper trains a generator that adds to a frozen decoder; here the decoder itself goes on, held
-    by its reconstruction.
+    learns to classify the speaker on real ones; the decoder is trained to pass as real and as the target (eq. 5 to 8).  The
+    encoders should be frozen.  The paper trains a generator that adds to a frozen decoder; here the decoder itself is trained
+    further, regularized by its reconstruction.
 
-    Losses of turn "main": ``reconstruction``, nats an example; ``adversarial``, minus the verdict; ``target``, cross-entropy of
-    the speaker heard, nats.  Of turn "critic": ``critic``, the distance with its penalty, and ``speaker``.  Metrics:
-    ``target_accuracy``, and ``error`` as of reconstruction.
+    Losses of turn "main": ``reconstruction``, nats per example; ``adversarial``, minus the critic's score; ``target``,
+    cross-entropy of the target speaker, nats.  Of turn "critic": ``critic``, the distance with its penalty, and ``speaker``,
+    the cross-entropy of the classifier on real frames.  Metrics: ``target_accuracy``, and ``error`` as of reconstruction.
 
     Args:
         adversarial: weight of ``adversarial``, beside a reconstruction that is a sum over all frames.
         target: weight of ``target``.
         penalty: weight of the gradient penalty.
-        label: the label field that says who speaks.
-        speaker: the factor that is exchanged.
+        label: the label field of the speaker.
+        speaker: the factor whose codes are swapped.
         width: channels of the critic.
-        depth: its convolutions; each but the first halves the frames.
+        depth: convolutions of the critic; each but the first halves the frames.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -97,50 +97,50 @@ class GANRefine(Objective):
         self.critic: Any = nn.Identity()
 
     def bind(self, model: Model) -> None:
-        """Make the critic, for the output's channels and the number of speakers."""
+        """Build the critic, for the output's channels and the number of speakers."""
         resolve_factor(model.factors, self.speaker, f"objective {_PART}")
         classes = count_classes(model, self.label, _PART)
         assert model.signature is not None  # classes_of has read it
         self.critic = PatchCritic(model.signature[model.output].channels, self.width, self.depth, classes)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The losses of one batch, of one turn; every rank must bring as many examples as the others."""
+        """Return the losses of one batch in one turn; every rank must have equally many examples."""
         label = get_labels(batch, self.label, _PART)
         mask, real, size = batch.get(f"{model.output}_mask"), batch[model.output], len(label)
         if turn == "critic":
             with torch.no_grad():
                 codes = model.encode(batch)
-                made = self._frames(model, batch, self._exchanged(model, codes, label)[0])
-            heard = self.critic.speaker(real, mask)
+                converted = self._decode_frames(model, batch, self._swap_speakers(model, codes, label)[0])
+            logits = self.critic.speaker(real, mask)
             loss, _ = critic_loss(
                 self.critic,
                 real,
-                made,
+                converted,
                 real_mask=mask,
                 fake_mask=mask,
                 penalty=self.penalty,
                 training=model.training,
             )
-            nats = F.cross_entropy(heard.float(), label, reduction="sum")
+            nats = F.cross_entropy(logits.float(), label, reduction="sum")
             return {"critic": (loss.sum(), size), "speaker": (nats, size)}
         codes = model.encode(batch)
         rebuilt = model.score(batch, codes, teacher_forcing=False)
-        other, whose = self._exchanged(model, codes, label)
-        converted = self._frames(model, batch, other)
-        verdict, heard = self.critic(converted, mask), self.critic.speaker(converted, mask)
-        nats = F.cross_entropy(heard.float(), whose, reduction="sum")
-        accuracy = (heard.argmax(-1) == whose).float().mean()
+        other, whose = self._swap_speakers(model, codes, label)
+        converted = self._decode_frames(model, batch, other)
+        scores, logits = self.critic(converted, mask), self.critic.speaker(converted, mask)
+        nats = F.cross_entropy(logits.float(), whose, reduction="sum")
+        accuracy = (logits.argmax(-1) == whose).float().mean()
         model.record(**rebuilt.metrics, target_accuracy=accuracy)
         return {
             "reconstruction": rebuilt.loss,
-            "adversarial": (-self.adversarial * verdict.sum(), size),
+            "adversarial": (-self.adversarial * scores.sum(), size),
             "target": (self.target * nats, size),
         }
 
-    def _exchanged(
+    def _swap_speakers(
         self, model: Model, codes: Codes, label: Int[Tensor, " b"]
     ) -> tuple[Codes, Int[Tensor, " b"]]:
-        """Codes with the speaker's of an example further on, the same distance for all, and who that is."""
+        """Replace the speaker codes by those of other examples, at the same offset for all; returns the speakers, too."""
         code, size = codes[self.speaker], len(label)
         voices, who = collectives.gather_with_gradient(code.z), collectives.gather(label)
         total = len(who)
@@ -148,6 +148,6 @@ class GANRefine(Objective):
         rows = (torch.arange(size, device=label.device) + collectives.rank() * size + step) % total
         return codes | {self.speaker: replace(code, z=voices[rows])}, who[rows]
 
-    def _frames(self, model: Model, batch: Batch, codes: Codes) -> Tensor:
+    def _decode_frames(self, model: Model, batch: Batch, codes: Codes) -> Tensor:
         decoded = model.decode(codes, length=model.output_length(batch))
         return model.to_batch(decoded)[model.output]

@@ -1,4 +1,4 @@
-"""Jittered: rebuild frames from a code whose tokens stand at times in a neighbour's place."""
+"""Reconstruction from a code whose tokens are randomly replaced by neighbors."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from reprkit.utils import collectives
 class Jittered(Objective):
     """Reconstruction with random jitter in time of one factor's code (Chorowski et al. 2019, arXiv 1901.08810, section III-B).
 
-    In training the decoder gets at each place, with probability ``p``, not its own token but one of up to ``reach`` places
-    before or after it.  What is said must then hold for a while, and neighbours cannot share the work of describing what lasts
-    for one token only.  In evaluation nothing moves.
+    In training, each token is replaced with probability ``p`` by one of up to ``reach`` positions before or after it.  The
+    content must then be stable over some tokens, and neighbors cannot divide up details that last for one token only.  In
+    evaluation nothing is replaced.
 
     Loss ``reconstruction``: nats, summed over an example's valid tokens and elements, averaged over examples.
     Metrics: ``error`` or ``perplexity``, as objective ``reconstruction``.
 
     Args:
-        p: probability in (0, 1] that a token is another's; the paper's 0.12 on either side is 0.24.
-        reach: tokens that it may come from, on either side, each as probable as any other.
-        factor: whose code, the only factor when None; of more than one token.
+        p: probability in (0, 1] that a token is replaced; the paper's 0.12 on either side is 0.24.
+        reach: largest distance of the replacement, on either side, all distances equally probable.
+        factor: the factor to jitter, of more than one token; the only one if None.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -49,26 +49,26 @@ class Jittered(Objective):
         self.p, self.reach, self.factor = p, reach, factor
 
     def bind(self, model: Model) -> None:
-        """Look for the factor."""
+        """Check that the factor exists and has several tokens."""
         name = resolve_factor(model.factors, self.factor, "objective jittered")
         if model.factors[name].pool:
             raise BuildError(
-                f"objective jittered: factor {name} is pooled to one token, which has no neighbours"
+                f"objective jittered: factor {name} is pooled to one token, which has no neighbors"
             )
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         codes = model.encode(batch)
         if model.training:
             name = resolve_factor(model.factors, self.factor, "objective jittered")
-            codes = codes | {name: jittered(codes[name], self.p, self.reach)}
+            codes = codes | {name: jitter_tokens(codes[name], self.p, self.reach)}
         scored = model.score(batch, codes)
         model.record(**scored.metrics)
         return {"reconstruction": scored.loss}
 
 
-def jittered(code: Code, p: float, reach: int) -> Code:
-    """The code with tokens of neighbours in the place of some of its own; a place before the first or behind the last stays."""
+def jitter_tokens(code: Code, p: float, reach: int) -> Code:
+    """Replace random tokens of a code by neighbors; a token whose neighbor would lie outside the valid ones stays."""
     z: Float[Tensor, "b n d"] = code.z
     size, length = z.shape[:2]
     last = torch.full((size, 1), length - 1, device=z.device)
@@ -81,6 +81,6 @@ def jittered(code: Code, p: float, reach: int) -> Code:
     far, side, moved = (collectives.global_draw(draw, (size, length)) for _ in range(3))
     step = (far * reach).long() + 1
     own = torch.arange(length, device=z.device).expand(size, -1)
-    place = own + torch.where(side < 0.5, -step, step)
-    place = torch.where((moved < p) & (place >= 0) & (place <= last), place, own)
-    return replace(code, z=gather_tokens(z, place))
+    index = own + torch.where(side < 0.5, -step, step)
+    index = torch.where((moved < p) & (index >= 0) & (index <= last), index, own)
+    return replace(code, z=gather_tokens(z, index))

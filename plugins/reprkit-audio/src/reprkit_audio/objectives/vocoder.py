@@ -1,4 +1,4 @@
-"""Vocoder: a waveform that sounds like the recorded one, judged by spectra and by critics."""
+"""Objective of neural vocoders: spectral and adversarial losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from reprkit.registry.constraints import Count, NonNegative, Width
 from reprkit.types import Batch
 from reprkit_audio.frontends import frontend
 from reprkit_audio.frontends.log_mel import LogMel
-from reprkit_audio.objectives.critics import Critic, Verdict, fooled, hinge, matched
+from reprkit_audio.objectives.critics import (
+    Critic,
+    Verdict,
+    feature_matching_loss,
+    generator_loss,
+    hinge_loss,
+)
 from reprkit_audio.objectives.spectral import mel_difference, stft_difference
 
 if TYPE_CHECKING:
@@ -26,27 +32,27 @@ if TYPE_CHECKING:
 
 
 class VocoderObjective(Objective):
-    """Differences of spectra, and critics that must not tell the made waveform from the recorded one.
+    """Spectral losses, and adversarial losses against critics of waveforms.
 
     Vocos' losses (Siuzdak 2023, arXiv 2306.00814, section 3.3: mel, hinge, feature matching; critics by period and by
-    resolution), and the multi-resolution spectral loss (Yamamoto et al. 2020, arXiv 1910.11480), which teaches more in the
-    first thousands of steps.  A likelihood of samples would punish every phase but one, so the decoder's is not asked.
+    resolution), and the multi-resolution spectral loss (Yamamoto et al. 2020, arXiv 1910.11480), which learns faster in
+    the first thousands of steps.  A likelihood of samples would penalize all phases but one, so the decoder's is not used.
 
     Losses, an example's mean times the weight: ``mel``, ``stft`` (logarithms), ``convergence``, and once the critic has
-    been trained ``adversarial`` and ``matching``; these are no nats.  Metric ``mel_nats``: mean absolute difference of the
-    logarithms in mel bands.  Turn "critic" trains ``critic``, loss ``critic``; metric ``told``: share of scores on the
-    right side.  Leave that turn out for as long as the spectra are to lead.
+    been trained ``adversarial`` and ``matching``; these are not in nats.  Metric ``mel_nats``: mean absolute difference of the
+    logarithms in mel bands.  Turn "critic" trains ``critic``, loss ``critic``; metric ``told``: share of scores with the
+    right sign.  Leave that turn out as long as the spectral losses should dominate.
 
     Args:
-        form: the front end of the loss ``mel``, a log-mel; None: that of the field that the encoder reads, or the usual one.
-        mel, stft, adversarial, matching: weights, from 0; ``stft`` is that of ``convergence`` too.
-        windows: samples of the transforms of the spectral loss and of the critics of spectra; each moves by a quarter.
-        periods: of the critics of folded waves.
+        form: the front end of the loss ``mel``, a log-mel; if None, that of the encoder's input field, or else the default.
+        mel, stft, adversarial, matching: weights, at least 0; ``stft`` also weights ``convergence``.
+        windows: samples of the transforms of the spectral loss and of the critics of spectra; each with a hop of a quarter.
+        periods: of the critics of folded waveforms.
         width: channels of the critics' first layers; HiFi-GAN's have 32, and 40 million weights.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the model's output is no waveform of one length, or too short for the windows.
+        BuildError: the model's output is not a waveform of fixed length, or is too short for the windows.
     """
 
     needs = frozenset({"encoder", "decoder"})
@@ -70,13 +76,13 @@ class VocoderObjective(Objective):
         self.windows = tuple(windows)
         self.front = None if form is None else _log_mel(form)
         self.critic = Critic(tuple(periods), self.windows, width)
-        # Whether the critic was ever trained; before, it knows nothing, and the maker has nothing to learn from it.
+        # Whether the critic was ever trained; before, its gradient is useless for the generator.
         self.register_buffer("practised", torch.zeros((), dtype=torch.bool))
 
     def bind(self, model: Model) -> None:
-        """Look at the field that is made; take the form of the field that is read where none was given."""
+        """Check the output field; by default take the form of the input field."""
         if model.signature is None:
-            raise BuildError("objective vocoder needs build(data=...): it must know the waveform")
+            raise BuildError("objective vocoder needs build(data=...): to know the waveform's length")
         field = model.signature[model.output]
         if field.kind != "sequence" or field.channels != 1 or field.shape[0] is None:
             raise BuildError(
@@ -94,58 +100,64 @@ class VocoderObjective(Objective):
             self.front = _log_mel(fitting[0] if fitting else "log-mel")
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """The losses of one batch."""
+        """Return the losses of one batch."""
         true = batch[model.output].squeeze(-1).float()
         if turn == "critic":
-            return self._of_critic(model, batch, true)
-        made = self._made(model, batch)
+            return self._critic_loss(model, batch, true)
+        generated = self._generate(model, batch)
         assert self.front is not None  # bind
         count, weights = len(true), self.loss_weights
-        nats = mel_difference(self.front, made, true)
-        logs, (apart, norms) = stft_difference(made, true, self.windows)
+        nats = mel_difference(self.front, generated, true)
+        logs, (differences, norms) = stft_difference(generated, true, self.windows)
         model.record(mel_nats=nats.detach().mean())
         terms: dict[str, Term] = {
             "mel": (weights["mel"] * nats.sum(), count),
             "stft": (weights["stft"] * logs.sum(), count),
-            "convergence": (weights["stft"] * apart, norms),
+            "convergence": (weights["stft"] * differences, norms),
         }
         if bool(self.practised) and (weights["adversarial"] or weights["matching"]):
-            on_made = self._verdicts(made)
+            on_generated = self._run_frozen_critic(generated)
             with torch.no_grad():
                 on_true = self.critic(true)
             shares = self.critic.shares
-            terms["adversarial"] = (weights["adversarial"] * fooled(on_made, shares).sum(), count)
-            terms["matching"] = (weights["matching"] * matched(on_true, on_made, shares).sum(), count)
+            terms["adversarial"] = (
+                weights["adversarial"] * generator_loss(on_generated, shares).sum(),
+                count,
+            )
+            terms["matching"] = (
+                weights["matching"] * feature_matching_loss(on_true, on_generated, shares).sum(),
+                count,
+            )
         return terms
 
-    def _of_critic(self, model: Model, batch: Batch, true: Tensor) -> dict[str, Term]:
+    def _critic_loss(self, model: Model, batch: Batch, true: Tensor) -> dict[str, Term]:
         with torch.no_grad():
-            made = self._made(model, batch)
-        on_true, on_made = self.critic(true), self.critic(made)
+            generated = self._generate(model, batch)
+        on_true, on_generated = self.critic(true), self.critic(generated)
         if self.training:
             self.practised.fill_(True)
         right = [
             (real[0] > 0).float().mean() + (fake[0] < 0).float().mean()
-            for real, fake in zip(on_true, on_made, strict=True)
+            for real, fake in zip(on_true, on_generated, strict=True)
         ]
         model.record(told=torch.stack(right).mean() / 2)
-        return {"critic": (hinge(on_true, on_made, self.critic.shares).sum(), len(true))}
+        return {"critic": (hinge_loss(on_true, on_generated, self.critic.shares).sum(), len(true))}
 
-    def _made(self, model: Model, batch: Batch) -> Float[Tensor, "b t"]:
-        """The waveform of a batch's frames, float32."""
+    def _generate(self, model: Model, batch: Batch) -> Float[Tensor, "b t"]:
+        """Decode the waveform of a batch's frames, float32."""
         decoded = model.decode(model.encode(batch))
         assert model.signature is not None  # bind
         wave = from_tokens(decoded.x, decoded.grid or (1,), model.signature[model.output])
         return wave.squeeze(-1).float()
 
-    def _verdicts(self, made: Float[Tensor, "b t"]) -> list[Verdict]:
-        """The critics' verdicts on what was made, with gradients for the maker and none for the critics."""
+    def _run_frozen_critic(self, generated: Float[Tensor, "b t"]) -> list[Verdict]:
+        """Run the critics with gradients for the waveform and none for the critics' weights."""
         state = {name: value.detach() for name, value in self.critic.named_parameters()}
-        return functional_call(self.critic, state, (made,))
+        return functional_call(self.critic, state, (generated,))
 
 
 def _log_mel(form: str) -> LogMel:
     front = frontend(form)
     if not isinstance(front, LogMel):
-        raise PartArgumentError(f"objective vocoder: form is a log-mel, not {form!r}")
+        raise PartArgumentError(f"objective vocoder: form must be a log-mel, not {form!r}")
     return front

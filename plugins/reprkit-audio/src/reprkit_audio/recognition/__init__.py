@@ -1,1 +1,1 @@
-"""Judges that were not trained here: whose voice it is, and which words are said.  Optional extras."""
+"""Pretrained models for evaluation: speaker verification and speech recognition.  Optional extras."""

@@ -1,4 +1,4 @@
-"""Which words are said: pocketsphinx with a grammar of the sentences that it may be."""
+"""Speech recognition: pocketsphinx with a closed grammar of sentences."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import DataError, ReprkitError
-from reprkit_audio.frontends.base import checked
+from reprkit_audio.frontends.base import check_waveform
 
 RATE = 16000  # Hz
-MOST = 20  # sentences of a grammar; with 60 and a loop of words pocketsphinx took minutes
+MAX_SENTENCES = 20  # of a grammar; with 60 sentences and a word loop pocketsphinx took minutes
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 
-class WordJudge:
-    """Hears which of some English sentences it is: pocketsphinx's acoustic model under a closed grammar (JSGF).
+class SpeechRecognizer:
+    """Recognizes which of a few English sentences is spoken: pocketsphinx's acoustic model under a closed grammar (JSGF).
 
-    Free dictation of its is useless here; the closed grammar hears natural and well-made synthetic speech, and the error
-    of copy synthesis says how much of an error is the vocoder's.
+    Its free dictation is too poor to be useful; with the closed grammar it recognizes natural and good synthetic speech, and
+    the error on copy synthesis tells the vocoder's share of an error.
 
     Args:
-        sentences: 2 to 20 of them, as they are written; capital letters and punctuation do not matter.
+        sentences: 2 to 20 sentences, as they are written; case and punctuation are ignored.
 
     Raises:
         ReprkitError: pocketsphinx is not installed.
-        DataError: too few or too many sentences, or a word that the pronouncing dictionary does not know.
+        DataError: too few or too many sentences, or a word that the pronunciation dictionary lacks.
     """
 
     def __init__(self, sentences: Sequence[str]) -> None:
-        self.sentences = sorted({plain(each) for each in sentences} - {""})
-        if not 2 <= len(self.sentences) <= MOST:
+        self.sentences = sorted({normalize_text(each) for each in sentences} - {""})
+        if not 2 <= len(self.sentences) <= MAX_SENTENCES:
             raise DataError(
-                f"the judge of words chooses among 2 to {MOST} different sentences, not {len(self.sentences)}"
+                f"speech recognition chooses among 2 to {MAX_SENTENCES} different sentences, not {len(self.sentences)}"
             )
         for sentence in self.sentences:
             unknown = [word for word in sentence.split() if word not in _dictionary()]
@@ -51,62 +51,65 @@ class WordJudge:
         self._decoder.add_jsgf_string("sentences", f"#JSGF V1.0;\ngrammar g;\npublic <s> = {grammar};\n")
         self._decoder.activate_search("sentences")
 
-    def hear(self, wave: Float[Tensor, " samples"]) -> str:
-        """The sentence that a waveform of 16 kHz is most likely to be; empty where nothing was understood.
+    def transcribe(self, wave: Float[Tensor, " samples"]) -> str:
+        """Return the most likely sentence of a waveform of 16 kHz; empty if nothing was recognized.
 
         Raises:
             DataError: it is no waveform.
         """
-        values = (checked(wave).cpu().clamp(-1, 1) * 32767).round().short().numpy().tobytes()
+        values = (check_waveform(wave).cpu().clamp(-1, 1) * 32767).round().short().numpy().tobytes()
         decoder = self._decoder
         decoder.start_utt()
         decoder.process_raw(values, no_search=False, full_utt=True)
         decoder.end_utt()
-        found = decoder.hyp()
-        return str(found.hypstr) if found is not None else ""
+        hypothesis = decoder.hyp()
+        return str(hypothesis.hypstr) if hypothesis is not None else ""
 
 
-def plain(sentence: str) -> str:
-    """A sentence as the dictionary writes it: small letters, no punctuation, one blank between words."""
+def normalize_text(sentence: str) -> str:
+    """Lower-case a sentence, without punctuation, with one space between words: as in the dictionary."""
     return " ".join(_WORD.findall(sentence.lower().replace("’", "'")))
 
 
-def hearable(sentence: str | None) -> bool:
-    """Whether the judge knows every word of a sentence, and there are no digits in it.
+def is_in_vocabulary(sentence: str | None) -> bool:
+    """Whether every word of a sentence is in the dictionary, and the sentence has no digits.
 
     Raises:
         ReprkitError: pocketsphinx is not installed.
     """
-    if not sentence or re.search(r"\d", sentence) or not plain(sentence):
+    if not sentence or re.search(r"\d", sentence) or not normalize_text(sentence):
         return False
-    return all(word in _dictionary() for word in plain(sentence).split())
+    return all(word in _dictionary() for word in normalize_text(sentence).split())
 
 
-def word_errors(heard: Sequence[str], said: Sequence[str]) -> float:
-    """Word error rate: substitutions, insertions and deletions over the words said; 0 is perfect, and it may pass 1.
+def word_error_rate(recognized: Sequence[str], spoken: Sequence[str]) -> float:
+    """Word error rate: substitutions, insertions and deletions over the number of spoken words; 0 is perfect, and it may exceed 1.
 
     Raises:
-        DataError: no word was said.
+        DataError: no word was spoken.
     """
     from torchaudio.functional import edit_distance
 
-    pairs = [(plain(one).split(), plain(two).split()) for one, two in zip(heard, said, strict=True)]
+    pairs = [
+        (normalize_text(one).split(), normalize_text(two).split())
+        for one, two in zip(recognized, spoken, strict=True)
+    ]
     words = sum(len(two) for _, two in pairs)
     if not words:
-        raise DataError("no word was said, so there is none to mistake")
+        raise DataError("the spoken sentences have no words, so there is no word error rate")
     return sum(edit_distance(*pair) for pair in pairs) / words
 
 
-def judge_installed() -> bool:
-    """Whether pocketsphinx is there."""
+def is_installed() -> bool:
+    """Whether pocketsphinx is installed."""
     return importlib.util.find_spec("pocketsphinx") is not None
 
 
 @functools.lru_cache(maxsize=1)
 def _dictionary() -> frozenset[str]:
-    if not judge_installed():
+    if not is_installed():
         raise ReprkitError(
-            "which words are said, is judged by pocketsphinx, and it is not installed\n"
+            "speech recognition uses pocketsphinx, and it is not installed\n"
             "  pip install 'reprkit-audio[judges]'"
         )
     import pocketsphinx

@@ -1,4 +1,4 @@
-"""What every vocoder shares: it makes a waveform of a ``Sound``, and says which front end it understands."""
+"""Base class of vocoders: they synthesize a waveform from a ``Sound`` of one front end."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from torch import Tensor
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.registry.create import construct
 from reprkit.registry.references import parse
-from reprkit_audio.frontends.base import FrontEnd, Sound, frontend, named
+from reprkit_audio.frontends.base import FrontEnd, Sound, frontend, resolve_class
 
-# Name -> where its class is, and the front end that it understands.
+# Name -> its class.
 VOCODERS = {
     "griffin-lim": "reprkit_audio.vocoders.griffin_lim:GriffinLim",
     "world": "reprkit_audio.vocoders.world:WorldVocoder",
     "neural": "reprkit_audio.vocoders.neural:Neural",
 }
-# The one for each front end that needs no training.
-USUAL = {"log-mel": "griffin-lim", "world": "world"}
+# Front end -> the vocoder that needs no training.
+DEFAULTS = {"log-mel": "griffin-lim", "world": "world"}
 
 
 class Vocoder:
-    """Makes waveforms of the sounds of one front end.
+    """Synthesizes waveforms from the sounds of one front end.
 
     Attributes:
-        front: the front end whose sounds it understands; ``front.rate`` is the rate of what it makes.
+        front: the front end of its input; ``front.rate`` is the rate of its output.
     """
 
     front: FrontEnd
 
     @property
     def form(self) -> str:
-        """The form of the frames that it understands."""
+        """The form of the frames it reads."""
         return self.front.form
 
-    def synthesise(self, sound: Sound) -> Float[Tensor, " samples"]:
-        """The waveform in [-1, 1], float32 on the CPU; the same sound gives the same waveform.
+    def synthesize(self, sound: Sound) -> Float[Tensor, " samples"]:
+        """Synthesize the waveform in [-1, 1], float32 on the CPU; deterministic.
 
-        What would be louder than full scale is made quieter as a whole, so nothing is clipped.
+        A waveform that exceeds full scale is scaled down as a whole, so nothing is clipped.
 
         Raises:
-            DataError: frames that are not its front end's, or without what it needs beside them.
+            DataError: frames that are not its front end's, or a sound that lacks what else it needs.
         """
         frames = sound.frames
         if frames.ndim != 2 or frames.shape[1] != self.front.channels or not len(frames):
@@ -50,41 +50,41 @@ class Vocoder:
                 f"{type(self).__name__} reads frames (t {self.front.channels}) of {self.form}, "
                 f"not {tuple(frames.shape)}"
             )
-        wave = self.made(sound).float().cpu()
+        wave = self.generate(sound).float().cpu()
         return wave / max(1.0, float(wave.abs().max()))
 
-    def made(self, sound: Sound) -> Float[Tensor, " samples"]:
-        """The waveform of a sound that was looked at."""
+    def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
+        """Synthesize the waveform of a checked sound."""
         raise NotImplementedError
 
 
 def vocoder(reference: str | Vocoder | None = None, *, form: str | FrontEnd | None = None) -> Vocoder:
-    """The vocoder that a reference names: ``"griffin-lim(steps=60)"``, ``"world"``, ``"neural(model='DIR')"``.
+    """Build the vocoder that a reference names: ``"griffin-lim(steps=60)"``, ``"world"``, ``"neural(model='DIR')"``.
 
     Args:
-        reference: None takes the one for ``form`` that needs no training.
-        form: of the frames that it will get; its usual settings when None.
+        reference: if None, the one for ``form`` that needs no training.
+        form: of its input frames; default settings if None.
 
     Raises:
         UnknownPartError: no vocoder of that name.
-        PartArgumentError: an argument that it does not have, a value out of its range, or a form that it cannot read.
+        PartArgumentError: an unknown argument, a value out of its range, or a form that it cannot read.
         ReferenceSyntaxError: the reference cannot be read.
     """
     front = None if form is None else frontend(form)
     if isinstance(reference, Vocoder):
-        return _fitting(reference, front)
-    read = parse(reference or USUAL[front.name if front else "log-mel"])
-    cls = named(read, VOCODERS, "vocoder")
-    given: dict[str, Any] = dict(read.arguments)
-    if front is not None and read.name != "neural":  # that one brings its own
-        given.setdefault("form", front.form)
-    return _fitting(construct(cls, given, {}, f"vocoder {read.name}"), front)
+        return _check_front_end(reference, front)
+    parsed = parse(reference or DEFAULTS[front.name if front else "log-mel"])
+    cls = resolve_class(parsed, VOCODERS, "vocoder")
+    arguments: dict[str, Any] = dict(parsed.arguments)
+    if front is not None and parsed.name != "neural":  # its form is that of its model
+        arguments.setdefault("form", front.form)
+    return _check_front_end(construct(cls, arguments, {}, f"vocoder {parsed.name}"), front)
 
 
-def _fitting(made: Vocoder, front: FrontEnd | None) -> Vocoder:
-    if front is not None and made.front != front:
+def _check_front_end(vocoder: Vocoder, front: FrontEnd | None) -> Vocoder:
+    if front is not None and vocoder.front != front:
         raise PartArgumentError(
-            f"the vocoder reads frames of {made.form}, and these are of {front.form}: use "
-            f"{USUAL[front.name]!r}, or one made for them"
+            f"the vocoder reads frames of {vocoder.form}, and these are of {front.form}: use "
+            f"{DEFAULTS[front.name]!r}, or a vocoder for these frames"
         )
-    return made
+    return vocoder

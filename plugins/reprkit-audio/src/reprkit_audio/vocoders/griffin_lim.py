@@ -1,4 +1,4 @@
-"""Griffin-Lim: phases that fit the magnitudes, found by going back and forth."""
+"""Griffin-Lim: iterative search for phases that are consistent with the magnitudes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from reprkit_audio.vocoders.base import Vocoder
 
 
 class GriffinLim(Vocoder):
-    """Log-mel frames to a waveform without any training.
+    """Synthesizes log-mel frames without training.
 
-    The mel bands' magnitudes go back to frequencies by the pseudo-inverse of the filters, and phases come from the fast
-    Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA), torchaudio's.  The first phases are random, of a fixed seed.
+    Magnitudes in mel bands are mapped to frequencies by the pseudo-inverse of the filters, and phases are found by the fast
+    Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA), torchaudio's.  The first phases are random, with a fixed seed.
 
     Args:
-        steps: of the search for phases.
-        momentum: of the search, from 0 (the classic algorithm) to below 1.
+        steps: iterations.
+        momentum: from 0 (the classic algorithm) to below 1.
         form: of the frames, a ``log-mel``.
 
     Raises:
-        PartArgumentError: a value out of its range, or frames that are no log-mel.
+        PartArgumentError: a value out of its range, or frames that are not log-mel.
     """
 
     def __init__(self, steps: Count = 60, momentum: BelowOne = 0.99, form: str = "log-mel") -> None:
@@ -36,17 +36,17 @@ class GriffinLim(Vocoder):
         self.front: LogMel = front
         self.steps, self.momentum = steps, float(momentum)
 
-    def made(self, sound: Sound) -> Float[Tensor, " samples"]:
+    def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
         """T * hop samples."""
         from torchaudio.functional import griffinlim
 
         front, frames = self.front, sound.frames.float()
-        inverse = torch.linalg.pinv(front.bank(frames.device))
-        magnitudes = front.restored(frames).matmul(inverse).clamp(min=0).T
-        # torchaudio's frames are centred on multiples of the hop and fill one hop less than there are; and it mirrors half a
-        # window at the ends: silent frames beside, cut off again.
-        beside = front.n_fft // (2 * front.hop) + 1
-        padded = F.pad(magnitudes, (beside, beside))
+        inverse = torch.linalg.pinv(front.mel_filters(frames.device))
+        magnitudes = front.denormalize(frames).matmul(inverse).clamp(min=0).T
+        # torchaudio's frames are centered on multiples of the hop and cover one hop less than their number, and it mirrors half
+        # a window at the ends: hence silent frames at both ends, which are cut off again.
+        margin = front.n_fft // (2 * front.hop) + 1
+        padded = F.pad(magnitudes, (margin, margin))
         with torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
             torch.manual_seed(0)
             wave = griffinlim(
@@ -61,5 +61,5 @@ class GriffinLim(Vocoder):
                 length=None,
                 rand_init=True,
             )
-        start = beside * front.hop - (front.hop + 1) // 2
+        start = margin * front.hop - (front.hop + 1) // 2
         return wave[start : start + len(frames) * front.hop]

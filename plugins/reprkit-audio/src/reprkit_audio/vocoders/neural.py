@@ -1,4 +1,4 @@
-"""A vocoder that was trained: any reprkit model from log-mel frames to a waveform."""
+"""Neural vocoder: any trained reprkit model from log-mel frames to a waveform."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from reprkit_audio.vocoders.base import Vocoder
 
 
 class Neural(Vocoder):
-    """The model of a folder that ``recipes/vocoder.py`` wrote: frames in, waveform out, at once and of any length.
+    """A model folder written by ``recipes/vocoder.py``: frames in, waveform out, of any length.
 
     Args:
         model: the folder of a checkpoint.
-        device: where to run it; a GPU when there is one.
+        device: where to run it; by default a GPU if there is one.
 
     Raises:
         CheckpointError: no such checkpoint.
-        PartArgumentError: a model that reads no frames of a front end, or makes no waveform of whole hops.
+        PartArgumentError: a model whose input is not frames of a front end, or whose output is not a waveform of whole hops.
     """
 
     def __init__(self, model: str | os.PathLike[str], device: str | None = None) -> None:
-        made = load(os.fspath(model))
-        signature = made.signature
-        inputs = [] if signature is None else [signature[path.input] for path in made.factors.values()]
+        loaded = load(os.fspath(model))
+        signature = loaded.signature
+        inputs = [] if signature is None else [signature[path.input] for path in loaded.factors.values()]
         if signature is None or len(inputs) != 1 or inputs[0].form is None:
             raise PartArgumentError(
-                f"the model in {os.fspath(model)!r} is no vocoder: it reads no frames of a front end; see recipes/vocoder.py"
+                f"the model in {os.fspath(model)!r} is not a vocoder: its input is not frames; see recipes/vocoder.py"
             )
         self.front = frontend(inputs[0].form)
-        output = signature[made.output]
+        output = signature[loaded.output]
         samples, frames = output.shape[0] if output.kind == "sequence" else None, inputs[0].shape[0]
         if (
-            made.decoder is None
+            loaded.decoder is None
             or output.channels != 1
             or not samples
             or samples != (frames or 0) * self.front.hop
         ):
             raise PartArgumentError(
-                f"the model in {os.fspath(model)!r} is no vocoder: {made.output!r} is {output.kind} data ({output.axes}), "
-                f"not a waveform of {self.front.hop} samples a frame"
+                f"the model in {os.fspath(model)!r} is not a vocoder: {loaded.output!r} is {output.kind} data ({output.axes}), "
+                f"not a waveform of {self.front.hop} samples per frame"
             )
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = made.to(place).eval()
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = loaded.to(device).eval()
 
     @torch.no_grad()
-    def made(self, sound: Sound) -> Float[Tensor, " samples"]:
+    def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
         """T * hop samples."""
         (path,) = self.model.factors.values()
         codes = self.model.encode({path.input: sound.frames[None].float()}, any_length=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reprkit import Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
+from reprkit.layers.recurrent import run_recurrent
 from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import Share, Width
 from reprkit.types import Batch
@@ -33,7 +34,7 @@ class PrefixCritic(nn.Module):
 
     def forward(self, words: Int[Tensor, "b m"]) -> Float[Tensor, "b m"]:
         """Return the logits; each depends only on the words up to its own."""
-        return self.last(self.lstm(self.embedding(words))[0]).squeeze(-1)
+        return self.last(run_recurrent(self.lstm, self.embedding(words))[0]).squeeze(-1)
 
 
 class SelfCritic(Objective):
