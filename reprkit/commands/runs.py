@@ -11,7 +11,7 @@ import typer
 
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import TrainingError
-from reprkit.reporting.folder import duration
+from reprkit.reporting.run_history import format_duration
 from reprkit.runs.filenames import RECORD
 from reprkit.runs.reader import find_runs, read_run
 
@@ -75,7 +75,7 @@ def command(
                 each.name,
                 each.state,
                 _progress(each),
-                duration(each.seconds) if each.seconds else "",
+                format_duration(each.seconds) if each.seconds else "",
                 "" if each.loss is None else f"{each.loss:.4g}",
                 _best(each.best),
                 str(each.warnings or ""),

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from reprkit_vision.commands import fetch, fetch_photos, copy_photos
+from reprkit_vision.commands import copy_photos, fetch, fetch_photos
 from reprkit_vision.data.rcc import read_members
 
 import reprkit as rk
