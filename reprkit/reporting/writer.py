@@ -161,7 +161,7 @@ def _renew_card(out: Path) -> None:
         try:
             card.renew(out / MODEL)
         except (CheckpointError, OSError) as error:
-            warnings.warn(f"the card of {out / MODEL} could not be updated: {error}", stacklevel=3)
+            warnings.warn(f"the card of {out / MODEL} could not be renewed: {error}", stacklevel=3)
 
 
 def _name_runs(results: Any) -> dict[str, Results]:
