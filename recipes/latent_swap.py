@@ -1,14 +1,14 @@
-"""One encoder, one decoder, five latents: the swap that reprkit is made for, on real handwritten digits.
+"""One encoder, one decoder, five latents: swap the latent by changing one string, on real handwritten digits.
 
-Trains the same network with a continuous, Gaussian, binary, one-hot and codebook latent, changing one string, and
-puts them in one table beside PCA of the same width: test reconstruction error, price of the code in bits, what a
-linear probe and nearest neighbours read from it, and how much of the latent is in use.  The three discrete latents
-have the same price: 32 bits an image.
+Trains the same network with a continuous, Gaussian, binary, one-hot and codebook latent and compares them in one table with
+PCA of the same width: test reconstruction error, rate of the code in bits, accuracy of a linear probe and of k nearest
+neighbors on the code, and how much of the latent is used.  The three discrete latents have the same rate: 32 bits an image.
 
 Papers: Hinton & Salakhutdinov 2006 (autoencoder against PCA); Kingma & Welling 2014 (Gaussian); Bengio et al. 2013 (binary,
 straight-through); Jang et al. 2017 (one-hot); van den Oord et al. 2017 (vq).
 Data: scikit-learn's 1,797 digits, 8 x 8, labels for evaluation only; split 70/10/20 by seed.
-Expected (seed 0, two cores, under three minutes): docs/results/latents.md.
+Expected (two cores, under three minutes; means of five seeds): squared error an image 0.43 continuous, 0.52 Gaussian, 0.86 binary,
+0.90 one-hot, 0.95 vq, 0.73 PCA; linear probe .91 to .95; docs/results/latents.md.
 
     python recipes/latent_swap.py
     python recipes/latent_swap.py --latents "vq(codes=64)"
@@ -35,7 +35,7 @@ LATENTS = [
 
 
 def main(
-    latents: Annotated[list[str], typer.Option(help="a latent; say it again for more")] = LATENTS,
+    latents: Annotated[list[str], typer.Option(help="a latent; repeat the flag for more")] = LATENTS,
     data: str = "digits",
     encoder: str = "mlp(widths=(256, 128))",
     decoder: str = "mlp(widths=(128, 256))",
@@ -50,7 +50,7 @@ def main(
     launch: rk.Launch = rk.Launch(schedule="cosine"),
 ) -> None:
     for latent in latents:
-        rk.create("latent", latent)  # a mistyped one is refused before anything is trained
+        rk.create("latent", latent)  # raises for a mistyped one before anything is trained
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     measures = ("reconstruction", "linear-probe", "knn", "codebook", "projection")
     table = {f"PCA, {width} dimensions": rk.evaluate(f"pca(dim={width})", test, *measures, fit_on=train)}

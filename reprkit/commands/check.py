@@ -1,4 +1,4 @@
-"""``reprkit check NAME``: the conformance kit on the parts of an installed plugin, without a test file."""
+"""``reprkit check NAME``: run the conformance kit on the parts of an installed plugin, without a test file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reprkit.registry.lookup import FoundPart
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
 
-# The kinds of data that parts are tried on: reprkit.testing.sample_data.SAMPLE_DATA, which needs torch.
+# The kinds of data that parts are checked on; a copy of reprkit.testing.sample_data.SAMPLE_DATA, whose module imports torch.
 DATA = ("images", "colour", "vectors", "sequences", "tokens")
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Report:
-    """What became of one part.
+    """The checks of one part.
 
     Attributes:
-        outcomes: kind of data -> its checks.
+        outcomes: kind of data -> outcomes of its checks.
         refused: kind of data -> why the part does not take it.
-        unchecked: why nothing could be checked.
+        unchecked: why nothing could be checked; empty otherwise.
     """
 
     kind: str
@@ -44,8 +44,8 @@ class Report:
     unchecked: str = ""
 
     def count(self, status: str) -> int:
-        """How many of its checks ended so, on all kinds of data."""
-        return sum(each.status == status for checks in self.outcomes.values() for each in checks)
+        """Number of checks with this status, over all kinds of data."""
+        return sum(check.status == status for checks in self.outcomes.values() for check in checks)
 
     @property
     def passed(self) -> bool:
@@ -68,50 +68,48 @@ def command(
     ],
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Try parts on this kind of data only; say it again for more.", show_default=False),
+        typer.Option(help="Check parts on this kind of data only; repeatable.", show_default=False),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out the checks that start processes.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the checks that start processes.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check the parts of an installed plugin against the conformance kit.
 
-    Each part is tried on every kind of data that it takes: images (coloured ones if it refuses grey ones),
-    vectors, sequences, tokens.  A part that needs arguments is given them beside its plugin: reprkit check
-    acme "acme/clips(root='small')".  Ends with 1 when a check failed or a part could not be checked.
+    Each part is checked on every kind of data that it takes: images (color images if it refuses gray ones),
+    vectors, sequences, tokens.  To check a part that needs arguments, give it beside its plugin: reprkit check
+    acme "acme/clips(root='small')".  Exits with 1 if a check failed or a part could not be checked.
     """
     registry = default_registry()
-    for each in data or ():
-        if each not in DATA:
-            raise typer.BadParameter(f"there is no data {each!r}; there are {', '.join(DATA)}")
+    for kind_of_data in data or ():
+        if kind_of_data not in DATA:
+            raise typer.BadParameter(f"no kind of data {kind_of_data!r}; known: {', '.join(DATA)}")
     try:
-        wanted = [each for name in names for each in _targets(registry, name)]
+        targets = [target for name in names for target in _find_targets(registry, name)]
     except ReferenceSyntaxError as error:
         raise typer.BadParameter(str(error)) from None
-    # A part that is named with its arguments replaces the bare one of its plugin.
-    given = {(kind, found.qualified) for kind, found, reference in wanted if reference.arguments}
-    wanted = [
+    # A part that is given with arguments replaces the same part without arguments of its plugin.
+    with_arguments = {(kind, found.qualified) for kind, found, reference in targets if reference.arguments}
+    targets = [
         (kind, found, reference)
-        for kind, found, reference in wanted
-        if reference.arguments or (kind, found.qualified) not in given
+        for kind, found, reference in targets
+        if reference.arguments or (kind, found.qualified) not in with_arguments
     ]
     reports = []
-    with _busy() as status:
-        for kind, found, reference in wanted:
+    with _progress_status() as status:
+        for kind, found, reference in targets:
             if status is not None:
                 status.update(f"checking {kind} {reference}")
-            reports.append(_checked(registry, kind, found, reference, data or DATA, ranks=not quick))
+            reports.append(_check_part(registry, kind, found, reference, data or DATA, ranks=not quick))
     if json:
-        emit_json([asdict(each) | {"passed": each.passed} for each in reports])
+        emit_json([asdict(report) | {"passed": report.passed} for report in reports])
     else:
-        _show(reports)
-    if not all(each.passed for each in reports):
+        _print_reports(reports)
+    if not all(report.passed for report in reports):
         raise typer.Exit(1)
 
 
-def _targets(registry: Registry, name: str) -> list[tuple[str, FoundPart, Reference]]:
-    """What a name stands for: every part of a plugin, or those parts (of any kind) that a reference names."""
+def _find_targets(registry: Registry, name: str) -> list[tuple[str, FoundPart, Reference]]:
+    """Find the parts that a name stands for: all of a plugin, or those (of any kind) that a reference names."""
     if "/" in name or "(" in name:
         reference = parse(name)
         found = []
@@ -122,24 +120,24 @@ def _targets(registry: Registry, name: str) -> list[tuple[str, FoundPart, Refere
                 if "is offered by" in str(error):
                     raise
         if not found:
-            offered = {each.qualified for kind in KINDS for each in registry.specs(kind)}
-            hint = nearest(reference.qualified, offered)
+            known = {part.qualified for kind in KINDS for part in registry.specs(kind)}
+            hint = nearest(reference.qualified, known)
             raise UnknownPartError(
                 f"no part of any kind is called {reference.qualified}.{hint}\n  see: reprkit list"
             )
         return [
-            (each.kind, each, Reference(each.name, reference.arguments, each.distribution)) for each in found
+            (part.kind, part, Reference(part.name, reference.arguments, part.distribution)) for part in found
         ]
     distribution = normalize(name)
     rows = [row for row in registry.plugins if distribution in (row.distribution, normalize(row.name))]
     if not rows:
-        known = sorted({row.distribution for row in registry.plugins})
-        parts = {each.name for kind in KINDS for each in registry.specs(kind)}
+        plugins = sorted({row.distribution for row in registry.plugins})
+        parts = {part.name for kind in KINDS for part in registry.specs(kind)}
         if name in parts:
-            return _targets(registry, f"{name}()")
+            return _find_targets(registry, f"{name}()")
         raise UnknownPartError(
-            f"no plugin named {name!r} is installed.{nearest(distribution, known)}\n"
-            f"  known: {', '.join(known)}"
+            f"no plugin named {name!r} is installed.{nearest(distribution, plugins)}\n"
+            f"  known: {', '.join(plugins)}"
         )
     for row in rows:
         if row.status != "ok":
@@ -147,25 +145,25 @@ def _targets(registry: Registry, name: str) -> list[tuple[str, FoundPart, Refere
                 f"plugin {row.title} is {row.status}: {row.reason}\n"
                 f"  see: reprkit plugins --why {row.distribution}"
             )
-    homes = {row.distribution for row in rows}
-    own = [each for kind in KINDS for each in registry.specs(kind) if each.distribution in homes]
+    distributions = {row.distribution for row in rows}
+    own = [part for kind in KINDS for part in registry.specs(kind) if part.distribution in distributions]
     if not own:
-        raise PluginError(f"plugin {name} offers nothing that could be checked")
-    return [(each.kind, each, Reference(each.name, {}, each.distribution)) for each in own]
+        raise PluginError(f"plugin {name} offers no parts to check")
+    return [(part.kind, part, Reference(part.name, {}, part.distribution)) for part in own]
 
 
-def _checked(
+def _check_part(
     registry: Registry, kind: str, found: FoundPart, reference: Reference, data: Sequence[str], *, ranks: bool
 ) -> Report:
     report = Report(kind, str(reference))
     if found.missing:
-        report.unchecked = f"it requires {', '.join(found.missing)}, which is not installed"
+        report.unchecked = f"requires {', '.join(found.missing)}, which is not installed"
         return report
     from reprkit.testing.kit import Outcome, find_refusals, make_case, run_checks
 
     if kind == "command":
         fault = _command_fault(registry, found)
-        about = "The command can be loaded, and is a function or a typer.Typer."
+        about = "The command can be loaded and is a function or a typer.Typer."
         report.outcomes["any"] = [Outcome("it loads", about, "failed" if fault else "passed", fault)]
         return report
     try:
@@ -192,7 +190,7 @@ def _command_fault(registry: Registry, found: FoundPart) -> str:
     return f"{found.spec.build} is a {type(target).__name__}"
 
 
-def _show(reports: list[Report]) -> None:
+def _print_reports(reports: list[Report]) -> None:
     for report in reports:
         print(f"{report.kind} {report.part}")
         if report.unchecked:
@@ -201,58 +199,58 @@ def _show(reports: list[Report]) -> None:
         rows = []
         by_check: dict[str, dict[str, Outcome]] = {}
         for world, checks in report.outcomes.items():
-            for each in checks:
-                by_check.setdefault(each.check, {})[world] = each
+            for outcome in checks:
+                by_check.setdefault(outcome.check, {})[world] = outcome
         for check, by_world in by_check.items():
             rows += _rows(check, by_world)
         emit_table(("check", "result", "why"), rows)
-        tried = [world for world in report.outcomes if world != "any"]
-        if len(tried) > 1 or report.refused:
+        worlds = [world for world in report.outcomes if world != "any"]
+        if len(worlds) > 1 or report.refused:
             refused = f"; it does not take {', '.join(report.refused)}" if report.refused else ""
-            print(f"tried on {', '.join(tried)}{refused}")
-        _hint(report)
+            print(f"checked on {', '.join(worlds)}{refused}")
+        _print_hint(report)
         print()
-    failed = sum(each.count("failed") for each in reports)
-    passed = sum(each.count("passed") for each in reports)
-    unchecked = sum(bool(each.unchecked) for each in reports)
+    failed = sum(report.count("failed") for report in reports)
+    passed = sum(report.count("passed") for report in reports)
+    unchecked = sum(bool(report.unchecked) for report in reports)
     print(
         f"{len(reports)} part{'s' if len(reports) != 1 else ''}: {passed} checks passed, {failed} failed"
         + (f", {unchecked} part{'s' if unchecked != 1 else ''} not checked" if unchecked else "")
     )
 
 
-def _hint(report: Report) -> None:
-    """What the failures have in common, and the tracebacks of processes."""
+def _print_hint(report: Report) -> None:
+    """Print what the failures have in common, and the tracebacks of processes."""
     for world, checks in report.outcomes.items():
-        failed = sum(each.status == "failed" for each in checks)
+        failed = sum(check.status == "failed" for check in checks)
         if len(report.outcomes) > 1 and failed > len(checks) / 2:
             print(
-                f"most checks fail on {world}: a part that does not take such data says so in its\n"
-                "  constructor, with reprkit.errors.BuildError; to leave it out here, give --data"
+                f"most checks fail on {world}: a part that does not take such data should raise\n"
+                "  reprkit.errors.BuildError in its constructor; to check it on other data only, give --data"
             )
-    told = [each.details for checks in report.outcomes.values() for each in checks if each.details]
-    for details in dict.fromkeys(told):
-        print(f"\n{details.rstrip()}")
+    details = [check.details for checks in report.outcomes.values() for check in checks if check.details]
+    for text in dict.fromkeys(details):
+        print(f"\n{text.rstrip()}")
 
 
 def _rows(check: str, by_world: dict[str, Outcome]) -> list[tuple[str, str, str]]:
-    """A check's line; where it failed, a line for each reason."""
+    """The row of a check; if it failed, one row for each reason."""
     failed: dict[str, list[str]] = {}
-    for world, each in by_world.items():
-        if each.status == "failed":
-            failed.setdefault(each.reason, []).append(world)
+    for world, outcome in by_world.items():
+        if outcome.status == "failed":
+            failed.setdefault(outcome.reason, []).append(world)
     if failed:
         return [
             (check, "failed", reason if len(by_world) == 1 else f"{', '.join(worlds)}: {reason}")
             for reason, worlds in failed.items()
         ]
-    if all(each.status == "skipped" for each in by_world.values()):
+    if all(outcome.status == "skipped" for outcome in by_world.values()):
         return [(check, "skipped", next(iter(by_world.values())).reason)]
     return [(check, "passed", "")]
 
 
-def _busy() -> Any:
-    """A line that says what is going on, on a terminal."""
+def _progress_status() -> Any:
+    """A status line on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""``reprkit finetune DIR``: train a saved model's encoder on with labels, and say what that is worth."""
+"""``reprkit finetune DIR``: fine-tune a saved model's encoder with labels and report its accuracy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from reprkit.checkpoints.reader import holds_checkpoint
 from reprkit.commands.output import emit_json, emit_table
-from reprkit.commands.protocol import best, numbers, prepared
+from reprkit.commands.protocol import best_value, positive_values, prepare_protocol
 from reprkit.errors import CheckpointError, ReprkitError
 
 RATES = [3e-4, 1e-3, 3e-3]
@@ -17,55 +17,57 @@ RATES = [3e-4, 1e-3, 3e-3]
 
 def command(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Of a checkpoint, or of a run that has one in model/.")
+        Path, typer.Argument(metavar="DIR", help="A checkpoint, or a run that has one in model/.")
     ],
     data: Annotated[
         str | None,
-        typer.Option(help="A labelled data set, such as the one it was trained on.", show_default=False),
+        typer.Option(help="A labeled data set, such as the one it was trained on.", show_default=False),
     ] = None,
     trust_data: Annotated[
         bool,
         typer.Option(
-            "--trust-data", help="Use the data set that the run names; it is built as written there."
+            "--trust-data",
+            help="Use the data set that is recorded in the run, and build it as written there.",
         ),
     ] = False,
     labels: Annotated[
-        int | None, typer.Option(min=1, help="Train on so many labels only, as equal by class as can be.")
+        int | None, typer.Option(min=1, help="Train on this many labels only, balanced over classes.")
     ] = None,
     label: Annotated[str, typer.Option(help="The label field.")] = "label",
     split_seed: Annotated[
-        int | None, typer.Option(min=0, help="Which division; the one it was trained on when not given.")
+        int | None, typer.Option(min=0, help="Seed of the split; that of the model's training by default.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 300,
     lr: Annotated[
-        list[float], typer.Option(help="Learning rate; say it again for more, of which valid chooses.")
+        list[float], typer.Option(help="Learning rate; repeat it to have the best best on valid.")
     ] = RATES,
-    batch: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     start: Annotated[
-        str, typer.Option(help="The linear layer begins at zeros, or as the probe of the frozen model.")
+        str, typer.Option(help="Start of the linear layer: zeros, or the probe of the frozen model.")
     ] = "zeros",
-    seed: Annotated[int, typer.Option(min=0, help="Of labels, order and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of labels, data order and dropout.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Save the fine-tuned model there.", show_default=False)
+        Path | None, typer.Option(metavar="DIR", help="Save the fine-tuned model here.", show_default=False)
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Such as cpu or cuda; a GPU when there is one.", show_default=False)
+        str | None,
+        typer.Option(help="Such as cpu or cuda; by default a GPU if there is one.", show_default=False),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fine-tune a saved model with labels.
 
-    All of its encoder is trained under a linear layer, on train; the rate is chosen on valid, the result reported on
-    test.  The saved model itself is left as it is.
+    The whole encoder and a linear layer on it are trained on train; the learning rate is best on valid, the accuracy
+    reported on test.  The saved model itself is not changed.
     """
-    rates = numbers(lr, "--lr")
+    rates = positive_values(lr, "--lr")
     if start not in ("zeros", "probe"):
-        raise ReprkitError(f"--start is zeros or probe, not {start!r}")
-    _check_place(out)
+        raise ReprkitError(f"--start must be zeros or probe, not {start!r}")
+    _check_out(out)
     from reprkit.evaluation.finetune import fine_tune, predict
     from reprkit.evaluation.label_subset import label_subset
 
-    protocol = prepared(
+    protocol = prepare_protocol(
         folder,
         data,
         trust_data=trust_data,
@@ -82,17 +84,17 @@ def command(
         tuned[rate] = fine_tune(protocol.model, train, lr=rate, label=label, seed=seed, **settings)
         guess, truth = predict(tuned[rate], protocol.valid)
         valid[rate] = float((guess == truth).mean())
-    chosen = best(valid)
-    guess, truth = predict(tuned[chosen], protocol.test)
+    best = best_value(valid)
+    guess, truth = predict(tuned[best], protocol.test)
     test = float((guess == truth).mean())
     if out is not None:
-        tuned[chosen].save(out)
+        tuned[best].save(out)
     if json:
         emit_json(
             {
                 "protocol": {**protocol.facts, **settings, "rates": rates},
                 "valid": {f"{rate:g}": value for rate, value in valid.items()},
-                "results": {"lr": chosen, "valid": valid[chosen], "test": test},
+                "results": {"lr": best, "valid": valid[best], "test": test},
                 "saved": None if out is None else str(out),
             }
         )
@@ -101,22 +103,19 @@ def command(
     print(
         f"training {steps} steps of {settings['batch']}, AdamW, cosine, a tenth to warm up, the layer from {start}"
     )
-    print(f"chosen   on valid: lr of {', '.join(f'{each:g}' for each in rates)}\n")
+    print(f"chosen   on valid: lr of {', '.join(f'{rate:g}' for rate in rates)}\n")
     rows = [
-        (f"{rate:g}", f"{value:.3f}", f"{test:.3f}" if rate == chosen else "")
-        for rate, value in valid.items()
+        (f"{rate:g}", f"{value:.3f}", f"{test:.3f}" if rate == best else "") for rate, value in valid.items()
     ]
     emit_table(("lr", "valid", "test"), rows)
     if out is not None:
         print(f"\nsaved: {out}")
 
 
-def _check_place(out: Path | None) -> None:
-    """Refuse now, rather than after the training, a place where no checkpoint can be written."""
+def _check_out(out: Path | None) -> None:
+    """Raise before training if no checkpoint can be written to ``out``."""
     if out is None:
         return
     taken = out.is_dir() and any(out.iterdir()) and not holds_checkpoint(out)
     if taken or (out.exists() and not out.is_dir()):
-        raise CheckpointError(
-            f"--out {out} is taken by something that is no checkpoint; give a folder of its own"
-        )
+        raise CheckpointError(f"--out {out} exists and is no checkpoint; give a new or empty folder")

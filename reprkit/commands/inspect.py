@@ -1,4 +1,4 @@
-"""``reprkit inspect DIR``: a checkpoint's parts, widths, parameters, metrics and plugins, and runs nothing."""
+"""``reprkit inspect DIR``: show a checkpoint's parts, widths, parameters, metrics and plugins without building it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reprkit.runs.reader import StoredRun, run_of
 
 @dataclass(frozen=True)
 class Line:
-    """One part of the checkpoint, as shown."""
+    """One row of the table: a part of the checkpoint."""
 
     where: str
     kind: str
@@ -33,28 +33,28 @@ class Line:
 
 def command(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Of a checkpoint, or of a run that has one in model/.")
+        Path, typer.Argument(metavar="DIR", help="A checkpoint, or a run that has one in model/.")
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Inspect a checkpoint: parts, widths, parameters, metrics, plugins.
 
-    Nothing of it is run or built: this works where its plugins, or torch, are missing.
+    Nothing is built or run, so this works without its plugins and without torch.
     """
     stored = read(folder, newer=True)
     run = run_of(stored.folder)
     registry = default_registry()
     lines = _lines(stored, registry)
     plugins = _plugins(stored.manifest, registry)
-    total = sum(each.numbers for each in lines)
-    size = sum(each.bytes for each in stored.tensors.values())
+    total = sum(line.numbers for line in lines)
+    size = sum(tensor.bytes for tensor in stored.tensors.values())
     if json:
         emit_json(
             {
                 "folder": str(stored.folder),
                 "format": stored.format,
                 "reprkit": stored.manifest.get("reprkit"),
-                "parts": [asdict(each) for each in lines],
+                "parts": [asdict(line) for line in lines],
                 "numbers": total,
                 "bytes": size,
                 "signature": stored.manifest.get("signature"),
@@ -73,42 +73,47 @@ def command(
             }
         )
         return
-    by = printable(str(stored.manifest.get("reprkit", "(unknown)")))
-    print(f"{stored.folder}: a checkpoint of reprkit {by}")
+    version = printable(str(stored.manifest.get("reprkit", "(unknown)")))
+    print(f"{stored.folder}: a checkpoint of reprkit {version}")
     if stored.format > FORMAT:
-        print(f"  of format {stored.format}; this reprkit can load up to {FORMAT}: upgrade it")
+        print(f"  of format {stored.format}; this reprkit can load formats up to {FORMAT}: upgrade it")
     print()
-    rows = [(e.where, e.kind, e.part, e.width, f"{e.numbers:,}" if e.numbers else "", e.note) for e in lines]
+    rows = [
+        (line.where, line.kind, line.part, line.width, f"{line.numbers:,}" if line.numbers else "", line.note)
+        for line in lines
+    ]
     emit_table(("", "kind", "part", "width", "parameters", "note"), rows)
-    print(f"\n{total:,} parameters, buffers such as codebook statistics included; {size / 1e6:.1f} MB")
-    _say_data(stored.manifest)
-    _say_run(run)
-    for each in plugins:
-        print(printable(f"plugin {each['name']} {each['version']}: {each['status']}"))
+    print(f"\n{total:,} parameters, including buffers such as codebook statistics; {size / 1e6:.1f} MB")
+    _print_data(stored.manifest)
+    _print_run(run)
+    for plugin in plugins:
+        print(printable(f"plugin {plugin['name']} {plugin['version']}: {plugin['status']}"))
 
 
 def _lines(stored: StoredCheckpoint, registry: Registry) -> list[Line]:
-    """The parts in the order in which the data runs through them."""
+    """The parts in the order of the forward pass."""
     manifest, lines = stored.manifest, []
     factors = manifest.get("factors") or {}
-    for name, path in factors.items():
-        home = f"factors.{name}"
-        read, inner = stored.width(f"{home}.adapter", 1), stored.width(f"{home}.adapter", 0)
-        widths = [str(each) for each in (inner, stored.width(f"adapters.{name}", 1)) if each is not None]
-        reads = f"reads {path['input']}" if path.get("input", "x") != "x" else ""
-        pooled = "pooled to one token" if path.get("pool") else ""
-        note = ", ".join(each for each in (reads, pooled) if each)
-        say = functools.partial(_line, stored, registry, name)
+    for name, factor in factors.items():
+        prefix = f"factors.{name}"
+        features, inner = stored.width(f"{prefix}.adapter", 1), stored.width(f"{prefix}.adapter", 0)
+        widths = [str(width) for width in (inner, stored.width(f"adapters.{name}", 1)) if width is not None]
+        reads = f"reads {factor['input']}" if factor.get("input", "x") != "x" else ""
+        pooled = "pooled to one token" if factor.get("pool") else ""
+        note = ", ".join(text for text in (reads, pooled) if text)
+        part_line = functools.partial(_line, stored, registry, name)
         lines += [
-            say("encoder", path.get("encoder"), f"{home}.encoder", _wide(read), note),
-            Line(name, "adapter", "linear", "", stored.elements(f"{home}.adapter")),
-            say("latent", path.get("latent"), f"{home}.latent", " → ".join(widths)),
+            part_line("encoder", factor.get("encoder"), f"{prefix}.encoder", _width_text(features), note),
+            Line(name, "adapter", "linear", "", stored.elements(f"{prefix}.adapter")),
+            part_line("latent", factor.get("latent"), f"{prefix}.latent", " → ".join(widths)),
         ]
         if f"adapters.{name}.weight" in stored.tensors:
             lines.append(Line(name, "adapter", "linear", "", stored.elements(f"adapters.{name}")))
     if manifest.get("decoder"):
         width = next((stored.width(f"adapters.{name}", 0) for name in factors), None)
-        lines.append(_line(stored, registry, "", "decoder", manifest["decoder"], "decoder", _wide(width)))
+        lines.append(
+            _line(stored, registry, "", "decoder", manifest["decoder"], "decoder", _width_text(width))
+        )
     lines.append(_line(stored, registry, "", "objective", manifest.get("objective"), "objective", ""))
     return lines
 
@@ -123,19 +128,19 @@ def _line(
     width: str,
     note: str = "",
 ) -> Line:
-    offered = {each.qualified for every in KINDS for each in registry.specs(every)}
+    offered = {part.qualified for part_kind in KINDS for part in registry.specs(part_kind)}
     missing = [name for _, name in iterate_part_names(record, kind) if name not in offered]
     notes = [note] if note else []
-    notes += [f"not offered by what is installed: {', '.join(missing)}"] if missing else []
+    notes += [f"not offered by any installed plugin: {', '.join(missing)}"] if missing else []
     return Line(where, kind, reference_text(record), width, stored.elements(prefix), "; ".join(notes))
 
 
-def _wide(width: int | None) -> str:
+def _width_text(width: int | None) -> str:
     return "" if width is None else str(width)
 
 
 def _plugins(manifest: Mapping[str, Any], registry: Registry) -> list[dict[str, str]]:
-    """Every distribution that the checkpoint names, its version then, and what is installed now."""
+    """The distributions that the checkpoint names: the recorded version, and what is installed now."""
     found = []
     for name, version in (manifest.get("plugins") or {}).items():
         rows = [row for row in registry.plugins if row.distribution == name]
@@ -151,16 +156,16 @@ def _plugins(manifest: Mapping[str, Any], registry: Registry) -> list[dict[str, 
     return found
 
 
-def _say_data(manifest: Mapping[str, Any]) -> None:
-    for name, each in (manifest.get("signature") or {}).items():
-        shape = " ".join("any" if size is None else str(size) for size in each.get("shape", ()))
-        facts = [str(each.get("kind")), f"({shape})" if shape else ""]
-        facts += [f"in [{each['range'][0]:g}, {each['range'][1]:g}]"] if each.get("range") else []
-        facts += [f"of {each['vocab']} symbols"] if each.get("vocab") else []
+def _print_data(manifest: Mapping[str, Any]) -> None:
+    for name, field in (manifest.get("signature") or {}).items():
+        shape = " ".join("any" if size is None else str(size) for size in field.get("shape", ()))
+        facts = [str(field.get("kind")), f"({shape})" if shape else ""]
+        facts += [f"in [{field['range'][0]:g}, {field['range'][1]:g}]"] if field.get("range") else []
+        facts += [f"of {field['vocab']} symbols"] if field.get("vocab") else []
         print(printable(f"data {name}: {' '.join(fact for fact in facts if fact)}"))
 
 
-def _say_run(run: StoredRun) -> None:
+def _print_run(run: StoredRun) -> None:
     if run.record:
         status, seed = run.record.get("status", "unknown"), run.record.get("seed", "unknown")
         print(printable(f"run: {status}, seed {seed}: {run.record.get('command', '')}"))

@@ -1,4 +1,4 @@
-"""``reprkit list [KIND]``: the parts that can be named in a recipe."""
+"""``reprkit list [KIND]``: list the parts that can be named in a recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reprkit.registry.registry import default_registry
 
 
 def kinds() -> list[str]:
-    """What can stand for KIND; for shell completion."""
+    """Completions of KIND for the shell."""
     return [f"{kind}s" for kind in KINDS]
 
 
@@ -29,34 +29,34 @@ def command(
 ) -> None:
     """List the parts that can be named in a recipe."""
     try:
-        wanted = [parse_kind(kind)] if kind else list(KINDS)
+        listed = [parse_kind(kind)] if kind else list(KINDS)
     except UnknownPartError as error:
         raise typer.BadParameter(str(error)) from None
     registry = default_registry()
-    parts = [each for every in wanted for each in registry.specs(every)]
+    parts = [part for part_kind in listed for part in registry.specs(part_kind)]
     if json:
         emit_json(
             [
                 {
-                    "kind": each.kind,
-                    "name": each.name,
-                    "qualified": each.qualified,
-                    "version": each.version,
-                    "summary": each.spec.summary,
-                    "requires": list(each.spec.requires),
-                    "missing": list(each.missing),
+                    "kind": part.kind,
+                    "name": part.name,
+                    "qualified": part.qualified,
+                    "version": part.version,
+                    "summary": part.spec.summary,
+                    "requires": list(part.spec.requires),
+                    "missing": list(part.missing),
                 }
-                for each in parts
+                for part in parts
             ]
         )
         return
-    offered = [(each.kind, each.name) for each in parts]
+    names = [(part.kind, part.name) for part in parts]
     rows = []
-    for each in parts:
-        short = each.name if offered.count((each.kind, each.name)) == 1 else each.qualified
-        absent = f"not usable here: {', '.join(each.missing)} missing" if each.missing else ""
-        rows.append(("" if kind else each.kind, short, each.distribution, each.spec.summary, absent))
+    for part in parts:
+        name = part.name if names.count((part.kind, part.name)) == 1 else part.qualified
+        note = f"not usable here: {', '.join(part.missing)} missing" if part.missing else ""
+        rows.append(("" if kind else part.kind, name, part.distribution, part.spec.summary, note))
     if rows:
         emit_table(("kind", "name", "from", "summary", "note"), rows)
     else:
-        print(f"no {wanted[0]}s are installed")
+        print(f"no {listed[0]}s are installed")

@@ -1,4 +1,4 @@
-"""``reprkit new NAME``: writes a working plugin, with a part of a kind, its tests and a README."""
+"""``reprkit new NAME``: write a working plugin with one part, its tests and a README."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from reprkit.registry.lookup import parse_kind
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "plugin"
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-_LONGEST = 40
+_MAX_LENGTH = 40  # of a plugin's name
 
 
 @dataclass(frozen=True)
 class Example:
-    """The part that a new plugin begins with; ``use`` shows it in a recipe."""
+    """The part of a new plugin; ``use`` is example code that uses it."""
 
     part: str
     cls: str
@@ -35,7 +35,7 @@ class Example:
 
     @property
     def file(self) -> str:
-        """The module that holds it."""
+        """Name of the module with the part."""
         return self.part.replace("-", "_")
 
 
@@ -43,7 +43,7 @@ EXAMPLES = {
     "latent": Example(
         "fsq",
         "FSQ",
-        "Finite scalar quantisation (Mentzer et al. 2023)",
+        "Finite scalar quantization (Mentzer et al. 2023)",
         'rk.build(data=train, encoder="conv", latent="$name/fsq(levels=(8, 5, 5, 5))", decoder="conv")',
     ),
     "encoder": Example(
@@ -68,8 +68,8 @@ EXAMPLES = {
         "cutout",
         "Cutout",
         "A square hole in every image (DeVries and Taylor 2017)",
-        "goal = \"denoising(corruption='$name/cutout(size=4)')\"\n"
-        'rk.build(data=train, encoder="conv", latent="continuous", decoder="conv", objective=goal)',
+        "objective = \"denoising(corruption='$name/cutout(size=4)')\"\n"
+        'rk.build(data=train, encoder="conv", latent="continuous", decoder="conv", objective=objective)',
     ),
     "dataset": Example(
         "bars",
@@ -91,16 +91,16 @@ def _kinds() -> list[str]:
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="Of the distribution, such as acme-latents.")],
+    name: Annotated[str, typer.Argument(help="Name of the distribution, such as acme-latents.")],
     kind: Annotated[
         str, typer.Option(help=f"One of: {', '.join(EXAMPLES)}.", autocompletion=_kinds)
     ] = "latent",
-    into: Annotated[Path, typer.Option(metavar="DIR", help="The folder to put it in.")] = Path(),
+    into: Annotated[Path, typer.Option(metavar="DIR", help="The folder to create it in.")] = Path(),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write a new plugin: a working part, its tests and a README.
 
-    The part is a small real one of its kind, to be replaced by yours: finite scalar quantisation, MLP-Mixer,
+    The part is a small published method of its kind, to be replaced by yours: finite scalar quantization, MLP-Mixer,
     the spatial broadcast decoder, Barlow Twins, cutout, the bars problem, effective rank.
     """
     try:
@@ -108,7 +108,7 @@ def command(
     except UnknownPartError as error:
         raise typer.BadParameter(str(error)) from None
     if kind not in EXAMPLES:
-        raise typer.BadParameter(f"there is no template for a {kind}: it is a function, see docs/plugins.md")
+        raise typer.BadParameter(f"there is no template for a {kind}: write a function, see docs/plugins.md")
     fault = name_fault(name)
     if fault:
         raise typer.BadParameter(fault)
@@ -132,25 +132,25 @@ def command(
 
 
 def name_fault(name: str) -> str:
-    """Why a plugin cannot be called that; empty when it can."""
+    """Why a plugin cannot have this name; empty if it can."""
     module = name.replace("-", "_")
     if not _NAME.fullmatch(name):
         plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         hint = f" Did you mean {plain!r}?" if _NAME.fullmatch(plain) else ""
         return f"{name!r} is not a plugin's name: lower-case letters and digits, single dashes between.{hint}"
-    if len(name) > _LONGEST:
-        return f"{name!r} is longer than {_LONGEST} characters"
+    if len(name) > _MAX_LENGTH:
+        return f"{name!r} is longer than {_MAX_LENGTH} characters"
     if (
         keyword.iskeyword(module)
         or module in sys.stdlib_module_names
         or module in ("reprkit", "test", "tests")
     ):
         return f"its module would be called {module!r}, which is taken"
-    if name in {each.distribution for each in find_candidates()}:
+    if name in {candidate.distribution for candidate in find_candidates()}:
         return f"a plugin called {name} is installed already: reprkit plugins --why {name}"
     found = importlib.util.find_spec(module)
-    if found is not None and found.origin is not None:  # a folder of that name is no module yet
-        return f"a module called {module!r} is installed already, and yours would be in its way"
+    if found is not None and found.origin is not None:  # a plain folder of that name is no module
+        return f"a module called {module!r} is installed already, and yours would hide it"
     return ""
 
 
@@ -163,7 +163,7 @@ def write(name: str, kind: str, folder: Path) -> list[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ReprkitError(f"{folder} exists already and is not empty; nothing was written")
     example, module = EXAMPLES[kind], name.replace("-", "_")
-    words = {
+    values = {
         "name": name,
         "module": module,
         "kind": kind,
@@ -184,23 +184,23 @@ def write(name: str, kind: str, folder: Path) -> list[Path]:
         f"src/{module}/{example.file}.py": f"{kind}/part.py.tmpl",
         f"tests/test_{module}.py": f"{kind}/test.py.tmpl",
     }
-    made = {
-        path: string.Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(words)
+    texts = {
+        path: string.Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(values)
         for path, template in files.items()
     }
     written = []
     try:
-        for path, text in made.items():
-            place = folder / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text, encoding="utf-8")
-            written.append(place)
+        for path, text in texts.items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            written.append(file)
     except OSError as error:
         raise ReprkitError(f"cannot write {folder}: {error}") from error
     return written
 
 
 def _own_requirement() -> str:
-    """What the plugin depends on: this reprkit or a later one."""
+    """The plugin's requirement: this version of reprkit or a later one."""
     release = re.match(r"\d+\.\d+", own_version())
     return f"reprkit>={release[0]}" if release else "reprkit"

@@ -1,4 +1,4 @@
-"""How commands print: JSON, rich tables on a terminal, plain aligned columns into a pipe."""
+"""Output of commands: JSON, rich tables on a terminal, plain aligned columns in a pipe."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    """The text with its control characters escaped, so that what a folder says cannot drive the terminal."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    """Escape control characters, so that text from a file cannot control the terminal."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def emit_json(value: Any) -> None:
@@ -19,7 +19,7 @@ def emit_json(value: Any) -> None:
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; columns that are empty in every row are left out."""
+    """Print a table without the columns that are empty in every row."""
     used = [index for index in range(len(columns)) if any(row[index] for row in rows)]
     columns, rows = [columns[i] for i in used], [[printable(row[i]) for i in used] for row in rows]
     if sys.stdout.isatty():
@@ -31,7 +31,7 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for index, column in enumerate(columns):
             table.add_column(column, overflow="fold", no_wrap=index == 0)
         for row in rows:
-            table.add_row(*map(Text, row))  # Text: brackets in a plugin's words are no markup
+            table.add_row(*map(Text, row))  # Text: brackets in a plugin's texts are no markup
         Console().print(table)
         return
     widths = [max(len(line[index]) for line in [columns, *rows]) for index in range(len(columns))]

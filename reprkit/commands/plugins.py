@@ -1,4 +1,4 @@
-"""``reprkit plugins``: every plugin with its version, status, what it offers and what went wrong."""
+"""``reprkit plugins``: list the plugins with their versions, status, parts and errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from reprkit.registry.registry import Registry, default_registry
 def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     why: Annotated[
-        str, typer.Option(metavar="NAME", help="Tell all of one plugin, with its traceback.")
+        str, typer.Option(metavar="NAME", help="Show one plugin in detail, with its traceback.")
     ] = "",
 ) -> None:
     """List the plugins: version, status, what each offers, what went wrong.
 
-    Third parties can be restricted with REPRKIT_PLUGINS=a,b; empty switches all of them off.
+    REPRKIT_PLUGINS=a,b loads only these third-party plugins; an empty value disables all of them.
     """
     registry = default_registry()
     if why:
@@ -49,7 +49,7 @@ def _explain(registry: Registry, why: str, json: bool) -> None:
         known = sorted({row.distribution for row in registry.plugins})
         raise UnknownPartError(
             f"no plugin named {why!r} is installed.{nearest(wanted, known)}\n  known: {', '.join(known)}\n"
-            "  a plugin is found by its entry point in group 'reprkit'; after changing that, install it again"
+            "  a plugin is found by its entry point in group 'reprkit'; after changing that, reinstall it"
         )
     if json:
         emit_json([{**_plain(row), "details": row.details} for row in rows])

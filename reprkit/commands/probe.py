@@ -1,4 +1,4 @@
-"""``reprkit probe DIR``: what a linear probe and nearest neighbours read from a saved model's representation."""
+"""``reprkit probe DIR``: evaluate a saved model's representation with a linear probe and nearest neighbors."""
 
 from __future__ import annotations
 
@@ -8,47 +8,49 @@ from typing import Annotated, Any
 import typer
 
 from reprkit.commands.output import emit_json, emit_table
-from reprkit.commands.protocol import best, options, prepared
+from reprkit.commands.protocol import best_value, format_arguments, prepare_protocol
 
-STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # of the probe's penalty, inverse
-NEIGHBOURS = (1, 5, 20)
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C, the inverse strength of the probe's penalty
+NEIGHBORS = (1, 5, 20)
 
 
 def command(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Of a checkpoint, or of a run that has one in model/.")
+        Path, typer.Argument(metavar="DIR", help="A checkpoint, or a run that has one in model/.")
     ],
     data: Annotated[
         str | None,
-        typer.Option(help="A labelled data set, such as the one it was trained on.", show_default=False),
+        typer.Option(help="A labeled data set, such as the one it was trained on.", show_default=False),
     ] = None,
     trust_data: Annotated[
         bool,
         typer.Option(
-            "--trust-data", help="Use the data set that the run names; it is built as written there."
+            "--trust-data",
+            help="Use the data set that is recorded in the run, and build it as written there.",
         ),
     ] = False,
     labels: Annotated[
-        int | None, typer.Option(min=2, help="Fit on so many labels only, as equal by class as can be.")
+        int | None, typer.Option(min=2, help="Fit on this many labels only, balanced over classes.")
     ] = None,
     label: Annotated[str, typer.Option(help="The label field.")] = "label",
     split_seed: Annotated[
-        int | None, typer.Option(min=0, help="Which division; the one it was trained on when not given.")
+        int | None, typer.Option(min=0, help="Seed of the split; that of the model's training by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Which labels.")] = 0,
-    pool: Annotated[str, typer.Option(help="Of an example's tokens: mean, or flatten.")] = "mean",
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of labels.")] = 0,
+    pool: Annotated[str, typer.Option(help="Pooling of an example's tokens: mean or flatten.")] = "mean",
     device: Annotated[
-        str | None, typer.Option(help="Such as cpu or cuda; a GPU when there is one.", show_default=False)
+        str | None,
+        typer.Option(help="Such as cpu or cuda; by default a GPU if there is one.", show_default=False),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Probe a saved model: linear classifier and k-NN on its representation.
 
-    Fitted on train, the penalty and k chosen on valid, reported on test; raw input is measured beside it.
+    Both are fitted on train, penalty and k are chosen on valid, accuracy is reported on test; raw input is evaluated, too.
     """
     import reprkit as rk
 
-    protocol = prepared(
+    protocol = prepare_protocol(
         folder,
         data,
         trust_data=trust_data,
@@ -58,31 +60,31 @@ def command(
         seed=seed,
         device=device,
     )
-    few = options(labels=labels, label=label, seed=seed, pool=pool)
-    known = protocol.facts["labels"]
-    wanted: dict[str, dict[float, str]] = {
-        "linear-probe": {value: f"linear-probe(C={value}, {few})" for value in STRENGTHS},
-        "knn": {value: f"knn(k={value}, {few})" for value in NEIGHBOURS if value <= known},
+    arguments = format_arguments(labels=labels, label=label, seed=seed, pool=pool)
+    count = protocol.facts["labels"]
+    candidates: dict[str, dict[float, str]] = {
+        "linear-probe": {value: f"linear-probe(C={value}, {arguments})" for value in STRENGTHS},
+        "knn": {value: f"knn(k={value}, {arguments})" for value in NEIGHBORS if value <= count},
     }
     rows: dict[str, dict[str, Any]] = {}
     subjects: tuple[tuple[str, Any], ...] = (("model", protocol.model), ("raw input", "raw"))
-    for who, model in subjects:
-        if who != "model" and not _flat(protocol.train):
+    for subject, model in subjects:
+        if subject != "model" and not _has_vector_input(protocol.train):
             continue
-        for measure, references in wanted.items():
+        for measure, references in candidates.items():
             scores = {
                 value: rk.evaluate(model, protocol.valid, reference, fit_on=protocol.train, examples=0)
                 for value, reference in references.items()
             }
-            found = {value: next(iter(each.values()))["accuracy"] for value, each in scores.items()}
-            chosen = best(found)
+            valid = {value: next(iter(result.values()))["accuracy"] for value, result in scores.items()}
+            chosen = best_value(valid)
             test = rk.evaluate(model, protocol.test, references[chosen], fit_on=protocol.train, examples=0)
-            rows[f"{measure}, {who}"] = {
+            rows[f"{measure}, {subject}"] = {
                 "chosen": {"C" if measure == "linear-probe" else "k": chosen},
-                "valid": found[chosen],
+                "valid": valid[chosen],
                 "test": next(iter(test.values()))["accuracy"],
             }
-    tried = {"C": list(STRENGTHS), "k": list(wanted["knn"])}
+    tried = {"C": list(STRENGTHS), "k": list(candidates["knn"])}
     if json:
         emit_json({"protocol": protocol.facts, "tried": tried, "results": rows})
         return
@@ -102,7 +104,7 @@ def command(
     emit_table(("accuracy", "chosen", "valid", "test"), table)
 
 
-def _flat(data: Any) -> bool:
-    """Whether the input itself is a vector of real values, which the baseline "raw" needs."""
+def _has_vector_input(data: Any) -> bool:
+    """Whether the input can be flattened to a vector of real values, which the baseline "raw" needs."""
     field = dict(data.signature).get("x")
     return field is not None and field.kind in ("image", "vector", "sequence") and None not in field.shape

@@ -1,4 +1,4 @@
-"""``reprkit recipes``: the recipes that come with reprkit; ``reprkit recipes copy NAME`` makes one yours."""
+"""``reprkit recipes``: list the recipes that come with reprkit; ``reprkit recipes copy NAME`` copies one to your own file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from reprkit.utils.atomic_files import write_text
 
 @dataclass(frozen=True)
 class Recipe:
-    """One file, a system of its own."""
+    """A recipe: one file with a complete system."""
 
     name: str
     path: Path
 
     @property
     def doc(self) -> str:
-        """Its docstring; empty where it has none or cannot be read."""
+        """Its docstring; empty if there is none or the file cannot be read."""
         try:
             return ast.get_docstring(ast.parse(self.path.read_bytes())) or ""
         except (OSError, SyntaxError, ValueError):
@@ -36,14 +36,14 @@ class Recipe:
 
 
 def folder() -> Path:
-    """Where the recipes are: inside the package when it was installed, beside it in a checkout."""
+    """The folder of the recipes: inside the installed package, beside the package in a checkout."""
     package = Path(__file__).parents[1]
     shipped = package / "_recipes"
     return shipped if shipped.is_dir() else package.parent / "recipes"
 
 
 def recipes() -> list[Recipe]:
-    """All of them, by name."""
+    """All recipes, sorted by name."""
     return [
         Recipe(path.stem, path) for path in sorted(folder().glob("*.py")) if not path.stem.startswith("_")
     ]
@@ -55,20 +55,20 @@ def find(name: str) -> Recipe:
     Raises:
         ReprkitError: there is none.
     """
-    known = {each.name: each for each in recipes()}
-    wanted = name.replace("-", "_")
-    if wanted not in known:
+    known = {recipe.name: recipe for recipe in recipes()}
+    key = name.replace("-", "_")
+    if key not in known:
         raise ReprkitError(
-            f"no recipe named {name!r}.{nearest(wanted, known)}\n"
-            f"  known: {', '.join(known) or f'none ({folder()} holds no recipes)'}\n"
-            "  a recipe of your own is named by its file: reprkit run ./mine.py"
+            f"no recipe named {name!r}.{nearest(key, known)}\n"
+            f"  known: {', '.join(known) or f'none ({folder()} has no recipes)'}\n"
+            "  give a recipe of your own by its file: reprkit run ./mine.py"
         )
-    return known[wanted]
+    return known[key]
 
 
 def names() -> list[str]:
-    """What can stand for NAME; for shell completion."""
-    return [each.name for each in recipes()]
+    """Completions of NAME for the shell."""
+    return [recipe.name for recipe in recipes()]
 
 
 command = typer.Typer(add_completion=False)
@@ -79,26 +79,26 @@ def listing(
     ctx: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the recipes, or copy one to make it yours.
+    """List the recipes, or copy one to a file of your own.
 
-    A recipe is one file: data, parts, the training loop and what it measures.  Run one: reprkit run NAME.
+    A recipe is one file with data, parts, training loop and evaluation.  Run one: reprkit run NAME.
     """
     if ctx.invoked_subcommand:
         return
     found = recipes()
     if json:
-        emit_json([{"name": e.name, "summary": e.summary, "path": str(e.path), "doc": e.doc} for e in found])
+        emit_json([{"name": r.name, "summary": r.summary, "path": str(r.path), "doc": r.doc} for r in found])
     elif found:
-        emit_table(("recipe", "summary"), [(each.name, each.summary) for each in found])
+        emit_table(("recipe", "summary"), [(recipe.name, recipe.summary) for recipe in found])
     else:
-        print(f"{folder()} holds no recipes")
+        print(f"{folder()} has no recipes")
 
 
 @command.command()
 def copy(
     name: Annotated[str, typer.Argument(help="The recipe.", autocompletion=names)],
     to: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where; ./NAME.py when not given.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Target; ./NAME.py by default.", show_default=False)
     ] = None,
 ) -> None:
     """Copy a recipe to a file of your own; an existing file is not overwritten."""
@@ -107,7 +107,7 @@ def copy(
     if target.is_dir():
         target = target / recipe.path.name
     if target.exists():
-        raise ReprkitError(f"{target} exists already; nothing was written. Say where: --to FILE")
+        raise ReprkitError(f"{target} exists already; nothing was written. Give another target: --to FILE")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, recipe.path.read_text(encoding="utf-8"))

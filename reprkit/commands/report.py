@@ -1,4 +1,4 @@
-"""``reprkit report DIR``: a run's page, made again from its folder, also while it trains.  Torch-free."""
+"""``reprkit report DIR``: write a run's page again from its folder, also while it trains.  Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from reprkit.runs.reader import FILES, find_runs, is_run
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of a run, or of a comparison of runs.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a comparison of runs.")],
 ) -> None:
-    """Make a run's page again from its folder, also while it trains.
+    """Write a run's page again from its folder, also while it trains.
 
-    Writes DIR/report.html; the run's own files are only read.
+    Writes DIR/report.html; the other files of the run are only read.
     """
     if not folder.is_dir():
-        beside = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise TrainingError(f"there is no folder {folder}.{nearest(folder.name, beside)}")
+        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise TrainingError(f"there is no folder {folder}.{nearest(folder.name, siblings)}")
     if not is_run(folder):
-        runs = [str(each) for each in find_runs(folder)][:5]
-        below = f"\n  runs below it: {', '.join(runs)}" if runs else "\n  reprkit runs FOLDER lists the runs"
+        runs = [str(run) for run in find_runs(folder)][:5]
+        below = f"\n  runs below it: {', '.join(runs)}" if runs else "\n  to list runs: reprkit runs FOLDER"
         raise TrainingError(f"{folder} is not a run: it has none of {', '.join(FILES)}{below}")
     from reprkit.reporting.writer import report
 

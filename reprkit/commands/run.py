@@ -1,4 +1,4 @@
-"""``reprkit run RECIPE [flags]``: runs a recipe, by name or file, as ``python RECIPE.py`` would."""
+"""``reprkit run RECIPE [flags]``: run a recipe, by name or file, as ``python RECIPE.py`` would."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from reprkit.errors import ReprkitError
 command = typer.Typer(add_completion=False)
 
 
-# What follows the recipe is its own: nothing of it is read here, not even --help.
+# All arguments after the recipe are passed to it, --help included.
 @command.command(context_settings={"allow_interspersed_args": False})
 def run(
     recipe: Annotated[
         str,
-        typer.Argument(help="A name (see: reprkit recipes), or a file.", autocompletion=names),
+        typer.Argument(help="Name of a recipe (see: reprkit recipes), or a file.", autocompletion=names),
     ],
     flags: Annotated[
         list[str] | None,
-        typer.Argument(help="The recipe's own flags; --help shows them.", show_default=False),
+        typer.Argument(help="The recipe's own flags; RECIPE --help lists them.", show_default=False),
     ] = None,
 ) -> None:
     """Run a recipe, by name or file, with its own flags.
@@ -34,7 +34,7 @@ def run(
     path = locate(recipe)
     before = sys.argv, list(sys.path)
     sys.argv = [str(path), *(flags or [])]
-    sys.path.insert(0, str(path.parent))  # as python does: modules beside the recipe can be imported
+    sys.path.insert(0, str(path.parent))  # as python does, so that modules beside the recipe can be imported
     try:
         runpy.run_path(str(path), run_name="__main__")
     finally:
@@ -42,7 +42,7 @@ def run(
 
 
 def locate(recipe: str) -> Path:
-    """The file of a recipe: a path has a separator in it or ends in .py, anything else is a name.
+    """The file of a recipe; an argument with a path separator or the suffix .py is a path, any other a name.
 
     Raises:
         ReprkitError: there is no such file or recipe.

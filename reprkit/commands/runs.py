@@ -1,4 +1,4 @@
-"""``reprkit runs [FOLDER]``: the runs below a folder, what became of each, and how to go on.  Torch-free."""
+"""``reprkit runs [FOLDER]``: list the runs below a folder, their state, and how to resume them.  Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import TrainingError
-from reprkit.reporting.folder import duration
+from reprkit.reporting.run_history import format_duration
 from reprkit.runs.filenames import RECORD
 from reprkit.runs.reader import find_runs, read_run
 
@@ -21,15 +21,15 @@ class Row:
     """One run.
 
     Attributes:
-        state: running, finished, stopped, failed, killed (it says running, and its process is gone), or damaged.
-        step: steps that are complete, of the stage where it is.
-        stage: its name, where it is not the only one.
-        seconds: spent so far, over all stages.
-        loss: the last one logged.
-        best: metric, value and step of the best model kept.
-        warnings: how many.
-        error: the first line of what ended a failed run.
-        resume: the command that goes on with a run that has not ended well; None when there is none.
+        state: running, finished, stopped, failed, killed (recorded as running, but its process is gone), or damaged.
+        step: completed steps of the current stage.
+        stage: name of the current stage, unless it is the only one.
+        seconds: time so far, over all stages.
+        loss: the last logged loss.
+        best: metric, value and step of the best saved model.
+        warnings: number of warnings.
+        error: the first line of the error that ended a failed run.
+        resume: the command that resumes a killed, stopped or failed run; None otherwise.
     """
 
     name: str
@@ -50,18 +50,18 @@ class Row:
 
 def command(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Below which runs are looked for.", show_default=True)
+        Path, typer.Argument(metavar="FOLDER", help="The folder to search for runs.", show_default=True)
     ] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the runs below a folder: state, steps, loss, how to go on."""
+    """List the runs below a folder: state, steps, loss, how to resume."""
     if not folder.is_dir():
         raise TrainingError(
             f"there is no folder {folder}: give the one that runs were written to, as in out="
         )
-    rows = [_row(folder, each) for each in find_runs(folder)]
+    rows = [_row(folder, run) for run in find_runs(folder)]
     if json:
-        emit_json([asdict(each) for each in rows])
+        emit_json([asdict(row) for row in rows])
         return
     if not rows:
         print(
@@ -72,23 +72,25 @@ def command(
         ("run", "state", "step", "time", "loss", "best", "warnings"),
         [
             (
-                each.name,
-                each.state,
-                _progress(each),
-                duration(each.seconds) if each.seconds else "",
-                "" if each.loss is None else f"{each.loss:.4g}",
-                _best(each.best),
-                str(each.warnings or ""),
+                row.name,
+                row.state,
+                _progress(row),
+                format_duration(row.seconds) if row.seconds else "",
+                "" if row.loss is None else f"{row.loss:.4g}",
+                _best(row.best),
+                str(row.warnings or ""),
             )
-            for each in rows
+            for row in rows
         ],
     )
-    for each in rows:
-        if each.error:
-            print(f"\n{printable(f'{each.name} {each.state}: {each.error}')}")
-        if each.resume:
-            saved = f"saved at step {each.saved:,}" if each.saved else "nothing saved yet, so it starts anew"
-            print(f"\n{printable(f'{each.name}: {saved}; to go on:')}\n  {printable(each.resume)}")
+    for row in rows:
+        if row.error:
+            print(f"\n{printable(f'{row.name} {row.state}: {row.error}')}")
+        if row.resume:
+            saved = (
+                f"saved at step {row.saved:,}" if row.saved else "nothing saved yet, so it starts from step 0"
+            )
+            print(f"\n{printable(f'{row.name}: {saved}; to resume:')}\n  {printable(row.resume)}")
 
 
 def _row(top: Path, folder: Path) -> Row:
@@ -98,16 +100,16 @@ def _row(top: Path, folder: Path) -> Row:
     if RECORD in run.faults:
         return Row(name, str(folder), "damaged", error=run.faults[RECORD])
     state = run.status
-    about = run.stages.get(run.stage or "", {})
+    stage = run.stages.get(run.stage or "", {})
     error = run.record.get("error") if state == "failed" else None
     return Row(
         name=name,
         folder=str(folder),
         state=state,
-        step=about.get("step"),
-        steps=about.get("steps"),
+        step=stage.get("step"),
+        steps=stage.get("steps"),
         stage=run.stage if list(run.stages) != ["main"] else None,
-        saved=about.get("saved"),
+        saved=stage.get("saved"),
         seconds=round(run.seconds, 3),
         started=run.record.get("started"),
         loss=run.last_line.get("loss"),
@@ -121,8 +123,8 @@ def _row(top: Path, folder: Path) -> Row:
 def _progress(row: Row) -> str:
     if row.steps is None:
         return ""
-    told = f"{row.step or 0:,}/{row.steps:,}"
-    return f"{row.stage} {told}" if row.stage else told
+    progress = f"{row.step or 0:,}/{row.steps:,}"
+    return f"{row.stage} {progress}" if row.stage else progress
 
 
 def _best(best: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""``reprkit show KIND NAME``: one part's arguments, paper and provider, read from its source."""
+"""``reprkit show KIND NAME``: show a part's arguments, paper and plugin, read from its source without importing it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from reprkit.registry.sources import Argument, ClassSource, from_build_context, 
 
 
 def _names(ctx: typer.Context) -> list[str]:
-    """What can stand for NAME; for shell completion."""
+    """Completions of NAME for the shell."""
     kind = ctx.params.get("kind")
-    return [each.name for each in default_registry().specs(kind)] if kind else []
+    return [part.name for part in default_registry().specs(kind)] if kind else []
 
 
 def command(
     kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.", autocompletion=kinds)],
     name: Annotated[
-        str, typer.Argument(help="The part, qualified where two offer it.", autocompletion=_names)
+        str,
+        typer.Argument(help="The part, as plugin/name if several plugins offer it.", autocompletion=_names),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show one part: its arguments, paper and provider.
 
-    Nothing is imported, so this works where the part's own libraries are missing.
+    Nothing is imported, so this works without the libraries that the part needs.
     """
     try:
         kind = parse_kind(kind)
@@ -48,21 +49,21 @@ def command(
     if found.spec.summary:
         print(f"  {found.spec.summary}")
     if source is None:
-        absent = locate(found.spec.build.partition(":")[0]) is None
-        reason = "its module is not there" if absent else "its source cannot be read without importing it"
-        print(f"\n{reason}; for its arguments ask its authors, {found.distribution}")
+        missing = locate(found.spec.build.partition(":")[0]) is None
+        reason = "its module is not there" if missing else "its source cannot be read without importing it"
+        print(f"\n{reason}; for its arguments see the documentation of {found.distribution}")
     else:
-        chosen = [each for each in source.arguments if not from_build_context(found.kind, each.name)]
-        print(f"\n{found.name}({', '.join(map(str, chosen))})")
-        if chosen:
+        arguments = [each for each in source.arguments if not from_build_context(found.kind, each.name)]
+        print(f"\n{found.name}({', '.join(map(str, arguments))})")
+        if arguments:
             print()
-            emit_table(("argument", "type", "default", ""), [_row(each) for each in chosen])
+            emit_table(("argument", "type", "default", ""), [_row(argument) for argument in arguments])
         for title, lines in (("about", source.doc.splitlines()[:1]), ("paper", source.papers)):
             for line in lines:
                 print(f"\n{title}: {line}" if line == lines[0] else f"       {line}")
     print(f"\nclass: {found.spec.build}")
-    for each in found.spec.requires:
-        print(f"requires: {each} ({'missing' if each in found.missing else 'installed'})")
+    for library in found.spec.requires:
+        print(f"requires: {library} ({'missing' if library in found.missing else 'installed'})")
 
 
 def _row(argument: Argument) -> tuple[str, str, str, str]:

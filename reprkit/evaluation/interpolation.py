@@ -50,7 +50,7 @@ class Interpolation(Evaluator):
             BuildError: the output consists of symbols, which have no distance, or the decoder is causal.
             DataError: fewer than two examples, or examples of different lengths.
         """
-        from reprkit.reporting.exhibits import exhibit
+        from reprkit.reporting.field_figures import exhibit
 
         field = model.output_field
         if field.discrete or "causal" in model.get_decoder().provides or not len(model.factors):

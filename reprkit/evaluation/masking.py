@@ -83,7 +83,7 @@ class Masking(Evaluator):
     def _figures(
         self, model: Model, batch: Batch, x: Tensor, target: Tensor, weight: Tensor, decoded: Decoded
     ) -> dict[str, Any]:
-        from reprkit.reporting.exhibits import exhibit
+        from reprkit.reporting.field_figures import exhibit
 
         field, hidden = model.output_field, weight > 0
         if field.discrete:

@@ -60,7 +60,7 @@ class Samples(Evaluator):
         Raises:
             BuildError: the model has no decoder, no prior, or data of varying length.
         """
-        from reprkit.reporting.exhibits import exhibit
+        from reprkit.reporting.field_figures import exhibit
 
         field = model.output_field
         if field.space[0] is None:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page a run: ``report``, and the building blocks for sections of one's own."""
+"""Reports: one self-contained HTML page per run (``report``), and the building blocks for sections of your own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from reprkit.reporting.exhibits import exhibit
+    from reprkit.reporting.field_figures import exhibit
     from reprkit.reporting.figures import Bars, Curves, Figure, Images, Matrix, Scatter, Symbols
     from reprkit.reporting.page import Listing, Note, Page, Section, Table, Tiles
     from reprkit.reporting.sections import compare
@@ -34,7 +34,7 @@ __all__ = [
     "report",
 ]
 
-# Lazily: evaluators import the figures through this package, and should not bring the page along.
+# Lazily: evaluators import the figures from this package, and should not load the page with them.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
@@ -42,7 +42,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "page": ["Listing", "Note", "Page", "Section", "Table", "Tiles"],
         "sounds": ["Sounds"],
         "sections": ["compare"],
-        "exhibits": ["exhibit"],
+        "field_figures": ["exhibit"],
         "writer": ["report"],
     },
 )

@@ -1,7 +1,7 @@
-"""From arrays to what a page holds: charts as inline SVG that follow its colours, pictures as PNG.
+"""Draw arrays for a page: charts as inline SVG, images as PNG.
 
-matplotlib draws (Hunter 2007), with placeholder colours that become CSS variables, so one drawing serves
-light and dark.
+matplotlib (Hunter 2007) draws charts with placeholder colors, which are replaced by the page's CSS variables, so that one
+drawing fits the light and the dark theme.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SERIES = 10  # colours of the page's palette, --s0 to --s9 in page.css
-_INK, _FAINT = "#010101", "#020202"
-_WIDTH = 600  # places of a longer line, each drawn from its lowest to its highest value
-_LONGEST = 160  # pixels of a picture's longer side; larger ones are shrunk
+PALETTE_SIZE = 10  # colors of the page's palette, --s0 to --s9 in page.css
+_INK, _FAINT = "#010101", "#020202"  # placeholders of the colors of text and of lines
+_BINS = 600  # of a long line, each drawn from its lowest to its highest value
+_LONGEST = 160  # pixels of an image's longer side; larger images are shrunk
 
 
-def series(index: int) -> str:
-    """The placeholder of the palette's colour ``index``; colours repeat after ten."""
-    return f"#0300{index % SERIES:02x}"
+def series_color(index: int) -> str:
+    """The placeholder of the palette's color ``index``; colors repeat after ten."""
+    return f"#0300{index % PALETTE_SIZE:02x}"
 
 
 class Drawing:
-    """A chart while it is drawn: ``axes`` to draw on, ``svg`` once the block of ``chart`` is left."""
+    """A chart: ``axes`` to draw on, and ``svg``, which is set when the block of ``chart`` ends."""
 
     def __init__(self, axes: Axes) -> None:
         self.axes = axes
@@ -40,11 +40,11 @@ class Drawing:
 
 @contextmanager
 def chart(width: float = 3.4, height: float = 2.2, *, frame: bool = True) -> Iterator[Drawing]:
-    """Draw a chart with matplotlib: ``drawing.axes.plot(...)`` inside the block, ``drawing.svg`` after it.
+    """Draw a chart with matplotlib: call ``drawing.axes.plot(...)`` inside the block, read ``drawing.svg`` after it.
 
     Args:
-        width: inches, at 96 pixels each on the page.
-        height: inches.
+        width: in inches, of 96 pixels on the page.
+        height: in inches.
         frame: whether to draw axes with ticks and a grid.
     """
     import matplotlib
@@ -77,24 +77,24 @@ def chart(width: float = 3.4, height: float = 2.2, *, frame: bool = True) -> Ite
         if not frame:
             drawing.axes.axis("off")
         yield drawing
-        written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    drawing.svg = _inline(written.getvalue())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawing.svg = _to_inline_svg(buffer.getvalue())
 
 
-def _inline(svg: str) -> str:
-    """An SVG document as an element of a page: no addresses, its own ids, the page's colours and font."""
+def _to_inline_svg(svg: str) -> str:
+    """Convert an SVG document to an element of a page: without URLs, with unique ids and the page's colors and font."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r"\s*font: [^;\"]*?(\d+(?:\.\d+)?)px [^;\"]*", r" font-size: \1px", svg)
-    mine = f"f{zlib.crc32(svg.encode()):08x}-"
-    svg = re.sub(r'\bid="', f'id="{mine}', svg)
-    svg = svg.replace("url(#", f"url(#{mine}").replace('href="#', f'href="#{mine}')
+    prefix = f"f{zlib.crc32(svg.encode()):08x}-"
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    svg = svg.replace("url(#", f"url(#{prefix}").replace('href="#', f'href="#{prefix}')
     svg = svg.replace(_INK, "currentColor").replace(_FAINT, "var(--line)")
-    svg = re.sub(r"#0300([0-9a-f]{2})", lambda found: f"var(--s{int(found[1], 16)})", svg)
-    width, height = (float(each) for each in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
-    # Points to pixels; the page may shrink a chart but never stretches it.
+    svg = re.sub(r"#0300([0-9a-f]{2})", lambda match: f"var(--s{int(match[1], 16)})", svg)
+    width, height = (float(side) for side in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
+    # Points are converted to pixels; the page may shrink a chart but never stretches it.
     svg = re.sub(r'<svg height="[^"]*"', "<svg", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
@@ -102,13 +102,13 @@ def _inline(svg: str) -> str:
     return svg.replace("<svg", f'<svg aria-hidden="true" style="{size}"', 1).strip()
 
 
-def picture(array: np.ndarray, span: tuple[float, float], colours: str = "gray") -> str:
-    """One image (h w), (h w 1), (h w 3) or (h w 4) as the ``src`` of an <img>: a PNG written into the page.
+def encode_image(array: np.ndarray, span: tuple[float, float], colormap: str = "gray") -> str:
+    """Encode an image (h w), (h w 1), (h w 3) or (h w 4) as the ``src`` of an <img>: a PNG in a data URL.
 
     Args:
-        array: the values; other numbers of channels show their mean.
-        span: the values shown darkest and brightest.
-        colours: matplotlib's colour map for images of one channel.
+        array: the values; of other numbers of channels the mean is shown.
+        span: the values that are darkest and brightest.
+        colormap: matplotlib's color map for images of one channel.
     """
     import matplotlib
     from PIL import Image
@@ -119,19 +119,19 @@ def picture(array: np.ndarray, span: tuple[float, float], colours: str = "gray")
     if scaled.ndim == 3 and scaled.shape[-1] not in (3, 4):
         scaled = scaled.mean(-1)
     if scaled.ndim == 2:
-        scaled = scaled if colours == "gray" else matplotlib.colormaps[colours](scaled)[..., :3]
+        scaled = scaled if colormap == "gray" else matplotlib.colormaps[colormap](scaled)[..., :3]
     image = Image.fromarray((scaled * 255).round().astype(np.uint8))
     image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.BOX)
-    written = io.BytesIO()
-    image.save(written, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def outline(line: tuple[Sequence[float], Sequence[float]]) -> tuple[Sequence[float], Sequence[float]]:
-    """A line of very many points, such as sound, by the extremes of its places."""
-    x, y = (np.asarray(each, np.float64) for each in line)
-    if len(y) <= 4 * _WIDTH:
+def downsample_line(line: tuple[Sequence[float], Sequence[float]]) -> tuple[Sequence[float], Sequence[float]]:
+    """Reduce a line of very many points, such as a waveform, to the lowest and highest value of each bin."""
+    x, y = (np.asarray(values, np.float64) for values in line)
+    if len(y) <= 4 * _BINS:
         return line
-    edges = np.linspace(0, len(y), _WIDTH + 1).astype(int)[:-1]
+    edges = np.linspace(0, len(y), _BINS + 1).astype(int)[:-1]
     extremes = np.stack([np.minimum.reduceat(y, edges), np.maximum.reduceat(y, edges)], 1)
     return np.repeat(x[edges], 2).tolist(), extremes.ravel().tolist()

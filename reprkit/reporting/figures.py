@@ -1,8 +1,7 @@
-"""The figures of a report: plain arrays with a title, drawn when the page is made.
+"""The figures of a report: plain arrays with a title, which are drawn when the page is written.
 
-An evaluator returns them under ``"figures"``; a recipe or a plugin puts them into a Section.  Anything with
-``title``, ``caption``, ``wide`` and ``html()`` is a figure, so a plugin can bring its own (sound, trees)
-without touching this file.
+An evaluator returns them under ``"figures"``; a recipe or a plugin puts them into a Section.  Any object with
+``title``, ``caption``, ``wide`` and ``html()`` is a figure, so plugins can define their own (sound, trees).
 """
 
 from __future__ import annotations
@@ -14,33 +13,33 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from reprkit.reporting.drawing import SERIES, chart, outline, picture, series
+from reprkit.reporting.drawing import PALETTE_SIZE, chart, downsample_line, encode_image, series_color
 
-DASHED = 1000  # added to a line's colour: the same one, dashed
-_SHOWN = 200  # more bars than this are drawn as one outline
+DASHED = 1000  # added to the index of a line's color: the same color, dashed
+_MAX_BARS = 200  # more bars are drawn as one outline
 
 
 @runtime_checkable
 class Figure(Protocol):
-    """What a page can show: a title and caption (plain text) and ``html()``, which escapes what it writes."""
+    """Protocol of what a page can show: title and caption (plain text), and ``html()``, which escapes its texts."""
 
     title: str
     caption: str
     wide: bool
 
     def html(self) -> str:
-        """The figure's own element, without title and caption."""
+        """The figure's HTML element, without title and caption."""
 
 
 @dataclass(kw_only=True)
 class Images:
-    """Rows of equally many pictures, one above the other: inputs over reconstructions, a traversal a row.
+    """Rows with equal numbers of images, one above the other: inputs above reconstructions, or one traversal per row.
 
     Attributes:
-        rows: label -> pictures (n h w c), real values.
+        rows: label -> images (n h w c), real values.
         span: the values shown black and white; the lowest and highest of all rows when None.
-        colours: matplotlib's colour map for pictures of one channel.
-        cell: width of a picture at most, in rem.
+        colours: matplotlib's color map for images of one channel.
+        cell: largest width of an image, in rem.
     """
 
     title: str
@@ -52,15 +51,14 @@ class Images:
     wide: bool = True
 
     def html(self) -> str:
-        """A grid of pictures, the labels at the left."""
-        span = self.span or _span(list(self.rows.values()))
+        """A grid of images with the labels at the left."""
+        span = self.span or _finite_range(list(self.rows.values()))
         cells = []
         for label, row in self.rows.items():
             cells.append(f'<span class="label">{escape(label)}</span>')
-            for number, each in enumerate(row, 1):
-                cells.append(
-                    f'<img alt="{escape(label)} {number}" src="{picture(each, span, self.colours)}">'
-                )
+            for number, image in enumerate(row, 1):
+                source = encode_image(image, span, self.colours)
+                cells.append(f'<img alt="{escape(label)} {number}" src="{source}">')
         columns = max((len(row) for row in self.rows.values()), default=0)
         return (
             f'<div class="images" style="--columns:{columns};--cell:{self.cell:g}rem">{"".join(cells)}</div>'
@@ -69,13 +67,13 @@ class Images:
 
 @dataclass(kw_only=True)
 class Curves:
-    """Lines over a common axis: name -> (x, y), each (n,).
+    """Lines over a common x axis: name -> (x, y), each (n,).
 
     Attributes:
-        lines: what to draw; points that are not finite leave a gap.
-        log: a logarithmic y axis; None decides by the values (all positive, over two decades).
-        legend: name the lines below the chart.
-        colours: place of each line in the page's palette, plus DASHED for a dashed one; in order when None.
+        lines: the lines; points that are not finite leave a gap.
+        log: whether the y axis is logarithmic; None decides by the values (all positive, over two decades).
+        legend: whether to name the lines below the chart.
+        colours: index of each line's color in the page's palette, plus DASHED for a dashed line; in order when None.
     """
 
     title: str
@@ -94,26 +92,26 @@ class Curves:
         values = np.concatenate([np.asarray(y, np.float64) for _, y in self.lines.values()] or [np.zeros(0)])
         values = values[np.isfinite(values)]
         low, high = np.quantile(values, (0.05, 0.95)) if len(values) else (0.0, 0.0)
-        spread = low > 0 and high > 100 * low and values.min() > 0
-        places = range(len(self.lines)) if self.colours is None else self.colours
+        wide_range = low > 0 and high > 100 * low and values.min() > 0
+        colors = range(len(self.lines)) if self.colours is None else self.colours
         with chart(*self.size) as drawing:
-            for number, (x, y) in zip(places, map(outline, self.lines.values()), strict=True):
+            for number, (x, y) in zip(colors, map(downsample_line, self.lines.values()), strict=True):
                 marker, style = "o" if len(x) < 2 else None, "--" if number >= DASHED else "-"
                 drawing.axes.plot(
-                    x, y, color=series(number % DASHED), linestyle=style, marker=marker, markersize=3.5
+                    x, y, color=series_color(number % DASHED), linestyle=style, marker=marker, markersize=3.5
                 )
-            if spread if self.log is None else self.log:
+            if wide_range if self.log is None else self.log:
                 drawing.axes.set_yscale("log")
             drawing.axes.set_xlabel(self.xlabel)
             drawing.axes.set_ylabel(self.ylabel)
             drawing.axes.margins(x=0.02)
         names = list(self.lines)
-        return drawing.svg + (chips(names) if self.legend and len(names) > 1 else "")
+        return drawing.svg + (legend_html(names) if self.legend and len(names) > 1 else "")
 
 
 @dataclass(kw_only=True)
 class Scatter:
-    """Points in the plane (n 2), coloured by label (n,) where there are labels."""
+    """Points in the plane (n 2), colored by label (n,) if there are labels."""
 
     title: str
     points: np.ndarray
@@ -127,11 +125,11 @@ class Scatter:
         points = np.asarray(self.points, np.float64)
         labels = np.zeros(len(points), np.int64) if self.labels is None else np.asarray(self.labels)
         classes = np.unique(labels)
-        few = len(classes) <= SERIES
+        few = len(classes) <= PALETTE_SIZE
         with chart(4.4, 3.6, frame=False) as drawing:
-            for number, each in enumerate(classes):
-                chosen = points[labels == each]
-                colour = series(number) if few else _wheel(number / len(classes))
+            for number, label in enumerate(classes):
+                members = points[labels == label]
+                color = series_color(number) if few else _hue_color(number / len(classes))
                 size = float(np.clip(90 / np.sqrt(max(len(points), 1)), 1.8, 5))
                 style: dict[str, Any] = {
                     "marker": "o",
@@ -139,14 +137,14 @@ class Scatter:
                     "markeredgewidth": 0,
                     "alpha": 0.85,
                 }
-                drawing.axes.plot(chosen[:, 0], chosen[:, 1], linestyle="", color=colour, **style)
-        named = [str((self.names or {}).get(int(each), int(each))) for each in classes]
-        return drawing.svg + (chips(named) if self.labels is not None and few else "")
+                drawing.axes.plot(members[:, 0], members[:, 1], linestyle="", color=color, **style)
+        names = [str((self.names or {}).get(int(label), int(label))) for label in classes]
+        return drawing.svg + (legend_html(names) if self.labels is not None and few else "")
 
 
 @dataclass(kw_only=True)
 class Bars:
-    """One value per place (n,): how often each code was chosen, the variance of each dimension."""
+    """One bar per value (n,), such as the frequency of each code or the variance of each dimension."""
 
     title: str
     values: np.ndarray
@@ -157,17 +155,17 @@ class Bars:
     wide: bool = False
 
     def html(self) -> str:
-        """A bar chart, or an outline where bars are too many; ``level`` is a dashed line across."""
+        """A bar chart, or its outline if there are too many bars; ``level`` is drawn as a dashed horizontal line."""
         from matplotlib.ticker import MaxNLocator
 
         values = np.asarray(self.values, np.float64)
         with chart() as drawing:
-            if len(values) <= _SHOWN:
-                drawing.axes.bar(np.arange(len(values)), values, width=0.85, color=series(0))
+            if len(values) <= _MAX_BARS:
+                drawing.axes.bar(np.arange(len(values)), values, width=0.85, color=series_color(0))
             else:
-                drawing.axes.stairs(values, fill=True, color=series(0))
+                drawing.axes.stairs(values, fill=True, color=series_color(0))
             if self.level is not None:
-                drawing.axes.axhline(self.level, color=series(1), linestyle="--", linewidth=1)
+                drawing.axes.axhline(self.level, color=series_color(1), linestyle="--", linewidth=1)
             drawing.axes.grid(False, axis="x")
             drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             drawing.axes.set_xlabel(self.xlabel)
@@ -178,11 +176,11 @@ class Bars:
 
 @dataclass(kw_only=True)
 class Matrix:
-    """A table of values (rows columns) as a heat map; NaN is left empty.
+    """A matrix of values (rows columns) as a heat map; NaN is left empty.
 
     Attributes:
-        ticks: names of rows and columns of a square one.
-        detail: leave it out where several runs are compared.
+        ticks: names of the rows and columns of a square matrix.
+        detail: whether to leave the figure out of pages that compare several runs.
     """
 
     title: str
@@ -196,25 +194,30 @@ class Matrix:
     wide: bool = False
 
     def html(self) -> str:
-        """A heat map with its scale."""
+        """A heat map with a color bar."""
         from matplotlib.ticker import MaxNLocator
 
         values = np.asarray(self.values, np.float64)
-        low, high = self.span or _span([values])
+        low, high = self.span or _finite_range([values])
         with chart(4.4, 3.2) as drawing:
-            shown = drawing.axes.imshow(
-                values, cmap=_tint(), vmin=low, vmax=high, aspect="auto", interpolation="nearest"
+            image = drawing.axes.imshow(
+                values,
+                cmap=_transparent_colormap(),
+                vmin=low,
+                vmax=high,
+                aspect="auto",
+                interpolation="nearest",
             )
             figure = drawing.axes.get_figure()
             if figure is not None:
-                figure.colorbar(shown, ax=drawing.axes, shrink=0.9).outline.set_visible(False)
+                figure.colorbar(image, ax=drawing.axes, shrink=0.9).outline.set_visible(False)
             drawing.axes.grid(False)
             drawing.axes.set_xlabel(self.xlabel)
             drawing.axes.set_ylabel(self.ylabel)
             if self.ticks is not None:
-                places = range(len(self.ticks))
-                drawing.axes.set_xticks(places, self.ticks)
-                drawing.axes.set_yticks(places, self.ticks)
+                positions = range(len(self.ticks))
+                drawing.axes.set_xticks(positions, self.ticks)
+                drawing.axes.set_yticks(positions, self.ticks)
             else:
                 drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
                 drawing.axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -223,9 +226,9 @@ class Matrix:
 
 @dataclass(kw_only=True)
 class Symbols:
-    """Sequences of symbols in rows, such as inputs over reconstructions: label -> sequences.
+    """Sequences of symbols in rows, such as inputs above reconstructions: label -> sequences.
 
-    Where a row differs from the first one at the same place, the symbol is marked.
+    A symbol that differs from the first row's at the same position is marked.
     """
 
     title: str
@@ -234,7 +237,7 @@ class Symbols:
     wide: bool = True
 
     def html(self) -> str:
-        """A block per example, a line per row."""
+        """One block per example with one line per row."""
         blocks = []
         count = max((len(row) for row in self.rows.values()), default=0)
         for number in range(count):
@@ -242,48 +245,50 @@ class Symbols:
             for label, row in self.rows.items():
                 if number < len(row):
                     first = next(iter(self.rows.values()))
-                    against = first[number] if number < len(first) else row[number]
-                    words = _marked(row[number], against)
-                    lines.append(f'<span class="label">{escape(label)}</span><code>{words}</code>')
+                    reference = first[number] if number < len(first) else row[number]
+                    symbols = _mark_differences(row[number], reference)
+                    lines.append(f'<span class="label">{escape(label)}</span><code>{symbols}</code>')
             blocks.append(f'<div class="symbols">{"".join(lines)}</div>')
         return "".join(blocks)
 
 
-def chips(names: Sequence[str]) -> str:
-    """The names beside their colours."""
-    named = (
-        f'<span><i style="background:var(--s{number % SERIES})"></i>{escape(name)}</span>'
+def legend_html(names: Sequence[str]) -> str:
+    """The names beside their colors, as HTML."""
+    entries = (
+        f'<span><i style="background:var(--s{number % PALETTE_SIZE})"></i>{escape(name)}</span>'
         for number, name in enumerate(names)
     )
-    return f'<div class="legend">{"".join(named)}</div>'
+    return f'<div class="legend">{"".join(entries)}</div>'
 
 
-def _marked(row: Sequence[object], against: Sequence[object]) -> str:
-    words = []
-    for place, symbol in enumerate(row):
+def _mark_differences(row: Sequence[object], reference: Sequence[object]) -> str:
+    symbols = []
+    for position, symbol in enumerate(row):
         text = escape(str(symbol))
-        same = place < len(against) and against[place] == symbol
-        words.append(text if same else f"<mark>{text}</mark>")
-    return " ".join(words)
+        same = position < len(reference) and reference[position] == symbol
+        symbols.append(text if same else f"<mark>{text}</mark>")
+    return " ".join(symbols)
 
 
-def _span(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
+def _finite_range(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
     """The lowest and highest finite value."""
-    finite = [each[np.isfinite(each)] for each in map(np.asarray, arrays)]
-    held = [each for each in finite if each.size]
-    return (float(min(e.min() for e in held)), float(max(e.max() for e in held))) if held else (0.0, 1.0)
+    finite = [array[np.isfinite(array)] for array in map(np.asarray, arrays)]
+    finite = [values for values in finite if values.size]
+    return (
+        (float(min(v.min() for v in finite)), float(max(v.max() for v in finite))) if finite else (0.0, 1.0)
+    )
 
 
-def _tint() -> Any:
-    """From nothing to the page's first colour: a heat map for dark pages and light ones."""
+def _transparent_colormap() -> Any:
+    """A color map from transparent to the page's first color, for heat maps on dark and light pages."""
     from matplotlib.colors import LinearSegmentedColormap
 
     blue = (0.29, 0.45, 0.87)
     return LinearSegmentedColormap.from_list("tint", [(*blue, 0.03), (*blue, 0.5), (*blue, 1.0)])
 
 
-def _wheel(share: float) -> str:
-    """A colour of the hue circle, for more classes than the palette has."""
+def _hue_color(share: float) -> str:
+    """A color of the hue circle, for more classes than the palette has colors."""
     import colorsys
 
     red, green, blue = colorsys.hls_to_rgb(share, 0.55, 0.6)

@@ -1,4 +1,4 @@
-"""The building blocks of a report: a Page of Sections of Tables, Figures and notes, one HTML file.
+"""The building blocks of a report: a Page of Sections of Tables, Figures and Notes, written as one HTML file.
 
 ::
 
@@ -17,12 +17,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from reprkit.reporting.figures import Figure, chips
+from reprkit.reporting.figures import Figure, legend_html
 from reprkit.runs.metrics import finite_metrics, to_python_scalar
 
 
-def number(value: Any) -> str:
-    """A value as people read it: 0.941, 1,797, 3.2e-05; an en dash where there is none."""
+def format_number(value: Any) -> str:
+    """Format a value for reading: 0.941, 1,797, 3.2e-05; an en dash for None and NaN."""
     value = to_python_scalar(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
@@ -42,15 +42,15 @@ def number(value: Any) -> str:
 
 @dataclass
 class Table:
-    """Rows of values: name -> one value a column (None where there is none).
+    """A table: name -> one value per column (None where there is none).
 
     Attributes:
         columns: heading of each column.
         rows: name -> values, as many as columns.
-        best: column -> whether the lowest or the highest value is the best one, which is then marked.
-        corner: heading of the names.
+        best: column -> whether its lowest ("min") or highest ("max") value is marked as the best.
+        corner: heading of the column of names.
         caption: a line under the table.
-        folded: shown after a click, under the words "All metrics".
+        folded: whether the table is collapsed under the heading "All metrics".
     """
 
     columns: Sequence[str]
@@ -61,66 +61,66 @@ class Table:
     folded: bool = False
 
     def __post_init__(self) -> None:
-        """Check that every row fills every column."""
+        """Check that every row has a value for every column."""
         for name, row in self.rows.items():
             if len(row) != len(self.columns):
                 raise ValueError(f"row {name!r} has {len(row)} values for {len(self.columns)} columns")
 
     def html(self) -> str:
-        """The table, its best values in bold."""
-        marked = self._best()
-        heads = "".join(f'<th scope="col">{escape(each)}</th>' for each in [self.corner, *self.columns])
+        """The table with its best values in bold."""
+        best = self._best_cells()
+        heads = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in [self.corner, *self.columns])
         body = []
         for name, row in self.rows.items():
             cells = []
             for column, value in zip(self.columns, row, strict=True):
                 kind = "num" if isinstance(to_python_scalar(value), int | float) or value is None else "text"
-                kind += " best" if (name, column) in marked else ""
-                cells.append(f'<td class="{kind}">{escape(number(value))}</td>')
+                kind += " best" if (name, column) in best else ""
+                cells.append(f'<td class="{kind}">{escape(format_number(value))}</td>')
             body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
         caption = f"<p class='caption'>{escape(self.caption)}</p>" if self.caption else ""
-        made = (
+        html = (
             f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
             f"<tbody>{''.join(body)}</tbody></table></div>{caption}"
         )
-        return f"<details><summary>All metrics</summary>{made}</details>" if self.folded else made
+        return f"<details><summary>All metrics</summary>{html}</details>" if self.folded else html
 
     def __str__(self) -> str:
         """The table in plain text, for a terminal."""
         lines = [
             [self.corner, *self.columns],
-            *([name, *map(number, row)] for name, row in self.rows.items()),
+            *([name, *map(format_number, row)] for name, row in self.rows.items()),
         ]
-        widths = [max(len(line[place]) for line in lines) for place in range(len(self.columns) + 1)]
-        written = []
+        widths = [max(len(line[index]) for line in lines) for index in range(len(self.columns) + 1)]
+        texts = []
         for line in lines:
             first, *rest = line
-            aligned = (each.rjust(width) for each, width in zip(rest, widths[1:], strict=True))
-            written.append("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
-        return "\n".join([written[0], "─" * sum(widths, 2 * len(self.columns)), *written[1:]])
+            aligned = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+            texts.append("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
+        return "\n".join([texts[0], "─" * sum(widths, 2 * len(self.columns)), *texts[1:]])
 
-    def _best(self) -> set[tuple[str, str]]:
-        marked = set()
-        for place, column in enumerate(self.columns):
+    def _best_cells(self) -> set[tuple[str, str]]:
+        cells = set()
+        for index, column in enumerate(self.columns):
             if column not in self.best:
                 continue
-            values = finite_metrics({name: row[place] for name, row in self.rows.items()})
+            values = finite_metrics({name: row[index] for name, row in self.rows.items()})
             if len(values) > 1 and len(set(values.values())) > 1:
-                top = min(values.values()) if self.best[column] == "min" else max(values.values())
-                marked |= {(name, column) for name, value in values.items() if value == top}
-        return marked
+                best = min(values.values()) if self.best[column] == "min" else max(values.values())
+                cells |= {(name, column) for name, value in values.items() if value == best}
+        return cells
 
 
 @dataclass
 class Tiles:
-    """The few numbers that matter, large: name -> value."""
+    """A few important numbers in large type: name -> value."""
 
     values: Mapping[str, Any]
 
     def html(self) -> str:
         """A row of numbers."""
         tiles = (
-            f'<div class="tile"><b>{escape(number(value))}</b><span>{escape(name)}</span></div>'
+            f'<div class="tile"><b>{escape(format_number(value))}</b><span>{escape(name)}</span></div>'
             for name, value in self.values.items()
         )
         return f'<div class="tiles">{"".join(tiles)}</div>'
@@ -128,7 +128,7 @@ class Tiles:
 
 @dataclass
 class Listing:
-    """Facts by name, such as the command, the seed and versions; ``code`` ones in a fixed-width font."""
+    """Facts by name, such as the command, the seed and versions; those named in ``code`` in a fixed-width font."""
 
     facts: Mapping[str, Any]
     code: frozenset[str] = frozenset()
@@ -137,7 +137,7 @@ class Listing:
         """A definition list."""
         pairs = (
             f"<dt>{escape(name)}</dt><dd>"
-            + (f"<pre>{escape(str(value))}</pre>" if name in self.code else escape(number(value)))
+            + (f"<pre>{escape(str(value))}</pre>" if name in self.code else escape(format_number(value)))
             + "</dd>"
             for name, value in self.facts.items()
         )
@@ -146,18 +146,18 @@ class Listing:
 
 @dataclass
 class Legend:
-    """The names of what the charts below show in the page's colours, in order."""
+    """Names of the lines in the charts that follow, beside their colors, in the palette's order."""
 
     names: Sequence[str]
 
     def html(self) -> str:
-        """Names beside their colours."""
-        return chips(self.names)
+        """Names beside their colors."""
+        return legend_html(self.names)
 
 
 @dataclass
 class Note:
-    """A plain sentence, such as why something is not shown."""
+    """A sentence, such as the reason why something is not shown."""
 
     text: str
 
@@ -168,12 +168,12 @@ class Note:
 
 @dataclass
 class Raw:
-    """HTML that is written already, such as a section that was kept from an earlier page."""
+    """Rendered HTML, such as a section of an earlier page."""
 
     text: str
 
     def html(self) -> str:
-        """The text as it is."""
+        """The text, unchanged."""
         return self.text
 
 
@@ -182,7 +182,7 @@ Block = Table | Tiles | Listing | Legend | Note | Raw | Figure
 
 @dataclass
 class Section:
-    """A heading with what belongs under it; neighbouring figures share a row."""
+    """A heading, a text and blocks; consecutive figures share a row."""
 
     title: str
     blocks: Sequence[Block]
@@ -190,19 +190,19 @@ class Section:
 
     def html(self) -> str:
         """The blocks in order."""
-        written, row = [], []
+        parts, row = [], []
         for block in self.blocks:
             if isinstance(block, Figure):
-                row.append(_captioned(block))
+                row.append(_figure_html(block))
                 continue
-            written += [_row(row), block.html()]
+            parts += [_figure_row(row), block.html()]
             row = []
-        return "".join([*written, _row(row)])
+        return "".join([*parts, _figure_row(row)])
 
 
 @dataclass
 class Page:
-    """A report: title, a line of verdict, and sections."""
+    """A report: a title, a one-sentence verdict, sections, and a last line (``made``) that says when it was written."""
 
     title: str
     sections: Sequence[Section]
@@ -210,33 +210,33 @@ class Page:
     made: str = ""
 
     def html(self) -> str:
-        """The whole page: nothing in it points outside."""
+        """The whole page, without links to other files or to the network."""
         import jinja2
 
         environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        here = files("reprkit.reporting")
-        template = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))
-        style = here.joinpath("page.css").read_text(encoding="utf-8")
+        package = files("reprkit.reporting")
+        template = environment.from_string(package.joinpath("page.html").read_text(encoding="utf-8"))
+        style = package.joinpath("page.css").read_text(encoding="utf-8")
         return template.render(page=self, style=style)
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page, in one piece or not at all; folders are made."""
+        """Write the page atomically; missing folders are created."""
         from reprkit.utils.atomic_files import write_text
 
-        place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return write_text(place, self.html())
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return write_text(target, self.html())
 
 
-def _captioned(figure: Figure) -> str:
+def _figure_html(figure: Figure) -> str:
     title = f"<b>{escape(figure.title)}</b>" if figure.title else ""
     caption = f"<span>{escape(figure.caption)}</span>" if figure.caption else ""
     kind = "wide" if figure.wide else ""
     label = escape(f"{figure.title}. {figure.caption}".strip(". "), quote=True)
     heading = f"<figcaption>{title}{caption}</figcaption>" if title or caption else ""
-    named = f' aria-label="{label}"' if label else ""
-    return f'<figure class="{kind}"{named}>{heading}{figure.html()}</figure>'
+    attribute = f' aria-label="{label}"' if label else ""
+    return f'<figure class="{kind}"{attribute}>{heading}{figure.html()}</figure>'
 
 
-def _row(figures: list[str]) -> str:
+def _figure_row(figures: list[str]) -> str:
     return f'<div class="figures">{"".join(figures)}</div>' if figures else ""

@@ -1,7 +1,7 @@
-"""What a page shows besides numbers, kept in ``OUT/figures.npz``: with it the page can be made again, by anybody, without torch.
+"""Page store ``OUT/figures.npz``: what a page shows besides numbers, from which it can be written again without torch.
 
-Arrays of the gallery stay arrays; figures are kept as drawn, so that a plugin's own figure comes back where the plugin is not
-installed.  One file of plain arrays, one of them a JSON text; it is read without pickle.
+The gallery is stored as arrays.  Figures are stored as rendered HTML, so that a plugin's figure can be shown where the plugin is
+not installed.  The file holds plain arrays, one of them a JSON text, and is read without pickle.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _ARRAYS = ("inputs", "outputs", "lengths", "samples")
 
 
 @dataclass
-class Drawn:
-    """A figure or a block as the element that it became."""
+class RenderedFigure:
+    """A figure as rendered HTML."""
 
     text: str
     title: str = ""
@@ -40,13 +40,13 @@ class Drawn:
     detail: bool = False
 
     def html(self) -> str:
-        """The element."""
+        """The figure's HTML element."""
         return self.text
 
 
 @dataclass
-class Made:
-    """How a page was asked for: what ``rk.report`` was given besides the folder."""
+class PageContent:
+    """The arguments of ``rk.report`` besides the folder: results by name, and the options of the page."""
 
     runs: dict[str, Results] = field(default_factory=dict)
     title: str | None = None
@@ -56,57 +56,62 @@ class Made:
     sections: Sequence[Section] = ()
 
 
-def drawn(results: Results) -> Results:
-    """The same results with their figures drawn."""
+def render_figures(results: Results) -> Results:
+    """The same results with rendered figures."""
     figures = {
         evaluator: {
-            name: Drawn(each.html(), each.title, each.caption, each.wide, getattr(each, "detail", False))
-            for name, each in found.items()
+            name: RenderedFigure(
+                figure.html(), figure.title, figure.caption, figure.wide, getattr(figure, "detail", False)
+            )
+            for name, figure in group.items()
         }
-        for evaluator, found in results.figures.items()
+        for evaluator, group in results.figures.items()
     }
-    made = Results(results, figures=figures, gallery=results.gallery, about=results.about)
-    made.folder = results.folder
-    return made
+    rendered = Results(results, figures=figures, gallery=results.gallery, about=results.about)
+    rendered.folder = results.folder
+    return rendered
 
 
-def frozen(section: Section) -> Section:
-    """The section as one drawn block."""
+def render_section(section: Section) -> Section:
+    """The section with its blocks as one block of rendered HTML."""
     return Section(section.title, [Raw(section.html())], section.text)
 
 
-def keep(out: Path, made: Made) -> Path:
-    """Write the file, whole or not at all.
+def write_page_store(out: Path, content: PageContent) -> Path:
+    """Write the page store atomically.
 
     Raises:
-        OSError: it cannot be written; an older one is as it was.
+        OSError: it cannot be written; an older file is unchanged.
     """
     arrays: dict[str, np.ndarray] = {}
     about = {
         "format": FORMAT,
-        "title": made.title,
-        "verdict": made.verdict,
-        "columns": made.columns,
-        "baselines": to_json_value(made.baselines),
-        "sections": [{"title": each.title, "text": each.text, "html": each.html()} for each in made.sections],
+        "title": content.title,
+        "verdict": content.verdict,
+        "columns": content.columns,
+        "baselines": to_json_value(content.baselines),
+        "sections": [
+            {"title": section.title, "text": section.text, "html": section.html()}
+            for section in content.sections
+        ],
         "runs": {
-            name: _run(results, f"{place}/", arrays, out)
-            for place, (name, results) in enumerate(made.runs.items())
+            name: _run_to_json(results, f"{index}/", arrays, out)
+            for index, (name, results) in enumerate(content.runs.items())
         },
     }
     arrays["page"] = np.array(json.dumps(about, default=str))
-    written = io.BytesIO()
-    np.savez_compressed(written, **arrays)  # type: ignore[arg-type]
-    return write_bytes(out / FIGURES, written.getvalue())
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return write_bytes(out / FIGURES, buffer.getvalue())
 
 
-def _run(results: Results, prefix: str, arrays: dict[str, np.ndarray], out: Path) -> dict[str, Any]:
+def _run_to_json(results: Results, prefix: str, arrays: dict[str, np.ndarray], out: Path) -> dict[str, Any]:
     record: dict[str, Any] = {
         "about": results.about,
         "folder": None if results.folder is None else os.path.relpath(results.folder, out),
         "figures": {
-            evaluator: {name: vars(each) for name, each in found.items()}
-            for evaluator, found in results.figures.items()
+            evaluator: {name: vars(figure) for name, figure in group.items()}
+            for evaluator, group in results.figures.items()
         },
     }
     gallery = results.gallery
@@ -114,8 +119,8 @@ def _run(results: Results, prefix: str, arrays: dict[str, np.ndarray], out: Path
         for name in _ARRAYS:
             if getattr(gallery, name) is not None:
                 arrays[prefix + name] = np.asarray(getattr(gallery, name))
-        for place, values in enumerate(gallery.traversals.values()):
-            arrays[f"{prefix}traversal/{place}"] = np.asarray(values)
+        for index, values in enumerate(gallery.traversals.values()):
+            arrays[f"{prefix}traversal/{index}"] = np.asarray(values)
         record["gallery"] = {
             "field": Signature({"x": gallery.field}).to_json(),
             "traversals": list(gallery.traversals),
@@ -124,8 +129,8 @@ def _run(results: Results, prefix: str, arrays: dict[str, np.ndarray], out: Path
     return record
 
 
-def kept(out: Path) -> Made | None:
-    """What an earlier page was made of; its runs carry no numbers, which stand in ``results.json``.  None where nothing is kept.
+def read_page_store(out: Path) -> PageContent | None:
+    """Read the content of an earlier page, without numbers, which are in ``results.json``; None if there is no page store.
 
     Raises:
         TrainingError: the file is damaged, or of a newer format.
@@ -139,30 +144,33 @@ def kept(out: Path) -> Made | None:
             if about["format"] > FORMAT:
                 raise TrainingError(f"{path} was written by a newer reprkit")
             runs = {
-                name: _results(record, f"{place}/", arrays, out)
-                for place, (name, record) in enumerate(about["runs"].items())
+                name: _run_from_json(record, f"{index}/", arrays, out)
+                for index, (name, record) in enumerate(about["runs"].items())
             }
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         if isinstance(error, ReprkitError):
             raise
         raise TrainingError(f"{path} is damaged: {error}") from error
-    sections = [Section(each["title"], [Raw(each["html"])], each["text"]) for each in about["sections"]]
-    return Made(runs, about["title"], about["verdict"], about["columns"], about["baselines"], sections)
+    sections = [
+        Section(section["title"], [Raw(section["html"])], section["text"]) for section in about["sections"]
+    ]
+    return PageContent(runs, about["title"], about["verdict"], about["columns"], about["baselines"], sections)
 
 
-def _results(record: Mapping[str, Any], prefix: str, arrays: Any, out: Path) -> Results:
+def _run_from_json(record: Mapping[str, Any], prefix: str, arrays: Any, out: Path) -> Results:
     figures = {
-        evaluator: {name: Drawn(**each) for name, each in found.items()}
-        for evaluator, found in record["figures"].items()
+        evaluator: {name: RenderedFigure(**figure) for name, figure in group.items()}
+        for evaluator, group in record["figures"].items()
     }
     gallery = None
-    told = record.get("gallery")
-    if told is not None:
-        held = {name: arrays[prefix + name] for name in _ARRAYS if prefix + name in arrays}
-        moved = {name: arrays[f"{prefix}traversal/{place}"] for place, name in enumerate(told["traversals"])}
-        gallery = Gallery(
-            field=Signature.from_json(told["field"])["x"], traversals=moved, notes=told["notes"], **held
-        )
+    stored = record.get("gallery")
+    if stored is not None:
+        examples = {name: arrays[prefix + name] for name in _ARRAYS if prefix + name in arrays}
+        traversals = {
+            name: arrays[f"{prefix}traversal/{index}"] for index, name in enumerate(stored["traversals"])
+        }
+        field = Signature.from_json(stored["field"])["x"]
+        gallery = Gallery(field=field, traversals=traversals, notes=stored["notes"], **examples)
     results = Results(figures=figures, gallery=gallery, about=record["about"])
     results.folder = None if record["folder"] is None else out / record["folder"]
     return results

@@ -1,22 +1,22 @@
-"""The sections that say where results come from: parts, data, command and versions."""
+"""The sections on how results were obtained: parts, data, command and versions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from reprkit.reporting.folder import Trace, facts
 from reprkit.reporting.page import Block, Listing, Section, Table
+from reprkit.reporting.run_history import RunHistory, describe_run
 from reprkit.runs.metrics import to_python_scalar
 from reprkit.runs.results import Results
 
-# How a data set's record is headed.
-_DATA = {"size": "examples", "of": "of", "seed": "split's seed", "skipped_count": "left out"}
-_LONG = 300  # characters of a fact that a cell does not take, such as the alphabet of a text
+# Headings of the entries of a data set's record.
+_HEADINGS = {"size": "examples", "of": "of", "seed": "split's seed", "skipped_count": "left out"}
+_LONG = 300  # characters of a text, such as an alphabet, above which it is not shown
 
 
 def parts_section(runs: Mapping[str, Results]) -> Section | None:
-    """What each model is made of, and how large it is: a row a part for one run, a row a run for several."""
+    """Parts and parameter counts of each model: one row per part for one run, one row per run for several."""
     described = {name: results.about for name, results in runs.items() if results.about.get("parts")}
     if not described:
         return None
@@ -38,73 +38,71 @@ def _short(part: Mapping[str, Any] | None) -> str | None:
     return None if part is None else part["reference"].removeprefix("reprkit/")
 
 
-def data_section(runs: Mapping[str, Results], folders: Mapping[str, Trace]) -> Section | None:
-    """The data's signature, and what of it could not be read."""
+def data_section(runs: Mapping[str, Results], folders: Mapping[str, RunHistory]) -> Section | None:
+    """The data sets, their signatures, and the files that could not be read."""
     found = [results.about.get("data") for results in runs.values()]
     found += [run.record.get("data") for run in folders.values()]
-    described = [each for each in found if isinstance(each, dict) and isinstance(each.get("signature"), dict)]
-    if not described:
+    records = [data for data in found if isinstance(data, dict) and isinstance(data.get("signature"), dict)]
+    if not records:
         return None
-    sets = {each["name"]: each for each in reversed(described) if isinstance(each.get("name"), str)}
-    columns = list(dict.fromkeys(k for each in sets.values() for k, v in each.items() if _plain(k, v)))
+    sets = {data["name"]: data for data in reversed(records) if isinstance(data.get("name"), str)}
+    columns = list(dict.fromkeys(k for data in sets.values() for k, v in data.items() if _is_shown(k, v)))
     blocks: list[Block] = []
     if sets:
-        rows = {name: [each.get(column) for column in columns] for name, each in sets.items()}
-        blocks.append(
-            Table([_DATA.get(each, each.replace("_", " ")) for each in columns], rows, corner="data set")
-        )
-    fields = [_fields(each["signature"]) for each in described]
-    for place, each in enumerate(fields):
-        if each not in fields[:place]:
-            blocks.append(Table(["kind", "shape", "range", "symbols"], each, corner="field"))
-    return Section("Data", [*blocks, *_skipped(described)])
+        rows = {name: [data.get(column) for column in columns] for name, data in sets.items()}
+        headings = [_HEADINGS.get(column, column.replace("_", " ")) for column in columns]
+        blocks.append(Table(headings, rows, corner="data set"))
+    signatures = [_field_rows(data["signature"]) for data in records]
+    for index, fields in enumerate(signatures):
+        if fields not in signatures[:index]:
+            blocks.append(Table(["kind", "shape", "range", "symbols"], fields, corner="field"))
+    return Section("Data", [*blocks, *_skipped_tables(records)])
 
 
-def _skipped(described: list[dict[str, Any]]) -> list[Block]:
-    """A table of what could not be read, for each data set of which something was left out."""
+def _skipped_tables(records: list[dict[str, Any]]) -> list[Block]:
+    """A table of the skipped files for each data set that has some."""
     tables: list[Block] = []
-    told = list[Any]()
-    for each in described:
-        named, count = each.get("skipped"), each.get("skipped_count")
-        if not isinstance(named, list) or not isinstance(count, int) or named in told:
-            continue  # a division's parts all tell what their whole left out
-        told.append(named)
-        rows = {str(one.get("name")): [one.get("why")] for one in named if isinstance(one, dict)}
+    seen = list[Any]()
+    for data in records:
+        skipped, count = data.get("skipped"), data.get("skipped_count")
+        if not isinstance(skipped, list) or not isinstance(count, int) or skipped in seen:
+            continue  # all parts of a split list the skipped files of the whole
+        seen.append(skipped)
+        rows = {str(file.get("name")): [file.get("why")] for file in skipped if isinstance(file, dict)}
         more = f"; the first {len(rows)} are named" if count > len(rows) else ""
         caption = f"Left out of the data, because they could not be read: {count:,}{more}."
         tables.append(Table(["why"], rows, corner="left out", caption=caption))
     return tables
 
 
-def _plain(name: str, value: Any) -> bool:
+def _is_shown(name: str, value: Any) -> bool:
     if isinstance(value, str) and len(value) > _LONG:
         return False
     return name not in ("name", "part") and isinstance(to_python_scalar(value), str | int | float)
 
 
-def _fields(signature: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _field_rows(signature: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {
         name: [
             field["kind"],
-            " × ".join("any" if each is None else str(each) for each in field["shape"]) or "one number",
-            " to ".join(f"{each:g}" for each in field["range"]) if field.get("range") else None,
+            " × ".join("any" if size is None else str(size) for size in field["shape"]) or "one number",
+            " to ".join(f"{end:g}" for end in field["range"]) if field.get("range") else None,
             field.get("vocab"),
         ]
         for name, field in signature.items()
     }
 
 
-def run_section(folders: Mapping[str, Trace], fallback: Mapping[str, Any]) -> Section:
-    """Command, seed, versions and times of the runs that left a record; of this process otherwise."""
-    told = {name: facts(trace.record) for name, trace in folders.items() if trace.record}
-    if not told:
-        return Section("How it was made", [Listing(facts(fallback), frozenset({"command"}))])
-    each = list(told.values())
-    alike = {key: value for key, value in each[0].items() if all(other.get(key) == value for other in each)}
-    blocks: list[Block] = [Listing(alike, frozenset({"command"}))]
-    differing = [key for key in dict.fromkeys(key for one in each for key in one) if key not in alike]
+def run_section(folders: Mapping[str, RunHistory], fallback: Mapping[str, Any]) -> Section:
+    """Command, seed, versions and times of the runs that have a record; else those of ``fallback``."""
+    facts = {name: describe_run(history.record) for name, history in folders.items() if history.record}
+    if not facts:
+        return Section("How it was made", [Listing(describe_run(fallback), frozenset({"command"}))])
+    runs = list(facts.values())
+    common = {key: value for key, value in runs[0].items() if all(run.get(key) == value for run in runs)}
+    blocks: list[Block] = [Listing(common, frozenset({"command"}))]
+    differing = [key for key in dict.fromkeys(key for run in runs for key in run) if key not in common]
     if differing:
-        blocks.append(
-            Table(differing, {name: [one.get(key) for key in differing] for name, one in told.items()})
-        )
+        rows = {name: [run.get(key) for key in differing] for name, run in facts.items()}
+        blocks.append(Table(differing, rows))
     return Section("How it was made", blocks)

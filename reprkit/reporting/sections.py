@@ -1,4 +1,4 @@
-"""The sections of a report, each from what there is; an empty one is left out with a word."""
+"""The sections of a report, each built from the available results; empty sections are left out or hold a note."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from reprkit.reporting.exhibits import exhibit, traversal
+from reprkit.reporting.field_figures import exhibit, traversal_figures
 from reprkit.reporting.figures import DASHED, Curves
-from reprkit.reporting.folder import Trace
 from reprkit.reporting.page import Block, Legend, Note, Section, Table, Tiles
+from reprkit.reporting.run_history import RunHistory
 from reprkit.runs.filenames import METRICS
 from reprkit.runs.metric_direction import better_direction
 from reprkit.runs.metrics import flatten_metrics as numbers_of
@@ -19,7 +19,7 @@ from reprkit.runs.results import Results
 
 Runs = Mapping[str, Results]
 
-# What a comparison shows first, where it was measured: path -> heading.
+# The default columns of a comparison, if they were measured: path -> heading.
 HEADLINES = {
     "reconstruction.error": "reconstruction error",
     "reconstruction.accuracy": "symbols right",
@@ -33,27 +33,27 @@ HEADLINES = {
     "codebook.usage": "usage",
 }
 _TITLES = {"projection": "Projections", "codebook": "How the latent is used"}
-_CHARTS = 12  # curves shown at most
-_UNSEEN = ("mse", "n")  # the same as error but for a factor, and a count
+_MAX_CHARTS = 12
+_HIDDEN_METRICS = ("mse", "n")  # proportional to the error, and a count
 
 
 def compare(
     runs: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None = None
 ) -> Table:
-    """One table with a row per run: ``print(compare({"vq": results}))`` in a terminal, ``html()`` on a page.
+    """A table with one row per run: ``print(compare({"vq": results}))`` in a terminal, ``html()`` on a page.
 
     Args:
         runs: name -> results (evaluator -> metric -> number).
-        columns: paths such as ``"knn.accuracy"``, or path -> heading; the usual ones that were measured
-            when None.
+        columns: paths such as ``"knn.accuracy"``, or path -> heading; when None, the default columns that were
+            measured, or all metrics if there are none of these.
     """
     flat = {name: numbers_of(results) for name, results in runs.items()}
     if columns is None:
         columns = {
-            path: title for path, title in HEADLINES.items() if any(path in each for each in flat.values())
+            path: title for path, title in HEADLINES.items() if any(path in run for run in flat.values())
         }
         if not columns:
-            columns = list(dict.fromkeys(path for each in flat.values() for path in each))
+            columns = list(dict.fromkeys(path for run in flat.values() for path in run))
     headings = dict(columns) if isinstance(columns, Mapping) else {path: path for path in columns}
     best = {title: better_direction(path) for path, title in headings.items()}
     rows = {name: [values.get(path) for path in headings] for name, values in flat.items()}
@@ -63,168 +63,174 @@ def compare(
 def results_section(
     runs: Runs, baselines: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None
 ) -> Section:
-    """The numbers: large ones and a full list for one run, a table with a row per run for several."""
+    """The metrics: tiles for one run, a table with one row per run for several, and a full list."""
     measured = {name: results for name, results in runs.items() if results}
     if not measured:
         return Section("Results", [Note("Nothing was measured: give report(out, rk.evaluate(...)).")])
     blocks: list[Block] = []
-    everyone = {**measured, **baselines}
-    if len(everyone) > 1:
-        blocks.append(compare(everyone, columns))
+    compared = {**measured, **baselines}
+    if len(compared) > 1:
+        blocks.append(compare(compared, columns))
     else:
         flat = numbers_of(next(iter(measured.values())))
-        large = {title: flat[path] for path, title in HEADLINES.items() if path in flat}
-        if large:
-            blocks.append(Tiles(large))
-    blocks.append(_everything(everyone))
+        headlines = {title: flat[path] for path, title in HEADLINES.items() if path in flat}
+        if headlines:
+            blocks.append(Tiles(headlines))
+    blocks.append(_all_metrics(compared))
     return Section("Results", blocks)
 
 
-def _everything(runs: Mapping[str, Mapping[str, Any]]) -> Table:
-    """All metrics, a row each."""
+def _all_metrics(runs: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A table of all metrics, one per row."""
     flat = {name: numbers_of(results) for name, results in runs.items()}
-    paths = list(dict.fromkeys(path for each in flat.values() for path in each))
+    paths = list(dict.fromkeys(path for run in flat.values() for path in run))
     names = [name or "value" for name in flat]
     return Table(
         names,
-        {path: [each.get(path) for each in flat.values()] for path in paths},
+        {path: [run.get(path) for run in flat.values()] for path in paths},
         corner="metric",
         folded=True,
     )
 
 
-def warnings_section(folders: Mapping[str, Trace]) -> Section | None:
-    """What a run warned of while it trained: codes that collapsed, a norm that exploded."""
+def warnings_section(histories: Mapping[str, RunHistory]) -> Section | None:
+    """The warnings during training, such as a collapsed latent or an exploding norm."""
     notes = []
-    for name, trace in folders.items():
-        for each in trace.record.get("warnings") or ():
-            where = " ".join(part for part in (name, each.get("stage"), f"step {each.get('step')}") if part)
-            notes.append(Note(f"{where}: {each.get('text')}"))
+    for name, history in histories.items():
+        for warning in history.record.get("warnings") or ():
+            step = f"step {warning.get('step')}"
+            where = " ".join(part for part in (name, warning.get("stage"), step) if part)
+            notes.append(Note(f"{where}: {warning.get('text')}"))
     return Section("Warnings", notes) if notes else None
 
 
-def curves_section(folders: Mapping[str, Trace]) -> Section | None:
-    """A small chart for each logged number, the runs over each other; what was evaluated is dashed."""
-    if not folders:
+def curves_section(histories: Mapping[str, RunHistory]) -> Section | None:
+    """A small chart for each logged number, with a line per run; dashed lines for evaluations."""
+    if not histories:
         return None
-    charts = _charts(folders)
-    blocks: list[Block] = [*list(charts.values())[:_CHARTS]]
-    notes = list(dict.fromkeys(note for trace in folders.values() for note in trace.notes))
-    if len(charts) > _CHARTS:
-        notes.append(f"More series are in {METRICS}: {', '.join(list(charts)[_CHARTS:])}.")
-    if len(folders) > 1 and blocks:
-        blocks.insert(0, Legend(list(folders)))
-    dashed = any(place >= DASHED for chart in charts.values() for place in chart.colours or ())
-    text = "Solid: in training. Dashed: evaluated on the way." if dashed else ""
+    charts = _make_charts(histories)
+    blocks: list[Block] = [*list(charts.values())[:_MAX_CHARTS]]
+    notes = list(dict.fromkeys(note for history in histories.values() for note in history.notes))
+    if len(charts) > _MAX_CHARTS:
+        notes.append(f"More series are in {METRICS}: {', '.join(list(charts)[_MAX_CHARTS:])}.")
+    if len(histories) > 1 and blocks:
+        blocks.insert(0, Legend(list(histories)))
+    dashed = any(color >= DASHED for chart in charts.values() for color in chart.colours or ())
+    text = "Solid: training batches. Dashed: evaluations during training." if dashed else ""
     return Section("Training", [*blocks, *map(Note, notes)], text)
 
 
-def _charts(folders: Mapping[str, Trace]) -> dict[str, Curves]:
-    """One chart a number: ``metrics.error`` and ``results.reconstruction.error`` share theirs."""
-    names = sorted(dict.fromkeys(name for trace in folders.values() for name in trace.curves), key=_place)
+def _make_charts(histories: Mapping[str, RunHistory]) -> dict[str, Curves]:
+    """One chart per number; ``metrics.error`` and ``results.reconstruction.error`` share one."""
+    names = dict.fromkeys(name for history in histories.values() for name in history.curves)
+    names = sorted(names, key=_series_order)
     charts: dict[str, Curves] = {}
     for name in names:
-        head, title = name.partition(".")[0], _series(name, names)
-        for place, (label, trace) in enumerate(folders.items()):
-            if name not in trace.curves or (name == "lr" and _flat(trace.curves[name])):
+        head, title = name.partition(".")[0], _chart_title(name, names)
+        for index, (label, history) in enumerate(histories.items()):
+            if name not in history.curves or (name == "lr" and _is_constant(history.curves[name])):
                 continue
             log = False if name == "lr" else None
-            fresh = Curves(title=title, lines={}, xlabel="step", log=log, legend=False, colours=[])
-            chart = charts.setdefault(title, fresh)
-            chart.lines = {**chart.lines, f"{label} {name}": trace.curves[name]}
-            chart.colours = [*(chart.colours or ()), place + (DASHED if head == "results" else 0)]
-    return {title: chart for title, chart in charts.items() if title.rpartition(" ")[2] not in _UNSEEN}
+            empty = Curves(title=title, lines={}, xlabel="step", log=log, legend=False, colours=[])
+            chart = charts.setdefault(title, empty)
+            chart.lines = {**chart.lines, f"{label} {name}": history.curves[name]}
+            chart.colours = [*(chart.colours or ()), index + (DASHED if head == "results" else 0)]
+    return {
+        title: chart for title, chart in charts.items() if title.rpartition(" ")[2] not in _HIDDEN_METRICS
+    }
 
 
-def _series(name: str, names: Sequence[str]) -> str:
-    """A chart's title: what was evaluated is called as in training where it was logged there too."""
+def _chart_title(name: str, names: Sequence[str]) -> str:
+    """A chart's title; an evaluated metric has the training metric's title if that was logged, too."""
     head, _, rest = name.partition(".")
     if head in ("terms", "metrics"):
         return rest
     if head == "results":
         metric = rest.partition(".")[2]
-        alike = any(f"{kind}.{metric}" in names for kind in ("terms", "metrics"))
-        return metric if alike else rest.replace(".", " ").replace("_", " ")
+        in_training = any(f"{kind}.{metric}" in names for kind in ("terms", "metrics"))
+        return metric if in_training else rest.replace(".", " ").replace("_", " ")
     return {"loss": "total loss", "lr": "learning rate"}.get(name, name)
 
 
-def _flat(curve: tuple[Sequence[float], Sequence[float]]) -> bool:
+def _is_constant(curve: tuple[Sequence[float], Sequence[float]]) -> bool:
     return len(set(curve[1])) == 1
 
 
-def _place(name: str) -> int:
-    """The loss first, then its terms, metrics, what was evaluated, and the learning rate last."""
+def _series_order(name: str) -> int:
+    """Sort key: the loss first, then its terms, metrics, evaluations, and the learning rate last."""
     order = ("loss", "terms", "metrics", "results", "lr")
     head = name.partition(".")[0]
     return order.index(head) if head in order else len(order)
 
 
 def gallery_sections(runs: Runs) -> list[Section]:
-    """Inputs and outputs, samples, traversals."""
-    shown = {name: results.gallery for name, results in runs.items() if results.gallery is not None}
-    if not shown:
-        why = (
-            "No pictures: these results carry none (no decoder, examples=0, or read back from results.json)."
+    """The sections with inputs and outputs, samples, and traversals."""
+    galleries = {name: results.gallery for name, results in runs.items() if results.gallery is not None}
+    if not galleries:
+        reason = (
+            "No pictures: these results have none (no decoder, examples=0, or read back from results.json)."
         )
-        return [Section("Inputs and reconstructions", [Note(why)])] if any(runs.values()) else []
-    made: list[Section] = []
-    first = next(iter(shown.values()))
-    alike = {
-        n: g for n, g in shown.items() if g.field == first.field and np.array_equal(g.inputs, first.inputs)
+        return [Section("Inputs and reconstructions", [Note(reason)])] if any(runs.values()) else []
+    sections: list[Section] = []
+    first = next(iter(galleries.values()))
+    same_inputs = {
+        name: gallery
+        for name, gallery in galleries.items()
+        if gallery.field == first.field and np.array_equal(gallery.inputs, first.inputs)
     }
-    figures = exhibit(
-        "",
-        first.field,
-        {"input": first.inputs, **{name or "reconstruction": each.outputs for name, each in alike.items()}},
-        lengths=first.lengths,
-    )
-    for name, each in shown.items():
-        if name not in alike:
-            figures += exhibit(
-                name, each.field, {"input": each.inputs, "reconstruction": each.outputs}, lengths=each.lengths
-            )
-    made.append(Section("Inputs and reconstructions", figures))
-    drawn = {name: each for name, each in shown.items() if each.samples is not None}
-    if drawn:
-        rows = {name or "sample": each.samples for name, each in drawn.items() if each.samples is not None}
-        made.append(Section("Samples from the prior", exhibit("", next(iter(drawn.values())).field, rows)))
-    moved = [figure for name, each in shown.items() for figure in traversal(each, name)]
-    if moved:
+    outputs = {name or "reconstruction": gallery.outputs for name, gallery in same_inputs.items()}
+    figures = exhibit("", first.field, {"input": first.inputs, **outputs}, lengths=first.lengths)
+    for name, gallery in galleries.items():
+        if name not in same_inputs:
+            rows = {"input": gallery.inputs, "reconstruction": gallery.outputs}
+            figures += exhibit(name, gallery.field, rows, lengths=gallery.lengths)
+    sections.append(Section("Inputs and reconstructions", figures))
+    sampled = {name: gallery for name, gallery in galleries.items() if gallery.samples is not None}
+    if sampled:
+        field = next(iter(sampled.values())).field
+        samples = {name or "sample": g.samples for name, g in sampled.items() if g.samples is not None}
+        sections.append(Section("Samples from the prior", exhibit("", field, samples)))
+    traversals = [
+        figure for name, gallery in galleries.items() for figure in traversal_figures(gallery, name)
+    ]
+    if traversals:
         text = "One code at a time, moved along one dimension from −2 to 2 standard deviations."
-        made.append(Section("Latent traversals", moved, text))
-    said: dict[str, list[str]] = {}
-    for name, each in shown.items():
-        for note in each.notes:
-            said.setdefault(note, []).append(name)
-    notes = [Note(f"{', '.join(names)}: {note}" if names != [""] else note) for note, names in said.items()]
-    made[-1].blocks = [*made[-1].blocks, *notes]
-    return made
+        sections.append(Section("Latent traversals", traversals, text))
+    runs_of_note: dict[str, list[str]] = {}
+    for name, gallery in galleries.items():
+        for note in gallery.notes:
+            runs_of_note.setdefault(note, []).append(name)
+    notes = [
+        Note(f"{', '.join(names)}: {note}" if names != [""] else note) for note, names in runs_of_note.items()
+    ]
+    sections[-1].blocks = [*sections[-1].blocks, *notes]
+    return sections
 
 
 def figure_sections(runs: Runs) -> list[Section]:
-    """What the evaluators drew: one section for one run, a section per evaluator for several."""
+    """The evaluators' figures: one section for one run, a section per evaluator for several."""
     names = list(dict.fromkeys(name for results in runs.values() for name in results.figures))
     names.sort(key=lambda name: list(_TITLES).index(name) if name in _TITLES else len(_TITLES))
     if len(runs) == 1:
-        figures = [each for name in names for each in next(iter(runs.values())).figures[name].values()]
+        figures = [figure for name in names for figure in next(iter(runs.values())).figures[name].values()]
         return [Section("The representation", figures)] if figures else []
-    made = []
+    sections = []
     for name in names:
         kinds = dict.fromkeys(kind for results in runs.values() for kind in results.figures.get(name, {}))
         figures = [
-            _named(results.figures[name][kind], run)
-            for kind in kinds  # all runs' t-SNE beside each other, then the next kind
+            _with_run_name(results.figures[name][kind], run)
+            for kind in kinds  # the t-SNE of all runs side by side, then the next kind
             for run, results in runs.items()
             if kind in results.figures.get(name, {})
             and not getattr(results.figures[name][kind], "detail", False)
         ]
         if figures:
-            made.append(Section(_TITLES.get(name, name.capitalize()), figures))
-    return made
+            sections.append(Section(_TITLES.get(name, name.capitalize()), figures))
+    return sections
 
 
-def _named(figure: Any, run: str) -> Any:
-    """The figure under the run's name, its own title before its caption."""
-    named = copy.copy(figure)
-    named.title, named.caption = run, ". ".join(each for each in (figure.title, figure.caption) if each)
-    return named
+def _with_run_name(figure: Any, run: str) -> Any:
+    """A copy of the figure with the run's name as the title, and its own title before its caption."""
+    copied = copy.copy(figure)
+    copied.title, copied.caption = run, ". ".join(text for text in (figure.title, figure.caption) if text)
+    return copied

@@ -1,4 +1,4 @@
-"""Players on a page: sounds written into it, so that they play wherever the page goes."""
+"""Audio players on a page, with the sounds embedded in it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from reprkit.errors import PartImportError
 
 @dataclass(kw_only=True)
 class Sounds:
-    """Sounds to listen to, an example a row and a version a column: source, target, converted.
+    """A grid of sounds: one example per row, one version per column, such as source, target, converted.
 
-    They are kept as FLAC where soundfile is installed, which every browser plays and which loses nothing, and else as WAV.
+    Sounds are embedded as FLAC, which is lossless and plays in every browser, if soundfile is installed, else as WAV.
 
     Attributes:
-        rows: example -> version -> samples (t,) in [-1, 1]; what is beyond is cut off.
-        rate: samples a second, in Hz.
+        rows: example -> version -> samples (t,) in [-1, 1]; values outside are clipped.
+        rate: sampling rate in Hz.
     """
 
     title: str
@@ -46,11 +46,11 @@ class Sounds:
         return f'<div class="scroll">{grid}</div>'
 
     def _player(self, label: str, samples: np.ndarray) -> str:
-        return f'<audio controls preload="metadata" aria-label="{escape(label)}" src="{spoken(samples, self.rate)}"></audio>'
+        return f'<audio controls preload="metadata" aria-label="{escape(label)}" src="{encode_sound(samples, self.rate)}"></audio>'
 
 
-def spoken(samples: np.ndarray, rate: int) -> str:
-    """One sound (t,) as the ``src`` of an <audio>: a file of 16 bits written into the page.
+def encode_sound(samples: np.ndarray, rate: int) -> str:
+    """Encode a sound (t,) as the ``src`` of an <audio>: a 16-bit file in a data URL.
 
     Raises:
         ValueError: the samples are not one row of numbers.
@@ -62,11 +62,11 @@ def spoken(samples: np.ndarray, rate: int) -> str:
     try:
         kind, content = "flac", sound.encode(whole, rate, suffix=".flac")
     except PartImportError:
-        kind, written = "wav", io.BytesIO()
-        with wave.open(written, "wb") as file:
+        kind, buffer = "wav", io.BytesIO()
+        with wave.open(buffer, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(rate)
             file.writeframes(whole.tobytes())
-        content = written.getvalue()
+        content = buffer.getvalue()
     return f"data:audio/{kind};base64," + base64.b64encode(content).decode()

@@ -1,4 +1,4 @@
-"""``rk.report``: one self-contained HTML page of a run, or of several side by side."""
+"""``rk.report``: write one self-contained HTML page about a run, or about several side by side."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from reprkit.checkpoints.reader import holds_checkpoint
 from reprkit.errors import CheckpointError, TrainingError
 from reprkit.reporting import provenance
 from reprkit.reporting import sections as parts
-from reprkit.reporting.folder import Trace, read_trace, readable, this_process
 from reprkit.reporting.page import Note, Page, Section
-from reprkit.reporting.page_store import Made, drawn, frozen, keep, kept
+from reprkit.reporting.page_store import (
+    PageContent,
+    read_page_store,
+    render_figures,
+    render_section,
+    write_page_store,
+)
+from reprkit.reporting.run_history import RunHistory, describe_process, read_or_note, read_run_history
 from reprkit.runs.filenames import METRICS, MODEL, PAGE
 from reprkit.runs.reader import read_results
 from reprkit.runs.results import Results
@@ -39,96 +45,95 @@ def report(
     model: Model | None = None,
     data: Dataset | None = None,
 ) -> Path:
-    """Write ``OUT/report.html`` and ``OUT/results.json``; returns the page's path.
+    """Write ``OUT/report.html`` and ``OUT/results.json``, and return the page's path.
 
-    The page holds the metrics, loss curves (``OUT/metrics.jsonl``), inputs over reconstructions, samples,
-    traversals, the evaluators' figures, parts, data, command and versions (``OUT/run.json``).  What is
-    missing is left out with a word.  Nothing in it points outside.  The card of the model in ``OUT/model``
-    is renewed.  Under several ranks only the first writes.
+    The page shows the metrics, loss curves (``OUT/metrics.jsonl``), inputs above reconstructions, samples,
+    traversals, the evaluators' figures, parts, data, command and versions (``OUT/run.json``).  A note stands where
+    something is missing.  The page has no links to other files or to the network.  The model card of ``OUT/model``
+    is updated.  With several ranks only rank 0 writes.
 
     Args:
-        out: the run's folder; made where there is none.
-        results: what ``rk.evaluate`` returned; or name -> results, for one page about several runs, whose
-            own folders are looked for where their own report was written, and at ``OUT/NAME``; or None to
-            make the page again from ``OUT/results.json`` and ``OUT/figures.npz``, also while a run trains.
+        out: the run's folder; created if missing.
+        results: the result of ``rk.evaluate``; or name -> results, for one page about several runs, whose folders are
+            those of their own reports, or ``OUT/NAME``; or None to write the page again from ``OUT/results.json`` and
+            ``OUT/figures.npz``, also while a run trains.
         title: the page's heading.
-        verdict: a sentence under it.
-        columns: of the comparison: paths such as ``"knn.accuracy"``, or path -> heading.
+        verdict: a sentence under the heading.
+        columns: columns of the comparison: paths such as ``"knn.accuracy"``, or path -> heading.
         baselines: name -> results (or plain evaluator -> metric -> number) to compare with.
-        sections: more sections, put before those on parts and data.
-        model: with ``data``, makes the pictures where the results carry none.
+        sections: more sections, inserted before those on parts and data.
+        model: with ``data``, computes the pictures if the results have none.
         data: see ``model``.
 
     Raises:
-        TrainingError: it cannot be written; an older page is as it was.
+        TrainingError: the page cannot be written; an older page is unchanged.
     """
     out = Path(out)
     page = out / PAGE
-    if not _first_rank():
+    if not _is_first_rank():
         return page
     from reprkit.runs.run import write_results
 
     notes: list[str] = []
-    before = None if results is not None else readable(lambda: kept(out), notes)
-    runs = _runs(readable(lambda: read_results(out), notes) if results is None else results)
+    before = None if results is not None else read_or_note(lambda: read_page_store(out), notes)
+    runs = _name_runs(read_or_note(lambda: read_results(out), notes) if results is None else results)
     if before is not None:
-        runs = _rejoined(runs, before.runs)
+        runs = _restore_figures(runs, before.runs)
     if model is not None and data is not None:
-        _pictured(runs, model, data)
-    shown = {name: drawn(each) for name, each in runs.items()}
-    asked = before or Made()
-    asked = Made(
-        runs=shown,
-        title=title or asked.title,
-        verdict=verdict or asked.verdict,
-        columns=columns or asked.columns,
-        baselines=baselines or asked.baselines,
-        sections=[frozen(each) for each in sections] or asked.sections,
+        _add_pictures(runs, model, data)
+    before = before or PageContent()
+    content = PageContent(
+        runs={name: render_figures(run) for name, run in runs.items()},
+        title=title or before.title,
+        verdict=verdict or before.verdict,
+        columns=columns or before.columns,
+        baselines=baselines or before.baselines,
+        sections=[render_section(section) for section in sections] or before.sections,
     )
-    made = _page(out, asked, notes)
+    document = _build_page(out, content, notes)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if results is not None or model is not None:
-            keep(out, asked)
+            write_page_store(out, content)
         if results is not None:
             write_results(out, runs[""] if list(runs) == [""] else runs)
-        made.write(page)
+        document.write(page)
     except OSError as error:
         raise TrainingError(
-            f"cannot write {page}: {explain_os_error(error)}; an older page is untouched"
+            f"cannot write {page}: {explain_os_error(error)}; an older page is unchanged"
         ) from error
     _renew_card(out)
-    for name, each in runs.items():
+    for name, run in runs.items():
         if not name:
-            each.folder = out
+            run.folder = out
     return page
 
 
-def _page(out: Path, asked: Made, notes: Sequence[str]) -> Page:
-    runs = asked.runs
-    folders = _folders(out, runs)
-    made_of = [provenance.parts_section(runs), provenance.data_section(runs, folders)]
-    alone = any(trace.record for trace in folders.values())
-    some = (parts.warnings_section(folders), parts.curves_section(folders))
+def _build_page(out: Path, content: PageContent, notes: Sequence[str]) -> Page:
+    runs = content.runs
+    histories = _read_histories(out, runs)
+    origin = [provenance.parts_section(runs), provenance.data_section(runs, histories)]
+    has_record = any(history.record for history in histories.values())
+    training = (parts.warnings_section(histories), parts.curves_section(histories))
     return Page(
-        title=asked.title or _title(out, runs),
-        verdict=asked.verdict,
+        title=content.title or _default_title(out, runs),
+        verdict=content.verdict,
         sections=[
-            parts.results_section(runs, asked.baselines, asked.columns),
-            *(each for each in some if each is not None),
+            parts.results_section(runs, content.baselines, content.columns),
+            *(section for section in training if section is not None),
             *parts.gallery_sections(runs),
             *parts.figure_sections(runs),
-            *asked.sections,
-            *(each for each in made_of if each is not None),
-            provenance.run_section(folders, {} if alone else this_process()),
-            *([Section("Left out", [Note(each) for each in notes])] if notes else []),
+            *content.sections,
+            *(section for section in origin if section is not None),
+            provenance.run_section(histories, {} if has_record else describe_process()),
+            *([Section("Left out", [Note(note) for note in notes])] if notes else []),
         ],
         made=f"Made by reprkit, {time.strftime('%Y-%m-%d %H:%M')}.",
     )
 
 
-def _first_rank() -> bool:
-    """A process that has not imported torch is alone."""
+def _is_first_rank() -> bool:
+    """Whether this process writes; one that has not imported torch is the only process."""
     if "torch" not in sys.modules:
         return True
     from reprkit.utils import collectives
@@ -136,22 +141,22 @@ def _first_rank() -> bool:
     return collectives.rank() == 0
 
 
-def _rejoined(numbers: dict[str, Results], before: Mapping[str, Results]) -> dict[str, Results]:
-    """Results read back, with the pictures and facts that were kept of them."""
-    for name, each in numbers.items():
+def _restore_figures(runs: dict[str, Results], before: Mapping[str, Results]) -> dict[str, Results]:
+    """Add figures, gallery and facts of the page store to results that were read from ``results.json``."""
+    for name, run in runs.items():
         if name in before:
-            other = before[name]
-            each.figures, each.gallery, each.about, each.folder = (
-                other.figures,
-                other.gallery,
-                other.about,
-                other.folder,
+            stored = before[name]
+            run.figures, run.gallery, run.about, run.folder = (
+                stored.figures,
+                stored.gallery,
+                stored.about,
+                stored.folder,
             )
-    return numbers
+    return runs
 
 
 def _renew_card(out: Path) -> None:
-    """The card of the run's model tells what was measured."""
+    """Update the model card of the run's model with the new results."""
     from reprkit.checkpoints import card
 
     if holds_checkpoint(out / MODEL):
@@ -161,20 +166,20 @@ def _renew_card(out: Path) -> None:
             warnings.warn(f"the card of {out / MODEL} could not be renewed: {error}", stacklevel=3)
 
 
-def _runs(results: Any) -> dict[str, Results]:
-    """Name -> Results; one run without a name of its own is called ""."""
+def _name_runs(results: Any) -> dict[str, Results]:
+    """Name -> Results; a single run without a name is called ""."""
     if not results:
         return {"": results if isinstance(results, Results) else Results()}
     several = not isinstance(results, Results) and all(
-        isinstance(value, Mapping) and value and all(isinstance(each, Mapping) for each in value.values())
-        for value in results.values()
+        isinstance(run, Mapping) and run and all(isinstance(metrics, Mapping) for metrics in run.values())
+        for run in results.values()
     )
     named = dict(results) if several else {"": results}
-    return {name: each if isinstance(each, Results) else Results(each) for name, each in named.items()}
+    return {name: run if isinstance(run, Results) else Results(run) for name, run in named.items()}
 
 
-def _pictured(runs: dict[str, Results], model: Model, data: Dataset) -> None:
-    """Let the model make what its results do not carry, without a trace in it."""
+def _add_pictures(runs: dict[str, Results], model: Model, data: Dataset) -> None:
+    """Compute the pictures of results that have none; the model's state stays unchanged."""
     from reprkit.evaluation.harness import add_gallery
 
     for each in runs.values():
@@ -182,27 +187,27 @@ def _pictured(runs: dict[str, Results], model: Model, data: Dataset) -> None:
             add_gallery(each, model, data)
 
 
-def _folders(out: Path, runs: Mapping[str, Results]) -> dict[str, Trace]:
-    """The folders that runs left: OUT itself, or for several runs each one's own."""
+def _read_histories(out: Path, runs: Mapping[str, Results]) -> dict[str, RunHistory]:
+    """Read the runs' folders: OUT itself for one run, each run's own for several."""
     if list(runs) == [""]:
-        return {"": read_trace(out)}
-    found = {}
+        return {"": read_run_history(out)}
+    histories = {}
     for name, results in runs.items():
         for folder in (results.folder, out / name):
             if folder is not None and (Path(folder) / METRICS).is_file():
-                found[name] = read_trace(Path(folder))
+                histories[name] = read_run_history(Path(folder))
                 break
-    return found
+    return histories
 
 
-def _title(out: Path, runs: Mapping[str, Results]) -> str:
-    """The latent and the data where they are known, else the folder's name."""
+def _default_title(out: Path, runs: Mapping[str, Results]) -> str:
+    """The latent and the data if they are known, else the folder's name."""
     if list(runs) == [""]:
         about = runs[""].about
         parts = about.get("parts", {})
         latents = [
-            each["reference"].removeprefix("reprkit/")
-            for role, each in parts.items()
+            part["reference"].removeprefix("reprkit/")
+            for role, part in parts.items()
             if role.startswith("latent")
         ]
         if latents:

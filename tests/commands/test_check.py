@@ -1,4 +1,4 @@
-"""``reprkit check``: finds the parts, runs the kit, says what failed and why; its exit codes."""
+"""``reprkit check``: parts that it finds, reported failures with reasons, exit codes."""
 
 import json
 
@@ -80,10 +80,10 @@ def run(site, capsys):
     site.add("broken-one", "1 / 0")
 
     def call(*args):
-        with using_registry(Registry()), pytest.raises(SystemExit) as stopped:
+        with using_registry(Registry()), pytest.raises(SystemExit) as exited:
             main.main(["check", *args])
         out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
+        return exited.value.code or 0, out, err
 
     return call
 
@@ -118,13 +118,13 @@ def test_a_plugin_with_faults(run):
     assert "passed" in blocks["command acme-latents/listen"]
     assert "checked_parts:deaf is a int" in blocks["command acme-latents/deaf"]
     encoder = blocks["encoder acme-latents/good"]
-    assert "tried on images, sequences, tokens; it does not take vectors" in encoder
+    assert "checked on images, sequences, tokens; it does not take vectors" in encoder
     assert "most checks fail on tokens: a part that does not take such data" in encoder
     assert "most checks fail on images" not in encoder
     assert "2 parts not checked" in out
 
 
-def test_a_part_named_with_its_arguments_replaces_the_bare_one(run):
+def test_a_part_with_arguments_replaces_the_one_without(run):
     code, out, _ = run(
         "acme-latents", "acme-latents/hungry(dim=2, spice='salt')", "--quick", "--data", "images"
     )
@@ -141,7 +141,7 @@ def test_json(run):
     assert code == 1
     (report,) = json.loads(out)
     assert (report["kind"], report["part"], report["passed"]) == ("latent", "acme-latents/bad", False)
-    (failed,) = [each for each in report["outcomes"]["images"] if each["status"] == "failed"]
+    (failed,) = [outcome for outcome in report["outcomes"]["images"] if outcome["status"] == "failed"]
     assert failed["check"] == "evaluation is deterministic"
     assert failed["about"].startswith("In evaluation the code depends neither")
     assert failed["reason"].startswith("z in evaluation: differs")
@@ -153,20 +153,20 @@ def test_checks_with_processes_run_unless_quick(run):
     assert [line.split()[-1] for line in out.splitlines() if line.startswith("two ranks")] == ["passed"] * 2
 
 
-def test_names_that_lead_nowhere(run):
-    for name, code, said in (
+def test_unknown_names(run):
+    for name, code, message in (
         ("acme-latent", 1, "no plugin named 'acme-latent' is installed. Did you mean 'acme-latents'?"),
         ("broken-one", 1, "plugin broken-one 0.1.0 is broken: ZeroDivisionError"),
         ("acme-latents/goood", 1, "is called acme-latents/goood. Did you mean 'acme-latents/good'?"),
         ("acme-latents/Good()", 2, "is not a part's name"),
         ("good(dim=open('x'))", 2, "is not a literal"),
     ):
-        found, out, err = run(name)
-        assert (found, out) == (code, ""), name
-        assert said in " ".join(err.replace("│", " ").split()), err
+        exit_code, out, err = run(name)
+        assert (exit_code, out) == (code, ""), name
+        assert message in " ".join(err.replace("│", " ").split()), err
     assert run()[0] == 2
     code, _, err = run("continuous", "--data", "smells")
-    assert (code, "there is no data 'smells'" in err) == (2, True)
+    assert (code, "no kind of data 'smells'" in err) == (2, True)
 
 
 def test_the_kinds_of_data_are_those_of_the_kit():

@@ -1,4 +1,4 @@
-"""The command line: what it prints, its exit codes, and that it works whatever is installed."""
+"""The command line: output, exit codes, and that it works with broken plugins."""
 
 import importlib
 import json
@@ -91,10 +91,10 @@ def acme(site):
 @pytest.fixture
 def run(capsys):
     def call(*args: str) -> tuple[int, str, str]:
-        with using_registry(Registry()), pytest.raises(SystemExit) as stopped:
+        with using_registry(Registry()), pytest.raises(SystemExit) as exited:
             main.main(args)
         out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
+        return exited.value.code or 0, out, err
 
     return call
 
@@ -158,13 +158,13 @@ def test_list(acme, run):
     assert line.endswith("not usable here: no_such_library missing")
     assert run("list", "latent")[1] == out
     everything = json.loads(run("list", "--json")[1])
-    assert {each["kind"] for each in everything} == set(KINDS)
-    (fsq,) = [each for each in everything if each["qualified"] == "acme-latents/fsq"]
+    assert {part["kind"] for part in everything} == set(KINDS)
+    (fsq,) = [part for part in everything if part["qualified"] == "acme-latents/fsq"]
     assert (fsq["name"], fsq["requires"], fsq["missing"]) == ("fsq", ["no_such_library"], ["no_such_library"])
     assert "encoder" in run("list")[1]
 
 
-def test_list_qualifies_what_clashes(acme, site, run):
+def test_list_qualifies_names_that_two_plugins_offer(acme, site, run):
     site.add("other", ACME.replace("reprkit_commands", "reprkit_encoders"))
     out = run("list", "latents")[1]
     assert "acme-latents/fsq" in out
@@ -186,7 +186,7 @@ def test_wrong_usage_exits_with_2(acme, run):
     assert "Did you mean 'latent'?" in run("list", "latnts")[2]
 
 
-def test_unknown_command_says_what_is_known_and_who_may_have_it(acme, run):
+def test_unknown_command_lists_known_ones_and_broken_plugins(acme, run):
     code, _, err = run("lisen")
     assert code == 2
     assert "no command named 'lisen'. Did you mean 'listen'?" in err
@@ -214,8 +214,8 @@ def test_show_without_importing(acme, run):
     assert data["qualified"] == "acme-latents/fsq"
     assert data["papers"] == ["Mentzer et al. 2023 (arXiv 2309.15505)."]
     assert data["requires"] == {"no_such_library": False}
-    assert [each["name"] for each in data["arguments"]] == ["data", "levels", "scale", "clip"]
-    assert [each["handed_over"] for each in data["arguments"]] == [True, False, False, False]
+    assert [argument["name"] for argument in data["arguments"]] == ["data", "levels", "scale", "clip"]
+    assert [argument["handed_over"] for argument in data["arguments"]] == [True, False, False, False]
     assert data["arguments"][2] == {
         "name": "scale",
         "type": "float",
@@ -226,18 +226,18 @@ def test_show_without_importing(acme, run):
     }
 
 
-def test_show_what_is_not_there(acme, run):
+def test_show_an_unknown_part(acme, run):
     code, out, err = run("show", "latent", "fsqq")
     assert (code, out) == (1, "")
     assert err.startswith("error: no latent named 'fsqq'. Did you mean 'fsq'?\n")
     assert "see: reprkit plugins --why bad-one" in err
 
 
-def test_what_build_hands_over_is_one_list():
+def test_the_two_copies_of_the_build_context_are_equal():
     assert sources.BUILD_CONTEXT == interfaces.BUILD_CONTEXT
 
 
-def test_contributed_commands_are_loaded_when_called(acme, run):
+def test_plugin_commands_are_imported_when_called(acme, run):
     help_text = run("--help")[1]
     assert "Listen to a model" in help_text
     assert "acme-latents/list" in help_text
@@ -252,10 +252,10 @@ def test_contributed_commands_are_loaded_when_called(acme, run):
     assert run("listen", "x", "--fail") == (1, "", "error: no sound in it\n")
     code, _, err = run("wrong")
     assert code == 1
-    assert "command acme-latents/wrong 0.3.1 is announced as acme_commands:wrong, of type int" in err
+    assert "command acme-latents/wrong 0.3.1 is registered as acme_commands:wrong, of type int" in err
 
 
-def test_authors_see_plugin_errors_raised(acme, monkeypatch):
+def test_plugin_errors_can_be_raised(acme, monkeypatch):
     monkeypatch.setenv("REPRKIT_PLUGIN_ERRORS", "raise")
     from reprkit.errors import PluginError
 

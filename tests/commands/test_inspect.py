@@ -1,4 +1,4 @@
-"""``reprkit inspect``: what it says of a checkpoint, of a run, of damaged ones; without torch, without plugins."""
+"""``reprkit inspect`` of checkpoints, runs and damaged files, without torch and without plugins."""
 
 import json
 import shutil
@@ -34,10 +34,10 @@ PARTS = """
 @pytest.fixture
 def run(capsys):
     def call(*args):
-        with using_registry(Registry()), pytest.raises(SystemExit) as stopped:
+        with using_registry(Registry()), pytest.raises(SystemExit) as exited:
             main.main(["inspect", *map(str, args)])
         out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
+        return exited.value.code or 0, out, err
 
     return call
 
@@ -47,7 +47,7 @@ def digits():
     return rk.dataset("digits").split()
 
 
-def built(train, latent="vq(codes=8, dim=3)", objective="reconstruction + 0.5 * denoising"):
+def build_model(train, latent="vq(codes=8, dim=3)", objective="reconstruction + 0.5 * denoising"):
     return rk.build(
         data=train,
         encoder="mlp(widths=(16,))",
@@ -59,7 +59,7 @@ def built(train, latent="vq(codes=8, dim=3)", objective="reconstruction + 0.5 * 
 
 def test_a_run(run, digits, tmp_path):
     train, _ = digits
-    model = built(train)
+    model = build_model(train)
     rk.fit(model, train, steps=4, batch=16, out=tmp_path / "run")
     model.save(tmp_path / "run/model")
     run_files.write_results(
@@ -68,7 +68,7 @@ def test_a_run(run, digits, tmp_path):
     code, out, err = run(tmp_path / "run")
     assert (code, err) == (0, "")
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    encoder = sum(each.numel() for each in model.factors["code"].encoder.parameters())
+    encoder = sum(parameter.numel() for parameter in model.factors["code"].encoder.parameters())
     assert f"code encoder mlp(widths=(16,)) 16 {encoder:,}" in lines
     assert any(line.startswith("code latent vq(codes=8, dim=3) 3 → 3") for line in lines)
     assert any(line.startswith("decoder mlp(widths=(12,)) 12") for line in lines)
@@ -83,18 +83,18 @@ def test_a_run(run, digits, tmp_path):
 
     found = json.loads(run(tmp_path / "run", "--json")[1])
     numbers = sum(v.numel() for v in model.state_dict().values() if v.is_floating_point())
-    assert found["numbers"] == numbers == sum(each["numbers"] for each in found["parts"])
+    assert found["numbers"] == numbers == sum(part["numbers"] for part in found["parts"])
     assert found["run"]["metrics"] == {"knn.accuracy": 0.5, "knn.n": 3, "reconstruction.error": 2.25}
     assert found["run"]["seed"] == 0
     assert found["signature"]["x"]["kind"] == "image"
-    assert [each["kind"] for each in found["parts"]] == [
+    assert [part["kind"] for part in found["parts"]] == [
         "encoder", "adapter", "latent", "adapter", "decoder", "objective"
     ]  # fmt: skip
 
 
 def test_without_results_the_last_logged_line_is_shown(run, digits, tmp_path):
     train, _ = digits
-    model = built(train)
+    model = build_model(train)
     rk.fit(model, train, steps=4, batch=16, out=tmp_path)
     model.save(tmp_path / "model")
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -119,15 +119,15 @@ def test_several_factors_and_no_decoder(run, digits, tmp_path):
     lines = [" ".join(line.split()) for line in run(model.save(tmp_path / "m"))[1].splitlines()]
     assert any(line.startswith("shape latent gaussian(dim=5) 10") for line in lines)
     assert any(line.startswith("style encoder mlp(widths=(8,)) 8") and "pooled" in line for line in lines)
-    head = sum(each.numel() for each in model.objective.parameters())
+    head = sum(parameter.numel() for parameter in model.objective.parameters())
     assert f"objective contrastive(dim=4) {head:,}" in lines
     assert not any("decoder" in line for line in lines)
 
 
-def test_a_plugin_that_is_not_here(site, run, digits, tmp_path):
+def test_a_plugin_that_is_not_installed(site, run, digits, tmp_path):
     site.add("acme-latents", PLUGIN, version="0.3.1", modules={"acme_parts": PARTS})
     with using_registry(Registry()):
-        folder = built(digits[0], latent="acme-latents/plain(dims=(4, 2))").save(tmp_path / "m")
+        folder = build_model(digits[0], latent="acme-latents/plain(dims=(4, 2))").save(tmp_path / "m")
     code, out, _ = run(folder)
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "code latent acme-latents/plain(dims=(4, 2)) 6 → 6 7" in lines
@@ -143,20 +143,20 @@ def test_a_plugin_that_is_not_here(site, run, digits, tmp_path):
     shutil.rmtree(tmp_path / "acme_latents-0.4.dist-info")
     code, out, _ = run(folder)
     assert code == 0
-    assert "not offered by what is installed: acme-latents/plain" in out
+    assert "not offered by any installed plugin: acme-latents/plain" in out
     assert "plugin acme-latents 0.3.1: not installed; pip install 'acme-latents==0.3.1'" in out
     with using_registry(Registry()), pytest.raises(rk.ReprkitError):
         rk.load(folder)
 
 
-def test_damaged_ones(run, digits, tmp_path):
-    folder = built(digits[0]).save(tmp_path / "m")
+def test_damaged_checkpoints(run, digits, tmp_path):
+    folder = build_model(digits[0]).save(tmp_path / "m")
     assert "is not a checkpoint: it has no reprkit.json" in run(tmp_path)[2]
     code, out, err = run(tmp_path / "nothing")
     assert (code, out, f"there is no folder {tmp_path / 'nothing'}" in err) == (1, "", True)
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
-    for damaged, said in (
+    for damaged, message in (
         (whole[:-4], "its header describes"),
         (whole[:40], "is damaged, or not a safetensors file"),
         (b"", "is damaged, or not a safetensors file"),
@@ -166,7 +166,7 @@ def test_damaged_ones(run, digits, tmp_path):
     ):
         weights.write_bytes(damaged)
         code, _, err = run(folder)
-        assert (code, said in err) == (1, True), (damaged[:20], err)
+        assert (code, message in err) == (1, True), (damaged[:20], err)
     weights.unlink()
     assert "has no model.safetensors" in run(folder)[2]
     (folder / "reprkit.json").write_text("[]")
@@ -175,10 +175,10 @@ def test_damaged_ones(run, digits, tmp_path):
     assert "cannot be read" in run(folder)[2]
 
 
-def test_a_newer_format_is_shown_as_far_as_it_goes(run, digits, tmp_path):
-    folder = built(digits[0]).save(tmp_path / "m")
-    told = json.loads((folder / "reprkit.json").read_text())
-    (folder / "reprkit.json").write_text(json.dumps(told | {"format": 9, "reprkit": "3.0", "novelty": 1}))
+def test_a_newer_format_is_shown_as_far_as_possible(run, digits, tmp_path):
+    folder = build_model(digits[0]).save(tmp_path / "m")
+    manifest = json.loads((folder / "reprkit.json").read_text())
+    (folder / "reprkit.json").write_text(json.dumps(manifest | {"format": 9, "reprkit": "3.0", "novelty": 1}))
     code, out, _ = run(folder)
     assert code == 0
-    assert "of format 9; this reprkit can load up to 1" in out
+    assert "of format 9; this reprkit can load formats up to 1" in out

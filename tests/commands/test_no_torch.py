@@ -1,4 +1,4 @@
-"""The commands that only look never import torch, nor anything else that is slow, also with what they look at."""
+"""Commands that only list, show or copy import neither torch nor any other slow library."""
 
 import json
 import os
@@ -24,8 +24,8 @@ HEAVY = (
 )
 
 
-def loaded(folder, *args):
-    """The heavy modules that a command loads, and what it prints."""
+def run_and_list_imports(folder, *args):
+    """The heavy modules that a command imports, and what it prints."""
     code = (
         f"import sys\nfrom reprkit.commands.main import main\ntry: main({list(args)!r})\n"
         f"except SystemExit as e: assert not e.code, e.code\n"
@@ -48,7 +48,7 @@ def checkpoint(tmp_path_factory):
     model = rk.build(
         data=train, encoder="mlp(widths=(8,))", latent="binary(bits=4)", decoder="mlp(widths=(8,))"
     )
-    return model.save(tmp_path_factory.mktemp("cold") / "model")
+    return model.save(tmp_path_factory.mktemp("checkpoint") / "model")
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def checkpoint(tmp_path_factory):
     ],
     ids=" ".join,
 )
-def test_looking_is_cold(args, tmp_path):
-    assert loaded(tmp_path, *args)[0] == "[]"
+def test_listing_and_copying_import_nothing_heavy(args, tmp_path):
+    assert run_and_list_imports(tmp_path, *args)[0] == "[]"
 
 
-def test_inspecting_is_cold(checkpoint, tmp_path):
-    heavy, text = loaded(tmp_path, "inspect", str(checkpoint), "--json")
+def test_inspect_imports_nothing_heavy(checkpoint, tmp_path):
+    heavy, text = run_and_list_imports(tmp_path, "inspect", str(checkpoint), "--json")
     assert heavy == "[]"
     assert json.loads(text)["parts"][2]["part"] == "binary(bits=4)"

@@ -1,4 +1,4 @@
-"""``reprkit probe`` and ``reprkit finetune``: what they measure, what they say of it, and what they refuse."""
+"""``reprkit probe`` and ``reprkit finetune``: results, the stated protocol, and errors for wrong usage."""
 
 import json
 
@@ -14,10 +14,10 @@ SPLIT = 4
 @pytest.fixture
 def run(capsys):
     def call(*args):
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(SystemExit) as exited:
             main.main(list(map(str, args)))
         out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
+        return exited.value.code or 0, out, err
 
     return call
 
@@ -69,7 +69,7 @@ def test_the_protocol_is_stated(run, folder):
     assert "chosen on valid: C of 0.01, 0.1, 1.0, 10.0; k of 1, 5, 20" in text
 
 
-def test_another_split_and_other_data_are_remarked_on(run, folder, tmp_path):
+def test_another_split_and_unrecorded_data_are_noted(run, folder, tmp_path):
     assert (
         f"trained on split seed {SPLIT}: it has seen most of the test"
         in run("probe", folder, "--trust-data", "--split-seed", 9)[1]
@@ -78,7 +78,7 @@ def test_another_split_and_other_data_are_remarked_on(run, folder, tmp_path):
     model.save(tmp_path / "bare")
     code, _, err = run("probe", tmp_path / "bare")
     assert code == 1
-    assert "does not say which data it was trained on: name it, such as --data digits" in err
+    assert "does not record which data it was trained on: give it, such as --data digits" in err
     code, out, _ = run("probe", tmp_path / "bare", "--data", "digits", "--labels", 60)
     assert code == 0
     assert "not recorded: it may have seen the test examples" in out
@@ -118,16 +118,16 @@ def test_finetuning_chooses_the_rate_and_saves_the_model(run, folder, tmp_path):
     assert "on valid: lr of 0.0003, 0.001, 0.003" in text
 
 
-def test_wrong_usage_is_refused_before_anything_is_trained(run, folder, tmp_path):
+def test_wrong_usage_raises_before_training(run, folder, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/mine.txt").write_text("mine")
     for args, words in (
         (("finetune", folder, "--lr", 0), "--lr takes numbers above 0"),
-        (("finetune", folder, "--start", "middle"), "--start is zeros or probe, not 'middle'"),
-        (("finetune", folder, "--out", tmp_path / "taken"), "taken by something that is no checkpoint"),
+        (("finetune", folder, "--start", "middle"), "--start must be zeros or probe, not 'middle'"),
+        (("finetune", folder, "--out", tmp_path / "taken"), "exists and is no checkpoint"),
         (
             ("probe", folder),
-            "names the data set reprkit/digits, which is not built unless you say so: write --trust-data",
+            "names the data set reprkit/digits, which is built only on request: give --trust-data",
         ),
         (("probe", tmp_path / "nowhere"), "there is no such folder"),
         (("probe", folder, "--data", "digits", "--label", "writer"), "no label field 'writer'"),
@@ -139,7 +139,7 @@ def test_wrong_usage_is_refused_before_anything_is_trained(run, folder, tmp_path
         code, _, err = run(*args)
         assert code == 1, args
         assert words in err
-    assert [each.name for each in (tmp_path / "taken").iterdir()] == ["mine.txt"]
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.parametrize("command", ["probe", "finetune"])

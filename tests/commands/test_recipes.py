@@ -1,4 +1,4 @@
-"""``reprkit recipes`` and ``reprkit run``: lists, copies and runs recipes, from a checkout and from a wheel."""
+"""``reprkit recipes`` and ``reprkit run``: list, copy and run recipes, from a checkout and from a wheel."""
 
 import json
 import os
@@ -36,10 +36,10 @@ if __name__ == "__main__":
 @pytest.fixture
 def run(capsys):
     def call(*args):
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(SystemExit) as exited:
             main.main(list(map(str, args)))
         out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
+        return exited.value.code or 0, out, err
 
     return call
 
@@ -59,17 +59,17 @@ def test_the_recipes_are_listed(run):
     (line,) = [line for line in out.splitlines() if line.startswith("latent_swap ")]
     first = (ROOT / "recipes/latent_swap.py").read_text().partition("\n")[0].strip('"')
     assert first in line
-    found = {each["name"]: each for each in json.loads(run("recipes", "--json")[1])}
+    found = {recipe["name"]: recipe for recipe in json.loads(run("recipes", "--json")[1])}
     assert set(found) == {path.stem for path in (ROOT / "recipes").glob("*.py")}
     assert Path(found["latent_swap"]["path"]).samefile(ROOT / "recipes/latent_swap.py")
     assert found["latent_swap"]["summary"] == first
 
 
 def test_every_recipe_has_a_summary():
-    assert [each.name for each in recipes.recipes() if not each.summary] == []
+    assert [recipe.name for recipe in recipes.recipes() if not recipe.summary] == []
 
 
-def test_a_recipe_is_copied_once(run, tmp_path, monkeypatch):
+def test_a_recipe_is_copied_but_not_over_an_existing_file(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = run("recipes", "copy", "latent-swap")
     assert code == 0
@@ -106,7 +106,7 @@ def test_a_file_is_run_with_its_own_flags(run, mine):
     assert (sys.argv, sys.path) == before
 
 
-def test_help_is_the_recipes_after_it_and_ones_own_before(run, mine):
+def test_help_after_the_recipe_is_the_recipes(run, mine):
     assert "--latent" in run("run", mine, "--help")[1]
     out = run("run", "--help")[1]
     assert "--latent" not in out
@@ -114,7 +114,7 @@ def test_help_is_the_recipes_after_it_and_ones_own_before(run, mine):
     assert "--latents" in run("run", "latent_swap", "--help")[1]
 
 
-def test_a_recipes_error_is_shown_as_reprkits(run, tmp_path):
+def test_reprkit_errors_of_a_recipe_are_printed_without_traceback(run, tmp_path):
     (tmp_path / "bad.py").write_text("import reprkit as rk\nrk.create('latent', 'vqq')")
     code, _, err = run("run", tmp_path / "bad.py")
     assert code == 1
@@ -126,7 +126,7 @@ def test_a_recipes_error_is_shown_as_reprkits(run, tmp_path):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of what a wheel is built from: building leaves files behind."""
+    """A copy of the files that a wheel is built from, since building leaves files behind."""
     root = tmp_path_factory.mktemp("tree")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, root)
@@ -143,14 +143,14 @@ def pip(*args, **options):
 
 
 def reprkit_in(folder, *args):
-    """The command line of the reprkit in a folder, and of no other."""
+    """Run the command line of the reprkit that is installed in a folder."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     command = [sys.executable, "-m", "reprkit", *args]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=120)
 
 
 @pytest.mark.slow
-def test_the_wheel_brings_recipes_and_templates(tree, tmp_path):
+def test_the_wheel_contains_recipes_and_templates(tree, tmp_path):
     wheels, site = tmp_path / "wheels", tmp_path / "site"
     pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", wheels, tree)
     (wheel,) = wheels.glob("reprkit-*.whl")
@@ -164,7 +164,7 @@ def test_the_wheel_brings_recipes_and_templates(tree, tmp_path):
     assert not {name for name in names if name.startswith(("recipes", "tests", "docs"))}
     pip("install", "--no-deps", "--no-index", "--target", site, wheel)
     done = reprkit_in(site, "recipes", "--json")
-    found = {each["name"]: each["path"] for each in json.loads(done.stdout)}
+    found = {recipe["name"]: recipe["path"] for recipe in json.loads(done.stdout)}
     assert found["latent_swap"] == str(site / "reprkit/_recipes/latent_swap.py")
     assert reprkit_in(site, "new", "acme-latents").returncode == 0
     assert "--latents" in reprkit_in(site, "run", "latent_swap", "--help").stdout
@@ -186,7 +186,7 @@ def test_an_editable_install_finds_the_checkouts_recipes(tree, tmp_path):
     )
     (packages,) = site.rglob("site-packages")
     code = (
-        # -S: this environment's own editable reprkit stays out; its other packages come after.
+        # -S: without this environment's editable reprkit; its other packages are appended.
         f"import site, sys; site.addsitedir({str(packages)!r}); sys.path.append({sysconfig.get_path('purelib')!r})\n"
         "from reprkit.commands.recipes import recipes\nprint(*[each.path for each in recipes()])"
     )

@@ -1,4 +1,4 @@
-"""``reprkit runs`` and ``reprkit report``: what became of runs, and their pages made again, without torch."""
+"""``reprkit runs`` and ``reprkit report``: the state of runs, and their pages written again, without torch."""
 
 import json
 import os
@@ -19,14 +19,14 @@ def run(*args):
     """The exit code of the command."""
     try:
         main(list(map(str, args)))
-    except SystemExit as left:
-        return left.code or 0
+    except SystemExit as exited:
+        return exited.code or 0
     return 0
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A finished run, one that its process left, one that failed, and one that is damaged."""
+    """A folder with a finished, a killed, a failed, a running and a damaged run."""
     top = tmp_path_factory.mktemp("top") / "runs"
     train, valid = rk.dataset("digits").subset(range(300)).split()
     model = rk.build(
@@ -38,14 +38,14 @@ def folder(tmp_path_factory):
     )  # fmt: skip
     record = Run(top / "done").record
     stage = {**record["stages"]["main"], "status": "running", "step": 7, "saved": 5, "best": None}
-    gone = {
+    killed = {
         **record,
         "status": "running",
         "pid": 2**22 + 1,
         "command": "python mine.py",
         "folder": "/elsewhere/of mine",
     }
-    write(top / "deep" / "killed", {**gone, "stages": {"main": stage}})
+    write(top / "deep" / "killed", {**killed, "stages": {"main": stage}})
     with (top / "deep" / "killed" / "metrics.jsonl").open("w") as file:
         file.write('{"step": 5, "loss": 2.5, "terms": {"kl": 1.0}}\n{"step": 6, "lo')
     stages = {"ae": {**stage, "status": "finished"}, "gan": {**stage, "status": "failed"}}
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
             "command": "python r.py --resume",
         },
     )
-    write(top / "live", {**gone, "pid": os.getppid(), "stages": {"main": stage}})
+    write(top / "live", {**killed, "pid": os.getppid(), "stages": {"main": stage}})
     write(top / "done" / "state" / "hidden", record)
     write(top / ".replaced", record)
     (top / "odd").mkdir()
@@ -87,9 +87,9 @@ def test_runs_are_listed_with_their_state(folder, capsys):
     assert list(table) == sorted(table)
 
 
-def test_each_row_says_where_it_stands_and_how_to_go_on(folder, capsys):
+def test_rows_have_progress_and_the_command_to_resume(folder, capsys):
     assert run("runs", folder, "--json") == 0
-    rows = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     done = rows["done"]
     assert (done["step"], done["steps"], done["resume"]) == (20, 20, None)
     assert done["best"] == Run(folder / "done").best
@@ -103,14 +103,14 @@ def test_each_row_says_where_it_stands_and_how_to_go_on(folder, capsys):
     assert failed["resume"].count("--resume") == 1
     assert rows["live"]["resume"] is None
     assert run("runs", folder) == 0
-    told = capsys.readouterr().out
+    out = capsys.readouterr().out
     assert (
-        "deep/killed: saved at step 5; to go on:\n  cd '/elsewhere/of mine' && python mine.py --resume"
-        in told
+        "deep/killed: saved at step 5; to resume:\n  cd '/elsewhere/of mine' && python mine.py --resume"
+        in out
     )
-    assert "failed failed: TrainingError: the loss is nan" in told
-    assert "gan 7/20" in told
-    assert re.search(r"done .*20/20 .*reconstruction\.error \d", told)
+    assert "failed failed: TrainingError: the loss is nan" in out
+    assert "gan 7/20" in out
+    assert re.search(r"done .*20/20 .*reconstruction\.error \d", out)
 
 
 def test_a_folder_without_runs(tmp_path, capsys):
@@ -120,7 +120,7 @@ def test_a_folder_without_runs(tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
 
 
-def test_a_page_is_made_again_as_it_was(folder, capsys):
+def test_a_page_is_written_again_unchanged(folder, capsys):
     page = folder / "done" / "report.html"
     before = re.sub("Made by .*", "", page.read_text())
     assert "data:image/png" in before
@@ -132,7 +132,7 @@ def test_a_page_is_made_again_as_it_was(folder, capsys):
     assert (folder / "done" / "results.json").read_bytes() == results
 
 
-def test_a_page_of_a_run_that_was_cut_short(folder, capsys):
+def test_a_page_of_a_killed_run(folder, capsys):
     assert run("report", folder / "deep" / "killed") == 0
     text = Path(capsys.readouterr().out.strip()).read_text()
     assert "killed" in text
@@ -140,7 +140,7 @@ def test_a_page_of_a_run_that_was_cut_short(folder, capsys):
     assert "total loss" in text
 
 
-def test_a_comparison_s_page_is_made_again(folder, capsys):
+def test_the_page_of_a_comparison_is_written_again(folder, capsys):
     results = rk.evaluate(
         "pca(dim=2)", rk.dataset("digits").subset(range(60)), "reconstruction", fit_on="digits"
     )
@@ -151,46 +151,46 @@ def test_a_comparison_s_page_is_made_again(folder, capsys):
         columns={"reconstruction.error": "my error"},
     )  # fmt: skip
     before = re.sub("Made by .*", "", page.read_text())
-    assert all(each in before for each in ("Two", "Alike.", "my own words", "three", "my error"))
+    assert all(words in before for words in ("Two", "Alike.", "my own words", "three", "my error"))
     assert run("report", folder / "both") == 0
     assert re.sub("Made by .*", "", page.read_text()) == before
 
 
-def test_what_is_no_run_is_refused(folder, tmp_path, capsys):
+def test_a_folder_that_is_no_run_raises(folder, tmp_path, capsys):
     assert run("report", folder) == 1
-    said = capsys.readouterr().err
-    assert "is not a run: it has none of run.json" in said
-    assert str(folder / "deep" / "killed") in said
+    err = capsys.readouterr().err
+    assert "is not a run: it has none of run.json" in err
+    assert str(folder / "deep" / "killed") in err
     assert run("report", folder / "dome") == 1
     assert "Did you mean 'done'?" in capsys.readouterr().err
 
 
-def test_figures_that_are_damaged_are_told(folder, tmp_path, capsys):
+def test_a_damaged_page_store_is_noted(folder, tmp_path, capsys):
     (tmp_path / "figures.npz").write_bytes(b"PK nonsense")
     (tmp_path / "results.json").write_text('{"knn": {"accuracy": 0.5}}')
     assert run("report", tmp_path) == 0
     assert "figures.npz is damaged" in (tmp_path / "report.html").read_text()
 
 
-def test_inspect_knows_the_best(folder, capsys):
+def test_inspect_shows_the_best_model(folder, capsys):
     assert run("inspect", folder / "done" / "best", "--json") == 0
-    told = json.loads(capsys.readouterr().out)["run"]
+    shown = json.loads(capsys.readouterr().out)["run"]
     best = Run(folder / "done").best
-    assert told["metrics"] == {"reconstruction.error": best["value"]}
-    assert told["best"] == {"main": best}
+    assert shown["metrics"] == {"reconstruction.error": best["value"]}
+    assert shown["best"] == {"main": best}
     assert run("inspect", folder / "done") == 0
     assert f"kept at step {best['step']}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["runs", "report"])
-def test_neither_imports_torch(folder, command):
+def test_runs_and_report_do_not_import_torch(folder, command):
     target = folder if command == "runs" else folder / "done"
     code = f"""
 import sys
 from reprkit.commands.main import main
 try: main([{command!r}, {str(target)!r}])
-except SystemExit as left: assert not left.code
-print([each for each in ("torch", "sklearn", "accelerate", "pandas") if each in sys.modules])
+except SystemExit as exited: assert not exited.code
+print([name for name in ("torch", "sklearn", "accelerate", "pandas") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -198,8 +198,7 @@ print([each for each in ("torch", "sklearn", "accelerate", "pandas") if each in 
 
 
 @pytest.mark.slow
-def test_a_page_is_made_while_the_run_trains(tmp_path, capsys):
-    """The run ends as if nobody had looked."""
+def test_writing_a_page_during_training_does_not_change_the_run(tmp_path, capsys):
     recipe = Path(__file__).parents[1] / "training" / "recipe.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     outs = [tmp_path / "quiet", tmp_path / "watched"]

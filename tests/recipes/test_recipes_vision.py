@@ -1,4 +1,4 @@
-"""``recipes/masked_autoencoder.py`` and ``simclr.py``, small, on the digits: they run, and what they write is there."""
+"""Small runs of ``recipes/masked_autoencoder.py`` and ``simclr.py`` on the digits: their results, pages and models."""
 
 import json
 import os
@@ -13,7 +13,8 @@ TINY = ("--data", "digits", "--labels", "30", "--batch", "64", "--tune", "finetu
 LATENTS = ["vq(codes=16, dim=4)", "gaussian(dim=8)"]
 
 
-def recipe(name, folder, *args):
+def run_recipe(name, folder, *args):
+    """What a recipe prints."""
     command = [sys.executable, str(ROOT / "recipes" / name), *TINY, "--out", str(folder / "run"), *args]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300)
@@ -23,26 +24,27 @@ def recipe(name, folder, *args):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("latent", LATENTS)
-def test_the_masked_autoencoder_with_any_latent(latent, tmp_path):
+def test_masked_autoencoder_with_any_latent(latent, tmp_path):
     net = ("--patch", "2", "--width", "16", "--depth", "1", "--decoder-width", "16", "--latent", latent)
-    printed = recipe("masked_autoencoder.py", tmp_path, *net, "--steps", "20")
+    # The flag's former spelling still works.
+    printed = run_recipe("masked_autoencoder.py", tmp_path, *net, "--steps", "20", "--no-normalise")
     found = json.loads((tmp_path / "run/results.json").read_text())
     assert list(found) == ["raw pixels", "untrained", "masked", "unmasked"]
-    for arm, measured in found.items():
+    for name, results in found.items():
         for measure in ("knn", "linear-probe", "finetune"):
-            assert set(measured["few-labels"][measure]) == {"30", "all"}, arm
+            assert set(results["few-labels"][measure]) == {"30", "all"}, name
     assert found["masked"]["masking"]["ratio"] == 0.75
     page = (tmp_path / "run/masked/report.html").read_text()
     assert "What is predicted from what is shown" in page
     assert "finetune all" in printed
-    for name in ("masked", "unmasked"):
-        assert (tmp_path / f"run/{name}/model/reprkit.json").is_file()
+    for objective in ("masked", "unmasked"):
+        assert (tmp_path / f"run/{objective}/model/reprkit.json").is_file()
 
 
 @pytest.mark.slow
 def test_simclr(tmp_path):
     views = "gaussian-noise(std=0.2)"
-    printed = recipe(
+    printed = run_recipe(
         "simclr.py",
         tmp_path,
         "--encoder",

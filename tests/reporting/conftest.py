@@ -1,17 +1,17 @@
-"""Fixtures of the report's tests."""
+"""Fixtures of the report tests."""
 
 import pytest
-from pages_made import MEASURES
+from page_checks import MEASURES
 
 import reprkit as rk
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """A short real training run and its results: (train, test, model, results)."""
+    """Two untrained models with results on digits: (train, test, latent -> (model, results))."""
     train, test = rk.dataset("digits").subset(range(300)).split(seed=0)
-    made = {}
+    models = {}
     for latent in ("gaussian(dim=4)", "binary(bits=6)"):
         model = rk.build(data=train, encoder="mlp(widths=(32,))", latent=latent, decoder="mlp(widths=(32,))")
-        made[latent] = model, rk.evaluate(model, test, *MEASURES, fit_on=train)
-    return train, test, made
+        models[latent] = model, rk.evaluate(model, test, *MEASURES, fit_on=train)
+    return train, test, models

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from reprkit.reporting import Bars, Curves, Figure, Images, Matrix, Scatter, Sounds, Symbols
-from reprkit.reporting.drawing import outline, picture
+from reprkit.reporting.drawing import downsample_line, encode_image
 from reprkit.reporting.figures import DASHED
 
 
-def decoded(source):
+def decode_png(source):
     head, _, data = source.partition(",")
     assert head == "data:image/png;base64"
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
@@ -36,25 +36,25 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize("figure", ALL, ids=lambda each: each.title)
-def test_a_figure_is_html_that_points_nowhere_and_is_the_same_each_time(figure):
+@pytest.mark.parametrize("figure", ALL, ids=lambda figure: figure.title)
+def test_a_figure_is_self_contained_and_deterministic_html(figure):
     assert isinstance(figure, Figure)
     html = figure.html()
     assert html == figure.html()
     assert "http" not in html
     assert "xmlns" not in html
-    assert all(re.match(r"data:(image/png|audio/\w+);base64,", each) for each in sources(html))
-    assert not re.search(r"#0[123]0[0-9a-f]{3}", html), "a placeholder colour was left"
+    assert all(re.match(r"data:(image/png|audio/\w+);base64,", source) for source in sources(html))
+    assert not re.search(r"#0[123]0[0-9a-f]{3}", html), "a placeholder color was left"
 
 
-@pytest.mark.parametrize("figure", ALL[1:6], ids=lambda each: each.title)
-def test_charts_take_the_pages_colours_and_keep_their_ids_apart(figure):
+@pytest.mark.parametrize("figure", ALL[1:6], ids=lambda figure: figure.title)
+def test_charts_use_the_pages_colors_and_unique_ids(figure):
     html = figure.html()
     assert html.startswith("<svg")
     assert re.search(r"var\(--(s\d|line)\)|currentColor|#[0-9a-f]{6}", html)
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert ids
-    assert all(each.startswith(ids[0][:10]) for each in ids)
+    assert all(name.startswith(ids[0][:10]) for name in ids)
     for target in re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', html):
         assert "".join(target) in ids
 
@@ -66,43 +66,45 @@ def test_two_charts_on_a_page_do_not_share_ids():
     assert not first & second
 
 
-def test_pictures_hold_the_values():
+def test_encoded_images_hold_the_values():
     image = np.array([[0.0, 0.5], [1.0, 2.0]])
-    assert decoded(picture(image, (0, 1))).tolist() == [[0, 128], [255, 255]]
-    assert decoded(picture(image[..., None], (0, 2))).tolist() == [[0, 64], [128, 255]]
-    assert decoded(picture(np.stack([image] * 3, -1), (0, 1)))[0, 1].tolist() == [128, 128, 128]
-    assert decoded(picture(np.stack([image, image * 0], -1), (0, 1)))[1, 0] == 128  # two channels: their mean
-    assert decoded(picture(np.zeros((400, 200)), (0, 1))).shape == (160, 80)
-    assert decoded(picture(np.array([[np.nan, 1.0]]), (0, 1))).tolist() == [[0, 255]]
+    assert decode_png(encode_image(image, (0, 1))).tolist() == [[0, 128], [255, 255]]
+    assert decode_png(encode_image(image[..., None], (0, 2))).tolist() == [[0, 64], [128, 255]]
+    assert decode_png(encode_image(np.stack([image] * 3, -1), (0, 1)))[0, 1].tolist() == [128, 128, 128]
+    assert (
+        decode_png(encode_image(np.stack([image, image * 0], -1), (0, 1)))[1, 0] == 128
+    )  # two channels: their mean
+    assert decode_png(encode_image(np.zeros((400, 200)), (0, 1))).shape == (160, 80)
+    assert decode_png(encode_image(np.array([[np.nan, 1.0]]), (0, 1))).tolist() == [[0, 255]]
 
 
-def test_rows_of_images_lie_above_each_other():
+def test_rows_of_images_are_above_each_other():
     html = Images(title="", rows={"<in>": np.zeros((3, 2, 2)), "out": np.ones((3, 2, 2))}, span=(0, 1)).html()
     assert "--columns:3" in html
     assert html.index("&lt;in&gt;") < html.index(">out<")
-    assert [decoded(each).max() for each in sources(html)] == [0, 0, 0, 255, 255, 255]
+    assert [decode_png(source).max() for source in sources(html)] == [0, 0, 0, 255, 255, 255]
 
 
-def test_images_without_a_span_share_theirs():
+def test_images_without_a_span_share_one():
     html = Images(title="", rows={"a": np.full((1, 2, 2), 5.0), "b": np.full((1, 2, 2), 7.0)}).html()
-    assert [decoded(each).max() for each in sources(html)] == [0, 255]
+    assert [decode_png(source).max() for source in sources(html)] == [0, 255]
 
 
-def test_lines_take_their_colour_and_dashes():
+def test_lines_have_the_given_colors_and_dashes():
     html = Curves(
         title="", lines={"a": ([0, 1], [0, 1]), "b": ([0, 1], [1, 0])}, colours=[3, 4 + DASHED]
     ).html()
     assert "var(--s3)" in html
     dashed = [style for style in re.findall(r'style="([^"]*)"', html) if "var(--s4)" in style]
-    assert any("stroke-dasharray" in each for each in dashed)
+    assert any("stroke-dasharray" in style for style in dashed)
 
 
-def test_a_legend_names_several_lines_only():
+def test_a_legend_is_shown_for_several_lines_only():
     assert "legend" not in Curves(title="", lines={"a": ([0, 1], [0, 1])}).html()
     assert "<i style" in Curves(title="", lines={"a": ([0, 1], [0, 1]), "b": ([0, 1], [0, 1])}).html()
 
 
-def test_points_are_drawn_by_class():
+def test_points_are_colored_by_class():
     points = np.random.default_rng(0).normal(size=(20, 2))
     html = Scatter(title="", points=points, labels=np.arange(20) % 2, names={0: "cat", 1: "d<g"}).html()
     assert html.count("var(--s0)") >= 10
@@ -116,19 +118,19 @@ def test_symbols_that_differ_are_marked():
     assert re.findall("<mark>(.*?)</mark>", html) == ["9", "&lt;"]
 
 
-def test_very_long_lines_keep_their_extremes():
+def test_downsampled_lines_keep_their_extremes():
     wave = np.sin(np.arange(100_000) / 7)
     wave[54_321] = 9.0
-    short = Curves(title="", lines={"a": (range(len(wave)), wave)}).html()
-    assert len(short) < 100_000
-    x, y = outline((list(range(len(wave))), wave.tolist()))
+    html = Curves(title="", lines={"a": (range(len(wave)), wave)}).html()
+    assert len(html) < 100_000
+    x, y = downsample_line((list(range(len(wave))), wave.tolist()))
     assert max(y) == 9.0
     assert x[int(np.argmax(y))] == pytest.approx(54_321, abs=100_000 / 600)
-    assert outline(([0, 1], [2, 3])) == ([0, 1], [2, 3])
+    assert downsample_line(([0, 1], [2, 3])) == ([0, 1], [2, 3])
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_sounds_are_written_into_the_page(installed, monkeypatch):
+def test_sounds_are_embedded_in_the_page(installed, monkeypatch):
     soundfile = pytest.importorskip("soundfile")
     if not installed:
         monkeypatch.setitem(sys.modules, "soundfile", None)

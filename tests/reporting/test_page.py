@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reprkit.reporting import Bars, Listing, Note, Page, Section, Table, Tiles
-from reprkit.reporting.page import number
+from reprkit.reporting.page import format_number
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from reprkit.reporting.page import number
         (2.5e12, "2.5e+12"),
     ],
 )
-def test_numbers_read_well(value, text):
-    assert number(value) == text
+def test_numbers_are_formatted_for_reading(value, text):
+    assert format_number(value) == text
 
 
 def test_a_table_marks_the_best_and_prints():
@@ -49,7 +49,7 @@ def test_a_table_marks_the_best_and_prints():
     ]
 
 
-def test_a_row_that_does_not_fit_is_refused():
+def test_a_row_with_too_few_values_raises():
     with pytest.raises(ValueError, match="row 'vq' has 1 values for 2 columns"):
         Table(["a", "b"], {"vq": [1]})
 
@@ -68,14 +68,14 @@ def test_everything_is_escaped():
     assert html.count("&lt;script&gt;") >= 15
 
 
-def test_figures_share_a_row_and_other_blocks_part_it():
+def test_consecutive_figures_share_a_row():
     figure = Bars(title="it", values=np.arange(3))
     html = Section("s", [figure, figure, Note("between"), figure]).html()
     assert html.count('<div class="figures">') == 2
     assert html.count("<figure") == 3
 
 
-def test_a_plugins_own_figure_needs_four_things_only():
+def test_a_plugins_figure_needs_three_attributes_and_html():
     class Sound:
         title, caption, wide = "Sound", "a bell", False
 
@@ -85,9 +85,9 @@ def test_a_plugins_own_figure_needs_four_things_only():
     assert "<audio" in Section("s", [Sound()]).html()
 
 
-def test_a_page_is_written_whole(tmp_path):
+def test_a_page_is_written_atomically(tmp_path):
     page = Page("Title", [Section("One", [Note("it")]), Section("Two", [])])
     path = page.write(tmp_path / "deep" / "report.html")
     assert path.read_text() == page.html()
-    assert [each.name for each in path.parent.iterdir()] == ["report.html"]
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     assert '<a href="#s1">One</a>' in page.html()

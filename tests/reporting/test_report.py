@@ -1,22 +1,22 @@
-"""A run, or several, on one page."""
+"""``rk.report`` of one run and of several runs."""
 
 import json
 import re
 
-from pages_made import LINES, MEASURES, RECORD, checked, log
+from page_checks import LINES, MEASURES, RECORD, check_page, write_run
 
 import reprkit as rk
 from reprkit.reporting import compare
-from reprkit.reporting.page import number
+from reprkit.reporting.page import format_number
 
 
 def test_a_run_on_one_page(trained, tmp_path):
-    _, _, made = trained
-    results = made["gaussian(dim=4)"][1]
-    log(tmp_path, *LINES, **RECORD)
+    _, _, models = trained
+    results = models["gaussian(dim=4)"][1]
+    write_run(tmp_path, *LINES, **RECORD)
     path = rk.report(tmp_path, results)
     assert path == tmp_path / "report.html"
-    page, text = checked(path)
+    page, text = check_page(path)
     assert page.headings == [
         "Results",
         "Training",
@@ -28,15 +28,15 @@ def test_a_run_on_one_page(trained, tmp_path):
         "Data",
         "How it was made",
     ]
-    for said in (
+    for words in (
         "gaussian(dim=4) on digits",
         RECORD["command"],
         "3 min 20 s",
         "torch 2.11.0",
         "seed 7",
         "20",
-        number(results["reconstruction"]["error"]),
-        number(results["knn"]["accuracy"]),
+        format_number(results["reconstruction"]["error"]),
+        format_number(results["knn"]["accuracy"]),
         "total loss",
         "kl",
         "usage",
@@ -48,35 +48,35 @@ def test_a_run_on_one_page(trained, tmp_path):
         "0 to 1",
         "dimension 3",
     ):
-        assert said in re.sub(r"\s+", " ", text), said
+        assert words in re.sub(r"\s+", " ", text), words
     assert "secret" not in text
     assert "4242" not in text
     assert "mse, " not in text
     assert text.count("8 × 8 × 1") == 1
-    pictures = [each for each in page.sources if each.startswith("data:image/png")]
+    pictures = [source for source in page.sources if source.startswith("data:image/png")]
     assert len(pictures) >= 16 * 3 + 4 * 9
     written = json.loads((tmp_path / "results.json").read_text())
     assert written == json.loads(json.dumps(results))
 
 
-def test_in_training_and_evaluated_share_a_chart(trained, tmp_path):
-    log(tmp_path, *LINES)
-    _, text = checked(rk.report(tmp_path, trained[2]["gaussian(dim=4)"][1]))
+def test_training_and_evaluation_share_a_chart(trained, tmp_path):
+    write_run(tmp_path, *LINES)
+    _, text = check_page(rk.report(tmp_path, trained[2]["gaussian(dim=4)"][1]))
     html = (tmp_path / "report.html").read_text()
     assert html.count("<b>error</b>") == 1
-    assert "Dashed: evaluated on the way" in text
+    assert "Dashed: evaluations during training" in text
     assert html.count("stroke-dasharray") >= 1
-    assert "<b>learning rate</b>" not in html  # it never changed
+    assert "<b>learning rate</b>" not in html  # it is constant
 
 
-def test_equal_names_of_different_things_stay_apart(tmp_path):
+def test_equal_names_of_different_metrics_stay_apart(tmp_path):
     results = {
         "knn": {"accuracy": 0.5, "n": 9},
         "linear-probe": {"accuracy": 0.6},
         "codebook": {"a.usage": 0.7},
     }
     terms = {"a.kl": 1.0, "b.kl": 2.0}
-    log(
+    write_run(
         tmp_path,
         *(
             {"step": s, "loss": s, "terms": terms, "metrics": {"a.usage": 1}, "results": results}
@@ -88,8 +88,8 @@ def test_equal_names_of_different_things_stay_apart(tmp_path):
     assert titles == ["total loss", "a.kl", "b.kl", "a.usage", "knn accuracy", "linear-probe accuracy"]
 
 
-def test_without_anything_it_is_a_page_all_the_same(tmp_path):
-    page, text = checked(rk.report(tmp_path / "new"))
+def test_a_report_without_results_and_run(tmp_path):
+    page, text = check_page(rk.report(tmp_path / "new"))
     assert "Nothing was measured" in text
     assert "nothing was logged" in text
     assert "torch" in text  # of this process
@@ -98,44 +98,44 @@ def test_without_anything_it_is_a_page_all_the_same(tmp_path):
 
 
 def test_results_are_read_from_the_folder(trained, tmp_path):
-    _, test, made = trained
-    model, results = made["binary(bits=6)"]
+    _, test, models = trained
+    model, results = models["binary(bits=6)"]
     first = rk.report(tmp_path, results).read_text().partition("Made by")[0]
-    _, text = checked(rk.report(tmp_path))
-    assert number(results["reconstruction"]["error"]) in text
+    _, text = check_page(rk.report(tmp_path))
+    assert format_number(results["reconstruction"]["error"]) in text
     assert (tmp_path / "report.html").read_text().partition("Made by")[0] == first
     (tmp_path / "figures.npz").unlink()
-    _, text = checked(rk.report(tmp_path))
-    assert number(results["reconstruction"]["error"]) in text
+    _, text = check_page(rk.report(tmp_path))
+    assert format_number(results["reconstruction"]["error"]) in text
     assert "No pictures" in text
     model.train()
-    page, _ = checked(rk.report(tmp_path, model=model, data=test))
+    page, _ = check_page(rk.report(tmp_path, model=model, data=test))
     assert "Samples from the prior" in page.headings
     assert "Parts and parameters" in page.headings
     assert model.training
 
 
-def test_damaged_files_are_told_and_not_fatal(trained, tmp_path):
-    log(tmp_path, *LINES)
+def test_damaged_files_are_noted_and_not_fatal(trained, tmp_path):
+    write_run(tmp_path, *LINES)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "lo')
     (tmp_path / "run.json").write_text("{")
     (tmp_path / "results.json").write_text("[")
-    _, text = checked(rk.report(tmp_path))
+    _, text = check_page(rk.report(tmp_path))
     assert "results.json is damaged" in text
     assert "run.json is damaged" in text
     assert "total loss" in text
 
 
 def test_several_runs_on_one_page(trained, tmp_path):
-    train, test, made = trained
+    train, test, models = trained
     table = {"PCA, 4 dimensions": rk.evaluate("pca(dim=4)", test, *MEASURES, fit_on=train)}
-    table |= {name: results for name, (_, results) in made.items()}
-    for place, name in enumerate(made):
-        log(tmp_path / str(place), *LINES, **{**RECORD, "seed": place})
-        rk.report(tmp_path / str(place), table[name])
+    table |= {name: results for name, (_, results) in models.items()}
+    for seed, name in enumerate(models):
+        write_run(tmp_path / str(seed), *LINES, **{**RECORD, "seed": seed})
+        rk.report(tmp_path / str(seed), table[name])
     path = rk.report(tmp_path, table, title="Latents", verdict="One network.")
-    _, text = checked(path)
+    _, text = check_page(path)
     text = re.sub(r"\s+", " ", text)
     head = re.search(r"<thead>.*?</thead>", path.read_text())[0]
     assert re.findall(r"<th[^>]*>([^<]*)</th>", head) == [
@@ -149,16 +149,16 @@ def test_several_runs_on_one_page(trained, tmp_path):
     for name in table:
         assert name in text
     assert "One network." in text
-    # One row of inputs, then a row a run.
+    # One row of inputs, then one row per run.
     assert path.read_text().count('alt="input 1"') == 1
     assert all(path.read_text().count(f'alt="{name} 1"') >= 1 for name in table)
     assert text.count("Principal components. 60 examples.") == len(table)
-    assert "Confusion matrix of the linear probe" not in text  # a detail
+    assert "Confusion matrix of the linear probe" not in text  # the figure is marked as a detail
     assert text.count("has no prior;") == 1
-    assert "seed" in text  # differs, so in a table
-    assert text.count(RECORD["command"]) == 1  # is the same
+    assert "seed" in text  # differs, so it is in a table
+    assert text.count(RECORD["command"]) == 1  # equal, so it is shown once
     assert set(json.loads((tmp_path / "results.json").read_text())) == set(table)
-    _, again = checked(rk.report(tmp_path))  # read back as several runs
+    _, again = check_page(rk.report(tmp_path))  # read back as several runs
     assert all(name in again for name in table)
 
 

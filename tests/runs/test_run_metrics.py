@@ -14,7 +14,7 @@ import reprkit as rk
 from reprkit.commands.main import main
 from reprkit.errors import DataError
 from reprkit.evaluation import Results
-from reprkit.reporting.page import Table, number
+from reprkit.reporting.page import Table, format_number
 from reprkit.runs.metrics import (
     finite_metrics,
     flatten_metrics,
@@ -96,7 +96,7 @@ def test_duplicate_names_are_rejected():
 
 def test_report_accepts_every_kind_of_number():
     for given, value in NUMBERS.values():
-        assert number(given) == ("–" if given is None or given != given else number(value or math.inf))
+        assert format_number(given) == ("–" if given is None or given != given else format_number(value or math.inf))
     table = Table(["n"], {"a": [np.float32(1)], "b": [torch.tensor(2.0)], "c": [None]}, best={"n": "max"})
     cells = table.html().split("<tr>")[2:]
     assert ["num best" in each for each in cells] == [False, True, False]
@@ -146,7 +146,7 @@ def test_all_outputs_show_the_same_numbers(out, capsys):
     rk.report(out)
     for page in (first, (out / "report.html").read_text()):
         for name, value in EXPECTED.items():
-            shown = "–" if value is None else number(value)
+            shown = "–" if value is None else format_number(value)
             assert cells_of_row(page, name) == [shown, shown], (name, cells_of_row(page, name))
         for name in REFUSED:
             assert cells_of_row(page, f"knn.{name}") == []

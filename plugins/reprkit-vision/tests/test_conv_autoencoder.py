@@ -1,4 +1,4 @@
-"""``recipes/conv_autoencoder.py``: what it writes, small; and its figure on MNIST."""
+"""Small runs of ``recipes/conv_autoencoder.py``, and its result on MNIST."""
 
 import json
 import os
@@ -25,8 +25,8 @@ def test_every_network_runs_and_writes_its_page(tmp_path):
     assert list(found) == ["undercomplete", "convolutional", "denoising"]
     assert "given_psnr" in found["denoising"]["image-quality"]
     assert "given_psnr" not in found["convolutional"]["image-quality"]
-    for net, measured in found.items():
-        assert measured["pixel"]["nats"] == pytest.approx(measured["reconstruction"]["nll"] / 64)
+    for net, results in found.items():
+        assert results["pixel"]["nats"] == pytest.approx(results["reconstruction"]["nll"] / 64)
         assert net in printed
         assert (tmp_path / "run" / net / "model" / "reprkit.json").is_file()
     page = (tmp_path / "run" / "denoising" / "report.html").read_text()
@@ -34,6 +34,6 @@ def test_every_network_runs_and_writes_its_page(tmp_path):
 
 
 @pytest.mark.timeout(900)
-def test_the_deep_network_stays_below_the_tutorials_figure_with_half_of_the_steps(tmp_path):
+def test_undercomplete_network_beats_the_tutorial_with_half_of_the_steps(tmp_path):
     found, _ = run(tmp_path, "--nets", "undercomplete", "--steps", "1500")
     assert found["undercomplete"]["pixel"]["nats"] <= 0.095

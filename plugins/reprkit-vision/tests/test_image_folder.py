@@ -10,7 +10,7 @@ from reprkit.testing import DatasetConformance
 GENERATOR = np.random.default_rng(0)
 
 
-def picture(path, size=(20, 16), mode="RGB"):
+def save_image(path, size=(20, 16), mode="RGB"):
     path.parent.mkdir(parents=True, exist_ok=True)
     channels = {"RGB": (3,), "RGBA": (4,), "L": ()}[mode]
     pixels = GENERATOR.integers(0, 256, (size[1], size[0], *channels), dtype=np.uint8)
@@ -18,27 +18,27 @@ def picture(path, size=(20, 16), mode="RGB"):
     return pixels
 
 
-def filled(root, counts=(12, 9)):
+def fill_folder(root, counts=(12, 9)):
     for name, count in zip(("cat", "dog"), counts, strict=True):
         for number in range(count):
-            picture(root / name / f"{number:02}.png")
+            save_image(root / name / f"{number:02}.png")
     return root
 
 
 def folder(root, **options):
-    given = "".join(f", {name}={value!r}" for name, value in options.items())
-    return rk.dataset(f"reprkit-vision/image-folder(root={str(root)!r}, size=16{given})")
+    arguments = "".join(f", {name}={value!r}" for name, value in options.items())
+    return rk.dataset(f"reprkit-vision/image-folder(root={str(root)!r}, size=16{arguments})")
 
 
-def single(tmp_path, name, image, **options):
-    """The one image of a folder, as the data set gives it."""
+def read_single(tmp_path, name, image, **options):
+    """Save one image to a folder and read it with the data set."""
     path = tmp_path / "one" / "class" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
     return folder(tmp_path / "one", **options)[0]["x"]
 
 
-class Case(DatasetConformance):
+class FolderConformance(DatasetConformance):
     def __init__(self, part):
         self.part = part
 
@@ -46,15 +46,15 @@ class Case(DatasetConformance):
 @pytest.mark.parametrize("official", [False, True])
 def test_it_conforms(tmp_path, official):
     for name in ("train", "test") if official else ("",):
-        filled(tmp_path / name)
-    case = Case(f"reprkit-vision/image-folder(root={str(tmp_path)!r}, size=8)")
+        fill_folder(tmp_path / name)
+    case = FolderConformance(f"reprkit-vision/image-folder(root={str(tmp_path)!r}, size=8)")
     for name in [name for name in dir(case) if name.startswith("test_")]:
         getattr(case, name)()
 
 
-def test_labels_are_the_folders_and_pixels_the_middle(tmp_path):
-    filled(tmp_path)
-    pixels = picture(tmp_path / "dog" / "last.png", (32, 16))
+def test_labels_are_the_folders_and_images_are_center_cropped(tmp_path):
+    fill_folder(tmp_path)
+    pixels = save_image(tmp_path / "dog" / "last.png", (32, 16))
     data = folder(tmp_path)
     assert data.classes == ["cat", "dog"]
     assert data.batch(range(len(data)))["label"].tolist() == [0] * 12 + [1] * 10
@@ -63,7 +63,7 @@ def test_labels_are_the_folders_and_pixels_the_middle(tmp_path):
 
 def test_official_parts_are_kept(tmp_path):
     for name, counts in (("train", (12, 8)), ("val", (2, 3)), ("test", (4, 1))):
-        filled(tmp_path / name, counts)
+        fill_folder(tmp_path / name, counts)
     data = folder(tmp_path)
     assert [len(part) for part in data.split(valid=True)] == [20, 5, 5]
     assert [len(part) for part in data.split()] == [20, 5]
@@ -72,44 +72,44 @@ def test_official_parts_are_kept(tmp_path):
     assert test.batch(range(5))["label"].tolist() == [0, 0, 0, 0, 1]
     with pytest.raises(DataError, match="official test part"):
         data.split(test_share=0.3)
-    two = filled(tmp_path / "two" / "train", (10, 10)) and filled(tmp_path / "two" / "val", (2, 2))
+    two = fill_folder(tmp_path / "two" / "train", (10, 10)) and fill_folder(tmp_path / "two" / "val", (2, 2))
     assert [len(part) for part in folder(two.parent).split(valid=True)] == [18, 2, 4]
-    picture(tmp_path / "two" / "val" / "odd" / "one.png")
-    with pytest.raises(DataError, match="other classes than its train: odd"):
+    save_image(tmp_path / "two" / "val" / "odd" / "one.png")
+    with pytest.raises(DataError, match="and its train part differ in classes: odd"):
         folder(tmp_path / "two")
-    filled(tmp_path / "alone" / "train")
+    fill_folder(tmp_path / "alone" / "train")
     with pytest.raises(DataError, match="neither 'test' nor 'val'"):
         folder(tmp_path / "alone")
 
 
-def test_grey_and_coloured_images_become_each_other(tmp_path):
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    coloured = single(tmp_path, "grey.png", Image.fromarray(grey))
-    assert torch.equal(coloured, torch.from_numpy(grey).float()[..., None].expand(16, 16, 3) / 255)
+def test_gray_and_color_images_are_converted(tmp_path):
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    color = read_single(tmp_path, "gray.png", Image.fromarray(gray))
+    assert torch.equal(color, torch.from_numpy(gray).float()[..., None].expand(16, 16, 3) / 255)
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[..., 1] = 255
-    single(tmp_path, "grey.png", Image.fromarray(pixels))
+    read_single(tmp_path, "gray.png", Image.fromarray(pixels))
     assert torch.allclose(folder(tmp_path / "one", gray=True)[0]["x"], torch.tensor(0.587), atol=4e-3)
 
 
-def test_what_is_transparent_becomes_white(tmp_path):
+def test_transparent_pixels_become_white(tmp_path):
     pixels = np.zeros((16, 16, 4), np.uint8)
     pixels[:, :8, 3] = 255
     pixels[:, 8:, 0] = 200  # hidden under full transparency
-    x = single(tmp_path, "clear.png", Image.fromarray(pixels))
+    x = read_single(tmp_path, "clear.png", Image.fromarray(pixels))
     assert torch.equal(x[:, :8], torch.zeros(16, 8, 3))
     assert torch.equal(x[:, 8:], torch.ones(16, 8, 3))
 
 
-def test_sixteen_bits_become_eight(tmp_path):
+def test_sixteen_bit_images_are_converted_to_eight(tmp_path):
     deep = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-    x = single(tmp_path, "deep.png", Image.fromarray(deep))
+    x = read_single(tmp_path, "deep.png", Image.fromarray(deep))
     assert torch.equal(x[..., 0].flatten() * 255, torch.arange(256).float())
     palette = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("P")
-    assert single(tmp_path, "palette.png", palette).shape == (16, 16, 3)
+    assert read_single(tmp_path, "palette.png", palette).shape == (16, 16, 3)
 
 
-def test_images_stand_upright(tmp_path):
+def test_exif_rotation_is_applied(tmp_path):
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[:8] = 255
     exif = Image.Exif()
@@ -123,19 +123,19 @@ def test_images_stand_upright(tmp_path):
 
 
 def test_tiny_images_are_enlarged(tmp_path):
-    filled(tmp_path)
+    fill_folder(tmp_path)
     Image.fromarray(np.full((1, 1, 3), 51, np.uint8)).save(tmp_path / "cat" / "dot.png")
     assert torch.allclose(folder(tmp_path)[12]["x"], torch.full((16, 16, 3), 0.2))
 
 
 @pytest.mark.parametrize("official", [False, True])
-def test_what_is_no_image_is_left_out_counted_and_named(tmp_path, official):
+def test_unreadable_files_are_skipped_and_listed(tmp_path, official):
     where = tmp_path / "test" if official else tmp_path
-    filled(where, (20, 20))
+    fill_folder(where, (20, 20))
     if official:
-        filled(tmp_path / "train")
+        fill_folder(tmp_path / "train")
     (where / "cat" / "text.jpg").write_text("no image")
-    (where / "cat" / "notes.txt").write_text("not looked at")
+    (where / "cat" / "notes.txt").write_text("not read")
     (where / "dog" / "03.png").write_bytes((where / "dog" / "03.png").read_bytes()[:100])
     Image.fromarray(np.zeros((16, 16), np.float32)).save(where / "dog" / "real.tif")
     data = folder(tmp_path, max_corrupt=0.1)
@@ -151,10 +151,10 @@ def test_what_is_no_image_is_left_out_counted_and_named(tmp_path, official):
         folder(tmp_path)
 
 
-def test_folders_that_are_none_are_refused(tmp_path):
+def test_missing_and_empty_folders_raise(tmp_path):
     with pytest.raises(DataError, match="no folder"):
         folder(tmp_path / "nowhere")
-    picture(tmp_path / "flat" / "one.png")
+    save_image(tmp_path / "flat" / "one.png")
 
     with pytest.raises(DataError, match="lies directly in"):
         folder(tmp_path / "flat")
@@ -163,8 +163,8 @@ def test_folders_that_are_none_are_refused(tmp_path):
         folder(tmp_path / "empty")
 
 
-def test_a_patch_that_does_not_divide_them_is_refused(tmp_path):
-    data = folder(filled(tmp_path))
+def test_a_patch_that_does_not_divide_the_images_raises(tmp_path):
+    data = folder(fill_folder(tmp_path))
     with pytest.raises(
         rk.ReprkitError, match=r"patch=5 does not divide images of 16 x 16; these do: 1, 2, 4"
     ):

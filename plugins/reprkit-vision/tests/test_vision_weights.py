@@ -13,22 +13,22 @@ from reprkit.errors import DataError
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Torchvision's network with made-up weights and statistics, in its own file format."""
+    """A torchvision network with random weights and statistics, and its file: (network, path)."""
     torch.manual_seed(3)
     network = models.resnet18(num_classes=7)
-    for each in network.modules():
-        if isinstance(each, nn.BatchNorm2d):
-            each.running_mean.normal_()
-            each.running_var.uniform_(0.5, 2.0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
     path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
     torch.save(network.state_dict(), path)
     return network.eval(), path
 
 
 def last_map(network, x):
-    """What goes into the pooling of a torchvision ResNet, images normalised as ImageNet's."""
+    """The input of the pooling of a torchvision ResNet, with ImageNet's normalization."""
     seen = []
-    handle = network.avgpool.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    handle = network.avgpool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.no_grad():
         network(((x - mean) / std).movedim(-1, 1))
@@ -51,7 +51,7 @@ def test_weights_from_a_file_give_torchvisions_features(weights):
     assert torch.equal(again({"x": x}).x, made({"x": x}).x)
 
 
-def test_grey_images_are_repeated_and_small_ones_resized(weights):
+def test_gray_images_are_repeated_and_small_ones_resized(weights):
     network, path = weights
     x = torch.rand(2, 16, 16, 1) * 2 - 1
     reference = f"torchvision(name='resnet18', weights={str(path)!r}, resize=64)"
@@ -74,7 +74,7 @@ def trainable(made):
         ("'all'", set()),
     ],
 )
-def test_what_is_frozen_gets_no_gradient_and_keeps_its_statistics(weights, freeze, left):
+def test_frozen_stages_get_no_gradient_and_keep_their_statistics(weights, freeze, left):
     made = encoder(f"torchvision(name='resnet18', weights={str(weights[1])!r}, freeze={freeze})").train()
     assert trainable(made) == left
     before = {name: value.clone() for name, value in made.named_buffers()}
@@ -88,7 +88,7 @@ def test_what_is_frozen_gets_no_gradient_and_keeps_its_statistics(weights, freez
     assert not any(each.training for each in made.body.modules())
 
 
-def test_a_saved_model_needs_the_file_of_weights_no_more(weights, tmp_path):
+def test_a_saved_model_loads_without_the_file_of_weights(weights, tmp_path):
     copy = tmp_path / "w.pth"
     copy.write_bytes(weights[1].read_bytes())
     reference = f"reprkit-vision/torchvision(name='resnet18', weights={str(copy)!r}, freeze='all')"
@@ -102,7 +102,7 @@ def test_a_saved_model_needs_the_file_of_weights_no_more(weights, tmp_path):
         rk.build(data=images(32), encoder=reference, objective="contrastive")
 
 
-def test_a_copy_can_be_trained_on_its_own(weights):
+def test_a_copy_can_be_trained_separately(weights):
     made = encoder(f"torchvision(name='resnet18', weights={str(weights[1])!r}, freeze=4)").train()
     x = batch(2, 32)
     before = made(x).x.detach().clone()
@@ -117,7 +117,7 @@ def test_a_copy_can_be_trained_on_its_own(weights):
     assert trainable(other) == {"layer4"}
 
 
-def test_wrong_files_of_weights_are_refused(weights, tmp_path):
+def test_wrong_files_of_weights_raise(weights, tmp_path):
     _, path = weights
     with pytest.raises(DataError, match="does not hold the weights of resnet34: it lacks layer1.2"):
         encoder(f"torchvision(name='resnet34', weights={str(path)!r})")
@@ -125,18 +125,18 @@ def test_wrong_files_of_weights_are_refused(weights, tmp_path):
     torch.save(models.resnet18(), tmp_path / "whole.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     (tmp_path / "bad.safetensors").write_bytes(b"0123")
-    for name, said in (
+    for name, message in (
         ("text.pth", "cannot be read as weights"),
         ("whole.pth", "only a state_dict of tensors"),
         ("list.pth", "holds no state_dict"),
         ("bad.safetensors", "cannot be read as weights"),
     ):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             encoder(f"torchvision(name='resnet18', weights={str(tmp_path / name)!r})")
 
 
 @pytest.mark.slow
-def test_a_vision_transformer_gives_its_patches(tmp_path):
+def test_a_vision_transformer_returns_its_patch_tokens(tmp_path):
     torch.manual_seed(0)
     network = models.vit_b_32(image_size=64, num_classes=2).eval()
     nn.init.normal_(network.encoder.pos_embedding)

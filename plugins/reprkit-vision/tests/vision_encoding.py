@@ -1,4 +1,4 @@
-"""What the tests of encoders share: images, their signatures, and an encoder made for them."""
+"""Helpers of the encoder tests: images, their signatures, and an encoder for them."""
 
 import torch
 

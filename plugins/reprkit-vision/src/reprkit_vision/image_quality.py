@@ -1,4 +1,4 @@
-"""How near reconstructed images come to the originals, as eyes see it."""
+"""Perceptual quality of reconstructed images: PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from reprkit.evaluation.encoding import batches, session
 from reprkit.registry.constraints import CountOrZero, Positive
 from reprkit.reporting.figures import Images
 
-_WINDOW = 6  # pixels that SSIM's window of 11, mirrored at the border, needs
+_MIN_SIDE = 6  # pixels that SSIM's window of 11, mirrored at the border, needs
 
 
 class ImageQuality(Evaluator):
     """PSNR and SSIM of each image's reconstruction, averaged over images; torchmetrics computes both.
 
-    ``psnr``: 10 log10(range² / mse), dB, infinite errors aside: an image that is rebuilt exactly counts as
+    ``psnr``: 10 log10(range² / mse) in dB, capped at ``limit``, so that an exactly reconstructed image counts as
     ``limit``.  ``ssim``: structural similarity with a Gaussian window of 11 (Wang et al. 2004, IEEE TIP
-    13(4)), at most 1.  Both take the range from the data's signature and outputs clipped to it, as a screen
-    would.  The figure ``grid`` shows originals over reconstructions, from the best SSIM to the worst.
+    13(4)), at most 1.  Both use the range of the data's signature and clip outputs to it, as a screen
+    would.  The figure ``grid`` shows originals above reconstructions, from the best SSIM to the worst.
 
-    With a ``corruption`` the encoders read damaged images, and the clean ones are what the outputs are
-    compared with: denoising.  ``given_psnr`` and ``given_ssim`` then say how near the damaged images were.
+    With a ``corruption`` the encoders read corrupted images, and the outputs are compared with the clean ones:
+    denoising.  ``given_psnr`` and ``given_ssim`` are then those of the corrupted images.
 
     Args:
-        examples: images in the figure, evenly spaced over the order; 0 for none.
-        corruption: a reference; its draws are those of a fixed seed.
-        limit: dB, the largest PSNR that an image counts with.
+        examples: number of images in the figure, evenly spaced over the ranking; 0 for none.
+        corruption: a reference to a corruption, which is applied with a fixed seed.
+        limit: the largest PSNR of an image, in dB.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -50,45 +50,45 @@ class ImageQuality(Evaluator):
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """Means over the data, and ``n``, how many images.
+        """Means over the data, and ``n``, the number of images.
 
         Raises:
-            BuildError: the model has no decoder, its output is no image, promises no range, or has fewer than 6 pixels
+            BuildError: the model has no decoder, or its output is no image, has no range, or has fewer than 6 pixels
                 a side.
         """
-        span, damage = self._span(model), self._damage(model)
+        value_range, corruption = self._range(model), self._make_corruption(model)
         columns: dict[str, list[Tensor]] = {}
         for number, batch in enumerate(batches(data, "comparing")):
-            seen = _trio(model, batch, damage, number)
-            compared = {"": seen.rebuilt} | ({} if damage is None else {"given_": seen.given})
-            for name, made in compared.items():
-                pair: dict[str, Any] = {
-                    "preds": made,
-                    "target": seen.original,
-                    "data_range": span,
+            images = _reconstruct(model, batch, corruption, number)
+            compared = {"": images.reconstruction} | ({} if corruption is None else {"given_": images.given})
+            for prefix, image in compared.items():
+                options: dict[str, Any] = {
+                    "preds": image,
+                    "target": images.original,
+                    "data_range": value_range,
                     "reduction": "none",
                 }
-                noise = peak_signal_noise_ratio(**pair, dim=(1, 2, 3))
-                columns.setdefault(f"{name}psnr", []).append(noise.clamp(max=self.limit))
-                alike = structural_similarity_index_measure(**pair)
-                assert isinstance(alike, Tensor)  # a pair only where its whole map is asked for
-                columns.setdefault(f"{name}ssim", []).append(alike)
-        found = {name: torch.cat(values) for name, values in columns.items()}
-        means: dict[str, Any] = {name: float(value.double().mean()) for name, value in found.items()}
-        means["n"] = len(found["ssim"])
+                psnr = peak_signal_noise_ratio(**options, dim=(1, 2, 3))
+                columns.setdefault(f"{prefix}psnr", []).append(psnr.clamp(max=self.limit))
+                ssim = structural_similarity_index_measure(**options)
+                assert isinstance(ssim, Tensor)  # a tuple only if the full map is asked for
+                columns.setdefault(f"{prefix}ssim", []).append(ssim)
+        values = {name: torch.cat(parts) for name, parts in columns.items()}
+        means: dict[str, Any] = {name: float(value.double().mean()) for name, value in values.items()}
+        means["n"] = len(values["ssim"])
         if self.examples:
-            means["figures"] = {"grid": self._grid(model, data, damage, found["ssim"], span)}
+            means["figures"] = {"grid": self._grid(model, data, corruption, values["ssim"], value_range)}
         return means
 
-    def _damage(self, model: Model) -> Corruption | None:
+    def _make_corruption(self, model: Model) -> Corruption | None:
         if self.corruption is None or model.signature is None:
             return None
         return create("corruption", self.corruption, data=model.signature.reading(model.output))
 
-    def _span(self, model: Model) -> tuple[float, float]:
+    def _range(self, model: Model) -> tuple[float, float]:
         if model.signature is None:
             raise BuildError(
-                "image-quality needs a model that was built with data=: it asks for the range of values"
+                "image-quality needs a model that was built with data=: it uses the range of values"
             )
         field = model.signature[model.output]
         if field.kind != "image":
@@ -97,63 +97,71 @@ class ImageQuality(Evaluator):
             )
         if field.range is None:
             raise BuildError(
-                "image-quality needs to know which values are black and white, and the data promises no range: say "
+                "image-quality needs to know which values are black and white, and the data has no range: give "
                 "range=(0, 1) in its signature"
             )
         height, width = (int(size or 0) for size in field.shape[:2])
-        if min(height, width) < _WINDOW:
+        if min(height, width) < _MIN_SIDE:
             raise BuildError(
-                f"image-quality compares images of 6 x 6 pixels at least, and these have {height} x {width}"
+                f"image-quality compares images of at least 6 x 6 pixels, and these have {height} x {width}"
             )
         return field.range
 
     def _grid(
-        self, model: Model, data: Dataset, damage: Corruption | None, ssim: Tensor, span: tuple[float, float]
+        self,
+        model: Model,
+        data: Dataset,
+        corruption: Corruption | None,
+        ssim: Tensor,
+        value_range: tuple[float, float],
     ) -> Images:
         order = ssim.argsort(descending=True, stable=True)
-        places = order[
+        indices = order[
             torch.linspace(0, len(order) - 1, min(self.examples, len(order))).round().long()
         ].tolist()
         size = session().batch
-        kept: dict[int, Trio] = {}
-        for number in sorted({place // size for place in places}):
+        shown: dict[int, Reconstructions] = {}
+        for number in sorted({index // size for index in indices}):
             batch = data.batch(range(number * size, min(len(data), (number + 1) * size)))
-            seen = _trio(model, batch, damage, number)
-            kept.update({number * size + row: each for row, each in enumerate(seen.rows())})
-        names = {"original": "original", "given": "given", "reconstruction": "rebuilt"}
-        if damage is None:
-            del names["given"]
+            images = _reconstruct(model, batch, corruption, number)
+            shown.update({number * size + row: image for row, image in enumerate(images.rows())})
+        names = (
+            ["original", "reconstruction"] if corruption is None else ["original", "given", "reconstruction"]
+        )
         rows = {
-            label: torch.stack([getattr(kept[place], name) for place in places]).clamp(*span).movedim(1, -1)
-            for label, name in names.items()
+            name: torch.stack([getattr(shown[i], name) for i in indices]).clamp(*value_range).movedim(1, -1)
+            for name in names
         }
         return Images(
             title="Reconstructions",
-            rows={label: row.contiguous().numpy() for label, row in rows.items()},
-            span=span,
+            rows={name: row.contiguous().numpy() for name, row in rows.items()},
+            span=value_range,
             caption=f"From the best SSIM ({float(ssim.max()):.2f}) to the worst ({float(ssim.min()):.2f}).",
         )
 
 
 @dataclass(frozen=True)
-class Trio:
-    """Originals, what the encoders read, and reconstructions, (b c h w) each, float32, on the CPU."""
+class Reconstructions:
+    """Originals, the encoders' inputs (given), and reconstructions, (b c h w) each, float32, on the CPU."""
 
     original: Tensor
     given: Tensor
-    rebuilt: Tensor
+    reconstruction: Tensor
 
-    def rows(self) -> Iterator[Trio]:
-        """Each image's own."""
-        for each in zip(self.original, self.given, self.rebuilt, strict=True):
-            yield Trio(*each)
+    def rows(self) -> Iterator[Reconstructions]:
+        """Yield those of each image."""
+        for images in zip(self.original, self.given, self.reconstruction, strict=True):
+            yield Reconstructions(*images)
 
 
-def _trio(model: Model, batch: dict[str, Tensor], damage: Corruption | None, number: int) -> Trio:
-    """One batch's; ``number`` seeds its damage, so that a batch is damaged alike whenever it is read."""
+def _reconstruct(
+    model: Model, batch: dict[str, Tensor], corruption: Corruption | None, number: int
+) -> Reconstructions:
+    """Reconstruct a batch; ``number`` seeds the corruption, so that a batch is corrupted alike each time."""
     field, given = model.output, batch
-    if damage is not None:
+    if corruption is not None:
         generator = torch.Generator().manual_seed(number)
-        given = {**batch, field: damage({"x": batch[field]}, generator)[0]["x"]}
-    rebuilt = model.to_batch(model.score(given).decoded)[field]
-    return Trio(*(x.float().movedim(-1, 1).contiguous().cpu() for x in (batch[field], given[field], rebuilt)))
+        given = {**batch, field: corruption({"x": batch[field]}, generator)[0]["x"]}
+    output = model.to_batch(model.score(given).decoded)[field]
+    images = (batch[field], given[field], output)
+    return Reconstructions(*(x.float().movedim(-1, 1).contiguous().cpu() for x in images))

@@ -1,15 +1,15 @@
-"""What reprkit-vision offers to reprkit: hooks and strings; a part's own module is imported when it is first built."""
+"""Registration of reprkit-vision's parts: hooks and strings; a part's module is imported when it is first built."""
 
 from collections.abc import Iterator
 
 from reprkit import Spec, hookimpl
 
-reprkit_api = 1  # the plugin interface that this is written for
+reprkit_api = 1  # version of the plugin interface
 
 
 @hookimpl
 def reprkit_datasets() -> Iterator[Spec]:
-    """Images that packages bring, photographs, and the usual benchmarks from a folder of one's own."""
+    """Digits and photographs from packages, and standard benchmarks and class folders from disk."""
     yield Spec(
         "mnist",
         "reprkit_vision.data.mnist:Mnist",
@@ -19,7 +19,7 @@ def reprkit_datasets() -> Iterator[Spec]:
     yield Spec(
         "photos",
         "reprkit_vision.data.photos:Photos",
-        "Crops of colour photographs, divided by photograph",
+        "Crops of color photographs, split by photograph",
         ("skimage",),
     )
     yield Spec(
@@ -29,33 +29,37 @@ def reprkit_datasets() -> Iterator[Spec]:
         "cifar100", "reprkit_vision.data.benchmarks:Cifar100", "CIFAR-100 from its files (Krizhevsky 2009)"
     )
     yield Spec("stl10", "reprkit_vision.data.benchmarks:Stl10", "STL-10 from its files (Coates et al. 2011)")
-    yield Spec("image-folder", "reprkit_vision.data.image_folder:ImageFolder", "Images in a folder a class")
+    yield Spec(
+        "image-folder", "reprkit_vision.data.image_folder:ImageFolder", "Images in one folder per class"
+    )
 
 
 @hookimpl
 def reprkit_corruptions() -> Iterator[Spec]:
-    """Augmentations: each image has its own draws, on its device."""
+    """Augmentations with random parameters per image, computed on its device."""
     yield Spec(
-        "crop", "reprkit_vision.views.crop:Crop", "A random part, resized to the whole (arXiv 1409.4842)"
+        "crop",
+        "reprkit_vision.views.crop:Crop",
+        "Random crops, resized to the image's size (arXiv 1409.4842)",
     )
-    yield Spec("flip", "reprkit_vision.views.flip:Flip", "Mirrored images")
+    yield Spec("flip", "reprkit_vision.views.flip:Flip", "Random mirroring")
     yield Spec(
         "colour-jitter",
-        "reprkit_vision.views.colour_jitter:ColourJitter",
-        "Other brightness, contrast, saturation and hue",
+        "reprkit_vision.views.color_jitter:ColorJitter",
+        "Random brightness, contrast, saturation and hue",
     )
-    yield Spec("blur", "reprkit_vision.views.blur:Blur", "A Gaussian of its own width over each image")
-    yield Spec("grey", "reprkit_vision.views.grey:Grey", "Images without colour")
+    yield Spec("blur", "reprkit_vision.views.blur:Blur", "Gaussian blur of a random width")
+    yield Spec("grey", "reprkit_vision.views.gray:Gray", "Random conversion to grayscale")
     yield Spec(
         "simclr-views",
         "reprkit_vision.views.simclr_views:SimCLRViews",
-        "SimCLR's crop, flip, colours, grey and blur (Chen et al. 2020)",
+        "SimCLR's crop, flip, color jitter, grayscale and blur (Chen et al. 2020)",
     )
 
 
 @hookimpl
 def reprkit_encoders() -> Iterator[Spec]:
-    """Networks of residual blocks, and every network of torchvision."""
+    """ResNets, and every classification network of torchvision."""
     yield Spec("resnet", "reprkit_vision.encoders.resnet:ResNet", "A ResNet with GroupNorm (He et al. 2016)")
     yield Spec(
         "torchvision",
@@ -66,7 +70,7 @@ def reprkit_encoders() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_evaluators() -> Iterator[Spec]:
-    """Measures of pictures."""
+    """Metrics of images."""
     yield Spec(
         "image-quality", "reprkit_vision.image_quality:ImageQuality", "PSNR and SSIM of reconstructions"
     )
@@ -74,5 +78,5 @@ def reprkit_evaluators() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_commands() -> Iterator[Spec]:
-    """One command with commands of its own."""
+    """The command ``vision`` and its subcommands."""
     yield Spec("vision", "reprkit_vision.commands:vision", "Fetch photographs")

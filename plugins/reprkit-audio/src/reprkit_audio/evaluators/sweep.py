@@ -33,21 +33,21 @@ class BottleneckSweep:
 
     def html(self) -> str:
         """Draw a line chart with labeled points."""
-        from reprkit.reporting.drawing import chart, series
-        from reprkit.reporting.figures import chips
+        from reprkit.reporting.drawing import chart, series_color
+        from reprkit.reporting.figures import legend_html
 
         with chart(5.0, 3.4) as drawing:
             for number, points in enumerate(self.series.values()):
                 values = np.array(list(points.values()), np.float64).reshape(-1, 2)
-                drawing.axes.plot(values[:, 0], values[:, 1], color=series(number), marker="o", markersize=4)
+                drawing.axes.plot(values[:, 0], values[:, 1], color=series_color(number), marker="o", markersize=4)
                 for name, (x, y) in zip(points, values, strict=True):
                     drawing.axes.annotate(str(name), (x, y), (4, 4), textcoords="offset points")
             if self.chance is not None:
-                drawing.axes.axhline(self.chance, color=series(9), linestyle="--", linewidth=1)
+                drawing.axes.axhline(self.chance, color=series_color(9), linestyle="--", linewidth=1)
             drawing.axes.set_xlabel(self.xlabel)
             drawing.axes.set_ylabel(self.ylabel)
             drawing.axes.margins(0.08)
-        return drawing.svg + (chips(list(self.series)) if len(self.series) > 1 else "")
+        return drawing.svg + (legend_html(list(self.series)) if len(self.series) > 1 else "")
 
 
 def bottleneck_sweep(

@@ -1,1 +1,1 @@
-"""Image data sets, one a file."""
+"""Image data sets, one per file."""

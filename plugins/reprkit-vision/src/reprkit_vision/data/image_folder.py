@@ -1,4 +1,4 @@
-"""A folder of labelled images whose official parts are folders too."""
+"""A folder of labeled images, with folders for the classes and for the official parts."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _TRAIN, _TEST, _VALID = "train", ("test", "val", "valid"), ("val", "valid")
 
 
 class ImageFolder(Dataset):
-    """Images in folders named after their classes, divided as their folders say.
+    """Images in folders named after their classes, with the official split where there is one.
 
     ``ROOT/train/CLASS/*.jpg`` and ``ROOT/test/CLASS`` (or ``val``) are the official parts; with both ``val``
-    and ``test`` the first is the validation part.  ``ROOT/CLASS/*.jpg`` has none and is divided at random.
+    and ``test`` the first is the validation part.  ``ROOT/CLASS/*.jpg`` has none and is split at random.
 
-    Fields: ``x`` image (h w c), float32 in [0, 1]; ``label``, the place of the class in the alphabet
-    (``classes``).  Pictures are read, kept and left out as reprkit's ``images(labels=True)`` does it.
+    Fields: ``x`` image (h w c), float32 in [0, 1]; ``label``, the index of the class in alphabetical order
+    (``classes``).  Reading, caching and skipping of files is that of reprkit's ``images(labels=True)``.
 
     Args:
         root: the folder.
-        size: (h, w) in pixels, or one number for both; the middle of each picture is cut to that shape.
-        gray: one channel, else three.
-        cache: a folder for the decoded pictures; see ``images``.
-        max_corrupt: the largest share of unreadable files that is left out; more is an error.
+        size: (h, w) in pixels, or one number for both; each image is center-cropped to that shape and resized.
+        gray: read images with one channel, otherwise with three.
+        cache: a folder for the decoded images; see ``images``.
+        max_corrupt: the largest share of unreadable files that is skipped; more is an error.
 
     Raises:
         DataError: no folder, no classes, no images, official parts with different classes, a ``train`` without
@@ -52,17 +52,19 @@ class ImageFolder(Dataset):
     ) -> None:
         self.root = Path(root).expanduser()
         self.parts: dict[str, Images] = {}
-        for name, folder in _folders(self.root).items():
+        for name, folder in _part_folders(self.root).items():
             self.parts[name] = Images(
                 folder, size, labels=True, gray=gray, cache=cache, max_corrupt=max_corrupt
             )
         first, *others = self.parts.values()
         self.classes: list[str] = first.facts["classes"]
         for name, part in zip(list(self.parts)[1:], others, strict=True):
-            odd = sorted(set(part.facts["classes"]) ^ set(self.classes))
-            if odd:
-                raise DataError(f"{self.root / name} has other classes than its train: {', '.join(odd)}")
-        self.facts = _facts(self.parts)
+            different = sorted(set(part.facts["classes"]) ^ set(self.classes))
+            if different:
+                raise DataError(
+                    f"{self.root / name} and its train part differ in classes: {', '.join(different)}"
+                )
+        self.facts = _merge_facts(self.parts)
         self.signature = Signature(
             {"x": first.signature["x"], "label": Field(kind="label", shape=(), vocab=len(self.classes))}
         )
@@ -70,24 +72,24 @@ class ImageFolder(Dataset):
         self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
 
     def __len__(self) -> int:
-        """How many images."""
+        """Number of images."""
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One image and its label; a negative index counts from the end."""
-        place = range(len(self))[index]
-        return {name: value[0] for name, value in self.batch([place]).items()}
+        index = range(len(self))[index]
+        return {name: value[0] for name, value in self.batch([index]).items()}
 
     def batch(self, indices: Tensor | Iterable[int]) -> dict[str, Tensor]:
         """The images of these indices (b,).
 
         Raises:
-            DataError: a file that was readable when the set was made no longer is.
+            DataError: a file that was readable when the data set was built no longer is.
         """
         index = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices), dtype=torch.int64)
         owner = torch.bucketize(index, self._starts[1:], right=True)
         field = self.signature["x"]
-        made = {
+        images = {
             "x": torch.empty(len(index), *(int(size or 0) for size in field.shape)),
             "label": torch.empty(len(index), dtype=torch.int64),
         }
@@ -95,8 +97,8 @@ class ImageFolder(Dataset):
             rows = (owner == number).nonzero().flatten()
             if len(rows):
                 for name, value in part.batch(index[rows] - self._starts[number]).items():
-                    made[name][rows] = value
-        return made
+                    images[name][rows] = value
+        return images
 
     def split(
         self,
@@ -106,59 +108,59 @@ class ImageFolder(Dataset):
         test_share: float | None = None,
         valid_share: float = 0.1,
     ) -> tuple[Dataset, ...]:
-        """The official parts where the folder has them (``test_share`` is then left out), else a random division.
+        """Split into the official parts where the folder has them (without ``test_share``), else at random.
 
-        Without an official validation part one is taken from the training part by ``seed``.
+        Without an official validation part one is drawn from the training part by ``seed``.
 
         Raises:
-            DataError: shares out of range or not wanted, or too few images.
+            DataError: shares out of range, a ``test_share`` although there is an official test part, or too few images.
         """
         if _TRAIN not in self.parts:
             share = 0.2 if test_share is None else test_share
             return super().split(seed, valid=valid, test_share=share, valid_share=valid_share)
-        trained = len(self.parts[_TRAIN])
-        official = len(self.parts) == 3
-        made = official_parts(
+        train_size = len(self.parts[_TRAIN])
+        official_valid = len(self.parts) == 3
+        parts = official_parts(
             self,
-            trained,
+            train_size,
             seed,
-            valid=valid and not official,
+            valid=valid and not official_valid,
             test_share=test_share,
             valid_share=valid_share,
         )
-        if not official:
-            return made
-        middle = int(self._starts[2])
-        held = self.subset(torch.arange(trained, middle), part="valid")
-        test = self.subset(torch.arange(middle, len(self)), part="test")
-        return (made[0], held, test) if valid else (made[0], test)
+        if not official_valid:
+            return parts
+        test_start = int(self._starts[2])
+        valid_part = self.subset(torch.arange(train_size, test_start), part="valid")
+        test = self.subset(torch.arange(test_start, len(self)), part="test")
+        return (parts[0], valid_part, test) if valid else (parts[0], test)
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """The name of the folder."""
         return self.root.resolve().name
 
 
-def _folders(root: Path) -> dict[str, Path]:
-    """The folders of the official parts: train, val (where there are both) and test; ``""`` where there are none."""
+def _part_folders(root: Path) -> dict[str, Path]:
+    """Find the folders of the official parts: train, val (if there is also test) and test; ``{"": root}`` without parts."""
     if not (root / _TRAIN).is_dir():
         return {"": root}
     others = [name for name in _TEST if (root / name).is_dir()]
     if not others:
         raise DataError(
-            f"{root} has a folder 'train' but neither 'test' nor 'val': give {root / _TRAIN} itself"
+            f"{root} has a folder 'train' but neither 'test' nor 'val'; to split 'train' at random give {root / _TRAIN}"
         )
-    held = [name for name in others[1:] if name in _VALID and others[0] == "test"][:1]
-    return {name: root / name for name in (_TRAIN, *held, others[0])}
+    valid = [name for name in others[1:] if name in _VALID and others[0] == "test"][:1]
+    return {name: root / name for name in (_TRAIN, *valid, others[0])}
 
 
-def _facts(parts: dict[str, Images]) -> dict[str, Any]:
-    """The classes once, and what was left out of any part."""
+def _merge_facts(parts: dict[str, Images]) -> dict[str, Any]:
+    """The classes, and the skipped files of all parts."""
     facts = dict(next(iter(parts.values())).facts)
     skipped = [
-        {**each, "name": f"{name}/{each['name']}".lstrip("/")}
+        {**file, "name": f"{name}/{file['name']}".lstrip("/")}
         for name, part in parts.items()
-        for each in part.facts.get("skipped", [])
+        for file in part.facts.get("skipped", [])
     ]
     if skipped:
         facts["skipped"] = skipped

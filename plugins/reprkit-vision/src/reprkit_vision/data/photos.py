@@ -1,4 +1,4 @@
-"""Photographs, cut into crops; divided by photograph."""
+"""Crops of photographs, split by photograph."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from reprkit.errors import DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count, Seed
 from reprkit.utils.cache import cache_folder
-from reprkit_vision.data.splits import parts, shuffled
+from reprkit_vision.data.splits import shuffle_indices, split_by_rank
 
-# scikit-image's colour photographs, by the function of skimage.data that reads them.
+# scikit-image's color photographs, by the function of skimage.data that reads them.
 _SKIMAGE = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistochemistry", "retina", "rocket")
 
 
 class Photos(Tensors):
-    """Square crops of colour photographs, divided by photograph.
+    """Square crops of color photographs, split by photograph.
 
-    Ten come with scikit-image and scikit-learn; 218 more of animals, monuments and tools can be had once
-    ``reprkit vision fetch photos`` has fetched them.
+    Ten photographs come with scikit-image and scikit-learn; 218 more of animals, monuments and tools are available
+    after ``reprkit vision fetch photos``.
 
-    Fields: ``x`` image (size size 3), float32 in [0, 1]; ``photo`` label, which photograph a crop is of.
-    A photograph is first made smaller until its shorter side has ``side`` pixels; one that is too small for a
-    crop is left out.  ``split`` divides photographs, so no part holds crops of another's.
+    Fields: ``x`` image (size size 3), float32 in [0, 1]; ``photo`` label, the index of a crop's photograph.
+    A photograph is first downscaled until its shorter side has ``side`` pixels; one that is smaller than a
+    crop is skipped.  ``split`` divides photographs, so no two parts share one.
 
     Args:
         size: side of a crop in pixels.
-        crops: how many of each photograph, at random places.
-        stride: all crops on a grid of so many pixels, in place of ``crops``.
-        side: pixels of a photograph's shorter side, from ``size``; 1,000,000 leaves all as they are.
-        fetched: also Debian's gcompris-qt-data (mostly CC-BY-SA 3.0 and public domain, per file).
-        seed: of the places.
+        crops: number of crops of each photograph, at random positions.
+        stride: take all crops on a grid with this spacing in pixels, instead of ``crops``.
+        side: pixels of a photograph's shorter side, at least ``size``; 1,000,000 leaves all as they are.
+        fetched: include Debian's gcompris-qt-data (mostly CC-BY-SA 3.0 and public domain, per file).
+        seed: of the positions.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        DataError: photographs that were not fetched yet, or none that is large enough.
+        DataError: photographs that were not fetched yet, or no photograph that is large enough.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class Photos(Tensors):
         seed: Seed = 0,
     ) -> None:
         require(side >= size, f"dataset photos: side={side} must be at least size={size}")
-        pieces: list[np.ndarray] = []
+        crops_of: list[np.ndarray] = []
         owners: list[Tensor] = []
         self.names: list[str] = []
         for number, (name, photo) in enumerate(_photographs(fetched)):
-            pixels = _smaller(photo, side)
+            pixels = _downscale(photo, side)
             if min(pixels.shape[:2]) < size:
                 continue
-            cut = _crops(pixels, size, crops, stride, np.random.default_rng((seed, number)))
-            pieces.append(cut)
-            owners.append(torch.full((len(cut),), len(self.names)))
+            squares = _cut_crops(pixels, size, crops, stride, np.random.default_rng((seed, number)))
+            crops_of.append(squares)
+            owners.append(torch.full((len(squares),), len(self.names)))
             self.names.append(name)
-        if not pieces:
+        if not crops_of:
             raise DataError(f"no photograph is large enough for crops of {size} pixels")
         super().__init__(
-            {"x": torch.from_numpy(np.concatenate(pieces)), "photo": torch.cat(owners)},
+            {"x": torch.from_numpy(np.concatenate(crops_of)), "photo": torch.cat(owners)},
             Signature(
                 {
                     "x": Field(kind="image", shape=(size, size, 3), range=(0.0, 1.0)),
@@ -84,29 +84,29 @@ class Photos(Tensors):
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
     ) -> tuple[Dataset, ...]:
-        """Train and test, or train, valid and test: the shares are of photographs, at least one a part.
+        """Split into train and test, or train, valid and test; shares are of photographs, at least one a part.
 
         Raises:
             DataError: shares out of range, or too few photographs.
         """
-        place = torch.empty(len(self.names), dtype=torch.int64)
-        place[shuffled(len(self.names), seed)] = torch.arange(len(self.names))
-        owner = self.owners
-        return parts(self, place[owner], len(self.names), seed, valid, test_share, valid_share)
+        rank = torch.empty(len(self.names), dtype=torch.int64)
+        rank[shuffle_indices(len(self.names), seed)] = torch.arange(len(self.names))
+        crop_rank = rank[self.owners]
+        return split_by_rank(self, crop_rank, len(self.names), seed, valid, test_share, valid_share)
 
     @property
     def owners(self) -> Tensor:
-        """Which photograph each crop is of (n,)."""
+        """Index of each crop's photograph (n,)."""
         return self._values["photo"]
 
 
 def fetched_folder() -> Path:
-    """Where ``reprkit vision fetch photos`` puts the photographs."""
+    """The folder that ``reprkit vision fetch photos`` fills."""
     return cache_folder("vision") / "photos"
 
 
 def _photographs(fetched: bool) -> Iterator[tuple[str, Image.Image]]:
-    """Each photograph with its name, always in the same order."""
+    """Yield each photograph with its name, always in the same order."""
     import skimage.data
     from sklearn.datasets import load_sample_images
 
@@ -126,16 +126,16 @@ def _photographs(fetched: bool) -> Iterator[tuple[str, Image.Image]]:
         )
     for file in files:
         try:
-            with Image.open(file) as opened:
-                yield file.stem, opened.convert("RGB")
+            with Image.open(file) as image:
+                yield file.stem, image.convert("RGB")
         except OSError as error:
             raise DataError(
-                f"{file} is no picture that can be read: {error}\n  fetch again: reprkit vision fetch photos"
+                f"{file} cannot be read as an image: {error}\n  fetch again: reprkit vision fetch photos"
             ) from error
 
 
-def _smaller(photo: Image.Image, side: int) -> np.ndarray:
-    """The photograph (h w 3) with ``side`` pixels on its shorter side, uint8; one as small is left alone."""
+def _downscale(photo: Image.Image, side: int) -> np.ndarray:
+    """The photograph (h w 3) with ``side`` pixels on its shorter side, uint8; a smaller one is not enlarged."""
     factor = side / min(photo.size)
     if factor < 1:
         size = (max(side, round(photo.width * factor)), max(side, round(photo.height * factor)))
@@ -143,14 +143,14 @@ def _smaller(photo: Image.Image, side: int) -> np.ndarray:
     return np.asarray(photo.convert("RGB"))
 
 
-def _crops(
+def _cut_crops(
     pixels: np.ndarray, size: int, count: int, stride: int | None, generator: np.random.Generator
 ) -> np.ndarray:
     """Crops (k size size 3) of one photograph."""
     rows, columns = pixels.shape[0] - size + 1, pixels.shape[1] - size + 1
     if stride is not None:
-        places = [(row, column) for row in range(0, rows, stride) for column in range(0, columns, stride)]
+        corners = [(row, column) for row in range(0, rows, stride) for column in range(0, columns, stride)]
     else:
-        drawn = generator.integers(0, (rows, columns), (count, 2))
-        places = [(int(row), int(column)) for row, column in drawn]
-    return np.stack([pixels[row : row + size, column : column + size] for row, column in places])
+        random_corners = generator.integers(0, (rows, columns), (count, 2))
+        corners = [(int(row), int(column)) for row, column in random_corners]
+    return np.stack([pixels[row : row + size, column : column + size] for row, column in corners])

@@ -1,4 +1,4 @@
-"""Divisions that a data set brings itself: by class, by photograph, or as its authors made them."""
+"""Splits that keep the parts alike in classes, or groups of examples together."""
 
 from __future__ import annotations
 
@@ -10,69 +10,69 @@ from reprkit import Dataset
 from reprkit.errors import DataError
 
 
-def shuffled(size: int, seed: int) -> Int[Tensor, " n"]:
-    """The numbers 0 to size - 1 in the order of a seed.
+def shuffle_indices(size: int, seed: int) -> Int[Tensor, " n"]:
+    """The numbers 0 to size - 1 in a random order given by the seed.
 
     Raises:
-        DataError: the seed is no whole number from 0.
+        DataError: the seed is not an integer in [0, 2^63).
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise DataError(f"seed is a whole number from 0, not {seed!r}")
+        raise DataError(f"seed must be an integer from 0, not {seed!r}")
     return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
 
 
-def balanced(labels: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
-    """For every example its place, from 0, in the shuffled row of its class."""
-    order = shuffled(len(labels), seed)
+def rank_in_class(labels: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
+    """The rank of every example, from 0, among the shuffled examples of its class."""
+    order = shuffle_indices(len(labels), seed)
     order = order[labels[order].argsort(stable=True)]  # by class, shuffled within
     counts = torch.bincount(labels)
     starts = (counts.cumsum(0) - counts)[labels[order]]
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(labels)) - starts
-    return place
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(labels)) - starts
+    return rank
 
 
-def parts(
+def split_by_rank(
     data: Dataset,
-    place: Int[Tensor, " n"],
+    rank: Int[Tensor, " n"],
     size: int,
     seed: int,
     valid: bool,
     test_share: float,
     valid_share: float,
 ) -> tuple[Dataset, ...]:
-    """Train and test, or train, valid and test, of a data set whose examples stand in rows of ``size`` places.
+    """Split a data set whose examples have ranks below ``size`` into train and test, or train, valid and test.
 
-    An example goes where its place goes: the first ``test_share`` of the places to test, the next
-    ``valid_share`` to valid.  The test part does not depend on ``valid``.  A part's examples are shuffled:
-    data often lies class by class, and its first examples are those that a report shows.
+    Examples of equal rank go to the same part: the first ``test_share`` of the ranks to test, the next
+    ``valid_share`` to valid.  The test part does not depend on ``valid``.  The examples of a part are shuffled:
+    data is often sorted by class, and reports show the first examples.
 
     Raises:
-        DataError: shares out of range, or so few places that a part would be empty.
+        DataError: shares out of range, or so few ranks that a part would be empty.
     """
     wanted = test_share + (valid_share if valid else 0)
     if not (0 < test_share < 1 and 0 < valid_share < 1 and wanted < 1):
         raise DataError(
-            f"shares lie between 0 and 1 and leave something to train on, not test_share={test_share}, "
+            f"shares must lie between 0 and 1 and leave examples to train on, not test_share={test_share}, "
             f"valid_share={valid_share}"
         )
-    test = max(1, round(size * test_share))
-    held = max(1, round(size * valid_share)) if valid else 0
-    if test + held >= size:
+    test_size = max(1, round(size * test_share))
+    valid_size = max(1, round(size * valid_share)) if valid else 0
+    if test_size + valid_size >= size:
         raise DataError(
-            f"{size} are too few to divide with test_share={test_share}, valid_share={valid_share}"
+            f"{size} are too few to split with test_share={test_share}, valid_share={valid_share}"
         )
     chosen = {
-        "train": place >= test + held,
-        "valid": (place >= test) & (place < test + held),
-        "test": place < test,
+        "train": rank >= test_size + valid_size,
+        "valid": (rank >= test_size) & (rank < test_size + valid_size),
+        "test": rank < test_size,
     }
-    how = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
-    # Of another seed: in the order that gave the places, those of the largest class would come first.
-    order, made = shuffled(len(place), seed ^ 1), []
+    origin = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
+    # Another seed than the ranks': in their order the examples of the largest class would come first.
+    order, parts = shuffle_indices(len(rank), seed ^ 1), []
     for name, rows in chosen.items():
         if valid or name != "valid":
             part = data.subset(order[rows[order]], part=name)
-            part.origin.update(how)
-            made.append(part)
-    return tuple(made)
+            part.origin.update(origin)
+            parts.append(part)
+    return tuple(parts)

@@ -1,1 +1,1 @@
-"""Encoders of images, one a file."""
+"""Image encoders, one per file."""

@@ -1,4 +1,4 @@
-"""Any of torchvision's networks, with weights from a file: frozen, partly frozen, or trained."""
+"""Any classification network of torchvision as an encoder, with weights from a file: frozen, partly frozen, or trained."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from reprkit.registry.constraints import Count, CountOrZero
 from reprkit.registry.create import is_restoring
 from reprkit.types import Batch
 from reprkit_vision.encoders import extraction
-from reprkit_vision.encoders.inputs import HALF, IMAGENET, Normalise, group_norm
+from reprkit_vision.encoders.inputs import HALF, IMAGENET, Normalize, group_norm
 
 
 class Torchvision(Encoder):
-    """One of torchvision's classification networks without its head; the cells of its last map are the tokens.
+    """A classification network of torchvision without its head; the cells of its last feature map are the tokens.
 
-    With ``weights`` its BatchNorms keep the statistics that they were trained with; without, they are
-    replaced by GroupNorm.  It always runs as in evaluation (no dropout, no stochastic depth), so that an
-    image's features depend on no other image and two ranks equal one; gradients flow all the same.  A ViT
-    gives its patches, not its class token; its positions are interpolated to the size of the images.
+    With ``weights`` its BatchNorm layers keep their trained statistics; without, they are replaced by GroupNorm.
+    The network always runs in evaluation mode (no dropout, no stochastic depth), so that an image's features
+    depend on no other image and training on two ranks equals training on one; gradients flow all the same.  A ViT
+    returns its patch tokens without the class token; its position embeddings are interpolated to the image size.
 
     Args:
-        name: such as "efficientnet_b0", "resnet50", "convnext_tiny", "vit_b_16"; an unknown one lists all.
+        name: such as "efficientnet_b0", "resnet50", "convnext_tiny", "vit_b_16"; the error for an unknown name lists all.
         weights: a local file of torchvision's weights for that network (.pth of a ``state_dict``, or
-            .safetensors); None starts fresh.  A saved model holds them itself.
-        freeze: "none", "all", or how many resolutions from the input on stay as they are (of a ViT: patches,
-            then blocks).
-        resize: pixels that images are resized to, for networks trained at 224; None leaves them.
+            .safetensors); None initializes at random.  A saved model contains the weights.
+        freeze: "none", "all", or the number of stages, one per resolution from the input on, to freeze (of a ViT: the
+            patch embedding, then the blocks).
+        resize: side in pixels to resize images to, for networks trained at 224; None leaves them.
         mean: of each of three channels, of values in [0, 1]; ImageNet's with weights, 0.5 without.
-        std: deviation of each.
-        data: the signature of what it reads, field ``x``, an image of three channels or one (h w c).
+        std: standard deviation of each channel; ImageNet's with weights, 0.5 without.
+        data: the signature of the data; field ``x`` is an image (h w c) of three channels or one.
 
     Raises:
         PartArgumentError: no such network, or an argument out of its range.
-        DataError: a file that is missing, or holds no weights of that network.
-        BuildError: images that it cannot read.
+        DataError: a file that is missing, or does not hold the weights of that network.
+        BuildError: images that the network cannot read.
     """
 
     def __init__(
@@ -59,80 +59,81 @@ class Torchvision(Encoder):
         data: Signature,
     ) -> None:
         super().__init__()
-        self.name = extraction.checked_name(name)
-        usual = HALF if weights is None else IMAGENET
-        self.normalise = Normalise(
-            data, "encoder torchvision", channels=3, mean=mean or usual[0], std=std or usual[1]
+        self.name = extraction.check_name(name)
+        default = HALF if weights is None else IMAGENET
+        self.normalise = Normalize(
+            data, "encoder torchvision", channels=3, mean=mean or default[0], std=std or default[1]
         )
         self.resize = resize
         height, width = (resize or int(size or 0) for size in data["x"].shape[:2])
         self.vit = extraction.is_vit(self.name)
-        shape = extraction.shape_of(self.name, height, width)
+        shape = extraction.output_shape(self.name, height, width)
         self.out_dim = shape[-1] if self.vit else shape[1]
         side = round((shape[1] - 1) ** 0.5) if self.vit else 0
         self.cells = (side, side) if self.vit else (shape[2], shape[3])
-        made = extraction.network(self.name, height, width, pretrained=weights is not None)
+        network = extraction.make_network(self.name, height, width, pretrained=weights is not None)
         if weights is None:
-            _without_batch_norm(made)
+            _replace_batch_norm(network)
         elif not is_restoring():
-            _fill(made, Path(weights).expanduser(), self.name, height)
-        self.body = extraction.cut(made, {extraction.plan(self.name).node: "x"})
+            _load_weights(network, Path(weights).expanduser(), self.name, height)
+        plan = extraction.plan_cut(self.name)
+        self.body = extraction.cut_network(network, {plan.node: "x"})
         self.frozen = _freeze(self.body, self.name, freeze)
-        self.whole = self.frozen == len(extraction.plan(self.name).stages)
+        self.whole = self.frozen == len(plan.stages)  # everything is frozen
         self.train()
 
     def train(self, mode: bool = True) -> Torchvision:
-        """The part's mode; the network inside stays as in evaluation."""
+        """Set the part's mode; the network inside stays in evaluation mode."""
         super().train(mode)
         self.body.eval()
         return self
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """The cells of the last map, or a ViT's patches (b n out_dim).
+        """The cells of the last feature map, or a ViT's patch tokens (b n out_dim).
 
         Raises:
-            BuildError: it was asked to read some tokens only.
+            BuildError: ``keep`` was given.
         """
         if keep is not None:
             raise BuildError("encoder torchvision cannot read only some cells; use vit")
         image = self.normalise(batch["x"])
         image = image.expand(-1, 3, -1, -1)
         if self.frozen and not self.whole:
-            # GroupNorm's backward on the CPU crashes (torch 2.11) where its input is channels-last and frozen.
+            # GroupNorm's backward on the CPU crashes (torch 2.11) if its input is channels-last and frozen.
             image = image.contiguous()
         if self.resize is not None:
             size = (self.resize, self.resize)
             image = F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.whole):
-            made = self.body(image)["x"]
-        made = made[:, 1:] if self.vit else rearrange(made, "b d h w -> b (h w) d")
-        return Features(x=made, grid=self.cells)
+            features = self.body(image)["x"]
+        tokens = features[:, 1:] if self.vit else rearrange(features, "b d h w -> b (h w) d")
+        return Features(x=tokens, grid=self.cells)
 
     def count(self, batch: Batch) -> int:
-        """Cells of the last map."""
+        """Number of cells of the last feature map."""
         return self.cells[0] * self.cells[1]
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
-        """Rows and columns of the last map."""
+        """Rows and columns of the last feature map."""
         return self.cells
 
 
-def _without_batch_norm(module: nn.Module) -> None:
+def _replace_batch_norm(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, group_norm(child.num_features))
         else:
-            _without_batch_norm(child)
+            _replace_batch_norm(child)
 
 
 def _freeze(body: nn.Module, name: str, freeze: Any) -> int:
-    """Let the first stages stay as they are; how many."""
-    stages = extraction.plan(name).stages
+    """Freeze the first stages; return their number."""
+    stages = extraction.plan_cut(name).stages
     count = {"none": 0, "all": len(stages)}.get(freeze, freeze) if isinstance(freeze, str) else freeze
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= len(stages):
-        listed = "; ".join(f"{number} {', '.join(each)}" for number, each in enumerate(stages, 1))
+        listed = "; ".join(f"{number} {', '.join(blocks)}" for number, blocks in enumerate(stages, 1))
         raise PartArgumentError(
-            f"freeze is 'none', 'all' or a number from 0 to {len(stages)}, not {freeze!r}\n"
+            f"freeze must be 'none', 'all' or a number from 0 to {len(stages)}, not {freeze!r}\n"
             f"  the stages of {name}: {listed}"
         )
     if count == len(stages):
@@ -146,36 +147,36 @@ def _freeze(body: nn.Module, name: str, freeze: Any) -> int:
     return count
 
 
-def _fill(made: nn.Module, path: Path, name: str, height: int) -> None:
-    """Read weights into the network; those of its head may be of other classes.
+def _load_weights(network: nn.Module, path: Path, name: str, height: int) -> None:
+    """Load weights into the network, without those of its head, which may be for other classes.
 
     Raises:
         DataError: no such file, not a file of weights, or of another network.
     """
-    state = _read(path)
+    state = _read_weights(path)
     if extraction.is_vit(name):
-        state = _interpolated(state, made, height)
-    own = made.state_dict()
+        state = _interpolate_positions(state, network, height)
+    own = network.state_dict()
     body = [
         key for key in own if key.partition(".")[0] not in ("classifier", "fc", "head", "heads", "AuxLogits")
     ]
     body = [key for key in body if not key.startswith("aux") and not key.endswith("num_batches_tracked")]
     missing = [key for key in body if key not in state]
-    other = [key for key in body if key in state and state[key].shape != own[key].shape]
-    if missing or other:
-        few = ", ".join((missing or other)[:4])
-        more = f" and {len(missing or other) - 4} more" if len(missing or other) > 4 else ""
+    mismatched = [key for key in body if key in state and state[key].shape != own[key].shape]
+    if missing or mismatched:
+        faulty = missing or mismatched
+        more = f" and {len(faulty) - 4} more" if len(faulty) > 4 else ""
         raise DataError(
             f"{path} does not hold the weights of {name}: it {'lacks' if missing else 'has other sizes of'} "
-            f"{few}{more}\n  give the file of that network, or the name= of the network that it is of"
+            f"{', '.join(faulty[:4])}{more}\n  give the file of that network, or the name= of the file's network"
         )
-    made.load_state_dict({key: value for key, value in state.items() if key in body}, strict=False)
+    network.load_state_dict({key: value for key, value in state.items() if key in body}, strict=False)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise DataError(
-            f"no file of weights {str(path)!r}\n  nothing is downloaded: fetch torchvision's file yourself and name it"
+            f"no file of weights {str(path)!r}\n  nothing is downloaded: fetch torchvision's file and give its path"
         )
     try:
         if path.suffix == ".safetensors":
@@ -185,7 +186,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise DataError(
-            f"{str(path)!r} cannot be read as weights: only a state_dict of tensors is, never other pickled objects\n"
+            f"{str(path)!r} cannot be read as weights: only a state_dict of tensors is read, never other pickled objects\n"
             "  save one with torch.save(model.state_dict(), PATH)"
         ) from error
     except Exception as error:  # safetensors raises its own
@@ -193,13 +194,16 @@ def _read(path: Path) -> dict[str, Tensor]:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DataError(f"{str(path)!r} holds no state_dict of tensors but {type(state).__name__}")
+        raise DataError(
+            f"{str(path)!r} holds no state_dict of tensors but an object of type {type(state).__name__}"
+        )
     return state
 
 
-def _interpolated(state: dict[str, Tensor], made: nn.Module, height: int) -> dict[str, Tensor]:
-    """A ViT's weights with the positions of this size of images."""
-    held, wanted = state.get("encoder.pos_embedding"), made.state_dict()["encoder.pos_embedding"]
-    if held is None or held.shape == wanted.shape or held.shape[-1] != wanted.shape[-1]:
+def _interpolate_positions(state: dict[str, Tensor], network: nn.Module, height: int) -> dict[str, Tensor]:
+    """A ViT's weights with its position embeddings interpolated to this image size."""
+    name = "encoder.pos_embedding"
+    positions, expected = state.get(name), network.state_dict()[name]
+    if positions is None or positions.shape == expected.shape or positions.shape[-1] != expected.shape[-1]:
         return state
-    return dict(interpolate_embeddings(height, made.patch_size, dict(state)))
+    return dict(interpolate_embeddings(height, network.patch_size, dict(state)))

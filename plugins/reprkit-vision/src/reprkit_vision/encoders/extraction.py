@@ -1,4 +1,4 @@
-"""Where a torchvision network's last map is, and which of its blocks work at which resolution."""
+"""Find a torchvision network's last feature map and the blocks of each resolution, and cut the network there."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from reprkit.errors import BuildError, PartArgumentError, nearest
 
-_HEADS = ("avgpool", "classifier", "fc", "head", "heads")  # what torchvision's networks end in
-_CONTAINERS = ("features", "layers", "trunk_output", "encoder", "blocks")  # whose children are the blocks
-_PROBE = 224  # pixels at which every network has a map of several cells
+_HEADS = ("avgpool", "classifier", "fc", "head", "heads")  # names of the heads of torchvision's networks
+_CONTAINERS = (
+    "features",
+    "layers",
+    "trunk_output",
+    "encoder",
+    "blocks",
+)  # modules whose children are the blocks
+_PROBE_SIZE = 224  # image side in pixels at which every network has a last map of several cells
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is cut.
+    """Where to cut a network.
 
     Attributes:
-        node: whose output is the last map (b c h w), or the tokens (b 1+n d) of a ViT.
+        node: the graph node whose output is the last feature map (b c h w), or the tokens (b 1+n d) of a ViT.
         stages: the names of the blocks of each resolution, from the input on.
     """
 
@@ -34,12 +40,12 @@ class Plan:
 
 
 def network_names() -> list[str]:
-    """All image classification networks of torchvision."""
+    """Names of all image classification networks of torchvision."""
     return models.list_models(module=models)
 
 
-def checked_name(name: Any) -> str:
-    """A network's name.
+def check_name(name: Any) -> str:
+    """Return the name if torchvision has such a network.
 
     Raises:
         PartArgumentError: torchvision has none of that name.
@@ -52,15 +58,15 @@ def checked_name(name: Any) -> str:
     return str(name)
 
 
-def network(name: str, height: int, width: int, *, pretrained: bool = False) -> nn.Module:
-    """A torchvision network for images of a size, with fresh weights.
+def make_network(name: str, height: int, width: int, *, pretrained: bool = False) -> nn.Module:
+    """Make a torchvision network for images of a size, with randomly initialized weights.
 
     Raises:
-        BuildError: it cannot be made for that size.
+        BuildError: the network cannot be made for that size.
     """
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
-        # Their weights were trained on another normalisation, which torchvision puts right inside.
+        # Their weights were trained with another input normalization, which torchvision then applies inside.
         options = {"init_weights": True, "transform_input": pretrained}
     elif is_vit(name):
         if height != width:
@@ -70,98 +76,98 @@ def network(name: str, height: int, width: int, *, pretrained: bool = False) -> 
         options = {"input_size": (height, width)}
     try:
         return models.get_model(name, weights=None, **options)
-    except NotImplementedError:  # of numbers that are not there: not the size's fault
+    except NotImplementedError:  # an operation without data on the meta device: the size is not at fault
         raise
     except (ValueError, AssertionError, RuntimeError) as error:
-        raise _unfit(name, height, width, error) from error
+        raise _size_error(name, height, width, error) from error
 
 
 def is_vit(name: str) -> bool:
-    """Whether it is a plain vision transformer: tokens of patches after a class token."""
+    """Whether the network is a plain vision transformer: a class token, then patch tokens."""
     return name.startswith("vit_")
 
 
 @functools.lru_cache
-def plan(name: str) -> Plan:
-    """How to cut a network; looked up on shapes alone, so nothing is computed and nothing drawn."""
-    made = _outline(name, _PROBE, _PROBE)
-    nodes = get_graph_node_names(made, suppress_diff_warning=True)[1][1:]  # the first is the input
-    found = cut(made, nodes)(_blank(_PROBE, _PROBE))
+def plan_cut(name: str) -> Plan:
+    """Find where to cut a network, from shapes on the meta device: nothing is computed, no random numbers are drawn."""
+    network = _meta_network(name, _PROBE_SIZE, _PROBE_SIZE)
+    nodes = get_graph_node_names(network, suppress_diff_warning=True)[1][1:]  # the first is the input
+    outputs = cut_network(network, nodes)(_meta_images(_PROBE_SIZE, _PROBE_SIZE))
     body = {
         node: tuple(value.shape)
-        for node, value in found.items()
+        for node, value in outputs.items()
         if isinstance(value, Tensor) and node.partition(".")[0] not in _HEADS
     }
     if is_vit(name):
-        return Plan("encoder.ln", tuple((block,) for block in _blocks(made)))
+        return Plan("encoder.ln", tuple((block,) for block in _block_names(network)))
     last = [node for node, shape in body.items() if len(shape) == 4 and shape[2] == shape[3] > 1][-1]
     stages: list[tuple[str, ...]] = []
     level = -1
-    for block in _blocks(made):
+    for block in _block_names(network):
         sides = [
-            _side(shape) for node, shape in body.items() if node == block or node.startswith(f"{block}.")
+            _map_side(shape) for node, shape in body.items() if node == block or node.startswith(f"{block}.")
         ]
-        here = next((round(math.log2(_PROBE / side)) for side in reversed(sides) if side > 1), level)
-        stages = [*stages, (block,)] if here > level else [*stages[:-1], (*stages[-1], block)]
-        level = max(level, here)
+        halvings = next((round(math.log2(_PROBE_SIZE / side)) for side in reversed(sides) if side > 1), level)
+        stages = [*stages, (block,)] if halvings > level else [*stages[:-1], (*stages[-1], block)]
+        level = max(level, halvings)
     return Plan(last, tuple(stages))
 
 
 @functools.lru_cache
-def shape_of(name: str, height: int, width: int) -> tuple[int, ...]:
-    """The shape of the last map (1 c h w), or of a ViT's tokens (1 1+n d), for images of a size.
+def output_shape(name: str, height: int, width: int) -> tuple[int, ...]:
+    """The shape of the last feature map (1 c h w), or of a ViT's tokens (1 1+n d), for images of a size.
 
     Raises:
-        BuildError: they are too small for it, or of a size that it cannot divide.
+        BuildError: the images are too small for the network, or of a size that it cannot divide.
     """
-    body = cut(_outline(name, height, width), {plan(name).node: "x"})
+    body = cut_network(_meta_network(name, height, width), {plan_cut(name).node: "x"})
     try:
-        return tuple(body(_blank(height, width))["x"].shape)
+        return tuple(body(_meta_images(height, width))["x"].shape)
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise _unfit(name, height, width, error) from error
+        raise _size_error(name, height, width, error) from error
 
 
-def cut(made: nn.Module, nodes: list[str] | dict[str, str]) -> nn.Module:
-    """The network in evaluation up to some nodes, whose outputs it gives by name; what comes after is gone."""
-    found = create_feature_extractor(made, nodes, suppress_diff_warning=True).eval()
-    # It holds a graph for each mode, which a copy of it loses; a module of the one for evaluation can be copied.
-    return fx.GraphModule(found, found.graph).eval()
+def cut_network(network: nn.Module, nodes: list[str] | dict[str, str]) -> nn.Module:
+    """The network in evaluation mode up to some nodes; it returns their outputs by name, later layers are removed."""
+    extractor = create_feature_extractor(network, nodes, suppress_diff_warning=True).eval()
+    # The extractor holds a graph per mode, which copying loses; a module of the evaluation graph can be copied.
+    return fx.GraphModule(extractor, extractor.graph).eval()
 
 
-def _outline(name: str, height: int, width: int) -> nn.Module:
-    """The network without numbers: shapes only."""
+def _meta_network(name: str, height: int, width: int) -> nn.Module:
+    """The network on the meta device: shapes without values."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                return network(name, height, width).eval()
+                return make_network(name, height, width).eval()
         except NotImplementedError:  # RegNet computes its widths with tensors
-            return network(name, height, width).eval().to("meta")
+            return make_network(name, height, width).eval().to("meta")
 
 
-def _blank(height: int, width: int) -> Tensor:
+def _meta_images(height: int, width: int) -> Tensor:
     return torch.zeros(1, 3, height, width, device="meta")
 
 
-def _blocks(module: nn.Module, path: str = "") -> Iterator[str]:
-    """Paths of the blocks with weights, from the input on, the head left out."""
+def _block_names(module: nn.Module, path: str = "") -> Iterator[str]:
+    """Yield the paths of the blocks with weights, from the input on, without the head."""
     for name, child in module.named_children():
         if (not path and name in _HEADS) or name.startswith("aux") or name.startswith("Aux"):
             continue
         if name in _CONTAINERS:
-            yield from _blocks(child, f"{path}{name}.")
+            yield from _block_names(child, f"{path}{name}.")
         elif any(True for _ in child.parameters()):
             yield path + name
 
 
-def _side(shape: tuple[int, ...]) -> int:
-    """Cells along a side of a square map, channels first or last; 0 of what is none."""
+def _map_side(shape: tuple[int, ...]) -> int:
+    """Cells along a side of a square map, channels first or last; 0 if the shape is not one of a square map."""
     if len(shape) == 4 and shape[2] == shape[3]:
         return shape[2]
     return shape[1] if len(shape) == 4 and shape[1] == shape[2] else 0
 
 
-def _unfit(name: str, height: int, width: int, error: Exception) -> BuildError:
-    said = " ".join(str(error).split())
+def _size_error(name: str, height: int, width: int, error: Exception) -> BuildError:
+    reason = " ".join(str(error).split())
     return BuildError(
-        f"{name} cannot read images of {height} x {width}: {said[:200]}\n  let them be resized: resize=224"
+        f"{name} cannot read images of {height} x {width}: {reason[:200]}\n  have them resized: resize=224"
     )

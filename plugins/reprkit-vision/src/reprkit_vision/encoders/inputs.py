@@ -1,4 +1,4 @@
-"""Images as convolutional networks read them: channels first, normalised, without statistics over the batch."""
+"""Input normalization of convolutional networks, channels first, and the GroupNorm that replaces BatchNorm in them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
-class Normalise(nn.Module):
-    """Images (b h w c), from the range that the data promises to [0, 1], less a mean, over a deviation.
+class Normalize(nn.Module):
+    """Scale images (b h w c) from the data's range to [0, 1], subtract a mean and divide by a standard deviation.
 
     Args:
-        data: the signature; its ``x`` is an image that promises a range.
-        part: what errors call the part.
-        channels: how many the network reads; one channel is repeated.
+        data: the signature; its ``x`` is an image with a range.
+        part: the part's name in errors.
+        channels: number of channels that the network reads; a single channel is repeated.
         mean: of each channel, of values in [0, 1].
-        std: deviation of each channel, above 0.
+        std: standard deviation of each channel, above 0.
 
     Raises:
-        BuildError: the data is no image, promises no range, or has another number of channels.
-        PartArgumentError: ``mean`` or ``std`` is not a number a channel.
+        BuildError: the data is no image, has no range, or has another number of channels.
+        PartArgumentError: ``mean`` or ``std`` is not one number per channel.
     """
 
     mean: Tensor
@@ -48,7 +48,7 @@ class Normalise(nn.Module):
             )
         if field.range is None:
             raise BuildError(
-                f"{part} needs to know which values are black and white, and the data promises no range: say "
+                f"{part} needs to know which values are black and white, and the data has no range: give "
                 "range=(0, 1) in its signature"
             )
         self.channels = channels or field.channels
@@ -59,25 +59,25 @@ class Normalise(nn.Module):
         for name, value in (("mean", mean), ("std", std)):
             if len(value) != self.channels or (name == "std" and min(value) <= 0):
                 raise PartArgumentError(
-                    f"{name} is a number for each of {self.channels} channels"
+                    f"{name} must be a number for each of {self.channels} channels"
                     f"{', above 0' if name == 'std' else ''}, not {tuple(value)}"
                 )
         low, high = field.range
-        # In data units, so that one subtraction and one division are all.
+        # In units of the data, so that one subtraction and one division suffice.
         self.register_buffer("mean", low + (high - low) * torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", (high - low) * torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
-        """Channels first, floating point; in memory they stay last."""
+        """The normalized images (b c h w), floating point; the memory format stays channels-last."""
         x = x if x.is_floating_point() else x.float()
         return (x.movedim(-1, 1) - self.mean.to(x.dtype)) / self.std.to(x.dtype)
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """GroupNorm (Wu and He 2018, arXiv 1803.08494) of up to 32 groups, of four channels at least.
+    """GroupNorm (Wu and He 2018, arXiv 1803.08494) with up to 32 groups of at least four channels.
 
-    It takes BatchNorm's place where a network is trained from scratch: nothing depends on the other images
-    of a batch, so two ranks compute what one process would.
+    It replaces BatchNorm in networks trained from scratch: nothing depends on the other images of a batch,
+    so two ranks compute the same as one process.
     """
-    most = max(1, min(32, width // 4))
-    return nn.GroupNorm(max(groups for groups in range(1, most + 1) if width % groups == 0), width)
+    limit = max(1, min(32, width // 4))
+    return nn.GroupNorm(max(groups for groups in range(1, limit + 1) if width % groups == 0), width)

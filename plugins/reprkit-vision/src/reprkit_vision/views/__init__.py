@@ -1,1 +1,1 @@
-"""Augmentations as corruptions, one a file: what makes two views of an image."""
+"""Image augmentations, which are corruptions, one per file; two views of an image are two draws of them."""

@@ -1,4 +1,4 @@
-"""What the augmentations share: draws of their own for every image, alike on all ranks, and their ranges."""
+"""Base class of the augmentations: random parameters per image, equal for any number of ranks, within the data's range."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from reprkit.utils.collectives import global_draw
 
 
 class View(Corruption):
-    """Changes each image of ``x`` (b h w c) with probability ``p``, in its own way; sizes and range are kept.
+    """Changes each image of ``x`` (b h w c) with probability ``p`` and random parameters; keeps size and range.
 
-    torchvision's transforms draw once a call, so once a batch; here every image has its own draws, on its
-    device, in a few calls a batch, and two ranks draw what one process would.  ``hit`` is True all over an
-    image that was changed.
+    torchvision's transforms draw parameters once per call, so once per batch; here every image has its own, computed
+    on its device in a few calls per batch, and two ranks draw the same as one process.  ``hit`` is True at every
+    element of a changed image.
 
     Attributes:
-        draws: how many uniform numbers an image takes, beside the one that decides whether.
-        colours: the numbers of channels that it can read; None: any.
+        draws: number of uniform random numbers per image, without the one that decides whether to change it.
+        channel_counts: the numbers of channels that the augmentation can read; None: any.
     """
 
     draws: ClassVar[int] = 0
-    colours: ClassVar[tuple[int, ...] | None] = None
+    channel_counts: ClassVar[tuple[int, ...] | None] = None
 
     def __init__(self, p: float, data: Signature | None) -> None:
         super().__init__()
@@ -47,11 +47,11 @@ class View(Corruption):
 
         Args:
             batch: with ``x``, images.
-            generator: of the draws; torch's global one when None.
+            generator: of the random numbers; torch's global one when None.
 
         Raises:
             DataError: the batch has no ``x``.
-            BuildError: ``x`` is no image, or has another number of channels than it can read.
+            BuildError: ``x`` is no image, or has a number of channels that the augmentation cannot read.
         """
         if "x" not in batch:
             raise DataError(f"{self.title} changes field 'x', and the batch has {', '.join(batch) or 'none'}")
@@ -66,7 +66,7 @@ class View(Corruption):
         hit = (u[:, 0] < self.p).view(-1, 1, 1, 1).expand(x.shape)
         image = x.movedim(-1, 1).float()
         changed = self.change(image, u[:, 1:])
-        if self.span is not None:  # rounding must not leave the range that the data promises
+        if self.span is not None:  # rounding must not leave the data's range
             low, high = image.amin().clamp(max=self.span[0]), image.amax().clamp(min=self.span[1])
             changed = changed.clamp(low, high)
         return {**batch, "x": torch.where(hit, changed.movedim(1, -1).to(x.dtype), x)}, hit
@@ -81,17 +81,17 @@ class View(Corruption):
         return f"corruption {self.reference.name}"
 
     def check(self, channels: int) -> None:
-        """Raise BuildError unless images of so many channels can be read."""
-        if self.colours is not None and channels not in self.colours:
-            wanted = " or ".join(map(str, self.colours))
-            raise BuildError(f"{self.title} reads images of {wanted} channels, and these have {channels}")
+        """Raise BuildError unless images with this number of channels can be read."""
+        if self.channel_counts is not None and channels not in self.channel_counts:
+            expected = " or ".join(map(str, self.channel_counts))
+            raise BuildError(f"{self.title} reads images of {expected} channels, and these have {channels}")
 
 
-def among(u: Tensor, span: tuple[float, float]) -> Tensor:
-    """Uniform numbers in [0, 1) spread over a span."""
-    return span[0] + (span[1] - span[0]) * u
+def rescale(u: Tensor, interval: tuple[float, float]) -> Tensor:
+    """Map uniform numbers in [0, 1) linearly to an interval."""
+    return interval[0] + (interval[1] - interval[0]) * u
 
 
-def each(value: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1 1"]:
-    """One number an image, broadcastable over images (b c h w)."""
+def per_image(value: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1 1"]:
+    """Reshape one number per image so that it broadcasts over images (b c h w)."""
     return value.view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Blurred images."""
+"""Random Gaussian blur."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch import Tensor
 from reprkit import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Share, ascending, odd
-from reprkit_vision.views.base import View, among, each
+from reprkit_vision.views.base import View, per_image, rescale
 
 
 class Blur(View):
-    """Blurs an image with a Gaussian of its own width, mirrored at the border, as ``gaussian_blur`` does.
+    """Blurs images with a Gaussian kernel of random width, mirrored at the border, as torchvision's ``gaussian_blur``.
 
     Args:
-        sigma: standard deviation in pixels, (least, most), above 0.
-        kernel: side of the kernel in pixels, odd; None takes a tenth of the shorter side, 3 at least (Chen et
+        sigma: standard deviation in pixels, (lowest, highest), above 0.
+        kernel: side of the kernel in pixels, odd; None takes a tenth of the shorter side, at least 3 (Chen et
             al. 2020, arXiv 2002.05709, appendix A).
         p: probability of blurring an image.
         data: the signature of the data.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no images, or they are smaller than half the kernel.
+        BuildError: the data is no image, or smaller than half the kernel.
     """
 
     draws = 1
@@ -55,16 +55,16 @@ class Blur(View):
         height, width = image.shape[2:]
         side = self.side(height, width)
         half = side // 2
-        sigma = among(u[:, 0], self.sigma)
+        sigma = rescale(u[:, 0], self.sigma)
         steps = torch.arange(-half, half + 1, device=image.device)
         weight = torch.softmax(-0.5 * (steps / sigma.unsqueeze(1)).square(), 1)  # (b side)
         x = F.pad(image, (half, half, half, half), mode="reflect")
-        # A sum of shifted images: a convolution with a kernel an image would be one of b * c groups.
-        x = sum((each(weight[:, k]) * x[:, :, k : k + height] for k in range(side)), x.new_zeros(()))
-        return sum((each(weight[:, k]) * x[..., k : k + width] for k in range(side)), x.new_zeros(()))
+        # A sum of shifted images; a convolution with one kernel per image would need b * c groups.
+        x = sum((per_image(weight[:, k]) * x[:, :, k : k + height] for k in range(side)), x.new_zeros(()))
+        return sum((per_image(weight[:, k]) * x[..., k : k + width] for k in range(side)), x.new_zeros(()))
 
     def side(self, height: int, width: int) -> int:
-        """The kernel's side for images of a size."""
+        """Side of the kernel for images of a size."""
         side = self.kernel or max(3, 2 * round((min(height, width) / 10 - 1) / 2) + 1)
         if side // 2 >= min(height, width):
             raise BuildError(

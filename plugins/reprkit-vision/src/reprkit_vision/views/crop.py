@@ -1,4 +1,4 @@
-"""Random crops, resized to the whole image."""
+"""Random crops, resized to the image's size."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torch import Tensor
 
 from reprkit import Signature
 from reprkit.registry.constraints import Share, ascending
-from reprkit_vision.views.base import View, among
+from reprkit_vision.views.base import View, rescale
 
 _TRIES = 10
 
 
 class Crop(View):
-    """A random part of each image, resized to the image's own size (Szegedy et al. 2014, arXiv 1409.4842).
+    """Crops a random part of each image and resizes it to the image's size (Szegedy et al. 2014, arXiv 1409.4842).
 
-    Area and shape are drawn as torchvision's ``RandomResizedCrop`` draws them: up to ten tries, then the
-    largest part in the middle.  Resized with linear interpolation; as a crop is only ever enlarged, that
+    Area and aspect ratio are drawn as in torchvision's ``RandomResizedCrop``: up to ten tries, then the
+    largest center crop.  Resizing is bilinear; as a crop is only ever enlarged, the result
     equals ``resized_crop``, antialiased or not.
 
     Args:
-        scale: share of the area that is kept, (least, most) in (0, 1].
-        ratio: width over height of the part, in pixels, (least, most) from 0.1 to 10.
+        scale: share of the area that is kept, (lowest, highest) in (0, 1].
+        ratio: width over height of the crop, in pixels, (lowest, highest) from 0.1 to 10.
         p: probability of changing an image.
         data: the signature of the data.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no images.
+        BuildError: the data is no image.
     """
 
     draws = 2 * _TRIES + 2
@@ -55,18 +55,18 @@ class Crop(View):
         self.ratio = ratio
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
-        """The parts at their new size."""
+        """The resized crops."""
         top, left, height, width = self.boxes(u, *image.shape[2:])
-        rows = _places(top, height, image.shape[2])
-        columns = _places(left, width, image.shape[3])
+        rows = _sampling_positions(top, height, image.shape[2])
+        columns = _sampling_positions(left, width, image.shape[3])
         size = len(image), image.shape[2], image.shape[3]
         grid = torch.stack([columns[:, None, :].expand(size), rows[:, :, None].expand(size)], -1)
         return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
     def boxes(self, u: Float[Tensor, "b k"], rows: int, columns: int) -> tuple[Int[Tensor, " b"], ...]:
-        """Top, left, height and width of each part, in pixels."""
-        area = among(u[:, :_TRIES], self.scale) * rows * columns
-        ratio = among(u[:, _TRIES : 2 * _TRIES], (math.log(self.ratio[0]), math.log(self.ratio[1]))).exp()
+        """Top, left, height and width of each crop, in pixels."""
+        area = rescale(u[:, :_TRIES], self.scale) * rows * columns
+        ratio = rescale(u[:, _TRIES : 2 * _TRIES], (math.log(self.ratio[0]), math.log(self.ratio[1]))).exp()
         width, height = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
         fits = (width >= 1) & (width <= columns) & (height >= 1) & (height <= rows)
         first = fits.long().argmax(1, keepdim=True)  # the first try that fits
@@ -80,8 +80,10 @@ class Crop(View):
         return top, left, height, width
 
 
-def _places(start: Int[Tensor, " b"], length: Int[Tensor, " b"], size: int) -> Float[Tensor, "b size"]:
-    """Where ``size`` pixels of a part lie in an axis of as many, from -1 to 1; no neighbour of the part is read."""
-    at = (torch.arange(size, device=start.device) + 0.5) * (length / size).unsqueeze(1) - 0.5
-    at = torch.minimum(at.clamp(min=0), (length - 1).unsqueeze(1)) + start.unsqueeze(1)
-    return at * (2 / max(1, size - 1)) - 1
+def _sampling_positions(
+    start: Int[Tensor, " b"], length: Int[Tensor, " b"], size: int
+) -> Float[Tensor, "b size"]:
+    """Positions in [-1, 1] of ``size`` samples of a crop on an axis of ``size`` pixels; no pixel outside the crop is read."""
+    position = (torch.arange(size, device=start.device) + 0.5) * (length / size).unsqueeze(1) - 0.5
+    position = torch.minimum(position.clamp(min=0), (length - 1).unsqueeze(1)) + start.unsqueeze(1)
+    return position * (2 / max(1, size - 1)) - 1

@@ -1,4 +1,4 @@
-"""Mirrored images."""
+"""Random mirroring."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from reprkit_vision.views.base import View
 
 
 class Flip(View):
-    """Mirrors an image, left to right.  Not for digits and letters, which it turns into others.
+    """Mirrors images left to right.  Not for digits and letters, which it turns into others.
 
     Args:
         p: probability of mirroring an image.
-        vertical: upside down, not left to right.
+        vertical: flip upside down instead.
         data: the signature of the data.
 
     Raises:
         PartArgumentError: ``p`` out of its range.
-        BuildError: the data is no images.
+        BuildError: the data is no image.
     """
 
     def __init__(self, p: Share = 0.5, *, vertical: bool = False, data: Signature | None = None) -> None:

@@ -1,4 +1,4 @@
-"""SimCLR's augmentations in a row."""
+"""SimCLR's augmentations as one corruption."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from reprkit.registry.constraints import ascending
 from reprkit.types import Batch
 from reprkit_vision.views.base import View
 from reprkit_vision.views.blur import Blur
-from reprkit_vision.views.colour_jitter import ColourJitter
+from reprkit_vision.views.color_jitter import ColorJitter
 from reprkit_vision.views.crop import Crop
 from reprkit_vision.views.flip import Flip
-from reprkit_vision.views.grey import Grey
+from reprkit_vision.views.gray import Gray
 
 
 class SimCLRViews(Corruption):
-    """Crop, flip, colour, grey and blur, one after another (Chen et al. 2020, arXiv 2002.05709, appendix A).
+    """Crop, flip, color jitter, grayscale and blur in a row (Chen et al. 2020, arXiv 2002.05709, appendix A).
 
-    The same as naming ``crop``, ``flip``, ``colour-jitter``, ``grey`` and ``blur`` in a row.  Without data of
-    three channels there is no ``grey``.
+    The same as naming ``crop``, ``flip``, ``colour-jitter``, ``grey`` and ``blur`` in a row.  ``grey`` is left out
+    unless the data has three channels.
 
     Args:
-        strength: of the colours: 1 as the paper's for ImageNet, 0.5 as its for CIFAR; 0 leaves them.
-        scale: share of the area that a crop keeps, (least, most).
-        flip: whether images may be mirrored; False for digits and letters.
-        blur: whether they may be blurred; the paper does not for CIFAR.
+        strength: of the color jitter, 0 to 2: 1 as in the paper for ImageNet, 0.5 as there for CIFAR; 0 leaves out jitter
+            and grayscale.
+        scale: share of the area that a crop keeps, (lowest, highest).
+        flip: whether to mirror images at random; False for digits and letters.
+        blur: whether to blur images at random; the paper does not for CIFAR.
         data: the signature of the data.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is no images, has neither one channel nor three, or promises no range.
+        BuildError: the data is no image, has neither one channel nor three, or has no range.
     """
 
     def __init__(
@@ -56,10 +57,10 @@ class SimCLRViews(Corruption):
             steps.append(Flip(data=data))
         if s:
             steps.append(
-                ColourJitter(0.8 * s, contrast=0.8 * s, saturation=0.8 * s, hue=min(0.5, 0.2 * s), data=data)
+                ColorJitter(0.8 * s, contrast=0.8 * s, saturation=0.8 * s, hue=min(0.5, 0.2 * s), data=data)
             )
             if data is not None and data["x"].channels == 3:
-                steps.append(Grey(data=data))
+                steps.append(Gray(data=data))
         if blur:
             steps.append(Blur(data=data))
         self.steps = nn.ModuleList(steps)
@@ -67,10 +68,10 @@ class SimCLRViews(Corruption):
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None
     ) -> tuple[dict[str, Tensor], Bool[Tensor, "b h w c"]]:
-        """The batch with ``x`` (b h w c) changed by each in turn, and where any did."""
+        """The batch with ``x`` (b h w c) changed by each augmentation in turn, and which elements any of them changed."""
         view, hit = dict(batch), None
         for step in self.steps:
-            view, struck = step(view, generator)
-            hit = struck if hit is None else hit | struck
-        assert hit is not None  # there is always the crop
+            view, step_hit = step(view, generator)
+            hit = step_hit if hit is None else hit | step_hit
+        assert hit is not None  # the crop is always there
         return view, hit

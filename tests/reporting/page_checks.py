@@ -1,4 +1,4 @@
-"""What checks a page, and a run's files made by hand."""
+"""A checker of pages, and the files of a run written by hand."""
 
 import json
 import re
@@ -9,7 +9,7 @@ MEASURES = ("reconstruction", "linear-probe", "knn", "codebook", "projection(tsn
 
 
 class Checker(HTMLParser):
-    """Every element is closed, nothing points outside of the page."""
+    """Parser that collects sources, ids, headings and text, and asserts that every element is closed."""
 
     def __init__(self):
         super().__init__(convert_charrefs=True)
@@ -31,8 +31,8 @@ class Checker(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open, f"</{tag}> closes nothing"
-        opened = self.open.pop()
-        assert opened == tag, f"<{opened}> is closed by </{tag}>"
+        last = self.open.pop()
+        assert last == tag, f"<{last}> is closed by </{tag}>"
 
     def handle_data(self, data):
         if self.open and self.open[-1] == "h2":
@@ -41,7 +41,8 @@ class Checker(HTMLParser):
             self.text.append(data)
 
 
-def checked(path):
+def check_page(path):
+    """Check that a page is well-formed and self-contained; return its parser and its text."""
     text = path.read_text(encoding="utf-8")
     page = Checker()
     page.feed(text)
@@ -57,7 +58,8 @@ def checked(path):
     return page, " ".join(page.text)
 
 
-def log(folder, *lines, **record):
+def write_run(folder, *lines, **record):
+    """Write ``metrics.jsonl`` and, with a record, ``run.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if record:

@@ -1,4 +1,4 @@
-"""Images without colour."""
+"""Random conversion to grayscale."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from reprkit.registry.constraints import Share
 from reprkit_vision.views.base import View
 
 
-class Grey(View):
-    """Takes the colour out of an image: three equal channels, its luma.
+class Gray(View):
+    """Converts images to grayscale: three equal channels, the luma.
 
     Args:
         p: probability of changing an image (0.2: Chen et al. 2020, arXiv 2002.05709, appendix A).
@@ -20,17 +20,16 @@ class Grey(View):
 
     Raises:
         PartArgumentError: ``p`` out of its range.
-        BuildError: the data is no images of three channels.
+        BuildError: the data is no image of three channels.
     """
 
-    colours = (3,)
+    channel_counts = (3,)
 
     def __init__(self, p: Share = 0.2, *, data: Signature | None = None) -> None:
         super().__init__(p, data)
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
-        """The grey images."""
+        """The gray images."""
+        # Divided, since torchvision's weights sum to 0.9999 and white must stay white.
         luma = functional.rgb_to_grayscale(image) / functional.rgb_to_grayscale(image.new_ones(3, 1, 1))
-        return luma.expand(
-            image.shape
-        )  # divided, as torchvision's weights sum to 0.9999 and white must stay white
+        return luma.expand(image.shape)
