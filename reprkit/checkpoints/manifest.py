@@ -14,7 +14,7 @@ from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.interfaces import Objective, Part
 from reprkit.models.factor import FactorSpec
-from reprkit.registry.create import is_restoring_checkpoint
+from reprkit.registry.create import restoring_checkpoint
 from reprkit.registry.hookspecs import PROJECT
 from reprkit.registry.registry import default_registry
 from reprkit.runs.filenames import FORMAT

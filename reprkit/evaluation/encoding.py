@@ -76,7 +76,9 @@ def batches(data: Dataset, what: str = "evaluating") -> Iterator[dict[str, Tenso
     if len(data) == 0:
         raise DataError("there is nothing to evaluate on: the data set is empty")
     count = -(-len(data) // current.batch)
-    return track_progress(data.batches(current.batch), progress_title(what), total=count, show=current.progress)
+    return track_progress(
+        data.batches(current.batch), progress_title(what), total=count, show=current.progress
+    )
 
 
 def by_length(

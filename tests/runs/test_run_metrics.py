@@ -96,7 +96,9 @@ def test_duplicate_names_are_rejected():
 
 def test_report_accepts_every_kind_of_number():
     for given, value in NUMBERS.values():
-        assert format_number(given) == ("–" if given is None or given != given else format_number(value or math.inf))
+        assert format_number(given) == (
+            "–" if given is None or given != given else format_number(value or math.inf)
+        )
     table = Table(["n"], {"a": [np.float32(1)], "b": [torch.tensor(2.0)], "c": [None]}, best={"n": "max"})
     cells = table.html().split("<tr>")[2:]
     assert ["num best" in each for each in cells] == [False, True, False]

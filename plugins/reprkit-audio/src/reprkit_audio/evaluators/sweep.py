@@ -39,7 +39,9 @@ class BottleneckSweep:
         with chart(5.0, 3.4) as drawing:
             for number, points in enumerate(self.series.values()):
                 values = np.array(list(points.values()), np.float64).reshape(-1, 2)
-                drawing.axes.plot(values[:, 0], values[:, 1], color=series_color(number), marker="o", markersize=4)
+                drawing.axes.plot(
+                    values[:, 0], values[:, 1], color=series_color(number), marker="o", markersize=4
+                )
                 for name, (x, y) in zip(points, values, strict=True):
                     drawing.axes.annotate(str(name), (x, y), (4, 4), textcoords="offset points")
             if self.chance is not None:

@@ -105,7 +105,9 @@ class WholeWords(ElementCorruption):
         action = draw_uniform(x.shape, x, generator)
         other = self.plain.to(x.device)[(draw_uniform(x.shape, x, generator) * len(self.plain)).long()]
         replaced = torch.where(
-            action < self.mask, self.fill_value(x, 0.0), torch.where(action < self.mask + self.random, other, x)
+            action < self.mask,
+            self.fill_value(x, 0.0),
+            torch.where(action < self.mask + self.random, other, x),
         )
         return {**batch, "x": torch.where(hit, replaced, x)}, hit
 
