@@ -68,7 +68,7 @@ class Wrapped(Encoder):
         place = Path(folder)
         with quietly():
             self.body.save_pretrained(place)
-        data: Any = self.facts["data"]
+        data: Any = self.build_context["data"]
         words = written_with(data["x"])
         if words is not None:
             _save_tokenizer(words.to_json(), self.numbering, place, self.most)
