@@ -68,7 +68,7 @@ class TransformersEncoder(Encoder):
         target = Path(folder)
         with silence_transformers():
             self.body.save_pretrained(target)
-        data: Any = self.facts["data"]
+        data: Any = self.build_context["data"]
         vocabulary = field_vocabulary(data["x"])
         if vocabulary is not None:
             _save_tokenizer(vocabulary.to_json(), self.numbering, target, self.most)
