@@ -13,7 +13,7 @@ from reprkit.commands import main, new
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, using_registry
 
-ROOT = Path(main.__file__).parents[1]
+ROOT = Path(main.__file__).parents[2]
 
 
 @pytest.fixture

@@ -144,9 +144,9 @@ class Mean(Evaluator):
         return {"inner": {"mean": float(mean)}, "figures": {"points": mean}}
 
 
-class ReturnsATensor(Mean):
+class ReturnsAString(Mean):
     def finish(self, model, mean):
-        return {"mean": mean}
+        return {"mean": str(float(mean))}
 
 
 class DependsOnCalls(Mean):
@@ -163,7 +163,7 @@ class LeavesTrainingMode(Mean):
 
 
 WRONG_EVALUATORS = {
-    "returns numbers for any latent": (ReturnsATensor, "mean is a Tensor, not a number"),
+    "returns numbers for any latent": (ReturnsAString, "mean is a str, not a number"),
     "evaluation is deterministic": (DependsOnCalls, "mean was"),
     "model is not modified": (LeavesTrainingMode, "it left the model in training mode"),
 }
