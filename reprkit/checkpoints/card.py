@@ -16,7 +16,7 @@ from reprkit.checkpoints.reader import StoredCheckpoint, read, reference_text
 from reprkit.errors import UnknownPartError
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.runs.filenames import CARD, RESULTS
-from reprkit.runs.metrics import format_number
+from reprkit.runs.metrics import format_significant
 from reprkit.runs.reader import StoredRun, run_of
 from reprkit.utils.atomic_files import write_text
 
@@ -187,7 +187,7 @@ def _training(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
 def _figures(run: StoredRun) -> list[str]:
     if run.source != RESULTS or not run.metrics:
         return []
-    rows = [[name, format_number(value)] for name, value in run.metrics.items()]
+    rows = [[name, format_significant(value)] for name, value in run.metrics.items()]
     return ["## Figures", f"What the run measured (its `{RESULTS}`):", _table(["metric", "value"], rows)]
 
 

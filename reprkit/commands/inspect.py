@@ -15,7 +15,7 @@ from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.runs.filenames import FORMAT
-from reprkit.runs.metrics import format_number, to_json_value
+from reprkit.runs.metrics import format_significant, to_json_value
 from reprkit.runs.reader import StoredRun, run_of
 
 
@@ -173,7 +173,7 @@ def _print_run(run: StoredRun) -> None:
             if stage.get("best"):
                 best = stage["best"]
                 print(printable(f"best: {best['metric']} {best['value']:.6g}, kept at step {best['step']}"))
-    rows = [(name, format_number(value)) for name, value in run.metrics.items()]
+    rows = [(name, format_significant(value)) for name, value in run.metrics.items()]
     if rows:
         print(f"\nmetrics, from {run.source}:")
         emit_table(("metric", "value"), rows)

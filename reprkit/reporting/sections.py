@@ -122,8 +122,9 @@ def curves_section(histories: Mapping[str, RunHistory]) -> Section | None:
 
 def _make_charts(histories: Mapping[str, RunHistory]) -> dict[str, Curves]:
     """One chart per number; ``metrics.error`` and ``results.reconstruction.error`` share one."""
-    names = dict.fromkeys(name for history in histories.values() for name in history.curves)
-    names = sorted(names, key=_series_order)
+    names = sorted(
+        {name: None for history in histories.values() for name in history.curves}, key=_series_order
+    )
     charts: dict[str, Curves] = {}
     for name in names:
         head, title = name.partition(".")[0], _chart_title(name, names)

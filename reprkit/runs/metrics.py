@@ -79,7 +79,7 @@ def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in flatten_metrics(metrics).items() if math.isfinite(value)}
 
 
-def format_number(value: float) -> str:
+def format_significant(value: float) -> str:
     """Format a number with six significant digits, for a table; an en dash if it is not finite."""
     return f"{value:.6g}" if math.isfinite(value) else "–"
 

@@ -18,7 +18,7 @@ from reprkit.reporting.page import Table, format_number
 from reprkit.runs.metrics import (
     finite_metrics,
     flatten_metrics,
-    format_number,
+    format_significant,
     iterate_leaves,
     to_json_value,
     to_python_scalar,
@@ -158,7 +158,7 @@ def test_all_outputs_show_the_same_numbers(out, capsys):
     same(inspected["metrics"])
     lines = [" ".join(each.split()) for each in command(capsys, "inspect", out / "model").splitlines()]
     for name, value in EXPECTED.items():
-        shown = "–" if value is None else format_number(value)
+        shown = "–" if value is None else format_significant(value)
         assert f"| {name} | {shown} |" in card
         assert f"{name} {shown}" in lines
     for name in REFUSED:
