@@ -26,9 +26,9 @@ from reprkit.checkpoints.reader import StoredCheckpoint, holds_checkpoint, locat
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.registry.registry import default_registry
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
-from reprkit.training.fsdp import FullStateDict
 from reprkit.utils import collectives
 from reprkit.utils.atomic_files import explain_os_error, recover_folder, replace_folder
+from reprkit.utils.sharded_tensors import FullStateDict
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model

@@ -124,6 +124,10 @@ class Signature(Mapping[str, Field]):
             )
         return self._fields[name]
 
+    def label_fields(self) -> list[str]:
+        """Return the names of the fields of kind "label", in order."""
+        return [name for name, field in self.items() if field.kind == "label"]
+
     def __contains__(self, name: object) -> bool:
         """Return whether the data has the field."""
         return name in self._fields

@@ -115,7 +115,7 @@ def encoded(model: Model, data: Dataset, *, factor: str | None = None, pool: Poo
     key = (id(model), id(data), factor, pool)
     if key in current.cache:
         return current.cache[key][1]
-    names = label_fields(data)
+    names = data.signature.label_fields()
     indices: list[Tensor] = []
     rows: list[np.ndarray] = []
     labels: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -146,18 +146,13 @@ def to_float64(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
-def label_fields(data: Dataset) -> list[str]:
-    """Return the names of the data's label fields."""
-    return [name for name, field in data.signature.items() if field.kind == "label"]
-
-
 def check_label(data: Dataset, label: str, evaluator: str) -> None:
     """Check that the data has a label field.
 
     Raises:
         DataError: it does not; the message lists its label fields.
     """
-    names = label_fields(data)
+    names = data.signature.label_fields()
     if label not in names:
         raise DataError(
             f"{evaluator} needs labels, and the data has no label field {label!r}; "

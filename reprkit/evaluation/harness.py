@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.evaluation.baselines import baseline
-from reprkit.evaluation.describe import describe_model
 from reprkit.evaluation.encoding import Session, use_session
-from reprkit.evaluation.gallery import gallery
 from reprkit.interfaces import Evaluator
+from reprkit.models.isolation import isolate, unwrap
 from reprkit.registry.create import create
+from reprkit.reporting.describe_model import describe_model
+from reprkit.reporting.gallery import gallery
 from reprkit.runs.results import Results
-from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -67,10 +62,10 @@ def evaluate(
     instances = _evaluators(evaluators)
     if isinstance(model, str):
         model = baseline(model, fit_on)
-    model = _unwrap(model)
+    model = unwrap(model)
     started = time.monotonic()
     results = Results()
-    with torch.no_grad(), _isolate(model, seed) as reseed, use_session(Session(batch, progress)) as current:
+    with torch.no_grad(), isolate(model, seed) as reseed, use_session(Session(batch, progress)) as current:
         for name, evaluator in instances.items():
             current.evaluator = name
             reseed()  # so that an evaluator's draws do not depend on earlier ones
@@ -84,15 +79,6 @@ def evaluate(
         reseed()
         results.gallery = gallery(model, data, examples, seed=seed) if examples else None
         results.about = {**describe_model(model, data), "seconds": round(time.monotonic() - started, 3)}
-    return results
-
-
-def add_gallery(results: Results, model: Model, data: Dataset, examples: int = 16, seed: int = 0) -> Results:
-    """Add the gallery and the model's description to results that lack them, such as results read from a file."""
-    model = _unwrap(model)
-    with torch.no_grad(), _isolate(model, seed):
-        results.gallery = results.gallery or gallery(model, data, examples, seed=seed)
-        results.about = {**describe_model(model, data), **results.about}
     return results
 
 
@@ -127,36 +113,3 @@ def _evaluators(references: tuple[Any, ...]) -> dict[str, Evaluator]:
             raise PartArgumentError(f"evaluator {name} is passed twice")
         instances[name] = evaluator
     return instances
-
-
-def _unwrap(model: Any) -> Model:
-    """Return the model inside of DistributedDataParallel or torch.compile."""
-    while not hasattr(model, "represent"):
-        inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
-        if inner is None:
-            raise BuildError(f"evaluate takes a model from rk.build or rk.load, not {type(model).__name__}")
-        model = inner
-    return model
-
-
-@contextmanager
-def _isolate(model: nn.Module, seed: int) -> Iterator[Any]:
-    """Context with evaluation mode and seeded generators; restores modes and generators afterwards."""
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    devices = [device] if device.type == "cuda" else []
-    python, numpy = random.getstate(), np.random.get_state()
-
-    def reseed() -> None:
-        torch.default_generator.manual_seed(seed)
-        for cuda in devices:
-            with torch.cuda.device(cuda):
-                torch.cuda.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-
-    with torch.random.fork_rng(devices=devices), eval_mode(model):
-        try:
-            yield reseed
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, to_float64
-from reprkit.evaluation.gallery import fit_for_page
 from reprkit.interfaces import Evaluator
 from reprkit.layers.value_embedding import center_and_radius
 from reprkit.models.grid import from_tokens
 from reprkit.objectives.masked import Masked, hidden_weight, token_statistics
 from reprkit.registry.constraints import CountOrZero
 from reprkit.registry.create import create
+from reprkit.reporting.gallery import fit_for_page
 from reprkit.types import Batch, Decoded
 
 if TYPE_CHECKING:

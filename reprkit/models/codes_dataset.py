@@ -53,7 +53,6 @@ class CodesOf(Tensors):
     ) -> None:
         from reprkit.checkpoints.save_load import load
         from reprkit.data.resolve import dataset
-        from reprkit.evaluation.encoding import label_fields
         from reprkit.models.factor import resolve_factor
         from reprkit.models.priors import code_field
 
@@ -67,7 +66,7 @@ class CodesOf(Tensors):
         values = self._encode()
         varies = "x_mask" in values
         width = values["x"].shape[1] // (1 if latent.vocab is None else len(latent.vocab))
-        labels = {name: self.source.signature[name] for name in label_fields(self.source)}
+        labels = {name: self.source.signature[name] for name in self.source.signature.label_fields()}
         signature = Signature({"x": code_field(latent, None if varies else width), **labels})
         super().__init__(values, signature, name=f"codes of {self.source.name}")
 
@@ -86,7 +85,6 @@ class CodesOf(Tensors):
 
     @torch.no_grad()
     def _encode(self) -> dict[str, Tensor]:
-        from reprkit.evaluation.encoding import label_fields
         from reprkit.models.priors import code_to_batch
 
         latent, training = self.model.latent(self.factor), self.model.training
@@ -96,7 +94,7 @@ class CodesOf(Tensors):
         try:
             for batch in self.source.batches(self._batch):
                 fields = code_to_batch(self.model.encode(batch, factors=[self.factor])[self.factor], latent)
-                fields |= {name: batch[name] for name in label_fields(self.source)}
+                fields |= {name: batch[name] for name in self.source.signature.label_fields()}
                 for name, value in fields.items():
                     value = value.detach().cpu()
                     parts.setdefault(name, []).append(

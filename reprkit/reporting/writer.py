@@ -180,7 +180,7 @@ def _name_runs(results: Any) -> dict[str, Results]:
 
 def _add_pictures(runs: dict[str, Results], model: Model, data: Dataset) -> None:
     """Compute the pictures of results that have none; the model's state stays unchanged."""
-    from reprkit.evaluation.harness import add_gallery
+    from reprkit.reporting.gallery import add_gallery
 
     for each in runs.values():
         if each.gallery is None:

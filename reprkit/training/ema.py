@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from reprkit.training.fsdp import gather, local_shard, shard_like
+from reprkit.utils.sharded_tensors import gather, local_shard, shard_like
 
 
 class EMA:

@@ -25,7 +25,7 @@ from reprkit.interfaces import require
 from reprkit.models.model import Model
 from reprkit.runs.filenames import METRICS
 from reprkit.training import fsdp
-from reprkit.utils import collectives
+from reprkit.utils import collectives, sharded_tensors
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate's
 
@@ -101,13 +101,17 @@ class Engine:
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Return the joint norm of the gradients, on the device; equal on all ranks."""
-        whole = [p.grad for p in parameters if p.grad is not None and not fsdp.is_sharded(p)]
+        whole = [p.grad for p in parameters if p.grad is not None and not sharded_tensors.is_sharded(p)]
         if self.shards is None:
             if not whole:
                 return torch.zeros(())
             # torch's get_total_norm without sorting by device and dtype, which would double the time of every step.
             return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(whole)))
-        shards = [fsdp.local_shard(p.grad) for p in parameters if p.grad is not None and fsdp.is_sharded(p)]
+        shards = [
+            sharded_tensors.local_shard(p.grad)
+            for p in parameters
+            if p.grad is not None and sharded_tensors.is_sharded(p)
+        ]
         square = torch.stack(
             [nn.utils.get_total_norm(part).to(self.device).square() for part in (whole, shards)]
         )
@@ -121,7 +125,7 @@ class Engine:
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own
         for parameter in parameters:
             if parameter.grad is not None:
-                fsdp.local_shard(parameter.grad).mul_(factor)
+                sharded_tensors.local_shard(parameter.grad).mul_(factor)
 
     def no_sync(self, module: nn.Module) -> AbstractContextManager[None]:
         """Context in which gradients are accumulated and not exchanged between ranks.

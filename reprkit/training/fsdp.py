@@ -1,4 +1,4 @@
-"""Sharded encoders and decoders, one shard per process (FSDP2, Zhao et al. 2023, arXiv 2304.11277), and sharded tensors.
+"""Sharded encoders and decoders, one shard per process (FSDP2, Zhao et al. 2023, arXiv 2304.11277).
 
 Every encoder and the decoder are sharded, each with its stacks of blocks.  Latents, adapters and the objective's modules stay
 whole on every process, so that codebooks, k-means and revival work unchanged; their gradients are averaged after the backward.
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
 from reprkit.utils import collectives
+from reprkit.utils.sharded_tensors import is_sharded
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -33,57 +34,11 @@ _FORWARD_METHODS = (
 _sharded_models: weakref.WeakKeyDictionary[Model, Shards] = weakref.WeakKeyDictionary()
 
 
-# ------------------------------------------------------------------ tensors
-
-
-def is_sharded(tensor: Tensor) -> bool:
-    """Return whether this process holds only its shard of a tensor."""
-    return hasattr(tensor, "full_tensor")
-
-
-def local_shard(tensor: Tensor) -> Tensor:
-    """Return this process's shard, sharing its memory; a tensor that is not sharded is returned as is."""
-    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
-
-
-def gather(tensor: Tensor) -> Tensor:
-    """Gather a sharded tensor on rank 0's CPU (empty on other ranks); others are returned as is.  All ranks must call it."""
-    if not is_sharded(tensor):
-        return tensor
-    full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
-    # Copied: the full tensor may be a view of longer, padded memory, which neither a checkpoint nor a state should hold.
-    return full.to("cpu", copy=True) if collectives.rank() == 0 else full.new_empty(0, device="cpu")
-
-
-def shard_like(whole: Tensor, like: Tensor) -> Tensor:
-    """Shard a whole tensor, which every process has, as ``like`` is sharded; without communication."""
-    if not is_sharded(like):
-        return whole
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    assert isinstance(like, DTensor)
-    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-
-
-class FullStateDict:
-    """A module's ``state_dict`` with whole tensors, on rank 0; must be created on all ranks."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._tensors = {name: gather(tensor) for name, tensor in module.state_dict().items()}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what the module's own ``state_dict`` would be if it were whole."""
-        return dict(self._tensors)
-
-
 def broadcast_from_rank_0(tensors: Iterable[Tensor]) -> None:
     """Broadcast rank 0's values of these tensors to all ranks; does nothing in one process."""
     if collectives.world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor.detach(), 0)
-
-
-# ------------------------------------------------------------------ modules
 
 
 class Shards:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from reprkit.errors import BuildError, PartArgumentError, nearest
 from reprkit.models.model import Model
 from reprkit.registry.references import parse
-from reprkit.training.fsdp import is_sharded
+from reprkit.utils.sharded_tensors import is_sharded
 
 # These need a closure, or tensors of another layout, which the loop does not provide.
 _UNFIT = {"lbfgs", "sparseadam"}

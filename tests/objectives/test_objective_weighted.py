@@ -128,7 +128,7 @@ class Sum(Objective):
 
 def test_a_sum_of_another_class_is_supported():
     from reprkit.checkpoints.manifest import describe
-    from reprkit.evaluation.describe import describe_model
+    from reprkit.reporting.describe_model import describe_model
     from reprkit.runs.model_summary import model_summary
     from reprkit.training.optimizers import optimizers_from
 

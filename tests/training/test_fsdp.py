@@ -11,6 +11,7 @@ from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
 from reprkit.training import fsdp
 from reprkit.training.resume import state
+from reprkit.utils import sharded_tensors
 
 pytestmark = pytest.mark.ranks
 LATENTS = [
@@ -43,7 +44,7 @@ def train(rank, latent, out=None, steps=6, action=None, parts=None, **options):
     try:
         for step in rk.loop(model, data, **{**given, **options}):
             if step.index == 1 and step.model.training:
-                seen.append(sum(fsdp.is_sharded(weight) for weight in model.parameters()))
+                seen.append(sum(sharded_tensors.is_sharded(weight) for weight in model.parameters()))
             losses = step.model(step.batch)
             total = losses.total * (
                 float("nan") if action == "nan" and step.index == 3 and rank == 1 else 1.0
@@ -205,11 +206,11 @@ def restart_after_break(rank):
         step.update()
         if step.index == 1:
             break
-    cut_still = any(map(fsdp.is_sharded, model.parameters()))
+    cut_still = any(map(sharded_tensors.is_sharded, model.parameters()))
     for step in rk.loop(model, data, **given | {"strategy": "ddp"}):
         step.backward(step.model(step.batch).total)
         step.update()
-    return cut_still, any(map(fsdp.is_sharded, model.parameters()))
+    return cut_still, any(map(sharded_tensors.is_sharded, model.parameters()))
 
 
 def test_a_model_is_whole_at_the_next_loop_after_a_break():

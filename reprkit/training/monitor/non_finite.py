@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from reprkit.interfaces import Part
 from reprkit.models.model import Model
-from reprkit.training.fsdp import local_shard
 from reprkit.training.monitor.diagnostics import NormMonitor
 from reprkit.types import Losses
+from reprkit.utils.sharded_tensors import local_shard
 
 NORM = "gradient's norm"
 FEW = 8  # examples of a batch named in a message

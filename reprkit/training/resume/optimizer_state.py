@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
-from reprkit.training.fsdp import gather, is_sharded, shard_like
+from reprkit.utils.sharded_tensors import gather, is_sharded, shard_like
 
 
 def capture(optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
-from reprkit.training.fsdp import gather, shard_like
 from reprkit.utils.atomic_files import explain_os_error, replace_folder
+from reprkit.utils.sharded_tensors import gather, shard_like
 
 FORMAT = 1
 _PLAIN = bool | int | float | str

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from reprkit.data.signature import Field
-from reprkit.runs.results import Gallery
+from reprkit.models.isolation import isolate, unwrap
+from reprkit.reporting.describe_model import describe_model
+from reprkit.runs.results import Gallery, Results
 from reprkit.types import Code, Codes, Decoded
 
 if TYPE_CHECKING:
@@ -117,3 +119,12 @@ def _map_tensors(code: Code, change: Any) -> Code:
     names = ("z", "mean", "indices", "log_prob", "bits", "mask", "positions")
     changed = {name: change(getattr(code, name)) for name in names if getattr(code, name) is not None}
     return replace(code, losses={}, metrics={}, **changed)
+
+
+def add_gallery(results: Results, model: Model, data: Dataset, examples: int = 16, seed: int = 0) -> Results:
+    """Add the gallery and the model's description to results that lack them, such as results read from a file."""
+    model = unwrap(model)
+    with torch.no_grad(), isolate(model, seed):
+        results.gallery = results.gallery or gallery(model, data, examples, seed=seed)
+        results.about = {**describe_model(model, data), **results.about}
+    return results

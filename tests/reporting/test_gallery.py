@@ -4,7 +4,7 @@ import torch
 
 import reprkit as rk
 from reprkit.data import Tensors
-from reprkit.evaluation.gallery import STEPS, gallery
+from reprkit.reporting.gallery import STEPS, gallery
 
 NET = {"encoder": "mlp(widths=(16,))", "decoder": "mlp(widths=(16,))"}
 
