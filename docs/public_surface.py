@@ -8,14 +8,99 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from typing import Annotated, get_origin
 
 # Title of a section -> module -> its names.
-SURFACE: dict[str, dict[str, tuple[str, ...]]] = {}
+SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
+    "Interfaces, records and errors": {
+        "reprkit.interfaces": ("Part", "Term", "require"),
+        "reprkit.types": ("Batch",),
+        "reprkit.errors": (
+            "BuildError", "CheckpointError", "DataError", "PartArgumentError", "ReprkitError", "TrainingError", "UnknownPartError",
+            "nearest",
+        ),
+    },
+    "The registry and references": {
+        "reprkit.registry": ("default_registry", "Registry", "using_registry"),
+        "reprkit.registry.create": ("construct", "is_restoring"),
+        "reprkit.registry.references": ("Reference", "parse", "parse_sum"),
+    },
+    "Constraints of arguments": {
+        "reprkit.registry": ("constraints",),
+        "reprkit.registry.constraints": (
+            "BelowOne", "Count", "CountOrZero", "Depth", "DepthOrZero", "NonNegative", "Positive", "Seed", "Share", "Width",
+            "ascending", "odd", "strictly_ascending",
+        ),
+    },
+    "Layers": {
+        "reprkit.layers.attention": ("Blocks",),
+        "reprkit.layers.dropout": ("Dropout",),
+        "reprkit.layers.field_checks": ("check_heads",),
+        "reprkit.layers.gather_rows": ("gather_rows", "gather_tokens"),
+        "reprkit.layers.positions": ("sinusoidal_positions", "sinusoidal_positions_2d"),
+        "reprkit.layers.recurrent": ("Recurrent", "run_recurrent"),
+        "reprkit.layers.resample_tokens": ("ResampleTokens", "resampled_mask", "zero_invalid_tokens"),
+        "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding"),
+    },
+    "Latents, decoders, objectives, corruptions": {
+        "reprkit.latents.functional": (
+            "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "sample_exponential", "straight_through",
+            "zero_padding",
+        ),
+        "reprkit.decoders.head": ("Head", "Scale"),
+        "reprkit.decoders.sequence": ("SequenceDecoder",),
+        "reprkit.objectives.labels": ("count_classes", "get_labels"),
+        "reprkit.objectives.wasserstein": ("critic_loss",),
+        "reprkit.corruptions.base": ("ElementCorruption", "draw_uniform"),
+    },
+    "Models": {
+        "reprkit.models.factor": ("masked_mean", "resolve_factor"),
+        "reprkit.models.grid": ("align", "from_tokens", "to_tokens"),
+        "reprkit.models.likelihoods": ("LikelihoodName", "mode"),
+    },
+    "Data sets": {
+        "reprkit.data.base": ("Subset", "derive_seed", "held_out_share"),
+        "reprkit.data.collation": ("to_index",),
+        "reprkit.data.corrupt_files": ("CorruptFiles", "find_files"),
+        "reprkit.data.formats.images": ("Images",),
+        "reprkit.data.formats.text_files": ("TextFiles",),
+        "reprkit.data.padding": ("length_mask", "pad", "pad_to_length"),
+        "reprkit.data.resampling": ("resample",),
+        "reprkit.data.signature": ("Field",),
+        "reprkit.data.sound": ("RATE", "SUFFIXES", "blocks", "duration", "encode", "open_writer", "read", "write"),
+    },
+    "Evaluators": {
+        "reprkit.evaluation.encoding": ("batches", "by_length", "check_label", "progress_title", "session", "to_float64"),
+        "reprkit.evaluation.label_subset": ("label_subset", "labels_of"),
+        "reprkit.evaluation.linear_probe": ("fit_probe",),
+        "reprkit.evaluation.sequential.dynamic_evaluation": ("dynamic_evaluation",),
+        "reprkit.evaluation.sequential.next_step": ("one_step_ahead",),
+    },
+    "Pages": {
+        "reprkit.reporting.drawing": ("chart", "series_color"),
+        "reprkit.reporting.figures": ("Images", "Matrix", "Scatter", "legend_html"),
+        "reprkit.reporting.sounds": ("Sounds",),
+    },
+    "Utilities": {
+        "reprkit.utils": ("collectives",),
+        "reprkit.utils.cache": ("cache_folder", "write_cached"),
+        "reprkit.utils.collectives": (
+            "gather", "gather_with_gradient", "global_draw", "local_only", "max_over_ranks", "rank", "sum_over_ranks", "world_size",
+        ),
+        "reprkit.utils.modes": ("eval_mode",),
+        "reprkit.utils.precision": ("without_autocast",),
+        "reprkit.utils.progress": ("track_progress",),
+    },
+}  # fmt: skip
 
 
 def modules() -> dict[str, tuple[str, ...]]:
     """Module -> the names of it that are public."""
-    return {module: names for section in SURFACE.values() for module, names in section.items()}
+    found: dict[str, tuple[str, ...]] = {}
+    for section in SURFACE.values():
+        for module, names in section.items():
+            found[module] = (*found.get(module, ()), *names)
+    return found
 
 
 def page() -> str:
@@ -49,7 +134,7 @@ def _summary(value: object) -> str:
         if inspect.isclass(value) or callable(value) or inspect.ismodule(value)
         else None
     )
-    if own is None or "Annotated" in str(type(value)):
+    if own is None or get_origin(value) is not None or isinstance(value, type(Annotated[int, 0])):
         return f"`{str(value).replace('typing.', '').replace('|', chr(92) + '|')}`"
     first = " ".join(own.split("\n\n")[0].split())
     return first.replace("``", "`").replace("|", "\\|")

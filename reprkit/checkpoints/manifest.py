@@ -111,7 +111,7 @@ def qualified_name(part: Part, where: str = "") -> str:
             f"{part.kind} {type(part).__name__}{where and f' of {where}'} cannot be saved: no plugin offers its class "
             f"({cls}), so it could not be created again\n"
             f"  register it: with a plugin of your own (docs: how to ship a plugin), or in a recipe with\n"
-            "  reprkit.registry.registry.default_registry().register(PLUGIN, name='my-parts'), where PLUGIN has the hook "
+            "  reprkit.registry.default_registry().register(PLUGIN, name='my-parts'), where PLUGIN has the hook "
             f"reprkit_{part.kind}s that yields Spec('my-{part.kind}', '{cls}')"
         )
     return name
