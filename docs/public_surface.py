@@ -135,6 +135,7 @@ def _summary(value: object) -> str:
         else None
     )
     if own is None or get_origin(value) is not None or isinstance(value, type(Annotated[int, 0])):
-        return f"`{str(value).replace('typing.', '').replace('|', chr(92) + '|')}`"
+        shown = sorted(value) if isinstance(value, frozenset) else value
+        return f"`{str(shown).replace('typing.', '').replace('|', chr(92) + '|')}`"
     first = " ".join(own.split("\n\n")[0].split())
     return first.replace("``", "`").replace("|", "\\|")
