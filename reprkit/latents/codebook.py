@@ -50,6 +50,8 @@ class Codebook(nn.Module):
         started: whether the codes are initialized; saved, so that a loaded model does not start again.
     """
 
+    renamed_attributes = {"_waiting": "_needs_start"}  # noqa: RUF012 (former name in saved states)
+
     table: Tensor
     count: Tensor
     total: Tensor

@@ -5,10 +5,12 @@ import torch
 from learning import digits
 
 import reprkit as rk
+from reprkit import Spec, hookimpl
 from reprkit.errors import BuildError, PartArgumentError, UnknownPartError
 from reprkit.interfaces import Objective
 from reprkit.models.weighted_sum import WeightedSum, objective_from
 from reprkit.objectives.reconstruction import Reconstruction
+from reprkit.registry import using_registry
 
 MLP = {"encoder": "mlp(width=16)", "latent": "gaussian(dim=4)", "decoder": "mlp(width=16)"}
 
@@ -126,6 +128,12 @@ class Sum(Objective):
         return next(each for each in self.terms if turn in each.turns)(model, batch, turn)
 
 
+class SumPlugin:
+    @hookimpl
+    def reprkit_objectives(self):
+        yield Spec("sum", f"{__name__}:Sum")
+
+
 def test_a_sum_of_another_class_is_supported():
     from reprkit.checkpoints.manifest import describe
     from reprkit.reporting.describe_model import describe_model
@@ -146,8 +154,10 @@ def test_a_sum_of_another_class_is_supported():
         (1.0, "reprkit/reconstruction"),
         (3.0, "reprkit/denoising"),
     ]
-    model.objective.qualified = "acme/sum"  # a plugin offers it: it is made again as itself
-    assert describe(model)["objective"] == {"id": "acme/sum", "arguments": {}}
+    with using_registry() as registry:  # a plugin offers it: it is created again as itself
+        registry.register(SumPlugin(), name="acme")
+        model.objective.qualified = "acme/sum"
+        assert describe(model)["objective"] == {"id": "acme/sum", "arguments": {}}
     opened = WeightedSum([(2.0, model.objective), (1.0, Constant(1))])
     assert opened.weights == (2.0, 6.0, 1.0)
     assert opened.members[:2] == model.objective.members

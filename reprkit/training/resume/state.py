@@ -159,9 +159,8 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
 
 def _set_scalar(module: nn.Module, name: str, key: str, value: Any) -> None:
     """Set a number, flag or string; never a method, property, tensor or module, since a state may be hostile."""
-    key = getattr(type(module), "renamed_arguments", {}).get(
-        key, key
-    )  # an attribute that was renamed with its argument
+    for table in ("renamed_arguments", "renamed_attributes"):  # states written under a former name
+        key = getattr(type(module), table, {}).get(key, key)
     before = inspect.getattr_static(module, key, None)
     registered = key in module._parameters or key in module._buffers or key in module._modules
     plain = isinstance(value, _PLAIN) and (before is None or isinstance(before, _PLAIN))
