@@ -203,7 +203,7 @@ def test_model_without_data_needs_a_batch(digits):
         decoder=None,
         objective="contrastive",
     ).eval()
-    with pytest.raises(BuildError, match="give rk.export a batch="):
+    with pytest.raises(BuildError, match="pass rk.export a batch="):
         rk.export(model)
     with pytest.raises(PartArgumentError, match="at least two examples"):
         rk.export(model, batch=digits.batch([0]))

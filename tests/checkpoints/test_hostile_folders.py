@@ -257,7 +257,7 @@ def test_recorded_data_set_is_built_only_when_trusted(command, folder, sentinel,
     (folder / "run.json").write_text(json.dumps(record))
     assert run_command(command, folder) == 1
     message = capsys.readouterr().err
-    assert "names the data set victims-dataset/victim(x='\\x1b]0;owned\\x07'), which is not built" in message
+    assert "names the data set victims-dataset/victim(x='\\x1b]0;owned\\x07'), which is built only on request" in message
     assert "--trust-data" in message
     assert "--data" in message
     assert "\x1b" not in message
@@ -373,7 +373,7 @@ def test_models_that_could_not_be_loaded_are_not_saved(name, found, digits, tmp_
             model.save(tmp_path / "model")
         assert "the model cannot be saved, because it could not be loaded again" in str(caught.value)
         assert found in str(caught.value)
-        assert f"its author annotates it in the class's constructor: {name}: str | Latent" in str(
+        assert f"its author must annotate it in the class's constructor: {name}: str | Latent" in str(
             caught.value
         )
         assert not (tmp_path / "model").exists()

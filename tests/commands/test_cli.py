@@ -282,7 +282,7 @@ def test_shell_completion_of_names(acme, tmp_path):
 
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(main.__file__).parents[1])]),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(main.__file__).parents[2])]),
         "_REPRKIT_COMPLETE": "complete_bash",
         "COMP_WORDS": "reprkit show latent f",
         "COMP_CWORD": "3",

@@ -10,7 +10,7 @@ import pytest
 
 from reprkit.commands import main
 
-ROOT = Path(main.__file__).parents[1]
+ROOT = Path(main.__file__).parents[2]
 HEAVY = (
     "torch",
     "sklearn",

@@ -129,7 +129,7 @@ def test_wrong_usage_raises_before_training(run, folder, tmp_path):
             ("probe", folder),
             "names the data set reprkit/digits, which is built only on request: give --trust-data",
         ),
-        (("probe", tmp_path / "nowhere"), "there is no such folder"),
+        (("probe", tmp_path / "nowhere"), "there is no folder"),
         (("probe", folder, "--data", "digits", "--label", "writer"), "no label field 'writer'"),
         (
             ("probe", folder, "--trust-data", "--labels", 5000),

@@ -13,7 +13,7 @@ import pytest
 
 from reprkit.commands import main, recipes
 
-ROOT = Path(main.__file__).parents[1]
+ROOT = Path(main.__file__).parents[2]
 RECIPE = '''
 """A recipe for a test.
 

@@ -166,8 +166,8 @@ def train(data, out, steps, *, stop=None, **options):
 def test_image_model_is_saved_loaded_and_inspected(folder, tmp_path, capsys):
     (folder / "a/zz.jpg").write_bytes(b"no picture")
     reference = f"images(root={str(folder)!r}, size=16, labels=True, max_corrupt=0.1)"
-    train, test = rk.dataset(reference).split()
-    model = train(train, tmp_path / "run", 3)
+    training, test = rk.dataset(reference).split()
+    model = train(training, tmp_path / "run", 3)
     record = json.loads((tmp_path / "run/run.json").read_text())["data"]
     assert record["reference"] == "reprkit/" + reference
     assert [each["name"] for each in record["skipped"]] == ["a/zz.jpg"]

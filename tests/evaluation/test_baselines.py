@@ -43,7 +43,7 @@ def test_invalid_baselines_are_refused_with_advice(digits, table):
         baseline("pca(width=3)", train)
     with pytest.raises(PartArgumentError, match="dim from 1 to 64 on this data, not 65"):
         baseline("pca(dim=65)", train)
-    with pytest.raises(DataError, match="give evaluate"):
+    with pytest.raises(DataError, match="pass evaluate"):
         rk.evaluate("pca(dim=3)", train, "codebook")
     varying = table(torch.rand(3, 4, 2), mask=torch.ones(3, 4, dtype=torch.bool))
     with pytest.raises(DataError, match="real values of one shape"):

@@ -80,7 +80,7 @@ def test_arguments_are_checked(wrong):
 
 
 def test_it_needs_examples_to_fit_on(digits):
-    with pytest.raises(DataError, match="give evaluate"):
+    with pytest.raises(DataError, match="pass evaluate"):
         rk.evaluate("raw", digits[1], "linear-probe", "few-labels", fit_on=None)
 
 

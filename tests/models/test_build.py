@@ -183,8 +183,8 @@ def test_an_output_that_is_not_the_input():
     ("options", "error", "says"),
     [
         ({"encoder": "mlp", "factors": {"a": None}}, BuildError, "not both"),
-        ({"objective": ObjectiveWithNeeds("decoder")}, BuildError, "Needy needs a decoder"),
-        ({"objective": ObjectiveWithNeeds("encoder")}, BuildError, "Needy needs an encoder"),
+        ({"objective": ObjectiveWithNeeds("decoder")}, BuildError, "ObjectiveWithNeeds needs a decoder"),
+        ({"objective": ObjectiveWithNeeds("encoder")}, BuildError, "ObjectiveWithNeeds needs an encoder"),
         ({"objective": ObjectiveWithNeeds()}, BuildError, "nothing to build"),
         (
             {**MLP, "objective": ObjectiveWithNeeds("encoder")},
@@ -244,7 +244,7 @@ def test_errors_of_a_part_name_the_part():
 
     with pytest.raises(ZeroDivisionError) as caught:
         rk.build(data=DIGITS, **{**MLP, "decoder": FailingDecoder()})
-    assert any("in decoder" in note and "Sour" in note for note in caught.value.__notes__)
+    assert any("in decoder" in note and "FailingDecoder" in note for note in caught.value.__notes__)
     with pytest.raises(PartArgumentError) as refused:
         rk.build(data=DIGITS, **{**MLP, "latent": "vq(codes=-1)"})
     assert "while creating latent vq" in refused.value.__notes__

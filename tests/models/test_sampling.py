@@ -283,5 +283,5 @@ def test_options_for_symbols_raise_for_real_values():
         model.generate(length=3, prime=torch.full((1, 2), math.nan))
     with pytest.raises(DataError, match="one time step has the shape"):
         model.generate(length=3, prime=torch.zeros(1, 3))
-    with pytest.raises(BuildError, match="how many tokens"):
+    with pytest.raises(BuildError, match="give the number of tokens"):
         model.generate()

@@ -42,7 +42,7 @@ def test_a_direct_call():
     latent = call(lambda: Scale(gain=2.0), "gain", "factor")
     assert latent.factor == 2.0
     assert dict(latent.arguments) == {"factor": 2.0}
-    with pytest.raises(PartArgumentError, match="gain= is the former name of factor=; give only factor="):
+    with pytest.raises(PartArgumentError, match="gain= is the former name of factor=; pass only factor="):
         Scale(gain=2.0, factor=2.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -93,7 +93,7 @@ def test_full_disk_keeps_the_older_model_and_page(digits, tmp_path, limit_file_s
     limit_file_size(1000)
     with pytest.raises(CheckpointError, match=r"cannot write .*\n  an older checkpoint there is untouched"):
         model.save(tmp_path / "model")
-    with pytest.raises(TrainingError, match=r"cannot write .*report.html: .*; an older page is untouched"):
+    with pytest.raises(TrainingError, match=r"cannot write .*report.html: .*; an older page is unchanged"):
         rk.report(tmp_path, run.results)
     limit_file_size(resource.RLIM_INFINITY)
     assert [each.read_bytes() for each in files] == before

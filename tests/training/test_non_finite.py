@@ -148,7 +148,7 @@ def test_out_of_memory_says_what_to_lower(digits, tmp_path):
         train(model, digits, accumulate=2)
     assert str(raised.value).splitlines() == [
         "out of memory at step 0 (batch=32, 16 examples at once, precision='fp32')",
-        "  try accumulate=4 (the same step from half the memory), batch=16, precision='bf16', a smaller encoder or decoder",
+        "  try accumulate=4 (the same step with half the memory), batch=16, precision='bf16', a smaller encoder or decoder",
         "  (CUDA out of memory. Tried to allocate 2.00 GiB)",
     ]
     assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)

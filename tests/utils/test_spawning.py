@@ -29,12 +29,12 @@ PROGRAMS = {
 import multiprocessing
 import torch
 from reprkit.data import Field, Signature, Tensors
-from reprkit.data.loading.workers import ahead
+from reprkit.data.loading.workers import prefetch
 if __name__ == "__main__":
     multiprocessing.set_start_method({method!r})
     data = Tensors(dict(x=torch.arange(4.0)[:, None]), Signature(dict(x=Field(kind="vector", shape=(1,)))))
     tasks = [(0, torch.tensor([0, 1]), None), (1, torch.tensor([2, 3]), None)]
-    print([batch["x"].flatten().tolist() for batch in ahead(data, tasks, 0, 0, 1, False)])
+    print([batch["x"].flatten().tolist() for batch in prefetch(data, tasks, 0, 0, 1, False)])
 """
         for method in ("spawn", "forkserver", "fork")
     },

@@ -31,7 +31,7 @@ def built(plan, content, stage):
     sizes = {"width": 8, "neck": 4, "stride": 4}
     parts = {name: text.format(**sizes) for name, text in plan.items() if isinstance(text, str)}
     factors = {
-        "content": rk.factor(parts["encoder"], content or parts["latent"], condition=plan["told"]),
+        "content": rk.factor(parts["encoder"], content or parts["latent"], condition=plan["condition"]),
         "speaker": rk.factor(parts["speaker"], "continuous(dim=64)", pool=True),
     }
     return rk.build(data=DATA, factors=factors, decoder=parts["decoder"], objective=parts[stage])

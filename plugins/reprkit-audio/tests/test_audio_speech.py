@@ -148,7 +148,7 @@ def test_speakers_are_chosen_and_held_out(root):
         speech(root, frames=16, speakers_held_out=("ann", "bob", "cyd"))
     with pytest.raises(DataError, match=r"speakers_held_out=\('ann',\)"):
         _ = speech(root, frames=16).unseen
-    with pytest.raises(DataError, match="utterances=0 must be an integer of at least 1"):
+    with pytest.raises(PartArgumentError, match="utterances=0 must be an integer of at least 1"):
         speech(root, utterances=0)
 
 

@@ -166,7 +166,7 @@ def test_a_longer_code_makes_a_longer_waveform():
     decoder = rk.create("decoder", "istft(width=8, depth=1)", data=_waveform(1024), tokens=4).eval()
     code = rk.Features(x=torch.randn(1, 9, 8), grid=(9,))
     assert decoder(code, length=9 * 256).x.shape == (1, 9, 256)
-    with pytest.raises(BuildError, match="1000 samples are not a multiple"):
+    with pytest.raises(BuildError, match="length=1000 is not a multiple"):
         decoder(code, length=1000)
 
 
@@ -268,7 +268,7 @@ def test_the_critics_gradient_reaches_the_generator():
         ("vocoder(mel=-1)", "mel=-1 must be a number of at least 0"),
         ("vocoder(periods=())", "at least 1 long"),
         ("vocoder(windows=(2,))", "each item an integer from 4"),
-        ("vocoder(form='world')", "form is a log-mel"),
+        ("vocoder(form='world')", "form must be a log-mel"),
         ("vocoder(width=0)", "width=0 must be an integer"),
     ],
 )
@@ -284,7 +284,7 @@ def test_models_without_waveform_output_raise():
         small_model("vocoder(width=2)")
     with pytest.raises(BuildError, match="makes waveforms"):
         rk.build(data=SMALL, encoder=ENCODER, decoder=DECODER, objective="reconstruction")
-    with pytest.raises(BuildError, match="length=128 is not a multiple"):
+    with pytest.raises(BuildError, match="128 samples are not a multiple"):
         rk.build(data=SMALL, encoder=ENCODER, decoder="istft(width=8, n_fft=96, hop=48)", output="wave")
     with pytest.raises(PartArgumentError, match="multiple of hop"):
         rk.create("decoder", "istft(n_fft=100, hop=64)", data=_waveform(128))

@@ -27,7 +27,7 @@ def test_broken_lines_are_left_out_and_named(tmp_path):
          "int, not a text", "not JSON", "not valid Unicode", "'summary' is list")
     ):  # fmt: skip
         assert part in why[place], why
-    for content, message in {"": "no lines", '{"document": " "}\n': "is empty"}.items():
+    for content, message in {"": "only blank lines", '{"document": " "}\n': "is empty"}.items():
         (tmp_path / "b.jsonl").write_text(content)
         with pytest.raises(DataError, match=message):
             Documents(tmp_path / "b.jsonl", WORDS)

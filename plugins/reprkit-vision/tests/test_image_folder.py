@@ -147,7 +147,7 @@ def test_unreadable_files_are_skipped_and_listed(tmp_path, official):
         f"{prefix}dog/03.png",
         f"{prefix}dog/real.tif",
     ]
-    with pytest.raises(DataError, match=r"only 39 of the 42 pictures .*\n.*text.jpg"):
+    with pytest.raises(DataError, match=r"only 39 of the 42 images .*\n.*text.jpg"):
         folder(tmp_path)
 
 

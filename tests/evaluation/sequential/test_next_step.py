@@ -42,7 +42,7 @@ def test_each_token_has_at_least_half_a_window_of_context(data, count):
         ({"window": 7}, "even"),
         ({"window": 0}, "even"),
         ({"first": 3}, "half a window, 4"),
-        ({"first": 30}, "one after"),
+        ({"first": 30}, "one must follow"),
     ],
 )
 def test_invalid_windows_are_refused(options, word):
