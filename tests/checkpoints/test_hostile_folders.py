@@ -167,7 +167,7 @@ def test_part_in_an_argument_that_accepts_none_is_never_built(kind, folder, sent
 @pytest.mark.parametrize("kind", sorted(set(INTERFACES) - {"corruption"}))
 def test_parameters_accept_only_parts_of_their_kind(kind, folder, sentinel, capsys):
     change_manifest(folder, lambda m: m["objective"]["arguments"].update(corruption=part(kind)))
-    sentence = "annotated 'str | Corruption | tuple[str | Corruption, ...]'"
+    sentence = "annotated 'str | Corruption | Annotated[tuple[str | Corruption, ...], MinLen(1)]'"
     assert_rejected_everywhere(folder, capsys, sentence, commands=[("finetune", "--data", "digits")])
     assert not sentinel.exists()
 

@@ -178,7 +178,7 @@ def test_finished_run_has_results_figures_and_model(copy, command):
     assert "An old run" in page
     batch, wanted = expected(OLD / "runs" / "finished")
     assert_equal(old_folders_made.used(rk.load(out), batch), wanted)
-    probed = json.loads(command("probe", out, "--labels", 60, "--json"))
+    probed = json.loads(command("probe", out, "--trust-data", "--labels", 60, "--json"))
     assert {"linear-probe, model", "knn, model"} <= probed["results"].keys()
 
 

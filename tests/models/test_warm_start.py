@@ -5,6 +5,7 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import BuildError
+from reprkit.models.warm_start import warm_start
 
 PARTS = {"encoder": "mlp(widths=(16,))", "latent": "vq(codes=8, dim=3)", "decoder": "mlp(widths=(16,))"}
 
@@ -54,7 +55,7 @@ def test_a_part_of_another_shape_raises_and_nothing_is_copied():
     model, first = built(), built(seed=1, decoder="mlp(widths=(17,))")
     before = parts(model)
     with pytest.raises(BuildError, match=r"its decoder does not fit .* \(64, 17\) there, \(64, 16\) here"):
-        rk.stages.take_over(model, first)
+        warm_start(model, first)
     assert all(torch.equal(before[name], value) for name, value in parts(model).items())
 
 

@@ -46,7 +46,7 @@ from reprkit_audio.data.clips import Clip
 from reprkit_audio.frontends import frontend
 os.sched_getaffinity = lambda process: {0, 1}
 features.PARALLEL_FROM = 0.0
-features._work = None  # the helpers do all of it
+features._compute = None  # the helpers do all of it
 clips = [Clip(path=Path(os.environ["SOUND"]), speaker="a")]
 front = frontend("log-mel")
 features._compute_missing(clips, front, False)

@@ -6,7 +6,7 @@ from reprkit_audio.data.recordings import check_several_speakers
 from reprkit_audio.frontends import frontend
 
 import reprkit as rk
-from reprkit.errors import DataError
+from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
 
 RATE = 16000
