@@ -107,6 +107,11 @@ def _lines(stored: StoredCheckpoint, registry: Registry) -> list[Line]:
             Line(name, "adapter", "linear", "", stored.elements(f"{prefix}.adapter")),
             part_line("latent", factor.get("latent"), f"{prefix}.latent", " → ".join(widths)),
         ]
+        if f"{prefix}.conditioner.weight" in stored.tensors:
+            condition = f"of the condition, {factor.get('condition')}"
+            lines.insert(
+                -2, Line(name, "adapter", "linear", "", stored.elements(f"{prefix}.conditioner"), condition)
+            )
         if f"adapters.{name}.weight" in stored.tensors:
             lines.append(Line(name, "adapter", "linear", "", stored.elements(f"adapters.{name}")))
     if manifest.get("decoder"):

@@ -125,9 +125,7 @@ def test_model_can_be_inspected(name, command):
     recorded = json.loads(command("inspect", folder, "--json"))
     weights = load_file(folder / "model.safetensors")
     sizes = {name: value.numel() for name, value in weights.items() if value.is_floating_point()}
-    # a4c3b9a does not count the map from a condition to its encoder
-    unlisted = sum(size for name, size in sizes.items() if ".conditioner." in name)
-    assert recorded["numbers"] in (sum(sizes.values()), sum(sizes.values()) - unlisted)
+    assert recorded["numbers"] == sum(sizes.values())
     assert command("inspect", folder)
 
 
