@@ -257,7 +257,10 @@ def test_recorded_data_set_is_built_only_when_trusted(command, folder, sentinel,
     (folder / "run.json").write_text(json.dumps(record))
     assert run_command(command, folder) == 1
     message = capsys.readouterr().err
-    assert "names the data set victims-dataset/victim(x='\\x1b]0;owned\\x07'), which is built only on request" in message
+    assert (
+        "names the data set victims-dataset/victim(x='\\x1b]0;owned\\x07'), which is built only on request"
+        in message
+    )
     assert "--trust-data" in message
     assert "--data" in message
     assert "\x1b" not in message
