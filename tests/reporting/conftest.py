@@ -2,8 +2,11 @@
 
 import pytest
 from page_checks import MEASURES
+from stub_models import digits, reader, table
 
 import reprkit as rk
+
+__all__ = ["digits", "reader", "table", "trained"]
 
 
 @pytest.fixture(scope="module")
