@@ -20,15 +20,12 @@ from torch import Tensor, nn
 from reprkit.errors import PartArgumentError
 from reprkit.registry.constraints import wrap_constructor
 from reprkit.registry.references import Reference
+from reprkit.registry.sources import BUILD_CONTEXT
 from reprkit.types import Batch, Code, Decoded, Features
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
-
-# What ``build`` passes to a constructor that has an argument of this name.  data: the data's signature, with the part's own field
-# under the name ``x``.  tokens: the number of tokens of an example's code that reach a decoder (None: it varies).
-BUILD_CONTEXT = ("data", "tokens")
 
 # A loss: a scalar, or a pair (sum, count) whose quotient is the loss.
 Term = Tensor | tuple[Tensor, Tensor | float]

@@ -14,6 +14,7 @@ import itertools
 import math
 import numbers
 import reprlib
+import sys
 import types
 import typing
 import warnings
@@ -91,10 +92,10 @@ def wrap_constructor(
         if _CONSTRUCTING in self.__dict__:
             init(self, *args, **kwargs)
             return
-        kwargs = apply_renamed_arguments(type(self), kwargs, _part_name.get() or _title(self))
+        what = _part_name.get() or _title(self)
+        kwargs = apply_renamed_arguments(type(self), kwargs, what)
         bound = signature.bind(self, *args, **kwargs)
         given = dict(list(bound.arguments.items())[1:])
-        what = _part_name.get() or _title(self)
         bound.arguments.update(check_arguments(init, {k: v for k, v in given.items() if k not in skip}, what))
         if record is not None:
             given = {name: bound.arguments[name] for name in given}
@@ -131,9 +132,17 @@ def apply_renamed_arguments(cls: Any, given: Mapping[str, Any], what: str) -> di
             continue
         if new in arguments:
             raise PartArgumentError(f"{what}: {old}= is the former name of {new}=; pass only {new}=")
-        warnings.warn(f"{what}: {old}= is now called {new}=", DeprecationWarning, stacklevel=4)
+        warnings.warn(f"{what}: {old}= is now called {new}=", DeprecationWarning, stacklevel=_caller_level())
         arguments[new] = arguments.pop(old)
     return arguments
+
+
+def _caller_level() -> int:
+    """Return the ``stacklevel`` of the first caller outside of reprkit; Python shows a DeprecationWarning only there."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "reprkit":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def check_arguments(function: Any, given: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -24,8 +24,8 @@ _PAPER = re.compile(
 # Base classes whose constructor takes no arguments.
 _WITHOUT_PARAMETERS = {"nn.Module", "torch.nn.Module", "object", "ABC", "abc.ABC", "Protocol", "Generic"}
 
-
-# Arguments that ``build`` passes, never the user; equal to ``reprkit.interfaces.BUILD_CONTEXT``, which needs torch.
+# What ``build``, never the user, passes to a constructor that has an argument of this name.  data: the data's signature, with the
+# part's own field under the name ``x``.  tokens: the number of tokens of an example's code that reach a decoder (None: it varies).
 BUILD_CONTEXT = ("data", "tokens")
 
 
@@ -65,7 +65,7 @@ class ClassSource:
 
     Attributes:
         complete: whether its constructor was found and takes no further arguments (``**``).
-        renamed: former argument name -> present name, from ``renamed_arguments`` in the class.
+        renamed: former argument name -> present name, from ``renamed_arguments`` of the class or a base.
     """
 
     path: Path
@@ -111,18 +111,23 @@ def read_class(target: str) -> ClassSource | None:
         papers=tuple(dict.fromkeys([*_papers(ast.get_docstring(tree) or ""), *_papers(doc)])),
         arguments=tuple(replace(argument, help=notes.get(argument.name, "")) for argument in arguments),
         complete=complete,
-        renamed=_renamed_arguments(node),
+        renamed=_renamed_arguments(home_module, node, hops=5),
     )
 
 
-def _renamed_arguments(node: ast.ClassDef) -> dict[str, str]:
-    """Return the class's literal ``renamed_arguments``; empty if there is none."""
+def _renamed_arguments(module: str, node: ast.ClassDef, hops: int) -> dict[str, str]:
+    """Return the literal ``renamed_arguments`` of the class, or of the first base that has one; empty if there is none."""
     for statement in node.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="renamed_arguments")], value=ast.Dict() as value):
                 return dict(ast.literal_eval(value))
             case ast.AnnAssign(target=ast.Name(id="renamed_arguments"), value=ast.Dict() as value):
                 return dict(ast.literal_eval(value))
+    for base in node.bases:
+        definition = _find_class(module, base.id, hops=5) if isinstance(base, ast.Name) and hops else None
+        inherited = _renamed_arguments(definition[0], definition[3], hops - 1) if definition else {}
+        if inherited:
+            return inherited
     return {}
 
 

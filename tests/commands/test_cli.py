@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from reprkit import interfaces
 from reprkit.commands import main
-from reprkit.registry import sources
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, using_registry
 
@@ -231,10 +229,6 @@ def test_show_an_unknown_part(acme, run):
     assert (code, out) == (1, "")
     assert err.startswith("error: no latent named 'fsqq'. Did you mean 'fsq'?\n")
     assert "see: reprkit plugins --why bad-one" in err
-
-
-def test_the_two_copies_of_the_build_context_are_equal():
-    assert sources.BUILD_CONTEXT == interfaces.BUILD_CONTEXT
 
 
 def test_plugin_commands_are_imported_when_called(acme, run):

@@ -28,13 +28,14 @@ class Scale(rk.Latent):
 
 
 def call(function, old, new):
-    """Call the function and check that it gives one DeprecationWarning, which names both arguments."""
+    """Call the function and check that it gives one DeprecationWarning here, which names both arguments."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = function()
-    messages = [str(each.message) for each in caught if f"{old}=" in str(each.message)]
-    assert len(messages) == 1, messages
-    assert messages[0].endswith(f"{old}= is now called {new}=")
+    found = [each for each in caught if f"{old}=" in str(each.message)]
+    assert len(found) == 1, found
+    assert str(found[0].message).endswith(f"{old}= is now called {new}=")
+    assert found[0].filename == __file__  # the caller, whose script Python shows the warning in
     return result
 
 

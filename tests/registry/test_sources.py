@@ -90,6 +90,13 @@ def test_constructors(write):
         assert read_class(target).complete, target
 
 
+def test_renamed_arguments_are_inherited(write):
+    base = "class Base:\n    renamed_arguments = {'old': 'new'}\n    def __init__(self, new=1): ...\n"
+    write(bases=base, parts="from bases import Base\nclass Part(Base): ...\nclass Other: ...\n")
+    assert read_class("parts:Part").renamed == {"old": "new"}
+    assert read_class("parts:Other").renamed == {}
+
+
 def test_reexports_are_followed(write):
     write(
         src_re__dot____init__="from .inner import Hidden as Shown",
