@@ -14,7 +14,7 @@ from pathlib import Path
 import public_surface
 import reference_pages
 
-from reprkit.training.option_signatures import describe_option
+from reprkit.registry.sources import format_type
 from reprkit.training.options import FitOptions, Options, declaration_of, option_fields
 
 DOCS = Path(__file__).parent
@@ -35,8 +35,16 @@ def options() -> str:
         for field in fields:
             default = "" if field.default is MISSING else f" = {field.default!r}"
             flag = "" if declaration_of(field).flag is None else f" Flag: `--{field.name.replace('_', '-')}`."
-            text = re.sub(r"``", "`", describe_option(field)).replace(".  ", ". ")
-            lines += ["", f"### {field.name}", "", f"`{field.name}: {field.type}{default}`", "", text + flag]
+            declaration = declaration_of(field)
+            text = f"{declaration.help}. {declaration.more}".strip().replace("``", "`").replace(".  ", ". ")
+            lines += [
+                "",
+                f"### {field.name}",
+                "",
+                f"`{field.name}: {format_type(str(field.type), Options.__module__)}{default}`",
+                "",
+                text + flag,
+            ]
     return "\n".join(lines) + "\n"
 
 

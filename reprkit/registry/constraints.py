@@ -154,7 +154,15 @@ def check_arguments(function: Any, given: Mapping[str, Any], what: str) -> dict[
     Raises:
         PartArgumentError: a value is not allowed by its annotation; ``what`` names the part.
     """
-    hints = resolve_annotations(function)
+    return check_values(resolve_annotations(function), given, what)
+
+
+def check_values(hints: Mapping[str, Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Check values against annotations of the same names and convert them, as ``check_arguments`` does.
+
+    Raises:
+        PartArgumentError: a value is not allowed by its annotation; ``what`` names the part or function.
+    """
     converted = {}
     for name, value in given.items():
         hint = hints.get(name, Any)

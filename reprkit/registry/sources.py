@@ -223,6 +223,13 @@ def _arguments(init: ast.FunctionDef, module: str) -> list[Argument]:
     return [_argument(parameter.arg, parameter.annotation, value, module) for parameter, value in pairs]
 
 
+def format_type(annotation: str, module: str) -> str:
+    """Format an annotation of a module, with aliases resolved: ``Count | None`` becomes ``int >= 1 | None``."""
+    return format_annotation(
+        ast.parse(annotation, mode="eval").body, functools.partial(_resolve_name, module)
+    )
+
+
 def _argument(name: str, annotation: ast.expr | None, default: ast.expr | None, module: str) -> Argument:
     return Argument(
         name,

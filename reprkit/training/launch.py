@@ -24,7 +24,7 @@ from typing import Annotated, Any
 
 from reprkit.errors import PartArgumentError, ReprkitError, nearest
 from reprkit.training.option_signatures import expand_options, keyword_parameters
-from reprkit.training.options import Options, declaration_of, option_fields
+from reprkit.training.options import Options, declaration_of, option_fields, option_types
 
 # Option of rk.loop -> the type of its flag, and its help text; the loop itself checks the values.
 _FIELDS = [field for field in option_fields(Options) if declaration_of(field).flag is not None]
@@ -83,7 +83,7 @@ class Launch(Mapping[str, Any]):
 
 
 # For help() and editors: the options as they are declared.
-Launch.__doc__ = expand_options(Launch.__doc__ or "", _FIELDS)
+Launch.__doc__ = expand_options(Launch.__doc__ or "", _FIELDS, option_types(Options))
 Launch.__signature__ = inspect.Signature(keyword_parameters(_FIELDS))  # type: ignore[attr-defined]
 
 

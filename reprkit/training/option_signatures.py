@@ -7,11 +7,23 @@ import functools
 import inspect
 import textwrap
 import typing
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
 from reprkit.errors import PartArgumentError, nearest
-from reprkit.training.options import Options, declaration_of, option_fields
+from reprkit.registry.constraints import describe_annotation
+from reprkit.registry.sources import format_type
+from reprkit.training.options import Options, declaration_of, option_fields, option_types
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -64,7 +76,7 @@ def with_options(
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__annotations__ = {**{name: body.__annotations__[name] for name in names}, **hints}
         call.__annotations__["return"] = body.__annotations__["return"]
-        call.__doc__ = expand_options(body.__doc__ or "", fields)
+        call.__doc__ = expand_options(body.__doc__ or "", fields, option_types(cls))
         return call
 
     return decorate
@@ -73,20 +85,28 @@ def with_options(
 def keyword_parameters(
     fields: Iterable[dataclasses.Field[Any]], hints: dict[str, Any] | None = None
 ) -> list[inspect.Parameter]:
-    """Return the options as keyword-only parameters; without ``hints`` their annotations are strings."""
+    """Return the options as keyword-only parameters; without ``hints`` their annotations are text, such as ``int >= 1``."""
     return [
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
-            annotation=field.type if hints is None else hints[field.name],
+            annotation=format_type(str(field.type), Options.__module__)
+            if hints is None
+            else hints[field.name],
         )
         for field in fields
     ]
 
 
-def expand_options(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
-    """Replace the line ``options: ...`` of a docstring, under ``Args:``, by an entry for each option."""
+def expand_options(text: str, fields: Iterable[dataclasses.Field[Any]], types: Mapping[str, Any]) -> str:
+    """Replace the line ``options: ...`` of a docstring, under ``Args:``, by an entry for each option.
+
+    Args:
+        text: the docstring.
+        fields: the options.
+        types: option -> its annotation, as from ``option_types``.
+    """
     lines = text.splitlines()
     row = next(number for number, line in enumerate(lines) if line.strip().startswith("options: "))
     indent = lines[row][: len(lines[row]) - len(lines[row].lstrip())]
@@ -94,7 +114,7 @@ def expand_options(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
         line
         for field in fields
         for line in textwrap.wrap(
-            f"{field.name}: {describe_option(field)}",
+            f"{field.name}: {describe_option(field, types[field.name])}",
             _WIDTH,
             initial_indent=indent,
             subsequent_indent=indent + "    ",
@@ -105,12 +125,17 @@ def expand_options(text: str, fields: Iterable[dataclasses.Field[Any]]) -> str:
     return "\n".join([*lines[:row], *entries, *lines[row + 1 :]])
 
 
-def describe_option(field: dataclasses.Field[Any]) -> str:
-    """Return the documentation of an option: its text, then its allowed values."""
+def describe_option(field: dataclasses.Field[Any], hint: Any) -> str:
+    """Return the documentation of an option: its text, then the values that its annotation ``hint`` allows."""
     declaration = declaration_of(field)
     sentences = [f"{declaration.help}."]
     if declaration.more:
         sentences.append(declaration.more)
-    if declaration.constraint is not None:
-        sentences.append(f"It is {declaration.constraint.text}.")
+    if _is_constrained(hint):
+        sentences.append(f"It must be {describe_annotation(hint)}.")
     return "  ".join(sentences)
+
+
+def _is_constrained(hint: Any) -> bool:
+    """Whether an annotation says more than a type."""
+    return get_origin(hint) in (Annotated, Literal) or any(map(_is_constrained, get_args(hint)))

@@ -1,21 +1,26 @@
 """The options of ``rk.loop`` and ``rk.fit``, each declared once; torch-free.
 
-A field of ``Options`` declares an option completely: name, type, default, help, constraint, whether a recipe has a flag for it,
-and whether ``run.json`` records it.  The signatures and docstrings of ``rk.loop`` and ``rk.fit`` (``option_signatures.py``),
-``rk.Launch`` and its flags (``launch.py``), the checks and ``docs/options.md`` are generated from it.
+A field of ``Options`` declares an option completely: name, type and constraints (annotated as in parts), default, help, whether a
+recipe has a flag for it, and whether ``run.json`` records it.  The signatures and docstrings of ``rk.loop`` and ``rk.fit``
+(``option_signatures.py``), ``rk.Launch`` and its flags (``launch.py``), the checks and ``docs/options.md`` are generated from it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
 import re
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, dataclass_transform
 
-from reprkit.errors import PartArgumentError, TrainingError
+from annotated_types import Gt, Lt, Predicate
+
+from reprkit.errors import TrainingError
+from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Positive, Seed, check_values
 
 if TYPE_CHECKING:
     import torch
@@ -25,14 +30,6 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------ declaration of an option
 
 
-@dataclass(frozen=True)
-class Constraint:
-    """A constraint on a value: ``text`` completes "NAME must be ...", ``holds`` returns whether a value satisfies it."""
-
-    text: str
-    holds: Callable[[Any], bool]
-
-
 @dataclass(frozen=True, kw_only=True)
 class OptionDeclaration:
     """Declaration of an option, besides its name, type and default.
@@ -40,14 +37,12 @@ class OptionDeclaration:
     Attributes:
         help: one sentence without a full stop: the help of the flag, and the first sentence of the documentation.
         more: further sentences of the documentation.
-        constraint: the allowed values; None if other checks decide.
         flag: type of its flag on a recipe's command line; None for options of the recipe itself.
         recorded: whether ``run.json`` records it.
     """
 
     help: str
     more: str = ""
-    constraint: Constraint | None = None
     flag: Any = None
     recorded: bool = False
 
@@ -78,45 +73,16 @@ def declaration_of(field: dataclasses.Field[Any]) -> OptionDeclaration:
     return declaration
 
 
-def whole(least: int) -> Constraint:
-    """Constrain to whole numbers from ``least``."""
-    return Constraint(
-        f"a whole number from {least}",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least,
-    )
+@functools.cache
+def option_types(cls: Any) -> dict[str, Any]:
+    """Return the annotations of the options with their constraints; types of torch, which is not imported, are ``Any``."""
+    unresolved = {"torch": types.SimpleNamespace(device=Any), "Optimizer": Any}
+    return typing.get_type_hints(cls, localns=unresolved, include_extras=True)
 
 
-def one_of(*known: str) -> Constraint:
-    """Constrain to the given names."""
-    return Constraint(f"one of {', '.join(known)}", lambda value: isinstance(value, str) and value in known)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _folder_name(value: Any) -> bool:
-    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][\w-]*", value or "main") is not None
-    return plain and not value.startswith("step-")
-
-
-POSITIVE = Constraint("a positive number", lambda value: _number(value) and 0 < value < math.inf)
-POSITIVE_OR_NONE = Constraint("a positive number or None", lambda v: v is None or POSITIVE.holds(v))
-DECAY = Constraint(
-    "a number in [0, 1), or None for the optimizer's own",
-    lambda value: value is None or (_number(value) and 0 <= value < 1),
-)
-EMA_DECAY = Constraint(
-    "a number between 0 and 1, such as 0.999, or None",
-    lambda value: value is None or (isinstance(value, float) and 0 < value < 1),
-)
-BUCKETS = Constraint(
-    "True, False or a number of batches from 1",
-    lambda value: isinstance(value, bool) or (isinstance(value, int) and value >= 1),
-)
-FOLDER_NAME = Constraint(
-    "the name of a folder: letters, digits, dashes", lambda value: value is None or _folder_name(value)
-)
+def folder_name(value: str) -> bool:
+    """Whether a string can name a stage's folder: letters, digits and dashes, and not a saved state's name."""
+    return re.fullmatch(r"[A-Za-z0-9][\w-]*", value) is not None and not value.startswith("step-")
 
 
 # ------------------------------------------------------------------ the options
@@ -131,13 +97,11 @@ class Options:
         TrainingError: options conflict.
     """
 
-    steps: int = option(
-        "optimizer steps of the whole run, including those before a resume", constraint=whole(1)
-    )
-    batch: int = option(
-        "examples per step, over all processes and pieces", default=128, constraint=whole(1), recorded=True
-    )
-    lr: float = option("learning rate", default=1e-3, constraint=POSITIVE, recorded=True)
+    function: ClassVar[str] = "rk.loop"  # whose options these are, for messages
+
+    steps: Count = option("optimizer steps of the whole run, including those before a resume")
+    batch: Count = option("examples per step, over all processes and pieces", default=128, recorded=True)
+    lr: Positive = option("learning rate", default=1e-3, recorded=True)
     out: str | Path | None = option(
         "the run's folder: ``run.json``, ``metrics.jsonl``, ``state/``",
         default=None,
@@ -147,9 +111,7 @@ class Options:
         "continue from the state saved in ``out``; start if there is none, return at once if the run is finished",
         default=False,
     )
-    seed: int = option(
-        "seed of the order of examples and of all random draws", default=0, constraint=whole(0), recorded=True
-    )
+    seed: Seed = option("seed of the order of examples and of all random draws", default=0, recorded=True)
     optimizer: str | Optimizer = option(
         "one of torch's optimizers: adamw, 'sgd(momentum=0.9)'",
         default="adamw",
@@ -160,11 +122,10 @@ class Options:
     optimizers: Mapping[str, str | Optimizer] | None = option(
         "optimizers of the objective's other turns: turn -> name or instance", default=None, recorded=True
     )
-    weight_decay: float | None = option(
+    weight_decay: BelowOne | None = option(
         "weight decay of weight matrices; the optimizer's own if not given",
         default=None,
         more="Biases, norms and scales have none; None uses the optimizer's own (0.01 for AdamW).",
-        constraint=DECAY,
         flag=float,
         recorded=True,
     )
@@ -175,36 +136,32 @@ class Options:
         flag=str,
         recorded=True,
     )
-    warmup: int = option(
+    warmup: CountOrZero = option(
         "steps over which the learning rate first rises from near 0",
         default=0,
-        constraint=whole(0),
         flag=int,
         recorded=True,
     )
-    clip: float | None = option(
+    clip: Positive | None = option(
         "maximum joint norm of a turn's gradients (gradient clipping)",
         default=None,
-        constraint=POSITIVE_OR_NONE,
         flag=float,
         recorded=True,
     )
-    accumulate: int = option(
+    accumulate: Count = option(
         "split each step's batch into this many pieces (gradient accumulation), to save memory",
         default=1,
         more="The body then runs once per piece.  Pieces count alike, even if their numbers of valid tokens differ.",
-        constraint=whole(1),
         flag=int,
         recorded=True,
     )
-    precision: str = option(
+    precision: Literal["fp32", "bf16"] = option(
         "fp32, or bf16: autocast, with weights and latents in float32",
         default="fp32",
-        constraint=one_of("fp32", "bf16"),
         flag=str,
         recorded=True,
     )
-    strategy: str = option(
+    strategy: Literal["ddp", "fsdp"] = option(
         "with several processes: ddp, each holds the whole model; fsdp, each holds a shard",
         default="ddp",
         more=(
@@ -213,50 +170,45 @@ class Options:
             "after a ``break`` or an error in the body, at the next loop.  Inside of the body, access encoders and decoder through "
             "the model: references from before the loop hold no weights."
         ),
-        constraint=one_of("ddp", "fsdp"),
         flag=str,
     )
     device: str | torch.device | None = option(
         "cpu, cuda, cuda:1; by default a GPU if there is one", default=None, flag=str
     )
     compile: bool = option("run encoders and decoder through torch.compile", default=False, flag=bool)
-    ema: float | None = option(
+    ema: Annotated[float, Gt(0), Lt(1)] | None = option(
         "keep an exponential moving average of the weights with this decay per step, such as 0.999",
         default=None,
         more="The model has it inside of ``step.averaged()`` and after the loop.",
-        constraint=EMA_DECAY,
         flag=float,
         recorded=True,
     )
-    workers: int = option(
+    workers: CountOrZero = option(
         "worker processes that prepare batches; 0 is fastest for data in memory",
         default=0,
         more=(
             "It does not change the run, unless examples are drawn at random (then any number from 1 gives the same run)."
         ),
-        constraint=whole(0),
         flag=int,
     )
-    buckets: bool | int = option(
+    buckets: bool | Count = option(
         "if lengths vary, put examples of similar length into a batch",
         default=False,
         more=(
             "Batches then hold less padding: this many batches (True: 50) are sorted together.  An epoch has the same examples."
         ),
-        constraint=BUCKETS,
         flag=bool,
         recorded=True,
     )
-    save_every: float | None = option(
+    save_every: Positive | None = option(
         "seconds between two saved states",
         default=600.0,
         more=(
             "One is always saved at the end, on SIGTERM (which then ends the process with code 143) and on Ctrl-C."
         ),
-        constraint=POSITIVE_OR_NONE,
         flag=float,
     )
-    keep: int = option("saved states to keep", default=1, constraint=whole(1), flag=int)
+    keep: Count = option("saved states to keep", default=1, flag=int)
     best: str | None = option(
         "save the best model by a logged metric: 'min reconstruction.error', 'max knn.accuracy'",
         default=None,
@@ -268,10 +220,9 @@ class Options:
         ),
         flag=str,
     )
-    log_every: int = option(
+    log_every: CountOrZero = option(
         "steps between two lines of metrics that the loop logs itself; 0 logs by ``step.log`` only",
         default=50,
-        constraint=whole(0),
     )
     progress: bool | None = option(
         "show a progress bar; None shows it on a terminal, and elsewhere prints a line every 30 seconds",
@@ -282,8 +233,8 @@ class Options:
         default=(),
         flag=tuple[str, ...],
     )
-    stage: str | None = option(
-        "name of this loop in a recipe with several loops", default=None, constraint=FOLDER_NAME
+    stage: Annotated[str, Predicate(folder_name)] | None = option(
+        "name of this loop in a recipe with several loops", default=None
     )
     extras: Mapping[str, Any] | None = option(
         "name -> other objects whose state is saved and restored (a teacher, a bank of negatives)",
@@ -293,10 +244,9 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check every value against its constraint, then conflicts between options."""
-        for field in option_fields(self):
-            constraint, value = declaration_of(field).constraint, getattr(self, field.name)
-            if constraint is not None and not constraint.holds(value):
-                raise PartArgumentError(f"{field.name} must be {constraint.text}, not {value!r}")
+        values = {field.name: getattr(self, field.name) for field in option_fields(self)}
+        for name, value in check_values(option_types(type(self)), values, self.function).items():
+            object.__setattr__(self, name, value)
         if self.resume and self.out is None:
             raise TrainingError("resume=True needs out=, the folder of the run to resume")
         if self.best is not None:
@@ -339,11 +289,13 @@ class Options:
 class FitOptions(Options):
     """The options of ``rk.fit``: those of ``rk.loop``, and its own."""
 
+    function = "rk.fit"
+
     valid: Any = option("the data set to evaluate on; without it nothing is evaluated", default=None)
     evaluators: Sequence[str] = option(
         "evaluators to run, as for ``rk.evaluate``", default=("reconstruction",)
     )
-    evaluate_every: int | None = option(
+    evaluate_every: Count | None = option(
         "steps between two evaluations during training; None evaluates at the end only", default=None
     )
 

@@ -178,7 +178,9 @@ def test_invalid_arguments_raise(lines):
         Order(8, 4, lengths=torch.ones(8), window=0)
     model = make(Digits())
     for wrong in (-1, 0.5, "yes"):
-        with pytest.raises(PartArgumentError, match="buckets must be True, False or a number"):
+        with pytest.raises(
+            PartArgumentError, match="buckets=.* must be True or False or an integer of at least 1"
+        ):
             rk.loop(model, Digits(), steps=1, buckets=wrong)
     with pytest.raises(DataError, match="no length varies"):
         next(iter(rk.loop(model, Digits(), steps=1, buckets=True)))

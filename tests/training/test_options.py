@@ -12,6 +12,7 @@ import torch
 
 import reprkit as rk
 from reprkit.errors import PartArgumentError, TrainingError
+from reprkit.registry.constraints import Count
 from reprkit.training.launch import FLAGS
 from reprkit.training.option_signatures import with_options
 from reprkit.training.options import (
@@ -21,7 +22,6 @@ from reprkit.training.options import (
     option,
     option_fields,
     options,
-    whole,
 )
 
 ROOT = Path(rk.__file__).parents[1]
@@ -70,9 +70,7 @@ def _field(name):
 def test_a_new_option_is_one_declaration():
     @options
     class More(Options):
-        patience: int = option(
-            "steps without a better value before it stops", default=3, constraint=whole(1), recorded=True
-        )
+        patience: Count = option("steps without a better value before it stops", default=3, recorded=True)
 
     @with_options(More)
     def loop(model: rk.Model, data: typing.Any, options: More) -> typing.Any:
@@ -87,12 +85,12 @@ def test_a_new_option_is_one_declaration():
 
     assert inspect.signature(loop).parameters["patience"].default == 3
     assert (
-        "patience: steps without a better value before it stops.  It is a whole number from 1."
+        "patience: steps without a better value before it stops.  It must be an integer of at least 1."
         in loop.__doc__
     )
     assert loop(None, None, steps=1).to_json()["patience"] == 3
     assert loop(model=None, data=None, steps=1, patience=7).patience == 7
-    with pytest.raises(PartArgumentError, match="patience must be a whole number from 1, not 0"):
+    with pytest.raises(PartArgumentError, match="rk.loop: patience=0 must be an integer of at least 1"):
         loop(None, None, steps=1, patience=0)
 
 
@@ -118,12 +116,12 @@ def test_unknown_options_are_refused_with_the_nearest():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"accumulate": True}, "accumulate must be a whole number from 1, not True"),
-        ({"buckets": 0.5}, "buckets must be True, False or a number of batches from 1, not 0.5"),
-        ({"lr": float("inf")}, "lr must be a positive number, not inf"),
-        ({"ema": 1}, "ema must be a number between 0 and 1, such as 0.999, or None, not 1"),
-        ({"stage": "step-1"}, "stage must be the name of a folder: letters, digits, dashes, not 'step-1'"),
-        ({"strategy": 3}, "strategy must be one of ddp, fsdp, not 3"),
+        ({"accumulate": True}, "rk.loop: accumulate=True must be an integer of at least 1"),
+        ({"buckets": 0.5}, "buckets=0.5 must be True or False or an integer of at least 1"),
+        ({"lr": float("inf")}, "lr=inf must be a number above 0"),
+        ({"ema": 1}, "ema=1 must be a number above 0 and below 1 or None"),
+        ({"stage": "step-1"}, "stage='step-1' must be a string, folder name or None"),
+        ({"strategy": 3}, "strategy=3 must be 'ddp' or 'fsdp'"),
     ],
 )
 def test_values_are_checked_by_their_constraints(wrong, said):
