@@ -8,7 +8,6 @@ recipe has a flag for it, and whether ``run.json`` records it.  The signatures a
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 import types
 import typing
@@ -73,7 +72,6 @@ def declaration_of(field: dataclasses.Field[Any]) -> OptionDeclaration:
     return declaration
 
 
-@functools.cache
 def option_types(cls: Any) -> dict[str, Any]:
     """Return the annotations of the options with their constraints; types of torch, which is not imported, are ``Any``."""
     unresolved = {"torch": types.SimpleNamespace(device=Any), "Optimizer": Any}
