@@ -113,7 +113,7 @@ def test_bfloat16_autocast_runs(cls, options, field):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_kept_tokens_are_put_at_their_positions(cls, options, field):
+def test_visible_tokens_are_put_at_their_positions(cls, options, field):
     """Whatever the order in which the kept tokens come; moving one moves the output."""
     build_tokens = None if None in field.shape else 12
     decoder = cls(**options, data=signature(field), tokens=build_tokens).eval()

@@ -93,7 +93,7 @@ def test_bfloat16_autocast_runs_forward_and_backward(cls, options, field):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), KEEPERS)
-def test_kept_tokens_have_positions(cls, options, field):
+def test_visible_tokens_have_positions(cls, options, field):
     encoder, batch = cls(**options, data=signature(field)).eval(), batch_of(field, length=8)
     count = encoder.count(batch)
     keep = torch.rand(3, count).argsort(1)[:, : max(1, count // 2)]

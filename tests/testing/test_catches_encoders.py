@@ -158,7 +158,7 @@ WRONG = {
     "shapes and types": ("WrongGrid", IMAGES, "grid is (2, 3), which has 6 cells for 4 tokens"),
     "examples are independent": ("MixesExamples", IMAGES, "an example alone and in a batch: differs"),
     "padding has no effect": ("MeanOfPadding", SEQUENCES, "features of valid tokens: differs"),
-    "keep reads only kept tokens": (
+    "keep reads only visible tokens": (
         "ReadsHiddenTokens",
         IMAGES,
         "features, with other hidden tokens: differs",

@@ -61,7 +61,7 @@ def test_labels_are_the_folders_and_images_are_center_cropped(tmp_path):
     assert torch.equal(data[21]["x"], torch.from_numpy(pixels[:, 8:24]).float() / 255)
 
 
-def test_official_parts_are_kept(tmp_path):
+def test_official_parts_are_preserved(tmp_path):
     for name, counts in (("train", (12, 8)), ("val", (2, 3)), ("test", (4, 1))):
         fill_folder(tmp_path / name, counts)
     data = folder(tmp_path)
