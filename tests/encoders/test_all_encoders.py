@@ -35,7 +35,7 @@ REFERENCES = [small_reference(found) for found in Registry(installed=False).spec
 
 
 def cases():
-    """Every reference on every field that it takes."""
+    """Every reference on every field that it supports."""
     for reference in REFERENCES:
         for name, field in FIELDS.items():
             try:
@@ -74,11 +74,10 @@ def test_the_defaults_read_digits(found):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_every_parameter_gets_a_gradient(cls, options, field):
+def test_gradients_are_finite_and_no_parameter_is_a_scalar(cls, options, field):
     encoder = cls(**options, data=signature(field))
     encoder(batch_of(field)).x.square().sum().backward()
     for name, parameter in encoder.named_parameters():
-        assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.ndim >= 1, name
 

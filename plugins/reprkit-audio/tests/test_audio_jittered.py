@@ -7,11 +7,13 @@ from reprkit_audio.objectives.jittered import jitter_tokens
 import reprkit as rk
 from reprkit.data import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
+from reprkit.registry.registry import Registry
 from reprkit.testing import ObjectiveConformance
 from reprkit.testing.sample_data import SEQUENCES
+from reprkit.testing.small import small_reference
 
 DATA = Signature({"x": Field(kind="sequence", shape=(None, 3))})
-LATENTS = ["continuous(dim=4)", "gaussian(dim=4)", "vq(codes=8, dim=4)", "binary(bits=6)"]
+LATENTS = [small_reference(found) for found in Registry(installed=False).specs("latent")]
 
 
 class TestJittered(ObjectiveConformance):
