@@ -6,8 +6,7 @@ import torch
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.registry.create import create
-from reprkit.registry.registry import Registry
-from reprkit.testing.small import small_reference
+from reprkit.testing.small import small_references
 
 FIELDS = {
     "image": Field(kind="image", shape=(8, 8, 2), range=(0.0, 1.0)),
@@ -15,7 +14,7 @@ FIELDS = {
     "sequence": Field(kind="sequence", shape=(None, 3), range=(0.0, 1.0)),
     "tokens": Field(kind="tokens", shape=(None,), vocab=7),
 }
-PARTS = [small_reference(found) for found in Registry(installed=False).specs("corruption")]
+PARTS = small_references("corruption")
 
 
 def make(part, kind):

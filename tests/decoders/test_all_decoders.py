@@ -16,7 +16,7 @@ from reprkit.errors import BuildError, PartArgumentError
 from reprkit.models.grid import from_tokens, to_tokens
 from reprkit.registry.create import create
 from reprkit.registry.registry import Registry
-from reprkit.testing.small import small_reference
+from reprkit.testing.small import small_references
 from reprkit.types import Features
 
 FIELDS = {
@@ -30,7 +30,8 @@ FIELDS = {
     "word": Field(kind="tokens", shape=(5,), vocab=11),
     "label": Field(kind="label", shape=(), vocab=4),
 }
-REFERENCES = [small_reference(found) for found in Registry(installed=False).specs("decoder")] + [
+REFERENCES = [
+    *small_references("decoder"),
     "mlp(widths=(9, 5), norm='layer', activation='tanh')",
     "conv(width=7, depth=1, blocks=0)",
     "vit(patch=4, width=15, heads=3, depth=1)",

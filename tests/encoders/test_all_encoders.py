@@ -12,7 +12,7 @@ from reprkit.encoders.vit import ViTEncoder
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.registry.create import create
 from reprkit.registry.registry import Registry
-from reprkit.testing.small import small_reference
+from reprkit.testing.small import small_references
 
 FIELDS = {
     "digits": Field(kind="image", shape=(8, 8, 1), range=(0, 1)),
@@ -24,7 +24,8 @@ FIELDS = {
     "word": Field(kind="tokens", shape=(5,), vocab=11),
     "label": Field(kind="label", shape=(), vocab=4),
 }
-REFERENCES = [small_reference(found) for found in Registry(installed=False).specs("encoder")] + [
+REFERENCES = [
+    *small_references("encoder"),
     "mlp(widths=(9, 5), norm='layer', activation='tanh')",
     "conv(width=7, depth=1, blocks=0)",
     "vit(patch=4, width=15, heads=3, depth=1)",

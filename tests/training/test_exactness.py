@@ -11,12 +11,12 @@ from reprkit.data.loading.order import Order
 from reprkit.registry.registry import Registry
 from reprkit.runs.reader import read_metrics
 from reprkit.testing.pool import together
-from reprkit.testing.small import small_reference
+from reprkit.testing.small import small_references
 from reprkit.utils.collectives import sum_over_ranks, world_size
 
 VQ, SPLIT_VQ = "vq(codes=16, dim=4)", "vq(codes=8, dim=3, codebooks=2, update='gradient')"
 LATENTS = [
-    *(small_reference(found) for found in Registry(installed=False).specs("latent")),
+    *small_references("latent"),
     *(VQ, SPLIT_VQ, "vq(codes=16, dim=4, cosine=True)", "continuous(dim=6, l1=0.1)"),
 ]
 CASES = list(

@@ -7,13 +7,12 @@ from reprkit_audio.objectives.jittered import jitter_tokens
 import reprkit as rk
 from reprkit.data import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.registry.registry import Registry
 from reprkit.testing import ObjectiveConformance
 from reprkit.testing.sample_data import SEQUENCES
-from reprkit.testing.small import small_reference
+from reprkit.testing.small import small_references
 
 DATA = Signature({"x": Field(kind="sequence", shape=(None, 3))})
-LATENTS = [small_reference(found) for found in Registry(installed=False).specs("latent")]
+LATENTS = small_references("latent")
 
 
 class TestJittered(ObjectiveConformance):

@@ -7,10 +7,9 @@ import torch.nn.functional as F
 import reprkit as rk
 from reprkit.data import Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
-from reprkit.registry.registry import Registry
 from reprkit.testing import ObjectiveConformance
 from reprkit.testing.sample_data import SEQUENCES
-from reprkit.testing.small import small_reference
+from reprkit.testing.small import small_references
 
 DATA = Signature(
     {
@@ -18,7 +17,7 @@ DATA = Signature(
         "speaker": Field(kind="label", shape=(), vocab=3),
     }
 )
-LATENTS = [small_reference(found) for found in Registry(installed=False).specs("latent")]
+LATENTS = small_references("latent")
 
 
 def conversion(objective, data=DATA, content="continuous(dim=4)", condition=False, label="speaker"):

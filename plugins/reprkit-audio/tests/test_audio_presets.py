@@ -8,8 +8,7 @@ import torch
 
 import reprkit as rk
 from reprkit.data import Field, Signature
-from reprkit.registry.registry import Registry
-from reprkit.testing.small import small_reference
+from reprkit.testing.small import small_references
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "voice_conversion.py"
 DATA = Signature(
@@ -18,7 +17,7 @@ DATA = Signature(
         "speaker": Field(kind="label", shape=(), vocab=3),
     }
 )
-CONTENTS = [None, *(small_reference(found) for found in Registry(installed=False).specs("latent"))]
+CONTENTS = [None, *small_references("latent")]
 
 
 @pytest.fixture(scope="module")
