@@ -123,11 +123,11 @@ def page() -> str:
         for module, names in section.items():
             for name in names:
                 value = getattr(importlib.import_module(module), name)
-                lines.append(f"| `{module}.{name}` | {_summary(value)} |")
+                lines.append(f"| `{module}.{name}` | {summary(value)} |")
     return "\n".join(lines) + "\n"
 
 
-def _summary(value: object) -> str:
+def summary(value: object) -> str:
     """The first sentence of a docstring; the value itself where it is a type alias or a constant."""
     own = (
         inspect.getdoc(value)

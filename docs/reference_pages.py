@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from griffe import Docstring
+from public_surface import summary
 
 import reprkit
 from reprkit.registry.hookspecs import KINDS
@@ -149,7 +150,7 @@ def _index() -> str:
         "|---|---|",
     ]
     for name in reprkit.__all__:
-        lines.append(f"| [`rk.{name}`]({page_of(name)}) | {_summary(getattr(reprkit, name))} |")
+        lines.append(f"| [`rk.{name}`]({page_of(name)}) | {summary(getattr(reprkit, name))} |")
     lines += ["", "| package | names |", "|---|---|"]
     lines += [
         f"| [`rk.{package}`]({package}.md) | {', '.join(public_names(package))} |" for package in PACKAGES
@@ -159,8 +160,3 @@ def _index() -> str:
         names = sorted({found.name for found in parts_of_ours() if found.kind == kind})
         lines.append(f"| [{kind}s](parts/{kind}s.md) | {', '.join(names)} |")
     return "\n".join(lines) + "\n"
-
-
-def _summary(value: Any) -> str:
-    first = (inspect.getdoc(value) or "").split("\n\n")[0]
-    return " ".join(first.split()).replace("``", "`").replace("|", "\\|")

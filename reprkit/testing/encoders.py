@@ -92,7 +92,7 @@ class EncoderConformance(PartConformance):
                 expect_close(one.mask, two.mask, "the mask of the features")
                 expect_close(one.x[one.mask], two.x[one.mask], "features of valid tokens")
 
-    def test_keep_reads_only_kept_tokens(self) -> None:
+    def test_keep_reads_only_visible_tokens(self) -> None:
         """With ``keep`` features are (b k d) with positions and length, and do not depend on hidden tokens."""
         encoder = self.fresh().eval()
         if "keep" not in encoder.provides:
@@ -105,13 +105,13 @@ class EncoderConformance(PartConformance):
         features = self.encode(encoder, batch, keep=keep)
         shape = tuple(features.x.shape[:2])
         expect(shape == tuple(keep.shape), f"features are {shape} tokens for a keep of {tuple(keep.shape)}")
-        expect(features.positions is not None, "kept tokens need positions")
+        expect(features.positions is not None, "visible tokens need positions")
         expect_close(features.positions, keep, "positions")
         expect(features.length == count, f"length is {features.length}, not {count}")
         field, grid = self.data["x"], encoder.grid(batch)
         old, new = (to_tokens(x, grid, field.kind) for x in (batch["x"], self.batch(2, seed=1)["x"]))
-        kept = torch.zeros(old.shape[:2], dtype=torch.bool).scatter(1, keep, True).unsqueeze(-1)
-        changed = from_tokens(torch.where(kept, old, new), grid, field)
+        visible = torch.zeros(old.shape[:2], dtype=torch.bool).scatter(1, keep, True).unsqueeze(-1)
+        changed = from_tokens(torch.where(visible, old, new), grid, field)
         torch.manual_seed(1)
         other = self.encode(encoder, {**batch, "x": changed}, keep=keep).x
         expect_close(features.x, other, "features, with other hidden tokens")

@@ -128,6 +128,11 @@ def run_checks(case: Conformance, *, ranks: bool = True) -> Iterator[Outcome]:
         yield Outcome(title, about, status, reason, details, time.perf_counter() - start)
 
 
+def failed_checks(case: Conformance, *, ranks: bool = True) -> dict[str, str]:
+    """Run every check and return those that fail -> reason; unlike a loop over the methods, a skip ends only its check."""
+    return {each.check: each.reason for each in run_checks(case, ranks=ranks) if each.status == "failed"}
+
+
 def _one_line(error: BaseException) -> str:
     message = " ".join([str(error), *getattr(error, "__notes__", ())]).strip()
     return message if isinstance(error, ReprkitError) else f"{type(error).__name__}: {message}"

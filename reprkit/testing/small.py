@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reprkit.registry.lookup import FoundPart
+from reprkit.registry.registry import Registry
 from reprkit.registry.sources import read_class
 
 # Values by argument name; a part gets those that its constructor has.
@@ -37,3 +38,8 @@ def small_reference(found: FoundPart) -> str:
     names = [argument.name for argument in source.arguments]
     arguments = ", ".join(f"{name}={sizes[name]}" for name in names if name in sizes)
     return f"{found.name}({arguments})" if arguments else found.name
+
+
+def small_references(kind: str) -> list[str]:
+    """Return references to all parts of a kind that come with reprkit, see ``small_reference``."""
+    return [small_reference(found) for found in Registry(installed=False).specs(kind)]

@@ -96,7 +96,7 @@ def test_report_updates_the_card_deterministically(run, tmp_path):
     assert place.read_text() == before
 
 
-def test_edited_cards_are_kept(run, tmp_path):
+def test_edited_cards_are_preserved(run, tmp_path):
     _, done, _ = run
     folder = done.model.save(tmp_path / "model")
     generated = (folder / CARD).read_text()

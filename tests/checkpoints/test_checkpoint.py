@@ -16,6 +16,7 @@ from reprkit.checkpoints.save_load import CARD, MANIFEST, WEIGHTS, PluginVersion
 from reprkit.errors import CheckpointError, PartArgumentError
 from reprkit.models.weighted_sum import WeightedSum
 from reprkit.registry.registry import Registry, using_registry
+from reprkit.testing.small import small_references
 
 
 class Shrink(rk.Latent):
@@ -63,10 +64,7 @@ def digits():
     return rk.dataset("digits")
 
 
-LATENTS = ["continuous(dim=4)", "gaussian(dim=4, beta=0.5)", "binary(bits=4)", "one-hot(classes=4, groups=2)"]
-
-
-@pytest.mark.parametrize("latent", LATENTS)
+@pytest.mark.parametrize("latent", [*small_references("latent"), "gaussian(dim=4, beta=0.5)"])
 def test_loaded_model_equals_the_saved_one(digits, tmp_path, latent):
     model = make(digits, latent, weights={"kl": 0.5} if "gaussian" in latent else None)
     model.train()

@@ -11,15 +11,9 @@ import torch
 import reprkit as rk
 from reprkit.checkpoints.export import ABOUT
 from reprkit.errors import BuildError, CheckpointError, PartArgumentError
-from reprkit.registry.registry import Registry
-from reprkit.testing.small import small_reference
+from reprkit.testing.small import small_references
 
-
-def names(kind):
-    return [small_reference(found) for found in Registry(installed=False).specs(kind)]
-
-
-ENCODERS, LATENTS = names("encoder"), names("latent")
+ENCODERS, LATENTS = small_references("encoder"), small_references("latent")
 # Every encoder and every latent at least once; the whole product is marked slow.
 SOME = [
     (ENCODERS[place % len(ENCODERS)], LATENTS[place % len(LATENTS)])

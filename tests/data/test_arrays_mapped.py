@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 import torch
-from test_images_data import conforms
+from conformance import check_conformance
 
 import reprkit as rk
 from reprkit.data import Arrays, Order, loader
@@ -36,7 +36,7 @@ def same(one, two):
 
 def test_mapped_folder_conforms_and_equals_reading_it(folder):
     data = mapped(folder)
-    conforms(data)
+    check_conformance(data)
     assert same(data.batch(range(40)), Arrays(folder).batch(range(40)))
 
 

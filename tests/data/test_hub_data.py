@@ -5,13 +5,13 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from conformance import check_conformance
 from hub_files import png, table
 
 import reprkit as rk
 from reprkit.data import Order, loader
 from reprkit.data.formats.hub import Hub
 from reprkit.errors import DataError, PartArgumentError
-from reprkit.testing import DatasetConformance
 
 
 @pytest.fixture(autouse=True)
@@ -31,16 +31,6 @@ def folder(tmp_path):
     return tmp_path / "set", columns
 
 
-def conforms(data):
-    class Here(DatasetConformance):
-        def fresh(self):
-            return data
-
-    for name in vars(DatasetConformance):
-        if name.startswith("test_"):
-            getattr(Here(), name)()
-
-
 @pytest.mark.parametrize("memory", [True, False])
 def test_every_feature_becomes_its_field(folder, monkeypatch, memory):
     if not memory:
@@ -48,7 +38,7 @@ def test_every_feature_becomes_its_field(folder, monkeypatch, memory):
     path, columns = folder
     pick = [3, 0, 11]
     data = Hub(path, columns={"x": "image", "label": "label"}, size=(6, 5))
-    conforms(data)
+    check_conformance(data)
     assert (data._decoded is None) is not memory
     pixels = np.stack([pixels_of(columns["image"][i]) for i in pick]).astype(np.float32) / 255
     assert np.array_equal(data.batch(pick)["x"], pixels)
@@ -57,23 +47,23 @@ def test_every_feature_becomes_its_field(folder, monkeypatch, memory):
     assert data.signature["label"].vocab == 3
 
     heard = Hub(path, columns={"x": "audio"})
-    conforms(heard)
+    check_conformance(heard)
     assert heard.batch(pick)["x_mask"].sum(1).tolist() == [53, 50, 61]
     assert heard.lengths()["x"].tolist() == [*range(50, 74), *range(50, 56)]
 
     text = Hub(path, columns={"x": "text", "other": "vector"})
-    conforms(text)
+    check_conformance(text)
     assert bytes(text[7]["x"].tolist()).decode() == columns["text"][7]
     assert np.allclose(text[7]["other"], columns["vector"][7])
 
     steps = Hub(path, columns={"x": "steps", "number": "b"})
-    conforms(steps)
+    check_conformance(steps)
     assert steps.signature["x"].shape == (None, 2)
     assert np.allclose(steps[5]["x"], columns["steps"][5])
     assert steps.signature["number"].vocab == 24
 
     numbers = Hub(path, columns={"x": ["b", "a"], "y": "a"})
-    conforms(numbers)
+    check_conformance(numbers)
     assert np.allclose(numbers.batch(pick)["x"], [[i, columns["a"][i]] for i in pick])
     assert numbers.signature["y"].shape == (1,)
 
@@ -96,7 +86,7 @@ def test_gray_and_resized(folder):
 def test_split_returns_the_official_parts(folder, tmp_path):
     path, _ = folder
     data = rk.dataset(f"hub(path={str(path)!r}, columns={{'x': 'vector', 'label': 'label'}})")
-    conforms(data)
+    check_conformance(data)
     assert len(data) == 30
     train, test = data.split(seed=5)
     assert (len(train), len(test)) == (24, 6)
@@ -107,7 +97,7 @@ def test_split_returns_the_official_parts(folder, tmp_path):
     assert sorted(train.indices.tolist() + valid.indices.tolist()) == list(range(24))
     table(4)[1].to_parquet(path / "validation.parquet")
     again = Hub(path, columns={"x": "vector"})
-    conforms(again)
+    check_conformance(again)
     assert [len(part) for part in again.split(valid=True)] == [24, 4, 6]
     assert [len(part) for part in again.split()] == [28, 6]
     alone = Hub(path, part="test", columns={"x": "vector"})
@@ -121,7 +111,7 @@ def test_files_of_other_formats(tmp_path):
         "height,width,label\n" + "".join(f"{i},{i / 2},{'uv'[i % 2]}\n" for i in range(9))
     )
     data = Hub(tmp_path / "a.csv", columns={"x": ["height", "width"], "label": "label"})
-    conforms(data)
+    check_conformance(data)
     assert data.batch([2])["x"].tolist() == [[2.0, 1.0]]
     assert (data.describe()["classes"], data.batch(range(3))["label"].tolist()) == (["u", "v"], [0, 1, 0])
     assert [len(part) for part in data.split()] == [7, 2]

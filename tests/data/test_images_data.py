@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 import torch
+from conformance import check_conformance
 from PIL import Image
 
 import reprkit as rk
@@ -15,7 +16,6 @@ from reprkit.data import Order, loader
 from reprkit.data.formats.image_files import read_image
 from reprkit.data.formats.images import Images
 from reprkit.errors import DataError, PartArgumentError
-from reprkit.testing import DatasetConformance
 
 
 @pytest.fixture
@@ -29,24 +29,10 @@ def folder(tmp_path):
     return tmp_path / "set"
 
 
-def conforms(data):
-    class Here(DatasetConformance):
-        def fresh(self):
-            return data
-
-    for name in dir(Here):
-        if (
-            name.startswith("test_")
-            and hasattr(DatasetConformance, name)
-            and name in vars(DatasetConformance)
-        ):
-            getattr(Here(), name)()
-
-
 @pytest.mark.parametrize("cached", [False, True])
 def test_folder_conforms_in_order_with_classes(folder, tmp_path, cached):
     data = Images(folder, (8, 6), labels=True, cache=tmp_path / "cache" if cached else None)
-    conforms(data)
+    check_conformance(data)
     assert data.files == [f"{kind}/{number}.png" for kind in "ab" for number in range(10)]
     assert data.describe()["classes"] == ["a", "b"]
     assert data.batch(range(20))["label"].tolist() == [0] * 10 + [1] * 10

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from test_images_data import conforms
+from conformance import check_conformance
 
 import reprkit as rk
 from reprkit.data import JsonLines, Order, loader
@@ -33,7 +33,7 @@ def texts(data):
 
 def test_texts_and_labels_conform(file):
     data = JsonLines(file)
-    conforms(data)
+    check_conformance(data)
     assert texts(data) == [each["text"] for each in RECORDS]
     assert data.describe()["classes"] == sorted({"sí", "no", "quizá"})
     assert [data.facts["classes"][int(each["label"])] for each in data] == [each["label"] for each in RECORDS]
@@ -48,11 +48,11 @@ def test_vectors_and_sequences_conform(tmp_path):
     rows = [{"x": draws.random(5).tolist(), "walk": draws.random((n, 2)).tolist()} for n in range(1, 11)]
     write(tmp_path / "a.jsonl", rows)
     vectors = JsonLines(tmp_path / "a.jsonl")
-    conforms(vectors)
+    check_conformance(vectors)
     assert vectors.signature["x"] == rk.Field(kind="vector", shape=(5,))
     assert torch.equal(vectors.batch(range(10))["x"], torch.tensor([each["x"] for each in rows]))
     walks = JsonLines(tmp_path / "a.jsonl", fields={"x": "walk"}, length=6)
-    conforms(walks)
+    check_conformance(walks)
     assert walks.signature["x"] == rk.Field(kind="sequence", shape=(None, 2))
     batch = walks.batch([1, 9])
     assert batch["x_mask"].sum(1).tolist() == [2, 6] == walks.lengths()["x"][[1, 9]].tolist()

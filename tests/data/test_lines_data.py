@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from test_images_data import conforms
+from conformance import check_conformance
 
 import reprkit as rk
 from reprkit.data import Lines, Order, loader
@@ -25,7 +25,7 @@ def read(data):
 
 @pytest.mark.parametrize("units", ["bytes", "characters"])
 def test_file_conforms(file, units):
-    conforms(Lines(file, units))
+    check_conformance(Lines(file, units))
 
 
 def test_bytes_equal_the_files(file):

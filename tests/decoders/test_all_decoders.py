@@ -1,4 +1,4 @@
-"""All decoders: outputs in the layout of the data, for codes with any number of tokens."""
+"""The core's decoders beyond the conformance kit: codes with any number of tokens, in any order, choice of the likelihood."""
 
 import math
 
@@ -14,6 +14,9 @@ from reprkit.decoders.transformer import TransformerDecoder
 from reprkit.decoders.vit import ViTDecoder
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.models.grid import from_tokens, to_tokens
+from reprkit.registry.create import create
+from reprkit.registry.registry import Registry
+from reprkit.testing.small import small_references
 from reprkit.types import Features
 
 FIELDS = {
@@ -27,43 +30,45 @@ FIELDS = {
     "word": Field(kind="tokens", shape=(5,), vocab=11),
     "label": Field(kind="label", shape=(), vocab=4),
 }
-SEQUENCES = ("digits", "wide", "vector", "varying", "text", "label")
-MAKE = {
-    "mlp": (
-        MLPDecoder,
-        [{"width": 24, "depth": 1}, {"widths": (9, 5), "norm": "layer", "activation": "tanh"}],
-        ("digits", "vector", "bits", "frames", "word", "label"),
-    ),
-    "conv": (ConvDecoder, [{"width": 16}, {"width": 7, "depth": 1, "blocks": 0}], ("digits", "wide")),
-    "vit": (
-        ViTDecoder,
-        [{"width": 16, "heads": 2}, {"patch": 4, "width": 15, "heads": 3, "depth": 1}],
-        ("digits", "wide"),
-    ),
-    "gru": (GRUDecoder, [{"width": 6, "depth": 2}, {"width": 7, "causal": False}], SEQUENCES),
-    "lstm": (LSTMDecoder, [{"width": 6, "depth": 2}, {"width": 7, "causal": False}], SEQUENCES),
-    "transformer": (
-        TransformerDecoder,
-        [{"width": 16, "depth": 1}, {"width": 15, "heads": 3, "causal": True}],
-        SEQUENCES,
-    ),
-}
-CASES = [
-    pytest.param(cls, options, FIELDS[field], id=f"{name}-{field}-{number}")
-    for name, (cls, each, fields) in MAKE.items()
-    for field in fields
-    for number, options in enumerate(each)
+REFERENCES = [
+    *small_references("decoder"),
+    "mlp(widths=(9, 5), norm='layer', activation='tanh')",
+    "conv(width=7, depth=1, blocks=0)",
+    "vit(patch=4, width=15, heads=3, depth=1)",
+    "gru(width=6, depth=2)",
+    "gru(width=7, causal=False)",
+    "lstm(width=6, depth=2)",
+    "lstm(width=7, causal=False)",
+    "transformer(width=15, heads=3, causal=True)",
 ]
 LENGTH = 6
+
+
+def signature(field):
+    return Signature({"x": field})
+
+
+def make(reference, field, tokens):
+    return create("decoder", reference, data=signature(field), tokens=tokens)
+
+
+def cases():
+    """Every reference on every field that it supports."""
+    for reference in REFERENCES:
+        for name, field in FIELDS.items():
+            try:
+                make(reference, field, 1)
+            except BuildError:
+                continue
+            yield pytest.param(reference, field, id=f"{reference}-{name}")
+
+
+CASES = list(cases())
 
 
 def batch_of(field, size=3):
     shape = (size, *(LENGTH if each is None else each for each in field.shape))
     return torch.randint(field.vocab, shape) if field.discrete else torch.rand(shape).round()
-
-
-def signature(field):
-    return Signature({"x": field})
 
 
 def codes_for(field):
@@ -77,11 +82,11 @@ def features_for(decoder, tokens, grid, size=3):
     return Features(x=torch.randn(size, tokens, decoder.in_dim, requires_grad=True), grid=grid)
 
 
-@pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_outputs_have_the_layout_of_the_data_for_any_code(cls, options, field):
+@pytest.mark.parametrize(("reference", "field"), CASES)
+def test_outputs_have_the_layout_of_the_data_for_any_code(reference, field):
     x = batch_of(field)
     for tokens, build_tokens, grid in codes_for(field):
-        decoder = cls(**options, data=signature(field), tokens=build_tokens)
+        decoder = make(reference, field, build_tokens)
         features = features_for(decoder, tokens, grid)
         decoded = decoder(features, length=LENGTH if None in field.shape else None)
         target = to_tokens(x, decoded.grid, field.kind)
@@ -100,9 +105,9 @@ def test_outputs_have_the_layout_of_the_data_for_any_code(cls, options, field):
         assert features.x.grad.abs().amax(-1).min() > 0, tokens
 
 
-@pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_bfloat16_autocast_runs(cls, options, field):
-    decoder = cls(**options, data=signature(field), tokens=1)
+@pytest.mark.parametrize(("reference", "field"), CASES)
+def test_bfloat16_autocast_runs(reference, field):
+    decoder = make(reference, field, 1)
     features = features_for(decoder, 1, (1,))
     with torch.autocast("cpu", torch.bfloat16):
         decoded = decoder(features, length=LENGTH if None in field.shape else None)
@@ -112,11 +117,11 @@ def test_bfloat16_autocast_runs(cls, options, field):
     assert features.x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_kept_tokens_are_put_at_their_positions(cls, options, field):
-    """Whatever the order in which the kept tokens come; moving one moves the output."""
+@pytest.mark.parametrize(("reference", "field"), CASES)
+def test_visible_tokens_are_put_at_their_positions(reference, field):
+    """In whatever order the visible tokens come; moving one moves the output."""
     build_tokens = None if None in field.shape else 12
-    decoder = cls(**options, data=signature(field), tokens=build_tokens).eval()
+    decoder = make(reference, field, build_tokens).eval()
     positions = torch.stack([torch.randperm(12)[:5] for _ in range(3)])
     x = torch.randn(3, 5, decoder.in_dim)
     length = 12 if build_tokens is None else None
@@ -131,20 +136,10 @@ def test_kept_tokens_are_put_at_their_positions(cls, options, field):
     assert any(not torch.allclose(value, moved[name], atol=1e-4) for name, value in one.items())
 
 
-@pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_the_reference_creates_an_equal_part(cls, options, field):
-    decoder = cls(**options, data=signature(field), tokens=1).eval()
-    assert decoder.arguments == options
-    again = cls(**decoder.arguments, data=signature(field), tokens=1).eval()
-    again.load_state_dict(decoder.state_dict())
-    features = features_for(decoder, 1, (1,))
-    assert torch.equal(decoder(features, length=LENGTH).x, again(features, length=LENGTH).x)
-
-
-@pytest.mark.parametrize("cls", [MLPDecoder, ConvDecoder, ViTDecoder, GRUDecoder, TransformerDecoder])
+@pytest.mark.parametrize("found", Registry(installed=False).specs("decoder"), ids=str)
 @pytest.mark.parametrize("options", [{"likelihood": "bernoulli"}, {"scale": "each"}, {"scale": 0.3}])
-def test_the_likelihood_can_be_chosen(cls, options):
-    decoder = cls(**options, data=signature(FIELDS["digits"]), tokens=1)
+def test_the_likelihood_can_be_chosen(found, options):
+    decoder = create("decoder", found.qualified, data=signature(FIELDS["digits"]), tokens=1, **options)
     decoded = decoder(features_for(decoder, 1, (1,)))
     assert decoded.likelihood == options.get("likelihood", "gaussian")
     if options.get("scale") == "each":
@@ -183,26 +178,18 @@ def test_invalid_arguments_raise(cls, options, field, tokens, error, word):
         cls(**options, data=signature(FIELDS[field]), tokens=tokens)
 
 
-@pytest.mark.parametrize(
-    ("cls", "options"),
-    [
-        (MLPDecoder, {}),
-        (ConvDecoder, {}),
-        (ViTDecoder, {}),
-        (GRUDecoder, {"causal": False}),
-        (TransformerDecoder, {}),
-        (GRUDecoder, {"causal": True}),
-    ],
-)
-def test_decoding_without_a_code_raises(cls, options):
-    decoder = cls(**options, data=signature(FIELDS["digits"]), tokens=1)
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_decoding_without_a_code_raises(reference):
+    decoder = make(reference, FIELDS["digits"], 1)
     with pytest.raises(BuildError, match="code"):
         decoder(None)
 
 
-@pytest.mark.parametrize("cls", [MLPDecoder, ConvDecoder, ViTDecoder])
-def test_decoders_that_are_not_causal_have_no_step(cls):
-    decoder = cls(data=signature(FIELDS["digits"]), tokens=1)
-    assert "causal" not in decoder.provides
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_decoders_that_are_not_causal_have_no_step(reference):
+    decoder = make(reference, FIELDS["digits"], 1)
+    if "causal" in decoder.provides:
+        decoder.start(None, size=1, length=1)
+        return
     with pytest.raises(PartArgumentError, match="not causal"):
         decoder.start(None, size=1, length=1)

@@ -42,7 +42,7 @@ def test_a_token_affects_its_own_pixels_most(cls, options, grid):
         assert change[row, column] > 10 * change[:, away].max()
 
 
-def test_the_mask_token_replaces_tokens_that_were_not_kept():
+def test_the_mask_token_replaces_hidden_tokens():
     torch.manual_seed(0)
     decoder = ViTDecoder(patch=4, width=16, data=Signature({"x": WIDE}), tokens=15).eval()
     features = Features(

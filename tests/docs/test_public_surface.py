@@ -56,7 +56,7 @@ def test_every_part_of_reprkit_and_its_plugins_has_a_section():
 )
 def test_a_name_of_the_surface_exists_and_says_what_it_is(module, name):
     value = getattr(importlib.import_module(module), name)
-    assert public_surface._summary(value).strip("`")
+    assert public_surface.summary(value).strip("`")
 
 
 def imported(path):

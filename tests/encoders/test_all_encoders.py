@@ -12,7 +12,7 @@ from reprkit.encoders.vit import ViTEncoder
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.registry.create import create
 from reprkit.registry.registry import Registry
-from reprkit.testing.small import small_reference
+from reprkit.testing.small import small_references
 
 FIELDS = {
     "digits": Field(kind="image", shape=(8, 8, 1), range=(0, 1)),
@@ -24,7 +24,8 @@ FIELDS = {
     "word": Field(kind="tokens", shape=(5,), vocab=11),
     "label": Field(kind="label", shape=(), vocab=4),
 }
-REFERENCES = [small_reference(found) for found in Registry(installed=False).specs("encoder")] + [
+REFERENCES = [
+    *small_references("encoder"),
     "mlp(widths=(9, 5), norm='layer', activation='tanh')",
     "conv(width=7, depth=1, blocks=0)",
     "vit(patch=4, width=15, heads=3, depth=1)",
@@ -35,7 +36,7 @@ REFERENCES = [small_reference(found) for found in Registry(installed=False).spec
 
 
 def cases():
-    """Every reference on every field that it takes."""
+    """Every reference on every field that it supports."""
     for reference in REFERENCES:
         for name, field in FIELDS.items():
             try:
@@ -74,11 +75,10 @@ def test_the_defaults_read_digits(found):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), CASES)
-def test_every_parameter_gets_a_gradient(cls, options, field):
+def test_gradients_are_finite_and_no_parameter_is_a_scalar(cls, options, field):
     encoder = cls(**options, data=signature(field))
     encoder(batch_of(field)).x.square().sum().backward()
     for name, parameter in encoder.named_parameters():
-        assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.ndim >= 1, name
 
@@ -93,7 +93,7 @@ def test_bfloat16_autocast_runs_forward_and_backward(cls, options, field):
 
 
 @pytest.mark.parametrize(("cls", "options", "field"), KEEPERS)
-def test_kept_tokens_have_positions(cls, options, field):
+def test_visible_tokens_have_positions(cls, options, field):
     encoder, batch = cls(**options, data=signature(field)).eval(), batch_of(field, length=8)
     count = encoder.count(batch)
     keep = torch.rand(3, count).argsort(1)[:, : max(1, count // 2)]

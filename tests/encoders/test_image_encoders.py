@@ -47,19 +47,19 @@ def test_the_vit_equals_a_reference_implementation():
     torch.testing.assert_close(encoder({"x": x}).x, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_without_attention_kept_patches_are_encoded_as_in_the_whole():
-    """With attention switched off, which others are kept does not matter to a patch; with it, it does."""
+def test_without_attention_visible_patches_are_encoded_as_in_the_whole():
+    """With attention switched off, which others are visible does not matter to a patch; with it, it does."""
     torch.manual_seed(0)
     encoder, batch = ViTEncoder(width=16, depth=2, heads=2, data=DIGITS).eval(), {"x": digits(3)}
     keep = torch.stack([torch.randperm(16)[:5] for _ in range(3)])
 
-    def kept_of_all():
+    def visible_of_all():
         return torch.take_along_dim(encoder(batch).x, keep.unsqueeze(-1), 1)
 
-    assert not torch.allclose(encoder(batch, keep=keep).x, kept_of_all(), atol=1e-3)
+    assert not torch.allclose(encoder(batch, keep=keep).x, visible_of_all(), atol=1e-3)
     for block in encoder.blocks.blocks:
         nn.init.zeros_(block.attention.out.weight)
-    torch.testing.assert_close(encoder(batch, keep=keep).x, kept_of_all(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder(batch, keep=keep).x, visible_of_all(), atol=1e-5, rtol=1e-5)
 
 
 def test_the_vit_computes_only_what_it_keeps():

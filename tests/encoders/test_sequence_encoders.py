@@ -91,7 +91,7 @@ def test_the_transformer_uses_the_order_and_reads_longer_sequences():
     assert encoder({"x": torch.randn(1, 700, 3)}).x.isfinite().all()
 
 
-def test_kept_frames_are_read_in_order_of_time():
+def test_visible_frames_are_read_in_order_of_time():
     encoder, x = make_encoder(GRUEncoder, {"width": 6}), torch.randn(2, 8, 3)
     keep = torch.tensor([[6, 1, 4], [0, 7, 2]])
     found = encoder({"x": x}, keep=keep).x

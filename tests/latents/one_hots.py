@@ -2,6 +2,7 @@
 
 import torch
 
+from reprkit.data.padding import length_mask
 from reprkit.latents.one_hot import OneHot
 from reprkit.types import Features
 
@@ -16,12 +17,8 @@ def logits(x, classes=CLASSES):
     return x.unflatten(-1, (-1, classes))
 
 
-def lengths(*valid, n):
-    return torch.arange(n)[None] < torch.tensor(valid)[:, None]
-
-
 def latent(**options):
     return OneHot(CLASSES, groups=GROUPS, **options)
 
 
-MASK = lengths(3, 1, 2, 3, 0, n=3)
+MASK = length_mask(torch.tensor([3, 1, 2, 3, 0]), 3)

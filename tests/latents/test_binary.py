@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, kl_divergence
 
+from reprkit.data.padding import length_mask
 from reprkit.errors import PartArgumentError
 from reprkit.latents.binary import SHARPNESS, Binary
 from reprkit.testing.pool import together
@@ -22,11 +23,7 @@ def posterior(x):
     return Bernoulli(logits=SHARPNESS * x)
 
 
-def lengths(*valid, n):
-    return torch.arange(n)[None] < torch.tensor(valid)[:, None]
-
-
-MASK = lengths(3, 1, 2, 3, 0, n=3)
+MASK = length_mask(torch.tensor([3, 1, 2, 3, 0]), 3)
 COIN = Bernoulli(torch.tensor(0.5))
 
 
@@ -273,7 +270,7 @@ def a_step(rank, options):
     """Code, losses and gradient of one training step on this rank's rows of a joined batch of eight."""
     size = collectives.world_size()
     rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
-    given = features(b=8, mask=lengths(3, 1, 2, 3, 1, 1, 2, 3, n=3))
+    given = features(b=8, mask=length_mask(torch.tensor([3, 1, 2, 3, 1, 1, 2, 3]), 3))
     x = given.x[rows].clone().requires_grad_()
     torch.manual_seed(5)
     latent = Binary(4, **options).train()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from reprkit.data.padding import length_mask
 from reprkit.errors import PartArgumentError
 from reprkit.kernels.reparameterization import HIGHEST, LOWEST, START, soft_clamp
 from reprkit.latents.gaussian import Gaussian
@@ -29,15 +30,11 @@ def posterior(x):
     return Normal(mean, log_variance.exp().sqrt())
 
 
-def lengths(*valid, n):
-    return torch.arange(n)[None] < torch.tensor(valid)[:, None]
-
-
 # ------------------------------------------------------------------------ the reference
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("mask", [None, lengths(3, 1, 2, 3, 0, n=3)])
+@pytest.mark.parametrize("mask", [None, length_mask(torch.tensor([3, 1, 2, 3, 0]), 3)])
 def test_kl_bits_and_log_prob_match_torch_distributions(training, mask):
     given = features(mask=mask)
     torch.manual_seed(1)
@@ -104,7 +101,7 @@ def test_beta_is_the_weight_and_changes_nothing_else():
     assert torch.equal(one.eval()(given).losses["kl"], other.eval()(given).losses["kl"])
 
 
-@pytest.mark.parametrize("mask", [None, lengths(3, 1, 2, 3, 0, n=3)])
+@pytest.mark.parametrize("mask", [None, length_mask(torch.tensor([3, 1, 2, 3, 0]), 3)])
 def test_free_bits_count_each_dimension_from_their_level_on(mask):
     given = features(mask=mask)
     q = posterior(given.x)
@@ -187,7 +184,7 @@ def test_it_starts_nearly_without_noise():
 @pytest.mark.parametrize("options", [{}, {"free_bits": 0.3}])
 def test_padding_has_no_effect(training, options):
     latent = Gaussian(4, **options).train(training)
-    mask = lengths(4, 2, 1, n=4)
+    mask = length_mask(torch.tensor([4, 2, 1]), 4)
     results = []
     for filler in (0.0, 1e3, float("nan")):
         x = features(b=3, n=4).x.masked_fill(~mask[..., None], filler).requires_grad_()
@@ -264,7 +261,7 @@ def a_step(rank, options):
     """Code, losses and gradient of one training step on this rank's rows of a joined batch of eight."""
     size = collectives.world_size()
     rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
-    given = features(b=8, n=3, mask=lengths(3, 1, 2, 3, 1, 1, 2, 3, n=3))
+    given = features(b=8, n=3, mask=length_mask(torch.tensor([3, 1, 2, 3, 1, 1, 2, 3]), 3))
     x = given.x[rows].clone().requires_grad_()
     torch.manual_seed(5)
     code = Gaussian(4, **options).train()(Features(x=x, mask=given.mask[rows]))

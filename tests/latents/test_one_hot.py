@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from one_hots import CLASSES, GROUPS, MASK, features, latent, lengths
+from one_hots import CLASSES, GROUPS, MASK, features, latent
 
+from reprkit.data.padding import length_mask
 from reprkit.errors import PartArgumentError
 from reprkit.latents.one_hot import METHODS, OneHot
 from reprkit.testing.pool import together
@@ -180,7 +181,7 @@ def a_step(rank, method):
     """Code, losses and gradient of one training step on this rank's rows of a joined batch of eight."""
     size = collectives.world_size()
     rows = slice(rank * 8 // size, (rank + 1) * 8 // size)
-    given = features(b=8, mask=lengths(3, 1, 2, 3, 1, 1, 2, 3, n=3))
+    given = features(b=8, mask=length_mask(torch.tensor([3, 1, 2, 3, 1, 1, 2, 3]), 3))
     x = given.x[rows].clone().requires_grad_()
     torch.manual_seed(5)
     code = latent(method=method).train()(Features(x=x, mask=given.mask[rows]))

@@ -10,18 +10,9 @@ import torch.nn.functional as F
 from reprkit.errors import PartArgumentError
 from reprkit.latents.residual_vq import ResidualVQ
 from reprkit.latents.vq import VQ
-from reprkit.testing.latents import LatentConformance
 from reprkit.testing.pool import together
 from reprkit.types import Features
 from reprkit.utils import collectives
-
-
-class TestResidualVQConforms(LatentConformance):
-    part = "residual-vq(codes=6, layers=3, dim=3)"
-
-
-class TestDroppedResidualVQConforms(LatentConformance):
-    part = "residual-vq(codes=6, layers=3, dim=3, dropout=0.7, cosine=True)"
 
 
 def make_latent(*args, seed=0, **options):

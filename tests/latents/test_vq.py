@@ -9,20 +9,7 @@ from small_vq import make_vq
 
 from reprkit.errors import PartArgumentError
 from reprkit.latents.vq import VQ
-from reprkit.testing.latents import LatentConformance
 from reprkit.types import Features
-
-
-class TestVQConforms(LatentConformance):
-    part = "vq(codes=8, dim=3)"
-
-
-class TestGradientVQConforms(LatentConformance):
-    part = "vq(codes=5, dim=3, codebooks=2, update='gradient')"
-
-
-class TestCosineVQConforms(LatentConformance):
-    part = "vq(codes=8, dim=3, codebooks=2, cosine=True)"
 
 
 def reference(x, tables, cosine=False):

@@ -46,7 +46,7 @@ def test_row_grid_of_images(digits):
     assert torch.equal(to_tokens(digits, (8, 1), "image"), digits.squeeze(-1))
 
 
-def test_kept_tokens_return_to_their_positions():
+def test_visible_tokens_return_to_their_positions():
     x = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
     positions = torch.tensor([[0, 3], [1, 2]])
     laid, present = align(Features(x=x, positions=positions, length=4), 4)

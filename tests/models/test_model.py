@@ -39,7 +39,7 @@ def test_factors_are_aligned_to_the_most_tokens_and_summed():
     assert torch.equal(model.merge(dict(reversed(list(codes.items())))).x, merged.x)
 
 
-def test_kept_tokens_of_several_factors():
+def test_visible_tokens_of_several_factors():
     model = rk.build(
         data=PAIRS, factors={name: rk.factor(Cut(3), Taxed(2)) for name in ("a", "b", "c")}, decoder=Row(2)
     )

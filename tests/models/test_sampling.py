@@ -43,9 +43,12 @@ def sequence_probabilities(model, temperature=1.0, allowed=None):
     return p.gather(-1, every.unsqueeze(-1)).squeeze(-1).prod(-1)
 
 
+def sequence_index(drawn):
+    return (drawn[..., 0] * SYMBOLS ** torch.arange(LENGTH - 1, -1, -1)).sum(1)
+
+
 def count_sequences(drawn):
-    sequence_index = (drawn[..., 0] * SYMBOLS ** torch.arange(LENGTH - 1, -1, -1)).sum(1)
-    return torch.bincount(sequence_index, minlength=SYMBOLS**LENGTH)
+    return torch.bincount(sequence_index(drawn), minlength=SYMBOLS**LENGTH)
 
 
 def assert_distribution(counts, expected):
@@ -107,10 +110,6 @@ def test_samples_follow_the_model_distribution(decoder):
     torch.testing.assert_close(
         log_likelihood.exp().double(), expected[sequence_index(drawn.x)], rtol=1e-3, atol=1e-6
     )
-
-
-def sequence_index(drawn):
-    return (drawn[..., 0] * SYMBOLS ** torch.arange(LENGTH - 1, -1, -1)).sum(1)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def draws(*shape, seed=0):
     ("n", "ratio", "k"),
     [(16, 0.75, 4), (196, 0.75, 49), (16, 0.99, 1), (16, 0.01, 15), (5, 0.5, 3), (2, 0.9, 1)],
 )
-def test_number_of_kept_tokens(n, ratio, k):
+def test_number_of_visible_tokens(n, ratio, k):
     keep, hidden = select_tokens(draws(50, n), None, ratio)
     assert keep.shape == (50, k)
     assert bool((keep[:, 1:] > keep[:, :-1]).all()), "ascending, so different"
@@ -59,7 +59,7 @@ def test_an_example_of_padding_only_hides_nothing():
 
 
 @pytest.mark.parametrize("on", ["masked", "all"])
-def test_the_encoder_reads_kept_tokens_and_the_loss_is_on_hidden_ones(on):
+def test_the_encoder_reads_visible_tokens_and_the_loss_is_on_hidden_ones(on):
     model = rk.build(data=digits()[0], objective=f"masked(ratio=0.5, on={on!r})", **SMALL).eval()
     batch = digits()[0].batch(range(6))
     losses = model(batch)

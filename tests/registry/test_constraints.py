@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
@@ -18,9 +18,6 @@ from reprkit.interfaces import Corruption, Latent
 from reprkit.latents.vq import VQ
 from reprkit.registry.constraints import ascending, check_arguments, describe_annotation, odd
 from reprkit.registry.create import construct, create
-
-if TYPE_CHECKING:
-    pass
 
 INF = float("inf")
 
@@ -111,7 +108,7 @@ def test_invalid_values_raise_a_one_line_error(hint, value, message):
         (str | Corruption, torch.nn.Identity()),  # values that are not literals are not checked
         (Callable[[int], int], len),
         (Any, object),
-        ("Absent", 3),  # imported only under TYPE_CHECKING
+        ("Absent", 3),  # a name that only a type checker can see
         ("str | Absent", 3),
         (Annotated[int, "a comment"], 3),
     ],

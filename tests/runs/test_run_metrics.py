@@ -76,7 +76,7 @@ def test_flatten_metrics():
     assert flatten_metrics({1: 2, "a": {2: 3}}) == {"1": 2, "a.2": 3}
 
 
-def test_other_values_are_kept_in_json_or_omitted():
+def test_other_values_are_preserved_in_json_or_omitted():
     converted = to_json_value(FOUND)["knn"]
     assert {name: converted[name] for name in REFUSED if name in converted} == {
         "text": "x", "numpy_text": "x", "yes": True, "numpy_no": False, "torch_yes": True

@@ -1,12 +1,6 @@
-"""Run a conformance class on a wrong part: which checks fail, and with which reason."""
+"""The titles of a conformance class's checks, to compare with those that wrong parts fail."""
 
 from reprkit.testing.base import Conformance, PartConformance, all_checks
-from reprkit.testing.kit import run_checks
-
-
-def failures(case: Conformance, *, ranks: bool = True) -> dict[str, str]:
-    """Return the checks that fail -> reason."""
-    return {each.check: each.reason for each in run_checks(case, ranks=ranks) if each.status == "failed"}
 
 
 def titles(cls: type[Conformance], *, shared: bool = False) -> set[str]:

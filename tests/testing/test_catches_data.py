@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from catching import failures, titles
+from catching import titles
 
 from reprkit.data import Field, Signature, Tensors
 from reprkit.interfaces import Corruption
 from reprkit.testing import CorruptionConformance, DatasetConformance
+from reprkit.testing.kit import failed_checks
 from reprkit.testing.sample_data import SEQUENCES
 from reprkit.utils.collectives import global_draw
 
@@ -84,13 +85,13 @@ def case(name):
 
 
 def test_a_correct_corruption_passes_every_check():
-    assert failures(case("Good")) == {}
+    assert failed_checks(case("Good")) == {}
 
 
 @pytest.mark.parametrize("check", WRONG)
 def test_a_wrong_corruption_fails_one_check(check):
     name, reason = WRONG[check]
-    found = failures(case(name))
+    found = failed_checks(case(name))
     assert set(found) == {check}, found
     assert reason in found[check]
 
@@ -156,13 +157,13 @@ def dataset(cls):
 
 
 def test_a_correct_data_set_passes_every_check():
-    assert failures(dataset(Squares)) == {}
+    assert failed_checks(dataset(Squares)) == {}
 
 
 @pytest.mark.parametrize("check", WRONG_SETS)
 def test_a_wrong_data_set_fails_one_check(check):
     cls, reason = WRONG_SETS[check]
-    found = failures(dataset(cls))
+    found = failed_checks(dataset(cls))
     assert set(found) == {check}, found
     assert reason in found[check]
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from catching import failures, titles
+from catching import titles
 from torch import nn
 
 from reprkit.decoders.gru import GRUDecoder
 from reprkit.interfaces import Decoder
 from reprkit.testing import DecoderConformance
+from reprkit.testing.kit import failed_checks
 from reprkit.testing.sample_data import IMAGES, TOKENS
 from reprkit.types import Decoded
 
@@ -166,13 +167,13 @@ def case(name, data):
 
 
 def test_a_correct_decoder_passes_every_check():
-    assert failures(case("Good", IMAGES)) == {}
+    assert failed_checks(case("Good", IMAGES)) == {}
 
 
 @pytest.mark.parametrize("check", WRONG)
 def test_a_wrong_decoder_fails_one_check(check):
     name, data, reason = WRONG[check]
-    found = failures(case(name, data))
+    found = failed_checks(case(name, data))
     assert set(found) == {check}, found
     assert reason in found[check]
 

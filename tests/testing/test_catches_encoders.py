@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from catching import failures, titles
+from catching import titles
 from torch import nn
 
 from reprkit.interfaces import Encoder
 from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import to_tokens
 from reprkit.testing import EncoderConformance
+from reprkit.testing.kit import failed_checks
 from reprkit.testing.sample_data import IMAGES, SEQUENCES
 from reprkit.types import Features
 
@@ -158,7 +159,7 @@ WRONG = {
     "shapes and types": ("WrongGrid", IMAGES, "grid is (2, 3), which has 6 cells for 4 tokens"),
     "examples are independent": ("MixesExamples", IMAGES, "an example alone and in a batch: differs"),
     "padding has no effect": ("MeanOfPadding", SEQUENCES, "features of valid tokens: differs"),
-    "keep reads only kept tokens": (
+    "keep reads only visible tokens": (
         "ReadsHiddenTokens",
         IMAGES,
         "features, with other hidden tokens: differs",
@@ -186,13 +187,13 @@ def case(name, data):
     ("name", "data"), [("Good", IMAGES), ("WithCondition", IMAGES), ("Frames", SEQUENCES)]
 )
 def test_correct_encoders_pass_every_check(name, data):
-    assert failures(case(name, data)) == {}
+    assert failed_checks(case(name, data)) == {}
 
 
 @pytest.mark.parametrize("check", WRONG)
 def test_a_wrong_encoder_fails_one_check(check):
     name, data, reason = WRONG[check]
-    found = failures(case(name, data))
+    found = failed_checks(case(name, data))
     assert set(found) == {check}, found
     assert reason in found[check]
 

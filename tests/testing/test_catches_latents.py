@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from catching import failures, titles
+from catching import titles
 from torch import nn
 
 from reprkit.interfaces import Latent
 from reprkit.registry.create import create
 from reprkit.registry.registry import Registry, using_registry
 from reprkit.testing import LatentConformance
+from reprkit.testing.kit import failed_checks
 from reprkit.types import Code
 from reprkit.utils.collectives import sum_over_ranks
 
@@ -257,22 +258,23 @@ def case(name, options=None):
 
 
 def test_a_correct_latent_passes_every_check():
-    assert failures(case("Good")) == {}
+    assert failed_checks(case("Good")) == {}
     assert (
-        failures(case("AnnotatedPart", {"inner": create("latent", "continuous(dim=3)")}), ranks=False) == {}
+        failed_checks(case("AnnotatedPart", {"inner": create("latent", "continuous(dim=3)")}), ranks=False)
+        == {}
     )
 
 
 @pytest.mark.parametrize("check", WRONG)
 def test_a_wrong_latent_fails_one_check(check):
     name, options, reason = WRONG[check]
-    found = failures(case(name, options))
+    found = failed_checks(case(name, options))
     assert set(found) == {check}, found
     assert reason in found[check]
 
 
 def test_an_unchecked_constructor_is_caught():
-    found = failures(case("UncheckedConstructor"))
+    found = failed_checks(case("UncheckedConstructor"))
     assert set(found) == {"arguments are declared"}
     assert "scale='no such value' is outside of" in found["arguments are declared"]
 
@@ -290,7 +292,7 @@ def test_a_plugin_module_that_imports_torch(site):
     test = LatentConformance()
     test.part = "slow-one/plain(dim=3)"
     with using_registry(Registry()):
-        found = failures(test, ranks=False)
+        found = failed_checks(test, ranks=False)
     assert set(found) == {"plugin module imports without torch"}
     assert "importing slow_one_plugin loads torch" in found["plugin module imports without torch"]
 
@@ -306,12 +308,12 @@ def test_reasons_are_single_lines():
 
     test = LatentConformance()
     test.make = Broken
-    for check, reason in failures(test, ranks=False).items():
+    for check, reason in failed_checks(test, ranks=False).items():
         assert reason, check
         assert "\n" not in reason
 
 
 def test_log_prob_must_be_declared():
-    found = failures(case("UndeclaredLogProb", {}))
+    found = failed_checks(case("UndeclaredLogProb", {}))
     assert set(found) == {"shapes and types"}, found
     assert "have log_prob, and provides does not name it" in found["shapes and types"]

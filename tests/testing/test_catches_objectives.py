@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from catching import failures, titles
+from catching import titles
 from torch import nn
 
 from reprkit.interfaces import Evaluator, Objective
 from reprkit.testing import EvaluatorConformance, ObjectiveConformance
+from reprkit.testing.kit import failed_checks
 
 pytestmark = pytest.mark.ranks
 
@@ -113,13 +114,13 @@ def case(name):
 
 
 def test_a_correct_objective_passes_every_check():
-    assert failures(case("Good")) == {}
+    assert failed_checks(case("Good")) == {}
 
 
 @pytest.mark.parametrize("check", WRONG)
 def test_a_wrong_objective_fails_one_check(check):
     name, reason = WRONG[check]
-    found = failures(case(name))
+    found = failed_checks(case(name))
     assert set(found) == {check}, found
     assert reason in found[check]
 
@@ -176,13 +177,13 @@ def evaluator(cls):
 
 
 def test_a_correct_evaluator_passes_every_check():
-    assert failures(evaluator(Mean)) == {}
+    assert failed_checks(evaluator(Mean)) == {}
 
 
 @pytest.mark.parametrize("check", WRONG_EVALUATORS)
 def test_a_wrong_evaluator_fails_one_check(check):
     cls, reason = WRONG_EVALUATORS[check]
-    found = failures(evaluator(cls))
+    found = failed_checks(evaluator(cls))
     assert set(found) == {check}, found
     assert reason in found[check]
 
@@ -194,5 +195,5 @@ def test_every_check_has_a_wrong_evaluator():
 def test_modules_are_needed():
     """A class of another kind is named as such."""
     assert "Linear is not a subclass of reprkit.Evaluator" in str(
-        failures(evaluator(lambda: nn.Linear(1, 1)))
+        failed_checks(evaluator(lambda: nn.Linear(1, 1)))
     )

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from loop_helpers import equal
 from safetensors import SafetensorError
 
 import reprkit as rk
@@ -45,16 +46,12 @@ def train(digits, out, *, best="min reconstruction.error", values=VALUES, until=
     return model
 
 
-def same(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
 def test_the_best_model_is_saved(digits, tmp_path):
     seen = {}
     model = train(digits, tmp_path, seen=seen, values=[5.0, 3.0, float("nan"), 4.0, 2.0, 2.0, 6.0, 7.0])
     kept = rk.load(tmp_path / "best")
-    assert same(kept.state_dict(), seen[10])
-    assert not same(kept.state_dict(), model.state_dict())
+    assert equal(kept.state_dict(), seen[10])
+    assert not equal(kept.state_dict(), model.state_dict())
     told = {"metric": "reconstruction.error", "end": "min", "value": 2.0, "step": 10}
     assert read_record(tmp_path)["stages"]["main"]["best"] == told, "the first of two that are equal"
     assert Run(tmp_path).best == told
@@ -65,7 +62,7 @@ def test_the_best_model_is_saved(digits, tmp_path):
 def test_averaged_weights_are_saved_inside_of_averaged(digits, tmp_path):
     seen = {}
     train(digits, tmp_path, seen=seen, ema=0.9, values=[5.0, 1.0] + [2.0] * 6)
-    assert same(rk.load(tmp_path / "best").state_dict(), seen[4])
+    assert equal(rk.load(tmp_path / "best").state_dict(), seen[4])
 
 
 @pytest.mark.parametrize("until", [3, 4, 9, 12])
@@ -77,7 +74,7 @@ def test_a_resumed_run_has_the_same_best_model(digits, tmp_path, until):
     train(digits, tmp_path / "out", resume=True, values=values)
     assert Run(tmp_path / "out").best == Run(tmp_path / "whole").best
     one, other = (rk.load(tmp_path / name / "best") for name in ("out", "whole"))
-    assert same(one.state_dict(), other.state_dict())
+    assert equal(one.state_dict(), other.state_dict())
 
 
 def test_a_worse_value_after_a_resume_is_not_the_best(digits, tmp_path):
@@ -188,5 +185,5 @@ def on_a_rank(rank, out):
 @pytest.mark.ranks
 def test_ranks_agree_on_the_best(digits, tmp_path):
     one, other = together(2, on_a_rank, tmp_path)
-    assert same(one, other)
+    assert equal(one, other)
     assert Run(tmp_path).best == {"metric": "reconstruction.error", "end": "min", "value": 1.0, "step": 16}

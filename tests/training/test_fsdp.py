@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from loop_helpers import assert_states_close
 
 import reprkit as rk
 from reprkit.errors import TrainingError
@@ -85,20 +86,12 @@ def pair(*args, **options):
     return together(2, with_options, args, options, timeout=250)
 
 
-def close(one, other, tolerance=1e-6):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(
-            value, other[name], rtol=tolerance, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}"
-        )
-
-
 @pytest.mark.parametrize("latent", [LATENTS[0], slow(LATENTS[1]), LATENTS[2], slow(LATENTS[3])])
 def test_two_shards_train_as_one_process(latent, tmp_path):
     alone, _, errors = train(0, latent, tmp_path / "one")
     for weights, ended, seen in pair(latent, tmp_path / "two"):
         assert ended == "end"
-        close(weights, alone)
+        assert_states_close(weights, alone)
         assert seen[0] > 20, "weights are cut while it trains"
         assert seen[1:] == pytest.approx(errors[1:], rel=1e-5)
     for one, two in zip(read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two"), strict=True):
@@ -132,7 +125,7 @@ def test_other_objectives_and_optimizers(name):
     assert ended == "end"
     for weights, ended, _ in pair("continuous(dim=4)", **given):
         assert ended == "end"
-        close(weights, alone)
+        assert_states_close(weights, alone)
 
 
 @pytest.mark.slow
@@ -140,7 +133,7 @@ def test_pieces_match_the_whole_batch():
     alone, *_ = train(0, LATENTS[0])
     for weights, ended, _ in pair(LATENTS[0], accumulate=2):
         assert ended == "end"
-        close(weights, alone)
+        assert_states_close(weights, alone)
 
 
 @pytest.mark.parametrize("latent", [slow(LATENTS[1]), LATENTS[2]])
@@ -150,15 +143,15 @@ def test_sharded_and_whole_models_resume_each_other_s_states(latent, tmp_path):
     train(0, latent, tmp_path / "a", steps=3, **adam)
     for weights, ended, _ in pair(latent, tmp_path / "a", steps=6, resume=True, **adam):
         assert ended == "end"
-        close(weights, whole)
+        assert_states_close(weights, whole)
     pair(latent, tmp_path / "b", steps=3, **adam)
     weights, ended, _ = train(0, latent, tmp_path / "b", steps=6, resume=True, **adam)
     assert ended == "end"
-    close(weights, whole)
+    assert_states_close(weights, whole)
     pair(latent, tmp_path / "c", steps=3, **adam)
     for weights, ended, _ in pair(latent, tmp_path / "c", steps=6, resume=True, strategy="ddp", **adam):
         assert ended == "end"
-        close(weights, whole)
+        assert_states_close(weights, whole)
     options = json.loads((state.list_saved(tmp_path / "c" / "state")[0] / "state.json").read_text())[
         "options"
     ]
@@ -169,9 +162,9 @@ def test_a_sharded_model_is_saved_whole(tmp_path):
     alone, *_ = train(0, LATENTS[1], tmp_path / "one", steps=3, action="save", ema=None)
     for weights, ended, _ in pair(LATENTS[1], tmp_path / "two", steps=3, action="save", ema=None):
         assert ended == "end"
-        close(weights, alone)
+        assert_states_close(weights, alone)
     saved = rk.load(tmp_path / "two" / "midway")
-    close(saved.state_dict(), {name: alone[name] for name in saved.state_dict()})
+    assert_states_close(saved.state_dict(), {name: alone[name] for name in saved.state_dict()})
 
 
 def test_a_non_finite_loss_stops_all_ranks(tmp_path):
@@ -220,7 +213,7 @@ def test_a_model_is_whole_at_the_next_loop_after_a_break():
 def test_one_process_shards_nothing():
     plain, *_ = train(0, LATENTS[0])
     weights, _, seen = cut(0, LATENTS[0])
-    close(weights, plain, 0)
+    assert_states_close(weights, plain, 0)
     assert seen[0] == 0
     with pytest.raises(rk.ReprkitError, match="strategy='fdsp' must be 'ddp' or 'fsdp'"):
         rk.loop(*reversed(built(LATENTS[0])), steps=1, strategy="fdsp")
@@ -234,7 +227,7 @@ def test_fsdp_with_bf16_and_compile(how):
     for weights, ended, _ in pair(LATENTS[1], **given, **how):
         assert ended == "end"
         assert {value.dtype for value in weights.values()} <= {torch.float32, torch.int64}
-        close(weights, alone, 1e-6 if "compile" in how else 1e-4)
+        assert_states_close(weights, alone, 1e-6 if "compile" in how else 1e-4)
 
 
 def train_with_counters(rank):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from loop_helpers import assert_states_close
 
 import reprkit as rk
 from reprkit.errors import TrainingError
@@ -55,20 +56,12 @@ def losses_of(out):
     return [(line["step"], line["loss"], *line["terms"].values()) for line in read_metrics(out)]
 
 
-def close(one, other, tolerance=1e-6):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(
-            value, other[name], rtol=tolerance, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}"
-        )
-
-
 @pytest.mark.parametrize("latent", LATENTS)
 def test_two_processes_train_as_one_on_the_joined_batch(latent, tmp_path):
     alone, _, usage, drawn = train(0, latent, tmp_path / "one")
     first, second = together(2, train, latent, tmp_path / "two")
-    close(first[0], alone)
-    close(second[0], alone)
+    assert_states_close(first[0], alone)
+    assert_states_close(second[0], alone)
     assert first[2] == second[2] == pytest.approx(usage)
     assert torch.equal(first[3], second[3])
     assert torch.equal(first[3], drawn), "the random states of all are where one process's is"
@@ -80,9 +73,9 @@ def test_two_processes_train_as_one_on_the_joined_batch(latent, tmp_path):
 def test_pieces_on_two_processes_add_up(tmp_path):
     alone, *_ = train(0, "continuous(dim=3)", None)
     for weights, *_ in together(2, train, "continuous(dim=3)", None, 8, None):
-        close(weights, alone)
+        assert_states_close(weights, alone)
     for weights, *_ in together(2, in_pieces):
-        close(weights, alone)
+        assert_states_close(weights, alone)
 
 
 def in_pieces(rank):
@@ -94,7 +87,7 @@ def test_another_number_of_processes_resumes_exactly(latent, tmp_path):
     whole, *_ = train(0, latent, tmp_path / "whole", steps=8)
     train(0, latent, tmp_path / "out", steps=5)
     for weights, *_ in together(2, resumed, latent, tmp_path / "out"):
-        close(weights, whole)
+        assert_states_close(weights, whole)
     assert [line["step"] for line in read_metrics(tmp_path / "out")] == list(range(1, 9))
 
 
@@ -117,14 +110,14 @@ def test_processes_that_find_different_states_are_refused(tmp_path):
 def test_a_signal_to_one_stops_all_after_the_same_step(tmp_path):
     first, second = together(2, train, LATENTS[0], tmp_path, 8, "term")
     assert first[1] == second[1] == "SystemExit: 143"
-    close(first[0], second[0], 0)
+    assert_states_close(first[0], second[0], 0)
     (saved,) = state.list_saved(tmp_path / "state")
     step = json.loads((saved / "state.json").read_text())["step"]
     assert 4 <= step <= 5, "one step later than in one process"
     assert read_record(tmp_path)["status"] == "stopped"
     whole, *_ = train(0, LATENTS[0], tmp_path / "whole")
     for weights, *_ in together(2, resumed, LATENTS[0], tmp_path):
-        close(weights, whole)
+        assert_states_close(weights, whole)
 
 
 def evaluated_by_one(rank):

@@ -42,7 +42,7 @@ def test_error_keeps_the_old_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_symbolic_link_is_kept(tmp_path):
+def test_symbolic_link_is_preserved(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     with replace_folder(tmp_path / "link") as fresh:

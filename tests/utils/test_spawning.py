@@ -119,7 +119,7 @@ def test_variable_is_set_only_inside_the_context(monkeypatch):
     assert "PYTHONSAFEPATH" not in os.environ
 
 
-def test_value_set_by_the_user_is_kept(monkeypatch):
+def test_value_set_by_the_user_is_preserved(monkeypatch):
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     with safe_path():
         keep_safe_path_local()

@@ -19,6 +19,7 @@ from reprkit_audio.fetching import fetch
 import reprkit as rk
 from reprkit.errors import DataError, PartArgumentError, ReprkitError
 from reprkit.testing import DatasetConformance
+from reprkit.testing.kit import failed_checks, make_case
 
 SAMPLE = "reprkit-audio/sample-speech(frames=64, speakers=('carlo', 'june'))"
 flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
@@ -200,12 +201,7 @@ def test_parallel_sentences_have_phones_and_are_synthesized_once(synthesized):
     assert sorted(map(len, data.by_key().values())) == [2] * 5
     train, test = data.split()
     assert not {clip.text for clip in train.clips} & {clip.text for clip in test.clips}
-
-    class Case(DatasetConformance):
-        part = f"reprkit-audio/parallel-speech({given})"
-
-    for name in [name for name in dir(Case) if name.startswith("test_")]:
-        getattr(Case(), name)()
+    assert failed_checks(make_case("dataset", f"reprkit-audio/parallel-speech({given})", "images")) == {}
 
 
 def test_unknown_or_missing_voices_raise(monkeypatch):

@@ -9,9 +9,10 @@ from reprkit.data import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.testing import ObjectiveConformance
 from reprkit.testing.sample_data import SEQUENCES
+from reprkit.testing.small import small_references
 
 DATA = Signature({"x": Field(kind="sequence", shape=(None, 3))})
-LATENTS = ["continuous(dim=4)", "gaussian(dim=4)", "vq(codes=8, dim=4)", "binary(bits=6)"]
+LATENTS = small_references("latent")
 
 
 class TestJittered(ObjectiveConformance):

@@ -8,6 +8,7 @@ import torch
 
 import reprkit as rk
 from reprkit.data import Field, Signature
+from reprkit.testing.small import small_references
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "voice_conversion.py"
 DATA = Signature(
@@ -16,7 +17,7 @@ DATA = Signature(
         "speaker": Field(kind="label", shape=(), vocab=3),
     }
 )
-CONTENTS = [None, "vq(codes=8, dim=4)", "binary(bits=6)", "continuous(dim=2)"]
+CONTENTS = [None, *small_references("latent")]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from PIL import Image
 
 import reprkit as rk
 from reprkit.errors import DataError
-from reprkit.testing import DatasetConformance
+from reprkit.testing.kit import failed_checks, make_case
 
 GENERATOR = np.random.default_rng(0)
 
@@ -38,18 +38,12 @@ def read_single(tmp_path, name, image, **options):
     return folder(tmp_path / "one", **options)[0]["x"]
 
 
-class FolderConformance(DatasetConformance):
-    def __init__(self, part):
-        self.part = part
-
-
 @pytest.mark.parametrize("official", [False, True])
 def test_it_conforms(tmp_path, official):
     for name in ("train", "test") if official else ("",):
         fill_folder(tmp_path / name)
-    case = FolderConformance(f"reprkit-vision/image-folder(root={str(tmp_path)!r}, size=8)")
-    for name in [name for name in dir(case) if name.startswith("test_")]:
-        getattr(case, name)()
+    part = f"reprkit-vision/image-folder(root={str(tmp_path)!r}, size=8)"
+    assert failed_checks(make_case("dataset", part, "images")) == {}
 
 
 def test_labels_are_the_folders_and_images_are_center_cropped(tmp_path):
@@ -61,7 +55,7 @@ def test_labels_are_the_folders_and_images_are_center_cropped(tmp_path):
     assert torch.equal(data[21]["x"], torch.from_numpy(pixels[:, 8:24]).float() / 255)
 
 
-def test_official_parts_are_kept(tmp_path):
+def test_official_parts_are_preserved(tmp_path):
     for name, counts in (("train", (12, 8)), ("val", (2, 3)), ("test", (4, 1))):
         fill_folder(tmp_path / name, counts)
     data = folder(tmp_path)

@@ -9,6 +9,7 @@ from torchvision import datasets
 import reprkit as rk
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.testing import DatasetConformance
+from reprkit.testing.kit import failed_checks, make_case
 from reprkit.utils.cache import cache_folder
 
 
@@ -74,25 +75,10 @@ def stl(tmp_path, monkeypatch):
     return tmp_path, pixels
 
 
-class FixtureConformance(DatasetConformance):
-    """Conformance of a data set whose files a fixture writes."""
-
-    def __init__(self, part):
-        self.part = part
-
-
-def check_conformance(part):
-    case = FixtureConformance(part)
-    checks = [name for name in dir(case) if name.startswith("test_")]
-    for name in checks:
-        getattr(case, name)()
-    assert len(checks) >= 6
-
-
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_has_the_official_split(cifar, name):
     root, pixels = cifar
-    check_conformance(f"reprkit-vision/{name}(root={str(root)!r})")
+    assert failed_checks(make_case("dataset", f"reprkit-vision/{name}(root={str(root)!r})", "images")) == {}
     data = rk.dataset(f"reprkit-vision/{name}(root={str(root)!r})")
     assert data.signature["label"].vocab == (10 if name == "cifar10" else 100)
     expected = torch.from_numpy(pixels[name]).view(-1, 3, 32, 32).permute(0, 2, 3, 1).float() / 255
@@ -110,7 +96,7 @@ def test_cifar_has_the_official_split(cifar, name):
 
 def test_stl_has_the_official_split(stl):
     root, pixels = stl
-    check_conformance(f"reprkit-vision/stl10(root={str(root)!r})")
+    assert failed_checks(make_case("dataset", f"reprkit-vision/stl10(root={str(root)!r})", "images")) == {}
     data = rk.dataset(f"reprkit-vision/stl10(root={str(root)!r})")
     train, test = data.split()
     assert (len(train), len(test)) == (8, 12)
