@@ -80,10 +80,10 @@ def check_layout(name: str, field: Field, value: Tensor, *, dtype: torch.dtype =
     if field.discrete:
         if value.dtype != torch.int64:
             raise DataError(
-                f"field {name!r} ({field.kind}) is {_type(value)}; symbols are int64: use .long()"
+                f"field {name!r} ({field.kind}) is {dtype_name(value)}; symbols are int64: use .long()"
             )
     elif value.dtype not in (*_REAL, dtype):
-        raise DataError(f"field {name!r} ({field.kind}) is {_type(value)}, and {_MODEL}: use .float()")
+        raise DataError(f"field {name!r} ({field.kind}) is {dtype_name(value)}, and {_MODEL}: use .float()")
 
 
 def check_mask(name: str, value: Tensor, mask: Tensor) -> None:
@@ -94,7 +94,7 @@ def check_mask(name: str, value: Tensor, mask: Tensor) -> None:
     """
     own = f"{name}_mask"
     if mask.dtype != torch.bool:
-        raise DataError(f"field {own!r} is {_type(mask)}; masks are bool, True where valid: use .bool()")
+        raise DataError(f"field {own!r} is {dtype_name(mask)}; masks are bool, True where valid: use .bool()")
     if mask.shape != value.shape[:2]:
         raise DataError(
             f"field {own!r} has shape {tuple(mask.shape)}; with {name!r} of shape {tuple(value.shape)} "
@@ -228,5 +228,6 @@ def _first(value: Tensor, bad: Tensor, whole: str, start: int) -> str:
     return f"{first:g} at {index} of {whole} (example {index[0]}){others}"
 
 
-def _type(value: Tensor) -> str:
+def dtype_name(value: Tensor) -> str:
+    """Return the name of a tensor's type, such as "int64"."""
     return str(value.dtype).removeprefix("torch.")

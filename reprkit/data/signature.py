@@ -128,6 +128,10 @@ class Signature(Mapping[str, Field]):
         """Return the names of the fields of kind "label", in order."""
         return [name for name, field in self.items() if field.kind == "label"]
 
+    def varying_fields(self) -> list[str]:
+        """Return the names of the fields whose length varies, in order."""
+        return [name for name, field in self.items() if None in field.shape]
+
     def __contains__(self, name: object) -> bool:
         """Return whether the data has the field."""
         return name in self._fields
