@@ -88,6 +88,20 @@ class ElementCorruption(Corruption):
         return f"{type(self).__name__} corrupts {', '.join(self.kinds)} data, and x is {kind}{advice}"
 
 
+class MaskingCorruption(ElementCorruption):
+    """Base class of corruptions that set real elements to one ``value``, and replace symbols by the mask symbol."""
+
+    def __init__(self, value: float, data: Signature | None) -> None:
+        super().__init__(data)
+        if value and self.field is not None and self.field.discrete:
+            raise BuildError("symbols are replaced by the mask symbol, so value= has no effect: remove it")
+        self.value = value
+
+    def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return ``value``, or the mask symbol."""
+        return self.fill_value(x, self.value)
+
+
 def broadcast_mask(mask: Bool[Tensor, "b t"], x: Tensor) -> Bool[Tensor, "b ..."]:
     """Reshape a mask of steps (b t) to broadcast over ``x`` (b t ...)."""
     return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)).to(x.device)

@@ -12,12 +12,12 @@ from annotated_types import Gt, Lt
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from reprkit.corruptions.base import draw_uniform
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
 from reprkit.models.factor import Factor
 from reprkit.models.grid import to_tokens, upsample
 from reprkit.types import Batch, Codes, Decoded
-from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -112,12 +112,8 @@ class Masked(Objective):
         """Draw the tokens that one encoder reads, ascending, and the mask of valid tokens hidden from it."""
         x = view["x"]
         count = _require_several(factor.encoder.count(view), factor)
-        generator = torch.Generator().manual_seed(0) if fixed else None
-        device = torch.device("cpu") if fixed else x.device
-        noise = collectives.global_draw(
-            lambda shape: torch.rand(shape, generator=generator, device=device), (len(x), count)
-        )
-        return select_tokens(noise.to(x.device), _valid_tokens(view, factor.encoder.grid(view)), self.ratio)
+        noise = draw_uniform((len(x), count), x, torch.Generator().manual_seed(0) if fixed else None)
+        return select_tokens(noise, _valid_tokens(view, factor.encoder.grid(view)), self.ratio)
 
 
 def _queries(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b m"] | None:
