@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reprkit.data.padding import broadcast_mask
 from reprkit.data.signature import Field, Kind, Signature
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import Corruption
@@ -100,11 +101,6 @@ class MaskingCorruption(ElementCorruption):
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return ``value``, or the mask symbol."""
         return self.fill_value(x, self.value)
-
-
-def broadcast_mask(mask: Bool[Tensor, "b t"], x: Tensor) -> Bool[Tensor, "b ..."]:
-    """Reshape a mask of steps (b t) to broadcast over ``x`` (b t ...)."""
-    return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)).to(x.device)
 
 
 def draw_uniform(

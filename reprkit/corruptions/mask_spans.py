@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import MaskingCorruption, broadcast_mask, draw_uniform
+from reprkit.corruptions.base import MaskingCorruption, draw_uniform
+from reprkit.data.padding import broadcast_mask
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Count, Share

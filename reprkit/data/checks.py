@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from reprkit.data.padding import broadcast_mask
 from reprkit.data.signature import LAYOUTS, Field, Signature
 from reprkit.errors import DataError
 
@@ -152,7 +153,7 @@ def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, who
     else:
         bad = (value < lowest) | (value > highest)
     if mask is not None and not field.discrete:
-        bad &= mask.reshape(*mask.shape, *[1] * (value.ndim - 2))
+        bad &= broadcast_mask(mask, value)
     if bad.any():
         allowed = (
             f"0 to {field.vocab - 1} (vocab {field.vocab})"
