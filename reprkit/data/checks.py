@@ -24,7 +24,9 @@ def check_batch(
     dtype: torch.dtype = torch.float32,
     values: bool = True,
 ) -> None:
-    """Check a batch against the signature, as ``model.encode`` does with its first batch.
+    """Check a batch against the signature.
+
+    A model so checks its first training batch, and every batch of ``encode`` without the values.
 
     Fields of the signature may be absent (labels often are); fields that the signature lacks are ignored.
 

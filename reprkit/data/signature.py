@@ -29,7 +29,7 @@ class Field:
 
     Attributes:
         kind: "image" (h w c), "vector" (d,), "sequence" (t c) real frames, "tokens" (t,) int64, "label" ()
-            int64, for evaluation only.
+            int64, the number of a class.
         shape: of one example, channels last; None for a varying length (then ``NAME_mask`` marks the valid
             steps).
         range: lowest and highest value, where the data guarantees one.
