@@ -191,12 +191,6 @@ def _require_several(count: int, factor: Factor) -> int:
     return count
 
 
-def token_statistics(target: Float[Tensor, "b n p"]) -> tuple[Tensor, Tensor]:
-    """Return each token's mean and standard deviation (b n 1), as in the authors' code (unbiased, 1e-6)."""
-    mean, _, deviation = _moments(target)
-    return mean, deviation
-
-
 def normalize_tokens(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
     """Normalize the values of each token to mean 0 and standard deviation 1."""
     if decoded.likelihood != "gaussian" or target.shape[-1] < 2:
@@ -204,12 +198,15 @@ def normalize_tokens(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[
             "masked(normalize=True) normalizes the real values of each token: it needs a Gaussian likelihood "
             f"and tokens of several values, not {decoded.likelihood} and {target.shape[-1]}"
         )
-    _, centered, deviation = _moments(target)
+    _, centered, deviation = token_moments(target)
     return centered / deviation
 
 
-def _moments(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean, centered values and deviation; ``var_mean`` over few values takes five times as long on a CPU."""
+def token_moments(target: Float[Tensor, "b n p"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each token's mean (b n 1), its values minus the mean (b n p), and their standard deviation (b n 1).
+
+    The deviation is that of the authors' code (unbiased, 1e-6).  ``var_mean`` over few values takes five times as long on a CPU.
+    """
     mean = target.mean(-1, keepdim=True)
     centered = target - mean
     variance = centered.square().sum(-1, keepdim=True) / (target.shape[-1] - 1)
