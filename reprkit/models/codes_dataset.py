@@ -35,7 +35,7 @@ class CodesOf(Tensors):
         data: a data set, or a reference to one.
         factor: the factor whose codes are used; by default the only one.
         batch: number of examples that are encoded at a time.
-        device: device for encoding; by default a GPU if there is one.
+        device: device for encoding, to which the model is moved; by default a GPU if there is one, or a given model's own.
 
     Raises:
         BuildError: several factors and none named, or slots of different vocabularies.

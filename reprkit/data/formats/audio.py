@@ -45,6 +45,7 @@ class Audio(Dataset):
         max_corrupt: largest share of unreadable files that may be skipped; more is an error.
 
     Raises:
+        PartArgumentError: an argument out of its range, or a window shorter than one sample.
         DataError: no such folder, no sound files in it, too many unreadable ones, or none that is long enough.
     """
 
