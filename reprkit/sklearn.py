@@ -43,7 +43,7 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         decoder: a reference to a decoder of vectors.
         objective: a reference or a weighted sum of them.
         steps: number of optimizer steps.
-        batch: rows a step, at most all rows.
+        batch: rows per step; all of them where there are fewer.
         lr: learning rate of AdamW, with a cosine schedule to 0.
         device: "cpu", "cuda", ...; None takes a GPU if there is one.
         random_state: an integer, a ``RandomState``, or None for a different fit each time.

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reprkit.data.padding import broadcast_mask
 from reprkit.data.signature import Field, Kind, Signature
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import Corruption
@@ -88,9 +89,18 @@ class ElementCorruption(Corruption):
         return f"{type(self).__name__} corrupts {', '.join(self.kinds)} data, and x is {kind}{advice}"
 
 
-def broadcast_mask(mask: Bool[Tensor, "b t"], x: Tensor) -> Bool[Tensor, "b ..."]:
-    """Reshape a mask of steps (b t) to broadcast over ``x`` (b t ...)."""
-    return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)).to(x.device)
+class MaskingCorruption(ElementCorruption):
+    """Base class of corruptions that set real elements to one ``value``, and replace symbols by the mask symbol."""
+
+    def __init__(self, value: float, data: Signature | None) -> None:
+        super().__init__(data)
+        if value and self.field is not None and self.field.discrete:
+            raise BuildError("symbols are replaced by the mask symbol, so value= has no effect: remove it")
+        self.value = value
+
+    def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return ``value``, or the mask symbol."""
+        return self.fill_value(x, self.value)
 
 
 def draw_uniform(

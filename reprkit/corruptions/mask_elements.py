@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, draw_uniform
+from reprkit.corruptions.base import MaskingCorruption, draw_uniform
 from reprkit.data.signature import Signature
-from reprkit.errors import BuildError
 from reprkit.registry.constraints import Share
 
 
-class MaskElements(ElementCorruption):
+class MaskElements(MaskingCorruption):
     """Mask each element with probability ``ratio``: set real data to ``value`` and symbols to the mask symbol.
 
     Channels are drawn independently.  The mask symbol of tokens is the id ``vocab``.
@@ -32,15 +31,9 @@ class MaskElements(ElementCorruption):
     kinds = ("image", "vector", "sequence", "tokens")
 
     def __init__(self, ratio: Share = 0.25, *, value: float = 0.0, data: Signature | None = None) -> None:
-        super().__init__(data)
-        self.ratio, self.value = ratio, value
-        if value and self.field is not None and self.field.discrete:
-            raise BuildError("symbols are replaced by the mask symbol, so value= has no effect: remove it")
+        super().__init__(value, data)
+        self.ratio = ratio
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Choose each element with probability ``ratio``."""
         return draw_uniform(x.shape, x, generator) < self.ratio
-
-    def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return ``value``, or the mask symbol."""
-        return self.fill_value(x, self.value)

@@ -6,13 +6,13 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, draw_uniform
+from reprkit.corruptions.base import MaskingCorruption, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Count, Share
 
 
-class MaskPatches(ElementCorruption):
+class MaskPatches(MaskingCorruption):
     """Mask the same number of patches in every image, chosen at random, in all channels.
 
     Of n patches round(ratio * n) are masked.  Unlike the ``masked`` objective, which does not pass hidden
@@ -42,8 +42,8 @@ class MaskPatches(ElementCorruption):
         value: float = 0.0,
         data: Signature | None = None,
     ) -> None:
-        super().__init__(data)
-        self.ratio, self.value = ratio, value
+        super().__init__(value, data)
+        self.ratio = ratio
         self.patch = patch if isinstance(patch, tuple) else (patch, patch)
         if self.field is not None:
             self._grid(int(self.field.shape[0] or 0), int(self.field.shape[1] or 0))
@@ -57,10 +57,6 @@ class MaskPatches(ElementCorruption):
         hidden = noise.argsort(1).argsort(1) < round(self.ratio * rows * columns)
         pixels = repeat(hidden, "b (r c) -> b (r h) (c w) 1", r=rows, h=self.patch[0], w=self.patch[1])
         return pixels.expand(x.shape)
-
-    def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return ``value``."""
-        return self.fill_value(x, self.value)
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
         if height % self.patch[0] or width % self.patch[1]:

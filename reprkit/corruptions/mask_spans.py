@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, broadcast_mask, draw_uniform
+from reprkit.corruptions.base import MaskingCorruption, draw_uniform
+from reprkit.data.padding import broadcast_mask
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Count, Share
 
 
-class MaskSpans(ElementCorruption):
+class MaskSpans(MaskingCorruption):
     """Mask spans of ``length`` steps, so that every step is masked with probability ``ratio``.
 
     A span may start at any step, and spans may overlap (wav2vec 2.0).  A span starts at a step with probability
@@ -39,11 +40,8 @@ class MaskSpans(ElementCorruption):
     def __init__(
         self, ratio: Share = 0.5, *, length: Count = 4, value: float = 0.0, data: Signature | None = None
     ) -> None:
-        super().__init__(data)
+        super().__init__(value, data)
         self.ratio, self.length = ratio, length
-        self.value = value
-        if value and self.field is not None and self.field.discrete:
-            raise BuildError("symbols are replaced by the mask symbol, so value= has no effect: remove it")
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Choose the steps within a span: one that starts at the step or at most ``length`` - 1 steps before."""
@@ -54,10 +52,6 @@ class MaskSpans(ElementCorruption):
         count = torch.nn.functional.pad(starts, (1, 0)).cumsum(1)
         hidden = count[:, self.length :] > count[:, :steps]
         return broadcast_mask(hidden, x).expand(x.shape)
-
-    def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return ``value``, or the mask symbol."""
-        return self.fill_value(x, self.value)
 
     @property
     def start_probability(self) -> float:

@@ -68,7 +68,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         Must be cheap: it does not load examples.  None means unknown; ``rk.loop(buckets=True)`` and training on several processes
         need the lengths.
         """
-        return None if any(None in field.shape for field in self.signature.values()) else {}
+        return None if self.signature.varying_fields() else {}
 
     def batches(self, size: int = 256) -> Iterator[dict[str, Tensor]]:
         """Iterate over all examples in order, ``size`` at a time, for evaluation; the last batch may be smaller."""

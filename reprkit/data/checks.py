@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from reprkit.data.padding import broadcast_mask
 from reprkit.data.signature import LAYOUTS, Field, Signature
 from reprkit.errors import DataError
 
@@ -23,7 +24,9 @@ def check_batch(
     dtype: torch.dtype = torch.float32,
     values: bool = True,
 ) -> None:
-    """Check a batch against the signature, as ``model.encode`` does with its first batch.
+    """Check a batch against the signature.
+
+    A model so checks its first training batch, and every batch of ``encode`` without the values.
 
     Fields of the signature may be absent (labels often are); fields that the signature lacks are ignored.
 
@@ -80,10 +83,10 @@ def check_layout(name: str, field: Field, value: Tensor, *, dtype: torch.dtype =
     if field.discrete:
         if value.dtype != torch.int64:
             raise DataError(
-                f"field {name!r} ({field.kind}) is {_type(value)}; symbols are int64: use .long()"
+                f"field {name!r} ({field.kind}) is {dtype_name(value)}; symbols are int64: use .long()"
             )
     elif value.dtype not in (*_REAL, dtype):
-        raise DataError(f"field {name!r} ({field.kind}) is {_type(value)}, and {_MODEL}: use .float()")
+        raise DataError(f"field {name!r} ({field.kind}) is {dtype_name(value)}, and {_MODEL}: use .float()")
 
 
 def check_mask(name: str, value: Tensor, mask: Tensor) -> None:
@@ -94,7 +97,7 @@ def check_mask(name: str, value: Tensor, mask: Tensor) -> None:
     """
     own = f"{name}_mask"
     if mask.dtype != torch.bool:
-        raise DataError(f"field {own!r} is {_type(mask)}; masks are bool, True where valid: use .bool()")
+        raise DataError(f"field {own!r} is {dtype_name(mask)}; masks are bool, True where valid: use .bool()")
     if mask.shape != value.shape[:2]:
         raise DataError(
             f"field {own!r} has shape {tuple(mask.shape)}; with {name!r} of shape {tuple(value.shape)} "
@@ -152,7 +155,7 @@ def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, who
     else:
         bad = (value < lowest) | (value > highest)
     if mask is not None and not field.discrete:
-        bad &= mask.reshape(*mask.shape, *[1] * (value.ndim - 2))
+        bad &= broadcast_mask(mask, value)
     if bad.any():
         allowed = (
             f"0 to {field.vocab - 1} (vocab {field.vocab})"
@@ -228,5 +231,6 @@ def _first(value: Tensor, bad: Tensor, whole: str, start: int) -> str:
     return f"{first:g} at {index} of {whole} (example {index[0]}){others}"
 
 
-def _type(value: Tensor) -> str:
+def dtype_name(value: Tensor) -> str:
+    """Return the name of a tensor's type, such as "int64"."""
     return str(value.dtype).removeprefix("torch.")

@@ -10,6 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+from torch import Tensor
+
+from reprkit.data.signature import Field
 from reprkit.errors import DataError
 
 NAMED = 20  # skipped items that are named; all are counted
@@ -43,8 +47,8 @@ def find_files(root: Any, suffixes: Collection[str], what: str) -> tuple[Path, l
     return folder, names
 
 
-def classes_from_folders(names: Iterable[str], root: Path) -> tuple[list[str], list[int]]:
-    """Return the class names, which are the sorted folders of the first level, and the class index of each file.
+def labels_from_folders(names: Iterable[str], root: Path) -> tuple[Tensor, Field, list[str]]:
+    """Return the class index of each file, the field of these labels, and the class names: the sorted folders of the first level.
 
     Raises:
         DataError: a file that lies directly in ``root``.
@@ -60,7 +64,8 @@ def classes_from_folders(names: Iterable[str], root: Path) -> tuple[list[str], l
         firsts.append(first)
     classes = sorted(set(firsts))
     indices = {name: index for index, name in enumerate(classes)}
-    return classes, [indices[name] for name in firsts]
+    labels = torch.tensor([indices[name] for name in firsts])
+    return labels, Field(kind="label", shape=(), vocab=len(classes)), classes
 
 
 class CorruptFiles:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.data.checks import dtype_name
 from reprkit.data.padding import pad
 from reprkit.data.signature import LAYOUTS, Field, Kind
 from reprkit.errors import DataError
@@ -113,7 +114,7 @@ def _kind(name: str, value: Tensor) -> Kind:
     if name == "label" or value.ndim == 1:
         if not integer and value.dtype != torch.bool:
             raise DataError(
-                f"field {name!r} is {_type(value)} of shape {tuple(value.shape)}\n"
+                f"field {name!r} is {dtype_name(value)} of shape {tuple(value.shape)}\n"
                 "  a label must be integers (.astype('int64')), a vector must be (n d) (.reshape(-1, 1))"
             )
         return "label"
@@ -129,7 +130,7 @@ def _kind(name: str, value: Tensor) -> Kind:
             f"  if these are gray images (n h w), declare it: kinds={{{name!r}: 'image'}}"
         )
     raise DataError(
-        f"field {name!r} is {_type(value)} of shape {tuple(value.shape)}, which is ambiguous\n"
+        f"field {name!r} is {dtype_name(value)} of shape {tuple(value.shape)}, which is ambiguous\n"
         f"  declare kinds={{{name!r}: ...}}, one of {', '.join(LAYOUTS)}"
     )
 
@@ -156,7 +157,9 @@ def _with_axes(name: str, value: Tensor, kind: Kind) -> Tensor:
 
 def _symbols(name: str, value: Tensor, kind: Kind, vocab: int | None, look: bool) -> tuple[Tensor, int]:
     if value.is_floating_point():
-        raise DataError(f"field {name!r} ({kind}) is {_type(value)}; symbols are integers: .astype('int64')")
+        raise DataError(
+            f"field {name!r} ({kind}) is {dtype_name(value)}; symbols are integers: .astype('int64')"
+        )
     if value.dtype in (torch.uint16, torch.uint32, torch.uint64) and look:
         value = value.long()  # torch supports few operations on these types
     if vocab is None and not look:
@@ -178,7 +181,3 @@ def _span(name: str, value: Tensor) -> tuple[float, float] | None:
             f"  divide by 255 (or by the largest possible value), or declare ranges={{{name!r}: None}}"
         )
     return None
-
-
-def _type(value: Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")

@@ -37,6 +37,11 @@ def length_mask(lengths: Int[Tensor, " b"], steps: int) -> Bool[Tensor, "b t"]:
     return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
 
 
+def broadcast_mask(mask: Bool[Tensor, "b t"], x: Tensor) -> Bool[Tensor, "b ..."]:
+    """Reshape a mask of steps (b t) to broadcast over ``x`` (b t ...), on its device."""
+    return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)).to(x.device)
+
+
 def pad_to_length(value: Tensor, steps: int) -> Tensor:
     """Pad a batch (b t ...) to ``steps`` steps with zeros (False) at the end; a longer one is not cut."""
     missing = steps - value.shape[1]

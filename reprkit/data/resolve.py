@@ -32,7 +32,7 @@ def dataset(source: Any, *, registry: Registry | None = None) -> Dataset:
     path                                 data set
     ===================================  ============
     .npy, .npz, a folder of .npy         arrays
-    a folder of pictures                 images
+    a folder of images                   images
     a folder of sound files              audio
     .jsonl, .ndjson, or a folder         json-lines
     .txt, or a folder                    lines

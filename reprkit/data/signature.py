@@ -29,7 +29,7 @@ class Field:
 
     Attributes:
         kind: "image" (h w c), "vector" (d,), "sequence" (t c) real frames, "tokens" (t,) int64, "label" ()
-            int64, for evaluation only.
+            int64, the number of a class.
         shape: of one example, channels last; None for a varying length (then ``NAME_mask`` marks the valid
             steps).
         range: lowest and highest value, where the data guarantees one.
@@ -127,6 +127,10 @@ class Signature(Mapping[str, Field]):
     def label_fields(self) -> list[str]:
         """Return the names of the fields of kind "label", in order."""
         return [name for name, field in self.items() if field.kind == "label"]
+
+    def varying_fields(self) -> list[str]:
+        """Return the names of the fields whose length varies, in order."""
+        return [name for name, field in self.items() if None in field.shape]
 
     def __contains__(self, name: object) -> bool:
         """Return whether the data has the field."""

@@ -72,7 +72,7 @@ class Stream(Dataset):
             except StopIteration:
                 return
             except Exception as error:
-                reason = str(error) if isinstance(error, ReprkitError) else f"{type(error).__name__}: {error}"
+                reason = _reason(error)
                 raise DataError(f"record {position} of {self.name} cannot be read: {reason}") from error
             yield position, record
             position += 1
@@ -244,7 +244,7 @@ class Stream(Dataset):
         except Exception as error:  # decoders raise any exception
             counts[1] += 1
             if int(counts[1]) <= _NAMED:
-                reason = str(error) if isinstance(error, ReprkitError) else f"{type(error).__name__}: {error}"
+                reason = _reason(error)
                 self._first_skipped().append({"name": f"record {position}", "why": reason})
                 warnings.warn(
                     f"record {position} of {self.name} cannot be read and is skipped: {reason}", stacklevel=2
@@ -290,6 +290,10 @@ class Part(Stream):
     def name(self) -> str:
         """Name of the whole stream and of the part."""
         return f"{self.data.name} ({self.part})"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ReprkitError) else f"{type(error).__name__}: {error}"
 
 
 def _hash(position: int, salt: int) -> float:

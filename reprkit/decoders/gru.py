@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from reprkit.data.signature import Signature
-from reprkit.decoders.head import Scale
 from reprkit.decoders.recurrent import RecurrentDecoder
-from reprkit.models.likelihoods import LikelihoodName
-from reprkit.registry.constraints import BelowOne, Depth, Width
 
 
 class GRUDecoder(RecurrentDecoder):
@@ -30,28 +26,4 @@ class GRUDecoder(RecurrentDecoder):
         BuildError: symbols without a vocabulary.
     """
 
-    def __init__(
-        self,
-        width: Width = 128,
-        *,
-        depth: Depth = 1,
-        causal: bool = True,
-        dropout: BelowOne = 0.0,
-        embedding: Width | None = None,
-        likelihood: LikelihoodName | None = None,
-        scale: Scale = "shared",
-        data: Signature,
-        tokens: int | None = None,
-    ) -> None:
-        super().__init__(
-            "gru",
-            width,
-            depth=depth,
-            causal=causal,
-            dropout=dropout,
-            embedding=embedding,
-            likelihood=likelihood,
-            scale=scale,
-            data=data,
-            tokens=tokens,
-        )
+    cell = "gru"

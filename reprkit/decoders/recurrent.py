@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from reprkit.data.signature import Signature
+from reprkit.decoders.head import Scale
 from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.kernels.recurrent_step import advance, initial_state, pack_weights
 from reprkit.layers.recurrent import Recurrent
+from reprkit.models.likelihoods import LikelihoodName
+from reprkit.registry.constraints import BelowOne, Depth, Width
 
 
 class RecurrentDecoder(SequenceDecoder):
-    """A recurrent network over the steps; ``start`` packs the weights once, ``step`` uses the kernel ``recurrent_step``."""
+    """A recurrent network over the steps; ``start`` packs the weights once, ``step`` uses the kernel ``recurrent_step``.
+
+    A subclass sets ``cell`` and describes the arguments, which are the same for every cell.
+    """
+
+    cell: ClassVar[Literal["gru", "lstm"]]
 
     def __init__(
         self,
-        cell: Literal["gru", "lstm"],
-        width: int,
+        width: Width = 128,
         *,
-        depth: int,
-        causal: bool,
-        dropout: float,
-        embedding: int | None,
-        likelihood: str | None,
-        scale: str | float,
+        depth: Depth = 1,
+        causal: bool = True,
+        dropout: BelowOne = 0.0,
+        embedding: Width | None = None,
+        likelihood: LikelihoodName | None = None,
+        scale: Scale = "shared",
         data: Signature,
-        tokens: int | None,
+        tokens: int | None = None,
     ) -> None:
         recurrent = Recurrent(
-            width, depth=depth, causal=causal, cell=cell, dropout=dropout, embedding=embedding
+            width, depth=depth, causal=causal, cell=self.cell, dropout=dropout, embedding=embedding
         )
         super().__init__(
             recurrent.in_dim,

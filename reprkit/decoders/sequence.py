@@ -44,12 +44,8 @@ class SequenceDecoder(Decoder):
         tokens: int | None,
     ) -> None:
         super().__init__()
-        self.field, self.causal, self.width, self.positions = (
-            data["x"],
-            causal,
-            width,
-            positions or tokens == 1,
-        )
+        self.field, self.causal, self.width = data["x"], causal, width
+        self.positions = positions or tokens == 1
         self.provides = frozenset({"causal"}) if causal else frozenset()
         space = self.field.space[0]
         self.code = ResampleTokens(width, tokens=tokens, places=space, absent=not causal)

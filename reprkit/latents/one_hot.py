@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,6 @@ from reprkit.registry.constraints import CountOrZero, NonNegative, Positive, Wid
 from reprkit.types import Code, Features
 
 Method = Literal["straight-through", "argmax", "gumbel", "straight-through-gumbel"]
-METHODS: tuple[Method, ...] = get_args(Method)
 
 
 class OneHot(Variational):

@@ -98,7 +98,7 @@ class Recurrent(nn.Module):
         return self.drop(self._run(self.drop(x), mask))
 
     def _run(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        x = x.to(self.bias().dtype)
+        x = x.to(next(self.net.parameters()).dtype)
         if mask is None:
             return run_recurrent(self.net, x)[0]
         # Move valid tokens to the front, in order, for any mask: padding then comes last.
@@ -110,9 +110,8 @@ class Recurrent(nn.Module):
             with _lstm_precision(x.device) if self.cell == "lstm" else nullcontext():
                 out = self._run_bidirectional(x, mask.sum(1, keepdim=True))
         else:
-            lengths = (
-                mask.sum(1).clamp(min=1).cpu()
-            )  # packing needs them on the CPU; an empty row is masked below
+            # Packing needs the lengths on the CPU; an empty row is masked below.
+            lengths = mask.sum(1).clamp(min=1).cpu()
             packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
             out = pad_packed_sequence(
                 run_recurrent(self.net, packed)[0], batch_first=True, total_length=x.shape[1]
@@ -137,13 +136,10 @@ class Recurrent(nn.Module):
             x = torch.cat([ahead, _reorder(back, reversed_)], -1)
         return x
 
-    def bias(self) -> Tensor:
-        """Return a parameter, for its dtype and device."""
-        return next(self.net.parameters())
-
     def state(self, size: int) -> State:
         """Return the state before the first token (layers b d); for an LSTM a pair, output and cell state."""
-        zeros = self.bias().new_zeros(self.net.num_layers, size, self.net.hidden_size)
+        weight = next(self.net.parameters())
+        zeros = weight.new_zeros(self.net.num_layers, size, self.net.hidden_size)
         return zeros if self.cell == "gru" else (zeros, zeros.clone())
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:

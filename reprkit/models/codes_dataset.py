@@ -13,6 +13,7 @@ from reprkit.data.formats.tensors import Tensors
 from reprkit.data.padding import pad_to_length
 from reprkit.data.signature import Signature
 from reprkit.registry.constraints import Count
+from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -34,12 +35,12 @@ class CodesOf(Tensors):
         data: a data set, or a reference to one.
         factor: the factor whose codes are used; by default the only one.
         batch: number of examples that are encoded at a time.
-        device: device for encoding; by default a GPU if there is one.
+        device: device for encoding, to which the model is moved; by default a GPU if there is one, or a given model's own.
 
     Raises:
         BuildError: several factors and none named, or slots of different vocabularies.
         CheckpointError: no such checkpoint.
-        DataError: data that is not what the model was made for.
+        DataError: data that the model cannot read.
     """
 
     def __init__(
@@ -87,11 +88,10 @@ class CodesOf(Tensors):
     def _encode(self) -> dict[str, Tensor]:
         from reprkit.models.priors import code_to_batch
 
-        latent, training = self.model.latent(self.factor), self.model.training
+        latent = self.model.latent(self.factor)
         dtype = torch.int16 if latent.vocab and max(latent.vocab) < _INT16_SYMBOLS else torch.int32
         parts: dict[str, list[Tensor]] = {}
-        self.model.eval()
-        try:
+        with eval_mode(self.model):
             for batch in self.source.batches(self._batch):
                 fields = code_to_batch(self.model.encode(batch, factors=[self.factor])[self.factor], latent)
                 fields |= {name: batch[name] for name in self.source.signature.label_fields()}
@@ -100,8 +100,6 @@ class CodesOf(Tensors):
                     parts.setdefault(name, []).append(
                         value.to(dtype) if name == "x" and latent.vocab else value
                     )
-        finally:
-            self.model.train(training)
         return {name: _concatenate(values) for name, values in parts.items()}
 
 

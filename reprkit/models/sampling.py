@@ -31,6 +31,9 @@ def sample(
 ) -> Decoded:
     """Sample ``size`` new examples: draw codes from a prior and decode them.
 
+    Where the data's length varies, codes from a latent's own prior are as long as that of ``Signature.example``, and a causal
+    decoder raises: call ``generate(codes, length=...)``.
+
     Args:
         model: a model with a decoder.
         size: number of examples.
@@ -56,17 +59,16 @@ def prior_codes(
     model: Model,
     size: int,
     generator: torch.Generator | None = None,
-    length: int = 4,
     factors: Sequence[str] | None = None,
 ) -> Codes:
-    """Sample codes for ``size`` examples from each factor's own prior; ``length`` applies where the data's length varies.
+    """Sample codes for ``size`` examples from the priors of ``factors``, by default of all.
 
     Raises:
         PartArgumentError: a latent has no prior.
         BuildError: the model was built without data, so the number of tokens an example is unknown.
     """
     codes = {}
-    for name, like in _empty_codes(model, length).items():
+    for name, like in _empty_codes(model).items():
         if factors is None or name in factors:
             z = model.latent(name).prior((size, like.length or 1), generator)
             codes[name] = replace(like, z=z)
@@ -100,11 +102,11 @@ def learned_codes(
     return prior_codes(model, size, generator, factors=others) | {name: code}
 
 
-def _empty_codes(model: Model, length: int = 4) -> dict[str, Code]:
+def _empty_codes(model: Model) -> dict[str, Code]:
     """Return a code of zeros for each factor, with the layout of one example's code."""
     if model.signature is None:
         raise BuildError("sampling needs the data's signature: build the model with data=")
-    example = model.to_device(model.signature.example(1, length))
+    example = model.to_device(model.signature.example(1))
     codes = {}
     for name, factor in model.factors.items():
         view = factor.view(example)

@@ -1,4 +1,4 @@
-"""Sampling of tokens for generation: options are checked once, and the noise of many steps is drawn at once."""
+"""Sampling of tokens for generation, which draws the noise of many steps at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TokenSampler:
         device: device of the draws.
 
     Raises:
-        PartArgumentError: both a seed and a generator, or a temperature below 0.
+        PartArgumentError: both a seed and a generator, or a temperature below 0.  A call raises it for ``top_k`` and ``top_p``.
     """
 
     def __init__(

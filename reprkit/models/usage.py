@@ -13,9 +13,8 @@ from reprkit.types import Code
 from reprkit.utils import collectives
 
 WINDOW = 200  # optimizer steps over which an entry counts as in use
-VARIANCE_UPDATES = (
-    50  # steps of a window at which the variance of dimensions is measured: enough batches for an estimate
-)
+# Steps of a window at which the variance of dimensions is measured: enough batches for an estimate.
+VARIANCE_UPDATES = 50
 VALUE_INTERVAL = 10  # steps between two computations of the metric
 FLOOR = 0.1  # usage below which the latent has collapsed, at the end of a window
 SEGMENTS = 8  # segments of a window with moments of their own: the oldest is discarded as a whole
@@ -49,20 +48,12 @@ class Usage(nn.Module):
     def __init__(self, latent: Latent, name: str, window: int = WINDOW, floor: float = FLOOR) -> None:
         super().__init__()
         self.name, self.window, self.floor = name, window, floor
-        self.vocab, self.active_variance, self.collapse_hint = (
-            latent.vocab,
-            latent.active_variance,
-            latent.collapse_hint,
-        )
-        self.step, self.warned, self.complaint = (
-            0,
-            False,
-            "",
-        )  # complaint: the text of the warning, for the run's record
+        self.vocab, self.active_variance = latent.vocab, latent.active_variance
+        self.collapse_hint = latent.collapse_hint
+        self.step, self.warned = 0, False
+        self.complaint = ""  # the text of the warning, for the run's record
         self.part = 0  # the current segment, counted from the first step
-        self.latest: tuple[Tensor, Tensor | None] | None = (
-            None  # codes (b n d) and mask of the last observed view
-        )
+        self.latest: tuple[Tensor, Tensor | None] | None = None  # codes (b n d) and mask of the last view
         sizes = torch.tensor(self.vocab or (), dtype=torch.int64)
         width = 0 if self.vocab else latent.out_dim
         # The step at which each entry was last chosen: O(entries) memory whatever the window, and exact.

@@ -16,11 +16,8 @@ from reprkit.registry.create import create
 from reprkit.registry.references import parse_sum
 from reprkit.types import Batch
 
-_STRICTNESS = (
-    "mean",
-    "statistic",
-    "gather",
-)  # a sum takes the strictest ``distributes`` of its terms
+# In ascending order: a sum takes the strictest ``distributes`` of its terms.
+_STRICTNESS = ("mean", "statistic", "gather")
 
 
 class WeightedSum(Objective):

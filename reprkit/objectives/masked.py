@@ -12,12 +12,12 @@ from annotated_types import Gt, Lt
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from reprkit.corruptions.base import draw_uniform
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
 from reprkit.models.factor import Factor
 from reprkit.models.grid import to_tokens, upsample
 from reprkit.types import Batch, Codes, Decoded
-from reprkit.utils import collectives
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -112,12 +112,8 @@ class Masked(Objective):
         """Draw the tokens that one encoder reads, ascending, and the mask of valid tokens hidden from it."""
         x = view["x"]
         count = _require_several(factor.encoder.count(view), factor)
-        generator = torch.Generator().manual_seed(0) if fixed else None
-        device = torch.device("cpu") if fixed else x.device
-        noise = collectives.global_draw(
-            lambda shape: torch.rand(shape, generator=generator, device=device), (len(x), count)
-        )
-        return select_tokens(noise.to(x.device), _valid_tokens(view, factor.encoder.grid(view)), self.ratio)
+        noise = draw_uniform((len(x), count), x, torch.Generator().manual_seed(0) if fixed else None)
+        return select_tokens(noise, _valid_tokens(view, factor.encoder.grid(view)), self.ratio)
 
 
 def _queries(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b m"] | None:
@@ -195,12 +191,6 @@ def _require_several(count: int, factor: Factor) -> int:
     return count
 
 
-def token_statistics(target: Float[Tensor, "b n p"]) -> tuple[Tensor, Tensor]:
-    """Return each token's mean and standard deviation (b n 1), as in the authors' code (unbiased, 1e-6)."""
-    mean, _, deviation = _moments(target)
-    return mean, deviation
-
-
 def normalize_tokens(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
     """Normalize the values of each token to mean 0 and standard deviation 1."""
     if decoded.likelihood != "gaussian" or target.shape[-1] < 2:
@@ -208,12 +198,15 @@ def normalize_tokens(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[
             "masked(normalize=True) normalizes the real values of each token: it needs a Gaussian likelihood "
             f"and tokens of several values, not {decoded.likelihood} and {target.shape[-1]}"
         )
-    _, centered, deviation = _moments(target)
+    _, centered, deviation = token_moments(target)
     return centered / deviation
 
 
-def _moments(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean, centered values and deviation; ``var_mean`` over few values takes five times as long on a CPU."""
+def token_moments(target: Float[Tensor, "b n p"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each token's mean (b n 1), its values minus the mean (b n p), and their standard deviation (b n 1).
+
+    The deviation is that of the authors' code (unbiased, 1e-6).  ``var_mean`` over few values takes five times as long on a CPU.
+    """
     mean = target.mean(-1, keepdim=True)
     centered = target - mean
     variance = centered.square().sum(-1, keepdim=True) / (target.shape[-1] - 1)

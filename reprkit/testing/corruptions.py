@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reprkit.data.padding import broadcast_mask
 from reprkit.interfaces import Corruption
 from reprkit.testing.base import PartConformance, expect, expect_close, expect_instance
 from reprkit.testing.pool import together
-from reprkit.testing.sample_data import broadcast_mask
 from reprkit.utils.collectives import gather, world_size
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reprkit.data.padding import broadcast_mask, length_mask
 from reprkit.data.signature import Field, Signature
 
 _LABEL = Field(kind="label", shape=(), vocab=3)
@@ -43,15 +44,10 @@ def random_batch(data: Signature, size: int, *, seed: int = 0, length: int = 6) 
             lengths = torch.randint(1, length + 1, (size,), generator=generator)
             lengths[0] = length
             lengths[1:2] = 1
-            mask = torch.arange(length)[None] < lengths[:, None]
+            mask = length_mask(lengths, length)
             batch[f"{name}_mask"] = mask
             batch[name] = batch[name] * broadcast_mask(mask, batch[name])
     return batch
-
-
-def broadcast_mask(mask: Tensor, x: Tensor) -> Tensor:
-    """Reshape a mask of steps (b t) to broadcast over x (b t ...)."""
-    return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
 
 
 def refill_padding(batch: dict[str, Tensor], data: Signature) -> dict[str, Tensor]:

@@ -1,15 +1,19 @@
 """OneHot: the effect of its options, indices, masks and extreme values; with one process and with two."""
 
+from typing import get_args
+
 import pytest
 import torch
 from one_hots import CLASSES, GROUPS, MASK, features, latent
 
 from reprkit.data.padding import length_mask
 from reprkit.errors import PartArgumentError
-from reprkit.latents.one_hot import METHODS, OneHot
+from reprkit.latents.one_hot import Method, OneHot
 from reprkit.testing.pool import together
 from reprkit.types import Features
 from reprkit.utils import collectives
+
+METHODS = get_args(Method)
 
 # ------------------------------------------------------------------------ options
 

@@ -1,14 +1,17 @@
 """OneHot against torch.distributions and torch's own Gumbel-softmax."""
 
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 from one_hots import CLASSES, GROUPS, MASK, features, latent, logits
 from torch.distributions import Categorical, kl_divergence
 
-from reprkit.latents.one_hot import METHODS
+from reprkit.latents.one_hot import Method
 from reprkit.types import Features
 
+METHODS = get_args(Method)
 DRAWING = [method for method in METHODS if method != "argmax"]
 
 

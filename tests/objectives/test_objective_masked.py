@@ -9,7 +9,7 @@ from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import to_tokens
-from reprkit.objectives.masked import select_tokens, token_statistics
+from reprkit.objectives.masked import select_tokens, token_moments
 
 VIT = "vit(patch=2, width=16, depth=1, heads=2)"
 SMALL = {"encoder": VIT, "latent": "continuous(dim=8)", "decoder": VIT}
@@ -115,11 +115,11 @@ def test_normalized_targets_match_the_paper():
     torch.testing.assert_close(model(batch).total, (decoded.nll(target) * hidden).sum(1).mean())
 
 
-def test_token_statistics_match_torch():
+def test_token_moments_match_torch():
     target = torch.randn(4, 5, 7, generator=torch.Generator().manual_seed(0)) * 3 + 2
     variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
-    torch.testing.assert_close(token_statistics(target), (mean, (variance + 1e-6).sqrt()))
-    assert token_statistics(torch.ones(1, 1, 3))[1] == pytest.approx(1e-3)
+    torch.testing.assert_close(token_moments(target), (mean, target - mean, (variance + 1e-6).sqrt()))
+    assert token_moments(torch.ones(1, 1, 3))[2] == pytest.approx(1e-3)
 
 
 def test_factors_with_equal_grids_share_a_draw():

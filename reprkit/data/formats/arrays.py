@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reprkit.data.field_inference import UNSTATED, infer_field, to_tensor
 from reprkit.data.formats.tensors import Tensors
+from reprkit.data.padding import broadcast_mask
 from reprkit.data.signature import Kind, Signature
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count
@@ -135,7 +136,7 @@ def _blank_padding(value: Tensor, mask: Tensor) -> Tensor:
     """Set padding to zero where the mask is False, whatever value (-1, -100, NaN) it has."""
     if mask.dtype != torch.bool or mask.shape != value.shape[:2]:
         return value  # check_mask raises a clear error later
-    return value.masked_fill(~mask.reshape(*mask.shape, *[1] * (value.ndim - 2)), 0)
+    return value.masked_fill(~broadcast_mask(mask, value), 0)
 
 
 def _rename_fields(raw: Mapping[str, Any], fields: Mapping[str, str] | None) -> dict[str, Any]:

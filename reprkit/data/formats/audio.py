@@ -14,7 +14,7 @@ from torch import Tensor
 from reprkit.data import sound
 from reprkit.data.base import Dataset
 from reprkit.data.collation import to_index
-from reprkit.data.corrupt_files import CorruptFiles, classes_from_folders, find_files
+from reprkit.data.corrupt_files import CorruptFiles, find_files, labels_from_folders
 from reprkit.data.resampling import lowpass, polyphase
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
@@ -45,6 +45,7 @@ class Audio(Dataset):
         max_corrupt: largest share of unreadable files that may be skipped; more is an error.
 
     Raises:
+        PartArgumentError: an argument out of its range, or a window shorter than one sample.
         DataError: no such folder, no sound files in it, too many unreadable ones, or none that is long enough.
     """
 
@@ -88,10 +89,7 @@ class Audio(Dataset):
         self.facts: dict[str, Any] = {"rate": rate, **corrupt.facts()}
         self._labels: Tensor | None = None
         if labels:
-            classes, indices = classes_from_folders(self.files, self._root)
-            self.facts["classes"] = classes
-            self._labels = torch.tensor(indices)
-            fields["label"] = Field(kind="label", shape=(), vocab=len(classes))
+            self._labels, fields["label"], self.facts["classes"] = labels_from_folders(self.files, self._root)
         self.signature = Signature(fields)
 
     def __len__(self) -> int:

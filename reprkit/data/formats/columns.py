@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from reprkit.data.formats.media_readers import AudioReader, ImageReader, Size
-from reprkit.data.formats.value_readers import LabelReader, ValueReader, make_reader
+from reprkit.data.formats.value_readers import LabelReader, ValueReader, class_facts, make_reader
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
 
@@ -157,10 +157,7 @@ class Columns:
 
     def facts(self) -> dict[str, Any]:
         """Return the entries for ``describe``: names of classes."""
-        return {
-            "classes" if name == "label" else f"{name}_classes": classes
-            for name, classes in self.class_names.items()
-        }
+        return class_facts(self.class_names)
 
     def _value(self, name: str, row: Mapping[str, Any]) -> Any:
         source = self._sources[name]

@@ -196,8 +196,8 @@ class Hub(Dataset):
 
     def _finish_rows(self) -> None:
         """Keep the lengths of varying fields, add labels whose classes are known now, and stack fields of fixed shape."""
-        varies = [name for name, field in self.signature.items() if None in field.shape]
-        self._lengths = {name: self._lengths[name] for name in varies}
+        varying = self.signature.varying_fields()
+        self._lengths = {name: self._lengths[name] for name in varying}
         if not isinstance(self._decoded, list):
             return
         if any(name not in self._decoded[0] for name in self.signature):
@@ -206,7 +206,7 @@ class Hub(Dataset):
             rows = (row for number, row in enumerate(iter_rows(table)) if number in readable)
             for row, example in zip(rows, self._decoded, strict=True):
                 example.update(self._columns.labels(row))
-        if not varies:
+        if not varying:
             values = {
                 name: torch.stack([example[name] for example in self._decoded]) for name in self.signature
             }

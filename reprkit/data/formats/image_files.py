@@ -1,4 +1,4 @@
-"""Read an image file as 8-bit values of a image size."""
+"""Read an image file as 8-bit values, resized to a given size."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.collation import to_index
-from reprkit.data.corrupt_files import CorruptFiles, classes_from_folders, find_files
+from reprkit.data.corrupt_files import CorruptFiles, find_files, labels_from_folders
 from reprkit.data.formats.image_files import SUFFIXES, Fit, read_image
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
@@ -87,10 +87,7 @@ class Images(Dataset):
         self.facts: dict[str, Any] = corrupt.facts()
         self._labels: Tensor | None = None
         if labels:
-            classes, indices = classes_from_folders(self.files, self._root)
-            self.facts["classes"] = classes
-            self._labels = torch.tensor(indices)
-            fields["label"] = Field(kind="label", shape=(), vocab=len(classes))
+            self._labels, fields["label"], self.facts["classes"] = labels_from_folders(self.files, self._root)
         self.signature = Signature(fields)
 
     def __len__(self) -> int:

@@ -33,8 +33,8 @@ class InMemory(Dataset):
 
     def lengths(self) -> dict[str, Tensor]:
         """Return the lengths of the fields whose length varies."""
-        varies = [name for name, field in self.signature.items() if None in field.shape]
-        return {name: torch.tensor([len(example[name]) for example in self._examples]) for name in varies}
+        varying = self.signature.varying_fields()
+        return {name: torch.tensor([len(example[name]) for example in self._examples]) for name in varying}
 
     @property
     def name(self) -> str:

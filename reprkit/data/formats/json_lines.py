@@ -15,7 +15,14 @@ from torch import Tensor
 from reprkit.data.base import Dataset
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.text_files import TextFiles
-from reprkit.data.formats.value_readers import LabelReader, RecordKind, ValueReader, make_reader, type_name
+from reprkit.data.formats.value_readers import (
+    LabelReader,
+    RecordKind,
+    ValueReader,
+    class_facts,
+    make_reader,
+    type_name,
+)
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
@@ -105,10 +112,9 @@ class JsonLines(Dataset):
             name: array("q") for name, reader in self._readers.items() if None in reader.field().shape
         }
         self._files.index(self._index_line, corrupt)
-        self.facts: dict[str, Any] = corrupt.facts()
-        for name, reader in self._readers.items():
-            if isinstance(reader, LabelReader):
-                self.facts["classes" if name == "label" else f"{name}_classes"] = reader.number_classes()
+        labels = {n: reader for n, reader in self._readers.items() if isinstance(reader, LabelReader)}
+        numbered = {name: reader.number_classes() for name, reader in labels.items()}
+        self.facts: dict[str, Any] = {**corrupt.facts(), **class_facts(numbered)}
         self.signature = Signature({name: reader.field() for name, reader in self._readers.items()})
 
     def __len__(self) -> int:

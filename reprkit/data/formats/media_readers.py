@@ -77,7 +77,6 @@ def _open(value: Mapping[str, Any]) -> BinaryIO:
         return BytesIO(value["bytes"])
     import fsspec
 
-    opened: BinaryIO = fsspec.open(
-        value["path"], "rb"
-    ).open()  # a local path, or one in an archive of the hub
+    # A local path, or one in an archive of the hub.
+    opened: BinaryIO = fsspec.open(value["path"], "rb").open()
     return opened

@@ -76,7 +76,7 @@ class Tensors(Dataset):
 
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]]:
         """Return the lengths of the fields that vary, up to the last valid step of their masks."""
-        varying = [key for key, field in self.signature.items() if None in field.shape]
+        varying = self.signature.varying_fields()
         return {key: _lengths_from_mask(self._values[f"{key}_mask"]) for key in varying}
 
     @property

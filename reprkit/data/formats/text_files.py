@@ -102,12 +102,8 @@ class TextFiles:
         return self._map(int(np.searchsorted(self._ends, position, side="right")))[start:stop]
 
     @property
-    def lengths(self) -> torch.Tensor:
+    def lengths(self) -> Tensor:
         """Number of bytes of each line (n,), int64."""
-        return self._spans[:, 1] - self._spans[:, 0]
-
-    def sizes(self) -> Tensor:
-        """Return the number of bytes of each line (n,), int64."""
         return self._spans[:, 1] - self._spans[:, 0]
 
     @property
@@ -154,7 +150,7 @@ class TextFiles:
         return self._maps[file]
 
 
-def byte_tokens(text: str | bytes, length: int | None = None) -> torch.Tensor:
+def byte_tokens(text: str | bytes, length: int | None = None) -> Tensor:
     """Convert a text to its UTF-8 bytes as symbols (t,), int64 from 0 to 255; at most ``length`` of them."""
     raw = text.encode("utf-8") if isinstance(text, str) else text
     return torch.frombuffer(bytearray(raw[:length]), dtype=torch.uint8).long()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -173,6 +173,11 @@ class LabelReader(ValueReader):
     def __call__(self, value: Any) -> Tensor:
         """Convert the value to a tensor."""
         return torch.tensor(self.class_indices[value])
+
+
+def class_facts(classes: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Return the entries for ``describe`` of each label field's classes: "classes" for "label", else "NAME_classes"."""
+    return {"classes" if name == "label" else f"{name}_classes": values for name, values in classes.items()}
 
 
 _NAMES = {

@@ -14,9 +14,8 @@ from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 
 WINDOW = 50  # batches that are sorted together by default
-NOISE = (
-    0.05  # as a share of the length; without it the longest examples of a window would always share a batch
-)
+# As a share of the length; without noise the longest examples of a window would always share a batch.
+NOISE = 0.05
 
 
 def lengths_for_buckets(data: Dataset) -> Int[Tensor, " n"]:
@@ -83,8 +82,8 @@ def fit_to_longest(
         longest: field -> length of the longest example of the global batch, over all processes; None takes it from this batch's
             masks.
     """
-    for name, field in signature.items():
-        if None not in field.shape or name not in batch:
+    for name in signature.varying_fields():
+        if name not in batch:
             continue
         own = f"{name}_mask"
         value, mask = batch[name], batch[own]

@@ -167,7 +167,7 @@ def _load_here(dataset: Dataset, tasks: Iterable[Task], pin: bool) -> Iterator[d
 
 def _padding_lengths(dataset: Dataset) -> Mapping[str, Tensor] | None:
     """Return the lengths that a rank needs to pad like the others; None where no length varies."""
-    if not any(None in field.shape for field in dataset.signature.values()):
+    if not dataset.signature.varying_fields():
         return None
     lengths = dataset.lengths()
     if lengths is None:

@@ -73,7 +73,7 @@ class StreamSampler:
     def tasks(self, dataset: Dataset, start: int = 0, stop: int | None = None) -> Iterator[Task]:
         """Yield this rank's task of every step from ``start`` on: the records to decode."""
         local = self.batch // self.ranks
-        decode_all = self.ranks > 1 and any(None in field.shape for field in dataset.signature.values())
+        decode_all = self.ranks > 1 and bool(dataset.signature.varying_fields())
         count = self.batch if decode_all else min(local + SPARES, self.batch)
         for step, records in self._batches(start):
             if stop is not None and step >= stop:

@@ -63,10 +63,8 @@ def prefetch(
         generator=torch.Generator().manual_seed(derive_seed(seed, _WORKERS)),
     )
     try:
-        with (
-            safe_path(),
-            warnings.catch_warnings(),
-        ):  # a data set that cannot be pickled under spawn is reported below
+        with safe_path(), warnings.catch_warnings():
+            # A data set that cannot be pickled under spawn is reported below.
             warnings.filterwarnings("ignore", message="Got pickle error")
             batches = iter(loader)
     except Exception as error:
