@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
-from reprkit.data.base import derive_seed
+from reprkit.data.base import derive_seed, split_settings
 from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, Utterance
@@ -128,7 +128,7 @@ class UtteranceDataset(Dataset):
         generator = torch.Generator().manual_seed(derive_seed(seed, 1))
         order = torch.randperm(len(self), generator=generator)  # reports show the first examples
         part_of = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
-        settings = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
+        settings = split_settings(seed, valid, test_share, valid_share)
         subsets = []
         for index, name in enumerate(PARTS):
             if valid or name != "valid":
