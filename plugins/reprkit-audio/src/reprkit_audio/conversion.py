@@ -14,12 +14,11 @@ from reprkit.data import sound
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit_audio.converter import TARGET_SECONDS, Converter, Voice
+from reprkit_audio.data.features import MIN_SECONDS
 from reprkit_audio.frontends.base import check_waveform
 from reprkit_audio.streaming import Wave
 from reprkit_audio.vocoders import Vocoder
 from reprkit_audio.waveforms import is_silent, trim_silence
-
-MIN_SECONDS = 0.1  # seconds
 
 # A file, a waveform at the model's rate, or a waveform and its rate.
 Recording = str | os.PathLike[str] | Tensor | tuple[Tensor, int]
