@@ -59,7 +59,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.models.likelihoods": ("LikelihoodName", "mode"),
     },
     "Data sets": {
-        "reprkit.data.base": ("Subset", "derive_seed", "held_out_share"),
+        "reprkit.data.base": ("Subset", "derive_seed", "held_out_share", "split_settings", "split_sizes"),
         "reprkit.data.collation": ("to_index",),
         "reprkit.data.corrupt_files": ("CorruptFiles", "find_files"),
         "reprkit.data.formats.images": ("Images",),

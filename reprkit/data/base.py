@@ -102,17 +102,9 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         Raises:
             DataError: a share out of range, or too few examples, so that a part would be empty.
         """
-        held_out_share(valid, test_share, valid_share)
-        size = len(self)
+        test, held_out = split_sizes(len(self), valid, test_share, valid_share)
         generator = torch.Generator().manual_seed(derive_seed(seed, _SPLIT))
-        shuffled = torch.randperm(size, generator=generator)
-        test = max(1, round(size * test_share))
-        held_out = max(1, round(size * valid_share)) if valid else 0
-        if test + held_out >= size:
-            raise DataError(
-                f"{size} examples are too few for {'train, valid, test' if valid else 'train, test'} with "
-                f"test_share={test_share}{f', valid_share={valid_share}' if valid else ''}"
-            )
+        shuffled = torch.randperm(len(self), generator=generator)
         parts = {
             "train": shuffled[test + held_out :],
             "valid": shuffled[test : test + held_out],
@@ -121,9 +113,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         subsets = tuple(
             Subset(self, index, part=name) for name, index in parts.items() if valid or name != "valid"
         )
-        options = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
         for subset in subsets:
-            subset.origin.update(options)
+            subset.origin.update(split_settings(seed, valid, test_share, valid_share))
         return subsets
 
     def order(
@@ -236,6 +227,30 @@ def held_out_share(valid: bool, test_share: float, valid_share: float) -> float:
             f"test_share={test_share}, valid_share={valid_share}"
         )
     return share
+
+
+def split_sizes(
+    count: int, valid: bool, test_share: float, valid_share: float, *, what: str = "examples"
+) -> tuple[int, int]:
+    """Return how many of ``count`` examples (or groups: ``what``) go to test and to valid.
+
+    Raises:
+        DataError: a share out of range, or too few, so that a part would be empty.
+    """
+    held_out_share(valid, test_share, valid_share)
+    test = max(1, round(count * test_share))
+    held_out = max(1, round(count * valid_share)) if valid else 0
+    if test + held_out >= count:
+        raise DataError(
+            f"{count} {what} are too few for {'train, valid, test' if valid else 'train, test'} with "
+            f"test_share={test_share}{f', valid_share={valid_share}' if valid else ''}"
+        )
+    return test, held_out
+
+
+def split_settings(seed: int, valid: bool, test_share: float, valid_share: float) -> dict[str, float]:
+    """Return the settings of a split, for the ``origin`` of its parts."""
+    return {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
 
 
 def derive_seed(*numbers: int) -> int:

@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from reprkit_audio import g722, sound
+from reprkit_audio import g722
 from reprkit_audio.data import parallel_speech
 from reprkit_audio.data.corpus_cache import corpus_folder, read_index
 from reprkit_audio.data.division import assign_parts
@@ -17,6 +17,7 @@ from reprkit_audio.data.sample_speech import FOLDER, english_texts
 from reprkit_audio.fetching import fetch
 
 import reprkit as rk
+from reprkit.data import sound
 from reprkit.errors import DataError, PartArgumentError, ReprkitError
 from reprkit.testing import DatasetConformance
 from reprkit.testing.kit import failed_checks, make_case

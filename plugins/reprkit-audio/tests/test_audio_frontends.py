@@ -16,7 +16,7 @@ FORMS = ("log-mel", "log-mel(hop=200, n_fft=800, bands=40)", "world", "world(hop
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_form_names_every_setting_and_makes_the_same_front_end_again(form):
+def test_a_form_has_every_setting_and_rebuilds_the_same_front_end(form):
     front = frontend(form)
     again = frontend(front.form)
     assert again == front

@@ -7,11 +7,11 @@ import types
 import numpy as np
 import pytest
 import torch
-from reprkit_audio import sound
 from reprkit_audio.recognition import speaker_verification, speech_recognition
 from synthetic_voices import RATE, voice
 
 import reprkit as rk
+from reprkit.data import sound
 from reprkit.errors import DataError, ReprkitError
 
 resemblyzer = pytest.mark.skipif(

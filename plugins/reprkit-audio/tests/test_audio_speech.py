@@ -51,7 +51,7 @@ def test_it_conforms(root, options):
 
 
 @pytest.mark.parametrize("name", ["world", "log-mel(bands=20)"])
-def test_windows_are_cuts_of_what_the_front_end_makes(root, name):
+def test_windows_are_slices_of_the_front_ends_frames(root, name):
     data = speech(root, frontend=name, frames=12, stride=8)
     front = frontend(name)
     assert data.signature["x"].form == front.form
@@ -85,7 +85,7 @@ def test_windows_are_cuts_of_what_the_front_end_makes(root, name):
     assert seen == len(data)
 
 
-def test_whole_utterances_are_available_beside_windows(root):
+def test_whole_utterances_are_available_besides_windows(root):
     _, test = speech(root, frames=16).split()
     whole = test.whole()
     assert len(whole) == len(test.clips) < len(test)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 @pytest.mark.parametrize("latent", ["vq(codes=16, dim=4)", "continuous(dim=4)"])
-def test_units_beside_k_means(latent, tmp_path):
+def test_units_are_compared_with_k_means(latent, tmp_path):
     texts = tuple(
         f"Sentence number {word} is short."
         for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")

@@ -98,7 +98,7 @@ def test_nothing_is_louder_than_full_scale(route):
     assert float(wave.abs().max()) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_griffin_lim_takes_more_steps_to_be_more_consistent():
+def test_griffin_lim_is_more_consistent_after_more_steps():
     wave, _ = voice(1.0)
     sound = frontend("log-mel").analyze(wave)
     errors = [

@@ -122,6 +122,10 @@ def test_embeddings_equal_those_of_the_data_in_order(debian, tmp_path):
     )
     with pytest.raises(BuildError, match="has no vocabulary"):
         embed(other, texts)
+    with pytest.raises(PartArgumentError, match="embed: batch=0 must be an integer of at least 1"):
+        embed(model, texts, batch=0)
+    with pytest.raises(BuildError, match="embed: no factor named 'codes'.*Did you mean 'code'"):
+        embed(model, texts, factor="codes")
 
 
 def test_tf_idf_equals_scikit_learn(debian):

@@ -79,7 +79,7 @@ def test_a_document_without_a_long_enough_span_gives_its_beginning(tmp_path):
     assert targets.spans.tolist() == [[0, min(13, len(data[place]["x"]))] for place in range(2)]
 
 
-def test_spans_are_taken_and_replaced():
+def test_spans_are_cut_out_and_replaced():
     words = torch.arange(10, 18)[None].repeat(2, 1)
     mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3]).bool()
     slot = torch.tensor([[2, 3], [3, 4]])

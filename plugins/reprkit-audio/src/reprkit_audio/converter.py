@@ -13,12 +13,13 @@ from torch import Tensor
 from reprkit import Code, Codes, Model, load
 from reprkit.errors import BuildError, DataError, nearest
 from reprkit.utils.modes import eval_mode
-from reprkit_audio import sound, vocoders
+from reprkit_audio import vocoders
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 from reprkit_audio.global_variance import envelope_deviation, restore_deviation
 from reprkit_audio.prosody import PitchStatistics, convert_pitch, pitch_statistics
 from reprkit_audio.streaming import Wave, crossfade, windows
 from reprkit_audio.vocoders import Vocoder
+from reprkit_audio.waveforms import is_silent
 
 WINDOW_SECONDS = 30.0  # seconds that are converted in one go
 TARGET_SECONDS = 60.0  # seconds of a target, and of a long source for its pitch
@@ -161,7 +162,7 @@ class Converter:
         return torch.nn.functional.pad(wave, (0, samples - len(wave)))
 
     def _convert_block(self, wave: Wave, voice: Voice, source: PitchStatistics | None) -> Wave:
-        if float(wave.abs().max()) < sound.SILENT:
+        if is_silent(wave):
             return torch.zeros_like(wave)
         analyzed = self.front.analyze(wave)
         return self.synthesize(self.convert(analyzed, voice, source), len(wave))

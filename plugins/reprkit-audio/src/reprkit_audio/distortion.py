@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reprkit.errors import DataError
 from reprkit_audio.frontends.world import World
+from reprkit_audio.waveforms import is_silent
 
 WARP = 0.42  # of the bilinear frequency warp: close to the mel scale at 16 kHz
 _GRID = 512  # points on the warped axis
@@ -52,7 +53,7 @@ def extract_features(
     analyzed = front.analyze(wave)
     power = front.decode_envelope(analyzed.frames)
     level = 10 * np.log10(power.sum(1))
-    if float(wave.abs().max()) < 1e-4:
+    if is_silent(wave):
         raise DataError("the waveform is silent, so there is nothing to compare")
     loud = level > level.max() - _SILENCE_DB
     assert analyzed.pitch is not None  # WORLD always extracts it

@@ -129,7 +129,8 @@ def _find_package(package: str, folder: Path, debs: Path | None) -> Path:
 
 def _gather_asterisk(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
     """Convert Asterisk's core sounds from G.722 to FLAC; a text has the same key in every language."""
-    from reprkit_audio import g722, sound
+    from reprkit.data import sound
+    from reprkit_audio import g722
 
     folder, speaker = ASTERISK[language]
     root = unpacked / "usr" / "share" / "asterisk" / "sounds" / folder

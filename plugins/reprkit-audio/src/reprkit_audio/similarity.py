@@ -31,7 +31,7 @@ def mel_distance(one: Float[Tensor, " t"], two: Float[Tensor, " t"], form: str =
     if not isinstance(front, LogMel):
         raise DataError(f"mel_distance compares frames of log-mel, not of {form!r}")
     _check_equal_length(one, two)
-    levels = [20 / math.log(10) * front.denormalize(front.analyze(wave).frames).log() for wave in (one, two)]
+    levels = [front.decibels(front.analyze(wave).frames) for wave in (one, two)]
     audible = torch.maximum(*levels) > levels[0].max() - _AUDIBLE_DB
     return float((levels[0] - levels[1]).abs()[audible].mean())
 

@@ -10,6 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import BuildError, DataError
+from reprkit.models.factor import resolve_factor
+from reprkit.registry import constraints
+from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 from reprkit_text.batched import check_texts, map_in_batches
 from reprkit_text.data.symbols import Symbols
@@ -24,8 +27,8 @@ def embed(
     texts: Sequence[str],
     *,
     factor: str | None = None,
-    batch: int = 64,
-    length: int | None = None,
+    batch: Count = 64,
+    length: Count | None = None,
 ) -> Float[Tensor, "n d"]:
     """Return one vector per text: the mean of its code over its symbols (``model.represent``), on the CPU.
 
@@ -40,16 +43,19 @@ def embed(
         length: largest number of symbols of a text; None: as many as the encoder can read.
 
     Raises:
-        BuildError: a model without encoder, or trained on data without a vocabulary.
+        BuildError: a model without encoder or without that factor, or trained on data without a vocabulary.
+        PartArgumentError: ``batch`` or ``length`` out of range.
         DataError: a text that is empty, or for which the vocabulary has no symbol.
     """
+    constraints.check_arguments(embed, {"batch": batch, "length": length}, "embed")
     if isinstance(model, str):
         import reprkit
 
         model = reprkit.load(model)
     if not model.factors:
         raise BuildError("this model has no encoder, so it cannot embed texts")
-    entry = next(iter(model.factors.values())) if factor is None else model.factors[factor]
+    name = next(iter(model.factors)) if factor is None else resolve_factor(model.factors, factor, "embed")
+    entry = model.factors[name]
     field = None if model.signature is None else model.signature[entry.input]
     vocabulary = check_texts(texts, "text", None if field is None else field_vocabulary(field))
     if not len(texts):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from reprkit.registry.constraints import Count
-from reprkit_audio.data.corpus import Corpus
-from reprkit_audio.data.corpus_cache import load_fetched_clips
+from reprkit_audio.data.fetched_corpus import FetchedCorpus
 
 
-class Asterisk(Corpus):
+class Asterisk(FetchedCorpus):
     """Asterisk's core sounds from Debian's packages: 16 kHz, clean, read by professionals.
 
     English and Spanish are by one speaker, "allison" (Allison Smith): 2 x 25 to 31 minutes; French is "june" (June Wallack),
@@ -21,7 +19,7 @@ class Asterisk(Corpus):
     divides by text: no two parts share a sentence, in any language.
 
     Args:
-        languages: of "en", "es", "fr", "it", "ru".
+        languages: of "en", "es", "fr", "it", "ru"; all if None.
         frontend: the front end of the frames: "world" or "log-mel", with options.
         frames: length of a window; if None, whole utterances of varying length.  Shorter utterances are left out and counted.
         stride: frames from one window to the next; if None, ``frames``.
@@ -34,25 +32,4 @@ class Asterisk(Corpus):
         PartArgumentError: a setting out of its range.
     """
 
-    def __init__(
-        self,
-        languages: str | tuple[str, ...] = ("en", "es", "fr", "it", "ru"),
-        frontend: str = "world",
-        *,
-        frames: Count | None = 128,
-        stride: Count | None = None,
-        speakers: str | tuple[str, ...] | None = None,
-        speakers_held_out: str | tuple[str, ...] = (),
-        utterances: Count | None = None,
-    ) -> None:
-        super().__init__(
-            load_fetched_clips("asterisk", languages, ("en", "es", "fr", "it", "ru"), 11),
-            "asterisk",
-            frontend=frontend,
-            frames=frames,
-            stride=stride,
-            seconds=20.0,
-            speakers=speakers,
-            speakers_held_out=speakers_held_out,
-            utterances=utterances,
-        )
+    corpus = "asterisk"

@@ -9,8 +9,9 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from reprkit.data import sound
 from reprkit.errors import DataError, nearest
-from reprkit_audio import sound
+from reprkit_audio.waveforms import trim_silence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Clip:
             DataError: it cannot be read, or is silent.
         """
         whole = sound.read(self.path, rate, start=self.start, stop=self.stop)
-        trimmed = sound.trim_silence(whole, rate)  # raises on digital silence, also without ``trim``
+        trimmed = trim_silence(whole, rate)  # raises on digital silence, also without ``trim``
         return trimmed if trim else whole
 
 

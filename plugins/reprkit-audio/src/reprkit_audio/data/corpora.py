@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reprkit.data.corrupt_files import find_files
+from reprkit.data.sound import SUFFIXES
 from reprkit_audio.data.clips import Clip
-from reprkit_audio.sound import SUFFIXES
 
 _LIBRI = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?$")
 _TEXT_SUFFIXES = (".normalized.txt", ".txt", ".lab")  # LibriTTS's normalized text before the original
@@ -69,12 +69,12 @@ def _folder_clips(folder: Path, names: list[str]) -> Iterator[Clip]:
         yield Clip(
             path=path,
             speaker=speaker,
-            text=_read_text_beside(path) or transcripts[path.parent].get(path.stem),
+            text=_read_transcript(path) or transcripts[path.parent].get(path.stem),
         )
 
 
-def _read_text_beside(path: Path) -> str | None:
-    """Read the text file beside a sound file."""
+def _read_transcript(path: Path) -> str | None:
+    """Read the transcript of a sound file: a text file of its name in its folder."""
     for suffix in _TEXT_SUFFIXES:
         text = _read(path.parent / (path.stem + suffix))
         if text is not None:

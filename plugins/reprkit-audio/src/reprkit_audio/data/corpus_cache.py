@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reprkit.errors import DataError, nearest
+from reprkit.errors import DataError
 from reprkit.utils.cache import cache_folder
 from reprkit_audio.data.clips import Clip
 
@@ -42,32 +42,3 @@ def read_index(folder: Path) -> Iterator[Clip]:
             )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / INDEX} is damaged: {error}") from error
-
-
-def load_fetched_clips(
-    corpus: str, languages: Iterable[str] | str, known: Iterable[str], size: int
-) -> list[Clip]:
-    """Load the clips of a corpus that ``reprkit voice fetch`` has stored in the cache.
-
-    Raises:
-        DataError: a language that the corpus lacks, or that was not fetched yet.
-    """
-    clips: list[Clip] = []
-    available = list(known)
-    wanted = [languages] if isinstance(languages, str) else list(languages)
-    if not wanted:
-        raise DataError(f"{corpus}: languages= is empty; known: {', '.join(available)}")
-    for language in dict.fromkeys(wanted):
-        if language not in available:
-            raise DataError(
-                f"{corpus} is not in {language!r}.{nearest(str(language), available)}\n  known: {', '.join(available)}"
-            )
-        folder = corpus_folder(corpus, language)
-        try:
-            clips += read_index(folder)
-        except FileNotFoundError as error:
-            raise DataError(
-                f"{corpus} in {language!r} is not in {folder}\n"
-                f"  fetch it (about {size} MB, no root rights): reprkit voice fetch {corpus}"
-            ) from error
-    return clips

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from reprkit.data.base import derive_seed, held_out_share
+from reprkit.data.base import derive_seed, held_out_share, split_sizes
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
 
@@ -39,13 +39,8 @@ def assign_parts(
         kinds = sorted(set(texts))
         generator = torch.Generator().manual_seed(derive_seed(seed, _SPEECH, index))
         order = [kinds[at] for at in torch.randperm(len(kinds), generator=generator).tolist()]
-        test = max(1, round(len(kinds) * test_share))
-        held = max(1, round(len(kinds) * valid_share)) if valid else 0
-        if test + held >= len(kinds):
-            raise DataError(
-                f"{len(kinds)} {'texts' if shared else f'utterances of speaker {speaker!r}'} are too few to split with "
-                f"test_share={test_share}{f', valid_share={valid_share}' if valid else ''}"
-            )
+        what = "texts" if shared else f"utterances of speaker {speaker!r}"
+        test, held = split_sizes(len(kinds), valid, test_share, valid_share, what=what)
         part = dict.fromkeys(order[:test], "test") | dict.fromkeys(order[test : test + held], "valid")
         for number, text in zip(numbers, texts, strict=True):
             parts[number] = part.get(text, "train")

@@ -12,8 +12,8 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from reprkit.data import sound
 from reprkit.errors import DataError, nearest
-from reprkit_audio import sound
 
 # Phones, each with the second at which it ends.
 Phones = list[tuple[str, float]]

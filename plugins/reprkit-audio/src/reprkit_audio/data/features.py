@@ -23,12 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reprkit.data import sound
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.errors import DataError
 from reprkit.utils.cache import cache_folder, write_cached
-from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
+from reprkit_audio.waveforms import clipped_share
 
 VERSION = 1  # of the cached files; a new number invalidates them
 MIN_SECONDS = 0.1  # seconds; shorter sounds are refused
@@ -68,7 +69,7 @@ def load_or_analyze(clip: Clip, front: FrontEnd, trim: bool) -> tuple[Sound, flo
     wave = clip.wave(front.rate, trim=trim)
     if len(wave) < MIN_SECONDS * front.rate:
         raise DataError(f"it is {len(wave) / front.rate:.2f} s of sound, under {MIN_SECONDS:g} s")
-    analyzed, share = front.analyze(wave), sound.clipped_share(wave)
+    analyzed, share = front.analyze(wave), clipped_share(wave)
     file = io.BytesIO()
     others = {name: getattr(analyzed, name).numpy() for name in _PARTS if getattr(analyzed, name) is not None}
     np.savez(file, frames=analyzed.frames.numpy(), clipped=np.float32(share), **others)

@@ -13,11 +13,11 @@ from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor
 
+from reprkit.data import sound
 from reprkit.errors import DataError
 from reprkit.interfaces import require
 from reprkit.registry.constraints import Count
 from reprkit.utils.cache import cache_folder, write_cached
-from reprkit_audio import sound
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus, Track
 from reprkit_audio.data.engines import Phones, engine_of, synthesize

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
-from reprkit.data.base import derive_seed
+from reprkit.data.base import derive_seed, split_settings
 from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, Utterance
@@ -77,8 +77,8 @@ class UtteranceDataset(Dataset):
             IndexError: past the end.
             DataError: its file can no longer be read.
         """
-        clip = self.clips[index]
         store = self.recordings.store
+        clip = store.clips[self._numbers[index]]
         return Utterance(
             path=clip.path,
             speaker=clip.speaker,
@@ -92,7 +92,8 @@ class UtteranceDataset(Dataset):
 
     def sound(self, index: int) -> Sound:
         """Load the front end's analysis of an utterance: frames and, depending on the front end, pitch and aperiodicity."""
-        return load_or_analyze(self.clips[index], self.frontend, self.recordings.store.trim)[0]
+        store = self.recordings.store
+        return load_or_analyze(store.clips[self._numbers[index]], store.front, store.trim)[0]
 
     def by_key(self) -> dict[str, list[int]]:
         """Text key -> numbers of the utterances with that text; utterances without a key are left out."""
@@ -127,7 +128,7 @@ class UtteranceDataset(Dataset):
         generator = torch.Generator().manual_seed(derive_seed(seed, 1))
         order = torch.randperm(len(self), generator=generator)  # reports show the first examples
         part_of = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
-        settings = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
+        settings = split_settings(seed, valid, test_share, valid_share)
         subsets = []
         for index, name in enumerate(PARTS):
             if valid or name != "valid":
@@ -171,7 +172,7 @@ class Recordings(UtteranceDataset):
         counted = (store.ends[1:] - store.ends[:-1]).tolist()
         self._numbers, owners, firsts = list[int](), list[int](), list[int]()
         for number in numbers:
-            starts = [0] if frames is None else _window_starts(counted[number], frames, stride or frames)
+            starts = [0] if frames is None else window_starts(counted[number], frames, stride or frames)
             if starts:
                 owners += [len(self._numbers)] * len(starts)
                 firsts += [int(store.ends[number]) + start for start in starts]
@@ -260,8 +261,8 @@ def check_several_speakers(data: UtteranceDataset, least: int = 2) -> list[str]:
     return data.speakers
 
 
-def _window_starts(length: int, frames: int, stride: int) -> list[int]:
-    """First frames of the windows of an utterance."""
+def window_starts(length: int, frames: int, stride: int) -> list[int]:
+    """First frames of the windows of an utterance; none if it is shorter than a window."""
     starts = list(range(0, length - frames + 1, stride))
     if starts and starts[-1] + frames < length:
         starts.append(length - frames)

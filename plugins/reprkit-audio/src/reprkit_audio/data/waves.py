@@ -16,7 +16,7 @@ from reprkit.data.collation import to_index
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.registry.constraints import Count
 from reprkit.registry.references import Reference, parse_sum
-from reprkit_audio.data.recordings import UtteranceDataset
+from reprkit_audio.data.recordings import UtteranceDataset, window_starts
 from reprkit_audio.frontends import frontend as front_end
 from reprkit_audio.frontends.log_mel import LogMel
 
@@ -69,10 +69,9 @@ class Waves(Dataset):
                 )
             labels.append(names.index(utterance.speaker))
             values = front.analyze(utterance.wave).frames
-            starts = list(range(0, len(values) - frames + 1, step))
+            starts = window_starts(len(values), frames, step)
             if not starts:
                 continue
-            starts += [] if starts[-1] == len(values) - frames else [len(values) - frames]
             owners += [len(labels) - 1] * len(starts)
             firsts += [total + each for each in starts]
             total += len(values)
@@ -130,9 +129,9 @@ class Waves(Dataset):
         for parts in zip(*(each.split(seed, valid=valid, **shares) for each in self.sources), strict=True):
             wanted = [{clip.name for clip in part.clips} for part in parts]
             inside = [
-                source.clips[number].name in names
+                clip.name in names
                 for source, names in zip(self.sources, wanted, strict=True)
-                for number in range(len(source.clips))
+                for clip in source.clips
             ]
             subsets.append(self.subset(torch.tensor(inside)[self._owner].nonzero()[:, 0], part=parts[0].part))
             subsets[-1].origin.update(parts[0].origin)

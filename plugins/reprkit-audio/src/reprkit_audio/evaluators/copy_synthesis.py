@@ -13,6 +13,7 @@ from reprkit import Dataset, Evaluator, Model
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Count, CountOrZero
 from reprkit.reporting.figures import Images
+from reprkit_audio.evaluators.spectrograms import mel_spectrograms
 from reprkit_audio.frontends import Sound, frontend
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.similarity import mel_distance, pitch_difference
@@ -68,7 +69,7 @@ class CopySynthesis(Evaluator):
                 ("copied", copies[""]),
                 ("Griffin-Lim", copies["griffin-lim."]),
             ]
-            rows = {label: _spectrograms(front, waves[: self.examples]) for label, waves in shown}
+            rows = {label: mel_spectrograms(front, waves[: self.examples]) for label, waves in shown}
             results["figures"] = {
                 "spectrograms": Images(
                     title="Copies of recorded speech",
@@ -110,10 +111,3 @@ def _mean_differences(true: list[Tensor], copies: list[Tensor]) -> dict[str, flo
         "pitch_semitones": float(np.mean(differences)) if differences else math.nan,
         "voicing": float(np.mean([share for _, share in pitches])),
     }
-
-
-def _spectrograms(front: LogMel, waves: list[Tensor]) -> np.ndarray[Any, Any]:
-    """Mel spectrograms (n bands frames 1), dB below the loudest, low bands at the bottom."""
-    levels = [20 / math.log(10) * front.denormalize(front.analyze(wave).frames).log() for wave in waves]
-    images = [(level - level.max()).clamp(min=-80).T.flip(0) for level in levels]
-    return torch.stack(images).unsqueeze(-1).numpy()

@@ -16,7 +16,6 @@ from reprkit.errors import DataError
 from reprkit.evaluation.encoding import progress_title, session
 from reprkit.registry.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.utils.progress import track_progress
-from reprkit_audio import sound
 from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import UtteranceDataset
 from reprkit_audio.distortion import distortion, extract_features, log_pitch_correlation, pitch_correlation
@@ -36,6 +35,7 @@ from reprkit_audio.prosody import pitch_statistics
 from reprkit_audio.recognition import speech_recognition
 from reprkit_audio.recognition.speaker_verification import RATE, speaker_centroid, speaker_verifier
 from reprkit_audio.vocoders import vocoder
+from reprkit_audio.waveforms import is_silent
 
 _SENTENCES = 15  # of the recognizer's grammar
 _FORMANT_UTTERANCES = 5  # utterances on which a voice's formants are estimated
@@ -190,15 +190,15 @@ class Voice(Evaluator):
     def _measure_signals(self, results: dict[str, Any], conversions: Sequence[Conversion]) -> None:
         """Measure pitch against the source, and spectrum and pitch against the target speaker's own utterance."""
         front = World(rate=RATE)
+        pitches = {
+            name: [front.pitch(each.waves[name]).numpy() for each in conversions]
+            for name in ("source", *_GENERATED)
+        }
+        common = [min(map(len, versions)) for versions in zip(*pitches.values(), strict=True)]  # frames
         for name in _GENERATED:
             correlations = [
-                log_pitch_correlation(
-                    *(
-                        front.pitch(each.waves[which]).numpy()[: _common_frames(each)]
-                        for which in ("source", name)
-                    )
-                )
-                for each in conversions
+                log_pitch_correlation(source[:frames], other[:frames])
+                for source, other, frames in zip(pitches["source"], pitches[name], common, strict=True)
             ]
             add_scores(results, name, {"pitch_correlation": nan_mean(correlations)})
         both = [each for each in conversions if "target" in each.waves]
@@ -208,7 +208,7 @@ class Voice(Evaluator):
             each.features = {
                 n: extract_features(w, order=self.order, front=front)
                 for n, w in each.waves.items()
-                if _is_audible(w)
+                if not is_silent(w)
             }
         for name in ("source", *_GENERATED):
             pairs = [(each.features[name], each.features["target"]) for each in both if name in each.features]
@@ -272,12 +272,3 @@ def _world_sound(data: UtteranceDataset, number: int, front: World) -> Sound:
 
 def _pitches(sounds: Sequence[Sound]) -> list[Tensor]:
     return [each.pitch for each in sounds if each.pitch is not None]
-
-
-def _common_frames(conversion: Conversion) -> int:
-    """Number of frames that all versions of the source have."""
-    return World(rate=RATE).count(min(len(conversion.waves[name]) for name in ("source", *_GENERATED)))
-
-
-def _is_audible(wave: Wave) -> bool:
-    return float(wave.abs().max()) >= sound.SILENT

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.padding import pad
 from reprkit.data.resampling import resample
 from reprkit.reporting.figures import Images, Scatter
 from reprkit.reporting.sounds import Sounds
 from reprkit_audio.converter import Converter
 from reprkit_audio.data.recordings import UtteranceDataset
+from reprkit_audio.evaluators.spectrograms import mel_spectrograms
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.recognition.speaker_verification import RATE, speaker_verifier
 
@@ -59,6 +59,7 @@ def figures(
         rows[f"{title}: {text}" if text else title] = dict(zip(_VERSIONS, versions, strict=True))
     sounds = {name: {label: wave.numpy() for label, wave in row.items()} for name, row in rows.items()}
     shown = ("source", "converted", "copy synthesis")
+    front, samples = LogMel(rate=RATE), round(_MAX_SECONDS * RATE)
     return {
         "players": Sounds(
             title="Listen",
@@ -69,7 +70,10 @@ def figures(
         ),
         "spectrograms": Images(
             title="Spectrograms",
-            rows={label: _spectrograms([row[label] for row in rows.values()]) for label in shown},
+            rows={
+                label: mel_spectrograms(front, [row[label][:samples] for row in rows.values()])
+                for label in shown
+            },
             span=(-80.0, 0.0),
             colours="viridis",
             cell=11.0,
@@ -139,13 +143,3 @@ def _scatter(
         names=legend,
         caption=f"{caption} Principal components, {share:.0%} of the variance.",
     )
-
-
-def _spectrograms(waves: Sequence[Tensor]) -> np.ndarray[Any, Any]:
-    """Mel spectrograms (n bands frames 1), dB below the loudest, low bands at the bottom, padded with silence."""
-    front = LogMel(rate=RATE)
-    images = []
-    for cut in pad([wave[: round(_MAX_SECONDS * RATE)] for wave in waves], "sounds")[0]:
-        levels = 20 * front.denormalize(front.analyze(cut).frames).log10()
-        images.append((levels - levels.max()).clamp(min=-80).T.flip(0))
-    return torch.stack(images).unsqueeze(-1).numpy()

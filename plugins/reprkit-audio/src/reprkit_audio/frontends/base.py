@@ -90,7 +90,7 @@ def check_waveform(wave: Tensor) -> Float[Tensor, " samples"]:
     if not isinstance(wave, Tensor) or wave.ndim != 1 or not wave.is_floating_point():
         found = f"{wave.dtype} {tuple(wave.shape)}" if isinstance(wave, Tensor) else type(wave).__name__
         raise DataError(
-            f"a waveform is a float tensor (samples,) of one channel, not {found}; see sound.read"
+            f"a waveform is a float tensor (samples,) of one channel, not {found}; see reprkit.data.sound.read"
         )
     if not len(wave):
         raise DataError("the waveform has no samples")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -84,6 +85,10 @@ class LogMel(FrontEnd):
     def denormalize(self, frames: Tensor) -> Tensor:
         """Convert frames to magnitudes in mel bands: the inverse of ``normalize`` above the floor."""
         return (frames * SCALE + MEAN).exp()
+
+    def decibels(self, frames: Tensor) -> Tensor:
+        """Convert frames to levels of the magnitudes in mel bands, dB."""
+        return 20 / math.log(10) * self.denormalize(frames).log()
 
     def mel_filters(self, device: torch.device | str = "cpu") -> Float[Tensor, "f c"]:
         """The mel filters, columns (n_fft / 2 + 1, bands)."""

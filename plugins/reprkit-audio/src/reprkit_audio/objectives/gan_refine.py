@@ -100,7 +100,7 @@ class GANRefine(Objective):
         """Build the critic, for the output's channels and the number of speakers."""
         resolve_factor(model.factors, self.speaker, f"objective {_PART}")
         classes = count_classes(model, self.label, _PART)
-        assert model.signature is not None  # classes_of has read it
+        assert model.signature is not None  # count_classes has read it
         self.critic = PatchCritic(model.signature[model.output].channels, self.width, self.depth, classes)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:

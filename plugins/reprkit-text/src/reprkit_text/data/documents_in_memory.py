@@ -11,10 +11,11 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
+from reprkit.data.base import split_settings
 from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit_text.data.records import Record, SummaryAssignment, assign_summaries
-from reprkit_text.data.splits import describe_split, split_groups
+from reprkit_text.data.splits import split_groups
 from reprkit_text.data.symbols import Symbols, check_symbols
 from reprkit_text.vocabulary import Vocabulary, vocabulary
 
@@ -102,7 +103,7 @@ class DocumentDataset(Dataset):
         parts = split_groups(self.whole.assignment.cluster[self.rows], seed, valid, test_share, valid_share)
         subsets = tuple(self.subset(indices, part=name) for name, indices in parts.items())
         for subset in subsets:
-            subset.origin.update(describe_split(seed, valid, test_share, valid_share))
+            subset.origin.update(split_settings(seed, valid, test_share, valid_share))
         return subsets
 
     def _summary_numbers(self) -> Tensor:

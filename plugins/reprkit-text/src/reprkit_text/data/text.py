@@ -15,13 +15,14 @@ from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
+from reprkit.data.base import split_settings, split_sizes
 from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
 from reprkit_text.data.records import normalize_text, strip_text
-from reprkit_text.data.splits import describe_split, split_groups, split_sizes
+from reprkit_text.data.splits import split_groups
 from reprkit_text.data.symbols import Symbols, check_symbols
 from reprkit_text.vocabulary import Vocabulary, vocabulary
 
@@ -119,7 +120,7 @@ class TextData(Dataset):
             parts = split_groups(self._group, seed, *shares)
         else:
             size = len(self)
-            test, valid_count = split_sizes(size, size, *shares)
+            test, valid_count = split_sizes(size, *shares, what="windows")
             sizes = {"train": size - test - valid_count, "valid": valid_count, "test": test}
             pieces = torch.arange(size).split(list(sizes.values()))
             parts = {
@@ -127,7 +128,7 @@ class TextData(Dataset):
             }
         subsets = tuple(Subset(self, indices, part=name) for name, indices in parts.items())
         for subset in subsets:
-            subset.origin.update(describe_split(seed, *shares))
+            subset.origin.update(split_settings(seed, *shares))
         return subsets
 
     @property

@@ -23,8 +23,9 @@ from reprkit_text.transformers_networks.weights import load_weights, replace_dro
 class BartDecoder(TransformersCrossAttentionDecoder):
     """transformers' ``BartDecoder`` (Lewis et al. 2020, arXiv 1910.13461) and its language head: a code to symbols, causal.
 
-    It reads the code by cross-attention, so codes may have any length.  Fresh, or that of a local BART; nothing is
-    downloaded.  Each process draws its own dropout.  ``start`` and ``step`` cache keys and values.
+    It reads the code by cross-attention, so codes may have any length.  Newly initialized, or
+    loaded from a local BART; nothing is downloaded.  Each process draws its own dropout.  ``start`` and ``step`` cache keys and
+    values.
 
     Args:
         width: width of a token, a multiple of ``heads``; default 128.

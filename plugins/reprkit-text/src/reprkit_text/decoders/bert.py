@@ -18,7 +18,7 @@ from reprkit.layers.resample_tokens import resampled_mask
 from reprkit.registry.constraints import BelowOne, Count, DepthOrZero, Width
 from reprkit.registry.create import is_restoring
 from reprkit_text.transformers_networks.settings import resolve_config
-from reprkit_text.transformers_networks.symbols import check_length
+from reprkit_text.transformers_networks.symbols import check_checkpoint_rows, check_length
 from reprkit_text.transformers_networks.weights import init_sine_positions, load_weights, replace_dropout
 
 
@@ -85,11 +85,7 @@ class BertDecoder(SequenceDecoder):
         sizes = {"width": (width, 128), "heads": (None, heads if depth else 1)}
         dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
         resolved = resolve_config(self, BertConfig, folder, sizes, to_config, config, dropouts)
-        if folder and field.vocab > resolved.vocab_size:
-            raise BuildError(
-                f"the data has {field.vocab} symbols, and the checkpoint knows {resolved.vocab_size}: encode the data with the "
-                "checkpoint's own tokenizer, argument tokenizer='FOLDER' of the data set"
-            )
+        check_checkpoint_rows(field.vocab, resolved.vocab_size if folder else None)
         super().__init__(
             resolved.hidden_size,
             resolved.hidden_size,

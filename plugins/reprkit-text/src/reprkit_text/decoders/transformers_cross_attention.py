@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit_text.decoders.cross_attention import CrossAttentionDecoder
-from reprkit_text.transformers_networks.symbols import field_vocabulary
+from reprkit_text.transformers_networks.symbols import check_checkpoint_rows, field_vocabulary
 
 
 class TransformersCrossAttentionDecoder(CrossAttentionDecoder):
@@ -75,11 +75,7 @@ def table_sizes(field: Field, part: str, checkpoint_rows: int | None) -> tuple[i
     """
     if field.kind != "tokens" or field.vocab is None:
         raise BuildError(f"{part} makes symbols (tokens with a vocab), and x is {field.kind} data")
-    if checkpoint_rows is not None and field.vocab > checkpoint_rows:
-        raise BuildError(
-            f"the data has {field.vocab} symbols, and the checkpoint knows {checkpoint_rows}: encode the data with the "
-            "checkpoint's own tokenizer, argument tokenizer='FOLDER' of the data set"
-        )
+    check_checkpoint_rows(field.vocab, checkpoint_rows)
     return field.vocab, checkpoint_rows if checkpoint_rows is not None else field.vocab + 2
 
 

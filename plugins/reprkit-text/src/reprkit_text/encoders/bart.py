@@ -9,16 +9,9 @@ from typing import Any, Literal
 
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, Width
-from reprkit.registry.create import is_restoring
 from reprkit_text.encoders.transformers_encoder import TransformersEncoder
 from reprkit_text.transformers_networks.settings import resolve_config
-from reprkit_text.transformers_networks.symbols import make_numbering
-from reprkit_text.transformers_networks.weights import (
-    freeze_layers,
-    load_weights,
-    replace_dropout,
-    widen_embeddings,
-)
+from reprkit_text.transformers_networks.weights import freeze_layers, load_weights
 
 
 class BartEncoder(TransformersEncoder):
@@ -71,18 +64,13 @@ class BartEncoder(TransformersEncoder):
         }
         dropouts = {"dropout": dropout, "attention_dropout": 0.0, "activation_dropout": 0.0}
         resolved = resolve_config(self, BartConfig, folder, sizes, bart_settings, config, dropouts)
-        self.numbering = make_numbering(data["x"], self.title, resolved.vocab_size if folder else None)
-        if folder and not is_restoring():
-            bare = _is_bare_encoder(folder)
-            pretrained = load_weights(
-                Theirs if bare else BartModel, folder, resolved, optional=() if bare else ("decoder.",)
-            )
-            self.body = pretrained if bare else pretrained.encoder
-        else:
-            resolved.vocab_size = resolved.vocab_size if folder else self.numbering.rows
-            self.body = Theirs(resolved)
-        widen_embeddings(self.body, self.numbering.rows)
-        replace_dropout(self.body)
+
+        def load(folder: str) -> Any:
+            if _is_bare_encoder(folder):
+                return load_weights(Theirs, folder, resolved)
+            return load_weights(BartModel, folder, resolved, optional=("decoder.",)).encoder
+
+        self._create(resolved, folder, data, load=load, create=lambda: Theirs(resolved))
         first = [self.body.embed_tokens, self.body.embed_positions, self.body.layernorm_embedding]
         freeze_layers(freeze, first, self.body.layers, self.body)
         self.out_dim, self.most = resolved.d_model, resolved.max_position_embeddings

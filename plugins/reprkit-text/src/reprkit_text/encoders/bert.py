@@ -9,17 +9,9 @@ from torch import Tensor
 
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, Width
-from reprkit.registry.create import is_restoring
 from reprkit_text.encoders.transformers_encoder import TransformersEncoder
 from reprkit_text.transformers_networks.settings import resolve_config
-from reprkit_text.transformers_networks.symbols import make_numbering
-from reprkit_text.transformers_networks.weights import (
-    freeze_layers,
-    init_sine_positions,
-    load_weights,
-    replace_dropout,
-    widen_embeddings,
-)
+from reprkit_text.transformers_networks.weights import freeze_layers, init_sine_positions, load_weights
 
 
 class BertEncoder(TransformersEncoder):
@@ -84,16 +76,15 @@ class BertEncoder(TransformersEncoder):
 
         dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
         resolved = resolve_config(self, BertConfig, folder, sizes, to_config, config, dropouts)
-        self.numbering = make_numbering(data["x"], self.title, resolved.vocab_size if folder else None)
-        if folder and not is_restoring():
-            self.body = load_weights(BertModel, folder, resolved, add_pooling_layer=False)
-        else:
-            resolved.vocab_size = resolved.vocab_size if folder else self.numbering.rows
-            self.body = BertModel(resolved, add_pooling_layer=False)
-            if not folder:
-                init_sine_positions(self.body)
-        widen_embeddings(self.body, self.numbering.rows)
-        replace_dropout(self.body)
+        self._create(
+            resolved,
+            folder,
+            data,
+            load=lambda folder: load_weights(BertModel, folder, resolved, add_pooling_layer=False),
+            create=lambda: BertModel(resolved, add_pooling_layer=False),
+        )
+        if not folder:
+            init_sine_positions(self.body)
         freeze_layers(freeze, [self.body.embeddings], self.body.encoder.layer, self.body)
         self.out_dim, self.most = resolved.hidden_size, resolved.max_position_embeddings
 

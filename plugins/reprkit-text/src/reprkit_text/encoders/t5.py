@@ -7,16 +7,9 @@ from typing import Any, Literal
 
 from reprkit import Signature
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, Width
-from reprkit.registry.create import is_restoring
 from reprkit_text.encoders.transformers_encoder import TransformersEncoder
 from reprkit_text.transformers_networks.settings import resolve_config
-from reprkit_text.transformers_networks.symbols import make_numbering
-from reprkit_text.transformers_networks.weights import (
-    freeze_layers,
-    load_weights,
-    replace_dropout,
-    widen_embeddings,
-)
+from reprkit_text.transformers_networks.weights import freeze_layers, load_weights
 
 
 class T5Encoder(TransformersEncoder):
@@ -61,15 +54,14 @@ class T5Encoder(TransformersEncoder):
         resolved = resolve_config(
             self, T5Config, folder, sizes, t5_settings, config, {"dropout_rate": dropout}
         )
-        self.numbering = make_numbering(data["x"], self.title, resolved.vocab_size if folder else None)
-        if folder and not is_restoring():
-            self.body = load_weights(T5EncoderModel, folder, resolved)
-        else:
-            resolved.vocab_size = resolved.vocab_size if folder else self.numbering.rows
-            self.body = T5EncoderModel(resolved)
-        widen_embeddings(self.body, self.numbering.rows)
+        self._create(
+            resolved,
+            folder,
+            data,
+            load=lambda folder: load_weights(T5EncoderModel, folder, resolved),
+            create=lambda: T5EncoderModel(resolved),
+        )
         disable_attention_dropout(self.body)
-        replace_dropout(self.body)
         freeze_layers(freeze, [self.body.get_input_embeddings()], self.body.encoder.block, self.body)
         self.out_dim = resolved.d_model
 

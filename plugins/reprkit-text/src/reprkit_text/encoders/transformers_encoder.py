@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit import Encoder, Features
+from reprkit import Encoder, Features, Signature
 from reprkit.errors import BuildError
+from reprkit.registry.create import is_restoring
 from reprkit.types import Batch
-from reprkit_text.transformers_networks.symbols import Numbering, check_length, field_vocabulary
-from reprkit_text.transformers_networks.weights import silence_transformers
+from reprkit_text.transformers_networks.symbols import (
+    Numbering,
+    check_length,
+    field_vocabulary,
+    make_numbering,
+)
+from reprkit_text.transformers_networks.weights import replace_dropout, silence_transformers, widen_embeddings
 
 
 class TransformersEncoder(Encoder):
-    """An encoder of transformers; subclasses create ``body`` and ``numbering``.
+    """An encoder of transformers; subclasses call ``_create``.
 
     Attributes:
         body: the network of transformers.
@@ -28,6 +35,33 @@ class TransformersEncoder(Encoder):
     body: Any
     numbering: Numbering
     most: int | None = None
+
+    def _create(
+        self,
+        config: Any,
+        folder: str | None,
+        data: Signature,
+        *,
+        load: Callable[[str], Any],
+        create: Callable[[], Any],
+    ) -> None:
+        """Set ``numbering`` and ``body``: a checkpoint's network, or a new one; it has a row for every symbol.
+
+        Args:
+            config: the network's config; gets the number of rows.
+            folder: a local checkpoint, or None.
+            data: signature of the data to encode.
+            load: reads the network in a folder.
+            create: creates one with random weights, also where a saved model's weights will replace them.
+        """
+        self.numbering = make_numbering(data["x"], self.title, config.vocab_size if folder else None)
+        if folder and not is_restoring():
+            self.body = load(folder)
+        else:
+            config.vocab_size = config.vocab_size if folder else self.numbering.rows
+            self.body = create()
+        widen_embeddings(self.body, self.numbering.rows)
+        replace_dropout(self.body)
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
         """Return the last hidden states (b t width); with ``keep`` only those (b k width), which attend only to each other.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from reprkit import Evaluator
@@ -68,8 +69,6 @@ class Readability(Evaluator):
             metrics["lead-10"] = human.perplexity(
                 vocabulary.encode_all([first_words(document, 10) for document in data.documents])
             )
-        counts: dict[tuple[int, ...], int] = {}
-        for row in texts:
-            counts[tuple(row)] = counts.get(tuple(row), 0) + 1
+        counts = Counter(map(tuple, texts))
         distinct = sum(count == 1 for count in counts.values()) / len(texts)
         return metrics | {"distinct": distinct, "n": len(texts)}

@@ -10,6 +10,7 @@ from reprkit import Evaluator, Field
 from reprkit.errors import DataError
 from reprkit.evaluation.label_subset import label_subset, labels_of
 from reprkit.registry.constraints import Count, Positive, Seed
+from reprkit_text.decoded_text import field_symbols, to_text
 from reprkit_text.transformers_networks.symbols import field_vocabulary
 
 if TYPE_CHECKING:
@@ -79,14 +80,4 @@ def _decode_texts(data: Dataset, name: str) -> list[str]:
     field: Field = data.signature[name]
     if field.kind != "tokens":
         raise DataError(f"tf-idf counts words, and {name} is {field.kind} data")
-    vocabulary = field_vocabulary(field)
-    texts = []
-    for batch in data.batches():
-        rows = batch[name]
-        mask = batch.get(f"{name}_mask")
-        valid = [row if mask is None else row[mask[index]] for index, row in enumerate(rows)]
-        texts += [
-            " ".join(map(str, row.tolist())) if vocabulary is None else vocabulary.decode(row)
-            for row in valid
-        ]
-    return texts
+    return to_text(field_symbols(data, name), field_vocabulary(field))

@@ -148,7 +148,7 @@ class Critic(Objective):
             else:
                 z = self._sample(model, lambda shape, source: torch.randn(shape, generator=source), (b, n, d))
             return Code.of(generated, z=z.to(generated.z))
-        if hasattr(latent, "code_of"):
+        if "words" in latent.provides:
             return word_latent(model, name, "critic").code_of(*batch_texts(batch, self.real))
         inputs = {key: value for key, value in batch.items() if key != f"{factor.input}_mask"}
         for suffix in ("", "_mask"):

@@ -104,7 +104,7 @@ class Summary(Objective):
         require(any(weights.values()), "objective summary needs at least one weight above 0")
         require(low <= high, f"objective summary: high={high} must be at least low={low}")
         self.turns = (turn,)
-        self.summary, self.factor, self.slot, self.shares = summary, factor, slot, weights
+        self.summary, self.factor, self.slot, self.loss_weights = summary, factor, slot, weights
         self.low, self.high, self.start = low, high, start
         self.boundary, self.drop, self.added = boundary, drop, added
 
@@ -112,7 +112,7 @@ class Summary(Objective):
         """Find the factor and the fields."""
         resolve_factor(model.factors, self.factor, "objective summary")
         if model.signature is not None:  # its look-up raises and names the known fields
-            if any(self.shares[loss] for loss in ("denoise", "language", "paired")):
+            if any(self.loss_weights[loss] for loss in ("denoise", "language", "paired")):
                 model.signature[self.summary]
             if self.slot is not None:
                 model.signature[self.slot]
@@ -120,7 +120,7 @@ class Summary(Objective):
     def forward(self, model: Model, batch: Batch, turn: str = "pretrain") -> dict[str, Term]:
         """Compute the losses of one batch."""
         name = resolve_factor(model.factors, self.factor, "objective summary")
-        weights = self.shares
+        weights = self.loss_weights
         if "words" not in model.latent(name).provides:
             nats_of_own_code = model.score(batch).per_example
             return {"reconstructor": (nats_of_own_code.sum(), len(nats_of_own_code))}

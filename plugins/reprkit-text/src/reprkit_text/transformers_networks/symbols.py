@@ -52,13 +52,22 @@ def make_numbering(field: Field, part: str, rows: int | None) -> Numbering:
         )
     words = field_vocabulary(field)
     own_mask = None if words is None else words.mask
-    if rows is not None and field.vocab > rows:
-        raise BuildError(
-            f"the data has {field.vocab} symbols, and the checkpoint knows {rows}: encode the data with the checkpoint's own "
-            "tokenizer, argument tokenizer='FOLDER' of the data set"
-        )
+    check_checkpoint_rows(field.vocab, rows)
     mask = field.vocab if own_mask is None else own_mask
     return Numbering(field.vocab, max(rows or field.vocab, mask + 1), mask)
+
+
+def check_checkpoint_rows(vocab: int, rows: int | None) -> None:
+    """Raise for data with more symbols than a checkpoint has rows; None: no checkpoint.
+
+    Raises:
+        BuildError: ``vocab`` exceeds ``rows``.
+    """
+    if rows is not None and vocab > rows:
+        raise BuildError(
+            f"the data has {vocab} symbols, and the checkpoint knows {rows}: encode the data with the checkpoint's own "
+            "tokenizer, argument tokenizer='FOLDER' of the data set"
+        )
 
 
 def check_length(steps: int, most: int | None, part: str) -> None:

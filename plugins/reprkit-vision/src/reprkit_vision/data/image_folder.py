@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
+from reprkit.data.collation import to_index
 from reprkit.data.formats.images import Images
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Share, Width
@@ -86,7 +87,7 @@ class ImageFolder(Dataset):
         Raises:
             DataError: a file that was readable when the data set was built no longer is.
         """
-        index = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices), dtype=torch.int64)
+        index = to_index(indices)
         owner = torch.bucketize(index, self._starts[1:], right=True)
         field = self.signature["x"]
         images = {

@@ -55,7 +55,8 @@ class Mnist(Tensors):
         """
         labels = self.batch(torch.arange(len(self)))["label"]
         rank = rank_in_class(labels, seed)
-        return split_by_rank(self, rank, len(labels) // 10, seed, valid, test_share, valid_share)
+        size = len(labels) // 10
+        return split_by_rank(self, rank, size, seed, valid, test_share, valid_share, what="digits a class")
 
 
 def _read_pixels() -> tuple[np.ndarray, np.ndarray]:

@@ -91,8 +91,8 @@ class Photos(Tensors):
         """
         rank = torch.empty(len(self.names), dtype=torch.int64)
         rank[shuffle_indices(len(self.names), seed)] = torch.arange(len(self.names))
-        crop_rank = rank[self.owners]
-        return split_by_rank(self, crop_rank, len(self.names), seed, valid, test_share, valid_share)
+        shares = (valid, test_share, valid_share)
+        return split_by_rank(self, rank[self.owners], len(self.names), seed, *shares, what="photographs")
 
     @property
     def owners(self) -> Tensor:

@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset
+from reprkit.data.base import split_settings, split_sizes
 from reprkit.errors import DataError
 
 
@@ -40,39 +41,29 @@ def split_by_rank(
     valid: bool,
     test_share: float,
     valid_share: float,
+    *,
+    what: str,
 ) -> tuple[Dataset, ...]:
     """Split a data set whose examples have ranks below ``size`` into train and test, or train, valid and test.
 
     Examples of equal rank go to the same part: the first ``test_share`` of the ranks to test, the next
     ``valid_share`` to valid.  The test part does not depend on ``valid``.  The examples of a part are shuffled:
-    data is often sorted by class, and reports show the first examples.
+    data is often sorted by class, and reports show the first examples.  ``what`` is counted by the ranks, for messages.
 
     Raises:
         DataError: shares out of range, or so few ranks that a part would be empty.
     """
-    wanted = test_share + (valid_share if valid else 0)
-    if not (0 < test_share < 1 and 0 < valid_share < 1 and wanted < 1):
-        raise DataError(
-            f"shares must lie between 0 and 1 and leave examples to train on, not test_share={test_share}, "
-            f"valid_share={valid_share}"
-        )
-    test_size = max(1, round(size * test_share))
-    valid_size = max(1, round(size * valid_share)) if valid else 0
-    if test_size + valid_size >= size:
-        raise DataError(
-            f"{size} are too few to split with test_share={test_share}, valid_share={valid_share}"
-        )
+    test_size, valid_size = split_sizes(size, valid, test_share, valid_share, what=what)
     chosen = {
         "train": rank >= test_size + valid_size,
         "valid": (rank >= test_size) & (rank < test_size + valid_size),
         "test": rank < test_size,
     }
-    origin = {"seed": seed, "test_share": test_share, **({"valid_share": valid_share} if valid else {})}
     # Another seed than the ranks': in their order the examples of the largest class would come first.
     order, parts = shuffle_indices(len(rank), seed ^ 1), []
     for name, rows in chosen.items():
         if valid or name != "valid":
             part = data.subset(order[rows[order]], part=name)
-            part.origin.update(origin)
+            part.origin.update(split_settings(seed, valid, test_share, valid_share))
             parts.append(part)
     return tuple(parts)

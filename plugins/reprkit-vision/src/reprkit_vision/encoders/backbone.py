@@ -61,7 +61,7 @@ class Torchvision(Encoder):
         super().__init__()
         self.name = extraction.check_name(name)
         default = HALF if weights is None else IMAGENET
-        self.normalise = Normalize(
+        self.normalize = Normalize(
             data, "encoder torchvision", channels=3, mean=mean or default[0], std=std or default[1]
         )
         self.resize = resize
@@ -96,7 +96,7 @@ class Torchvision(Encoder):
         """
         if keep is not None:
             raise BuildError("encoder torchvision cannot read only some cells; use vit")
-        image = self.normalise(batch["x"])
+        image = self.normalize(batch["x"])
         image = image.expand(-1, 3, -1, -1)
         if self.frozen and not self.whole:
             # GroupNorm's backward on the CPU crashes (torch 2.11) if its input is channels-last and frozen.

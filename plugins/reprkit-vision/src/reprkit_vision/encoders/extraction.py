@@ -16,13 +16,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from reprkit.errors import BuildError, PartArgumentError, nearest
 
 _HEADS = ("avgpool", "classifier", "fc", "head", "heads")  # names of the heads of torchvision's networks
-_CONTAINERS = (
-    "features",
-    "layers",
-    "trunk_output",
-    "encoder",
-    "blocks",
-)  # modules whose children are the blocks
+_CONTAINERS = ("features", "layers", "trunk_output", "encoder", "blocks")  # their children are the blocks
 _PROBE_SIZE = 224  # image side in pixels at which every network has a last map of several cells
 
 

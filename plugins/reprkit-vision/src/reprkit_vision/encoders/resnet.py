@@ -62,7 +62,7 @@ class ResNet(Encoder):
         super().__init__()
         channels = data["x"].channels
         half = (0.5,) * channels
-        self.normalise = Normalize(data, "encoder resnet", mean=half, std=half)
+        self.normalize = Normalize(data, "encoder resnet", mean=half, std=half)
         rows, columns = (int(size or 0) for size in data["x"].shape[:2])
         large = (min(rows, columns) > _SMALL) if stem is None else stem == "large"
         block, counts = DEPTHS[depth]
@@ -88,7 +88,7 @@ class ResNet(Encoder):
         """
         if keep is not None:
             raise BuildError("encoder resnet cannot read only some cells: they overlap; use vit")
-        features = self.layers(self.stem(self.normalise(batch["x"])))
+        features = self.layers(self.stem(self.normalize(batch["x"])))
         return Features(x=rearrange(features, "b d h w -> b (h w) d"), grid=self.cells)
 
     def count(self, batch: Batch) -> int:

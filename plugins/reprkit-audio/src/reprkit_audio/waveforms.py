@@ -1,4 +1,4 @@
-"""Waveforms of speech, one channel, float32 in [-1, 1]: the core's sound file functions, silence trimming, clipping."""
+"""Silence and clipping in waveforms (samples,), float32 in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.data.sound import RATE, SUFFIXES, blocks, duration, encode, open_writer, read, write
+from reprkit.data.sound import RATE
 from reprkit.errors import DataError
 
-__all__ = [
-    "RATE",
-    "SUFFIXES",
-    "blocks",
-    "clipped_share",
-    "duration",
-    "encode",
-    "open_writer",
-    "read",
-    "trim_silence",
-    "write",
-]
+_SILENT = 1e-4  # largest value of a silent waveform, -80 dB
 
-SILENT = 1e-4  # a sound whose largest value is below this, -80 dB, counts as silent
+
+def is_silent(wave: Float[Tensor, " samples"]) -> bool:
+    """Whether no value lies above -80 dB of full scale; so is a waveform without samples."""
+    return not len(wave) or float(wave.abs().max()) < _SILENT
 
 
 def trim_silence(
@@ -39,7 +31,7 @@ def trim_silence(
     Raises:
         DataError: the waveform is silent (no value above -80 dB).
     """
-    if not len(wave) or float(wave.abs().max()) < SILENT:
+    if is_silent(wave):
         raise DataError("it is silent")
     hop = max(1, rate // 100)
     squares = torch.nn.functional.pad(wave.double().square(), (0, -len(wave) % hop)).reshape(-1, hop).sum(1)
@@ -53,11 +45,10 @@ def trim_silence(
 
 def clipped_share(wave: Float[Tensor, " samples"]) -> float:
     """Share of samples in runs of three or more at the waveform's largest value: about 0 in natural recordings."""
-    size = wave.abs()
-    peak = float(size.max()) if len(wave) else 0.0
-    if peak < SILENT:
+    if is_silent(wave):
         return 0.0
-    at_peak = torch.nn.functional.pad((size >= 0.999 * peak).float(), (2, 2))
+    size = wave.abs()
+    at_peak = torch.nn.functional.pad((size >= 0.999 * size.max()).float(), (2, 2))
     starts = at_peak.unfold(0, 3, 1).sum(1) == 3  # runs of three that begin here
     inside = torch.nn.functional.max_pool1d(starts.float()[None], 3, 1)[0]
     return float(inside.mean())
