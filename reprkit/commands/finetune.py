@@ -39,7 +39,7 @@ def command(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 300,
     lr: Annotated[
-        list[float], typer.Option(help="Learning rate; repeat it to have the best best on valid.")
+        list[float], typer.Option(help="Learning rate; repeat it to choose the best on valid.")
     ] = RATES,
     batch: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     start: Annotated[
@@ -57,7 +57,7 @@ def command(
 ) -> None:
     """Fine-tune a saved model with labels.
 
-    The whole encoder and a linear layer on it are trained on train; the learning rate is best on valid, the accuracy
+    The whole encoder and a linear layer on it are trained on train; the learning rate is chosen on valid, the accuracy
     reported on test.  The saved model itself is not changed.
     """
     rates = positive_values(lr, "--lr")

@@ -211,7 +211,7 @@ def status_of(record: Mapping[str, Any]) -> str:
 
 
 def best_of(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the best model saved (by the last stage that saved one): metric, direction ("min" or "max"), value, step."""
+    """Return the best model saved (by the last stage that saved one): metric, end ("min" or "max"), value, step."""
     stages = record.get("stages") or {}
     return next((stage["best"] for stage in reversed(list(stages.values())) if stage.get("best")), None)
 
