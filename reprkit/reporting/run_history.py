@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reprkit.errors import TrainingError
+from reprkit.runs import environment
 from reprkit.runs.filenames import METRICS, RESULTS
 from reprkit.runs.reader import read_run
 
@@ -61,10 +60,7 @@ def read_or_note(read: Callable[[], Any], notes: list[str]) -> Any:
 
 def describe_process() -> dict[str, Any]:
     """Command and versions of the current process, for a run without a record."""
-    from reprkit.runs.environment import versions
-
-    arguments = list(sys.orig_argv)
-    return {"command": shlex.join([Path(arguments[0]).name, *arguments[1:]]), "versions": versions()}
+    return {"command": environment.command(), "versions": environment.versions()}
 
 
 def describe_run(record: Mapping[str, Any]) -> dict[str, Any]:
