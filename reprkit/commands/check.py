@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import PluginError, ReferenceSyntaxError, ReprkitError, UnknownPartError, nearest
 from reprkit.registry.discovery import normalize
@@ -71,7 +72,7 @@ def command(
         typer.Option(help="Check parts on this kind of data only; repeatable.", show_default=False),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Skip the checks that start processes.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Check the parts of an installed plugin against the conformance kit.
 

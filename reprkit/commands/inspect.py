@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from reprkit.checkpoints.reader import StoredCheckpoint, iterate_part_names, read, reference_text
+from reprkit.commands.options import CheckpointArgument, JsonOption
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, default_registry
@@ -32,10 +30,8 @@ class Line:
 
 
 def command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A checkpoint, or a run that has one in model/.")
-    ],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    folder: CheckpointArgument,
+    json: JsonOption = False,
 ) -> None:
     """Inspect a checkpoint: parts, widths, parameters, metrics, plugins.
 
