@@ -172,7 +172,7 @@ def _training(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
 
 
 def _shown_settings(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a stage that ``run.json`` records, and the number of ranks; most only if they differ from the default."""
+    """Return the recorded options of a stage, and the number of ranks; most only if they differ from the default."""
     defaults = {
         field.name: field.default for field in option_fields(Options) if declaration_of(field).recorded
     }

@@ -80,7 +80,10 @@ def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def format_significant(value: float) -> str:
-    """Format a number with six significant digits, for a table; an en dash if it is not finite."""
+    """Format a number with six significant digits, for a card or a command; an en dash if it is not finite.
+
+    A page rounds to what can be compared at a glance: ``reprkit.reporting.page.format_number``.
+    """
     return f"{value:.6g}" if math.isfinite(value) else "–"
 
 

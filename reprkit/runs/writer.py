@@ -225,7 +225,7 @@ class RunWriter:
         if self.open:
             self._record["data"] = dict(data)
 
-    def keep_best(self, best: Mapping[str, Any]) -> None:
+    def record_best(self, best: Mapping[str, Any]) -> None:
         """Record the best model so far."""
         if self.open:
             self._record["stages"][self.name]["best"] = dict(best)

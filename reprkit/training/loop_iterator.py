@@ -84,7 +84,7 @@ class Loop:
         self._logged = index
         self.writer.log(line)
         if self._best is not None and self._best.consider(line, train_state.device) and self._best.current:
-            self.writer.keep_best(self._best.current)
+            self.writer.record_best(self._best.current)
         train_state.engine.track(
             finite_metrics({k: v for k, v in line.items() if k not in ("step", "seconds")}), index + 1
         )
