@@ -201,8 +201,8 @@ class Loop:
             began = time.perf_counter()
             batch = next(batches)
             self.writer.waited["data"] += time.perf_counter() - began
-            for number, piece in enumerate(train_state.split_batch(batch)):
-                last_piece = number + 1 == options.accumulate
+            for piece in train_state.split_batch(batch):
+                last_piece = train_state.last_piece
                 yield Step(
                     train_state,
                     model,
