@@ -17,7 +17,7 @@ from reprkit.errors import UnknownPartError
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.runs.filenames import CARD, RESULTS
 from reprkit.runs.metrics import format_significant
-from reprkit.runs.reader import StoredRun, run_of
+from reprkit.runs.reader import StoredRun, describe_field, describe_steps, run_of
 from reprkit.training.options import Options, declaration_of, option_fields
 from reprkit.utils.atomic_files import write_text
 
@@ -143,11 +143,10 @@ def _data(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
         size = f", {data['size']:,}{of} examples" if isinstance(data.get("size"), int) else ""
         split = f", split by seed {data['seed']}" if data.get("seed") is not None else ""
         notes = [f"Trained on {data.get('name', 'unnamed data')}{size}{split}."]
-    rows = []
-    for name, field in signature.items():
-        shape = " × ".join("any" if size is None else str(size) for size in field["shape"]) or "one number"
-        span = " to ".join(f"{edge:g}" for edge in field["range"]) if field.get("range") else ""
-        rows.append([f"`{name}`", field["kind"], shape, span, str(field.get("vocab") or "")])
+    rows = [
+        [f"`{name}`", *(str(cell or "") for cell in describe_field(field))]
+        for name, field in signature.items()
+    ]
     table = [_table(["field", "kind", "shape", "range", "symbols"], rows)] if rows else []
     return ["## Data", *notes, *table]
 
@@ -156,12 +155,9 @@ def _training(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
     record = run.record
     lines = []
     for name, stage in (record.get("stages") or {}).items():
-        done, steps = stage.get("step"), stage.get("steps")
-        progress = (
-            f"{done:,} of {steps:,} steps" if done not in (None, steps) and steps else f"{steps:,} steps"
-        )
         stage_name = "" if list(record["stages"]) == ["main"] else f"{name}: "
-        lines.append(f"- {stage_name}{progress}; {_format_settings(_shown_settings(stage))}")
+        steps = describe_steps(stage) or "an unknown number of"
+        lines.append(f"- {stage_name}{steps} steps; {_format_settings(_shown_settings(stage))}")
     if record.get("status") not in (None, "finished", "running"):
         lines.append(f"- the run has {record['status']}")
     versions = {**{"reprkit": stored.manifest.get("reprkit")}, **(record.get("versions") or {})}

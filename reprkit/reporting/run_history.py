@@ -11,7 +11,7 @@ from typing import Any
 from reprkit.errors import TrainingError
 from reprkit.runs import environment
 from reprkit.runs.filenames import METRICS, RESULTS
-from reprkit.runs.reader import read_run
+from reprkit.runs.reader import describe_steps, read_run
 
 _MAX_POINTS = 400  # of a curve; longer ones are averaged in groups
 _NO_CURVES = ("seconds", "epoch", "data_wait")  # numbers of a log line about time, which are not drawn
@@ -98,11 +98,8 @@ def format_duration(seconds: float) -> str:
 
 
 def _describe_steps(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
-    texts = {}
-    for name, stage in stages.items():
-        done, total = stage.get("step"), stage.get("steps")
-        if isinstance(total, int):
-            texts[name] = f"{total:,}" if done in (None, total) else f"{done:,} of {total:,}"
+    described = {name: describe_steps(stage) for name, stage in stages.items()}
+    texts = {name: text for name, text in described.items() if text is not None}
     if list(texts) == ["main"]:
         return texts["main"]
     return ", ".join(f"{name} {text}" for name, text in texts.items()) or None
