@@ -38,5 +38,5 @@ def warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if changes:
         warnings.warn(
             f"resumed with another {', '.join(changes)}: from here on the order of examples differs",
-            stacklevel=5,
+            stacklevel=4,
         )

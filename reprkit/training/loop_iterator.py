@@ -221,7 +221,7 @@ class Loop:
         train_state.position = self.writer.position = index + 1
         if not train_state.updated and index == 0:
             warnings.warn(
-                "the first step ended without step.update(), so no weights were updated", stacklevel=2
+                "the first step ended without step.update(), so no weights were updated", stacklevel=4
             )
         if (
             options.log_every
@@ -280,7 +280,7 @@ class Loop:
             except TrainingError as error:
                 if urgent:
                     raise
-                warnings.warn(f"{error}; training continues", stacklevel=2)
+                warnings.warn(f"{error}; training continues", stacklevel=5)
             else:
                 self._monitor.saved = position
                 writer.waited["saves"] += time.perf_counter() - began
