@@ -111,7 +111,7 @@ class Conformance:
                 f"{name}: Annotated[int, Ge(1)] (reprkit.registry.constraints)",
             )
             invalid = _invalid_values(name, hints[name])
-            if not invalid or (not arguments and not isinstance(part, Part)):
+            if not invalid or (self.part is None and not isinstance(part, Part)):
                 continue
             prefix = f"{name}={invalid[0]!r} is outside of {parameter.annotation}, and the constructor"
             try:
