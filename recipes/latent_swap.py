@@ -75,7 +75,7 @@ def main(
             step.backward(losses.total)
             step.update()
             if step.every(500):
-                step.log(losses, rk.evaluate(model, valid, "reconstruction"))
+                step.log(losses, rk.evaluate(model, valid, "reconstruction", examples=0))
         model.save(f"{run}/model")
         table[latent] = rk.evaluate(model, test, *measures, fit_on=train)
         rk.report(run, table[latent])

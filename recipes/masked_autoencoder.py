@@ -88,7 +88,7 @@ def main(
             step.backward(losses.total)
             step.update()
             if step.every(500):
-                step.log(losses, rk.evaluate(model, valid, "masking", "knn", fit_on=train))
+                step.log(losses, rk.evaluate(model, valid, "masking", "knn", fit_on=train, examples=0))
         model.save(f"{run}/model")
         evaluators = ("masking", few_labels, "codebook", "projection")
         table[name] = rk.evaluate(model, test, *evaluators, fit_on=train)

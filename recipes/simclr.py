@@ -73,7 +73,7 @@ def main(
         step.backward(losses.total)
         step.update()
         if step.every(250):
-            step.log(losses, rk.evaluate(model, valid, "knn", fit_on=train))
+            step.log(losses, rk.evaluate(model, valid, "knn", fit_on=train, examples=0))
     model.save(f"{run}/model")
     table["contrastive"] = rk.evaluate(model, test, few_labels, "codebook", "projection", fit_on=train)
     rk.report(run, table["contrastive"])

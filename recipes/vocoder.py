@@ -96,7 +96,7 @@ def main(
         step.backward(losses.total)
         step.update()
         if step.every(500):
-            step.log(losses, rk.evaluate(model, valid, "copy-synthesis(windows=16, examples=0)"))
+            step.log(losses, rk.evaluate(model, valid, "copy-synthesis(windows=16, examples=0)", examples=0))
     model.save(f"{out}/model")
 
     results = rk.evaluate(model, test, "copy-synthesis(windows=64)")

@@ -28,7 +28,7 @@ def main(
     data: str = "mnist",
     latent: Annotated[str, typer.Option(help="any discrete latent")] = "vq(codes=64, dim=16)",
     width: Annotated[int, typer.Option(help="channels of the convolutions")] = 32,
-    depth: Annotated[int, typer.Option(help="options often the image's sides are halved")] = 2,
+    depth: Annotated[int, typer.Option(help="how often the image's sides are halved")] = 2,
     blocks: Annotated[int, typer.Option(help="residual blocks a stage; one doubles the training time")] = 0,
     prior: str = "transformer(width=96, depth=2, heads=4, causal=True, dropout=0.2)",
     levels: Annotated[int, typer.Option(help="number of gray values of a pixel in the data")] = 256,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +16,8 @@ from reprkit.errors import BuildError, CheckpointError
 from reprkit.interfaces import require
 from reprkit.models.factor import masked_mean
 from reprkit.registry.discovery import own_version
+from reprkit.utils.atomic_files import explain_os_error, replace_file
+from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -95,23 +96,19 @@ def export(
     free: dict[str, dict[int, Any]] = {
         name: {
             0: torch.export.Dim.DYNAMIC,
-            **{axis: torch.export.Dim.AUTO for axis in _varying(model, name, value)},
+            **{axis: torch.export.Dim.AUTO for axis in _varying(model, name)},
         }
-        for name, value in example.items()
+        for name in example
     }
-    training = model.training
-    model.eval()
     try:
         encoding = ExportedEncoder(model)
-        with torch.no_grad(), warnings.catch_warnings():
+        with eval_mode(encoding), torch.no_grad(), warnings.catch_warnings():
             # nn.GRU assigns its list of weights while it is traced, and restores it.
             warnings.filterwarnings("ignore", message="The tensor attributes? .* assigned during export")
             outputs = encoding(example)
             program = torch.export.export(encoding, (example,), dynamic_shapes=(free,))
     except Exception as error:
         raise BuildError(_explain_failure(error)) from error
-    finally:
-        model.train(training)
     if path is not None:
         _write(program, Path(path), _about(program, outputs))
     return program
@@ -134,7 +131,7 @@ def _example(model: Model, batch: Batch | None, length: int) -> dict[str, Tensor
     return {name: batch[name].to(model.device) for name in dict.fromkeys(fields) if name in batch}
 
 
-def _varying(model: Model, name: str, value: Tensor) -> list[int]:
+def _varying(model: Model, name: str) -> list[int]:
     """Return the axes of a field, except the first, whose size varies."""
     masked = name.endswith("_mask")
     if model.signature is None:  # then only a mask shows that lengths vary
@@ -173,14 +170,9 @@ def _about(program: ExportedProgram, outputs: Mapping[str, Tensor]) -> dict[str,
 
 def _write(program: ExportedProgram, path: Path, about: Mapping[str, Any]) -> None:
     """Write the program atomically."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
+        with replace_file(path) as file:
             torch.export.save(program, file, extra_files={ABOUT: json.dumps(about, indent=1) + "\n"})
-        fresh.replace(path)
     except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error}") from error
-    finally:
-        if fresh.exists():
-            fresh.unlink()
+        raise CheckpointError(f"cannot write {path}: {explain_os_error(error)}") from error

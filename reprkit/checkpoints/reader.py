@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reprkit.checkpoints.manifest_check import NamedPart, named_parts
+from reprkit.checkpoints.manifest_check import PART, NamedPart, named_parts
 from reprkit.errors import CheckpointError
 from reprkit.registry.references import Reference
 from reprkit.runs.filenames import FORMAT, MANIFEST, MODEL, WEIGHTS
@@ -217,10 +217,13 @@ def reference_text(record: Any) -> str:
 
 
 def iterate_part_names(record: Any, kind: str) -> Iterator[tuple[str, str]]:
-    """Iterate over (kind, qualified name) of a part of the manifest and of the parts inside it."""
+    """Iterate over (kind, qualified name) of a part of the manifest and of the parts inside it.
+
+    The record need not be checked, so that a manifest of a newer format can be shown; checked parts: ``walk_parts``.
+    """
     if isinstance(record, Mapping):
         if "id" in record:
-            yield record.get("$part", kind), str(record["id"])
+            yield record.get(PART, kind), str(record["id"])
         for value in record.values():
             yield from iterate_part_names(value, kind)
     elif isinstance(record, list):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import PluginError, ReferenceSyntaxError, ReprkitError, UnknownPartError, nearest
 from reprkit.registry.discovery import normalize
@@ -71,7 +72,7 @@ def command(
         typer.Option(help="Check parts on this kind of data only; repeatable.", show_default=False),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Skip the checks that start processes.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Check the parts of an installed plugin against the conformance kit.
 
@@ -167,16 +168,16 @@ def _check_part(
         report.outcomes["any"] = [Outcome("it loads", about, "failed" if fault else "passed", fault)]
         return report
     try:
-        worlds = find_refusals(kind, report.part, data)
+        refusals = find_refusals(kind, report.part, data)
     except ReprkitError as error:
         report.unchecked = " ".join(str(error).split())
         if report.unchecked.startswith(f"{kind} {reference.qualified} needs"):
             report.unchecked += f'; give it: reprkit check "{reference.qualified}(...)"'
         return report
-    report.refused = {world: why for world, why in worlds.items() if why}
-    for world, why in worlds.items():
+    report.refused = {name: why for name, why in refusals.items() if why}
+    for name, why in refusals.items():
         if not why:
-            report.outcomes[world] = list(run_checks(make_case(kind, report.part, world), ranks=ranks))
+            report.outcomes[name] = list(run_checks(make_case(kind, report.part, name), ranks=ranks))
     return report
 
 
@@ -198,16 +199,16 @@ def _print_reports(reports: list[Report]) -> None:
             continue
         rows = []
         by_check: dict[str, dict[str, Outcome]] = {}
-        for world, checks in report.outcomes.items():
+        for name, checks in report.outcomes.items():
             for outcome in checks:
-                by_check.setdefault(outcome.check, {})[world] = outcome
-        for check, by_world in by_check.items():
-            rows += _rows(check, by_world)
+                by_check.setdefault(outcome.check, {})[name] = outcome
+        for check, by_data in by_check.items():
+            rows += _rows(check, by_data)
         emit_table(("check", "result", "why"), rows)
-        worlds = [world for world in report.outcomes if world != "any"]
-        if len(worlds) > 1 or report.refused:
+        checked = [name for name in report.outcomes if name != "any"]
+        if len(checked) > 1 or report.refused:
             refused = f"; it does not take {', '.join(report.refused)}" if report.refused else ""
-            print(f"checked on {', '.join(worlds)}{refused}")
+            print(f"checked on {', '.join(checked)}{refused}")
         _print_hint(report)
         print()
     failed = sum(report.count("failed") for report in reports)
@@ -221,11 +222,11 @@ def _print_reports(reports: list[Report]) -> None:
 
 def _print_hint(report: Report) -> None:
     """Print what the failures have in common, and the tracebacks of processes."""
-    for world, checks in report.outcomes.items():
+    for name, checks in report.outcomes.items():
         failed = sum(check.status == "failed" for check in checks)
         if len(report.outcomes) > 1 and failed > len(checks) / 2:
             print(
-                f"most checks fail on {world}: a part that does not take such data should raise\n"
+                f"most checks fail on {name}: a part that does not take such data should raise\n"
                 "  reprkit.errors.BuildError in its constructor; to check it on other data only, give --data"
             )
     details = [check.details for checks in report.outcomes.values() for check in checks if check.details]
@@ -233,19 +234,19 @@ def _print_hint(report: Report) -> None:
         print(f"\n{text.rstrip()}")
 
 
-def _rows(check: str, by_world: dict[str, Outcome]) -> list[tuple[str, str, str]]:
+def _rows(check: str, by_data: dict[str, Outcome]) -> list[tuple[str, str, str]]:
     """The row of a check; if it failed, one row for each reason."""
     failed: dict[str, list[str]] = {}
-    for world, outcome in by_world.items():
+    for name, outcome in by_data.items():
         if outcome.status == "failed":
-            failed.setdefault(outcome.reason, []).append(world)
+            failed.setdefault(outcome.reason, []).append(name)
     if failed:
         return [
-            (check, "failed", reason if len(by_world) == 1 else f"{', '.join(worlds)}: {reason}")
-            for reason, worlds in failed.items()
+            (check, "failed", reason if len(by_data) == 1 else f"{', '.join(names)}: {reason}")
+            for reason, names in failed.items()
         ]
-    if all(outcome.status == "skipped" for outcome in by_world.values()):
-        return [(check, "skipped", next(iter(by_world.values())).reason)]
+    if all(outcome.status == "skipped" for outcome in by_data.values()):
+        return [(check, "skipped", next(iter(by_data.values())).reason)]
     return [(check, "passed", "")]
 
 

@@ -8,6 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from reprkit.checkpoints.reader import holds_checkpoint
+from reprkit.commands.options import (
+    CheckpointArgument,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    LabelOption,
+    SplitSeedOption,
+    TrustDataOption,
+)
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.commands.protocol import best_value, positive_values, prepare_protocol
 from reprkit.errors import CheckpointError, ReprkitError
@@ -16,30 +25,17 @@ RATES = [3e-4, 1e-3, 3e-3]
 
 
 def command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A checkpoint, or a run that has one in model/.")
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(help="A labeled data set, such as the one it was trained on.", show_default=False),
-    ] = None,
-    trust_data: Annotated[
-        bool,
-        typer.Option(
-            "--trust-data",
-            help="Use the data set that is recorded in the run, and build it as written there.",
-        ),
-    ] = False,
+    folder: CheckpointArgument,
+    data: DataOption = None,
+    trust_data: TrustDataOption = False,
     labels: Annotated[
         int | None, typer.Option(min=1, help="Train on this many labels only, balanced over classes.")
     ] = None,
-    label: Annotated[str, typer.Option(help="The label field.")] = "label",
-    split_seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the split; that of the model's training by default.")
-    ] = None,
+    label: LabelOption = "label",
+    split_seed: SplitSeedOption = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 300,
     lr: Annotated[
-        list[float], typer.Option(help="Learning rate; repeat it to have the best best on valid.")
+        list[float], typer.Option(help="Learning rate; repeat it to choose the best on valid.")
     ] = RATES,
     batch: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     start: Annotated[
@@ -49,15 +45,12 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save the fine-tuned model here.", show_default=False)
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Such as cpu or cuda; by default a GPU if there is one.", show_default=False),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: DeviceOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Fine-tune a saved model with labels.
 
-    The whole encoder and a linear layer on it are trained on train; the learning rate is best on valid, the accuracy
+    The whole encoder and a linear layer on it are trained on train; the learning rate is chosen on valid, the accuracy
     reported on test.  The saved model itself is not changed.
     """
     rates = positive_values(lr, "--lr")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from reprkit.checkpoints.reader import StoredCheckpoint, iterate_part_names, read, reference_text
+from reprkit.commands.options import CheckpointArgument, JsonOption
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import Registry, default_registry
@@ -32,10 +30,8 @@ class Line:
 
 
 def command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A checkpoint, or a run that has one in model/.")
-    ],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    folder: CheckpointArgument,
+    json: JsonOption = False,
 ) -> None:
     """Inspect a checkpoint: parts, widths, parameters, metrics, plugins.
 
@@ -93,6 +89,8 @@ def command(
 def _lines(stored: StoredCheckpoint, registry: Registry) -> list[Line]:
     """The parts in the order of the forward pass."""
     manifest, lines = stored.manifest, []
+    offered = {part.qualified for kind in KINDS for part in registry.specs(kind)}
+    part_line = functools.partial(_line, stored, offered)
     factors = manifest.get("factors") or {}
     for name, factor in factors.items():
         prefix = f"factors.{name}"
@@ -101,11 +99,12 @@ def _lines(stored: StoredCheckpoint, registry: Registry) -> list[Line]:
         reads = f"reads {factor['input']}" if factor.get("input", "x") != "x" else ""
         pooled = "pooled to one token" if factor.get("pool") else ""
         note = ", ".join(text for text in (reads, pooled) if text)
-        part_line = functools.partial(_line, stored, registry, name)
         lines += [
-            part_line("encoder", factor.get("encoder"), f"{prefix}.encoder", _width_text(features), note),
+            part_line(
+                name, "encoder", factor.get("encoder"), f"{prefix}.encoder", _width_text(features), note
+            ),
             Line(name, "adapter", "linear", "", stored.elements(f"{prefix}.adapter")),
-            part_line("latent", factor.get("latent"), f"{prefix}.latent", " → ".join(widths)),
+            part_line(name, "latent", factor.get("latent"), f"{prefix}.latent", " → ".join(widths)),
         ]
         if f"{prefix}.conditioner.weight" in stored.tensors:
             condition = f"of the condition, {factor.get('condition')}"
@@ -116,16 +115,14 @@ def _lines(stored: StoredCheckpoint, registry: Registry) -> list[Line]:
             lines.append(Line(name, "adapter", "linear", "", stored.elements(f"adapters.{name}")))
     if manifest.get("decoder"):
         width = next((stored.width(f"adapters.{name}", 0) for name in factors), None)
-        lines.append(
-            _line(stored, registry, "", "decoder", manifest["decoder"], "decoder", _width_text(width))
-        )
-    lines.append(_line(stored, registry, "", "objective", manifest.get("objective"), "objective", ""))
+        lines.append(part_line("", "decoder", manifest["decoder"], "decoder", _width_text(width)))
+    lines.append(part_line("", "objective", manifest.get("objective"), "objective", ""))
     return lines
 
 
 def _line(
     stored: StoredCheckpoint,
-    registry: Registry,
+    offered: set[str],
     where: str,
     kind: str,
     record: Any,
@@ -133,7 +130,6 @@ def _line(
     width: str,
     note: str = "",
 ) -> Line:
-    offered = {part.qualified for part_kind in KINDS for part in registry.specs(part_kind)}
     missing = [name for _, name in iterate_part_names(record, kind) if name not in offered]
     notes = [note] if note else []
     notes += [f"not offered by any installed plugin: {', '.join(missing)}"] if missing else []

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import UnknownPartError
 from reprkit.registry.hookspecs import KINDS
@@ -25,7 +26,7 @@ def command(
             metavar="KIND", help=f"One of: {', '.join(KINDS)}.", autocompletion=kinds, show_default=False
         ),
     ] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """List the parts that can be named in a recipe."""
     try:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json
 from reprkit.errors import ReprkitError, UnknownPartError
 from reprkit.registry.discovery import find_candidates, own_version
@@ -96,7 +97,7 @@ def command(
         str, typer.Option(help=f"One of: {', '.join(EXAMPLES)}.", autocompletion=_kinds)
     ] = "latent",
     into: Annotated[Path, typer.Option(metavar="DIR", help="The folder to create it in.")] = Path(),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Write a new plugin: a working part, its tests and a README.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import UnknownPartError, nearest
 from reprkit.registry.discovery import InstalledPlugin, normalize
@@ -14,7 +15,7 @@ from reprkit.registry.registry import Registry, default_registry
 
 
 def command(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
     why: Annotated[
         str, typer.Option(metavar="NAME", help="Show one plugin in detail, with its traceback.")
     ] = "",

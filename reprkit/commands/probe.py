@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from reprkit.commands.options import (
+    CheckpointArgument,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    LabelOption,
+    SplitSeedOption,
+    TrustDataOption,
+)
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.commands.protocol import best_value, format_arguments, prepare_protocol
 
@@ -15,34 +23,18 @@ NEIGHBORS = (1, 5, 20)
 
 
 def command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A checkpoint, or a run that has one in model/.")
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(help="A labeled data set, such as the one it was trained on.", show_default=False),
-    ] = None,
-    trust_data: Annotated[
-        bool,
-        typer.Option(
-            "--trust-data",
-            help="Use the data set that is recorded in the run, and build it as written there.",
-        ),
-    ] = False,
+    folder: CheckpointArgument,
+    data: DataOption = None,
+    trust_data: TrustDataOption = False,
     labels: Annotated[
         int | None, typer.Option(min=2, help="Fit on this many labels only, balanced over classes.")
     ] = None,
-    label: Annotated[str, typer.Option(help="The label field.")] = "label",
-    split_seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the split; that of the model's training by default.")
-    ] = None,
+    label: LabelOption = "label",
+    split_seed: SplitSeedOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of labels.")] = 0,
     pool: Annotated[str, typer.Option(help="Pooling of an example's tokens: mean or flatten.")] = "mean",
-    device: Annotated[
-        str | None,
-        typer.Option(help="Such as cpu or cuda; by default a GPU if there is one.", show_default=False),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: DeviceOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Probe a saved model: linear classifier and k-NN on its representation.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import ReprkitError, nearest
 from reprkit.utils.atomic_files import write_text
@@ -77,7 +78,7 @@ command = typer.Typer(add_completion=False)
 @command.callback(invoke_without_command=True)
 def listing(
     ctx: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """List the recipes, or copy one to a file of your own.
 

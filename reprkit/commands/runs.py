@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import TrainingError
 from reprkit.reporting.run_history import format_duration
@@ -52,7 +53,7 @@ def command(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="The folder to search for runs.", show_default=True)
     ] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """List the runs below a folder: state, steps, loss, how to resume."""
     if not folder.is_dir():

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from reprkit.commands.list import kinds
+from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import ReferenceSyntaxError, UnknownPartError
 from reprkit.registry.hookspecs import KINDS
@@ -27,7 +28,7 @@ def command(
         str,
         typer.Argument(help="The part, as plugin/name if several plugins offer it.", autocompletion=_names),
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Show one part: its arguments, paper and provider.
 

@@ -15,6 +15,7 @@ from reprkit.evaluation.label_subset import label_subset
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import BelowOne, Count, Positive, Seed
 from reprkit.utils import collectives
+from reprkit.utils.modes import eval_mode
 from reprkit.utils.progress import track_progress
 
 if TYPE_CHECKING:
@@ -185,12 +186,8 @@ def _start_as_probe(head: nn.Linear, model: Model, data: Dataset, label: str) ->
     """Initialize the layer by logistic regression on the standardized representation; absent classes get a very low bias."""
     from reprkit.evaluation.linear_probe import fit_probe
 
-    training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         representation = encoded(model, data)
-    finally:
-        model.train(training)
     probe = fit_probe(representation.x, representation.labels[label])
     scaler, regression = probe[0], probe[-1]
     weight, bias = regression.coef_, regression.intercept_

@@ -8,6 +8,7 @@ from typing import Any
 from reprkit.reporting.page import Block, Listing, Section, Table
 from reprkit.reporting.run_history import RunHistory, describe_run
 from reprkit.runs.metrics import to_python_scalar
+from reprkit.runs.reader import describe_field
 from reprkit.runs.results import Results
 
 # Headings of the entries of a data set's record.
@@ -82,15 +83,7 @@ def _is_shown(name: str, value: Any) -> bool:
 
 
 def _field_rows(signature: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {
-        name: [
-            field["kind"],
-            " × ".join("any" if size is None else str(size) for size in field["shape"]) or "one number",
-            " to ".join(f"{end:g}" for end in field["range"]) if field.get("range") else None,
-            field.get("vocab"),
-        ]
-        for name, field in signature.items()
-    }
+    return {name: list(describe_field(field)) for name, field in signature.items()}
 
 
 def run_section(folders: Mapping[str, RunHistory], fallback: Mapping[str, Any]) -> Section:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reprkit.errors import TrainingError
+from reprkit.runs import environment
 from reprkit.runs.filenames import METRICS, RESULTS
-from reprkit.runs.reader import read_run
+from reprkit.runs.reader import describe_steps, read_run
 
 _MAX_POINTS = 400  # of a curve; longer ones are averaged in groups
 _NO_CURVES = ("seconds", "epoch", "data_wait")  # numbers of a log line about time, which are not drawn
@@ -61,10 +60,7 @@ def read_or_note(read: Callable[[], Any], notes: list[str]) -> Any:
 
 def describe_process() -> dict[str, Any]:
     """Command and versions of the current process, for a run without a record."""
-    from reprkit.runs.environment import versions
-
-    arguments = list(sys.orig_argv)
-    return {"command": shlex.join([Path(arguments[0]).name, *arguments[1:]]), "versions": versions()}
+    return {"command": environment.command(), "versions": environment.versions()}
 
 
 def describe_run(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,11 +98,8 @@ def format_duration(seconds: float) -> str:
 
 
 def _describe_steps(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
-    texts = {}
-    for name, stage in stages.items():
-        done, total = stage.get("step"), stage.get("steps")
-        if isinstance(total, int):
-            texts[name] = f"{total:,}" if done in (None, total) else f"{done:,} of {total:,}"
+    described = {name: describe_steps(stage) for name, stage in stages.items()}
+    texts = {name: text for name, text in described.items() if text is not None}
     if list(texts) == ["main"]:
         return texts["main"]
     return ", ".join(f"{name} {text}" for name, text in texts.items()) or None

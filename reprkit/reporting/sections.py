@@ -14,7 +14,7 @@ from reprkit.reporting.page import Block, Legend, Note, Section, Table, Tiles
 from reprkit.reporting.run_history import RunHistory
 from reprkit.runs.filenames import METRICS
 from reprkit.runs.metric_direction import better_direction
-from reprkit.runs.metrics import flatten_metrics as numbers_of
+from reprkit.runs.metrics import flatten_metrics
 from reprkit.runs.results import Results
 
 Runs = Mapping[str, Results]
@@ -47,7 +47,7 @@ def compare(
         columns: paths such as ``"knn.accuracy"``, or path -> heading; when None, the default columns that were
             measured, or all metrics if there are none of these.
     """
-    flat = {name: numbers_of(results) for name, results in runs.items()}
+    flat = {name: flatten_metrics(results) for name, results in runs.items()}
     if columns is None:
         columns = {
             path: title for path, title in HEADLINES.items() if any(path in run for run in flat.values())
@@ -72,7 +72,7 @@ def results_section(
     if len(compared) > 1:
         blocks.append(compare(compared, columns))
     else:
-        flat = numbers_of(next(iter(measured.values())))
+        flat = flatten_metrics(next(iter(measured.values())))
         headlines = {title: flat[path] for path, title in HEADLINES.items() if path in flat}
         if headlines:
             blocks.append(Tiles(headlines))
@@ -82,7 +82,7 @@ def results_section(
 
 def _all_metrics(runs: Mapping[str, Mapping[str, Any]]) -> Table:
     """A table of all metrics, one per row."""
-    flat = {name: numbers_of(results) for name, results in runs.items()}
+    flat = {name: flatten_metrics(results) for name, results in runs.items()}
     paths = list(dict.fromkeys(path for run in flat.values() for path in run))
     names = [name or "value" for name in flat]
     return Table(

@@ -13,7 +13,7 @@ from typing import Any
 
 from reprkit.errors import DataError
 
-FIGURES = "figures"  # the key under which an evaluator returns its figures; never a metric
+_FIGURES_KEY = "figures"  # the key under which an evaluator returns its figures; never a metric
 _OMITTED = object()
 
 
@@ -44,7 +44,7 @@ def to_json_value(value: Any) -> Any:
 def iterate_leaves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Iterate over (name, value) of nested metrics, with nested names joined by dots; figures are omitted."""
     for name, value in metrics.items():
-        if name == FIGURES:
+        if name == _FIGURES_KEY:
             continue
         if isinstance(value, Mapping):
             for path, leaf in iterate_leaves(value):
@@ -80,13 +80,16 @@ def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def format_significant(value: float) -> str:
-    """Format a number with six significant digits, for a table; an en dash if it is not finite."""
+    """Format a number with six significant digits, for a card or a command; an en dash if it is not finite.
+
+    A page rounds to what can be compared at a glance: ``reprkit.reporting.page.format_number``.
+    """
     return f"{value:.6g}" if math.isfinite(value) else "–"
 
 
 def _convert(value: Any) -> Any:
     if isinstance(value, Mapping):
-        converted = {str(name): _convert(item) for name, item in value.items() if name != FIGURES}
+        converted = {str(name): _convert(item) for name, item in value.items() if name != _FIGURES_KEY}
         return {name: item for name, item in converted.items() if item is not _OMITTED}
     value = to_python_scalar(value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""The model summary in ``run.json``, and a warning when a run is resumed with changes settings."""
+"""The model summary in ``run.json``, and a warning when a run is resumed with changed settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model_summary(model: Any) -> dict[str, Any]:
 
 
 def warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Warn if a run is resumed with changes data, batch size or seed: that is allowed, but the order of examples changes."""
+    """Warn if a run is resumed with changed data, batch size or seed: that is allowed, but the order of examples changes."""
     changes = [
         f"{name} {before.get(name)} → {now.get(name)}"
         for name in ("batch", "seed", "buckets")
@@ -38,5 +38,5 @@ def warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if changes:
         warnings.warn(
             f"resumed with another {', '.join(changes)}: from here on the order of examples differs",
-            stacklevel=5,
+            stacklevel=4,
         )

@@ -211,9 +211,24 @@ def status_of(record: Mapping[str, Any]) -> str:
 
 
 def best_of(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the best model saved (by the last stage that saved one): metric, direction ("min" or "max"), value, step."""
+    """Return the best model saved (by the last stage that saved one): metric, end ("min" or "max"), value, step."""
     stages = record.get("stages") or {}
     return next((stage["best"] for stage in reversed(list(stages.values())) if stage.get("best")), None)
+
+
+def describe_steps(stage: Mapping[str, Any]) -> str | None:
+    """Return the steps of a stage's record, ``60``, or ``39 of 60`` if it is incomplete; None if none are recorded."""
+    done, total = stage.get("step"), stage.get("steps")
+    if not isinstance(total, int):
+        return None
+    return f"{done:,} of {total:,}" if isinstance(done, int) and done != total else f"{total:,}"
+
+
+def describe_field(field: Mapping[str, Any]) -> tuple[str, str, str | None, int | None]:
+    """Return kind, shape, range and number of symbols of a field of a recorded signature; None for what it does not have."""
+    shape = " × ".join("any" if size is None else str(size) for size in field["shape"]) or "one number"
+    span = " to ".join(f"{end:g}" for end in field["range"]) if field.get("range") else None
+    return field["kind"], shape, span, field.get("vocab")
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[float]]]:

@@ -88,7 +88,7 @@ class Run:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The best model saved (by the last stage that saved one, in ``OUT/best``): metric, direction, value, step."""
+        """The best model saved (by the last stage that saved one, in ``OUT/best``): metric, end, value, step."""
         return best_of(self.record)
 
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:

@@ -17,7 +17,7 @@ from reprkit.errors import TrainingError
 from reprkit.runs import filenames
 from reprkit.runs.environment import command, now, versions
 from reprkit.runs.json_lines import JsonLinesFile
-from reprkit.runs.reader import read_record, status_of
+from reprkit.runs.reader import FILES, read_record, status_of
 from reprkit.runs.run import write_record
 from reprkit.utils.atomic_files import explain_os_error
 
@@ -93,20 +93,8 @@ class RunWriter:
         if record.get("session") == SESSION and self.name not in record.get("stages", {}):
             return
         self._refuse_concurrent_run(record)
-        existing = [
-            self.out / name
-            for name in (
-                filenames.RECORD,
-                filenames.METRICS,
-                filenames.RESULTS,
-                filenames.PAGE,
-                filenames.FIGURES,
-                filenames.MODEL,
-                filenames.BEST,
-                filenames.STATE,
-            )
-        ]
-        existing = [path for path in existing if path.exists()]
+        names = (*FILES, filenames.PAGE, filenames.MODEL, filenames.BEST, filenames.STATE)
+        existing = [self.out / name for name in names if (self.out / name).exists()]
         if not existing:
             return
         replaced = self.out / REPLACED
@@ -225,7 +213,7 @@ class RunWriter:
         if self.open:
             self._record["data"] = dict(data)
 
-    def keep_best(self, best: Mapping[str, Any]) -> None:
+    def record_best(self, best: Mapping[str, Any]) -> None:
         """Record the best model so far."""
         if self.open:
             self._record["stages"][self.name]["best"] = dict(best)

@@ -85,17 +85,21 @@ class Conformance:
         """Generate a random batch that fits ``data``, padded to ``length`` where lengths vary."""
         return random_batch(self.data, size, seed=seed, length=length)
 
+    def _passed(self, part: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the arguments that the part was created with, and its build context, none for a data set."""
+        if not isinstance(part, Part):
+            return dict(parse(self.part).arguments) if self.part else {}, {}
+        parameters = inspect.signature(type(part)).parameters
+        facts = {"data": self.data, **self.facts}
+        context = {name: value for name, value in facts.items() if value is not None and name in parameters}
+        return dict(part.reference.arguments), context
+
     def test_arguments_are_declared(self) -> None:
         """Every constructor argument is annotated, and a value outside of the annotation raises an error that names it."""
         part = self.fresh()
         cls = type(part)
-        facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
-        if isinstance(part, Part):
-            context: tuple[str, ...] = BUILD_CONTEXT
-            arguments = dict(part.reference.arguments)
-        else:
-            context, facts = (), {}
-            arguments = dict(parse(self.part).arguments) if self.part else {}
+        arguments, known = self._passed(part)
+        context: tuple[str, ...] = BUILD_CONTEXT if isinstance(part, Part) else ()
         parameters = inspect.signature(cls).parameters
         hints = resolve_annotations(cls)
         for name, parameter in parameters.items():
@@ -107,9 +111,8 @@ class Conformance:
                 f"{name}: Annotated[int, Ge(1)] (reprkit.registry.constraints)",
             )
             invalid = _invalid_values(name, hints[name])
-            if not invalid or (not arguments and not isinstance(part, Part)):
+            if not invalid or (self.part is None and not isinstance(part, Part)):
                 continue
-            known = {k: v for k, v in facts.items() if k in parameters}
             prefix = f"{name}={invalid[0]!r} is outside of {parameter.annotation}, and the constructor"
             try:
                 construct(cls, {**arguments, name: invalid[0]}, known, f"{self.kind} {cls.__name__}")
@@ -135,14 +138,8 @@ class Conformance:
         if not isinstance(part, Part) and self.part is None:
             raise SkipTest("the part is created by make(), so its arguments are not known")
         parameters = inspect.signature(cls).parameters
-        if isinstance(part, Part):
-            arguments = dict(part.reference.arguments)
-        else:
-            assert self.part is not None
-            arguments = dict(parse(self.part).arguments)
+        arguments, known = self._passed(part)
         arguments = {former.get(name, name): value for name, value in arguments.items()}
-        facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
-        known = {k: v for k, v in facts.items() if k in parameters}
         what = f"{self.kind} {cls.__name__}"
         for old, new in former.items():
             expect(
@@ -220,8 +217,7 @@ class PartConformance(Conformance):
             arguments = json.loads(json.dumps(part.reference.arguments, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise AssertionError(f"an argument of {name} is not JSON: {error}") from None
-        facts = {k: v for k, v in {"data": self.data, **self.facts}.items() if v is not None}
-        known = {k: v for k, v in facts.items() if k in inspect.signature(type(part)).parameters}
+        known = self._passed(part)[1]
         torch.manual_seed(0)
         try:
             again = construct(type(part), arguments, known, f"{self.kind} {name}")

@@ -159,7 +159,7 @@ class BestModel:
             warnings.warn(
                 f"best={str(self.goal)!r}: no line of metrics had {self.goal.metric}, so no model was saved; "
                 "step.log(losses, rk.evaluate(...)) logs results",
-                stacklevel=5,
+                stacklevel=3,
             )
 
     def _unknown_metric(self, line: Mapping[str, Any]) -> str:

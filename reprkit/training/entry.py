@@ -72,7 +72,7 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
             step.update(turn)
         if valid is not None and options.evaluate_every and step.every(options.evaluate_every):
             with step.averaged():
-                step.log(losses, _evaluate(model, valid, train, evaluators))
+                step.log(losses, _evaluate(model, valid, train, evaluators, examples=0))
     results = {} if valid is None else _evaluate(model, valid, train, evaluators)
     if options.folder is not None:
         model.save(options.folder / MODEL)
@@ -83,7 +83,7 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
     return Run(options.folder, model, steps.writer.lines, results)
 
 
-def _evaluate(model: Model, valid: Any, train: Any, evaluators: Sequence[str]) -> Any:
+def _evaluate(model: Model, valid: Any, train: Any, evaluators: Sequence[str], **options: Any) -> Any:
     from reprkit.evaluation import evaluate
 
-    return evaluate(model, valid, *evaluators, fit_on=train)
+    return evaluate(model, valid, *evaluators, fit_on=train, **options)

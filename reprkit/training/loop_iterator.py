@@ -84,7 +84,7 @@ class Loop:
         self._logged = index
         self.writer.log(line)
         if self._best is not None and self._best.consider(line, train_state.device) and self._best.current:
-            self.writer.keep_best(self._best.current)
+            self.writer.record_best(self._best.current)
         train_state.engine.track(
             finite_metrics({k: v for k, v in line.items() if k not in ("step", "seconds")}), index + 1
         )
@@ -201,8 +201,8 @@ class Loop:
             began = time.perf_counter()
             batch = next(batches)
             self.writer.waited["data"] += time.perf_counter() - began
-            for number, piece in enumerate(train_state.split_batch(batch)):
-                last_piece = number + 1 == options.accumulate
+            for piece in train_state.split_batch(batch):
+                last_piece = train_state.last_piece
                 yield Step(
                     train_state,
                     model,
@@ -221,7 +221,7 @@ class Loop:
         train_state.position = self.writer.position = index + 1
         if not train_state.updated and index == 0:
             warnings.warn(
-                "the first step ended without step.update(), so no weights were updated", stacklevel=2
+                "the first step ended without step.update(), so no weights were updated", stacklevel=4
             )
         if (
             options.log_every
@@ -280,7 +280,7 @@ class Loop:
             except TrainingError as error:
                 if urgent:
                     raise
-                warnings.warn(f"{error}; training continues", stacklevel=2)
+                warnings.warn(f"{error}; training continues", stacklevel=5)
             else:
                 self._monitor.saved = position
                 writer.waited["saves"] += time.perf_counter() - began

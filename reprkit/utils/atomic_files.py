@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _STALE = 3600.0  # seconds after which a temporary sibling is assumed to be left by a killed process
 
@@ -64,17 +65,24 @@ def write_text(path: str | Path, text: str) -> Path:
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write a file atomically."""
+    with replace_file(path) as file:
+        file.write(data)
+    return Path(path)
+
+
+@contextmanager
+def replace_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Yield a new file, open for writing, that replaces ``path`` when the block succeeds and is removed otherwise."""
     target = Path(path)
     fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
     try:
         with fresh.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)
-    return target
 
 
 def explain_os_error(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """The model card: it describes the model and its run, is deterministic, and never overwrites text written by hand."""
 
+import json
 import re
 import warnings
 
@@ -65,7 +66,7 @@ def test_card_of_a_run_describes_parts_data_training_and_results(run):
     assert f"{total:,} parameters in all" in text
     assert "Trained on digits (train), 1,438 of 1,797 examples, split by seed 3." in text
     assert "| `x` | image | 8 × 8 × 1 | 0 to 1 |" in text
-    assert "12 steps; batch 64, optimizer adamw, lr 0.001, schedule constant, seed 7" in text
+    assert "12 steps; batch 64, lr 0.001, seed 7, optimizer adamw, schedule constant\n" in text
     assert f"reprkit {rk.__version__}" in text
     assert f"torch {torch.__version__}" in text
     assert f"| reconstruction.error | {done.results['reconstruction']['error']:.6g} |" in text
@@ -94,6 +95,21 @@ def test_report_updates_the_card_deterministically(run, tmp_path):
     assert place.read_text() == before
     done.model.save(out / "model")
     assert place.read_text() == before
+
+
+def test_card_lists_every_recorded_option_that_differs_from_its_default(tmp_path):
+    stage = {
+        "steps": 9, "batch": 8, "lr": 0.5, "seed": 0, "optimizer": "sgd", "optimizers": {"critic": "adam(lr=0.1)"},
+        "schedule": "constant", "warmup": 0, "accumulate": 2, "precision": "fp32", "clip": None, "buckets": True, "ranks": 2,
+    }  # fmt: skip
+    parts = {"encoder": "mlp(widths=(4,))", "latent": "continuous(dim=2)", "decoder": "mlp(widths=(4,))"}
+    model = rk.build(data=rk.Signature({"x": rk.Field(kind="vector", shape=(3,))}), **parts)
+    (tmp_path / "run.json").write_text(json.dumps({"stages": {"main": stage}}))
+    text = (model.save(tmp_path / "model") / CARD).read_text()
+    assert (
+        "9 steps; batch 8, lr 0.5, seed 0, optimizer sgd, optimizers (critic adam(lr=0.1)), schedule constant, "
+        "accumulate 2, buckets True, ranks 2\n"
+    ) in text
 
 
 def test_edited_cards_are_preserved(run, tmp_path):

@@ -160,8 +160,13 @@ def test_export_uses_evaluation_mode_and_restores_training_mode(digits):
         data=digits, encoder="mlp(widths=(8,), dropout=0.5)", latent="gaussian(dim=3)", decoder="mlp"
     )
     model.train()
+    model.decoder.eval()  # as a frozen part
+    model.factors["code"].latent.eval()
     program = rk.export(model)
     assert model.training
+    assert model.factors["code"].encoder.training
+    assert not model.factors["code"].latent.training
+    assert not model.decoder.training
     batch = images(digits)[0]
     assert torch.allclose(program.module()(batch)["z"], model.eval().encode(batch).z, atol=1e-6)
 

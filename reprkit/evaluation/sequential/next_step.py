@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import BuildError, DataError
+from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -54,15 +55,11 @@ def one_step_ahead(
     tail = x[first - half :]
     padded = torch.cat([tail, tail.new_zeros(-count % half, *x.shape[1:])])
     nats, points = [], []
-    training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         for pieces in padded.unfold(0, window, half).movedim(-1, 1).split(batch):
             teacher = pieces.reshape(len(pieces), window, -1).to(model.device)
             decoded = model.decode(teacher=teacher)
             nats.append(decoded.nll(teacher)[:, half:].flatten().cpu())
             points.append(decoded.x[:, half:].flatten(0, 1).cpu())
-    finally:
-        model.train(training)
-    best = torch.cat(points)[:count]
-    return torch.cat(nats)[:count], best.squeeze(-1) if x.ndim == 1 else best
+    estimates = torch.cat(points)[:count]
+    return torch.cat(nats)[:count], estimates.squeeze(-1) if x.ndim == 1 else estimates

@@ -22,8 +22,10 @@ def test_each_token_has_at_least_half_a_window_of_context(data, count):
     torch.manual_seed(0)
     x = torch.randint(5, (20 + count,)) if data is TEXT else torch.randn(20 + count, 2)
     model = built(data)
+    model.decoder.eval()  # as a frozen part
     nats, points = one_step_ahead(model, x, 20, 8, batch=3)
     assert model.training
+    assert not model.decoder.training
     assert points.shape == x[20:].shape
     model.eval()
     for place in range(count):
