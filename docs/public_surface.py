@@ -26,10 +26,9 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.registry.references": ("Reference", "parse", "parse_sum"),
     },
     "Constraints of arguments": {
-        "reprkit.registry": ("constraints",),
         "reprkit.registry.constraints": (
             "BelowOne", "Count", "CountOrZero", "Depth", "DepthOrZero", "NonNegative", "Positive", "Seed", "Share", "Width",
-            "ascending", "odd", "strictly_ascending",
+            "ascending", "check_arguments", "odd", "strictly_ascending",
         ),
     },
     "Layers": {
@@ -82,7 +81,6 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.reporting.sounds": ("Sounds",),
     },
     "Utilities": {
-        "reprkit.utils": ("collectives",),
         "reprkit.utils.cache": ("cache_folder", "write_cached"),
         "reprkit.utils.collectives": (
             "gather", "gather_with_gradient", "global_draw", "local_only", "max_over_ranks", "rank", "sum_over_ranks", "world_size",

@@ -59,12 +59,30 @@ def test_a_name_of_the_surface_exists_and_says_what_it_is(module, name):
     assert public_surface.summary(value).strip("`")
 
 
+def attributes(nodes, variable):
+    """The attributes that are read from a variable."""
+    return [
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == variable
+    ]
+
+
 def imported(path):
-    """(module, name) of every import of reprkit in a file; a template is Python once its placeholders are words."""
+    """(module, name) of every name of reprkit that a file uses; a template is Python once its placeholders are words.
+
+    Of an imported module of the surface, such as ``from reprkit.data import sound``, the attributes that are read count.
+    """
     text = re.sub(r"\$\{?\w+\}?", "word", path.read_text(encoding="utf-8"))
-    for node in ast.walk(ast.parse(text)):
+    nodes = list(ast.walk(ast.parse(text)))
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "reprkit":
-            yield from ((node.module, alias.name) for alias in node.names)
+            for alias in node.names:
+                if (module := f"{node.module}.{alias.name}") in public_surface.modules():
+                    variable = alias.asname or alias.name
+                    yield from ((module, attribute) for attribute in attributes(nodes, variable))
+                else:
+                    yield node.module, alias.name
         elif isinstance(node, ast.Import):
             yield from ((a.name, None) for a in node.names if a.name.startswith("reprkit."))
 
