@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Tests marked slow take minutes more; CI runs them too: make test MARKS="not gpu".
 MARKS ?= not gpu and not slow
-# Processes that share the tests, a file each at a time, so that its fixtures are made once.
+# Processes that share the tests; one that has none left takes over half of the rest of another.
 WORKERS ?= 2
 
 # The networks of the demo and the tests are small: a second thread costs more in waiting than it computes.
@@ -30,7 +30,7 @@ demo: install
 	$(BIN)/python recipes/latent_swap.py
 
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(MARKS)"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKS)"
 
 lint: install
 	$(BIN)/ruff format --check .

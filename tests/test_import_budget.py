@@ -125,6 +125,7 @@ def test_public_names_are_not_modules():
     assert sorted(reprkit.__all__) == sorted(itertools.chain.from_iterable(reprkit._PUBLIC_NAMES.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["first", "after every module", "backwards"])
 def test_every_public_name_is_a_class_or_a_function(order):
     code = f"""

@@ -120,6 +120,7 @@ def test_outputs_of_several_factors_are_named(digits):
     assert torch.allclose(found["representation"], model.represent(batch), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_exported_file_runs_without_reprkit(digits, tmp_path):
     model = only_encoding(digits.signature, "vit(width=16, depth=1, heads=2)", "vq(codes=300, dim=4)")
     rk.export(model, tmp_path / "new" / "encoder.pt2")

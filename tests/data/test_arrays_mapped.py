@@ -88,6 +88,7 @@ def test_another_process_maps_the_files_itself(folder):
         pickle.loads(sent)
 
 
+@pytest.mark.slow
 def test_training_on_a_large_file_does_not_read_it(tmp_path):
     stored = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (50_000, 1000))  # 200 MB, sparse
     stored[::500] = 1

@@ -110,6 +110,7 @@ def test_failing_example_is_named(workers):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_deleted_file_is_named_and_recorded(workers, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MEMORY", 0)

@@ -44,6 +44,7 @@ def linear():
     return model, data, truth
 
 
+@pytest.mark.slow
 def test_many_samples_approach_the_marginal_likelihood(linear):
     model, data, truth = linear
     found = rk.evaluate(model, data, rk.create("evaluator", "likelihood(samples=3000)"))["likelihood"]

@@ -73,6 +73,7 @@ def test_non_finite_vectors_get_a_valid_index():
         assert ((found >= 0) & (found < k)).all()
 
 
+@pytest.mark.slow
 def test_memory_is_far_below_vectors_times_codes():
     """Peak memory of a fresh process: N x K floats would be 512 MB."""
     program = """

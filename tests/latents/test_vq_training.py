@@ -93,6 +93,7 @@ def test_a_collapsed_codebook_recovers():
     assert used[0.05] > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "latent",
     ["vq(codes=64, dim=16)", "vq(codes=64, dim=16, update='gradient')", "vq(codes=64, dim=16, cosine=True)"],

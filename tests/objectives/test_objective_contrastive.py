@@ -128,6 +128,7 @@ def test_invalid_arguments_are_refused():
         rk.build(data=digits()[0], decoder="mlp", objective="contrastive", **MLP)
 
 
+@pytest.mark.slow
 def test_it_separates_views_and_groups_classes():
     from sklearn.neighbors import KNeighborsClassifier
 

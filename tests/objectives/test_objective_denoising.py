@@ -143,6 +143,7 @@ def test_invalid_arguments_are_refused():
         )
 
 
+@pytest.mark.slow
 def test_it_denoises_better_than_a_plain_autoencoder():
     test = full_batch(1)
     damage = rk.create("corruption", "mask-elements(ratio=0.3)", data=digits()[0].signature)

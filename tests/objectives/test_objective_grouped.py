@@ -46,6 +46,7 @@ def test_the_loss_is_that_of_the_exchanged_codes():
     assert losses.metrics["mates"] == (rows != torch.arange(30)).float().mean()
 
 
+@pytest.mark.slow
 def test_the_exchanged_code_encodes_the_group():
     """Compared with plain reconstruction by equal networks: the exchanged code encodes what the group shares."""
     ratios = {}

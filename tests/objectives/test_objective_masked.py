@@ -218,6 +218,7 @@ def test_invalid_arguments_are_refused():
         model({"x": torch.ones(2, 8, 8, 1)})
 
 
+@pytest.mark.slow
 def test_it_learns_from_visible_tokens():
     options = {
         "data": digits()[0],

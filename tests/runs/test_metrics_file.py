@@ -100,6 +100,7 @@ def test_full_disk_keeps_the_older_model_and_page(digits, tmp_path, limit_file_s
     assert not list(tmp_path.glob(".*.new"))
 
 
+@pytest.mark.slow
 def test_time_waiting_for_data_and_saves_is_measured(digits, tmp_path):
     code = f"""
 import time

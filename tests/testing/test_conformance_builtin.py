@@ -14,10 +14,10 @@ REGISTRY = Registry(installed=False)
 
 # Evaluators that train or sample, with small settings.
 SMALL_EVALUATORS = {
-    "finetune": "finetune(steps=2)",
-    "likelihood": "likelihood(samples=4)",
-    "projection": "projection(limit=40)",
-    "few-labels": "few-labels(labels=(20, 99), measures=('knn(k=3)', 'finetune(steps=1)'))",
+    "finetune": "finetune(steps=1)",
+    "likelihood": "likelihood(samples=2)",
+    "projection": "projection(limit=12, tsne=False)",
+    "few-labels": "few-labels(labels=(20,), measures=('knn(k=3)',))",
 }
 
 # Parts with options that change their behavior, checked in addition to the defaults.
@@ -46,8 +46,14 @@ VARIANTS = [
     ("decoder", "transformer(width=16, depth=1, heads=2, causal=True)"),
     ("objective", "denoising(corruption=('mask-elements(ratio=0.2)',), on='hit')"),
     ("objective", "masked(ratio=0.5, on='all')"),
-    ("evaluator", "finetune(steps=2, labels=20, start='probe')"),
     ("evaluator", "masking(ratio=0.5)"),
+]
+
+# Evaluators whose full work takes many seconds on every kind of data and with every latent.
+SLOW_VARIANTS = [
+    ("evaluator", "finetune(steps=2, labels=20, start='probe')"),
+    ("evaluator", "projection(limit=40)"),
+    ("evaluator", "few-labels(labels=(20, 99), measures=('knn(k=3)', 'finetune(steps=1)'))"),
 ]
 
 # Further kinds of data, on which encoders and decoders are checked too.
@@ -102,7 +108,11 @@ def failures(kind, part):
     ]
 
 
-@pytest.mark.parametrize(("kind", "part"), PARTS + VARIANTS, ids=id_of)
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [*PARTS, *VARIANTS, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_VARIANTS)],
+    ids=id_of,
+)
 def test_the_part_passes(kind, part):
     found = failures(kind, part)
     assert not found, "\n".join(found)

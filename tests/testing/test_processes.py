@@ -64,6 +64,7 @@ def test_a_failure_is_reported_with_its_traceback_at_once():
     assert time.monotonic() - start < 60
 
 
+@pytest.mark.slow
 def test_a_hang_is_stopped_and_located():
     with pytest.raises(RanksError, match=r"(?s)rank 1 of 2 was still running.*in one_hangs"):
         ranks(2, one_hangs, timeout=2.0)

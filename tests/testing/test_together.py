@@ -45,6 +45,7 @@ def test_processes_are_reused():
     assert {each["draw"] for each in (*one, *two)} == {one[0]["draw"]}, "each call starts from one seed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "timeout", "message"),
     [
@@ -67,6 +68,7 @@ def test_a_failure_is_reported_and_the_next_call_works(function, timeout, messag
     assert after[0]["total"] == 3
 
 
+@pytest.mark.slow
 def test_another_environment_gets_new_processes(monkeypatch):
     before = together(2, sum_of_ranks, 1)[0]["pid"]
     monkeypatch.setenv("REPRKIT_PLUGINS", "")

@@ -182,6 +182,7 @@ def on_a_rank(rank, out):
     return rk.load(out / "best").state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 def test_ranks_agree_on_the_best(digits, tmp_path):
     one, other = together(2, on_a_rank, tmp_path)

@@ -136,6 +136,7 @@ def test_pieces_match_the_whole_batch():
         assert_states_close(weights, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", [slow(LATENTS[1]), LATENTS[2]])
 def test_sharded_and_whole_models_resume_each_other_s_states(latent, tmp_path):
     adam = {"optimizer": "adamw(eps=1e-2)", "lr": 1e-3}

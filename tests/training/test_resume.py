@@ -101,6 +101,7 @@ def test_runs_killed_during_saves_resume_exactly(tmp_path, latent):
     assert_same(outcome(out), outcome(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_with_143(whole, tmp_path):
     process = start(tmp_path, PAUSE="0.01", SAVE_EVERY="1000")
     for _ in range(20):
@@ -118,6 +119,7 @@ def test_sigterm_saves_and_exits_with_143(whole, tmp_path):
     assert_same(outcome(tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_interrupts(tmp_path):
     process = start(tmp_path, PAUSE="0.01", SAVE_EVERY="1000")
     for _ in range(20):
@@ -130,6 +132,7 @@ def test_ctrl_c_saves_and_interrupts(tmp_path):
     assert read_record(tmp_path)["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_body_that_raises_is_a_failed_run(tmp_path):
     code = f"""
 import reprkit as rk

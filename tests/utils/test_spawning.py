@@ -88,6 +88,7 @@ def test_traps_work(trap):
     assert trapped_modules(trap) == ["caught-multiprocessing"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", PROGRAMS)
 def test_new_processes_import_nothing_from_the_current_folder(route, trap):
     soundfile = pytest.importorskip("soundfile")

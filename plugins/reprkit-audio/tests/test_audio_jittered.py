@@ -74,6 +74,7 @@ def test_any_latent_is_jittered_in_training_only(latent):
     assert torch.equal(model.eval()(batch).total, plain.eval()(batch).total)
 
 
+@pytest.mark.slow
 def test_jittered_codes_change_less_often():
     """Frames that come in fours with noise on each: with jitter a code stays while they last."""
 

@@ -62,6 +62,7 @@ def trained(data):
     return model, before, evaluator(model.eval(), test), losses
 
 
+@pytest.mark.slow
 def test_training_lowers_the_losses_and_trains_the_critic(trained):
     _, before, after, losses = trained
     assert after["mel_db"] < 0.75 * before["mel_db"]

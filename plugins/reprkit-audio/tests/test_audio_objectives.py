@@ -195,6 +195,7 @@ def test_the_critics_turn_trains_the_critic_alone_and_the_main_turn_goes_against
     assert torch.allclose(uniform(data).terms["adversary"], divergence, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_adversary_removes_the_speaker_from_a_code():
     """Speakers who differ by an offset: a critic hears them at first, and at the end no longer."""
     generator = torch.Generator().manual_seed(0)
@@ -236,6 +237,7 @@ def test_the_adversary_removes_the_speaker_from_a_code():
     assert shares[30] < 0.5 * shares[0]
 
 
+@pytest.mark.slow
 def test_conversions_are_refined_towards_the_target():
     """With frozen encoders, conversions are classified as the target speaker, which they were not before."""
     generator = torch.Generator().manual_seed(0)

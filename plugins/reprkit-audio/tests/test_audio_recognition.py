@@ -181,6 +181,7 @@ def test_word_error_rate():
         speech_recognition.word_error_rate(["a"], ["..."])
 
 
+@pytest.mark.slow
 @resemblyzer
 @pocketsphinx
 def test_real_speech_is_recognized():

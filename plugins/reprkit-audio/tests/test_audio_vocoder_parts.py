@@ -198,6 +198,7 @@ def test_losses_of_critics_by_hand():
     assert feature_matching_loss(true, made, [1.0]).tolist() == [1.5 + 2.0]
 
 
+@pytest.mark.slow
 def test_a_critic_learns_to_separate_a_voice_from_noise():
     torch.manual_seed(0)
     critic = Critic((2, 3), (64,), 4)

@@ -177,6 +177,7 @@ def test_a_critic_makes_texts_like_human_ones(objective):
     assert before < 0.1 < 0.5 < after, (before, after)
 
 
+@pytest.mark.slow
 def test_self_critical_learns_to_identify_documents():
     """Documents of one word each: the code must identify it with one written word, without a gradient through it."""
     data = Signature({"x": Field(kind="tokens", shape=(3,), vocab=5)})

@@ -76,6 +76,7 @@ def test_step_by_step_equals_teacher_forcing(kind, coded):
         decoder.step(teacher[:, -1:], state)
 
 
+@pytest.mark.slow
 def test_it_learns_to_copy_a_code_in_its_order():
     # The code's tokens are embeddings of the symbols: the successor of a symbol must be found, then copied.
     left = {}
