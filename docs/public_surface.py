@@ -39,6 +39,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.layers.positions": ("sinusoidal_positions", "sinusoidal_positions_2d"),
         "reprkit.layers.recurrent": ("Recurrent", "run_recurrent"),
         "reprkit.layers.resample_tokens": ("ResampleTokens", "resampled_mask", "zero_invalid_tokens"),
+        "reprkit.layers.transposed": ("TransposedLinear",),
         "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding"),
     },
     "Latents, decoders, objectives, corruptions": {

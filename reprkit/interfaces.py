@@ -37,8 +37,8 @@ class Part(nn.Module):
     Attributes:
         provides: capabilities that an objective may need: "keep" (an encoder that can read a subset of the tokens), "causal" (a
             decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "queries" (see ``Decoder``),
-            "log_prob" (a latent whose codes hold the log-probability of their draw, in training), or a name that a plugin's
-            own parts agree on.
+            "dense" (see ``Encoder``), "log_prob" (a latent whose codes hold the log-probability of their draw, in training), or a
+            name that a plugin's own parts agree on.
         arguments: the constructor arguments that were passed, by name.
         build_context: the arguments of ``BUILD_CONTEXT`` that ``build`` passed, by name.  They are not the part's own arguments,
             but a checkpoint stores them, so that the part can be created again.
@@ -53,6 +53,14 @@ class Part(nn.Module):
     build_context: Mapping[str, Any] = MappingProxyType({})
     qualified: str | None = None
     renamed_arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    def bind(self, model: Model) -> None:
+        """Take what depends on the other parts of the model: their weights, to tie them, or their widths.
+
+        ``build`` calls it once for every part of a new model, before the optimizer exists: first for encoders, latents and the
+        decoder, a part inside another before that one, then for the objective.  ``rk.load`` builds a model, so a tie made here
+        holds there too.  A part that is given to another model is bound again and must then let go of the former one.
+        """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the constructor so that it checks and records its arguments."""
@@ -109,6 +117,9 @@ class Encoder(Part):
 
     An encoder that can be conditioned on another factor (``rk.factor(..., condition="speaker")``) sets ``condition_dim`` and
     accepts ``condition=`` (b condition_dim): that factor's code after a linear adapter of the core.  It must also work without.
+
+    An encoder that provides "dense" has ``layers``, an ``nn.Sequential`` of ``nn.Linear`` maps and elementwise functions; its
+    one token is what ``layers`` makes of the example, rescaled by ``layers.value_embedding.Rescale`` and flattened (b p).
 
     Attributes:
         out_dim: width of the features.
@@ -232,14 +243,19 @@ class Decoder(Part):
     factors (``pool=True``) after the core's adapters, summed, in a model whose other factors have more tokens.  It must also work
     without.
 
+    A decoder that has the map from the code itself, such as the transposed map of an encoder, sets ``needs_adapter = False``: it
+    reads the code at its own width, and sets ``in_dim`` to that width in ``bind``.
+
     Attributes:
         in_dim: width of the code.
+        needs_adapter: whether the core puts a linear map from the code's width to ``in_dim`` before the decoder.
         condition_dim: width of the condition; None for a decoder that takes no condition.
         cells: grid of the tokens that ``queries`` index; () for time steps of data whose length varies.
     """
 
     kind = "decoder"
     in_dim: int
+    needs_adapter: bool = True
     condition_dim: int | None = None
     cells: tuple[int, ...]
 

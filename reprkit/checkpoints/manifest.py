@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from reprkit.checkpoints.manifest_check import PART, check_manifest
+from reprkit.checkpoints.manifest_check import PART, SHARED, check_manifest, join_entry
 from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.interfaces import Objective, Part
@@ -29,21 +29,26 @@ def describe(model: Any) -> dict[str, Any]:
     """
     signature: Signature | None = model.signature
     plugins = _plugin_versions(model)
+    description = _Description(signature)
     manifest = {
         "format": FORMAT,
         "reprkit": plugins["reprkit"],
         "factors": {
             name: {
-                "encoder": _part_record(factor.encoder, f"factor {name}", signature),
-                "latent": _part_record(factor.latent, f"factor {name}", signature),
+                "encoder": description.part(
+                    factor.encoder, f"{join_entry('factors', name)}.encoder", f"factor {name}"
+                ),
+                "latent": description.part(
+                    factor.latent, f"{join_entry('factors', name)}.latent", f"factor {name}"
+                ),
                 "input": factor.input,
                 "pool": factor.pool,
                 **({} if factor.condition is None else {"condition": factor.condition}),
             }
             for name, factor in model.factors.items()
         },
-        "decoder": None if model.decoder is None else _part_record(model.decoder, "", signature),
-        "objective": _objective_record(model.objective, signature),
+        "decoder": None if model.decoder is None else description.part(model.decoder, "decoder"),
+        "objective": description.objective(model.objective),
         "output": model.output,
         "weights": {name: float(value) for name, value in model.weights.items()},
         "plugins": plugins,
@@ -75,11 +80,11 @@ def _build(manifest: Mapping[str, Any]) -> Any:
 
     record = manifest["signature"]
     signature = None if record is None else Signature.from_json(record)
-    factors = {}
+    construction, factors = _Construction(signature), {}
     for name, factor in manifest["factors"].items():
         factors[name] = FactorSpec(
-            encoder=_create_part("encoder", factor["encoder"], signature),
-            latent=_create_part("latent", factor["latent"], signature),
+            encoder=construction.part("encoder", factor["encoder"], f"{join_entry('factors', name)}.encoder"),
+            latent=construction.part("latent", factor["latent"], f"{join_entry('factors', name)}.latent"),
             input=factor["input"],
             pool=factor["pool"],
             condition=factor.get("condition"),
@@ -88,8 +93,8 @@ def _build(manifest: Mapping[str, Any]) -> Any:
     return build(
         data=signature,
         factors=factors,
-        decoder=None if decoder is None else _create_part("decoder", decoder, signature),
-        objective=_create_part("objective", manifest["objective"], signature),
+        decoder=None if decoder is None else construction.part("decoder", decoder, "decoder"),
+        objective=construction.objective(manifest["objective"]),
         output=manifest["output"],
         weights=manifest["weights"],
     )
@@ -136,23 +141,69 @@ def _plugin_versions(model: Any) -> dict[str, str]:
     }
 
 
-def _objective_record(objective: Objective, signature: Signature | None) -> dict[str, Any]:
-    if objective.members == (objective,) or _find_name(objective) is not None:
-        return _part_record(objective, "", signature)
-    terms = zip(objective.weights, objective.members, strict=True)
-    return {"sum": [[float(weight), _part_record(member, "", signature)] for weight, member in terms]}
+class _Description:
+    """The records of a model's parts; a part that stands in several places is described by ``shared`` in all but the first."""
 
+    def __init__(self, signature: Signature | None) -> None:
+        self.signature = signature
+        self.described: dict[Part, tuple[str, dict[str, Any]]] = {}  # part -> its position and record
 
-def _part_record(part: Part, where: str, signature: Signature | None) -> dict[str, Any]:
-    name = qualified_name(part, where)
-    title = f"{part.kind} {name}{where and f' of {where}'}"
-    arguments = {key: _to_json(value, title, key, signature) for key, value in part.arguments.items()}
-    record: dict[str, Any] = {"id": name, "arguments": arguments}
-    if "data" in part.build_context:
-        record["data"] = _data_record(part.build_context["data"], signature)
-    if "tokens" in part.build_context:
-        record["tokens"] = int(part.build_context["tokens"])
-    return record
+    def objective(self, objective: Objective) -> dict[str, Any]:
+        if objective.members == (objective,) or _find_name(objective) is not None:
+            return self.part(objective, "objective")
+        terms = enumerate(zip(objective.weights, objective.members, strict=True))
+        return {
+            "sum": [
+                [float(weight), self.part(member, f"objective.sum[{index}][1]")]
+                for index, (weight, member) in terms
+            ]
+        }
+
+    def part(self, part: Part, position: str, where: str = "") -> dict[str, Any]:
+        """Return the record of the part at a position; error messages say ``where`` it is."""
+        if part in self.described:
+            first, record = self.described[part]
+            return {**record, SHARED: first}
+        name = qualified_name(part, where)
+        title = f"{part.kind} {name}{where and f' of {where}'}"
+        arguments = {
+            key: self._to_json(value, title, key, join_entry(f"{position}.arguments", key))
+            for key, value in part.arguments.items()
+        }
+        record: dict[str, Any] = {"id": name, "arguments": arguments}
+        if "data" in part.build_context:
+            record["data"] = _data_record(part.build_context["data"], self.signature)
+        if "tokens" in part.build_context:
+            record["tokens"] = int(part.build_context["tokens"])
+        self.described[part] = position, record
+        return record
+
+    def _to_json(self, value: Any, title: str, key: str, position: str) -> Any:
+        """Convert a constructor argument to JSON; error messages call it ``key``."""
+        if value is None or isinstance(value, bool | str):
+            return value
+        if isinstance(value, numbers.Integral):
+            return int(value)
+        if isinstance(value, numbers.Real) and math.isfinite(value):
+            return float(value)
+        if isinstance(value, Part):
+            return {PART: value.kind, **self.part(value, position, f"{title}, argument {key}")}
+        if isinstance(value, list | tuple):
+            return [
+                self._to_json(item, title, f"{key}[{index}]", f"{position}[{index}]")
+                for index, item in enumerate(value)
+            ]
+        if isinstance(value, Mapping) and all(isinstance(name, str) for name in value) and PART not in value:
+            return {
+                name: self._to_json(item, title, f"{key}[{name!r}]", join_entry(position, name))
+                for name, item in value.items()
+            }
+        shown = repr(value)
+        raise CheckpointError(
+            f"{title} cannot be saved: its argument {key} is a {type(value).__name__}, {shown[:60]}{'...' * (len(shown) > 60)}\n"
+            "  a checkpoint holds finite numbers, strings, True, False, None, lists and dicts of these (by string), and parts;\n"
+            "  pass the part such arguments and let its constructor create other objects"
+        )
 
 
 def _data_record(data: Any, signature: Signature | None) -> Any:
@@ -165,62 +216,61 @@ def _data_record(data: Any, signature: Signature | None) -> Any:
     return record
 
 
-def _to_json(value: Any, title: str, key: str, signature: Signature | None) -> Any:
-    """Convert a constructor argument to JSON; error messages call it ``key``."""
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, Part):
-        return {PART: value.kind, **_part_record(value, f"{title}, argument {key}", signature)}
-    if isinstance(value, list | tuple):
-        return [_to_json(item, title, f"{key}[{index}]", signature) for index, item in enumerate(value)]
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value) and PART not in value:
-        return {name: _to_json(item, title, f"{key}[{name!r}]", signature) for name, item in value.items()}
-    shown = repr(value)
-    raise CheckpointError(
-        f"{title} cannot be saved: its argument {key} is a {type(value).__name__}, {shown[:60]}{'...' * (len(shown) > 60)}\n"
-        "  a checkpoint holds finite numbers, strings, True, False, None, lists and dicts of these (by string), and parts;\n"
-        "  pass the part such arguments and let its constructor create other objects"
-    )
-
-
 # ------------------------------------------------------------------ from JSON
 
 
-def _create_part(kind: str, record: Mapping[str, Any], signature: Signature | None) -> Any:
-    from reprkit.registry.create import construct
+class _Construction:
+    """The parts of a model, created from their records; a shared part is created once."""
 
-    if "sum" in record:
+    def __init__(self, signature: Signature | None) -> None:
+        self.signature = signature
+        self.created: dict[str, Any] = {}  # position -> part
+
+    def objective(self, record: Mapping[str, Any]) -> Any:
+        if "sum" not in record:
+            return self.part("objective", record, "objective")
         from reprkit.models.weighted_sum import objective_from
 
+        terms = enumerate(record["sum"])
         return objective_from(
-            [(weight, _create_part(kind, term, signature)) for weight, term in record["sum"]]
+            [
+                (weight, self.part("objective", term, f"objective.sum[{index}][1]"))
+                for index, (weight, term) in terms
+            ]
         )
-    registry = default_registry()
-    cls = registry.load(kind, record["id"])
-    context: dict[str, Any] = {}
-    if "data" in record:
-        data = record["data"]
-        context["data"] = (
-            signature.reading(data) if isinstance(data, str) and signature else Signature.from_json(data)
-        )
-    if "tokens" in record:
-        context["tokens"] = record["tokens"]
-    arguments = {key: _create_argument(value, signature) for key, value in record["arguments"].items()}
-    part = construct(cls, arguments, context, f"{kind} {record['id'].removeprefix(f'{PROJECT}/')}")
-    if isinstance(part, Part):
-        part.qualified = record["id"]
-    return part
 
+    def part(self, kind: str, record: Mapping[str, Any], position: str) -> Any:
+        from reprkit.registry.create import construct
 
-def _create_argument(value: Any, signature: Signature | None) -> Any:
-    if isinstance(value, list):
-        return [_create_argument(item, signature) for item in value]
-    if isinstance(value, Mapping):
-        if PART in value:
-            return _create_part(value[PART], value, signature)
-        return {key: _create_argument(item, signature) for key, item in value.items()}
-    return value
+        if SHARED in record:
+            self.created[position] = self.created[record[SHARED]]
+            return self.created[position]
+        cls = default_registry().load(kind, record["id"])
+        context: dict[str, Any] = {}
+        if "data" in record:
+            data = record["data"]
+            context["data"] = (
+                self.signature.reading(data)
+                if isinstance(data, str) and self.signature
+                else Signature.from_json(data)
+            )
+        if "tokens" in record:
+            context["tokens"] = record["tokens"]
+        arguments = {
+            key: self._argument(value, join_entry(f"{position}.arguments", key))
+            for key, value in record["arguments"].items()
+        }
+        part = construct(cls, arguments, context, f"{kind} {record['id'].removeprefix(f'{PROJECT}/')}")
+        if isinstance(part, Part):
+            part.qualified = record["id"]
+        self.created[position] = part
+        return part
+
+    def _argument(self, value: Any, position: str) -> Any:
+        if isinstance(value, list):
+            return [self._argument(item, f"{position}[{index}]") for index, item in enumerate(value)]
+        if isinstance(value, Mapping):
+            if PART in value:
+                return self.part(value[PART], value, position)
+            return {key: self._argument(item, join_entry(position, key)) for key, item in value.items()}
+        return value

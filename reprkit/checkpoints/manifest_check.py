@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from reprkit.errors import CheckpointError, PartArgumentError, nearest
@@ -18,11 +18,12 @@ from reprkit.registry.registry import Registry, default_registry
 from reprkit.registry.sources import BUILD_CONTEXT, ClassSource, read_class
 
 PART = "$part"  # key that marks an argument as a part
+SHARED = "shared"  # key of a part that is one with an earlier part of the manifest, whose position it names
 _KEYS = {
     "format", "reprkit", "factors", "decoder", "objective", "output", "weights", "plugins", "signature",
 }  # fmt: skip
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
-_PART_KEYS = {"id", "arguments", "data", "tokens"}
+_PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
 _FIELD_KEYS = {"kind", "shape", "range", "vocab", "form"}
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9-]*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -80,12 +81,13 @@ def named_parts(manifest: Any) -> list[NamedPart]:
     )
     _check_plugins(record["plugins"])
     fields = _check_signature(record["signature"], "signature") if record["signature"] is not None else None
+    known = _Known(fields)
     _require(isinstance(record["output"], str), "output", "the name of a field")
     for name, value in _check_mapping(record["weights"], "weights").items():
-        _require(_is_number(value), _join("weights", name), "a finite number")
+        _require(_is_number(value), join_entry("weights", name), "a finite number")
     parts = []
     for name, value in _check_mapping(record["factors"], "factors").items():
-        where = _join("factors", name)
+        where = join_entry("factors", name)
         _require(name.isidentifier(), where, "named by a plain word")
         factor = _check_record(value, where, known=_FACTOR_KEYS, needed=_FACTOR_KEYS - {"condition"})
         _require(isinstance(factor["input"], str), f"{where}.input", "the name of a field")
@@ -94,12 +96,10 @@ def named_parts(manifest: Any) -> list[NamedPart]:
         _require(
             condition is None or isinstance(condition, str), f"{where}.condition", "the name of a factor"
         )
-        parts += [
-            _check_part(factor[kind], f"{where}.{kind}", kind, fields) for kind in ("encoder", "latent")
-        ]
+        parts += [_check_part(factor[kind], f"{where}.{kind}", kind, known) for kind in ("encoder", "latent")]
     if record["decoder"] is not None:
-        parts.append(_check_part(record["decoder"], "decoder", "decoder", fields))
-    return [*parts, *_check_objectives(record["objective"], "objective", fields)]
+        parts.append(_check_part(record["decoder"], "decoder", "decoder", known))
+    return [*parts, *_check_objectives(record["objective"], "objective", known)]
 
 
 def check_arguments(part: NamedPart, registry: Registry) -> None:
@@ -124,7 +124,7 @@ def check_arguments(part: NamedPart, registry: Registry) -> None:
         name = former.get(argument, argument)
         if name in BUILD_CONTEXT or (source is not None and source.complete and name not in known):
             raise PartArgumentError(
-                f"{_join(f'{part.where}.arguments', argument)}: {part.kind} {part.id} has no argument {_short_repr(argument)}."
+                f"{join_entry(f'{part.where}.arguments', argument)}: {part.kind} {part.id} has no argument {_short_repr(argument)}."
                 f"{nearest(argument, known)}\n  its arguments: {', '.join(known) or 'none'}"
             )
     for argument, path, inner in part.nested:
@@ -154,7 +154,30 @@ def _refuse_nested(
 # ------------------------------------------------------------------ structure
 
 
-def _check_objectives(value: Any, where: str, fields: set[str] | None) -> Iterator[NamedPart]:
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a manifest while its parts are checked one after the other.
+
+    Attributes:
+        fields: the names of the signature's fields; None without a signature.
+        parts: position -> kind and record of the parts before, in the order in which they are built: inner ones first.
+    """
+
+    fields: set[str] | None
+    parts: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def add(self, where: str, kind: str, record: Mapping[str, Any]) -> None:
+        """Check the entry ``shared`` of a part, then add the part."""
+        own = {key: value for key, value in record.items() if key not in (SHARED, PART)}
+        if SHARED in record:
+            text = record[SHARED]
+            _require(isinstance(text, str) and text in self.parts, f"{where}.{SHARED}", "an earlier part")
+            same = self.parts[text] == (kind, own)
+            _require(same, where, f"equal to {text}, with which it is shared")
+        self.parts[where] = (kind, own)
+
+
+def _check_objectives(value: Any, where: str, known_parts: _Known) -> Iterator[NamedPart]:
     if isinstance(value, Mapping) and "sum" in value:
         terms = _check_record(value, where, known={"sum"}, needed={"sum"})["sum"]
         _require(isinstance(terms, list) and len(terms) > 0, f"{where}.sum", "a list of [weight, objective]")
@@ -162,12 +185,12 @@ def _check_objectives(value: Any, where: str, fields: set[str] | None) -> Iterat
             inner = f"{where}.sum[{index}]"
             _require(isinstance(term, list) and len(term) == 2, inner, "[weight, objective]")
             _require(_is_number(term[0]) and term[0] >= 0, f"{inner}[0]", "a finite number from 0")
-            yield _check_part(term[1], f"{inner}[1]", "objective", fields)
+            yield _check_part(term[1], f"{inner}[1]", "objective", known_parts)
     else:
-        yield _check_part(value, where, "objective", fields)
+        yield _check_part(value, where, "objective", known_parts)
 
 
-def _check_part(value: Any, where: str, kind: str, fields: set[str] | None, depth: int = 0) -> NamedPart:
+def _check_part(value: Any, where: str, kind: str, known_parts: _Known, depth: int = 0) -> NamedPart:
     """Check a part's record, and those of all parts among its arguments."""
     known = _PART_KEYS | {PART} if depth else _PART_KEYS
     record = _check_record(value, where, known=known, needed={"id", "arguments"})
@@ -177,27 +200,31 @@ def _check_part(value: Any, where: str, kind: str, fields: set[str] | None, dept
     if "data" in record:
         data = record["data"]
         if isinstance(data, str):
+            fields = known_parts.fields
             _require(fields is not None and data in fields, f"{where}.data", "a field of the signature")
         else:
             _check_signature(data, f"{where}.data")
     if "tokens" in record:
         _require(type(record["tokens"]) is int, f"{where}.tokens", "a whole number")
+    # The parts inside a shared one are not built again: nothing may be shared with them.
+    inside = replace(known_parts, parts=dict(known_parts.parts)) if SHARED in record else known_parts
     nested = [
         (name, path, inner)
         for name, argument in arguments.items()
-        for path, inner in _iterate_nested(argument, _join(f"{where}.arguments", name), fields, depth)
+        for path, inner in _iterate_nested(argument, join_entry(f"{where}.arguments", name), inside, depth)
     ]
+    known_parts.add(where, kind, record)
     return NamedPart(where, kind, text, arguments, tuple(nested))
 
 
 def _iterate_nested(
-    value: Any, where: str, fields: set[str] | None, depth: int
+    value: Any, where: str, known_parts: _Known, depth: int
 ) -> Iterator[tuple[tuple[str, ...], NamedPart]]:
     """Iterate over the parts in an argument, each with the path to it."""
     _require(depth < _DEPTH, where, f"nested at most {_DEPTH} deep")
     if isinstance(value, list):
         for index, item in enumerate(value):
-            for path, inner in _iterate_nested(item, f"{where}[{index}]", fields, depth + 1):
+            for path, inner in _iterate_nested(item, f"{where}[{index}]", known_parts, depth + 1):
                 yield ("list", *path), inner
     elif isinstance(value, Mapping) and PART in value:
         kind = value[PART]
@@ -205,10 +232,10 @@ def _iterate_nested(
             raise CheckpointError(
                 f"{where}: {_short_repr(kind)} is no part of a model, and a manifest may only name these: {', '.join(INTERFACES)}"
             )
-        yield (), _check_part(value, where, kind, fields, depth + 1)
+        yield (), _check_part(value, where, kind, known_parts, depth + 1)
     elif isinstance(value, Mapping):
         for name, item in _check_mapping(value, where).items():
-            for path, inner in _iterate_nested(item, _join(where, name), fields, depth + 1):
+            for path, inner in _iterate_nested(item, join_entry(where, name), known_parts, depth + 1):
                 yield ("dict", *path), inner
     else:
         plain = value is None or isinstance(value, bool | str | int) or _is_number(value)
@@ -218,10 +245,10 @@ def _iterate_nested(
 def _check_signature(value: Any, where: str) -> set[str]:
     """Check a signature's structure and return its field names; ``Signature`` checks the values."""
     for name, entry in _check_mapping(value, where).items():
-        entry_path = _join(where, name)
-        field = _check_record(entry, entry_path, known=_FIELD_KEYS, needed={"kind", "shape"})
-        _require(isinstance(field["kind"], str), f"{entry_path}.kind", "a kind of field")
-        shape, span, vocab, form = (field.get(key) for key in ("shape", "range", "vocab", "form"))
+        entry_path = join_entry(where, name)
+        stated = _check_record(entry, entry_path, known=_FIELD_KEYS, needed={"kind", "shape"})
+        _require(isinstance(stated["kind"], str), f"{entry_path}.kind", "a kind of field")
+        shape, span, vocab, form = (stated.get(key) for key in ("shape", "range", "vocab", "form"))
         sizes = isinstance(shape, list | tuple) and all(size is None or type(size) is int for size in shape)
         _require(sizes, f"{entry_path}.shape", "a list of sizes")
         pair = isinstance(span, list | tuple) and len(span) == 2 and all(map(_is_number, span))
@@ -233,7 +260,7 @@ def _check_signature(value: Any, where: str) -> set[str]:
 
 def _check_plugins(value: Any) -> None:
     for name, version in _check_mapping(value, "plugins").items():
-        where = _join("plugins", name)
+        where = join_entry("plugins", name)
         _require(_DISTRIBUTION.fullmatch(name), where, "named as a distribution is")
         _require(isinstance(version, str) and _VERSION.fullmatch(version), where, "a version")
 
@@ -271,7 +298,8 @@ def _require(holds: object, where: str, what: str) -> None:
         raise CheckpointError(f"{where} is damaged: it must be {what}")
 
 
-def _join(where: str, name: str) -> str:
+def join_entry(where: str, name: str) -> str:
+    """Return the position of an entry of a mapping in the manifest: ``factors.code``."""
     return f"{where}.{name}" if name.isidentifier() and name.isascii() else f"{where}[{_short_repr(name)}]"
 
 

@@ -86,8 +86,8 @@ class StoredCheckpoint:
 
     def width(self, name: str, axis: int) -> int | None:
         """Return the size of an adapter's weight (out, in) along an axis; None if there is no such weight."""
-        weight = self.tensors.get(f"{name}.weight")
-        return weight.shape[axis] if weight is not None and len(weight.shape) == 2 else None
+        shape = self.shapes.get(f"{name}.weight", ())
+        return shape[axis] if len(shape) == 2 else None
 
 
 def read(folder: str | Path, *, newer: bool = False) -> StoredCheckpoint:

@@ -46,6 +46,9 @@ class CorruptionPipeline(nn.Module):
             if signature is None or signature[name].kind != "label":
                 chains[name] = self._create(None if signature is None else signature.reading(name))
         self.fields = nn.ModuleDict(chains)
+        for corruption in dict.fromkeys(each for chain in chains.values() for each in _corruptions(chain)):
+            with corruption.error_context():
+                corruption.bind(model)
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reprkit.data.signature import Field
 from reprkit.interfaces import require
 from reprkit.layers.value_embedding import center_and_radius, count_symbols
-from reprkit.models.likelihoods import mode
+from reprkit.models.likelihoods import mode, upcast_half
 from reprkit.registry.constraints import Positive
 from reprkit.types import Decoded
 from reprkit.utils.precision import without_autocast
@@ -65,6 +65,8 @@ class Head(nn.Module):
         likelihood: "gaussian", "bernoulli" or "categorical"; None takes the field's own.
         scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted for every element), or a
             fixed number in data units; 1.0 gives half the squared error and a constant.
+        linear: the map from vectors (b n width) to one number a value (a symbol: to one a symbol), a module without a layer or
+            with a ``weight``; None creates a linear map.
 
     Raises:
         PartArgumentError: a likelihood that does not fit the data, or a scale for a likelihood that has none.
@@ -79,6 +81,7 @@ class Head(nn.Module):
         field: Field,
         likelihood: str | None = None,
         scale: str | float = "shared",
+        linear: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.likelihood, self.scale = choose_likelihood(field, likelihood), scale
@@ -88,7 +91,7 @@ class Head(nn.Module):
         )
         self.symbols = count_symbols(field) - 1 if self.likelihood == "categorical" else 1
         self.center, self.radius = center_and_radius(field)
-        self.linear = nn.Linear(width, values * self.symbols)
+        self.linear = nn.Linear(width, values * self.symbols) if linear is None else linear
         if self.likelihood == "gaussian" and scale == "shared":
             self.raw_scale = nn.Parameter(torch.zeros(1))  # (1) and not (): FSDP cannot shard scalars
         if self.likelihood == "gaussian" and scale == "each":
@@ -109,7 +112,8 @@ class Head(nn.Module):
             params = {"logits": logits.view(*logits.shape[:-1], -1, self.symbols)}
         else:  # in full precision: a mean rounded to bfloat16 is off by more than a small standard deviation
             with without_autocast(x.device):
-                x = x.to(self.linear.weight.dtype)
+                weight = getattr(self.linear, "weight", None)
+                x = upcast_half(x) if weight is None else x.to(weight.dtype)
                 out = self.linear(x)
                 params = {"logits": out} if self.likelihood == "bernoulli" else self._gaussian(x, out)
         return Decoded(

@@ -39,6 +39,8 @@ class MLPEncoder(Encoder):
         BuildError: the data's length varies.
     """
 
+    provides = frozenset({"dense"})
+
     def __init__(
         self,
         width: Width = 256,

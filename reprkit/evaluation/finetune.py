@@ -173,8 +173,12 @@ def _copy_as_classifier(model: Model, data: Dataset, label: str) -> Model:
             )
     objective = Classify(label=label)
     objective.qualified = "reprkit/classify"
-    factors = {name: copy.deepcopy(factor) for name, factor in model.factors.items()}
-    return Model(factors, None, objective, signature=data.signature, output=model.output).to(model.device)
+    factors = copy.deepcopy(
+        dict(model.factors.items())
+    )  # together, so that a part of several factors remains one
+    tuned = Model(factors, None, objective, signature=data.signature, output=model.output)
+    objective.bind(tuned)  # the other parts were bound to the model that they are copied from
+    return tuned.to(model.device)
 
 
 def _field_type(field: Any) -> tuple[Any, ...]:

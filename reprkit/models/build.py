@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
@@ -62,12 +63,28 @@ def build(
             decoder = _build_decoder(decoder, built, signature, output)
         _check_compatibility(objective, built, decoder)
         model = Model(built, decoder, objective, signature=signature, output=output, weights=weights)
+        bind_parts(model)
         _check_weights(model)
         if signature is not None:
             _dry_run(model)
     if start is not None:
         warm_start(model, start)
     return model
+
+
+def bind_parts(model: Model) -> None:
+    """Call ``bind`` of every part of the model once: encoders, latents and the decoder, then the objective."""
+    tops: list[nn.Module] = [part for f in model.factors.values() for part in (f.encoder, f.latent)]
+    tops += [] if model.decoder is None else [model.decoder]
+    found = [module for top in tops for module in _inner_parts_first(top)]
+    for part in dict.fromkeys(found):
+        with part.error_context():
+            part.bind(model)
+    model.objective.bind(model)
+
+
+def _inner_parts_first(top: nn.Module) -> list[Part]:
+    return [module for module in reversed(list(top.modules())) if isinstance(module, Part)]
 
 
 def _get_signature(data: Any) -> Signature | None:

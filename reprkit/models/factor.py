@@ -103,13 +103,21 @@ def order_by_condition(factors: Mapping[str, Factor] | Factors, names: Iterable[
         yield name
 
 
-def make_adapters(factors: Mapping[str, Factor], decoder: Decoder) -> dict[str, nn.Linear]:
-    """Create a linear map for each factor, from its code to the decoder's tokens or condition."""
+def make_adapters(factors: Mapping[str, Factor], decoder: Decoder) -> dict[str, nn.Module]:
+    """Create a linear map for each factor, from its code to the decoder's tokens or condition.
+
+    It is the identity where the decoder has a map from the code's tokens itself (``needs_adapter = False``).
+    """
     conditioning, width = find_conditioning_factors(factors, decoder), decoder.condition_dim or 0
-    return {
-        name: make_adapter(factor.latent.out_dim, width if name in conditioning else decoder.in_dim)
-        for name, factor in factors.items()
-    }
+    adapters: dict[str, nn.Module] = {}
+    for name, factor in factors.items():
+        if name in conditioning:
+            adapters[name] = make_adapter(factor.latent.out_dim, width)
+        elif decoder.needs_adapter:
+            adapters[name] = make_adapter(factor.latent.out_dim, decoder.in_dim)
+        else:
+            adapters[name] = nn.Identity()
+    return adapters
 
 
 class Factor(nn.Module):

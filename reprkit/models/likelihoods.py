@@ -51,12 +51,12 @@ def negative_log_likelihood(
     """
     check_name(name)
     if name == "categorical":
-        logits = _upcast_half(params["logits"]).expand(*target.shape, -1)
+        logits = upcast_half(params["logits"]).expand(*target.shape, -1)
         return F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view(target.shape)
     if name == "bernoulli":
-        logits = _upcast_half(params["logits"]).expand(target.shape)
+        logits = upcast_half(params["logits"]).expand(target.shape)
         return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
-    mean, log_scale = _upcast_half(params["mean"]), _upcast_half(params["log_scale"])
+    mean, log_scale = upcast_half(params["mean"]), upcast_half(params["log_scale"])
     return 0.5 * ((target - mean) * torch.exp(-log_scale)).square() + (log_scale + _HALF_LOG_TAU)
 
 
@@ -90,13 +90,13 @@ def draw(name: str, params: Mapping[str, Tensor], generator: torch.Generator | N
     check_name(name)
     if name == "gaussian":
         mean, log_scale = torch.broadcast_tensors(
-            _upcast_half(params["mean"]), _upcast_half(params["log_scale"])
+            upcast_half(params["mean"]), upcast_half(params["log_scale"])
         )
         noise = torch.empty_like(mean, memory_format=torch.contiguous_format).normal_(generator=generator)
         return mean + noise * log_scale.exp()
     if name == "bernoulli":
-        return torch.bernoulli(torch.sigmoid(_upcast_half(params["logits"])), generator=generator)
-    probs = torch.softmax(_upcast_half(params["logits"]), -1)
+        return torch.bernoulli(torch.sigmoid(upcast_half(params["logits"])), generator=generator)
+    probs = torch.softmax(upcast_half(params["logits"]), -1)
     return torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])
 
 
@@ -114,7 +114,7 @@ def apply_temperature(name: str, params: Mapping[str, Tensor], temperature: floa
     if name == "gaussian":
         shift = math.log(temperature) if temperature else -math.inf
         return {"mean": params["mean"], "log_scale": params["log_scale"] + shift}
-    logits = _upcast_half(params["logits"])
+    logits = upcast_half(params["logits"])
     if temperature:
         return {"logits": logits / temperature}
     if name == "bernoulli":
@@ -146,7 +146,7 @@ def filter_top_k_top_p(
         raise PartArgumentError(f"top_k must be a whole number of symbols from 1, not {top_k!r}")
     if top_p is not None and not (isinstance(top_p, int | float) and 0 < top_p <= 1):
         raise PartArgumentError(f"top_p must be a probability above 0 and up to 1, not {top_p!r}")
-    logits = _upcast_half(params["logits"])
+    logits = upcast_half(params["logits"])
     order = logits.argsort(dim=-1, descending=True, stable=True)
     ranked = logits.gather(-1, order)
     excluded = torch.zeros_like(ranked, dtype=torch.bool)
@@ -171,5 +171,6 @@ def mode(name: str, params: Mapping[str, Tensor]) -> Tensor:
     return torch.sigmoid(params["logits"]) if name == "bernoulli" else params["logits"].argmax(-1)
 
 
-def _upcast_half(value: Tensor) -> Tensor:
+def upcast_half(value: Tensor) -> Tensor:
+    """Convert half precision to float32; other values are returned as they are."""
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

@@ -65,7 +65,6 @@ class Model(nn.Module):
         self._forward_cache: ForwardCache | None = None
         self._seen_data = self._named_losses = False
         self.objective = objective
-        objective.bind(self)
 
     # ------------------------------------------------------------------ using a model
 
@@ -332,8 +331,9 @@ class Model(nn.Module):
 
         ``step.update`` calls it; a hand-written loop must call it too.
         """
+        for latent in dict.fromkeys(factor.latent for factor in self.factors.values()):
+            latent.update()  # once, even if several factors have the same latent
         for factor in self.factors.values():
-            factor.latent.update()
             factor.usage.update()
 
     def to_device(self, batch: Batch) -> Batch:

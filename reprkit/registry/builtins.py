@@ -10,6 +10,11 @@ from reprkit.registry.hookspecs import Spec, hookimpl
 @hookimpl
 def reprkit_encoders() -> Iterator[Spec]:
     """The built-in encoders."""
+    yield Spec(
+        "flat",
+        "reprkit.encoders.flat:FlatEncoder",
+        "The flattened example, without a layer: the core's adapter is the encoder (Baldi and Hornik 1989)",
+    )
     yield Spec("mlp", "reprkit.encoders.mlp:MLPEncoder", "Fully connected layers; one token per example")
     yield Spec(
         "conv",
@@ -34,6 +39,16 @@ def reprkit_encoders() -> Iterator[Spec]:
 @hookimpl
 def reprkit_decoders() -> Iterator[Spec]:
     """The built-in decoders."""
+    yield Spec(
+        "flat",
+        "reprkit.decoders.flat:FlatDecoder",
+        "The code itself, without a layer: the core's adapter is the decoder (Baldi and Hornik 1989)",
+    )
+    yield Spec(
+        "mirror",
+        "reprkit.decoders.mirror:MirrorDecoder",
+        "The encoder's linear maps transposed, with tied weights (Vincent et al. 2010)",
+    )
     yield Spec("mlp", "reprkit.decoders.mlp:MLPDecoder", "Fully connected layers")
     yield Spec(
         "conv",

@@ -17,13 +17,14 @@ def describe_model(model: Model, data: Dataset) -> dict[str, Any]:
     """Return plain JSON: ``parts`` (role -> reference and parameters), ``parameters`` of the whole, ``data``."""
     several = len(model.factors) > 1
     parts: dict[str, dict[str, Any]] = {}
+    counted: set[nn.Parameter] = set()  # those of the parts before: tied weights count once
     for name, factor in model.factors.items():
         suffix = f" ({name})" if several else ""
-        parts[f"encoder{suffix}"] = _entry(factor.encoder)
-        parts[f"latent{suffix}"] = _entry(factor.latent)
+        parts[f"encoder{suffix}"] = _entry(str(factor.encoder.reference), factor.encoder, counted)
+        parts[f"latent{suffix}"] = _entry(str(factor.latent.reference), factor.latent, counted)
     if model.decoder is not None:
-        parts["decoder"] = _entry(model.decoder)
-    parts["objective"] = {"reference": model.objective.expression, "parameters": parameters(model.objective)}
+        parts["decoder"] = _entry(str(model.decoder.reference), model.decoder, counted)
+    parts["objective"] = _entry(model.objective.expression, model.objective, counted)
     total = parameters(model)
     adapters = total - sum(entry["parameters"] for entry in parts.values())
     if adapters:
@@ -36,5 +37,8 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _entry(part: Part) -> dict[str, Any]:
-    return {"reference": str(part.reference), "parameters": parameters(part)}
+def _entry(reference: str, part: Part, counted: set[nn.Parameter]) -> dict[str, Any]:
+    """Return an entry of ``parts``; its parameters are added to ``counted``."""
+    own = set(part.parameters()) - counted
+    counted |= own
+    return {"reference": reference, "parameters": sum(parameter.numel() for parameter in own)}

@@ -12,22 +12,25 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import SkipTest
 
 import torch
 from torch import Tensor, nn
 
 from reprkit.data.signature import Signature
-from reprkit.errors import PartArgumentError, nearest
+from reprkit.errors import BuildError, PartArgumentError, nearest
 from reprkit.interfaces import BUILD_CONTEXT, Part
 from reprkit.registry.annotations import INTERFACES, accepts_part
 from reprkit.registry.constraints import check_arguments, resolve_annotations
-from reprkit.registry.create import construct, create
+from reprkit.registry.create import construct, create, restoring_checkpoint
 from reprkit.registry.references import parse
 from reprkit.registry.registry import default_registry
 from reprkit.registry.sources import read_class
 from reprkit.testing.sample_data import IMAGES, random_batch
+
+if TYPE_CHECKING:
+    from reprkit.models.model import Model
 
 
 class Conformance:
@@ -182,7 +185,18 @@ class Conformance:
 
 
 class PartConformance(Conformance):
-    """The checks of every kind that is an ``nn.Module``."""
+    """The checks of every kind that is an ``nn.Module``.
+
+    Attributes:
+        hosts: encoders of the model in which a part with a ``bind`` of its own is checked; the first that goes with it is taken.
+    """
+
+    hosts: ClassVar[tuple[str, ...]] = (
+        "flat",
+        "mlp(widths=(16,))",
+        "vit(patch=4, width=16, depth=1, heads=2)",
+        "gru(width=16)",
+    )
 
     def condition_for(self, part: Any, rows: slice = slice(None)) -> dict[str, Tensor]:
         """Return the option ``condition`` (b c) of a part that has a ``condition_dim``, with fixed random values."""
@@ -202,6 +216,60 @@ class PartConformance(Conformance):
         torch.manual_seed(1)
         expect(not torch.equal(first, outs(two)), "its output does not depend on the condition")
 
+    def host(self, part: Part, latent: str = "continuous(dim=3)") -> Model:
+        """Build a small model with the part in it, which binds the part."""
+        from reprkit.models.build import build
+
+        parts: dict[str, Any] = {"latent": latent, "decoder": "mlp(widths=(8,))"}
+        if None in self.data["x"].shape:
+            parts["decoder"] = "gru(width=8)"
+        parts[part.kind] = part
+        causal = "causal" in getattr(parts["decoder"], "provides", ()) or parts["decoder"] == "gru(width=8)"
+        last: BuildError | None = None
+        for encoder in self.hosts:
+            try:
+                return build(
+                    **{"data": self.data, "encoder": encoder, **parts},
+                    objective="autoregressive" if causal else "reconstruction",
+                    seed=torch.initial_seed() % 2**31,
+                )
+            except BuildError as error:
+                last = error
+        assert last is not None
+        raise last
+
+    def fresh(self, seed: int = 0) -> Any:
+        """Call ``make`` after seeding the global generator; a part with a ``bind`` of its own is bound to a small model."""
+        return self.bound(super().fresh(seed))
+
+    def bound(self, part: Any) -> Any:
+        """Bind a part that has a ``bind`` of its own to a small model, see ``host``; return the part."""
+        if binds(part):
+            self.host(part)
+        return part
+
+    def test_ties_survive_a_checkpoint(self) -> None:
+        """Created again for a checkpoint, its ``bind`` ties the same weights, and with these the model is equal."""
+        part = self.fresh()
+        if not binds(part):
+            raise SkipTest("it has no bind of its own")
+        model = self.host(part).eval()
+        with torch.no_grad():
+            for value in model.parameters():
+                value.add_(0.1 * torch.randn_like(value))
+        arguments, known = self._passed(part)
+        with restoring_checkpoint():
+            again = construct(type(part), arguments, known, f"{self.kind} {type(part).__name__}")
+            loaded = self.host(again).eval()
+        loaded.load_state_dict(model.state_dict())
+        ties, found = _tied_names(model), _tied_names(loaded)
+        expect(ties == found, f"tied in the model: {ties or 'nothing'}; after loading: {found or 'nothing'}")
+        batch = self.batch(3)
+        torch.manual_seed(1)
+        first = model.score(batch).nats
+        torch.manual_seed(1)
+        expect_close(loaded.score(batch).nats, first, "the likelihood of a batch, after loading")
+
     def exercise(self, part: Any) -> None:
         """Use the part as training does, so that its buffers change; defined by each kind."""
 
@@ -220,7 +288,7 @@ class PartConformance(Conformance):
         known = self._passed(part)[1]
         torch.manual_seed(0)
         try:
-            again = construct(type(part), arguments, known, f"{self.kind} {name}")
+            again = self.bound(construct(type(part), arguments, known, f"{self.kind} {name}"))
         except Exception as error:
             raise AssertionError(
                 f"it cannot be created from its recorded arguments {arguments}: {error}"
@@ -290,6 +358,23 @@ def _iter_parts(
             yield from _iter_parts(item, key, (*path, "dict"))
 
 
+def binds(part: Any) -> bool:
+    """Whether it is a part of the encoder → latent → decoder pipeline with a ``bind`` of its own."""
+    return (
+        isinstance(part, Part)
+        and part.kind in ("encoder", "latent", "decoder")
+        and type(part).bind is not Part.bind
+    )
+
+
+def _tied_names(model: nn.Module) -> list[list[str]]:
+    """Return the names of each parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(value), []).append(name)
+    return [each for each in names.values() if len(each) > 1]
+
+
 def _invalid_values(name: str, hint: Any) -> list[Any]:
     """Return a list with one value that the annotation does not allow; empty where it allows everything."""
 
@@ -329,6 +414,11 @@ def expect_same_state(one: nn.Module, other: nn.Module, what: str) -> None:
     expect(a.keys() == b.keys(), f"{what}, different tensors: {', '.join(sorted(a.keys() ^ b.keys()))}")
     for name, value in a.items():
         expect_close(b[name], value, f"{what}, {name}", 0.0)
+
+
+def has_trainable_parameters(part: nn.Module) -> bool:
+    """Whether the part has a parameter that training changes; others, such as a flattening encoder, have no gradient."""
+    return any(value.requires_grad for value in part.parameters())
 
 
 def parameters_without_gradient(part: nn.Module) -> list[str]:

@@ -77,6 +77,8 @@ def test_the_defaults_read_digits(found):
 @pytest.mark.parametrize(("cls", "options", "field"), CASES)
 def test_gradients_are_finite_and_no_parameter_is_a_scalar(cls, options, field):
     encoder = cls(**options, data=signature(field))
+    if not list(encoder.parameters()):
+        pytest.skip("it has no layer of its own")
     encoder(batch_of(field)).x.square().sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad.isfinite().all(), name
@@ -88,7 +90,8 @@ def test_bfloat16_autocast_runs_forward_and_backward(cls, options, field):
     encoder, batch = cls(**options, data=signature(field)), batch_of(field)
     with torch.autocast("cpu", torch.bfloat16):
         x = encoder(batch).x
-    x.float().square().sum().backward()
+    if x.requires_grad:
+        x.float().square().sum().backward()
     torch.testing.assert_close(x.float(), encoder(batch).x, atol=0.2, rtol=0.1)
 
 

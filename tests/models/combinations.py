@@ -12,7 +12,8 @@ from reprkit.testing.small import small_reference
 # Real digits as images, their rows as frames, their gray levels as symbols.
 WORLDS = ("images", "frames", "symbols")
 # An istft decoder returns a waveform, which is longer than its input: it is tested with waveforms.
-ELSEWHERE = {("decoder", "istft")}
+# Decoder mirror goes with some encoders and latents only: tests/decoders/test_flat_and_mirror.py.
+ELSEWHERE = {("decoder", "istft"), ("decoder", "mirror")}
 # Parts with named networks, for which there are no small arguments.
 GIVEN = {
     ("encoder", "resnet"): "resnet(depth=18, width=8, stages=2)",

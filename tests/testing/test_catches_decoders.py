@@ -1,5 +1,6 @@
 """For each check of a decoder, a wrong decoder that fails this check only."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from torch import nn
 
 from reprkit.decoders.gru import GRUDecoder
 from reprkit.interfaces import Decoder
+from reprkit.layers.transposed import TransposedLinear
+from reprkit.registry.create import is_restoring
 from reprkit.testing import DecoderConformance
 from reprkit.testing.kit import failed_checks
 from reprkit.testing.sample_data import IMAGES, TOKENS
@@ -121,6 +124,32 @@ class NotCausal(GRUDecoder):
         return super().forward(features, teacher=early, length=length)
 
 
+class Mirror(Good):
+    """A whole image by the transposed map of encoder flat's adapter."""
+
+    needs_adapter = False
+
+    def bind(self, model):
+        factor = model.factors["code"]
+        self.in_dim, self.linear = factor.latent.out_dim, self.transposed(factor.adapter)
+
+    def transposed(self, linear):
+        return TransposedLinear(linear)
+
+    def forward(self, features, *, teacher=None, length=None):
+        x = features.x if features.mask is None else features.x * features.mask.unsqueeze(-1)
+        mean = self.linear(x.mean(1, keepdim=True))
+        params = {"mean": mean, "log_scale": self.log_scale}
+        return Decoded(x=mean, likelihood="gaussian", params=params, grid=(1, 1))
+
+
+class TiesAtFirstOnly(Mirror):
+    """Loaded from a checkpoint, its weight is a copy."""
+
+    def transposed(self, linear):
+        return TransposedLinear(copy.deepcopy(linear) if is_restoring() else linear)
+
+
 class Case(DecoderConformance):
     wrong = "Good"
 
@@ -166,8 +195,15 @@ def case(name, data):
     return made
 
 
-def test_a_correct_decoder_passes_every_check():
-    assert failed_checks(case("Good", IMAGES)) == {}
+@pytest.mark.parametrize("name", ["Good", "Mirror"])
+def test_a_correct_decoder_passes_every_check(name):
+    assert failed_checks(case(name, IMAGES)) == {}
+
+
+def test_a_tie_that_a_checkpoint_loses_fails_one_check():
+    found = failed_checks(case("TiesAtFirstOnly", IMAGES))
+    assert set(found) == {"ties survive a checkpoint"}, found
+    assert "after loading: nothing" in found["ties survive a checkpoint"]
 
 
 @pytest.mark.parametrize("check", WRONG)

@@ -10,7 +10,7 @@ from catching import titles
 from torch import nn
 
 from reprkit.interfaces import Latent
-from reprkit.registry.create import create
+from reprkit.registry.create import create, is_restoring
 from reprkit.registry.registry import Registry, using_registry
 from reprkit.testing import LatentConformance
 from reprkit.testing.kit import failed_checks
@@ -207,6 +207,14 @@ class AnnotatedPart(Good):
         object.__setattr__(self, "inner", inner)
 
 
+class LosesItsTie(Good):
+    """Its bias is that of the adapter, but not after loading."""
+
+    def bind(self, model):
+        if not is_restoring():
+            self.linear.bias = model.factors["code"].adapter.bias
+
+
 class RenamedToNothing(Good):
     renamed_arguments = {"size": "width"}
 
@@ -222,6 +230,7 @@ WRONG = {
         {},
         "renamed_arguments names 'width', which is not an argument of RenamedToNothing",
     ),
+    "ties survive a checkpoint": ("LosesItsTie", {}, "after loading: nothing"),
     "arguments are declared": ("Undeclared", {}, "argument scale of Undeclared has no annotation"),
     "arguments round trip through json": (
         "Good",

@@ -107,6 +107,8 @@ PARTS = {
         "decoder": "conv(width=8)",
         "objective": "denoising + 0.1 * contrastive",
     },
+    "tied": {"encoder": "mlp(widths=(32, 16))", "decoder": "mirror"},
+    "flat": {"encoder": "flat", "decoder": "mirror"},
     "masked": {
         "encoder": "vit(patch=2, width=16, depth=1, heads=2)",
         "decoder": "vit(patch=2, width=16, depth=2, heads=2)",
@@ -114,7 +116,13 @@ PARTS = {
     },
 }
 # With a large eps: else gradients that are zero but for rounding (of biases of keys, and before norms) decide by their sign.
-OPTIMIZERS = {"causal": "rmsprop(eps=1e-2)", "two views": "sgd(momentum=0.9)", "masked": "adamw(eps=1e-2)"}
+OPTIMIZERS = {
+    "causal": "rmsprop(eps=1e-2)",
+    "two views": "sgd(momentum=0.9)",
+    "tied": "adamw(eps=1e-2)",
+    "flat": "sgd(momentum=0.9)",
+    "masked": "adamw(eps=1e-2)",
+}
 
 
 @pytest.mark.parametrize("name", [slow(each) for each in PARTS])
