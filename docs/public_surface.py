@@ -47,6 +47,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
             "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "sample_exponential", "straight_through",
             "zero_padding",
         ),
+        "reprkit.likelihoods.location_scale": ("LocationScale", "upcast_half"),
         "reprkit.decoders.head": ("Head", "Scale"),
         "reprkit.decoders.sequence": ("SequenceDecoder",),
         "reprkit.objectives.labels": ("count_classes", "get_labels"),
@@ -56,7 +57,6 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     "Models": {
         "reprkit.models.factor": ("masked_mean", "resolve_factor"),
         "reprkit.models.grid": ("align", "from_tokens", "to_tokens"),
-        "reprkit.models.likelihoods": ("LikelihoodName", "mode"),
     },
     "Data sets": {
         "reprkit.data.base": ("Subset", "derive_seed", "held_out_share", "split_settings", "split_sizes"),

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from reprkit.data import Dataset, Field, Signature, dataset
     from reprkit.errors import ReprkitError
     from reprkit.evaluation import evaluate
-    from reprkit.interfaces import Corruption, Decoder, Encoder, Evaluator, Latent, Objective
+    from reprkit.interfaces import (
+        Corruption,
+        Decoder,
+        Encoder,
+        Evaluator,
+        Latent,
+        Likelihood,
+        Objective,
+    )
     from reprkit.models.build import build
     from reprkit.models.factor import factor
     from reprkit.models.model import Model
@@ -46,6 +54,7 @@ _SUBMODULES = {
     "interfaces",
     "latents",
     "layers",
+    "likelihoods",
     "objectives",
     "reporting",
     "sklearn",
@@ -60,7 +69,7 @@ _PUBLIC_NAMES = {
     "registry.hookspecs": ["Spec", "hookimpl"],
     "errors": ["ReprkitError"],
     "types": ["Features", "Code", "Codes", "Decoded", "Losses"],
-    "interfaces": ["Encoder", "Latent", "Decoder", "Objective", "Corruption", "Evaluator"],
+    "interfaces": ["Encoder", "Latent", "Decoder", "Likelihood", "Objective", "Corruption", "Evaluator"],
     "data": ["Dataset", "Signature", "Field", "dataset"],
     "registry.create": ["create"],
     "models.factor": ["factor"],
@@ -78,7 +87,7 @@ _PUBLIC_NAMES = {
 __all__ = [  # noqa: RUF022 (in the order of use)
     "create", "dataset", "factor", "build", "Model", "loop", "fit", "load", "evaluate", "report", "export", "push",
     "recipe", "Launch",
-    "Encoder", "Latent", "Decoder", "Objective", "Corruption", "Evaluator",
+    "Encoder", "Latent", "Decoder", "Likelihood", "Objective", "Corruption", "Evaluator",
     "Features", "Code", "Codes", "Decoded", "Losses", "Dataset", "Signature", "Field",
     "Spec", "hookimpl", "ReprkitError",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The contracts of the parts: Encoder, Latent, Decoder, Objective, Corruption, Evaluator.
+"""The contracts of the parts: Encoder, Latent, Decoder, Likelihood, Objective, Corruption, Evaluator.
 
 A part is an ``nn.Module`` that records its constructor arguments, so it can be written as one line of JSON, saved and created
 again.  ``build`` passes the arguments named in ``BUILD_CONTEXT`` to every constructor that has them; these are not recorded.
@@ -272,6 +272,72 @@ class Decoder(Part):
     def step(self, previous: Tensor | None, state: Any) -> tuple[Decoded, Any]:
         """Return the likelihood of the next token given the ``previous`` one (b 1 p; None at the first), and the next state."""
         raise PartArgumentError(f"{type(self).__name__} is not causal: it decodes all tokens at once")
+
+
+class Likelihood(Part):
+    """Read the outputs of a decoder as a distribution over data values: every element of a token has one.
+
+    A ``Head`` computes the outputs from a decoder's vectors and holds all weights, so a likelihood has none of its own.  ``k`` is a
+    number of parameters of one element.  ``data`` in the constructor is the signature of the data, field ``x``.
+
+    Attributes:
+        discrete: the values are int64 symbols; ``params["logits"]`` (b n p k) are their unnormalized log-probabilities.
+        density: ``nll`` is that of a density over all real numbers, so that it depends on the units of the data; ``log_mass`` gives
+            the probability of an interval.
+        support: the values that an element can take, for a probability over finitely many real numbers; else None.
+    """
+
+    kind = "likelihood"
+    discrete: bool = False
+    density: bool = False
+    support: tuple[float, ...] | None = None
+
+    def outputs(self) -> dict[str, int]:
+        """Return what the head predicts for one element: name -> number of values; "linear" is always there.
+
+        Each name is a linear map of the head; all but "linear" start at zero.
+        """
+        return {"linear": 1}
+
+    def constants(self, values: int) -> dict[str, Tensor]:
+        """Return the initial values of learned parameters that do not depend on the code, by name, such as a shared scale.
+
+        Each has at least one axis.  ``values`` is the number of elements of a token (p).
+        """
+        return {}
+
+    def params(
+        self, outputs: Mapping[str, Float[Tensor, "b n p k"]], constants: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Turn the head's outputs and the learned constants into parameters, each broadcastable to (b n p) or (b n p k)."""
+        raise NotImplementedError
+
+    def nll(self, params: Mapping[str, Tensor], target: Tensor) -> Float[Tensor, "b n p"]:
+        """Return the negative log-likelihood of each element of ``target`` (b n p): nats, constants included, float32 or more.
+
+        It is finite, as is its gradient, for any target that the data may hold.
+        """
+        raise NotImplementedError
+
+    def point(self, params: Mapping[str, Tensor]) -> Tensor:
+        """Return the point estimate (b n p) in data units: the mean of real values, the most likely symbol."""
+        raise NotImplementedError
+
+    def sample(self, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+        """Draw one sample (b n p) in data units; ``generator`` is on the parameters' device."""
+        raise NotImplementedError
+
+    def temper(self, params: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
+        """Return the parameters at a temperature from 0: below 1 draws are closer to the most likely value; at 0 all are equal."""
+        raise NotImplementedError
+
+    def log_mass(self, params: Mapping[str, Tensor], low: Tensor, high: Tensor) -> Float[Tensor, "b n p"]:
+        """Return the log-probability of ``low`` to ``high`` (b n p, may be infinite), nats an element; of densities only.
+
+        Raises:
+            PartArgumentError: the likelihood is not a density.
+        """
+        raise PartArgumentError(f"{type(self).__name__} is not a density: its values have probabilities")
 
 
 class Objective(Part):

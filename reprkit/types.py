@@ -17,11 +17,14 @@ Fields that several records share:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from reprkit.interfaces import Likelihood
 
 # What a data set yields: a plain dict of tensors, by field name.
 Batch = Mapping[str, Tensor]
@@ -125,31 +128,34 @@ class Decoded:
     """The output of a decoder: a likelihood of the data and its point estimate in data units.
 
     Attributes:
-        x: point estimate (b n p): real values, or int64 symbols for a categorical likelihood.
-        likelihood: "gaussian", "bernoulli" or "categorical": how ``params`` are read (reprkit/models/likelihoods.py).
+        x: point estimate (b n p): real values, or int64 symbols for a discrete likelihood.
+        likelihood: how ``params`` are read; the reference of one ("gaussian") is accepted and replaced by the part.
         params: the likelihood's parameters by name, each broadcastable to (b n p) or (b n p k).
         mask: True at valid tokens (b n); None where all are valid.
         grid: layout of the n tokens: (height, width) of patches, (frames,), or (1,) for a vector.
     """
 
     x: Tensor
-    likelihood: str
+    likelihood: "Likelihood"
     params: dict[str, Tensor]
     mask: Bool[Tensor, "b n"] | None = None
     grid: tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        """Create the likelihood where its reference was given."""
+        if isinstance(self.likelihood, str):
+            from reprkit.registry.create import create
+
+            object.__setattr__(self, "likelihood", create("likelihood", self.likelihood))
+
     def nll(self, target: Tensor, weight: Tensor | None = None) -> Float[Tensor, "b n"]:
         """Return the negative log-likelihood of ``target`` (b n p), nats a token; ``weight`` (b n p) scales each element's."""
-        from reprkit.models.likelihoods import negative_log_likelihood
-
-        elements = negative_log_likelihood(self.likelihood, self.params, target)
+        elements = self.likelihood.nll(self.params, target)
         return (elements if weight is None else elements * weight).sum(-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Sample from the likelihood (b n p), in data units."""
-        from reprkit.models.likelihoods import draw
-
-        return draw(self.likelihood, self.params, generator)
+        return self.likelihood.sample(self.params, generator)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,12 @@ EXAMPLES = {
         "Spatial broadcast decoder (Watters et al. 2019)",
         'rk.build(data=train, encoder="conv", latent="gaussian", decoder="$name/broadcast")',
     ),
+    "likelihood": Example(
+        "log-cosh",
+        "LogCosh",
+        "Log-cosh likelihood, between Gaussian and Laplace (Chen et al. 2019)",
+        'rk.build(data=train, encoder="conv", decoder="conv(likelihood=\'$name/log-cosh\')")',
+    ),
     "objective": Example(
         "barlow",
         "Barlow",
@@ -102,7 +108,7 @@ def command(
     """Write a new plugin: a working part, its tests and a README.
 
     The part is a small published method of its kind, to be replaced by yours: finite scalar quantization, MLP-Mixer,
-    the spatial broadcast decoder, Barlow Twins, cutout, the bars problem, effective rank.
+    the spatial broadcast decoder, the log-cosh likelihood, Barlow Twins, cutout, the bars problem, effective rank.
     """
     try:
         kind = parse_kind(kind)

@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder
+from reprkit.interfaces import Decoder, Likelihood
 from reprkit.layers.convolution import Residual, downsampled_size, group_norm
 from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
 from reprkit.layers.field_checks import image_shape, require_token_count
 from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align
-from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import DepthOrZero, Width
 from reprkit.types import Decoded, Features
 
@@ -32,8 +31,8 @@ class ConvDecoder(Decoder):
         depth: number of doublings; the first map is the image's size over 2^depth.
         blocks: residual blocks on the first map and after each doubling; 0 for none.
         activation: "silu", "gelu", "relu", "elu", "sigmoid" or "tanh".
-        likelihood: "gaussian" or "bernoulli"; None takes the data's own.
-        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.
+        scale: scale of a density such as a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
         data: the signature of the output, field ``x``, an image (h w c).
         tokens: number of tokens of the code.
 
@@ -49,7 +48,7 @@ class ConvDecoder(Decoder):
         depth: DepthOrZero = 2,
         blocks: DepthOrZero = 1,
         activation: Activation = "silu",
-        likelihood: LikelihoodName | None = None,
+        likelihood: str | Likelihood | None = None,
         scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,

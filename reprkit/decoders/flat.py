@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder
+from reprkit.interfaces import Decoder, Likelihood
 from reprkit.layers.field_checks import flat_size, require_token_count
 from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align
-from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import Positive
 from reprkit.types import Decoded, Features
 
@@ -29,8 +28,8 @@ class FlatDecoder(Decoder):
     (Xie et al. 2022, arXiv 2111.09886, section 3.3).
 
     Args:
-        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the data's own.
-        scale: standard deviation of a Gaussian: "shared" (one, learned) or a fixed number; 1.0 gives half the squared error.
+        likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.
+        scale: scale of a density: "shared" (one, learned) or a fixed number; a Gaussian of 1.0 gives half the squared error.
         data: the signature of the output, field ``x``.
         tokens: number of tokens of the code.
 
@@ -42,7 +41,7 @@ class FlatDecoder(Decoder):
     def __init__(
         self,
         *,
-        likelihood: LikelihoodName | None = None,
+        likelihood: str | Likelihood | None = None,
         scale: Literal["shared"] | Positive = "shared",
         data: Signature,
         tokens: int | None = None,
@@ -59,7 +58,7 @@ class FlatDecoder(Decoder):
             scale=scale,
             linear=nn.Identity(),
         )
-        self.in_dim = math.ceil(self.size * self.head.symbols / self.tokens)
+        self.in_dim = math.ceil(self.size * self.head.sizes["linear"] / self.tokens)
 
     def forward(
         self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
@@ -72,7 +71,7 @@ class FlatDecoder(Decoder):
         if grid is not None:
             return self.head(x, grid=grid)
         x = x.flatten(1).unsqueeze(1)
-        total = self.size * self.head.symbols
+        total = self.size * self.head.sizes["linear"]
         if x.shape[-1] != total:
             x = F.adaptive_avg_pool1d(x, total)
         return self.head(x, grid=(1, 1) if self.field.kind == "image" else (1,))

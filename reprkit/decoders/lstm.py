@@ -19,8 +19,8 @@ class LSTMDecoder(RecurrentDecoder):
         dropout: probability in [0, 1) of dropping an element of the layers' input and output.
         embedding: width of the cells' input, the code and the previous token; None: ``width``.  A narrow one loses
             nothing for symbols and saves up to half of the first layer's products.
-        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the data's own.
-        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.
+        scale: scale of a density such as a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
         data: the signature of the output, field ``x``.
         tokens: number of tokens of the code; None where it varies or there is no code.
 

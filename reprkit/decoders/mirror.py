@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder
+from reprkit.interfaces import Decoder, Likelihood, require
 from reprkit.layers.dropout import Dropout
 from reprkit.layers.field_checks import flat_size
 from reprkit.layers.transposed import TransposedLinear
 from reprkit.models.factor import masked_mean
-from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import Positive
 from reprkit.types import Decoded, Features
 
@@ -39,8 +38,8 @@ class MirrorDecoder(Decoder):
     al. 2010, JMLR 11, section 2, "tied weights").  Dropout of the encoder is not repeated.
 
     Args:
-        likelihood: "gaussian" or "bernoulli"; None takes the data's own.
-        scale: standard deviation of a Gaussian: "shared" (one, learned) or a fixed number; 1.0 gives half the squared error.
+        likelihood: a likelihood of real values, such as "laplace"; None takes the data's own.
+        scale: scale of a density: "shared" (one, learned) or a fixed number; a Gaussian of 1.0 gives half the squared error.
         data: the signature of the output, field ``x``.
 
     Raises:
@@ -54,7 +53,7 @@ class MirrorDecoder(Decoder):
     def __init__(
         self,
         *,
-        likelihood: LikelihoodName | None = None,
+        likelihood: str | Likelihood | None = None,
         scale: Literal["shared"] | Positive = "shared",
         data: Signature,
     ) -> None:
@@ -73,6 +72,10 @@ class MirrorDecoder(Decoder):
             likelihood=likelihood,
             scale=scale,
             linear=nn.Identity(),
+        )
+        require(
+            self.head.sizes["linear"] == 1,
+            f"decoder mirror has one number for each value, and likelihood={likelihood!r} needs more: use mlp",
         )
 
     def bind(self, model: Model) -> None:

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder
+from reprkit.interfaces import Decoder, Likelihood
 from reprkit.layers.dense import Activation, Norm, hidden_layers, hidden_widths
 from reprkit.layers.field_checks import flat_size, require_token_count
 from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align
-from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Decoded, Features
 
@@ -33,8 +32,8 @@ class MLPDecoder(Decoder):
         widths: the width of each layer, instead of ``width`` and ``depth``.
         norm: "none", or "layer": LayerNorm before each activation.
         activation: "elu", "gelu", "relu", "sigmoid", "silu" or "tanh".
-        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the data's own.
-        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.
+        scale: scale of a density such as a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
         data: the signature of the output, field ``x``.
         tokens: number of tokens of the code; with several, each has the width max(4, width // tokens).
 
@@ -51,7 +50,7 @@ class MLPDecoder(Decoder):
         widths: Annotated[tuple[Width, ...], MinLen(1)] | None = None,
         norm: Norm = "none",
         activation: Activation = "gelu",
-        likelihood: LikelihoodName | None = None,
+        likelihood: str | Likelihood | None = None,
         scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,

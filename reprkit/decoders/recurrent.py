@@ -9,9 +9,9 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Scale
 from reprkit.decoders.sequence import SequenceDecoder
+from reprkit.interfaces import Likelihood
 from reprkit.kernels.recurrent_step import advance, initial_state, pack_weights
 from reprkit.layers.recurrent import Recurrent
-from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import BelowOne, Depth, Width
 
 
@@ -31,7 +31,7 @@ class RecurrentDecoder(SequenceDecoder):
         causal: bool = True,
         dropout: BelowOne = 0.0,
         embedding: Width | None = None,
-        likelihood: LikelihoodName | None = None,
+        likelihood: str | Likelihood | None = None,
         scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,

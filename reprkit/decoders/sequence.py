@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder
+from reprkit.interfaces import Decoder, Likelihood
 from reprkit.layers.positions import sinusoidal_positions
 from reprkit.layers.resample_tokens import ResampleTokens, resampled_mask
 from reprkit.layers.sequence_input import row_values
@@ -38,7 +38,7 @@ class SequenceDecoder(Decoder):
         *,
         causal: bool,
         positions: bool,
-        likelihood: str | None,
+        likelihood: str | Likelihood | None,
         scale: str | float,
         data: Signature,
         tokens: int | None,

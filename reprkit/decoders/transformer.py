@@ -7,8 +7,8 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Scale
 from reprkit.decoders.sequence import SequenceDecoder
+from reprkit.interfaces import Likelihood
 from reprkit.layers.attention import Blocks
-from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 
 
@@ -26,8 +26,8 @@ class TransformerDecoder(SequenceDecoder):
         causal: an autoregressive model of the data, given the code if there is one: step t reads the target's tokens
             before t; False decodes all steps at once.
         dropout: probability in [0, 1) of dropping an element of a block's output.
-        likelihood: "gaussian", "bernoulli" or "categorical"; None takes the data's own.
-        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.
+        scale: scale of a density such as a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
         data: the signature of the output, field ``x``.
         tokens: number of tokens of the code; None where it varies or there is no code.
 
@@ -44,7 +44,7 @@ class TransformerDecoder(SequenceDecoder):
         heads: Count = 4,
         causal: bool = False,
         dropout: BelowOne = 0.0,
-        likelihood: LikelihoodName | None = None,
+        likelihood: str | Likelihood | None = None,
         scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,

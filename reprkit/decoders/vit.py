@@ -8,12 +8,11 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder
+from reprkit.interfaces import Decoder, Likelihood
 from reprkit.layers.attention import Blocks
 from reprkit.layers.patches import patch_grid
 from reprkit.layers.positions import sinusoidal_positions_2d
 from reprkit.layers.resample_tokens import ResampleTokens
-from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Decoded, Features
 
@@ -30,8 +29,8 @@ class ViTDecoder(Decoder):
         depth: number of blocks.
         heads: number of attention heads.
         dropout: probability in [0, 1) of dropping an element of a block's output.
-        likelihood: "gaussian" or "bernoulli"; None takes the data's own.
-        scale: standard deviation of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
+        likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.
+        scale: scale of a density such as a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
         data: the signature of the output, field ``x``, an image (h w c).
         tokens: number of tokens of the code.
 
@@ -51,7 +50,7 @@ class ViTDecoder(Decoder):
         depth: Depth = 2,
         heads: Count = 4,
         dropout: BelowOne = 0.0,
-        likelihood: LikelihoodName | None = None,
+        likelihood: str | Likelihood | None = None,
         scale: Scale = "shared",
         data: Signature,
         tokens: int | None = None,

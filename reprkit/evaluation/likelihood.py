@@ -16,7 +16,7 @@ from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.interfaces import Evaluator, Latent
 from reprkit.registry.constraints import Count
-from reprkit.types import Batch, Code, Codes, Features
+from reprkit.types import Batch, Code, Codes, Decoded, Features
 from reprkit.utils import collectives
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Likelihood(Evaluator):
             latent's own prior.
         factor: the factor whose codes ``prior`` models, if there are several.
         levels: number of values of an element (256 for 8-bit pixels, evenly spaced over the range of the
-            data).  A Gaussian likelihood is then integrated over each value's bin, the outermost to infinity
+            data).  A density (gaussian, laplace) is then integrated over each value's bin, the outermost to infinity
             (Salimans et al. 2017, arXiv 1701.05517, section 2.1), which makes it a probability; without
             it, ``nll`` is that of a density and ``bits_per_dim`` may be negative.
 
@@ -114,16 +114,14 @@ class Likelihood(Evaluator):
         return torch.stack(weights), torch.stack(code_log_priors), elements
 
     def _nats(self, model: Model, scored: Scored) -> Float[Tensor, "b n p"]:
-        from reprkit.models.likelihoods import discretized_nll, negative_log_likelihood
-
         decoded, field = scored.decoded, model.output_field
-        if self.levels is None or decoded.likelihood != "gaussian":
-            return negative_log_likelihood(decoded.likelihood, decoded.params, scored.target)
+        if self.levels is None or not decoded.likelihood.density:
+            return decoded.likelihood.nll(decoded.params, scored.target)
         if field.range is None:
             raise BuildError(
                 f"likelihood(levels={self.levels}) needs the range of field {model.output!r}, which the data does not declare"
             )
-        return discretized_nll(decoded.params, scored.target, field.range, self.levels)
+        return discretized_nll(decoded, scored.target, field.range, self.levels)
 
     def _draw(
         self, model: Model, features: dict[str, Features], priors: dict[str, Model], random: set[str]
@@ -156,6 +154,22 @@ class Likelihood(Evaluator):
                     "on codes(model=DIR, data=...), and pass its folder, likelihood(prior=DIR)"
                 )
         return codes, log_prior, log_posterior
+
+
+def discretized_nll(
+    decoded: Decoded, target: Tensor, span: tuple[float, float], levels: int
+) -> Float[Tensor, "b n p"]:
+    """Compute the negative log-probability, in nats, of each element's bin under a density.
+
+    ``levels`` values are spaced evenly over ``span``.  The bin of each ends half-way to its neighbors; the bins of the
+    two extremes extend to infinity, so that the probabilities sum to 1 (Salimans et al. 2017, arXiv
+    1701.05517, section 2.1).
+    """
+    value = target.double()
+    half = 0.5 * (span[1] - span[0]) / (levels - 1)
+    low = torch.where(value <= span[0] + half, -math.inf, value - half)
+    high = torch.where(value >= span[1] - half, math.inf, value + half)
+    return -decoded.likelihood.log_mass(decoded.params, low, high)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class Masking(Evaluator):
             if trained is not None and trained.normalize:
                 mean, _, deviation = token_moments(target)
                 x = x * deviation + mean
-            if decoded.likelihood == "categorical":
+            if decoded.likelihood.discrete:
                 values = {"correct": (x == target).float()}
             else:
                 values = {"squares": to_float64(x - target).square()}

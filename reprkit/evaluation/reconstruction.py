@@ -38,7 +38,7 @@ class ReconstructionError(Evaluator):
             codes = model.encode(batch)
             scored = model.score(batch, codes)
             size = scored.target.shape[0]
-            symbols = scored.decoded.likelihood == "categorical"
+            symbols = scored.decoded.likelihood.discrete
             for name, value in _sums(scored, codes, symbols, size).items():
                 total[name] = total.get(name, 0.0) + value
             examples += size

@@ -69,7 +69,7 @@ class Scored:
 
         Symbols: ``perplexity``, exp of the nats a symbol.  Real values: ``error``, the squared error of an example.
         """
-        if self.decoded.likelihood == "categorical":
+        if self.decoded.likelihood.discrete:
             return self.rates
         with torch.no_grad():
             squares = (self.decoded.x - self.target).square()
@@ -84,7 +84,7 @@ class Scored:
             nats_per_element = total / (
                 self.target.numel() if self.weight is None else self.weight.sum().clamp(min=1)
             )
-            if self.decoded.likelihood == "categorical":
+            if self.decoded.likelihood.discrete:
                 return {"perplexity": nats_per_element.clamp(max=80).exp()}
             return {"bits_per_dim": nats_per_element / math.log(2)}
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from reprkit.errors import PartArgumentError
-from reprkit.models.likelihoods import apply_temperature, draw, filter_top_k_top_p
+from reprkit.interfaces import Likelihood
+from reprkit.likelihoods.location_scale import upcast_half
 
 _STEPS, _VALUES = 64, 2**20  # noise is drawn for this many steps at once, but at most this many values
 
@@ -50,16 +51,15 @@ class TokenSampler:
         self.generator = generator if seed is None else torch.Generator(device).manual_seed(seed)
         self._noise: list[Tensor] = []
 
-    def __call__(self, name: str, params: Mapping[str, Tensor]) -> Tensor:
+    def __call__(self, likelihood: Likelihood, params: Mapping[str, Tensor]) -> Tensor:
         """Draw one token (b n p)."""
         if self.temperature not in (0, 1):
-            params = apply_temperature(name, params, self.temperature)
+            params = likelihood.temper(params, self.temperature)
         if self.top_k is not None or self.top_p is not None:
-            params = filter_top_k_top_p(name, params, self.top_k, self.top_p)
-        if name != "categorical":
-            return draw(
-                name, apply_temperature(name, params, 0) if self.temperature == 0 else params, self.generator
-            )
+            params = filter_top_k_top_p(likelihood, params, self.top_k, self.top_p)
+        if not likelihood.discrete:
+            params = likelihood.temper(params, 0) if self.temperature == 0 else params
+            return likelihood.sample(params, self.generator)
         logits = params["logits"]
         if self.temperature == 0:
             return logits.argmax(-1)
@@ -73,3 +73,39 @@ class TokenSampler:
             rates = rates.exponential_(generator=self.generator).clamp_(min=torch.finfo(torch.float32).tiny)
             self._noise = list(rates.log_().neg_().unbind(0))[::-1]
         return self._noise.pop()
+
+
+def filter_top_k_top_p(
+    likelihood: Likelihood, params: Mapping[str, Tensor], top_k: int | None = None, top_p: float | None = None
+) -> dict[str, Tensor]:
+    """Exclude unlikely symbols; the remaining ones keep their proportions.
+
+    ``top_k`` keeps the k most likely (Fan et al. 2018, arXiv 1805.04833); ``top_p`` then keeps the smallest set of most likely
+    symbols whose probability reaches p (nucleus sampling: Holtzman et al. 2020, arXiv 1904.09751).  Ties are broken by the
+    order of the symbols.
+
+    Raises:
+        PartArgumentError: either is out of its range, or the likelihood is not of symbols.
+    """
+    if top_k is None and top_p is None:
+        return dict(params)
+    if not likelihood.discrete:
+        raise PartArgumentError(
+            "top_k and top_p apply to a likelihood of symbols, and this one is "
+            f"{likelihood.qualified or type(likelihood).__name__}: use temperature"
+        )
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+        raise PartArgumentError(f"top_k must be a whole number of symbols from 1, not {top_k!r}")
+    if top_p is not None and not (isinstance(top_p, int | float) and 0 < top_p <= 1):
+        raise PartArgumentError(f"top_p must be a probability above 0 and up to 1, not {top_p!r}")
+    logits = upcast_half(params["logits"])
+    order = logits.argsort(dim=-1, descending=True, stable=True)
+    ranked = logits.gather(-1, order)
+    excluded = torch.zeros_like(ranked, dtype=torch.bool)
+    if top_k is not None:
+        excluded[..., top_k:] = True
+    if top_p is not None:
+        probs = torch.softmax(ranked.masked_fill(excluded, -math.inf), -1)
+        excluded |= probs.cumsum(-1) - probs >= top_p
+        excluded[..., 0] = False  # rounding must not exclude all
+    return {"logits": logits.masked_fill(excluded.gather(-1, order.argsort(-1)), -math.inf)}

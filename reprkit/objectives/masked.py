@@ -58,7 +58,7 @@ class Masked(Objective):
 
     Raises:
         PartArgumentError: an argument is out of range.
-        BuildError: an example is a single token, or ``normalize`` is set without a Gaussian likelihood.
+        BuildError: an example is a single token, or ``normalize`` is set without a density of real values.
     """
 
     renamed_arguments = {"normalise": "normalize"}  # noqa: RUF012
@@ -193,10 +193,11 @@ def _require_several(count: int, factor: Factor) -> int:
 
 def normalize_tokens(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
     """Normalize the values of each token to mean 0 and standard deviation 1."""
-    if decoded.likelihood != "gaussian" or target.shape[-1] < 2:
+    if not decoded.likelihood.density or target.shape[-1] < 2:
+        name = decoded.likelihood.qualified or type(decoded.likelihood).__name__
         raise BuildError(
-            "masked(normalize=True) normalizes the real values of each token: it needs a Gaussian likelihood "
-            f"and tokens of several values, not {decoded.likelihood} and {target.shape[-1]}"
+            "masked(normalize=True) normalizes the real values of each token: it needs a density of any real value, such as "
+            f"gaussian or laplace, and tokens of several values, not {name} and {target.shape[-1]}"
         )
     _, centered, deviation = token_moments(target)
     return centered / deviation

@@ -13,6 +13,7 @@ INTERFACES = {
     "encoder": "Encoder",
     "latent": "Latent",
     "decoder": "Decoder",
+    "likelihood": "Likelihood",
     "objective": "Objective",
     "corruption": "Corruption",
     "evaluator": "Evaluator",

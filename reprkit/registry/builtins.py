@@ -107,6 +107,36 @@ def reprkit_latents() -> Iterator[Spec]:
 
 
 @hookimpl
+def reprkit_likelihoods() -> Iterator[Spec]:
+    """The built-in likelihoods."""
+    yield Spec(
+        "gaussian",
+        "reprkit.likelihoods.gaussian:Gaussian",
+        "Normal distribution of real values, with a learned scale (Rybkin et al. 2021)",
+    )
+    yield Spec(
+        "bernoulli",
+        "reprkit.likelihoods.bernoulli:Bernoulli",
+        "Two values, 0 and 1; the cross-entropy of gray values",
+    )
+    yield Spec(
+        "categorical",
+        "reprkit.likelihoods.categorical:Categorical",
+        "Symbols of a vocabulary",
+    )
+    yield Spec(
+        "laplace",
+        "reprkit.likelihoods.laplace:Laplace",
+        "Absolute error, with a learned scale",
+    )
+    yield Spec(
+        "logistic-mixture",
+        "reprkit.likelihoods.logistic_mixture:LogisticMixture",
+        "Discretized mixture of logistics over gray values (Salimans et al. 2017)",
+    )
+
+
+@hookimpl
 def reprkit_objectives() -> Iterator[Spec]:
     """The built-in objectives."""
     yield Spec(

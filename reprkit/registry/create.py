@@ -43,7 +43,7 @@ def create(
     """Create one part: ``create("latent", "vq(codes=512, dim=64)")``; an instance is returned unchanged.
 
     Args:
-        kind: "encoder", "latent", "decoder", "objective", "corruption", "dataset" or "evaluator".
+        kind: "encoder", "latent", "decoder", "likelihood", "objective", "corruption", "dataset" or "evaluator".
         part: a reference, or an instance.
         registry: where to look it up; by default the process-wide registry.
         context: the build context ``data=`` and ``tokens=``, passed if the constructor has them; all other keywords are arguments.

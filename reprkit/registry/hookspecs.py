@@ -31,6 +31,7 @@ KINDS = {
     "encoder": "reprkit_encoders",
     "decoder": "reprkit_decoders",
     "latent": "reprkit_latents",
+    "likelihood": "reprkit_likelihoods",
     "objective": "reprkit_objectives",
     "corruption": "reprkit_corruptions",
     "dataset": "reprkit_datasets",
@@ -122,6 +123,19 @@ def reprkit_latents() -> Iterable[Spec]:
         @hookimpl
         def reprkit_latents():
             yield Spec("fsq", "acme_latents.fsq:FSQ", "Finite scalar quantization (arXiv 2309.15505)")
+    """
+    return ()
+
+
+@hookspec
+def reprkit_likelihoods() -> Iterable[Spec]:
+    """Likelihoods: read the outputs of a decoder as a distribution of data values.
+
+    Example::
+
+        @hookimpl
+        def reprkit_likelihoods():
+            yield Spec("student-t", "acme_likelihoods.student:StudentT", "Heavy tails, for data with outliers")
     """
     return ()
 

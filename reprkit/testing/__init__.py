@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reprkit.testing.encoders import EncoderConformance
     from reprkit.testing.evaluators import EvaluatorConformance
     from reprkit.testing.latents import LatentConformance
+    from reprkit.testing.likelihoods import LikelihoodConformance
     from reprkit.testing.objectives import ObjectiveConformance
     from reprkit.testing.processes import ranks
 
@@ -31,6 +32,7 @@ __all__ = [
     "EncoderConformance",
     "EvaluatorConformance",
     "LatentConformance",
+    "LikelihoodConformance",
     "ObjectiveConformance",
     "ranks",
 ]
@@ -41,6 +43,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "encoders": ["EncoderConformance"],
         "latents": ["LatentConformance"],
         "decoders": ["DecoderConformance"],
+        "likelihoods": ["LikelihoodConformance"],
         "objectives": ["ObjectiveConformance"],
         "corruptions": ["CorruptionConformance"],
         "datasets": ["DatasetConformance"],

@@ -17,6 +17,7 @@ from reprkit.testing.decoders import DecoderConformance
 from reprkit.testing.encoders import EncoderConformance
 from reprkit.testing.evaluators import EvaluatorConformance
 from reprkit.testing.latents import LatentConformance
+from reprkit.testing.likelihoods import LikelihoodConformance
 from reprkit.testing.objectives import ObjectiveConformance
 from reprkit.testing.processes import RanksError
 from reprkit.testing.sample_data import SAMPLE_DATA
@@ -27,6 +28,7 @@ KITS: dict[str, type[Conformance]] = {
         EncoderConformance,
         LatentConformance,
         DecoderConformance,
+        LikelihoodConformance,
         ObjectiveConformance,
         CorruptionConformance,
         DatasetConformance,

@@ -12,7 +12,7 @@ from reprkit.decoders.lstm import LSTMDecoder
 from reprkit.decoders.mlp import MLPDecoder
 from reprkit.decoders.transformer import TransformerDecoder
 from reprkit.decoders.vit import ViTDecoder
-from reprkit.errors import BuildError, PartArgumentError
+from reprkit.errors import BuildError, PartArgumentError, UnknownPartError
 from reprkit.models.grid import from_tokens, to_tokens
 from reprkit.registry.create import create
 from reprkit.registry.registry import Registry
@@ -94,7 +94,7 @@ def test_outputs_have_the_layout_of_the_data_for_any_code(reference, field):
         assert decoded.x.shape == target.shape
         assert torch.equal(from_tokens(target, decoded.grid, field), x)
         assert from_tokens(decoded.x, decoded.grid, field).shape == x.shape
-        assert decoded.likelihood == field.likelihood
+        assert decoded.likelihood.qualified == f"reprkit/{field.likelihood}"
         assert decoded.x.dtype == target.dtype
         loss = decoded.nll(target)
         assert loss.shape == target.shape[:2]
@@ -148,7 +148,7 @@ def test_the_likelihood_can_be_chosen(found, options):
         pytest.skip("it is bound to a model: see test_flat_and_mirror.py")
     decoder = create("decoder", found.qualified, data=signature(FIELDS["digits"]), tokens=1, **options)
     decoded = decoder(features_for(decoder, 1, (1,)))
-    assert decoded.likelihood == options.get("likelihood", "gaussian")
+    assert decoded.likelihood.qualified == f"reprkit/{options.get('likelihood', 'gaussian')}"
     if options.get("scale") == "each":
         assert decoded.params["log_scale"].shape == decoded.x.shape
     if options.get("scale") == 0.3:
@@ -162,7 +162,7 @@ def test_the_likelihood_can_be_chosen(found, options):
         (MLPDecoder, {}, "vector", None, BuildError, "pool=True"),
         (MLPDecoder, {"depth": 0}, "vector", 1, PartArgumentError, "depth"),
         (MLPDecoder, {"likelihood": "categorical"}, "vector", 1, PartArgumentError, "categorical"),
-        (MLPDecoder, {"likelihood": "gausian"}, "vector", 1, PartArgumentError, "Did you mean 'gaussian'"),
+        (MLPDecoder, {"likelihood": "gausian"}, "vector", 1, UnknownPartError, "Did you mean 'gaussian'"),
         (MLPDecoder, {"scale": "one"}, "vector", 1, PartArgumentError, "'one'"),
         (MLPDecoder, {"scale": 0}, "vector", 1, PartArgumentError, "above 0"),
         (MLPDecoder, {"scale": True}, "vector", 1, PartArgumentError, "scale=True"),

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from reprkit.data.signature import Field
-from reprkit.decoders.head import FLOOR, Head
+from reprkit.decoders.head import Head
 from reprkit.errors import PartArgumentError
+from reprkit.likelihoods.location_scale import FLOOR
 
 REAL = Field(kind="vector", shape=(3,))
 GRAY = Field(kind="image", shape=(4, 4, 1), range=(0, 1))
@@ -25,12 +26,14 @@ LOUD = Field(kind="sequence", shape=(None, 2), range=(-300, 300))
         (BITS, None, "bernoulli"),
         (TEXT, None, "categorical"),
         (GRAY, "bernoulli", "bernoulli"),
+        (GRAY, "laplace", "laplace"),
+        (GRAY, "logistic-mixture(levels=16)", "logistic-mixture"),
         (BITS, "gaussian", "gaussian"),
     ],
 )
 def test_the_likelihood_is_the_data_s_own_or_the_chosen_one(field, name, found):
     decoded = Head(6, 3, field=field, likelihood=name)(torch.randn(2, 5, 6))
-    assert decoded.likelihood == found
+    assert decoded.likelihood.qualified == f"reprkit/{found}"
     assert decoded.x.shape == (2, 5, 3)
     assert decoded.x.dtype == (torch.int64 if found == "categorical" else torch.float32)
     if found == "categorical":
@@ -110,7 +113,17 @@ def test_the_units_of_the_data_only_shift_the_likelihood():
         )
 
 
-@pytest.mark.parametrize("options", [{}, {"scale": "each"}, {"scale": 0.5}, {"likelihood": "bernoulli"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale": "each"},
+        {"scale": 0.5},
+        {"likelihood": "bernoulli"},
+        {"likelihood": "laplace"},
+        {"likelihood": "logistic-mixture"},
+    ],
+)
 def test_every_parameter_has_a_gradient_and_a_shape_that_can_be_sharded(options):
     head = Head(6, 3, field=GRAY, **options)
     head(torch.randn(2, 5, 6)).nll(torch.rand(2, 5, 3)).sum().backward()

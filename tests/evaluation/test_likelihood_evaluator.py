@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal, norm
 import reprkit as rk
 from reprkit.data import Tensors
 from reprkit.errors import BuildError, PartArgumentError
-from reprkit.models.likelihoods import discretized_nll
+from reprkit.evaluation.likelihood import discretized_nll
 from reprkit.types import Decoded
 
 
@@ -108,7 +108,8 @@ def test_code_bits_of_a_codebook_under_a_prior(digits, tmp_path):
 def test_levels_make_a_gaussian_a_distribution_over_them():
     params = {"mean": torch.tensor([[[0.3, 0.9, -4.0]]]), "log_scale": torch.tensor([[[-2.0, 0.5, -3.0]]])}
     values = torch.linspace(-1, 1, 17)
-    nats = discretized_nll(params, values.view(-1, 1, 1).expand(-1, 1, 3), (-1.0, 1.0), 17)
+    decoded = Decoded(x=params["mean"], likelihood="gaussian", params=params)
+    nats = discretized_nll(decoded, values.view(-1, 1, 1).expand(-1, 1, 3), (-1.0, 1.0), 17)
     assert torch.allclose(nats.double().neg().exp().sum(0), torch.ones(1, 3, dtype=torch.float64), atol=1e-6)
     middle = norm.cdf(0.25 + 1 / 16, 0.3, math.exp(-2)) - norm.cdf(0.25 - 1 / 16, 0.3, math.exp(-2))
     assert nats[10, 0, 0].item() == pytest.approx(-math.log(middle), rel=1e-5)

@@ -9,7 +9,7 @@ from scipy import stats
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
-from reprkit.models.likelihoods import draw
+from reprkit.likelihoods.categorical import Categorical
 
 SYMBOLS, LENGTH = 4, 3
 DECODERS = {
@@ -228,7 +228,7 @@ def test_the_gumbel_draw_and_the_multinomial_one_agree():
         model.decoder.head.linear.weight.zero_()
         model.decoder.head.linear.bias.copy_(logits)
     ours = torch.bincount(model.generate(size=5_000, length=1, seed=0).x.flatten(), minlength=4)
-    other = draw("categorical", {"logits": logits.expand(5_000, 1, 1, 4)}, torch.Generator().manual_seed(1))
+    other = Categorical().sample({"logits": logits.expand(5_000, 1, 1, 4)}, torch.Generator().manual_seed(1))
     table = torch.stack([ours, torch.bincount(other.flatten(), minlength=4)])[:, :3]
     assert ours[3] == 0
     assert stats.chi2_contingency(table).pvalue > 1e-3

@@ -201,12 +201,10 @@ def test_reading_metrics_first_keeps_the_gradient_of_the_loss(attribute):
 
 
 def test_the_likelihood_is_computed_once_and_on_demand(monkeypatch):
-    import reprkit.models.likelihoods
+    from reprkit.likelihoods.categorical import Categorical
 
-    calls, plain = [], reprkit.models.likelihoods.negative_log_likelihood
-    monkeypatch.setattr(
-        reprkit.models.likelihoods, "negative_log_likelihood", lambda *args: calls.append(1) or plain(*args)
-    )
+    calls, plain = [], Categorical.nll
+    monkeypatch.setattr(Categorical, "nll", lambda *args: calls.append(1) or plain(*args))
     scored = texts().score(padded_symbols())
     assert scored.decoded.x.shape == (2, 4, 1)
     assert not calls

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import Decoded, Decoder, Features, Signature
+from reprkit import Decoded, Decoder, Features, Likelihood, Signature
 from reprkit.decoders.head import Head, Scale
-from reprkit.models.likelihoods import LikelihoodName
 from reprkit.registry.constraints import Count, Depth, Width
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import (
@@ -39,8 +38,8 @@ class AdaINDecoder(Decoder):
         stride: frames per token of the code, a power of 2, as in the encoder.
         norm: if False, no instance norm, only scale and shift.
         condition_dim: width of the condition, the speaker's code.
-        likelihood: "gaussian" or "bernoulli"; if None, the one that suits the data.
-        scale: of a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed standard deviation.
+        likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.
+        scale: scale of a density such as a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
         data: the signature of the output, field ``x``, a sequence (t c).
 
     Raises:
@@ -58,7 +57,7 @@ class AdaINDecoder(Decoder):
         stride: Count = 4,
         norm: bool = True,
         condition_dim: Width = 64,
-        likelihood: LikelihoodName | None = None,
+        likelihood: str | Likelihood | None = None,
         scale: Scale = "shared",
         data: Signature,
     ) -> None:

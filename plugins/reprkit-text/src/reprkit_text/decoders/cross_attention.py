@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from reprkit import Decoded, Decoder, Features
+from reprkit import Decoded, Decoder, Features, Likelihood, create
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit.layers.resample_tokens import zero_invalid_tokens
-from reprkit.models.likelihoods import mode
 from reprkit_text.transformers_networks.symbols import check_length
 
 
@@ -35,6 +34,7 @@ class CrossAttentionDecoder(Decoder):
     def _set_up(self, width: int, field: Field) -> None:
         """Create what all subclasses have."""
         self.in_dim, self.steps = width, field.space[0]
+        self.likelihood: Likelihood = create("likelihood", "categorical")
         self.nothing = nn.Parameter(torch.randn(1, 1, width) * 0.02)
 
     def write(
@@ -118,5 +118,8 @@ class CrossAttentionDecoder(Decoder):
     def _decoded(self, logits: Float[Tensor, "b n v"]) -> Decoded:
         params = {"logits": logits.unsqueeze(-2)}
         return Decoded(
-            x=mode("categorical", params), likelihood="categorical", params=params, grid=(logits.shape[1],)
+            x=self.likelihood.point(params),
+            likelihood=self.likelihood,
+            params=params,
+            grid=(logits.shape[1],),
         )

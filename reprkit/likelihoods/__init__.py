@@ -1,0 +1,1 @@
+"""Likelihoods, one part a file; each is found through the registry."""
