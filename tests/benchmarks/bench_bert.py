@@ -73,7 +73,7 @@ class Peer(torch.nn.Module):
             for one, two, rows in pairs(mine, self):
                 two[:rows] = one[:rows]
             self.net.cls.predictions.decoder.bias[
-                mine.decoder.head.symbols :
+                mine.decoder.head.sizes["linear"] :
             ] = -1e4  # no text holds the mask
 
     def forward(self, batch):
@@ -87,7 +87,7 @@ class Peer(torch.nn.Module):
 def pairs(mine, peer):
     """(our parameter, its parameter, how many of their rows are meant) for everything but our two further maps."""
     net, head = peer.net, peer.net.cls.predictions
-    symbols = mine.decoder.head.symbols
+    symbols = mine.decoder.head.sizes["linear"]
     theirs = dict(net.bert.named_parameters())
     found = [
         (each, theirs[name], len(each)) for name, each in mine.factors["code"].encoder.body.named_parameters()

@@ -77,7 +77,7 @@ def _masked_language_model(model: Model, name: str, encoder: TransformersEncoder
     weight, bias = transform.dense.weight, transform.dense.bias
     head.transform.dense.weight.copy_(weight @ to_decoder.weight @ to_latent.weight)
     head.transform.dense.bias.copy_(bias + weight @ (to_decoder.bias + to_decoder.weight @ to_latent.bias))
-    vocab = decoder.head.symbols
+    vocab = decoder.head.sizes["linear"]
     head.decoder.weight.zero_()
     head.decoder.bias.fill_(_FORBIDDEN)
     head.decoder.weight[:vocab] = decoder.head.linear.weight
