@@ -16,8 +16,8 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.interfaces": ("Part", "Term", "require"),
         "reprkit.types": ("Batch",),
         "reprkit.errors": (
-            "BuildError", "CheckpointError", "DataError", "PartArgumentError", "ReprkitError", "TrainingError", "UnknownPartError",
-            "nearest",
+            "BuildError", "CheckpointError", "CompressionError", "DataError", "PartArgumentError", "ReprkitError", "TrainingError",
+            "UnknownPartError", "nearest",
         ),
     },
     "The registry and references": {
@@ -87,7 +87,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
             "gather", "gather_with_gradient", "global_draw", "local_only", "max_over_ranks", "rank", "sum_over_ranks", "world_size",
         ),
         "reprkit.utils.modes": ("eval_mode",),
-        "reprkit.utils.precision": ("without_autocast",),
+        "reprkit.utils.precision": ("widen", "without_autocast"),
         "reprkit.utils.progress": ("track_progress",),
     },
 }  # fmt: skip

@@ -42,6 +42,10 @@ class CheckpointError(ReprkitError):
     """A checkpoint is missing, damaged, of a newer format, or needs a plugin that is not installed."""
 
 
+class CompressionError(ReprkitError, ValueError):
+    """A compressed code is damaged, or was written with another model."""
+
+
 class TrainingError(ReprkitError):
     """Training cannot continue: the loss is not finite, memory is exhausted, or the saved state cannot be resumed."""
 

@@ -8,7 +8,7 @@ Shapes: ``b`` examples, ``n`` tokens an example, ``d`` channels, ``p`` data valu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -22,8 +22,12 @@ from reprkit.registry.constraints import wrap_constructor
 from reprkit.registry.references import Reference
 from reprkit.registry.sources import BUILD_CONTEXT
 from reprkit.types import Batch, Code, Decoded, Features
+from reprkit.utils import symbol_coder
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
 
@@ -45,6 +49,8 @@ class Part(nn.Module):
         qualified: ``distribution/name`` when the part was created from a reference, else None.
         renamed_arguments: former name -> present name of constructor arguments.  References and checkpoints that use a former
             name still work, with a DeprecationWarning.  It must be a literal, since it is also read from the source.
+        added_state: names of buffers and parameters that a checkpoint or a saved state may lack, since earlier versions of the part
+            did not have them; they then keep their initial values.
     """
 
     kind: ClassVar[str] = "part"
@@ -53,6 +59,7 @@ class Part(nn.Module):
     build_context: Mapping[str, Any] = MappingProxyType({})
     qualified: str | None = None
     renamed_arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    added_state: ClassVar[frozenset[str]] = frozenset()
 
     def bind(self, model: Model) -> None:
         """Take what depends on the other parts of the model: their weights, to tie them, or their widths.
@@ -159,11 +166,15 @@ class Latent(Part):
             one hundredth of the largest dimension's.
         collapse_hint: what to try when hardly any of the latent is in use, as a clause: the collapse warning ends
             "Try <collapse_hint>."
+        symbol_frequencies: the tables of ``frequencies`` (q v), int32; zeros, and not in the state dict, until they are set.  None
+            for a continuous latent, and where a slot has too many entries for a table.
     """
 
     kind = "latent"
+    added_state = frozenset({"symbol_frequencies"})
     active_variance: float | None = None
     collapse_hint: str | None = None
+    symbol_frequencies: Tensor | None
 
     def __init__(
         self,
@@ -182,6 +193,9 @@ class Latent(Part):
         self.in_dim, self.out_dim, self.vocab = in_dim, out_dim, vocab
         self.weights = dict(weights or {})
         self.precision = precision
+        tables = bool(vocab) and max(vocab or ()) <= symbol_coder.MAX_ENTRIES
+        zeros = torch.zeros(len(vocab or ()), max(vocab or (0,)), dtype=torch.int32) if tables else None
+        self.register_buffer("symbol_frequencies", zeros)
 
     def forward(self, features: Features) -> Code:
         """Return the code of features (b n in_dim); deterministic in evaluation mode."""
@@ -219,6 +233,91 @@ class Latent(Part):
             PartArgumentError: the latent has no prior of its own.
         """
         raise PartArgumentError(f"{type(self).__name__} has no prior of its own; learn one over its codes")
+
+    def frequencies(self) -> Int[Tensor, "q v"] | None:
+        """Return how often each symbol of each slot occurs, of 2^16; rows of smaller vocabularies end in zeros.
+
+        They are whole numbers from the checkpoint, never computed anew: a float that another machine rounds differently would
+        decode to noise.  None: no tables, and all symbols of a slot cost the same.
+        """
+        tables = self.symbol_frequencies
+        return None if tables is None or not tables.any() else tables.long()
+
+    @torch.no_grad()
+    def set_frequencies(self, counts: Int[Tensor, "q v"]) -> None:
+        """Set the tables of ``frequencies`` from counts of the symbols of each slot; one is added to each count.
+
+        Where a slot has more than 2^14 entries there are no tables, and nothing is set.
+
+        Raises:
+            PartArgumentError: the latent is continuous.
+        """
+        if self.vocab is None:
+            raise PartArgumentError(f"{type(self).__name__} is continuous: it has no symbols to count")
+        tables = self.symbol_frequencies
+        if tables is None:
+            return
+        for slot, entries in enumerate(self.vocab):
+            row = symbol_coder.to_frequencies(counts[slot, :entries].cpu().numpy())
+            tables[slot, :entries] = torch.from_numpy(row).to(tables)
+
+    def write(self, code: Code) -> list[bytes]:
+        """Encode the indices of each example's valid tokens as bytes, under ``frequencies``; a latent may write more.
+
+        Raises:
+            PartArgumentError: the latent is continuous.
+        """
+        if self.vocab is None or code.indices is None:
+            raise PartArgumentError(
+                f"{type(self).__name__} is continuous: only the indices of a discrete latent can be written as bytes, such as "
+                "those of vq, residual-vq, one-hot or binary"
+            )
+        indices = code.indices.cpu()
+        valid = torch.ones(indices.shape[:2], dtype=torch.bool) if code.mask is None else code.mask.cpu()
+        rows = [symbols[kept].numpy() for symbols, kept in zip(indices, valid, strict=True)]
+        return symbol_coder.encode_symbols(rows, self.vocab, self._numpy_frequencies())
+
+    def read(self, strings: Sequence[bytes], like: Code) -> Code:
+        """Invert ``write``.
+
+        Args:
+            strings: one for each example.
+            like: a code with the layout of the result: the shape and type of ``z``, mask, grid, positions and length.
+
+        Raises:
+            PartArgumentError: the latent is continuous.
+            CompressionError: a string holds more symbols than the layout, or was written under other tables.
+        """
+        if self.vocab is None:
+            raise PartArgumentError(f"{type(self).__name__} is continuous: it has no indices to read")
+        shape = like.z.shape[:2]
+        valid = torch.ones(shape, dtype=torch.bool) if like.mask is None else like.mask.cpu()
+        rows = symbol_coder.decode_symbols(
+            strings, valid.sum(1).tolist(), self.vocab, self._numpy_frequencies()
+        )
+        indices = torch.zeros(*shape, len(self.vocab), dtype=torch.int64)
+        indices[valid] = torch.cat([torch.from_numpy(row) for row in rows])
+        indices = indices.to(like.z.device)
+        return Code.of(like, z=self.embed(indices).to(like.z), indices=indices)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.symbol_frequencies is not None and not self.symbol_frequencies.any():
+            del destination[prefix + "symbol_frequencies"]
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing: list[str], *rest: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, *rest)
+        name = prefix + "symbol_frequencies"
+        if self.symbol_frequencies is not None and name not in state_dict:
+            self.symbol_frequencies.zero_()
+            if name in missing:
+                missing.remove(name)
+
+    def _numpy_frequencies(self) -> NDArray[np.int64] | None:
+        tables = self.frequencies()
+        return None if tables is None else tables.cpu().numpy()
 
     @property
     def has_prior(self) -> bool:

@@ -27,6 +27,7 @@ from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.registry.registry import default_registry
 from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.utils import collectives
+from reprkit.utils.added_state import added_state
 from reprkit.utils.atomic_files import explain_os_error, recover_folder, replace_folder
 from reprkit.utils.sharded_tensors import FullStateDict
 
@@ -177,10 +178,11 @@ def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[NamedPart], fold
 def _load_weights(model: Model, stored: StoredCheckpoint) -> None:
     """Check names and shapes against the file's header, then load all weights."""
     path, shapes = stored.weights, stored.shapes
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    initial, added = model.state_dict(), added_state(model)
+    expected = {name: tuple(value.shape) for name, value in initial.items()}
     faults = {
-        "missing": [name for name in expected if name not in shapes],
-        "unexpected": [name for name in shapes if name not in expected],
+        "missing": [name for name in expected if name not in shapes and name not in added],
+        "unexpected": [name for name in shapes if name not in expected and name not in added],
         "of another size": [name for name in expected if name in shapes and shapes[name] != expected[name]],
     }
     if any(faults.values()):
@@ -199,7 +201,9 @@ def _load_weights(model: Model, stored: StoredCheckpoint) -> None:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     tensors.update({name: tensors[source] for name, source in stored.tied.items()})
-    model.load_state_dict(tensors)
+    if any(tensors[name].dtype == torch.float64 for name, _ in model.named_parameters() if name in tensors):
+        model.double()
+    model.load_state_dict({name: initial[name] for name in added & initial.keys()} | tensors)
 
 
 def _describe_sizes(

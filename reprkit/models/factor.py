@@ -6,13 +6,14 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
 from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
-from reprkit.utils.precision import without_autocast
+from reprkit.utils.precision import widen, without_autocast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ def make_adapters(factors: Mapping[str, Factor], decoder: Decoder) -> dict[str, 
 
 
 class Factor(nn.Module):
-    """A built factor: encoder, linear adapter and latent; the latent runs in float32 unless its ``precision`` is "any"."""
+    """A built factor: encoder, linear adapter and latent, which runs in float32 (or float64) unless its ``precision`` is "any"."""
 
     def __init__(
         self,
@@ -142,6 +143,12 @@ class Factor(nn.Module):
             self.conditioner = make_adapter(condition.latent.out_dim, encoder.condition_dim)
         self.adapter = make_adapter(encoder.out_dim, latent.in_dim)
         self.usage = Usage(latent, f"latent {latent.qualified or type(latent).__name__} of factor {name}")
+
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """The type of the code's values: that of the weights, or float32 where the latent requires at least that."""
+        own = self.adapter.weight.dtype
+        return own if self.latent.precision != "float32" or own == torch.float64 else torch.float32
 
     def view(self, batch: Batch) -> Batch:
         """Return the batch as the encoder reads it: the field ``input`` under the name ``x``.
@@ -189,7 +196,7 @@ class Factor(nn.Module):
             if self.latent.precision != "float32":
                 return self.latent(features)
             with without_autocast(features.x.device):
-                return self.latent(_replace_x(features, x=features.x.float()))
+                return self.latent(_replace_x(features, x=widen(features.x)))
 
 
 def _replace_x(features: Features, x: Tensor) -> Features:

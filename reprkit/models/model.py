@@ -38,6 +38,8 @@ from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reprkit.data.base import Dataset
+
 
 class Model(nn.Module):
     """Encoder → latent → decoder, with one or more factors, trained by an objective.  Created by ``rk.build`` or ``rk.load``.
@@ -75,6 +77,14 @@ class Model(nn.Module):
             if isinstance(factor.adapter, nn.Linear):
                 return factor.adapter.weight.device
         return next(iter(self.parameters()), torch.empty(0)).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights: float32, or float64 after training with ``precision="fp64"``."""
+        for factor in self.factors.values():
+            if isinstance(factor.adapter, nn.Linear):
+                return factor.adapter.weight.dtype
+        return next(iter(self.parameters()), torch.empty(0)).dtype
 
     def latent(self, factor: str | None = None) -> Latent:
         """Return the latent of a factor; without a name, that of the only factor."""
@@ -269,7 +279,8 @@ class Model(nn.Module):
         """Return the codes of indices (b n q), by factor; mask, grid and positions are copied from ``like``."""
         codes = {}
         for name, index in indices.items():
-            z = self._factor(name).latent.embed(index.to(self.device))
+            factor = self._factor(name)
+            z = factor.latent.embed(index.to(self.device)).to(factor.code_dtype)
             codes[name] = Code.of(like[name], z=z, indices=index) if like else Code(z=z, indices=index)
         return (like or Codes({})) | codes
 
@@ -284,6 +295,28 @@ class Model(nn.Module):
         from reprkit.models.sampling import generate
 
         return generate(self, codes, **options)
+
+    def compress(
+        self, batch: Batch | Codes, *, priors: Mapping[str, Model | str] | None = None
+    ) -> list[bytes]:
+        """Encode a batch as bytes, one string an example: see ``reprkit.models.compression.compress``."""
+        from reprkit.models.compression import compress
+
+        return compress(self, batch, priors=priors)
+
+    def decompress(
+        self, strings: Sequence[bytes], *, priors: Mapping[str, Model | str] | None = None
+    ) -> Codes:
+        """Return the codes that ``compress`` wrote: see ``reprkit.models.compression.decompress``."""
+        from reprkit.models.compression import decompress
+
+        return decompress(self, strings, priors=priors)
+
+    def fit_frequencies(self, data: Dataset | str, *, batch: int = 256) -> dict[str, float]:
+        """Count symbols for ``compress``, on training data: see ``reprkit.models.compression.fit_frequencies``."""
+        from reprkit.models.compression import fit_frequencies
+
+        return fit_frequencies(self, data, batch=batch)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model to a folder, as ``reprkit.json`` and ``model.safetensors``; ``rk.load`` reads it."""
@@ -337,11 +370,27 @@ class Model(nn.Module):
             factor.usage.update()
 
     def to_device(self, batch: Batch) -> Batch:
-        """Move a batch to the model's device; returns the same object if it is already there."""
+        """Move a batch to the model's device; returns the same object if it is already there.
+
+        A model in float64 also gets its real fields in float64.
+        """
         device = self.device
+        if self.dtype == torch.float64:
+            return self._widen_batch(batch, device)
         if all(value.device == device for value in batch.values()):
             return batch
         return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+    def _widen_batch(self, batch: Batch, device: torch.device) -> Batch:
+        if all(
+            v.device == device and (not v.is_floating_point() or v.dtype == torch.float64)
+            for v in batch.values()
+        ):
+            return batch
+        return {
+            name: value.to(device, torch.float64 if value.is_floating_point() else None, non_blocking=True)
+            for name, value in batch.items()
+        }
 
     def _check(self, batch: Batch, values: bool, any_length: bool = False) -> None:
         """Check a batch against the signature; its ``values`` are checked once, before anything is corrupted."""

@@ -49,7 +49,7 @@ def batch_to_code(x: Tensor, latent: Latent, like: Code) -> Code:
     if latent.vocab is None:
         return Code.of(like, z=x.to(like.z.dtype))
     indices = rearrange(x, "b (n q) -> b n q", q=len(latent.vocab))
-    return Code.of(like, z=latent.embed(indices), indices=indices)
+    return Code.of(like, z=latent.embed(indices).to(like.z.dtype), indices=indices)
 
 
 def log_prob(prior: Model, batch: Batch) -> Float[Tensor, " b"]:
@@ -58,12 +58,33 @@ def log_prob(prior: Model, batch: Batch) -> Float[Tensor, " b"]:
     Raises:
         BuildError: the prior is not a causal decoder without an encoder.
     """
+    check_causal(prior)
+    return -prior.score(batch).per_example
+
+
+def check_causal(prior: Model) -> None:
+    """Check that a prior is a causal decoder without an encoder.
+
+    Raises:
+        BuildError: it is not.
+    """
     if prior.decoder is None or "causal" not in prior.decoder.provides or len(prior.factors):
         raise BuildError(
             "a prior over codes is a causal decoder without an encoder: rk.build(data=codes, "
             "decoder='transformer(causal=True)', objective='autoregressive')"
         )
-    return -prior.score(batch).per_example
+
+
+def code_length(model: Model, factor: str) -> int | None:
+    """Return the number of tokens of a factor's code; None where it varies with the example's length.
+
+    Raises:
+        BuildError: the model was built without data.
+    """
+    if model.signature is None:
+        raise BuildError("a prior over codes needs the data's signature: build the model with data=")
+    short, long = (model.factors[factor].count(model.signature.example(1, length)) for length in (4, 8))
+    return short if short == long else None
 
 
 def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:

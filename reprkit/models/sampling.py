@@ -71,7 +71,7 @@ def prior_codes(
     for name, like in _empty_codes(model).items():
         if factors is None or name in factors:
             z = model.latent(name).prior((size, like.length or 1), generator)
-            codes[name] = replace(like, z=z)
+            codes[name] = replace(like, z=z.to(model.factors[name].code_dtype))
     return Codes(codes)
 
 
@@ -112,7 +112,7 @@ def _empty_codes(model: Model) -> dict[str, Code]:
         view = factor.view(example)
         count = 1 if factor.pool else factor.encoder.count(view)
         grid = (1,) if factor.pool else factor.encoder.grid(view)
-        z = torch.zeros(1, count, factor.latent.out_dim, device=model.device)
+        z = torch.zeros(1, count, factor.latent.out_dim, dtype=factor.code_dtype, device=model.device)
         codes[name] = Code(z=z, grid=grid, length=count)
     return codes
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from reprkit.errors import BuildError
+from reprkit.utils.added_state import added_state
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -31,7 +32,8 @@ def warm_start(model: Model, start: Model) -> None:
         )
     for name, (part, other) in pairs.items():
         mine, theirs = ({n: tuple(v.shape) for n, v in m.state_dict().items()} for m in (part, other))
-        different = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
+        optional = added_state(part)
+        different = [k for k in mine | theirs if mine.get(k) != theirs.get(k) and k not in optional]
         if different:
             key = different[0]
             raise BuildError(

@@ -8,10 +8,12 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
+from reprkit.errors import CompressionError
 from reprkit.interfaces import Encoder, Latent
 from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
 from reprkit.types import Batch, Code, Features
+from reprkit.utils import symbol_coder
 from reprkit.utils.collectives import gather, sum_over_ranks, world_size
 
 SIZES = ((1, 1), (2, 1), (3, 5), (4, 16))
@@ -153,6 +155,32 @@ class LatentConformance(PartConformance):
         code = latent(self.features(latent, 3, 4))
         expect_close(latent.embed(code.indices), code.z, "embed(indices) and z in evaluation")
 
+    def test_bytes_reproduce_the_code(self) -> None:
+        """``read(write(code))`` gives the code of all valid tokens, in another instance with the same state."""
+        latent, other = self.fresh(0), self.fresh(1).eval()
+        if latent.vocab is None:
+            raise SkipTest("it is continuous")
+        self.exercise(latent)
+        latent.eval()
+        code = latent(self.features(latent, 5, 6, masked=True))
+        valid = code.indices[code.mask]
+        counts = [valid[:, slot].bincount(minlength=max(latent.vocab)) for slot in range(len(latent.vocab))]
+        latent.set_frequencies(torch.stack(counts))
+        other.load_state_dict(latent.state_dict())
+        tables = latent.frequencies()
+        if tables is not None:
+            _check_tables(tables, latent.vocab)
+        like = Code.of(code, z=torch.zeros_like(code.z))
+        try:
+            again = other.read(latent.write(code), like)
+        except CompressionError as error:
+            raise AssertionError(
+                f"a copy with the same state cannot read what was written: {error}"
+            ) from error
+        what = "of valid tokens, written and read by a copy with the same state"
+        expect_close(again.indices[code.mask], valid, f"indices {what}")
+        expect_close(again.z[code.mask], other.embed(code.indices)[code.mask], f"z {what}", 0.0)
+
     def test_prior_has_the_shape_of_codes(self) -> None:
         """``prior((b, n))`` returns finite codes (b n out_dim), equal for equal generators."""
         latent = self.fresh()
@@ -238,6 +266,21 @@ def _check_indices(code: Code, vocab: tuple[int, ...], shape: tuple[int, int]) -
     expect(code.indices.dtype == torch.int64, f"indices are {code.indices.dtype}, not int64")
     inside = (code.indices >= 0) & (code.indices < torch.tensor(vocab))
     expect(inside.all(), f"an index lies outside of vocab {vocab}")
+
+
+def _check_tables(tables: Tensor, vocab: tuple[int, ...]) -> None:
+    expected = (len(vocab), max(vocab))
+    expect(
+        tuple(tables.shape) == expected, f"frequencies() is {tuple(tables.shape)}, not (q, v) = {expected}"
+    )
+    expect(tables.dtype == torch.int64, f"frequencies() is {tables.dtype}, not int64")
+    for slot, entries in enumerate(vocab):
+        row = tables[slot, :entries]
+        expect(row.min() >= 1, f"frequencies() of slot {slot} has a symbol below 1: it cannot be written")
+        expect(
+            row.sum() == symbol_coder.TOTAL,
+            f"frequencies() of slot {slot} sums to {int(row.sum())}, not 2^16",
+        )
 
 
 def _train_steps(rank: int, case: LatentConformance, masked: bool) -> dict[str, Tensor]:

@@ -146,6 +146,18 @@ class WrongEmbedding(Good):
         return indices * 1.0
 
 
+class TablesOutsideOfTheState(Good):
+    counts = torch.tensor([[1, 1], [1, 1], [1, 1]])
+
+    def set_frequencies(self, counts):
+        self.counts = counts + 100 * torch.tensor([0, 1])
+
+    def frequencies(self):
+        share = self.counts[:, 0] / self.counts.sum(1)
+        first = (share * 2**16).round().clamp(1, 2**16 - 1).long()
+        return torch.stack([first, 2**16 - first], 1)
+
+
 class PriorIgnoresGenerator(Good):
     def prior(self, shape, generator=None):
         return self.embed(torch.randint(2, (*shape, 3)))
@@ -244,6 +256,11 @@ WRONG = {
     "gradients reach every parameter": ("UnusedParameter", {}, "no gradient reaches spare"),
     "evaluation is deterministic": ("RandomInEvaluation", {}, "z in evaluation: differs"),
     "embed reproduces the code": ("WrongEmbedding", {}, "embed(indices) and z in evaluation: differs"),
+    "bytes reproduce the code": (
+        "TablesOutsideOfTheState",
+        {},
+        "a copy with the same state cannot read what was written",
+    ),
     "prior has the shape of codes": (
         "PriorIgnoresGenerator",
         {},

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
+from reprkit.utils.added_state import added_state
 from reprkit.utils.atomic_files import explain_os_error, replace_folder
 from reprkit.utils.sharded_tensors import gather, shard_like
 
@@ -132,7 +133,8 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
     """
     own = tensors_of(module)
     saved: Mapping[str, Tensor] = state["tensors"]
-    faults = [f"{name} is new" for name in own if name not in saved]
+    added = added_state(module)
+    faults = [f"{name} is new" for name in own if name not in saved and name not in added]
     faults += [f"{name} is missing" for name in saved if name not in own]
     faults += [
         f"{name} was {tuple(saved[name].shape)} and is {tuple(own[name].shape)}"
@@ -146,7 +148,8 @@ def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
             "  build the same model, or start again: resume=False or another out="
         )
     for name, tensor in own.items():
-        tensor.copy_(shard_like(saved[name], tensor))
+        if name in saved:
+            tensor.copy_(shard_like(saved[name], tensor))
     modules = dict(module.named_modules())
     for name, values in state["scalars"].items():
         for key, value in values.items():

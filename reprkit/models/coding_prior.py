@@ -1,0 +1,109 @@
+"""Coding of symbols under a prior model: each symbol under its probability given the symbols before it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from reprkit.errors import CompressionError
+from reprkit.models.priors import check_causal, check_fit, code_length, load_prior
+from reprkit.types import Code
+from reprkit.utils.symbol_coder import Coder, to_edges
+
+if TYPE_CHECKING:
+    from reprkit.models.model import Model
+
+
+class CodingPrior:
+    """Writes and reads the codes of one factor under a causal model of its symbols.
+
+    Writer and reader compute the same probabilities in the same way: step by step, for one example at a time, so that a string
+    depends neither on the batch that it was written in nor on the one that it is read in.  They are floats, and are equal on one
+    machine, with the same versions and number of threads.
+
+    Args:
+        model: the model whose codes are coded.
+        factor: name of the factor.
+        prior: a causal decoder without an encoder, trained on these codes (``CodesOf``), or its folder.
+
+    Raises:
+        BuildError: the prior is of another kind, or was trained on other codes.
+    """
+
+    def __init__(self, model: Model, factor: str, prior: Model | str) -> None:
+        self.model = load_prior(prior, model.device).eval()
+        self.latent = model.latent(factor)
+        check_causal(self.model)
+        check_fit(self.model, self.latent, code_length(model, factor))
+
+    def write(self, code: Code) -> list[bytes]:
+        """Encode the indices of each example's valid tokens, slot by slot within a token."""
+        assert code.indices is not None
+        strings = []
+        for row, indices in enumerate(code.indices.cpu()):
+            symbols = (indices if code.mask is None else indices[code.mask[row].cpu()]).flatten().tolist()
+            steps, coder, pairs = _Steps(self.model, len(symbols)), Coder(), []
+            for symbol in symbols:
+                edges = steps.next_edges()
+                pairs.append((edges[symbol], edges[symbol + 1] - edges[symbol]))
+                steps.add(symbol)
+            for pair in reversed(pairs):
+                coder.push(*pair)
+            strings.append(coder.to_bytes())
+        return strings
+
+    def read(self, strings: Sequence[bytes], like: Code) -> Code:
+        """Invert ``write``; see ``Latent.read``.
+
+        Raises:
+            CompressionError: a string does not end where its symbols end.
+        """
+        slots = len(self.latent.vocab or ())
+        indices = torch.zeros(*like.z.shape[:2], slots, dtype=torch.int64)
+        for row, string in enumerate(strings):
+            valid = slice(None) if like.mask is None else like.mask[row].cpu()
+            count = indices[row, valid].numel()
+            steps, coder, symbols = _Steps(self.model, count), Coder(string), []
+            for _ in range(count):
+                edges = steps.next_edges()
+                symbol = bisect_right(edges, coder.peek()) - 1
+                coder.pop(edges[symbol], edges[symbol + 1] - edges[symbol])
+                symbols.append(symbol)
+                steps.add(symbol)
+            if not coder.empty:
+                raise CompressionError(
+                    f"string {row} does not end where its symbols end: the prior's probabilities differ from those of the writer "
+                    "(another machine, version or number of threads)"
+                )
+            indices[row, valid] = rearrange(torch.tensor(symbols, dtype=torch.int64), "(n q) -> n q", q=slots)
+        indices = indices.to(like.z.device)
+        return Code.of(like, z=self.latent.embed(indices).to(like.z), indices=indices)
+
+
+class _Steps:
+    """The steps of a causal decoder through one sequence of symbols.
+
+    Args:
+        prior: a model without an encoder, in evaluation mode.
+        length: number of symbols.
+    """
+
+    def __init__(self, prior: Model, length: int) -> None:
+        self._decoder, self._device = prior.get_decoder(), prior.device
+        self._state = self._decoder.start(None, size=1, length=length) if length else None
+        self._previous: Tensor | None = None
+
+    def next_edges(self) -> list[int]:
+        """Return the cumulative probabilities of the next symbol (v + 1)."""
+        step, self._state = self._decoder.step(self._previous, self._state)
+        logits = step.params["logits"].double().cpu().flatten()
+        return to_edges(logits.softmax(0).numpy()).tolist()
+
+    def add(self, symbol: int) -> None:
+        """Set the symbol at this step."""
+        self._previous = torch.full((1, 1, 1), symbol, dtype=torch.int64, device=self._device)
