@@ -83,6 +83,10 @@ def main(
     batch: int = 32,
     lr: float = 2e-3,
     critic_lr: float = 2e-3,
+    judge: Annotated[
+        str,
+        typer.Option(help="evaluator of the conversions, such as voice(clips=14, languages=('en', 'es'))"),
+    ] = "voice",
     seed: int = 0,
     out: str = "runs/voice_conversion",
     resume: bool = False,
@@ -129,7 +133,7 @@ def main(
         model.factors.requires_grad_(False)
         model = train_stage(model, "after", after, lr / 4)
     model.save(f"{out}/model")
-    results = rk.evaluate(model, test, "reconstruction", "voice", "leakage", fit_on=train)
+    results = rk.evaluate(model, test, "reconstruction", judge, "leakage", fit_on=train)
     page = rk.report(out, results)
     if rank() == 0:
         print(compare({preset: results}))

@@ -6,7 +6,7 @@ import base64
 import io
 import wave
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
@@ -23,11 +23,13 @@ class Sounds:
 
     Attributes:
         rows: example -> version -> samples (t,) in [-1, 1]; values outside are clipped.
+        notes: example -> version -> a line of text beneath its player; none where it is missing.
         rate: sampling rate in Hz.
     """
 
     title: str
     rows: Mapping[str, Mapping[str, np.ndarray]]
+    notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     rate: int = 16000
     caption: str = ""
     wide: bool = True
@@ -39,9 +41,15 @@ class Sounds:
         for example, row in self.rows.items():
             cells.append(f'<span class="label">{escape(example)}</span>')
             for name in versions:
-                cells.append(
-                    self._player(f"{example}: {name}", row[name]) if name in row else "<span>–</span>"
+                if name not in row:
+                    cells.append("<span>–</span>")
+                    continue
+                player, note = (
+                    self._player(f"{example}: {name}", row[name]),
+                    self.notes.get(example, {}).get(name),
                 )
+                text = f'<span class="label">{escape(note)}</span>' if note else ""
+                cells.append(f"<span>{player}{text}</span>")
         grid = f'<div class="sounds" style="--columns:{len(versions)}">{"".join(cells)}</div>'
         return f'<div class="scroll">{grid}</div>'
 

@@ -6,10 +6,10 @@
     python tests/benchmarks/figures_voice.py --table                      the rows of what is there, and nothing is run
 
 Every run is ``recipes/voice_conversion.py`` with the flags that the table shows, in a process of its own; its held-out
-utterances are converted and judged by the evaluators ``voice`` and ``leakage``.  A run that is in the file already is not run
-again.  The sweep's page is OUT's folder's ``neck/report.html``.
+utterances are converted and judged by the evaluators ``voice`` and ``leakage``; words are recognized in up to 14 English and 14
+Spanish utterances.  A run that is in the file already is not run again.  The sweep's page is OUT's folder's ``neck/report.html``.
 
-Needs: reprkit-audio with its judges, and the corpus in the cache (reprkit voice fetch asterisk).
+Needs: reprkit-audio with its evaluation models, and the corpus in the cache (reprkit voice fetch asterisk).
 """
 
 import json
@@ -23,6 +23,7 @@ from typing import Annotated
 import typer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "voice_conversion.py"
+JUDGE = "voice(clips=14, languages=('en', 'es'))"
 PRESETS = ("adain", "autovc", "multi-target", "grouped")
 # A preset and the same without what it keeps the speaker out of the content with; AutoVC's are the ends of the sweep.
 MECHANISMS = {
@@ -43,7 +44,13 @@ COLUMNS = {
     "nearest": "voice.nearest",
     "to target": "voice.similarity",
     "to source": "voice.similarity_source",
-    "rise": "voice.wer_rise",
+    "WER en, self": "voice.languages.en.self.wer",
+    "WER en": "voice.languages.en.converted.wer",
+    "CER en": "voice.languages.en.converted.cer",
+    "WER es, self": "voice.languages.es.self.wer",
+    "WER es": "voice.languages.es.converted.wer",
+    "CER es": "voice.languages.es.converted.cer",
+    "DNSMOS": "voice.dnsmos",
     "mcd": "voice.parallel.mcd",
     "leak, pooled": "leakage.content.pooled",
     "leak, token": "leakage.content.frame",
@@ -54,7 +61,7 @@ COLUMNS = {
 def run(flags, folder):
     """The results of one run of the recipe."""
     given = [f"--{name}={value}" for name, value in flags.items()]
-    command = [sys.executable, str(RECIPE), *given, f"--out={folder}"]
+    command = [sys.executable, str(RECIPE), *given, f"--judge={JUDGE}", f"--out={folder}"]
     start = time.time()
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     if done.returncode:
@@ -99,6 +106,7 @@ def main(
     ] = "",
     data: Annotated[list[str], typer.Option(help="corpora; say it again for more")] = ["asterisk(frames=64)"],  # noqa: B006
     necks: Annotated[list[int], typer.Option(help="widths; say it again for more")] = NECKS,
+    width: Annotated[int, typer.Option(help="channels of all networks")] = 64,
     steps: Annotated[int, typer.Option(help="of a preset's main stage")] = 3_000,
     short: Annotated[int, typer.Option(help="steps of the other runs")] = 1_500,
     batch: int = 32,
@@ -115,7 +123,13 @@ def main(
     if only not in ("", *groups):
         raise typer.BadParameter(f"--only {only}: {', '.join(groups)}")
     wanted = {
-        f"{name}, {corpus}, seed {seed}": {"steps": short, "data": corpus, "batch": batch, "seed": seed}
+        f"{name}, {corpus}, seed {seed}": {
+            "steps": short,
+            "data": corpus,
+            "width": width,
+            "batch": batch,
+            "seed": seed,
+        }
         | flags
         for corpus in data
         for group, runs in groups.items()

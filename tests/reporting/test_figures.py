@@ -136,9 +136,15 @@ def test_sounds_are_embedded_in_the_page(installed, monkeypatch):
         monkeypatch.setitem(sys.modules, "soundfile", None)
     samples = np.array([0.0, 0.5, -0.25, 1.5, -3.0, np.nan])
     figure = Sounds(
-        title="voices", rows={"<one>": {"in": samples, "out": samples[:3]}, "two": {"in": samples}}, rate=8000
+        title="voices",
+        rows={"<one>": {"in": samples, "out": samples[:3]}, "two": {"in": samples}},
+        notes={"<one>": {"out": "heard <b>"}, "two": {"out": "nowhere"}},
+        rate=8000,
     )
     html = figure.html()
+    assert html.count("heard &lt;b&gt;") == 1
+    assert html.index("heard") > html.rindex("&lt;one&gt;: out")
+    assert "nowhere" not in html
     assert "&lt;one&gt;" in html
     assert "<one>" not in html
     assert html.count("<audio controls") == 3

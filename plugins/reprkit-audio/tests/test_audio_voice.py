@@ -1,27 +1,28 @@
 import shutil
 import subprocess
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 import soundfile
 import torch
 from reprkit_audio.converter import Converter
-from reprkit_audio.evaluators.conversion_pairs import ConversionPair, conversion_pairs
+from reprkit_audio.evaluators.conversion_pairs import ConversionPair, conversion_pairs, spoken_pairs
 from reprkit_audio.evaluators.scores import speaker_scores
-from reprkit_audio.recognition import speaker_verification, speech_recognition
+from reprkit_audio.frontends.log_mel import LogMel
+from reprkit_audio.recognition import speaker_verification, speech_quality, speech_recognition
+from reprkit_audio.recognition.word_errors import character_error_rate, word_error_rate
 from synthetic_voices import RATE, voice
 
 import reprkit as rk
-from reprkit.errors import BuildError, DataError, PartArgumentError
+from reprkit.errors import BuildError, DataError, PartArgumentError, ReprkitError
 from reprkit.testing import EvaluatorConformance
 
 resemblyzer = pytest.mark.skipif(
     not speaker_verification.is_installed(),
     reason="needs Resemblyzer's weights: pip install --no-deps Resemblyzer",
 )
-flite = pytest.mark.skipif(
-    shutil.which("flite") is None or not speech_recognition.is_installed(),
-    reason="needs flite and pocketsphinx",
-)
+flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs the synthesizer flite")
 SENTENCES = (
     "Please leave a message after the tone.",
     "The weather today is warm and sunny.",
@@ -37,6 +38,37 @@ def built(data, latent="continuous(dim=4)"):
     return rk.build(
         data=data, factors=factors, decoder="adain(width=8, depth=1, stride=1, condition_dim=8)"
     ).eval()
+
+
+class Listener:
+    """A recognizer that knows the data: it writes the text of the recording that a waveform is most like, frame by frame."""
+
+    def __init__(self, data):
+        self.front = LogMel()
+        self.known = [(self.spectrum(data.utterance(n).wave), clip.text) for n, clip in enumerate(data.clips)]
+        self.languages = []
+
+    def spectrum(self, wave):
+        frames = self.front.analyze(wave).frames
+        return (frames - frames.mean(0)) / frames.std(0)
+
+    def __call__(self, wave, language=None):
+        self.languages.append(language)
+        mine = self.spectrum(wave)
+
+        def distance(other):
+            if abs(len(other) - len(mine)) > 2:
+                return float("inf")
+            frames = min(len(other), len(mine))
+            return float((other[:frames] - mine[:frames]).square().mean())
+
+        return min(self.known, key=lambda known: distance(known[0]))[1].lower()
+
+
+def judge(data, arguments):
+    evaluator = rk.create("evaluator", f"voice({arguments})")
+    evaluator.recognizer = Listener(data)
+    return evaluator
 
 
 def synthetic_corpus(folder, speakers=("ann", "bob"), takes=4):
@@ -84,38 +116,38 @@ class TestVoiceConforms(EvaluatorConformance):
 @flite
 def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
     model = built(spoken)
-    evaluator = "voice(pairs=6, enroll=3, examples=0)"
+    evaluator = judge(spoken, "pairs=6, enroll=3, examples=0, clips=6")
 
     # A model that leaves everything as it is.
     monkeypatch.setattr(Converter, "convert", lambda self, source, voice, pitch=None: source)
     found = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
-    assert found["n"] == found["wer_n"] == found["parallel"]["n"] == 6
+    assert found["n"] == found["words_n"] == found["parallel"]["n"] == 6
     assert found["chance"] == pytest.approx(1 / 3)
     assert found["nearer"] == found["nearest"] == 0
     assert found["similarity_source"] == pytest.approx(found["copy"]["similarity"], abs=1e-5)
     assert found["natural"]["identified"] == 1
-    assert found["natural"]["wer"] == 0
-    assert found["wer_rise"] == 0
+    for version in ("natural", "copy", "self"):
+        assert found[version]["wer"] == found[version]["cer"] == 0
+    assert found["wer"] == found["wer_rise"] == 0
     assert found["pitch_correlation"] > 0.9
     assert found["parallel"]["mcd"] == pytest.approx(found["copy"]["parallel"]["mcd"])
     assert found["parallel"]["unconverted"] > 3
 
     # A model that knows what the target would have said.
-    calls = []
+    chosen = conversion_pairs(spoken, 6, 1, 0, 1.0)
+    calls = iter(chosen)
 
     def oracle(self, source, voice, pitch=None):
-        place = len(calls)
-        calls.append(place)
-        twin = chosen[place].parallel
-        return spoken.sound(twin)
+        return spoken.sound(next(calls).parallel)
 
-    chosen = conversion_pairs(spoken, 6, 1, 0, 1.0, range(9))
     assert all(each.parallel is not None for each in chosen)
     monkeypatch.setattr(Converter, "convert", oracle)
     monkeypatch.setattr(Converter, "synthesize", lambda self, made, samples: self.vocoder.synthesize(made))
-    best = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
+    best = rk.evaluate(model, spoken, "voice(pairs=6, enroll=3, examples=0, words=False)", examples=0)[
+        "voice"
+    ]
     assert best["nearer"] == best["nearest"] == 1
-    assert best["wer"] == 0
+    assert not best.keys() & {"wer", "dnsmos", "languages"}
     assert best["parallel"]["mcd"] < 0.5 * best["parallel"]["unconverted"]
     assert best["parallel"]["pitch_correlation"] > 0.9
     assert best["similarity"] > found["similarity"] + 0.2
@@ -127,11 +159,13 @@ def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
 @resemblyzer
 @flite
 def test_the_page_has_players_and_maps(spoken, tmp_path):
-    results = rk.evaluate(built(spoken), spoken, "voice(pairs=2, enroll=2, examples=2)", fit_on=spoken)
+    evaluator = judge(spoken, "pairs=2, enroll=2, examples=2, clips=2")
+    results = rk.evaluate(built(spoken), spoken, evaluator, fit_on=spoken)
     assert set(results.figures["voice"]) == {"players", "spectrograms", "speaker-codes", "speaker-judge"}
     rk.report(tmp_path, results)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio controls") == 2 * 5
+    assert page.count("(WER 0.00, CER 0.00)") >= 2 * 2  # beneath source and copy synthesis
     assert "Your account balance" in page or "The weather" in page or "Please leave" in page
     rk.report(tmp_path)  # again, from stored results
     assert (tmp_path / "report.html").read_text().count("<audio controls") == 2 * 5
@@ -152,6 +186,89 @@ def test_speaker_scores():
     original = speaker_scores(embeddings, chosen, centroids, own=True)
     assert original["identified"] == 1 / 4
     assert original["similarity"] == found["similarity_source"]
+
+
+def test_spoken_pairs_are_balanced_over_languages(tmp_path, monkeypatch):
+    data = synthetic_corpus(tmp_path, ("ann", "bob", "cyd"), takes=5)
+    clips = [
+        replace(clip, language=(None, "en", "it")[number % 3], text="..." if number == 4 else clip.text)
+        for number, clip in enumerate(data.clips)
+    ]
+    monkeypatch.setattr(type(data), "clips", property(lambda self: clips))
+    found = spoken_pairs(data, 3, None, 2, 0, 0.3)
+    assert found == spoken_pairs(data, 3, None, 2, 0, 0.3)
+    assert Counter(clips[each.source].language for each in found) == {None: 3, "en": 3, "it": 3}
+    assert len({each.source for each in found}) == 9
+    for each in found:
+        owner = data.speakers[each.speaker]
+        assert each.source != 4
+        assert clips[each.source].speaker == owner != data.speakers[each.target]
+        assert {clips[n].speaker for n in each.own} == {owner}
+        assert {clips[n].speaker for n in each.prompts} == {data.speakers[each.target]}
+        assert each.source not in each.own
+        assert len(set(each.own)) == len(set(each.prompts)) == 2
+    english = spoken_pairs(data, 9, ("en",), 1, 0, 0.3)
+    assert [clips[each.source].language for each in english] == ["en"] * 4  # one of five has no words
+    assert spoken_pairs(data, 9, ("xx",), 1, 0, 0.3) == []
+
+
+@resemblyzer
+@flite
+def test_word_errors_of_conversions_that_say_something_else(spoken, monkeypatch):
+    """Conversions to another speaker say the next sentence; conversions to the own one are right."""
+    model, evaluator = built(spoken), judge(spoken, "pairs=2, enroll=2, examples=0, clips=4")
+    monkeypatch.setattr(Converter, "convert", lambda self, source, voice, pitch=None: source)
+    right = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
+    pairs = spoken_pairs(spoken, 4, None, 1, 0, 1.0)
+    numbers = {}  # of a sound's frames
+    for number in range(9):
+        numbers[spoken.sound(number).frames.numpy().tobytes()] = number
+    turns = Counter()
+
+    def wrong(self, source, voice, pitch=None):
+        number = numbers[source.frames.numpy().tobytes()]
+        turns[number] += 1
+        said = number % 3 if turns[number] == 2 else (number + 1) % 3  # the second time: the own voice
+        return spoken.sound(3 * (number // 3) + said)
+
+    monkeypatch.setattr(Converter, "convert", wrong)
+    monkeypatch.setattr(Converter, "synthesize", lambda self, made, samples: self.vocoder.synthesize(made))
+    evaluator.pairs = 1
+    chosen = conversion_pairs(spoken, 1, 1, 0, 1.0)
+    turns.clear()
+    turns.update({each.source: 0 for each in pairs})
+    sources = [each.source for each in pairs]
+    if chosen[0].source in sources:
+        turns[chosen[0].source] = -1  # converted once before
+    found = rk.evaluate(model, spoken, evaluator, examples=0)["voice"]
+    texts = [SENTENCES[source % 3] for source in sources]
+    others = [SENTENCES[(source + 1) % 3] for source in sources]
+    assert found["wer"] == pytest.approx(word_error_rate(others, texts))
+    assert found["wer"] > 0.5
+    assert found["wer_rise"] == found["wer"]
+    assert found["cer"] == pytest.approx(character_error_rate(others, texts))
+    assert found["self"]["wer"] == found["copy"]["wer"] == right["wer"] == 0
+    assert found["languages"] == {}  # unknown
+    assert set(evaluator.recognizer.languages) == {None}
+
+
+@resemblyzer
+def test_models_that_are_not_installed_are_named(tmp_path, monkeypatch):
+    data = synthetic_corpus(tmp_path)
+    for module in (speech_recognition, speech_quality):
+        monkeypatch.setattr(module, "is_installed", lambda: False)
+    speech_recognition.speech_recognizer.cache_clear()
+    model, arguments = built(data), "pairs=2, seconds=0.3, enroll=2, examples=0"
+    with pytest.warns(UserWarning, match="not installed: pip install") as caught:
+        found = rk.evaluate(model, data, f"voice({arguments})", examples=0)["voice"]
+    messages = [str(each.message) for each in caught if "installed" in str(each.message)]
+    assert [each.partition(",")[0] for each in messages] == [
+        "voice: words are not recognized",
+        "voice: the quality is not rated",
+    ]
+    assert not found.keys() & {"wer", "dnsmos"}
+    with pytest.raises(ReprkitError, match="words cannot be recognized, since Whisper is not installed"):
+        rk.evaluate(model, data, f"voice({arguments}, words=True)", examples=0)
 
 
 def test_conversion_pairs_are_spread_and_prefer_the_same_words(tmp_path):
@@ -200,7 +317,9 @@ def test_invalid_models_and_data_raise(tmp_path):
         rk.evaluate(plain, data, "voice", examples=0)
     with pytest.raises(PartArgumentError, match="pairs"):
         rk.create("evaluator", "voice(pairs=0)")
-    if speech_recognition.is_installed():
-        unknown = synthetic_corpus(tmp_path / "three", ("xxyzzy", "qqzzk"))
-        with pytest.raises(DataError, match="fewer than two English texts"):
-            rk.evaluate(built(unknown), unknown, "voice(words=True, seconds=0.3)", examples=0)
+    for path in (tmp_path / "two").rglob("*.txt"):
+        path.unlink()
+    silent = rk.dataset(f"reprkit-audio/speech(root={str(tmp_path / 'two')!r}, frames=16)")
+    evaluator = judge(silent, "words=True, seconds=0.3, pairs=2, enroll=2")
+    with pytest.raises(DataError, match="has no texts"):
+        rk.evaluate(model, silent, evaluator, examples=0)

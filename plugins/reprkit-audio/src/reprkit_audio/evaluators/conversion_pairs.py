@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.recordings import UtteranceDataset, check_several_speakers
 from reprkit_audio.distortion import SpeechFeatures
-from reprkit_audio.recognition.speech_recognition import normalize_text
+from reprkit_audio.recognition.word_errors import normalize_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class ConversionPair:
         target: label of the target speaker.
         prompts: utterances of the target speaker that the voice is extracted from.
         parallel: the target speaker's own utterance of the same words, not among the prompts; None if there is none.
+        own: other utterances of the source's speaker, for a conversion to the own voice; none if it is not made.
     """
 
     source: int
@@ -35,6 +36,7 @@ class ConversionPair:
     target: int
     prompts: tuple[int, ...]
     parallel: int | None = None
+    own: tuple[int, ...] = ()
 
 
 @dataclass
@@ -44,13 +46,16 @@ class Conversion:
     Attributes:
         pair: source and target.
         waves: "source", "converted", "copy" (the source through the vocoder), "shift" (the baseline), "target" (the same words
-            by the target speaker, where there is one), at the evaluation models' rate.
+            by the target speaker, where there is one), "self" (converted to the own voice, where asked for), at the evaluation
+            models' rate.
+        heard: what the speech recognizer writes, for each waveform that was recognized.
         features: of each waveform that is compared, its cepstrum and pitch.
     """
 
     pair: ConversionPair
     waves: dict[str, Float[Tensor, " samples"]]
     features: dict[str, SpeechFeatures] = field(default_factory=dict)
+    heard: dict[str, str] = field(default_factory=dict)
 
 
 def check_utterances(data: Dataset | None, evaluator: str) -> UtteranceDataset:
@@ -86,11 +91,10 @@ def conversion_pairs(
     prompts: int,
     seed: int,
     seconds: float,
-    preferred: Collection[int] = (),
 ) -> list[ConversionPair]:
     """Choose at most ``pairs`` conversions, spread over all ordered pairs of speakers, of utterances of ``seconds`` or longer.
 
-    Sources whose words the target speaker also says come first, and among them the ``preferred`` ones.
+    Sources whose words the target speaker also says come first.
 
     Raises:
         DataError: fewer than two speakers with utterances that are long enough.
@@ -115,9 +119,7 @@ def conversion_pairs(
     queues = {}
     for one, two in ordered:
         twins = {number: by_text.get((two, texts[number])) for number in shuffled[one]}
-        queues[one, two] = sorted(
-            twins.items(), key=lambda pair: (pair[1] is None, pair[0] not in preferred)
-        )  # stable
+        queues[one, two] = sorted(twins.items(), key=lambda pair: pair[1] is None)  # stable
     chosen: list[ConversionPair] = []
     turns = [ordered[index] for index in generator.permutation(len(ordered))]
     for turn in range(max(map(len, queues.values()))):
@@ -134,6 +136,63 @@ def conversion_pairs(
                     )
                 )
     return chosen
+
+
+def spoken_pairs(
+    data: UtteranceDataset,
+    clips: int,
+    languages: Sequence[str] | None,
+    prompts: int,
+    seed: int,
+    seconds: float,
+) -> list[ConversionPair]:
+    """Choose conversions whose words are recognized: at most ``clips`` utterances with a known text in each language.
+
+    The targets of a language's utterances take turns among all other speakers.
+
+    Args:
+        data: the utterances.
+        clips: the most of a language; utterances of unknown language count as one more language.
+        languages: the languages; all if None.
+        prompts: utterances of the target.
+        seed: of the choice.
+        seconds: shorter utterances are left out.
+    """
+    usable = utterances_by_speaker(data, seconds)
+    known = {label: numbers for label, numbers in sorted(usable.items()) if len(numbers) > 1}
+    generator = np.random.default_rng(seed)
+    by_language: dict[str | None, list[tuple[int, int]]] = {}
+    for label, numbers in known.items():
+        for number in numbers:
+            clip = data.clips[number]
+            if normalize_text(clip.text or "") and (languages is None or clip.language in languages):
+                by_language.setdefault(clip.language, []).append((label, number))
+    chosen = []
+    for language in sorted(by_language, key=str):
+        rows = by_language[language]
+        for turn, row in enumerate(generator.permutation(len(rows))[:clips]):
+            speaker, source = rows[row]
+            others = [label for label in known if label != speaker]
+            if others:
+                target = others[turn % len(others)]
+                chosen.append(
+                    ConversionPair(
+                        source=source,
+                        speaker=speaker,
+                        target=target,
+                        prompts=_draw_prompts(known[target], source, prompts, generator),
+                        own=_draw_prompts(known[speaker], source, prompts, generator),
+                    )
+                )
+    return chosen
+
+
+def _draw_prompts(
+    numbers: Sequence[int], source: int, count: int, generator: np.random.Generator
+) -> tuple[int, ...]:
+    """Draw ``count`` of a speaker's utterances, never the source itself."""
+    others = [number for number in numbers if number != source]
+    return tuple(generator.permutation(others)[:count].tolist())
 
 
 def _text_id(clip: Clip) -> tuple[str, str | None] | None:

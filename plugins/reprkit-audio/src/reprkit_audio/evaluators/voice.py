@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,21 +26,24 @@ from reprkit_audio.evaluators.conversion_pairs import (
     ConversionPair,
     check_utterances,
     conversion_pairs,
+    spoken_pairs,
     utterances_by_speaker,
 )
 from reprkit_audio.evaluators.scores import add_scores, nan_mean, speaker_scores
+from reprkit_audio.evaluators.spoken_words import SpokenClip, error_rates, rates_by_language, recognize
 from reprkit_audio.formants import formant_ratio, shift_voice
 from reprkit_audio.frontends import Sound
 from reprkit_audio.frontends.world import World
 from reprkit_audio.prosody import pitch_statistics
-from reprkit_audio.recognition import speech_recognition
+from reprkit_audio.recognition import speech_quality, speech_recognition
 from reprkit_audio.recognition.speaker_verification import RATE, speaker_centroid, speaker_verifier
 from reprkit_audio.vocoders import vocoder
 from reprkit_audio.waveforms import is_silent
 
-_SENTENCES = 15  # of the recognizer's grammar
 _FORMANT_UTTERANCES = 5  # utterances on which a voice's formants are estimated
 _GENERATED = ("converted", "copy", "shift")
+# Section of the results -> the version that is recognized.
+_RECOGNIZED = {"natural": "source", "copy": "copy", "self": "self", "converted": "converted"}
 
 Wave = Float[Tensor, " samples"]
 
@@ -50,8 +54,11 @@ class Voice(Evaluator):
     By Resemblyzer, with a speaker's centroid the mean over real utterances of ``fit_on`` (of ``data`` if ``fit_on`` lacks the
     speaker): ``nearer``: share of conversions nearer to the target's centroid than to the source's; ``nearest``: share whose
     nearest centroid of all is the target's (chance is ``chance``); ``similarity``, ``similarity_source``: mean cosines.
-    By pocketsphinx, if English texts are known: ``wer``, the word error rate among at most 15 sentences of the data, and
-    ``wer_rise``, the rise over copy synthesis (``copy.wer``).
+    By Whisper-base, on up to ``clips`` other utterances of each language whose text is known (``words_n`` in all): ``wer`` and
+    ``cer``, word and character error rate of the conversions to another speaker (``reprkit_audio.recognition.word_errors``);
+    ``wer_rise``, the rise over copy synthesis (``copy.wer``); ``self.wer``: of conversions to the own speaker, with the voice of
+    another utterance; ``languages``: the rates of each version in each language.
+    By DNSMOS: ``dnsmos``, the predicted mean opinion score of the conversions, 1 to 5.
     By WORLD: ``pitch_correlation`` of the log-pitch with the source's; and if the target speaker says the same words,
     ``parallel.mcd``: mel-cepstral distortion to that utterance, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``,
     and ``parallel.unconverted``: the source's own distortion.
@@ -60,12 +67,19 @@ class Voice(Evaluator):
     is the share whose own speaker is nearest.  ``shift.NAME`` is the baseline: the source's formants scaled by the ratio
     of the two voices and its pitch converted, by WORLD (``reprkit_audio.formants``).
 
+    Attributes:
+        recognizer: what recognizes the words, a callable (waveform of 16 kHz, language) -> text; Whisper-base if None.  Assign
+            another one to judge by it: ``judge = rk.create("evaluator", "voice"); judge.recognizer = ...``.
+
     Args:
         pairs: the most conversions, spread over all ordered pairs of speakers.
         prompts: utterances from which the target's voice is extracted; 1 is one-shot.
         vocoder: a reference; if None, the one for the model's frames that needs no training.
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
-        words: whether to recognize words; if None, only if pocketsphinx is installed.
+        words: whether to recognize words and to rate the quality; if None, a model that is not installed is left out with a
+            warning.
+        clips: the most utterances of a language whose words are recognized, five seconds a version of each on one core.
+        languages: of these utterances; all if None.
         seconds: shorter utterances are left out, since they do not identify a speaker.
         enroll: the most real utterances of a speaker for the centroid.
         order: mel-cepstral coefficients of the distortion.
@@ -86,6 +100,8 @@ class Voice(Evaluator):
         vocoder: str | None = None,
         spread: bool = True,
         words: bool | None = None,
+        clips: Count = 4,
+        languages: str | tuple[str, ...] | None = None,
         seconds: Positive = 1.0,
         enroll: Count = 20,
         order: Count = 24,
@@ -95,7 +111,9 @@ class Voice(Evaluator):
         super().__init__()
         self.pairs, self.prompts, self.enroll, self.order = pairs, prompts, enroll, order
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
+        self.clips, self.languages = clips, (languages,) if isinstance(languages, str) else languages
         self.examples, self.seed = examples, seed
+        self.recognizer: speech_recognition.Recognizer | None = None
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
@@ -104,7 +122,7 @@ class Voice(Evaluator):
         Raises:
             BuildError: the model cannot convert.
             DataError: data that is not speech of at least two speakers, or has another front end than the model.
-            ReprkitError: an evaluation model is not installed.
+            ReprkitError: Resemblyzer is not installed, or with ``words=True`` Whisper.
         """
         converter = Converter(model, vocoder=self.vocoder, spread=self.spread)
         speech = check_utterances(data, "voice")
@@ -113,8 +131,8 @@ class Voice(Evaluator):
                 f"the model converts frames of {converter.front.form}, and {speech.name} holds frames of {speech.frontend.form}"
             )
         embed = speaker_verifier()
-        sentences = self._sentences(speech)
-        chosen = conversion_pairs(speech, self.pairs, self.prompts, self.seed, self.seconds, sentences)
+        recognizer, rate = self._recognizer(), self._quality()
+        chosen = conversion_pairs(speech, self.pairs, self.prompts, self.seed, self.seconds)
         enrolled = self._enroll(speech, fit_on)
         clouds = {label: embed([_read_wave(*each) for each in enrolled[label]]) for label in sorted(enrolled)}
         centroids = {label: speaker_centroid(cloud) for label, cloud in clouds.items()}
@@ -126,11 +144,21 @@ class Voice(Evaluator):
                 results, name, speaker_scores(embeddings, chosen, centroids, own=name in ("source", "copy"))
             )
         self._measure_signals(results, conversions)
-        self._measure_words(results, sentences, conversions)
+        if rate is not None:
+            for name in ("source", *_GENERATED):
+                scores = [each.overall for each in rate([each.waves[name] for each in conversions])]
+                add_scores(results, name, {"dnsmos": float(np.mean(scores))})
+        spoken: list[Conversion] = []
+        if recognizer is not None:
+            pairs = spoken_pairs(speech, self.clips, self.languages, self.prompts, self.seed, self.seconds)
+            if not pairs and self.words:
+                raise DataError(f"voice: {speech.name} has no texts, so no word errors: set words=False")
+            spoken = self._convert(converter, speech, pairs, enrolled)
+        if recognizer is not None and spoken:
+            self._measure_words(results, recognizer, speech, spoken)
         if self.examples:
-            results["figures"] = voice_figures.figures(
-                converter, speech, conversions[: self.examples], clouds, self.seed
-            )
+            shown = (spoken or conversions)[: self.examples]
+            results["figures"] = voice_figures.figures(converter, speech, shown, clouds, self.seed)
         return results
 
     def _enroll(
@@ -181,6 +209,9 @@ class Voice(Evaluator):
                 "copy": converter.synthesize(source, len(wave)),
                 "shift": shift_vocoder.synthesize(shifted)[: len(wave)],
             }
+            if pair.own:
+                own = converter.voice([speech.sound(number) for number in pair.own])
+                waves["self"] = converter.synthesize(converter.convert(source, own), len(wave))
             if pair.parallel is not None:
                 waves["target"] = speech.utterance(pair.parallel).wave
             waves = {name: resample(each, converter.rate, RATE) for name, each in waves.items()}
@@ -220,44 +251,57 @@ class Voice(Evaluator):
             add_scores(results, name, {"parallel": scores})
         results["parallel"]["n"] = len(both)
 
-    def _sentences(self, speech: UtteranceDataset) -> dict[int, str]:
-        """Utterance number -> English sentence, as the recognizer writes it, for a few of the sentences.
+    def _recognizer(self) -> speech_recognition.Recognizer | None:
+        """What recognizes words; None if it is not installed and ``words`` does not require it.
 
         Raises:
-            DataError: ``words`` is set, and there are fewer than two sentences.
+            ReprkitError: ``words`` is set, and Whisper is not installed.
         """
-        if self.words is False or (self.words is None and not speech_recognition.is_installed()):
-            return {}
-        by_sentence: dict[str, list[int]] = {}
-        for number, clip in enumerate(speech.clips):
-            if clip.language in (None, "en") and speech_recognition.is_in_vocabulary(clip.text):
-                by_sentence.setdefault(speech_recognition.normalize_text(clip.text or ""), []).append(number)
-        if len(by_sentence) < 2:
-            if self.words:
-                raise DataError(
-                    f"voice: {speech.name} has fewer than two English texts in the recognizer's vocabulary"
-                )
-            return {}
-        # The longest ones: short sentences are easily confused in any voice.
-        longest = sorted(by_sentence, key=lambda sentence: (-sentence.count(" "), sentence))[:_SENTENCES]
-        return {number: sentence for sentence in longest for number in by_sentence[sentence]}
+        if self.words is False:
+            return None
+        if self.recognizer is not None:
+            return self.recognizer
+        if self.words or speech_recognition.is_installed():
+            return speech_recognition.speech_recognizer()
+        return _warn_missing("words are not recognized", speech_recognition.MISSING)
+
+    def _quality(self) -> speech_quality.SpeechQuality | None:
+        """What rates the quality; None as in ``_recognizer``."""
+        if self.words is False:
+            return None
+        if speech_quality.is_installed():
+            return speech_quality.speech_quality()
+        return _warn_missing("the quality is not rated", speech_quality.MISSING)
 
     def _measure_words(
-        self, results: dict[str, Any], sentences: Mapping[int, str], conversions: Sequence[Conversion]
+        self,
+        results: dict[str, Any],
+        recognizer: speech_recognition.Recognizer,
+        speech: UtteranceDataset,
+        spoken: Sequence[Conversion],
     ) -> None:
-        """Measure word errors of the conversions whose source says one of the sentences."""
-        recognizable = [each for each in conversions if each.pair.source in sentences]
-        if not recognizable:
-            return
-        recognizer = speech_recognition.SpeechRecognizer(list(sentences.values()))
-        texts = [sentences[each.pair.source] for each in recognizable]
-        for name in ("source", *_GENERATED):
-            recognized = [recognizer.transcribe(each.waves[name]) for each in recognizable]
-            add_scores(results, name, {"wer": speech_recognition.word_error_rate(recognized, texts)})
-        for name in ("converted", "shift"):
-            section = results if name == "converted" else results[name]
-            add_scores(results, name, {"wer_rise": section["wer"] - results["copy"]["wer"]})
-        results["wer_n"] = len(recognizable)
+        """Measure word and character errors, and note what was heard."""
+        clips = []
+        for each in spoken:
+            clip = speech.clips[each.pair.source]
+            waves = {name: each.waves[version] for name, version in _RECOGNIZED.items()}
+            clips.append(SpokenClip(text=clip.text or "", language=clip.language, waves=waves))
+        recognize(clips, recognizer)
+        for each, clip in zip(spoken, clips, strict=True):
+            each.heard = {version: clip.heard[name] for name, version in _RECOGNIZED.items()}
+        for name in _RECOGNIZED:
+            section = results if name == "converted" else results.setdefault(name, {})
+            section.update(error_rates(clips, name))
+        results |= {
+            "wer_rise": results["wer"] - results["copy"]["wer"],
+            "languages": rates_by_language(clips),
+            "words_n": len(clips),
+        }
+
+
+def _warn_missing(what: str, missing: str) -> None:
+    """Warn that a model is not installed, from the line that evaluates."""
+    warnings.warn(f"voice: {what}, since {missing}", stacklevel=5)
 
 
 def _read_wave(data: UtteranceDataset, number: int) -> Wave:

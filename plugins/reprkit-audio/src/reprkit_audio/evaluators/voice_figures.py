@@ -17,13 +17,21 @@ from reprkit_audio.data.recordings import UtteranceDataset
 from reprkit_audio.evaluators.spectrograms import mel_spectrograms
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.recognition.speaker_verification import RATE, speaker_verifier
+from reprkit_audio.recognition.word_errors import character_error_rate, word_error_rate
 
 if TYPE_CHECKING:
     from reprkit_audio.evaluators.conversion_pairs import Conversion
 
 _MAX_POINTS = 200  # utterances
 _MAX_SECONDS = 3.0  # seconds of a spectrogram
-_VERSIONS = ("source", "target's voice", "converted", "copy synthesis", "pitch and formants shifted")
+# Column of the players -> the version of a conversion; None: the prompt.
+_VERSIONS = {
+    "source": "source",
+    "target's voice": None,
+    "converted": "converted",
+    "copy synthesis": "copy",
+    "pitch and formants shifted": "shift",
+}
 
 
 def figures(
@@ -43,20 +51,21 @@ def figures(
         seed: of the choice of utterances.
     """
     names = data.speakers
-    rows = {}
+    rows, notes = {}, {}
     for number, each in enumerate(conversions, 1):
         prompt = data.utterance(each.pair.prompts[0])
-        waves = each.waves
-        versions = (
-            waves["source"],
-            resample(prompt.wave, prompt.rate, RATE),
-            waves["converted"],
-            waves["copy"],
-            waves["shift"],
-        )
         title = f"{number}. {names[each.pair.speaker]} → {names[each.pair.target]}"
         text = data.clips[each.pair.source].text
-        rows[f"{title}: {text}" if text else title] = dict(zip(_VERSIONS, versions, strict=True))
+        title = f"{title}: {text}" if text else title
+        rows[title] = {
+            column: resample(prompt.wave, prompt.rate, RATE) if version is None else each.waves[version]
+            for column, version in _VERSIONS.items()
+        }
+        notes[title] = {
+            column: _describe_heard(each.heard[version], text or "")
+            for column, version in _VERSIONS.items()
+            if version in each.heard
+        }
     sounds = {name: {label: wave.numpy() for label, wave in row.items()} for name, row in rows.items()}
     shown = ("source", "converted", "copy synthesis")
     front, samples = LogMel(rate=RATE), round(_MAX_SECONDS * RATE)
@@ -64,9 +73,11 @@ def figures(
         "players": Sounds(
             title="Listen",
             rows=sounds,
+            notes=notes,
             rate=RATE,
             caption="The target's voice is another sentence of that speaker. Copy synthesis is the source through the vocoder "
-            "alone; shifted pitch and formants are the baseline without learning.",
+            "alone; shifted pitch and formants are the baseline without learning. Beneath a player: what Whisper-base heard, with "
+            "word and character error rate.",
         ),
         "spectrograms": Images(
             title="Spectrograms",
@@ -94,6 +105,11 @@ def figures(
             converted=_conversion_embeddings(conversions),
         ),
     }
+
+
+def _describe_heard(heard: str, text: str) -> str:
+    wer, cer = word_error_rate([heard], [text]), character_error_rate([heard], [text])
+    return f"{heard or 'nothing'} (WER {wer:.2f}, CER {cer:.2f})"
 
 
 def _speaker_codes(converter: Converter, data: UtteranceDataset, seed: int) -> tuple[Tensor, list[int]]:
