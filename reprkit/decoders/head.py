@@ -91,7 +91,8 @@ class Head(nn.Module):
             linear is None or set(self.sizes) == {"linear"},
             f"likelihood={likelihood!r} needs a map for each of {', '.join(self.sizes)}, and this decoder has one map: use mlp",
         )
-        self.linear = nn.Linear(width, values * self.sizes["linear"]) if linear is None else linear
+        created = nn.Linear(width, values * self.sizes["linear"]) if linear is None else linear
+        self.linear: nn.Linear = created  # type: ignore[assignment]  # or a module in its place, see ``linear``
         for name, size in self.sizes.items():
             if name != "linear":
                 layer = nn.Linear(width, values * size)
