@@ -77,8 +77,9 @@ def command(
     """Check the parts of an installed plugin against the conformance kit.
 
     Each part is checked on every kind of data that it takes: images (color images if it refuses gray ones),
-    vectors, sequences, tokens.  To check a part that needs arguments, give it beside its plugin: reprkit check
-    acme "acme/clips(root='small')".  Exits with 1 if a check failed or a part could not be checked.
+    vectors (tables if it refuses plain ones), sequences, tokens. To check a part that needs arguments, give
+    it beside its plugin: reprkit check acme "acme/clips(root='small')". Exits with 1 if a check failed or a
+    part could not be checked.
     """
     registry = default_registry()
     for kind_of_data in data or ():

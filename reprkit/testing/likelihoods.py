@@ -144,18 +144,18 @@ class LikelihoodConformance(PartConformance):
         params = {name: value.double() for name, value in params.items()}
         row = self.target(shape[0]).double()
         for column, places in self.data["x"].column_slices:
+            # The values of the column, one a row, and the log-width that each stands for.
+            if column.kind == "category":
+                values, widths = torch.eye(column.width, dtype=row.dtype), torch.zeros(column.width)
+            else:
+                u = torch.linspace(-12, 12, 2401, dtype=row.dtype)
+                values = (column.mean + column.std * torch.sinh(u)).unsqueeze(-1)
+                widths = torch.log(column.std * torch.cosh(u) * 0.01)
             each = []
-            for at in (
-                range(column.width) if column.kind == "category" else torch.linspace(-12, 12, 2401).tolist()
-            ):
+            for value, width in zip(values, widths, strict=True):
                 changed = row.clone()
-                if column.kind == "category":
-                    changed[..., places] = torch.eye(column.width, dtype=row.dtype)[at]
-                    step = 0.0
-                else:
-                    changed[..., places] = column.mean + column.std * math.sinh(at)
-                    step = math.log(column.std * math.cosh(at) * 0.01)
-                each.append(part.nll(params, changed)[..., places].sum(-1) - step)
+                changed[..., places] = value
+                each.append(part.nll(params, changed)[..., places].sum(-1) - width)
             total = torch.logsumexp(-torch.stack(each, -1).double(), -1).exp()
             expect_close(
                 total, torch.ones_like(total), f"the sum of the probabilities of column {column.name}", 2e-3

@@ -112,6 +112,14 @@ def test_a_table_trains_samples_and_comes_back_from_a_checkpoint(tmp_path):
     assert loaded.to_batch(loaded.decode(loaded.encode(batch)))["x"].shape == (20, 7)
 
 
+def test_a_page_shows_whole_rows_where_values_are_missing():
+    from reprkit.reporting.gallery import gallery
+
+    shown = gallery(build().eval(), table(), examples=4)
+    assert shown.lengths is None
+    assert shown.inputs.shape == shown.outputs.shape == (4, 7)
+
+
 def test_a_damaged_column_is_refused(tmp_path):
     folder = build().save(tmp_path / "model")
     manifest = json.loads((folder / "reprkit.json").read_text())
