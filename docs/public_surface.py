@@ -66,7 +66,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.data.formats.text_files": ("TextFiles",),
         "reprkit.data.padding": ("length_mask", "pad", "pad_to_length"),
         "reprkit.data.resampling": ("resample",),
-        "reprkit.data.signature": ("Field",),
+        "reprkit.data.signature": ("Column", "Field"),
         "reprkit.data.sound": ("RATE", "SUFFIXES", "blocks", "duration", "encode", "open_writer", "read", "write"),
     },
     "Evaluators": {

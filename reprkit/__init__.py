@@ -19,18 +19,10 @@ if TYPE_CHECKING:
     from reprkit.checkpoints.export import export
     from reprkit.checkpoints.hub import push
     from reprkit.checkpoints.save_load import load
-    from reprkit.data import Dataset, Field, Signature, dataset
+    from reprkit.data import Column, Dataset, Field, Signature, dataset
     from reprkit.errors import ReprkitError
     from reprkit.evaluation import evaluate
-    from reprkit.interfaces import (
-        Corruption,
-        Decoder,
-        Encoder,
-        Evaluator,
-        Latent,
-        Likelihood,
-        Objective,
-    )
+    from reprkit.interfaces import Corruption, Decoder, Encoder, Evaluator, Latent, Likelihood, Objective
     from reprkit.models.build import build
     from reprkit.models.factor import factor
     from reprkit.models.model import Model
@@ -70,7 +62,7 @@ _PUBLIC_NAMES = {
     "errors": ["ReprkitError"],
     "types": ["Features", "Code", "Codes", "Decoded", "Losses"],
     "interfaces": ["Encoder", "Latent", "Decoder", "Likelihood", "Objective", "Corruption", "Evaluator"],
-    "data": ["Dataset", "Signature", "Field", "dataset"],
+    "data": ["Dataset", "Signature", "Field", "Column", "dataset"],
     "registry.create": ["create"],
     "models.factor": ["factor"],
     "models.build": ["build"],
@@ -88,7 +80,7 @@ __all__ = [  # noqa: RUF022 (in the order of use)
     "create", "dataset", "factor", "build", "Model", "loop", "fit", "load", "evaluate", "report", "export", "push",
     "recipe", "Launch",
     "Encoder", "Latent", "Decoder", "Likelihood", "Objective", "Corruption", "Evaluator",
-    "Features", "Code", "Codes", "Decoded", "Losses", "Dataset", "Signature", "Field",
+    "Features", "Code", "Codes", "Decoded", "Losses", "Dataset", "Signature", "Field", "Column",
     "Spec", "hookimpl", "ReprkitError",
 ]  # fmt: skip
 

@@ -24,7 +24,8 @@ _KEYS = {
 }  # fmt: skip
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
-_FIELD_KEYS = {"kind", "shape", "range", "vocab", "form"}
+_FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns"}
+_COLUMN_KEYS = {"name", "kind", "mean", "std", "classes"}
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9-]*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"[A-Za-z0-9.+!_-]{0,200}")
@@ -255,7 +256,22 @@ def _check_signature(value: Any, where: str) -> set[str]:
         _require(span is None or pair, f"{entry_path}.range", "two finite numbers")
         _require(vocab is None or type(vocab) is int, f"{entry_path}.vocab", "a whole number")
         _require(form is None or isinstance(form, str), f"{entry_path}.form", "a text")
+        columns = field.get("columns", [])
+        _require(isinstance(columns, list), f"{entry_path}.columns", "a list")
+        for index, column in enumerate(columns):
+            _check_column(column, f"{entry_path}.columns[{index}]")
     return set(value)
+
+
+def _check_column(value: Any, where: str) -> None:
+    column = _check_record(value, where, known=_COLUMN_KEYS, needed={"name", "kind"})
+    for key in ("name", "kind"):
+        _require(isinstance(column[key], str), f"{where}.{key}", "a text")
+    for key in ("mean", "std"):
+        _require(_is_number(column.get(key, 1.0)), f"{where}.{key}", "a finite number")
+    classes = column.get("classes", [])
+    texts = isinstance(classes, list) and all(isinstance(each, str) for each in classes)
+    _require(texts, f"{where}.classes", "a list of texts")
 
 
 def _check_plugins(value: Any) -> None:

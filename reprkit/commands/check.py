@@ -20,7 +20,7 @@ from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
 
 # The kinds of data that parts are checked on; a copy of reprkit.testing.sample_data.SAMPLE_DATA, whose module imports torch.
-DATA = ("images", "colour", "vectors", "sequences", "tokens")
+DATA = ("images", "colour", "vectors", "sequences", "tokens", "tables")
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,8 +77,9 @@ def command(
     """Check the parts of an installed plugin against the conformance kit.
 
     Each part is checked on every kind of data that it takes: images (color images if it refuses gray ones),
-    vectors, sequences, tokens.  To check a part that needs arguments, give it beside its plugin: reprkit check
-    acme "acme/clips(root='small')".  Exits with 1 if a check failed or a part could not be checked.
+    vectors (tables if it refuses plain ones), sequences, tokens. To check a part that needs arguments, give
+    it beside its plugin: reprkit check acme "acme/clips(root='small')". Exits with 1 if a check failed or a
+    part could not be checked.
     """
     registry = default_registry()
     for kind_of_data in data or ():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reprkit.data.formats.tensors import Tensors
     from reprkit.data.loading.order import Order, loader
     from reprkit.data.resolve import dataset
-    from reprkit.data.signature import Field, Signature
+    from reprkit.data.signature import Column, Field, Signature
     from reprkit.data.streams import Stream
     from reprkit.models.codes_dataset import CodesOf
 
@@ -29,6 +29,7 @@ __all__ = [
     "Arrays",
     "Audio",
     "CodesOf",
+    "Column",
     "Dataset",
     "Digits",
     "Field",
@@ -56,7 +57,7 @@ __getattr__, __dir__ = attach(
         "formats.audio": ["Audio"],
         "base": ["Dataset", "Subset"],
         "formats.digits": ["Digits"],
-        "signature": ["Field", "Signature"],
+        "signature": ["Column", "Field", "Signature"],
         "formats.hub": ["Hub"],
         "formats.hub_stream": ["HubStream"],
         "formats.images": ["Images"],

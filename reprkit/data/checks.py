@@ -132,11 +132,33 @@ def check_values(
     Raises:
         DataError: an invalid value; names the field, the first such value and its index.
     """
+    if field.columns:
+        _check_categories(name, field, value, mask, whole, start)
     rows = max(1, _CHUNK // max(1, value[0].numel()))
     for first in range(0, len(value), rows):
         part = value[first : first + rows]
         cover = None if mask is None else mask[first : first + rows]
         _check_part(name, field, part, cover, whole, start + first)
+
+
+def _check_categories(
+    name: str, field: Field, value: Tensor, mask: Tensor | None, whole: str, start: int
+) -> None:
+    """Check that each category of a table is a one-hot vector, present or missing as a whole."""
+    for column, elements in field.column_slices:
+        if column.kind == "number":
+            continue
+        part = value[:, elements]
+        wrong = ((part != 0) & (part != 1)).any(1) | (part.sum(1) != 1)
+        if mask is not None:
+            present = mask[:, elements]
+            wrong = (wrong & present.all(1)) | (present.any(1) != present.all(1))
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            raise DataError(
+                f"field {name!r}, column {column.name!r}: example {start + row} of {whole} holds {part[row].tolist()}; "
+                "a category is 1 at one of its classes and 0 at the others, or it is missing as a whole ({name}_mask)"
+            )
 
 
 def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, whole: str, start: int) -> None:

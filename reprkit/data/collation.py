@@ -17,7 +17,8 @@ def collate(items: Sequence[Mapping[str, Tensor]], signature: Signature) -> dict
     """Collate examples to a batch: every field (b ...), and ``NAME_mask`` Bool (b t) for each field of varying length.
 
     Fields of varying length (None in the signature's shape) are padded with zeros at the end, to the longest of the
-    batch.  Values that are not in the signature are stacked too.
+    batch.  A mask of a field of fixed shape (missing values of a vector, (d,)) is stacked, as are values that are not in the
+    signature.
 
     Args:
         items: examples; values may be tensors, NumPy arrays or numbers.
@@ -39,6 +40,9 @@ def collate(items: Sequence[Mapping[str, Tensor]], signature: Signature) -> dict
             batch[own] = pad(_column(items, own), own)[0].bool() if own in items[0] else mask
         else:
             batch[name] = _stack(values, name)
+            own = f"{name}_mask"
+            if name in signature and own in items[0]:  # missing values of a table's row
+                batch[own] = _stack(_column(items, own), own).bool()
     return batch
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +25,48 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class Column:
+    """One column of a table that a vector field holds: a number, or a category as a one-hot vector.
+
+    Attributes:
+        name: its name in the table.
+        kind: "number", one element in the table's own units, or "category", one element for each of ``classes``.
+        mean: of a number; encoders subtract it and outputs start there.
+        std: standard deviation of a number, in the same way.
+        classes: values of a category, in the order of its elements; at least two.
+
+    Raises:
+        DataError: an unknown kind, no positive ``std``, or classes that are too few, repeated, or given for a number.
+    """
+
+    name: str
+    kind: Literal["number", "category"] = "number"
+    mean: float = 0.0
+    std: float = 1.0
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the column."""
+        where = f"column {self.name!r}"
+        if self.kind not in ("number", "category"):
+            raise DataError(f"{where}: a column is a number or a category, not {self.kind!r}")
+        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
+            raise DataError(
+                f"{where}: the mean must be finite and std above 0, not mean={self.mean}, std={self.std}"
+            )
+        object.__setattr__(self, "classes", tuple(str(each) for each in self.classes))
+        if self.kind == "number" and self.classes:
+            raise DataError(f"{where}: a number has no classes; write kind='category'")
+        if self.kind == "category" and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
+            raise DataError(f"{where}: a category needs two or more different classes, not {self.classes}")
+
+    @property
+    def width(self) -> int:
+        """Number of elements of the vector."""
+        return max(1, len(self.classes))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Field:
     """One field of a batch.
@@ -38,9 +82,12 @@ class Field:
             insert, so an encoder of tokens embeds vocab + 1 symbols.
         form: how the values were computed from raw data, as a reference ("log-mel(bands=80)"), so that a model's
             input can be computed from new data; None where the values are the raw data.
+        columns: of a vector that holds a table's rows: its columns, in the order of the elements.  A batch may then hold
+            ``NAME_mask`` (b d), False at the elements of missing values.
 
     Raises:
-        DataError: an unknown kind, a shape that does not fit the kind, an empty range, tokens without a vocabulary.
+        DataError: an unknown kind, columns that do not fill the vector, a shape that does not fit the kind, an empty range, tokens
+            without a vocabulary.
     """
 
     kind: Kind
@@ -48,6 +95,7 @@ class Field:
     range: tuple[float, float] | None = None
     vocab: int | None = None
     form: str | None = None
+    columns: tuple[Column, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate the field."""
@@ -76,6 +124,30 @@ class Field:
             raise DataError(
                 f"vocab of a real field ({self.kind}) must be 2 (only 0 and 1) or None, not {self.vocab}"
             )
+        if self.columns:
+            self._check_columns()
+
+    def _check_columns(self) -> None:
+        if self.kind != "vector" or self.range is not None or self.vocab is not None:
+            raise DataError(
+                f"columns describe a vector without range= and vocab=, not {self.kind} data with these"
+            )
+        width = sum(column.width for column in self.columns)
+        if width != self.shape[0]:
+            raise DataError(
+                f"the columns have {width} elements (1 for a number, 1 for each class), and the vector {self.shape[0]}"
+            )
+        names = [column.name for column in self.columns]
+        if len(set(names)) < len(names):
+            raise DataError(f"two columns have the same name: {', '.join(names)}")
+
+    @property
+    def column_slices(self) -> list[tuple[Column, slice]]:
+        """The columns, each with its elements of the vector."""
+        ends = list(itertools.accumulate(column.width for column in self.columns))
+        return [
+            (column, slice(end - column.width, end)) for column, end in zip(self.columns, ends, strict=True)
+        ]
 
     @property
     def axes(self) -> str:
@@ -103,9 +175,11 @@ class Field:
 
     @property
     def likelihood(self) -> str:
-        """Default likelihood of the values: categorical for symbols, bernoulli for 0/1, else gaussian."""
+        """Default likelihood: categorical for symbols, bernoulli for 0/1, mixed for tables with categories, else gaussian."""
         if self.discrete:
             return "categorical"
+        if any(column.kind == "category" for column in self.columns):
+            return "mixed"
         return "bernoulli" if self.vocab == 2 else "gaussian"
 
 
@@ -180,6 +254,10 @@ class Signature(Mapping[str, Field]):
                 range=None if span is None else (span[0], span[1]),
                 vocab=value.get("vocab"),
                 form=value.get("form"),
+                columns=tuple(
+                    Column(**{**column, "classes": tuple(column.get("classes", ()))})
+                    for column in value.get("columns", ())
+                ),
             )
         return cls(pairs)
 
@@ -197,8 +275,15 @@ class Signature(Mapping[str, Field]):
 
 
 def _field_to_json(field: Field) -> dict[str, Any]:
-    """Return a field as JSON; ``form`` is left out where it is None, so that earlier versions can read the rest."""
+    """Return a field as JSON; ``form`` and ``columns`` are left out where there are none, as in earlier versions."""
     record = asdict(field)
     if record["form"] is None:
         del record["form"]
+    if not record["columns"]:
+        del record["columns"]
+    else:
+        record["columns"] = [
+            {key: list(value) if key == "classes" else value for key, value in column.items()}
+            for column in record["columns"]
+        ]
     return record

@@ -100,7 +100,8 @@ class Masking(Evaluator):
             for name, row in rows.items()
         }
         mask = batch.get(f"{model.output}_mask")
-        lengths = None if mask is None else np.asarray(mask[: self.examples].sum(-1).cpu())
+        varies = mask is not None and field.kind != "vector"  # a vector's mask is of missing values
+        lengths = np.asarray(mask[: self.examples].sum(-1).cpu()) if mask is not None and varies else None
         figures = exhibit("What is predicted from what is shown", field, arrays, lengths=lengths)
         return {f"masked-{number}" if number else "masked": figure for number, figure in enumerate(figures)}
 

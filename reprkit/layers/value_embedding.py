@@ -20,6 +20,17 @@ def center_and_radius(field: Field) -> tuple[float, float]:
     return (low + high) / 2, (high - low) / 2
 
 
+def column_scales(field: Field) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+    """Return center and scale of each element of a table's row: mean and std of a number, 0 and 1 for a category."""
+    pairs = [
+        (column.mean, column.std) if column.kind == "number" else (0.0, 1.0)
+        for column in field.columns
+        for _ in range(column.width)
+    ]
+    center, scale = zip(*pairs, strict=True)
+    return torch.tensor(center), torch.tensor(scale)
+
+
 def count_symbols(field: Field) -> int:
     """Return the number of symbols that an encoder embeds: the vocabulary and the mask symbol after it.
 
@@ -34,15 +45,26 @@ def count_symbols(field: Field) -> int:
 
 
 class Rescale(nn.Module):
-    """Rescale real values from the field's range to [-1, 1]; without a range they are unchanged."""
+    """Rescale real values from the field's range to [-1, 1]; without a range they are unchanged.
+
+    Numbers of a table's columns are standardized.
+    """
+
+    column_center: Tensor | None
+    column_scale: Tensor | None
 
     def __init__(self, field: Field) -> None:
         super().__init__()
         self.center, self.radius = center_and_radius(field)
+        center, scale = column_scales(field) if field.columns else (None, None)
+        self.register_buffer("column_center", center, persistent=False)
+        self.register_buffer("column_scale", scale, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (...) to (...), floating point."""
         x = x if x.is_floating_point() else x.float()
+        if self.column_center is not None and self.column_scale is not None:
+            return (x - self.column_center) / self.column_scale
         return x if (self.center, self.radius) == (0.0, 1.0) else (x - self.center) / self.radius
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Likelihood, require
-from reprkit.layers.value_embedding import center_and_radius
+from reprkit.layers.value_embedding import center_and_radius, column_scales
 from reprkit.registry.constraints import Positive
 
 # The scale of a density: learned, predicted, or fixed.
@@ -51,13 +51,24 @@ class LocationScale(Likelihood):
     """
 
     name: str
+    center: Tensor
+    radius: Tensor
+    log_radius: Tensor
     density = True
 
     def __init__(self, scale: Scale = "shared", *, data: Signature | None = None) -> None:
         super().__init__()
         require_real(data, self.name)
         self.scale = scale
-        self.center, self.radius = (0.0, 1.0) if data is None else center_and_radius(data["x"])
+        center, radius = (0.0, 1.0) if data is None else center_and_radius(data["x"])
+        if data is not None and data["x"].columns:
+            table = column_scales(data["x"])
+        else:
+            table = (torch.tensor([center]), torch.tensor([radius]))
+        # In the units of the data: of one element, or of every element of a table's row.
+        self.register_buffer("center", table[0], persistent=False)
+        self.register_buffer("radius", table[1], persistent=False)
+        self.register_buffer("log_radius", table[1].double().log().float(), persistent=False)
 
     def standard_nll(self, value: Tensor) -> Tensor:
         """Return the negative log-density of the standard distribution."""
@@ -80,13 +91,13 @@ class LocationScale(Likelihood):
         return {"raw_scale": torch.zeros(1)} if self.scale == "shared" else {}
 
     def params(self, outputs: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return ``mean`` (b n p) and ``log_scale`` (b n p) or (1 1 1), in data units."""
+        """Return ``mean`` (b n p) and ``log_scale`` (b n p), (1 1 1) or, for a table, (1 1 p), in data units."""
         out = outputs["linear"].squeeze(-1)
         if self.scale == "each":
-            log_scale = soft_floor(outputs["log_scale"].squeeze(-1)) + math.log(self.radius)
+            log_scale = soft_floor(outputs["log_scale"].squeeze(-1)) + self.log_radius
         elif self.scale == "shared":
             raw = GAIN * constants["raw_scale"]
-            log_scale = (soft_floor(raw) + math.log(self.radius)).view(1, 1, 1)
+            log_scale = (soft_floor(raw) + self.log_radius).view(1, 1, -1)
         else:
             log_scale = out.new_full((1, 1, 1), math.log(float(self.scale)))
         return {"mean": self.center + self.radius * out, "log_scale": log_scale}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
+from reprkit.layers.value_embedding import center_and_radius, column_scales
 from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
 from reprkit.utils.precision import widen, without_autocast
@@ -124,6 +125,8 @@ def make_adapters(factors: Mapping[str, Factor], decoder: Decoder) -> dict[str, 
 class Factor(nn.Module):
     """A built factor: encoder, linear adapter and latent, which runs in float32 (or float64) unless its ``precision`` is "any"."""
 
+    missing: Tensor
+
     def __init__(
         self,
         name: str,
@@ -142,6 +145,7 @@ class Factor(nn.Module):
             assert encoder.condition_dim is not None  # checked by build
             self.conditioner = make_adapter(condition.latent.out_dim, encoder.condition_dim)
         self.adapter = make_adapter(encoder.out_dim, latent.in_dim)
+        self.register_buffer("missing", _missing_values(encoder), persistent=False)
         self.usage = Usage(latent, f"latent {latent.qualified or type(latent).__name__} of factor {name}")
 
     @property
@@ -153,6 +157,8 @@ class Factor(nn.Module):
     def view(self, batch: Batch) -> Batch:
         """Return the batch as the encoder reads it: the field ``input`` under the name ``x``.
 
+        Missing values of a vector (``x_mask`` (b d) False) are read as the column's mean, or as no class.
+
         Raises:
             BuildError: the batch has no such field.
         """
@@ -161,12 +167,20 @@ class Factor(nn.Module):
                 f"factor {self.name} reads field {self.input!r}, and the batch has {', '.join(batch)}"
             )
         if self.input == "x":
-            return batch
+            return self._fill(batch)
         view = {key: value for key, value in batch.items() if key not in ("x", "x_mask")}
         view["x"] = batch[self.input]
         if f"{self.input}_mask" in batch:
             view["x_mask"] = batch[f"{self.input}_mask"]
-        return view
+        return self._fill(view)
+
+    def _fill(self, view: Batch) -> Batch:
+        x, mask = view["x"], view.get("x_mask")
+        if mask is None or x.ndim != 2 or not x.is_floating_point():  # not a vector: the mask is of steps
+            return view
+        filled = {key: value for key, value in view.items() if key != "x_mask"}
+        filled["x"] = torch.where(mask.to(x.device), x, self.missing.to(x))
+        return filled
 
     def count(self, batch: Batch) -> int:
         """Return the number of tokens of an example's code, without encoding the batch."""
@@ -197,6 +211,15 @@ class Factor(nn.Module):
                 return self.latent(features)
             with without_autocast(features.x.device):
                 return self.latent(_replace_x(features, x=widen(features.x)))
+
+
+def _missing_values(encoder: Encoder) -> Tensor:
+    """Return what an encoder reads at missing elements of a vector: (d,) for a table, else the middle of the range (1,)."""
+    data = encoder.build_context.get("data")
+    field = None if data is None else data["x"]
+    if field is not None and field.columns:
+        return column_scales(field)[0]
+    return torch.tensor([0.0 if field is None else center_and_radius(field)[0]])
 
 
 def _replace_x(features: Features, x: Tensor) -> Features:

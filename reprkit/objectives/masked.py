@@ -194,7 +194,7 @@ def _require_several(count: int, factor: Factor) -> int:
 def normalize_tokens(target: Float[Tensor, "b n p"], decoded: Decoded) -> Float[Tensor, "b n p"]:
     """Normalize the values of each token to mean 0 and standard deviation 1."""
     if not decoded.likelihood.density or target.shape[-1] < 2:
-        name = decoded.likelihood.qualified or type(decoded.likelihood).__name__
+        name = (decoded.likelihood.qualified or type(decoded.likelihood).__name__).removeprefix("reprkit/")
         raise BuildError(
             "masked(normalize=True) normalizes the real values of each token: it needs a density of any real value, such as "
             f"gaussian or laplace, and tokens of several values, not {name} and {target.shape[-1]}"

@@ -134,6 +134,11 @@ def reprkit_likelihoods() -> Iterator[Spec]:
         "reprkit.likelihoods.logistic_mixture:LogisticMixture",
         "Discretized mixture of logistics over gray values (Salimans et al. 2017)",
     )
+    yield Spec(
+        "mixed",
+        "reprkit.likelihoods.mixed:Mixed",
+        "Columns of a table: numbers by a Gaussian with a scale each, categories by a softmax",
+    )
 
 
 @hookimpl

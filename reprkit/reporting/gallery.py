@@ -42,7 +42,7 @@ def gallery(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0) -
         field=field,
         inputs=fit_for_page(batch[model.output], field),
         outputs=_output_array(model, model.score(batch).decoded),
-        lengths=None if mask is None else mask.sum(-1).cpu().numpy(),
+        lengths=None if mask is None or field.kind == "vector" else mask.sum(-1).cpu().numpy(),
     )
     _sample(result, model, count, seed)
     _traverse(result, model, data)

@@ -131,10 +131,35 @@ class LikelihoodConformance(PartConformance):
                 part.nll(params, center + math.sinh(at)) - math.log(math.cosh(at) * width)
                 for at in u.tolist()
             ]
+        elif self.data["x"].columns:
+            self._check_columns(part, params, shape)
+            return
         else:
             raise SkipTest("it has neither symbols, nor a support, nor a density: test its sum yourself")
         total = torch.logsumexp(-torch.stack(each, -1).double(), -1).exp()
         expect_close(total, torch.ones_like(total), "the sum of the probabilities of an element", 2e-3)
+
+    def _check_columns(self, part: Likelihood, params: dict[str, Tensor], shape: torch.Size) -> None:
+        """Check that the probabilities of a category's classes sum to 1, and that the density of a number integrates to 1."""
+        params = {name: value.double() for name, value in params.items()}
+        row = self.target(shape[0]).double()
+        for column, places in self.data["x"].column_slices:
+            # The values of the column, one a row, and the log-width that each stands for.
+            if column.kind == "category":
+                values, widths = torch.eye(column.width, dtype=row.dtype), torch.zeros(column.width)
+            else:
+                u = torch.linspace(-12, 12, 2401, dtype=row.dtype)
+                values = (column.mean + column.std * torch.sinh(u)).unsqueeze(-1)
+                widths = torch.log(column.std * torch.cosh(u) * 0.01)
+            each = []
+            for value, width in zip(values, widths, strict=True):
+                changed = row.clone()
+                changed[..., places] = value
+                each.append(part.nll(params, changed)[..., places].sum(-1) - width)
+            total = torch.logsumexp(-torch.stack(each, -1).double(), -1).exp()
+            expect_close(
+                total, torch.ones_like(total), f"the sum of the probabilities of column {column.name}", 2e-3
+            )
 
     def test_intervals_agree_with_the_density(self) -> None:
         """``log_mass`` of intervals that cover the line sums to 1, and that of a short one is its density times its length."""

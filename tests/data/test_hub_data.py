@@ -1,5 +1,6 @@
 import io
 import json
+import math
 
 import datasets
 import numpy as np
@@ -11,6 +12,7 @@ from hub_files import png, table
 import reprkit as rk
 from reprkit.data import Order, loader
 from reprkit.data.formats.hub import Hub
+from reprkit.data.formats.hub_stream import HubStream
 from reprkit.errors import DataError, PartArgumentError
 
 
@@ -173,7 +175,11 @@ def test_invalid_arguments_raise(folder, tmp_path):
     with pytest.raises(DataError, match=r"no column 'imaeg' for field 'x'. Did you mean 'image'"):
         Hub(path, columns={"x": "imaeg"})
     with pytest.raises(DataError, match="several columns form one vector"):
-        Hub(path, columns={"x": ["a", "text"]})
+        HubStream(path, columns={"x": ["a", "text"]})
+    with pytest.raises(DataError, match=r"categories: 'b' is none of the columns"):
+        Hub(path, columns={"x": ["a", "text"]}, categories=["b"])
+    with pytest.raises(DataError, match="columns of a table are numbers"):
+        Hub(path, columns={"x": ["a", "vector"]})
     with pytest.raises(DataError, match="no file or folder"):
         Hub(tmp_path / "nowhere.parquet")
     (tmp_path / "a.xyz").write_text("1")
@@ -210,3 +216,54 @@ def test_deleted_file_is_named(tmp_path):
         file.unlink()
         with pytest.raises(DataError, match="row 3 of pictures .* no longer is"):
             data.batch([3])
+
+
+TABLE = """age,trade,rooms,height,label
+40,cook,2,1.5,a
+50,smith,3,,b
+,cook,,1.7,a
+60,,2,1.9,b
+,,,,a
+30,tailor,4,1.6,b
+"""
+
+
+def test_several_columns_are_a_table(tmp_path):
+    (tmp_path / "a.csv").write_text(TABLE)
+    names = ["age", "trade", "rooms", "height"]
+    data = Hub(
+        tmp_path / "a.csv", columns={"x": names, "label": "label"}, categories=["rooms"], max_corrupt=0.2
+    )
+    assert len(data) == 5
+    assert data.facts["skipped_count"] == 1
+    age, trade, rooms, height = data.signature["x"].columns
+    assert (age.name, age.kind, age.mean) == ("age", "number", 45.0)
+    assert age.std == pytest.approx(math.sqrt(125))
+    assert (trade.kind, trade.classes) == ("category", ("cook", "smith", "tailor"))
+    assert rooms.classes == ("2", "3", "4")
+    assert height.mean == pytest.approx(1.675)
+    batch = data.batch(range(5))
+    rows = [
+        [40, 1, 0, 0, 1, 0, 0, 1.5],
+        [50, 0, 1, 0, 0, 1, 0, 0],
+        [0, 1, 0, 0, 0, 0, 0, 1.7],
+        [60, 0, 0, 0, 1, 0, 0, 1.9],
+        [30, 0, 0, 1, 0, 0, 1, 1.6],
+    ]
+    torch.testing.assert_close(batch["x"], torch.tensor(rows))
+    missing = [(1, [7]), (2, [0, 4, 5, 6]), (3, [1, 2, 3])]
+    expected = torch.ones(5, 8, dtype=torch.bool)
+    for row, places in missing:
+        expected[row, places] = False
+    assert torch.equal(batch["x_mask"], expected)
+    check_conformance(data)
+    model = rk.build(data=data, encoder="mlp(width=8)", decoder="mlp(width=8)")
+    assert rk.fit(model, data, steps=3, batch=4).model.output_field.columns[1].classes == trade.classes
+
+
+def test_a_table_without_missing_values_has_no_mask(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2.5\n2,3.5\n4,4.5\n")
+    data = Hub(tmp_path / "a.csv", columns={"x": ["a", "b"]})
+    assert set(data.batch([0])) == {"x"}
+    assert [column.name for column in data.signature["x"].columns] == ["a", "b"]
+    assert data.signature["x"].likelihood == "gaussian"

@@ -16,7 +16,8 @@ from reprkit.likelihoods.categorical import Categorical
 from reprkit.likelihoods.gaussian import Gaussian
 from reprkit.likelihoods.laplace import Laplace
 from reprkit.likelihoods.logistic_mixture import LogisticMixture
-from reprkit.testing import LikelihoodConformance
+from reprkit.testing import DecoderConformance, LikelihoodConformance
+from reprkit.testing.kit import failed_checks
 from reprkit.testing.sample_data import IMAGES, SEQUENCES, TOKENS, VECTORS
 
 GRAY = Field(kind="image", shape=(4, 4, 1), range=(0, 1))
@@ -64,6 +65,12 @@ class TestCategorical(LikelihoodConformance):
 
 class TestLogisticMixture(LikelihoodConformance):
     part, data = "logistic-mixture(components=3, levels=17)", IMAGES
+
+
+def test_a_decoder_with_a_logistic_mixture_conforms():
+    case = DecoderConformance()
+    case.part, case.data = "conv(width=7, depth=1, blocks=0, likelihood='logistic-mixture(levels=9)')", IMAGES
+    assert failed_checks(case, ranks=False) == {}
 
 
 def logistic_by_hand(params, value, low, high, levels):

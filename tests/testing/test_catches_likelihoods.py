@@ -8,9 +8,10 @@ from torch.distributions import Normal
 from reprkit.interfaces import Likelihood
 from reprkit.likelihoods.bernoulli import Bernoulli
 from reprkit.likelihoods.location_scale import upcast_half
+from reprkit.likelihoods.mixed import Mixed
 from reprkit.testing import LikelihoodConformance
 from reprkit.testing.kit import failed_checks
-from reprkit.testing.sample_data import IMAGES
+from reprkit.testing.sample_data import IMAGES, TABLES
 
 
 class Good(Likelihood):
@@ -118,6 +119,11 @@ class MixesTokens(Bernoulli):
         return super().nll(params, target) + (target - target.mean(1, keepdim=True)).square().mean()
 
 
+class WrongColumn(Mixed):
+    def nll(self, params, target):
+        return super().nll(params, target) + torch.where(self.numbers, 0.0, 0.5 * target)
+
+
 class Case(LikelihoodConformance):
     wrong = "Good"
 
@@ -125,7 +131,7 @@ class Case(LikelihoodConformance):
         return globals()[self.wrong](data=self.data)
 
     def reference(self, params):
-        if self.wrong in ("WrongConstant", "MixesTokens"):
+        if self.wrong in ("WrongConstant", "MixesTokens", "WrongColumn"):
             return None
         return Normal(params["mean"], params["log_scale"].exp())
 
@@ -164,6 +170,14 @@ def test_a_wrong_likelihood_fails_one_check(check):
     found = failed_checks(case(name))
     assert set(found) == {check}, found
     assert reason in found[check]
+
+
+def test_a_wrong_sum_of_a_table_s_column_is_caught():
+    made = case("WrongColumn")
+    made.data = TABLES
+    found = failed_checks(made)
+    assert set(found) == {"probabilities sum to one"}, found
+    assert "the sum of the probabilities of column trade" in found["probabilities sum to one"]
 
 
 def test_every_check_has_a_wrong_likelihood():

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from reprkit.data.formats.media_readers import AudioReader, ImageReader, Size
+from reprkit.data.formats.table_reader import TableReader
 from reprkit.data.formats.value_readers import LabelReader, ValueReader, class_facts, make_reader
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, nearest
@@ -30,7 +31,7 @@ class Columns:
     string                                     tokens (t,), its UTF-8 bytes, of varying length
     list of numbers                            vector (d,), all of one length
     list of lists of numbers                   sequence (t c), of varying length
-    a float, or several numeric columns        vector (d,)
+    a float, or several columns                vector (d,); with ``categories``, a table's row
     =========================================  ==========================================================
 
     Args:
@@ -41,6 +42,8 @@ class Columns:
         size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
         rate: sampling rate of audio, in Hz.
         where: name of the data in messages.
+        categories: columns that several columns of one field hold as categories, besides texts, booleans and ClassLabels; None
+            reads several columns as plain numbers.
 
     Raises:
         DataError: no such column, no column that could be ``x``, or an unsupported one.
@@ -54,7 +57,9 @@ class Columns:
         size: Size,
         rate: int,
         where: str,
+        categories: Sequence[str] | None = None,
     ) -> None:
+        self._categories = categories
         chosen = _infer_columns(features, where) if column_map is None else dict(column_map)
         if not chosen:
             raise DataError("columns= names no field; for example columns={'x': 'image', 'label': 'label'}")
@@ -104,8 +109,8 @@ class Columns:
         for name, reader in self._readers.items():
             try:
                 value = reader.validate(self._value(name, row))
-                if not (isinstance(reader, LabelReader) and not reader.class_indices):
-                    example[name] = reader(value)
+                if _is_ready(reader):
+                    example |= _convert(name, reader, value)
             except DataError as error:
                 raise DataError(f"column {self._sources[name]!r} {error}") from error
         return example
@@ -118,27 +123,28 @@ class Columns:
     def number_classes(self) -> None:
         """Number the classes; rows with other classes are refused from now on."""
         for name, reader in self._readers.items():
+            if isinstance(reader, TableReader):
+                reader.finish()
             if isinstance(reader, LabelReader):
                 reader.classes = reader.number_classes()
                 reader.allowed = frozenset(reader.classes)
                 self.class_names.setdefault(name, reader.classes)
 
     @property
-    def label_columns(self) -> list[str]:
-        """Columns of the labels."""
-        return [
-            str(self._sources[name])
-            for name, reader in self._readers.items()
-            if isinstance(reader, LabelReader)
+    def class_columns(self) -> list[str]:
+        """Columns of labels and tables, whose classes may be known only after all rows were read."""
+        found = [
+            self._sources[name] for name, reader in self._readers.items() if isinstance(reader, _WITH_CLASSES)
         ]
+        return [column for source in found for column in ([source] if isinstance(source, str) else source)]
 
-    def labels(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return only the labels of a row."""
-        return {
-            n: reader(self._value(n, row))
-            for n, reader in self._readers.items()
-            if isinstance(reader, LabelReader)
-        }
+    def with_classes(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return only the labels and tables of a row."""
+        example: dict[str, Tensor] = {}
+        for name, reader in self._readers.items():
+            if isinstance(reader, _WITH_CLASSES):
+                example |= _convert(name, reader, reader.validate(self._value(name, row)))
+        return example
 
     def example(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """Convert a row to an example; raises as ``read_row`` does."""
@@ -172,6 +178,8 @@ class Columns:
         size: Size,
         rate: int,
     ) -> tuple[str | list[str], ValueReader]:
+        if not isinstance(source, str) and self._categories is not None:
+            return list(source), _table_reader(source, features, self._categories)
         if not isinstance(source, str):
             for column in source:
                 if _nesting_depth(features[column]) != 0:
@@ -206,6 +214,47 @@ class Columns:
                 "choose other columns, or convert it to one of the types that `reprkit show dataset hub` lists",
             )
         return source, make_reader(name, values, kind=("label", "vector", "sequence")[depth])
+
+
+_WITH_CLASSES = (LabelReader, TableReader)
+
+
+def _is_ready(reader: ValueReader) -> bool:
+    """Whether the reader can convert rows now: the classes of a label or of a table's categories are known."""
+    if isinstance(reader, TableReader):
+        return reader.ready
+    return not isinstance(reader, LabelReader) or bool(reader.class_indices)
+
+
+def _convert(name: str, reader: ValueReader, value: Any) -> dict[str, Tensor]:
+    """Return a value as a tensor, and the mask of a table's row."""
+    if isinstance(reader, TableReader):
+        return {name: reader(value), f"{name}_mask": reader.mask(value)}
+    return {name: reader(value)}
+
+
+def _table_reader(
+    source: Sequence[str], features: Mapping[str, Any], categories: Sequence[str]
+) -> TableReader:
+    """Create the reader of several columns: texts, booleans, ClassLabels and those named are categories."""
+    for column in categories:
+        if column not in source:
+            raise DataError(
+                f"categories: {column!r} is none of the columns of a table.{nearest(column, source)}"
+            )
+    found, classes = [], {}
+    for column in source:
+        feature = features[column]
+        kind, dtype = type(feature).__name__, str(getattr(feature, "dtype", ""))
+        if kind == "ClassLabel":
+            classes[column] = list(feature.names)
+        elif kind != "Value" or not ("string" in dtype or _nesting_depth(feature) == 0):
+            raise _unsupported(
+                column, feature, "the columns of a table are numbers, texts, booleans or ClassLabels"
+            )
+        if kind == "ClassLabel" or "string" in dtype or dtype == "bool" or column in categories:
+            found.append(column)
+    return TableReader(source, found, classes)
 
 
 def _infer_columns(features: Mapping[str, Any], where: str) -> dict[str, str]:

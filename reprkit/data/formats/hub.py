@@ -40,10 +40,15 @@ class Hub(Dataset):
     string                                 tokens (t,), its UTF-8 bytes, of varying length
     list of numbers                        vector (d,), all of one length
     list of lists of numbers               sequence (t c), of varying length
-    a float, or several numeric columns    vector (d,)
+    a float                                vector (d,)
+    several columns                        vector (d,), a table's row, see below
     =====================================  ==============================================================
 
-    Every row is read and decoded once when the data set is constructed.  Rows with a missing, empty or unreadable value are
+    The signature of a table keeps the names of its columns, mean and standard deviation of its numbers (over all rows), and the
+    classes of its categories (texts, booleans, ClassLabels, and the columns in ``categories``), which are one-hot.  A missing value
+    of a table does not skip the row: it is False in ``NAME_mask``.
+
+    Every row is read and decoded once when the data set is constructed.  Other rows with a missing, empty or unreadable value are
     skipped, counted and named.  Decoded rows stay in memory up to 1 GiB; beyond that rows are decoded again for each batch.
 
     Where there are a train and a test part, the data set holds both, and ``split`` keeps them: it returns the official test part,
@@ -54,8 +59,9 @@ class Hub(Dataset):
         path: a folder, a file, or a name on the hub (``"user/name"``).
         name: configuration, where there are several.
         part: "train", "test" or another; by default those that ``split`` returns, or "train", or the only one.
-        columns: field -> column, or a list of numeric columns; by default the column "label" (or the only ClassLabel) is
+        columns: field -> column, or a list of columns, a table; by default the column "label" (or the only ClassLabel) is
             ``label``, and ``x`` the only other one.
+        categories: columns of a table that hold numbers of classes.
         size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
         rate: sampling rate of audio, in Hz.
         max_corrupt: largest share of unreadable rows that may be skipped; more is an error.
@@ -72,6 +78,7 @@ class Hub(Dataset):
         *,
         part: str | None = None,
         columns: Mapping[str, str | Sequence[str]] | None = None,
+        categories: Sequence[str] = (),
         size: Size = None,
         rate: Count = 16000,
         max_corrupt: Share = 0.01,
@@ -80,7 +87,13 @@ class Hub(Dataset):
         self._name = short_name(path)
         table = self._concatenate(open_tables(path, name), part)
         self._columns = Columns(
-            table.features, list(table.select(range(min(HEAD, len(table))))), columns, size, rate, self._name
+            table.features,
+            list(table.select(range(min(HEAD, len(table))))),
+            columns,
+            size,
+            rate,
+            self._name,
+            categories,
         )
         self._table = table.select_columns(self._columns.columns)
         self._rows, self._lengths = torch.empty(0, dtype=torch.int64), dict[str, Tensor]()
@@ -201,15 +214,17 @@ class Hub(Dataset):
         if not isinstance(self._decoded, list):
             return
         if any(name not in self._decoded[0] for name in self.signature):
-            table = self._table.select_columns(self._columns.label_columns)
+            table = self._table.select_columns(self._columns.class_columns)
             readable = set(self._rows.tolist())
             rows = (row for number, row in enumerate(iter_rows(table)) if number in readable)
             for row, example in zip(rows, self._decoded, strict=True):
-                example.update(self._columns.labels(row))
+                example.update(self._columns.with_classes(row))
         if not varying:
-            values = {
-                name: torch.stack([example[name] for example in self._decoded]) for name in self.signature
-            }
+            names = [*self.signature, *(n for n in self._decoded[0] if n.removesuffix("_mask") != n)]
+            values = {name: torch.stack([example[name] for example in self._decoded]) for name in names}
+            for name in names[len(self.signature) :]:  # a table without a missing value has no mask
+                if values[name].all():
+                    del values[name]
             self._decoded = Tensors(values, self.signature, divisors=self._columns.divisors, name=self._name)
 
 

@@ -1,0 +1,122 @@
+"""Reader of several columns of a table as one vector: numbers and categories, each of which may be missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from reprkit.data.formats.value_readers import ValueReader, type_name
+from reprkit.data.signature import Column, Field
+from reprkit.errors import DataError
+
+
+class TableReader(ValueReader):
+    """Convert the values of a row, one for each column, to a vector (d,): numbers as they are, categories one-hot.
+
+    The mean and standard deviation of numbers and the classes of categories are those of the rows that were observed.
+
+    Args:
+        names: of the columns.
+        categories: names of those that are categories.
+        classes: column -> names of its classes, for values that are their numbers (ClassLabel).
+    """
+
+    def __init__(
+        self, names: Sequence[str], categories: Sequence[str], classes: Mapping[str, Sequence[str]]
+    ) -> None:
+        self.names, self.categories = list(names), frozenset(categories)
+        self._codes = {name: list(known) for name, known in classes.items()}
+        self._seen: dict[str, dict[str, None]] = {name: {} for name in names if name in self.categories}
+        # count, mean and sum of squared distances from it, of each number (Welford 1962)
+        self._moments = {name: (0, 0.0, 0.0) for name in names if name not in self.categories}
+        self._columns: tuple[Column, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether rows can be converted: the classes of all categories are known."""
+        return bool(self._columns) or not self.categories
+
+    def field(self) -> Field:
+        """Return the vector with its columns."""
+        if not self._columns:
+            self.finish()
+        width = sum(column.width for column in self._columns)
+        return Field(kind="vector", shape=(width,), columns=self._columns)
+
+    def finish(self) -> None:
+        """Fix the columns, once all rows were observed.
+
+        Raises:
+            DataError: a category with fewer than two classes, or a number without a finite spread.
+        """
+        columns = []
+        for name in self.names:
+            if name in self.categories:
+                known = self._codes.get(name)
+                columns.append(Column(name, "category", classes=tuple(known or sorted(self._seen[name]))))
+            else:
+                count, mean, squares = self._moments[name]
+                std = math.sqrt(squares / count) if count else 0.0
+                columns.append(Column(name, mean=mean, std=std or 1.0))  # a constant has no spread
+        self._columns = tuple(columns)
+
+    def validate(self, value: Any) -> list[Any]:
+        """Return the row as numbers and names of classes, None where a value is missing."""
+        row = [self._validate(name, item) for name, item in zip(self.names, value, strict=True)]
+        if all(item is None for item in row):
+            raise DataError("has no value in any column")
+        return row
+
+    def _validate(self, name: str, value: Any) -> Any:
+        if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
+            return None
+        if name in self.categories:
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)  # integers of a column with missing values are floats
+            if not isinstance(value, str | int | bool):
+                raise DataError(f"{name!r} is {type_name(value)}, not a category")
+            codes = self._codes.get(name)
+            text = str(value) if codes is None else codes[value] if 0 <= int(value) < len(codes) else None
+            if self._columns and text is not None:
+                known = self._columns[self.names.index(name)].classes
+                if text not in known:
+                    raise DataError(f"{name!r} holds {text!r}, which is none of its classes")
+            return text
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise DataError(f"{name!r} is {type_name(value)}, not a finite number")
+        return float(value)
+
+    def observe(self, value: Any) -> None:
+        """Count the values of a row that is kept."""
+        for name, item in zip(self.names, self.validate(value), strict=True):
+            if item is None:
+                continue
+            if name in self.categories:
+                self._seen[name][item] = None
+            else:
+                count, mean, squares = self._moments[name]
+                step = (item - mean) / (count + 1)
+                self._moments[name] = (count + 1, mean + step, squares + (item - mean) * (item - mean - step))
+
+    def __call__(self, value: Any) -> Float[Tensor, " d"]:
+        """Convert a row; missing values are 0, see ``mask``."""
+        elements: list[float] = []
+        for index, item in enumerate(value):
+            if self.names[index] in self.categories:
+                elements += [float(item == known) for known in self._columns[index].classes]
+            else:
+                elements.append(item or 0.0)
+        return torch.tensor(elements)
+
+    def mask(self, value: Any) -> Bool[Tensor, " d"]:
+        """Return False at the elements of missing values."""
+        widths = [
+            len(self._columns[index].classes) if name in self.categories else 1
+            for index, name in enumerate(self.names)
+        ]
+        return torch.tensor([item is not None for item in value]).repeat_interleave(torch.tensor(widths))
