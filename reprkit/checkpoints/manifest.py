@@ -53,6 +53,7 @@ def describe(model: Any) -> dict[str, Any]:
         "weights": {name: float(value) for name, value in model.weights.items()},
         "plugins": plugins,
         "signature": None if signature is None else signature.to_json(),
+        **({"frozen": list(model.frozen)} if model.frozen else {}),
     }
     try:
         check_manifest(manifest)
@@ -97,6 +98,7 @@ def _build(manifest: Mapping[str, Any]) -> Any:
         objective=construction.objective(manifest["objective"]),
         output=manifest["output"],
         weights=manifest["weights"],
+        freeze=manifest.get("frozen", ()),
     )
 
 

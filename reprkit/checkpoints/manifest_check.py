@@ -22,6 +22,7 @@ SHARED = "shared"  # key of a part that is one with an earlier part of the manif
 _KEYS = {
     "format", "reprkit", "factors", "decoder", "objective", "output", "weights", "plugins", "signature",
 }  # fmt: skip
+_OPTIONAL_KEYS = {"frozen"}
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
 _FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns"}
@@ -75,7 +76,13 @@ def named_parts(manifest: Any) -> list[NamedPart]:
     Raises:
         CheckpointError: an entry is unknown, missing or of the wrong type, or a part is not a part of a model.
     """
-    record = _check_record(manifest, "the manifest", known=_KEYS, needed=_KEYS)
+    record = _check_record(manifest, "the manifest", known=_KEYS | _OPTIONAL_KEYS, needed=_KEYS)
+    frozen = record.get("frozen", [])
+    _require(
+        isinstance(frozen, list) and all(isinstance(name, str) for name in frozen),
+        "frozen",
+        "a list of names",
+    )
     _require(type(record["format"]) is int, "format", "a whole number")
     _require(
         isinstance(record["reprkit"], str) and _VERSION.fullmatch(record["reprkit"]), "reprkit", "a version"

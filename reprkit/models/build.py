@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ def build(
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
     start: Model | None = None,
+    freeze: str | Sequence[str] = (),
 ) -> Model:
     """Assemble a model.  Each part is a reference (``"vq(codes=512)"``) or an instance.
 
@@ -46,6 +47,7 @@ def build(
         seed: seed of the initial weights; the global random state is not changed.
         start: a model from an earlier stage of training, for a warm start: its factors and decoder are copied into those of the
             same names (the decoder only if both have one), whatever its objective; the rest is newly initialized.
+        freeze: names of parts that are not trained: see ``Model.freeze``.
 
     Raises:
         BuildError: parts that do not fit each other, the data, or ``start``.
@@ -54,7 +56,7 @@ def build(
     if factors is not None and encoder is not None:
         raise BuildError("give either encoder= and latent=, or factors=, not both")
     specs = dict(factors or ({} if encoder is None else {"code": FactorSpec(encoder=encoder, latent=latent)}))
-    signature = _get_signature(data)
+    signature = get_signature(data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         objective = objective_from(objective, data=_read_field_as_x(signature, output))
@@ -69,6 +71,9 @@ def build(
             _dry_run(model)
     if start is not None:
         warm_start(model, start)
+    names = (freeze,) if isinstance(freeze, str) else tuple(freeze)
+    if names:
+        model.freeze(*names)
     return model
 
 
@@ -87,7 +92,12 @@ def _inner_parts_first(top: nn.Module) -> list[Part]:
     return [module for module in reversed(list(top.modules())) if isinstance(module, Part)]
 
 
-def _get_signature(data: Any) -> Signature | None:
+def get_signature(data: Any) -> Signature | None:
+    """Return the signature of a data set, of a reference to one, or the signature itself.
+
+    Raises:
+        BuildError: it is something else.
+    """
     if data is None or isinstance(data, Signature):
         return data
     if isinstance(data, str):

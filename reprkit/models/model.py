@@ -31,6 +31,7 @@ from reprkit.models.forward_cache import (
     make_unique_name,
     normalize_over_ranks,
 )
+from reprkit.models.freezing import find_frozen_modules
 from reprkit.models.grid import from_tokens, fuse, row_grid, to_tokens
 from reprkit.models.scoring import Scored, valid_weight
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
@@ -66,6 +67,10 @@ class Model(nn.Module):
         self.weights = dict(weights or {})
         self._forward_cache: ForwardCache | None = None
         self._seen_data = self._named_losses = False
+        self.frozen: tuple[str, ...] = ()
+        self._frozen_weights: set[str] = (
+            set()
+        )  # names of the parameters that freeze has set to need no gradient
         self.objective = objective
 
     # ------------------------------------------------------------------ using a model
@@ -348,6 +353,42 @@ class Model(nn.Module):
         detached = {name: value.detach() for name, value in terms.items()}
         return Losses(total=total, terms=detached, metrics=cache.metrics)
 
+    def freeze(self, *names: str) -> None:
+        """Freeze exactly these parts: neither gradients nor statistics change them, until another call.
+
+        They are used as in evaluation, also in training: without dropout, random draws of a latent, or codebook statistics.
+        ``rk.build(freeze=)`` and ``rk.loop(freeze=)`` call this, and ``frozen`` is saved with the model.
+
+        Args:
+            names: ``encoder``, ``latent``, ``adapters`` (the linear maps of the core), ``decoder``, ``objective``, a factor, or a
+                factor's ``NAME.encoder``, ``NAME.latent`` or ``NAME.adapters``.  Without names nothing is frozen.
+
+        Raises:
+            BuildError: the model has no such part.
+        """
+        modules = find_frozen_modules(self, names)
+        for name, parameter in self.named_parameters():
+            if name in self._frozen_weights:
+                parameter.requires_grad_(True)
+        frozen = {id(parameter) for module in modules for parameter in module.parameters()}
+        self._frozen_weights = {
+            name
+            for name, parameter in self.named_parameters()
+            if id(parameter) in frozen and parameter.requires_grad
+        }
+        for name, parameter in self.named_parameters():
+            if name in self._frozen_weights:
+                parameter.requires_grad_(False)
+        self.frozen = tuple(names)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Model:
+        """Set training or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in find_frozen_modules(self, self.frozen):
+            module.eval()
+        return self
+
     def objective_weight(self, name: str) -> float:
         """Return the weight of one of the objective's losses in the total."""
         return self.objective.term_weights.get(name, 1.0) * self.weights.get(name, 1.0)
@@ -364,8 +405,10 @@ class Model(nn.Module):
 
         ``step.update`` calls it; a hand-written loop must call it too.
         """
+        frozen = find_frozen_modules(self, self.frozen) if self.frozen else []
         for latent in dict.fromkeys(factor.latent for factor in self.factors.values()):
-            latent.update()  # once, even if several factors have the same latent
+            if not any(latent is module for module in frozen):
+                latent.update()  # once, even if several factors have the same latent
         for factor in self.factors.values():
             factor.usage.update()
 

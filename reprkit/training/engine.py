@@ -27,7 +27,7 @@ from reprkit.runs.filenames import METRICS
 from reprkit.training import fsdp
 from reprkit.utils import collectives, sharded_tensors
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # the option's value -> Accelerate's
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}  # the option's value -> Accelerate's
 
 # Accelerate's state is global to the process.  If it was created here, it is reset after the last loop.
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -39,7 +39,7 @@ class Engine:
 
     Args:
         device: None (a GPU when there is one), "cpu", "cuda", "cuda:1", ...; with several processes each uses its own GPU.
-        precision: "fp32", or "bf16" (autocast; weights, optimizer and latents stay in float32).
+        precision: "fp32", "bf16" (autocast; weights, optimizer and latents stay in float32), or "fp64".
         strategy: "ddp" (every process holds the model) or "fsdp" (encoders and decoder are sharded over the processes).
         turns: the objective's turns; with more than one, some parameters get no gradient in a turn.
 
@@ -59,7 +59,7 @@ class Engine:
         strategy: str = "ddp",
         turns: Iterable[str] = ("main",),
     ) -> None:
-        self.strategy = strategy
+        self.strategy, self._dtype = strategy, torch.float64 if precision == "fp64" else torch.float32
         chosen = _device(device)
         several = len(tuple(turns)) > 1
         self._accelerator = _accelerator(chosen, PRECISIONS[precision], several)
@@ -82,6 +82,8 @@ class Engine:
         shards = fsdp.shards_of(model)
         if shards is not None:  # by a loop that did not finish
             shards.undo()
+        if torch.float64 in (self._dtype, model.dtype):
+            model.to(self._dtype)
         if self.strategy == "ddp" or self.ranks == 1:
             module: nn.Module = self._accelerator.prepare_model(model)
             fsdp.broadcast_from_rank_0(model.buffers())  # DDP has broadcast the parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from reprkit.runs.run import Run
 from reprkit.training.loop_iterator import Loop
 from reprkit.training.option_signatures import with_options
 from reprkit.training.options import FitOptions, Options
+from reprkit.training.step import Step
+from reprkit.types import Losses
 from reprkit.utils import collectives
 
 
@@ -67,9 +70,7 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
     steps = Loop(model, train, options)
     for step in steps:
         for turn in model.objective.turns:
-            losses = step.model(step.batch, turn)
-            step.backward(losses.total)
-            step.update(turn)
+            losses = step.update(turn, closure=functools.partial(_compute_losses, step, turn))
         if valid is not None and options.evaluate_every and step.every(options.evaluate_every):
             with step.averaged():
                 step.log(losses, _evaluate(model, valid, train, evaluators, examples=0))
@@ -81,6 +82,12 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
 
             report(options.folder, results)
     return Run(options.folder, model, steps.writer.lines, results)
+
+
+def _compute_losses(step: Step, turn: str) -> Losses:
+    losses = step.model(step.batch, turn)
+    step.backward(losses.total)
+    return losses
 
 
 def _evaluate(model: Model, valid: Any, train: Any, evaluators: Sequence[str], **options: Any) -> Any:

@@ -10,13 +10,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from reprkit.errors import BuildError, PartArgumentError, nearest
+from reprkit.errors import BuildError, PartArgumentError, TrainingError, nearest
 from reprkit.models.model import Model
 from reprkit.registry.references import parse
 from reprkit.utils.sharded_tensors import is_sharded
 
-# These need a closure, or tensors of another layout, which the loop does not provide.
-_UNFIT = {"lbfgs", "sparseadam"}
+_UNFIT = {"sparseadam"}  # needs tensors of another layout, which the loop does not provide
 _FUSED_IN_SHARDS = (torch.optim.Adam, torch.optim.AdamW)  # torch's other fused kernels do not support shards
 
 
@@ -116,6 +115,33 @@ def create_optimizer(
         return cls(groups, **options)
     except (TypeError, ValueError) as error:
         raise PartArgumentError(f"optimizer {text}: {error}") from error
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Return whether the optimizer evaluates the loss itself, several times a step, as L-BFGS does."""
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def check_closure_options(
+    optimizer: Optimizer, turn: str, *, accumulate: int, clip: float | None, sharded: bool
+) -> None:
+    """Check the options of a loop whose optimizer evaluates the loss itself.
+
+    Raises:
+        TrainingError: gradients would be in pieces, clipped or sharded.
+    """
+    if not needs_closure(optimizer):
+        return
+    name = type(optimizer).__name__
+    faults = {
+        f"accumulate={accumulate}": accumulate > 1 and "it evaluates the loss of a whole step at once",
+        f"clip={clip}": clip is not None and "clipped gradients are not those of the loss that it minimizes",
+        "strategy='fsdp'": sharded and "it joins all weights into one vector",
+    }
+    for option, reason in faults.items():
+        if reason:
+            raise TrainingError(f"optimizer {name} of turn {turn!r} cannot be used with {option}: {reason}")
 
 
 def _split_by_sharding(group: dict[str, Any]) -> list[dict[str, Any]]:

@@ -113,7 +113,10 @@ class Options:
     optimizer: str | Optimizer = option(
         "one of torch's optimizers: adamw, 'sgd(momentum=0.9)'",
         default="adamw",
-        more="Or an instance.",
+        more=(
+            "Or an instance.  One that evaluates the loss several times a step, such as "
+            "'lbfgs(lr=1, line_search_fn=\"strong_wolfe\")', needs ``step.update(closure=...)``."
+        ),
         flag=str,
         recorded=True,
     )
@@ -153,10 +156,21 @@ class Options:
         flag=int,
         recorded=True,
     )
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32, or bf16: autocast, with weights and latents in float32",
+    precision: Literal["fp32", "bf16", "fp64"] = option(
+        "fp32; bf16: autocast, with weights and latents in float32; fp64: all in float64",
         default="fp32",
+        more="After fp64 the model stays in float64, and is saved and loaded so.",
         flag=str,
+        recorded=True,
+    )
+    freeze: str | tuple[str, ...] | None = option(
+        "parts that are not trained: encoder, latent, decoder, adapters, objective, or a factor's, such as content.encoder",
+        default=None,
+        more=(
+            "They stay as they are in evaluation, until another ``freeze``; a checkpoint records them.  None leaves what was "
+            "frozen before, () freezes nothing: see ``Model.freeze``."
+        ),
+        flag=tuple[str, ...],
         recorded=True,
     )
     strategy: Literal["ddp", "fsdp"] = option(
@@ -278,8 +292,9 @@ class Options:
     def to_json(self) -> dict[str, Any]:
         """Return what ``run.json`` records, as plain JSON."""
         values = {f.name: getattr(self, f.name) for f in option_fields(self) if declaration_of(f).recorded}
-        if not values["optimizers"]:
-            del values["optimizers"]
+        for name in ("optimizers", "freeze"):
+            if not values[name]:
+                del values[name]
         return {name: _plain(value) for name, value in values.items()}
 
 
@@ -313,4 +328,6 @@ def _plain(value: Any) -> Any:
         return {name: _plain(item) for name, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     return getattr(value, "__name__", None) or type(value).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
@@ -12,6 +12,9 @@ from reprkit.types import Losses
 
 if TYPE_CHECKING:
     from reprkit.training.train_state import ModelProxy, TrainState
+
+
+T = TypeVar("T")
 
 
 class Step:
@@ -53,15 +56,24 @@ class Step:
         """
         self._train_state.backward(total, self.batch, **options)
 
-    def update(self, turn: str = "main") -> None:
+    def update(self, turn: str = "main", *, closure: Callable[[], T] | None = None) -> T | None:
         """Clip gradients and step the turn's optimizer; turn "main" also updates codebooks, annealing and the EMA.
 
         All gradients are cleared afterwards.  With ``accumulate`` it acts on the last piece only.
 
+        ``closure`` computes the losses and calls ``step.backward``, instead of the lines before this one.  An optimizer that
+        evaluates the loss several times a step (``"lbfgs"``) needs it and calls it again with other weights; every other
+        optimizer calls it once.  Each evaluation starts from the same random state and the same statistics; only the first one
+        is logged, and only it counts for codebooks, usage and the like.
+
+        Returns:
+            What ``closure`` returned at its first evaluation; None without it.
+
         Raises:
-            TrainingError: the turn does not exist, or a gradient is not finite.
+            TrainingError: the turn does not exist, a gradient is not finite, the optimizer needs a closure, or the closure did
+                not call ``step.backward``.
         """
-        self._train_state.update(turn, self.batch)
+        return self._train_state.update(turn, self.batch, closure)
 
     def every(self, n: int) -> bool:
         """Return whether this step completes a multiple of ``n`` steps."""

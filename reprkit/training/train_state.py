@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,15 @@ from reprkit.errors import TrainingError, nearest
 from reprkit.models.model import Model
 from reprkit.training.ema import EMA
 from reprkit.training.engine import Engine
+from reprkit.training.evaluations import Evaluations
 from reprkit.training.monitor import non_finite
-from reprkit.training.optimizers import optimizers_from
+from reprkit.training.optimizers import check_closure_options, needs_closure, optimizers_from
 from reprkit.training.options import Options
 from reprkit.training.resume import snapshot, state
 from reprkit.types import Batch, Losses
 from reprkit.utils import collectives
+
+T = TypeVar("T")
 
 NOT_RUNNING = "the loop is not running: use its steps inside of `for step in rk.loop(...)`"
 
@@ -96,6 +99,8 @@ class TrainState:
                 f"accumulate={options.accumulate} equal pieces"
             )
         self.piece = share // options.accumulate
+        if options.freeze is not None:
+            model.freeze(*((options.freeze,) if isinstance(options.freeze, str) else options.freeze))
         model.train()
         self.module: nn.Module = self.engine.prepare(model)
         self.extras = dict(options.extras or {})
@@ -111,6 +116,14 @@ class TrainState:
         )
         if self.engine.shards is not None:
             self.engine.shards.check(self.optimizers.values())
+        for turn, optimizer in self.optimizers.items():
+            check_closure_options(
+                optimizer,
+                turn,
+                accumulate=options.accumulate,
+                clip=options.clip,
+                sharded=self.engine.shards is not None,
+            )
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._schedule_factor = options.schedule_factor()
         for optimizer in self.optimizers.values():
@@ -126,12 +139,16 @@ class TrainState:
         }
         self.position, self._piece_index, self.last_piece = 0, 0, True
         self.pieces: list[Losses] = []
+        self.repeating = (
+            False  # whether a closure is evaluated again: such losses are neither logged nor checked
+        )
+        self._totals: list[Tensor] = []  # the losses of the current evaluation of a closure
         self.updated: set[str] = set()
         self.closed = False
         self.norm: Tensor | None = None
         self._compiled = self._compile() if options.compile else []
         _open_states[model] = self
-        self._clear_gradients()
+        self.clear_gradients()
 
     @property
     def lr(self) -> float:
@@ -142,7 +159,7 @@ class TrainState:
     def begin(self, index: int) -> None:
         """Start a step and set its learning rates."""
         self.position = index
-        self.pieces, self.norm = [], None
+        self.pieces, self.norm, self._totals = [], None, []
         self.updated.clear()
         factor = self._schedule_factor(index)
         for turn, optimizer in self.optimizers.items():
@@ -180,7 +197,7 @@ class TrainState:
         except Exception as error:
             self._raise_memory_advice(error)
             raise
-        if isinstance(losses, Losses):
+        if isinstance(losses, Losses) and not self.repeating:
             self.pieces.append(losses)
         return losses
 
@@ -195,9 +212,11 @@ class TrainState:
             raise TrainingError(
                 "step.backward: the loss has no gradient (computed under no_grad, or detached)"
             )
-        problem = self.value_monitor.check(self.position, total, self.pieces[-1] if self.pieces else None)
-        if problem is not None:
-            self._on_non_finite(problem, batch)
+        self._totals.append(total.detach())
+        if not self.repeating:
+            problem = self.value_monitor.check(self.position, total, self.pieces[-1] if self.pieces else None)
+            if problem is not None:
+                self._on_non_finite(problem, batch)
         try:
             share = total if self.options.accumulate == 1 else total / self.options.accumulate
             self.engine.backward(share, last_piece=self.last_piece, **options)
@@ -205,8 +224,12 @@ class TrainState:
             self._raise_memory_advice(error)
             raise
 
-    def update(self, turn: str, batch: Batch) -> None:
-        """Clip and update one turn's parameters; turn "main" also updates codebooks, annealing and the EMA."""
+    def update(self, turn: str, batch: Batch, closure: Callable[[], T] | None = None) -> T | None:
+        """Clip and update one turn's parameters; turn "main" also updates codebooks, annealing and the EMA.
+
+        Returns:
+            What ``closure`` returned at its first evaluation; None without it.
+        """
         self._check_running()
         optimizer = self.optimizers.get(turn)
         if optimizer is None:
@@ -214,21 +237,39 @@ class TrainState:
             raise TrainingError(
                 f"the objective has no turn {turn!r}.{nearest(turn, known)}\n  its turns: {', '.join(known)}"
             )
+        repeated = needs_closure(optimizer)
+        if repeated and closure is None:
+            raise TrainingError(
+                f"optimizer {type(optimizer).__name__} evaluates the loss several times a step: pass step.update(closure=...), a "
+                "function that computes the losses and calls step.backward"
+            )
         self.updated.add(turn)
+        evaluations = None if closure is None else Evaluations(self, closure, repeated=repeated)
+        result = None if evaluations is None else evaluations.result
         if not self.last_piece:
-            return
+            return result
         self._check_and_clip(optimizer, turn, batch)
         self.engine.reshard()
         try:
-            optimizer.step()
+            if evaluations is not None and repeated:
+                with evaluations:
+                    optimizer.step(evaluations)
+            else:
+                optimizer.step()
         except Exception as error:
             self._raise_memory_advice(error)
             raise
-        self._clear_gradients()
+        self.clear_gradients()
         if turn == "main":
             self.model.update()
             if self.ema is not None:
                 self.ema.update()
+        return result
+
+    def take_totals(self) -> list[Tensor]:
+        """Return the losses that were passed to ``backward`` since the last call, detached."""
+        totals, self._totals = self._totals, []
+        return totals
 
     def _check_and_clip(self, optimizer: Optimizer, turn: str, batch: Batch) -> None:
         """Check the joint norm of a turn's gradients, and clip it if requested."""
@@ -292,7 +333,7 @@ class TrainState:
         _open_states.pop(self.model, None)
         for part in self._compiled:
             part._compiled_call_impl = None
-        self._clear_gradients()
+        self.clear_gradients()
         if finished and self.ema is not None:
             self.engine.reshard()
             self.ema.copy_to_model()
@@ -311,7 +352,8 @@ class TrainState:
             part.compile()
         return parts
 
-    def _clear_gradients(self) -> None:
+    def clear_gradients(self) -> None:
+        """Clear the gradients of all parameters."""
         # Of all parameters: a turn also computes gradients of parameters that it does not train.
         for parameter in self._trained:
             parameter.grad = None

@@ -132,6 +132,10 @@ def test_flags_override_the_recipe_s_defaults(run):
         "wandb",
         "--track",
         "tensorboard",
+        "--freeze",
+        "adapters",
+        "--freeze",
+        "code.encoder",
     )
     code, out, _ = run(*said, "--steps", "5", "--latents", "binary", "--latents", "continuous")
     assert code == 0
@@ -139,6 +143,7 @@ def test_flags_override_the_recipe_s_defaults(run):
         "device": "cpu", "precision": "bf16", "strategy": "fsdp", "accumulate": 4, "clip": 1.5, "compile": False, "ema": 0.99,
         "optimizer": "sgd(momentum=0.9)", "schedule": "linear", "warmup": 10, "weight_decay": 0.0, "workers": 2, "buckets": True,
         "save_every": 30.0, "keep": 3, "best": "min loss", "track": ["wandb", "tensorboard"],
+        "freeze": ["adapters", "code.encoder"],
     }  # fmt: skip
     assert set(launched(out)) == set(FLAGS)
     assert '"steps": 5' in out
@@ -156,7 +161,7 @@ def test_invalid_flags_are_refused(run):
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("--precision", "fp23", "precision='fp23' must be 'fp32' or 'bf16'"),
+        ("--precision", "fp23", "precision='fp23' must be 'fp32', 'bf16' or 'fp64'"),
         ("--strategy", "fdsp", "strategy='fdsp' must be 'ddp' or 'fsdp'"),
         ("--schedule", "cosin", "no schedule named 'cosin'. Did you mean 'cosine'?"),
         (

@@ -1,0 +1,56 @@
+"""Frozen parts of a model: neither gradients nor statistics change them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from reprkit.errors import BuildError, nearest
+
+if TYPE_CHECKING:
+    from reprkit.models.model import Model
+
+
+def freezable_modules(model: Model) -> dict[str, list[nn.Module]]:
+    """Return the modules that each name freezes.
+
+    ``encoder`` and ``latent`` are those of all factors, ``adapters`` all linear maps of the core, ``NAME`` a whole factor, and
+    ``NAME.encoder``, ``NAME.latent`` and ``NAME.adapters`` its own.
+    """
+    parts: dict[str, list[nn.Module]] = {"encoder": [], "latent": [], "adapters": []}
+    own: dict[str, list[nn.Module]] = {}
+    for name, factor in model.factors.items():
+        adapters = [factor.adapter]
+        if factor.condition is not None:
+            adapters.append(factor.conditioner)
+        if name in model.adapters:
+            adapters.append(model.adapters[name])
+        pieces: dict[str, list[nn.Module]] = {
+            "encoder": [factor.encoder], "latent": [factor.latent], "adapters": [*adapters],
+        }  # fmt: skip
+        own[name] = [module for modules in pieces.values() for module in modules]
+        for piece, modules in pieces.items():
+            own[f"{name}.{piece}"] = modules
+            parts[piece] += modules
+    if model.decoder is not None:
+        parts["decoder"] = [model.decoder]
+    parts["objective"] = [model.objective]
+    return {name: modules for name, modules in (own | parts).items() if modules}
+
+
+def find_frozen_modules(model: Model, names: Iterable[str]) -> list[nn.Module]:
+    """Return the modules of these names.
+
+    Raises:
+        BuildError: the model has no part of a name; the message has the nearest one.
+    """
+    known, found = freezable_modules(model), []
+    for name in names:
+        if name not in known:
+            raise BuildError(
+                f"freeze: the model has no part {name!r}.{nearest(name, known)}\n  its parts: {', '.join(known)}"
+            )
+        found += known[name]
+    return found
