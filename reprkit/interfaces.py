@@ -41,8 +41,8 @@ class Part(nn.Module):
     Attributes:
         provides: capabilities that an objective may need: "keep" (an encoder that can read a subset of the tokens), "causal" (a
             decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "queries" (see ``Decoder``),
-            "dense" (see ``Encoder``), "log_prob" (a latent whose codes hold the log-probability of their draw, in training), or a
-            name that a plugin's own parts agree on.
+            "tokenwise" (a decoder that decodes each token of the code by itself), "dense" (see ``Encoder``), "log_prob" (a latent
+            whose codes hold the log-probability of their draw, in training), or a name that a plugin's own parts agree on.
         arguments: the constructor arguments that were passed, by name.
         build_context: the arguments of ``BUILD_CONTEXT`` that ``build`` passed, by name.  They are not the part's own arguments,
             but a checkpoint stores them, so that the part can be created again.

@@ -263,7 +263,7 @@ def _check_signature(value: Any, where: str) -> set[str]:
         _require(span is None or pair, f"{entry_path}.range", "two finite numbers")
         _require(vocab is None or type(vocab) is int, f"{entry_path}.vocab", "a whole number")
         _require(form is None or isinstance(form, str), f"{entry_path}.form", "a text")
-        columns = field.get("columns", [])
+        columns = stated.get("columns", [])
         _require(isinstance(columns, list), f"{entry_path}.columns", "a list")
         for index, column in enumerate(columns):
             _check_column(column, f"{entry_path}.columns[{index}]")

@@ -38,6 +38,8 @@ class FlatDecoder(Decoder):
         BuildError: the length of the data or of the code varies, or there is no code.
     """
 
+    provides = frozenset({"tokenwise"})
+
     def __init__(
         self,
         *,

@@ -58,7 +58,8 @@ class Masked(Objective):
 
     Raises:
         PartArgumentError: an argument is out of range.
-        BuildError: an example is a single token, or ``normalize`` is set without a density of real values.
+        BuildError: an example is a single token, the decoder decodes each token by itself, or ``normalize`` is set without a density
+            of real values.
     """
 
     renamed_arguments = {"normalise": "normalize"}  # noqa: RUF012
@@ -76,7 +77,18 @@ class Masked(Objective):
         self.ratio, self.on, self.normalize = float(ratio), on, normalize
 
     def bind(self, model: Model) -> None:
-        """Check that no encoder reads an example as one token: nothing could be hidden from it."""
+        """Check that no encoder reads an example as one token, and that the decoder sees the other tokens.
+
+        Nothing could be hidden from the former; the latter could not predict what is hidden.
+        """
+        decoder = model.get_decoder()
+        hidden = any(each.input == model.output and not each.pool for each in model.factors.values())
+        if hidden and "tokenwise" in decoder.provides:
+            name = (decoder.qualified or type(decoder).__name__).removeprefix("reprkit/")
+            raise BuildError(
+                f"masked predicts hidden tokens from the visible ones, and decoder {name} decodes each token of the code "
+                "by itself: use a decoder such as vit, conv or transformer"
+            )
         if model.signature is None:
             return
         example = model.signature.example(1)

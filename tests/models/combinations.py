@@ -70,7 +70,7 @@ def objectives(name: str) -> list[str]:
         decoder = next(
             part
             for part in compatible_parts("decoder", name, True)
-            if is_causal(part, name) == ("causal" in needs)
+            if fit_together(name, encoder, part, each)
         )
         try:
             rk.build(
@@ -96,6 +96,8 @@ def fit_together(name: str, encoder: str, decoder: str, objective: str) -> bool:
     Only causal decoders are combined with objectives that use a teacher, so that every weight gets a gradient.
     """
     needs = create_part("objective", objective, name).needs
+    if "keep" in needs and "tokenwise" in create_part("decoder", decoder, name).provides:
+        return False
     return (provides_keep(encoder, name) or "keep" not in needs) and is_causal(decoder, name) == (
         "causal" in needs
     )

@@ -218,6 +218,15 @@ def test_invalid_arguments_are_refused():
         model({"x": torch.ones(2, 8, 8, 1)})
 
 
+def test_a_decoder_of_single_tokens_is_refused():
+    """Its hidden tokens have no code, so nothing would be learned."""
+    data = Signature({"x": Field(kind="tokens", shape=(6,), vocab=5)})
+    parts = {"data": data, "encoder": "gru(width=8)", "latent": "continuous(dim=3)", "decoder": "flat"}
+    with pytest.raises(BuildError, match="flat decodes each token of the code by itself"):
+        rk.build(**parts, objective="masked")
+    rk.build(**parts, objective="reconstruction")
+
+
 @pytest.mark.slow
 def test_it_learns_from_visible_tokens():
     options = {
