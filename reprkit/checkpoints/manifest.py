@@ -64,23 +64,29 @@ def describe(model: Any) -> dict[str, Any]:
     return manifest
 
 
-def rebuild(manifest: Mapping[str, Any]) -> Any:
+def rebuild(manifest: Mapping[str, Any], data: Signature | None = None) -> Any:
     """Build the model that a manifest describes, with new weights; the whole manifest is checked before a part is imported.
 
+    Args:
+        manifest: the content of ``reprkit.json``.
+        data: build the same parts for this data instead, which may differ in the sizes of its fields only.
+
     Raises:
-        CheckpointError: see ``reprkit.checkpoints.manifest_check.check_manifest``.
+        CheckpointError: see ``reprkit.checkpoints.manifest_check.check_manifest``; or ``data`` is of another kind.
         ReprkitError: parts cannot be created or are incompatible; see ``rk.build``.
     """
     check_manifest(manifest)
     with torch.random.fork_rng(), restoring_checkpoint():  # the weights are replaced afterwards
-        return _build(manifest)
+        return _build(manifest, data)
 
 
-def _build(manifest: Mapping[str, Any]) -> Any:
+def _build(manifest: Mapping[str, Any], data: Signature | None) -> Any:
     from reprkit.models.build import build
 
     record = manifest["signature"]
     signature = None if record is None else Signature.from_json(record)
+    if data is not None:
+        signature = _resize(signature, data, manifest)
     construction, factors = _Construction(signature), {}
     for name, factor in manifest["factors"].items():
         factors[name] = FactorSpec(
@@ -91,6 +97,10 @@ def _build(manifest: Mapping[str, Any]) -> Any:
             condition=factor.get("condition"),
         )
     decoder = manifest["decoder"]
+    if data is not None and decoder is not None and signature is not None and "tokens" in decoder:
+        tokens = _count_tokens(factors, signature)
+        decoder = {key: value for key, value in decoder.items() if key != "tokens"}
+        decoder |= {} if tokens is None else {"tokens": tokens}
     return build(
         data=signature,
         factors=factors,
@@ -100,6 +110,45 @@ def _build(manifest: Mapping[str, Any]) -> Any:
         weights=manifest["weights"],
         freeze=manifest.get("frozen", ()),
     )
+
+
+def _resize(saved: Signature | None, data: Signature, manifest: Mapping[str, Any]) -> Signature:
+    """Return the signature to use for data of other sizes, with the fields that the model reads.
+
+    Raises:
+        CheckpointError: the model has no signature, or a field that it uses is missing or differs in more than its size.
+    """
+    if saved is None:
+        raise CheckpointError(
+            "data= cannot replace the sizes of this model's data: it was built without data="
+        )
+    used = {
+        manifest["output"] if manifest["decoder"] else None,
+        *(f["input"] for f in manifest["factors"].values()),
+    }
+    for name in used - {None}:
+        before, after = saved[name], data[name]
+        for what in ("kind", "channels", "vocab", "range", "form"):
+            if getattr(before, what) != getattr(after, what):
+                raise CheckpointError(
+                    f"data= may differ from the model's data in size only, and field {name!r} has {what} "
+                    f"{getattr(after, what)!r} instead of {getattr(before, what)!r}"
+                )
+    return data
+
+
+def _count_tokens(factors: Mapping[str, FactorSpec], signature: Signature) -> int | None:
+    """Return the number of code tokens that reach the decoder; None where it varies."""
+    counts = []
+    for length in (4, 8):
+        views = [signature.reading(spec.input).example(1, length) for spec in factors.values()]
+        counts.append(
+            [
+                spec.latent.count(1 if spec.pool else spec.encoder.count(view))
+                for spec, view in zip(factors.values(), views, strict=True)
+            ]
+        )
+    return max(counts[0]) if counts[0] == counts[1] and counts[0] else None
 
 
 # ------------------------------------------------------------------ to JSON

@@ -86,6 +86,7 @@ def save(model: Model, folder: str | Path) -> Path:
 def load(
     folder: str | Path,
     *,
+    data: Any = None,
     hub: bool = False,
     revision: str | None = None,
     map_location: str | torch.device = "cpu",
@@ -96,19 +97,24 @@ def load(
 
     Args:
         folder: of the checkpoint, or of a run that has one in ``model/``; or ``"hub:user/name"``, a model on the hub.
+        data: a data set, or its signature, whose fields differ in size from those of the model's data, such as larger pictures or
+            longer sequences: the same parts for these sizes, where their weights do not depend on the size.
         hub: whether ``folder`` is the name of a model on the hub, ``"user/name"``; otherwise a path is never looked up there.
         revision: of a model on the hub: a branch, tag or commit.
         map_location: the device of the model.
 
     Raises:
         CheckpointError: files are missing or damaged, there is no such name here or on the hub, the format is newer, a plugin is
-            not installed, the manifest names something that is not a part or not accepted there, or the weights do not fit.
+            not installed, the manifest names something that is not a part or not accepted there, or the weights do not fit; or
+            ``data`` differs in more than size, or in the size of a part that depends on it.
     """
+    from reprkit.models.build import get_signature
+
     stored = read(_find(folder, hub, revision))
     path, manifest = stored.folder, stored.manifest
     _check_plugins(manifest, stored.parts, path)
     try:
-        model = rebuild(manifest)
+        model = rebuild(manifest, None if data is None else get_signature(data))
     except CheckpointError as error:
         raise CheckpointError(f"{path / MANIFEST}: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -119,7 +125,7 @@ def load(
     except ReprkitError as error:
         error.add_note(f"while loading {path}")
         raise
-    _load_weights(model, stored)
+    _load_weights(model, stored, resized=data is not None)
     return model.to(map_location).eval()
 
 
@@ -175,8 +181,8 @@ def _check_plugins(manifest: Mapping[str, Any], parts: Sequence[NamedPart], fold
         warnings.warn(f"{folder} was written with {', '.join(different)}", PluginVersionWarning, stacklevel=3)
 
 
-def _load_weights(model: Model, stored: StoredCheckpoint) -> None:
-    """Check names and shapes against the file's header, then load all weights."""
+def _load_weights(model: Model, stored: StoredCheckpoint, *, resized: bool) -> None:
+    """Check names and shapes against the file's header, then load all weights; ``resized``: the model is for other data."""
     path, shapes = stored.weights, stored.shapes
     initial, added = model.state_dict(), added_state(model)
     expected = {name: tuple(value.shape) for name, value in initial.items()}
@@ -186,7 +192,11 @@ def _load_weights(model: Model, stored: StoredCheckpoint) -> None:
         "of another size": [name for name in expected if name in shapes and shapes[name] != expected[name]],
     }
     if any(faults.values()):
-        lines = [f"the weights in {path} do not fit the model that its manifest describes"]
+        lines = [
+            f"the model in {stored.folder} cannot be used on data of this size: some of its weights depend on the size"
+            if resized
+            else f"the weights in {path} do not fit the model that its manifest describes"
+        ]
         for fault, names in faults.items():
             for part, inside in _group_by_part(names).items():
                 shown = [

@@ -13,6 +13,7 @@ from torch import Tensor
 from reprkit.errors import CompressionError
 from reprkit.models.priors import check_causal, check_fit, code_length, load_prior
 from reprkit.types import Code
+from reprkit.utils.modes import eval_mode
 from reprkit.utils.symbol_coder import Coder, to_edges
 
 if TYPE_CHECKING:
@@ -36,27 +37,30 @@ class CodingPrior:
     """
 
     def __init__(self, model: Model, factor: str, prior: Model | str) -> None:
-        self.model = load_prior(prior, model.device).eval()
+        self.model = load_prior(prior, model.device)
         self.latent = model.latent(factor)
         check_causal(self.model)
         check_fit(self.model, self.latent, code_length(model, factor))
 
+    @torch.no_grad()
     def write(self, code: Code) -> list[bytes]:
         """Encode the indices of each example's valid tokens, slot by slot within a token."""
         assert code.indices is not None
         strings = []
         for row, indices in enumerate(code.indices.cpu()):
             symbols = (indices if code.mask is None else indices[code.mask[row].cpu()]).flatten().tolist()
-            steps, coder, pairs = _Steps(self.model, len(symbols)), Coder(), []
+            steps, coder = _Steps(self.model, len(symbols)), Coder()
+            lefts, probabilities = [], []
             for symbol in symbols:
                 edges = steps.next_edges()
-                pairs.append((edges[symbol], edges[symbol + 1] - edges[symbol]))
+                lefts.append(edges[symbol])
+                probabilities.append(edges[symbol + 1] - edges[symbol])
                 steps.add(symbol)
-            for pair in reversed(pairs):
-                coder.push(*pair)
+            coder.push(lefts, probabilities)
             strings.append(coder.to_bytes())
         return strings
 
+    @torch.no_grad()
     def read(self, strings: Sequence[bytes], like: Code) -> Code:
         """Invert ``write``; see ``Latent.read``.
 
@@ -89,18 +93,20 @@ class _Steps:
     """The steps of a causal decoder through one sequence of symbols.
 
     Args:
-        prior: a model without an encoder, in evaluation mode.
+        prior: a model without an encoder; it is used in evaluation mode.
         length: number of symbols.
     """
 
     def __init__(self, prior: Model, length: int) -> None:
-        self._decoder, self._device = prior.get_decoder(), prior.device
-        self._state = self._decoder.start(None, size=1, length=length) if length else None
+        self._prior, self._decoder, self._device = prior, prior.get_decoder(), prior.device
+        with eval_mode(prior):
+            self._state = self._decoder.start(None, size=1, length=length) if length else None
         self._previous: Tensor | None = None
 
     def next_edges(self) -> list[int]:
         """Return the cumulative probabilities of the next symbol (v + 1)."""
-        step, self._state = self._decoder.step(self._previous, self._state)
+        with eval_mode(self._prior):
+            step, self._state = self._decoder.step(self._previous, self._state)
         logits = step.params["logits"].double().cpu().flatten()
         return to_edges(logits.softmax(0).numpy()).tolist()
 

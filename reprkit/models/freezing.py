@@ -22,13 +22,13 @@ def freezable_modules(model: Model) -> dict[str, list[nn.Module]]:
     parts: dict[str, list[nn.Module]] = {"encoder": [], "latent": [], "adapters": []}
     own: dict[str, list[nn.Module]] = {}
     for name, factor in model.factors.items():
-        adapters = [factor.adapter]
+        adapters: list[nn.Module] = [factor.adapter]
         if factor.condition is not None:
             adapters.append(factor.conditioner)
         if name in model.adapters:
             adapters.append(model.adapters[name])
         pieces: dict[str, list[nn.Module]] = {
-            "encoder": [factor.encoder], "latent": [factor.latent], "adapters": [*adapters],
+            "encoder": [factor.encoder], "latent": [factor.latent], "adapters": adapters,
         }  # fmt: skip
         own[name] = [module for modules in pieces.values() for module in modules]
         for piece, modules in pieces.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -382,7 +382,7 @@ class Model(nn.Module):
         self.frozen = tuple(names)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> Model:
+    def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         for module in find_frozen_modules(self, self.frozen):

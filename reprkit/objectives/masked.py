@@ -58,8 +58,8 @@ class Masked(Objective):
 
     Raises:
         PartArgumentError: an argument is out of range.
-        BuildError: an example is a single token, the decoder decodes each token by itself, or ``normalize`` is set without a density
-            of real values.
+        BuildError: an example is a single token, the decoder decodes each token by itself, or ``normalize`` is set without a
+            density of real values.
     """
 
     renamed_arguments = {"normalise": "normalize"}  # noqa: RUF012

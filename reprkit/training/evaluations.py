@@ -62,7 +62,7 @@ class Evaluations(Generic[T]):
         self._random_after.restore()
 
     @torch.enable_grad()
-    def __call__(self) -> Tensor:
+    def __call__(self) -> float:
         """Return the loss at the current weights, and leave its gradients in the parameters."""
         if self._first:
             self._first = False
@@ -77,7 +77,7 @@ class Evaluations(Generic[T]):
             self._train_state.repeating = False
         return self._take_loss()
 
-    def _take_loss(self) -> Tensor:
+    def _take_loss(self) -> float:
         totals = self._train_state.take_totals()
         if not totals:
             raise TrainingError(
@@ -85,7 +85,7 @@ class Evaluations(Generic[T]):
                 "calls step.backward(losses.total)"
             )
         total = torch.stack(totals).sum()
-        return collectives.sum_over_ranks(total) / collectives.world_size()
+        return float(collectives.sum_over_ranks(total)) / collectives.world_size()
 
 
 class _RandomState:

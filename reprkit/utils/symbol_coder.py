@@ -137,13 +137,16 @@ class Coder:
         for _ in range(min(2, len(words))):
             self.state = self.state << 32 | words.pop()
 
-    def push(self, left: int, probability: int) -> None:
-        """Push a symbol that has this probability, the symbols before it have ``left`` together."""
-        if self.state >> 64 - PRECISION >= probability:
-            self.words.append(self.state & _WORD)
-            self.state >>= 32
-        whole, rest = divmod(self.state, probability)
-        self.state = whole << PRECISION | left + rest
+    def push(self, lefts: Sequence[int], probabilities: Sequence[int]) -> None:
+        """Push symbols, the last one first: the probability of each, and that of all symbols before it in its table."""
+        state, words = self.state, self.words
+        for left, probability in zip(reversed(lefts), reversed(probabilities), strict=True):
+            if state >> 64 - PRECISION >= probability:
+                words.append(state & _WORD)
+                state >>= 32
+            whole, rest = divmod(state, probability)
+            state = whole << PRECISION | left + rest
+        self.state = state
 
     def peek(self) -> int:
         """Return a number in [0, 2^PRECISION), which lies between the cumulative probabilities of the next symbol."""
@@ -186,9 +189,7 @@ class PlainColumnCoder:
         """Encode the columns as one string."""
         coder = Coder()
         for column, edges in zip(reversed(columns), reversed(self._edges), strict=True):
-            left, probability = edges[column], np.diff(edges)[column]
-            for pair in zip(left[::-1].tolist(), probability[::-1].tolist(), strict=True):
-                coder.push(*pair)
+            coder.push(edges[column].tolist(), np.diff(edges)[column].tolist())
         return coder.to_bytes()
 
     def decode(self, string: bytes, count: int) -> list[Integers]:
@@ -199,8 +200,9 @@ class PlainColumnCoder:
             # The symbol of each multiple of 2^8: few steps are left to the symbol itself.
             starts = (np.searchsorted(edges, np.arange(0, 2**PRECISION, 2**8), side="right") - 1).tolist()
             for position in range(count):
-                symbol = starts[coder.peek() >> 8]
-                while bounds[symbol + 1] <= coder.peek():
+                quantile = coder.peek()
+                symbol = starts[quantile >> 8]
+                while bounds[symbol + 1] <= quantile:
                     symbol += 1
                 coder.pop(bounds[symbol], bounds[symbol + 1] - bounds[symbol])
                 column[position] = symbol
