@@ -105,7 +105,7 @@ class Columns:
             DataError: a value is missing, or differs in type or size from the others of its column.
             Exception: what decoders raise.
         """
-        example = {}
+        example: dict[str, Tensor] = {}
         for name, reader in self._readers.items():
             try:
                 value = reader.validate(self._value(name, row))

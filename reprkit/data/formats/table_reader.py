@@ -81,7 +81,9 @@ class TableReader(ValueReader):
             if not isinstance(value, str | int | bool):
                 raise DataError(f"{name!r} is {type_name(value)}, not a category")
             codes = self._codes.get(name)
-            text = str(value) if codes is None else codes[value] if 0 <= int(value) < len(codes) else None
+            text = (
+                str(value) if codes is None else codes[int(value)] if 0 <= int(value) < len(codes) else None
+            )
             if self._columns and text is not None:
                 known = self._columns[self.names.index(name)].classes
                 if text not in known:
