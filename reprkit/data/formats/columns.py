@@ -138,6 +138,15 @@ class Columns:
         ]
         return [column for source in found for column in ([source] if isinstance(source, str) else source)]
 
+    @property
+    def complete_tables(self) -> list[str]:
+        """Fields that are tables without a missing value, which need no mask; known after all rows were observed."""
+        return [
+            name
+            for name, reader in self._readers.items()
+            if isinstance(reader, TableReader) and not reader.missing
+        ]
+
     def with_classes(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return only the labels and tables of a row."""
         example: dict[str, Tensor] = {}
@@ -228,7 +237,7 @@ def _is_ready(reader: ValueReader) -> bool:
 
 def _convert(name: str, reader: ValueReader, value: Any) -> dict[str, Tensor]:
     """Return a value as a tensor, and the mask of a table's row."""
-    if isinstance(reader, TableReader):
+    if isinstance(reader, TableReader) and (reader.missing or not reader.finished):
         return {name: reader(value), f"{name}_mask": reader.mask(value)}
     return {name: reader(value)}
 
