@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -36,7 +38,7 @@ def choose_likelihood(
         likelihood = field.likelihood
     if isinstance(likelihood, str):
         reference = parse(likelihood)
-        given = {} if scale == "shared" else {"scale": scale}
+        given: dict[str, Any] = {} if scale == "shared" else {"scale": scale}
         require(
             not given or "scale" not in reference.arguments,
             f"likelihood={likelihood!r} states its scale, and scale={scale!r} another: give one of them",

@@ -18,6 +18,7 @@ from reprkit.data.signature import Signature
 from reprkit.errors import BuildError, DataError, UnknownPartError, nearest
 from reprkit.evaluation.encoding import batches
 from reprkit.interfaces import Decoder, Encoder, require
+from reprkit.likelihoods.gaussian import Gaussian
 from reprkit.models.grid import to_tokens
 from reprkit.registry.references import parse
 from reprkit.types import Batch, Decoded, Features
@@ -68,6 +69,7 @@ class LinearDecoder(Decoder):
         self.arguments = {}
         self.in_dim = components.shape[1]
         self.out_grid = grid
+        self.likelihood = Gaussian()
         self.register_buffer("mean", mean)
         self.register_buffer("components", components)
         self.register_buffer("log_scale", torch.full((1, 1, 1), math.log(scale)))
@@ -80,7 +82,10 @@ class LinearDecoder(Decoder):
             raise BuildError("a linear baseline decodes codes, but got none")
         x = features.x @ self.components.T + self.mean
         return Decoded(
-            x=x, likelihood="gaussian", params={"mean": x, "log_scale": self.log_scale}, grid=self.out_grid
+            x=x,
+            likelihood=self.likelihood,
+            params={"mean": x, "log_scale": self.log_scale},
+            grid=self.out_grid,
         )
 
 

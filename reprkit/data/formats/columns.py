@@ -105,7 +105,7 @@ class Columns:
             DataError: a value is missing, or differs in type or size from the others of its column.
             Exception: what decoders raise.
         """
-        example = {}
+        example: dict[str, Tensor] = {}
         for name, reader in self._readers.items():
             try:
                 value = reader.validate(self._value(name, row))
@@ -137,6 +137,15 @@ class Columns:
             self._sources[name] for name, reader in self._readers.items() if isinstance(reader, _WITH_CLASSES)
         ]
         return [column for source in found for column in ([source] if isinstance(source, str) else source)]
+
+    @property
+    def complete_tables(self) -> list[str]:
+        """Fields that are tables without a missing value, which need no mask; known after all rows were observed."""
+        return [
+            name
+            for name, reader in self._readers.items()
+            if isinstance(reader, TableReader) and not reader.missing
+        ]
 
     def with_classes(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return only the labels and tables of a row."""
@@ -228,7 +237,7 @@ def _is_ready(reader: ValueReader) -> bool:
 
 def _convert(name: str, reader: ValueReader, value: Any) -> dict[str, Tensor]:
     """Return a value as a tensor, and the mask of a table's row."""
-    if isinstance(reader, TableReader):
+    if isinstance(reader, TableReader) and (reader.missing or not reader.finished):
         return {name: reader(value), f"{name}_mask": reader.mask(value)}
     return {name: reader(value)}
 

@@ -219,12 +219,12 @@ class Hub(Dataset):
             rows = (row for number, row in enumerate(iter_rows(table)) if number in readable)
             for row, example in zip(rows, self._decoded, strict=True):
                 example.update(self._columns.with_classes(row))
+        for example in self._decoded:
+            for name in self._columns.complete_tables:
+                example.pop(f"{name}_mask", None)
         if not varying:
             names = [*self.signature, *(n for n in self._decoded[0] if n.removesuffix("_mask") != n)]
             values = {name: torch.stack([example[name] for example in self._decoded]) for name in names}
-            for name in names[len(self.signature) :]:  # a table without a missing value has no mask
-                if values[name].all():
-                    del values[name]
             self._decoded = Tensors(values, self.signature, divisors=self._columns.divisors, name=self._name)
 
 

@@ -35,6 +35,12 @@ class TableReader(ValueReader):
         # count, mean and sum of squared distances from it, of each number (Welford 1962)
         self._moments = {name: (0, 0.0, 0.0) for name in names if name not in self.categories}
         self._columns: tuple[Column, ...] = ()
+        self.missing = False  # whether a value of the observed rows is
+
+    @property
+    def finished(self) -> bool:
+        """Whether all rows were observed."""
+        return bool(self._columns)
 
     @property
     def ready(self) -> bool:
@@ -81,7 +87,9 @@ class TableReader(ValueReader):
             if not isinstance(value, str | int | bool):
                 raise DataError(f"{name!r} is {type_name(value)}, not a category")
             codes = self._codes.get(name)
-            text = str(value) if codes is None else codes[value] if 0 <= int(value) < len(codes) else None
+            text = (
+                str(value) if codes is None else codes[int(value)] if 0 <= int(value) < len(codes) else None
+            )
             if self._columns and text is not None:
                 known = self._columns[self.names.index(name)].classes
                 if text not in known:
@@ -95,8 +103,8 @@ class TableReader(ValueReader):
         """Count the values of a row that is kept."""
         for name, item in zip(self.names, self.validate(value), strict=True):
             if item is None:
-                continue
-            if name in self.categories:
+                self.missing = True
+            elif name in self.categories:
                 self._seen[name][item] = None
             else:
                 count, mean, squares = self._moments[name]

@@ -11,7 +11,7 @@ from annotated_types import Ge, Le, Predicate
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from reprkit import Decoded, Decoder, Features, Signature
+from reprkit import Decoded, Decoder, Features, Likelihood, Signature, create
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.layers.resample_tokens import ResampleTokens, resampled_mask
 from reprkit.registry.constraints import DepthOrZero, Positive, Width, odd
@@ -79,6 +79,7 @@ class ISTFTDecoder(Decoder):
         self.in_dim = self.place.in_dim
         self.blocks = Blocks(width, kernel, depth)
         self.head = nn.Linear(width, n_fft + 2)
+        self.likelihood: Likelihood = create("likelihood", "gaussian")
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
@@ -107,7 +108,7 @@ class ISTFTDecoder(Decoder):
             wave = self.inverse_transform(self.head(x.to(self.head.weight.dtype)), mask)
         mean = wave.unflatten(1, (count, self.hop))
         params = {"mean": mean, "log_scale": mean.new_full((1, 1, 1), math.log(self.scale))}
-        return Decoded(x=mean, likelihood="gaussian", params=params, mask=mask, grid=(count,))
+        return Decoded(x=mean, likelihood=self.likelihood, params=params, mask=mask, grid=(count,))
 
     def inverse_transform(
         self, x: Float[Tensor, "b n p"], mask: Bool[Tensor, "b n"] | None = None
