@@ -148,11 +148,14 @@ class Latent(Part):
             one hundredth of the largest dimension's.
         collapse_hint: what to try when hardly any of the latent is in use, as a clause: the collapse warning ends
             "Try <collapse_hint>."
+        collapse_floor: usage below which that warning is given, in [0, 1); 0 turns it off, for a latent that may be healthy
+            with few of its codes in use.
     """
 
     kind = "latent"
     active_variance: float | None = None
     collapse_hint: str | None = None
+    collapse_floor: float = 0.1
 
     def __init__(
         self,
