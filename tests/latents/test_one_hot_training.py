@@ -24,7 +24,7 @@ def fitted(encoder, decoder, latent, steps):
     [
         ("mlp(widths=(256, 128))", "mlp(widths=(128, 256))", "one-hot(classes=64)", 0.7),
         ("mlp(widths=(128,), norm='layer')", "mlp(widths=(128,))", "one-hot(classes=32)", 0.75),
-        ("conv(width=8, depth=1, blocks=0)", "conv(width=8, depth=1, blocks=0)", "one-hot", 0.5),
+        ("conv(width=8, depth=1, blocks=0)", "conv(width=8, depth=1, blocks=0)", "one-hot", 0.7),
     ],
 )
 def test_the_defaults_do_not_collapse(encoder, decoder, latent, error):
