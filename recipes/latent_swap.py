@@ -12,6 +12,8 @@ Expected (two cores, under three minutes; means of five seeds): squared error an
 
     python recipes/latent_swap.py
     python recipes/latent_swap.py --latents "vq(codes=64)"
+    python recipes/latent_swap.py --latents "fsq(levels=(8, 8, 8))" --latents "lfq(bits=9)" --latents one-hot
+    python recipes/latent_swap.py --measures reconstruction --measures codebook    # data without labels
     python recipes/latent_swap.py --latents "gaussian(dim=8)" --latents "residual-vq(codes=16)" --encoder conv
     torchrun --nproc-per-node 2 recipes/latent_swap.py --device cpu
 """
@@ -32,6 +34,7 @@ LATENTS = [
     "one-hot(classes=16, groups=8)",
     "vq(codes=16, dim=2, codebooks=8)",
 ]
+MEASURES = ["reconstruction", "linear-probe", "knn", "codebook", "projection"]
 
 
 def main(
@@ -40,7 +43,10 @@ def main(
     encoder: str = "mlp(widths=(256, 128))",
     decoder: str = "mlp(widths=(128, 256))",
     objective: str = "reconstruction",
-    width: Annotated[int, typer.Option(help="dimensions of the PCA baseline")] = 16,
+    measures: Annotated[list[str], typer.Option(help="an evaluator; repeat the flag for more")] = MEASURES,
+    width: Annotated[
+        int, typer.Option(help="dimensions of the PCA baseline; 0 for data that PCA cannot read")
+    ] = 16,
     steps: int = 2_000,
     batch: int = 128,
     lr: float = 2e-3,
@@ -52,8 +58,10 @@ def main(
     for latent in latents:
         rk.create("latent", latent)  # raises for a mistyped one before anything is trained
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
-    measures = ("reconstruction", "linear-probe", "knn", "codebook", "projection")
-    table = {f"PCA, {width} dimensions": rk.evaluate(f"pca(dim={width})", test, *measures, fit_on=train)}
+    table = {}
+    if width:
+        baseline = rk.evaluate(f"pca(dim={width})", test, *measures, fit_on=train)
+        table[f"PCA, {width} dimensions"] = baseline
 
     for latent in latents:
         run = f"{out}/" + re.sub(r"[^\w-]+", "-", latent).strip("-")

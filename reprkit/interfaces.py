@@ -168,6 +168,8 @@ class Latent(Part):
             "Try <collapse_hint>."
         symbol_frequencies: the tables of ``frequencies`` (q v), int32; zeros, and not in the state dict, until they are set.  None
             for a continuous latent, and where a slot has too many entries for a table.
+        collapse_floor: usage below which that warning is given, in [0, 1); 0 turns it off, for a latent that may be healthy
+            with few of its codes in use.
     """
 
     kind = "latent"
@@ -175,6 +177,7 @@ class Latent(Part):
     active_variance: float | None = None
     collapse_hint: str | None = None
     symbol_frequencies: Tensor | None
+    collapse_floor: float = 0.1
 
     def __init__(
         self,

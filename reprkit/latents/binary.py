@@ -12,6 +12,7 @@ from torch import Tensor
 from reprkit.latents.functional import (
     check_indices,
     draw_noise,
+    entropy_terms,
     fixed_rate_bits,
     perplexity,
     straight_through,
@@ -112,7 +113,7 @@ class Binary(Variational):
         both = torch.cat([entropy, torch.sigmoid(logits)], -1)
         means, tokens = token_statistics(both, features.mask, over_ranks=self.training)
         mean_entropy, rate = means.chunk(2)
-        return tokens * (mean_entropy - torch.special.entr(rate) - torch.special.entr(1 - rate)).sum()
+        return tokens * (mean_entropy - entropy_terms(rate) - entropy_terms(1 - rate)).sum()
 
     def embed(self, indices: Int[Tensor, "b n q"]) -> Float[Tensor, "b n d"]:
         """Map index 0 to -1 and index 1 to +1.

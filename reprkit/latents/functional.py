@@ -90,6 +90,11 @@ def perplexity(
     return torch.special.entr(shares).sum(-1).exp().mean()
 
 
+def entropy_terms(shares: Tensor) -> Tensor:
+    """Return -p log p of each share, nats, with a finite gradient where a share is exactly zero."""
+    return torch.special.entr(shares.clamp(min=torch.finfo(torch.float32).tiny))
+
+
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     """Return exactly the value of ``hard`` with the gradient of ``soft`` (Bengio et al. 2013, arXiv 1308.3432)."""
     return hard + (soft - soft.detach())

@@ -15,19 +15,26 @@ from torch import Tensor
 from reprkit.latents.functional import (
     check_indices,
     draw_noise,
+    entropy_terms,
     fixed_rate_bits,
     perplexity,
     sample_exponential,
     straight_through,
     sum_per_example,
     sum_per_token,
+    token_statistics,
     zero_padding,
 )
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Positive, Width
 from reprkit.types import Code, Features
+from reprkit.utils import collectives
 
 Method = Literal["straight-through", "argmax", "gumbel", "straight-through-gumbel"]
+
+# Weight of the uncertainty of single tokens in loss "entropy": with 0 classes are used evenly by uncertain tokens only, with 1
+# classes are fixed before they are learned (docs/results/contracts/one_hot.md).
+CERTAINTY = 0.5
 
 
 class OneHot(Variational):
@@ -49,6 +56,16 @@ class OneHot(Variational):
     - "straight-through-gumbel": z is one-hot and has the gradient of the Gumbel-softmax (Jang et al. 2017,
       section 2.2).
 
+    Loss "entropy" keeps all classes in use, nats an example, summed over groups and tokens::
+
+        log(classes / (1 + (classes - 1) / N)) - (H(mean of softmax(x)) - H(softmax(x)) / 2), where positive
+
+    over the N valid tokens of all ranks, H the entropy and the second one a mean over tokens.  The first term is the
+    (collision) entropy of the frequencies of N uniform draws: classes are to be used as evenly as chance would use them
+    in a batch of this size, and with certainty.  Without this loss all examples end in one class: at the start their
+    logits differ little and every class looks alike to the decoder, so the gradient moves all examples towards the same
+    class, until softmax is saturated and its gradient zero (docs/results/contracts/one_hot.md).
+
     In evaluation all methods give one-hot vectors.  ``Code.bits`` is a fixed rate: groups * log2(classes)
     for every valid token.  Loss and metric "kl" are the exact KL from the uniform prior, reported whatever the
     weight.  Metric "perplexity" is the effective number of classes the batch uses, mean over groups.
@@ -63,13 +80,16 @@ class OneHot(Variational):
         beta: weight of loss "kl"; 1 trains the evidence lower bound of a categorical autoencoder.  0.1 keeps
             classes in use: 8 groups of 16 on the digits end at a test error of 0.99, with 0 at 1.10.
         warmup: optimizer steps over which loss "kl" grows linearly from 0 to its full size.
+        entropy: weight of loss "entropy"; 0 omits it.
 
     Raises:
         PartArgumentError: an argument is out of range.
     """
 
     provides = frozenset({"log_prob"})
-    collapse_hint = "beta= (favors an even use of the classes), more groups of fewer classes, or a lower lr"
+    collapse_hint = (
+        "a larger entropy= (favors an even use of the classes), more groups of fewer classes, or a lower lr"
+    )
 
     def __init__(
         self,
@@ -82,9 +102,12 @@ class OneHot(Variational):
         anneal: CountOrZero = 2000,
         beta: NonNegative = 0.1,
         warmup: CountOrZero = 0,
+        entropy: NonNegative = 30.0,
     ) -> None:
         width, vocab = classes * groups, (classes,) * groups
-        super().__init__(in_dim=width, out_dim=width, vocab=vocab, beta=beta, warmup=warmup)
+        super().__init__(
+            in_dim=width, out_dim=width, vocab=vocab, beta=beta, warmup=warmup, weights={"entropy": entropy}
+        )
         self.classes, self.groups, self.method = classes, groups, method
         self.temperature, self.final_temperature, self.anneal = temperature, final_temperature, anneal
 
@@ -101,6 +124,9 @@ class OneHot(Variational):
             "kl": kl.detach(),
             "perplexity": perplexity(indices, features.mask, self.classes, over_ranks=self.training),
         }
+        losses = {"kl": self.apply_warmup(kl)}
+        if self.weights["entropy"]:
+            losses["entropy"] = self._entropy_loss(q, -(q * log_q).sum(-1), features)
         soft = q
         if self.method.endswith("gumbel"):
             metrics["temperature"] = self.current_temperature()
@@ -114,9 +140,21 @@ class OneHot(Variational):
             indices=indices,
             log_prob=sum_per_token((hard * log_q).sum(-1), features.mask),
             bits=fixed_rate_bits(features, self.groups * math.log2(self.classes)),
-            losses={"kl": self.apply_warmup(kl)},
+            losses=losses,
             metrics=metrics,
         )
+
+    def _entropy_loss(
+        self, q: Float[Tensor, "b n g c"], entropy: Float[Tensor, "b n g"], features: Features
+    ) -> Float[Tensor, ""]:
+        both = torch.cat([q.flatten(2), entropy], -1)
+        means, tokens = token_statistics(both, features.mask, over_ranks=self.training)
+        shares, uncertain = means[: -self.groups], means[-self.groups :]
+        examples = len(q) * (collectives.world_size() if self.training else 1)
+        draws = (tokens * examples).clamp(min=1.0)
+        even = math.log(self.classes) - torch.log1p((self.classes - 1) / draws)
+        used = entropy_terms(shares.view(self.groups, self.classes)).sum(-1) - CERTAINTY * uncertain
+        return tokens * (even - used).clamp(min=0.0).sum()
 
     def _one_hot(self, indices: Int[Tensor, "b n g"]) -> Float[Tensor, "b n g c"]:
         return F.one_hot(indices, self.classes).float()

@@ -16,7 +16,6 @@ WINDOW = 200  # optimizer steps over which an entry counts as in use
 # Steps of a window at which the variance of dimensions is measured: enough batches for an estimate.
 VARIANCE_UPDATES = 50
 VALUE_INTERVAL = 10  # steps between two computations of the metric
-FLOOR = 0.1  # usage below which the latent has collapsed, at the end of a window
 SEGMENTS = 8  # segments of a window with moments of their own: the oldest is discarded as a whole
 
 
@@ -35,7 +34,7 @@ class Usage(nn.Module):
         latent: the latent whose codes are observed.
         name: name of the latent in the warning.
         window: number of optimizer steps.
-        floor: usage below which, at the end of a window, it warns (once).
+        floor: usage below which, at the end of a window, it warns (once); None takes the latent's ``collapse_floor``.
     """
 
     seen: Tensor
@@ -45,9 +44,10 @@ class Usage(nn.Module):
     moments: Tensor
     share: Tensor
 
-    def __init__(self, latent: Latent, name: str, window: int = WINDOW, floor: float = FLOOR) -> None:
+    def __init__(self, latent: Latent, name: str, window: int = WINDOW, floor: float | None = None) -> None:
         super().__init__()
-        self.name, self.window, self.floor = name, window, floor
+        self.name, self.window = name, window
+        self.floor = latent.collapse_floor if floor is None else floor
         self.vocab, self.active_variance = latent.vocab, latent.active_variance
         self.collapse_hint = latent.collapse_hint
         self.step, self.warned = 0, False

@@ -104,6 +104,31 @@ def reprkit_latents() -> Iterator[Spec]:
         "reprkit.latents.residual_vq:ResidualVQ",
         "Codebooks that quantize the residual of the previous one (Zeghidour et al. 2021)",
     )
+    yield Spec(
+        "fsq",
+        "reprkit.latents.fsq:FSQ",
+        "Finite scalar quantization: rounding, no codebook to learn (Mentzer et al. 2023)",
+    )
+    yield Spec(
+        "lfq",
+        "reprkit.latents.lfq:LFQ",
+        "Lookup-free quantization: signs and an entropy penalty (Yu et al. 2023)",
+    )
+    yield Spec(
+        "sim-vq",
+        "reprkit.latents.sim_vq:SimVQ",
+        "A codebook that one linear map moves as a whole (Zhu et al. 2024)",
+    )
+    yield Spec(
+        "top-k",
+        "reprkit.latents.top_k:TopK",
+        "The k largest features, with revival of dead units (Makhzani and Frey 2013)",
+    )
+    yield Spec(
+        "rounded",
+        "reprkit.latents.rounded:Rounded",
+        "Whole numbers with a learned entropy model (Ballé et al. 2018)",
+    )
 
 
 @hookimpl

@@ -122,7 +122,7 @@ def reprkit_latents() -> Iterable[Spec]:
 
         @hookimpl
         def reprkit_latents():
-            yield Spec("fsq", "acme_latents.fsq:FSQ", "Finite scalar quantization (arXiv 2309.15505)")
+            yield Spec("ternary", "acme_latents.ternary:Ternary", "Dimensions of three values: -1, 0 and 1")
     """
     return ()
 

@@ -85,6 +85,14 @@ class LatentConformance(PartConformance):
         for name, metric in code.metrics.items():
             expect(not metric.requires_grad, f"metric {name!r} carries a gradient: detach it")
 
+    def test_the_collapse_floor_is_a_share(self) -> None:
+        """``collapse_floor``, the usage below which the core warns, is a share in [0, 1); 0 turns the warning off."""
+        floor = self.fresh().collapse_floor
+        expect(
+            isinstance(floor, int | float) and 0 <= floor < 1,
+            f"collapse_floor is {floor!r}, not a share of the codes in [0, 1)",
+        )
+
     def test_masked_tokens_have_no_effect(self) -> None:
         """The values of masked tokens do not change the valid tokens' code, losses, bits, metrics or the state."""
         for training in (True, False):

@@ -18,6 +18,7 @@ _SIZES: dict[str, dict[str, int]] = {
         "codes": 6,
         "codebooks": 2,
         "layers": 2,
+        "k": 2,
         "vocab": 9,
         "width": 8,
         "length": 5,

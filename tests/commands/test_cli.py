@@ -19,7 +19,7 @@ ACME = """
     @hookimpl
     def reprkit_latents():
         summary = "Finite scalar [bold]quantisation[/bold] (arXiv 2309.15505)"
-        yield Spec("fsq", "acme_pkg.fsq:FSQ", summary, ("no_such_library",))
+        yield Spec("sphere", "acme_pkg.sphere:FSQ", summary, ("no_such_library",))
 
     @hookimpl
     def reprkit_commands():
@@ -75,7 +75,7 @@ COMMANDS = """
 def acme(site):
     modules = {
         "acme_pkg.__init__": "raise ImportError('showing a part must not import its package')",
-        "acme_pkg.fsq": FSQ,
+        "acme_pkg.sphere": FSQ,
     }
     site.add("acme-latents", ACME, version="0.3.1", modules=modules | {"acme_commands": COMMANDS})
     site.add(
@@ -103,7 +103,7 @@ def test_plugins(acme, run):
     assert (code, err) == (0, "")
     assert lines[0].split() == ["plugin", "version", "status", "offers", "reason"]
     assert any(line.split()[:3] == ["acme-latents", "(acme)", "0.3.1"] and " ok " in line for line in lines)
-    assert "latent fsq; commands listen, list, many, wrong" in out
+    assert "latent sphere; commands listen, list, many, wrong" in out
     assert any(
         line.startswith("bad-one (worse)") and "broken" in line and "OSError: libfoo.so: [Errno 2]" in line
         for line in lines
@@ -117,7 +117,7 @@ def test_plugins_json(acme, run):
         "distribution": "acme-latents",
         "version": "0.3.1",
         "status": "ok",
-        "offers": {"latent": ["fsq"], "command": ["listen", "list", "many", "wrong"]},
+        "offers": {"latent": ["sphere"], "command": ["listen", "list", "many", "wrong"]},
         "reason": "",
     }
     assert rows["reprkit"]["offers"]["latent"][0] == "continuous"
@@ -132,7 +132,7 @@ def test_plugins_why(acme, run):
         assert "Traceback" in out
         assert "bad_one_plugin" in out
     assert "Traceback" in json.loads(run("plugins", "--why", "bad-one", "--json")[1])[0]["details"]
-    assert "latents: fsq" in run("plugins", "--why", "acme")[1]
+    assert "latents: sphere" in run("plugins", "--why", "acme")[1]
     code, out, err = run("plugins", "--why", "acme-latent")
     assert (code, out) == (1, "")
     assert "error: no plugin named 'acme-latent' is installed. Did you mean 'acme-latents'?" in err
@@ -151,29 +151,33 @@ def test_plugins_mentions_a_mistyped_restriction(acme, run, monkeypatch):
 def test_list(acme, run):
     code, out, _ = run("list", "latents")
     assert code == 0
-    (line,) = [line for line in out.splitlines() if line.startswith("fsq")]
+    (line,) = [line for line in out.splitlines() if line.startswith("sphere")]
     assert "Finite scalar [bold]quantisation[/bold] (arXiv 2309.15505)" in line
     assert line.endswith("not usable here: no_such_library missing")
     assert run("list", "latent")[1] == out
     everything = json.loads(run("list", "--json")[1])
     assert {part["kind"] for part in everything} == set(KINDS)
-    (fsq,) = [part for part in everything if part["qualified"] == "acme-latents/fsq"]
-    assert (fsq["name"], fsq["requires"], fsq["missing"]) == ("fsq", ["no_such_library"], ["no_such_library"])
+    (sphere,) = [part for part in everything if part["qualified"] == "acme-latents/sphere"]
+    assert (sphere["name"], sphere["requires"], sphere["missing"]) == (
+        "sphere",
+        ["no_such_library"],
+        ["no_such_library"],
+    )
     assert "encoder" in run("list")[1]
 
 
 def test_list_qualifies_names_that_two_plugins_offer(acme, site, run):
     site.add("other", ACME.replace("reprkit_commands", "reprkit_encoders"))
     out = run("list", "latents")[1]
-    assert "acme-latents/fsq" in out
-    assert "other/fsq" in out
+    assert "acme-latents/sphere" in out
+    assert "other/sphere" in out
     assert "\nvq " in out
 
 
 def test_wrong_usage_exits_with_2(acme, run):
     for args in (
         ("list", "latnts"),
-        ("show", "latnt", "fsq"),
+        ("show", "latnt", "sphere"),
         ("show", "latent"),
         ("show", "latent", "a.b:C"),
         ("--nope",),
@@ -195,11 +199,11 @@ def test_unknown_command_lists_known_ones_and_broken_plugins(acme, run):
 
 
 def test_show_without_importing(acme, run):
-    code, out, _ = run("show", "latents", "fsq")
+    code, out, _ = run("show", "latents", "sphere")
     assert code == 0
     assert "no_such_library" not in sys.modules
-    assert out.splitlines()[0] == "latent acme-latents/fsq 0.3.1"
-    assert "fsq(levels: tuple[int, ...] = (8, 5), scale: float, clip=None)" in out
+    assert out.splitlines()[0] == "latent acme-latents/sphere 0.3.1"
+    assert "sphere(levels: tuple[int, ...] = (8, 5), scale: float, clip=None)" in out
     table = [line.split() for line in out.splitlines()]
     assert ["scale", "float", "must", "be", "given", "width", "of", "the", "grid."] in table
     assert "how many values each dimension may take; more is finer." in out
@@ -208,8 +212,8 @@ def test_show_without_importing(acme, run):
     assert "paper: Mentzer et al. 2023 (arXiv 2309.15505)." in out
     assert "requires: no_such_library (missing)" in out
 
-    data = json.loads(run("show", "latent", "acme-latents/fsq", "--json")[1])
-    assert data["qualified"] == "acme-latents/fsq"
+    data = json.loads(run("show", "latent", "acme-latents/sphere", "--json")[1])
+    assert data["qualified"] == "acme-latents/sphere"
     assert data["papers"] == ["Mentzer et al. 2023 (arXiv 2309.15505)."]
     assert data["requires"] == {"no_such_library": False}
     assert [argument["name"] for argument in data["arguments"]] == ["data", "levels", "scale", "clip"]
@@ -225,9 +229,9 @@ def test_show_without_importing(acme, run):
 
 
 def test_show_an_unknown_part(acme, run):
-    code, out, err = run("show", "latent", "fsqq")
+    code, out, err = run("show", "latent", "sphereq")
     assert (code, out) == (1, "")
-    assert err.startswith("error: no latent named 'fsqq'. Did you mean 'fsq'?\n")
+    assert err.startswith("error: no latent named 'sphereq'. Did you mean 'sphere'?\n")
     assert "see: reprkit plugins --why bad-one" in err
 
 
@@ -278,13 +282,13 @@ def test_shell_completion_of_names(acme, tmp_path):
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(main.__file__).parents[2])]),
         "_REPRKIT_COMPLETE": "complete_bash",
-        "COMP_WORDS": "reprkit show latent f",
+        "COMP_WORDS": "reprkit show latent sp",
         "COMP_CWORD": "3",
     }
     done = subprocess.run(
         [sys.executable, "-m", "reprkit"], env=environment, capture_output=True, text=True, timeout=60
     )
-    assert done.stdout.split() == ["fsq"], done
+    assert done.stdout.split() == ["sphere"], done
 
 
 def test_rich_table_keeps_brackets(monkeypatch, capsys):

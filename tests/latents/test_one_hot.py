@@ -1,5 +1,6 @@
 """OneHot: the effect of its options, indices, masks and extreme values; with one process and with two."""
 
+import math
 from typing import get_args
 
 import pytest
@@ -8,7 +9,7 @@ from one_hots import CLASSES, GROUPS, MASK, features, latent
 
 from reprkit.data.padding import length_mask
 from reprkit.errors import PartArgumentError
-from reprkit.latents.one_hot import Method, OneHot
+from reprkit.latents.one_hot import CERTAINTY, Method, OneHot
 from reprkit.testing.pool import together
 from reprkit.types import Features
 from reprkit.utils import collectives
@@ -51,7 +52,7 @@ def test_codes_become_harder_as_the_temperature_falls():
 
 
 def test_beta_weights_and_warmup_scales_the_kl():
-    assert latent(beta=0.5).weights == {"kl": 0.5}
+    assert latent(beta=0.5, entropy=2.0).weights == {"kl": 0.5, "entropy": 2.0}
     it, given = latent(warmup=2), features()
     shares = []
     for _ in range(4):
@@ -59,6 +60,45 @@ def test_beta_weights_and_warmup_scales_the_kl():
         shares.append(float(code.losses["kl"] / code.metrics["kl"]))
         it.update()
     assert shares == pytest.approx([0, 0.5, 1, 1])
+
+
+def test_entropy_is_zero_where_classes_are_used_evenly_and_certainly():
+    x = 50 * torch.eye(4).repeat(2, 1).unsqueeze(1)  # eight examples, each of four classes twice
+    even = OneHot(4).eval()(Features(x=x)).losses["entropy"]
+    one = OneHot(4).eval()(Features(x=x[:1].expand(8, 1, 4))).losses["entropy"]
+    soft = OneHot(4).eval()(Features(x=torch.zeros(8, 1, 4))).losses["entropy"]
+    assert float(even) == 0
+    # log(classes) less what chance takes away from eight draws, log(1 + 3 / 8).
+    assert float(one) == pytest.approx(math.log(4) - math.log1p(3 / 8))
+    assert float(soft) == pytest.approx(float(one) - math.log(4) * (1 - CERTAINTY), abs=1e-6)
+
+
+def test_entropy_counts_valid_tokens_and_is_left_out_at_weight_zero():
+    given = features(mask=MASK)
+    code = latent().eval()(given)
+    q = given.x[MASK].unflatten(-1, (GROUPS, CLASSES)).softmax(-1)  # 9 valid tokens of 5 examples
+    even = math.log(CLASSES) - math.log1p((CLASSES - 1) / 9)
+    used = torch.special.entr(q.mean(0)).sum(-1) - CERTAINTY * torch.special.entr(q).sum(-1).mean(0)
+    torch.testing.assert_close(code.losses["entropy"], 9 / 5 * (even - used).clamp(min=0).sum())
+    assert "entropy" not in latent(entropy=0.0)(given).losses
+
+
+def test_one_class_is_left_again():
+    """Where all examples have one class, gradients of the loss spread them."""
+    torch.manual_seed(0)
+    data, rows = torch.randn(64, 1, 6), torch.nn.Linear(6, 5)
+    rows.bias.data[2] += 4
+    it = OneHot(5).train()
+    optimizer = torch.optim.Adam(rows.parameters(), lr=0.05)
+    for step in range(100):
+        code = it(Features(x=rows(data)))
+        if step == 0:
+            assert len(code.mean.argmax(-1).unique()) == 1
+        optimizer.zero_grad()
+        code.losses["entropy"].backward()
+        optimizer.step()
+    shares = it.eval()(Features(x=rows(data))).z.mean((0, 1))
+    assert (shares > 0.1).all()
 
 
 # ------------------------------------------------------------------------ discrete
@@ -140,7 +180,9 @@ def test_padding_has_no_effect(method, training):
 def test_extreme_features_stay_finite_with_a_gradient(method):
     x = torch.tensor([[-1e6, 0.0, 1e6], [40.0, -40.0, 0.0]]).view(2, 1, 3).requires_grad_()
     code = OneHot(3, method=method).train()(Features(x=x))
-    (code.losses["kl"] + code.log_prob.sum() + (code.z * torch.arange(3.0)).sum()).backward()
+    (
+        code.losses["kl"] + code.losses["entropy"] + code.log_prob.sum() + (code.z * torch.arange(3.0)).sum()
+    ).backward()
     assert torch.isfinite(code.losses["kl"])
     assert torch.isfinite(code.z).all()
     assert torch.isfinite(x.grad).all()
@@ -171,6 +213,7 @@ def test_bf16_features_give_bf16_codes_and_float32_losses(method):
         ({"anneal": -1}, "anneal=-1 must be an integer"),
         ({"beta": -1}, "beta"),
         ({"warmup": 0.5}, "warmup=0.5 must be an integer"),
+        ({"entropy": -1}, "entropy"),
     ],
 )
 def test_arguments_are_checked(options, says):
@@ -189,7 +232,7 @@ def a_step(rank, method):
     x = given.x[rows].clone().requires_grad_()
     torch.manual_seed(5)
     code = latent(method=method).train()(Features(x=x, mask=given.mask[rows]))
-    total = code.losses["kl"] + (code.z - 0.3).square().sum() / len(x)
+    total = code.losses["kl"] + code.losses["entropy"] + (code.z - 0.3).square().sum() / len(x)
     total.backward()
     values = torch.stack([total.detach(), code.metrics["perplexity"], code.losses["kl"].detach()])
     return (

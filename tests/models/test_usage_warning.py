@@ -9,6 +9,7 @@ from usage_helpers import Plain, chosen, codes, dims, vectors
 from reprkit.latents.binary import Binary
 from reprkit.latents.gaussian import Gaussian
 from reprkit.latents.one_hot import OneHot
+from reprkit.latents.rounded import Rounded
 from reprkit.models.build import build
 from reprkit.models.usage import CollapseWarning, Usage
 from reprkit.testing.pool import together
@@ -67,11 +68,23 @@ def test_the_floor_can_be_set():
     assert len(steps(codes((4,), window=2, floor=0.9), chosen([0], [1]), 2)) == 1
 
 
+@pytest.mark.parametrize(("floor", "heard"), [(0.0, 0), (0.25, 0), (0.3, 1)])
+def test_a_latent_sets_the_floor_or_turns_the_warning_off(floor, heard):
+    latent = Plain(in_dim=1, out_dim=1, vocab=(4,))
+    latent.collapse_floor = floor
+    assert len(steps(Usage(latent, "latent it", window=2), chosen([0]), 2)) == heard
+
+
+def test_whole_numbers_with_few_values_in_use_do_not_warn():
+    latent = Rounded(2, limit=31)
+    assert steps(Usage(latent, "latent it", window=2), chosen([31, 30], [30, 31]), 2) == []
+
+
 @pytest.mark.parametrize(
     ("latent", "code", "says"),
     [
         (Binary(8), chosen([0] * 8), "0% of its bits in use.*entropy="),
-        (OneHot(20), chosen([0]), "5% of its codes in use.*beta"),
+        (OneHot(20), chosen([0]), "5% of its codes in use.*entropy="),
         (
             Gaussian(4),
             vectors(torch.randn(9, 1, 4), mean=torch.zeros(9, 1, 4)),

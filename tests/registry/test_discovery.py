@@ -20,8 +20,8 @@ from reprkit import Spec, hookimpl
 
 @hookimpl
 def reprkit_latents():
-    yield Spec("fsq", "acme_fsq:FSQ")
-    yield Spec("lfq", "acme_fsq:LFQ")
+    yield Spec("sphere", "acme_sphere:FSQ")
+    yield Spec("cube", "acme_sphere:LFQ")
 """
 
 
@@ -54,7 +54,7 @@ FAULTS = {
         latents("return []", hook="reprkit_latent()"),
         "there is no hook 'reprkit_latent'. Did you mean 'reprkit_latents'?",
     ),
-    "wrong-type": (latents("yield 'fsq'"), "reprkit_latents yielded str 'fsq', which is not a Spec"),
+    "wrong-type": (latents("yield 'sphere'"), "reprkit_latents yielded str 'sphere', which is not a Spec"),
     "not-a-list": (latents("return Spec('a', 'b:C')"), "reprkit_latents returned Spec Spec(name='a'"),
     "none": (latents("pass"), "reprkit_latents returned None: yield each Spec"),
     "bad-name": (
@@ -86,7 +86,7 @@ def test_broken_plugin_is_listed_with_its_reason(site, fault):
     text, reason = FAULTS[fault]
     site.add("bad-one", text)
     site.add("acme-latents", GOOD)
-    site.add("zeta", GOOD.replace('"fsq"', '"zeta-fsq"').replace('"lfq"', '"zeta-lfq"'))
+    site.add("zeta", GOOD.replace('"sphere"', '"zeta-sphere"').replace('"cube"', '"zeta-cube"'))
     registry = Registry()
     row = plugin_of(registry, "bad-one")
     assert row.status == "broken"
@@ -95,13 +95,17 @@ def test_broken_plugin_is_listed_with_its_reason(site, fault):
     assert row.offers == {}
     if ":" in reason.split(" ")[0]:  # another's exception keeps its traceback
         assert "Traceback" in row.details
-    for name in ("vq", "fsq", "zeta-fsq"):  # neither the built-ins nor plugins before and after it are hurt
+    for name in (
+        "vq",
+        "sphere",
+        "zeta-sphere",
+    ):  # neither the built-ins nor plugins before and after it are hurt
         assert registry.find("latent", name).name == name
     with pytest.raises(UnknownPartError) as caught:
-        registry.find("latent", "fsqq")
+        registry.find("latent", "sphereq")
     first, *rest = str(caught.value).splitlines()
-    assert first == "no latent named 'fsqq'. Did you mean 'fsq'?"
-    assert rest[0].startswith("  known: binary, continuous, fsq, gaussian, lfq, one-hot, ")
+    assert first == "no latent named 'sphereq'. Did you mean 'sphere'?"
+    assert rest[0].startswith("  known: binary, continuous, cube, fsq, gaussian, lfq, one-hot, ")
     assert rest[1] == f"  plugin bad-one 0.1.0 failed to load ({row.reason}) and may provide it"
     assert rest[2] == "  see: reprkit plugins --why bad-one"
 
@@ -124,11 +128,11 @@ def test_unreadable_metadata(site):
     (site.root / "garbled-0.1.0.dist-info" / "entry_points.txt").write_text("[reprkit]\nno equals sign\n")
     site.add("binary-junk", GOOD)
     (site.root / "binary_junk-0.1.0.dist-info" / "entry_points.txt").write_bytes(b"\xff\xfe[reprkit]\n\xff")
-    site.add("nameless", GOOD.replace('"fsq"', '"other"').replace('"lfq"', '"more"'))
+    site.add("nameless", GOOD.replace('"sphere"', '"other"').replace('"cube"', '"more"'))
     (site.root / "nameless-0.1.0.dist-info" / "METADATA").unlink()
     registry = Registry()
     assert "entry_points.txt cannot be read" in plugin_of(registry, "garbled").reason
-    assert registry.find("latent", "fsq").qualified == "acme-latents/fsq"
+    assert registry.find("latent", "sphere").qualified == "acme-latents/sphere"
     assert registry.find("latent", "other").version == "unknown"
 
 
@@ -160,7 +164,7 @@ def test_other_api_version_is_incompatible(site, api, advice):
     with pytest.raises(
         UnknownPartError, match=r"plugin future 0\.1\.0 is incompatible \(.*\) and may provide it"
     ):
-        registry.find("latent", "fsq")
+        registry.find("latent", "sphere")
 
 
 def test_environment_variable_restricts_plugins(site, monkeypatch):
@@ -168,7 +172,7 @@ def test_environment_variable_restricts_plugins(site, monkeypatch):
     site.add("other", "raise SystemError('must not be imported')", entry_points={"by-entry": "other_plugin"})
     monkeypatch.setenv("REPRKIT_PLUGINS", "Acme_Latents , missing-one")
     registry = Registry()
-    assert registry.find("latent", "fsq").distribution == "acme-latents"
+    assert registry.find("latent", "sphere").distribution == "acme-latents"
     assert (plugin_of(registry, "other").status, plugin_of(registry, "other").reason) == (
         "disabled",
         "REPRKIT_PLUGINS does not name it",
@@ -176,7 +180,7 @@ def test_environment_variable_restricts_plugins(site, monkeypatch):
     assert "other_plugin" not in sys.modules
     assert registry.unmatched == ("missing-one",)
     with pytest.raises(UnknownPartError, match=r"plugin other 0\.1\.0 is disabled"):
-        registry.find("latent", "fsqq")
+        registry.find("latent", "sphereq")
 
     monkeypatch.setenv("REPRKIT_PLUGINS", "")
     registry = Registry()
@@ -209,7 +213,7 @@ def test_one_plugin_cannot_disturb_another(site):
     """
     site.add("aaa", wrapper)
     site.add("acme-latents", GOOD)
-    assert Registry().find("latent", "fsq").qualified == "acme-latents/fsq"
+    assert Registry().find("latent", "sphere").qualified == "acme-latents/sphere"
 
 
 def test_plugin_that_uses_the_registry_during_import(site):
@@ -218,7 +222,7 @@ def test_plugin_that_uses_the_registry_during_import(site):
         f"from reprkit.registry.registry import default_registry\ndefault_registry().specs('latent')\n{GOOD}",
     )
     with using_registry(Registry()) as registry:
-        assert registry.find("latent", "fsq").qualified == "acme-latents/fsq"
+        assert registry.find("latent", "sphere").qualified == "acme-latents/sphere"
 
 
 def test_discovery_happens_once_under_threads(site):
@@ -227,14 +231,14 @@ def test_discovery_happens_once_under_threads(site):
     registry = Registry()
     seen: list[str] = []
     threads = [
-        threading.Thread(target=lambda: seen.append(registry.find("latent", "fsq").qualified))
+        threading.Thread(target=lambda: seen.append(registry.find("latent", "sphere").qualified))
         for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert seen == ["acme-latents/fsq"] * 8
+    assert seen == ["acme-latents/sphere"] * 8
 
     assert builtins._reprkit_seen == 1
 
@@ -244,7 +248,19 @@ def test_builtins_are_discovered_like_plugins():
     (row,) = registry.plugins
     assert (row.distribution, row.status, builtin_name) == ("reprkit", "ok", "reprkit.registry.builtins")
     assert set(row.offers) == set(KINDS) - {"command"}
-    assert row.offers["latent"] == ("continuous", "gaussian", "binary", "one-hot", "vq", "residual-vq")
+    assert row.offers["latent"] == (
+        "continuous",
+        "gaussian",
+        "binary",
+        "one-hot",
+        "vq",
+        "residual-vq",
+        "fsq",
+        "lfq",
+        "sim-vq",
+        "top-k",
+        "rounded",
+    )
     for kind in row.offers:
         for found in registry.specs(kind):
             assert found.spec.summary

@@ -17,8 +17,8 @@ GOOD = """
 
     @hookimpl
     def reprkit_latents():
-        yield Spec("fsq", "acme_fsq:FSQ", "Finite scalar quantisation", ("math", "no_such_library"))
-        yield Spec("lfq", "acme_fsq:Absent")
+        yield Spec("sphere", "acme_sphere:FSQ", "Finite scalar quantisation", ("math", "no_such_library"))
+        yield Spec("cube", "acme_sphere:Absent")
 """
 
 
@@ -36,51 +36,59 @@ def hooks(**specs: list[object]) -> SimpleNamespace:
 
 
 def test_valid_plugin_is_registered(site):
-    site.add("Acme_Latents", GOOD, version="0.3.1", modules={"acme_fsq": "class FSQ: pass"})
+    site.add("Acme_Latents", GOOD, version="0.3.1", modules={"acme_sphere": "class FSQ: pass"})
     registry = Registry()
     row = plugin_of(registry, "acme-latents")
     assert (row.name, row.version, row.status, row.reason) == ("Acme_Latents", "0.3.1", "ok", "")
-    assert row.offers == {"latent": ("fsq", "lfq")}
-    assert "acme_fsq" not in sys.modules
-    for spelling in ("fsq", "acme-latents/fsq", "Acme.Latents/fsq", "fsq(levels=(8, 5))", Reference("fsq")):
+    assert row.offers == {"latent": ("sphere", "cube")}
+    assert "acme_sphere" not in sys.modules
+    for spelling in (
+        "sphere",
+        "acme-latents/sphere",
+        "Acme.Latents/sphere",
+        "sphere(levels=(8, 5))",
+        Reference("sphere"),
+    ):
         found = registry.find("latent", spelling)
         assert (found.qualified, found.version, found.missing) == (
-            "acme-latents/fsq",
+            "acme-latents/sphere",
             "0.3.1",
             ("no_such_library",),
         )
-    assert "acme_fsq" not in sys.modules
-    cls = registry.load("latents", "fsq")
+    assert "acme_sphere" not in sys.modules
+    cls = registry.load("latents", "sphere")
     assert cls.__name__ == "FSQ"
-    assert registry.qualified_name_of(cls) == registry.qualified_name_of(cls, "latent") == "acme-latents/fsq"
+    assert (
+        registry.qualified_name_of(cls) == registry.qualified_name_of(cls, "latent") == "acme-latents/sphere"
+    )
     assert registry.qualified_name_of(cls, "encoder") is None
     assert registry.qualified_name_of(dict) is None
 
 
 def test_reexported_class_is_recognized(site):
-    plugin = GOOD.replace("acme_fsq:FSQ", "acme_pkg:FSQ")
+    plugin = GOOD.replace("acme_sphere:FSQ", "acme_pkg:FSQ")
     inner = {"acme_pkg.__init__": "from acme_pkg.inner import FSQ", "acme_pkg.inner": "class FSQ: pass"}
     site.add("acme-latents", plugin, modules=inner)
     registry = Registry()
-    assert registry.qualified_name_of(registry.load("latent", "fsq")) == "acme-latents/fsq"
+    assert registry.qualified_name_of(registry.load("latent", "sphere")) == "acme-latents/sphere"
 
 
 def test_name_clash_affects_only_the_ambiguous_name(site):
-    site.add("acme-latents", GOOD, modules={"acme_fsq": "class FSQ: pass"}, version="1.2")
-    site.add("other", GOOD.replace('"lfq"', '"vq"'), version="3.4")
+    site.add("acme-latents", GOOD, modules={"acme_sphere": "class FSQ: pass"}, version="1.2")
+    site.add("other", GOOD.replace('"cube"', '"vq"'), version="3.4")
     registry = Registry()
-    assert registry.load("latent", "acme-latents/fsq").__name__ == "FSQ"
-    assert registry.find("latent", "other/fsq").version == "3.4"
-    assert registry.find("latent", "lfq").qualified == "acme-latents/lfq"
+    assert registry.load("latent", "acme-latents/sphere").__name__ == "FSQ"
+    assert registry.find("latent", "other/sphere").version == "3.4"
+    assert registry.find("latent", "cube").qualified == "acme-latents/cube"
     assert registry.find("latent", "gaussian").qualified == "reprkit/gaussian"
     with pytest.raises(UnknownPartError) as caught:
-        registry.find("latent", "fsq(levels=(2,))")
+        registry.find("latent", "sphere(levels=(2,))")
     assert "acme-latents 1.2, other 3.4" in str(caught.value)
-    assert "acme-latents/fsq or other/fsq" in str(caught.value)
+    assert "acme-latents/sphere or other/sphere" in str(caught.value)
     with pytest.raises(UnknownPartError, match=r"other/vq or reprkit/vq"):
         registry.find("latent", "vq")
     with pytest.raises(
-        UnknownPartError, match=r"known: acme-latents/fsq, binary, .* other/fsq, other/vq, reprkit/vq"
+        UnknownPartError, match=r"known: acme-latents/sphere, binary, .* other/sphere, other/vq, reprkit/vq"
     ):
         registry.find("latent", "nothing-like-it")
 
@@ -95,16 +103,16 @@ def test_look_up_error_explains_distributions(site):
             registry.find(kind, name)
         return str(caught.value)
 
-    text = error_message("latent", "acme-latent/fsq")
-    assert "no latent named 'acme-latent/fsq'. Did you mean 'acme-latents'?" in text
+    text = error_message("latent", "acme-latent/sphere")
+    assert "no latent named 'acme-latent/sphere'. Did you mean 'acme-latents'?" in text
     assert (
         "no plugin distribution 'acme-latent' is installed; there are acme-latents, bad-one, reprkit" in text
     )
-    assert "Did you mean 'fsq'?\n  acme-latents offers: fsq, lfq" in error_message(
-        "latent", "acme-latents/fsqq"
+    assert "Did you mean 'sphere'?\n  acme-latents offers: cube, sphere" in error_message(
+        "latent", "acme-latents/sphereq"
     )
     assert "bad-one" not in error_message(
-        "latent", "acme-latents/fsqq"
+        "latent", "acme-latents/sphereq"
     )  # it is not the distribution asked for
     assert "acme-latents is installed and offers no decoder" in error_message("decoder", "acme-latents/wave")
     assert "plugin bad-one 0.1.0 failed to load" in error_message("latent", "bad-one/x")
@@ -123,30 +131,34 @@ def test_error_lists_few_broken_plugins(site):
 
 def test_import_errors_of_a_part_are_explained(site):
     site.add(
-        "acme-latents", GOOD, modules={"acme_fsq": "import no_such_library\nclass FSQ: pass"}, version="0.3.1"
+        "acme-latents",
+        GOOD,
+        modules={"acme_sphere": "import no_such_library\nclass FSQ: pass"},
+        version="0.3.1",
     )
     registry = Registry()
     with pytest.raises(PartImportError) as caught:
-        registry.load("latent", "fsq")
+        registry.load("latent", "sphere")
     text = str(caught.value)
-    assert "latent acme-latents/fsq 0.3.1 cannot be imported from acme_fsq" in text
+    assert "latent acme-latents/sphere 0.3.1 cannot be imported from acme_sphere" in text
     assert "ModuleNotFoundError: No module named 'no_such_library'" in text
     assert "it requires no_such_library, not installed here" in text
-    assert "reprkit show latent acme-latents/fsq" in text
+    assert "reprkit show latent acme-latents/sphere" in text
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
 def test_missing_class(site):
     site.add(
-        "acme-latents", GOOD, modules={"acme_fsq": "class Absents: pass\ndef FSQ(): pass"}, version="0.3.1"
+        "acme-latents", GOOD, modules={"acme_sphere": "class Absents: pass\ndef FSQ(): pass"}, version="0.3.1"
     )
     registry = Registry()
     with pytest.raises(
-        PartImportError, match=r"acme_fsq has no 'Absent'\. Did you mean 'Absents'\?\n.*acme-latents 0\.3\.1"
+        PartImportError,
+        match=r"acme_sphere has no 'Absent'\. Did you mean 'Absents'\?\n.*acme-latents 0\.3\.1",
     ):
-        registry.load("latent", "lfq")
+        registry.load("latent", "cube")
     with pytest.raises(PartImportError, match="a function and not a class"):
-        registry.load("latent", "fsq")
+        registry.load("latent", "sphere")
 
 
 def test_register():

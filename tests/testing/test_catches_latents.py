@@ -178,6 +178,10 @@ class HalfPrecision(Good):
         return (z.half() * 1e5).float() / 1e5 if torch.is_autocast_enabled("cpu") else z
 
 
+class FloorInPercent(Good):
+    collapse_floor = 8
+
+
 class OwnStatistics(Good):
     def reduce(self, seen):
         return seen
@@ -252,6 +256,7 @@ WRONG = {
     "weights round trip through disk": ("Stateful", {}, "is there state outside of the buffers?"),
     "buffers keep their shape": ("GrowingBuffer", {}, "change their shape: history"),
     "shapes and types": ("BitsPerToken", {}, "bits is (1, 1), not (1,)"),
+    "the collapse floor is a share": ("FloorInPercent", {}, "collapse_floor is 8, not a share of the codes"),
     "masked tokens have no effect": ("CountsPadding", {}, "loss 'size': differs by up to"),
     "gradients reach every parameter": ("UnusedParameter", {}, "no gradient reaches spare"),
     "evaluation is deterministic": ("RandomInEvaluation", {}, "z in evaluation: differs"),
