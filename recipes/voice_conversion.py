@@ -16,7 +16,8 @@ its mechanism, give ``--encoder "instance-norm(width=64, stride=8, norm=False)"`
 Papers: Chou et al. 2019, arXiv 1904.05742; Qian et al. 2019, arXiv 1905.05879; Chou et al. 2018, arXiv 1804.02812.
 Data: utterances of several speakers, WORLD envelopes of 40 coefficients every 10 ms; pitch is shifted and scaled to the target's
 mean and deviation.
-Expected: docs/results/voice.md.
+Expected: docs/results/voice.md.  grouped comes near the target's voice (nearest 0.8 of four speakers) and loses the words: word
+error rate 0.95 by Whisper-base, natural speech 0.05.  No preset is known to keep the words and to change the voice.
 
     python recipes/voice_conversion.py --preset adain
     python recipes/voice_conversion.py --preset autovc --neck 4 --stride 32

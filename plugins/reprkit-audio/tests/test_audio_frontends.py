@@ -1,3 +1,4 @@
+import importlib.util
 import math
 import subprocess
 import sys
@@ -10,7 +11,13 @@ from reprkit_audio.frontends.log_mel import FLOOR, MEAN, SCALE
 from reprkit_audio.frontends.world import import_pyworld
 from synthetic_voices import RATE, voice
 
-from reprkit.errors import DataError, PartArgumentError, ReferenceSyntaxError, UnknownPartError
+from reprkit.errors import (
+    DataError,
+    PartArgumentError,
+    ReferenceSyntaxError,
+    ReprkitError,
+    UnknownPartError,
+)
 
 FORMS = ("log-mel", "log-mel(hop=200, n_fft=800, bands=40)", "world", "world(hop=80, coefficients=24)")
 
@@ -127,6 +134,17 @@ def test_world_bounds_the_level_of_silence():
     sound = frontend("world").analyze(torch.zeros(RATE))
     assert (sound.pitch == 0).all()
     assert sound.frames.abs().max() < 4
+
+
+def test_world_without_pyworld_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    import_pyworld.cache_clear()
+    with pytest.raises(
+        ReprkitError, match="need pyworld, and it is not installed: pip install pyworld-prebuilt"
+    ):
+        frontend("world").analyze(voice(0.3)[0])
+    monkeypatch.undo()
+    assert frontend("world").analyze(voice(0.3)[0]).frames.shape[1] == 40
 
 
 def test_world_without_pkg_resources():

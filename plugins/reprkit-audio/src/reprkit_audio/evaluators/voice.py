@@ -263,7 +263,8 @@ class Voice(Evaluator):
             return self.recognizer
         if self.words or speech_recognition.is_installed():
             return speech_recognition.speech_recognizer()
-        return _warn_missing("words are not recognized", speech_recognition.MISSING)
+        _warn_missing("words are not recognized", speech_recognition.MISSING)
+        return None
 
     def _quality(self) -> speech_quality.SpeechQuality | None:
         """What rates the quality; None as in ``_recognizer``."""
@@ -271,7 +272,8 @@ class Voice(Evaluator):
             return None
         if speech_quality.is_installed():
             return speech_quality.speech_quality()
-        return _warn_missing("the quality is not rated", speech_quality.MISSING)
+        _warn_missing("the quality is not rated", speech_quality.MISSING)
+        return None
 
     def _measure_words(
         self,

@@ -51,7 +51,8 @@ def figures(
         seed: of the choice of utterances.
     """
     names = data.speakers
-    rows, notes = {}, {}
+    rows: dict[str, dict[str, Tensor]] = {}
+    notes: dict[str, dict[str, str]] = {}
     for number, each in enumerate(conversions, 1):
         prompt = data.utterance(each.pair.prompts[0])
         title = f"{number}. {names[each.pair.speaker]} → {names[each.pair.target]}"

@@ -110,7 +110,7 @@ class World(FrontEnd):
 
 @functools.cache
 def import_pyworld() -> types.ModuleType:
-    """Import the compiled module of pyworld, without its package.
+    """Import the compiled module of pyworld or of its build with wheels, pyworld-prebuilt, without its package.
 
     The package imports pkg_resources, which setuptools 82 no longer has, to look up its own version.
 
@@ -121,7 +121,9 @@ def import_pyworld() -> types.ModuleType:
     folders = list(package.submodule_search_locations or ()) if package else []
     compiled = importlib.machinery.PathFinder.find_spec("pyworld", folders) if folders else None
     if compiled is None or compiled.origin is None:
-        raise ReprkitError("front end and vocoder world need pyworld: pip install pyworld")
+        raise ReprkitError(
+            "front end and vocoder world need pyworld, and it is not installed: pip install pyworld-prebuilt"
+        )
     spec = importlib.util.spec_from_file_location("pyworld.pyworld", compiled.origin)
     assert spec is not None
     assert spec.loader is not None
