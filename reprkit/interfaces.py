@@ -148,9 +148,12 @@ class Latent(Part):
             one hundredth of the largest dimension's.
         collapse_hint: what to try when hardly any of the latent is in use, as a clause: the collapse warning ends
             "Try <collapse_hint>."
+        couples_examples: whether a loss compares the examples of a batch with each other (``token_statistics``), so that the
+            pieces of ``accumulate=`` must be joined.
     """
 
     kind = "latent"
+    couples_examples: bool = False
     active_variance: float | None = None
     collapse_hint: str | None = None
 
@@ -267,8 +270,9 @@ class Objective(Part):
     Attributes:
         needs: what the model must have: "encoder", "decoder", "keep", "causal", "indices"; checked by ``build``.
         turns: the kinds of training step; each may have its own optimizer.
-        distributes: how the loss combines over ranks: "mean" (a sum over examples), "gather" (compares examples of all ranks),
-            "statistic".
+        distributes: how the loss combines over ranks, and over the pieces of ``accumulate=``: "mean" (a sum over examples),
+            "gather" (compares examples of all ranks, by ``reprkit.utils.collectives``), "statistic" (depends on the examples of
+            all ranks through sums).
         term_weights: loss name -> weight in the total, for losses whose weight is not 1.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
 from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
+from reprkit.utils.collectives import pieces_apart
 from reprkit.utils.precision import without_autocast
 
 
@@ -177,7 +179,8 @@ class Factor(nn.Module):
 
     def code(self, features: Features) -> Code:
         """Return the latent's code of the features that ``features`` returns."""
-        with self.latent.error_context(f", factor {self.name}"):
+        joined = nullcontext() if self.latent.couples_examples else pieces_apart()
+        with self.latent.error_context(f", factor {self.name}"), joined:
             if self.latent.precision != "float32":
                 return self.latent(features)
             with without_autocast(features.x.device):
