@@ -166,14 +166,23 @@ class Latent(Part):
             one hundredth of the largest dimension's.
         collapse_hint: what to try when hardly any of the latent is in use, as a clause: the collapse warning ends
             "Try <collapse_hint>."
+<<<<<<< ours
         symbol_frequencies: the tables of ``frequencies`` (q v), int32; zeros, and not in the state dict, until they are set.  None
             for a continuous latent, and where a slot has too many entries for a table.
         collapse_floor: usage below which that warning is given, in [0, 1); 0 turns it off, for a latent that may be healthy
             with few of its codes in use.
+=======
+        couples_examples: whether a loss compares the examples of a batch with each other (``token_statistics``), so that the
+            pieces of ``accumulate=`` must be joined.
+>>>>>>> theirs
     """
 
     kind = "latent"
+<<<<<<< ours
     added_state = frozenset({"symbol_frequencies"})
+=======
+    couples_examples: bool = False
+>>>>>>> theirs
     active_variance: float | None = None
     collapse_hint: str | None = None
     symbol_frequencies: Tensor | None
@@ -451,8 +460,9 @@ class Objective(Part):
     Attributes:
         needs: what the model must have: "encoder", "decoder", "keep", "causal", "indices"; checked by ``build``.
         turns: the kinds of training step; each may have its own optimizer.
-        distributes: how the loss combines over ranks: "mean" (a sum over examples), "gather" (compares examples of all ranks),
-            "statistic".
+        distributes: how the loss combines over ranks, and over the pieces of ``accumulate=``: "mean" (a sum over examples),
+            "gather" (compares examples of all ranks, by ``reprkit.utils.collectives``), "statistic" (depends on the examples of
+            all ranks through sums).
         term_weights: loss name -> weight in the total, for losses whose weight is not 1.
     """
 

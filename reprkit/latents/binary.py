@@ -80,6 +80,7 @@ class Binary(Variational):
             in_dim=bits, out_dim=bits, vocab=vocab, beta=beta, warmup=warmup, weights={"entropy": entropy}
         )
         self.stochastic = stochastic
+        self.couples_examples = entropy > 0
 
     def forward(self, features: Features) -> Code:
         """Return the code of features (b n bits)."""

@@ -73,6 +73,7 @@ class Continuous(Latent):
         )
         super().__init__(in_dim=dim, out_dim=dim, weights={"l1": l1, "sparsity": sparsity}, precision="any")
         self.activation, self.dropout, self.target = chosen, dropout, target
+        self.couples_examples = sparsity > 0
 
     def forward(self, features: Features) -> Code:
         """Return the code of features (b n dim), in their own precision; losses are computed in float32."""

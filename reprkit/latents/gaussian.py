@@ -60,6 +60,7 @@ class Gaussian(Variational):
     ) -> None:
         super().__init__(in_dim=2 * dim, out_dim=dim, beta=beta, warmup=warmup)
         self.free_bits = free_bits
+        self.couples_examples = free_bits > 0
 
     def forward(self, features: Features) -> Code:
         """Return the code of features (b n 2*dim): the means, then as many raw log-variances."""

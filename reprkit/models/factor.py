@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from reprkit.interfaces import Decoder, Encoder, Latent
 from reprkit.layers.value_embedding import center_and_radius, column_scales
 from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
+from reprkit.utils.collectives import pieces_apart
 from reprkit.utils.precision import widen, without_autocast
 
 
@@ -206,7 +208,8 @@ class Factor(nn.Module):
 
     def code(self, features: Features) -> Code:
         """Return the latent's code of the features that ``features`` returns."""
-        with self.latent.error_context(f", factor {self.name}"):
+        joined = nullcontext() if self.latent.couples_examples else pieces_apart()
+        with self.latent.error_context(f", factor {self.name}"), joined:
             if self.latent.precision != "float32":
                 return self.latent(features)
             with without_autocast(features.x.device):

@@ -35,6 +35,7 @@ from reprkit.models.freezing import find_frozen_modules
 from reprkit.models.grid import from_tokens, fuse, row_grid, to_tokens
 from reprkit.models.scoring import Scored, valid_weight
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
+from reprkit.utils.collectives import pieces_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -456,7 +457,8 @@ class Model(nn.Module):
         factor = self._factor(name)
         prefix = f"{name}." if len(self.factors) > 1 else ""
         if self.training:
-            factor.usage.observe(code)
+            with pieces_apart():
+                factor.usage.observe(code)
         parts = []
         for key, loss in code.losses.items():
             weight = self.weights.get(prefix + key, factor.latent.weights.get(key, 1.0))

@@ -40,6 +40,7 @@ class Grouped(Objective):
     """
 
     needs = frozenset({"encoder", "decoder"})
+    distributes = "gather"
 
     def __init__(self, *, factor: str | None = None, label: str = "label") -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from reprkit.testing.base import PartConformance, expect, expect_close, expect_g
 from reprkit.testing.pool import together
 from reprkit.types import Batch, Code, Features
 from reprkit.utils import symbol_coder
-from reprkit.utils.collectives import gather, sum_over_ranks, world_size
+from reprkit.utils.collectives import gather, no_coupling, sum_over_ranks, world_size
 
 SIZES = ((1, 1), (2, 1), (3, 5), (4, 16))
 
@@ -243,6 +243,13 @@ class LatentConformance(PartConformance):
         expect(torch.isfinite(code.z).all(), "z is not finite under bf16 autocast")
         if latent.precision == "float32":
             expect(code.z.dtype == torch.float32, f"z is {code.z.dtype}, although precision is 'float32'")
+
+    def test_comparison_of_examples_is_declared(self) -> None:
+        """A latent whose losses compare examples sets ``couples_examples``, so that pieces of a batch are joined."""
+        latent = self.fresh().train()
+        if not latent.couples_examples:
+            with no_coupling():
+                latent(self.features(latent, 8, 4))
 
     def test_two_ranks_equal_one_process(self) -> None:
         """Loss, gradients and state of two processes equal those of one process on the joined batch."""

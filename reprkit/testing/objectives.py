@@ -10,7 +10,8 @@ from torch import Tensor
 from reprkit.interfaces import Objective
 from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
-from reprkit.utils.collectives import sum_over_ranks, world_size
+from reprkit.training.coupled_step import CoupledStep
+from reprkit.utils.collectives import no_coupling, sum_over_ranks, world_size
 
 # Parts for each kind of data: an encoder that supports keep, a decoder, a causal decoder.
 _DEFAULT_PARTS = {
@@ -149,6 +150,37 @@ class ObjectiveConformance(PartConformance):
         pair, whole = together(2, _train_step, self)[0], _train_step(0, self)
         for name, value in whole.items():
             expect_close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
+
+    def test_pieces_equal_the_whole_batch(self) -> None:
+        """Two pieces of a batch give the loss and gradients of the whole; an objective that compares examples declares it.
+
+        Checked for objectives of one turn, and numerically for those whose ``distributes`` is not "mean": others add up.
+        """
+        model = self.model()
+        if len(model.objective.turns) > 1:
+            return
+        batch = self.batch(8)
+        torch.manual_seed(5)
+        if model.objective.distributes == "mean":
+            with no_coupling():
+                model(batch)
+            return
+        losses = model(batch)
+        losses.total.backward()
+        whole = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        model = self.model()
+        torch.manual_seed(5)
+        step = CoupledStep(
+            model, [{name: value[rows] for name, value in batch.items()} for rows in (slice(4), slice(4, 8))]
+        )
+        step.prepare()
+        totals = [step.losses(number, model).total / 2 for number in range(2)]
+        (totals[0] + totals[1]).backward()
+        expect_close(sum(t.detach() for t in totals), losses.total, "the loss in two pieces", 1e-4)
+        for name, value in model.named_parameters():
+            if name in whole:
+                expect(value.grad is not None, f"in two pieces no gradient reaches {name}")
+                expect_close(value.grad, whole[name], f"in two pieces: gradient of {name}", 1e-4)
 
 
 def _train_step(rank: int, case: ObjectiveConformance) -> dict[str, Tensor]:

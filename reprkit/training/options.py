@@ -152,7 +152,9 @@ class Options:
     accumulate: Count = option(
         "split each step's batch into this many pieces (gradient accumulation), to save memory",
         default=1,
-        more="The body then runs once per piece.  Pieces count alike, even if their numbers of valid tokens differ.",
+        more="The body then runs once per piece.  Pieces count alike, even if their numbers of valid tokens differ.  Where "
+        "examples are compared (contrastive losses, statistics of the batch) the pieces are joined exactly, by two more forward "
+        "passes, and the body must call ``step.model(step.batch)`` once for each piece.",
         flag=int,
         recorded=True,
     )

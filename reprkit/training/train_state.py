@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from reprkit.data.base import Dataset
 from reprkit.errors import TrainingError, nearest
 from reprkit.models.model import Model
+from reprkit.training.coupled_step import CoupledStep, check_accumulation, couples_examples
 from reprkit.training.ema import EMA
 from reprkit.training.engine import Engine
 from reprkit.training.evaluations import Evaluations
@@ -102,6 +103,12 @@ class TrainState:
         if options.freeze is not None:
             model.freeze(*((options.freeze,) if isinstance(options.freeze, str) else options.freeze))
         model.train()
+        if options.accumulate > 1:
+            check_accumulation(model, options.accumulate, self.piece)
+        self._coupled = options.accumulate > 1 and couples_examples(model)
+        self._coupled_step: CoupledStep | None = None
+        self._batches: list[dict[str, Tensor]] = []  # the pieces of the present step, if it is coupled
+        self._checked = False
         self.module: nn.Module = self.engine.prepare(model)
         self.extras = dict(options.extras or {})
         for extra in self.extras.values():
@@ -159,7 +166,11 @@ class TrainState:
     def begin(self, index: int) -> None:
         """Start a step and set its learning rates."""
         self.position = index
+<<<<<<< ours
         self.pieces, self.norm, self._totals = [], None, []
+=======
+        self.pieces, self.norm, self._coupled_step = [], None, None
+>>>>>>> theirs
         self.updated.clear()
         factor = self._schedule_factor(index)
         for turn, optimizer in self.optimizers.items():
@@ -168,17 +179,24 @@ class TrainState:
 
     def split_batch(self, batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Yield the pieces of a batch, on the device."""
-        for number in range(self.options.accumulate):
+        pieces = (self._piece_of(batch, number) for number in range(self.options.accumulate))
+        if self._coupled:
+            pieces = iter(self._batches)
+            self._batches[:] = [self._piece_of(batch, number) for number in range(self.options.accumulate)]
+        for number, piece in enumerate(pieces):
             self._piece_index, self.last_piece = number, number + 1 == self.options.accumulate
-            part = slice(number * self.piece, (number + 1) * self.piece)
-            whole = self.options.accumulate == 1
-            if self.device.type == "cpu":
-                yield dict(batch) if whole else {name: value[part] for name, value in batch.items()}
-            else:
-                yield {
-                    name: (value if whole else value[part]).to(self.device, non_blocking=True)
-                    for name, value in batch.items()
-                }
+            yield piece
+        self._batches.clear()
+
+    def _piece_of(self, batch: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+        part = slice(number * self.piece, (number + 1) * self.piece)
+        whole = self.options.accumulate == 1
+        if self.device.type == "cpu":
+            return dict(batch) if whole else {name: value[part] for name, value in batch.items()}
+        return {
+            name: (value if whole else value[part]).to(self.device, non_blocking=True)
+            for name, value in batch.items()
+        }
 
     def example_indices(self) -> list[int]:
         """Return the indices of the current piece's examples, on this process."""
@@ -189,17 +207,31 @@ class TrainState:
         """Compute the losses of one piece; gradients are exchanged between ranks at the last piece only."""
         self._check_running()
         try:
-            if self.last_piece:
-                losses = self.module(batch, turn)
-            else:
-                with self.engine.no_sync(self.module):
-                    losses = self.module(batch, turn)
+            with nullcontext() if self.last_piece else self.engine.no_sync(self.module):
+                losses = self._compute_losses(batch, turn)
         except Exception as error:
             self._raise_memory_advice(error)
             raise
         if isinstance(losses, Losses) and not self.repeating:
             self.pieces.append(losses)
         return losses
+
+    def _compute_losses(self, batch: Batch, turn: str) -> Losses:
+        if self.options.accumulate == 1:
+            return self.module(batch, turn)
+        if not self._coupled:
+            with collectives.no_coupling():
+                return self.module(batch, turn)
+        if batch is not self._batches[self._piece_index] or len(self.pieces) != self._piece_index:
+            raise TrainingError(
+                f"accumulate={self.options.accumulate} and a loss that compares examples: call step.model(step.batch) once for "
+                "each piece, with step.batch itself, since the other pieces are computed from theirs"
+            )
+        if self._coupled_step is None:
+            self._coupled_step = CoupledStep(self.model, self._batches, turn, check=not self._checked)
+            self._coupled_step.prepare()
+            self._checked = True
+        return self._coupled_step.losses(self._piece_index, self.module)
 
     def backward(self, total: Tensor, batch: Batch, **options: Any) -> None:
         """Compute the gradients of a piece's loss; the step's loss is the mean over pieces."""

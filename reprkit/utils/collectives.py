@@ -1,17 +1,40 @@
-"""Sums, gathers and random draws over ranks.  The world size is read at each call; with one process the value is returned as is."""
+"""Sums, gathers and random draws over ranks.  The world size is read at each call; with one process the value is returned as is.
+
+The pieces of an accumulated step whose examples are compared act as ranks: see ``pieces_as_ranks``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Literal, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather as _gather_with_gradient
 
+from reprkit.errors import TrainingError
+
+Exchange = Literal["sum", "max", "gather", "gather with gradient"]
+
+
+class Piece(Protocol):
+    """One piece of a step whose pieces act as ranks: its number, how many there are, how it exchanges values with the others."""
+
+    number: int
+    pieces: int
+
+    def exchange(self, kind: Exchange, value: Tensor) -> Tensor:
+        """Return the result of a collective over all pieces of all processes."""
+        ...
+
+
 _local_only: ContextVar[bool] = ContextVar("reprkit_local_only", default=False)
+_piece: ContextVar[Piece | None] = ContextVar("reprkit_piece", default=None)
+_apart: ContextVar[bool] = ContextVar("reprkit_pieces_apart", default=False)
+_no_coupling: ContextVar[bool] = ContextVar("reprkit_no_coupling", default=False)
 
 
 @contextmanager
@@ -24,21 +47,71 @@ def local_only() -> Iterator[None]:
         _local_only.reset(token)
 
 
-def world_size() -> int:
-    """Return the number of processes; 1 inside ``local_only``."""
+@contextmanager
+def pieces_as_ranks(piece: Piece) -> Iterator[None]:
+    """Context in which this process computes one piece of a step, and each piece of each process acts as a rank of its own.
+
+    Collectives and random draws are then those of the joined batch of all pieces.
+    """
+    token = _piece.set(piece)
+    try:
+        yield
+    finally:
+        _piece.reset(token)
+
+
+@contextmanager
+def pieces_apart() -> Iterator[None]:
+    """Context in which collectives join processes only, not the pieces of a step; random draws remain those of the joined batch.
+
+    For statistics that are collected from one piece after another, such as codebooks'.
+    """
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
+
+@contextmanager
+def no_coupling() -> Iterator[None]:
+    """Context in which examples must not be compared: ``gather_with_gradient`` raises a TrainingError."""
+    token = _no_coupling.set(True)
+    try:
+        yield
+    finally:
+        _no_coupling.reset(token)
+
+
+def _joined_piece() -> Piece | None:
+    return None if _apart.get() or _local_only.get() else _piece.get()
+
+
+def _processes() -> int:
     if _local_only.get():
         return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def world_size() -> int:
+    """Return the number of ranks; 1 inside ``local_only``."""
+    piece = _joined_piece()
+    return _processes() if piece is None else _processes() * piece.pieces
+
+
 def rank() -> int:
-    """Return the number of this process, from 0."""
-    return dist.get_rank() if world_size() > 1 else 0
+    """Return the number of this rank, from 0."""
+    process = dist.get_rank() if _processes() > 1 else 0
+    piece = _joined_piece()
+    return process if piece is None else process * piece.pieces + piece.number
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
     """Return the sum over all ranks, without gradient.  Every rank must call it with the same shape."""
-    if world_size() == 1:
+    piece = _joined_piece()
+    if piece is not None:
+        return piece.exchange("sum", value.detach())
+    if _processes() == 1:
         return value
     total = value.detach().clone()
     dist.all_reduce(total)
@@ -47,7 +120,10 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 def max_over_ranks(value: Tensor) -> Tensor:
     """Return the maximum over all ranks, without gradient.  Every rank must call it with the same shape."""
-    if world_size() == 1:
+    piece = _joined_piece()
+    if piece is not None:
+        return piece.exchange("max", value.detach())
+    if _processes() == 1:
         return value
     largest = value.detach().clone()
     dist.all_reduce(largest, op=dist.ReduceOp.MAX)
@@ -56,16 +132,27 @@ def max_over_ranks(value: Tensor) -> Tensor:
 
 def gather(value: Tensor) -> Tensor:
     """Concatenate the rows (b ...) of all ranks (w*b ...), without gradient.  Every rank must pass the same shape."""
-    if world_size() == 1:
+    piece = _joined_piece()
+    if piece is not None:
+        return piece.exchange("gather", value.detach())
+    if _processes() == 1:
         return value
-    parts = [torch.empty_like(value) for _ in range(world_size())]
+    parts = [torch.empty_like(value) for _ in range(_processes())]
     dist.all_gather(parts, value.detach().contiguous())
     return torch.cat(parts)
 
 
 def gather_with_gradient(value: Tensor) -> Tensor:
     """Concatenate the rows of all ranks; the backward pass sums each row's gradient over the ranks that used it."""
-    return value if world_size() == 1 else torch.cat(_gather_with_gradient(value.contiguous()))
+    piece = _joined_piece()
+    if piece is not None:
+        return piece.exchange("gather with gradient", value)
+    if _no_coupling.get():
+        raise TrainingError(
+            "examples are compared here, which pieces of a batch (accumulate=) do not allow unless it is declared: an objective "
+            "sets distributes = 'gather', a latent couples_examples = True"
+        )
+    return value if _processes() == 1 else torch.cat(_gather_with_gradient(value.contiguous()))
 
 
 def global_draw(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:
@@ -73,8 +160,13 @@ def global_draw(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...
 
     The loop seeds the generators of all ranks equally, so several processes draw what one process would draw for the global batch.
     """
-    size = world_size()
+    token = _apart.set(False)  # draws are joined in any case
+    try:
+        size, number = world_size(), rank()
+    finally:
+        _apart.reset(token)
     if size == 1:
         return draw(shape)
     rows = shape[0]
-    return draw((size * rows, *shape[1:]))[rank() * rows : (rank() + 1) * rows]
+    # A copy: a view would keep the draw of the whole batch in memory until the backward pass.
+    return draw((size * rows, *shape[1:]))[number * rows : (number + 1) * rows].clone()

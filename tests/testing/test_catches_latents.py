@@ -15,7 +15,7 @@ from reprkit.registry.registry import Registry, using_registry
 from reprkit.testing import LatentConformance
 from reprkit.testing.kit import failed_checks
 from reprkit.types import Code
-from reprkit.utils.collectives import sum_over_ranks
+from reprkit.utils.collectives import gather_with_gradient, sum_over_ranks
 
 pytestmark = pytest.mark.ranks
 
@@ -203,6 +203,11 @@ def _constructor(self, scale: float = 1.0):
 UncheckedConstructor.__init__ = _constructor
 
 
+class ComparesExamplesUndeclared(Good):
+    def finish(self, z, features):
+        return z + (0 * gather_with_gradient(z.sum().view(1)).sum() if self.training else 0)
+
+
 class Case(LatentConformance):
     wrong = "Good"
     options: dict = {}
@@ -274,6 +279,11 @@ WRONG = {
     "log prior is finite and masked": ("PriorOfPadding", {}, "log_prior counts padded tokens"),
     "trains with odd widths": ("NeedsTwoRows", {}, "the loss is"),
     "bf16 autocast": ("HalfPrecision", {"precision": "any"}, "z is not finite under bf16 autocast"),
+    "comparison of examples is declared": (
+        "ComparesExamplesUndeclared",
+        {},
+        "a latent couples_examples = True",
+    ),
     "two ranks equal one process": (
         "OwnStatistics",
         {},

@@ -8,6 +8,7 @@ from torch import nn
 from reprkit.interfaces import Evaluator, Objective
 from reprkit.testing import EvaluatorConformance, ObjectiveConformance
 from reprkit.testing.kit import failed_checks
+from reprkit.utils import collectives
 
 pytestmark = pytest.mark.ranks
 
@@ -82,6 +83,11 @@ class SumPerRank(Good):
         return nats
 
 
+class ComparesExamplesUndeclared(Good):
+    def term(self, model, nats, count):
+        return collectives.gather_with_gradient(nats.view(1)).sum() / collectives.world_size(), count
+
+
 class Case(ObjectiveConformance):
     wrong = "Good"
 
@@ -104,6 +110,10 @@ WRONG = {
     "batch is not modified": ("ModifiesTheBatch", "the input batch's x: differs"),
     "loss can be minimized": ("WrongSign", "in 40 steps on one batch"),
     "two ranks equal one process": ("SumPerRank", "two ranks and one process: loss of turn main: differs"),
+    "pieces equal the whole batch": (
+        "ComparesExamplesUndeclared",
+        "an objective sets distributes = 'gather'",
+    ),
 }
 
 

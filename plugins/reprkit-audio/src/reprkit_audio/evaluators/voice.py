@@ -289,8 +289,8 @@ class Voice(Evaluator):
             waves = {name: each.waves[version] for name, version in _RECOGNIZED.items()}
             clips.append(SpokenClip(text=clip.text or "", language=clip.language, waves=waves))
         recognize(clips, recognizer)
-        for each, clip in zip(spoken, clips, strict=True):
-            each.heard = {version: clip.heard[name] for name, version in _RECOGNIZED.items()}
+        for each, spoken_clip in zip(spoken, clips, strict=True):
+            each.heard = {version: spoken_clip.heard[name] for name, version in _RECOGNIZED.items()}
         for name in _RECOGNIZED:
             section = results if name == "converted" else results.setdefault(name, {})
             section.update(error_rates(clips, name))
