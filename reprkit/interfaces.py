@@ -166,23 +166,17 @@ class Latent(Part):
             one hundredth of the largest dimension's.
         collapse_hint: what to try when hardly any of the latent is in use, as a clause: the collapse warning ends
             "Try <collapse_hint>."
-<<<<<<< ours
         symbol_frequencies: the tables of ``frequencies`` (q v), int32; zeros, and not in the state dict, until they are set.  None
             for a continuous latent, and where a slot has too many entries for a table.
         collapse_floor: usage below which that warning is given, in [0, 1); 0 turns it off, for a latent that may be healthy
             with few of its codes in use.
-=======
         couples_examples: whether a loss compares the examples of a batch with each other (``token_statistics``), so that the
             pieces of ``accumulate=`` must be joined.
->>>>>>> theirs
     """
 
     kind = "latent"
-<<<<<<< ours
     added_state = frozenset({"symbol_frequencies"})
-=======
     couples_examples: bool = False
->>>>>>> theirs
     active_variance: float | None = None
     collapse_hint: str | None = None
     symbol_frequencies: Tensor | None

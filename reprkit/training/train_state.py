@@ -166,11 +166,7 @@ class TrainState:
     def begin(self, index: int) -> None:
         """Start a step and set its learning rates."""
         self.position = index
-<<<<<<< ours
-        self.pieces, self.norm, self._totals = [], None, []
-=======
-        self.pieces, self.norm, self._coupled_step = [], None, None
->>>>>>> theirs
+        self.pieces, self.norm, self._totals, self._coupled_step = [], None, [], None
         self.updated.clear()
         factor = self._schedule_factor(index)
         for turn, optimizer in self.optimizers.items():
