@@ -78,6 +78,7 @@ class LFQ(Latent):
         width = codebooks * bits
         weights = {"entropy": entropy, "commit": commit}
         super().__init__(in_dim=width, out_dim=width, vocab=(2**bits,) * codebooks, weights=weights)
+        self.couples_examples = entropy > 0
         self.bits, self.codebooks = bits, codebooks
         self.diversity, self.temperature, self.group = diversity, temperature, group
         self.register_buffer("strides", 2 ** torch.arange(bits - 1, -1, -1), persistent=False)

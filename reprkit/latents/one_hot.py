@@ -108,6 +108,7 @@ class OneHot(Variational):
         super().__init__(
             in_dim=width, out_dim=width, vocab=vocab, beta=beta, warmup=warmup, weights={"entropy": entropy}
         )
+        self.couples_examples = entropy > 0
         self.classes, self.groups, self.method = classes, groups, method
         self.temperature, self.final_temperature, self.anneal = temperature, final_temperature, anneal
 
