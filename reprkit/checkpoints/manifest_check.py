@@ -22,6 +22,8 @@ SHARED = "shared"  # key of a part that is one with an earlier part of the manif
 _KEYS = {
     "format", "reprkit", "factors", "decoder", "objective", "output", "weights", "plugins", "signature",
 }  # fmt: skip
+_OUTPUTS = "outputs"  # entry of a model with several outputs; the entry "decoder" is then null
+_OUTPUT_KEYS = {"decoder", "field", "reads"}
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
 _FIELD_KEYS = {"kind", "shape", "range", "vocab", "form"}
@@ -74,7 +76,7 @@ def named_parts(manifest: Any) -> list[NamedPart]:
     Raises:
         CheckpointError: an entry is unknown, missing or of the wrong type, or a part is not a part of a model.
     """
-    record = _check_record(manifest, "the manifest", known=_KEYS, needed=_KEYS)
+    record = _check_record(manifest, "the manifest", known=_KEYS | {_OUTPUTS}, needed=_KEYS)
     _require(type(record["format"]) is int, "format", "a whole number")
     _require(
         isinstance(record["reprkit"], str) and _VERSION.fullmatch(record["reprkit"]), "reprkit", "a version"
@@ -99,6 +101,9 @@ def named_parts(manifest: Any) -> list[NamedPart]:
         parts += [_check_part(factor[kind], f"{where}.{kind}", kind, known) for kind in ("encoder", "latent")]
     if record["decoder"] is not None:
         parts.append(_check_part(record["decoder"], "decoder", "decoder", known))
+    if _OUTPUTS in record:
+        _require(record["decoder"] is None, "decoder", "null beside outputs")
+        parts += _check_outputs(record[_OUTPUTS], known)
     return [*parts, *_check_objectives(record["objective"], "objective", known)]
 
 
@@ -152,6 +157,18 @@ def _refuse_nested(
 
 
 # ------------------------------------------------------------------ structure
+
+
+def _check_outputs(value: Any, known_parts: _Known) -> Iterator[NamedPart]:
+    for name, entry in _check_mapping(value, _OUTPUTS).items():
+        where = join_entry(_OUTPUTS, name)
+        _require(name.isidentifier(), where, "named by a plain word")
+        output = _check_record(entry, where, known=_OUTPUT_KEYS, needed=_OUTPUT_KEYS)
+        _require(isinstance(output["field"], str), f"{where}.field", "the name of a field")
+        reads = output["reads"]
+        named = isinstance(reads, list) and all(isinstance(factor, str) for factor in reads)
+        _require(named, f"{where}.reads", "a list of names of factors")
+        yield _check_part(output["decoder"], f"{where}.decoder", "decoder", known_parts)
 
 
 @dataclass(frozen=True)
