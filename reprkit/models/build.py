@@ -205,7 +205,7 @@ def _check_compatibility(
     decoders = {}
     if isinstance(decoder, Mapping):
         decoders = {name: part for name, (part, _, _) in decoder.items()}
-        single = [each for each in objective.members if not each.several_outputs]
+        single = [each for each in objective.members if "decoder" in each.needs and not each.several_outputs]
         if len(decoders) > 1 and single:
             raise BuildError(
                 f"objective {_part_name(single[0])} trains one output, and this model has {', '.join(decoders)}: "
@@ -231,7 +231,8 @@ def _check_compatibility(
                     f"objective {name} lets encoders read only some tokens (keep), and {_part_name(factor.encoder)} cannot "
                     "read only some: use vit, gru or transformer, or denoising with a mask corruption"
                 )
-    if "causal" in objective.needs and not all("causal" in part.provides for part in decoders.values()):
+    causal = bool(decoders) and all("causal" in part.provides for part in decoders.values())
+    if "causal" in objective.needs and not causal:
         raise BuildError(
             f"objective {name} needs a causal decoder: gru(causal=True) or transformer(causal=True)"
         )

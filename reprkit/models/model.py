@@ -112,22 +112,25 @@ class Model(nn.Module):
         Raises:
             BuildError: no decoder, no such output, or several and none was named.
         """
-        if self._layouts and output in self._layouts:
-            field, reads = self._layouts[output]
-            decoder = cast("Decoder", self.decoders[output])
-            return Output(
-                name=output,
-                field_name=field,
-                decoder=decoder,
-                adapters=cast("nn.ModuleDict", self.adapters[output]),
-                reads=reads,
-                conditioning=find_conditioning_factors({n: self.factors[n] for n in reads}, decoder),
-                signature=self.signature,
-            )
-        decoder_or_none = None if self._layouts else self.decoder
-        if decoder_or_none is not None and output in (None, self._output):
-            return self._single_output(decoder_or_none)
-        raise missing_output(self._layouts or self.outputs, output, self.objective.title)
+        if not self._layouts:
+            decoder = self.decoder
+            if decoder is not None and output in (None, self._output):
+                return self._single_output(decoder)
+            raise missing_output(() if decoder is None else (self._output,), output, self.objective.title)
+        name = next(iter(self._layouts)) if output is None and len(self._layouts) == 1 else output
+        if name not in self._layouts:
+            raise missing_output(self._layouts, name, self.objective.title)
+        field, reads = self._layouts[name]
+        part = cast("Decoder", self.decoders[name])
+        return Output(
+            name=name,
+            field_name=field,
+            decoder=part,
+            adapters=cast("nn.ModuleDict", self.adapters[name]),
+            reads=reads,
+            conditioning=find_conditioning_factors({n: self.factors[n] for n in reads}, part),
+            signature=self.signature,
+        )
 
     def _single_output(self, decoder: Decoder) -> Output:
         return Output(
@@ -147,7 +150,8 @@ class Model(nn.Module):
         Raises:
             BuildError: the model has several outputs.
         """
-        self._require_one_output()
+        if self._layouts:
+            return self.get_output().decoder
         return cast("Decoder | None", self._modules["decoder"])
 
     @property
@@ -157,12 +161,7 @@ class Model(nn.Module):
         Raises:
             BuildError: the model has several outputs.
         """
-        self._require_one_output()
-        return self._output
-
-    def _require_one_output(self) -> None:
-        if self._layouts:
-            raise missing_output(self._layouts, None, "")
+        return self.get_output().field_name if self._layouts else self._output
 
     def get_decoder(self, output: str | None = None) -> Decoder:
         """Return the decoder of an output, or raise where the model has none (the attribute ``decoder`` is then None).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,13 +87,14 @@ def field_of(signature: Signature | None, name: str) -> Field:
     return signature[name]
 
 
-def missing_output(outputs: Mapping[str, Any], name: str | None, objective: str) -> BuildError:
+def missing_output(outputs: Iterable[str], name: str | None, objective: str) -> BuildError:
     """Return the error where a model does not have the one output that is needed."""
-    if not outputs:
+    names = tuple(outputs)
+    if not names:
         return BuildError(f"this model has no decoder: objective {objective} does not need one")
-    known = ", ".join(outputs)
+    known = ", ".join(names)
     if name is None:
         return BuildError(
             f"this needs one output, and the model has several: say which, output=; there are: {known}"
         )
-    return BuildError(f"no output named {name!r}; there are: {known}.{nearest(name, outputs)}")
+    return BuildError(f"no output named {name!r}; there are: {known}.{nearest(name, names)}")

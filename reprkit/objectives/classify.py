@@ -32,7 +32,6 @@ class Classify(Objective):
     """
 
     needs = frozenset({"encoder"})
-    several_outputs = True  # it decodes nothing
 
     def __init__(self, *, label: str = "label", factor: str | None = None) -> None:
         super().__init__()

@@ -49,7 +49,6 @@ class Contrastive(Objective):
     """
 
     needs = frozenset({"encoder"})
-    several_outputs = True  # it decodes nothing
     distributes = "gather"
 
     def __init__(

@@ -107,6 +107,7 @@ def test_one_output_by_name_equals_one_decoder(batch):
     assert set(short.outputs) == set(named.outputs) == {"color"}
     assert torch.equal(short.score(batch, output="color").nats, short.score(batch).nats)
     assert named.decode(named.encode(batch)).x.shape == (12, 1, 32), "the only one needs no name"
+    assert (named.output, named.decoder) == ("color", named.outputs["color"].decoder)
 
 
 def test_save_and_load_are_equal(batch, tmp_path):
