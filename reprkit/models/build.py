@@ -54,13 +54,20 @@ def build(
     """
     if factors is not None and encoder is not None:
         raise BuildError("give either encoder= and latent=, or factors=, not both")
+    if isinstance(decoder, Mapping) and output != "x":
+        raise BuildError(
+            f"output={output!r} is the field of one decoder; of several name it in rk.output(..., field=)"
+        )
     specs = dict(factors or ({} if encoder is None else {"code": FactorSpec(encoder=encoder, latent=latent)}))
     signature = _get_signature(data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        objective = objective_from(objective, data=_read_field_as_x(signature, output))
+        several = isinstance(decoder, Mapping)
+        # The objective's data is that of one output; with several there is no field that it could call x.
+        objective_data = None if several else _read_field_as_x(signature, output)
+        objective = objective_from(objective, data=objective_data)
         built = _build_factors(specs, signature)
-        if isinstance(decoder, Mapping):
+        if several:
             decoder = _build_outputs(decoder, built, signature)
         elif decoder is not None:
             decoder = _build_decoder(decoder, built, signature, output)

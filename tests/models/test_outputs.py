@@ -174,6 +174,7 @@ def test_what_needs_one_output_says_so(batch):
         ({"decoder": {"colour": rk.output("mlp")}}, "the data has no field 'colour', only gray, color, word"),
         ({"decoder": {"color": rk.output("mlp", reads="a")}}, "no output reads the code of factor b"),
         ({"decoder": {}}, "has no output"),
+        ({"output": "gray"}, "output='gray' is the field of one decoder"),
     ],
 )
 def test_wrong_outputs_are_refused(options, message):
