@@ -17,11 +17,11 @@ images work.
 
 from typing import Annotated
 
-import numpy as np
+import torch
 import typer
 
 import reprkit as rk
-from reprkit.data import Arrays
+from reprkit.data import Tensors
 from reprkit.errors import DataError
 from reprkit.reporting import compare
 from reprkit.utils.collectives import rank
@@ -37,16 +37,18 @@ def divide(data: rk.Dataset) -> rk.Dataset:
             f"this recipe divides color images in [0, 1], and x is {field.kind} {field.shape} {field.range}"
         )
     batch = data.batch(range(len(data)))
-    lab = rgb2lab(batch["x"].numpy()).astype(np.float32)
+    lab = torch.from_numpy(rgb2lab(batch["x"].numpy())).float()
     labels = {name: each for name, each in data.signature.items() if each.kind == "label"}
-    return Arrays(
-        {
-            "lightness": lab[..., :1] / 100,
-            "color": lab[..., 1:] / 128,
-            **{name: batch[name].numpy() for name in labels},
-        },
-        ranges={"lightness": (0.0, 1.0), "color": (-1.0, 1.0)},
-        vocabs={name: each.vocab for name, each in labels.items()},
+    size = field.shape[:2]
+    fields = {
+        "lightness": rk.Field(kind="image", shape=(*size, 1), range=(0.0, 1.0)),
+        "color": rk.Field(kind="image", shape=(*size, 2), range=(-1.0, 1.0)),
+    }
+    values = {"lightness": lab[..., :1].clamp(0, 100) / 100, "color": lab[..., 1:] / 128}
+    return Tensors(
+        values | {name: batch[name] for name in labels},
+        rk.Signature(fields | labels),
+        name="lightness and color",
     )
 
 
