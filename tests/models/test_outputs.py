@@ -10,6 +10,8 @@ from reprkit.data import Field, Signature, Tensors
 from reprkit.errors import BuildError, CheckpointError
 from reprkit.models.warm_start import warm_start
 from reprkit.runs.filenames import MANIFEST
+from reprkit.testing.pool import together
+from reprkit.utils.collectives import sum_over_ranks, world_size
 
 DATA = Signature(
     {
@@ -214,6 +216,41 @@ def test_it_trains_in_a_loop_and_starts_another_model(tmp_path):
     warm_start(other, model)
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+def train_step(rank):
+    """Loss and gradients of one step, of this process's part of the batch, averaged over the processes."""
+    size, model = world_size(), built().train()
+    rows = slice(rank * 12 // size, (rank + 1) * 12 // size)
+    torch.manual_seed(5)
+    losses = model({name: value[rows] for name, value in examples().batch(range(12)).items()})
+    losses.total.backward()
+    found = {name: sum_over_ranks(value.grad) / size for name, value in model.named_parameters()}
+    return found | {"loss": sum_over_ranks(losses.total.detach()) / size}
+
+
+@pytest.mark.ranks
+def test_two_processes_equal_one():
+    alone, both = train_step(0), together(2, train_step)[0]
+    for name, value in alone.items():
+        torch.testing.assert_close(both[name], value, atol=1e-4, rtol=1e-4, msg=name)
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_loop_on_two_processes_equals_one(strategy):
+    alone, both = loop_of(0, "ddp"), together(2, loop_of, strategy, timeout=250)[0]
+    for name, value in alone.items():
+        torch.testing.assert_close(both[name], value, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def loop_of(rank, strategy):
+    model, data = built("continuous(dim=3)"), examples()
+    given = {"steps": 3, "batch": 6, "lr": 1e-2, "optimizer": "sgd(momentum=0.9)", "device": "cpu"}
+    for step in rk.loop(model, data, strategy=strategy, progress=False, **given):
+        step.backward(step.model(step.batch).total)
+        step.update()
+    return {name: value.clone() for name, value in model.state_dict().items() if "usage" not in name}
 
 
 def test_one_decoder_for_two_outputs_stays_one(tmp_path):
