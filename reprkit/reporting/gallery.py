@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.data.signature import Field
+from reprkit.models.grid import from_tokens
 from reprkit.models.isolation import isolate, unwrap
 from reprkit.reporting.describe_model import describe_model
 from reprkit.runs.results import Gallery, Results
@@ -33,32 +34,44 @@ def galleries(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0)
 
     {} if the model has no decoder or signature.  The model must be in evaluation mode.
     """
-    if model.signature is None or examples < 1:
-        return {}
-    outputs = model.outputs
-    return {
-        name if len(outputs) > 1 else "": _gallery(model, output, data, examples, seed)
-        for name, output in outputs.items()
+    names = list(model.outputs)
+    found = {
+        name if len(names) > 1 else "": gallery(model, data, examples, seed=seed, output=name)
+        for name in names
     }
+    return {name: each for name, each in found.items() if each is not None}
 
 
-def _gallery(model: Model, output: Output, data: Dataset, examples: int, seed: int) -> Gallery:
+@torch.no_grad()
+def gallery(
+    model: Model, data: Dataset, examples: int = 16, *, seed: int = 0, output: str | None = None
+) -> Gallery | None:
+    """Create the gallery of one output on the first ``examples`` of the data; None if there is no decoder or signature.
+
+    The model must be in evaluation mode.
+
+    Raises:
+        BuildError: the model has several outputs, and none was named.
+    """
+    if model.signature is None or examples < 1 or not model.outputs:
+        return None
+    to = model.get_output(output)
     count = min(examples, len(data))
     batch = model.to_device(data.batch(range(count)))
-    mask = batch.get(f"{output.field_name}_mask")
+    mask = batch.get(f"{to.field_name}_mask")
     result = Gallery(
-        field=output.field,
-        inputs=fit_for_page(batch[output.field_name], output.field),
-        outputs=_output_array(model, output, model.score(batch, output=output.name).decoded),
+        field=to.field,
+        inputs=fit_for_page(batch[to.field_name], to.field),
+        outputs=_output_array(to, model.score(batch, output=output).decoded),
         lengths=None if mask is None else mask.sum(-1).cpu().numpy(),
     )
-    _sample(result, model, output, count, seed)
-    _traverse(result, model, output, data)
+    _sample(result, model, to, count, seed)
+    _traverse(result, model, to, data)
     return result
 
 
-def _output_array(model: Model, output: Output, decoded: Decoded) -> np.ndarray:
-    return fit_for_page(model.to_batch(decoded, output=output.name)[output.field_name], output.field)
+def _output_array(output: Output, decoded: Decoded) -> np.ndarray:
+    return fit_for_page(from_tokens(decoded.x, decoded.grid or (1,), output.field), output.field)
 
 
 def fit_for_page(x: Tensor, field: Field) -> np.ndarray:
@@ -86,7 +99,7 @@ def _sample(result: Gallery, model: Model, output: Output, count: int, seed: int
         )
         return
     generator = torch.Generator(model.device).manual_seed(seed)
-    result.samples = _output_array(model, output, model.sample(count, generator, output=output.name))
+    result.samples = _output_array(output, model.sample(count, generator, output=output.name))
 
 
 def _traverse(result: Gallery, model: Model, output: Output, data: Dataset) -> None:
@@ -110,7 +123,7 @@ def _traverse(result: Gallery, model: Model, output: Output, data: Dataset) -> N
             moved[name] = Code.of(moved[name], z=moved[name].point + move)
             label = f"{name} {dimension}" if len(model.factors) > 1 else f"dimension {dimension}"
             decoded = model.decode(moved, output=output.name)
-            result.traversals[label] = _output_array(model, output, decoded)
+            result.traversals[label] = _output_array(output, decoded)
 
 
 def _first(code: Code) -> Code:
