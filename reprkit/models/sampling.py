@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from reprkit.data.signature import LAYOUTS
+from reprkit.data.signature import LAYOUTS, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.models.grid import row_grid, to_tokens
 from reprkit.models.token_sampler import TokenSampler
@@ -49,6 +49,7 @@ def sample(
         PartArgumentError: a latent has no prior of its own and ``prior`` was not given.
         BuildError: the prior was trained on other codes, the model was built without data, or there is no such output.
     """
+    _require_signature(model)
     to = model.get_output(output)
     if prior is None:
         codes = prior_codes(model, size, generator, factors=to.reads)
@@ -106,11 +107,15 @@ def learned_codes(
     return prior_codes(model, size, generator, factors=others) | {name: code}
 
 
-def _empty_codes(model: Model) -> dict[str, Code]:
-    """Return a code of zeros for each factor, with the layout of one example's code."""
+def _require_signature(model: Model) -> Signature:
     if model.signature is None:
         raise BuildError("sampling needs the data's signature: build the model with data=")
-    example = model.to_device(model.signature.example(1))
+    return model.signature
+
+
+def _empty_codes(model: Model) -> dict[str, Code]:
+    """Return a code of zeros for each factor, with the layout of one example's code."""
+    example = model.to_device(_require_signature(model).example(1))
     codes = {}
     for name, factor in model.factors.items():
         view = factor.view(example)
