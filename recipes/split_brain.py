@@ -59,10 +59,10 @@ def mean_error(train: rk.Dataset, test: rk.Dataset, field: str) -> float:
 
 
 def main(
-    data: str = "photos(crops=400)",
-    encoder: str = "conv(width=32, depth=3)",
-    latent: Annotated[str, typer.Option(help="of each half")] = "continuous(dim=32)",
-    decoder: str = "conv(width=32, depth=3)",
+    data: str = "photos(size=16, crops=400, side=80)",
+    encoder: str = "conv(width=16, depth=2, blocks=1)",
+    latent: Annotated[str, typer.Option(help="of each half")] = "continuous(dim=16)",
+    decoder: str = "conv(width=16, depth=2, blocks=1)",
     measures: Annotated[
         list[str],
         typer.Option(help="further evaluators, such as linear-probe where classes recur; repeatable"),
