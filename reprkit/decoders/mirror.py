@@ -80,13 +80,13 @@ class MirrorDecoder(Decoder):
         output = next(output for output in model.outputs.values() if output.decoder is self)
         if len(output.reads) != 1:
             raise BuildError(
-                f"decoder mirror mirrors one encoder, and this one reads {len(output.reads)} factors: "
+                f"decoder mirror mirrors one encoder, and reads {len(output.reads)} factors: "
                 f"{', '.join(output.reads) or 'none'}"
             )
         factor = model.factors[output.reads[0]]
         if factor.input != output.field_name:
             raise BuildError(
-                f"decoder mirror returns what the encoder reads, field {factor.input!r}, and its output is "
+                f"decoder mirror returns what the encoder reads, field {factor.input!r}, and the output is "
                 f"{output.field_name!r}: use flat or mlp"
             )
         *maps, last = self._mirrored(factor)

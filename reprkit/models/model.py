@@ -71,8 +71,8 @@ class Model(nn.Module):
                 self.decoders[name] = part
                 self.adapters[name] = nn.ModuleDict(make_adapters({n: factors[n] for n in reads}, part))
         else:
-            self._modules["decoder"] = decoder
             if decoder is not None:
+                nn.Module.__setattr__(self, "decoder", decoder)  # registers the module behind the property
                 self.adapters.update(make_adapters(factors, decoder))
         self.weights = dict(weights or {})
         self._forward_cache: ForwardCache | None = None
@@ -152,7 +152,8 @@ class Model(nn.Module):
         """
         if self._layouts:
             return self.get_output().decoder
-        return cast("Decoder | None", self._modules["decoder"])
+        found = (child for name, child in self.named_children() if name == "decoder")
+        return cast("Decoder | None", next(found, None))
 
     @property
     def output(self) -> str:
