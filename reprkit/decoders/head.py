@@ -91,7 +91,8 @@ class Head(nn.Module):
         )
         self.symbols = count_symbols(field) - 1 if self.likelihood == "categorical" else 1
         self.center, self.radius = center_and_radius(field)
-        self.linear = nn.Linear(width, values * self.symbols) if linear is None else linear
+        created = nn.Linear(width, values * self.symbols) if linear is None else linear
+        self.linear: nn.Linear = created  # type: ignore[assignment]  # or a module in its place, see ``linear``
         if self.likelihood == "gaussian" and scale == "shared":
             self.raw_scale = nn.Parameter(torch.zeros(1))  # (1) and not (): FSDP cannot shard scalars
         if self.likelihood == "gaussian" and scale == "each":

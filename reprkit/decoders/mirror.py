@@ -91,7 +91,8 @@ class MirrorDecoder(Decoder):
             )
         *maps, last = self._mirrored(factor)
         self.in_dim = factor.latent.out_dim
-        self.layers, self.head.linear = nn.Sequential(*maps), last
+        self.layers = nn.Sequential(*maps)
+        self.head.linear = last  # type: ignore[assignment]  # a TransposedLinear, which has the same attributes
 
     def _mirrored(self, factor: Factor) -> Sequence[nn.Module]:
         """Return the encoder's maps and functions, reversed: the last is the map to the data's values."""
