@@ -196,8 +196,8 @@ class _Description:
     def part(self, part: Part, position: str, where: str = "") -> dict[str, Any]:
         """Return the record of the part at a position; error messages say ``where`` it is."""
         if part in self.described:
-            first, record = self.described[part]
-            return {**record, SHARED: first}
+            first, described = self.described[part]
+            return {**described, SHARED: first}
         name = qualified_name(part, where)
         title = f"{part.kind} {name}{where and f' of {where}'}"
         arguments = {
