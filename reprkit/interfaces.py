@@ -453,10 +453,13 @@ class Objective(Part):
         turns: the kinds of training step; each may have its own optimizer.
         distributes: how the loss combines over ranks: "mean" (a sum over examples), "gather" (compares examples of all ranks),
             "statistic".
+        several_outputs: whether an objective that needs a decoder trains all outputs of a model; if not, ``build`` refuses a
+            model with several.
         term_weights: loss name -> weight in the total, for losses whose weight is not 1.
     """
 
     kind = "objective"
+    several_outputs: bool = False
     needs: frozenset[str] = frozenset()
     turns: tuple[str, ...] = ("main",)
     distributes: Literal["mean", "gather", "statistic"] = "mean"
