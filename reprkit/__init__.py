@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reprkit.models.build import build
     from reprkit.models.factor import factor
     from reprkit.models.model import Model
+    from reprkit.models.output import output
     from reprkit.registry.create import create
     from reprkit.registry.hookspecs import Spec, hookimpl
     from reprkit.reporting import report
@@ -67,6 +68,7 @@ _PUBLIC_NAMES = {
     "models.factor": ["factor"],
     "models.build": ["build"],
     "models.model": ["Model"],
+    "models.output": ["output"],
     "checkpoints.save_load": ["load"],
     "training": ["loop", "fit"],
     "checkpoints.export": ["export"],
@@ -77,7 +79,7 @@ _PUBLIC_NAMES = {
 }
 
 __all__ = [  # noqa: RUF022 (in the order of use)
-    "create", "dataset", "factor", "build", "Model", "loop", "fit", "load", "evaluate", "report", "export", "push",
+    "create", "dataset", "factor", "output", "build", "Model", "loop", "fit", "load", "evaluate", "report", "export", "push",
     "recipe", "Launch",
     "Encoder", "Latent", "Decoder", "Likelihood", "Objective", "Corruption", "Evaluator",
     "Features", "Code", "Codes", "Decoded", "Losses", "Dataset", "Signature", "Field", "Column",

@@ -457,10 +457,13 @@ class Objective(Part):
         distributes: how the loss combines over ranks, and over the pieces of ``accumulate=``: "mean" (a sum over examples),
             "gather" (compares examples of all ranks, by ``reprkit.utils.collectives``), "statistic" (depends on the examples of
             all ranks through sums).
+        several_outputs: whether an objective that needs a decoder trains all outputs of a model; if not, ``build`` refuses a
+            model with several.
         term_weights: loss name -> weight in the total, for losses whose weight is not 1.
     """
 
     kind = "objective"
+    several_outputs: bool = False
     needs: frozenset[str] = frozenset()
     turns: tuple[str, ...] = ("main",)
     distributes: Literal["mean", "gather", "statistic"] = "mean"

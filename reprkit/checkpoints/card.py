@@ -202,7 +202,7 @@ def _use(stored: StoredCheckpoint) -> list[str]:
         comments = [f"# {name}: {_describe_tensor(field)}" for name, field in inputs]
         lines += [*comments, f"batch = {{{', '.join(_batch_entry(name, field) for name, field in inputs)}}}"]
     if stored.manifest.get("factors"):
-        width = sum(stored.width(f"adapters.{name}", 1) or 0 for name in stored.manifest["factors"])
+        width = sum(stored.code_width(name) or 0 for name in stored.manifest["factors"])
         lines += ["codes = model.encode(batch)", f"vectors = model.represent(batch)  # (b {width or 'd'})"]
     return ["## Use", f"```bash\n{install}\n```", "```python\n" + "\n".join(lines) + "\n```"]
 
@@ -219,6 +219,8 @@ def _iterate_parts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, Any,
         yield f"latent{of}", "latent", factor["latent"], f"factors.{name}.latent"
     if manifest.get("decoder"):
         yield "decoder", "decoder", manifest["decoder"], "decoder"
+    for name, output in (manifest.get("outputs") or {}).items():
+        yield f"decoder of {name}", "decoder", output["decoder"], f"decoders.{name}"
     yield "objective", "objective", manifest.get("objective"), "objective"
 
 

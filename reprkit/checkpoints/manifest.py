@@ -14,6 +14,7 @@ from reprkit.data.signature import Signature
 from reprkit.errors import CheckpointError, ReprkitError
 from reprkit.interfaces import Objective, Part
 from reprkit.models.factor import FactorSpec
+from reprkit.models.output import OutputSpec
 from reprkit.registry.create import restoring_checkpoint
 from reprkit.registry.hookspecs import PROJECT
 from reprkit.registry.registry import default_registry
@@ -47,9 +48,8 @@ def describe(model: Any) -> dict[str, Any]:
             }
             for name, factor in model.factors.items()
         },
-        "decoder": None if model.decoder is None else description.part(model.decoder, "decoder"),
+        **_outputs_record(model, description),
         "objective": description.objective(model.objective),
-        "output": model.output,
         "weights": {name: float(value) for name, value in model.weights.items()},
         "plugins": plugins,
         "signature": None if signature is None else signature.to_json(),
@@ -96,7 +96,20 @@ def _build(manifest: Mapping[str, Any], data: Signature | None) -> Any:
             pool=factor["pool"],
             condition=factor.get("condition"),
         )
-    decoder = manifest["decoder"]
+    decoder: Any = manifest["decoder"]
+    if decoder is not None:
+        decoder = construction.part("decoder", decoder, "decoder")
+    elif "outputs" in manifest:
+        decoder = {
+            name: OutputSpec(
+                decoder=construction.part(
+                    "decoder", record["decoder"], f"{join_entry('outputs', name)}.decoder"
+                ),
+                reads=tuple(record["reads"]),
+                field=record["field"],
+            )
+            for name, record in manifest["outputs"].items()
+        }
     if data is not None and decoder is not None and signature is not None and "tokens" in decoder:
         tokens = _count_tokens(factors, signature)
         decoder = {key: value for key, value in decoder.items() if key != "tokens"}
@@ -104,7 +117,7 @@ def _build(manifest: Mapping[str, Any], data: Signature | None) -> Any:
     return build(
         data=signature,
         factors=factors,
-        decoder=None if decoder is None else construction.part("decoder", decoder, "decoder"),
+        decoder=decoder,
         objective=construction.objective(manifest["objective"]),
         output=manifest["output"],
         weights=manifest["weights"],
@@ -190,6 +203,27 @@ def _plugin_versions(model: Any) -> dict[str, str]:
         name: versions.get(name, "unknown")
         for name in sorted(used, key=lambda each: (each != "reprkit", each))
     }
+
+
+def _outputs_record(model: Any, description: _Description) -> dict[str, Any]:
+    """Return the entries of the decoders: ``decoder`` and ``output`` of one, ``outputs`` of several."""
+    if not model.has_named_outputs:
+        decoder = model.decoder
+        return {
+            "decoder": None if decoder is None else description.part(decoder, "decoder"),
+            "output": model.output,
+        }
+    outputs = {
+        name: {
+            "decoder": description.part(
+                output.decoder, f"{join_entry('outputs', name)}.decoder", f"output {name}"
+            ),
+            "field": output.field_name,
+            "reads": list(output.reads),
+        }
+        for name, output in model.outputs.items()
+    }
+    return {"decoder": None, "output": "x", "outputs": outputs}
 
 
 class _Description:

@@ -22,7 +22,9 @@ SHARED = "shared"  # key of a part that is one with an earlier part of the manif
 _KEYS = {
     "format", "reprkit", "factors", "decoder", "objective", "output", "weights", "plugins", "signature",
 }  # fmt: skip
-_OPTIONAL_KEYS = {"frozen"}
+_OUTPUTS = "outputs"  # entry of a model with several outputs; the entry "decoder" is then null
+_OPTIONAL_KEYS = {"frozen", _OUTPUTS}
+_OUTPUT_KEYS = {"decoder", "field", "reads"}
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
 _FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns"}
@@ -107,6 +109,9 @@ def named_parts(manifest: Any) -> list[NamedPart]:
         parts += [_check_part(factor[kind], f"{where}.{kind}", kind, known) for kind in ("encoder", "latent")]
     if record["decoder"] is not None:
         parts.append(_check_part(record["decoder"], "decoder", "decoder", known))
+    if _OUTPUTS in record:
+        _require(record["decoder"] is None, "decoder", "null beside outputs")
+        parts += _check_outputs(record[_OUTPUTS], known)
     return [*parts, *_check_objectives(record["objective"], "objective", known)]
 
 
@@ -160,6 +165,18 @@ def _refuse_nested(
 
 
 # ------------------------------------------------------------------ structure
+
+
+def _check_outputs(value: Any, known_parts: _Known) -> Iterator[NamedPart]:
+    for name, entry in _check_mapping(value, _OUTPUTS).items():
+        where = join_entry(_OUTPUTS, name)
+        _require(name.isidentifier(), where, "named by a plain word")
+        output = _check_record(entry, where, known=_OUTPUT_KEYS, needed=_OUTPUT_KEYS)
+        _require(isinstance(output["field"], str), f"{where}.field", "the name of a field")
+        reads = output["reads"]
+        named = isinstance(reads, list) and all(isinstance(factor, str) for factor in reads)
+        _require(named, f"{where}.reads", "a list of names of factors")
+        yield _check_part(output["decoder"], f"{where}.decoder", "decoder", known_parts)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,13 @@ class StoredCheckpoint:
         shape = self.shapes.get(f"{name}.weight", ())
         return shape[axis] if len(shape) == 2 else None
 
+    def code_width(self, factor: str) -> int | None:
+        """Return the width of a factor's code, as the adapters after it state it; None without a decoder."""
+        outputs = self.manifest.get("outputs") or {}
+        adapters = [f"adapters.{factor}", *(f"adapters.{name}.{factor}" for name in outputs)]
+        widths = [self.width(adapter, 1) for adapter in adapters]
+        return next((width for width in widths if width is not None), None)
+
 
 def read(folder: str | Path, *, newer: bool = False) -> StoredCheckpoint:
     """Read the checkpoint in a folder, or in the ``model`` folder of a run.

@@ -95,7 +95,7 @@ def _lines(stored: StoredCheckpoint, registry: Registry) -> list[Line]:
     for name, factor in factors.items():
         prefix = f"factors.{name}"
         features, inner = stored.width(f"{prefix}.adapter", 1), stored.width(f"{prefix}.adapter", 0)
-        widths = [str(width) for width in (inner, stored.width(f"adapters.{name}", 1)) if width is not None]
+        widths = [str(width) for width in (inner, stored.code_width(name)) if width is not None]
         reads = f"reads {factor['input']}" if factor.get("input", "x") != "x" else ""
         pooled = "pooled to one token" if factor.get("pool") else ""
         note = ", ".join(text for text in (reads, pooled) if text)
@@ -116,6 +116,18 @@ def _lines(stored: StoredCheckpoint, registry: Registry) -> list[Line]:
     if manifest.get("decoder"):
         width = next((stored.width(f"adapters.{name}", 0) for name in factors), None)
         lines.append(part_line("", "decoder", manifest["decoder"], "decoder", _width_text(width)))
+    for output, entry in (manifest.get("outputs") or {}).items():
+        adapters = {name: f"adapters.{output}.{name}" for name in entry["reads"]}
+        for name, prefix in adapters.items():
+            if f"{prefix}.weight" in stored.tensors:
+                lines.append(
+                    Line(name, "adapter", "linear", "", stored.elements(prefix), f"to output {output}")
+                )
+        width = next((stored.width(prefix, 0) for prefix in adapters.values()), None)
+        note = "" if entry["field"] == output else f"returns {entry['field']}"
+        lines.append(
+            part_line(output, "decoder", entry["decoder"], f"decoders.{output}", _width_text(width), note)
+        )
     lines.append(part_line("", "objective", manifest.get("objective"), "objective", ""))
     return lines
 

@@ -80,16 +80,17 @@ class MirrorDecoder(Decoder):
 
     def bind(self, model: Model) -> None:
         """Tie the maps to those of the encoder and its adapter."""
-        if len(model.factors) != 1:
+        output = next(output for output in model.outputs.values() if output.decoder is self)
+        if len(output.reads) != 1:
             raise BuildError(
-                f"decoder mirror mirrors one encoder, and this model has {len(model.factors)} factors: "
-                f"{', '.join(model.factors) or 'none'}"
+                f"decoder mirror mirrors one encoder, and reads {len(output.reads)} factors: "
+                f"{', '.join(output.reads) or 'none'}"
             )
-        (factor,) = model.factors.values()
-        if factor.input != model.output:
+        factor = model.factors[output.reads[0]]
+        if factor.input != output.field_name:
             raise BuildError(
-                f"decoder mirror returns what the encoder reads, field {factor.input!r}, and the output of this model is "
-                f"{model.output!r}: use flat or mlp"
+                f"decoder mirror returns what the encoder reads, field {factor.input!r}, and the output is "
+                f"{output.field_name!r}: use flat or mlp"
             )
         *maps, last = self._mirrored(factor)
         self.in_dim = factor.latent.out_dim

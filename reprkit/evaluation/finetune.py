@@ -176,7 +176,7 @@ def _copy_as_classifier(model: Model, data: Dataset, label: str) -> Model:
     factors = copy.deepcopy(
         dict(model.factors.items())
     )  # together, so that a part of several factors remains one
-    tuned = Model(factors, None, objective, signature=data.signature, output=model.output)
+    tuned = Model(factors, None, objective, signature=data.signature)
     objective.bind(tuned)  # the other parts were bound to the model that they are copied from
     return tuned.to(model.device)
 

@@ -14,7 +14,7 @@ from reprkit.interfaces import Evaluator
 from reprkit.models.isolation import isolate, unwrap
 from reprkit.registry.create import create
 from reprkit.reporting.describe_model import describe_model
-from reprkit.reporting.gallery import gallery
+from reprkit.reporting.gallery import galleries
 from reprkit.runs.results import Results
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def evaluate(
                 results.figures[name] = dict(figures)
         current.evaluator = ""
         reseed()
-        results.gallery = gallery(model, data, examples, seed=seed) if examples else None
+        results.galleries = galleries(model, data, examples, seed=seed) if examples else {}
         results.about = {**describe_model(model, data), "seconds": round(time.monotonic() - started, 3)}
     return results
 

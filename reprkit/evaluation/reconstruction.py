@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,45 +27,67 @@ class ReconstructionError(Evaluator):
     Both: ``nll``, the negative log-likelihood, nats per example.  If the code has a bit cost, ``bits`` per
     example; if the latent has a loss ``kl``, ``kl`` and ``negative_elbo`` = nll + kl, nats per example
     (Kingma and Welling 2014, arXiv 1312.6114, equation 3; with the mean code instead of a draw, therefore a
-    little below the bound).
+    little below the bound).  Of several outputs each metric has the output's name, ``ab.error``; ``nll`` is also their sum.
     """
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
         """Return the metrics above.  Raises BuildError if the model has no decoder."""
-        total: dict[str, float] = {}
-        examples, elements, symbols = 0, 0.0, False
+        names = list(model.outputs) or [None]  # None: score raises the error
+        total: dict[str | None, dict[str, float]] = {name: {} for name in names}
+        symbols: dict[str | None, bool] = {}
+        elements, examples = dict.fromkeys(names, 0.0), 0
         for batch in batches(data, "reconstructing"):
             codes = model.encode(batch)
-            scored = model.score(batch, codes)
-            size = scored.target.shape[0]
-            symbols = scored.decoded.likelihood.discrete
-            for name, value in _sums(scored, codes, symbols, size).items():
-                total[name] = total.get(name, 0.0) + value
+            for name in names:
+                scored = model.score(batch, codes, output=name)
+                size = scored.target.shape[0]
+                symbols[name] = scored.decoded.likelihood.discrete
+                for key, value in _sums(scored, symbols[name]).items():
+                    total[name][key] = total[name].get(key, 0.0) + value
+                elements[name] += float(scored.full_weight.sum())
+            for key, value in _code_sums(codes, size).items():
+                total[names[0]][key] = total[names[0]].get(key, 0.0) + value
             examples += size
-            elements += float(scored.full_weight.sum())
-        nll = total["nll"] / examples
-        if symbols:
-            perplexity = math.exp(min(total["nll"] / elements, 700.0))
-            metrics = {"accuracy": total["correct"] / elements, "perplexity": perplexity, "nll": nll}
+        found = {name: _metrics(total[name], elements[name], examples, symbols[name]) for name in names}
+        if len(found) == 1:
+            metrics = next(iter(found.values()))
+            nll = metrics["nll"]
         else:
-            metrics = {"error": total["squares"] / examples, "mse": total["squares"] / elements, "nll": nll}
-        if "bits" in total:
-            metrics["bits"] = total["bits"] / examples
-        if "kl" in total:
-            metrics["kl"] = total["kl"] / examples
+            metrics = {f"{name}.{key}": value for name, each in found.items() for key, value in each.items()}
+            nll = metrics["nll"] = sum(each["nll"] for each in found.values())
+        sums = total[names[0]]
+        if "bits" in sums:
+            metrics["bits"] = sums["bits"] / examples
+        if "kl" in sums:
+            metrics["kl"] = sums["kl"] / examples
             metrics["negative_elbo"] = nll + metrics["kl"]
         return metrics
 
 
-def _sums(scored: Scored, factors: Codes, symbols: bool, size: int) -> dict[str, float]:
-    """Return one batch's sums over examples."""
+def _metrics(total: Mapping[str, float], elements: float, examples: int, symbols: bool) -> dict[str, float]:
+    """Return the metrics of one output."""
+    nll = total["nll"] / examples
+    if symbols:
+        perplexity = math.exp(min(total["nll"] / elements, 700.0))
+        return {"accuracy": total["correct"] / elements, "perplexity": perplexity, "nll": nll}
+    return {"error": total["squares"] / examples, "mse": total["squares"] / elements, "nll": nll}
+
+
+def _sums(scored: Scored, symbols: bool) -> dict[str, float]:
+    """Return one batch's sums over examples, of one output."""
     decoded, target, weight = scored.decoded, scored.target, scored.full_weight
     total = {"nll": float(to_float64(scored.nats).sum())}
     if symbols:
         total["correct"] = float(((decoded.x == target) * weight).sum())
     else:
         total["squares"] = float((to_float64(decoded.x - target).square() * to_float64(weight)).sum())
+    return total
+
+
+def _code_sums(factors: Codes, size: int) -> dict[str, float]:
+    """Return one batch's sums over examples, of the codes."""
+    total: dict[str, float] = {}
     codes = list(factors.values())
     costs = [code.bits for code in codes if code.bits is not None]
     if codes and len(costs) == len(codes):

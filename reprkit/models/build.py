@@ -11,8 +11,9 @@ from torch import nn
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Encoder, Latent, Objective, Part
-from reprkit.models.factor import Factor, FactorSpec
+from reprkit.models.factor import Factor, FactorSpec, resolve_factor
 from reprkit.models.model import Model
+from reprkit.models.output import OutputSpec
 from reprkit.models.warm_start import warm_start
 from reprkit.models.weighted_sum import objective_from
 from reprkit.registry.create import create
@@ -38,10 +39,10 @@ def build(
         data: a data set, or its Signature, from which widths and likelihoods are derived.
         encoder: ``encoder=`` and ``latent=`` are short for ``factors={"code": rk.factor(encoder, latent)}``.
         latent: see ``encoder``.
-        decoder: the decoder; None if the objective needs none.
+        decoder: the decoder; None if the objective needs none.  For several outputs: name -> ``rk.output(...)``.
         objective: a reference, or a weighted sum such as ``"reconstruction + 0.1 * contrastive"``.
         factors: name -> ``rk.factor(...)``, for several factors.
-        output: the field that the decoder reconstructs.
+        output: the field that the decoder reconstructs, where there is one.
         weights: loss name -> weight; these replace a latent's own weights and multiply an objective's (``"commit"``,
             ``"content.commit"``).
         seed: seed of the initial weights; the global random state is not changed.
@@ -55,13 +56,22 @@ def build(
     """
     if factors is not None and encoder is not None:
         raise BuildError("give either encoder= and latent=, or factors=, not both")
+    if isinstance(decoder, Mapping) and output != "x":
+        raise BuildError(
+            f"output={output!r} is the field of one decoder; of several name it in rk.output(..., field=)"
+        )
     specs = dict(factors or ({} if encoder is None else {"code": FactorSpec(encoder=encoder, latent=latent)}))
     signature = get_signature(data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        objective = objective_from(objective, data=_read_field_as_x(signature, output))
+        several = isinstance(decoder, Mapping)
+        # The objective's data is that of one output; with several there is no field that it could call x.
+        objective_data = None if several else _read_field_as_x(signature, output)
+        objective = objective_from(objective, data=objective_data)
         built = _build_factors(specs, signature)
-        if decoder is not None:
+        if several:
+            decoder = _build_outputs(decoder, built, signature)
+        elif decoder is not None:
             decoder = _build_decoder(decoder, built, signature, output)
         _check_compatibility(objective, built, decoder)
         model = Model(built, decoder, objective, signature=signature, output=output, weights=weights)
@@ -80,7 +90,7 @@ def build(
 def bind_parts(model: Model) -> None:
     """Call ``bind`` of every part of the model once: encoders, latents and the decoder, then the objective."""
     tops: list[nn.Module] = [part for f in model.factors.values() for part in (f.encoder, f.latent)]
-    tops += [] if model.decoder is None else [model.decoder]
+    tops += [output.decoder for output in model.outputs.values()]
     found = [module for top in tops for module in _inner_parts_first(top)]
     for part in dict.fromkeys(found):
         with part.error_context():
@@ -170,10 +180,56 @@ def _build_decoder(
     return part
 
 
+def _build_outputs(
+    specs: Mapping[str, OutputSpec], factors: Mapping[str, Factor], signature: Signature | None
+) -> dict[str, tuple[Decoder, str, tuple[str, ...]]]:
+    """Build the decoder of each output; returned with its field and the factors that it reads."""
+    outputs = {}
+    for name, spec in specs.items():
+        if not name.isidentifier():
+            raise BuildError(
+                f"an output's name must be a plain word, not {name!r}: it is part of the names of weights in the checkpoint"
+            )
+        if not isinstance(spec, OutputSpec):
+            raise BuildError(f"output {name}: write rk.output(decoder, reads=...), not {spec!r}")
+        field, reads = spec.field or name, tuple(factors) if spec.reads is None else spec.reads
+        for read in reads:
+            resolve_factor(factors, read, f"output {name}")
+        if signature is not None and field not in signature:
+            raise BuildError(
+                f"output {name}: the data has no field {field!r}, only {', '.join(signature)}; name one: rk.output(..., field=)"
+            )
+        read_factors = {read: factors[read] for read in reads}
+        outputs[name] = _build_decoder(spec.decoder, read_factors, signature, field), field, reads
+    if not outputs:
+        raise BuildError("decoder={} has no output: give rk.output(...) by name, or omit decoder=")
+    conditions = {factor.condition for factor in factors.values()}
+    used = conditions.union(*(reads for _, _, reads in outputs.values()))
+    unread = [name for name in factors if name not in used]
+    if unread:
+        raise BuildError(
+            f"no output reads the code of factor {', '.join(unread)}: name it in reads=, or omit it"
+        )
+    return outputs
+
+
 def _check_compatibility(
-    objective: Objective, factors: Mapping[str, Factor], decoder: Decoder | None
+    objective: Objective,
+    factors: Mapping[str, Factor],
+    decoder: Decoder | Mapping[str, tuple[Decoder, str, tuple[str, ...]]] | None,
 ) -> None:
     name = objective.title
+    decoders = {}
+    if isinstance(decoder, Mapping):
+        decoders = {name: part for name, (part, _, _) in decoder.items()}
+        single = [each for each in objective.members if "decoder" in each.needs and not each.several_outputs]
+        if len(decoders) > 1 and single:
+            raise BuildError(
+                f"objective {_part_name(single[0])} trains one output, and this model has {', '.join(decoders)}: "
+                "use reconstruction, or one decoder"
+            )
+    elif decoder is not None:
+        decoders = {"": decoder}
     if "decoder" in objective.needs and decoder is None:
         raise BuildError(f"objective {name} needs a decoder: give decoder=")
     if decoder is not None and "decoder" not in objective.needs:
@@ -192,7 +248,8 @@ def _check_compatibility(
                     f"objective {name} lets encoders read only some tokens (keep), and {_part_name(factor.encoder)} cannot "
                     "read only some: use vit, gru or transformer, or denoising with a mask corruption"
                 )
-    if "causal" in objective.needs and (decoder is None or "causal" not in decoder.provides):
+    causal = bool(decoders) and all("causal" in part.provides for part in decoders.values())
+    if "causal" in objective.needs and not causal:
         raise BuildError(
             f"objective {name} needs a causal decoder: gru(causal=True) or transformer(causal=True)"
         )
@@ -235,11 +292,11 @@ def _dry_run(model: Model) -> None:
     model.eval()
     example = model.to_device(model.signature.example(2))
     codes = model.encode(example) if model.factors else None
-    if model.decoder is not None:
-        scored = model.score(example, codes)
+    for name, output in model.outputs.items():
+        scored = model.score(example, codes, output=name)
         actual, expected = scored.decoded.x.shape, scored.target.shape
         if actual != expected:
             raise BuildError(
-                f"the decoder returned the shape {tuple(actual)} for {model.output!r}, whose target is {tuple(expected)}"
+                f"the decoder returned the shape {tuple(actual)} for {output.field_name!r}, whose target is {tuple(expected)}"
             )
     model.train()

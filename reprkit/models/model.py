@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from reprkit.models.forward_cache import (
 )
 from reprkit.models.freezing import find_frozen_modules
 from reprkit.models.grid import from_tokens, fuse, row_grid, to_tokens
+from reprkit.models.output import Output, field_of, missing_output
 from reprkit.models.scoring import Scored, valid_weight
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 from reprkit.utils.collectives import pieces_apart
@@ -53,7 +54,7 @@ class Model(nn.Module):
     def __init__(
         self,
         factors: Mapping[str, Factor],
-        decoder: Decoder | None,
+        decoder: Decoder | Mapping[str, tuple[Decoder, str, tuple[str, ...]]] | None,
         objective: Objective,
         *,
         signature: Signature | None = None,
@@ -62,9 +63,21 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.factors = Factors(factors)
-        self.conditioning = find_conditioning_factors(factors, decoder)
-        self.adapters = nn.ModuleDict({} if decoder is None else make_adapters(factors, decoder))
-        self.decoder, self.signature, self.output = decoder, signature, output
+        self.signature = signature
+        # Of several outputs: name -> field and factors.  The modules of a single one have the names "decoder" and "adapters".
+        self._layouts: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._output = output
+        self.adapters = nn.ModuleDict()
+        if isinstance(decoder, Mapping):
+            self.decoders = nn.ModuleDict()
+            for name, (part, field, reads) in decoder.items():
+                self._layouts[name] = field, reads
+                self.decoders[name] = part
+                self.adapters[name] = nn.ModuleDict(make_adapters({n: factors[n] for n in reads}, part))
+        else:
+            if decoder is not None:
+                nn.Module.__setattr__(self, "decoder", decoder)  # registers the module behind the property
+                self.adapters.update(make_adapters(factors, decoder))
         self.weights = dict(weights or {})
         self._forward_cache: ForwardCache | None = None
         self._seen_data = self._named_losses = False
@@ -96,29 +109,93 @@ class Model(nn.Module):
         """Return the latent of a factor; without a name, that of the only factor."""
         return self._factor(factor).latent
 
-    def get_decoder(self) -> Decoder:
-        """Return the decoder, or raise where the model has none (the attribute ``decoder`` is then None).
+    @property
+    def has_named_outputs(self) -> bool:
+        """Whether the outputs were given by name; if not, the model has one decoder or none."""
+        return bool(self._layouts)
+
+    @property
+    def outputs(self) -> dict[str, Output]:
+        """The outputs by name: decoder, the maps before it, and the field that it returns; {} without a decoder."""
+        if self._layouts:
+            return {name: self.get_output(name) for name in self._layouts}
+        decoder = self.decoder
+        return {} if decoder is None else {self._output: self._single_output(decoder)}
+
+    def get_output(self, output: str | None = None) -> Output:
+        """Return one output; without a name, the only one.
 
         Raises:
-            BuildError: the model has no decoder.
+            BuildError: no decoder, no such output, or several and none was named.
         """
-        if self.decoder is None:
-            raise BuildError(f"this model has no decoder: objective {self.objective.title} does not need one")
-        return self.decoder
+        if not self._layouts:
+            decoder = self.decoder
+            if decoder is not None and output in (None, self._output):
+                return self._single_output(decoder)
+            raise missing_output(() if decoder is None else (self._output,), output, self.objective.title)
+        name = next(iter(self._layouts)) if output is None and len(self._layouts) == 1 else output
+        if name not in self._layouts:
+            raise missing_output(self._layouts, name, self.objective.title)
+        field, reads = self._layouts[name]
+        part = cast("Decoder", self.decoders[name])
+        return Output(
+            name=name,
+            field_name=field,
+            decoder=part,
+            adapters=cast("nn.ModuleDict", self.adapters[name]),
+            reads=reads,
+            conditioning=find_conditioning_factors({n: self.factors[n] for n in reads}, part),
+            signature=self.signature,
+        )
+
+    def _single_output(self, decoder: Decoder) -> Output:
+        return Output(
+            name=self._output,
+            field_name=self._output,
+            decoder=decoder,
+            adapters=self.adapters,
+            reads=tuple(self.factors),
+            conditioning=find_conditioning_factors(self.factors, decoder),
+            signature=self.signature,
+        )
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """The decoder of a model with one output; None without a decoder.
+
+        Raises:
+            BuildError: the model has several outputs.
+        """
+        if self._layouts:
+            return self.get_output().decoder
+        found = (child for name, child in self.named_children() if name == "decoder")
+        return cast("Decoder | None", next(found, None))
+
+    @property
+    def output(self) -> str:
+        """The field of the data that the only decoder returns.
+
+        Raises:
+            BuildError: the model has several outputs.
+        """
+        return self.get_output().field_name if self._layouts else self._output
+
+    def get_decoder(self, output: str | None = None) -> Decoder:
+        """Return the decoder of an output, or raise where the model has none (the attribute ``decoder`` is then None).
+
+        Raises:
+            BuildError: see ``get_output``.
+        """
+        return self.get_output(output).decoder
 
     @property
     def output_field(self) -> Field:
-        """The field of the data that the decoder reconstructs: its kind, shape, vocabulary and range.
+        """The field of the data that the only decoder reconstructs: its kind, shape, vocabulary and range.
 
         Raises:
-            BuildError: the model was built without ``data=``.
+            BuildError: the model was built without ``data=``, or has several outputs (see ``get_output(name).field``).
         """
-        if self.signature is None:
-            raise BuildError(
-                "this model was built without data=, so the kind and shape of its output are not known: "
-                "pass data= to rk.build"
-            )
-        return self.signature[self.output]
+        return field_of(self.signature, self.output)
 
     def encode(
         self,
@@ -160,46 +237,57 @@ class Model(nn.Module):
         *,
         teacher: Tensor | None = None,
         length: int | None = None,
+        output: str | None = None,
         **options: Any,
     ) -> Decoded:
         """Decode codes: return the likelihood of the data.  A causal decoder also reads ``teacher`` (b n p), the target.
 
-        ``queries=`` (b m) restricts the output to those tokens, if the decoder provides "queries".
+        ``queries=`` (b m) restricts the output to those tokens, if the decoder provides "queries"; ``output=`` names the output,
+        where there are several.
 
         Raises:
-            BuildError: the model has no decoder.
+            BuildError: see ``get_output``.
         """
-        decoder = self.get_decoder()
-        features, condition = self.merge(codes or {}), self.condition(codes or {})
+        decoder = self.get_decoder(output)
+        features, condition = self.merge(codes or {}, output), self.condition(codes or {}, output)
         with decoder.error_context():
             return decoder(features, teacher=teacher, length=length, **condition, **options)
 
-    def merge(self, codes: Mapping[str, Code]) -> Features | None:
+    def merge(self, codes: Mapping[str, Code], output: str | None = None) -> Features | None:
         """Combine the codes that the decoder reads as tokens: adapted, aligned to the code with the most tokens, summed (b n d)."""
+        to = self.get_output(output)
         adapted = [
-            replace(code, z=self.adapters[n](code.z))
-            for n, code in codes.items()
-            if n not in self.conditioning
+            replace(code, z=to.adapters[n](code.z))
+            for n, code in self._read_by(to, codes).items()
+            if n not in to.conditioning
         ]
         return fuse(adapted) if adapted else None
 
-    def condition(self, codes: Mapping[str, Code]) -> dict[str, Tensor]:
+    def condition(self, codes: Mapping[str, Code], output: str | None = None) -> dict[str, Tensor]:
         """Return the decoder's ``condition`` (b c) as a keyword: the pooled factors, adapted and summed; else {}."""
-        adapted = [self.adapters[name](codes[name].z).mean(1) for name in codes if name in self.conditioning]
+        to = self.get_output(output)
+        read = self._read_by(to, codes)
+        adapted = [to.adapters[name](read[name].z).mean(1) for name in read if name in to.conditioning]
         return {"condition": sum(adapted[1:], adapted[0])} if adapted else {}
 
-    def output_length(self, batch: Batch) -> int | None:
+    def _read_by(self, output: Output, codes: Mapping[str, Code]) -> dict[str, Code]:
+        """Return the codes without those of factors that the output does not read."""
+        others = set(self.factors) - set(output.reads)
+        return {name: codes[name] for name in codes if name not in others}
+
+    def output_length(self, batch: Batch, output: str | None = None) -> int | None:
         """Return the number of time steps of the output field in this batch; None where the data's length is fixed."""
-        varies = self.signature is not None and self.signature[self.output].space[0] is None
-        return batch[self.output].shape[1] if varies else None
+        return self.get_output(output).length(batch)
 
-    def target(self, batch: Batch, decoded: Decoded) -> Tensor:
+    def target(self, batch: Batch, decoded: Decoded, output: str | None = None) -> Tensor:
         """Return the target of ``decoded`` (b n p): the output field cut into the decoder's tokens."""
-        return self.as_tokens(batch[self.output], decoded)
+        return self.as_tokens(batch[self.get_output(output).field_name], decoded, output)
 
-    def as_tokens(self, values: Tensor, decoded: Decoded) -> Tensor:
+    def as_tokens(self, values: Tensor, decoded: Decoded, output: str | None = None) -> Tensor:
         """Cut values in the layout of the output field, one an element, into the tokens of ``decoded`` (b n p)."""
-        return to_tokens(values.to(decoded.x.device), decoded.grid or (1,), self.output_field.kind)
+        return to_tokens(
+            values.to(decoded.x.device), decoded.grid or (1,), self.get_output(output).field.kind
+        )
 
     def score(
         self,
@@ -209,6 +297,7 @@ class Model(nn.Module):
         view: Batch | None = None,
         queries: Tensor | None = None,
         teacher_forcing: bool = True,
+        output: str | None = None,
     ) -> Scored:
         """Decode codes and compare with the target: the negative log-likelihood of the batch's output field, in nats.
 
@@ -221,41 +310,48 @@ class Model(nn.Module):
             view: what the encoders read instead of ``batch``, such as a corrupted copy of it.
             queries: indices (b m) of the only tokens to decode and score; the decoder must provide "queries".
             teacher_forcing: whether a causal decoder reads the target up to each token; if not, it sees the codes only.
+            output: the output to score, where there are several.
 
         Returns:
             ``decoded`` and ``target`` (b n p), with ``queries`` (b m p); ``weight`` likewise, or None; ``nats`` (b n);
             ``per_example`` (b); ``total``; ``loss``, the pair that an objective returns; ``metrics``.
 
         Raises:
-            BuildError: no decoder, a model built without ``data=``, or ``queries`` for a decoder that does not provide them.
+            BuildError: no decoder, no such output, a model built without ``data=``, or ``queries`` for a decoder that does not
+                provide them.
         """
-        decoder, field = self.get_decoder(), self.output_field
+        to = self.get_output(output)
+        decoder, field = to.decoder, to.field
         if queries is not None and "queries" not in decoder.provides:
             raise BuildError(
                 f"decoder {decoder.qualified or type(decoder).__name__} can only decode all its tokens, and queries= selects some: "
                 'use a decoder that provides "queries", such as vit, or omit queries='
             )
         if codes is None and len(self.factors):
-            codes = self.encode(batch if view is None else view)
+            codes = self.encode(batch if view is None else view, factors=to.reads)
         batch = self.to_device(batch)
-        x = batch[self.output]
-        options: dict[str, Any] = {} if queries is None else {"queries": queries}
+        x = batch[to.field_name]
+        options: dict[str, Any] = {} if output is None else {"output": output}
+        options |= {} if queries is None else {"queries": queries}
         if teacher_forcing and "causal" in decoder.provides:
             target = to_tokens(x, row_grid(field, x), field.kind)
             decoded = self.decode(codes, teacher=target, **options)
             grid = decoded.grid or (1,)
         else:
-            decoded = self.decode(codes, length=self.output_length(batch), **options)
+            decoded = self.decode(codes, length=to.length(batch), **options)
             grid = decoded.grid or (1,) if queries is None else decoder.cells or row_grid(field, x)
             target = to_tokens(x, grid, field.kind)
-        weight = valid_weight(self, batch, decoded, grid, queries)
+        weight = valid_weight(to, batch, decoded, grid, queries)
         target = target if queries is None else gather_tokens(target, queries)
         return Scored(decoded=decoded, target=target, weight=weight)
 
-    def to_batch(self, decoded: Decoded, batch: Batch | None = None) -> dict[str, Tensor]:
+    def to_batch(
+        self, decoded: Decoded, batch: Batch | None = None, output: str | None = None
+    ) -> dict[str, Tensor]:
         """Put the point estimate into a batch, in the layout of the output field, so that it can be encoded again."""
-        values = from_tokens(decoded.x, decoded.grid or (1,), self.output_field)
-        return {**(batch or {}), self.output: values}
+        to = self.get_output(output)
+        values = from_tokens(decoded.x, decoded.grid or (1,), to.field)
+        return {**(batch or {}), to.field_name: values}
 
     def represent(
         self, batch: Batch, factor: str | None = None, pool: Literal["mean", "flatten"] = "mean"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from reprkit.data.signature import LAYOUTS
+from reprkit.data.signature import LAYOUTS, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.models.grid import row_grid, to_tokens
 from reprkit.models.token_sampler import TokenSampler
@@ -17,6 +17,7 @@ from reprkit.types import Code, Codes, Decoded
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
+    from reprkit.models.output import Output
 
 
 @torch.no_grad()
@@ -28,6 +29,7 @@ def sample(
     prior: Model | str | None = None,
     factor: str | None = None,
     temperature: float = 1.0,
+    output: str | None = None,
 ) -> Decoded:
     """Sample ``size`` new examples: draw codes from a prior and decode them.
 
@@ -41,18 +43,21 @@ def sample(
         prior: a model trained on ``codes(model=..., data=...)``, or its folder; by default each latent's own prior.
         factor: the factor whose codes ``prior`` generates, where the model has several; the others use their own priors.
         temperature: temperature of the draws from ``prior``; below 1 they are closer to its most likely value.
+        output: the output to decode, where there are several; only the factors that it reads are drawn.
 
     Raises:
         PartArgumentError: a latent has no prior of its own and ``prior`` was not given.
-        BuildError: the prior was trained on other codes, or the model was built without data.
+        BuildError: the prior was trained on other codes, the model was built without data, or there is no such output.
     """
+    _require_signature(model)
+    to = model.get_output(output)
     if prior is None:
-        codes = prior_codes(model, size, generator)
+        codes = prior_codes(model, size, generator, factors=to.reads)
     else:
         codes = learned_codes(model, prior, size, generator, factor=factor, temperature=temperature)
-    if "causal" in model.get_decoder().provides:
-        return generate(model, codes, size=size, generator=generator)
-    return model.decode(codes)
+    if "causal" in to.decoder.provides:
+        return generate(model, codes, size=size, generator=generator, output=output)
+    return model.decode(codes, output=output)
 
 
 def prior_codes(
@@ -102,11 +107,15 @@ def learned_codes(
     return prior_codes(model, size, generator, factors=others) | {name: code}
 
 
-def _empty_codes(model: Model) -> dict[str, Code]:
-    """Return a code of zeros for each factor, with the layout of one example's code."""
+def _require_signature(model: Model) -> Signature:
     if model.signature is None:
         raise BuildError("sampling needs the data's signature: build the model with data=")
-    example = model.to_device(model.signature.example(1))
+    return model.signature
+
+
+def _empty_codes(model: Model) -> dict[str, Code]:
+    """Return a code of zeros for each factor, with the layout of one example's code."""
+    example = model.to_device(_require_signature(model).example(1))
     codes = {}
     for name, factor in model.factors.items():
         view = factor.view(example)
@@ -130,6 +139,7 @@ def generate(
     top_p: float | None = None,
     seed: int | None = None,
     generator: torch.Generator | None = None,
+    output: str | None = None,
 ) -> Decoded:
     """Generate sequences token by token with a causal decoder, one for each example of the codes, or unconditionally.
 
@@ -145,6 +155,7 @@ def generate(
         top_p: draw only from the smallest set of most likely symbols whose probability reaches p, after ``top_k``.
         seed: random seed; equal seeds give equal sequences.
         generator: random generator on the model's device, instead of ``seed``.
+        output: the output to generate, where there are several.
 
     Returns:
         ``x`` (b n p), with ``prime`` and the drawn tokens, and the likelihood's parameters as the model predicts them, before
@@ -155,13 +166,15 @@ def generate(
         DataError: ``prime`` does not fit the data, or is not shorter than ``length``.
         PartArgumentError: an option out of its range, or both a seed and a generator.
     """
-    decoder = model.decoder
-    if decoder is None or "causal" not in decoder.provides:
+    outputs = model.outputs
+    to = model.get_output(output) if outputs else None
+    if to is None or "causal" not in to.decoder.provides:
         raise BuildError(
             "generate needs a causal decoder, such as gru(causal=True), lstm(causal=True) or transformer(causal=True)"
         )
+    decoder = to.decoder
     if length is None:
-        known = model.signature[model.output].space[0] if model.signature else None
+        known = model.signature[to.field_name].space[0] if model.signature else None
         if known is None:
             raise BuildError("the data's lengths vary: give the number of tokens to generate, length=")
         length = known
@@ -176,10 +189,10 @@ def generate(
         generator=generator,
         device=model.device,
     )
-    features, condition = model.merge(codes or {}), model.condition(codes or {})
+    features, condition = model.merge(codes or {}, output), model.condition(codes or {}, output)
     context = features.x if features is not None else condition.get("condition")
     expected = size if context is None else len(context)
-    primed = None if prime is None else prime_to_tokens(model, prime, length, expected)
+    primed = None if prime is None else prime_to_tokens(model, prime, length, expected, output)
     count = len(context) if context is not None else len(primed) if primed is not None else (size or 1)
     start: Any = decoder.start  # takes ``condition=`` only where the decoder has a condition_dim
     state = start(features, size=count, length=length, **condition)
@@ -200,18 +213,20 @@ def generate(
         for name in steps[0]
     }
     return Decoded(
-        x=torch.cat(values, 1), likelihood=step.likelihood, params=params, grid=_output_grid(model, length)
+        x=torch.cat(values, 1), likelihood=step.likelihood, params=params, grid=_output_grid(to, length)
     )
 
 
-def prime_to_tokens(model: Model, prime: Tensor, length: int, size: int | None) -> Tensor:
+def prime_to_tokens(
+    model: Model, prime: Tensor, length: int, size: int | None, output: str | None = None
+) -> Tensor:
     """Convert ``prime`` to tokens (b n p) on the model's device, for ``size`` sequences where that is known.
 
     Raises:
         DataError: a layout or type other than the data's, symbols outside of its vocabulary, another number of sequences, or
             not fewer tokens than ``length``.
     """
-    field = model.output_field
+    field = model.get_output(output).field
     value = prime.detach().to(model.device) if isinstance(prime, Tensor) else None
     axes = LAYOUTS[field.kind]
     expected = f"prime= is the beginning of {field.kind} data, ({' '.join(axes)}) or (b {' '.join(axes)})"
@@ -250,6 +265,6 @@ def prime_to_tokens(model: Model, prime: Tensor, length: int, size: int | None) 
     return tokens.expand(size or len(tokens), -1, -1)
 
 
-def _output_grid(model: Model, length: int) -> tuple[int, ...]:
-    field = model.signature[model.output] if model.signature else None
+def _output_grid(output: Output, length: int) -> tuple[int, ...]:
+    field = output.field if output.signature else None
     return (length, 1) if field is not None and field.kind == "image" else (length,)

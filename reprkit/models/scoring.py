@@ -16,7 +16,7 @@ from reprkit.models.grid import to_tokens
 from reprkit.types import Batch, Decoded
 
 if TYPE_CHECKING:
-    from reprkit.models.model import Model
+    from reprkit.models.output import Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,25 +96,25 @@ class Scored:
 
 
 def valid_weight(
-    model: Model, batch: Batch, decoded: Decoded, grid: tuple[int, ...], queries: Int[Tensor, "b m"] | None
+    output: Output, batch: Batch, decoded: Decoded, grid: tuple[int, ...], queries: Int[Tensor, "b m"] | None
 ) -> Float[Tensor, "b n p"] | None:
     """Return 1 where an element of the output field is valid and 0 where it is padding; None where all are valid.
 
     The data's own mask has priority, element by element: of a token that is half padding, the valid half counts.
 
     Args:
-        model: the model whose output field is scored.
+        output: the output that is scored.
         batch: the data, with the field's mask where lengths vary.
         decoded: the decoder's output; its mask is used where the data has none.
         grid: the layout of all the decoder's tokens over the field.
         queries: indices of the tokens in ``decoded``; None: all.
     """
-    mask = batch.get(f"{model.output}_mask")
+    mask = batch.get(f"{output.field_name}_mask")
     if mask is not None:
-        kind = model.output_field.kind
+        kind = output.field.kind
         values = mask
         if kind == "sequence":
-            values = mask.unsqueeze(-1).expand(*mask.shape, batch[model.output].shape[-1])
+            values = mask.unsqueeze(-1).expand(*mask.shape, batch[output.field_name].shape[-1])
         valid = to_tokens(values.to(decoded.x.device), grid, kind).float()
         return valid if queries is None else gather_tokens(valid, queries)
     if decoded.mask is not None:

@@ -48,7 +48,9 @@ def warm_start(model: Model, start: Model) -> None:
 def _named_parts(model: Model) -> dict[str, nn.Module]:
     """Return the parts by their names in error messages."""
     parts: dict[str, nn.Module] = {f"factor {name!r}": factor for name, factor in model.factors.items()}
-    if model.decoder is not None:
-        parts["decoder"] = model.decoder
-    parts |= {f"map from factor {name!r} to the decoder": adapter for name, adapter in model.adapters.items()}
+    several = len(model.outputs) > 1
+    for output in model.outputs.values():
+        title = f"decoder of output {output.name!r}" if several else "decoder"
+        parts[title] = output.decoder
+        parts |= {f"map from factor {name!r} to the {title}": each for name, each in output.adapters.items()}
     return parts

@@ -22,8 +22,10 @@ def describe_model(model: Model, data: Dataset) -> dict[str, Any]:
         suffix = f" ({name})" if several else ""
         parts[f"encoder{suffix}"] = _entry(str(factor.encoder.reference), factor.encoder, counted)
         parts[f"latent{suffix}"] = _entry(str(factor.latent.reference), factor.latent, counted)
-    if model.decoder is not None:
-        parts["decoder"] = _entry(str(model.decoder.reference), model.decoder, counted)
+    outputs = model.outputs
+    for name, output in outputs.items():
+        role = f"decoder ({name})" if len(outputs) > 1 else "decoder"
+        parts[role] = _entry(str(output.decoder.reference), output.decoder, counted)
     parts["objective"] = _entry(model.objective.expression, model.objective, counted)
     total = parameters(model)
     adapters = total - sum(entry["parameters"] for entry in parts.values())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.data.signature import Field
+from reprkit.models.grid import from_tokens
 from reprkit.models.isolation import isolate, unwrap
 from reprkit.reporting.describe_model import describe_model
 from reprkit.runs.results import Gallery, Results
@@ -18,6 +19,7 @@ from reprkit.types import Code, Codes, Decoded
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
+    from reprkit.models.output import Output
 
 DEVIATION_EXAMPLES = 256  # examples for the standard deviations of a traversal
 DIMENSIONS = 8  # maximum number of traversed dimensions, those that vary most
@@ -27,30 +29,49 @@ LONGEST = 128  # maximum number of tokens generated one by one for a sample
 
 
 @torch.no_grad()
-def gallery(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0) -> Gallery | None:
-    """Create the model's gallery on the first ``examples`` of the data; None if it has no decoder or signature.
+def galleries(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0) -> dict[str, Gallery]:
+    """Create a gallery of each output on the first ``examples`` of the data, by name; that of a single output is called "".
+
+    {} if the model has no decoder or signature.  The model must be in evaluation mode.
+    """
+    names = list(model.outputs)
+    found = {
+        name if len(names) > 1 else "": gallery(model, data, examples, seed=seed, output=name)
+        for name in names
+    }
+    return {name: each for name, each in found.items() if each is not None}
+
+
+@torch.no_grad()
+def gallery(
+    model: Model, data: Dataset, examples: int = 16, *, seed: int = 0, output: str | None = None
+) -> Gallery | None:
+    """Create the gallery of one output on the first ``examples`` of the data; None if there is no decoder or signature.
 
     The model must be in evaluation mode.
+
+    Raises:
+        BuildError: the model has several outputs, and none was named.
     """
-    if model.decoder is None or model.signature is None or examples < 1:
+    if model.signature is None or examples < 1 or not model.outputs:
         return None
-    field = model.signature[model.output]
+    to = model.get_output(output)
     count = min(examples, len(data))
     batch = model.to_device(data.batch(range(count)))
-    mask = batch.get(f"{model.output}_mask")
+    mask = batch.get(f"{to.field_name}_mask")
     result = Gallery(
-        field=field,
-        inputs=fit_for_page(batch[model.output], field),
-        outputs=_output_array(model, model.score(batch).decoded),
+        field=to.field,
+        inputs=fit_for_page(batch[to.field_name], to.field),
+        outputs=_output_array(to, model.score(batch, output=output).decoded),
         lengths=None if mask is None or field.kind == "vector" else mask.sum(-1).cpu().numpy(),
     )
-    _sample(result, model, count, seed)
-    _traverse(result, model, data)
+    _sample(result, model, to, count, seed)
+    _traverse(result, model, to, data)
     return result
 
 
-def _output_array(model: Model, decoded: Decoded) -> np.ndarray:
-    return fit_for_page(model.to_batch(decoded)[model.output], model.output_field)
+def _output_array(output: Output, decoded: Decoded) -> np.ndarray:
+    return fit_for_page(from_tokens(decoded.x, decoded.grid or (1,), output.field), output.field)
 
 
 def fit_for_page(x: Tensor, field: Field) -> np.ndarray:
@@ -62,9 +83,8 @@ def fit_for_page(x: Tensor, field: Field) -> np.ndarray:
     return x.cpu().numpy()
 
 
-def _sample(result: Gallery, model: Model, count: int, seed: int) -> None:
-    assert model.decoder is not None
-    lacking = [name for name in model.factors if not model.latent(name).has_prior]
+def _sample(result: Gallery, model: Model, output: Output, count: int, seed: int) -> None:
+    lacking = [name for name in output.reads if not model.latent(name).has_prior]
     if lacking:
         names = "the latent" if len(model.factors) == 1 else f"the latent of {', '.join(lacking)}"
         result.notes.append(f"No samples: {names} has no prior; a second model can learn one over its codes.")
@@ -73,22 +93,21 @@ def _sample(result: Gallery, model: Model, count: int, seed: int) -> None:
     if steps is None:
         result.notes.append("No samples: the data's lengths vary; use model.generate(length=...).")
         return
-    if "causal" in model.decoder.provides and steps > LONGEST:
+    if "causal" in output.decoder.provides and steps > LONGEST:
         result.notes.append(
             f"No samples: generating {steps:,} tokens one by one takes long; use model.generate()."
         )
         return
     generator = torch.Generator(model.device).manual_seed(seed)
-    result.samples = _output_array(model, model.sample(count, generator))
+    result.samples = _output_array(output, model.sample(count, generator, output=output.name))
 
 
-def _traverse(result: Gallery, model: Model, data: Dataset) -> None:
+def _traverse(result: Gallery, model: Model, output: Output, data: Dataset) -> None:
     """Move the first example's code along the dimensions that vary most, all tokens alike."""
-    assert model.decoder is not None
-    continuous = [name for name in model.factors if model.latent(name).vocab is None]
-    if not continuous or "causal" in model.decoder.provides:
+    continuous = [name for name in output.reads if model.latent(name).vocab is None]
+    if not continuous or "causal" in output.decoder.provides:
         return
-    codes = model.encode(data.batch(range(min(DEVIATION_EXAMPLES, len(data)))))
+    codes = model.encode(data.batch(range(min(DEVIATION_EXAMPLES, len(data)))), factors=output.reads)
     scale = torch.linspace(-2, 2, STEPS, device=model.device)
     first = Codes({name: _first(code) for name, code in codes.items()})
     for name in continuous:
@@ -103,7 +122,8 @@ def _traverse(result: Gallery, model: Model, data: Dataset) -> None:
             moved = {other: _repeat(code, STEPS) for other, code in first.items()}
             moved[name] = Code.of(moved[name], z=moved[name].point + move)
             label = f"{name} {dimension}" if len(model.factors) > 1 else f"dimension {dimension}"
-            result.traversals[label] = _output_array(model, model.decode(moved))
+            decoded = model.decode(moved, output=output.name)
+            result.traversals[label] = _output_array(output, decoded)
 
 
 def _first(code: Code) -> Code:
@@ -125,6 +145,6 @@ def add_gallery(results: Results, model: Model, data: Dataset, examples: int = 1
     """Add the gallery and the model's description to results that lack them, such as results read from a file."""
     model = unwrap(model)
     with torch.no_grad(), isolate(model, seed):
-        results.gallery = results.gallery or gallery(model, data, examples, seed=seed)
+        results.galleries = results.galleries or galleries(model, data, examples, seed=seed)
         results.about = {**describe_model(model, data), **results.about}
     return results

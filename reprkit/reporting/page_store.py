@@ -67,7 +67,8 @@ def render_figures(results: Results) -> Results:
         }
         for evaluator, group in results.figures.items()
     }
-    rendered = Results(results, figures=figures, gallery=results.gallery, about=results.about)
+    rendered = Results(results, figures=figures, about=results.about)
+    rendered.galleries = results.galleries
     rendered.folder = results.folder
     return rendered
 
@@ -114,19 +115,26 @@ def _run_to_json(results: Results, prefix: str, arrays: dict[str, np.ndarray], o
             for evaluator, group in results.figures.items()
         },
     }
-    gallery = results.gallery
-    if gallery is not None:
-        for name in _ARRAYS:
-            if getattr(gallery, name) is not None:
-                arrays[prefix + name] = np.asarray(getattr(gallery, name))
-        for index, values in enumerate(gallery.traversals.values()):
-            arrays[f"{prefix}traversal/{index}"] = np.asarray(values)
-        record["gallery"] = {
-            "field": Signature({"x": gallery.field}).to_json(),
-            "traversals": list(gallery.traversals),
-            "notes": gallery.notes,
-        }
+    for output, gallery in results.galleries.items():
+        if output:
+            stored = _gallery_to_json(gallery, f"{prefix}{output}/", arrays)
+            record.setdefault("galleries", {})[output] = stored
+        else:
+            record["gallery"] = _gallery_to_json(gallery, prefix, arrays)
     return record
+
+
+def _gallery_to_json(gallery: Gallery, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    for name in _ARRAYS:
+        if getattr(gallery, name) is not None:
+            arrays[prefix + name] = np.asarray(getattr(gallery, name))
+    for index, values in enumerate(gallery.traversals.values()):
+        arrays[f"{prefix}traversal/{index}"] = np.asarray(values)
+    return {
+        "field": Signature({"x": gallery.field}).to_json(),
+        "traversals": list(gallery.traversals),
+        "notes": gallery.notes,
+    }
 
 
 def read_page_store(out: Path) -> PageContent | None:
@@ -157,20 +165,24 @@ def read_page_store(out: Path) -> PageContent | None:
     return PageContent(runs, about["title"], about["verdict"], about["columns"], about["baselines"], sections)
 
 
+def _gallery_from_json(stored: Mapping[str, Any], prefix: str, arrays: Any) -> Gallery:
+    examples = {name: arrays[prefix + name] for name in _ARRAYS if prefix + name in arrays}
+    traversals = {
+        name: arrays[f"{prefix}traversal/{index}"] for index, name in enumerate(stored["traversals"])
+    }
+    field = Signature.from_json(stored["field"])["x"]
+    return Gallery(field=field, traversals=traversals, notes=stored["notes"], **examples)
+
+
 def _run_from_json(record: Mapping[str, Any], prefix: str, arrays: Any, out: Path) -> Results:
     figures = {
         evaluator: {name: RenderedFigure(**figure) for name, figure in group.items()}
         for evaluator, group in record["figures"].items()
     }
-    gallery = None
-    stored = record.get("gallery")
-    if stored is not None:
-        examples = {name: arrays[prefix + name] for name in _ARRAYS if prefix + name in arrays}
-        traversals = {
-            name: arrays[f"{prefix}traversal/{index}"] for index, name in enumerate(stored["traversals"])
-        }
-        field = Signature.from_json(stored["field"])["x"]
-        gallery = Gallery(field=field, traversals=traversals, notes=stored["notes"], **examples)
-    results = Results(figures=figures, gallery=gallery, about=record["about"])
+    results = Results(figures=figures, about=record["about"])
+    if record.get("gallery") is not None:
+        results.galleries[""] = _gallery_from_json(record["gallery"], prefix, arrays)
+    for output, stored in record.get("galleries", {}).items():
+        results.galleries[output] = _gallery_from_json(stored, f"{prefix}{output}/", arrays)
     results.folder = None if record["folder"] is None else out / record["folder"]
     return results

@@ -166,7 +166,11 @@ def _series_order(name: str) -> int:
 
 def gallery_sections(runs: Runs) -> list[Section]:
     """The sections with inputs and outputs, samples, and traversals."""
-    galleries = {name: results.gallery for name, results in runs.items() if results.gallery is not None}
+    galleries = {
+        " ".join(text for text in (name, output) if text): gallery
+        for name, results in runs.items()
+        for output, gallery in results.galleries.items()
+    }
     if not galleries:
         reason = (
             "No pictures: these results have none (no decoder, examples=0, or read back from results.json)."
@@ -188,9 +192,15 @@ def gallery_sections(runs: Runs) -> list[Section]:
     sections.append(Section("Inputs and reconstructions", figures))
     sampled = {name: gallery for name, gallery in galleries.items() if gallery.samples is not None}
     if sampled:
-        field = next(iter(sampled.values())).field
-        samples = {name or "sample": g.samples for name, g in sampled.items() if g.samples is not None}
-        sections.append(Section("Samples from the prior", exhibit("", field, samples)))
+        figures = []
+        for field in dict.fromkeys(gallery.field for gallery in sampled.values()):
+            samples = {
+                name or "sample": g.samples
+                for name, g in sampled.items()
+                if g.samples is not None and g.field == field
+            }
+            figures += exhibit("", field, samples)
+        sections.append(Section("Samples from the prior", figures))
     traversals = [
         figure for name, gallery in galleries.items() for figure in traversal_figures(gallery, name)
     ]

@@ -146,9 +146,9 @@ def _restore_figures(runs: dict[str, Results], before: Mapping[str, Results]) ->
     for name, run in runs.items():
         if name in before:
             stored = before[name]
-            run.figures, run.gallery, run.about, run.folder = (
+            run.figures, run.galleries, run.about, run.folder = (
                 stored.figures,
-                stored.gallery,
+                stored.galleries,
                 stored.about,
                 stored.folder,
             )
@@ -183,7 +183,7 @@ def _add_pictures(runs: dict[str, Results], model: Model, data: Dataset) -> None
     from reprkit.reporting.gallery import add_gallery
 
     for each in runs.values():
-        if each.gallery is None:
+        if not each.galleries:
             add_gallery(each, model, data)
 
 

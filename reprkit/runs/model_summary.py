@@ -19,9 +19,25 @@ def model_summary(model: Any) -> dict[str, Any]:
             }
             for name, factor in model.factors.items()
         },
-        "decoder": None if model.decoder is None else str(model.decoder.reference),
+        **_decoders(model),
         "objective": model.objective.expression,
         "weights": dict(model.weights),
+    }
+
+
+def _decoders(model: Any) -> dict[str, Any]:
+    outputs = list(model.outputs.values())
+    if len(outputs) < 2:
+        return {"decoder": str(outputs[0].decoder.reference) if outputs else None}
+    return {
+        "outputs": {
+            output.name: {
+                "decoder": str(output.decoder.reference),
+                "field": output.field_name,
+                "reads": list(output.reads),
+            }
+            for output in outputs
+        }
     }
 
 

@@ -45,8 +45,8 @@ class Results(dict[str, dict[str, Any]]):
 
     Attributes:
         figures: evaluator -> figure name -> figure (see ``reprkit.reporting.figures``).
-        gallery: a few inputs, outputs, samples and traversals of the evaluated model; None if it
-            produces none.
+        galleries: by output, a few inputs, outputs, samples and traversals of the evaluated model; {} if it produces none.  The key
+            is "" for a model with one output.
         about: the model's parts and parameters, the data's signature, and the duration of the evaluation.
         folder: the run's folder, once a report was written there.
     """
@@ -61,9 +61,14 @@ class Results(dict[str, dict[str, Any]]):
     ) -> None:
         super().__init__({name: dict(values) for name, values in (metrics or {}).items()})
         self.figures = {name: dict(values) for name, values in (figures or {}).items()}
-        self.gallery = gallery
+        self.galleries: dict[str, Gallery] = {} if gallery is None else {"": gallery}
         self.about = dict(about or {})
         self.folder: Path | None = None
+
+    @property
+    def gallery(self) -> Gallery | None:
+        """The gallery of the first output; None if there is none."""
+        return next(iter(self.galleries.values()), None)
 
     @property
     def flat(self) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from unittest import SkipTest
 
 import torch
 from torch import Tensor
@@ -41,22 +43,26 @@ class ObjectiveConformance(PartConformance):
     output: str = "x"
     steps: int = 40
 
-    def model(self) -> Any:
-        """Build a small model with the objective."""
+    def model(self, outputs: Sequence[str] = ()) -> Any:
+        """Build a small model with the objective; ``outputs`` are names of several outputs that return the same field."""
         from reprkit.models.build import build
+        from reprkit.models.output import output
 
         objective = self.fresh()
         expect_instance(objective, Objective)
         kind = self.data["x"].kind
         encoder, decoder, causal = _DEFAULT_PARTS.get(kind, _DEFAULT_PARTS["sequence"])
         decoder = self.decoder or (causal if "causal" in objective.needs else decoder)
+        decoders: Any = decoder if "decoder" in objective.needs else None
+        if outputs:
+            decoders = {name: output(decoder, field=self.output) for name in outputs}
         return build(
             data=self.data,
             encoder=self.encoder or encoder,
             latent=self.latent,
-            decoder=decoder if "decoder" in objective.needs else None,
+            decoder=decoders,
             objective=objective,
-            output=self.output,
+            output="x" if outputs else self.output,
         )
 
     def observe(self, part: Any) -> dict[str, Tensor]:
@@ -104,6 +110,16 @@ class ObjectiveConformance(PartConformance):
     def test_gradients_reach_every_parameter(self) -> None:
         """The gradients of all turns reach every parameter of the model; ``needs`` must not name unused parts."""
         model = self.model()
+        for turn in model.objective.turns:
+            model(self.batch(8), turn).total.backward()
+        expect_gradients(model)
+
+    def test_every_output_is_trained(self) -> None:
+        """With several outputs a gradient reaches every parameter of each, if it declares ``several_outputs``."""
+        objective = self.fresh()
+        if not objective.several_outputs or "decoder" not in objective.needs:
+            raise SkipTest("it trains one output, or none")
+        model = self.model(outputs=("one", "two"))
         for turn in model.objective.turns:
             model(self.batch(8), turn).total.backward()
         expect_gradients(model)

@@ -60,7 +60,7 @@ class Shards:
 
         self.model = weakref.ref(model)
         encoders = [factor.encoder for factor in model.factors.values()]
-        tops = [*encoders, *([] if model.decoder is None else [model.decoder])]
+        tops = [*encoders, *(output.decoder for output in model.outputs.values())]
         self._tops = list({id(top): top for top in tops}.values())
         self._mesh = init_device_mesh(device.type, (collectives.world_size(),))
         whole = self._unsharded_parameters()

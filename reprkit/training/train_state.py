@@ -374,8 +374,8 @@ class TrainState:
     def _compile(self) -> list[nn.Module]:
         """Compile encoders and decoder in place; latents and objective keep state in Python, so they are not compiled."""
         parts: list[nn.Module] = [factor.encoder for factor in self.model.factors.values()]
-        if self.model.decoder is not None:
-            parts.append(self.model.decoder)
+        parts += [output.decoder for output in self.model.outputs.values()]
+        parts = list(dict.fromkeys(parts))
         for part in parts:
             part.compile()
         return parts

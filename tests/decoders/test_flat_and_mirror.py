@@ -165,7 +165,7 @@ def test_a_mirror_given_to_another_model_lets_go_of_the_former(digits):
         ({"latent": "gaussian(dim=4)"}, "makes 4 of 8: use decoder flat or mlp"),
         (
             {"encoder": None, "factors": {"a": rk.factor("flat"), "b": rk.factor("flat")}},
-            "mirrors one encoder, and this model has 2 factors: a, b",
+            "mirrors one encoder, and reads 2 factors: a, b",
         ),
     ],
 )
@@ -176,7 +176,7 @@ def test_what_cannot_be_mirrored_is_refused(digits, parts, message):
 
 def test_another_output_field_is_refused():
     data = Signature({"x": VECTORS["x"], "y": VECTORS["x"]})
-    with pytest.raises(BuildError, match="field 'x', and the output of this model is 'y'"):
+    with pytest.raises(BuildError, match="field 'x', and the output is 'y'"):
         rk.build(data=data, encoder="flat", decoder="mirror", output="y")
 
 

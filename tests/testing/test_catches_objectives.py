@@ -62,6 +62,16 @@ class UnusedDecoder(Good):
         return {"size": (code.z.square().sum(), len(code.z))}
 
 
+class FirstOutputOnly(Objective):
+    """Says that it trains every output, and scores the first."""
+
+    needs = frozenset({"encoder", "decoder"})
+    several_outputs = True
+
+    def forward(self, model, batch, turn="main"):
+        return {"nats": model.score(batch, output=next(iter(model.outputs)), teacher_forcing=False).loss}
+
+
 class RandomInEvaluation(Good):
     def term(self, model, nats, count):
         return nats if model.training else nats * torch.rand(()), count
@@ -96,6 +106,7 @@ class Case(ObjectiveConformance):
 
 
 WRONG = {
+    "every output is trained": ("FirstOutputOnly", "no gradient reaches adapters.two"),
     "weights round trip through disk": (
         "StateOutsideOfBuffers",
         "the loss, loaded into a new model: differs",
