@@ -12,13 +12,14 @@ from reprkit.errors import PartArgumentError
 from reprkit.interfaces import require
 from reprkit.types import Features
 from reprkit.utils import collectives
+from reprkit.utils.precision import at_least_float32
 
 Mask = Bool[Tensor, "b n"] | None
 
 
 def zero_padding(features: Features) -> Float[Tensor, "b n d"]:
-    """Return the features in float32 with zeros at padded tokens, so that no value there, not even NaN, has an effect."""
-    x = features.x.float()
+    """Return the features, at least in float32, with zeros at padded tokens: no value there, not even NaN, has an effect."""
+    x = at_least_float32(features.x)
     return x if features.mask is None else x.masked_fill(~features.mask.unsqueeze(-1), 0.0)
 
 

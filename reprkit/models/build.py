@@ -13,7 +13,7 @@ from reprkit.interfaces import Decoder, Encoder, Latent, Objective, Part
 from reprkit.models.factor import Factor, FactorSpec
 from reprkit.models.model import Model
 from reprkit.models.warm_start import warm_start
-from reprkit.models.weighted_sum import objective_from
+from reprkit.models.weighted_sum import objective_from, with_reconstruction
 from reprkit.registry.create import create
 
 
@@ -56,7 +56,8 @@ def build(
     signature = _get_signature(data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        objective = objective_from(objective, data=_read_field_as_x(signature, output))
+        read = _read_field_as_x(signature, output)
+        objective = with_reconstruction(objective_from(objective, data=read), data=read)
         built = _build_factors(specs, signature)
         if decoder is not None:
             decoder = _build_decoder(decoder, built, signature, output)

@@ -14,7 +14,7 @@ from reprkit.interfaces import Decoder, Encoder, Latent
 from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
 from reprkit.utils.collectives import pieces_apart
-from reprkit.utils.precision import without_autocast
+from reprkit.utils.precision import at_least_float32, without_autocast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ class Factor(nn.Module):
             if self.latent.precision != "float32":
                 return self.latent(features)
             with without_autocast(features.x.device):
-                return self.latent(_replace_x(features, x=features.x.float()))
+                return self.latent(_replace_x(features, x=at_least_float32(features.x)))
 
 
 def _replace_x(features: Features, x: Tensor) -> Features:

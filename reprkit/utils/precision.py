@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 _NULL_CONTEXT: AbstractContextManager[None] = nullcontext()
 
@@ -13,3 +14,8 @@ def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     """Context that disables autocast; costs nothing where autocast is off, since it is used several times a step."""
     enabled = torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if enabled else _NULL_CONTEXT
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return x in float32, or in float64 if it is."""
+    return x if x.dtype == torch.float64 else x.float()
