@@ -15,7 +15,7 @@ from reprkit.models.factor import Factor, FactorSpec, resolve_factor
 from reprkit.models.model import Model
 from reprkit.models.output import OutputSpec
 from reprkit.models.warm_start import warm_start
-from reprkit.models.weighted_sum import objective_from
+from reprkit.models.weighted_sum import objective_from, with_reconstruction
 from reprkit.registry.create import create
 
 
@@ -67,7 +67,7 @@ def build(
         several = isinstance(decoder, Mapping)
         # The objective's data is that of one output; with several there is no field that it could call x.
         objective_data = None if several else _read_field_as_x(signature, output)
-        objective = objective_from(objective, data=objective_data)
+        objective = with_reconstruction(objective_from(objective, data=objective_data), data=objective_data)
         built = _build_factors(specs, signature)
         if several:
             decoder = _build_outputs(decoder, built, signature)

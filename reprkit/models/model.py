@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit.data.checks import check_batch
@@ -377,6 +378,39 @@ class Model(nn.Module):
             vectors.append(z.flatten(1) if pool == "flatten" else masked_mean(z, code.mask))
         return torch.cat(vectors, -1)
 
+    def jacobian(
+        self,
+        batch: Batch,
+        of: Literal["code", "output"] = "code",
+        *,
+        factor: str | None = None,
+        create_graph: bool = False,
+        probes: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "b o i"]:
+        """Return the derivative of each example's code, or output, with respect to its data: (b o i).
+
+        One backward pass for each of the ``o`` elements, of the sum over the batch, so examples must not depend on each other.
+        Attention uses the math kernel.  Latents are in evaluation mode: the code is ``Code.point``; no loss and no usage is
+        counted.  Also inside of ``torch.no_grad``, as in evaluators.  Rows of padded tokens are zero.
+
+        Args:
+            batch: what the data set yields; the derivative is with respect to the field that the factor reads.
+            of: "code", of the factor (``o`` = tokens * channels), or "output", the point estimate of all codes.
+            factor: the factor; the only one by default.
+            create_graph: make the result differentiable, for a loss; weights then need a second derivative.
+            probes: instead of all rows, this many random combinations of them, with weights from N(0, 1): the mean square of
+                their norms estimates that of the whole Jacobian (Hutchinson 1990).
+            generator: of the random weights.
+
+        Raises:
+            BuildError: the field or the output holds symbols, or a latent is discrete: there is no derivative.
+        """
+        from reprkit.models.jacobian import jacobian
+
+        options: dict[str, Any] = {"create_graph": create_graph, "probes": probes, "generator": generator}
+        return jacobian(self, batch, of, factor=factor, **options)
+
     def from_indices(self, indices: Mapping[str, Tensor], like: Codes | None = None) -> Codes:
         """Return the codes of indices (b n q), by factor; mask, grid and positions are copied from ``like``."""
         codes = {}
@@ -435,7 +469,7 @@ class Model(nn.Module):
             self._seen_data = True
         with self._open_forward_cache() as cache:
             moved = self.to_device(batch)
-            with self.objective.error_context():
+            with self._attention_kernel(), self.objective.error_context():
                 named = self.objective(self, moved, turn)
             terms = {name: normalize_over_ranks(term) for name, term in named.items()}
             parts = [apply_weight(self.objective_weight(name), value) for name, value in terms.items()]
@@ -546,6 +580,12 @@ class Model(nn.Module):
             yield cache
         finally:
             self.__dict__["_forward_cache"] = None
+
+    def _attention_kernel(self) -> AbstractContextManager[None]:
+        """Choose attention that can be differentiated twice, where the objective needs it."""
+        from reprkit.models.jacobian import twice_differentiable
+
+        return twice_differentiable() if "second-order" in self.objective.needs else nullcontext()
 
     def _latent_losses(
         self, name: str, code: Code, terms: dict[str, Tensor], metrics: dict[str, Tensor]

@@ -104,6 +104,13 @@ def objective_from(objective: Any, data: Any = None) -> Objective:
     return WeightedSum(terms)
 
 
+def with_reconstruction(objective: Objective, data: Any = None) -> Objective:
+    """Return the objective, with "reconstruction" before it where all its members are penalties, which cannot train alone."""
+    if all(member.penalty for member in objective.members):
+        return WeightedSum([(1.0, create("objective", "reconstruction", data=data)), (1.0, objective)])
+    return objective
+
+
 def _check_pair(pair: Any) -> tuple[float, Any]:
     if isinstance(pair, list | tuple) and len(pair) == 2:
         return pair[0], pair[1]

@@ -190,6 +190,11 @@ def reprkit_objectives() -> Iterator[Spec]:
         "NT-Xent over two views (Chen et al. 2020)",
     )
     yield Spec(
+        "contractive",
+        "reprkit.objectives.contractive:Contractive",
+        "Penalty on the Jacobian of the code (Rifai et al. 2011)",
+    )
+    yield Spec(
         "classify",
         "reprkit.objectives.classify:Classify",
         "Supervised classification by one linear layer on the code",
@@ -322,6 +327,11 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "codebook",
         "reprkit.evaluation.codebook:Codebook",
         "Perplexity, dead codes and usage of discrete latents",
+    )
+    yield Spec(
+        "jacobian",
+        "reprkit.evaluation.jacobian:Jacobian",
+        "Singular values of the Jacobian, and the effective local dimension (Rifai et al. 2011)",
     )
     yield Spec(
         "likelihood",

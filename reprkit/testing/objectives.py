@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.interfaces import Objective
+from reprkit.models.weighted_sum import with_reconstruction
 from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
 from reprkit.training.coupled_step import CoupledStep
@@ -50,6 +51,7 @@ class ObjectiveConformance(PartConformance):
 
         objective = self.fresh()
         expect_instance(objective, Objective)
+        objective = with_reconstruction(objective)  # as `build` does, for penalties
         kind = self.data["x"].kind
         encoder, decoder, causal = _DEFAULT_PARTS.get(kind, _DEFAULT_PARTS["sequence"])
         decoder = self.decoder or (causal if "causal" in objective.needs else decoder)

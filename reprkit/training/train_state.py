@@ -83,6 +83,11 @@ class TrainState:
             raise TrainingError(
                 f"accumulate={options.accumulate} cannot be used with an objective of several turns ({', '.join(turns)})"
             )
+        if "second-order" in model.objective.needs and options.compile:
+            raise TrainingError(
+                f"objective {model.objective.title} needs a second derivative, which torch.compile does not "
+                "support: use compile=False"
+            )
         earlier = _open_states.pop(model, None)
         if earlier is not None:  # an exception left it open (its traceback still holds it)
             earlier.close(finished=False)
@@ -110,6 +115,12 @@ class TrainState:
         self._batches: list[dict[str, Tensor]] = []  # the pieces of the present step, if it is coupled
         self._checked = False
         self.module: nn.Module = self.engine.prepare(model)
+        if "second-order" in model.objective.needs and self.engine.shards is not None:
+            self.engine.release(model)
+            raise TrainingError(
+                f"objective {model.objective.title} needs a second derivative, which sharded weights do not support: use "
+                "strategy='ddp'"
+            )
         self.extras = dict(options.extras or {})
         for extra in self.extras.values():
             if isinstance(extra, nn.Module):
