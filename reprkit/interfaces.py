@@ -454,7 +454,7 @@ class Objective(Part):
     Attributes:
         needs: what the model must have: "encoder", "decoder", "keep", "causal", "indices"; checked by ``build``.  "second-order":
             the loss holds a derivative of the model, so attention uses the math kernel.
-        penalty: whether it cannot train a model alone; ``build`` then adds "reconstruction".
+        is_penalty: whether it cannot train a model alone; ``build`` then adds "reconstruction".
         turns: the kinds of training step; each may have its own optimizer.
         distributes: how the loss combines over ranks, and over the pieces of ``accumulate=``: "mean" (a sum over examples),
             "gather" (compares examples of all ranks, by ``reprkit.utils.collectives``), "statistic" (depends on the examples of
@@ -466,7 +466,7 @@ class Objective(Part):
 
     kind = "objective"
     several_outputs: bool = False
-    penalty: ClassVar[bool] = False
+    is_penalty: ClassVar[bool] = False
     needs: frozenset[str] = frozenset()
     turns: tuple[str, ...] = ("main",)
     distributes: Literal["mean", "gather", "statistic"] = "mean"

@@ -33,7 +33,7 @@ class ReconstructionError(Evaluator):
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
         """Return the metrics above.  Raises BuildError if the model has no decoder."""
-        names = list(model.outputs) or [None]  # None: score raises the error
+        names: list[str | None] = list(model.outputs) or [None]  # None: score raises the error
         total: dict[str | None, dict[str, float]] = {name: {} for name in names}
         symbols: dict[str | None, bool] = {}
         elements, examples = dict.fromkeys(names, 0.0), 0

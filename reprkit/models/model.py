@@ -156,7 +156,7 @@ class Model(nn.Module):
             decoder=decoder,
             adapters=self.adapters,
             reads=tuple(self.factors),
-            conditioning=find_conditioning_factors(self.factors, decoder),
+            conditioning=find_conditioning_factors(dict(self.factors.items()), decoder),
             signature=self.signature,
         )
 

@@ -106,7 +106,7 @@ def objective_from(objective: Any, data: Any = None) -> Objective:
 
 def with_reconstruction(objective: Objective, data: Any = None) -> Objective:
     """Return the objective, with "reconstruction" before it where all its members are penalties, which cannot train alone."""
-    if all(member.penalty for member in objective.members):
+    if all(member.is_penalty for member in objective.members):
         return WeightedSum([(1.0, create("objective", "reconstruction", data=data)), (1.0, objective)])
     return objective
 

@@ -35,7 +35,7 @@ class Contractive(Objective):
     """
 
     needs = frozenset({"encoder", "second-order"})
-    penalty = True
+    is_penalty = True
 
     def __init__(self, *, factor: str | None = None, probes: CountOrZero = 0) -> None:
         super().__init__()

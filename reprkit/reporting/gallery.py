@@ -63,7 +63,7 @@ def gallery(
         field=to.field,
         inputs=fit_for_page(batch[to.field_name], to.field),
         outputs=_output_array(to, model.score(batch, output=output).decoded),
-        lengths=None if mask is None or field.kind == "vector" else mask.sum(-1).cpu().numpy(),
+        lengths=None if mask is None or to.field.kind == "vector" else mask.sum(-1).cpu().numpy(),
     )
     _sample(result, model, to, count, seed)
     _traverse(result, model, to, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -186,10 +186,12 @@ class TrainState:
 
     def split_batch(self, batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Yield the pieces of a batch, on the device."""
-        pieces = (self._piece_of(batch, number) for number in range(self.options.accumulate))
+        pieces: Iterable[dict[str, Tensor]] = (
+            self._piece_of(batch, number) for number in range(self.options.accumulate)
+        )
         if self._coupled:
+            self._batches[:] = pieces
             pieces = iter(self._batches)
-            self._batches[:] = [self._piece_of(batch, number) for number in range(self.options.accumulate)]
         for number, piece in enumerate(pieces):
             self._piece_index, self.last_piece = number, number + 1 == self.options.accumulate
             yield piece
