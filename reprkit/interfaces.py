@@ -49,6 +49,8 @@ class Part(nn.Module):
         qualified: ``distribution/name`` when the part was created from a reference, else None.
         renamed_arguments: former name -> present name of constructor arguments.  References and checkpoints that use a former
             name still work, with a DeprecationWarning.  It must be a literal, since it is also read from the source.
+        former_defaults: argument -> its default in earlier versions, where that differs or the argument did not exist.  Checkpoints
+            hold the values of these arguments from then on; older ones, without them, are loaded with the former defaults.
         added_state: names of buffers and parameters that a checkpoint or a saved state may lack, since earlier versions of the part
             did not have them; they then keep their initial values.
     """
@@ -59,6 +61,7 @@ class Part(nn.Module):
     build_context: Mapping[str, Any] = MappingProxyType({})
     qualified: str | None = None
     renamed_arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    former_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     added_state: ClassVar[frozenset[str]] = frozenset()
 
     def bind(self, model: Model) -> None:

@@ -166,6 +166,7 @@ def test_sub_packages_resolve_in_a_fresh_process(name, kind):
     assert done.stdout.split() == [kind], done.stderr
 
 
+@pytest.mark.slow
 def test_every_sub_package_of_the_library_resolves():
     """In one process that imports each only by attribute access; internal packages are imported explicitly."""
     packages = {module.name for module in pkgutil.iter_modules(reprkit.__path__) if module.ispkg}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -97,23 +98,30 @@ def _build(manifest: Mapping[str, Any], data: Signature | None) -> Any:
             condition=factor.get("condition"),
         )
     decoder: Any = manifest["decoder"]
+
+    def resized(record: Mapping[str, Any], reads: Sequence[str]) -> dict[str, Any]:
+        """Return a decoder's record with the number of tokens of the given data."""
+        if data is None or signature is None or "tokens" not in record:
+            return dict(record)
+        tokens = _count_tokens({name: factors[name] for name in reads}, signature)
+        others = {key: value for key, value in record.items() if key != "tokens"}
+        return others if tokens is None else {**others, "tokens": tokens}
+
     if decoder is not None:
-        decoder = construction.part("decoder", decoder, "decoder")
+        decoder = construction.part("decoder", resized(decoder, tuple(factors)), "decoder")
     elif "outputs" in manifest:
         decoder = {
             name: OutputSpec(
                 decoder=construction.part(
-                    "decoder", record["decoder"], f"{join_entry('outputs', name)}.decoder"
+                    "decoder",
+                    resized(record["decoder"], record["reads"]),
+                    f"{join_entry('outputs', name)}.decoder",
                 ),
                 reads=tuple(record["reads"]),
                 field=record["field"],
             )
             for name, record in manifest["outputs"].items()
         }
-    if data is not None and decoder is not None and signature is not None and "tokens" in decoder:
-        tokens = _count_tokens(factors, signature)
-        decoder = {key: value for key, value in decoder.items() if key != "tokens"}
-        decoder |= {} if tokens is None else {"tokens": tokens}
     return build(
         data=signature,
         factors=factors,
@@ -135,11 +143,10 @@ def _resize(saved: Signature | None, data: Signature, manifest: Mapping[str, Any
         raise CheckpointError(
             "data= cannot replace the sizes of this model's data: it was built without data="
         )
-    used = {
-        manifest["output"] if manifest["decoder"] else None,
-        *(f["input"] for f in manifest["factors"].values()),
-    }
-    for name in used - {None}:
+    used = {factor["input"] for factor in manifest["factors"].values()}
+    used |= {manifest["output"]} if manifest["decoder"] else set()
+    used |= {output["field"] for output in manifest.get("outputs", {}).values()}
+    for name in sorted(used):
         before, after = saved[name], data[name]
         for what in ("kind", "channels", "vocab", "range", "form"):
             if getattr(before, what) != getattr(after, what):
@@ -226,6 +233,12 @@ def _outputs_record(model: Any, description: _Description) -> dict[str, Any]:
     return {"decoder": None, "output": "x", "outputs": outputs}
 
 
+def _present_defaults(part: Part) -> dict[str, Any]:
+    """Return the present defaults of the arguments whose default changed."""
+    parameters = inspect.signature(type(part)).parameters if part.former_defaults else {}
+    return {name: parameters[name].default for name in part.former_defaults}
+
+
 class _Description:
     """The records of a model's parts; a part that stands in several places is described by ``shared`` in all but the first."""
 
@@ -253,7 +266,7 @@ class _Description:
         title = f"{part.kind} {name}{where and f' of {where}'}"
         arguments = {
             key: self._to_json(value, title, key, join_entry(f"{position}.arguments", key))
-            for key, value in part.arguments.items()
+            for key, value in (_present_defaults(part) | dict(part.arguments)).items()
         }
         record: dict[str, Any] = {"id": name, "arguments": arguments}
         if "data" in part.build_context:
@@ -345,6 +358,7 @@ class _Construction:
             key: self._argument(value, join_entry(f"{position}.arguments", key))
             for key, value in record["arguments"].items()
         }
+        arguments = {**getattr(cls, "former_defaults", {}), **arguments}
         part = construct(cls, arguments, context, f"{kind} {record['id'].removeprefix(f'{PROJECT}/')}")
         if isinstance(part, Part):
             part.qualified = record["id"]

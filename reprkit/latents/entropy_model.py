@@ -51,7 +51,7 @@ class FactorizedEntropy(nn.Module):
 
         It is also the log-density of a value with uniform noise in ±1/2 added (their equation 29).
         """
-        x = z.flatten(0, 1).T.unsqueeze(1)
+        x = z.to(self.weights[0].dtype).flatten(0, 1).T.unsqueeze(1)
         lower, upper = self.logits(torch.cat([x - 0.5, x + 0.5], -1)).chunk(2, -1)
         sign = -torch.sign(
             lower + upper

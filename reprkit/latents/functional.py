@@ -58,10 +58,10 @@ def token_statistics(
     """
     b, n, _ = values.shape
     if mask is None:
-        total, count = values.sum((0, 1)), values.new_tensor(b * n)
+        total, count = values.sum((0, 1)), values.new_full((), b * n)
     else:
         total, count = (values * mask.unsqueeze(-1)).sum((0, 1)), mask.sum().to(values.dtype)
-    row = torch.cat([total, torch.stack([count, values.new_tensor(b)])])
+    row = torch.cat([total, torch.stack([count, values.new_full((), b)])])
     if over_ranks:
         row = collectives.gather_with_gradient(row.unsqueeze(0)).sum(0)
     return row[:-2] / row[-2].clamp(min=1.0), row[-2] / row[-1].clamp(min=1.0)

@@ -87,6 +87,7 @@ class OneHot(Variational):
     """
 
     provides = frozenset({"log_prob"})
+    former_defaults = {"entropy": 0.0}  # noqa: RUF012
     collapse_hint = (
         "a larger entropy= (favors an even use of the classes), more groups of fewer classes, or a lower lr"
     )
@@ -151,7 +152,7 @@ class OneHot(Variational):
         both = torch.cat([q.flatten(2), entropy], -1)
         means, tokens = token_statistics(both, features.mask, over_ranks=self.training)
         shares, uncertain = means[: -self.groups], means[-self.groups :]
-        examples = len(q) * (collectives.world_size() if self.training else 1)
+        examples = q.shape[0] * (collectives.world_size() if self.training else 1)
         draws = (tokens * examples).clamp(min=1.0)
         even = math.log(self.classes) - torch.log1p((self.classes - 1) / draws)
         used = entropy_terms(shares.view(self.groups, self.classes)).sum(-1) - CERTAINTY * uncertain

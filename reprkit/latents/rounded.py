@@ -104,11 +104,11 @@ class Rounded(Variational):
     ) -> Float[Tensor, "b n d"]:
         """Draw whole numbers by the learned frequencies for ``shape`` (b, n); the result is on the latent's device."""
         numbers = torch.arange(self.values, device=self.step.device) - self.limit
-        mass = self.entropy.log_mass(numbers.view(-1, 1, 1).float().expand(-1, 1, self.out_dim)).exp()
+        mass = self.entropy.log_mass(numbers.view(-1, 1, 1).expand(-1, 1, self.out_dim)).exp()
         shares = mass.squeeze(1).T.to(self.draw_device(generator))  # (d v)
         draws = torch.multinomial(shares, shape[0] * shape[1], replacement=True, generator=generator)
         return self.embed(draws.T.reshape(*shape, self.out_dim)).to(self.step.device)
 
     def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
         """Return log p of ``code.z``, nats a token: of the whole numbers in evaluation, of the noisy ones in training."""
-        return sum_per_token(self.entropy.log_mass(code.z.float()), code.mask)
+        return sum_per_token(self.entropy.log_mass(code.z), code.mask)

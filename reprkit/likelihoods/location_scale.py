@@ -55,6 +55,7 @@ class LocationScale(Likelihood):
     radius: Tensor
     log_radius: Tensor
     density = True
+    added_state = frozenset({"center", "radius", "log_radius"})
 
     def __init__(self, scale: Scale = "shared", *, data: Signature | None = None) -> None:
         super().__init__()

@@ -128,6 +128,7 @@ class Factor(nn.Module):
     """A built factor: encoder, linear adapter and latent, which runs in float32 (or float64) unless its ``precision`` is "any"."""
 
     missing: Tensor
+    added_state = frozenset({"missing"})
 
     def __init__(
         self,

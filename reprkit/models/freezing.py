@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def freezable_modules(model: Model) -> dict[str, list[nn.Module]]:
     """Return the modules that each name freezes.
 
+    ``decoder`` is that of all outputs; where they have names, ``NAME.decoder`` is that of one.
     ``encoder`` and ``latent`` are those of all factors, ``adapters`` all linear maps of the core, ``NAME`` a whole factor, and
     ``NAME.encoder``, ``NAME.latent`` and ``NAME.adapters`` its own.
     """
@@ -25,7 +26,7 @@ def freezable_modules(model: Model) -> dict[str, list[nn.Module]]:
         adapters: list[nn.Module] = [factor.adapter]
         if factor.condition is not None:
             adapters.append(factor.conditioner)
-        if name in model.adapters:
+        if not model.has_named_outputs and name in model.adapters:
             adapters.append(model.adapters[name])
         pieces: dict[str, list[nn.Module]] = {
             "encoder": [factor.encoder], "latent": [factor.latent], "adapters": adapters,
@@ -34,8 +35,13 @@ def freezable_modules(model: Model) -> dict[str, list[nn.Module]]:
         for piece, modules in pieces.items():
             own[f"{name}.{piece}"] = modules
             parts[piece] += modules
-    if model.decoder is not None:
-        parts["decoder"] = [model.decoder]
+    decoders: list[nn.Module] = []
+    for name, output in model.outputs.items():
+        if model.has_named_outputs:
+            own[f"{name}.decoder"] = [output.decoder]
+            parts["adapters"] += list(output.adapters.values())
+        decoders.append(output.decoder)
+    parts["decoder"] = decoders
     parts["objective"] = [model.objective]
     return {name: modules for name, modules in (own | parts).items() if modules}
 

@@ -272,3 +272,16 @@ def test_unknown_arguments_are_named(digits, tmp_path):
     with pytest.raises(PartArgumentError, match=r"has no argument 'dims'. Did you mean 'dim'") as caught:
         rk.load(folder)
     assert any("while loading" in note for note in caught.value.__notes__)
+
+
+def test_a_default_that_changed_holds_for_new_models_only(digits, tmp_path):
+    """one-hot's entropy= was 0 in checkpoints that do not name it."""
+    folder = rk.build(
+        data=digits, encoder="mlp(widths=(8,))", latent="one-hot(classes=4)", decoder="mlp"
+    ).save(tmp_path)
+    assert rk.load(folder).latent().weights["entropy"] == 30.0
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert manifest["factors"]["code"]["latent"]["arguments"].pop("entropy") == 30.0
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    again = rk.load(folder).save(tmp_path / "again")
+    assert rk.load(again).latent().weights["entropy"] == 0.0

@@ -104,6 +104,7 @@ def test_loading_keeps_the_random_state(digits, tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 def test_loading_needs_no_import_by_the_caller(digits, tmp_path):
     folder = make(digits, "gaussian(dim=2)").save(tmp_path / "model")
     code = f"import reprkit; print(type(reprkit.load({str(folder)!r}).latent()).__name__)"

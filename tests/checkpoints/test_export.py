@@ -94,6 +94,7 @@ def test_attention_exports_with_dynamic_length(symbols):
     check(program, model, [padded(4, 9, symbols), padded(1, 1, symbols), padded(2, 200, symbols)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["gru(width=8)", "gru(width=8, depth=2, causal=False)"])
 def test_recurrence_exports_with_fixed_length(encoder):
     model = only_encoding(sequences(), encoder, "continuous(dim=4)")

@@ -100,7 +100,7 @@ def test_one_part_that_passes(run):
     assert lines[0] == ["latent", "reprkit/continuous"]
     assert ["shapes", "and", "types", "passed"] in lines
     assert ["embed", "reproduces", "the", "code", "skipped", "it", "is", "continuous"] in lines
-    assert out.endswith("1 part: 11 checks passed, 0 failed\n")
+    assert out.endswith("1 part: 13 checks passed, 0 failed\n")
     assert not any("ranks" in line for line in lines)
 
 
@@ -147,6 +147,7 @@ def test_json(run):
     assert failed["reason"].startswith("z in evaluation: differs")
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 def test_checks_with_processes_run_unless_quick(run):
     out = run("acme-latents/good", "--data", "images")[1]

@@ -70,6 +70,7 @@ def read_batch(data, place):
     return {name: value.tolist() for name, value in data[place].items()}
 
 
+@pytest.mark.slow
 def test_another_process_maps_the_files_itself(folder):
     np.save(folder / "x.npy", np.random.default_rng(1).random((40, 50_000), dtype=np.float32))  # 8 MB
     data = mapped(folder)

@@ -230,6 +230,7 @@ def on_ranks(rank, kind):
     return train(model, data, 3, lr=1e-2), [each.detach().clone() for each in model.parameters()]
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 @pytest.mark.parametrize("kind", ["arrays", "lines"])
 def test_two_processes_equal_one(kind):

@@ -136,6 +136,7 @@ def test_non_finite_step_names_the_positions(folder):
     assert all(str(position) in str(caught.value) for position in expected[:4])
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 def test_two_processes_train_like_one(folder):
     alone, _ = train(0, folder)

@@ -192,6 +192,7 @@ def sum_of_batch(data, place):
     return float(data.batch([place])["x"].double().sum())
 
 
+@pytest.mark.slow
 def test_spawned_process_reads_the_same(folder, tmp_path):
     kept, cached = (Images(folder, 8, labels=True, cache=cache) for cache in (None, tmp_path / "cache"))
     cached.batch([0])  # maps the cache, which must not be copied

@@ -112,6 +112,7 @@ def test_split_and_workers_give_the_same_lines(file):
     assert read(pickle.loads(pickle.dumps(data))) == SENTENCES
 
 
+@pytest.mark.slow
 def test_large_file_is_not_held_in_memory(tmp_path):
     with (tmp_path / "large.txt").open("wb") as opened:
         for number in range(1000):

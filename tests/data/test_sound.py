@@ -37,6 +37,7 @@ print(sound.duration(sys.argv[1]), sound.duration(sys.argv[1] + "x.ogg"), float(
 """
 
 
+@pytest.mark.slow
 def test_long_ogg_files_are_written(tmp_path):
     command = [sys.executable, "-P", "-c", LONG, str(tmp_path / "long.ogg")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)

@@ -125,6 +125,7 @@ def test_deleted_file_is_named_and_recorded(workers, pictures, tmp_path, monkeyp
     assert "07.png" in record["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn"], indirect=True)
 def test_unpicklable_data_set_raises(method):
     class Local(Broken):

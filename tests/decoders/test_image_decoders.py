@@ -53,6 +53,7 @@ def test_the_mask_token_replaces_hidden_tokens():
     assert not torch.allclose(decoder(features).x, before, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_autoencoder_of_digits_beats_pca():
     """8 numbers a digit: at most 0.6 of PCA's error after a few seconds (0.42 after four times as long)."""
     images = torch.tensor(load_digits().images / 16, dtype=torch.float32).unsqueeze(-1)

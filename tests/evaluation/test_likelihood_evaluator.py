@@ -68,6 +68,7 @@ def test_likelihood_is_deterministic_and_does_not_change_the_model(linear):
     assert torch.equal(model.latent().step, step)
 
 
+@pytest.mark.slow
 def test_a_binary_model_matches_the_sum_over_all_codes():
     """Two fair bits: p(x) is the mean of four likelihoods, which many samples must reach."""
     generator = torch.Generator().manual_seed(0)

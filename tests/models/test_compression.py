@@ -146,6 +146,7 @@ def test_tables_are_counts_of_the_training_data(digits, fitted):
     assert fitted.latent().frequencies()[1].tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 def test_another_process_reads_them_after_save_and_load(digits, fitted, tmp_path):
     batch = digits.batch(range(4))
     fitted.save(tmp_path / "model")

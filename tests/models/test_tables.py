@@ -197,6 +197,7 @@ def test_parts_conform_on_tables():
         assert failed_checks(case, ranks=False) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 def test_two_ranks_equal_one_process_on_tables():
     case = DecoderConformance()

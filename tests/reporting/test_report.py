@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from page_checks import LINES, MEASURES, RECORD, check_page, write_run
 
 import reprkit as rk
@@ -127,6 +128,7 @@ def test_damaged_files_are_noted_and_not_fatal(trained, tmp_path):
     assert "total loss" in text
 
 
+@pytest.mark.slow
 def test_several_runs_on_one_page(trained, tmp_path):
     train, test, models = trained
     table = {"PCA, 4 dimensions": rk.evaluate("pca(dim=4)", test, *MEASURES, fit_on=train)}

@@ -89,6 +89,8 @@ REFUSES = {
     ("likelihood", "mixed"): {"images", "vectors", "sequences", "tokens"},
     ("likelihood", "logistic-mixture"): {"vectors", "tokens"},
     ("objective", "masked"): {"vectors"},
+    ("objective", "contractive"): {"tokens"},
+    ("evaluator", "jacobian"): {"tokens"},
     ("corruption", "gaussian-noise"): {"tokens"},
     ("corruption", "dropout"): {"tokens"},
     ("corruption", "salt-and-pepper"): {"vectors", "tokens"},

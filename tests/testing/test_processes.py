@@ -55,6 +55,7 @@ def test_a_single_process():
         ranks(0, scaled_sum)
 
 
+@pytest.mark.slow
 def test_a_failure_is_reported_with_its_traceback_at_once():
     start = time.monotonic()
     with pytest.raises(
@@ -70,6 +71,7 @@ def test_a_hang_is_stopped_and_located():
         ranks(2, one_hangs, timeout=2.0)
 
 
+@pytest.mark.slow
 def test_a_process_that_exits_without_an_error_is_reported():
     with pytest.raises(RanksError, match="process 0 terminated with exit code 3"):
         ranks(2, one_dies)

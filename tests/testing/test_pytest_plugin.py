@@ -62,6 +62,7 @@ def test_the_tests_of_a_plugin_run(folder_of_tests):
     assert "15 passed, 5 skipped" in done.stdout
 
 
+@pytest.mark.slow
 def test_tests_that_start_processes_are_marked(folder_of_tests):
     done = run(folder_of_tests, "--collect-only", "-m", "ranks")
     names = [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line]

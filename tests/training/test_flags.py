@@ -215,6 +215,7 @@ def test_string_annotations_are_resolved():
     assert all(each.default is None for name, each in made.parameters.items() if name in FLAGS)
 
 
+@pytest.mark.slow
 def test_help_shows_every_flag_without_torch(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(RECIPE)

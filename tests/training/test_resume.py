@@ -72,6 +72,7 @@ def kill_at(out, moment, *flags, **environment):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_exactly(whole, tmp_path):
     kill_at(tmp_path, 25, PAUSE="0.01")
     run = Run(tmp_path)

@@ -172,6 +172,7 @@ def test_stages_have_separate_states(digits, tmp_path):
     assert len(first) == len(second) == 10
 
 
+@pytest.mark.slow
 def test_workers_and_a_resume_in_an_epoch_s_middle_change_nothing(digits, tmp_path):
     whole, half, rest = make(digits), make(digits), make(digits)
     losses = train(whole, digits, tmp_path / "a", steps=60)  # 44 steps an epoch

@@ -73,6 +73,7 @@ def test_training_lowers_the_losses_and_trains_the_critic(trained):
     assert [row.shape for row in pictures.values()] == [(4, 80, 16, 1)] * 3
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_a_vocoder_for_sounds_of_any_length(trained, data, tmp_path):
     model = trained[0].eval()
     model.save(tmp_path / "model")

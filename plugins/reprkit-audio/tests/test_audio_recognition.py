@@ -193,6 +193,7 @@ def their_dnsmos(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
 
 
+@pytest.mark.slow
 @dnsmos
 def test_quality_is_that_of_the_package(their_dnsmos):
     clean = voice(3.3, 120, 150)[0]
@@ -208,6 +209,7 @@ def test_quality_is_that_of_the_package(their_dnsmos):
         speech_quality.speech_quality()([torch.zeros(RATE)])
 
 
+@pytest.mark.slow
 @resemblyzer
 def test_real_speakers_are_told_apart():
     data = rk.dataset("reprkit-audio/sample-speech(frontend='log-mel', frames=None)")
