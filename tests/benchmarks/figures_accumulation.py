@@ -44,7 +44,7 @@ def measure(seed, pieces):
     options = {
         "steps": 2,
         "batch": BATCH,
-        "lr": 0.0,
+        "lr": 1e-3,
         "optimizer": "sgd",
         "device": "cpu",
         "seed": seed,
