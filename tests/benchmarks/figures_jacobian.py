@@ -1,4 +1,4 @@
-"""The figures of docs/results/contracts/jacobian.md: the cost and the range of ``model.jacobian`` beside ``torch.func.jacrev``.
+"""The cost and the range of ``model.jacobian`` beside ``torch.func.jacrev``.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/figures_jacobian.py
 
