@@ -80,7 +80,8 @@ class OneHot(Variational):
         beta: weight of loss "kl"; 1 trains the evidence lower bound of a categorical autoencoder.  0.1 keeps
             classes in use: 8 groups of 16 on the digits end at a test error of 0.99, with 0 at 1.10.
         warmup: optimizer steps over which loss "kl" grows linearly from 0 to its full size.
-        entropy: weight of loss "entropy"; 0 omits it.
+        entropy: weight of loss "entropy"; 0 omits it.  None is 30 for one group, which would collapse, and 0 for several, which
+            do not, and whose error it increases.
 
     Raises:
         PartArgumentError: an argument is out of range.
@@ -103,9 +104,10 @@ class OneHot(Variational):
         anneal: CountOrZero = 2000,
         beta: NonNegative = 0.1,
         warmup: CountOrZero = 0,
-        entropy: NonNegative = 30.0,
+        entropy: NonNegative | None = None,
     ) -> None:
         width, vocab = classes * groups, (classes,) * groups
+        entropy = (30.0 if groups == 1 else 0.0) if entropy is None else entropy
         super().__init__(
             in_dim=width, out_dim=width, vocab=vocab, beta=beta, warmup=warmup, weights={"entropy": entropy}
         )

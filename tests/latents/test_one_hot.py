@@ -73,9 +73,15 @@ def test_entropy_is_zero_where_classes_are_used_evenly_and_certainly():
     assert float(soft) == pytest.approx(float(one) - math.log(4) * (1 - CERTAINTY), abs=1e-6)
 
 
+def test_entropy_is_on_for_one_group_and_off_for_several():
+    assert OneHot(4).weights["entropy"] == 30.0
+    assert OneHot(4, groups=2).weights["entropy"] == 0.0
+    assert OneHot(4, entropy=2.0, groups=2).weights["entropy"] == 2.0
+
+
 def test_entropy_counts_valid_tokens_and_is_left_out_at_weight_zero():
     given = features(mask=MASK)
-    code = latent().eval()(given)
+    code = latent(entropy=30.0).eval()(given)
     q = given.x[MASK].unflatten(-1, (GROUPS, CLASSES)).softmax(-1)  # 9 valid tokens of 5 examples
     even = math.log(CLASSES) - math.log1p((CLASSES - 1) / 9)
     used = torch.special.entr(q.mean(0)).sum(-1) - CERTAINTY * torch.special.entr(q).sum(-1).mean(0)
@@ -231,7 +237,7 @@ def a_step(rank, method):
     given = features(b=8, mask=length_mask(torch.tensor([3, 1, 2, 3, 1, 1, 2, 3]), 3))
     x = given.x[rows].clone().requires_grad_()
     torch.manual_seed(5)
-    code = latent(method=method).train()(Features(x=x, mask=given.mask[rows]))
+    code = latent(method=method, entropy=30.0).train()(Features(x=x, mask=given.mask[rows]))
     total = code.losses["kl"] + code.losses["entropy"] + (code.z - 0.3).square().sum() / len(x)
     total.backward()
     values = torch.stack([total.detach(), code.metrics["perplexity"], code.losses["kl"].detach()])
