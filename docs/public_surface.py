@@ -47,7 +47,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
             "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "sample_exponential", "straight_through",
             "zero_padding",
         ),
-        "reprkit.likelihoods.location_scale": ("LocationScale", "upcast_half"),
+        "reprkit.likelihoods.location_scale": ("LocationScale",),
         "reprkit.decoders.head": ("Head", "Scale"),
         "reprkit.decoders.sequence": ("SequenceDecoder",),
         "reprkit.objectives.labels": ("count_classes", "get_labels"),
@@ -87,7 +87,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
             "gather", "gather_with_gradient", "global_draw", "local_only", "max_over_ranks", "rank", "sum_over_ranks", "world_size",
         ),
         "reprkit.utils.modes": ("eval_mode",),
-        "reprkit.utils.precision": ("widen", "without_autocast"),
+        "reprkit.utils.precision": ("at_least_float32", "without_autocast"),
         "reprkit.utils.progress": ("track_progress",),
     },
 }  # fmt: skip

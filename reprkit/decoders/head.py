@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Likelihood, require
-from reprkit.likelihoods.location_scale import Scale, upcast_half
+from reprkit.likelihoods.location_scale import Scale
 from reprkit.registry.create import create
 from reprkit.registry.references import parse
 from reprkit.types import Decoded
-from reprkit.utils.precision import without_autocast
+from reprkit.utils.precision import at_least_float32, without_autocast
 
 __all__ = ["Head", "Scale", "choose_likelihood"]
 
@@ -123,7 +123,7 @@ class Head(nn.Module):
         else:  # in full precision: a mean rounded to bfloat16 is off by more than a small standard deviation
             with without_autocast(x.device):
                 weight = getattr(self.linear, "weight", None)
-                params = self._params(upcast_half(x) if weight is None else x.to(weight.dtype))
+                params = self._params(at_least_float32(x) if weight is None else x.to(weight.dtype))
         return Decoded(
             x=self.likelihood.point(params), likelihood=self.likelihood, params=params, mask=mask, grid=grid
         )

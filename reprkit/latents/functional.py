@@ -12,7 +12,7 @@ from reprkit.errors import PartArgumentError
 from reprkit.interfaces import require
 from reprkit.types import Features
 from reprkit.utils import collectives
-from reprkit.utils.precision import widen
+from reprkit.utils.precision import at_least_float32
 
 Mask = Bool[Tensor, "b n"] | None
 
@@ -22,7 +22,7 @@ def zero_padding(features: Features) -> Float[Tensor, "b n d"]:
 
     No value at a padded token, not even NaN, has an effect.
     """
-    x = widen(features.x)
+    x = at_least_float32(features.x)
     return x if features.mask is None else x.masked_fill(~features.mask.unsqueeze(-1), 0.0)
 
 

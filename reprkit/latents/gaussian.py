@@ -19,7 +19,7 @@ from reprkit.latents.functional import (
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
 from reprkit.types import Code, Features
-from reprkit.utils.precision import widen
+from reprkit.utils.precision import at_least_float32
 
 
 class Gaussian(Variational):
@@ -97,4 +97,4 @@ class Gaussian(Variational):
 
     def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
         """Return the log-density of ``code.z`` under N(0, I), nats a token."""
-        return sum_per_token(-0.5 * (widen(code.z).square() + math.log(2 * math.pi)), code.mask)
+        return sum_per_token(-0.5 * (at_least_float32(code.z).square() + math.log(2 * math.pi)), code.mask)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Likelihood, require
-from reprkit.likelihoods.location_scale import require_real, upcast_half
+from reprkit.likelihoods.location_scale import require_real
+from reprkit.utils.precision import at_least_float32
 
 
 class Bernoulli(Likelihood):
@@ -47,7 +48,7 @@ class Bernoulli(Likelihood):
 
     def nll(self, params: Mapping[str, Tensor], target: Tensor) -> Float[Tensor, "b n p"]:
         """Return the cross-entropy."""
-        logits = upcast_half(params["logits"]).expand(target.shape)
+        logits = at_least_float32(params["logits"]).expand(target.shape)
         return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
 
     def point(self, params: Mapping[str, Tensor]) -> Tensor:
@@ -56,11 +57,11 @@ class Bernoulli(Likelihood):
 
     def sample(self, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Draw 0.0 or 1.0."""
-        return torch.bernoulli(torch.sigmoid(upcast_half(params["logits"])), generator=generator)
+        return torch.bernoulli(torch.sigmoid(at_least_float32(params["logits"])), generator=generator)
 
     def temper(self, params: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
         """Divide the logits by the temperature."""
-        logits = upcast_half(params["logits"])
+        logits = at_least_float32(params["logits"])
         if temperature:
             return {"logits": logits / temperature}
         return {"logits": torch.where(logits > 0, math.inf, -math.inf).to(logits.dtype)}

@@ -13,7 +13,7 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Likelihood, require
 from reprkit.layers.value_embedding import count_symbols
-from reprkit.likelihoods.location_scale import upcast_half
+from reprkit.utils.precision import at_least_float32
 
 
 def keep_most_likely(logits: Float[Tensor, "*shape k"]) -> Float[Tensor, "*shape k"]:
@@ -66,7 +66,7 @@ class Categorical(Likelihood):
 
     def nll(self, params: Mapping[str, Tensor], target: Tensor) -> Float[Tensor, "b n p"]:
         """Return the cross-entropy."""
-        logits = upcast_half(params["logits"]).expand(*target.shape, -1)
+        logits = at_least_float32(params["logits"]).expand(*target.shape, -1)
         return F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view(target.shape)
 
     def point(self, params: Mapping[str, Tensor]) -> Tensor:
@@ -75,9 +75,9 @@ class Categorical(Likelihood):
 
     def sample(self, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Draw int64 symbols."""
-        return draw_symbols(upcast_half(params["logits"]), generator)
+        return draw_symbols(at_least_float32(params["logits"]), generator)
 
     def temper(self, params: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
         """Divide the logits by the temperature."""
-        logits = upcast_half(params["logits"])
+        logits = at_least_float32(params["logits"])
         return {"logits": logits / temperature if temperature else keep_most_likely(logits)}

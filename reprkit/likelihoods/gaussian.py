@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from reprkit.data.signature import Signature
-from reprkit.likelihoods.location_scale import LocationScale, Scale
+from reprkit.likelihoods.location_scale import LocationScale
 
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
@@ -29,9 +28,6 @@ class Gaussian(LocationScale):
     """
 
     name = "gaussian"
-
-    def __init__(self, scale: Scale = "shared", *, data: Signature | None = None) -> None:
-        super().__init__(scale, data=data)
 
     def standard_nll(self, value: Tensor) -> Tensor:
         """Return half the square and the constant."""

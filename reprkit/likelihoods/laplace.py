@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from reprkit.data.signature import Signature
-from reprkit.likelihoods.location_scale import LocationScale, Scale
+from reprkit.likelihoods.location_scale import LocationScale
 
 _LOG_2 = math.log(2)
 
@@ -28,9 +27,6 @@ class Laplace(LocationScale):
     """
 
     name = "laplace"
-
-    def __init__(self, scale: Scale = "shared", *, data: Signature | None = None) -> None:
-        super().__init__(scale, data=data)
 
     def standard_nll(self, value: Tensor) -> Tensor:
         """Return the absolute value and the constant."""

@@ -15,6 +15,7 @@ from reprkit.data.signature import Signature
 from reprkit.interfaces import Likelihood, require
 from reprkit.layers.value_embedding import center_and_radius, column_scales
 from reprkit.registry.constraints import Positive
+from reprkit.utils.precision import at_least_float32
 
 # The scale of a density: learned, predicted, or fixed.
 Scale = Literal["shared", "each"] | Positive
@@ -28,11 +29,6 @@ _ZERO = math.log(math.expm1(-FLOOR)) + FLOOR  # where ``soft_floor`` is 0
 def soft_floor(raw: Tensor) -> Tensor:
     """Bound ``raw`` below by FLOOR, smoothly and with 0 at 0 (Rybkin et al. 2021, appendix)."""
     return FLOOR + F.softplus(raw + _ZERO - FLOOR)
-
-
-def upcast_half(value: Tensor) -> Tensor:
-    """Return a half-precision tensor in float32, others unchanged."""
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def require_real(data: Signature | None, name: str) -> None:
@@ -105,7 +101,7 @@ class LocationScale(Likelihood):
 
     def nll(self, params: Mapping[str, Tensor], target: Tensor) -> Float[Tensor, "b n p"]:
         """Return the negative log-density."""
-        mean, log_scale = upcast_half(params["mean"]), upcast_half(params["log_scale"])
+        mean, log_scale = at_least_float32(params["mean"]), at_least_float32(params["log_scale"])
         return self.standard_nll((target - mean) * torch.exp(-log_scale)) + log_scale
 
     def point(self, params: Mapping[str, Tensor]) -> Tensor:
@@ -115,7 +111,7 @@ class LocationScale(Likelihood):
     def sample(self, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Draw real values."""
         mean, log_scale = torch.broadcast_tensors(
-            upcast_half(params["mean"]), upcast_half(params["log_scale"])
+            at_least_float32(params["mean"]), at_least_float32(params["log_scale"])
         )
         return mean + self.standard_sample(mean, generator) * log_scale.exp()
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Likelihood, require
 from reprkit.likelihoods.categorical import draw_symbols, keep_most_likely
-from reprkit.likelihoods.location_scale import require_real, soft_floor, upcast_half
+from reprkit.likelihoods.location_scale import require_real, soft_floor
+from reprkit.utils.precision import at_least_float32
 
 
 class LogisticMixture(Likelihood):
@@ -77,7 +78,7 @@ class LogisticMixture(Likelihood):
 
     def nll(self, params: Mapping[str, Tensor], target: Tensor) -> Float[Tensor, "b n p"]:
         """Return the negative log-probability of the bin around each value."""
-        logits, mean, log_scale = (upcast_half(params[name]) for name in ("logits", "mean", "log_scale"))
+        logits, mean, log_scale = (at_least_float32(params[name]) for name in ("logits", "mean", "log_scale"))
         value = target.to(mean.dtype).unsqueeze(-1)
         rate = torch.exp(-log_scale)
         half = 0.5 * self.step
@@ -101,12 +102,14 @@ class LogisticMixture(Likelihood):
 
     def point(self, params: Mapping[str, Tensor]) -> Tensor:
         """Return the mean of the mixture, within the range."""
-        mean = (torch.softmax(upcast_half(params["logits"]), -1) * upcast_half(params["mean"])).sum(-1)
+        mean = (torch.softmax(at_least_float32(params["logits"]), -1) * at_least_float32(params["mean"])).sum(
+            -1
+        )
         return mean.clamp(self.low, self.high)
 
     def sample(self, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Draw a component, then one of the levels."""
-        logits, mean, log_scale = (upcast_half(params[name]) for name in ("logits", "mean", "log_scale"))
+        logits, mean, log_scale = (at_least_float32(params[name]) for name in ("logits", "mean", "log_scale"))
         chosen = draw_symbols(logits, generator).unsqueeze(-1)
         mean, log_scale = mean.gather(-1, chosen).squeeze(-1), log_scale.gather(-1, chosen).squeeze(-1)
         share = torch.empty_like(mean, memory_format=torch.contiguous_format).uniform_(generator=generator)
@@ -116,7 +119,7 @@ class LogisticMixture(Likelihood):
 
     def temper(self, params: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
         """Divide the logits and multiply the scales by the temperature; at 0 the most likely component's mean is left."""
-        logits, log_scale = upcast_half(params["logits"]), upcast_half(params["log_scale"])
+        logits, log_scale = at_least_float32(params["logits"]), at_least_float32(params["log_scale"])
         if temperature:
             return {
                 **params,

@@ -13,7 +13,8 @@ from reprkit.data.signature import Signature
 from reprkit.interfaces import Likelihood, require
 from reprkit.layers.value_embedding import column_scales
 from reprkit.likelihoods.categorical import draw_symbols, keep_most_likely
-from reprkit.likelihoods.location_scale import GAIN, soft_floor, upcast_half
+from reprkit.likelihoods.location_scale import GAIN, soft_floor
+from reprkit.utils.precision import at_least_float32
 
 
 class Mixed(Likelihood):
@@ -70,7 +71,7 @@ class Mixed(Likelihood):
 
     def nll(self, params: Mapping[str, Tensor], target: Tensor) -> Float[Tensor, "b n p"]:
         """Return the nats of each element; a category's are at the element of its class."""
-        mean, log_scale, logits = (upcast_half(params[name]) for name in ("mean", "log_scale", "logits"))
+        mean, log_scale, logits = (at_least_float32(params[name]) for name in ("mean", "log_scale", "logits"))
         error = torch.where(self.numbers, target - mean, torch.zeros_like(mean)) * torch.exp(-log_scale)
         nll = 0.5 * error.square() + log_scale + 0.5 * math.log(2 * math.pi)
         crossed = torch.zeros_like(logits)
@@ -84,7 +85,7 @@ class Mixed(Likelihood):
 
     def sample(self, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Draw numbers, and one class of each category as a one-hot vector."""
-        mean, log_scale = upcast_half(params["mean"]), upcast_half(params["log_scale"])
+        mean, log_scale = at_least_float32(params["mean"]), at_least_float32(params["log_scale"])
         noise = torch.empty_like(mean, memory_format=torch.contiguous_format).normal_(generator=generator)
 
         def draw(logits: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class Mixed(Likelihood):
 
     def temper(self, params: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
         """Multiply the scales by the temperature and divide the logits by it."""
-        logits = upcast_half(params["logits"]).clone()
+        logits = at_least_float32(params["logits"]).clone()
         for places in self.categories:
             part = logits[..., places]
             logits[..., places] = part / temperature if temperature else keep_most_likely(part)
@@ -104,7 +105,7 @@ class Mixed(Likelihood):
 
     def _with_classes(self, params: Mapping[str, Tensor], of: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the numbers of ``mean``, and for each category a function of its logits."""
-        values, logits = upcast_half(params["mean"]).clone(), upcast_half(params["logits"])
+        values, logits = at_least_float32(params["mean"]).clone(), at_least_float32(params["logits"])
         for places in self.categories:
             values[..., places] = of(logits[..., places])
         return values

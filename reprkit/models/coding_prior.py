@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from reprkit.errors import CompressionError
+from reprkit.models.fingerprints import module_fingerprint
 from reprkit.models.priors import check_causal, check_fit, code_length, load_prior
 from reprkit.types import Code
 from reprkit.utils.modes import eval_mode
@@ -32,6 +33,9 @@ class CodingPrior:
         factor: name of the factor.
         prior: a causal decoder without an encoder, trained on these codes (``CodesOf``), or its folder.
 
+    Attributes:
+        fingerprint: 4 bytes that depend on all of the prior's weights.
+
     Raises:
         BuildError: the prior is of another kind, or was trained on other codes.
     """
@@ -39,6 +43,7 @@ class CodingPrior:
     def __init__(self, model: Model, factor: str, prior: Model | str) -> None:
         self.model = load_prior(prior, model.device)
         self.latent = model.latent(factor)
+        self.fingerprint = module_fingerprint(self.model)
         check_causal(self.model)
         check_fit(self.model, self.latent, code_length(model, factor))
 

@@ -9,18 +9,23 @@ The CRC-32 covers all that follows it.  The payload is what ``Latent.write`` ret
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reprkit.data.padding import pad_to_length
-from reprkit.errors import BuildError, CompressionError, DataError, PartArgumentError, nearest
+from reprkit.errors import BuildError, DataError, PartArgumentError, nearest
+from reprkit.models.code_header import (
+    close_string,
+    encode_varint,
+    join_layouts,
+    layout_to_bytes,
+    open_string,
+    read_layout,
+)
 from reprkit.models.coding_prior import CodingPrior
+from reprkit.models.fingerprints import fingerprint
 from reprkit.types import Batch, Code, Codes
 from reprkit.utils.modes import eval_mode
 
@@ -28,9 +33,6 @@ if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
 
-VERSION = 1  # of the format; increased when older versions of reprkit cannot read the new one
-_START, _BODY = 5, 9  # where the checksum's range and the first factor begin
-_MASK, _PREFIX, _GRID, _POSITIONS, _LENGTH, _PRIOR = (1 << bit for bit in range(6))
 
 Priors = Mapping[str, "Model | str"] | None
 
@@ -67,9 +69,9 @@ def compress(model: Model, batch: Batch | Codes, *, priors: Priors = None) -> li
             code, prior = codes[name], coding.get(name)
             payloads = factor.latent.write(code) if prior is None else prior.write(code)
             for row, (body, payload) in enumerate(zip(bodies, payloads, strict=True)):
-                body += _layout_to_bytes(code, row, prior)
-                body += _varint(len(payload)) + payload
-    return [bytes([VERSION]) + zlib.crc32(body).to_bytes(4, "little") + bytes(body) for body in bodies]
+                body += layout_to_bytes(code, row, prior)
+                body += encode_varint(len(payload)) + payload
+    return [close_string(body) for body in bodies]
 
 
 @torch.no_grad()
@@ -89,16 +91,16 @@ def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None)
         raise DataError("decompress takes a list of the strings (bytes) that compress returned, at least one")
     _check_discrete(model)
     coding, start = _load_priors(model, priors), fingerprint(model)
-    readers = [_open(string, number, start) for number, string in enumerate(strings)]
+    readers = [open_string(string, number, start) for number, string in enumerate(strings)]
     codes = {}
     with eval_mode(model):
         for name, factor in model.factors.items():
             prior = coding.get(name)
             layouts, payloads = [], []
             for reader in readers:
-                layouts.append(_read_layout(reader, name, prior))
+                layouts.append(read_layout(reader, name, prior))
                 payloads.append(reader.take(reader.varint()))
-            like = _join_layouts(layouts, name, factor.latent.out_dim, model)
+            like = join_layouts(layouts, name, factor.latent.out_dim, model)
             codes[name] = (factor.latent if prior is None else prior).read(payloads, like)
         for reader in readers:
             reader.check_end()
@@ -151,37 +153,6 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
     return bits
 
 
-def fingerprint(model: Model) -> bytes:
-    """Return 4 bytes that depend on all that turns symbols into an output: latents, their tables, adapters and decoder.
-
-    Encoders and objectives are left out: they may change without changing what a string stands for.
-    """
-    digest = hashlib.blake2b(digest_size=4)
-    for name, factor in model.factors.items():
-        tables = factor.latent.frequencies()
-        digest.update(repr((name, type(factor.latent).__qualname__, factor.latent.vocab)).encode())
-        _hash_tensors(digest, {} if tables is None else {"frequencies": tables})
-    encoding = ("objective.", *(f"factors.{name}.{part}." for name in model.factors for part in _ENCODING))
-    _hash_tensors(digest, {k: v for k, v in model.state_dict().items() if not k.startswith(encoding)})
-    return digest.digest()
-
-
-_ENCODING = ("encoder", "adapter", "conditioner", "usage")  # what a factor has before its latent
-
-
-def module_fingerprint(module: nn.Module) -> bytes:
-    """Return 4 bytes that depend on all weights and buffers of a module."""
-    digest = hashlib.blake2b(digest_size=4)
-    _hash_tensors(digest, module.state_dict())
-    return digest.digest()
-
-
-def _hash_tensors(digest: hashlib.blake2b, tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
 def _check_discrete(model: Model) -> None:
     if not model.factors:
         raise BuildError(
@@ -220,171 +191,3 @@ def _table_bits(tables: Tensor | None, counts: Tensor, vocab: Sequence[int]) -> 
     if tables is None:
         return float((counts.sum(1).double() * torch.tensor(vocab).log2()).sum())
     return float((counts * (16 - tables.clamp(min=1).cpu().double().log2())).sum())
-
-
-# ------------------------------------------------------------------ the header
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The layout of one example's code; see ``Code``."""
-
-    tokens: int
-    valid: Tensor | None
-    grid: tuple[int, ...] | None
-    positions: tuple[int, ...] | None
-    length: int | None
-
-
-def _varint(number: int) -> bytes:
-    """Encode a whole number from 0 in bytes of 7 bits, the lowest first (LEB128)."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def _layout_to_bytes(code: Code, row: int, prior: CodingPrior | None) -> bytes:
-    tokens = code.z.shape[1]
-    flags, fields = 0, b""
-    if code.mask is not None:
-        valid = code.mask[row].cpu()
-        count = int(valid.sum())
-        flags |= _MASK
-        if bool(valid[:count].all()):
-            flags |= _PREFIX
-            fields += _varint(count)
-        else:
-            bits = sum(1 << place for place in valid.nonzero().flatten().tolist())
-            fields += bits.to_bytes(-(-tokens // 8), "little")
-    if code.grid is not None:
-        flags |= _GRID
-        fields += _varint(len(code.grid)) + b"".join(map(_varint, code.grid))
-    if code.positions is not None:
-        flags |= _POSITIONS
-        fields += b"".join(map(_varint, code.positions[row].tolist()))
-    if code.length is not None:
-        flags |= _LENGTH
-        fields += _varint(code.length)
-    if prior is not None:
-        flags |= _PRIOR
-        fields += module_fingerprint(prior.model)
-    return bytes([flags]) + _varint(tokens) + fields
-
-
-class _Reader:
-    """Reads a string from its first factor on; every error names the string."""
-
-    def __init__(self, string: bytes, where: str) -> None:
-        self._string, self._where, self._position = string, where, _BODY
-
-    def take(self, count: int) -> bytes:
-        """Return the next bytes."""
-        end = self._position + count
-        if end > len(self._string):
-            raise CompressionError(f"{self._where} is damaged: it ends before its last symbol")
-        taken, self._position = self._string[self._position : end], end
-        return taken
-
-    def varint(self) -> int:
-        """Return the next whole number."""
-        number = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            number |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return number
-
-    def check_end(self) -> None:
-        """Check that nothing is left."""
-        if self._position != len(self._string):
-            raise CompressionError(f"{self._where} is damaged: it goes on after its last symbol")
-
-
-def _open(string: bytes, number: int, start: bytes) -> _Reader:
-    """Check version, checksum and fingerprint."""
-    where = f"string {number}"
-    if len(string) < _BODY:
-        raise CompressionError(f"{where} is damaged: it has {len(string)} bytes, fewer than its header")
-    if string[0] != VERSION:
-        raise CompressionError(
-            f"{where} is damaged or of another version of reprkit: its format is {string[0]}, and this reprkit reads {VERSION}"
-        )
-    if zlib.crc32(string[_START:]) != int.from_bytes(string[1:_START], "little"):
-        raise CompressionError(f"{where} is damaged: its checksum does not match its content")
-    if string[_START:_BODY] != start:
-        raise CompressionError(
-            f"{where} was written with another model, or with this one before its weights or tables changed: "
-            "read it with the model that wrote it (model.save keeps that one)"
-        )
-    return _Reader(string, where)
-
-
-def _read_layout(reader: _Reader, factor: str, prior: CodingPrior | None) -> _Layout:
-    flags = reader.take(1)[0]
-    tokens = reader.varint()
-    valid: Tensor | None = None
-    grid: tuple[int, ...] | None = None
-    positions: tuple[int, ...] | None = None
-    if flags & _PREFIX:
-        valid = torch.arange(tokens) < reader.varint()
-    elif flags & _MASK:
-        bits = int.from_bytes(reader.take(-(-tokens // 8)), "little")
-        valid = torch.tensor([bits >> place & 1 for place in range(tokens)], dtype=torch.bool)
-    if flags & _GRID:
-        grid = tuple(reader.varint() for _ in range(reader.varint()))
-    if flags & _POSITIONS:
-        positions = tuple(reader.varint() for _ in range(tokens))
-    length = reader.varint() if flags & _LENGTH else None
-    if bool(flags & _PRIOR) != (prior is not None):
-        given, needed = ("a", "none") if prior is not None else ("no", "one")
-        raise CompressionError(
-            f"priors= has {given} prior of factor {factor}, and the strings were written with {needed}: "
-            "give the priors that compress was given"
-        )
-    if prior is not None and reader.take(4) != module_fingerprint(prior.model):
-        raise CompressionError(f"the strings were written with another prior of factor {factor}")
-    return _Layout(tokens, valid, grid, positions, length)
-
-
-def _join_layouts(layouts: Sequence[_Layout], name: str, width: int, model: Model) -> Code:
-    """Return a code of zeros with the layout of the batch; shorter examples are padded."""
-    tokens = max(layout.tokens for layout in layouts)
-    device, masked = (
-        model.device,
-        any(layout.valid is not None or layout.tokens < tokens for layout in layouts),
-    )
-    lengths = {layout.length for layout in layouts}
-    mask = None
-    if masked:
-        rows = [
-            torch.ones(each.tokens, dtype=torch.bool) if each.valid is None else each.valid
-            for each in layouts
-        ]
-        mask = torch.stack([pad_to_length(row.unsqueeze(0), tokens)[0] for row in rows]).to(device)
-    positions = None
-    if layouts[0].positions is not None:
-        rows = [torch.tensor(each.positions or (), dtype=torch.int64) for each in layouts]
-        positions = torch.stack([pad_to_length(row.unsqueeze(0), tokens)[0] for row in rows]).to(device)
-    return Code(
-        z=torch.zeros(len(layouts), tokens, width, dtype=model.factors[name].code_dtype, device=device),
-        mask=mask,
-        grid=_join_grids(layouts, name),
-        positions=positions,
-        length=None if None in lengths else max(length for length in lengths if length is not None),
-    )
-
-
-def _join_grids(layouts: Sequence[_Layout], name: str) -> tuple[int, ...] | None:
-    """Return the grid of a batch: the one of all examples, or that of the longest where they are steps in time."""
-    grids = {layout.grid for layout in layouts}
-    if len(grids) == 1:
-        return grids.pop()
-    if all(grid is not None and len(grid) == 1 for grid in grids):
-        return max(grid for grid in grids if grid is not None)
-    raise DataError(
-        f"the codes of factor {name} have the grids {', '.join(map(str, sorted(grids, key=str)))}, which cannot be one batch: "
-        "decompress them separately"
-    )

@@ -16,7 +16,7 @@ from reprkit.layers.value_embedding import center_and_radius, column_scales
 from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
 from reprkit.utils.collectives import pieces_apart
-from reprkit.utils.precision import widen, without_autocast
+from reprkit.utils.precision import at_least_float32, without_autocast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +214,7 @@ class Factor(nn.Module):
             if self.latent.precision != "float32":
                 return self.latent(features)
             with without_autocast(features.x.device):
-                return self.latent(_replace_x(features, x=widen(features.x)))
+                return self.latent(_replace_x(features, x=at_least_float32(features.x)))
 
 
 def _missing_values(encoder: Encoder) -> Tensor:

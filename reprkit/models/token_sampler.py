@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reprkit.errors import PartArgumentError
 from reprkit.interfaces import Likelihood
-from reprkit.likelihoods.location_scale import upcast_half
+from reprkit.utils.precision import at_least_float32
 
 _STEPS, _VALUES = 64, 2**20  # noise is drawn for this many steps at once, but at most this many values
 
@@ -98,7 +98,7 @@ def filter_top_k_top_p(
         raise PartArgumentError(f"top_k must be a whole number of symbols from 1, not {top_k!r}")
     if top_p is not None and not (isinstance(top_p, int | float) and 0 < top_p <= 1):
         raise PartArgumentError(f"top_p must be a probability above 0 and up to 1, not {top_p!r}")
-    logits = upcast_half(params["logits"])
+    logits = at_least_float32(params["logits"])
     order = logits.argsort(dim=-1, descending=True, stable=True)
     ranked = logits.gather(-1, order)
     excluded = torch.zeros_like(ranked, dtype=torch.bool)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reprkit.interfaces import Objective, Term
 from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.types import Batch
-from reprkit.utils.precision import widen
+from reprkit.utils.precision import at_least_float32
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -53,7 +53,7 @@ class Classify(Objective):
         label = get_labels(batch, self.label, "classify")
         logits = self.logits(model, batch)
         model.record(accuracy=(logits.argmax(-1) == label).float().mean())
-        return {"classify": (F.cross_entropy(widen(logits), label, reduction="sum"), len(label))}
+        return {"classify": (F.cross_entropy(at_least_float32(logits), label, reduction="sum"), len(label))}
 
     def logits(self, model: Model, batch: Batch) -> Float[Tensor, "b c"]:
         """Return the score of each class, from the mean code over tokens (the posterior mean of a sampled code)."""

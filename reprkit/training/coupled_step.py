@@ -137,18 +137,18 @@ class CoupledStep:
     # ------------------------------------------------------------------ pass 1
 
     def _exchange_values(self) -> None:
-        lanes = [_Lane(self, number) for number in range(len(self.pieces))]
+        threads = [_PieceThread(self, number) for number in range(len(self.pieces))]
         try:
             while True:
-                for lane in lanes:
-                    lane.resume()
-                waiting = [lane for lane in lanes if lane.request is not None]
+                for thread in threads:
+                    thread.resume()
+                waiting = [thread for thread in threads if thread.request is not None]
                 if not waiting:
                     return
-                kinds = {None if lane.request is None else lane.request[0] for lane in lanes}
+                kinds = {None if thread.request is None else thread.request[0] for thread in threads}
                 if len(kinds) > 1:
                     raise TrainingError(_UNEQUAL.format(what="one compares examples where another does not"))
-                own = [lane.request[1] for lane in waiting if lane.request is not None]
+                own = [thread.request[1] for thread in waiting if thread.request is not None]
                 if len({value.shape for value in own}) > 1:
                     raise TrainingError(
                         _UNEQUAL.format(
@@ -159,8 +159,8 @@ class CoupledStep:
                 assert kind is not None
                 self._values.append(_Value(kind, _combine(kind, own), len(own[0]) if own[0].ndim else 0))
         finally:
-            for lane in lanes:
-                lane.cancel()
+            for thread in threads:
+                thread.cancel()
 
     # ------------------------------------------------------------------ pass 2
 
@@ -310,11 +310,11 @@ def _is_close(value: Tensor, known: Tensor) -> bool:
 
 
 class _Cancelled(BaseException):
-    """Ends a lane that waits for values that will not come."""
+    """Ends a thread that waits for values that will not come."""
 
 
-class _Lane:
-    """A piece that computes in a thread of its own, up to its next collective; only one lane runs at a time.
+class _PieceThread:
+    """A piece that computes in a thread of its own, up to its next collective; only one of the threads runs at a time.
 
     Attributes:
         request: the collective it waits for: kind and value; None when it has finished.

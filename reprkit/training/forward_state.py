@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reprkit.training.resume import state
+from reprkit.utils.sharded_tensors import local_shard
 
 
 class ForwardState:
     """A copy of what a training forward may change in a model: buffers, numbers, collected statistics; no parameters."""
 
     def __init__(self, model: nn.Module) -> None:
+        # A view of a weight changes with the weight, which belongs to the optimizer.
+        weights = {_storage(weight) for weight in model.parameters()}
         self._saved = [
-            (module, {key: _restorer(value) for key, value in vars(module).items() if key not in _FIXED})
+            (
+                module,
+                {key: _restorer(value, weights) for key, value in vars(module).items() if key not in _FIXED},
+            )
             for module in model.modules()
         ]
 
@@ -37,8 +43,17 @@ class ForwardState:
 _FIXED = frozenset(vars(nn.Module())) - {"_buffers"}
 
 
-def _restorer(value: Any) -> Callable[[], Any]:
-    """Return a function that restores an attribute's present content, in place, and returns the same object."""
+def _storage(tensor: Tensor) -> int:
+    return local_shard(tensor).untyped_storage().data_ptr()
+
+
+def _restorer(value: Any, weights: Set[int]) -> Callable[[], Any]:
+    """Return a function that restores an attribute's present content, in place, and returns the same object.
+
+    Args:
+        value: the attribute.
+        weights: the storages of the parameters, whose content is left as it is.
+    """
     items = (
         list(value.values() if isinstance(value, dict) else value)
         if isinstance(value, _CONTAINERS)
@@ -46,7 +61,11 @@ def _restorer(value: Any) -> Callable[[], Any]:
     )
     if any(isinstance(item, nn.Parameter) for item in items):
         return lambda: value
-    tensors = [(item, item.detach().clone()) for item in items if isinstance(item, Tensor)]
+    tensors = [
+        (item, item.detach().clone())
+        for item in items
+        if isinstance(item, Tensor) and _storage(item) not in weights
+    ]
     content = copy.copy(value) if isinstance(value, _CONTAINERS) else None
 
     def restored() -> Any:

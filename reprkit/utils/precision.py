@@ -16,6 +16,6 @@ def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     return torch.autocast(device.type, enabled=False) if enabled else _NULL_CONTEXT
 
 
-def widen(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     """Return real values in float32, or unchanged in float64."""
     return x if x.dtype == torch.float64 else x.float()

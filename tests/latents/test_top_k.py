@@ -12,7 +12,7 @@ from reprkit.types import Features
 from reprkit.utils import collectives
 
 
-def test_the_k_largest_are_kept_with_their_gradients():
+def test_the_k_largest_activations_and_their_gradients_pass():
     torch.manual_seed(0)
     latent = TopK(6, k=2).eval()
     x = torch.randn(3, 4, 6).requires_grad_()
@@ -31,7 +31,7 @@ def dead_latent(**options):
     return latent
 
 
-def test_a_dead_unit_is_kept_where_it_is_largest():
+def test_a_dead_unit_is_revived_where_its_activation_is_largest():
     x = torch.tensor([[[3.0, 0, 0, -5]], [[0, 3, 0, -1]], [[0, 0, 3, -2]]])
     code = dead_latent()(Features(x=x))
     assert code.z[:, 0].tolist() == [[3, 0, 0, 0], [0, 3, 0, -1], [0, 0, 3, 0]]
@@ -39,7 +39,7 @@ def test_a_dead_unit_is_kept_where_it_is_largest():
     assert dead_latent(revive=0.0)(Features(x=x)).z[1, 0].tolist() == [0, 3, 0, 0]
 
 
-def test_the_share_counts_what_tokens_keep_on_their_own():
+def test_the_share_counts_active_units_without_revived_ones():
     x = torch.tensor([[[3.0, 0, 0, -5]], [[0, 3, 0, -1]]])
     latent = dead_latent(decay=0.5)
     latent(Features(x=x))

@@ -8,7 +8,7 @@ import reprkit as rk
 from reprkit.data import CodesOf, Field, Signature, Tensors
 from reprkit.errors import BuildError, CompressionError, DataError, PartArgumentError
 from reprkit.models.coding_prior import CodingPrior
-from reprkit.models.compression import fingerprint
+from reprkit.models.fingerprints import fingerprint
 from reprkit.models.priors import code_to_batch, log_prob
 from reprkit.testing.sample_data import SEQUENCES, random_batch
 from reprkit.testing.small import small_references

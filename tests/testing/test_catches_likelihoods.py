@@ -7,11 +7,11 @@ from torch.distributions import Normal
 
 from reprkit.interfaces import Likelihood
 from reprkit.likelihoods.bernoulli import Bernoulli
-from reprkit.likelihoods.location_scale import upcast_half
 from reprkit.likelihoods.mixed import Mixed
 from reprkit.testing import LikelihoodConformance
 from reprkit.testing.kit import failed_checks
 from reprkit.testing.sample_data import IMAGES, TABLES
+from reprkit.utils.precision import at_least_float32
 
 
 class Good(Likelihood):
@@ -34,7 +34,7 @@ class Good(Likelihood):
 
     def normal(self, params):
         return Normal(
-            upcast_half(params["mean"]), upcast_half(params["log_scale"]).exp(), validate_args=False
+            at_least_float32(params["mean"]), at_least_float32(params["log_scale"]).exp(), validate_args=False
         )
 
     def nll(self, params, target):
@@ -77,7 +77,9 @@ class Shifted(Good):
         return {**super().params(outputs, constants), "by": torch.full((1, 1, 1), 0.5)}
 
     def normal(self, params):
-        return super().normal({**params, "mean": upcast_half(params["mean"]) + upcast_half(params["by"])})
+        return super().normal(
+            {**params, "mean": at_least_float32(params["mean"]) + at_least_float32(params["by"])}
+        )
 
     def point(self, params):
         return params["mean"] + params["by"]

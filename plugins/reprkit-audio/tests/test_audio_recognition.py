@@ -211,7 +211,7 @@ def test_quality_is_that_of_the_package(their_dnsmos):
 
 @pytest.mark.slow
 @resemblyzer
-def test_real_speakers_are_told_apart():
+def test_real_speakers_are_identified():
     data = rk.dataset("reprkit-audio/sample-speech(frontend='log-mel', frames=None)")
     long = [number for number in range(len(data.clips)) if len(data.utterance(number).wave) > 2 * RATE]
     owners = [data.clips[number].speaker for number in long]

@@ -85,7 +85,7 @@ def test_windows_are_slices_of_the_front_ends_frames(root, name):
     assert seen == len(data)
 
 
-def test_whole_utterances_are_available_besides_windows(root):
+def test_whole_utterances_are_available_as_well_as_windows(root):
     _, test = speech(root, frames=16).split()
     whole = test.whole()
     assert len(whole) == len(test.clips) < len(test)

@@ -1,0 +1,203 @@
+"""The header of a code's string of bytes: version, checksum, fingerprint, and the layout of each factor's code."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from reprkit.data.padding import pad_to_length
+from reprkit.errors import CompressionError, DataError
+from reprkit.models.coding_prior import CodingPrior
+from reprkit.types import Code
+
+if TYPE_CHECKING:
+    from reprkit.models.model import Model
+
+VERSION = 1  # of the format; increased when older versions of reprkit cannot read the new one
+_START, _BODY = 5, 9  # where the checksum's range and the first factor begin
+_MASK, _PREFIX, _GRID, _POSITIONS, _LENGTH, _PRIOR = (1 << bit for bit in range(6))
+
+
+def close_string(body: bytes | bytearray) -> bytes:
+    """Return the string of a body that begins with the model's fingerprint."""
+    return bytes([VERSION]) + zlib.crc32(body).to_bytes(4, "little") + bytes(body)
+
+
+@dataclass(frozen=True)
+class CodeLayout:
+    """The layout of one example's code; see ``Code``."""
+
+    tokens: int
+    valid: Tensor | None
+    grid: tuple[int, ...] | None
+    positions: tuple[int, ...] | None
+    length: int | None
+
+
+def encode_varint(number: int) -> bytes:
+    """Encode a whole number from 0 in bytes of 7 bits, the lowest first (LEB128)."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def layout_to_bytes(code: Code, row: int, prior: CodingPrior | None) -> bytes:
+    """Return the layout of one example's code, and the fingerprint of its prior."""
+    tokens = code.z.shape[1]
+    flags, fields = 0, b""
+    if code.mask is not None:
+        valid = code.mask[row].cpu()
+        count = int(valid.sum())
+        flags |= _MASK
+        if bool(valid[:count].all()):
+            flags |= _PREFIX
+            fields += encode_varint(count)
+        else:
+            bits = sum(1 << place for place in valid.nonzero().flatten().tolist())
+            fields += bits.to_bytes(-(-tokens // 8), "little")
+    if code.grid is not None:
+        flags |= _GRID
+        fields += encode_varint(len(code.grid)) + b"".join(map(encode_varint, code.grid))
+    if code.positions is not None:
+        flags |= _POSITIONS
+        fields += b"".join(map(encode_varint, code.positions[row].tolist()))
+    if code.length is not None:
+        flags |= _LENGTH
+        fields += encode_varint(code.length)
+    if prior is not None:
+        flags |= _PRIOR
+        fields += prior.fingerprint
+    return bytes([flags]) + encode_varint(tokens) + fields
+
+
+class HeaderReader:
+    """Reads a string from its first factor on; every error names the string."""
+
+    def __init__(self, string: bytes, where: str) -> None:
+        self._string, self._where, self._position = string, where, _BODY
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes."""
+        end = self._position + count
+        if end > len(self._string):
+            raise CompressionError(f"{self._where} is damaged: it ends before its last symbol")
+        taken, self._position = self._string[self._position : end], end
+        return taken
+
+    def varint(self) -> int:
+        """Return the next whole number."""
+        number = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return number
+
+    def check_end(self) -> None:
+        """Check that nothing is left."""
+        if self._position != len(self._string):
+            raise CompressionError(f"{self._where} is damaged: it goes on after its last symbol")
+
+
+def open_string(string: bytes, number: int, model_fingerprint: bytes) -> HeaderReader:
+    """Check version, checksum and fingerprint; return the reader of the rest.
+
+    Raises:
+        CompressionError: the string is damaged, or of another model or version of the format.
+    """
+    where = f"string {number}"
+    if len(string) < _BODY:
+        raise CompressionError(f"{where} is damaged: it has {len(string)} bytes, fewer than its header")
+    if string[0] != VERSION:
+        raise CompressionError(
+            f"{where} is damaged or of another version of reprkit: its format is {string[0]}, and this reprkit reads {VERSION}"
+        )
+    if zlib.crc32(string[_START:]) != int.from_bytes(string[1:_START], "little"):
+        raise CompressionError(f"{where} is damaged: its checksum does not match its content")
+    if string[_START:_BODY] != model_fingerprint:
+        raise CompressionError(
+            f"{where} was written with another model, or with this one before its weights or tables changed: "
+            "read it with the model that wrote it (model.save keeps that one)"
+        )
+    return HeaderReader(string, where)
+
+
+def read_layout(reader: HeaderReader, factor: str, prior: CodingPrior | None) -> CodeLayout:
+    """Invert ``layout_to_bytes``.
+
+    Raises:
+        CompressionError: the string was written with another prior, without one, or is damaged.
+    """
+    flags = reader.take(1)[0]
+    tokens = reader.varint()
+    valid: Tensor | None = None
+    grid: tuple[int, ...] | None = None
+    positions: tuple[int, ...] | None = None
+    if flags & _PREFIX:
+        valid = torch.arange(tokens) < reader.varint()
+    elif flags & _MASK:
+        bits = int.from_bytes(reader.take(-(-tokens // 8)), "little")
+        valid = torch.tensor([bits >> place & 1 for place in range(tokens)], dtype=torch.bool)
+    if flags & _GRID:
+        grid = tuple(reader.varint() for _ in range(reader.varint()))
+    if flags & _POSITIONS:
+        positions = tuple(reader.varint() for _ in range(tokens))
+    length = reader.varint() if flags & _LENGTH else None
+    if bool(flags & _PRIOR) != (prior is not None):
+        given, needed = ("a", "none") if prior is not None else ("no", "one")
+        raise CompressionError(
+            f"priors= has {given} prior of factor {factor}, and the strings were written with {needed}: "
+            "give the priors that compress was given"
+        )
+    if prior is not None and reader.take(4) != prior.fingerprint:
+        raise CompressionError(f"the strings were written with another prior of factor {factor}")
+    return CodeLayout(tokens, valid, grid, positions, length)
+
+
+def join_layouts(layouts: Sequence[CodeLayout], name: str, width: int, model: Model) -> Code:
+    """Return a code of zeros with the layout of the batch; shorter examples are padded."""
+    tokens = max(layout.tokens for layout in layouts)
+    device, masked = (
+        model.device,
+        any(layout.valid is not None or layout.tokens < tokens for layout in layouts),
+    )
+    lengths = {layout.length for layout in layouts}
+    mask = None
+    if masked:
+        rows = [
+            torch.ones(each.tokens, dtype=torch.bool) if each.valid is None else each.valid
+            for each in layouts
+        ]
+        mask = torch.stack([pad_to_length(row.unsqueeze(0), tokens)[0] for row in rows]).to(device)
+    positions = None
+    if layouts[0].positions is not None:
+        rows = [torch.tensor(each.positions or (), dtype=torch.int64) for each in layouts]
+        positions = torch.stack([pad_to_length(row.unsqueeze(0), tokens)[0] for row in rows]).to(device)
+    return Code(
+        z=torch.zeros(len(layouts), tokens, width, dtype=model.factors[name].code_dtype, device=device),
+        mask=mask,
+        grid=_join_grids(layouts, name),
+        positions=positions,
+        length=None if None in lengths else max(length for length in lengths if length is not None),
+    )
+
+
+def _join_grids(layouts: Sequence[CodeLayout], name: str) -> tuple[int, ...] | None:
+    """Return the grid of a batch: the one of all examples, or that of the longest where they are steps in time."""
+    grids = {layout.grid for layout in layouts}
+    if len(grids) == 1:
+        return grids.pop()
+    if all(grid is not None and len(grid) == 1 for grid in grids):
+        return max(grid for grid in grids if grid is not None)
+    raise DataError(
+        f"the codes of factor {name} have the grids {', '.join(map(str, sorted(grids, key=str)))}, which cannot be one batch: "
+        "decompress them separately"
+    )
