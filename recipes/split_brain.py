@@ -9,6 +9,9 @@ Paper: Zhang et al. 2017, "Split-brain autoencoders: unsupervised learning by cr
 the variant that regresses both groups (section 4.1), with a Gaussian likelihood of learned scale, so that their nats add up.
 Data: crops of ten color photographs that come with scikit-image and scikit-learn, split by photograph (reprkit-vision); any color
 images work.
+Expected (seed 0, about eight minutes of one busy core): squared error a crop 15.4 for color and 18.3 for lightness, where the mean
+color of the training photographs gives 3.3 and the mean lightness 15.9.  Ten photographs are too few: on those that were held out
+both halves are worse than the mean.  Real results need thousands of pictures: --data "cifar10(root='cifar')".
 
     python recipes/split_brain.py
     python recipes/split_brain.py --latent "vq(codes=256, dim=16)"
