@@ -183,12 +183,33 @@ def test_missing_run_is_not_an_attribute_error():
     assert "nowhere" in done.stderr
 
 
+EAGER_IN_EVERY_ORDER = """
+import importlib, os, sys
+import numpy, torch  # once, so that each forked process is fast
+import reprkit
+os.environ["EAGER_IMPORT"] = "1"  # lazy_loader's variable: the packages below resolve all their names at once
+for module in sorted({*reprkit._PUBLIC_NAMES, *reprkit._SUBMODULES}):
+    if (child := os.fork()) == 0:
+        importlib.import_module(f"reprkit.{module}")
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != 0:
+        print(module)
+print("done")
+"""
+
+
 def test_eager_imports_work():
     """lazy_loader's environment variable for finding errors in modules that are not used yet."""
     done = run_python(
         "import reprkit, sys; print('reprkit.checkpoints.save_load' in sys.modules)", EAGER_IMPORT="1"
     )
     assert done.stdout.split() == ["True"], done.stderr
+
+
+def test_eager_imports_work_whichever_module_comes_first():
+    """lazy_loader resolves names in the order of a set, which changes from process to process."""
+    done = run_python(EAGER_IN_EVERY_ORDER)
+    assert done.stdout.split() == ["done"], done.stderr
 
 
 def test_type_checkers_see_every_public_name():

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from reprkit.data.base import Dataset
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.interfaces import BUILD_CONTEXT, Part
 from reprkit.registry.constraints import apply_renamed_arguments, check_arguments, named_in_errors
@@ -69,6 +68,8 @@ def create(
 
 def construct(cls: Any, given: Mapping[str, Any], context: Mapping[str, Any], what: str) -> Any:
     """Call a part's constructor with checked arguments; error messages call the part ``what``."""
+    from reprkit.data.base import Dataset  # not above: reprkit.data imports this module
+
     parameters = dict(inspect.signature(cls).parameters)
     # A data set gets no build context: its data= is an ordinary argument.
     reserved = () if isinstance(cls, type) and issubclass(cls, Dataset) else BUILD_CONTEXT
