@@ -206,6 +206,7 @@ def test_eager_imports_work():
     assert done.stdout.split() == ["True"], done.stderr
 
 
+@pytest.mark.slow
 def test_eager_imports_work_whichever_module_comes_first():
     """lazy_loader resolves names in the order of a set, which changes from process to process."""
     done = run_python(EAGER_IN_EVERY_ORDER)
