@@ -28,7 +28,7 @@ _OUTPUT_KEYS = {"decoder", "field", "reads"}
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
 _FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns"}
-_COLUMN_KEYS = {"name", "kind", "mean", "std", "classes"}
+_COLUMN_KEYS = {"name", "kind", "mean", "std", "classes", "unit"}
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9-]*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"[A-Za-z0-9.+!_-]{0,200}")
@@ -289,8 +289,8 @@ def _check_signature(value: Any, where: str) -> set[str]:
 
 def _check_column(value: Any, where: str) -> None:
     column = _check_record(value, where, known=_COLUMN_KEYS, needed={"name", "kind"})
-    for key in ("name", "kind"):
-        _require(isinstance(column[key], str), f"{where}.{key}", "a text")
+    for key in ("name", "kind", "unit"):
+        _require(isinstance(column.get(key, ""), str), f"{where}.{key}", "a text")
     for key in ("mean", "std"):
         _require(_is_number(column.get(key, 1.0)), f"{where}.{key}", "a finite number")
     classes = column.get("classes", [])

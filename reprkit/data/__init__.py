@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reprkit.data.formats.images import Images
     from reprkit.data.formats.json_lines import JsonLines
     from reprkit.data.formats.lines import Lines
+    from reprkit.data.formats.table import Table
     from reprkit.data.formats.tensors import Tensors
     from reprkit.data.loading.order import Order, loader
     from reprkit.data.resolve import dataset
@@ -42,6 +43,7 @@ __all__ = [
     "Signature",
     "Stream",
     "Subset",
+    "Table",
     "Tensors",
     "check_batch",
     "collate",
@@ -62,6 +64,7 @@ __getattr__, __dir__ = attach(
         "formats.hub_stream": ["HubStream"],
         "formats.images": ["Images"],
         "formats.json_lines": ["JsonLines"],
+        "formats.table": ["Table"],
         "formats.lines": ["Lines"],
         "loading.order": ["Order", "loader"],
         "streams": ["Stream"],

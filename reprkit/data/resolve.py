@@ -13,13 +13,14 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.formats.arrays import Arrays
+from reprkit.data.formats.table import Table, is_frame
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, ReferenceSyntaxError, UnknownPartError
 from reprkit.registry.create import create
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
 
-_SOURCES = "a reference such as 'digits', a file or folder of data, arrays, or an rk.Dataset"
+_SOURCES = "a reference such as 'digits', a file or folder of data, arrays, a DataFrame, or an rk.Dataset"
 
 
 def dataset(source: Any, *, registry: Registry | None = None) -> Dataset:
@@ -36,6 +37,7 @@ def dataset(source: Any, *, registry: Registry | None = None) -> Dataset:
     a folder of sound files              audio
     .jsonl, .ndjson, or a folder         json-lines
     .txt, or a folder                    lines
+    .csv, .tsv, .parquet                 table
     ===================================  ============
 
     Args:
@@ -55,6 +57,8 @@ def dataset(source: Any, *, registry: Registry | None = None) -> Dataset:
         return _create(parse(source) if isinstance(source, str) else source, registry)
     if isinstance(source, Dataset):
         return _check(source, type(source).__name__)
+    if is_frame(source):
+        return Table(source)
     if isinstance(source, Mapping | np.ndarray | Tensor | list | tuple):
         return Arrays(source)
     raise DataError(
@@ -92,19 +96,20 @@ def _as_path(source: str | Path | Reference, registry: Registry | None) -> Path 
 
 def _file_suffixes() -> dict[str, str]:
     """Return the suffixes of single files: suffix -> data set that reads it."""
-    from reprkit.data.formats import json_lines, lines
+    from reprkit.data.formats import json_lines, lines, table
 
     return {
         **dict.fromkeys((".npy", ".npz"), "arrays"),
         **dict.fromkeys(json_lines.SUFFIXES, "json-lines"),
         **dict.fromkeys(lines.SUFFIXES, "lines"),
+        **dict.fromkeys(table.SUFFIXES, "table"),
     }
 
 
 def _reference_for(path: Path) -> Reference:
     """Return a reference to the data set that reads a file or folder."""
     from reprkit.data import sound
-    from reprkit.data.formats import image_files
+    from reprkit.data.formats import image_files, table
 
     if not path.exists():
         raise DataError(f"no file or folder {str(path)!r} (looked in {Path.cwd()})")
@@ -114,7 +119,8 @@ def _reference_for(path: Path) -> Reference:
         **dict.fromkeys(image_files.SUFFIXES, "images"),
         **dict.fromkeys(sound.SUFFIXES, "audio"),
     }
-    del folders[".npz"]
+    for suffix in (".npz", *table.SUFFIXES):  # a table beside pictures describes them
+        del folders[suffix]
     if not path.is_dir():
         name = files.get(path.suffix.lower())
         if name is None:

@@ -35,6 +35,7 @@ class Column:
         mean: of a number; encoders subtract it and outputs start there.
         std: standard deviation of a number, in the same way.
         classes: values of a category, in the order of its elements; at least two.
+        unit: of a number, such as "days since 1970-01-01" of a date; "" where the table states none.
 
     Raises:
         DataError: an unknown kind, no positive ``std``, or classes that are too few, repeated, or given for a number.
@@ -45,6 +46,7 @@ class Column:
     mean: float = 0.0
     std: float = 1.0
     classes: tuple[str, ...] = ()
+    unit: str = ""
 
     def __post_init__(self) -> None:
         """Check the column."""
@@ -283,7 +285,11 @@ def _field_to_json(field: Field) -> dict[str, Any]:
         del record["columns"]
     else:
         record["columns"] = [
-            {key: list(value) if key == "classes" else value for key, value in column.items()}
+            {
+                key: list(value) if key == "classes" else value
+                for key, value in column.items()
+                if key != "unit" or value
+            }
             for column in record["columns"]
         ]
     return record

@@ -290,6 +290,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         "reprkit.data.formats.json_lines:JsonLines",
         "JSON Lines files with one record per example: texts, numbers and labels",
     )
+    yield Spec(
+        "table",
+        "reprkit.data.formats.table:Table",
+        "A table with named columns: a CSV, TSV or Parquet file, a DataFrame, a Bunch",
+        ("pandas",),
+    )
 
 
 @hookimpl

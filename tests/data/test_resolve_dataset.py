@@ -140,10 +140,11 @@ def test_error_lists_the_content_of_a_folder(tmp_path):
 
 def test_unsupported_single_file_raises(tmp_path):
     fill(tmp_path, "1.png", "x.csv")
+    (tmp_path / "x.csv").rename(tmp_path / "x.dat")
     with pytest.raises(DataError, match=r"single file.*\n  give the folder.*images\(root="):
         dataset(str(tmp_path / "1.png"))
     with pytest.raises(DataError, match=r"single file.*\n  known: .*\.jsonl"):
-        dataset(tmp_path / "x.csv")
+        dataset(tmp_path / "x.dat")
     for source in (tmp_path / "gone", str(tmp_path / "gone"), "./gone", "gone.jsonl", "gone.txt"):
         with pytest.raises(DataError, match=r"no file or folder '.*gone.*looked in"):
             dataset(source)
