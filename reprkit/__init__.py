@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reprkit.evaluation import evaluate
     from reprkit.interfaces import Corruption, Decoder, Encoder, Evaluator, Latent, Likelihood, Objective
     from reprkit.models.build import build
+    from reprkit.models.embedding import embed
     from reprkit.models.factor import factor
     from reprkit.models.model import Model
     from reprkit.models.output import output
@@ -67,6 +68,7 @@ _PUBLIC_NAMES = {
     "registry.create": ["create"],
     "models.factor": ["factor"],
     "models.build": ["build"],
+    "models.embedding": ["embed"],
     "models.model": ["Model"],
     "models.output": ["output"],
     "checkpoints.save_load": ["load"],
@@ -79,8 +81,8 @@ _PUBLIC_NAMES = {
 }
 
 __all__ = [  # noqa: RUF022 (in the order of use)
-    "create", "dataset", "factor", "output", "build", "Model", "loop", "fit", "load", "evaluate", "report", "export", "push",
-    "recipe", "Launch",
+    "create", "dataset", "factor", "output", "build", "Model", "loop", "fit", "load", "embed", "evaluate", "report",
+    "export", "push", "recipe", "Launch",
     "Encoder", "Latent", "Decoder", "Likelihood", "Objective", "Corruption", "Evaluator",
     "Features", "Code", "Codes", "Decoded", "Losses", "Dataset", "Signature", "Field", "Column",
     "Spec", "hookimpl", "ReprkitError",

@@ -37,6 +37,7 @@ COMMANDS = {
         "reprkit.commands.probe",
         "Probe a saved model: linear classifier and k-NN on its representation",
     ),
+    "embed": ("reprkit.commands.embed", "Write one vector per example of a data set to a file"),
     "finetune": ("reprkit.commands.finetune", "Fine-tune a saved model with labels"),
     "new": ("reprkit.commands.new", "Write a new plugin: a working part, its tests and a README"),
     "check": ("reprkit.commands.check", "Check the parts of an installed plugin against the conformance kit"),

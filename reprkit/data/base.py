@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reprkit.data.collation import collate, to_index
 from reprkit.data.signature import Signature
+from reprkit.data.summary import summarize
 from reprkit.errors import DataError
 from reprkit.registry.constraints import wrap_constructor
 
@@ -143,6 +144,10 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     def name(self) -> str:
         """Short name for reports."""
         return type(self).__name__.lower()
+
+    def summary(self) -> str:
+        """Return what was read, in one line: "x: image h=8 w=8 c=1 in 0 to 1, 1,797 examples; label: 10 classes"."""
+        return summarize(self.signature, len(self), self.facts)
 
     def describe(self) -> dict[str, Any]:
         """Return the description that ``run.json`` stores, as plain JSON: name, reference, number of examples, signature, facts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,11 +23,11 @@ def check_batch(
     signature: Signature,
     *,
     dtype: torch.dtype = torch.float32,
-    values: bool = True,
+    values: bool | Literal["scale"] = True,
 ) -> None:
     """Check a batch against the signature.
 
-    A model so checks its first training batch, and every batch of ``encode`` without the values.
+    A model so checks its first training batch, and the scale of every batch of ``encode``.
 
     Fields of the signature may be absent (labels often are); fields that the signature lacks are ignored.
 
@@ -34,8 +35,8 @@ def check_batch(
         batch: field -> (b ...), and ``NAME_mask`` Bool (b t) where lengths vary.
         signature: the expected fields.
         dtype: of the model; real fields may have this type, float32, float16 or bfloat16.
-        values: also check the values (finite, range, vocabulary); False for a corrupted batch, whose values may leave
-            the range and which holds mask symbols.
+        values: also check the values (finite, range, vocabulary).  "scale" is for a batch that may be corrupted or decoded, whose
+            values may leave the range by its width and which may hold the mask symbol; False checks no value.
 
     Raises:
         DataError: an empty batch, or a field of the wrong shape, type or range, or with non-finite values.
@@ -56,7 +57,9 @@ def check_batch(
         mask = batch.get(f"{name}_mask")
         if mask is not None:
             check_mask(name, value, mask)
-        if values:
+        if values == "scale":
+            _check_scale(name, field, value)
+        elif values:
             check_values(name, field, value, mask=mask, whole="the batch")
 
 
@@ -139,6 +142,26 @@ def check_values(
         part = value[first : first + rows]
         cover = None if mask is None else mask[first : first + rows]
         _check_part(name, field, part, cover, whole, start + first)
+
+
+def _check_scale(name: str, field: Field, value: Tensor) -> None:
+    """Check that values are of the field's scale, such as 0 to 1 and not 0 to 255, and symbols of its vocabulary."""
+    lowest, highest = _limits(field)
+    if field.kind == "label" or not highest < float("inf"):
+        return
+    slack = 0.0 if field.discrete else highest - lowest
+    highest += 1 if field.discrete else slack  # the symbol after the vocabulary is the mask symbol
+    low, high = (float(bound) for bound in torch.aminmax(value))
+    if lowest - slack <= low and high <= highest:
+        return
+    bad = (value < lowest - slack) | (value > highest)
+    if not bad.any():
+        return  # NaN, which an evaluator may count
+    allowed = f"vocab {field.vocab}" if field.discrete else f"range {field.range}"
+    raise DataError(
+        f"field {name!r} holds {_first(value, bad, 'the batch', 0)}; the model learned values of another scale, {allowed}\n"
+        f"  {range_advice(field, low, high)}"
+    )
 
 
 def _check_categories(

@@ -15,6 +15,7 @@ from reprkit.data.signature import LAYOUTS, Field, Kind
 from reprkit.errors import DataError
 
 UNSTATED: Any = object()  # as opposed to None, which declares that there is no range
+_PLAIN_VOCAB = 1024  # an integer matrix without larger values is taken for symbols
 _SAMPLE = 1000  # examples that decide whether real values are integers
 
 
@@ -88,7 +89,10 @@ def infer_field(
         raise DataError(
             f"field {name!r} is empty: its shape is {tuple(value.shape)}; give at least one example"
         )
-    kind = kind or _kind(name, value)
+    if kind is None:
+        kind = _kind(name, value)
+        if kind == "tokens" and vocab is None and look:
+            _require_symbols(name, value)
     value = _with_axes(name, value, kind)
     if kind in ("tokens", "label"):
         stored, vocab = _symbols(name, value, kind, vocab, look)
@@ -132,6 +136,22 @@ def _kind(name: str, value: Tensor) -> Kind:
     raise DataError(
         f"field {name!r} is {dtype_name(value)} of shape {tuple(value.shape)}, which is ambiguous\n"
         f"  declare kinds={{{name!r}: ...}}, one of {', '.join(LAYOUTS)}"
+    )
+
+
+def _require_symbols(name: str, value: Tensor) -> None:
+    """Refuse an undeclared integer matrix that may as well hold numbers: bytes, or few of many possible symbols."""
+    pixels = value.dtype == torch.uint8
+    whole = value.long()  # torch has few operations on unsigned types
+    low, high = int(whole.min()), int(whole.max())
+    found = len(torch.unique(whole)) if high >= _PLAIN_VOCAB else None
+    if low < 0 or not (pixels or (found is not None and found <= high // 2)):
+        return  # negative symbols are refused with the index of the first
+    shown = f"{dtype_name(value)} from {low} to {high}" + (f", {found} different ones" if found else "")
+    numbers = ".astype('float32'), with pixels / 255" if pixels else ".astype('float32')"
+    raise DataError(
+        f"field {name!r} of shape {tuple(value.shape)} holds {shown}: symbols or numbers?\n"
+        f"  symbols: kinds={{{name!r}: 'tokens'}}; numbers: a vector, {numbers}; a table with names: rk.dataset(DataFrame)"
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,16 @@ from reprkit.errors import DataError, ReferenceSyntaxError, UnknownPartError
 from reprkit.registry.create import create
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
+from reprkit.utils.collectives import rank
 
 _SOURCES = "a reference such as 'digits', a file or folder of data, arrays, a DataFrame, or an rk.Dataset"
 
 
-def dataset(source: Any, *, registry: Registry | None = None) -> Dataset:
-    """Make a data set from a reference, a path, arrays or a data set.
+def dataset(source: Any, *, registry: Registry | None = None, **options: Any) -> Dataset:
+    """Make a data set from a reference, a path, arrays, a table or a data set.
 
-    The content of a path decides which data set reads it, with default options; give a reference to set options
-    (``"images(root='pets', size=32, labels=True)"``).
+    The content of a path decides which data set reads it.  What was taken for what is printed in one line on standard error, where
+    nothing was declared (``Dataset.summary``).
 
     ===================================  ============
     path                                 data set
@@ -41,10 +44,12 @@ def dataset(source: Any, *, registry: Registry | None = None) -> Dataset:
     ===================================  ============
 
     Args:
-        source: a reference (``"digits"``, ``"arrays(path='x.npz')"``), a path (the name of an installed data
-            set takes precedence: write ``"./digits"`` for the folder), an array or tensor (n ...), a dict of
-            them, or a data set, which is returned unchanged.
+        source: a reference (``"digits"``, ``"arrays(path='x.npz')"``), a path (``"./digits"`` for the folder where a data set
+            has this name), an array or tensor (n ...), a dict of them, a DataFrame or Bunch, or a data set, which is returned
+            unchanged.
         registry: where references are looked up; by default the process-wide one.
+        options: arguments of the data set that reads the source: ``rk.dataset("pets", size=32, labels=True)``,
+            ``rk.dataset(frame, columns={"id": "drop"})``, ``rk.dataset(x, kinds={"x": "image"})``.
 
     Raises:
         UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
@@ -53,18 +58,33 @@ def dataset(source: Any, *, registry: Registry | None = None) -> Dataset:
     if isinstance(source, str | Path | Reference):
         path = _as_path(source, registry)
         if path is not None:
-            return _create(_reference_for(path), None)
-        return _create(parse(source) if isinstance(source, str) else source, registry)
+            return _announce(_create(_with_options(_reference_for(path), options), None), options)
+        return _create(_with_options(parse(source) if isinstance(source, str) else source, options), registry)
     if isinstance(source, Dataset):
+        if options:
+            raise DataError(
+                f"a data set is returned unchanged, so {', '.join(options)} cannot be set: set it where it is made"
+            )
         return _check(source, type(source).__name__)
     if is_frame(source):
-        return Table(source)
+        return _announce(Table(source, **options), options)
     if isinstance(source, Mapping | np.ndarray | Tensor | list | tuple):
-        return Arrays(source)
+        return _announce(Arrays(source, **options), options)
     raise DataError(
         f"a data set is {_SOURCES}, not {type(source).__name__}\n"
         "  write a class for it: subclass rk.Dataset, set signature, define __len__ and __getitem__"
     )
+
+
+def _with_options(reference: Reference, options: Mapping[str, Any]) -> Reference:
+    return replace(reference, arguments={**reference.arguments, **options}) if options else reference
+
+
+def _announce(data: Dataset, options: Mapping[str, Any]) -> Dataset:
+    """Print what the data was taken for, where the user declared nothing."""
+    if not options and rank() == 0:
+        print(data.summary(), file=sys.stderr)
+    return data
 
 
 def _create(reference: Any, registry: Registry | None) -> Dataset:
@@ -88,9 +108,14 @@ def _as_path(source: str | Path | Reference, registry: Registry | None) -> Path 
     if not text or not os.path.exists(text):  # Path.exists would raise where the text is too long
         return None
     try:
-        (registry or default_registry()).find("dataset", text)
+        found = (registry or default_registry()).find("dataset", text)
     except (ReferenceSyntaxError, UnknownPartError):
         return path
+    if text == found.name:
+        raise DataError(
+            f"{text!r} is an installed data set and a {'folder' if path.is_dir() else 'file'} here\n"
+            f"  write {'./' + text!r} for the {'folder' if path.is_dir() else 'file'}, or {found.qualified!r} for the data set"
+        )
     return None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from reprkit.data.compatibility import match_classes, require_same_fields
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.evaluation.baselines import baseline
 from reprkit.evaluation.encoding import Session, use_session
@@ -43,7 +44,8 @@ def evaluate(
         data: the data set to evaluate on.
         evaluators: references or instances; results are named after their evaluator, a second one of the
             same name after its reference.
-        fit_on: the data set that probes are fitted on; never evaluated on.
+        fit_on: the data set that probes are fitted on; never evaluated on.  Where both name their classes (``facts["classes"]``),
+            the labels of ``data`` are matched by name.
         batch: examples per batch.
         examples: how many examples and outputs to keep for the report's gallery; 0 for none.
         seed: of all random draws of the evaluators.
@@ -51,7 +53,8 @@ def evaluate(
             a line now and then.
 
     Raises:
-        DataError: no examples, missing labels that an evaluator needs, or values that are not finite.
+        DataError: no examples, missing labels that an evaluator needs, values that are not finite, a field of another range or
+            with other columns than the model learned, or classes of ``data`` whose names ``fit_on`` does not have.
         UnknownPartError, PartArgumentError: an unknown evaluator, or an invalid argument.
     """
     if batch < 1 or examples < 0:
@@ -63,6 +66,9 @@ def evaluate(
     if isinstance(model, str):
         model = baseline(model, fit_on)
     model = unwrap(model)
+    for each in filter(None, (data, fit_on)):
+        require_same_fields(each, model.signature)
+    data = data if fit_on is None else match_classes(data, fit_on)
     started = time.monotonic()
     results = Results()
     with torch.no_grad(), isolate(model, seed) as reseed, use_session(Session(batch, progress)) as current:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprkit.data.checks import check_batch
+from reprkit.data.raw_input import as_batch
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Latent, Objective
@@ -209,7 +210,8 @@ class Model(nn.Module):
         """Encode a batch: return its codes by factor.  The batch is moved to the model's device.
 
         Args:
-            batch: what the data set yields.
+            batch: what the data set yields; or an array, a DataFrame, pictures or their files, see
+                ``reprkit.data.raw_input.as_batch``.
             keep: indices of the tokens to read (b k); the encoders must provide "keep".
             factors: names of the factors to encode; all by default.
             any_length: accept sequences longer or shorter than those of the signature, if the encoders can read them.
@@ -220,7 +222,8 @@ class Model(nn.Module):
         names = tuple(self.factors) if factors is None else tuple(factors)
         cache = self._forward_cache
         if cache is None:
-            self._check(batch, values=False, any_length=any_length)
+            batch = as_batch(batch, self.signature)
+            self._check(batch, values="scale", any_length=any_length)
         known = {} if cache is None else cache.lookup(batch, keep)
         before, moved = set(known), self.to_device(batch)
         for name in order_by_condition(self.factors, names):
@@ -357,7 +360,7 @@ class Model(nn.Module):
     def represent(
         self, batch: Batch, factor: str | None = None, pool: Literal["mean", "flatten"] = "mean"
     ) -> Tensor:
-        """Return one vector per example (b d), for probes.
+        """Return one vector per example (b d), for probes.  ``batch`` is as for ``encode``.
 
         It is the masked mean over tokens, or with ``pool="flatten"`` all tokens concatenated.  Without ``factor``, the vectors
         of all factors are concatenated.
@@ -566,8 +569,8 @@ class Model(nn.Module):
             for name, value in batch.items()
         }
 
-    def _check(self, batch: Batch, values: bool, any_length: bool = False) -> None:
-        """Check a batch against the signature; its ``values`` are checked once, before anything is corrupted."""
+    def _check(self, batch: Batch, values: bool | Literal["scale"], any_length: bool = False) -> None:
+        """Check a batch against the signature; all its ``values`` once, before anything is corrupted, else their scale."""
         if self.signature is not None:
             dtype = next((parameter.dtype for parameter in self.parameters()), torch.float32)
             signature = self.signature.any_length() if any_length else self.signature

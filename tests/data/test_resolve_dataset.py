@@ -107,9 +107,11 @@ def test_file_is_read_by_its_suffix(tmp_path, monkeypatch, name, part):
     assert len(dataset(f"~/{name}")) == len(dataset(name))
 
 
-def test_installed_name_takes_precedence_over_a_folder(tmp_path, monkeypatch):
+def test_a_name_that_is_a_data_set_and_a_folder_is_refused_with_both_spellings(tmp_path, monkeypatch):
     monkeypatch.chdir(fill(tmp_path, "digits/1.png", "pets/1.png"))
-    assert isinstance(dataset("digits"), Digits)
+    with pytest.raises(DataError, match=r"'\./digits' for the folder, or 'reprkit/digits' for the data set"):
+        dataset("digits")
+    assert isinstance(dataset("reprkit/digits"), Digits)
     assert len(dataset("./digits")) == len(dataset("pets")) == 1
     (tmp_path / "arrays(path='x.npy')").mkdir()
     with pytest.raises(DataError, match=r"no file 'x\.npy'"):
@@ -190,3 +192,36 @@ def test_no_module_has_a_public_name():
 def test_another_registry_can_be_given():
     with pytest.raises(UnknownPartError):
         dataset("digits", registry=Registry(builtin=False, installed=False))
+
+
+def test_options_go_to_the_data_set_that_reads_the_source(tmp_path):
+    fill(tmp_path / "pets", "1.png")
+    assert dataset(tmp_path / "pets", size=8).signature["x"].shape == (8, 8, 3)
+    assert dataset(f"images(root={str(tmp_path / 'pets')!r})", size=8).signature["x"].shape == (8, 8, 3)
+    assert dataset({"x": np.zeros((2, 5, 5))}, kinds={"x": "image"}).signature["x"].shape == (5, 5, 1)
+    with pytest.raises(PartArgumentError, match="no argument 'sise'"):
+        dataset(tmp_path / "pets", sise=8)
+    with pytest.raises(DataError, match="returned unchanged"):
+        dataset(dataset(np.zeros((2, 3))), kinds={})
+
+
+def test_what_was_inferred_is_printed_once(tmp_path, capsys):
+    fill(tmp_path / "pets", "1.png")
+    dataset(tmp_path / "pets")
+    assert capsys.readouterr().err == "x: image (h=64 w=64 c=3) in 0 to 1, 1 examples\n"
+    dataset({"x": np.zeros((20, 3), dtype=np.float32), "label": np.arange(20) % 4})
+    assert capsys.readouterr().err == "x: vector (d=3), 20 examples; label: 4 classes\n"
+    dataset({"x": np.arange(20).reshape(10, 2)})
+    assert capsys.readouterr().err == "x: tokens (t=2) of 20 symbols, 10 examples\n"
+    dataset("digits")
+    dataset(np.zeros((2, 3)), kinds={"x": "vector"})
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "values", [np.array([[31_000, 52_000], [199_613, 48_500]]), np.zeros((5, 784), dtype=np.uint8)]
+)
+def test_an_integer_matrix_that_may_hold_numbers_is_refused(values):
+    with pytest.raises(DataError, match=r"symbols or numbers\?\n  symbols: kinds=\{'x': 'tokens'\}"):
+        dataset({"x": values})
+    assert dataset({"x": values}, kinds={"x": "tokens"}).signature["x"].kind == "tokens"

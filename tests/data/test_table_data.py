@@ -122,7 +122,7 @@ def test_statistics_and_classes_are_those_of_the_training_part():
     assert a.std == pytest.approx(frame["a"][train.indices.numpy()].std(ddof=0), rel=1e-6)
     assert b.classes == ("u", "v")
     assert test.signature == train.signature
-    assert test.facts["classes not in train"] == {"b": 1}
+    assert test.facts["classes not learned"] == {"b": 1}
     assert test[0]["x_mask"].tolist() == [True, False, False]
 
 
@@ -202,3 +202,16 @@ def test_a_model_of_a_table_trains_and_keeps_its_columns(tmp_path):
     loaded = rk.load(model.save(tmp_path / "model"))
     assert loaded.signature == train.signature
     assert loaded.signature["x"].columns[3].unit == DAYS
+
+
+def test_new_rows_are_read_with_the_learned_columns():
+    learned = Table(customers())
+    new = customers(4).assign(note=["n1", "n2", "n3", "n4"], city=["Rome", "Paris", None, "Oslo"])
+    new = new.drop(columns="target")[["note", "since", "city", "age", "member"]]
+    data = Table(new, columns={"note": "drop"}, like=learned)
+    assert data.signature["x"] == learned.signature["x"]
+    assert data.facts["classes not learned"] == {"city": 1}
+    assert data[0]["x"].tolist() == learned[0]["x"].tolist()
+    assert data[1]["x_mask"].tolist() == [False, False, False, True, True, True]
+    with pytest.raises(DataError, match="lacks 'age'"):
+        Table(new.drop(columns="age"), columns={"note": "drop"}, like=learned)

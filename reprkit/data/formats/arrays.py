@@ -32,7 +32,8 @@ class Arrays(Tensors):
     float (n d)                 vector
     float (n t c)               sequence
     float or uint8 (n h w c)    image; uint8 is divided by 255, range (0, 1)
-    integer (n t)               tokens, vocab = largest + 1
+    integer (n t)               tokens, vocab = largest + 1; refused if uint8, or if over 1,024 and
+                                less than half of the symbols occur: declare the kind
     integer (n,), or "label"    label, vocab = largest + 1
     bool                        real 0 and 1 of the same axes, vocab 2 (a Bernoulli likelihood)
     ==========================  ===================================================================

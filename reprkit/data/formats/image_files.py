@@ -19,7 +19,7 @@ SUFFIXES = frozenset(
 
 
 def read_image(
-    file: str | Path | BinaryIO, size: tuple[int, int], *, fit: Fit = "crop", gray: bool = False
+    file: str | Path | BinaryIO | Image.Image, size: tuple[int, int], *, fit: Fit = "crop", gray: bool = False
 ) -> np.ndarray:
     """Read the first frame of an image, upright (EXIF orientation applied), as uint8 (h w c).
 
@@ -27,7 +27,7 @@ def read_image(
     palettes and 1-bit become RGB or grayscale.  Smaller images are enlarged; all resizing is bicubic.
 
     Args:
-        file: path of the image, or an open file.
+        file: path of the image, an open file, or an image of Pillow.
         size: (h, w).
         fit: "crop" crops the center to the aspect ratio of ``size``, "pad" adds black borders, "stretch" distorts.
         gray: one channel (luma, ITU-R 601), else three.
@@ -38,9 +38,12 @@ def read_image(
     """
     from PIL import Image, ImageOps
 
-    with Image.open(file) as opened:
-        opened.load()
-        upright = ImageOps.exif_transpose(opened)
+    if isinstance(file, Image.Image):
+        upright = ImageOps.exif_transpose(file)
+    else:
+        with Image.open(file) as opened:
+            opened.load()
+            upright = ImageOps.exif_transpose(opened)
     plain = _to_8_bit(upright).convert("L" if gray else "RGB")
     width_height = (size[1], size[0])
     if fit == "stretch":

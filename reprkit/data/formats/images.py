@@ -83,7 +83,8 @@ class Images(Dataset):
         else:
             self.files = [name for name, _ in corrupt.iter_readable(paths, self._read)]
         corrupt.check_share(len(paths), str(self._root))
-        fields = {"x": Field(kind="image", shape=shape, range=(0.0, 1.0))}
+        form = None if fit == "crop" else f"image(fit={fit!r})"
+        fields = {"x": Field(kind="image", shape=shape, range=(0.0, 1.0), form=form)}
         self.facts: dict[str, Any] = corrupt.facts()
         self._labels: Tensor | None = None
         if labels:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from reprkit.data.base import Dataset, Subset, held_out_share, split_settings
-from reprkit.data.formats.frame_columns import encode_rows, fit_columns, infer_kinds
+from reprkit.data.formats.frame_columns import DAYS, LABELS, encode_rows, fit_columns, infer_kinds
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.formats.value_readers import class_facts
 from reprkit.data.signature import Column, Field, Signature
@@ -46,13 +46,15 @@ class Table(Tensors):
 
     The signature holds the mean and standard deviation of each number and the classes of each category.  Encoders standardize by
     them and outputs start there (``reprkit.data.Column``).  ``split`` fits them to its training part alone; a class that stands
-    only in another part is a missing value there (``facts["classes not in train"]``).
+    only in another part is a missing value there (``facts["classes not learned"]``).
 
     Args:
         path: a .csv, .tsv or .parquet file, a DataFrame of pandas or polars, or a scikit-learn Bunch.
         columns: column -> "number", "category", "date", "label" or "drop".
         group: a column whose rows of equal value stay in one part of ``split``, such as the patient.  The part follows from a hash
             of the value and the seed, so more rows change no earlier one's part.  It is no part of ``x``.
+        like: the data set or signature whose columns, statistics and classes hold here too, for new rows of a learned table.  Its
+            other columns and ``columns`` are not looked at.
         separator: between the columns of a text file; by default a comma, and a tab in a .tsv file.
         missing: texts that stand for a missing value, besides pandas' own (an empty field, NA, NaN, null, ...).
         encoding: of a text file.
@@ -67,19 +69,25 @@ class Table(Tensors):
         *,
         columns: Mapping[str, str] | None = None,
         group: str | None = None,
+        like: Dataset | Signature | None = None,
         separator: str | None = None,
         missing: Sequence[str] = (),
         encoding: str = "utf-8",
     ) -> None:
         name, frame = read_frame(path, separator, missing, encoding)
-        declared = dict(columns or {})
+        learned = None if like is None else getattr(like, "signature", like)["x"].columns
+        declared = {**(columns or {}), **_kinds_of(learned or (), frame)}
         if group is not None:
             if group not in frame.columns:
                 raise DataError(
                     f"{name} has no column {group!r} for group=.{nearest(group, list(frame.columns))}"
                 )
             declared[group] = "drop"
-        kinds, dropped = infer_kinds(frame, declared, name)
+        others = (
+            [] if learned is None else [c for c in frame if c not in declared and c.lower() not in LABELS]
+        )
+        kinds, dropped = infer_kinds(frame, {**dict.fromkeys(others, "drop"), **declared}, name)
+        dropped |= dict.fromkeys(others, "not among the columns of like=")
         used = [column for column, kind in kinds.items() if kind not in ("drop", "label")]
         if not used:
             raise DataError(f"{name} has no column for x: {_list_kinds(kinds)}")
@@ -96,7 +104,8 @@ class Table(Tensors):
         facts |= {"rows left out": int(empty.sum())} if empty.any() else {}
         facts |= class_facts({"label": self._classes}) if self._classes else {}
         self.facts = facts
-        self._fill(fit_columns(self._frame, self._kinds), name)
+        if unseen := self._fill(learned or fit_columns(self._frame, self._kinds), name):
+            facts["classes not learned"] = unseen
 
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
@@ -125,7 +134,7 @@ class Table(Tensors):
         copy.facts = dict(self.facts)
         unseen = copy._fill(columns, self._name)
         if unseen:
-            copy.facts["classes not in train"] = unseen
+            copy.facts["classes not learned"] = unseen
         return copy
 
     def _fill(self, columns: tuple[Column, ...], name: str) -> dict[str, int]:
@@ -285,6 +294,21 @@ def _from_bunch(bunch: Any) -> pd.DataFrame:
     if names is not None and pd.api.types.is_integer_dtype(target) and len(names) > target.max():
         target = target.map(lambda index: str(names[index]))
     return frame.assign(target=target)
+
+
+def _kinds_of(learned: Sequence[Column], frame: pd.DataFrame) -> dict[str, str]:
+    """Return the kinds of learned columns: column -> kind.
+
+    Raises:
+        DataError: the frame lacks one.
+    """
+    missing = [column.name for column in learned if column.name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"the table lacks {', '.join(map(repr, missing))} of the columns of like=.{nearest(missing[0], list(frame.columns))}\n"
+            f"  its columns: {', '.join(map(str, frame.columns))}"
+        )
+    return {column.name: "date" if column.unit == DAYS else column.kind for column in learned}
 
 
 def _split_groups(

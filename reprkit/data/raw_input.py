@@ -1,0 +1,139 @@
+"""Turn what a user holds (arrays, DataFrames, pictures, file names) into a batch of a signature."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprkit.data.signature import Field, Signature
+from reprkit.errors import DataError
+
+
+def as_batch(source: Any, signature: Signature | None) -> dict[str, Tensor]:
+    """Return a batch that fits the signature.
+
+    ==========================================  =====================================================================
+    source                                      field ``x``
+    ==========================================  =====================================================================
+    a batch: field -> tensor or array           each field, converted to its type
+    an array or tensor (b ...)                  ``x``; uint8 pixels are rescaled from 0..255 to the field's range
+    a DataFrame of pandas or polars             the columns of a table, by name; gaps become False in ``x_mask``
+    a picture (PIL) or its file, or a list      read, cropped and resized to (h w c) as the data set ``images`` does
+    ==========================================  =====================================================================
+
+    Raises:
+        DataError: none of these, no signature, or content that does not fit the field.
+    """
+    if isinstance(source, Mapping):
+        return {name: _convert(name, value, signature) for name, value in source.items()}
+    if signature is None:
+        raise DataError(
+            f"the model has no signature: give a batch, field -> tensor, not {type(source).__name__}"
+        )
+    name = "x" if "x" in signature else next(iter(signature))
+    field = signature[name]
+    if isinstance(source, np.ndarray | Tensor):
+        return {name: _convert(name, source, signature)}
+    from reprkit.data.formats.table import is_frame, read_frame
+
+    if is_frame(source):
+        return _from_frame(read_frame(source)[1], name, field)
+    items = list(source) if isinstance(source, list | tuple) else [source]
+    if items and field.kind == "image" and all(map(_is_picture, items)):
+        return {name: _from_pictures(items, field)}
+    raise DataError(
+        f"{_describe(source)} is no input of {name} ({field.kind} {field.axes})\n  {_advice(field)}"
+    )
+
+
+def _convert(name: str, value: Any, signature: Signature | None) -> Any:
+    """Return a tensor of the field's type; what is no field of the signature, and what is no array, stays."""
+    if isinstance(value, Tensor) and value.dtype != torch.uint8:
+        return value
+    if not isinstance(value, np.ndarray | Tensor):
+        return value
+    tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+    field = None if signature is None or name not in signature else signature[name]
+    if field is None:
+        return tensor
+    if field.discrete:
+        return tensor if tensor.is_floating_point() else tensor.long()
+    if tensor.dtype == torch.uint8 and field.kind == "image":
+        return _from_pixels(tensor, field)
+    return (
+        tensor.float()
+        if tensor.dtype in (torch.float64, torch.bool) or not tensor.is_floating_point()
+        else tensor
+    )
+
+
+def _from_pixels(pixels: Tensor, field: Field) -> Tensor:
+    """Rescale uint8 pixels from 0..255 to the field's range; without a range they stay."""
+    if field.range is None:
+        return pixels.float()
+    low, high = field.range
+    return pixels.float() / 255 * (high - low) + low
+
+
+def _from_frame(frame: Any, name: str, field: Field) -> dict[str, Tensor]:
+    from reprkit.data.formats.frame_columns import encode_rows
+
+    if not field.columns:
+        raise DataError(
+            f"the model did not learn a table: its {name} is {field.kind} ({field.axes}) without columns\n"
+            "  give an array, or train on rk.dataset(DataFrame)"
+        )
+    x, known, unseen = encode_rows(frame, field.columns)
+    if unseen:
+        listed = ", ".join(f"{column!r} ({count} rows)" for column, count in unseen.items())
+        raise DataError(
+            f"the table holds classes that the model did not learn, in {listed}\n  set them to None to treat them as missing values"
+        )
+    return {name: x} if known.all() else {name: x, f"{name}_mask": known}
+
+
+def _from_pictures(items: Sequence[Any], field: Field) -> Tensor:
+    from reprkit.data.formats.image_files import read_image
+    from reprkit.registry.references import parse
+
+    height, width, channels = field.shape
+    if height is None or width is None or channels not in (1, 3):
+        raise DataError(
+            f"pictures have 1 or 3 channels and a size, and the model reads images of {field.axes}"
+        )
+    fit = (
+        parse(field.form).arguments.get("fit", "crop") if (field.form or "").startswith("image(") else "crop"
+    )
+    pixels = [read_image(item, (height, width), fit=fit, gray=channels == 1) for item in items]
+    return _from_pixels(torch.from_numpy(np.stack(pixels)), field)
+
+
+def _is_picture(item: Any) -> bool:
+    from PIL import Image
+
+    return os.path.isfile(item) if isinstance(item, str | Path) else isinstance(item, Image.Image)
+
+
+def _describe(source: Any) -> str:
+    if isinstance(source, str | Path):
+        return (
+            f"{str(source)[:80]!r} ({'a file' if os.path.isfile(source) else 'no file of this name exists'})"
+        )
+    inner = f" of {type(source[0]).__name__}" if isinstance(source, list | tuple) and source else ""
+    return f"a {type(source).__name__}{inner}"
+
+
+def _advice(field: Field) -> str:
+    if field.kind == "image":
+        return "give an array (b h w c), a picture of PIL, a file name, or a list of these"
+    if field.columns:
+        return "give a DataFrame with the model's columns, or an array (b d) in their order"
+    if field.kind == "tokens":
+        return "texts become symbols by their data set: give rk.dataset(...).batch(indices)"
+    return "give an array, or a batch of a data set: rk.dataset(...).batch(indices)"

@@ -1,0 +1,252 @@
+"""``rk.embed``: the vectors of a whole data set, in memory or as a file, in batches, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from reprkit.data.compatibility import require_same_fields
+from reprkit.data.raw_input import as_batch
+from reprkit.errors import DataError, PartArgumentError, nearest
+from reprkit.models.fingerprints import module_fingerprint
+from reprkit.models.isolation import isolate, unwrap
+from reprkit.utils.atomic_files import replace_file, write_text
+from reprkit.utils.progress import track_progress
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.models.model import Model
+
+SUFFIXES = (".npy", ".csv", ".parquet")
+Form = Literal["numpy", "torch", "pandas"]
+
+
+def embed(
+    model: Model,
+    data: Any,
+    *,
+    factor: str | None = None,
+    pool: Literal["mean", "flatten"] = "mean",
+    to: Form = "numpy",
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    batch: int = 256,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Any:
+    """Encode a data set: one vector per example, in its order.
+
+    Runs without gradients and in evaluation mode, and restores mode and random state.  With ``out`` each batch is kept in the
+    folder ``OUT.partial`` until the file is complete: the same call after an interruption goes on where it stopped.
+
+    Args:
+        model: a model with an encoder.
+        data: a data set, what ``rk.dataset`` takes, or what ``model.encode`` takes: a DataFrame with the model's columns, an array,
+            pictures or their files.
+        factor: this factor only; None concatenates the vectors of all factors.
+        pool: "mean" over tokens, or "flatten", which requires examples of one length.
+        to: "numpy" float32 (n d), "torch" (n d), or "pandas", a DataFrame with the columns 0 to d - 1 and the data's labels.
+        out: a file that is written too: .npy (n d), or .csv or .parquet with the columns of ``to="pandas"``.
+        overwrite: whether ``out`` may be replaced if it exists.
+        batch: examples per batch.
+        seed: of random draws, where a latent draws in evaluation.
+        progress: as in ``rk.evaluate``.
+
+    Raises:
+        DataError: data that does not fit the model, or ``out`` exists, has an unknown suffix, or was begun with other data.
+        PartArgumentError: an unknown ``to`` or ``pool``, or a batch below 1.
+        BuildError: the model has no encoder, or no such factor.
+    """
+    for name, value, known in (("to", to, ("numpy", "torch", "pandas")), ("pool", pool, ("mean", "flatten"))):
+        if value not in known:
+            raise PartArgumentError(
+                f"embed: no {name}={value!r}.{nearest(str(value), known)}\n  known: {', '.join(known)}"
+            )
+    if batch < 1:
+        raise PartArgumentError(f"embed takes a batch of at least 1, not {batch}")
+    model = unwrap(model)
+    source = _source(model, data)
+    store = None if out is None else _Store(Path(out), overwrite)
+    settings = {"factor": factor, "pool": pool, "batch": batch, "seed": seed}
+    done = 0 if store is None else store.begin(_describe(model, source, settings))
+    starts = range(done * batch, len(source), batch)
+    pieces: list[dict[str, np.ndarray]] = []
+    with torch.no_grad(), isolate(model, seed) as reseed:
+        for number, start in enumerate(track_progress(starts, "embedding", show=progress), done):
+            reseed()  # so that a batch's draws do not depend on where the call began
+            indices = torch.arange(start, min(start + batch, len(source)))
+            piece = _embed_batch(model, source, indices, factor, pool)
+            if store is None:
+                pieces.append(piece)
+            else:
+                store.write(number, piece)
+    found = _join(pieces if store is None else store.pieces())
+    names = _class_names(source)
+    if store is not None:
+        store.finish(found, names)
+    if to == "pandas":
+        return to_frame(found, names)
+    return torch.from_numpy(found["vectors"]) if to == "torch" else found["vectors"]
+
+
+def to_frame(found: dict[str, np.ndarray], names: dict[str, list[Any]]) -> Any:
+    """Return vectors and labels as a DataFrame: columns "0" to "d - 1", and labels by the names of their classes."""
+    import pandas as pd
+
+    vectors = found["vectors"]
+    frame = pd.DataFrame(vectors, columns=[str(index) for index in range(vectors.shape[1])])
+    for name, values in found.items():
+        if name != "vectors":
+            classes = names.get(name)
+            frame[name] = values if classes is None else [classes[int(index)] for index in values]
+    return frame
+
+
+def _source(model: Model, data: Any) -> Dataset:
+    """Return the data as a data set.
+
+    Raises:
+        DataError: it is none, or does not fit the model.
+    """
+    from reprkit.data.base import Dataset
+    from reprkit.data.formats.table import SUFFIXES as TABLES
+    from reprkit.data.formats.table import Table, is_frame
+    from reprkit.data.formats.tensors import Tensors
+    from reprkit.data.resolve import dataset
+    from reprkit.data.signature import Signature
+
+    learned = () if model.signature is None or "x" not in model.signature else model.signature["x"].columns
+    is_table = (
+        isinstance(data, str | os.PathLike) and Path(data).suffix.lower() in TABLES and os.path.isfile(data)
+    )
+    if learned and (is_table or is_frame(data)):
+        found: Dataset = Table(data, like=model.signature)
+    elif isinstance(data, Dataset | str | os.PathLike):
+        found = dataset(data)
+    else:
+        values = as_batch(data, model.signature)
+        fields = {name: field for name, field in (model.signature or {}).items() if name in values}
+        found = Tensors(values, Signature(fields), name=type(data).__name__, check=False)
+    require_same_fields(found, model.signature)
+    return found
+
+
+def _embed_batch(
+    model: Model, data: Dataset, indices: torch.Tensor, factor: str | None, pool: Any
+) -> dict[str, np.ndarray]:
+    batch = data.batch(indices)
+    vectors = model.represent(batch, factor, pool).float().cpu().numpy()
+    labels = {name: batch[name].cpu().numpy() for name in data.signature.label_fields() if name in batch}
+    return {"vectors": vectors, **labels}
+
+
+def _join(pieces: Any) -> dict[str, np.ndarray]:
+    """Return all batches as one.
+
+    Raises:
+        DataError: vectors of different widths.
+    """
+    listed = list(pieces)
+    if len({piece["vectors"].shape[1] for piece in listed}) > 1:
+        raise DataError(
+            "examples have different lengths, so pool='flatten' gives vectors of different widths; use pool='mean'"
+        )
+    return {name: np.concatenate([piece[name] for piece in listed]) for name in listed[0]}
+
+
+def _class_names(data: Dataset) -> dict[str, list[Any]]:
+    """Return the names of the classes of each label field that states them."""
+    keys = {
+        name: "classes" if name == "label" else f"{name}_classes" for name in data.signature.label_fields()
+    }
+    return {name: list(data.facts[key]) for name, key in keys.items() if key in data.facts}
+
+
+def _describe(model: Model, data: Dataset, settings: dict[str, Any]) -> str:
+    """Return a digest of all that the vectors depend on: weights, what is known of the data, settings."""
+    ends = [data.batch(torch.tensor([index])) for index in (0, len(data) - 1)]
+    digest = hashlib.blake2b(module_fingerprint(model), digest_size=16)
+    digest.update(json.dumps([data.describe(), settings], sort_keys=True, default=str).encode())
+    for example in ends:
+        for name, value in sorted(example.items()):
+            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class _Store:
+    """The file that is written, and the folder of finished batches beside it."""
+
+    def __init__(self, out: Path, overwrite: bool) -> None:
+        self.out, self.overwrite = out.expanduser(), overwrite
+        self.folder = self.out.with_name(f"{self.out.name}.partial")
+        if self.out.suffix.lower() not in SUFFIXES:
+            raise DataError(
+                f"out={str(out)!r} has an unknown suffix.{nearest(self.out.suffix, SUFFIXES)}\n  known: {', '.join(SUFFIXES)}"
+            )
+        if self.out.exists() and not overwrite:
+            raise DataError(f"{str(out)!r} exists already; it is replaced with overwrite=True (--overwrite)")
+        if self.out.suffix.lower() == ".parquet":
+            try:
+                import pyarrow  # noqa: F401
+            except ImportError as error:
+                raise DataError(
+                    "Parquet is written by pyarrow: pip install pyarrow, or write .csv or .npy"
+                ) from error
+
+    def begin(self, digest: str) -> int:
+        """Open the folder; return the number of batches that are finished.
+
+        Raises:
+            DataError: it holds batches of another model, data or settings.
+        """
+        state = self.folder / "digest"
+        if self.folder.exists() and not state.exists():
+            raise DataError(f"{str(self.folder)!r} is no unfinished embedding: move it away")
+        if state.exists() and state.read_text(encoding="utf-8") != digest:
+            if not self.overwrite:
+                raise DataError(
+                    f"{str(self.folder)!r} holds an unfinished embedding of another model, data or settings\n"
+                    "  move it away, or discard it with overwrite=True (--overwrite)"
+                )
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(state, digest)
+        done = 0
+        while self._piece(done).exists():
+            done += 1
+        return done
+
+    def write(self, number: int, piece: dict[str, np.ndarray]) -> None:
+        """Store a batch."""
+        with replace_file(self._piece(number)) as file:
+            np.savez(file, **piece)  # type: ignore[arg-type]
+
+    def pieces(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the batches in order."""
+        number = 0
+        while self._piece(number).exists():
+            with np.load(self._piece(number), allow_pickle=False) as piece:
+                yield dict(piece)
+            number += 1
+
+    def finish(self, found: dict[str, np.ndarray], names: dict[str, list[Any]]) -> None:
+        """Write the file and remove the folder."""
+        with replace_file(self.out) as file:
+            if self.out.suffix.lower() == ".npy":
+                np.save(file, found["vectors"])
+            elif self.out.suffix.lower() == ".csv":
+                file.write(to_frame(found, names).to_csv(index=False).encode())
+            else:
+                to_frame(found, names).to_parquet(file, index=False)
+        shutil.rmtree(self.folder)
+
+    def _piece(self, number: int) -> Path:
+        return self.folder / f"{number:07d}.npz"

@@ -1,0 +1,86 @@
+"""A data set is refused where its values mean something else than the model learned; classes are matched by name."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import reprkit as rk
+from reprkit.data.compatibility import match_classes
+from reprkit.data.formats.arrays import Arrays
+from reprkit.data.formats.table import Table
+from reprkit.errors import DataError
+
+RNG = np.random.default_rng(0)
+
+
+def images(span):
+    return Arrays(
+        RNG.random((20, 4, 4, 1), dtype=np.float32) * span[1], kinds={"x": "image"}, ranges={"x": span}
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return rk.build(
+        data=images((0, 1)), encoder="mlp(width=8)", latent="continuous(dim=2)", decoder="mlp(width=8)"
+    )
+
+
+def test_images_of_another_range_are_not_evaluated(model):
+    rk.evaluate(model, images((0, 1)), "reconstruction")
+    with pytest.raises(DataError, match=r"range is \(0.0, 255.0\), the model's is \(0.0, 1.0\)"):
+        rk.evaluate(model, images((0, 255)), "reconstruction")
+
+
+def test_values_of_another_scale_are_not_encoded(model):
+    batch = images((0, 1)).batch(range(4))
+    decoded = {"x": batch["x"] * 1.5 - 0.25}  # an output may leave the range somewhat, and is encoded again
+    assert model.represent(decoded).shape == (4, 2)
+    for use in (model.encode, model.represent):
+        with pytest.raises(DataError, match=r"another scale, range \(0.0, 1.0\)\n.*divide by 255"):
+            use({"x": batch["x"] * 255})
+
+
+def test_unknown_symbols_are_not_encoded():
+    data = Arrays(RNG.integers(0, 5, (20, 6)), kinds={"x": "tokens"}, vocabs={"x": 5})
+    model = rk.build(data=data, encoder="gru(width=8)", latent="continuous(dim=2)", decoder="gru(width=8)")
+    model.encode({"x": torch.full((1, 6), 5)})  # the mask symbol
+    for symbol in (-1, 6, 2**40):
+        with pytest.raises(DataError, match="vocab 5"):
+            model.encode({"x": torch.full((1, 6), symbol)})
+
+
+def test_tables_with_other_columns_are_not_evaluated():
+    frame = pd.DataFrame({"a": RNG.normal(size=20), "b": ["u", "v"] * 10})
+    model = rk.build(
+        data=Table(frame), encoder="mlp(width=8)", latent="continuous(dim=2)", decoder="mlp(width=8)"
+    )
+    with pytest.raises(DataError, match=r"columns are a, c; the model's are a, b\n.*like=train"):
+        rk.evaluate(model, Table(frame.rename(columns={"b": "c"})), "reconstruction")
+    with pytest.raises(DataError, match=r"column 'b' is a category \['u', 'w'\].*\n.*like=train"):
+        rk.evaluate(model, Table(frame.replace({"b": {"v": "w"}})), "reconstruction")
+
+
+def test_classes_are_matched_by_name():
+    train = Table(pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "label": ["a", "b", "c", "c"]}))
+    test = Table(pd.DataFrame({"a": [1.0, 2.0], "label": ["c", "b"]}))
+    assert test.batch([0, 1])["label"].tolist() == [1, 0]
+    matched = match_classes(test, train)
+    assert matched.batch([0, 1])["label"].tolist() == [2, 1]
+    assert [int(matched[index]["label"]) for index in (0, 1)] == [2, 1]
+    assert matched.signature["label"].vocab == 3
+    assert matched.facts["classes"] == ["a", "b", "c"]
+    with pytest.raises(DataError, match="has the class 'd', and table does not: a, b, c|'a', 'b', 'c'"):
+        match_classes(Table(pd.DataFrame({"a": [1.0, 2.0], "label": ["c", "d"]})), train)
+
+
+def test_a_probe_uses_the_names_of_the_classes():
+    """Two well separated classes; the test file lacks the first class, so its numbers are shifted."""
+    frame = pd.DataFrame(
+        {"a": np.repeat([0.0, 10.0, 20.0], 30) + RNG.normal(size=90), "label": np.repeat(["p", "q", "r"], 30)}
+    )
+    train, test = Table(frame), Table(frame[30:])
+    assert test.batch([0])["label"].item() == 0
+    found = rk.evaluate("raw", test, "knn", fit_on=train)
+    assert found["knn"]["accuracy"] > 0.95
