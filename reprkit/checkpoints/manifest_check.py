@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from reprkit.errors import CheckpointError, PartArgumentError, nearest
+from reprkit.errors import BuildError, CheckpointError, PartArgumentError, nearest
+from reprkit.models.loss_weights import parse_weight
 from reprkit.registry.annotations import INTERFACES, accepts_part
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.registry.sources import BUILD_CONTEXT, ClassSource, read_class
@@ -94,7 +95,10 @@ def named_parts(manifest: Any) -> list[NamedPart]:
     known = _Known(fields)
     _require(isinstance(record["output"], str), "output", "the name of a field")
     for name, value in _check_mapping(record["weights"], "weights").items():
-        _require(_is_number(value), join_entry("weights", name), "a finite number")
+        try:
+            parse_weight(name, value)
+        except BuildError:
+            _require(False, join_entry("weights", name), "a finite number or a schedule of weights")
     parts = []
     for name, value in _check_mapping(record["factors"], "factors").items():
         where = join_entry("factors", name)

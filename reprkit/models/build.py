@@ -28,7 +28,7 @@ def build(
     objective: Any = "reconstruction",
     factors: Mapping[str, FactorSpec] | None = None,
     output: str = "x",
-    weights: Mapping[str, float] | None = None,
+    weights: Mapping[str, float | str] | None = None,
     seed: int = 0,
     start: Model | None = None,
     freeze: str | Sequence[str] = (),
@@ -44,7 +44,8 @@ def build(
         factors: name -> ``rk.factor(...)``, for several factors.
         output: the field that the decoder reconstructs, where there is one.
         weights: loss name -> weight; these replace a latent's own weights and multiply an objective's (``"commit"``,
-            ``"content.commit"``).
+            ``"content.commit"``).  A schedule is ``"warmup(2000)"``, ``"decay(2000)"`` or ``"cyclic(2000)"``, also ``"0.5 *
+            warmup(2000)"``: a number of optimizer steps of this model; evaluation uses the weight at its end.
         seed: seed of the initial weights; the global random state is not changed.
         start: a model from an earlier stage of training, for a warm start: its factors and decoder are copied into those of the
             same names (the decoder only if both have one), whatever its objective; the rest is newly initialized.
@@ -275,14 +276,12 @@ def _part_name(part: Part) -> str:
 
 def _check_weights(model: Model) -> None:
     """Check the names of weights as far as they are known before the first step: a prefix must be a factor's name."""
-    for name, value in model.weights.items():
+    for name in model.weights:
         head = name.partition(".")[0]
         if "." in name and head not in model.factors:
             raise BuildError(
                 f"weights: no factor named {head!r}; there are: {', '.join(model.factors) or 'none'}"
             )
-        if not isinstance(value, int | float):
-            raise BuildError(f"weights: {name!r} must be a number, not {value!r}")
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
 from reprkit.layers.value_embedding import center_and_radius, column_scales
+from reprkit.models.draws import repeat_batch, repeat_features
 from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
 from reprkit.utils.collectives import pieces_apart
@@ -189,9 +190,17 @@ class Factor(nn.Module):
         """Return the number of tokens of an example's code, without encoding the batch."""
         return self.latent.count(1 if self.pool else self.encoder.count(self.view(batch)))
 
-    def forward(self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None) -> Code:
-        """Return the code of one batch; ``condition`` is the code of the factor that the encoder is conditioned on."""
-        return self.code(self.features(batch, keep, condition))
+    def forward(
+        self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None, draws: int = 1
+    ) -> Code:
+        """Return the code of one batch, ``draws`` rows an example.
+
+        ``condition`` is the code of the factor that the encoder is conditioned on, of as many draws.
+        """
+        if self.condition is None:
+            return self.code(repeat_features(self.features(batch, keep), draws))
+        keep = keep if keep is None else keep.repeat_interleave(draws, 0)
+        return self.code(self.features(repeat_batch(batch, draws), keep, condition))
 
     def features(self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None) -> Features:
         """Return what the latent reads: the encoder's features after the adapter, pooled if ``pool`` is set."""
