@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -213,7 +213,7 @@ class Factor(nn.Module):
             options["condition"] = self.conditioner(masked_mean(condition.z, condition.mask))
         with self.encoder.error_context(f", factor {self.name}"):
             features = self.encoder(self.view(batch), keep=keep, **options)
-        features = _replace_x(features, x=self.adapter(features.x))
+        features = replace(features, x=self.adapter(features.x))
         return pool_features(features) if self.pool else features
 
     def code(self, features: Features) -> Code:
@@ -223,7 +223,7 @@ class Factor(nn.Module):
             if self.latent.precision != "float32":
                 return self.latent(features)
             with without_autocast(features.x.device):
-                return self.latent(_replace_x(features, x=at_least_float32(features.x)))
+                return self.latent(replace(features, x=at_least_float32(features.x)))
 
 
 def _missing_values(encoder: Encoder) -> Tensor:
@@ -235,12 +235,6 @@ def _missing_values(encoder: Encoder) -> Tensor:
     return torch.tensor([0.0 if field is None else center_and_radius(field)[0]])
 
 
-def _replace_x(features: Features, x: Tensor) -> Features:
-    return Features(
-        x=x, mask=features.mask, grid=features.grid, positions=features.positions, length=features.length
-    )
-
-
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Average over valid tokens: (b n d) to (b d)."""
     if mask is None:
@@ -250,7 +244,7 @@ def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def pool_features(features: Features) -> Features:
-    """Reduce features to one token an example, their masked mean."""
+    """Reduce features to one token an example, their masked mean; a tree is dropped."""
     return Features(x=masked_mean(features.x, features.mask).unsqueeze(1), grid=(1,), length=1)
 
 

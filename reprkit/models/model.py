@@ -295,9 +295,7 @@ class Model(nn.Module):
 
     def as_tokens(self, values: Tensor, decoded: Decoded, output: str | None = None) -> Tensor:
         """Cut values in the layout of the output field, one an element, into the tokens of ``decoded`` (b n p)."""
-        return to_tokens(
-            values.to(decoded.x.device), decoded.grid or (1,), self.get_output(output).field.kind
-        )
+        return to_tokens(values.to(decoded.device), decoded.grid or (1,), self.get_output(output).field.kind)
 
     def score(
         self,
@@ -353,7 +351,7 @@ class Model(nn.Module):
             decoded = self.decode(codes, length=to.length(batch), **options)
             grid = decoded.grid or (1,) if queries is None else decoder.cells or row_grid(field, x)
             target = to_tokens(x, grid, field.kind)
-        weight = valid_weight(to, batch, decoded, grid, queries)
+        weight = valid_weight(to, batch, decoded, grid, queries, target.shape[-1])
         target = target if queries is None else gather_tokens(target, queries)
         return Scored(decoded=decoded, target=target, weight=weight)
 
