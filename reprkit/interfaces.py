@@ -153,6 +153,22 @@ class Encoder(Part):
         """Return the layout of those tokens over the data: (rows, columns), (frames,), or (1,)."""
         raise NotImplementedError
 
+    def named_layers(self) -> dict[str, nn.Module]:
+        """Return the layers by name, from input to output, for ``reprkit.evaluation.activations``.
+
+        Every one is a module that ``forward`` calls, whose output (or the first of several) is (b d), (b n d) or (b d h w).  By
+        default they are the members of the outermost sequences, ``nn.Sequential`` and ``nn.ModuleList``.
+        """
+        found: dict[str, nn.Module] = {}
+        inside: list[str] = []
+        for name, module in self.named_modules():
+            if any(name.startswith(f"{outer}.") for outer in inside):
+                continue
+            if isinstance(module, nn.Sequential | nn.ModuleList):
+                inside.append(name)
+                found |= {f"{name}.{key}": child for key, child in module.named_children()}
+        return found
+
 
 class Latent(Part):
     """Turn features of width ``in_dim`` into a code of width ``out_dim``; masked tokens have no effect.

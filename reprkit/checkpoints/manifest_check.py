@@ -28,7 +28,7 @@ _OPTIONAL_KEYS = {"frozen", _OUTPUTS}
 _OUTPUT_KEYS = {"decoder", "field", "reads"}
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
-_FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns"}
+_FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns", "counts"}
 _COLUMN_KEYS = {"name", "kind", "mean", "std", "classes"}
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9-]*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -284,6 +284,9 @@ def _check_signature(value: Any, where: str) -> set[str]:
         _require(span is None or pair, f"{entry_path}.range", "two finite numbers")
         _require(vocab is None or type(vocab) is int, f"{entry_path}.vocab", "a whole number")
         _require(form is None or isinstance(form, str), f"{entry_path}.form", "a text")
+        counts = stated.get("counts", [])
+        numbers = isinstance(counts, list) and all(type(count) is int for count in counts)
+        _require(numbers, f"{entry_path}.counts", "a list of whole numbers")
         columns = stated.get("columns", [])
         _require(isinstance(columns, list), f"{entry_path}.columns", "a list")
         for index, column in enumerate(columns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -20,7 +21,7 @@ def repeat_features(features: Features, times: int) -> Features:
     """Return features with each example ``times`` times in a row: (b n d) to (b*times n d)."""
     if times == 1:
         return features
-    rows = {
+    rows: dict[str, Any] = {
         name: value.repeat_interleave(times, 0)
         for name, value in vars(features).items()
         if isinstance(value, Tensor)

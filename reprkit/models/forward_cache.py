@@ -63,7 +63,7 @@ def normalize_over_ranks(term: Term) -> Tensor:
     return total * ranks / overall.clamp(min=1e-12)
 
 
-def check_weights(weights: Mapping[str, float], losses: Mapping[str, Tensor]) -> None:
+def check_weights(weights: Mapping[str, float | str], losses: Mapping[str, Tensor]) -> None:
     """Check that every weight belongs to a loss.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -67,7 +67,7 @@ class Grouped(Objective):
         rows = draw_partners(groups, key.to(label.device))[local]
         own = torch.arange(len(groups), device=label.device)[local]
         model.record(mates=(rows != own).float().mean())
-        layout = {
+        layout: dict[str, Any] = {
             key: collectives.gather(value)[rows]
             for key in ("mask", "parents")
             if (value := getattr(code, key)) is not None
