@@ -260,8 +260,9 @@ def _check_compatibility(
         )
     if "log_prob" in objective.needs and not any("log_prob" in f.latent.provides for f in factors.values()):
         latents = ", ".join(_part_name(factor.latent) for factor in factors.values())
+        needing = next((_part_name(each) for each in objective.members if "log_prob" in each.needs), name)
         raise BuildError(
-            f"objective {name} needs a latent that provides log_prob, and {latents} does not: use text, gaussian, binary or "
+            f"objective {needing} needs a latent that provides log_prob, and {latents} does not: use text, gaussian, binary or "
             "one-hot, or objective reconstruction"
         )
     trees = [
