@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, _functional
+from torch.optim import Adam
 
 
 def sparse_weights(module: nn.Module) -> dict[nn.Parameter, str]:
@@ -57,21 +58,19 @@ class SparseAdam(Adam):
         return loss
 
     def _update_rows(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Update the rows of a weight that have a gradient, as torch's SparseAdam does."""
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         state["step"] += 1
-        beta1, beta2 = group["betas"]
-        _functional.sparse_adam(
-            [parameter],
-            [gradient],
-            [state["exp_avg"]],
-            [state["exp_avg_sq"]],
-            [int(state["step"])],
-            eps=group["eps"],
-            beta1=beta1,
-            beta2=beta2,
-            lr=float(group["lr"]),
-            maximize=group["maximize"],
-        )
+        gradient = gradient.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
+        values = -values if group["maximize"] else values
+        (beta1, beta2), step = group["betas"], int(state["step"])
+        mean = state["exp_avg"][rows].lerp(values, 1 - beta1)
+        square = state["exp_avg_sq"][rows].lerp(values.square(), 1 - beta2)
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        rate = float(group["lr"]) * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+        parameter.index_add_(0, rows, mean / (square.sqrt() + group["eps"]), alpha=-rate)
