@@ -39,7 +39,11 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.layers.positions": ("sinusoidal_positions", "sinusoidal_positions_2d"),
         "reprkit.layers.recurrent": ("Recurrent", "run_recurrent"),
         "reprkit.layers.resample_tokens": ("ResampleTokens", "resampled_mask", "zero_invalid_tokens"),
+        "reprkit.layers.sequence_classifier": ("SequenceClassifier",),
         "reprkit.layers.transposed": ("TransposedLinear",),
+        "reprkit.layers.trees": (
+            "check_tree", "children", "first_descendants", "is_inner", "parents_of_actions", "right_branching", "spans", "tree_of",
+        ),
         "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding"),
     },
     "Latents, decoders, objectives, corruptions": {
@@ -50,7 +54,9 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.likelihoods.location_scale": ("LocationScale",),
         "reprkit.decoders.head": ("Head", "Scale"),
         "reprkit.decoders.sequence": ("SequenceDecoder",),
+        "reprkit.objectives.adversary": ("Adversary",),
         "reprkit.objectives.labels": ("count_classes", "get_labels"),
+        "reprkit.objectives.policy": ("Policy",),
         "reprkit.objectives.wasserstein": ("critic_loss",),
         "reprkit.corruptions.base": ("ElementCorruption", "draw_uniform"),
     },

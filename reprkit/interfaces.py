@@ -42,7 +42,8 @@ class Part(nn.Module):
         provides: capabilities that an objective may need: "keep" (an encoder that can read a subset of the tokens), "causal" (a
             decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "queries" (see ``Decoder``),
             "tokenwise" (a decoder that decodes each token of the code by itself), "dense" (see ``Encoder``), "log_prob" (a latent
-            whose codes hold the log-probability of their draw, in training), or a name that a plugin's own parts agree on.
+            whose codes hold the log-probability of their draw, in training), "tree" (an encoder or latent whose tokens have
+            ``parents``, or a decoder that reads them), or a name that a plugin's own parts agree on.
         arguments: the constructor arguments that were passed, by name.
         build_context: the arguments of ``BUILD_CONTEXT`` that ``build`` passed, by name.  They are not the part's own arguments,
             but a checkpoint stores them, so that the part can be created again.
@@ -152,9 +153,28 @@ class Encoder(Part):
         """Return the layout of those tokens over the data: (rows, columns), (frames,), or (1,)."""
         raise NotImplementedError
 
+    def named_layers(self) -> dict[str, nn.Module]:
+        """Return the layers by name, from input to output, for ``reprkit.evaluation.activations``.
+
+        Every one is a module that ``forward`` calls, whose output (or the first of several) is (b d), (b n d) or (b d h w).  By
+        default they are the members of the outermost sequences, ``nn.Sequential`` and ``nn.ModuleList``.
+        """
+        found: dict[str, nn.Module] = {}
+        inside: list[str] = []
+        for name, module in self.named_modules():
+            if any(name.startswith(f"{outer}.") for outer in inside):
+                continue
+            if isinstance(module, nn.Sequential | nn.ModuleList):
+                inside.append(name)
+                found |= {f"{name}.{key}": child for key, child in module.named_children()}
+        return found
+
 
 class Latent(Part):
     """Turn features of width ``in_dim`` into a code of width ``out_dim``; masked tokens have no effect.
+
+    ``data`` in the constructor is the signature of the data that the factor's encoder reads, as field ``x``.  A latent that
+    provides "tree" sets ``Code.parents``; every other one keeps those of the features, by ``Code.of``.
 
     Losses are in nats where that has a meaning, **summed over an example's valid tokens and dimensions and averaged over
     examples**, so that they can be added to the negative log-likelihood of a reconstruction.
@@ -351,6 +371,9 @@ class Decoder(Part):
     factors (``pool=True``) after the core's adapters, summed, in a model whose other factors have more tokens.  It must also work
     without.
 
+    A decoder that provides "tree" reads ``features.parents``, and takes a right-branching tree where there are none:
+    ``reprkit.layers.trees.tree_of(features)``.
+
     A decoder that has the map from the code itself, such as the transposed map of an encoder, sets ``needs_adapter = False``: it
     reads the code at its own width, and sets ``in_dim`` to that width in ``bind``.
 
@@ -455,8 +478,8 @@ class Objective(Part):
     the number of examples.  ``model.record(name=value)`` records a metric.
 
     Attributes:
-        needs: what the model must have: "encoder", "decoder", "keep", "causal", "indices"; checked by ``build``.  "second-order":
-            the loss holds a derivative of the model, so attention uses the math kernel.
+        needs: what the model must have: "encoder", "decoder", "keep", "causal", "indices", "log_prob", "tree"; checked by
+            ``build``.  "second-order": the loss holds a derivative of the model, so attention uses the math kernel.
         is_penalty: whether it cannot train a model alone; ``build`` then adds "reconstruction".
         turns: the kinds of training step; each may have its own optimizer.
         distributes: how the loss combines over ranks, and over the pieces of ``accumulate=``: "mean" (a sum over examples),

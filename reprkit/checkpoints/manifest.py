@@ -51,7 +51,9 @@ def describe(model: Any) -> dict[str, Any]:
         },
         **_outputs_record(model, description),
         "objective": description.objective(model.objective),
-        "weights": {name: float(value) for name, value in model.weights.items()},
+        "weights": {
+            name: value if isinstance(value, str) else float(value) for name, value in model.weights.items()
+        },
         "plugins": plugins,
         "signature": None if signature is None else signature.to_json(),
         **({"frozen": list(model.frozen)} if model.frozen else {}),

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from reprkit.errors import CheckpointError, PartArgumentError, nearest
+from reprkit.errors import BuildError, CheckpointError, PartArgumentError, nearest
+from reprkit.models.loss_weights import parse_weight
 from reprkit.registry.annotations import INTERFACES, accepts_part
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.registry.sources import BUILD_CONTEXT, ClassSource, read_class
@@ -27,7 +28,7 @@ _OPTIONAL_KEYS = {"frozen", _OUTPUTS}
 _OUTPUT_KEYS = {"decoder", "field", "reads"}
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
-_FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns"}
+_FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns", "counts"}
 _COLUMN_KEYS = {"name", "kind", "mean", "std", "classes", "unit"}
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9-]*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -94,7 +95,10 @@ def named_parts(manifest: Any) -> list[NamedPart]:
     known = _Known(fields)
     _require(isinstance(record["output"], str), "output", "the name of a field")
     for name, value in _check_mapping(record["weights"], "weights").items():
-        _require(_is_number(value), join_entry("weights", name), "a finite number")
+        try:
+            parse_weight(name, value)
+        except BuildError:
+            _require(False, join_entry("weights", name), "a finite number or a schedule of weights")
     parts = []
     for name, value in _check_mapping(record["factors"], "factors").items():
         where = join_entry("factors", name)
@@ -280,6 +284,9 @@ def _check_signature(value: Any, where: str) -> set[str]:
         _require(span is None or pair, f"{entry_path}.range", "two finite numbers")
         _require(vocab is None or type(vocab) is int, f"{entry_path}.vocab", "a whole number")
         _require(form is None or isinstance(form, str), f"{entry_path}.form", "a text")
+        counts = stated.get("counts", [])
+        numbers = isinstance(counts, list) and all(type(count) is int for count in counts)
+        _require(numbers, f"{entry_path}.counts", "a list of whole numbers")
         columns = stated.get("columns", [])
         _require(isinstance(columns, list), f"{entry_path}.columns", "a list")
         for index, column in enumerate(columns):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -63,6 +64,37 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Return the examples at ``indices`` (b,): every field (b ...), and ``NAME_mask`` where lengths vary."""
         return collate([self[index] for index in to_index(indices).tolist()], self.signature)
 
+    def count_symbols(self, *fields: str) -> Self:
+        """Count how often each symbol of ``fields`` (default: ``x``) occurs, in ``signature[...].counts``; return the data set.
+
+        Padding does not count.  Call it on the training data, before ``rk.build(data=...)``: a part is told the signature.
+
+        Raises:
+            DataError: a field that does not hold symbols.
+        """
+        counts = {}
+        for name in fields or ("x",):
+            field = self.signature[name]
+            if not field.discrete or field.vocab is None:
+                raise DataError(
+                    f"field {name!r} of {self.name} is {field.kind} data, which has no symbols to count"
+                )
+            counts[name] = torch.zeros(field.vocab, dtype=torch.int64)
+        for batch in self.batches():
+            for name, total in counts.items():
+                mask = batch.get(f"{name}_mask")
+                total += (
+                    (batch[name] if mask is None else batch[name][mask])
+                    .flatten()
+                    .bincount(minlength=len(total))
+                )
+        counted = {
+            name: replace(self.signature[name], counts=tuple(total.tolist()))
+            for name, total in counts.items()
+        }
+        self.signature = Signature({**self.signature, **counted})
+        return self
+
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]] | None:
         """Return the length of every example: field -> (n,), int64, for each field whose length varies, in its own units.
 
@@ -118,8 +150,23 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
             subset.origin.update(split_settings(seed, valid, test_share, valid_share))
         return subsets
 
+    def label_values(self, field: str) -> Int[Tensor, " n"]:
+        """Return a label field of all examples (n,), int64.
+
+        By default it reads every example once: a data set that knows its labels without them overrides it.
+        """
+        return torch.cat([batch[field] for batch in self.batches()])
+
     def order(
-        self, batch: int, seed: int = 0, *, ranks: int = 1, rank: int = 0, buckets: bool | int = False
+        self,
+        batch: int,
+        seed: int = 0,
+        *,
+        ranks: int = 1,
+        rank: int = 0,
+        buckets: bool | int = False,
+        groups: str | None = None,
+        mates: int = 2,
     ) -> Order:
         """Return the order of examples in training: see ``reprkit.data.Order``; ``Stream`` has another one.
 
@@ -129,16 +176,31 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
             ranks: number of processes.
             rank: rank of this process, from 0.
             buckets: batch examples of similar lengths together; a number sets how many batches are sorted at a time.
+            groups: a label field: ``mates`` examples with the same label are in a batch, in a row.
+            mates: see ``groups``; from 2.
 
         Raises:
-            DataError: fewer examples than one batch, a batch size that is no multiple of ``ranks``, or buckets without lengths.
+            DataError: fewer examples than one batch, a batch size that is no multiple of ``ranks`` or ``mates``, buckets without
+                lengths or together with groups, or groups that are no label field.
         """
         from reprkit.data.loading.buckets import WINDOW, lengths_for_buckets
+        from reprkit.data.loading.mates import groups_of
         from reprkit.data.loading.order import Order
 
         lengths = lengths_for_buckets(self) if buckets else None
         window = WINDOW if isinstance(buckets, bool) else buckets
-        return Order(len(self), batch, seed, ranks=ranks, rank=rank, lengths=lengths, window=window)
+        members = None if groups is None else groups_of(self, groups)
+        return Order(
+            len(self),
+            batch,
+            seed,
+            ranks=ranks,
+            rank=rank,
+            lengths=lengths,
+            window=window,
+            groups=members,
+            mates=mates,
+        )
 
     @property
     def name(self) -> str:
@@ -203,6 +265,10 @@ class Subset(Dataset):
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """Return the examples at ``indices``, which are positions within the subset."""
         return self.data.batch(self.indices.index_select(0, to_index(indices)))
+
+    def label_values(self, field: str) -> Int[Tensor, " m"]:
+        """Return a label field of the subset's examples (m,)."""
+        return self.data.label_values(field)[self.indices]
 
     def lengths(self) -> Mapping[str, Int[Tensor, " m"]] | None:
         """Return the lengths of these examples, as the whole data set gives them."""

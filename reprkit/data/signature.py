@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from reprkit.errors import BuildError, DataError, nearest
@@ -86,6 +86,8 @@ class Field:
             input can be computed from new data; None where the values are the raw data.
         columns: of a vector that holds a table's rows: its columns, in the order of the elements.  A batch may then hold
             ``NAME_mask`` (b d), False at the elements of missing values.
+        counts: of tokens and labels, how often each symbol occurs in the training data, so that a part can sample symbols by their
+            frequency (``Dataset.count_symbols``); None where it was not counted.
 
     Raises:
         DataError: an unknown kind, columns that do not fill the vector, a shape that does not fit the kind, an empty range, tokens
@@ -98,6 +100,7 @@ class Field:
     vocab: int | None = None
     form: str | None = None
     columns: tuple[Column, ...] = ()
+    counts: tuple[int, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Validate the field."""
@@ -128,6 +131,13 @@ class Field:
             )
         if self.columns:
             self._check_columns()
+        if self.counts is not None:
+            object.__setattr__(self, "counts", tuple(self.counts))
+            if not self.discrete or len(self.counts) != self.vocab or min(self.counts) < 0:
+                raise DataError(
+                    f"counts are one whole number from 0 for each of {self.vocab} symbols of tokens or labels, not "
+                    f"{len(self.counts)} of {self.kind} data"
+                )
 
     def _check_columns(self) -> None:
         if self.kind != "vector" or self.range is not None or self.vocab is not None:
@@ -255,6 +265,7 @@ class Signature(Mapping[str, Field]):
                 shape=tuple(value["shape"]),
                 range=None if span is None else (span[0], span[1]),
                 vocab=value.get("vocab"),
+                counts=None if value.get("counts") is None else tuple(value["counts"]),
                 form=value.get("form"),
                 columns=tuple(
                     Column(**{**column, "classes": tuple(column.get("classes", ()))})
@@ -277,8 +288,12 @@ class Signature(Mapping[str, Field]):
 
 
 def _field_to_json(field: Field) -> dict[str, Any]:
-    """Return a field as JSON; ``form`` and ``columns`` are left out where there are none, as in earlier versions."""
+    """Return a field as JSON; ``form``, ``columns`` and ``counts`` are left out where there are none, as in earlier versions."""
     record = asdict(field)
+    if record["counts"] is None:
+        del record["counts"]
+    else:
+        record["counts"] = list(record["counts"])
     if record["form"] is None:
         del record["form"]
     if not record["columns"]:

@@ -144,13 +144,25 @@ class Stream(Dataset):
         return tuple(Part(self, name, bounds[name], seed) for name in names)
 
     def order(  # type: ignore[override]
-        self, batch: int, seed: int = 0, *, ranks: int = 1, rank: int = 0, buckets: bool | int = False
+        self,
+        batch: int,
+        seed: int = 0,
+        *,
+        ranks: int = 1,
+        rank: int = 0,
+        buckets: bool | int = False,
+        groups: str | None = None,
+        mates: int = 2,
     ) -> StreamSampler:
         """Return the order of records in training.
 
         Raises:
-            DataError: buckets, which need lengths; a batch size that is no multiple of ``ranks``.
+            DataError: buckets, which need lengths, or groups, which need labels; a batch size that is no multiple of ``ranks``.
         """
+        if groups is not None:
+            raise DataError(
+                f"groups need the label of every example in advance, and {self.name} is a stream: train without groups"
+            )
         if buckets:
             raise DataError(
                 f"buckets need the length of every example in advance, and {self.name} is a stream: train without buckets"

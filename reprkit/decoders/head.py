@@ -124,9 +124,7 @@ class Head(nn.Module):
             with without_autocast(x.device):
                 weight = getattr(self.linear, "weight", None)
                 params = self._params(at_least_float32(x) if weight is None else x.to(weight.dtype))
-        return Decoded(
-            x=self.likelihood.point(params), likelihood=self.likelihood, params=params, mask=mask, grid=grid
-        )
+        return Decoded(likelihood=self.likelihood, params=params, mask=mask, grid=grid)
 
     def _params(self, x: Tensor) -> dict[str, Tensor]:
         outputs = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from reprkit.evaluation.encoding import Session, use_session
 from reprkit.interfaces import Evaluator
 from reprkit.models.isolation import isolate, unwrap
 from reprkit.registry.create import create
+from reprkit.registry.references import Reference
 from reprkit.reporting.describe_model import describe_model
 from reprkit.reporting.gallery import galleries
 from reprkit.runs.results import Results
@@ -42,8 +44,8 @@ def evaluate(
     Args:
         model: a model; or the reference of a baseline, ``"pca(dim=16)"`` or ``"raw"``, fitted on ``fit_on``.
         data: the data set to evaluate on.
-        evaluators: references or instances; results are named after their evaluator, a second one of the
-            same name after its reference.
+        evaluators: references or instances; results are named after their evaluator; where several have one
+            name, also after the arguments in which they differ, ``knn(k=1)``, or their distribution.
         fit_on: the data set that probes are fitted on; never evaluated on.  Where both name their classes (``facts["classes"]``),
             the labels of ``data`` are matched by name.
         batch: examples per batch.
@@ -107,15 +109,36 @@ def _evaluators(references: tuple[Any, ...]) -> dict[str, Evaluator]:
         raise PartArgumentError(
             f"evaluate needs at least one evaluator, such as 'reconstruction'\n  known: {known}"
         )
-    instances: dict[str, Evaluator] = {}
-    for reference in references:
-        evaluator = create("evaluator", reference)
+    evaluators = [create("evaluator", reference) for reference in references]
+    for evaluator in evaluators:
         if not isinstance(evaluator, Evaluator):
             raise BuildError(f"{type(evaluator).__name__} is not an Evaluator")
-        name = evaluator.reference.name
-        if name in instances:
-            name = str(reference if isinstance(reference, str) else evaluator.reference)
+    instances: dict[str, Evaluator] = {}
+    for evaluator, name in zip(
+        evaluators, distinct_names([each.reference for each in evaluators]), strict=True
+    ):
         if name in instances:
             raise PartArgumentError(f"evaluator {name} is passed twice")
         instances[name] = evaluator
     return instances
+
+
+def distinct_names(references: Sequence[Reference]) -> list[str]:
+    """Return a name for each reference: its own, and where several have it, also what tells them apart.
+
+    That is the arguments that are not the same in all of them, and the distribution where that is not enough.
+    """
+    names = []
+    for reference in references:
+        same = [each for each in references if each.name == reference.name]
+        shared = {
+            key
+            for key, value in reference.arguments.items()
+            if all(key in each.arguments and each.arguments[key] == value for each in same)
+        }
+        own = {key: value for key, value in reference.arguments.items() if key not in shared}
+        names.append(str(Reference(reference.name, own if len(same) > 1 else {}, None)))
+    return [
+        f"{reference.distribution}/{name}" if reference.distribution and names.count(name) > 1 else name
+        for reference, name in zip(references, names, strict=True)
+    ]

@@ -104,24 +104,26 @@ class Likelihood(Evaluator):
         for _ in range(self.samples):
             codes, log_prior, log_posterior = self._draw(model, features, priors, random)
             scored = model.score(batch, Codes(codes))
-            weight = scored.full_weight
-            nats = to_float64(self._nats(model, scored) * weight).flatten(1).sum(1)
-            elements = float(weight.sum())
+            nats = self._nats(model, scored)
+            elements = float(scored.full_weight.sum())
             weights.append(log_prior - log_posterior - nats)
             code_log_priors.append(log_prior.expand(len(nats)))
             if not random:
                 break  # all draws are equal
         return torch.stack(weights), torch.stack(code_log_priors), elements
 
-    def _nats(self, model: Model, scored: Scored) -> Float[Tensor, "b n p"]:
+    def _nats(self, model: Model, scored: Scored) -> Float[Tensor, " b"]:
+        """Return -log p(x|z) of each example, float64."""
         decoded, field = scored.decoded, model.output_field
         if self.levels is None or not decoded.likelihood.density:
-            return decoded.likelihood.nll(decoded.params, scored.target)
+            return to_float64(scored.per_example)
         if field.range is None:
             raise BuildError(
                 f"likelihood(levels={self.levels}) needs the range of field {model.output!r}, which the data does not declare"
             )
-        return discretized_nll(decoded, scored.target, field.range, self.levels)
+        elements = discretized_nll(decoded, scored.target, field.range, self.levels) * scored.full_weight
+        nats = to_float64(elements).flatten(1).sum(1)
+        return nats if decoded.code_nll is None else nats + to_float64(decoded.code_nll)
 
     def _draw(
         self, model: Model, features: dict[str, Features], priors: dict[str, Model], random: set[str]

@@ -23,7 +23,8 @@ class ReconstructionError(Evaluator):
 
     Real values: ``error``, the squared error per example (summed over its elements, averaged over
     examples; on the digits PCA of 8 dimensions has 1.55), and ``mse``, the same per element.
-    Symbols: ``accuracy``, the share predicted correctly, and ``perplexity``, exp of the nats per symbol.
+    Symbols: ``accuracy``, the share predicted correctly, and ``perplexity``, exp of the nats per symbol.  Of an output without a
+    point estimate (``Decoded.has_point``) only ``perplexity`` and ``nll``.
     Both: ``nll``, the negative log-likelihood, nats per example.  If the code has a bit cost, ``bits`` per
     example; if the latent has a loss ``kl``, ``kl`` and ``negative_elbo`` = nll + kl, nats per example
     (Kingma and Welling 2014, arXiv 1312.6114, equation 3; with the mean code instead of a draw, therefore a
@@ -70,14 +71,19 @@ def _metrics(total: Mapping[str, float], elements: float, examples: int, symbols
     nll = total["nll"] / examples
     if symbols:
         perplexity = math.exp(min(total["nll"] / elements, 700.0))
-        return {"accuracy": total["correct"] / elements, "perplexity": perplexity, "nll": nll}
+        point = {"accuracy": total["correct"] / elements} if "correct" in total else {}
+        return {**point, "perplexity": perplexity, "nll": nll}
+    if "squares" not in total:
+        return {"nll": nll}
     return {"error": total["squares"] / examples, "mse": total["squares"] / elements, "nll": nll}
 
 
 def _sums(scored: Scored, symbols: bool) -> dict[str, float]:
     """Return one batch's sums over examples, of one output."""
     decoded, target, weight = scored.decoded, scored.target, scored.full_weight
-    total = {"nll": float(to_float64(scored.nats).sum())}
+    total = {"nll": float(to_float64(scored.per_example).sum())}
+    if not decoded.has_point:
+        return total
     if symbols:
         total["correct"] = float(((decoded.x == target) * weight).sum())
     else:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.kernels.reparameterization import reparameterize
+from reprkit.kernels.reparameterization import START, reparameterize, soft_clamp
 from reprkit.latents.functional import (
     draw_noise,
     sum_per_example,
@@ -73,6 +73,7 @@ class Gaussian(Variational):
             features,
             z=z.to(dtype),
             mean=mean.to(dtype) if self.training else None,
+            deviation=(0.5 * soft_clamp(raw + START)).exp().to(dtype),
             log_prob=sum_per_token(log_prob, features.mask),
             bits=nats / math.log(2),
             losses={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +10,16 @@ import torch
 from torch import nn
 
 from reprkit.data.signature import Signature
-from reprkit.errors import BuildError
+from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Decoder, Encoder, Latent, Objective, Part
+from reprkit.layers.trees import check_tree
 from reprkit.models.factor import Factor, FactorSpec, resolve_factor
 from reprkit.models.model import Model
 from reprkit.models.output import OutputSpec
 from reprkit.models.warm_start import warm_start
 from reprkit.models.weighted_sum import objective_from, with_reconstruction
 from reprkit.registry.create import create
+from reprkit.types import Code
 
 
 def build(
@@ -28,7 +31,7 @@ def build(
     objective: Any = "reconstruction",
     factors: Mapping[str, FactorSpec] | None = None,
     output: str = "x",
-    weights: Mapping[str, float] | None = None,
+    weights: Mapping[str, float | str] | None = None,
     seed: int = 0,
     start: Model | None = None,
     freeze: str | Sequence[str] = (),
@@ -44,7 +47,8 @@ def build(
         factors: name -> ``rk.factor(...)``, for several factors.
         output: the field that the decoder reconstructs, where there is one.
         weights: loss name -> weight; these replace a latent's own weights and multiply an objective's (``"commit"``,
-            ``"content.commit"``).
+            ``"content.commit"``).  A schedule is ``"warmup(2000)"``, ``"decay(2000)"`` or ``"cyclic(2000)"``, also ``"0.5 *
+            warmup(2000)"``: a number of optimizer steps of this model; evaluation uses the weight at its end.
         seed: seed of the initial weights; the global random state is not changed.
         start: a model from an earlier stage of training, for a warm start: its factors and decoder are copied into those of the
             same names (the decoder only if both have one), whatever its objective; the rest is newly initialized.
@@ -152,8 +156,9 @@ def _build_factor(
         )
     if not isinstance(spec, FactorSpec):
         raise BuildError(f"factor {name}: write rk.factor(encoder, latent), not {spec!r}")
-    encoder = create("encoder", spec.encoder, data=_read_field_as_x(signature, spec.input))
-    latent = create("latent", spec.latent)
+    data = _read_field_as_x(signature, spec.input)
+    encoder = create("encoder", spec.encoder, data=data)
+    latent = create("latent", spec.latent, data=data)
     for part, kind in ((encoder, Encoder), (latent, Latent)):
         if not isinstance(part, kind):
             raise BuildError(f"factor {name}: {type(part).__name__} is not a {kind.__name__}")
@@ -253,6 +258,29 @@ def _check_compatibility(
         raise BuildError(
             f"objective {name} needs a causal decoder: gru(causal=True) or transformer(causal=True)"
         )
+    if "log_prob" in objective.needs and not any("log_prob" in f.latent.provides for f in factors.values()):
+        latents = ", ".join(_part_name(factor.latent) for factor in factors.values())
+        needing = next((_part_name(each) for each in objective.members if "log_prob" in each.needs), name)
+        raise BuildError(
+            f"objective {needing} needs a latent that provides log_prob, and {latents} does not: use text, gaussian, binary or "
+            "one-hot, or objective reconstruction"
+        )
+    trees = [
+        part
+        for factor in factors.values()
+        for part in (factor.latent, factor.encoder)
+        if "tree" in part.provides
+    ]
+    readers = [part for part in decoders.values() if "tree" in part.provides]
+    if "tree" in objective.needs and not (trees and readers):
+        missing = "a latent" if readers else "a decoder" if trees else "a latent and a decoder"
+        raise BuildError(f'objective {name} needs trees: use {missing} that provides "tree"')
+    if trees and decoders and not readers:
+        warnings.warn(
+            f"{_part_name(trees[0])} gives trees, and no decoder reads them: it sees the tokens in post-order only. "
+            'Use a decoder that provides "tree"',
+            stacklevel=3,
+        )
     if "indices" in objective.needs:
         for factor in factors.values():
             if factor.latent.vocab is None:
@@ -275,14 +303,32 @@ def _part_name(part: Part) -> str:
 
 def _check_weights(model: Model) -> None:
     """Check the names of weights as far as they are known before the first step: a prefix must be a factor's name."""
-    for name, value in model.weights.items():
+    for name in model.weights:
         head = name.partition(".")[0]
         if "." in name and head not in model.factors:
             raise BuildError(
                 f"weights: no factor named {head!r}; there are: {', '.join(model.factors) or 'none'}"
             )
-        if not isinstance(value, int | float):
-            raise BuildError(f"weights: {name!r} must be a number, not {value!r}")
+
+
+def _check_tree(factor: Factor, code: Code) -> None:
+    """Check that a code has a tree where encoder or latent provides one, and a valid one."""
+    sources = [factor.latent] if factor.pool else [factor.latent, factor.encoder]
+    source = next((part for part in sources if "tree" in part.provides), None)
+    if source is not None and code.parents is None:
+        raise BuildError(
+            f'factor {factor.name}: {_part_name(source)} provides "tree", and the code has no parents: create it with Code.of'
+        )
+    if source is None and code.parents is not None:
+        raise BuildError(
+            f"factor {factor.name}: the code has parents, and neither encoder nor latent declares them: "
+            'provides = frozenset({"tree"})'
+        )
+    if code.parents is not None:
+        try:
+            check_tree(code.parents, code.mask)
+        except PartArgumentError as error:
+            raise BuildError(f"factor {factor.name}: {error}") from error
 
 
 @torch.no_grad()
@@ -292,9 +338,12 @@ def _dry_run(model: Model) -> None:
     model.eval()
     example = model.to_device(model.signature.example(2))
     codes = model.encode(example) if model.factors else None
+    for name, code in (codes or {}).items():
+        _check_tree(model.factors[name], code)
     for name, output in model.outputs.items():
         scored = model.score(example, codes, output=name)
-        actual, expected = scored.decoded.x.shape, scored.target.shape
+        expected = scored.target.shape
+        actual = scored.decoded.x.shape if scored.decoded.has_point else expected
         if actual != expected:
             raise BuildError(
                 f"the decoder returned the shape {tuple(actual)} for {output.field_name!r}, whose target is {tuple(expected)}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reprkit.data.padding import pad_to_length
 from reprkit.errors import CompressionError, DataError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERSION = 1  # of the format; increased when older versions of reprkit cannot read the new one
 _START, _BODY = 5, 9  # where the checksum's range and the first factor begin
-_MASK, _PREFIX, _GRID, _POSITIONS, _LENGTH, _PRIOR = (1 << bit for bit in range(6))
+_MASK, _PREFIX, _GRID, _POSITIONS, _LENGTH, _PRIOR, _PARENTS = (1 << bit for bit in range(7))
 
 
 def close_string(body: bytes | bytearray) -> bytes:
@@ -37,6 +37,7 @@ class CodeLayout:
     grid: tuple[int, ...] | None
     positions: tuple[int, ...] | None
     length: int | None
+    parents: tuple[int, ...] | None = None
 
 
 def encode_varint(number: int) -> bytes:
@@ -71,6 +72,10 @@ def layout_to_bytes(code: Code, row: int, prior: CodingPrior | None) -> bytes:
     if code.length is not None:
         flags |= _LENGTH
         fields += encode_varint(code.length)
+    if code.parents is not None:
+        flags |= _PARENTS  # distances are small; 0 stands for no parent
+        up = code.parents[row].cpu() - torch.arange(tokens)
+        fields += b"".join(encode_varint(max(0, distance)) for distance in up.tolist())
     if prior is not None:
         flags |= _PRIOR
         fields += prior.fingerprint
@@ -151,6 +156,10 @@ def read_layout(reader: HeaderReader, factor: str, prior: CodingPrior | None) ->
     if flags & _POSITIONS:
         positions = tuple(reader.varint() for _ in range(tokens))
     length = reader.varint() if flags & _LENGTH else None
+    parents = None
+    if flags & _PARENTS:
+        distances = [reader.varint() for _ in range(tokens)]
+        parents = tuple(place + up if up else -1 for place, up in enumerate(distances))
     if bool(flags & _PRIOR) != (prior is not None):
         given, needed = ("a", "none") if prior is not None else ("no", "one")
         raise CompressionError(
@@ -159,7 +168,7 @@ def read_layout(reader: HeaderReader, factor: str, prior: CodingPrior | None) ->
         )
     if prior is not None and reader.take(4) != prior.fingerprint:
         raise CompressionError(f"the strings were written with another prior of factor {factor}")
-    return CodeLayout(tokens, valid, grid, positions, length)
+    return CodeLayout(tokens, valid, grid, positions, length, parents)
 
 
 def join_layouts(layouts: Sequence[CodeLayout], name: str, width: int, model: Model) -> Code:
@@ -181,11 +190,16 @@ def join_layouts(layouts: Sequence[CodeLayout], name: str, width: int, model: Mo
     if layouts[0].positions is not None:
         rows = [torch.tensor(each.positions or (), dtype=torch.int64) for each in layouts]
         positions = torch.stack([pad_to_length(row.unsqueeze(0), tokens)[0] for row in rows]).to(device)
+    parents = None
+    if layouts[0].parents is not None:
+        trees = [torch.tensor(each.parents or (), dtype=torch.int64) for each in layouts]
+        parents = nn.utils.rnn.pad_sequence(trees, batch_first=True, padding_value=-1).to(device)
     return Code(
         z=torch.zeros(len(layouts), tokens, width, dtype=model.factors[name].code_dtype, device=device),
         mask=mask,
         grid=_join_grids(layouts, name),
         positions=positions,
+        parents=parents,
         length=None if None in lengths else max(length for length in lengths if length is not None),
     )
 

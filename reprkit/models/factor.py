@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
 from reprkit.layers.value_embedding import center_and_radius, column_scales
+from reprkit.models.draws import repeat_batch, repeat_features
 from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
 from reprkit.utils.collectives import pieces_apart
@@ -189,9 +190,17 @@ class Factor(nn.Module):
         """Return the number of tokens of an example's code, without encoding the batch."""
         return self.latent.count(1 if self.pool else self.encoder.count(self.view(batch)))
 
-    def forward(self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None) -> Code:
-        """Return the code of one batch; ``condition`` is the code of the factor that the encoder is conditioned on."""
-        return self.code(self.features(batch, keep, condition))
+    def forward(
+        self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None, draws: int = 1
+    ) -> Code:
+        """Return the code of one batch, ``draws`` rows an example.
+
+        ``condition`` is the code of the factor that the encoder is conditioned on, of as many draws.
+        """
+        if self.condition is None:
+            return self.code(repeat_features(self.features(batch, keep), draws))
+        keep = keep if keep is None else keep.repeat_interleave(draws, 0)
+        return self.code(self.features(repeat_batch(batch, draws), keep, condition))
 
     def features(self, batch: Batch, keep: Tensor | None = None, condition: Code | None = None) -> Features:
         """Return what the latent reads: the encoder's features after the adapter, pooled if ``pool`` is set."""
@@ -204,7 +213,7 @@ class Factor(nn.Module):
             options["condition"] = self.conditioner(masked_mean(condition.z, condition.mask))
         with self.encoder.error_context(f", factor {self.name}"):
             features = self.encoder(self.view(batch), keep=keep, **options)
-        features = _replace_x(features, x=self.adapter(features.x))
+        features = replace(features, x=self.adapter(features.x))
         return pool_features(features) if self.pool else features
 
     def code(self, features: Features) -> Code:
@@ -214,7 +223,7 @@ class Factor(nn.Module):
             if self.latent.precision != "float32":
                 return self.latent(features)
             with without_autocast(features.x.device):
-                return self.latent(_replace_x(features, x=at_least_float32(features.x)))
+                return self.latent(replace(features, x=at_least_float32(features.x)))
 
 
 def _missing_values(encoder: Encoder) -> Tensor:
@@ -226,12 +235,6 @@ def _missing_values(encoder: Encoder) -> Tensor:
     return torch.tensor([0.0 if field is None else center_and_radius(field)[0]])
 
 
-def _replace_x(features: Features, x: Tensor) -> Features:
-    return Features(
-        x=x, mask=features.mask, grid=features.grid, positions=features.positions, length=features.length
-    )
-
-
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Average over valid tokens: (b n d) to (b d)."""
     if mask is None:
@@ -241,7 +244,7 @@ def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def pool_features(features: Features) -> Features:
-    """Reduce features to one token an example, their masked mean."""
+    """Reduce features to one token an example, their masked mean; a tree is dropped."""
     return Features(x=masked_mean(features.x, features.mask).unsqueeze(1), grid=(1,), length=1)
 
 

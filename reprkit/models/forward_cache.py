@@ -20,19 +20,19 @@ class ForwardCache:
     """The codes and metrics of one training forward pass: each distinct view is encoded once, and its losses count once.
 
     Attributes:
-        codes: (id of batch, id of keep) -> codes by factor, and the two objects.
+        codes: (id of batch, id of keep, draws) -> codes by factor, and the two objects.
         views: the newly encoded codes of each call of ``Model.encode``, whose latent losses are added to the total.
         metrics: name -> detached value.
     """
 
-    codes: dict[tuple[int, int], tuple[dict[str, Code], Any]] = field(default_factory=dict)
+    codes: dict[tuple[int, int, int], tuple[dict[str, Code], Any]] = field(default_factory=dict)
     views: list[Codes] = field(default_factory=list)
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
-    def lookup(self, batch: Any, keep: Any) -> dict[str, Code]:
+    def lookup(self, batch: Any, keep: Any, draws: int = 1) -> dict[str, Code]:
         """Return the codes of this view so far, by factor; the caller adds new ones to the dict."""
         references = (batch, keep)  # keeps both alive, so that their ids stay unique
-        return self.codes.setdefault((id(batch), id(keep)), ({}, references))[0]
+        return self.codes.setdefault((id(batch), id(keep), draws), ({}, references))[0]
 
 
 def make_unique_name(name: str, taken: Container[str]) -> str:
@@ -63,7 +63,7 @@ def normalize_over_ranks(term: Term) -> Tensor:
     return total * ranks / overall.clamp(min=1e-12)
 
 
-def check_weights(weights: Mapping[str, float], losses: Mapping[str, Tensor]) -> None:
+def check_weights(weights: Mapping[str, float | str], losses: Mapping[str, Tensor]) -> None:
     """Check that every weight belongs to a loss.
 
     Raises:

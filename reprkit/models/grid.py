@@ -14,7 +14,7 @@ from torch import Tensor
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit.layers.gather_rows import gather_tokens
-from reprkit.types import Code, Features
+from reprkit.types import LAYOUT, Code, Features
 
 
 def row_grid(field: Field, x: Tensor) -> tuple[int, ...]:
@@ -93,7 +93,10 @@ def align(
 
 
 def fuse(codes: Sequence[Code]) -> Features | None:
-    """Sum codes of one width, aligned to the one with the most tokens (b n d); None if there are no codes."""
+    """Sum codes of one width, aligned to the one with the most tokens (b n d); None if there are no codes.
+
+    The result has the tree of that code, or of the first with as many tokens.
+    """
     others = list(codes)
     if not others:
         return None
@@ -107,7 +110,10 @@ def fuse(codes: Sequence[Code]) -> Features | None:
     for code in others:
         aligned, _ = align(code, _token_count(lead), lead.grid)
         x = x + (aligned if lead.positions is None else gather_tokens(aligned, lead.positions))
-    return Features(x=x, mask=lead.mask, grid=lead.grid, positions=lead.positions, length=lead.length)
+    layout = {name: getattr(lead, name) for name in LAYOUT}
+    trees = (code.parents for code in (lead, *others) if code.z.shape[1] == x.shape[1])
+    layout["parents"] = next((parents for parents in trees if parents is not None), None)
+    return Features(x=x, **layout)
 
 
 def _token_count(code: Code) -> int:

@@ -15,8 +15,9 @@ from reprkit.data.checks import check_batch
 from reprkit.data.raw_input import as_batch
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder, Latent, Objective
+from reprkit.interfaces import Decoder, Latent, Objective, require
 from reprkit.layers.gather_rows import gather_tokens
+from reprkit.models.draws import repeat_batch
 from reprkit.models.factor import (
     Factor,
     Factors,
@@ -35,6 +36,7 @@ from reprkit.models.forward_cache import (
 )
 from reprkit.models.freezing import find_frozen_modules
 from reprkit.models.grid import from_tokens, fuse, row_grid, to_tokens
+from reprkit.models.loss_weights import parse_weights
 from reprkit.models.output import Output, field_of, missing_output
 from reprkit.models.scoring import Scored, valid_weight
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
@@ -61,7 +63,7 @@ class Model(nn.Module):
         *,
         signature: Signature | None = None,
         output: str = "x",
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, float | str] | None = None,
     ) -> None:
         super().__init__()
         self.factors = Factors(factors)
@@ -81,6 +83,8 @@ class Model(nn.Module):
                 nn.Module.__setattr__(self, "decoder", decoder)  # registers the module behind the property
                 self.adapters.update(make_adapters(factors, decoder))
         self.weights = dict(weights or {})
+        self._loss_weights = parse_weights(self.weights)
+        self.updates = 0  # optimizer steps so far, which schedules of weights count; a saved state keeps it
         self._forward_cache: ForwardCache | None = None
         self._seen_data = self._named_losses = False
         self.frozen: tuple[str, ...] = ()
@@ -206,6 +210,7 @@ class Model(nn.Module):
         keep: Tensor | None = None,
         factors: Sequence[str] | None = None,
         any_length: bool = False,
+        draws: int = 1,
     ) -> Codes:
         """Encode a batch: return its codes by factor.  The batch is moved to the model's device.
 
@@ -215,22 +220,26 @@ class Model(nn.Module):
             keep: indices of the tokens to read (b k); the encoders must provide "keep".
             factors: names of the factors to encode; all by default.
             any_length: accept sequences longer or shorter than those of the signature, if the encoders can read them.
+            draws: codes of each example, k: the code has b*k rows, an example's in a row, of independent draws of a random
+                latent in training; in evaluation they are equal.  Encoders run once, unless another factor conditions them.
 
         Raises:
             DataError: the batch does not have the shapes and types of the signature.
+            PartArgumentError: fewer than one draw.
         """
+        require(draws >= 1, f"encode takes draws of at least 1, not {draws}")
         names = tuple(self.factors) if factors is None else tuple(factors)
         cache = self._forward_cache
         if cache is None:
             batch = as_batch(batch, self.signature)
             self._check(batch, values="scale", any_length=any_length)
-        known = {} if cache is None else cache.lookup(batch, keep)
+        known = {} if cache is None else cache.lookup(batch, keep, draws)
         before, moved = set(known), self.to_device(batch)
         for name in order_by_condition(self.factors, names):
             if name not in known:
                 factor = self._factor(name)
                 condition = None if factor.condition is None else known[factor.condition]
-                known[name] = factor(moved, keep=keep, condition=condition)
+                known[name] = factor(moved, keep=keep, condition=condition, draws=draws)
         if cache is not None and len(known) > len(before):
             cache.views.append(Codes({name: code for name, code in known.items() if name not in before}))
         return Codes({name: known[name] for name in names})
@@ -289,9 +298,7 @@ class Model(nn.Module):
 
     def as_tokens(self, values: Tensor, decoded: Decoded, output: str | None = None) -> Tensor:
         """Cut values in the layout of the output field, one an element, into the tokens of ``decoded`` (b n p)."""
-        return to_tokens(
-            values.to(decoded.x.device), decoded.grid or (1,), self.get_output(output).field.kind
-        )
+        return to_tokens(values.to(decoded.device), decoded.grid or (1,), self.get_output(output).field.kind)
 
     def score(
         self,
@@ -302,6 +309,7 @@ class Model(nn.Module):
         queries: Tensor | None = None,
         teacher_forcing: bool = True,
         output: str | None = None,
+        draws: int = 1,
     ) -> Scored:
         """Decode codes and compare with the target: the negative log-likelihood of the batch's output field, in nats.
 
@@ -315,6 +323,7 @@ class Model(nn.Module):
             queries: indices (b m) of the only tokens to decode and score; the decoder must provide "queries".
             teacher_forcing: whether a causal decoder reads the target up to each token; if not, it sees the codes only.
             output: the output to score, where there are several.
+            draws: codes of each example, as in ``encode``: the target is repeated, and all results have b*draws rows.
 
         Returns:
             ``decoded`` and ``target`` (b n p), with ``queries`` (b m p); ``weight`` likewise, or None; ``nats`` (b n);
@@ -332,8 +341,8 @@ class Model(nn.Module):
                 'use a decoder that provides "queries", such as vit, or omit queries='
             )
         if codes is None and len(self.factors):
-            codes = self.encode(batch if view is None else view, factors=to.reads)
-        batch = self.to_device(batch)
+            codes = self.encode(batch if view is None else view, factors=to.reads, draws=draws)
+        batch = repeat_batch(self.to_device(batch), draws)
         x = batch[to.field_name]
         options: dict[str, Any] = {} if output is None else {"output": output}
         options |= {} if queries is None else {"queries": queries}
@@ -345,7 +354,7 @@ class Model(nn.Module):
             decoded = self.decode(codes, length=to.length(batch), **options)
             grid = decoded.grid or (1,) if queries is None else decoder.cells or row_grid(field, x)
             target = to_tokens(x, grid, field.kind)
-        weight = valid_weight(to, batch, decoded, grid, queries)
+        weight = valid_weight(to, batch, decoded, grid, queries, target.shape[-1])
         target = target if queries is None else gather_tokens(target, queries)
         return Scored(decoded=decoded, target=target, weight=weight)
 
@@ -524,8 +533,15 @@ class Model(nn.Module):
         return self
 
     def objective_weight(self, name: str) -> float:
-        """Return the weight of one of the objective's losses in the total."""
-        return self.objective.term_weights.get(name, 1.0) * self.weights.get(name, 1.0)
+        """Return the weight of one of the objective's losses in the total, at the present step in training."""
+        return self.objective.term_weights.get(name, 1.0) * self._own_weight(name, 1.0)
+
+    def _own_weight(self, name: str, default: float) -> float:
+        """Return the weight that the model was given for a loss: in training at the present step, else the final one."""
+        weight = self._loss_weights.get(name)
+        if weight is None:
+            return default
+        return weight.at(self.updates) if self.training else weight.final
 
     def record(self, **metrics: Tensor | float) -> None:
         """Record metrics of this step, from an objective.  A name that is already used gets a number: ``error-2``."""
@@ -535,7 +551,7 @@ class Model(nn.Module):
                 recorded[make_unique_name(name, recorded)] = torch.as_tensor(value).detach()
 
     def update(self) -> None:
-        """Update codebook statistics, annealing and usage after an optimizer step.
+        """Update codebook statistics, annealing, usage and schedules of weights after an optimizer step.
 
         ``step.update`` calls it; a hand-written loop must call it too.
         """
@@ -545,6 +561,7 @@ class Model(nn.Module):
                 latent.update()  # once, even if several factors have the same latent
         for factor in self.factors.values():
             factor.usage.update()
+        self.__dict__["updates"] = self.updates + 1  # nn.Module.__setattr__ is slow
 
     def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the model's device; returns the same object if it is already there.
@@ -600,7 +617,7 @@ class Model(nn.Module):
                 factor.usage.observe(code)
         parts = []
         for key, loss in code.losses.items():
-            weight = self.weights.get(prefix + key, factor.latent.weights.get(key, 1.0))
+            weight = self._own_weight(prefix + key, factor.latent.weights.get(key, 1.0))
             parts.append(apply_weight(weight, loss))
             terms[prefix + key] = terms[prefix + key] + loss if prefix + key in terms else loss
         metrics[prefix + "usage"] = factor.usage.recent()

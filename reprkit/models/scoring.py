@@ -43,13 +43,14 @@ class Scored:
 
     @property
     def per_example(self) -> Float[Tensor, " b"]:
-        """-log p of the target, nats an example."""
-        return self.nats.sum(1)
+        """-log p of the target, and of what else the decoder generated (``code_nll``), nats an example."""
+        nats, generated = self.nats.sum(1), self.decoded.code_nll
+        return nats if generated is None else nats + generated
 
     @cached_property
     def total(self) -> Float[Tensor, ""]:
-        """-log p of the target, nats of all examples together."""
-        return self.nats.sum()
+        """The sum of ``per_example``."""
+        return self.nats.sum() if self.decoded.code_nll is None else self.per_example.sum()
 
     @property
     def loss(self) -> tuple[Float[Tensor, ""], int]:
@@ -67,9 +68,9 @@ class Scored:
     def metrics(self) -> dict[str, Tensor]:
         """Metrics over the elements that count, detached, named as the evaluator "reconstruction" names them.
 
-        Symbols: ``perplexity``, exp of the nats a symbol.  Real values: ``error``, the squared error of an example.
+        Symbols, and outputs without a point estimate: ``rates``.  Real values: ``error``, the squared error of an example.
         """
-        if self.decoded.likelihood.discrete:
+        if self.decoded.likelihood.discrete or not self.decoded.has_point:
             return self.rates
         with torch.no_grad():
             squares = (self.decoded.x - self.target).square()
@@ -96,7 +97,12 @@ class Scored:
 
 
 def valid_weight(
-    output: Output, batch: Batch, decoded: Decoded, grid: tuple[int, ...], queries: Int[Tensor, "b m"] | None
+    output: Output,
+    batch: Batch,
+    decoded: Decoded,
+    grid: tuple[int, ...],
+    queries: Int[Tensor, "b m"] | None,
+    values_per_token: int,
 ) -> Float[Tensor, "b n p"] | None:
     """Return 1 where an element of the output field is valid and 0 where it is padding; None where all are valid.
 
@@ -108,6 +114,7 @@ def valid_weight(
         decoded: the decoder's output; its mask is used where the data has none.
         grid: the layout of all the decoder's tokens over the field.
         queries: indices of the tokens in ``decoded``; None: all.
+        values_per_token: data values of a token (p).
     """
     mask = batch.get(f"{output.field_name}_mask")
     if mask is not None:
@@ -115,8 +122,8 @@ def valid_weight(
         values = mask
         if kind == "sequence":
             values = mask.unsqueeze(-1).expand(*mask.shape, batch[output.field_name].shape[-1])
-        valid = to_tokens(values.to(decoded.x.device), grid, kind).float()
+        valid = to_tokens(values.to(decoded.device), grid, kind).float()
         return valid if queries is None else gather_tokens(valid, queries)
     if decoded.mask is not None:
-        return decoded.mask.unsqueeze(-1).expand(decoded.x.shape).float()
+        return decoded.mask.unsqueeze(-1).expand(*decoded.mask.shape, values_per_token).float()
     return None

@@ -24,7 +24,7 @@ class WeightedSum(Objective):
     """A weighted sum of objectives on the same batch; objectives that use the same view share one encoding.
 
     Created by ``objective_from``.  Where two terms use the same loss name, the second gets a number: ``reconstruction``,
-    ``reconstruction-2``.
+    ``reconstruction-2``.  Weights apply in turn "main"; in any other turn, which trains critics and the like, they are 1.
 
     Args:
         terms: (weight, objective) pairs, weights at least 0; sums among them are flattened.
@@ -77,7 +77,8 @@ class WeightedSum(Objective):
             for name, term in losses.items():
                 unique = make_unique_name(name, named)
                 named[unique] = term
-                self.term_weights[unique] = weight
+                # The weight is that of the term in training the model; another turn trains parts of the objective's own.
+                self.term_weights[unique] = weight if turn == "main" else 1.0
         return named
 
 

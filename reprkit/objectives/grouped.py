@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -67,8 +67,12 @@ class Grouped(Objective):
         rows = draw_partners(groups, key.to(label.device))[local]
         own = torch.arange(len(groups), device=label.device)[local]
         model.record(mates=(rows != own).float().mean())
-        mask = None if code.mask is None else collectives.gather(code.mask)[rows]
-        return codes | {name: replace(code, z=collectives.gather_with_gradient(code.z)[rows], mask=mask)}
+        layout: dict[str, Any] = {
+            key: collectives.gather(value)[rows]
+            for key in ("mask", "parents")
+            if (value := getattr(code, key)) is not None
+        }
+        return codes | {name: replace(code, z=collectives.gather_with_gradient(code.z)[rows], **layout)}
 
 
 def draw_partners(label: Int[Tensor, " n"], key: Float[Tensor, " n"]) -> Int[Tensor, " n"]:

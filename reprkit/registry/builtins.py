@@ -205,6 +205,16 @@ def reprkit_objectives() -> Iterator[Spec]:
         "Reconstruct an example with a group-level factor taken from another member of its group",
     )
     yield Spec(
+        "policy",
+        "reprkit.objectives.policy:Policy",
+        "Reconstruction as the reward of sampled codes (Williams 1992; Kool et al. 2019)",
+    )
+    yield Spec(
+        "adversary",
+        "reprkit.objectives.adversary:Adversary",
+        "Adversarial classifier of a label on any code (Chou et al. 2018)",
+    )
+    yield Spec(
         "autoregressive",
         "reprkit.objectives.autoregressive:Autoregressive",
         "Likelihood factorized token by token (Bengio et al. 2003)",

@@ -46,7 +46,7 @@ def galleries(model: Model, data: Dataset, examples: int = 16, *, seed: int = 0)
 def gallery(
     model: Model, data: Dataset, examples: int = 16, *, seed: int = 0, output: str | None = None
 ) -> Gallery | None:
-    """Create the gallery of one output on the first ``examples`` of the data; None if there is no decoder or signature.
+    """Create the gallery of one output on the first ``examples`` of the data; None without a decoder, signature or point estimate.
 
     The model must be in evaluation mode.
 
@@ -59,10 +59,13 @@ def gallery(
     count = min(examples, len(data))
     batch = model.to_device(data.batch(range(count)))
     mask = batch.get(f"{to.field_name}_mask")
+    decoded = model.score(batch, output=output).decoded
+    if not decoded.has_point:
+        return None
     result = Gallery(
         field=to.field,
         inputs=fit_for_page(batch[to.field_name], to.field),
-        outputs=_output_array(to, model.score(batch, output=output).decoded),
+        outputs=_output_array(to, decoded),
         lengths=None if mask is None or to.field.kind == "vector" else mask.sum(-1).cpu().numpy(),
     )
     _sample(result, model, to, count, seed)
@@ -136,7 +139,7 @@ def _repeat(code: Code, times: int) -> Code:
 
 def _map_tensors(code: Code, change: Any) -> Code:
     """Apply a function to every tensor over examples of a code; drop losses and metrics."""
-    names = ("z", "mean", "indices", "log_prob", "bits", "mask", "positions")
+    names = ("z", "mean", "deviation", "indices", "log_prob", "bits", "mask", "positions", "parents")
     changed = {name: change(getattr(code, name)) for name in names if getattr(code, name) is not None}
     return replace(code, losses={}, metrics={}, **changed)
 

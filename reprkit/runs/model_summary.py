@@ -45,7 +45,7 @@ def warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Warn if a run is resumed with changed data, batch size or seed: that is allowed, but the order of examples changes."""
     changes = [
         f"{name} {before.get(name)} → {now.get(name)}"
-        for name in ("batch", "seed", "buckets")
+        for name in ("batch", "seed", "buckets", "groups", "mates")
         if (before.get(name) or False) != (now.get(name) or False)
     ]
     sizes = [(settings.get("data") or {}).get("size") for settings in (before, now)]

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from reprkit.interfaces import Decoder
 from reprkit.layers.gather_rows import gather_tokens
+from reprkit.layers.trees import right_branching
 from reprkit.models.grid import row_grid, to_tokens
+from reprkit.models.scoring import Scored
 from reprkit.testing.base import (
     PartConformance,
     binds,
@@ -71,7 +73,8 @@ class DecoderConformance(PartConformance):
 
     def observe(self, part: Any) -> dict[str, Tensor]:
         """Return its output."""
-        return {"output": self.decode(part.eval(), self.features(part, 3), self.batch(3))[0].x}
+        decoded, target = self.decode(part.eval(), self.features(part, 3), self.batch(3))
+        return {"output": _point_or_nats(decoded, target)}
 
     def test_shapes_and_types(self) -> None:
         """Its output (b n p) has the shape of the data in its grid, and the likelihood of data is finite."""
@@ -82,7 +85,7 @@ class DecoderConformance(PartConformance):
             for size in (1, 2, 5):
                 decoded, target = self.decode(decoder, self.features(decoder, size), self.batch(size))
                 expect(isinstance(decoded, Decoded), f"it returned {type(decoded).__name__}, not Decoded")
-                shapes = tuple(decoded.x.shape), tuple(target.shape)
+                shapes = tuple((decoded.x if decoded.has_point else target).shape), tuple(target.shape)
                 expect(
                     shapes[0] == shapes[1],
                     f"its output is {shapes[0]}, and the data in its grid is {shapes[1]}",
@@ -91,9 +94,33 @@ class DecoderConformance(PartConformance):
                 expect(nll.shape == target.shape[:2], f"nll is {tuple(nll.shape)}, not (b n)")
                 expect(torch.isfinite(nll).all(), "the likelihood of data in range is not finite")
 
+    def test_code_nll_is_one_number_an_example(self) -> None:
+        """``code_nll``, where the decoder gives it, is finite, (b), of each example alone, and has a gradient in training."""
+        decoder = self.fresh().train()
+        features, batch = self.features(decoder, 3), self.batch(3)
+        torch.manual_seed(1)
+        whole = self.decode(decoder, features, batch)[0].code_nll
+        if whole is None:
+            raise SkipTest("it gives no code_nll")
+        expect(tuple(whole.shape) == (3,), f"code_nll is {tuple(whole.shape)}, not (b,) = (3,)")
+        expect(torch.isfinite(whole).all(), "code_nll is not finite")
+        expect(whole.requires_grad, "code_nll has no gradient in training")
+        decoder.eval()
+        both = self.decode(decoder, features, batch)[0].code_nll
+        first = {name: value[:1] for name, value in batch.items()}
+        alone = self.decode(decoder, replace(features, x=features.x[:1]), first)[0].code_nll
+        assert both is not None
+        assert alone is not None
+        expect_close(alone, both[:1], "code_nll of an example alone and in a batch", 1e-4)
+
     def test_output_depends_on_the_code(self) -> None:
-        """Different codes give different likelihoods, and a gradient reaches the code."""
+        """Different codes give different likelihoods, and a gradient reaches the code.
+
+        A decoder that reads trees may depend on the tree alone, see ``test_output_depends_on_the_tree``.
+        """
         decoder = self.fresh().eval()
+        if "tree" in decoder.provides:
+            raise SkipTest("it reads the structure of the code")
         batch, outs = self.batch(2), []
         for seed in (0, 1):
             features = self.features(decoder, 2, seed=seed)
@@ -106,6 +133,25 @@ class DecoderConformance(PartConformance):
         expect(x.grad is not None and x.grad.abs().sum() > 0, "no gradient reaches the code")
         same = all(torch.equal(one.params[name], two.params[name]) for name in one.params)
         expect(not same, "the likelihood does not depend on the code")
+
+    def test_output_depends_on_the_tree(self) -> None:
+        """A decoder that provides "tree" reads ``parents``; without them it takes the right-branching tree."""
+        decoder = self.fresh().eval()
+        if "tree" not in decoder.provides:
+            raise SkipTest('it does not provide "tree"')
+        features = self.features(decoder, 2, length=5)
+        count = features.x.shape[1]
+        if count < 4:
+            raise SkipTest("so few tokens have one tree only")
+        right = right_branching(torch.ones(2, count, dtype=torch.bool))
+        trees: tuple[Tensor | None, ...] = (None, right, _left_branching(count).expand(2, -1))
+        losses = []
+        for parents in trees:
+            torch.manual_seed(1)
+            decoded, target = self.decode(decoder, replace(features, parents=parents), self.batch(2))
+            losses.append(decoded.nll(target))
+        expect_close(losses[0], losses[1], "the likelihood without a tree, and with the right-branching one")
+        expect(not torch.equal(losses[1], losses[2]), "the likelihood does not depend on the tree")
 
     def test_queries_match_the_full_output(self) -> None:
         """With ``queries`` the output of these tokens equals theirs in the full output, if it provides "queries"."""
@@ -133,10 +179,10 @@ class DecoderConformance(PartConformance):
         alone = replace(features, x=features.x[:1])
         first = {name: value[:1] for name, value in batch.items()}
         torch.manual_seed(1)
-        one = self.decode(decoder, alone, first)[0]
+        one = _point_or_nats(*self.decode(decoder, alone, first))
         torch.manual_seed(1)
-        whole = self.decode(decoder, features, batch)[0]
-        expect_close(one.x, whole.x[:1], "an example alone and in a batch", 1e-4)
+        whole = _point_or_nats(*self.decode(decoder, features, batch))
+        expect_close(one, whole[:1], "an example alone and in a batch", 1e-4)
 
     def test_masked_tokens_have_no_effect(self) -> None:
         """The values of masked tokens of the code do not change the output at valid tokens."""
@@ -167,7 +213,10 @@ class DecoderConformance(PartConformance):
 
         def output(condition: dict[str, Tensor]) -> Tensor:
             if "causal" not in decoder.provides:
-                return decoder(features, length=length, **condition).x
+                decoded = decoder(features, length=length, **condition)
+                return _point_or_nats(
+                    decoded, to_tokens(batch["x"], decoded.grid or (1,), self.data["x"].kind)
+                )
             target = to_tokens(batch["x"], row_grid(self.data["x"], batch["x"]), self.data["x"].kind)
             return decoder(features, teacher=target, **condition).nll(target)
 
@@ -179,7 +228,7 @@ class DecoderConformance(PartConformance):
         if not has_trainable_parameters(decoder):
             raise SkipTest("it has no trainable parameter")
         decoded, target = self.decode(decoder, self.features(decoder, 3), self.batch(3))
-        decoded.nll(target).sum().backward()
+        _nats(decoded, target).sum().backward()
         expect_gradients(decoder)
 
     def test_evaluation_is_deterministic(self) -> None:
@@ -187,9 +236,10 @@ class DecoderConformance(PartConformance):
         decoder = self.fresh().eval()
         features, batch = self.features(decoder, 2), self.batch(2)
         torch.manual_seed(1)
-        first = self.decode(decoder, features, batch)[0]
+        first = _point_or_nats(*self.decode(decoder, features, batch))
         torch.manual_seed(2)
-        expect_close(first.x, self.decode(decoder, features, batch)[0].x, "output in evaluation", 0.0)
+        again = _point_or_nats(*self.decode(decoder, features, batch))
+        expect_close(again, first, "output in evaluation", 0.0)
 
     def test_trains_with_odd_widths(self) -> None:
         """It trains with latents of unusual widths."""
@@ -253,6 +303,29 @@ class DecoderConformance(PartConformance):
             expect_close(pair[name], value, f"two ranks and one process: {name}", 1e-4)
 
 
+def _nats(decoded: Decoded, target: Tensor) -> Tensor:
+    """Return -log p of each example (b), with that of what else the decoder generated."""
+    return Scored(decoded=decoded, target=target).per_example
+
+
+def _point_or_nats(decoded: Decoded, target: Tensor) -> Tensor:
+    """Return the point estimate, or the likelihood of the target where there is none."""
+    return decoded.x if decoded.has_point else decoded.nll(target)
+
+
+def _left_branching(count: int) -> Tensor:
+    """Return the parents (n,) of a left-branching binary tree; of an even number of tokens the first has a parent of its own."""
+    odd = count % 2 == 0
+    index = torch.arange(count - odd)
+    parents = torch.where(index % 2 == 0, index + 2, index + 1).clamp(max=count - odd - 1)
+    parents[-1] = -1
+    return (
+        torch.cat([torch.ones(1, dtype=torch.int64), torch.where(parents < 0, -1, parents + 1)])
+        if odd
+        else parents
+    )
+
+
 def _train_step(rank: int, case: DecoderConformance) -> dict[str, Tensor]:
     size = world_size()
     decoder = case.fresh().train()
@@ -261,7 +334,7 @@ def _train_step(rank: int, case: DecoderConformance) -> dict[str, Tensor]:
     batch = {name: value[rows] for name, value in case.batch(4).items()}
     torch.manual_seed(5)
     decoded, target = case.decode(decoder, replace(features, x=features.x[rows]), batch, rows)
-    loss = decoded.nll(target).sum() / len(target)
+    loss = _nats(decoded, target).sum() / len(target)
     if has_trainable_parameters(decoder):
         loss.backward()
     results = {"likelihood": sum_over_ranks(loss.detach()) / size}

@@ -136,6 +136,32 @@ class EncoderConformance(PartConformance):
         self.encode(encoder, self.batch(3)).x.square().sum().backward()
         expect_gradients(encoder)
 
+    def test_named_layers_are_called(self) -> None:
+        """Every one of ``named_layers()`` is called by ``forward`` and gives (b d), (b n d) or (b d h w), of each example."""
+        encoder = self.fresh().eval()
+        layers, seen = encoder.named_layers(), {}
+        if not layers:
+            raise SkipTest("it names no layers")
+
+        def record(name: str) -> Any:
+            def hook(module: Any, inputs: Any, output: Any) -> None:
+                seen[name] = output[0] if isinstance(output, tuple) else output
+
+            return hook
+
+        hooks = [module.register_forward_hook(record(name)) for name, module in layers.items()]
+        self.encode(encoder, self.batch(3))
+        for handle in hooks:
+            handle.remove()
+        missing = [name for name in layers if name not in seen]
+        expect(not missing, f"forward did not call its layers {', '.join(missing)}: override named_layers()")
+        for name, output in seen.items():
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            right = isinstance(output, Tensor) and output.ndim in (2, 3, 4) and len(output) == 3
+            expect(
+                right, f"layer {name} gives {found}, not (b d), (b n d) or (b d h w): override named_layers()"
+            )
+
     def test_evaluation_is_deterministic(self) -> None:
         """In evaluation the features depend neither on the random state nor on earlier calls."""
         encoder = self.fresh().eval()

@@ -8,8 +8,9 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from reprkit.errors import CompressionError
+from reprkit.errors import CompressionError, PartArgumentError
 from reprkit.interfaces import Encoder, Latent
+from reprkit.layers.trees import check_tree, right_branching
 from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
 from reprkit.types import Batch, Code, Features
@@ -61,7 +62,9 @@ class LatentConformance(PartConformance):
         where = f"for a code of {n} tokens"
         expect(isinstance(code, Code), f"it returned {type(code).__name__}, not a Code")
         expected = (b, n, latent.out_dim)
-        for name, value in (("z", code.z), ("mean", code.mean)):
+        if code.deviation is not None:
+            expect((code.deviation > 0).all(), f"deviation is not above 0 {where}")
+        for name, value in (("z", code.z), ("mean", code.mean), ("deviation", code.deviation)):
             if value is not None:
                 expect(
                     tuple(value.shape) == expected, f"{name} is {tuple(value.shape)}, not {expected} {where}"
@@ -126,6 +129,64 @@ class LatentConformance(PartConformance):
                 )
             for name, value in one.state_dict().items():
                 expect_close(value, two.state_dict()[name], f"state {name}")
+
+    def test_trees_are_in_post_order(self) -> None:
+        """A latent that provides "tree" gives a valid one, whatever the padding holds; any other keeps that of the features."""
+        own = "tree" in self.fresh().provides
+        for masked in (False, True):
+            trees = []
+            for filler in (0.0, 7.0):
+                latent = self.fresh().train()
+                torch.manual_seed(3)
+                features = self.features(latent, 4, 5, masked=masked)
+                mask = torch.ones(4, 5, dtype=torch.bool) if features.mask is None else features.mask
+                x = torch.where(mask.unsqueeze(-1), features.x, torch.tensor(filler))
+                given = None if own else right_branching(mask)
+                code = latent(Features(x=x, mask=features.mask, parents=given))
+                if given is not None:
+                    if latent.count(5) != 5 or code.grid == ():
+                        raise SkipTest("its code has tokens of its own")
+                    kept = code.parents is not None and torch.equal(code.parents, given)
+                    expect(
+                        kept,
+                        "the code does not have the features' tree: create it with Code.of(features, ...)",
+                    )
+                if own:
+                    if code.parents is None:
+                        raise AssertionError('it provides "tree", and its code has no parents')
+                    _check_parents(code)
+                trees.append(code.parents)
+            expect_close(trees[1], trees[0], "the tree, with other values of masked tokens")
+        if own:
+            return
+        code = latent(self.features(latent, 2, 5))
+        expect(code.parents is None, 'its code has parents: declare them, provides = frozenset({"tree"})')
+
+    def test_log_prob_has_a_gradient(self) -> None:
+        """In training the gradient of ``log_prob`` reaches the features of valid tokens, and ``log_prob`` is 0 at padding.
+
+        By policy gradient, a latent learns from it alone.
+        """
+        if "log_prob" not in self.fresh().provides:
+            raise SkipTest('it does not provide "log_prob"')
+        for masked in (False, True):
+            latent = self.fresh().train()
+            features = self.features(latent, 4, 6, masked=masked)
+            x = features.x.requires_grad_()
+            torch.manual_seed(3)
+            code = latent(features)
+            if code.log_prob is None:
+                raise AssertionError('it provides "log_prob", and its code in training has none')
+            expect(torch.isfinite(code.log_prob).all(), "log_prob is not finite")
+            if code.mask is not None:
+                expect((code.log_prob[~code.mask] == 0).all(), "log_prob counts padded tokens")
+            expect(code.log_prob.requires_grad, "log_prob has no gradient: compute it from the features")
+            code.log_prob.sum().backward()
+            reached = x.grad is not None and bool(x.grad.abs().sum() > 0)
+            expect(reached, "no gradient of log_prob reaches the features")
+            assert x.grad is not None
+            if features.mask is not None:
+                expect((x.grad[~features.mask] == 0).all(), "a gradient of log_prob reaches padded tokens")
 
     def test_gradients_reach_every_parameter(self) -> None:
         """Gradients of the code and the losses reach the features and every parameter."""
@@ -283,6 +344,17 @@ def _check_indices(code: Code, vocab: tuple[int, ...], shape: tuple[int, int]) -
     expect(inside.all(), f"an index lies outside of vocab {vocab}")
 
 
+def _check_parents(code: Code) -> None:
+    assert code.parents is not None
+    expected, actual = code.z.shape[:2], code.parents.shape
+    expect(actual == expected, f"parents are {tuple(actual)}, not (b, n) = {tuple(expected)}")
+    expect(code.parents.dtype == torch.int64, f"parents are {code.parents.dtype}, not int64")
+    try:
+        check_tree(code.parents, code.mask)
+    except PartArgumentError as error:
+        raise AssertionError(str(error)) from error
+
+
 def _check_tables(tables: Tensor, vocab: tuple[int, ...]) -> None:
     expected = (len(vocab), max(vocab))
     expect(
@@ -316,6 +388,11 @@ def _train_steps(rank: int, case: LatentConformance, masked: bool) -> dict[str, 
         total = ((code.z - target).square() * weight).sum() / len(x)
         for name, loss in code.losses.items():
             total = total + latent.weights.get(name, 1.0) * loss
+        if code.log_prob is not None:
+            valid = code.log_prob if code.mask is None else code.log_prob.masked_fill(~code.mask, 0.0)
+            results[f"log_prob of step {step}"] = gather(valid.detach().sum(1))
+            reward = torch.linspace(-1, 1, 8)[rows]  # of each example, as in a policy gradient
+            total = total - (reward * valid.sum(1)).sum() / len(x)
         total.backward()
         if x.grad is None:
             raise AssertionError("no gradient reaches the encoder")

@@ -39,7 +39,7 @@ class ObjectiveConformance(PartConformance):
 
     kind = "objective"
     encoder: str | None = None
-    latent: str = "continuous(dim=4)"
+    latent: str | None = None
     decoder: str | None = None
     output: str = "x"
     steps: int = 40
@@ -61,7 +61,8 @@ class ObjectiveConformance(PartConformance):
         return build(
             data=self.data,
             encoder=self.encoder or encoder,
-            latent=self.latent,
+            latent=self.latent
+            or ("binary(bits=4)" if "log_prob" in objective.needs else "continuous(dim=4)"),
             decoder=decoders,
             objective=objective,
             output="x" if outputs else self.output,

@@ -25,6 +25,7 @@ from reprkit.interfaces import require
 from reprkit.models.model import Model
 from reprkit.runs.filenames import METRICS
 from reprkit.training import fsdp
+from reprkit.training.sparse_gradients import gradient_values, merge_rows
 from reprkit.utils import collectives, sharded_tensors
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}  # the option's value -> Accelerate's
@@ -103,7 +104,11 @@ class Engine:
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Return the joint norm of the gradients, on the device; equal on all ranks."""
-        whole = [p.grad for p in parameters if p.grad is not None and not sharded_tensors.is_sharded(p)]
+        whole = [
+            gradient_values(p.grad)
+            for p in parameters
+            if p.grad is not None and not sharded_tensors.is_sharded(p)
+        ]
         if self.shards is None:
             if not whole:
                 return torch.zeros(())
@@ -122,6 +127,7 @@ class Engine:
     def clip(self, parameters: Sequence[nn.Parameter], limit: float, norm: Tensor) -> None:
         """Scale gradients of a joint norm down to ``limit``, without waiting for the device."""
         if self.shards is None:
+            merge_rows(list(parameters))
             nn.utils.clip_grads_with_norm_(parameters, limit, norm)
             return
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own

@@ -151,6 +151,8 @@ class Loop:
         }
         if hasattr(self.data, "describe"):
             facts["data"] = self.data.describe()
+        if train_state.extra:
+            facts["extra"] = {name: each.data.describe() for name, each in train_state.extra.items()}
         if options.best is not None and writer.best_folder is not None:
             self._best = BestModel(options.best, writer.best_folder, self.model)
         past: dict[str, Any] = {}
@@ -195,11 +197,16 @@ class Loop:
         model = ModelProxy(train_state)
         pin = train_state.device.type == "cuda"
         batches = loader(self.data, train_state.order, start, options.workers, stop=options.steps, pin=pin)
+        further = {
+            name: each.batches(start, options.steps, options.workers, pin=pin)
+            for name, each in train_state.extra.items()
+        }
         for index in range(start, options.steps):
             train_state.begin(index)
             last = index + 1 == options.steps
             began = time.perf_counter()
             batch = next(batches)
+            extra = {name: next(each) for name, each in further.items()}
             self.writer.waited["data"] += time.perf_counter() - began
             for piece in train_state.split_batch(batch):
                 last_piece = train_state.last_piece
@@ -209,6 +216,7 @@ class Loop:
                     self.log,
                     piece,
                     index,
+                    extra=train_state.extra_pieces(extra),
                     last=last and last_piece,
                     last_piece=last_piece,
                 )

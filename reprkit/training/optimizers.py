@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from torch.optim import Optimizer
 from reprkit.errors import BuildError, PartArgumentError, TrainingError, nearest
 from reprkit.models.model import Model
 from reprkit.registry.references import parse
+from reprkit.training.sparse_gradients import SparseAdam, sparse_weights
 from reprkit.utils.sharded_tensors import is_sharded
 
-_UNFIT = {"sparseadam"}  # needs tensors of another layout, which the loop does not provide
+_SPARSE = {"sgd", "sparseadam", "adagrad"}  # can use sparse gradients
 _FUSED_IN_SHARDS = (torch.optim.Adam, torch.optim.AdamW)  # torch's other fused kernels do not support shards
 
 
@@ -61,20 +63,35 @@ def optimizers_from(
         optimizers[turn] = (
             choice
             if isinstance(choice, Optimizer)
-            else create_optimizer(choice, owned[turn], lr=lr, weight_decay=weight_decay)
+            else create_optimizer(
+                choice, owned[turn], lr=lr, weight_decay=weight_decay, sparse=sparse_weights(model)
+            )
         )
     return optimizers
 
 
 def create_optimizer(
-    text: str, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float | None = None
+    text: str,
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float,
+    weight_decay: float | None = None,
+    sparse: Mapping[nn.Parameter, str] = MappingProxyType({}),
 ) -> Optimizer:
     """Create one of torch's optimizers: ``"adamw"``, ``"sgd(momentum=0.9)"``, ``"adam(lr=1e-4, betas=(0.5, 0.9))"``.
 
-    Vectors and scalars (biases, norms, scales) have no weight decay.  Fused kernels are used where torch has them.
+    Vectors and scalars (biases, norms, scales) have no weight decay, nor have weights with sparse gradients.  Fused kernels are
+    used where torch has them.  ``"sparse-adam"`` is Adam, for weights with dense gradients too.
+
+    Args:
+        text: the name and its options.
+        parameters: the weights to train.
+        lr: the learning rate.
+        weight_decay: None takes the optimizer's own.
+        sparse: the weights with sparse gradients, and their names.
 
     Raises:
-        PartArgumentError: an unknown name, or an unknown option.
+        PartArgumentError: an unknown name, an unknown option, or one that cannot be used with sparse gradients.
     """
     reference = parse(text)
     known = _known_optimizers()
@@ -99,22 +116,49 @@ def create_optimizer(
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         raise BuildError(f"optimizer {reference.name} has nothing to train: no parameter requires a gradient")
+    rows = [parameter for parameter in trained if parameter in sparse]
+    if rows:
+        _check_sparse(reference.name, options, [sparse[parameter] for parameter in rows])
     sharded = any(is_sharded(parameter) for parameter in trained)
-    if "fused" in accepted and _supports_fused(trained) and (not sharded or cls in _FUSED_IN_SHARDS):
+    if (
+        "fused" in accepted
+        and not rows
+        and _supports_fused(trained)
+        and (not sharded or cls in _FUSED_IN_SHARDS)
+    ):
         options.setdefault("fused", True)
     elif sharded and "foreach" in accepted:
         options.setdefault("foreach", True)  # torch would update shards one by one
     decay = options.get("weight_decay", accepted["weight_decay"].default if "weight_decay" in accepted else 0)
-    vectors = [parameter for parameter in trained if parameter.ndim < 2]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2 or parameter in sparse]
     groups: list[dict[str, Any]] = [{"params": trained}]
-    if decay and vectors and len(vectors) < len(trained):
-        matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+    if decay and len(vectors) == len(trained) and rows:
+        groups = [{"params": trained, "weight_decay": 0.0}]
+    elif decay and vectors and len(vectors) < len(trained):
+        matrices = [parameter for parameter in trained if parameter.ndim >= 2 and parameter not in sparse]
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     groups = [split for group in groups for split in _split_by_sharding(group)]
     try:
         return cls(groups, **options)
     except (TypeError, ValueError) as error:
         raise PartArgumentError(f"optimizer {text}: {error}") from error
+
+
+def _check_sparse(name: str, options: Mapping[str, Any], weights: list[str]) -> None:
+    """Check that an optimizer can use sparse gradients.
+
+    Raises:
+        PartArgumentError: it cannot, or not with momentum.
+    """
+    what = f"the gradients of {', '.join(weights)} are sparse, and optimizer {name}"
+    if name.replace("-", "") not in _SPARSE:
+        raise PartArgumentError(
+            f"{what} needs dense ones: use 'sparse-adam', 'sgd' or 'adagrad', or sparse=False"
+        )
+    if options.get("momentum"):
+        raise PartArgumentError(
+            f"{what} would keep a momentum of all rows: use momentum=0, or 'sparse-adam', whose moments are of the rows in use"
+        )
 
 
 def needs_closure(optimizer: Optimizer) -> bool:
@@ -155,14 +199,9 @@ def _known_optimizers() -> dict[str, type[Optimizer]]:
     optimizers = {}
     for name in dir(torch.optim):
         cls = getattr(torch.optim, name)
-        if (
-            inspect.isclass(cls)
-            and issubclass(cls, Optimizer)
-            and cls is not Optimizer
-            and name.lower() not in _UNFIT
-        ):
+        if inspect.isclass(cls) and issubclass(cls, Optimizer) and cls is not Optimizer:
             optimizers[name.lower()] = cls
-    return optimizers
+    return {**optimizers, "sparseadam": SparseAdam}
 
 
 def _supports_fused(parameters: list[nn.Parameter]) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, dataclass_transform
 
-from annotated_types import Gt, Lt, Predicate
+from annotated_types import Ge, Gt, Lt, Predicate
 
 from reprkit.errors import TrainingError
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Positive, Seed, check_values
@@ -214,6 +214,22 @@ class Options:
         flag=bool,
         recorded=True,
     )
+    groups: str | None = option(
+        "label field whose examples are put into a batch together, ``mates`` of each label",
+        default=None,
+        more="For objectives that compare members of a group, such as ``grouped``.  An epoch has the same examples.",
+        recorded=True,
+    )
+    mates: Annotated[int, Ge(2)] = option(
+        "examples of a label that are put into a batch together, with ``groups``",
+        default=2,
+        recorded=True,
+    )
+    extra: Mapping[str, Any] | None = option(
+        "name -> a further data set, or (data set, examples a step), whose batch of each step is ``step.extra[name]``",
+        default=None,
+        more="By default with as many examples a step as ``batch``.  Its order depends on the seed and the name.",
+    )
     save_every: Positive | None = option(
         "seconds between two saved states",
         default=600.0,
@@ -294,9 +310,11 @@ class Options:
     def to_json(self) -> dict[str, Any]:
         """Return what ``run.json`` records, as plain JSON."""
         values = {f.name: getattr(self, f.name) for f in option_fields(self) if declaration_of(f).recorded}
-        for name in ("optimizers", "freeze"):
+        for name in ("optimizers", "freeze", "groups"):
             if not values[name]:
                 del values[name]
+        if self.groups is None:
+            del values["mates"]
         return {name: _plain(value) for name, value in values.items()}
 
 
@@ -317,6 +335,10 @@ class FitOptions(Options):
     def __post_init__(self) -> None:
         """Check that the metric of the best model is measured."""
         super().__post_init__()
+        if self.extra:
+            raise TrainingError(
+                "rk.fit trains on one data set: use extra= in rk.loop, whose body reads step.extra"
+            )
         best = self.best
         if isinstance(best, str) and "." in best and (self.valid is None or not self.evaluate_every):
             raise TrainingError(

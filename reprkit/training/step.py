@@ -23,11 +23,12 @@ class Step:
     Attributes:
         model: the module to train: ``step.model(step.batch)``, or ``step.model(step.batch, turn="critic")``.
         batch: this process's examples, on the model's device.
+        extra: name -> this process's examples of a further data set, see ``rk.loop(extra=)``.
         index: the step's index, from 0; equal on all ranks.
         last: whether it is the last step.
     """
 
-    __slots__ = ("_last_piece", "_log", "_train_state", "batch", "index", "last", "model")
+    __slots__ = ("_last_piece", "_log", "_train_state", "batch", "extra", "index", "last", "model")
 
     def __init__(
         self,
@@ -39,9 +40,11 @@ class Step:
         *,
         last: bool,
         last_piece: bool,
+        extra: Mapping[str, dict[str, Tensor]],
     ) -> None:
         self._train_state, self._log, self._last_piece = train_state, log, last_piece
         self.model, self.batch, self.index, self.last = model, batch, index, last
+        self.extra = extra
 
     @property
     def lr(self) -> float:

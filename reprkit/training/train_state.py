@@ -19,10 +19,12 @@ from reprkit.training.coupled_step import CoupledStep, check_accumulation, coupl
 from reprkit.training.ema import EMA
 from reprkit.training.engine import Engine
 from reprkit.training.evaluations import Evaluations
+from reprkit.training.extra_data import create_extra
 from reprkit.training.monitor import non_finite
 from reprkit.training.optimizers import check_closure_options, needs_closure, optimizers_from
 from reprkit.training.options import Options
 from reprkit.training.resume import snapshot, state
+from reprkit.training.sparse_gradients import sparse_weights
 from reprkit.types import Batch, Losses
 from reprkit.utils import collectives
 
@@ -65,6 +67,7 @@ class TrainState:
 
     Attributes:
         module: the module called in training: the model, or its DDP wrapper.
+        extra: the further data sets, by name.
         last_piece: whether the current piece is the last one of its step.
         pieces: the losses of this step's forwards, one per piece.
         position: number of completed steps.
@@ -96,8 +99,18 @@ class TrainState:
             device=options.device, precision=options.precision, strategy=options.strategy, turns=turns
         )
         self.device = self.engine.device
-        sharding = {"ranks": self.engine.ranks, "rank": self.engine.rank, "buckets": options.buckets}
-        self.order = data.order(options.batch, options.seed, **sharding)
+        sharding = {"ranks": self.engine.ranks, "rank": self.engine.rank}
+        mates: dict[str, Any] = (
+            {} if options.groups is None else {"groups": options.groups, "mates": options.mates}
+        )
+        self.order = data.order(options.batch, options.seed, **sharding, buckets=options.buckets, **mates)
+        self.extra = create_extra(
+            options.extra,
+            batch=options.batch,
+            seed=options.seed,
+            accumulate=options.accumulate,
+            **sharding,
+        )
         share = options.batch // self.engine.ranks
         if share % options.accumulate:
             raise TrainingError(
@@ -114,6 +127,12 @@ class TrainState:
         self._coupled_step: CoupledStep | None = None
         self._batches: list[dict[str, Tensor]] = []  # the pieces of the present step, if it is coupled
         self._checked = False
+        rows = sparse_weights(model)
+        if rows and options.strategy == "fsdp":
+            raise TrainingError(
+                f"the gradients of {', '.join(rows.values())} are sparse, which sharded weights do not support: use "
+                "strategy='ddp', or sparse=False"
+            )
         self.module: nn.Module = self.engine.prepare(model)
         if "second-order" in model.objective.needs and self.engine.shards is not None:
             self.engine.release(model)
@@ -197,8 +216,18 @@ class TrainState:
             yield piece
         self._batches.clear()
 
-    def _piece_of(self, batch: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
-        part = slice(number * self.piece, (number + 1) * self.piece)
+    def extra_pieces(self, batches: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Return the current piece of the batches of ``extra``, on the device."""
+        return {
+            name: self._piece_of(batch, self._piece_index, self.extra[name].piece)
+            for name, batch in batches.items()
+        }
+
+    def _piece_of(
+        self, batch: Mapping[str, Tensor], number: int, size: int | None = None
+    ) -> dict[str, Tensor]:
+        size = self.piece if size is None else size
+        part = slice(number * size, (number + 1) * size)
         whole = self.options.accumulate == 1
         if self.device.type == "cpu":
             return dict(batch) if whole else {name: value[part] for name, value in batch.items()}

@@ -9,6 +9,8 @@ from torch import nn
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError, UnknownPartError
 from reprkit.evaluation import Results, encoded, session
+from reprkit.evaluation.harness import distinct_names
+from reprkit.registry.references import parse
 from reprkit.testing.pool import together
 
 
@@ -91,14 +93,33 @@ def test_results_are_plain_and_named_after_their_evaluator(reader, table):
     results = rk.evaluate(
         reader(data), data, "knn(k=1)", "knn(k=3)", "reprkit/linear-probe", Curious(), fit_on=data
     )
-    assert list(results) == ["knn", "knn(k=3)", "linear-probe", "Curious"]
-    assert results["knn"] == {"accuracy": 1.0, "n": 12}
+    assert list(results) == ["knn(k=1)", "knn(k=3)", "linear-probe", "Curious"]
+    assert results["knn(k=1)"] == {"accuracy": 1.0, "n": 12}
     assert json.loads(json.dumps(results)) == results
-    assert results.flat["knn.accuracy"] == 1.0
+    assert results.flat["knn(k=1).accuracy"] == 1.0
     assert "figures" not in results["Curious"]
     assert len(results.figures["Curious"]["it"]) == 3
     assert results.about["parts"]["latent"]["reference"] == "Plain(width=2)"
     assert results.about["parameters"] == sum(each.numel() for each in reader(data).parameters())
+
+
+def test_evaluators_of_one_name_are_told_apart():
+    texts = [
+        "knn",
+        "knn(k=3, seed=0)",
+        "knn(k=5, seed=0)",
+        "acme/knn",
+        "samples",
+        "probe(c=1)",
+        "acme/probe(c=1)",
+    ]
+    assert distinct_names([parse(text) for text in texts]) == [
+        "knn", "knn(k=3, seed=0)", "knn(k=5, seed=0)", "acme/knn", "samples", "probe", "acme/probe"
+    ]  # fmt: skip
+    assert distinct_names([parse("probe(c=1, k=2)"), parse("probe(c=1, k=3)")]) == [
+        "probe(k=2)",
+        "probe(k=3)",
+    ]
 
 
 def test_the_data_is_encoded_once_for_all_evaluators(reader, table):

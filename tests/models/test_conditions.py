@@ -76,6 +76,18 @@ def test_the_encoder_reads_the_other_factors_code():
     assert list(model.encode(data, factors=["content"])) == ["content"]
 
 
+def test_each_draw_is_conditioned_on_its_own_draw():
+    model, data = conversion(), batch()
+    codes = model.encode(data, draws=2)
+    content, speaker = model.factors["content"], codes["speaker"].z
+    assert speaker.shape[0] == codes["content"].z.shape[0] == 6
+    condition = content.conditioner(speaker.mean(1))
+    frames = content.encoder.frame(data["x"]).repeat_interleave(2, 0)
+    expected = content.adapter(frames + content.encoder.project(condition).unsqueeze(1))
+    assert torch.allclose(codes["content"].z, expected, atol=1e-6)
+    assert not torch.equal(speaker[0], speaker[1])
+
+
 def test_the_pooled_factor_conditions_the_decoder():
     model = conversion().eval()
     one, two = model.encode(batch(seed=1)), model.encode(batch(seed=2))

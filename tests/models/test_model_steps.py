@@ -79,7 +79,7 @@ def test_a_weight_without_a_loss_raises_at_the_first_step():
         model(make_batch())
     with pytest.raises(BuildError, match="no factor named 'content'"):
         make_model(weights={"content.tax": 1.0})
-    with pytest.raises(BuildError, match="must be a number"):
+    with pytest.raises(BuildError, match="must be a finite number"):
         make_model(weights={"tax": "high"})
 
 
@@ -159,3 +159,56 @@ def test_usage_is_observed_in_training_only():
     assert float(model(make_batch()).metrics["usage"]) == 1.0
     model.update()
     assert float(usage.value()) == 1.0
+
+
+def test_a_schedule_changes_a_weight_with_the_updates():
+    model, batch = make_model(weights={"tax": "4 * warmup(2)", "reconstruction": "decay(4)"}), make_batch()
+    for tax, rest in ((0.0, 1.0), (2.0, 0.75), (4.0, 0.5), (4.0, 0.25)):
+        losses = model(batch)
+        terms = losses.terms
+        expected = rest * terms["reconstruction"] + tax * terms["tax"] + terms["toll"]
+        torch.testing.assert_close(losses.total, expected)
+        model.update()
+    model.eval()
+    expected = 4 * terms["tax"] + terms["toll"]
+    torch.testing.assert_close(model(batch).total, expected, msg="evaluation uses the weight at the end")
+
+
+@pytest.mark.parametrize("value", ["warmup", "warmup(0)", "warmup(-1)", "x * warmup(3)", "inf * warmup(3)"])
+def test_a_weight_that_is_no_schedule_is_refused(value):
+    with pytest.raises(BuildError, match="weights: 'tax'"):
+        make_model(weights={"tax": value})
+
+
+def test_an_unknown_schedule_names_the_nearest():
+    with pytest.raises(BuildError, match="no schedule named 'warmpu'.*Did you mean 'warmup'"):
+        make_model(weights={"tax": "warmpu(200)"})
+
+
+def test_a_schedule_is_saved_with_the_model(tmp_path):
+    weights = {"kl": "0.5 * warmup(10)", "reconstruction": 2.0}
+    model = rk.build(data=PAIRS, encoder="mlp", latent="gaussian(dim=2)", decoder="mlp", weights=weights)
+    loaded = rk.load(model.save(tmp_path / "model"))
+    assert loaded.weights == weights
+    assert loaded.train().objective_weight("kl") == 0.0
+    assert loaded.eval().objective_weight("kl") == 0.5
+
+
+def test_draws_repeat_each_example_and_cost_one_encoding():
+    encoder = Cut(3)
+    latent = "gaussian(dim=2)"
+    model = rk.build(data=PAIRS, encoder=encoder, latent=latent, decoder=Row(2))
+    batch, encoder.calls = make_batch(), 0
+    codes = model.encode(batch, draws=3)
+    assert codes.z.shape == (12, 3, 2)
+    assert encoder.calls == 1
+    means, draws = codes.mean.unflatten(0, (4, 3)), codes.z.unflatten(0, (4, 3))
+    torch.testing.assert_close(means[:, :1].expand_as(means), means)
+    assert not torch.equal(draws[:, 0], draws[:, 1])
+    scored = model.score(batch, codes, draws=3)
+    torch.testing.assert_close(scored.target, batch["x"].repeat_interleave(3, 0).unsqueeze(1))
+    assert scored.per_example.shape == (12,)
+    model.eval()
+    evaluated = model.encode(batch, draws=2).z.unflatten(0, (4, 2))
+    torch.testing.assert_close(evaluated[:, 0], model.encode(batch).z)
+    torch.testing.assert_close(evaluated[:, 1], evaluated[:, 0])

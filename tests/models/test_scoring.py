@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Normal
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
-from reprkit.errors import BuildError
+from reprkit.errors import BuildError, PartArgumentError
 
 ROOT = Path(__file__).parents[2]
 VECTORS = Signature({"x": Field(kind="vector", shape=(5,))})
@@ -271,3 +271,102 @@ def test_private_names_of_the_model_are_used_only_by_itself():
         for line, text in find_uses(file.read_text(), names)
     ]
     assert not found, "\n".join(found)
+
+
+# ------------------------------------------------------------------ outputs that are more than a product over elements
+
+
+class Counting(rk.interfaces.Decoder):
+    """The mean of the code; counts how often its point estimate is computed."""
+
+    def __init__(self, *, has_point=True, decoded=rk.Decoded):
+        super().__init__()
+        self.in_dim, self.linear, self.has_point, self.decoded, self.calls = (
+            3,
+            torch.nn.Linear(3, 5),
+            has_point,
+            decoded,
+            0,
+        )
+
+    def forward(self, features, *, teacher=None, length=None):
+        mean = self.linear(features.x)
+
+        def point():
+            self.calls += 1
+            return mean + 1
+
+        params = {"mean": mean, "log_scale": torch.zeros(1, 1, 1)}
+        generated = features.x.square().sum((1, 2))
+        more = {"x": point} if self.has_point else {"has_point": False}
+        return self.decoded(likelihood="gaussian", params=params, grid=(1,), code_nll=generated, **more)
+
+
+def generated(**options):
+    return rk.build(
+        data=VECTORS, encoder="mlp(width=8)", latent="continuous(dim=3)", decoder=Counting(**options)
+    )
+
+
+def test_what_a_decoder_generates_is_scored():
+    model, batch = generated(), {"x": torch.randn(6, 5)}
+    codes = model.encode(batch)
+    scored = model.score(batch, codes)
+    extra = model.merge(codes).x.square().sum((1, 2))
+    torch.testing.assert_close(scored.per_example, scored.nats.sum(1) + extra)
+    torch.testing.assert_close(scored.total, scored.per_example.sum())
+    losses = model(batch)
+    torch.testing.assert_close(losses.terms["reconstruction"], scored.total.detach() / 6)
+    assert losses.metrics["error"] > 0
+
+
+def test_the_point_estimate_is_computed_once_where_it_is_read():
+    model, batch = generated(), {"x": torch.randn(6, 5)}
+    decoder = model.decoder
+    decoder.calls = 0
+    scored = model.score(batch)
+    assert scored.total.requires_grad
+    assert decoder.calls == 0, "a loss needs none"
+    with torch.no_grad():
+        first = scored.decoded.x
+    assert scored.decoded.x is first
+    assert decoder.calls == 1
+    assert first.requires_grad, "as the output was created"
+    torch.testing.assert_close(first, scored.decoded.params["mean"] + 1)
+    plain = rk.Decoded(likelihood="gaussian", params=scored.decoded.params)
+    assert plain.x is plain.params["mean"]
+    assert replace(plain, grid=(1,)).x is plain.x
+
+
+def test_an_output_without_a_point_estimate_is_evaluated_without():
+    model = generated(has_point=False).eval()
+    data = rk.dataset({"x": torch.randn(8, 5)})
+    metrics = rk.evaluate(model, data, "reconstruction")["reconstruction"]
+    assert set(metrics) == {"nll"}
+    assert metrics["nll"] == pytest.approx(float(model.score(data.batch(range(8))).total) / 8, rel=1e-5)
+    decoded = model.score(data.batch(range(8))).decoded
+    assert replace(decoded, grid=(1,)).has_point is False
+    with pytest.raises(PartArgumentError, match="no point estimate"):
+        _ = decoded.x.shape
+
+
+class Halved(rk.Decoded):
+    """A likelihood of its own: half the nats."""
+
+    def nll(self, target, weight=None):
+        return 0.5 * super().nll(target, weight)
+
+
+def test_everything_scores_by_an_overridden_nll():
+    data = rk.dataset({"x": torch.randn(8, 5)})
+    batch = data.batch(range(8))
+    signature = {"data": VECTORS, "encoder": "mlp(width=8)", "latent": "gaussian(dim=3)"}
+    plain = rk.build(**signature, decoder=Counting()).eval()
+    own = rk.build(**signature, decoder=Counting(decoded=Halved)).eval()
+    own.load_state_dict(plain.state_dict())
+    scored = [model.score(batch) for model in (plain, own)]
+    torch.testing.assert_close(scored[1].nats, 0.5 * scored[0].nats)
+    nll = [rk.evaluate(model, data, "likelihood(samples=2)")["likelihood"]["nll"] for model in (plain, own)]
+    assert nll[1] < nll[0]
+    found = rk.evaluate(own, data, "reconstruction")["reconstruction"]["nll"]
+    assert found == pytest.approx(float(scored[1].total) / 8, rel=1e-5)

@@ -10,7 +10,9 @@ from torch import nn
 
 from reprkit.decoders.gru import GRUDecoder
 from reprkit.interfaces import Decoder
+from reprkit.layers.gather_rows import gather_tokens
 from reprkit.layers.transposed import TransposedLinear
+from reprkit.layers.trees import tree_of
 from reprkit.registry.create import is_restoring
 from reprkit.testing import DecoderConformance
 from reprkit.testing.kit import failed_checks
@@ -58,6 +60,47 @@ class IgnoresTheCode(Good):
 class MixesExamples(Good):
     def finish(self, mean):
         return mean if self.training else mean - mean.mean(0)
+
+
+class Tree(Good):
+    """Each patch also from the parent of its token."""
+
+    provides = frozenset({"tree"})
+
+    def first(self, x, features):
+        parents = tree_of(features)
+        above = gather_tokens(x, parents.clamp(min=0)) * (parents >= 0).unsqueeze(-1)
+        return x + above
+
+
+class StructureOnly(Tree):
+    """Patches from the shape of the tree alone."""
+
+    def first(self, x, features):
+        parents = tree_of(features)
+        return (parents - torch.arange(parents.shape[1])).clamp(min=0).unsqueeze(-1) + 0.0 * x
+
+
+class Generates(Good):
+    """A code of its own with a likelihood, and no point estimate of the data."""
+
+    def forward(self, features, *, teacher=None, length=None):
+        decoded = super().forward(features)
+        x = features.x if features.mask is None else features.x * features.mask.unsqueeze(-1)
+        nats = self.nats(self.linear(x).square().mean((1, 2)))
+        return replace(decoded, x=None, has_point=False, code_nll=nats)
+
+    def nats(self, each):
+        return each
+
+
+class GeneratesForTheBatch(Generates):
+    def nats(self, each):
+        return each.mean()
+
+
+class IgnoresTheTree(Good):
+    provides = frozenset({"tree"})
 
 
 class IgnoresTheCondition(Good):
@@ -164,6 +207,12 @@ WRONG = {
         "its output is (1, 4, 1), and the data in its grid is (1, 4, 16)",
     ),
     "output depends on the code": ("IgnoresTheCode", IMAGES, "no gradient reaches the code"),
+    "code nll is one number an example": (
+        "GeneratesForTheBatch",
+        IMAGES,
+        "code_nll is (), not (b,)",
+    ),
+    "output depends on the tree": ("IgnoresTheTree", IMAGES, "the likelihood does not depend on the tree"),
     "queries match the full output": (
         "IgnoresQueries",
         IMAGES,
@@ -195,7 +244,7 @@ def case(name, data):
     return made
 
 
-@pytest.mark.parametrize("name", ["Good", "Mirror"])
+@pytest.mark.parametrize("name", ["Good", "Mirror", "Tree", "StructureOnly", "Generates"])
 def test_a_correct_decoder_passes_every_check(name):
     assert failed_checks(case(name, IMAGES)) == {}
 

@@ -51,6 +51,11 @@ class Good(Encoder):
         return (2, 2)
 
 
+class Named(Good):
+    def named_layers(self):
+        return {"linear": self.linear}
+
+
 class Frames(Good):
     """The same of sequences of varying lengths: each frame, and the mean of all valid ones beside it."""
 
@@ -155,7 +160,13 @@ class Case(EncoderConformance):
         return globals()[self.wrong](data=self.data)
 
 
+class SpareLayer(Good):
+    def named_layers(self):
+        return {"linear": self.linear, "spare": nn.Identity()}
+
+
 WRONG = {
+    "named layers are called": ("SpareLayer", IMAGES, "forward did not call its layers spare"),
     "shapes and types": ("WrongGrid", IMAGES, "grid is (2, 3), which has 6 cells for 4 tokens"),
     "examples are independent": ("MixesExamples", IMAGES, "an example alone and in a batch: differs"),
     "padding has no effect": ("MeanOfPadding", SEQUENCES, "features of valid tokens: differs"),
@@ -184,7 +195,7 @@ def case(name, data):
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("Good", IMAGES), ("WithCondition", IMAGES), ("Frames", SEQUENCES)]
+    ("name", "data"), [("Good", IMAGES), ("Named", IMAGES), ("WithCondition", IMAGES), ("Frames", SEQUENCES)]
 )
 def test_correct_encoders_pass_every_check(name, data):
     assert failed_checks(case(name, data)) == {}

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from catching import titles
 from torch import nn
 
 from reprkit.interfaces import Latent
+from reprkit.latents.functional import draw_noise
+from reprkit.layers.trees import right_branching
 from reprkit.registry.create import create, is_restoring
 from reprkit.registry.registry import Registry, using_registry
 from reprkit.testing import LatentConformance
@@ -208,6 +211,60 @@ class ComparesExamplesUndeclared(Good):
         return z + (0 * gather_with_gradient(z.sum().view(1)).sum() if self.training else 0)
 
 
+class Policy(Good):
+    """Bits with the log-probability of their draw."""
+
+    provides = frozenset({"log_prob"})
+
+    def forward(self, features):
+        code = super().forward(features)
+        mask = torch.ones(code.z.shape[:2]) if features.mask is None else features.mask
+        logits = self.linear(features.x)
+        chosen = self.draw(logits) if self.training else logits > 0
+        log_prob = F.logsigmoid(torch.where(chosen, logits, -logits)).sum(-1) * mask
+        return replace(code, log_prob=self.finish_log_prob(log_prob))
+
+    def draw(self, logits):
+        return draw_noise(torch.rand, logits) < logits.sigmoid()
+
+    def finish_log_prob(self, log_prob):
+        return log_prob
+
+
+class LogProbWithoutGradient(Policy):
+    def finish_log_prob(self, log_prob):
+        return log_prob.detach()
+
+
+class DrawsOfOneRank(Policy):
+    def draw(self, logits):
+        return torch.rand(logits.shape) < logits.sigmoid()
+
+
+class Tree(Good):
+    """Its tokens are a right-branching tree."""
+
+    provides = frozenset({"tree"})
+
+    def forward(self, features):
+        code = super().forward(features)
+        mask = torch.ones(code.z.shape[:2], dtype=torch.bool) if features.mask is None else features.mask
+        return replace(code, parents=self.parents(mask))
+
+    def parents(self, mask):
+        return right_branching(mask)
+
+
+class TreeOverPadding(Tree):
+    def parents(self, mask):
+        return right_branching(torch.ones_like(mask))
+
+
+class LosesTheTree(Good):
+    def forward(self, features):
+        return replace(super().forward(features), parents=None)
+
+
 class Case(LatentConformance):
     wrong = "Good"
     options: dict = {}
@@ -263,6 +320,8 @@ WRONG = {
     "shapes and types": ("BitsPerToken", {}, "bits is (1, 1), not (1,)"),
     "the collapse floor is a share": ("FloorInPercent", {}, "collapse_floor is 8, not a share of the codes"),
     "masked tokens have no effect": ("CountsPadding", {}, "loss 'size': differs by up to"),
+    "trees are in post order": ("TreeOverPadding", {}, "a padded token has a parent: write -1"),
+    "log prob has a gradient": ("LogProbWithoutGradient", {}, "log_prob has no gradient"),
     "gradients reach every parameter": ("UnusedParameter", {}, "no gradient reaches spare"),
     "evaluation is deterministic": ("RandomInEvaluation", {}, "z in evaluation: differs"),
     "embed reproduces the code": ("WrongEmbedding", {}, "embed(indices) and z in evaluation: differs"),
@@ -298,8 +357,25 @@ def case(name, options=None):
     return test
 
 
-def test_a_correct_latent_passes_every_check():
-    assert failed_checks(case("Good")) == {}
+@pytest.mark.parametrize("name", ["Good", "Policy", "Tree"])
+def test_a_correct_latent_passes_every_check(name):
+    assert failed_checks(case(name)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "reason"),
+    [
+        ("DrawsOfOneRank", "two ranks equal one process", "log_prob of step 0: differs"),
+        ("LosesTheTree", "trees are in post order", "the code does not have the features' tree"),
+    ],
+)
+def test_further_wrong_latents_fail_one_check(name, check, reason):
+    found = failed_checks(case(name))
+    assert set(found) == {check}, found
+    assert reason in found[check]
+
+
+def test_a_part_in_an_annotated_argument_passes():
     assert (
         failed_checks(case("AnnotatedPart", {"inner": create("latent", "continuous(dim=3)")}), ranks=False)
         == {}

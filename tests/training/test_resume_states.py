@@ -13,8 +13,9 @@ from reprkit.runs.run import Run
 from reprkit.training.resume import state
 
 
-def make(digits, latent="gaussian(dim=3)"):
-    return rk.build(data=digits, encoder="mlp(widths=(16,))", latent=latent, decoder="mlp(widths=(16,))")
+def make(digits, latent="gaussian(dim=3)", **options):
+    parts = {"encoder": "mlp(widths=(16,))", "latent": latent, "decoder": "mlp(widths=(16,))"}
+    return rk.build(data=digits, **{**parts, **options})
 
 
 def train(model, digits, out, *, until=None, **options):
@@ -47,6 +48,15 @@ def test_resume_starts_a_missing_run_and_returns_at_a_finished_one(digits, tmp_p
     assert not other.training
     assert len(train(other, digits, tmp_path, resume=True, steps=14)) == 4, "and may be prolonged"
     assert [line["step"] for line in Run(tmp_path, other).metrics] == [10, 14]
+
+
+def test_a_schedule_of_weights_goes_on_after_a_resume(digits, tmp_path):
+    weights = {"kl": "warmup(8)"}
+    whole = train(make(digits, weights=weights), digits, tmp_path / "whole")
+    stopped(make(digits, weights=weights), digits, tmp_path / "stopped", 4)
+    model = make(digits, weights=weights)
+    assert train(model, digits, tmp_path / "stopped", resume=True) == whole[4:]
+    assert model.updates == 10
 
 
 def test_counters_and_generators_of_parts_are_restored(digits, tmp_path):

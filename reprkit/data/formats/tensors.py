@@ -74,6 +74,10 @@ class Tensors(Dataset):
         index = to_index(indices)
         return {key: self._select(key, value, index) for key, value in self._values.items()}
 
+    def label_values(self, field: str) -> Int[Tensor, " n"]:
+        """Return a label field of all examples (n,)."""
+        return self._to_batch_dtype(field, self._values[field])
+
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]]:
         """Return the lengths of the fields that vary, up to the last valid step of their masks."""
         varying = self.signature.varying_fields()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset, derive_seed
 from reprkit.data.loading.buckets import WINDOW, bucket_by_length
+from reprkit.data.loading.mates import order_mates
 from reprkit.data.loading.workers import Task, make_batch, prefetch
 from reprkit.errors import DataError
 
@@ -36,9 +37,12 @@ class Order:
         lengths: lengths of the examples (size,), for batches of similar lengths, see ``reprkit.data.loading.buckets``; an epoch
             has the same examples as without.
         window: number of batches that are sorted by length together.
+        groups: the group of each example (size,); ``mates`` of one group are in a row, see ``reprkit.data.loading.mates``.
+        mates: examples of a group in a row, from 2.
 
     Raises:
-        DataError: fewer examples than one batch, or a batch size that is no multiple of ``ranks``.
+        DataError: fewer examples than one batch, a batch size that is no multiple of ``ranks``, or of ``mates`` where there are
+            groups; lengths and groups together.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class Order:
         rank: int = 0,
         lengths: Int[Tensor, " n"] | None = None,
         window: int = WINDOW,
+        groups: Int[Tensor, " n"] | None = None,
+        mates: int = 2,
     ) -> None:
         if batch < 1 or ranks < 1 or not 0 <= rank < ranks:
             raise DataError(
@@ -68,7 +74,14 @@ class Order:
         if window < 1:
             raise DataError(f"a window of buckets has at least 1 batch, not {window}")
         self.size, self.batch, self.seed, self.ranks, self.rank = size, batch, seed, ranks, rank
+        if groups is not None and (mates < 2 or batch % mates):
+            raise DataError(f"a batch of {batch} does not hold whole rows of mates={mates}, which is from 2")
+        if groups is not None and lengths is not None:
+            raise DataError(
+                "a batch holds examples of similar lengths or mates of a group: give buckets= or groups="
+            )
         self.lengths, self.window = lengths, window
+        self.groups, self.mates = groups, mates
         self._cached: tuple[int, Tensor] | None = None  # the last epoch and its permutation
         derive_seed(seed)  # raises now if the seed is invalid
 
@@ -98,6 +111,8 @@ class Order:
                 used = self.per_epoch * self.batch
                 bucketed = bucket_by_length(order[:used], self.lengths, self.batch, self.window, generator)
                 order = torch.cat([bucketed, order[used:]])
+            if self.groups is not None:
+                order = order_mates(order, self.groups, self.mates, generator)
             self._cached = epoch, order
         return self._cached[1]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reprkit.interfaces import Part
 from reprkit.models.model import Model
 from reprkit.training.monitor.diagnostics import NormMonitor
+from reprkit.training.sparse_gradients import gradient_values
 from reprkit.types import Losses
 from reprkit.utils.sharded_tensors import local_shard
 
@@ -126,7 +127,7 @@ def _non_finite_terms(terms: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 def non_finite_names(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Return the names of tensors that are not finite, in one transfer from the device; checks this process's shards."""
-    held = ((name, local_shard(t.detach())) for name, t in tensors if t.is_floating_point())
+    held = ((name, gradient_values(local_shard(t.detach()))) for name, t in tensors if t.is_floating_point())
     real = [(name, t) for name, t in held if t.numel()]
     if not real:
         return []

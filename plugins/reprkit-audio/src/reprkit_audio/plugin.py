@@ -145,7 +145,7 @@ def reprkit_objectives() -> Iterator[Spec]:
     yield Spec(
         "speaker-adversary",
         "reprkit_audio.objectives.adversary:SpeakerAdversary",
-        "Adversarial speaker classifier on any code (arXiv 1804.02812)",
+        "Objective adversary(label='speaker', factor='content') of the core (arXiv 1804.02812)",
     )
     yield Spec(
         "jittered",

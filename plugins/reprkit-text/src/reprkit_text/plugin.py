@@ -102,7 +102,7 @@ def reprkit_objectives() -> Iterator[Spec]:
     yield Spec(
         "self-critical",
         "reprkit_text.objectives.self_critical:SelfCritical",
-        "Reconstruction as the reward of sampled codes, with the greedy code as baseline (Rennie et al. 2017)",
+        "Objective policy(samples=1, baseline='greedy') of the core (Rennie et al. 2017)",
     )
     yield Spec(
         "summary",

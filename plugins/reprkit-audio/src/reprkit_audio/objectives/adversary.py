@@ -1,36 +1,18 @@
-"""Adversarial removal of speaker information: a classifier of speakers on a code, and an encoder trained against it."""
+"""The former name of the core's adversary, with the settings of voice conversion as defaults."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from reprkit import Code, Model, Objective
-from reprkit.interfaces import Term
-from reprkit.models.factor import resolve_factor
-from reprkit.objectives.labels import count_classes, get_labels
+from reprkit.objectives.adversary import Adversary
 from reprkit.registry.constraints import Depth, Width
-from reprkit.types import Batch
-from reprkit_audio.layers.classifier import Classifier
 
 
-class SpeakerAdversary(Objective):
-    """A classifier of speakers on one factor's code, against which that factor is trained (Chou et al. 2018, 1804.02812).
-
-    Turn "critic" trains the classifier on the code as it is (eq. 3); turn "main" trains the encoder against it (eq. 4), and
-    is added to the other objectives: ``"reconstruction + 100 * speaker-adversary"``.  Works with any factor and any
-    latent: the gradient passes through discrete codes as the reconstruction's does.
-
-    Losses: ``critic``, cross-entropy, nats per example; ``adversary``, see ``goal``, nats per example.  Metric of the critic's
-    turn: ``critic_accuracy`` in [0, 1]; chance level is best.
+class SpeakerAdversary(Adversary):
+    """Objective "adversary" of the core on factor "content" and label "speaker" (Chou et al. 2018, arXiv 1804.02812).
 
     Args:
-        goal: "wrong": minus the classifier's cross-entropy, the paper's, which is unbounded; "uniform": the divergence of its
-            prediction from the uniform distribution, which is 0 without information.
+        goal: "wrong" or "uniform", see ``adversary``.
         label: the label field of the speaker.
         factor: the factor without speaker information; the only one if None.
         width: channels of the critic.
@@ -41,9 +23,6 @@ class SpeakerAdversary(Objective):
         BuildError: no such label field, or no such factor.
     """
 
-    needs = frozenset({"encoder"})
-    turns = ("main", "critic")
-
     def __init__(
         self,
         *,
@@ -53,32 +32,4 @@ class SpeakerAdversary(Objective):
         width: Width = 128,
         depth: Depth = 3,
     ) -> None:
-        super().__init__()
-        self.goal, self.label, self.factor, self.width, self.depth = goal, label, factor, width, depth
-        self.critic: nn.Module = nn.Identity()
-
-    def bind(self, model: Model) -> None:
-        """Build the critic, for the width of the code and the number of speakers."""
-        name = resolve_factor(model.factors, self.factor, "objective speaker-adversary")
-        classes = count_classes(model, self.label, "speaker-adversary")
-        self.critic = Classifier(model.latent(name).out_dim, self.width, self.depth, classes)
-
-    def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
-        """Return the losses of one batch in one turn."""
-        name = resolve_factor(model.factors, self.factor, "objective speaker-adversary")
-        label = get_labels(batch, self.label, "speaker-adversary")
-        if turn == "critic":
-            with torch.no_grad():
-                code = model.encode(batch, factors=[name])[name]
-            logits = self._classify(code)
-            model.record(critic_accuracy=(logits.argmax(-1) == label).float().mean())
-            return {"critic": (F.cross_entropy(logits, label, reduction="sum"), len(label))}
-        logits = self._classify(model.encode(batch, factors=[name])[name])
-        if self.goal == "wrong":
-            return {"adversary": (-F.cross_entropy(logits, label, reduction="sum"), len(label))}
-        log_probs = F.log_softmax(logits, -1)
-        divergence = -log_probs.mean(-1) - torch.tensor(float(log_probs.shape[-1])).log().to(log_probs)
-        return {"adversary": (divergence.sum(), len(label))}
-
-    def _classify(self, code: Code) -> Float[Tensor, "b k"]:
-        return self.critic(code.z, code.mask).float()
+        super().__init__(goal=goal, label=label, factor=factor, width=width, depth=depth)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from reprkit import Codes, Model, Objective
 from reprkit.interfaces import Term
+from reprkit.layers.sequence_classifier import SequenceClassifier
 from reprkit.models.factor import resolve_factor
 from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.objectives.wasserstein import critic_loss
 from reprkit.registry.constraints import Depth, NonNegative, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
-from reprkit_audio.layers.classifier import Classifier
 from reprkit_audio.layers.convolution import Convolution
 from reprkit_audio.layers.frames import Mask, downsample_mask, masked_mean, mean_pool, time_last
 
@@ -37,7 +37,7 @@ class PatchCritic(nn.Module):
         widths = [channels] + [width] * depth
         self.layers = nn.ModuleList(Convolution(widths[index], width) for index in range(depth))
         self.last = Convolution(width, 1, 1)
-        self.speaker = Classifier(channels, width, depth, classes)
+        self.speaker = SequenceClassifier(channels, width, depth, classes)
 
     def forward(self, frames: Float[Tensor, "b t c"], mask: Mask) -> Float[Tensor, " b"]:
         """Return the score, higher for real frames."""

@@ -117,9 +117,4 @@ class CrossAttentionDecoder(Decoder):
 
     def _decoded(self, logits: Float[Tensor, "b n v"]) -> Decoded:
         params = {"logits": logits.unsqueeze(-2)}
-        return Decoded(
-            x=self.likelihood.point(params),
-            likelihood=self.likelihood,
-            params=params,
-            grid=(logits.shape[1],),
-        )
+        return Decoded(likelihood=self.likelihood, params=params, grid=(logits.shape[1],))

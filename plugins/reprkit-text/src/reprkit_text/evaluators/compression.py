@@ -88,7 +88,7 @@ def _reconstruction_costs(model: Model, data: Dataset, words: int) -> dict[str, 
 
 
 def _nats(model: Model, batch: Batch, codes: Any) -> float:
-    total = float(to_float64(model.score(batch, codes).nats).sum())
+    total = float(to_float64(model.score(batch, codes).per_example).sum())
     return total if math.isfinite(total) else math.nan
 
 
@@ -98,4 +98,5 @@ def _roll_code(code: Code) -> Code:
     def roll(x: torch.Tensor | None) -> torch.Tensor | None:
         return None if x is None else x.roll(1, 0)
 
-    return Code.of(code, z=code.z.roll(1, 0), indices=roll(code.indices), mask=roll(code.mask))
+    rolled = {name: roll(getattr(code, name)) for name in ("z", "indices", "mask", "parents")}
+    return Code.of(code, **rolled)

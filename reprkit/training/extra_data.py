@@ -1,0 +1,77 @@
+"""Further data sets beside the one that is trained on: a batch of each in every step, ``rk.loop(..., extra={...})``."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from reprkit.data.base import Dataset, derive_seed
+from reprkit.data.loading.order import loader
+from reprkit.errors import DataError, TrainingError
+
+
+@dataclass(frozen=True)
+class ExtraData:
+    """A further data set of a loop.
+
+    Attributes:
+        data: the data set.
+        order: its order of examples, a pure function of (seed, name, step), so that a resume needs no state.
+        piece: examples of a piece of a step, on this process.
+    """
+
+    data: Dataset
+    order: Any
+    piece: int
+
+    def batches(
+        self, start: int, stop: int, workers: int, *, pin: bool = False
+    ) -> Iterator[dict[str, Tensor]]:
+        """Iterate over this process's batches of the steps from ``start`` to ``stop``."""
+        return loader(self.data, self.order, start, workers, stop=stop, pin=pin)
+
+
+def create_extra(
+    extra: Mapping[str, Any] | None, *, batch: int, seed: int, accumulate: int, ranks: int, rank: int
+) -> dict[str, ExtraData]:
+    """Create the further data sets of a loop, by name.
+
+    Args:
+        extra: name -> a data set, its reference, or a pair with the number of examples in a step.
+        batch: examples in a step where none is given.
+        seed: the loop's seed.
+        accumulate: pieces of a step.
+        ranks: number of processes.
+        rank: rank of this process.
+
+    Raises:
+        TrainingError: a value is neither, or the examples do not divide into the pieces.
+        DataError: fewer examples than a step needs, or a number that the processes cannot share.
+    """
+    found = {}
+    for name, value in (extra or {}).items():
+        data, size = value if isinstance(value, tuple) and len(value) == 2 else (value, batch)
+        if isinstance(data, str):
+            from reprkit.data.resolve import dataset
+
+            data = dataset(data)
+        if not hasattr(data, "signature") or not isinstance(size, int) or size < 1:
+            raise TrainingError(
+                f"extra={{{name!r}: ...}} takes a data set, or (data set, examples a step), not {type(value).__name__}"
+            )
+        share = size // ranks
+        if share % accumulate:
+            raise TrainingError(
+                f"extra data {name!r}: {share} examples a process cannot be split into accumulate={accumulate} equal pieces"
+            )
+        try:
+            order = data.order(size, derive_seed(seed, zlib.crc32(name.encode())), ranks=ranks, rank=rank)
+        except DataError as error:
+            error.add_note(f"in extra data {name!r}; say how many examples a step has: ({name}, 16)")
+            raise
+        found[name] = ExtraData(data, order, share // accumulate)
+    return found

@@ -1,0 +1,76 @@
+"""Sparse gradients, of embeddings with ``sparse=True``: which weights have them, their norm, and an Adam for both kinds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+
+def sparse_weights(module: nn.Module) -> dict[nn.Parameter, str]:
+    """Return the weights whose gradients are sparse, and their names; those that DDP exchanges as such."""
+    return {
+        cast("nn.Parameter", each.weight): f"{name}.weight"
+        for name, each in module.named_modules()
+        if isinstance(each, nn.Embedding | nn.EmbeddingBag) and each.sparse and each.weight.requires_grad
+    }
+
+
+def gradient_values(gradient: Tensor) -> Tensor:
+    """Return the values of a gradient: all of them, or of a sparse one those of its rows, each row once."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def merge_rows(parameters: list[nn.Parameter]) -> None:
+    """Sum the values of equal rows of sparse gradients, in place of the gradients, so that they can be scaled in place."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+
+
+class SparseAdam(Adam):
+    """Adam for weights of both kinds: dense gradients as torch's Adam, sparse ones as torch's SparseAdam.
+
+    Moments and weights of rows without a gradient do not change, so an embedding of many symbols costs what its batch holds.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        kept = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    self._update_rows(parameter, parameter.grad, group)
+                    kept.append((parameter, parameter.grad))
+                    parameter.grad = None
+        super().step()
+        for parameter, gradient in kept:
+            parameter.grad = gradient
+        return loss
+
+    def _update_rows(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Update the rows of a weight that have a gradient, as torch's SparseAdam does."""
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        gradient = gradient.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
+        values = -values if group["maximize"] else values
+        (beta1, beta2), step = group["betas"], int(state["step"])
+        mean = state["exp_avg"][rows].lerp(values, 1 - beta1)
+        square = state["exp_avg_sq"][rows].lerp(values.square(), 1 - beta2)
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        rate = float(group["lr"]) * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+        parameter.index_add_(0, rows, mean / (square.sqrt() + group["eps"]), alpha=-rate)
