@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from reprkit.data.base import Dataset
+    from reprkit.data.signature import Field, Signature
     from reprkit.models.model import Model
 
 # A loss: a scalar, or a pair (sum, count) whose quotient is the loss.
@@ -498,8 +499,43 @@ class Objective(Part):
             ("" if weight == 1 else f"{weight:g} * ") + str(member.reference) for weight, member in terms
         )
 
+    def fields(self, signature: Signature) -> Mapping[str, Field]:
+        """Return the fields that the objective itself computes, such as a diffusion's time: name -> field.
+
+        ``build`` adds them to the data's signature before any encoder is made, so that a factor can read them
+        (``rk.factor("mlp", input="time")``).  The data has none of them: in training the objective puts them into the views that it
+        encodes, and otherwise ``fill`` adds them.
+        """
+        return {}
+
+    def fill(self, batch: Batch) -> Batch:
+        """Return the batch with those of its own ``fields`` that it lacks, (b ...) each; the batch itself is not changed.
+
+        ``Model.encode`` calls it, so that a trained model encodes plain data, always in the same way.
+        """
+        return batch
+
+    def example(self, data: Signature) -> Mapping[str, Any]:
+        """Return arguments of ``rk.build`` for a small model with this objective, on which the conformance kit checks it.
+
+        For an objective that needs more than one factor or another field than ``x``: ``factors``, ``encoder``, ``latent``,
+        ``decoder``, ``output``, and ``data``, a signature with further fields, of which the kit makes random batches.  What is
+        not named is the kit's default.
+
+        Raises:
+            BuildError: there is no such model on this data.
+        """
+        return {}
+
     def bind(self, model: Model) -> None:
         """Create heads and critics whose width depends on the model; called once by ``build``, before the optimizer exists."""
+
+    def update(self) -> None:
+        """Change statistics, annealing and the like; called on all ranks after every optimizer step, once a step.
+
+        A forward in training must not change what a later forward of the same step returns: with ``accumulate=`` and closures a
+        step has several.
+        """
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """Return the losses of one batch, by name."""

@@ -68,6 +68,7 @@ def build(
         # The objective's data is that of one output; with several there is no field that it could call x.
         objective_data = None if several else _read_field_as_x(signature, output)
         objective = with_reconstruction(objective_from(objective, data=objective_data), data=objective_data)
+        signature = _with_computed_fields(signature, objective)
         built = _build_factors(specs, signature)
         if several:
             decoder = _build_outputs(decoder, built, signature)
@@ -123,6 +124,23 @@ def get_signature(data: Any) -> Signature | None:
 
 def _read_field_as_x(signature: Signature | None, name: str) -> Signature | None:
     return None if signature is None else signature.reading(name)
+
+
+def _with_computed_fields(signature: Signature | None, objective: Objective) -> Signature | None:
+    """Return the signature with the fields that the objective computes."""
+    if signature is None:
+        return None
+    with objective.error_context():
+        computed = objective.fields(signature)
+    for name, field in computed.items():
+        if (
+            name in signature and signature[name] != field
+        ):  # equal: it is the signature of a model, from its checkpoint
+            raise BuildError(
+                f"objective {objective.title} computes a field {name!r}, and the data has another one of that name: "
+                "rename the data's"
+            )
+    return Signature({**signature, **computed}) if computed else signature
 
 
 def _build_factors(specs: Mapping[str, FactorSpec], signature: Signature | None) -> dict[str, Factor]:

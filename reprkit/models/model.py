@@ -50,6 +50,9 @@ class Model(nn.Module):
 
     Training calls only ``forward``, so that DDP and FSDP see every use of the weights; a trained model is used through
     ``encode``, ``decode``, ``represent``, ``sample`` and ``generate``.
+
+    Attributes:
+        computed_fields: names of the signature's fields that the objective computes: batches of the data lack them.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Model(nn.Module):
             set()
         )  # names of the parameters that freeze has set to need no gradient
         self.objective = objective
+        self.computed_fields = frozenset() if signature is None else frozenset(objective.fields(signature))
 
     # ------------------------------------------------------------------ using a model
 
@@ -223,6 +227,8 @@ class Model(nn.Module):
             self._check(batch, values=False, any_length=any_length)
         known = {} if cache is None else cache.lookup(batch, keep)
         before, moved = set(known), self.to_device(batch)
+        if not self.computed_fields <= moved.keys():
+            moved = self.objective.fill(moved)
         for name in order_by_condition(self.factors, names):
             if name not in known:
                 factor = self._factor(name)
@@ -532,7 +538,7 @@ class Model(nn.Module):
                 recorded[make_unique_name(name, recorded)] = torch.as_tensor(value).detach()
 
     def update(self) -> None:
-        """Update codebook statistics, annealing and usage after an optimizer step.
+        """Update codebook statistics, annealing, the objective's state and usage after an optimizer step.
 
         ``step.update`` calls it; a hand-written loop must call it too.
         """
@@ -540,6 +546,8 @@ class Model(nn.Module):
         for latent in dict.fromkeys(factor.latent for factor in self.factors.values()):
             if not any(latent is module for module in frozen):
                 latent.update()  # once, even if several factors have the same latent
+        if not any(self.objective is module for module in frozen):
+            self.objective.update()
         for factor in self.factors.values():
             factor.usage.update()
 
