@@ -334,6 +334,14 @@ class Latent(Part):
         """Whether ``prior`` can be called."""
         return type(self).prior is not Latent.prior
 
+    @property
+    def starts(self) -> bool:
+        """Whether the next forward in training initializes the latent from its features, as k-means does.
+
+        With ``accumulate=`` the loop then passes the whole batch through the model once, so that it does not depend on the pieces.
+        """
+        return False
+
     def update(self) -> None:
         """Update codebook statistics, annealing and the like; called on all ranks after every optimizer step."""
 
@@ -465,12 +473,17 @@ class Objective(Part):
             all ranks through sums).
         several_outputs: whether an objective that needs a decoder trains all outputs of a model; if not, ``build`` refuses a
             model with several.
+        decodes: what the decoder is trained to return, as a noun: "the data", or something else, such as "the noise of a
+            diffusion"; ``Model.score`` then refuses to compare it with the data, outside of training.
+        generates: whether it defines how the model generates, by ``sample``, instead of decoding codes drawn from a prior.
         term_weights: loss name -> weight in the total, for losses whose weight is not 1.
     """
 
     kind = "objective"
     several_outputs: bool = False
     is_penalty: ClassVar[bool] = False
+    decodes: str = "the data"
+    generates: ClassVar[bool] = False
     needs: frozenset[str] = frozenset()
     turns: tuple[str, ...] = ("main",)
     distributes: Literal["mean", "gather", "statistic"] = "mean"
@@ -540,6 +553,29 @@ class Objective(Part):
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """Return the losses of one batch, by name."""
         raise NotImplementedError
+
+    def sample(
+        self,
+        model: Model,
+        size: int,
+        generator: torch.Generator | None = None,
+        *,
+        like: Batch | None = None,
+        **options: Any,
+    ) -> Decoded:
+        """Return ``size`` new examples (b n p); ``model.sample`` calls it where ``generates`` is set, with all its options.
+
+        Args:
+            model: the model, whose weights are used in evaluation mode.
+            size: number of examples.
+            generator: random generator on the model's device, from which alone the draws come.
+            like: a batch (size ...) with the fields of conditions, such as labels, and with lengths, where these vary.
+            options: of the objective.
+
+        Raises:
+            PartArgumentError: it does not generate, or an option that it does not have.
+        """
+        raise PartArgumentError(f"{type(self).__name__} defines no sampler: draw codes from a prior instead")
 
 
 class Corruption(Part):
