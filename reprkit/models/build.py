@@ -311,7 +311,9 @@ def _dry_run(model: Model) -> None:
     example = model.to_device(model.signature.example(2))
     codes = model.encode(example) if model.factors else None
     for name, output in model.outputs.items():
-        scored = model.score(example, codes, output=name)
+        # As in training: the decoder may be trained to return something else than the data.
+        with model.open_forward_cache():
+            scored = model.score(example, codes, output=name)
         actual, expected = scored.decoded.x.shape, scored.target.shape
         if actual != expected:
             raise BuildError(

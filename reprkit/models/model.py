@@ -324,11 +324,13 @@ class Model(nn.Module):
             ``per_example`` (b); ``total``; ``loss``, the pair that an objective returns; ``metrics``.
 
         Raises:
-            BuildError: no decoder, no such output, a model built without ``data=``, or ``queries`` for a decoder that does not
-                provide them.
+            BuildError: no decoder, no such output, a model built without ``data=``, ``queries`` for a decoder that does not
+                provide them, or, outside of training, a decoder that returns something else than the data.
         """
         to = self.get_output(output)
         decoder, field = to.decoder, to.field
+        if self._forward_cache is None:
+            self.require_decoded_data()
         if queries is not None and "queries" not in decoder.provides:
             raise BuildError(
                 f"decoder {decoder.qualified or type(decoder).__name__} can only decode all its tokens, and queries= selects some: "
@@ -351,6 +353,18 @@ class Model(nn.Module):
         weight = valid_weight(to, batch, decoded, grid, queries)
         target = target if queries is None else gather_tokens(target, queries)
         return Scored(decoded=decoded, target=target, weight=weight)
+
+    def require_decoded_data(self) -> None:
+        """Check that the decoder returns the data.
+
+        Raises:
+            BuildError: the objective trains it to return something else, which must not be compared with the data.
+        """
+        if self.objective.decodes != "the data":
+            raise BuildError(
+                f"the decoder of this model returns {self.objective.decodes}, not the data (objective {self.objective.title}): use "
+                "model.sample"
+            )
 
     def to_batch(
         self, decoded: Decoded, batch: Batch | None = None, output: str | None = None
@@ -473,7 +487,7 @@ class Model(nn.Module):
         if not self._seen_data:
             self._check(batch, values=True)
             self._seen_data = True
-        with self._open_forward_cache() as cache:
+        with self.open_forward_cache() as cache:
             moved = self.to_device(batch)
             with self._attention_kernel(), self.objective.error_context():
                 named = self.objective(self, moved, turn)
@@ -582,7 +596,8 @@ class Model(nn.Module):
             check_batch(batch, signature, dtype=dtype, values=values)
 
     @contextmanager
-    def _open_forward_cache(self) -> Iterator[ForwardCache]:
+    def open_forward_cache(self) -> Iterator[ForwardCache]:
+        """Open the cache of one training forward: codes, their losses, and metrics."""
         self.__dict__["_forward_cache"] = cache = ForwardCache()  # nn.Module.__setattr__ is slow
         try:
             yield cache

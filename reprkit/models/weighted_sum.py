@@ -49,6 +49,7 @@ class WeightedSum(Objective):
         self.needs = frozenset().union(*(objective.needs for _, objective in flat))
         self.turns = tuple(dict.fromkeys(turn for _, objective in flat for turn in objective.turns))
         self.distributes = max((objective.distributes for _, objective in flat), key=_STRICTNESS.index)
+        self.decodes = next((o.decodes for _, o in flat if o.decodes != "the data"), "the data")
         self.term_weights: dict[str, float] = {}
 
     @property

@@ -28,6 +28,11 @@ _DEFAULT_PARTS = {
         "vit(patch=4, width=16, depth=1, heads=2)",
         "gru(width=16)",
     ),
+    "map": (
+        "vit(patch=4, width=16, depth=1, heads=2)",
+        "vit(patch=4, width=16, depth=1, heads=2)",
+        "transformer(width=16, depth=1, heads=2, causal=True)",
+    ),
     "vector": ("mlp(widths=(16,))", "mlp(widths=(16,))", "gru(width=16)"),
     "sequence": ("gru(width=16)", "transformer(width=16, depth=1, heads=2)", "gru(width=16)"),
 }
@@ -207,6 +212,23 @@ class ObjectiveConformance(PartConformance):
             expect_close(
                 model.objective.fill(kept)[name], kept[name], f"fill replaces the batch's {name}", 0.0
             )
+
+    def test_samples_fit_the_data(self) -> None:
+        """If it ``generates``, samples have the layout of the data, are finite, and depend on the generator alone."""
+        model = self.model().eval()
+        if not any(member.generates for member in model.objective.members):
+            raise SkipTest("it defines no sampler")
+        like, draws = self.batch(3), []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            draws.append(model.sample(3, torch.Generator().manual_seed(0), like=like))
+        values, expected = model.to_batch(draws[0])[model.output], like[model.output]
+        expect(
+            values.shape == expected.shape,
+            f"three samples are {tuple(values.shape)}, and three examples {tuple(expected.shape)}",
+        )
+        expect(torch.isfinite(values).all(), "a sample is not finite")
+        expect_close(draws[1].x, draws[0].x, "two draws under one generator", 0.0)
 
     def test_loss_can_be_minimized(self) -> None:
         """A few steps on one batch lower the loss of the main turn."""

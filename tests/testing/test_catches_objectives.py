@@ -1,5 +1,7 @@
 """For each check of an objective and an evaluator, a wrong one that fails this check only."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from catching import titles
@@ -107,6 +109,16 @@ class FillsAnotherField(Good):
         return {"time": torch.zeros(len(batch["x"]), 2), **batch}
 
 
+class SamplesWithoutGenerator(Good):
+    """Decodes random codes, and draws them from torch's own generator."""
+
+    generates = True
+
+    def sample(self, model, size, generator=None, *, like=None, **options):
+        codes = model.encode(like)
+        return model.decode(codes | {"code": replace(codes["code"], z=torch.randn_like(codes["code"].z))})
+
+
 class WrongSign(Good):
     def term(self, model, nats, count):
         return 2 * nats.detach() - nats, count
@@ -147,6 +159,7 @@ WRONG = {
         "the loss of turn main, computed again before update",
     ),
     "its own fields are filled": ("FillsAnotherField", "fill makes values that fields() does not declare"),
+    "samples fit the data": ("SamplesWithoutGenerator", "two draws under one generator: differs"),
     "batch is not modified": ("ModifiesTheBatch", "the input batch's x: differs"),
     "loss can be minimized": ("WrongSign", "in 40 steps on one batch"),
     "two ranks equal one process": ("SumPerRank", "two ranks and one process: loss of turn main: differs"),
