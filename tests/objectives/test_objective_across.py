@@ -12,10 +12,6 @@ from reprkit.errors import BuildError
 from reprkit.testing import ObjectiveConformance
 
 
-class TestAcross(ObjectiveConformance):
-    part = "across"
-
-
 class TestAcrossFixedTemperature(ObjectiveConformance):
     part = "across(dim=4, temperature=0.5, learned=False)"
 

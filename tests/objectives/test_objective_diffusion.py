@@ -20,10 +20,6 @@ from reprkit.testing import ObjectiveConformance
 from reprkit.testing.sample_data import VECTORS
 
 
-class TestDiffusion(ObjectiveConformance):
-    part = "diffusion"
-
-
 class TestVelocityWithDroppedConditions(ObjectiveConformance):
     part = "diffusion(prediction='velocity', steps=50, schedule='cosine', drop=0.3, width=7)"
     data = VECTORS
