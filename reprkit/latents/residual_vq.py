@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reprkit.interfaces import Latent
 from reprkit.kernels.nearest_code import nearest
-from reprkit.kernels.straight_through import Commitment, rotate_to
+from reprkit.kernels.straight_through import Commitment
 from reprkit.latents.codebook import Codebook
 from reprkit.latents.functional import check_indices, fixed_rate_bits, perplexity, zero_padding
 from reprkit.registry.constraints import BelowOne, Depth, Share, Width
@@ -44,8 +44,6 @@ class ResidualVQ(Latent):
         decay: decay of the moving averages, in [0, 1).
         cosine: normalize the features and the first layer's codes to length 1; later layers refine the
             direction.
-        rotation: give the features the code's gradient turned and scaled as the features are to the code, instead of
-            unchanged (the rotation trick, Fifty et al. 2024, arXiv 2410.06424).
         beam: number of partial sums that the search for a token's codes follows from layer to layer; 1 takes the nearest code in
             each layer.  The sum of all layers is never farther from the token than that of the nearest codes.
         kmeans: initialize the codes by k-means on the first training batch instead of with noise.
@@ -68,14 +66,13 @@ class ResidualVQ(Latent):
         *,
         decay: BelowOne = 0.99,
         cosine: bool = False,
-        rotation: bool = False,
         beam: Annotated[int, Ge(1), Le(256)] = 1,
         kmeans: bool = True,
         revive: BelowOne = 0.05,
         dropout: Share = 0.0,
     ) -> None:
         super().__init__(in_dim=dim, out_dim=dim, vocab=(codes,) * layers, weights={"commit": 0.25})
-        self.cosine, self.rotation, self.beam, self.dropout = cosine, rotation, beam, dropout
+        self.cosine, self.beam, self.dropout = cosine, beam, dropout
         self.codebook = Codebook(
             slots=layers, codes=codes, dim=dim, decay=decay, unit=int(cosine), kmeans=kmeans, revive=revive
         )
@@ -110,9 +107,7 @@ class ResidualVQ(Latent):
                 book.accumulate(residuals, rows, _assignment_mask(rows, valid, depth))
 
         layers = book.slots if depth is None else depth.unsqueeze(-1)
-        total = z
         z, commit = Commitment.apply(x, z, commit, codes, layers, valid, 1 / batch)
-        z = rotate_to(x, total) if self.rotation else z
         bits = fixed_rate_bits(features, math.log2(book.codes))
         indices = rearrange(rows, "(b n) q -> b n q", b=batch)
         return Code.of(

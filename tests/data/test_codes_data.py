@@ -203,7 +203,9 @@ class OwnSplit(rk.data.Tensors):
 
     def split(self, seed=0, *, valid=False, **shares):
         values = self.batch(range(len(self)))
-        halves = [{name: value[rows] for name, value in values.items()} for rows in (slice(40), slice(40, 60))]
+        halves = [
+            {name: value[rows] for name, value in values.items()} for rows in (slice(40), slice(40, 60))
+        ]
         return tuple(rk.data.Tensors(half, self.signature) for half in halves)
 
 
@@ -211,7 +213,10 @@ def test_parts_of_their_own_are_standardized_by_the_train_part(digits):
     model, data = vq(digits, latent="continuous(dim=3)"), named(digits)
     own = OwnSplit(data.batch(range(60)), data.signature)
     train, test = CodesOf(model, own, standardize=True).split()
-    assert train.signature["x"].columns == CodesOf(model, own.split()[0], standardize=True).signature["x"].columns
+    assert (
+        train.signature["x"].columns
+        == CodesOf(model, own.split()[0], standardize=True).signature["x"].columns
+    )
     assert test.signature["x"].columns == train.signature["x"].columns
     given = CodesOf(model, digits, standardize=train)
     assert given.split(1)[0].signature["x"].columns == train.signature["x"].columns

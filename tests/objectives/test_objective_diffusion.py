@@ -166,6 +166,7 @@ def test_a_perfect_prediction_gives_the_data(eta, steps):
     torch.testing.assert_close(drawn.x, point.expand(5, 1, 2), atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_short_training_generates_values_of_the_data():
     """Two points in the plane: every sample is near one of them."""
     points = torch.tensor([[0.8, 0.8], [-0.8, -0.8]])

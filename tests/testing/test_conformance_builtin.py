@@ -37,7 +37,7 @@ VARIANTS = [
     ("latent", "vq(codes=8, dim=3, codebooks=2, cosine=True)"),
     ("latent", "residual-vq(codes=6, layers=3, dim=3, dropout=0.7, cosine=True)"),
     ("latent", "vq(codes=8, dim=3, codebooks=2, rotation=True)"),
-    ("latent", "residual-vq(codes=6, layers=3, dim=3, beam=3, rotation=True)"),
+    ("latent", "residual-vq(codes=6, layers=3, dim=3, beam=3)"),
     ("latent", "continuous(dim=4, l1=0.1, warmup=3)"),
     ("latent", "fsq(levels=(4, 3), codebooks=2)"),
     ("latent", "lfq(bits=5, codebooks=2, group=2, diversity=0.5)"),
