@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from reprkit.data.base import Dataset
+    from reprkit.data.signature import Field, Signature
     from reprkit.models.model import Model
 
 # A loss: a scalar, or a pair (sum, count) whose quotient is the loss.
@@ -353,6 +354,14 @@ class Latent(Part):
         """Whether ``prior`` can be called."""
         return type(self).prior is not Latent.prior
 
+    @property
+    def starts(self) -> bool:
+        """Whether the next forward in training initializes the latent from its features, as k-means does.
+
+        With ``accumulate=`` the loop then passes the whole batch through the model once, so that it does not depend on the pieces.
+        """
+        return False
+
     def update(self) -> None:
         """Update codebook statistics, annealing and the like; called on all ranks after every optimizer step."""
 
@@ -487,12 +496,17 @@ class Objective(Part):
             all ranks through sums).
         several_outputs: whether an objective that needs a decoder trains all outputs of a model; if not, ``build`` refuses a
             model with several.
+        decodes: what the decoder is trained to return, as a noun: "the data", or something else, such as "the noise of a
+            diffusion"; ``Model.score`` then refuses to compare it with the data, outside of training.
+        generates: whether it defines how the model generates, by ``sample``, instead of decoding codes drawn from a prior.
         term_weights: loss name -> weight in the total, for losses whose weight is not 1.
     """
 
     kind = "objective"
     several_outputs: bool = False
     is_penalty: ClassVar[bool] = False
+    decodes: str = "the data"
+    generates: ClassVar[bool] = False
     needs: frozenset[str] = frozenset()
     turns: tuple[str, ...] = ("main",)
     distributes: Literal["mean", "gather", "statistic"] = "mean"
@@ -521,12 +535,70 @@ class Objective(Part):
             ("" if weight == 1 else f"{weight:g} * ") + str(member.reference) for weight, member in terms
         )
 
+    def fields(self, signature: Signature) -> Mapping[str, Field]:
+        """Return the fields that the objective itself computes, such as a diffusion's time: name -> field.
+
+        ``build`` adds them to the data's signature before any encoder is made, so that a factor can read them
+        (``rk.factor("mlp", input="time")``).  The data has none of them: in training the objective puts them into the views that it
+        encodes, and otherwise ``fill`` adds them.
+        """
+        return {}
+
+    def fill(self, batch: Batch) -> Batch:
+        """Return the batch with those of its own ``fields`` that it lacks, (b ...) each; the batch itself is not changed.
+
+        ``Model.encode`` calls it, so that a trained model encodes plain data, always in the same way.
+        """
+        return batch
+
+    def example(self, data: Signature) -> Mapping[str, Any]:
+        """Return arguments of ``rk.build`` for a small model with this objective, on which the conformance kit checks it.
+
+        For an objective that needs more than one factor or another field than ``x``: ``factors``, ``encoder``, ``latent``,
+        ``decoder``, ``output``, and ``data``, a signature with further fields, of which the kit makes random batches.  What is
+        not named is the kit's default.
+
+        Raises:
+            BuildError: there is no such model on this data.
+        """
+        return {}
+
     def bind(self, model: Model) -> None:
         """Create heads and critics whose width depends on the model; called once by ``build``, before the optimizer exists."""
+
+    def update(self) -> None:
+        """Change statistics, annealing and the like; called on all ranks after every optimizer step, once a step.
+
+        A forward in training must not change what a later forward of the same step returns: with ``accumulate=`` and closures a
+        step has several.
+        """
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """Return the losses of one batch, by name."""
         raise NotImplementedError
+
+    def sample(
+        self,
+        model: Model,
+        size: int,
+        generator: torch.Generator | None = None,
+        *,
+        like: Batch | None = None,
+        **options: Any,
+    ) -> Decoded:
+        """Return ``size`` new examples (b n p); ``model.sample`` calls it where ``generates`` is set, with all its options.
+
+        Args:
+            model: the model, whose weights are used in evaluation mode.
+            size: number of examples.
+            generator: random generator on the model's device, from which alone the draws come.
+            like: a batch (size ...) with the fields of conditions, such as labels, and with lengths, where these vary.
+            options: of the objective.
+
+        Raises:
+            PartArgumentError: it does not generate, or an option that it does not have.
+        """
+        raise PartArgumentError(f"{type(self).__name__} defines no sampler: draw codes from a prior instead")
 
 
 class Corruption(Part):

@@ -247,7 +247,7 @@ def _inputs(stored: StoredCheckpoint) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _describe_tensor(field: Mapping[str, Any]) -> str:
     shape = " ".join(["b", *("t" if size is None else str(size) for size in field["shape"])])
-    if field["kind"] in ("tokens", "label"):
+    if field["kind"] in ("tokens", "map", "label"):
         return f"int64 ({shape}), 0 to {field['vocab'] - 1}" if field.get("vocab") else f"int64 ({shape})"
     span = f", values in {field['range'][0]:g} to {field['range'][1]:g}" if field.get("range") else ""
     return f"float32 ({shape}){span}"

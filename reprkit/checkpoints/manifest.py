@@ -56,6 +56,7 @@ def describe(model: Any) -> dict[str, Any]:
         },
         "plugins": plugins,
         "signature": None if signature is None else signature.to_json(),
+        **({"computed": sorted(model.computed_fields)} if model.computed_fields else {}),
         **({"frozen": list(model.frozen)} if model.frozen else {}),
     }
     try:
@@ -145,6 +146,8 @@ def _resize(saved: Signature | None, data: Signature, manifest: Mapping[str, Any
         raise CheckpointError(
             "data= cannot replace the sizes of this model's data: it was built without data="
         )
+    computed = {name: saved[name] for name in manifest.get("computed", ())}
+    data = Signature({**data, **computed})
     used = {factor["input"] for factor in manifest["factors"].values()}
     used |= {manifest["output"]} if manifest["decoder"] else set()
     used |= {output["field"] for output in manifest.get("outputs", {}).values()}

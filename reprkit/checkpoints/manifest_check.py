@@ -24,7 +24,7 @@ _KEYS = {
     "format", "reprkit", "factors", "decoder", "objective", "output", "weights", "plugins", "signature",
 }  # fmt: skip
 _OUTPUTS = "outputs"  # entry of a model with several outputs; the entry "decoder" is then null
-_OPTIONAL_KEYS = {"frozen", _OUTPUTS}
+_OPTIONAL_KEYS = {"frozen", "computed", _OUTPUTS}
 _OUTPUT_KEYS = {"decoder", "field", "reads"}
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
@@ -85,6 +85,13 @@ def named_parts(manifest: Any) -> list[NamedPart]:
         isinstance(frozen, list) and all(isinstance(name, str) for name in frozen),
         "frozen",
         "a list of names",
+    )
+    computed, named = record.get("computed", []), record["signature"]
+    _require(
+        isinstance(computed, list)
+        and all(isinstance(name, str) and isinstance(named, dict) and name in named for name in computed),
+        "computed",
+        "a list of fields of the signature",
     )
     _require(type(record["format"]) is int, "format", "a whole number")
     _require(

@@ -20,7 +20,7 @@ from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
 
 # The kinds of data that parts are checked on; a copy of reprkit.testing.sample_data.SAMPLE_DATA, whose module imports torch.
-DATA = ("images", "colour", "vectors", "sequences", "tokens", "tables")
+DATA = ("images", "colour", "vectors", "sequences", "tokens", "maps", "tables")
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from reprkit.utils.collectives import global_draw
 class ElementCorruption(Corruption):
     """Base class: choose elements of ``x`` and replace them; padding (``x_mask`` False) is never changed.
 
-    A subclass defines ``choose`` (which elements) and ``replacement`` (by what).  Symbols (``tokens``) are
+    A subclass defines ``choose`` (which elements) and ``replacement`` (by what).  Symbols (``tokens``, ``map``) are
     replaced by the mask symbol, the id ``vocab``, one past the data's own ids; encoders of tokens embed it.
 
     Attributes:
@@ -57,7 +57,7 @@ class ElementCorruption(Corruption):
                 f"a corruption reads field 'x', and the batch has {', '.join(batch) or 'no fields'}"
             )
         x = batch["x"]
-        if not x.is_floating_point() and "tokens" not in self.kinds:
+        if not x.is_floating_point() and not {"tokens", "map"} & set(self.kinds):
             raise BuildError(self.kind_error("tokens"))
         hit = self.choose(x, generator)
         if "x_mask" in batch:

@@ -28,7 +28,7 @@ class MaskElements(MaskingCorruption):
     2019, arXiv 1810.04805, section 3.1 (without its 80/10/10 rule).
     """
 
-    kinds = ("image", "vector", "sequence", "tokens")
+    kinds = ("image", "map", "vector", "sequence", "tokens")
 
     def __init__(self, ratio: Share = 0.25, *, value: float = 0.0, data: Signature | None = None) -> None:
         super().__init__(value, data)

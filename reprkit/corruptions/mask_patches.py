@@ -1,4 +1,4 @@
-"""Mask patches of an image."""
+"""Mask patches of an image or a map of symbols."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reprkit.registry.constraints import Count, Share
 
 
 class MaskPatches(MaskingCorruption):
-    """Mask the same number of patches in every image, chosen at random, in all channels.
+    """Mask the same number of patches in every image, chosen at random, in all channels; those of a map by the mask symbol.
 
     Of n patches round(ratio * n) are masked.  Unlike the ``masked`` objective, which does not pass hidden
     patches to the encoder, the image keeps its size, so any encoder can read it.
@@ -26,12 +26,12 @@ class MaskPatches(MaskingCorruption):
 
     Raises:
         PartArgumentError: an argument out of range.
-        BuildError: the data is not images, or the patch does not divide them.
+        BuildError: the data is neither images nor maps, or the patch does not divide them.
 
     Source: He et al. 2021, arXiv 2111.06377, section 3; masking the input: Pathak et al. 2016, arXiv 1604.07379.
     """
 
-    kinds = ("image",)
+    kinds = ("image", "map")
     advice = "mask steps of a sequence with mask-spans, elements of a vector with mask-elements"
 
     def __init__(
@@ -50,13 +50,13 @@ class MaskPatches(MaskingCorruption):
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Choose the patches with the smallest of n uniform numbers, and expand them to pixels."""
-        if x.ndim != 4:
-            raise BuildError(f"mask-patches reads images (b h w c), not {tuple(x.shape)}")
+        if x.ndim != (4 if x.is_floating_point() else 3):
+            raise BuildError(f"mask-patches reads images (b h w c) and maps (b h w), not {tuple(x.shape)}")
         rows, columns = self._grid(x.shape[1], x.shape[2])
         noise = draw_uniform((len(x), rows * columns), x, generator)
         hidden = noise.argsort(1).argsort(1) < round(self.ratio * rows * columns)
-        pixels = repeat(hidden, "b (r c) -> b (r h) (c w) 1", r=rows, h=self.patch[0], w=self.patch[1])
-        return pixels.expand(x.shape)
+        cells = repeat(hidden, "b (r c) -> b (r h) (c w)", r=rows, h=self.patch[0], w=self.patch[1])
+        return cells if x.ndim == 3 else cells.unsqueeze(-1).expand(x.shape)
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
         if height % self.patch[0] or width % self.patch[1]:

@@ -94,7 +94,7 @@ def infer_field(
         if kind == "tokens" and vocab is None and look:
             _require_symbols(name, value)
     value = _with_axes(name, value, kind)
-    if kind in ("tokens", "label"):
+    if kind in ("tokens", "map", "label"):
         stored, vocab = _symbols(name, value, kind, vocab, look)
         shape: tuple[int | None, ...] = tuple(stored.shape[1:])
         return stored, Field(kind=kind, shape=(None,) if varies else shape, vocab=vocab), None

@@ -13,11 +13,12 @@ from reprkit.errors import BuildError, DataError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kind = Literal["image", "vector", "sequence", "tokens", "label"]
+Kind = Literal["image", "map", "vector", "sequence", "tokens", "label"]
 
 # Axes of each kind, in the order of Field.shape.
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "image": ("h", "w", "c"),
+    "map": ("h", "w"),
     "vector": ("d",),
     "sequence": ("t", "c"),
     "tokens": ("t",),
@@ -74,18 +75,19 @@ class Field:
     """One field of a batch.
 
     Attributes:
-        kind: "image" (h w c), "vector" (d,), "sequence" (t c) real frames, "tokens" (t,) int64, "label" ()
-            int64, the number of a class.
+        kind: "image" (h w c), "map" (h w) int64 symbols on a grid (segmentations, color bins, codes), "vector" (d,),
+            "sequence" (t c) real frames, "tokens" (t,) int64, "label" () int64, the number of a class.
         shape: of one example, channels last; None for a varying length (then ``NAME_mask`` marks the valid
             steps).
         range: lowest and highest value, where the data guarantees one.
-        vocab: number of symbols: of tokens, of label classes, and 2 for real fields that hold only 0 and 1.
+        vocab: number of symbols: of tokens and maps, of label classes, and 2 for real fields that hold only 0 and 1.
             Data holds tokens 0 to vocab - 1; the id ``vocab`` itself is the mask symbol that mask corruptions
             insert, so an encoder of tokens embeds vocab + 1 symbols.
         form: how the values were computed from raw data, as a reference ("log-mel(bands=80)"), so that a model's
             input can be computed from new data; None where the values are the raw data.
         columns: of a vector that holds a table's rows: its columns, in the order of the elements.  A batch may then hold
-            ``NAME_mask`` (b d), False at the elements of missing values.
+            ``NAME_mask`` (b d), False at the elements of missing values.  Of a sequence: its channels, numbers with a mean and
+            standard deviation each.
         counts: of tokens and labels, how often each symbol occurs in the training data, so that a part can sample symbols by their
             frequency (``Dataset.count_symbols``); None where it was not counted.
 
@@ -123,8 +125,8 @@ class Field:
             raise DataError(f"a range is (lowest, highest), not {self.range}")
         if self.vocab is not None and self.vocab < 1:
             raise DataError(f"a vocabulary has at least 1 symbol, not {self.vocab}")
-        if self.kind == "tokens" and self.vocab is None:
-            raise DataError("tokens need vocab=, the number of symbols")
+        if self.kind in ("tokens", "map") and self.vocab is None:
+            raise DataError("tokens and maps need vocab=, the number of symbols")
         if self.kind in ("image", "vector", "sequence") and self.vocab not in (None, 2):
             raise DataError(
                 f"vocab of a real field ({self.kind}) must be 2 (only 0 and 1) or None, not {self.vocab}"
@@ -140,14 +142,17 @@ class Field:
                 )
 
     def _check_columns(self) -> None:
-        if self.kind != "vector" or self.range is not None or self.vocab is not None:
+        if self.kind not in ("vector", "sequence") or self.range is not None or self.vocab is not None:
             raise DataError(
-                f"columns describe a vector without range= and vocab=, not {self.kind} data with these"
+                f"columns describe a vector or a sequence without range= and vocab=, not {self.kind} data with these"
             )
+        categories = [column.name for column in self.columns if column.kind == "category"]
+        if self.kind == "sequence" and categories:
+            raise DataError(f"the channels of a sequence are numbers, and {categories[0]!r} is a category")
         width = sum(column.width for column in self.columns)
-        if width != self.shape[0]:
+        if width != self.shape[-1]:
             raise DataError(
-                f"the columns have {width} elements (1 for a number, 1 for each class), and the vector {self.shape[0]}"
+                f"the columns have {width} elements (1 for a number, 1 for each class), and the {self.kind} {self.shape[-1]}"
             )
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
@@ -170,19 +175,29 @@ class Field:
 
     @property
     def discrete(self) -> bool:
-        """Whether the values are int64 symbols (tokens, label) rather than real numbers."""
-        return self.kind in ("tokens", "label")
+        """Whether the values are int64 symbols (tokens, map, label) rather than real numbers."""
+        return self.kind in ("tokens", "map", "label")
+
+    @property
+    def planar(self) -> bool:
+        """Whether the values lie on a grid of rows and columns (image, map)."""
+        return self.kind in ("image", "map")
 
     @property
     def space(self) -> tuple[int | None, ...]:
         """Sizes of the axes that tokens divide: (h, w), (t,), or (1,) for a vector."""
-        return {"image": self.shape[:2], "sequence": self.shape[:1], "tokens": self.shape[:1]}.get(
-            self.kind, (1,)
-        )
+        if self.planar:
+            return self.shape[:2]
+        return self.shape[:1] if self.kind in ("sequence", "tokens") else (1,)
+
+    @property
+    def steps(self) -> int | None:
+        """Number of tokens where the values are read as a sequence: rows of an image, cells of a map, time steps; None: varies."""
+        return int(self.shape[0] or 0) * int(self.shape[1] or 0) if self.kind == "map" else self.space[0]
 
     @property
     def channels(self) -> int:
-        """Number of values per position: c of an image or sequence, d of a vector, 1 for tokens."""
+        """Number of values per position: c of an image or sequence, d of a vector, 1 for symbols."""
         return 1 if self.discrete else int(self.shape[-1] or 1)
 
     @property

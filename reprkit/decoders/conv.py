@@ -33,12 +33,12 @@ class ConvDecoder(Decoder):
         activation: "silu", "gelu", "relu", "elu", "sigmoid" or "tanh".
         likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.
         scale: scale of a density such as a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
-        data: the signature of the output, field ``x``, an image (h w c).
+        data: the signature of the output, field ``x``, an image (h w c) or a map of symbols (h w).
         tokens: number of tokens of the code.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is not an image, 2^depth does not divide its size, or the code's length varies.
+        BuildError: the data is neither an image nor a map, 2^depth does not divide its size, or the code's length varies.
     """
 
     def __init__(

@@ -76,12 +76,12 @@ class FlatDecoder(Decoder):
         total = self.size * self.head.sizes["linear"]
         if x.shape[-1] != total:
             x = F.adaptive_avg_pool1d(x, total)
-        return self.head(x, grid=(1, 1) if self.field.kind == "image" else (1,))
+        return self.head(x, grid=(1, 1) if self.field.planar else (1,))
 
     def _patches(self, features: Features) -> tuple[int, ...] | None:
         """Return the code's grid where its tokens are patches of an image; else None."""
         grid = features.grid
-        if self.field.kind != "image" or not grid or len(grid) != 2 or math.prod(grid) != self.tokens:
+        if not self.field.planar or not grid or len(grid) != 2 or math.prod(grid) != self.tokens:
             return None
         rows, columns = (int(size or 0) for size in self.field.shape[:2])
         return None if rows % grid[0] or columns % grid[1] else grid

@@ -132,4 +132,4 @@ class MirrorDecoder(Decoder):
         if features is None:
             raise BuildError("decoder mirror needs a code, and there is none")
         code = masked_mean(features.x, features.mask).unsqueeze(1)
-        return self.head(self.layers(code), grid=(1, 1) if self.field.kind == "image" else (1,))
+        return self.head(self.layers(code), grid=(1, 1) if self.field.planar else (1,))

@@ -74,5 +74,5 @@ class MLPDecoder(Decoder):
             raise BuildError("decoder mlp needs a code, and there is none")
         code, _ = align(zero_invalid_tokens(features), self.tokens)
         return self.head(
-            self.layers(code.flatten(1)).unsqueeze(1), grid=(1, 1) if self.field.kind == "image" else (1,)
+            self.layers(code.flatten(1)).unsqueeze(1), grid=(1, 1) if self.field.planar else (1,)
         )

@@ -16,6 +16,7 @@ from reprkit.layers.positions import sinusoidal_positions
 from reprkit.layers.resample_tokens import ResampleTokens, resampled_mask
 from reprkit.layers.sequence_input import row_values
 from reprkit.layers.value_embedding import ValueEmbedding
+from reprkit.models.grid import step_grid
 from reprkit.types import Decoded, Features
 
 
@@ -47,8 +48,7 @@ class SequenceDecoder(Decoder):
         self.field, self.causal, self.width = data["x"], causal, width
         self.positions = positions or tokens == 1
         self.provides = frozenset({"causal"}) if causal else frozenset()
-        space = self.field.space[0]
-        self.code = ResampleTokens(width, tokens=tokens, places=space, absent=not causal)
+        self.code = ResampleTokens(width, tokens=tokens, places=self.field.steps, absent=not causal)
         self.in_dim = self.code.in_dim
         values = row_values(self.field)
         if causal:
@@ -150,7 +150,7 @@ class SequenceDecoder(Decoder):
     def _steps(self, features: Features | None, teacher: Tensor | None, length: int | None) -> int:
         if teacher is not None:
             return teacher.shape[1]
-        known = length or self.field.space[0]
+        known = length or self.field.steps
         if known is None and features is not None:
             known = features.x.shape[1] if features.positions is None else features.length
         return int(known or 1)
@@ -169,5 +169,4 @@ class SequenceDecoder(Decoder):
         return positions if x is None else x + positions
 
     def _decoded(self, out: Tensor, mask: Tensor | None, steps: int) -> Decoded:
-        grid = (steps, 1) if self.field.kind == "image" else (steps,)
-        return self.head(out, mask=mask, grid=grid)
+        return self.head(out, mask=mask, grid=step_grid(self.field, steps))

@@ -31,12 +31,12 @@ class ViTDecoder(Decoder):
         dropout: probability in [0, 1) of dropping an element of a block's output.
         likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.
         scale: scale of a density such as a Gaussian: "shared" (one, learned), "each" (predicted), or a fixed number.
-        data: the signature of the output, field ``x``, an image (h w c).
+        data: the signature of the output, field ``x``, an image (h w c) or a map of symbols (h w).
         tokens: number of tokens of the code.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is not an image, or the patch does not divide it.
+        BuildError: the data is neither an image nor a map, or the patch does not divide it.
     """
 
     provides = frozenset({"queries"})

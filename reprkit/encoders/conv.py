@@ -13,7 +13,7 @@ from reprkit.layers.convolution import Residual, downsampled_size, group_norm
 from reprkit.layers.dense import Activation
 from reprkit.layers.dense import activation as activation_named
 from reprkit.layers.field_checks import image_shape
-from reprkit.layers.value_embedding import Rescale
+from reprkit.layers.value_embedding import pixel_channels
 from reprkit.registry.constraints import DepthOrZero, Width
 from reprkit.types import Batch, Features
 
@@ -29,11 +29,11 @@ class ConvEncoder(Encoder):
         depth: number of stages of stride 2; 0 keeps the image's size.
         blocks: residual blocks after the stem (if ``depth`` is 0) and in each stage; 0 for none.
         activation: "silu", "gelu", "relu", "elu", "sigmoid" or "tanh".
-        data: the signature of the input, field ``x``, an image (h w c).
+        data: the signature of the input, field ``x``, an image (h w c) or a map of symbols (h w), which are embedded.
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is not an image, or 2^depth does not divide its size.
+        BuildError: the data is neither an image nor a map, or 2^depth does not divide its size.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class ConvEncoder(Encoder):
         data: Signature,
     ) -> None:
         super().__init__()
-        height, length, channels = image_shape(data["x"], "encoder conv")
+        height, length, _ = image_shape(data["x"], "encoder conv")
         self.cells = downsampled_size(height, length, depth, "encoder conv")
         self.out_dim = width
+        self.rescale, channels = pixel_channels(data["x"], width)
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
         layers += [Residual(width, activation) for _ in range(blocks if depth == 0 else 0)]
         for _ in range(depth):
@@ -58,7 +59,6 @@ class ConvEncoder(Encoder):
                 nn.Conv2d(width, width, 4, stride=2, padding=1),
             ]
             layers += [Residual(width, activation) for _ in range(blocks)]
-        self.rescale = Rescale(data["x"])
         self.layers = nn.Sequential(*layers, group_norm(width), activation_named(activation))
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:

@@ -57,5 +57,5 @@ class FlatEncoder(Encoder):
         return 1
 
     def grid(self, batch: Batch) -> tuple[int, ...]:
-        """Return (1, 1) for an image, else (1,)."""
-        return (1, 1) if self.field.kind == "image" else (1,)
+        """Return (1, 1) for an image or a map, else (1,)."""
+        return (1, 1) if self.field.planar else (1,)

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
+from reprkit.layers.dense import OneHotLinear
 from reprkit.layers.gather_rows import gather_rows, gather_tokens
 from reprkit.layers.patches import patch_grid
 from reprkit.layers.positions import sinusoidal_positions_2d
-from reprkit.layers.value_embedding import Rescale
+from reprkit.layers.value_embedding import Rescale, count_symbols
 from reprkit.models.grid import to_tokens
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 from reprkit.types import Batch, Features
@@ -31,11 +32,11 @@ class ViTEncoder(Encoder):
         depth: number of blocks.
         heads: number of attention heads.
         dropout: probability in [0, 1) of dropping an element of a block's output.
-        data: the signature of the input, field ``x``, an image (h w c).
+        data: the signature of the input, field ``x``, an image (h w c) or a map of symbols (h w).
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is not an image, or the patch does not divide it.
+        BuildError: the data is neither an image nor a map, or the patch does not divide it.
     """
 
     provides = frozenset({"keep"})
@@ -55,14 +56,19 @@ class ViTEncoder(Encoder):
         rows, columns, self.patch = patch_grid(data["x"], patch, "encoder vit")
         self.cells = (rows, columns)
         self.out_dim = width
-        self.rescale = Rescale(data["x"])
+        self.field, values = data["x"], self.patch**2 * data["x"].channels
+        self.rescale = nn.Identity() if self.field.discrete else Rescale(self.field)
         self.blocks = Blocks(width, depth=depth, heads=heads, dropout=dropout)
-        self.embed = nn.Linear(self.patch**2 * data["x"].channels, width)
+        self.embed: nn.Module = (
+            OneHotLinear(values, count_symbols(self.field), width)
+            if self.field.discrete
+            else nn.Linear(values, width)
+        )
         self.register_buffer("places", sinusoidal_positions_2d(self.cells, width), persistent=False)
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
         """Return the patches (b n width), or those to keep (b k width) in the order of ``keep``."""
-        patches = to_tokens(batch["x"], self.cells, "image")
+        patches = to_tokens(batch["x"], self.cells, self.field.kind)
         positions = self.places
         if keep is not None:
             patches, positions = gather_tokens(patches, keep), gather_rows(positions, keep)

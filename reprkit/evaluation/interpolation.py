@@ -52,6 +52,7 @@ class Interpolation(Evaluator):
         """
         from reprkit.reporting.field_figures import exhibit
 
+        model.require_decoded_data()
         field = model.output_field
         if field.discrete or "causal" in model.get_decoder().provides or not len(model.factors):
             raise BuildError("interpolation needs an encoder and a decoder of real values that is not causal")

@@ -67,7 +67,8 @@ class Samples(Evaluator):
             raise BuildError(
                 "samples needs data of a fixed length: the length of a sample is otherwise unknown"
             )
-        lacking = [name for name in model.factors if not model.latent(name).has_prior]
+        generates = any(member.generates for member in model.objective.members)
+        lacking = [name for name in model.factors if not generates and not model.latent(name).has_prior]
         if lacking and self.prior is None:
             raise BuildError(
                 f"the latent of {', '.join(lacking)} has no prior: train one on "

@@ -1,4 +1,4 @@
-"""Gradients of a codebook latent: the straight-through estimator and the commitment loss."""
+"""Gradients of a codebook latent: the straight-through estimator, the rotation trick and the commitment loss."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+EPSILON = 1e-6  # shortest vector that has a direction
 
 
 class Commitment(torch.autograd.Function):
@@ -52,3 +54,20 @@ class Commitment(torch.autograd.Function):
             gap = torch.where(valid.unsqueeze(-1), gap, 0)
         grad_x = torch.addcmul(grad_z, gap, grad_loss, value=2 * ctx.scale)
         return grad_x, None, None, None, None, None, None
+
+
+def rotate_to(x: Float[Tensor, "... d"], codes: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+    """Return ``codes`` with the gradient of ``x`` turned and scaled as ``x`` is to its code (the rotation trick).
+
+    The code is λ R x, with R the rotation from the direction of x to that of the code, in their plane, and λ the quotient of
+    their lengths, both constants (Fifty et al. 2024, arXiv 2410.06424, section 4.2).
+    """
+    with torch.no_grad():
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=EPSILON)
+        goal = torch.linalg.vector_norm(codes, dim=-1, keepdim=True)
+        start, end = x / length, codes / goal.clamp(min=EPSILON)
+        middle = torch.nn.functional.normalize(start + end, dim=-1)
+    # R x = x - 2 m (m . x) + 2 end (start . x), without the matrix
+    turned = x - 2 * middle * (middle * x).sum(-1, keepdim=True) + 2 * end * (start * x).sum(-1, keepdim=True)
+    scaled = goal / length * turned
+    return codes + (scaled - scaled.detach())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.interfaces import Latent, require
 from reprkit.latents.functional import draw_noise, sum_per_example, token_statistics, zero_padding
-from reprkit.registry.constraints import BelowOne, NonNegative, Width
+from reprkit.registry.constraints import BelowOne, CountOrZero, NonNegative, Width
 from reprkit.types import Code, Features
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -46,15 +46,18 @@ class Continuous(Latent):
         l1: weight of loss "l1"; 0 omits the loss.
         sparsity: weight of loss "sparsity"; 0 omits the loss.
         target: target of the mean activity for "sparsity", in (0, 1).
+        warmup: optimizer steps over which both losses grow linearly from 0 to their full size; 0 for none.
 
     Raises:
-        PartArgumentError: an argument is out of range, or ``sparsity`` is set with an activation other than
-            "sigmoid".
+        PartArgumentError: an argument is out of range, ``sparsity`` is set with an activation other than "sigmoid", or
+            ``warmup`` without either loss.
     """
 
     collapse_hint = (
         "a smaller l1 or sparsity weight, fewer dimensions, a lower learning rate, or another activation"
     )
+
+    step: Tensor | None
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Continuous(Latent):
         l1: NonNegative = 0.0,
         sparsity: NonNegative = 0.0,
         target: Annotated[float, Gt(0), Lt(1)] = 0.05,
+        warmup: CountOrZero = 0,
     ) -> None:
         chosen = activation or ("sigmoid" if sparsity else "identity")
         require(
@@ -74,6 +78,10 @@ class Continuous(Latent):
         super().__init__(in_dim=dim, out_dim=dim, weights={"l1": l1, "sparsity": sparsity}, precision="any")
         self.activation, self.dropout, self.target = chosen, dropout, target
         self.couples_examples = sparsity > 0
+        require(not warmup or bool(l1 or sparsity), f"warmup={warmup} is for l1 or sparsity, and both are 0")
+        self.warmup = warmup
+        # Only where it is needed, so that checkpoints without a warm-up hold no step.
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64) if warmup else None)
 
     def forward(self, features: Features) -> Code:
         """Return the code of features (b n dim), in their own precision; losses are computed in float32."""
@@ -94,7 +102,15 @@ class Continuous(Latent):
         if self.weights["sparsity"]:
             activity, tokens = token_statistics(active, features.mask, over_ranks=self.training)
             losses["sparsity"] = tokens * bernoulli_kl(self.target, activity).sum()
+        if self.step is not None:
+            share = (self.step / self.warmup).clamp(max=1.0)
+            losses = {name: share * loss for name, loss in losses.items()}
         return losses
+
+    def update(self) -> None:
+        """Count the optimizer step, for the warm-up."""
+        if self.step is not None:
+            self.step.add_(1)
 
 
 def bernoulli_kl(target: float, activity: Tensor) -> Tensor:

@@ -13,12 +13,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reprkit.interfaces import Latent
+from reprkit.kernels.nearest_code import nearest
 from reprkit.kernels.straight_through import Commitment
 from reprkit.latents.codebook import Codebook
 from reprkit.latents.functional import check_indices, fixed_rate_bits, perplexity, zero_padding
 from reprkit.registry.constraints import BelowOne, Depth, Share, Width
 from reprkit.types import Code, Features
 from reprkit.utils import collectives
+
+CHUNK = 1 << 24  # distances that the search for codes holds at a time
 
 
 class ResidualVQ(Latent):
@@ -41,6 +44,8 @@ class ResidualVQ(Latent):
         decay: decay of the moving averages, in [0, 1).
         cosine: normalize the features and the first layer's codes to length 1; later layers refine the
             direction.
+        beam: number of partial sums that the search for a token's codes follows from layer to layer; 1 takes the nearest code in
+            each layer.  The sum of all layers is never farther from the token than that of the nearest codes.
         kmeans: initialize the codes by k-means on the first training batch instead of with noise.
         revive: a code is dead when its average count is below this fraction of its layer's mean count, in [0,
             1); 0 turns revival off.
@@ -61,12 +66,13 @@ class ResidualVQ(Latent):
         *,
         decay: BelowOne = 0.99,
         cosine: bool = False,
+        beam: Annotated[int, Ge(1), Le(256)] = 1,
         kmeans: bool = True,
         revive: BelowOne = 0.05,
         dropout: Share = 0.0,
     ) -> None:
         super().__init__(in_dim=dim, out_dim=dim, vocab=(codes,) * layers, weights={"commit": 0.25})
-        self.cosine, self.dropout = cosine, dropout
+        self.cosine, self.beam, self.dropout = cosine, beam, dropout
         self.codebook = Codebook(
             slots=layers, codes=codes, dim=dim, decay=decay, unit=int(cosine), kmeans=kmeans, revive=revive
         )
@@ -83,11 +89,13 @@ class ResidualVQ(Latent):
             residual, residuals, chosen = x.detach(), [], []
             total = z = codes = torch.zeros_like(x)
             commit = x.new_zeros(())
+            starting = self.training and book.needs_start
+            found = search_codes(x, book.table, self.beam) if self.beam > 1 and not starting else None
             for layer in range(book.slots):
-                if self.training and book.needs_start:
+                if starting:
                     book.start(layer, residual, valid)
                 residuals.append(residual)
-                chosen.append(book.nearest(residual, layer))
+                chosen.append(book.nearest(residual, layer) if found is None else found[:, layer])
                 total = total + F.embedding(chosen[-1], book.table[layer])
                 residual = x.detach() - total
                 used = None if depth is None else depth > layer
@@ -124,6 +132,11 @@ class ResidualVQ(Latent):
             z = z + F.embedding(indices[..., layer], book.table[layer])
         return z
 
+    @property
+    def starts(self) -> bool:
+        """Whether the codes are still to be initialized by k-means."""
+        return self.codebook.needs_start
+
     def update(self) -> None:
         """Update the codebooks from the statistics of the step; every rank must call it."""
         self.codebook.update()
@@ -139,6 +152,43 @@ class ResidualVQ(Latent):
         )
         fewer = 1 + (uniform[:, 1] * layers).long().clamp(max=layers - 1)
         return torch.where(uniform[:, 0] < self.dropout, fewer, layers).repeat_interleave(tokens)
+
+
+@torch.no_grad()
+def search_codes(x: Float[Tensor, "m d"], tables: Float[Tensor, "l k d"], beam: int) -> Int[Tensor, "m l"]:
+    """Return one code per layer whose sum is near to each vector, by beam search, or the nearest codes where these are nearer.
+
+    In each layer the ``beam`` sums with the smallest squared distance remain, of all that end in one of its codes.
+    """
+    rows = max(1, CHUNK // (beam * tables.shape[1]))
+    return (
+        torch.cat([_search_chunk(part, tables, beam) for part in x.split(rows)])
+        if len(x)
+        else x.new_zeros((0, len(tables)), dtype=torch.int64)
+    )
+
+
+def _search_chunk(x: Tensor, tables: Tensor, beam: int) -> Int[Tensor, "m l"]:
+    sums, greedy_sum = x.new_zeros(len(x), 1, x.shape[1]), torch.zeros_like(x)
+    rows, greedy = (torch.zeros(len(x), width, 0, dtype=torch.int64, device=x.device) for width in (1, 1))
+    for table in tables:
+        squares = table.square().sum(-1)
+        residual = x.unsqueeze(1) - sums
+        costs = residual.square().sum(-1, keepdim=True) - 2 * residual @ table.T + squares
+        best = costs.flatten(1).topk(min(beam, costs[0].numel()), largest=False).indices
+        parent, code = best // len(table), best % len(table)
+        sums = sums.gather(1, parent.unsqueeze(-1).expand(-1, -1, x.shape[1])) + table[code]
+        rows = torch.cat(
+            [rows.gather(1, parent.unsqueeze(-1).expand(-1, -1, rows.shape[-1])), code.unsqueeze(-1)], -1
+        )
+        near = nearest(x - greedy_sum, table)
+        greedy_sum = greedy_sum + table[near]
+        greedy = torch.cat([greedy, near[:, None, None]], -1)
+    errors = (x.unsqueeze(1) - sums).square().sum(-1)
+    error, first = errors.min(1)
+    found = rows.gather(1, first[:, None, None].expand(-1, 1, rows.shape[-1])).squeeze(1)
+    nearer = (x - greedy_sum).square().sum(-1) <= error
+    return torch.where(nearer.unsqueeze(-1), greedy.squeeze(1), found)
 
 
 def _where(rows: Tensor | None, value: Tensor, other: Tensor | float) -> Tensor:

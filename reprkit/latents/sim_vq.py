@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reprkit.interfaces import Latent
 from reprkit.kernels.nearest_code import nearest
-from reprkit.kernels.straight_through import Commitment
+from reprkit.kernels.straight_through import Commitment, rotate_to
 from reprkit.latents.functional import check_indices, fixed_rate_bits, perplexity, zero_padding
 from reprkit.registry.constraints import Width
 from reprkit.types import Code, Features
@@ -35,6 +35,8 @@ class SimVQ(Latent):
     Args:
         codes: number of codes, at least 2.
         dim: width of a code.
+        rotation: give the features the code's gradient turned and scaled as the features are to the code, instead of
+            unchanged (the rotation trick, Fifty et al. 2024, arXiv 2410.06424).
 
     Raises:
         PartArgumentError: an argument is out of range.
@@ -44,9 +46,11 @@ class SimVQ(Latent):
 
     base: Tensor
 
-    def __init__(self, codes: Annotated[int, Ge(2), Le(2**24)] = 512, dim: Width = 64) -> None:
+    def __init__(
+        self, codes: Annotated[int, Ge(2), Le(2**24)] = 512, dim: Width = 64, *, rotation: bool = False
+    ) -> None:
         super().__init__(in_dim=dim, out_dim=dim, vocab=(codes,), weights={"commit": 0.25, "codebook": 1.0})
-        self.codes = codes
+        self.codes, self.rotation = codes, rotation
         self.register_buffer("base", torch.randn(codes, dim) * dim**-0.5)
         self.transform = nn.Linear(dim, dim)
 
@@ -68,6 +72,7 @@ class SimVQ(Latent):
         codebook = codes if valid is None else torch.where(valid.unsqueeze(-1), codes, target)
         distance = F.mse_loss(source, target, reduction="sum") / batch
         z, commit = Commitment.apply(x, target, distance, target, 1, valid, 1 / batch)
+        z = rotate_to(x, target) if self.rotation else z
         indices = rearrange(rows, "(b n) -> b n 1", b=batch)
         return Code.of(
             features,

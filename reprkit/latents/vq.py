@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reprkit.interfaces import Latent
-from reprkit.kernels.straight_through import Commitment
+from reprkit.kernels.straight_through import Commitment, rotate_to
 from reprkit.latents.codebook import Codebook
 from reprkit.latents.functional import check_indices, fixed_rate_bits, perplexity, zero_padding
 from reprkit.registry.constraints import BelowOne, Depth, Width
@@ -46,6 +46,8 @@ class VQ(Latent):
             "gradient".
         decay: decay of the moving averages, in [0, 1): 0.99 averages over about 100 steps.
         cosine: compare by cosine similarity: features and codes are normalized to length 1.
+        rotation: give the features the code's gradient turned and scaled as the features are to the code, instead of
+            unchanged (the rotation trick, Fifty et al. 2024, arXiv 2410.06424).
         kmeans: initialize the codes by k-means on the first training batch instead of with noise.
         revive: a code is dead when its average count is below this fraction of its codebook's mean count, in
             [0, 1); 0.05 is about 300 steps without a vector at a decay of 0.99.  0 turns revival off.
@@ -63,13 +65,14 @@ class VQ(Latent):
         update: Literal["ema", "gradient"] = "ema",
         decay: BelowOne = 0.99,
         cosine: bool = False,
+        rotation: bool = False,
         kmeans: bool = True,
         revive: BelowOne = 0.05,
     ) -> None:
         width = codebooks * dim
         weights = {"commit": 0.25} | ({"codebook": 1.0} if update == "gradient" else {})
         super().__init__(in_dim=width, out_dim=width, vocab=(codes,) * codebooks, weights=weights)
-        self.cosine, self.learned = cosine, update == "gradient"
+        self.cosine, self.rotation, self.learned = cosine, rotation, update == "gradient"
         self.codebook = Codebook(
             slots=codebooks,
             codes=codes,
@@ -96,8 +99,9 @@ class VQ(Latent):
         if self.training:
             book.accumulate(slices, rows, None if valid is None else valid.unsqueeze(-1).expand_as(rows))
 
-        x = rearrange(x, "m q d -> m (q d)")
-        codes = rearrange(book.look_up(rows), "m q d -> m (q d)")
+        looked_up = book.look_up(rows)
+        rotated = rotate_to(x, looked_up.detach()) if self.rotation else None
+        x, codes = (rearrange(each, "m q d -> m (q d)") for each in (x, looked_up))
         target, source = codes.detach(), x.detach()
         if valid is not None:  # padded rows have distance zero
             source = torch.where(valid.unsqueeze(-1), source, target)
@@ -105,6 +109,7 @@ class VQ(Latent):
         if self.learned:
             losses["codebook"] = F.mse_loss(codes, source, reduction="sum") / batch
         z, losses["commit"] = Commitment.apply(x, target, losses["commit"], target, 1, valid, 1 / batch)
+        z = z if rotated is None else rearrange(rotated, "m q d -> m (q d)")
         indices = rearrange(rows, "(b n) q -> b n q", b=batch)
         return Code.of(
             features,
@@ -123,6 +128,11 @@ class VQ(Latent):
         """
         check_indices(indices, self.codebook.slots, self.codebook.codes)
         return rearrange(self.codebook.look_up(indices), "b n q d -> b n (q d)")
+
+    @property
+    def starts(self) -> bool:
+        """Whether the codes are still to be initialized by k-means."""
+        return self.codebook.needs_start
 
     def update(self) -> None:
         """Update the codebooks from the statistics of the step; every rank must call it."""

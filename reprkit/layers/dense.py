@@ -48,7 +48,7 @@ def hidden_widths(width: int, depth: int, widths: Sequence[int] | None) -> tuple
 
 
 class OneHotLinear(nn.Module):
-    """A linear map of one-hot symbols, computed by column look-up: (b t) int64 to (b width)."""
+    """A linear map of one-hot symbols, computed by column look-up: (... t) int64 to (... width)."""
 
     offsets: Tensor
 
@@ -61,8 +61,8 @@ class OneHotLinear(nn.Module):
         nn.init.uniform_(self.columns.weight, -bound, bound)
 
     def forward(self, symbols: Tensor) -> Tensor:
-        """Map (b t) int64 to (b width)."""
-        return self.columns(symbols + self.offsets).sum(1) + self.bias
+        """Map (... t) int64 to (... width)."""
+        return self.columns(symbols + self.offsets).sum(-2) + self.bias
 
 
 def hidden_layers(

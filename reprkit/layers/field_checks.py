@@ -13,17 +13,17 @@ def check_heads(heads: int, width: int) -> None:
 
 
 def image_shape(field: Field, part: str) -> tuple[int, int, int]:
-    """Return height, width and channels of an image field.
+    """Return height, width and channels of an image field; of a map of symbols, 1 channel.
 
     Raises:
-        BuildError: the field is not an image.
+        BuildError: the field is neither an image nor a map.
     """
-    if field.kind != "image":
+    if not field.planar:
         raise BuildError(
-            f"{part} is for images (h w c), and x is {field.kind} data: use mlp, gru or transformer"
+            f"{part} is for images (h w c) and maps (h w), and x is {field.kind} data: use mlp, gru or transformer"
         )
-    height, width, channels = (int(size or 0) for size in field.shape)
-    return height, width, channels
+    height, width = (int(size or 0) for size in field.shape[:2])
+    return height, width, field.channels
 
 
 def flat_size(field: Field, part: str) -> int:

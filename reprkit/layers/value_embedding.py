@@ -68,6 +68,16 @@ class Rescale(nn.Module):
         return x if (self.center, self.radius) == (0.0, 1.0) else (x - self.center) / self.radius
 
 
+def pixel_channels(field: Field, width: int) -> tuple[nn.Module, int]:
+    """Return the module that turns an image (b h w c) or a map (b h w) into channels (b h w k), and their number.
+
+    An image keeps its channels, rescaled; a symbol of a map is embedded as ``width`` numbers.
+    """
+    if field.discrete:
+        return nn.Embedding(count_symbols(field), width), width
+    return Rescale(field), field.channels
+
+
 class ValueEmbedding(nn.Module):
     """Embed tokens of data: (b n p) real values or (b n 1) int64 symbols to (b n width).
 

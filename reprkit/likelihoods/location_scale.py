@@ -62,7 +62,7 @@ class LocationScale(Likelihood):
             table = column_scales(data["x"])
         else:
             table = (torch.tensor([center]), torch.tensor([radius]))
-        # In the units of the data: of one element, or of every element of a table's row.
+        # In the units of the data: of one element, or of every element of a table's row or of a frame.
         self.register_buffer("center", table[0], persistent=False)
         self.register_buffer("radius", table[1], persistent=False)
         self.register_buffer("log_radius", table[1].double().log().float(), persistent=False)
@@ -90,14 +90,19 @@ class LocationScale(Likelihood):
     def params(self, outputs: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return ``mean`` (b n p) and ``log_scale`` (b n p), (1 1 1) or, for a table, (1 1 p), in data units."""
         out = outputs["linear"].squeeze(-1)
+        center, radius, log_radius = (
+            # A token of several frames has the scale of each channel once for every frame.
+            each if len(each) in (1, out.shape[-1]) else each.repeat(out.shape[-1] // len(each))
+            for each in (self.center, self.radius, self.log_radius)
+        )
         if self.scale == "each":
-            log_scale = soft_floor(outputs["log_scale"].squeeze(-1)) + self.log_radius
+            log_scale = soft_floor(outputs["log_scale"].squeeze(-1)) + log_radius
         elif self.scale == "shared":
             raw = GAIN * constants["raw_scale"]
-            log_scale = (soft_floor(raw) + self.log_radius).view(1, 1, -1)
+            log_scale = (soft_floor(raw) + log_radius).view(1, 1, -1)
         else:
             log_scale = out.new_full((1, 1, 1), math.log(float(self.scale)))
-        return {"mean": self.center + self.radius * out, "log_scale": log_scale}
+        return {"mean": center + radius * out, "log_scale": log_scale}
 
     def nll(self, params: Mapping[str, Tensor], target: Tensor) -> Float[Tensor, "b n p"]:
         """Return the negative log-density."""

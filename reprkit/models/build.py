@@ -72,6 +72,7 @@ def build(
         # The objective's data is that of one output; with several there is no field that it could call x.
         objective_data = None if several else _read_field_as_x(signature, output)
         objective = with_reconstruction(objective_from(objective, data=objective_data), data=objective_data)
+        signature = _with_computed_fields(signature, objective)
         built = _build_factors(specs, signature)
         if several:
             decoder = _build_outputs(decoder, built, signature)
@@ -127,6 +128,23 @@ def get_signature(data: Any) -> Signature | None:
 
 def _read_field_as_x(signature: Signature | None, name: str) -> Signature | None:
     return None if signature is None else signature.reading(name)
+
+
+def _with_computed_fields(signature: Signature | None, objective: Objective) -> Signature | None:
+    """Return the signature with the fields that the objective computes."""
+    if signature is None:
+        return None
+    with objective.error_context():
+        computed = objective.fields(signature)
+    for name, field in computed.items():
+        if (
+            name in signature and signature[name] != field
+        ):  # equal: it is the signature of a model, from its checkpoint
+            raise BuildError(
+                f"objective {objective.title} computes a field {name!r}, and the data has another one of that name: "
+                "rename the data's"
+            )
+    return Signature({**signature, **computed}) if computed else signature
 
 
 def _build_factors(specs: Mapping[str, FactorSpec], signature: Signature | None) -> dict[str, Factor]:
@@ -341,7 +359,9 @@ def _dry_run(model: Model) -> None:
     for name, code in (codes or {}).items():
         _check_tree(model.factors[name], code)
     for name, output in model.outputs.items():
-        scored = model.score(example, codes, output=name)
+        # As in training: the decoder may be trained to return something else than the data.
+        with model.open_forward_cache():
+            scored = model.score(example, codes, output=name)
         expected = scored.target.shape
         actual = scored.decoded.x.shape if scored.decoded.has_point else expected
         if actual != expected:

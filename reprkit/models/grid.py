@@ -18,18 +18,24 @@ from reprkit.types import LAYOUT, Code, Features
 
 
 def row_grid(field: Field, x: Tensor) -> tuple[int, ...]:
-    """Return the grid that reads ``x`` (b ...) as a sequence: an image by rows, a sequence by frames, a vector as one token."""
-    return (
-        (x.shape[1], 1)
-        if field.kind == "image"
-        else (1,)
-        if field.kind in ("vector", "label")
-        else (x.shape[1],)
-    )
+    """Return the grid that reads ``x`` (b ...) as a sequence: an image by rows, a map by cells, a sequence by frames.
+
+    A vector is one token.
+    """
+    if field.planar:
+        return (x.shape[1], x.shape[2] if field.kind == "map" else 1)
+    return (1,) if field.kind in ("vector", "label") else (x.shape[1],)
+
+
+def step_grid(field: Field | None, steps: int) -> tuple[int, ...]:
+    """Return the grid of ``steps`` tokens read one by one: rows of an image, cells of a map (of all of them only), frames."""
+    if field is not None and field.kind == "map" and steps == field.steps:
+        return tuple(int(size or 0) for size in field.space)
+    return (steps, 1) if field is not None and field.kind == "image" else (steps,)
 
 
 def to_tokens(x: Tensor, grid: tuple[int, ...], kind: str) -> Tensor:
-    """Cut data (b h w c), (b t c), (b d) or symbols (b t) into the equal blocks of ``grid``: tokens (b n p).
+    """Cut data (b h w c), (b t c), (b d) or symbols (b t), (b h w) into the equal blocks of ``grid``: tokens (b n p).
 
     Raises:
         BuildError: the grid does not divide the data.
@@ -38,25 +44,29 @@ def to_tokens(x: Tensor, grid: tuple[int, ...], kind: str) -> Tensor:
         return x.unsqueeze(1)
     if kind == "label":
         return x[:, None, None]
-    space = x.shape[1:3] if kind == "image" else x.shape[1:2]
+    space = x.shape[1:3] if kind in ("image", "map") else x.shape[1:2]
     if len(grid) != len(space) or any(size % cells for size, cells in zip(space, grid, strict=True)):
         raise BuildError(f"a grid of {grid} tokens does not divide {kind} data of size {tuple(space)}")
     if kind == "image":
         return rearrange(x, "b (gh ph) (gw pw) c -> b (gh gw) (ph pw c)", gh=grid[0], gw=grid[1])
+    if kind == "map":
+        return rearrange(x, "b (gh ph) (gw pw) -> b (gh gw) (ph pw)", gh=grid[0], gw=grid[1])
     return rearrange(x, "b (g p) c -> b g (p c)" if kind == "sequence" else "b (g p) -> b g p", g=grid[0])
 
 
 def from_tokens(tokens: Tensor, grid: tuple[int, ...], field: Field) -> Tensor:
-    """Invert ``to_tokens``: (b n p) to the field's own layout (b h w c), (b t c), (b d), (b t) or (b)."""
+    """Invert ``to_tokens``: (b n p) to the field's own layout (b h w c), (b h w), (b t c), (b d), (b t) or (b)."""
     if field.kind == "vector":
         return tokens.squeeze(1)
     if field.kind == "label":
         return tokens[:, 0, 0]
-    if field.kind == "image":
+    if field.planar:
         height, width = (int(size or 0) for size in field.shape[:2])
         return rearrange(
             tokens,
-            "b (gh gw) (ph pw c) -> b (gh ph) (gw pw) c",
+            "b (gh gw) (ph pw c) -> b (gh ph) (gw pw) c"
+            if field.kind == "image"
+            else "b (gh gw) (ph pw) -> b (gh ph) (gw pw)",
             gh=grid[0],
             gw=grid[1],
             ph=height // grid[0],
@@ -142,7 +152,7 @@ def upsample(
     hit: Bool[Tensor, "b n"], source: tuple[int, ...], target: tuple[int, ...], field: Field, x: Tensor
 ) -> Tensor:
     """Return 1.0 for the elements of the target's tokens (b m p) that the hit tokens of the source's grid cover, else 0.0."""
-    space = x.shape[1:3] if field.kind == "image" else x.shape[1:2]
+    space = x.shape[1:3] if field.planar else x.shape[1:2]
     if field.kind in ("vector", "label"):
         return repeat(hit.float(), "b 1 -> b 1 p", p=field.channels)
     cells = math.prod(space) // math.prod(source) * field.channels

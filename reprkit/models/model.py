@@ -53,6 +53,9 @@ class Model(nn.Module):
 
     Training calls only ``forward``, so that DDP and FSDP see every use of the weights; a trained model is used through
     ``encode``, ``decode``, ``represent``, ``sample`` and ``generate``.
+
+    Attributes:
+        computed_fields: names of the signature's fields that the objective computes: batches of the data lack them.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Model(nn.Module):
             set()
         )  # names of the parameters that freeze has set to need no gradient
         self.objective = objective
+        self.computed_fields = frozenset() if signature is None else frozenset(objective.fields(signature))
 
     # ------------------------------------------------------------------ using a model
 
@@ -235,6 +239,8 @@ class Model(nn.Module):
             self._check(batch, values="scale", any_length=any_length)
         known = {} if cache is None else cache.lookup(batch, keep, draws)
         before, moved = set(known), self.to_device(batch)
+        if not self.computed_fields <= moved.keys():
+            moved = self.objective.fill(moved)
         for name in order_by_condition(self.factors, names):
             if name not in known:
                 factor = self._factor(name)
@@ -330,11 +336,13 @@ class Model(nn.Module):
             ``per_example`` (b); ``total``; ``loss``, the pair that an objective returns; ``metrics``.
 
         Raises:
-            BuildError: no decoder, no such output, a model built without ``data=``, or ``queries`` for a decoder that does not
-                provide them.
+            BuildError: no decoder, no such output, a model built without ``data=``, ``queries`` for a decoder that does not
+                provide them, or, outside of training, a decoder that returns something else than the data.
         """
         to = self.get_output(output)
         decoder, field = to.decoder, to.field
+        if self._forward_cache is None:
+            self.require_decoded_data()
         if queries is not None and "queries" not in decoder.provides:
             raise BuildError(
                 f"decoder {decoder.qualified or type(decoder).__name__} can only decode all its tokens, and queries= selects some: "
@@ -357,6 +365,18 @@ class Model(nn.Module):
         weight = valid_weight(to, batch, decoded, grid, queries, target.shape[-1])
         target = target if queries is None else gather_tokens(target, queries)
         return Scored(decoded=decoded, target=target, weight=weight)
+
+    def require_decoded_data(self) -> None:
+        """Check that the decoder returns the data.
+
+        Raises:
+            BuildError: the objective trains it to return something else, which must not be compared with the data.
+        """
+        if self.objective.decodes != "the data":
+            raise BuildError(
+                f"the decoder of this model returns {self.objective.decodes}, not the data (objective {self.objective.title}): use "
+                "model.sample"
+            )
 
     def to_batch(
         self, decoded: Decoded, batch: Batch | None = None, output: str | None = None
@@ -479,7 +499,7 @@ class Model(nn.Module):
         if not self._seen_data:
             self._check(batch, values=True)
             self._seen_data = True
-        with self._open_forward_cache() as cache:
+        with self.open_forward_cache() as cache:
             moved = self.to_device(batch)
             with self._attention_kernel(), self.objective.error_context():
                 named = self.objective(self, moved, turn)
@@ -551,7 +571,7 @@ class Model(nn.Module):
                 recorded[make_unique_name(name, recorded)] = torch.as_tensor(value).detach()
 
     def update(self) -> None:
-        """Update codebook statistics, annealing, usage and schedules of weights after an optimizer step.
+        """Update codebook statistics, annealing, the objective's state, usage and schedules of weights after an optimizer step.
 
         ``step.update`` calls it; a hand-written loop must call it too.
         """
@@ -559,6 +579,8 @@ class Model(nn.Module):
         for latent in dict.fromkeys(factor.latent for factor in self.factors.values()):
             if not any(latent is module for module in frozen):
                 latent.update()  # once, even if several factors have the same latent
+        if not any(self.objective is module for module in frozen):
+            self.objective.update()
         for factor in self.factors.values():
             factor.usage.update()
         self.__dict__["updates"] = self.updates + 1  # nn.Module.__setattr__ is slow
@@ -594,7 +616,8 @@ class Model(nn.Module):
             check_batch(batch, signature, dtype=dtype, values=values)
 
     @contextmanager
-    def _open_forward_cache(self) -> Iterator[ForwardCache]:
+    def open_forward_cache(self) -> Iterator[ForwardCache]:
+        """Open the cache of one training forward: codes, their losses, and metrics."""
         self.__dict__["_forward_cache"] = cache = ForwardCache()  # nn.Module.__setattr__ is slow
         try:
             yield cache

@@ -45,10 +45,10 @@ def code_field(latent: Latent, tokens: int | None) -> Field:
 
 
 def batch_to_code(x: Tensor, latent: Latent, like: Code) -> Code:
-    """Invert ``code_to_batch``; grid, length and the rest of the layout are copied from ``like``."""
+    """Invert ``code_to_batch``, also from a map (b h w); grid, length and the rest of the layout are copied from ``like``."""
     if latent.vocab is None:
         return Code.of(like, z=x.to(like.z.dtype))
-    indices = rearrange(x, "b (n q) -> b n q", q=len(latent.vocab))
+    indices = rearrange(x.flatten(1), "b (n q) -> b n q", q=len(latent.vocab))
     return Code.of(like, z=latent.embed(indices).to(like.z.dtype), indices=indices)
 
 
@@ -59,6 +59,9 @@ def log_prob(prior: Model, batch: Batch) -> Float[Tensor, " b"]:
         BuildError: the prior is not a causal decoder without an encoder.
     """
     check_causal(prior)
+    field = None if prior.signature is None else prior.signature["x"]
+    if field is not None and field.kind == "map" and batch["x"].ndim == 2:
+        batch = {**batch, "x": batch["x"].unflatten(1, field.shape)}
     return -prior.score(batch).per_example
 
 
@@ -100,6 +103,9 @@ def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:
         expected["x"].vocab,
         expected["x"].shape,
     )
+    if found is not None and found["x"].kind == "map" and latent.vocab is not None:
+        cells = found["x"].steps
+        same = len(latent.vocab) == 1 and (found["x"].vocab, cells) == (latent.vocab[0], tokens)
     if not same:
         has = (
             "data without a signature"

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from reprkit.data.signature import LAYOUTS, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
-from reprkit.models.grid import row_grid, to_tokens
+from reprkit.models.grid import row_grid, step_grid, to_tokens
 from reprkit.models.token_sampler import TokenSampler
 from reprkit.types import Code, Codes, Decoded
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
-    from reprkit.models.output import Output
 
 
 @torch.no_grad()
@@ -30,8 +29,11 @@ def sample(
     factor: str | None = None,
     temperature: float = 1.0,
     output: str | None = None,
+    **options: Any,
 ) -> Decoded:
     """Sample ``size`` new examples: draw codes from a prior and decode them.
+
+    Where an objective defines how the model generates (diffusion), it samples instead, with ``options``; see its ``sample``.
 
     Where the data's length varies, codes from a latent's own prior are as long as that of ``Signature.example``, and a causal
     decoder raises: call ``generate(codes, length=...)``.
@@ -44,12 +46,21 @@ def sample(
         factor: the factor whose codes ``prior`` generates, where the model has several; the others use their own priors.
         temperature: temperature of the draws from ``prior``; below 1 they are closer to its most likely value.
         output: the output to decode, where there are several; only the factors that it reads are drawn.
+        options: of the objective's sampler; none otherwise.
 
     Raises:
         PartArgumentError: a latent has no prior of its own and ``prior`` was not given.
         BuildError: the prior was trained on other codes, the model was built without data, or there is no such output.
     """
     _require_signature(model)
+    generating = [member for member in model.objective.members if member.generates]
+    if generating and prior is None:
+        return generating[0].sample(model, size, generator, **options)
+    if options:
+        raise PartArgumentError(
+            f"no option {next(iter(options))!r}: objective {model.objective.title} has no sampler of its own, and codes from a "
+            "prior are sampled with prior, factor, temperature and output"
+        )
     to = model.get_output(output)
     if prior is None:
         codes = prior_codes(model, size, generator, factors=to.reads)
@@ -174,7 +185,7 @@ def generate(
         )
     decoder = to.decoder
     if length is None:
-        known = model.signature[to.field_name].space[0] if model.signature else None
+        known = model.signature[to.field_name].steps if model.signature else None
         if known is None:
             raise BuildError("the data's lengths vary: give the number of tokens to generate, length=")
         length = known
@@ -213,7 +224,10 @@ def generate(
         for name in steps[0]
     }
     return Decoded(
-        x=torch.cat(values, 1), likelihood=step.likelihood, params=params, grid=_output_grid(to, length)
+        x=torch.cat(values, 1),
+        likelihood=step.likelihood,
+        params=params,
+        grid=step_grid(to.field if to.signature else None, length),
     )
 
 
@@ -263,8 +277,3 @@ def prime_to_tokens(
             f"prime= holds {len(tokens)} beginnings for {size} sequences: give one, or one for each"
         )
     return tokens.expand(size or len(tokens), -1, -1)
-
-
-def _output_grid(output: Output, length: int) -> tuple[int, ...]:
-    field = output.field if output.signature else None
-    return (length, 1) if field is not None and field.kind == "image" else (length,)

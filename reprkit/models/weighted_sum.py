@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
 from reprkit.models.forward_cache import make_unique_name
@@ -48,6 +49,7 @@ class WeightedSum(Objective):
         self.needs = frozenset().union(*(objective.needs for _, objective in flat))
         self.turns = tuple(dict.fromkeys(turn for _, objective in flat for turn in objective.turns))
         self.distributes = max((objective.distributes for _, objective in flat), key=_STRICTNESS.index)
+        self.decodes = next((o.decodes for _, o in flat if o.decodes != "the data"), "the data")
         self.term_weights: dict[str, float] = {}
 
     @property
@@ -59,6 +61,33 @@ class WeightedSum(Objective):
     def weights(self) -> tuple[float, ...]:
         """Their weights."""
         return tuple(self.part_weights)
+
+    def fields(self, signature: Signature) -> dict[str, Field]:
+        """Return the fields of all objectives.
+
+        Raises:
+            BuildError: two objectives compute different fields of one name.
+        """
+        found: dict[str, Field] = {}
+        for objective in self.members:
+            for name, field in objective.fields(signature).items():
+                if found.setdefault(name, field) != field:
+                    raise BuildError(
+                        f"two objectives of {self.title} compute a field {name!r}, and they differ"
+                    )
+        return found
+
+    def fill(self, batch: Batch) -> Batch:
+        """Return the batch with the fields of all objectives."""
+        for objective in self.members:
+            batch = objective.fill(batch)
+        return batch
+
+    def update(self) -> None:
+        """Update every objective."""
+        for objective in self.members:
+            with objective.error_context():
+                objective.update()
 
     def bind(self, model: Model) -> None:
         """Bind every objective."""

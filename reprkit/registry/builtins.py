@@ -190,9 +190,24 @@ def reprkit_objectives() -> Iterator[Spec]:
         "NT-Xent over two views (Chen et al. 2020)",
     )
     yield Spec(
+        "across",
+        "reprkit.objectives.across:Across",
+        "InfoNCE between the codes of two factors (Radford et al. 2021)",
+    )
+    yield Spec(
+        "diffusion",
+        "reprkit.objectives.diffusion:Diffusion",
+        "Remove noise of every strength, and generate step by step (Ho et al. 2020)",
+    )
+    yield Spec(
         "contractive",
         "reprkit.objectives.contractive:Contractive",
         "Penalty on the Jacobian of the code (Rifai et al. 2011)",
+    )
+    yield Spec(
+        "rbm",
+        "reprkit.objectives.rbm:RBM",
+        "Restricted Boltzmann machine, by contrastive divergence (Hinton 2002)",
     )
     yield Spec(
         "classify",

@@ -1,4 +1,4 @@
-"""Figures of a field's values, chosen by the field's kind: images, curves, heat maps or symbols."""
+"""Figures of a field's values, chosen by the field's kind: images, maps, curves, heat maps or symbols."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ def exhibit(
     names = names or [f"example {number}" for number in range(1, 1 + max(map(len, rows.values()), default=0))]
     if field.kind == "image":
         return [Images(title=title, rows=rows, span=field.range, caption=caption)]
+    if field.kind == "map":
+        cells = {label: row[..., None].astype(np.float64) for label, row in rows.items()}
+        span = (0.0, float((field.vocab or 2) - 1))
+        return [Images(title=title, rows=cells, span=span, colours="viridis", caption=caption)]
     if field.kind == "vector":
         span = field.range or _first_row_range(rows)
         return [
@@ -68,6 +72,8 @@ def traversal_figures(gallery: Gallery, title: str = "") -> list[Figure]:
     traversals = gallery.traversals
     if not traversals:
         return []
+    if gallery.field.kind == "map":
+        return exhibit(title, gallery.field, traversals)
     if gallery.field.kind == "image":
         return [Images(title=title, rows=traversals, span=gallery.field.range, cell=2.2, wide=False)]
     steps = next(iter(traversals.values())).shape[0]

@@ -53,7 +53,7 @@ def gallery(
     Raises:
         BuildError: the model has several outputs, and none was named.
     """
-    if model.signature is None or examples < 1 or not model.outputs:
+    if model.signature is None or examples < 1 or not model.outputs or model.objective.decodes != "the data":
         return None
     to = model.get_output(output)
     count = min(examples, len(data))
@@ -87,12 +87,17 @@ def fit_for_page(x: Tensor, field: Field) -> np.ndarray:
 
 
 def _sample(result: Gallery, model: Model, output: Output, count: int, seed: int) -> None:
+    if any(member.generates for member in model.objective.members):
+        result.notes.append(
+            "No samples: the objective has a sampler of its own; use model.sample(size, like=batch)."
+        )
+        return
     lacking = [name for name in output.reads if not model.latent(name).has_prior]
     if lacking:
         names = "the latent" if len(model.factors) == 1 else f"the latent of {', '.join(lacking)}"
         result.notes.append(f"No samples: {names} has no prior; a second model can learn one over its codes.")
         return
-    steps = result.field.space[0]
+    steps = result.field.steps
     if steps is None:
         result.notes.append("No samples: the data's lengths vary; use model.generate(length=...).")
         return

@@ -35,8 +35,8 @@ class DecoderConformance(PartConformance):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The number of tokens of the codes: four for an image, one for a vector, otherwise variable."""
-        return {"tokens": {"image": 4, "vector": 1}.get(self.data["x"].kind)}
+        """The number of tokens of the codes: four for an image or a map, one for a vector, otherwise variable."""
+        return {"tokens": {"image": 4, "map": 4, "vector": 1}.get(self.data["x"].kind)}
 
     def features(self, decoder: Decoder, size: int, *, seed: int = 0, length: int = 6) -> Features:
         """Generate random codes as they reach the decoder (b n in_dim), all tokens valid."""
@@ -246,7 +246,8 @@ class DecoderConformance(PartConformance):
         from reprkit.models.build import build
 
         kind = self.data["x"].kind
-        encoders = {"image": "vit(patch=4, width=8, depth=1, heads=1)", "vector": "mlp(widths=(8,))"}
+        patches = "vit(patch=4, width=8, depth=1, heads=1)"
+        encoders = {"image": patches, "map": patches, "vector": "mlp(widths=(8,))"}
         for dim in (1, 3):
             decoder, latent = self.fresh(), f"continuous(dim={dim})"
             if binds(decoder):  # it may go with some encoders only

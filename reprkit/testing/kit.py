@@ -39,7 +39,7 @@ KITS: dict[str, type[Conformance]] = {
 # Kinds that do not depend on the data, or that are data: they are checked on one kind of data only.
 _SINGLE_DATA = {"latent": "images", "dataset": "images"}
 # Sample data used only if the part refuses the other one: what reads gray images also reads color images.
-_FALLBACK_FOR = {"colour": "images", "tables": "vectors"}
+_FALLBACK_FOR = {"colour": "images", "maps": "tokens", "tables": "vectors"}
 
 
 @dataclass(frozen=True)

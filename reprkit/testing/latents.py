@@ -214,6 +214,24 @@ class LatentConformance(PartConformance):
         torch.manual_seed(2)
         expect_close(first.z, latent(features).z, "z in evaluation", 0.0)
 
+    def test_state_changes_in_update_only(self) -> None:
+        """A forward in training does not change the code before ``update``, except the first one, where the latent ``starts``."""
+        latent = self.fresh()
+        if latent.starts:
+            latent.train()(self.features(latent, 8, 4))
+            expect(not latent.starts, "starts is still True after a forward in training")
+        features = self.features(latent, 3, 4, seed=5)
+        torch.manual_seed(1)
+        before = latent.eval()(features).z
+        latent.train()(self.features(latent, 8, 4, seed=1))
+        torch.manual_seed(1)
+        expect_close(
+            latent.eval()(features).z,
+            before,
+            "z in evaluation, after a forward in training and before update (say that it starts, or change it in update)",
+            0.0,
+        )
+
     def test_embed_reproduces_the_code(self) -> None:
         """``embed(indices)`` equals z in evaluation."""
         latent = self.fresh()

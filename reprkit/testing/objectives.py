@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest import SkipTest
 
 import torch
 from torch import Tensor
 
+from reprkit.data.checks import check_batch
+from reprkit.data.signature import Signature
+from reprkit.errors import DataError
 from reprkit.interfaces import Objective
+from reprkit.models.factor import FactorSpec
 from reprkit.models.weighted_sum import with_reconstruction
 from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
 from reprkit.testing.pool import together
+from reprkit.testing.sample_data import random_batch
 from reprkit.training.coupled_step import CoupledStep
 from reprkit.utils.collectives import no_coupling, sum_over_ranks, world_size
 
@@ -23,6 +28,11 @@ _DEFAULT_PARTS = {
         "vit(patch=4, width=16, depth=1, heads=2)",
         "gru(width=16)",
     ),
+    "map": (
+        "vit(patch=4, width=16, depth=1, heads=2)",
+        "vit(patch=4, width=16, depth=1, heads=2)",
+        "transformer(width=16, depth=1, heads=2, causal=True)",
+    ),
     "vector": ("mlp(widths=(16,))", "mlp(widths=(16,))", "gru(width=16)"),
     "sequence": ("gru(width=16)", "transformer(width=16, depth=1, heads=2)", "gru(width=16)"),
 }
@@ -31,8 +41,11 @@ _DEFAULT_PARTS = {
 class ObjectiveConformance(PartConformance):
     """Conformance of an objective: ``class TestMine(ObjectiveConformance): part = "acme/mine(weight=2)"``.
 
+    The model is built from what the objective's ``example`` names, then these attributes, then defaults for the kind of data.
+
     Attributes:
-        encoder, latent, decoder: the parts of the model; None means defaults for the kind of data.
+        encoder, latent, decoder: the parts of the model; None means those of ``example``, or the defaults.
+        factors: name -> ``rk.factor(...)``, instead of encoder and latent; ``data`` must have the fields that they read.
         output: the output field of the decoder.
         steps: number of steps on one batch that must lower the loss.
     """
@@ -41,32 +54,47 @@ class ObjectiveConformance(PartConformance):
     encoder: str | None = None
     latent: str | None = None
     decoder: str | None = None
-    output: str = "x"
+    factors: Mapping[str, FactorSpec] | None = None
+    output: str | None = None
     steps: int = 40
 
     def model(self, outputs: Sequence[str] = ()) -> Any:
         """Build a small model with the objective; ``outputs`` are names of several outputs that return the same field."""
         from reprkit.models.build import build
+        from reprkit.models.factor import factor
         from reprkit.models.output import output
 
         objective = self.fresh()
         expect_instance(objective, Objective)
+        example = dict(objective.example(self.data))
+        data = example.pop("data", self.data)
         objective = with_reconstruction(objective)  # as `build` does, for penalties
-        kind = self.data["x"].kind
-        encoder, decoder, causal = _DEFAULT_PARTS.get(kind, _DEFAULT_PARTS["sequence"])
-        decoder = self.decoder or (causal if "causal" in objective.needs else decoder)
+        encoder, decoder, causal = _DEFAULT_PARTS.get(data["x"].kind, _DEFAULT_PARTS["sequence"])
+        decoder = (
+            self.decoder or example.get("decoder") or (causal if "causal" in objective.needs else decoder)
+        )
         decoders: Any = decoder if "decoder" in objective.needs else None
+        field = self.output or example.get("output", "x")
         if outputs:
-            decoders = {name: output(decoder, field=self.output) for name in outputs}
+            decoders = {name: output(decoder, field=field) for name in outputs}
+        factors = self.factors or (None if self.encoder or self.latent else example.get("factors"))
+        if factors is None:
+            encoder = self.encoder or example.get("encoder", encoder)
+            latent = "binary(bits=4)" if "log_prob" in objective.needs else "continuous(dim=4)"
+            factors = {"code": factor(encoder, self.latent or example.get("latent", latent))}
         return build(
-            data=self.data,
-            encoder=self.encoder or encoder,
-            latent=self.latent
-            or ("binary(bits=4)" if "log_prob" in objective.needs else "continuous(dim=4)"),
+            data=data,
+            factors=factors,
             decoder=decoders,
             objective=objective,
-            output="x" if outputs else self.output,
+            output="x" if outputs else field,
         )
+
+    def batch(self, size: int, *, seed: int = 0, length: int = 6) -> dict[str, Tensor]:
+        """Generate a random batch that fits the data of the objective's ``example``, by default ``data``."""
+        with torch.random.fork_rng(devices=[]):
+            data = self.make().example(self.data).get("data", self.data)
+        return random_batch(data, size, seed=seed, length=length)
 
     def observe(self, part: Any) -> dict[str, Tensor]:
         """Return nothing: an objective works inside a model, see ``test_weights_round_trip_through_disk``."""
@@ -144,6 +172,64 @@ class ObjectiveConformance(PartConformance):
         model(batch)
         for name, value in before.items():
             expect_close(batch[name], value, f"the input batch's {name}", 0.0)
+
+    def test_state_changes_in_update_only(self) -> None:
+        """In training, a second forward of a step returns the same loss: only ``update`` changes statistics and annealing."""
+        model = self.model()
+        for turn in model.objective.turns:  # the first forward may initialize a codebook
+            model(self.batch(8), turn)
+        model.update()
+        for turn in model.objective.turns:
+            totals = []
+            for _ in range(2):
+                torch.manual_seed(1)
+                totals.append(model(self.batch(8), turn).total.detach())
+            expect_close(
+                totals[1],
+                totals[0],
+                f"the loss of turn {turn}, computed again before update (does a forward change the state? use update)",
+            )
+            model.update()
+
+    def test_its_own_fields_are_filled(self) -> None:
+        """``fill`` adds the fields that ``fields`` declares, as declared, deterministic, and replaces none."""
+        model = self.model()
+        if not model.computed_fields:
+            raise SkipTest("it computes no fields")
+        assert model.signature is not None
+        own = Signature({name: model.signature[name] for name in model.computed_fields})
+        batch = self.batch(3)
+        filled = model.objective.fill(batch)
+        for name in own:
+            expect(name in filled, f"fill does not add {name!r}, which fields() declares")
+            expect(len(filled[name]) == 3, f"fill made {len(filled[name])} examples of {name!r} for 3")
+            expect_close(model.objective.fill(batch)[name], filled[name], f"{name}, filled again", 0.0)
+        try:
+            check_batch({name: filled[name] for name in own}, own)
+        except DataError as error:
+            raise AssertionError(f"fill makes values that fields() does not declare: {error}") from error
+        kept = {**filled, **{name: torch.zeros_like(filled[name]) for name in own}}
+        for name in own:
+            expect_close(
+                model.objective.fill(kept)[name], kept[name], f"fill replaces the batch's {name}", 0.0
+            )
+
+    def test_samples_fit_the_data(self) -> None:
+        """If it ``generates``, samples have the layout of the data, are finite, and depend on the generator alone."""
+        model = self.model().eval()
+        if not any(member.generates for member in model.objective.members):
+            raise SkipTest("it defines no sampler")
+        like, draws = self.batch(3), []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            draws.append(model.sample(3, torch.Generator().manual_seed(0), like=like))
+        values, expected = model.to_batch(draws[0])[model.output], like[model.output]
+        expect(
+            values.shape == expected.shape,
+            f"three samples are {tuple(values.shape)}, and three examples {tuple(expected.shape)}",
+        )
+        expect(torch.isfinite(values).all(), "a sample is not finite")
+        expect_close(draws[1].x, draws[0].x, "two draws under one generator", 0.0)
 
     def test_loss_can_be_minimized(self) -> None:
         """A few steps on one batch lower the loss of the main turn."""

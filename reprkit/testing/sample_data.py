@@ -16,6 +16,7 @@ COLOR_IMAGES = Signature({"x": Field(kind="image", shape=(8, 8, 3), range=(0.0, 
 VECTORS = Signature({"x": Field(kind="vector", shape=(6,)), "label": _LABEL})
 SEQUENCES = Signature({"x": Field(kind="sequence", shape=(None, 3), range=(-1.0, 1.0)), "label": _LABEL})
 TOKENS = Signature({"x": Field(kind="tokens", shape=(None,), vocab=7), "label": _LABEL})
+MAPS = Signature({"x": Field(kind="map", shape=(8, 8), vocab=5), "label": _LABEL})
 
 _COLUMNS = (
     Column("age", mean=40.0, std=12.0),
@@ -31,6 +32,7 @@ SAMPLE_DATA = {
     "vectors": VECTORS,
     "sequences": SEQUENCES,
     "tokens": TOKENS,
+    "maps": MAPS,
     "tables": TABLES,
 }
 
@@ -45,7 +47,7 @@ def random_batch(data: Signature, size: int, *, seed: int = 0, length: int = 6) 
     for name, field in data.items():
         if field.discrete:
             batch[name] = torch.randint(field.vocab or 2, batch[name].shape, generator=generator)
-        elif field.columns:
+        elif field.columns and field.kind == "vector":
             batch[name], batch[f"{name}_mask"] = _random_rows(field, size, generator)
         else:
             low, high = field.range or (-1.0, 1.0)

@@ -23,14 +23,15 @@ _SIZES: dict[str, dict[str, int]] = {
         "width": 8,
         "length": 5,
     },
+    "objective": {"steps": 20},
 }
 
 
 def small_reference(found: FoundPart) -> str:
     """Return a reference to the part, with small values for the size arguments known by name.
 
-    The arguments are read from the source of the class, so that new parts need not be listed.  Parts other than
-    encoders, decoders and latents keep their defaults.
+    The arguments are read from the source of the class, so that new parts need not be listed.  Parts of other
+    kinds keep their defaults.
     """
     sizes = _SIZES.get(found.kind, {})
     source = read_class(found.spec.build) if sizes else None

@@ -20,6 +20,7 @@ from reprkit.training.ema import EMA
 from reprkit.training.engine import Engine
 from reprkit.training.evaluations import Evaluations
 from reprkit.training.extra_data import create_extra
+from reprkit.training.forward_state import ForwardState, random_states, set_random_states
 from reprkit.training.monitor import non_finite
 from reprkit.training.optimizers import check_closure_options, needs_closure, optimizers_from
 from reprkit.training.options import Options
@@ -70,6 +71,7 @@ class TrainState:
         extra: the further data sets, by name.
         last_piece: whether the current piece is the last one of its step.
         pieces: the losses of this step's forwards, one per piece.
+        last_batch: the last piece of a batch that was yielded.
         position: number of completed steps.
         updated: the turns updated in this step.
     """
@@ -176,6 +178,10 @@ class TrainState:
         }
         self.position, self._piece_index, self.last_piece = 0, 0, True
         self.pieces: list[Losses] = []
+        self.last_batch: dict[str, Tensor] | None = None
+        self._whole: Mapping[str, Tensor] | None = (
+            None  # the batch of a step in pieces, before its first forward
+        )
         self.repeating = (
             False  # whether a closure is evaluated again: such losses are neither logged nor checked
         )
@@ -211,7 +217,9 @@ class TrainState:
         if self._coupled:
             self._batches[:] = pieces
             pieces = iter(self._batches)
+        self._whole = batch if self.options.accumulate > 1 else None
         for number, piece in enumerate(pieces):
+            self.last_batch = piece
             self._piece_index, self.last_piece = number, number + 1 == self.options.accumulate
             yield piece
         self._batches.clear()
@@ -245,6 +253,9 @@ class TrainState:
         """Compute the losses of one piece; gradients are exchanged between ranks at the last piece only."""
         self._check_running()
         try:
+            if self._whole is not None:
+                self._start_latents(self._whole, turn)
+                self._whole = None
             with nullcontext() if self.last_piece else self.engine.no_sync(self.module):
                 losses = self._compute_losses(batch, turn)
         except Exception as error:
@@ -253,6 +264,27 @@ class TrainState:
         if isinstance(losses, Losses) and not self.repeating:
             self.pieces.append(losses)
         return losses
+
+    @torch.no_grad()
+    def _start_latents(self, batch: Mapping[str, Tensor], turn: str) -> None:
+        """Initialize latents that do so from their first batch, from the whole batch; nothing else is changed."""
+        latents = {factor.latent for factor in self.model.factors.values()}
+        starting = [latent for latent in latents if latent.training and latent.starts]
+        if not starting:
+            return
+        before, random = ForwardState(self.model), random_states(self.model, self.device)
+        with (
+            self.engine.no_sync(self.module),
+            collectives.no_coupling() if not self._coupled else nullcontext(),
+        ):
+            self.module(dict(batch), turn)
+        started = [
+            {name: value.clone() for name, value in latent.state_dict().items()} for latent in starting
+        ]
+        before.restore()
+        set_random_states(self.model, random, self.device)
+        for latent, state_dict in zip(starting, started, strict=True):
+            latent.load_state_dict(state_dict)
 
     def _compute_losses(self, batch: Batch, turn: str) -> Losses:
         if self.options.accumulate == 1:

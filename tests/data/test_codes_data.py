@@ -3,7 +3,7 @@ import torch
 
 import reprkit as rk
 from reprkit.data import CodesOf
-from reprkit.errors import BuildError, CheckpointError
+from reprkit.errors import BuildError, CheckpointError, DataError
 from reprkit.testing import kit
 
 
@@ -97,3 +97,126 @@ def test_conformance(digits, tmp_path, latent):
     vq(digits, latent=latent).save(tmp_path)
     case = kit.make_case("dataset", f"codes(model='{tmp_path}', data='digits')", "images")
     assert kit.failed_checks(case) == {}
+
+
+def two_factors(data):
+    factors = {
+        "content": rk.factor("conv(width=8)", "continuous(dim=3)"),
+        "style": rk.factor("mlp(width=8)", "vq(codes=4, dim=2)"),
+    }
+    return rk.build(data=data, factors=factors, decoder="mlp(width=8)", seed=1).eval()
+
+
+def named(digits):
+    """The digits with a field of their own beside x and label."""
+    values = digits.batch(range(60))
+    fields = {**digits.signature, "rows": rk.Field(kind="vector", shape=(8,))}
+    return rk.data.Tensors({**values, "rows": values["x"].sum((2, 3))}, rk.data.Signature(fields))
+
+
+def test_several_factors_give_a_field_each_and_named_fields_are_kept(digits):
+    data = named(digits)
+    model = two_factors(data)
+    codes = CodesOf(model, data, factor=["content", "style"], keep=("rows",))
+    assert list(codes.signature) == ["content", "style", "label", "rows"]
+    assert codes.signature["content"] == rk.Field(kind="sequence", shape=(4, 3))
+    assert codes.signature["style"] == rk.Field(kind="tokens", shape=(1,), vocab=4)
+    batch = codes.batch([3, 50])
+    with torch.no_grad():
+        expected = model.encode(data.batch([3, 50]))
+    torch.testing.assert_close(batch["content"], expected["content"].z, atol=1e-6, rtol=0)
+    assert torch.equal(batch["style"], expected["style"].indices.flatten(1))
+    assert torch.equal(batch["rows"], data.batch([3, 50])["rows"])
+    second = rk.build(
+        data=codes,
+        factors={"style": rk.factor("mlp(width=8)", input="style")},
+        decoder="mlp(width=8)",
+        output="content",
+    )
+    assert torch.isfinite(second(batch).total)
+
+
+def test_a_kept_field_must_exist_and_not_replace_a_code(digits):
+    data = named(digits)
+    with pytest.raises(DataError, match="keep: the data has no field 'row'.*'rows'"):
+        CodesOf(two_factors(data), data, factor="style", keep=("row",))
+    with pytest.raises(DataError, match="keep: field 'x' is the code here"):
+        CodesOf(two_factors(data), data, factor="style", keep=("x",))
+    assert "x" in CodesOf(two_factors(data), data, factor=["style"], keep=("x",)).signature
+
+
+def test_standardized_codes_have_the_moments_of_the_train_part(digits, tmp_path):
+    model = vq(digits, latent="continuous(dim=3)")
+    with torch.no_grad():
+        model.factors["code"].adapter.bias.add_(torch.tensor([5.0, -3.0, 0.0]))
+    train, test = CodesOf(model, digits, standardize=True).split(2)
+    raw = CodesOf(model, digits).batch(train.indices)["x"].flatten(0, 1).double()
+    columns = train.signature["x"].columns
+    assert columns == test.signature["x"].columns
+    assert [column.mean for column in columns] == pytest.approx(raw.mean(0).tolist(), rel=1e-9)
+    assert [column.std for column in columns] == pytest.approx(raw.std(0, correction=0).tolist(), rel=1e-9)
+    assert torch.equal(train.batch([0])["x"], CodesOf(model, digits).batch(train.indices[:1])["x"])
+
+    options = {"encoder": "transformer(width=8, depth=1, heads=2)", "latent": "continuous(dim=2)"}
+    second = rk.build(data=train, decoder="mlp(width=8)", **options).eval()
+    second.save(tmp_path)
+    second = rk.load(tmp_path)
+    assert second.signature["x"].columns == columns
+    seen = second.factors["code"].encoder.reader.values.rescale(train.batch(range(900))["x"]).flatten(0, 1)
+    assert float(seen.mean(0).abs().max()) < 0.2
+    assert float((seen.std(0) - 1).abs().max()) < 0.2
+    with torch.no_grad():  # a decoder that returns zeros returns the mean, in the units of the codes
+        for value in second.decoder.head.linear.parameters():
+            value.zero_()
+        decoded = second.to_batch(second.decode(second.encode(train.batch([0]))))["x"]
+    torch.testing.assert_close(decoded[0, 0], torch.tensor([column.mean for column in columns]))
+
+
+def test_other_codes_are_standardized_by_the_training_codes(digits):
+    model = vq(digits, latent="continuous(dim=3)")
+    train = CodesOf(model, named(digits), standardize=True)
+    other = CodesOf(model, digits, standardize=train)
+    assert other.signature["x"].columns == train.signature["x"].columns
+    with pytest.raises(DataError, match="make them with standardize=True"):
+        CodesOf(model, digits, standardize=CodesOf(model, named(digits)))
+
+
+def test_symbols_are_not_standardized(digits):
+    with pytest.raises(DataError, match="holds symbols, which have no mean"):
+        CodesOf(vq(digits), named(digits), standardize=True)
+
+
+def test_symbols_of_a_grid_are_a_map(digits):
+    model = vq(digits, latent="vq(codes=8, dim=4)")
+    codes = CodesOf(model, digits, grid=True)
+    assert codes.signature["x"] == rk.Field(kind="map", shape=(2, 2), vocab=8)
+    prior = rk.build(data=codes, decoder="gru(width=8, causal=True)", objective="autoregressive").eval()
+    assert model.sample(3, prior=prior).x.shape == (3, 64, 1)
+    batch = digits.batch(range(2))
+    model.decompress(model.compress(batch, priors={"code": prior}), priors={"code": prior})
+    with pytest.raises(BuildError, match="is no map of symbols"):
+        CodesOf(vq(digits), named(digits), grid=True)
+
+
+class OwnSplit(rk.data.Tensors):
+    """Data whose parts are data sets of their own."""
+
+    def split(self, seed=0, *, valid=False, **shares):
+        values = self.batch(range(len(self)))
+        halves = [
+            {name: value[rows] for name, value in values.items()} for rows in (slice(40), slice(40, 60))
+        ]
+        return tuple(rk.data.Tensors(half, self.signature) for half in halves)
+
+
+def test_parts_of_their_own_are_standardized_by_the_train_part(digits):
+    model, data = vq(digits, latent="continuous(dim=3)"), named(digits)
+    own = OwnSplit(data.batch(range(60)), data.signature)
+    train, test = CodesOf(model, own, standardize=True).split()
+    assert (
+        train.signature["x"].columns
+        == CodesOf(model, own.split()[0], standardize=True).signature["x"].columns
+    )
+    assert test.signature["x"].columns == train.signature["x"].columns
+    given = CodesOf(model, digits, standardize=train)
+    assert given.split(1)[0].signature["x"].columns == train.signature["x"].columns

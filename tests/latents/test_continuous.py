@@ -210,3 +210,22 @@ def a_step(rank):
 @pytest.mark.ranks
 def test_two_ranks_equal_one_process():
     torch.testing.assert_close(together(2, a_step)[1], a_step(0))
+
+
+def test_warmup_lets_the_penalties_grow():
+    latent, plain = Continuous(4, l1=1.0, warmup=4), Continuous(4, l1=1.0)
+    full = plain(features()).losses["l1"]
+    shares = []
+    for _ in range(6):
+        shares.append(float(latent(features()).losses["l1"] / full))
+        latent.update()
+    assert shares == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
+    again = Continuous(4, l1=1.0, warmup=4)
+    again.load_state_dict(latent.state_dict())
+    assert int(again.step) == 6
+    assert "step" not in plain.state_dict()
+
+
+def test_warmup_needs_a_penalty():
+    with pytest.raises(PartArgumentError, match="warmup=4 is for l1 or sparsity"):
+        Continuous(4, warmup=4)

@@ -257,3 +257,54 @@ def test_two_ranks_train_as_one_process(dropout):
             torch.testing.assert_close(
                 part[name], value, rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
             )
+
+
+# ------------------------------------------------------------------ beam search
+
+
+def coding_errors(beam, x, *, scale=0.7):
+    latent = make_latent(6, 4, 5, beam=beam).eval()
+    latent.codebook.table.mul_(scale ** torch.arange(4).view(-1, 1, 1))
+    code = latent(Features(x=x))
+    torch.testing.assert_close(latent.embed(code.indices), code.z, rtol=0, atol=0)
+    return (x - code.z).square().sum(-1)
+
+
+def test_a_beam_is_never_farther_than_the_nearest_codes():
+    x = torch.randn(50, 8, 5, generator=torch.Generator().manual_seed(3))
+    greedy = coding_errors(1, x)
+    for beam in (2, 5, 16):
+        found = coding_errors(beam, x)
+        assert (found <= greedy + 1e-5).all()
+        assert float(found.mean()) < 0.97 * float(greedy.mean())
+
+
+def test_a_beam_of_all_sums_finds_the_best_one():
+    x = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
+    latent = make_latent(4, 3, 2, beam=64).eval()
+    code = latent(Features(x=x))
+    first, second, third = latent.codebook.table
+    sums = (first[:, None, None] + second[None, :, None] + third[None, None]).view(-1, 2)
+    best = torch.cdist(x.flatten(0, 1), sums).amin(1).view(4, 3)
+    torch.testing.assert_close((x - code.z).norm(dim=-1), best, rtol=1e-4, atol=1e-5)
+
+
+def test_the_search_in_chunks_is_the_search_at_once(monkeypatch):
+    from reprkit.latents import residual_vq
+
+    x = torch.randn(30, 5, generator=torch.Generator().manual_seed(3))
+    tables = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(4))
+    whole = residual_vq.search_codes(x, tables, 4)
+    monkeypatch.setattr(residual_vq, "CHUNK", 100)
+    assert torch.equal(residual_vq.search_codes(x, tables, 4), whole)
+
+
+def test_a_beam_trains_after_the_start_by_k_means():
+    torch.manual_seed(0)
+    latent = ResidualVQ(8, 3, 4, beam=4)
+    for step in range(3):
+        x = torch.randn(16, 4, 4, generator=torch.Generator().manual_seed(step), requires_grad=True)
+        code = latent(Features(x=x))
+        (code.z.sum() + code.losses["commit"]).backward()
+        latent.update()
+        assert x.grad.isfinite().all()

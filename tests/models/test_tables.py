@@ -151,7 +151,13 @@ def test_a_signature_without_columns_is_written_as_before():
         (lambda: rk.Column("a", "category", classes=("x", "x")), "two or more"),
         (lambda: rk.Field(kind="vector", shape=(3,), columns=(rk.Column("a"),)), "the vector 3"),
         (lambda: rk.Field(kind="vector", shape=(2,), columns=(rk.Column("a"), rk.Column("a"))), "same name"),
-        (lambda: rk.Field(kind="sequence", shape=(2, 1), columns=(rk.Column("a"),)), "describe a vector"),
+        (lambda: rk.Field(kind="image", shape=(2, 2, 1), columns=(rk.Column("a"),)), "describe a vector"),
+        (
+            lambda: rk.Field(
+                kind="sequence", shape=(4, 2), columns=(rk.Column("a", "category", classes=("x", "y")),)
+            ),
+            "the channels of a sequence are numbers",
+        ),
         (
             lambda: rk.Field(kind="vector", shape=(1,), range=(0, 1), columns=(rk.Column("a"),)),
             "without range",

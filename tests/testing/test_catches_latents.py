@@ -144,6 +144,22 @@ class RandomInEvaluation(Good):
         return replace(code, indices=indices, z=self.embed(indices) + 0 * code.z)
 
 
+class StartsUndeclared(Good):
+    """Its first forward in training moves the code, and it does not say that it starts."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("offset", torch.zeros(()))
+
+    def finish(self, z, features):
+        if self.training:
+            self.offset.fill_(0.5)
+        return z + self.offset
+
+    def embed(self, indices):
+        return super().embed(indices) + self.offset
+
+
 class WrongEmbedding(Good):
     def embed(self, indices):
         return indices * 1.0
@@ -324,6 +340,7 @@ WRONG = {
     "log prob has a gradient": ("LogProbWithoutGradient", {}, "log_prob has no gradient"),
     "gradients reach every parameter": ("UnusedParameter", {}, "no gradient reaches spare"),
     "evaluation is deterministic": ("RandomInEvaluation", {}, "z in evaluation: differs"),
+    "state changes in update only": ("StartsUndeclared", {}, "z in evaluation, after a forward in training"),
     "embed reproduces the code": ("WrongEmbedding", {}, "embed(indices) and z in evaluation: differs"),
     "bytes reproduce the code": (
         "TablesOutsideOfTheState",

@@ -1,10 +1,13 @@
 """For each check of an objective and an evaluator, a wrong one that fails this check only."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from catching import titles
 from torch import nn
 
+from reprkit.data import Field
 from reprkit.interfaces import Evaluator, Objective
 from reprkit.testing import EvaluatorConformance, ObjectiveConformance
 from reprkit.testing.kit import failed_checks
@@ -83,6 +86,39 @@ class ModifiesTheBatch(Good):
         return super().forward(model, batch, turn)
 
 
+class AnnealsInForward(Good):
+    """The weight of a term falls with every forward in training, not in ``update``."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("forwards", torch.zeros(()))
+
+    def term(self, model, nats, count):
+        if model.training:
+            self.forwards += 1
+        return nats * (1 + 1 / self.forwards if model.training else 1), count
+
+
+class FillsAnotherField(Good):
+    """Declares one number as the time, and fills in two."""
+
+    def fields(self, signature):
+        return {"time": Field(kind="vector", shape=(1,), range=(0.0, 1.0))}
+
+    def fill(self, batch):
+        return {"time": torch.zeros(len(batch["x"]), 2), **batch}
+
+
+class SamplesWithoutGenerator(Good):
+    """Decodes random codes, and draws them from torch's own generator."""
+
+    generates = True
+
+    def sample(self, model, size, generator=None, *, like=None, **options):
+        codes = model.encode(like)
+        return model.decode(codes | {"code": replace(codes["code"], z=torch.randn_like(codes["code"].z))})
+
+
 class WrongSign(Good):
     def term(self, model, nats, count):
         return 2 * nats.detach() - nats, count
@@ -118,6 +154,12 @@ WRONG = {
         "RandomInEvaluation",
         "the loss in evaluation, under another random state",
     ),
+    "state changes in update only": (
+        "AnnealsInForward",
+        "the loss of turn main, computed again before update",
+    ),
+    "its own fields are filled": ("FillsAnotherField", "fill makes values that fields() does not declare"),
+    "samples fit the data": ("SamplesWithoutGenerator", "two draws under one generator: differs"),
     "batch is not modified": ("ModifiesTheBatch", "the input batch's x: differs"),
     "loss can be minimized": ("WrongSign", "in 40 steps on one batch"),
     "two ranks equal one process": ("SumPerRank", "two ranks and one process: loss of turn main: differs"),

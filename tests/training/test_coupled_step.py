@@ -273,3 +273,21 @@ def test_pieces_on_two_processes_equal_the_whole_batch(name, strategy):
     for _, other, after in together(2, on_rank, name, 4, strategy):
         assert torch.equal(other, drawn)
         assert_states_close(after, whole, 2e-5)
+
+
+@pytest.mark.parametrize("latent", ["vq(codes=8, dim=3)", "residual-vq(codes=8, layers=2, dim=3)"])
+def test_k_means_starts_from_the_whole_batch(latent):
+    """In pieces, codes are initialized as by the whole batch, and counted once."""
+    data = rk.dataset("digits")
+    found = []
+    for accumulate in (1, 4):
+        model = rk.build(data=data, encoder="mlp(width=16)", latent=latent, decoder="mlp(width=16)")
+        for step in rk.loop(model, data, steps=1, batch=64, lr=1e-9, accumulate=accumulate, log_every=0):
+            step.backward(step.model(step.batch).total)
+            book = model.latent().codebook
+            last = book.table.clone(), book._counts.clone()
+            step.update()
+        found.append(last)
+    (whole, counts), (pieces, summed) = found
+    torch.testing.assert_close(pieces, whole)
+    torch.testing.assert_close(summed, counts)

@@ -15,6 +15,7 @@ from reprkit.training.monitor.diagnostics import (
     RankMonitor,
     TrainingHealthWarning,
     centered_effective_rank,
+    effective_rank_of_field,
 )
 
 
@@ -92,7 +93,44 @@ def test_an_exploding_norm_is_reported_after_several_steps():
         assert each.update(1e6) is None, "once"
 
 
+def test_a_norm_that_falls_is_no_explosion():
+    usual = [1.0] * 40
+    seen = NormMonitor()
+    falling = [1e6 * 0.8**step for step in range(10)]
+    assert [seen.update(each) for each in usual + falling].count(None) == 50
+    again = NormMonitor()
+    again.load_state_dict(seen.state_dict())
+    for each in (seen, again):
+        assert [each.update(norm) is not None for norm in (2e5, 3e5, 4e5)] == [True, False, False]
+
+
+def test_the_rank_of_the_input_is_that_of_its_tokens():
+    line = torch.linspace(0, 1, 40)[:, None, None, None]
+    image = rk.Field(kind="image", shape=(4, 4, 1))
+    assert effective_rank_of_field(line.expand(40, 4, 4, 1), image, (1, 1), None) == pytest.approx(
+        1.0, abs=1e-3
+    )
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(400, 4, 4, 1, generator=generator)
+    assert effective_rank_of_field(noise, image, (1, 1), None) > 12
+    assert 3 < effective_rank_of_field(noise, image, (2, 2), None) <= 4
+    words = rk.Field(kind="tokens", shape=(3,), vocab=2)
+    assert effective_rank_of_field(torch.zeros(9, 3, dtype=torch.int64), words, (3,), None) == 0.0
+    many = rk.Field(kind="tokens", shape=(3,), vocab=9999)
+    assert effective_rank_of_field(torch.zeros(9, 3, dtype=torch.int64), many, (3,), None) == math.inf
+    steps = rk.Field(kind="sequence", shape=(3, 1))
+    assert effective_rank_of_field(torch.zeros(9, 3, 1), steps, (2,), None) == math.inf
+
+
 # ------------------------------------------------------------------ in a run
+
+
+def test_codes_of_an_input_of_low_rank_are_not_warned_of():
+    """The data is a line in six dimensions, so codes that lie on a line are all there is to learn."""
+    line = torch.linspace(-1, 1, 400)[:, None] * torch.tensor([1.0, 2, 3, 4, 5, 6])
+    data = rk.data.Arrays({"x": line.numpy()})
+    model = rk.build(data=data, encoder="mlp(width=16)", latent="continuous(dim=8)", decoder="mlp(width=16)")
+    assert caught(TrainingHealthWarning, model, data, steps=250) == []
 
 
 def test_an_exploding_norm_is_warned_of_once(digits, tmp_path):

@@ -22,8 +22,8 @@ LATENTS = [
 CASES = [
     (latent, found.name)
     for latent, found in itertools.product(LATENTS, Registry(installed=False).specs("objective"))
-    # The derivative of a discrete code is zero, so contractive refuses it.
-    if found.name != "contractive" or rk.create("latent", latent).vocab is None
+    # The derivative of a discrete code is zero, so contractive refuses it; rbm has three weights, and no use for a latent's.
+    if found.name != "rbm" and (found.name != "contractive" or rk.create("latent", latent).vocab is None)
 ]
 QUICK = {
     ("gaussian(dim=3)", "masked"),
@@ -44,11 +44,24 @@ SUMMANDS = {
 }
 
 
+def factors_of(latent, objective):
+    """Return the factors of an objective that needs several; None for others."""
+    if objective == "diffusion":
+        time = rk.factor("mlp(width=8)", "continuous(dim=4)", input="time", pool=True)
+        return {"code": rk.factor(VIT, latent), "time": time}
+    if objective == "across":
+        return {"one": rk.factor(VIT, latent), "two": rk.factor("mlp(width=8)", "continuous(dim=4)")}
+    return None
+
+
 def built(latent, objective, decoder=None):
     made = rk.create("objective", objective) if "+" not in objective else None
     needs = {"decoder"} if made is None or made.is_penalty else made.needs
     chosen = (decoder or ("gru(width=12)" if "causal" in needs else VIT)) if "decoder" in needs else None
     data = rk.dataset("digits").subset(range(96))
+    factors = factors_of(latent, objective)
+    if factors is not None:
+        return data, rk.build(data=data, factors=factors, decoder=chosen, objective=objective)
     return data, rk.build(data=data, encoder=VIT, latent=latent, decoder=chosen, objective=objective)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from reprkit.data.field_inference import UNSTATED, infer_field, to_tensor
+from reprkit.data.formats.table_arrays import read_table
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.padding import broadcast_mask
-from reprkit.data.signature import Kind, Signature
+from reprkit.data.signature import Column, Kind, Signature
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count
 
@@ -38,7 +39,8 @@ class Arrays(Tensors):
     bool                        real 0 and 1 of the same axes, vocab 2 (a Bernoulli likelihood)
     ==========================  ===================================================================
 
-    Images (n h w) need ``kinds={"x": "image"}`` and get a channel axis.  Real images get the range (0, 1) or
+    Images (n h w) need ``kinds={"x": "image"}`` and get a channel axis; symbols on a grid (n h w)
+    need "map".  Real images get the range (0, 1) or
     (-1, 1) if all values lie in it, other real data has no range.  All real data becomes float32.  A field
     ``NAME_mask`` (bool, n t) makes the length of NAME vary (padding becomes 0), and so does a list of arrays
     of different lengths.
@@ -46,9 +48,12 @@ class Arrays(Tensors):
     Args:
         path: a .npy file (its array is ``x``), a .npz file, a folder of .npy files (one per field), or the
             arrays themselves: field -> array, or one array for ``x``.
-        kinds: field -> "image", "vector", "sequence", "tokens" or "label".
+        kinds: field -> "image", "map", "vector", "sequence", "tokens" or "label".
         ranges: field -> (lowest, highest), or None for no range.
         vocabs: field -> number of symbols; 2 declares that a real field holds only 0 and 1.
+        columns: field -> the columns of a table (n d), in order: a name (a number, whose mean and standard deviation are
+            those of the array) or an ``rk.Column``.  A category is the number of its class, or one-hot.  NaN is a missing
+            value, as is False in ``NAME_mask`` (n d).
         fields: field -> its name in the file, where that differs; only these are read then.
         mmap: memory-map .npy files instead of reading them: only what a batch needs is read, and values are
             not checked in advance.  A worker process maps the files itself.
@@ -65,6 +70,7 @@ class Arrays(Tensors):
         kinds: Mapping[str, Kind] | None = None,
         ranges: Mapping[str, tuple[float, float] | None] | None = None,
         vocabs: Mapping[str, Count] | None = None,
+        columns: Mapping[str, Sequence[str | Column]] | None = None,
         fields: Mapping[str, str] | None = None,
         mmap: bool = False,
     ) -> None:
@@ -80,7 +86,12 @@ class Arrays(Tensors):
         masks = {f"{field}_mask": mask for field, (_, mask) in converted.items() if mask is not None}
         tensors = {field: value for field, (value, _) in converted.items()} | masks
         names = [field for field in tensors if not _is_mask(field, tensors)]
-        for option, values in (("kinds", kinds), ("ranges", ranges), ("vocabs", vocabs)):
+        for option, values in (
+            ("kinds", kinds),
+            ("ranges", ranges),
+            ("vocabs", vocabs),
+            ("columns", columns),
+        ):
             for field in values or {}:
                 if field not in names:
                     raise DataError(
@@ -90,6 +101,18 @@ class Arrays(Tensors):
         signature, divisors = {}, {}
         for field in names:
             mask = tensors.get(f"{field}_mask")
+            if field in (columns or {}):
+                if mmap or any(field in (each or {}) for each in (kinds, ranges, vocabs)):
+                    raise DataError(
+                        f"columns of field {field!r} are read from memory, as a vector without range: omit mmap, kinds, "
+                        "ranges, vocabs"
+                    )
+                tensors[field], mask, signature[field] = read_table(
+                    field, tensors[field], mask, (columns or {})[field]
+                )
+                tensors.pop(f"{field}_mask", None)
+                tensors |= {} if mask is None else {f"{field}_mask": mask}
+                continue
             if mask is not None and not mmap:
                 tensors[field] = _blank_padding(tensors[field], mask)
             tensors[field], signature[field], divisor = infer_field(

@@ -10,10 +10,10 @@ from torch import Tensor
 from reprkit.data.formats.media_readers import AudioReader, ImageReader, Size
 from reprkit.data.formats.table_reader import TableReader
 from reprkit.data.formats.value_readers import LabelReader, ValueReader, class_facts, make_reader
-from reprkit.data.signature import Signature
+from reprkit.data.signature import Column, Signature
 from reprkit.errors import DataError, nearest
 
-ColumnMap = Mapping[str, str | Sequence[str]] | None
+ColumnMap = Mapping[str, str | Sequence[str | Column]] | None
 HEAD = 100  # first rows, whose majority decides the width of lists
 _LABELS = ("label", "labels")
 
@@ -37,13 +37,14 @@ class Columns:
     Args:
         features: column -> its feature; images and audio without decoding.
         head: some of the first rows, which decide the width of lists.
-        column_map: field -> column, or a list of numeric columns; None takes a column "label" or "labels" or the only
-            ClassLabel for ``label``, and the only other one for ``x``.
+        column_map: field -> column, or a list of numeric columns, each a name or an ``rk.Column``, which describes it; None
+            takes a column "label" or "labels" or the only ClassLabel for ``label``, and the only other one for ``x``.
         size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
         rate: sampling rate of audio, in Hz.
         where: name of the data in messages.
         categories: columns that several columns of one field hold as categories, besides texts, booleans and ClassLabels; None
-            reads several columns as plain numbers.
+            reads several columns as plain numbers, unless they are described.
+        stream: whether rows cannot be read in advance, so that all columns of a table must be described.
 
     Raises:
         DataError: no such column, no column that could be ``x``, or an unsupported one.
@@ -58,8 +59,9 @@ class Columns:
         rate: int,
         where: str,
         categories: Sequence[str] | None = None,
+        stream: bool = False,
     ) -> None:
-        self._categories = categories
+        self._categories, self._stream = categories, stream
         chosen = _infer_columns(features, where) if column_map is None else dict(column_map)
         if not chosen:
             raise DataError("columns= names no field; for example columns={'x': 'image', 'label': 'label'}")
@@ -67,7 +69,7 @@ class Columns:
         self._readers: dict[str, ValueReader] = {}
         self.class_names: dict[str, list[Any]] = {}
         for name, source in chosen.items():
-            for column in [source] if isinstance(source, str) else source:
+            for column in column_names(source):
                 if column not in features:
                     raise DataError(
                         f"{where} has no column {column!r} for field {name!r}.{nearest(column, features)}\n"
@@ -181,15 +183,26 @@ class Columns:
     def _make_reader(
         self,
         name: str,
-        source: str | Sequence[str],
+        source: str | Sequence[str | Column],
         features: Mapping[str, Any],
         head: Sequence[Mapping[str, Any]],
         size: Size,
         rate: int,
     ) -> tuple[str | list[str], ValueReader]:
-        if not isinstance(source, str) and self._categories is not None:
-            return list(source), _table_reader(source, features, self._categories)
+        declared = {} if isinstance(source, str) else {c.name: c for c in source if isinstance(c, Column)}
+        if declared or (not isinstance(source, str) and self._categories is not None):
+            names = column_names(source)
+            unknown = [column for column in names if column not in declared]
+            if self._stream and unknown:
+                raise DataError(
+                    f"field {name!r}: a stream cannot know mean, standard deviation or classes of column {unknown[0]!r} in "
+                    f"advance: give rk.Column({unknown[0]!r}, mean=..., std=...), or read the data with hub(...)"
+                )
+            return names, _table_reader(
+                names, features, self._categories or (), declared, masked=self._stream
+            )
         if not isinstance(source, str):
+            source = column_names(source)
             for column in source:
                 if _nesting_depth(features[column]) != 0:
                     raise _unsupported(
@@ -242,8 +255,19 @@ def _convert(name: str, reader: ValueReader, value: Any) -> dict[str, Tensor]:
     return {name: reader(value)}
 
 
+def column_names(source: str | Sequence[str | Column]) -> list[str]:
+    """Return the names of a field's columns."""
+    if isinstance(source, str):
+        return [source]
+    return [column.name if isinstance(column, Column) else column for column in source]
+
+
 def _table_reader(
-    source: Sequence[str], features: Mapping[str, Any], categories: Sequence[str]
+    source: Sequence[str],
+    features: Mapping[str, Any],
+    categories: Sequence[str],
+    declared: Mapping[str, Column],
+    masked: bool,
 ) -> TableReader:
     """Create the reader of several columns: texts, booleans, ClassLabels and those named are categories."""
     for column in categories:
@@ -263,7 +287,7 @@ def _table_reader(
             )
         if kind == "ClassLabel" or "string" in dtype or dtype == "bool" or column in categories:
             found.append(column)
-    return TableReader(source, found, classes)
+    return TableReader(source, found, classes, declared, masked)
 
 
 def _infer_columns(features: Mapping[str, Any], where: str) -> dict[str, str]:

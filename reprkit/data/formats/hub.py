@@ -18,6 +18,7 @@ from reprkit.data.formats.images import MEMORY
 from reprkit.data.formats.media_readers import Size
 from reprkit.data.formats.tables import choose_part, iter_rows, open_tables, short_name, without_decoding
 from reprkit.data.formats.tensors import Tensors
+from reprkit.data.signature import Column
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
 
@@ -59,7 +60,8 @@ class Hub(Dataset):
         path: a folder, a file, or a name on the hub (``"user/name"``).
         name: configuration, where there are several.
         part: "train", "test" or another; by default those that ``split`` returns, or "train", or the only one.
-        columns: field -> column, or a list of columns, a table; by default the column "label" (or the only ClassLabel) is
+        columns: field -> column, or a list of columns, a table, each a name or an ``rk.Column`` with its mean and standard
+            deviation or classes; by default the column "label" (or the only ClassLabel) is
             ``label``, and ``x`` the only other one.
         categories: columns of a table that hold numbers of classes.
         size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
@@ -77,7 +79,7 @@ class Hub(Dataset):
         name: str | None = None,
         *,
         part: str | None = None,
-        columns: Mapping[str, str | Sequence[str]] | None = None,
+        columns: Mapping[str, str | Sequence[str | Column]] | None = None,
         categories: Sequence[str] = (),
         size: Size = None,
         rate: Count = 16000,

@@ -12,6 +12,7 @@ from torch import Tensor
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.media_readers import Size
 from reprkit.data.formats.tables import choose_part, open_tables, short_name, without_decoding
+from reprkit.data.signature import Column
 from reprkit.data.streams import Stream
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
@@ -28,7 +29,8 @@ class HubStream(Stream):
         path: a folder, a file, or a name on the hub (``"user/name"``).
         name: configuration, where there are several.
         part: "train", "test" or another; by default "train", or the only one.
-        columns: field -> column, or a list of numeric columns; by default the column "label" (or the only ClassLabel) is
+        columns: field -> column, or a list of numeric columns; or a table: a list of ``rk.Column``, with mean and standard
+            deviation of each number and the classes of each category; by default the column "label" (or the only ClassLabel) is
             ``label``, and ``x`` the only other one.
         size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
         rate: sampling rate of audio, in Hz.
@@ -46,7 +48,7 @@ class HubStream(Stream):
         name: str | None = None,
         *,
         part: str | None = None,
-        columns: Mapping[str, str | Sequence[str]] | None = None,
+        columns: Mapping[str, str | Sequence[str | Column]] | None = None,
         size: Size = None,
         rate: Count = 16000,
         buffer: Count = 1000,
@@ -56,7 +58,7 @@ class HubStream(Stream):
         chosen = choose_part(parts, part, str(path))
         self._name = f"{short_name(path)} ({chosen})"
         table, head = _read_head(parts[chosen], self._name)
-        self._columns = Columns(table.features, head, columns, size, rate, self._name)
+        self._columns = Columns(table.features, head, columns, size, rate, self._name, stream=True)
         if self._columns.labels_without_classes:
             field = self._columns.labels_without_classes[0]
             raise DataError(

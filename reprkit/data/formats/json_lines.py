@@ -6,7 +6,7 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.corrupt_files import CorruptFiles
+from reprkit.data.formats.columns import column_names
+from reprkit.data.formats.table_reader import TableReader
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.data.formats.value_readers import (
     LabelReader,
@@ -23,7 +25,7 @@ from reprkit.data.formats.value_readers import (
     make_reader,
     type_name,
 )
-from reprkit.data.signature import Signature
+from reprkit.data.signature import Column, Signature
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
 
@@ -54,8 +56,11 @@ class JsonLines(Dataset):
 
     Args:
         path: a file (any suffix), or a folder of .jsonl and .ndjson files at any depth.
-        fields: field -> its name in the records; only these are read then.  By default ``x`` is "x", or
+        fields: field -> its name in the records; only these are read then.  Several names are the columns of a table, each a
+            name or an ``rk.Column``: one vector with names, means and standard deviations of its numbers, and one-hot categories
+            (texts and booleans); a value that is null or absent is missing (``NAME_mask``).  By default ``x`` is "x", or
             "text", or the only name besides "label"; and "label" is read where there is one.
+        categories: columns of a table that hold numbers of classes.
         kinds: field -> "tokens", "vector", "sequence" or "label".
         classes: field -> values of a label, where they must not depend on the file (a test file may lack
             some); a record with another value is skipped.
@@ -70,8 +75,9 @@ class JsonLines(Dataset):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        fields: Mapping[str, str] | None = None,
+        fields: Mapping[str, str | Sequence[str | Column]] | None = None,
         *,
+        categories: Sequence[str] = (),
         kinds: Mapping[str, RecordKind] | None = None,
         classes: Mapping[str, Iterable[Any]] | None = None,
         vocabs: Mapping[str, Count] | None = None,
@@ -100,6 +106,14 @@ class JsonLines(Dataset):
                     )
         self._readers: dict[str, ValueReader] = {}
         for name, key in self._fields.items():
+            if not isinstance(key, str):
+                if any(name in values for values in options.values()):
+                    raise DataError(
+                        f"field {name!r} is a table: kinds, classes and vocabs are for other fields; use rk.Column"
+                    )
+                self._readers[name] = _table_reader(key, head, categories)
+                self._fields[name] = column_names(key)
+                continue
             self._readers[name] = make_reader(
                 name,
                 [record[key] for record in head if key in record],
@@ -109,11 +123,16 @@ class JsonLines(Dataset):
                 vocab=(vocabs or {}).get(name),
             )
         self._lengths = {
-            name: array("q") for name, reader in self._readers.items() if None in reader.field().shape
+            name: array("q")
+            for name, reader in self._readers.items()
+            if not isinstance(reader, TableReader) and None in reader.field().shape
         }
         self._files.index(self._index_line, corrupt)
         labels = {n: reader for n, reader in self._readers.items() if isinstance(reader, LabelReader)}
         numbered = {name: reader.number_classes() for name, reader in labels.items()}
+        for reader in self._readers.values():
+            if isinstance(reader, TableReader):
+                reader.finish()
         self.facts: dict[str, Any] = {**corrupt.facts(), **class_facts(numbered)}
         self.signature = Signature({name: reader.field() for name, reader in self._readers.items()})
 
@@ -124,7 +143,15 @@ class JsonLines(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return one record's fields; a negative index counts from the end."""
         record = self.record(index)
-        return {name: reader(record[self._fields[name]]) for name, reader in self._readers.items()}
+        example: dict[str, Tensor] = {}
+        for name, reader in self._readers.items():
+            if isinstance(reader, TableReader):
+                row = reader.validate([record.get(key) for key in self._fields[name]])
+                example[name] = reader(row)
+                example |= {f"{name}_mask": reader.mask(row)} if reader.missing else {}
+            else:
+                example[name] = reader(record[self._fields[name]])
+        return example
 
     def lengths(self) -> dict[str, Tensor]:
         """Return the number of steps or symbols of every record (n,), for each field whose length varies."""
@@ -145,10 +172,13 @@ class JsonLines(Dataset):
         values = []
         for name, reader in self._readers.items():
             key = self._fields[name]
-            if key not in record:
+            if isinstance(key, str) and key not in record:
                 raise DataError(f"it has no {key!r}")
             try:
-                values.append((name, reader, reader.validate(record[key])))
+                raw = record[key] if isinstance(key, str) else [record.get(column) for column in key]
+                value = reader.validate(raw)
+                # A table's reader validates again what it observes.
+                values.append((name, reader, raw if isinstance(reader, TableReader) else value))
             except DataError as error:
                 raise DataError(f"{key!r} {error}") from error
         for name, reader, value in values:
@@ -177,15 +207,36 @@ def _parse_readable(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     return records
 
 
-def _choose_fields(fields: Mapping[str, str] | None, head: list[dict[str, Any]]) -> dict[str, str]:
-    """Return the fields to read: field -> its name in the records."""
-    counts = Counter(name for record in head for name in record)
-    for name, key in (fields or {}).items():
-        if key not in counts:
+def _table_reader(
+    columns: Sequence[str | Column], head: list[dict[str, Any]], categories: Sequence[str]
+) -> TableReader:
+    """Create the reader of a table's columns; those whose first values are mostly texts or booleans are categories."""
+    names = column_names(columns)
+    for column in categories:
+        if column not in names:
             raise DataError(
-                f"fields: the first records have no {key!r} for field {name!r}.{nearest(key, counts)}\n"
-                f"  they have: {', '.join(counts) or 'nothing'}"
+                f"categories: {column!r} is none of the columns of a table.{nearest(column, names)}"
             )
+    found = list(categories)
+    for column in names:
+        values = [record[column] for record in head if record.get(column) is not None]
+        if 2 * sum(isinstance(value, str | bool) for value in values) > len(values):
+            found.append(column)
+    return TableReader(names, found, {}, {c.name: c for c in columns if isinstance(c, Column)})
+
+
+def _choose_fields(
+    fields: Mapping[str, str | Sequence[str | Column]] | None, head: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the fields to read: field -> its name in the records, or the columns of a table."""
+    counts = Counter(name for record in head for name in record)
+    for name, columns in (fields or {}).items():
+        for key in column_names(columns):
+            if key not in counts:
+                raise DataError(
+                    f"fields: the first records have no {key!r} for field {name!r}.{nearest(key, counts)}\n"
+                    f"  they have: {', '.join(counts) or 'nothing'}"
+                )
     if fields:
         return dict(fields)
     usual = [name for name, count in counts.items() if 2 * count > len(head)]

@@ -24,23 +24,32 @@ class TableReader(ValueReader):
         names: of the columns.
         categories: names of those that are categories.
         classes: column -> names of its classes, for values that are their numbers (ClassLabel).
+        declared: column -> its description, instead of what the observed rows say; where all are declared, rows need not be
+            observed.
+        masked: whether every row has a mask, for rows that cannot all be observed.
     """
 
     def __init__(
-        self, names: Sequence[str], categories: Sequence[str], classes: Mapping[str, Sequence[str]]
+        self,
+        names: Sequence[str],
+        categories: Sequence[str],
+        classes: Mapping[str, Sequence[str]],
+        declared: Mapping[str, Column] | None = None,
+        masked: bool = False,
     ) -> None:
-        self.names, self.categories = list(names), frozenset(categories)
+        self._declared = dict(declared or {})
+        stated = {name for name, column in self._declared.items() if column.kind == "category"}
+        self.names = list(names)
+        self.categories = frozenset(name for name in categories if name not in self._declared) | stated
         self._codes = {name: list(known) for name, known in classes.items()}
         self._seen: dict[str, dict[str, None]] = {name: {} for name in names if name in self.categories}
         # count, mean and sum of squared distances from it, of each number (Welford 1962)
         self._moments = {name: (0, 0.0, 0.0) for name in names if name not in self.categories}
         self._columns: tuple[Column, ...] = ()
-        self.missing = False  # whether a value of the observed rows is
-
-    @property
-    def finished(self) -> bool:
-        """Whether all rows were observed."""
-        return bool(self._columns)
+        self.missing = masked  # whether a value of the observed rows is
+        self.finished = False  # whether all rows were observed
+        if self._declared.keys() >= set(self.names):
+            self._columns = self._describe()
 
     @property
     def ready(self) -> bool:
@@ -60,16 +69,21 @@ class TableReader(ValueReader):
         Raises:
             DataError: a category with fewer than two classes, or a number without a finite spread.
         """
+        self._columns, self.finished = self._describe(), True
+
+    def _describe(self) -> tuple[Column, ...]:
         columns = []
         for name in self.names:
-            if name in self.categories:
+            if name in self._declared:
+                columns.append(self._declared[name])
+            elif name in self.categories:
                 known = self._codes.get(name)
                 columns.append(Column(name, "category", classes=tuple(known or sorted(self._seen[name]))))
             else:
                 count, mean, squares = self._moments[name]
                 std = math.sqrt(squares / count) if count else 0.0
                 columns.append(Column(name, mean=mean, std=std or 1.0))  # a constant has no spread
-        self._columns = tuple(columns)
+        return tuple(columns)
 
     def validate(self, value: Any) -> list[Any]:
         """Return the row as numbers and names of classes, None where a value is missing."""

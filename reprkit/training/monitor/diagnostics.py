@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reprkit.data.signature import Field
+from reprkit.errors import BuildError
+from reprkit.models.grid import to_tokens
 from reprkit.utils.spectrum import effective_rank
 
 TIMES = 100.0  # times its running median: a norm has exploded
@@ -21,6 +26,8 @@ LOST = 0.05  # effective rank below this share of its maximum counts as lost
 LOWEST = 1.5  # or below this, if there are few dimensions
 LOOKS = 3  # consecutive checks
 ROWS = 512  # tokens per check
+KEPT = 0.5  # codes with this share of the effective rank of their input have lost nothing
+SYMBOLS = 256  # of fields with more symbols the rank is not computed
 
 
 class TrainingHealthWarning(UserWarning):
@@ -28,22 +35,23 @@ class TrainingHealthWarning(UserWarning):
 
 
 class NormMonitor:
-    """Report once when a norm is far above its running median for several steps."""
+    """Report once when a norm is far above its running median for several steps and does not fall meanwhile."""
 
     def __init__(self) -> None:
         self._norms: deque[float] = deque(maxlen=WINDOW)
         self._limit: float | None = None
-        self._high, self._seen, self._warned = 0, 0, False
+        self._seen, self._warned = 0, False
+        self._high: deque[float] = deque(maxlen=LASTING)  # the last consecutive norms above the limit
 
     def update(self, norm: float) -> float | None:
         """Add a step's norm; return its ratio to the median if a warning is due, else None."""
         if self._limit is not None and norm > self._limit:
-            self._high += 1
-            if self._high >= LASTING and not self._warned:
+            self._high.append(norm)
+            if len(self._high) == LASTING and not self._warned and not _falls(self._high):
                 self._warned = True
                 return norm / self._limit * TIMES
         else:
-            self._high = 0
+            self._high.clear()
         self._norms.append(norm)
         self._seen += 1
         if self._seen % LEAST == 0:
@@ -55,7 +63,7 @@ class NormMonitor:
         return {
             "norms": list(self._norms),
             "limit": self._limit,
-            "high": self._high,
+            "high": list(self._high),
             "seen": self._seen,
             "told": self._warned,
         }
@@ -63,8 +71,15 @@ class NormMonitor:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from ``state_dict``."""
         self._norms = deque(state["norms"], maxlen=WINDOW)
-        self._limit, self._high = state["limit"], state["high"]
+        self._limit, high = state["limit"], state["high"]
+        self._high.clear()
+        self._high.extend([] if isinstance(high, int) else high)  # earlier versions saved their number
         self._seen, self._warned = state["seen"], state["told"]
+
+
+def _falls(norms: Sequence[float]) -> bool:
+    """Whether norms fall from step to step, or have halved."""
+    return norms[-1] < max(norms) / 2 or all(one > two for one, two in itertools.pairwise(norms))
 
 
 @torch.no_grad()
@@ -82,22 +97,66 @@ def centered_effective_rank(z: Float[Tensor, "n d"]) -> float:
     return effective_rank(gram)
 
 
+def _choose_rows(rows: Tensor) -> Tensor:
+    return rows[:: max(1, len(rows) // ROWS)][:ROWS]
+
+
+@torch.no_grad()
+def effective_rank_of_field(x: Tensor, field: Field, grid: tuple[int, ...], mask: Tensor | None) -> float:
+    """Effective rank of the data behind the tokens of a code; symbols are one-hot.  Infinite where it is not known.
+
+    Args:
+        x: values of the field, as in a batch (b ...).
+        field: its description.
+        grid: layout of the code's tokens over the data; (1,) or (1, 1) for one token an example.
+        mask: (b t) where lengths vary, (b d) for missing values.
+    """
+    if field.discrete:
+        if field.vocab is None or field.vocab > SYMBOLS:
+            return math.inf
+        one_hot = torch.nn.functional.one_hot(x.clamp(0, field.vocab - 1), field.vocab).float()
+    else:
+        one_hot = x.float().unsqueeze(-1)
+    if mask is not None:
+        one_hot = one_hot * mask.reshape(*mask.shape, *[1] * (one_hot.ndim - mask.ndim))
+    if math.prod(grid) == 1:
+        rows = one_hot.flatten(1)
+    else:
+        try:
+            blocks = [to_tokens(part, grid, field.kind) for part in one_hot.unbind(-1)]
+        except BuildError:  # tokens that are no blocks of the data
+            return math.inf
+        rows = torch.stack(blocks, -1).flatten(2).flatten(0, 1)
+    return centered_effective_rank(_choose_rows(rows))
+
+
 class RankMonitor:
     """Report once when a latent's codes have an effective rank far below its maximum in several consecutive checks."""
 
     def __init__(self) -> None:
         self.low, self.warned = 0, False
 
-    def update(self, z: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> tuple[float, int] | None:
-        """Check a batch's codes; return (effective rank, dimensions) if a warning is due, else None."""
+    def update(
+        self,
+        z: Float[Tensor, "b n d"],
+        mask: Bool[Tensor, "b n"] | None,
+        input_rank: Callable[[], float] | None = None,
+    ) -> tuple[float, int] | None:
+        """Check a batch's codes; return (effective rank, dimensions) if a warning is due, else None.
+
+        ``input_rank`` computes the effective rank of what was encoded, infinite where it is not known; codes of the same rank have
+        lost nothing.
+        """
         if self.warned:
             return None
-        rows = z.flatten(0, 1) if mask is None else z[mask]
-        rows = rows[:: max(1, len(rows) // ROWS)][:ROWS]
+        rows = _choose_rows(z.flatten(0, 1) if mask is None else z[mask])
         most = min(rows.shape[1], len(rows) - 1)
         if most < 4:
             return None
         rank = centered_effective_rank(rows)
-        self.low = self.low + 1 if rank < max(LOWEST, LOST * most) else 0
+        low = rank < max(LOWEST, LOST * most)
+        if low and input_rank is not None:
+            low = rank < KEPT * input_rank()
+        self.low = self.low + 1 if low else 0
         self.warned = self.low >= LOOKS
         return (rank, rows.shape[1]) if self.warned else None

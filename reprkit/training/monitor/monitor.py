@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from reprkit.errors import TrainingError
 from reprkit.models.factor import Factor
 from reprkit.training.monitor import non_finite
-from reprkit.training.monitor.diagnostics import RankMonitor, TrainingHealthWarning
+from reprkit.training.monitor.diagnostics import RankMonitor, TrainingHealthWarning, effective_rank_of_field
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
@@ -89,9 +91,20 @@ class Monitor:
             if factor.usage.complaint:  # the part itself has warned already
                 self._record_once(step, f"collapse {name}", factor.usage.complaint)
             latest = factor.usage.latest
-            lost = self._ranks[name].update(*latest) if name in self._ranks and latest is not None else None
+            if name not in self._ranks or latest is None:
+                continue
+            lost = self._ranks[name].update(*latest, input_rank=partial(self._input_rank, factor))
             if lost is not None:
                 self._warn_once(step, f"rank {name}", _rank_message(factor.usage.name, *lost))
+
+    def _input_rank(self, factor: Factor) -> float:
+        """Return the effective rank of what a factor reads, in the step's last batch; infinite where it is not known."""
+        batch, signature = self._loop.train_state.last_batch, self._loop.model.signature
+        if batch is None or signature is None or factor.input not in batch:
+            return math.inf
+        view = factor.view(batch)
+        grid = (1,) if factor.pool else factor.encoder.grid(view)
+        return effective_rank_of_field(view["x"], signature[factor.input], grid, view.get("x_mask"))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is remembered between two checks, as JSON."""
