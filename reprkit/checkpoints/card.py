@@ -7,6 +7,9 @@ line of a generated card is a digest of the rest.  Does not import torch.
 from __future__ import annotations
 
 import hashlib
+import html
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +69,7 @@ def render_card(stored: StoredCheckpoint, run: StoredRun) -> str:
     registry = default_registry()
     blocks = [
         f"---\n{_front_matter(stored)}\n---",
-        f"# {_title(stored, run)}",
+        f"# {_escape(_title(stored, run))}",
         "A model of reprkit: encoder → latent → decoder, driven by an objective.",
         *_parts(stored, registry),
         *_data(stored, run),
@@ -120,7 +123,7 @@ def _parts(stored: StoredCheckpoint, registry: Registry) -> list[str]:
         rows.append(
             [
                 where,
-                f"`{reference_text(record)}`",
+                _code(reference_text(record)),
                 "; ".join(each for each in known if each),
                 f"{size:,}" if size else "",
             ]
@@ -128,7 +131,7 @@ def _parts(stored: StoredCheckpoint, registry: Registry) -> list[str]:
     total = stored.elements()
     weights = stored.manifest.get("weights") or {}
     notes = [f"{total:,} parameters in all, adapters and codebook statistics included."]
-    notes += [f"Weights of losses: {_format_settings(weights)}."] if weights else []
+    notes += [f"Weights of losses: {_escape(_format_settings(weights))}."] if weights else []
     return ["## Parts", _table(["", "part", "what it is", "parameters"], rows), " ".join(notes)]
 
 
@@ -141,10 +144,10 @@ def _data(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
     if data:
         of = f" of {data['of']:,}" if isinstance(data.get("of"), int) else ""
         size = f", {data['size']:,}{of} examples" if isinstance(data.get("size"), int) else ""
-        split = f", split by seed {data['seed']}" if data.get("seed") is not None else ""
-        notes = [f"Trained on {data.get('name', 'unnamed data')}{size}{split}."]
+        split = f", split by seed {_escape(data['seed'])}" if data.get("seed") is not None else ""
+        notes = [f"Trained on {_escape(data.get('name') or 'unnamed data')}{size}{split}."]
     rows = [
-        [f"`{name}`", *(str(cell or "") for cell in describe_field(field))]
+        [_code(name), *(_escape(cell or "") for cell in describe_field(field))]
         for name, field in signature.items()
     ]
     table = [_table(["field", "kind", "shape", "range", "symbols"], rows)] if rows else []
@@ -155,14 +158,14 @@ def _training(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
     record = run.record
     lines = []
     for name, stage in (record.get("stages") or {}).items():
-        stage_name = "" if list(record["stages"]) == ["main"] else f"{name}: "
+        stage_name = "" if list(record["stages"]) == ["main"] else f"{_escape(name)}: "
         steps = describe_steps(stage) or "an unknown number of"
-        lines.append(f"- {stage_name}{steps} steps; {_format_settings(_shown_settings(stage))}")
+        lines.append(f"- {stage_name}{steps} steps; {_escape(_format_settings(_shown_settings(stage)))}")
     if record.get("status") not in (None, "finished", "running"):
-        lines.append(f"- the run has {record['status']}")
+        lines.append(f"- the run has {_escape(record['status'])}")
     versions = {**{"reprkit": stored.manifest.get("reprkit")}, **(record.get("versions") or {})}
     lines.append(
-        f"- made with {', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}"
+        f"- made with {_escape(', '.join(f'{name} {version}' for name, version in sorted(versions.items())))}"
     )
     return ["## Training", "\n".join(lines)]
 
@@ -182,7 +185,7 @@ def _shown_settings(stage: Mapping[str, Any]) -> dict[str, Any]:
 def _figures(run: StoredRun) -> list[str]:
     if run.source != RESULTS or not run.metrics:
         return []
-    rows = [[name, format_significant(value)] for name, value in run.metrics.items()]
+    rows = [[_escape(name), format_significant(value)] for name, value in run.metrics.items()]
     return ["## Figures", f"What the run measured (its `{RESULTS}`):", _table(["metric", "value"], rows)]
 
 
@@ -199,7 +202,7 @@ def _use(stored: StoredCheckpoint) -> list[str]:
     ]
     inputs = _inputs(stored)
     if inputs:
-        comments = [f"# {name}: {_describe_tensor(field)}" for name, field in inputs]
+        comments = [f"# {ascii(name)[1:-1]}: {_describe_tensor(field)}" for name, field in inputs]
         lines += [*comments, f"batch = {{{', '.join(_batch_entry(name, field) for name, field in inputs)}}}"]
     if stored.manifest.get("factors"):
         width = sum(stored.code_width(name) or 0 for name in stored.manifest["factors"])
@@ -254,8 +257,9 @@ def _describe_tensor(field: Mapping[str, Any]) -> str:
 
 
 def _batch_entry(name: str, field: Mapping[str, Any]) -> str:
-    mask = f', "{name}_mask": {name}_mask' if None in field["shape"] else ""
-    return f'"{name}": {name}{mask}'
+    variable = name if name.isidentifier() else "x"
+    mask = f", {json.dumps(f'{name}_mask')}: {variable}_mask" if None in field["shape"] else ""
+    return f"{json.dumps(name)}: {variable}{mask}"
 
 
 def _format_settings(values: Mapping[str, Any]) -> str:
@@ -268,6 +272,21 @@ def _format_setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _escape(value: Any) -> str:
+    """Return text on one line in which nothing is markup of Markdown or HTML."""
+    line = "".join(char if char.isprintable() else " " for char in str(value))
+    line = re.sub(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+    return html.escape(line, quote=False).replace("://", ":\\//")  # an address is no link either
+
+
+def _code(text: str) -> str:
+    """Return text as code on one line, inside of more backquotes than it has in a row."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{line}{space}{fence}".replace("|", "\\|")
+
+
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

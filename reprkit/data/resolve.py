@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.formats.arrays import Arrays
+from reprkit.data.regular_files import check_regular
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, ReferenceSyntaxError, UnknownPartError
 from reprkit.registry.create import create
@@ -106,7 +107,7 @@ def _reference_for(path: Path) -> Reference:
     from reprkit.data import sound
     from reprkit.data.formats import image_files
 
-    if not path.exists():
+    if not check_regular(path).exists():
         raise DataError(f"no file or folder {str(path)!r} (looked in {Path.cwd()})")
     files = _file_suffixes()
     folders = {
