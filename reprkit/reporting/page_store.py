@@ -65,6 +65,7 @@ _PAGE = {
         )
     ),
 }
+_MAX_EXAMPLES, _MAX_VALUES = 4096, 2**25
 _ARRAYS = ("inputs", "outputs", "lengths", "samples")
 
 
@@ -247,6 +248,8 @@ def _check_array(name: str, values: np.ndarray, field: Field) -> None:
     kinds = "iu" if name == "lengths" or field.discrete else "biuf"
     if values.dtype.kind not in kinds or values.ndim != 1 + len(shape) or not values.size:
         raise ValueError(f"{name} is no array of examples")
+    if len(values) > _MAX_EXAMPLES or values.size > _MAX_VALUES:
+        raise ValueError(f"{name} has {len(values):,} examples, too many for a page")
     if any(size not in (None, own) for size, own in zip(shape, values.shape[1:], strict=True)):
         raise ValueError(f"{name} has examples of {values.shape[1:]}, and the field is {shape}")
     if name == "lengths" and values.min() < 0:

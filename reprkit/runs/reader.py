@@ -18,7 +18,7 @@ from reprkit.errors import ReprkitError, TrainingError
 from reprkit.runs.filenames import BEST, FIGURES, METRICS, MODEL, RECORD, RESULTS, STATE
 from reprkit.runs.metrics import finite_metrics, flatten_metrics
 from reprkit.runs.record_check import check_record, check_results
-from reprkit.utils.untrusted_json import parse_json, read_json
+from reprkit.utils.untrusted_json import MAX_BYTES, parse_json, read_json
 
 FILES = (RECORD, METRICS, RESULTS, FIGURES)  # a folder with any of them can be reported
 _SUBFOLDERS = {MODEL, STATE, BEST}  # of a run; not searched for other runs
@@ -282,10 +282,10 @@ def _read_object(path: Path, check: Callable[[Any], None]) -> dict[str, Any]:
 def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     """Return the intact lines and the numbers of damaged ones; a truncated last line counts as neither."""
     lines, damaged = list[dict[str, Any]](), list[int]()
-    if not path.exists():
+    if not path.is_file():
         return lines, damaged
     with path.open("rb") as file:
-        for number, text in enumerate(file, 1):
+        for number, text in enumerate(iter(lambda: file.readline(MAX_BYTES + 1), b""), 1):
             line = _parse_line(text)
             if line is not None:
                 lines.append(line)

@@ -191,3 +191,12 @@ def test_numbers_that_no_chart_takes_are_no_metrics(tmp_path):
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     assert read_run(tmp_path).curves() == {"loss": ([0, 4], [2.0, 3.0])}
+
+
+def test_links_to_devices_are_not_read(tmp_path):
+    for name in ("run.json", "metrics.jsonl", "results.json"):
+        (tmp_path / name).symlink_to("/dev/zero")
+    run = read_run(tmp_path)
+    assert run.curves() == {}
+    assert set(run.faults) == {"run.json", "results.json"}
+    assert "no regular file" in run.faults["run.json"]
