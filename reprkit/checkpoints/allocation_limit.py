@@ -13,7 +13,7 @@ from reprkit.errors import CheckpointError
 
 _SLACK = 1 << 28  # bytes beside the weights, such as buffers that are computed and not saved
 _TIMES = 4  # weights of half precision are built in float32, and initialized through temporary tensors
-_CALLS = 100_000  # operations beside those for the stored tensors
+_CALLS = 10_000  # operations beside those for the stored tensors
 _CALLS_PER_TENSOR = 1_000
 
 

@@ -127,7 +127,7 @@ def _parts(stored: StoredCheckpoint, registry: Registry) -> list[str]:
             [
                 where,
                 _code(reference_text(record)),
-                "; ".join(each for each in known if each),
+                "; ".join(each for each in known if each).replace("|", "\\|"),
                 f"{size:,}" if size else "",
             ]
         )

@@ -76,7 +76,7 @@ FAULTS = {
     "exit code": lambda canary: sys.exit(3),
     "silence": lambda canary: sys.exit(1),
     "killed": lambda canary: os.abort(),
-    "control characters": lambda canary: _refuse("\x1b[2J"),
+    "control characters": lambda canary: (print("error: \x1b[2J"), sys.exit(1)),
     "violation": lambda canary: canary.write_text("touched"),
     "a process": lambda canary: os.system("true"),
     "a forbidden file": lambda canary: Path("/dev/zero").read_bytes(),
