@@ -448,7 +448,7 @@ def _describe_bounds(constraints: list[Any]) -> str:
         match constraint:
             case Le(le=bound) if bound in _UNSHOWN:
                 pass
-            case Ge(ge=bound) if -bound in _UNSHOWN:
+            case Ge(ge=bound) if bound == -LARGEST_NUMBER:
                 pass
             case Ge(ge=bound) | Gt(gt=bound) | Le(le=bound) | Lt(lt=bound):
                 bounds[type(constraint).__name__] = _format_bound(bound)

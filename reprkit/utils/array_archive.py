@@ -50,9 +50,9 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray
 
 def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
-        major, _ = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        major, _ = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        header: tuple[tuple[int, ...], bool, np.dtype] = read(file)  # type: ignore[no-untyped-call]
+        header: tuple[tuple[int, ...], bool, np.dtype] = read(file)
     except (
         ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError,
     ) as error:  # fmt: skip

@@ -1,7 +1,7 @@
 """Call a function in a forked process with limits, and return its outcome.
 
-The process may use 1 GiB more address space than at its start, and ten seconds.  An audit hook ends it when code from elsewhere is
-run, a process or a connection is started, or a file outside of the given folder is changed.
+The process may use 1 GiB more address space than at its start, and compute for ten seconds.  An audit hook ends it when code from
+elsewhere is run, a process or a connection is started, or a file outside of the given folder is changed.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from reprkit.errors import ReprkitError
 
 HEADROOM = 1 << 30  # bytes
 SECONDS = 10
+_BLOCKED = 6  # times as long on the clock, after which a call is taken to be blocked
 SUCCESS, SENTENCE = "success", "sentence"  # the two outcomes that are right
 
 _RUNS = {
@@ -71,7 +72,11 @@ def outcome(call, folder, forbidden=(), seconds=SECONDS):
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return ("slow", f"over {seconds} s") if number == signal.SIGALRM else ("killed", f"signal {number}")
+        return (
+            ("slow", f"over {seconds} s")
+            if number in (signal.SIGALRM, signal.SIGPROF)
+            else ("killed", f"signal {number}")
+        )
     kind, _, details = text.partition("\n")
     return (kind, details) if kind else ("killed", "no outcome was written")
 
@@ -88,7 +93,9 @@ def _call(call, folder, forbidden, seconds, writer):
     watch(folder, forbidden, lambda event, what: finish("violation", f"{event}: {what}"))
     output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(seconds)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # of computation, so that a busy machine makes no fault
+    signal.alarm(_BLOCKED * seconds)
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             call()

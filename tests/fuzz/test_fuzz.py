@@ -105,3 +105,11 @@ def test_success_and_a_sentence_are_told_apart(tmp_path):
         isolated.SENTENCE,
         "error: no such thing",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("endless", [lambda: time.sleep(100), lambda: all(True for _ in iter(int, 1))])
+def test_an_endless_call_is_ended(endless, tmp_path):
+    began = time.monotonic()
+    assert isolated.outcome(endless, tmp_path, seconds=1)[0] == "slow"
+    assert time.monotonic() - began < 60
