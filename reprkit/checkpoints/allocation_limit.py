@@ -72,9 +72,6 @@ def requested_elements(func: Any, args: Any, kwargs: Mapping[str, Any]) -> int |
     if name in ("aten::tril_indices", "aten::triu_indices"):
         return 2 * given["row"] * given["col"]
     size = given.get("size")
-    makes = isinstance(size, list | tuple) and not name.startswith(
-        ("aten::expand", "aten::view", "aten::_unsafe_view")
-    )
-    if makes and min(size, default=0) < 0:
-        return min(size)
-    return math.prod(size) if makes and not func.is_view else None
+    if not isinstance(size, list | tuple) or func.is_view or name.startswith("aten::_unsafe_view"):
+        return None
+    return min(size) if min(size, default=0) < 0 else math.prod(size)
