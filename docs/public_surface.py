@@ -27,8 +27,8 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Constraints of arguments": {
         "reprkit.registry.constraints": (
-            "BelowOne", "Count", "CountOrZero", "Depth", "DepthOrZero", "NonNegative", "Positive", "Seed", "Share", "Width",
-            "ascending", "check_arguments", "odd", "strictly_ascending",
+            "BelowOne", "Count", "CountOrZero", "Depth", "DepthOrZero", "Kernel", "NonNegative", "Positive", "Real", "Seed",
+            "Share", "Width", "ascending", "check_arguments", "odd", "strictly_ascending",
         ),
     },
     "Layers": {

@@ -7,7 +7,17 @@ from collections.abc import Iterable
 
 
 class ReprkitError(Exception):
-    """Base class of all errors that reprkit raises on purpose."""
+    """Base class of all errors that reprkit raises on purpose.
+
+    Control characters of a message are escaped, since it may quote a file that others wrote, and ends on a terminal.
+    """
+
+    def __str__(self) -> str:
+        """Return the message, with control characters escaped."""
+        text = super().__str__()
+        if text.isprintable():
+            return text
+        return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
 class ReferenceSyntaxError(ReprkitError, ValueError):

@@ -6,7 +6,6 @@ Nothing is built and no weights are read, so that a checkpoint can be inspected 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,35 @@ from reprkit.errors import CheckpointError
 from reprkit.registry.references import Reference
 from reprkit.runs.filenames import FORMAT, MANIFEST, MODEL, WEIGHTS
 from reprkit.utils.atomic_files import recover_folder
+from reprkit.utils.untrusted_json import MAX_BYTES, parse_json, read_json
 
 _REAL = ("F", "BF")  # prefixes of safetensors' names of real dtypes
-_MAX_HEADER = 100_000_000  # maximum size of a header in bytes, as in safetensors
+# safetensors' names of dtypes -> bits of one value
+_BITS = {
+    **{
+        "BOOL": 8,
+        "F4": 4,
+        "F6_E2M3": 6,
+        "F6_E3M2": 6,
+        "U8": 8,
+        "I8": 8,
+        "F8_E5M2": 8,
+        "F8_E4M3": 8,
+        "F8_E8M0": 8,
+    },
+    **{
+        "F8_E4M3FNUZ": 8,
+        "F8_E5M2FNUZ": 8,
+        "I16": 16,
+        "U16": 16,
+        "F16": 16,
+        "BF16": 16,
+        "I32": 32,
+        "U32": 32,
+        "F32": 32,
+    },
+    **{"C64": 64, "F64": 64, "I64": 64, "U64": 64},
+}
 
 
 @dataclass(frozen=True)
@@ -157,8 +182,8 @@ def read_manifest(folder_path: Path, *, newer: bool = False) -> Mapping[str, Any
     """
     path = folder_path / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = read_json(path)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if type(version) is not int:
@@ -176,29 +201,53 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """Read the tensors by name and the metadata from the header of a safetensors file: eight bytes of length, then JSON.
 
     Raises:
-        CheckpointError: the file is truncated, or not a safetensors file.
+        CheckpointError: the file is truncated, not a safetensors file, or its header describes other data than follows it.
     """
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(_MAX_HEADER, size - 8):
+            if not 2 <= length <= min(MAX_BYTES, size - 8):
                 raise CheckpointError(f"{path} cannot be read: it is damaged, or not a safetensors file")
-            entries = json.loads(file.read(length))
-        metadata = {str(name): str(value) for name, value in entries.pop("__metadata__", {}).items()}
-        tensors, end = {}, 0
-        for name, entry in entries.items():
-            first, last = entry["data_offsets"]
-            tensors[name] = StoredTensor(str(entry["dtype"]), tuple(entry["shape"]), last - first)
-            end = max(end, last)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {type(error).__name__} {error}") from error
+            entries = parse_json(file.read(length))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    metadata = entries.pop("__metadata__", {}) if isinstance(entries, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(
+            f"{path} cannot be read: its header holds no tensors, or metadata other than texts"
+        )
+    starts: dict[str, int] = {}
+    tensors: dict[str, StoredTensor] = {}
+    for name, entry in entries.items():
+        tensors[name], starts[name] = _read_entry(entry, f"{path} cannot be read: tensor {name[:80]!a}")
+    end = 0
+    for name in sorted(tensors, key=lambda name: (starts[name], tensors[name].bytes)):
+        if starts[name] != end:
+            raise CheckpointError(f"{path} is damaged: its tensors overlap, or leave gaps")
+        end += tensors[name].bytes
     if size != 8 + length + end:
         raise CheckpointError(
             f"{path} is damaged: it has {size} bytes and its header describes {8 + length + end}"
         )
     return tensors, metadata
+
+
+def _read_entry(entry: Any, where: str) -> tuple[StoredTensor, int]:
+    """Return a tensor of the header and its first byte; its bytes are those of its shape."""
+    record = entry if isinstance(entry, dict) else {}
+    dtype, shape, offsets = (record.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        raise CheckpointError(f"{where} has no known dtype")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise CheckpointError(f"{where} has no shape")
+    if not isinstance(offsets, list) or [type(offset) for offset in offsets] != [int, int]:
+        raise CheckpointError(f"{where} has no data_offsets")
+    stored = StoredTensor(dtype, tuple(shape), offsets[1] - offsets[0])
+    if stored.elements * _BITS[dtype] != 8 * stored.bytes or offsets[0] < 0:
+        raise CheckpointError(f"{where} has {stored.bytes} bytes, which is not the size of its shape {shape}")
+    return stored, offsets[0]
 
 
 def _read_parts(folder_path: Path, manifest: Mapping[str, Any]) -> list[NamedPart]:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 
 from reprkit.checkpoints import card
+from reprkit.checkpoints.allocation_limit import AllocationLimit
 from reprkit.checkpoints.hub import fetch, hub_hint, parse_hub_name
 from reprkit.checkpoints.manifest import describe, rebuild
 from reprkit.checkpoints.manifest_check import NamedPart, walk_parts
@@ -114,17 +115,17 @@ def load(
     path, manifest = stored.folder, stored.manifest
     _check_plugins(manifest, stored.parts, path)
     try:
-        model = rebuild(manifest, None if data is None else get_signature(data))
+        with AllocationLimit(tensor.bytes for tensor in stored.tensors.values()):
+            model = rebuild(manifest, None if data is None else get_signature(data))
     except CheckpointError as error:
         raise CheckpointError(f"{path / MANIFEST}: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ReprkitError):
-            error.add_note(f"while loading {path}")
-            raise
-        raise CheckpointError(f"{path / MANIFEST} is damaged: {type(error).__name__} {error}") from error
     except ReprkitError as error:
         error.add_note(f"while loading {path}")
         raise
+    except torch.OutOfMemoryError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointError(f"{path / MANIFEST} is damaged: {type(error).__name__} {error}") from error
     _load_weights(model, stored, resized=data is not None)
     return model.to(map_location).eval()
 

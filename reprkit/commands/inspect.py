@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -158,7 +159,7 @@ def _plugins(manifest: Mapping[str, Any], registry: Registry) -> list[dict[str, 
     for name, version in (manifest.get("plugins") or {}).items():
         rows = [row for row in registry.plugins if row.distribution == name]
         if not rows:
-            status = f"not installed; pip install '{name}=={version}'"
+            status = f"not installed; pip install {shlex.quote(f'{name}=={version}')}"
         elif all(row.status != "ok" for row in rows):
             status = f"installed and {rows[0].status} ({rows[0].reason})"
         elif rows[0].version == version:

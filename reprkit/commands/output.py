@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +15,13 @@ def printable(text: str) -> str:
 
 
 def emit_json(value: Any) -> None:
-    """Print plain data as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print plain data as JSON, with control characters escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print("\n".join(re.sub(r"[^\x20-\x7e]", _escape_unprintable, line) for line in text.split("\n")))
+
+
+def _escape_unprintable(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

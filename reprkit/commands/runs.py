@@ -14,6 +14,7 @@ from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import TrainingError
 from reprkit.reporting.run_history import format_duration
 from reprkit.runs.filenames import RECORD
+from reprkit.runs.metrics import finite_metrics
 from reprkit.runs.reader import find_runs, read_run
 
 
@@ -113,7 +114,7 @@ def _row(top: Path, folder: Path) -> Row:
         saved=stage.get("saved"),
         seconds=round(run.seconds, 3),
         started=run.record.get("started"),
-        loss=run.last_line.get("loss"),
+        loss=finite_metrics({"loss": run.last_line.get("loss")}).get("loss"),
         best=run.best,
         warnings=len(run.record.get("warnings") or ()),
         error=str(error).splitlines()[0] if error else None,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from reprkit.corruptions.base import MaskingCorruption, draw_uniform
 from reprkit.data.signature import Signature
-from reprkit.registry.constraints import Share
+from reprkit.registry.constraints import Real, Share
 
 
 class MaskElements(MaskingCorruption):
@@ -30,7 +30,7 @@ class MaskElements(MaskingCorruption):
 
     kinds = ("image", "map", "vector", "sequence", "tokens")
 
-    def __init__(self, ratio: Share = 0.25, *, value: float = 0.0, data: Signature | None = None) -> None:
+    def __init__(self, ratio: Share = 0.25, *, value: Real = 0.0, data: Signature | None = None) -> None:
         super().__init__(value, data)
         self.ratio = ratio
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from reprkit.corruptions.base import MaskingCorruption, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
-from reprkit.registry.constraints import Count, Share
+from reprkit.registry.constraints import Count, Real, Share
 
 
 class MaskPatches(MaskingCorruption):
@@ -39,7 +39,7 @@ class MaskPatches(MaskingCorruption):
         ratio: Share = 0.75,
         *,
         patch: Count | tuple[Count, Count] = 2,
-        value: float = 0.0,
+        value: Real = 0.0,
         data: Signature | None = None,
     ) -> None:
         super().__init__(value, data)

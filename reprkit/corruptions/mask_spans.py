@@ -9,7 +9,7 @@ from reprkit.corruptions.base import MaskingCorruption, draw_uniform
 from reprkit.data.padding import broadcast_mask
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
-from reprkit.registry.constraints import Count, Share
+from reprkit.registry.constraints import Count, Real, Share
 
 
 class MaskSpans(MaskingCorruption):
@@ -38,7 +38,7 @@ class MaskSpans(MaskingCorruption):
     advice = "mask parts of an image with mask-patches, elements of a vector with mask-elements"
 
     def __init__(
-        self, ratio: Share = 0.5, *, length: Count = 4, value: float = 0.0, data: Signature | None = None
+        self, ratio: Share = 0.5, *, length: Count = 4, value: Real = 0.0, data: Signature | None = None
     ) -> None:
         super().__init__(value, data)
         self.ratio, self.length = ratio, length

@@ -11,7 +11,7 @@ from torch import Tensor
 from reprkit.corruptions.base import ElementCorruption, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
-from reprkit.registry.constraints import Share, strictly_ascending
+from reprkit.registry.constraints import Real, Share, strictly_ascending
 
 
 class SaltAndPepper(ElementCorruption):
@@ -38,7 +38,7 @@ class SaltAndPepper(ElementCorruption):
         self,
         ratio: Share = 0.25,
         *,
-        range: Annotated[tuple[float, float], Predicate(strictly_ascending)] | None = None,
+        range: Annotated[tuple[Real, Real], Predicate(strictly_ascending)] | None = None,
         data: Signature | None = None,
     ) -> None:
         super().__init__(data)

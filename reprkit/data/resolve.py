@@ -16,6 +16,7 @@ from torch import Tensor
 from reprkit.data.base import Dataset
 from reprkit.data.formats.arrays import Arrays
 from reprkit.data.formats.table import Table, is_frame
+from reprkit.data.regular_files import check_regular
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, ReferenceSyntaxError, UnknownPartError
 from reprkit.registry.create import create
@@ -136,7 +137,7 @@ def _reference_for(path: Path) -> Reference:
     from reprkit.data import sound
     from reprkit.data.formats import image_files, table
 
-    if not path.exists():
+    if not check_regular(path).exists():
         raise DataError(f"no file or folder {str(path)!r} (looked in {Path.cwd()})")
     files = _file_suffixes()
     folders = {

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["image", "map", "vector", "sequence", "tokens", "label"]
 
+_MAX_SYMBOLS, _MAX_CLASSES = 2**26, 2**31  # of a vocabulary; larger numbers are ids or measurements
+
 # Axes of each kind, in the order of Field.shape.
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "image": ("h", "w", "c"),
@@ -125,6 +127,12 @@ class Field:
             raise DataError(f"a range is (lowest, highest), not {self.range}")
         if self.vocab is not None and self.vocab < 1:
             raise DataError(f"a vocabulary has at least 1 symbol, not {self.vocab}")
+        most = _MAX_CLASSES if self.kind == "label" else _MAX_SYMBOLS
+        if self.vocab is not None and self.vocab > most:
+            raise DataError(
+                f"a vocabulary of {self.kind} data has at most {most:,} symbols, not {self.vocab:,}: each gets weights\n"
+                "  map large numbers, such as ids, to 0, 1, 2, ...; numbers that measure something are a vector, not symbols"
+            )
         if self.kind in ("tokens", "map") and self.vocab is None:
             raise DataError("tokens and maps need vocab=, the number of symbols")
         if self.kind in ("image", "vector", "sequence") and self.vocab not in (None, 2):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from reprkit.data.regular_files import check_regular
 from reprkit.errors import DataError, PartImportError, nearest
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ File = str | os.PathLike[str] | BinaryIO
 RATE = 16000  # Hz, the default
 SUFFIXES = frozenset((".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"))
 _MAX_PEAK = 8.0  # float files slightly above 1 are clipped; far above it they have another scale
+_MIN_RATE, _MAX_RATE = 1_000, 1_000_000  # Hz; sound lies far inside
 _MP3_LEAD = 16 * 1152  # 16 frames of MP3
 _BLOCK = 1 << 20  # frames read at a time when a file is checked
 _SLICE = 1 << 14  # samples written at a time: the Vorbis encoder puts its input on the stack
@@ -116,6 +118,7 @@ def check_file(file: File) -> tuple[int, int]:
         Exception: any exception of soundfile for a file that it cannot decode.
     """
     with _soundfile().SoundFile(file) as opened:
+        _check_rate(opened, "it")
         frames = 0
         while len(block := opened.read(_BLOCK, dtype="float32")):
             if not np.isfinite(block).all():
@@ -241,15 +244,29 @@ def open_file(path: File) -> Any:
     if isinstance(file, Path) and (file.is_dir() or not file.exists()):
         what = "a folder, not a sound file" if file.is_dir() else f"not there (looked in {Path.cwd()})"
         raise DataError(f"{str(path)!r} is {what}")
+    if isinstance(file, Path):
+        check_regular(file)
     try:
         opened = soundfile.SoundFile(file)
     except (OSError, RuntimeError, TypeError) as error:  # TypeError: a raw file, whose rate is unknown
         content = _describe_content(file) if isinstance(file, Path) else ""
         raise DataError(f"{_name(path)} is not a sound file: {content or _reason(error)}") from error
-    if not opened.frames:
+    try:
+        if not opened.frames:
+            raise DataError(f"{_name(path)} holds no sound")
+        _check_rate(opened, _name(path))
+    except DataError:
         opened.close()
-        raise DataError(f"{_name(path)} holds no sound")
+        raise
     return opened
+
+
+def _check_rate(opened: Any, name: str) -> None:
+    """Check the sampling rate, by which the header of a small file can claim hours of sound."""
+    if not _MIN_RATE <= opened.samplerate <= _MAX_RATE:
+        raise DataError(
+            f"{name} claims {opened.samplerate:,} samples a second; sound has {_MIN_RATE:,} to {_MAX_RATE:,}"
+        )
 
 
 def _describe_content(file: Path) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
@@ -54,7 +54,7 @@ class Likelihood(Evaluator):
         *,
         prior: str | Model | None = None,
         factor: str | None = None,
-        levels: Annotated[int, Ge(2)] | None = None,
+        levels: Annotated[int, Ge(2), Le(2**16)] | None = None,
     ) -> None:
         super().__init__()
         self.samples, self.prior, self.factor, self.levels = samples, prior, factor, levels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, encode_labeled
@@ -44,7 +44,7 @@ class LinearProbe(Evaluator):
         pool: Pool = "mean",
         factor: str | None = None,
         max_iter: Count = 2000,
-        labels: Annotated[int, Ge(2)] | None = None,
+        labels: Annotated[int, Ge(2), Le(10**9)] | None = None,
         seed: Seed = 0,
     ) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from reprkit.evaluation.encoding import Pool, encoded
 from reprkit.interfaces import Evaluator
@@ -40,9 +40,9 @@ class Projection(Evaluator):
 
     def __init__(
         self,
-        limit: Annotated[int, Ge(4)] = 1000,
+        limit: Annotated[int, Ge(4), Le(10**7)] = 1000,
         *,
-        perplexity: Annotated[float, Ge(2)] = 30.0,
+        perplexity: Annotated[float, Ge(2), Le(10**6)] = 30.0,
         tsne: bool = True,
         label: str = "label",
         pool: Pool = "mean",

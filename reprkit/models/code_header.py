@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,45 @@ if TYPE_CHECKING:
 VERSION = 1  # of the format; increased when older versions of reprkit cannot read the new one
 _START, _BODY = 5, 9  # where the checksum's range and the first factor begin
 _MASK, _PREFIX, _GRID, _POSITIONS, _LENGTH, _PRIOR, _PARENTS = (1 << bit for bit in range(7))
+# Bounds of what a string may claim; a checksum is no proof, since anyone can compute it.
+_VALUES, _VALUES_PER_BYTE, _MOST_VALUES = 2**22, 2**12, 2**27  # of the code's tensors
+_PRIOR_TOKENS, _PRIOR_TOKENS_PER_BYTE = 2**12, 2**6
+_MAX_AXES = 4
+_LENGTH_PER_TOKEN = 2**16
+_INT32 = 2**31
+
+
+@dataclass(frozen=True)
+class TokenLimit:
+    """How many tokens the code of a string may have.
+
+    Attributes:
+        own: number of tokens of the model's own codes; None where it varies.
+        values: values that a code needs for each token.
+        prior: whether symbols are coded under a prior, which takes much longer.
+    """
+
+    own: int | None
+    values: int
+    prior: bool
+
+    def tokens(self, size: int) -> int:
+        """Return the largest number of tokens of a string of ``size`` bytes."""
+        most = min(_VALUES + _VALUES_PER_BYTE * size, _MOST_VALUES) // self.values
+        if self.prior:
+            most = min(most, _PRIOR_TOKENS + _PRIOR_TOKENS_PER_BYTE * size)
+        return max(self.own or 0, most)
+
+    def check_batch(self, examples: int, tokens: int) -> None:
+        """Check the size of a padded batch.
+
+        Raises:
+            DataError: it is too large for one batch.
+        """
+        if tokens > (self.own or 0) and examples * tokens * self.values > _MOST_VALUES:
+            raise DataError(
+                f"{examples} codes of up to {tokens:,} tokens are too large for one batch: decompress fewer at a time"
+            )
 
 
 def close_string(body: bytes | bytearray) -> bytes:
@@ -88,6 +128,15 @@ class HeaderReader:
     def __init__(self, string: bytes, where: str) -> None:
         self._string, self._where, self._position = string, where, _BODY
 
+    @property
+    def size(self) -> int:
+        """Number of bytes of the string."""
+        return len(self._string)
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise the error for a string whose header cannot be true."""
+        raise CompressionError(f"{self._where} is damaged: {reason}")
+
     def take(self, count: int) -> bytes:
         """Return the next bytes."""
         end = self._position + count
@@ -105,6 +154,8 @@ class HeaderReader:
             shift += 7
             if byte < 0x80:
                 return number
+            if shift > 63:
+                self.refuse("a number in its header has more than 64 bits")
 
     def check_end(self) -> None:
         """Check that nothing is left."""
@@ -135,14 +186,18 @@ def open_string(string: bytes, number: int, model_fingerprint: bytes) -> HeaderR
     return HeaderReader(string, where)
 
 
-def read_layout(reader: HeaderReader, factor: str, prior: CodingPrior | None) -> CodeLayout:
+def read_layout(
+    reader: HeaderReader, factor: str, prior: CodingPrior | None, limit: TokenLimit
+) -> CodeLayout:
     """Invert ``layout_to_bytes``.
 
     Raises:
-        CompressionError: the string was written with another prior, without one, or is damaged.
+        CompressionError: the string was written with another prior, without one, is damaged, or claims more than ``limit``.
     """
     flags = reader.take(1)[0]
     tokens = reader.varint()
+    if tokens > limit.tokens(reader.size):
+        reader.refuse(f"it claims {tokens:,} tokens in {reader.size:,} bytes")
     valid: Tensor | None = None
     grid: tuple[int, ...] | None = None
     positions: tuple[int, ...] | None = None
@@ -152,14 +207,23 @@ def read_layout(reader: HeaderReader, factor: str, prior: CodingPrior | None) ->
         bits = int.from_bytes(reader.take(-(-tokens // 8)), "little")
         valid = torch.tensor([bits >> place & 1 for place in range(tokens)], dtype=torch.bool)
     if flags & _GRID:
-        grid = tuple(reader.varint() for _ in range(reader.varint()))
+        axes = reader.varint()
+        grid = tuple(reader.varint() for _ in range(min(axes, _MAX_AXES)))
+        if axes > _MAX_AXES or (grid and math.prod(grid) != tokens):
+            reader.refuse(f"it claims {tokens:,} tokens on another grid")
     if flags & _POSITIONS:
         positions = tuple(reader.varint() for _ in range(tokens))
+        if max(positions, default=0) >= _INT32:
+            reader.refuse("a position in it has more than 31 bits")
     length = reader.varint() if flags & _LENGTH else None
+    if length is not None and length > min(_LENGTH_PER_TOKEN * (tokens + 1), _INT32):
+        reader.refuse(f"it claims {length:,} steps for {tokens:,} tokens")
     parents = None
     if flags & _PARENTS:
         distances = [reader.varint() for _ in range(tokens)]
         parents = tuple(place + up if up else -1 for place, up in enumerate(distances))
+        if max(parents, default=0) >= tokens:
+            reader.refuse("a parent in it stands after the last token")
     if bool(flags & _PRIOR) != (prior is not None):
         given, needed = ("a", "none") if prior is not None else ("no", "one")
         raise CompressionError(
@@ -171,9 +235,12 @@ def read_layout(reader: HeaderReader, factor: str, prior: CodingPrior | None) ->
     return CodeLayout(tokens, valid, grid, positions, length, parents)
 
 
-def join_layouts(layouts: Sequence[CodeLayout], name: str, width: int, model: Model) -> Code:
+def join_layouts(
+    layouts: Sequence[CodeLayout], name: str, width: int, model: Model, limit: TokenLimit
+) -> Code:
     """Return a code of zeros with the layout of the batch; shorter examples are padded."""
     tokens = max(layout.tokens for layout in layouts)
+    limit.check_batch(len(layouts), tokens)
     device, masked = (
         model.device,
         any(layout.valid is not None or layout.tokens < tokens for layout in layouts),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reprkit.errors import BuildError, DataError, PartArgumentError, nearest
 from reprkit.models.code_header import (
+    TokenLimit,
     close_string,
     encode_varint,
     join_layouts,
@@ -26,6 +27,7 @@ from reprkit.models.code_header import (
 )
 from reprkit.models.coding_prior import CodingPrior
 from reprkit.models.fingerprints import fingerprint
+from reprkit.models.priors import code_length
 from reprkit.types import Batch, Code, Codes
 from reprkit.utils.modes import eval_mode
 
@@ -84,7 +86,8 @@ def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None)
         priors: those given to ``compress``.
 
     Raises:
-        CompressionError: a string is damaged, or was written with another model, prior or version of the format.
+        CompressionError: a string is damaged, was written with another model, prior or version of the format, or claims a code that
+            is larger than the model's and than its bytes can hold.
         DataError: no strings, or examples whose layouts cannot be one batch.
     """
     if isinstance(strings, bytes) or not strings or not all(isinstance(s, bytes) for s in strings):
@@ -96,11 +99,16 @@ def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None)
     with eval_mode(model):
         for name, factor in model.factors.items():
             prior = coding.get(name)
+            limit = TokenLimit(
+                own=None if model.signature is None else code_length(model, name),
+                values=factor.latent.out_dim + 2 * len(factor.latent.vocab or ()),
+                prior=prior is not None,
+            )
             layouts, payloads = [], []
             for reader in readers:
-                layouts.append(read_layout(reader, name, prior))
+                layouts.append(read_layout(reader, name, prior, limit))
                 payloads.append(reader.take(reader.varint()))
-            like = join_layouts(layouts, name, factor.latent.out_dim, model)
+            like = join_layouts(layouts, name, factor.latent.out_dim, model, limit)
             codes[name] = (factor.latent if prior is None else prior).read(payloads, like)
         for reader in readers:
             reader.check_end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import torch
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -53,7 +53,7 @@ class Contrastive(Objective):
 
     def __init__(
         self,
-        temperature: Annotated[float, Ge(LOWEST)] = 0.5,
+        temperature: Annotated[float, Ge(LOWEST), Le(1000)] = 0.5,
         *,
         views: str | Corruption | Annotated[tuple[str | Corruption, ...], MinLen(1)] | None = None,
         dim: Width = 128,

@@ -50,7 +50,7 @@ def _format_constraints(kind: str, constraints: list[ast.expr], resolve: Resolve
             notes.append(shown.replace("_", " "))
         elif name in _NOTES:
             notes.append(_NOTES[name].format(shown))
-        elif name in _BELOW or name in _ABOVE:
+        elif (name in _BELOW or name in _ABOVE) and not _is_general(value):
             bounds[name] = shown
     lowest = next((name for name in _BELOW if name in bounds), None)
     highest = next((name for name in _ABOVE if name in bounds), None)
@@ -61,6 +61,11 @@ def _format_constraints(kind: str, constraints: list[ast.expr], resolve: Resolve
     elif highest:
         kind += _ABOVE[highest].format(bounds[highest])
     return f"{kind} ({', '.join(notes)})" if notes else kind
+
+
+def _is_general(value: ast.expr) -> bool:
+    """Whether a bound is that of all numbers, which is not shown."""
+    return any(isinstance(node, ast.Name) and node.id.startswith("LARGEST_") for node in ast.walk(value))
 
 
 def _constraint_calls(constraints: list[ast.expr]) -> list[tuple[str, ast.expr]]:

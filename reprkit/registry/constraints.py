@@ -27,15 +27,21 @@ from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MaxLen, MinLen, Mul
 
 from reprkit.errors import PartArgumentError, nearest
 
-# Upper bounds reject mistakenly large sizes before memory is allocated.
-Count = Annotated[int, Ge(1)]
-CountOrZero = Annotated[int, Ge(0)]
+# Upper bounds reject mistakenly large sizes before memory is allocated.  These bound what has no bound of its own: counts fit
+# into 32 bits, and numbers and their products into float32.  None is shown where arguments are described.
+LARGEST_COUNT = 2**31 - 1
+LARGEST_NUMBER = 1e18
+LARGEST_SEED = 2**63 - 1
+Count = Annotated[int, Ge(1), Le(LARGEST_COUNT)]
+CountOrZero = Annotated[int, Ge(0), Le(LARGEST_COUNT)]
 Width = Annotated[int, Ge(1), Le(2**20)]
 Depth = Annotated[int, Ge(1), Le(1000)]
 DepthOrZero = Annotated[int, Ge(0), Le(1000)]
-Seed = Annotated[int, Ge(0)]
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
+Kernel = Annotated[int, Ge(1), Le(1023)]
+Seed = Annotated[int, Ge(0), Le(LARGEST_SEED)]
+Real = Annotated[float, Ge(-LARGEST_NUMBER), Le(LARGEST_NUMBER)]
+Positive = Annotated[float, Gt(0), Le(LARGEST_NUMBER)]
+NonNegative = Annotated[float, Ge(0), Le(LARGEST_NUMBER)]
 Share = Annotated[float, Ge(0), Le(1)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
 
@@ -57,6 +63,7 @@ def strictly_ascending(values: Sequence[float]) -> bool:
 
 _LITERALS = (bool, int, float, complex, str, bytes, type(None), list, tuple, dict, set, frozenset)
 _INVALID = object()
+_UNSHOWN = (LARGEST_COUNT, LARGEST_NUMBER, LARGEST_SEED)
 _LARGEST = 2**63
 _CONSTRUCTING = "_reprkit_constructor_runs"
 _SHORT = reprlib.Repr()
@@ -169,15 +176,36 @@ def check_values(hints: Mapping[str, Any], given: Mapping[str, Any], what: str) 
         converted[name] = _convert(value, hint)
         if converted[name] is _INVALID:
             suggestion = next(filter(None, (nearest(text, _choices(hint)) for text in _strings(value))), "")
-            large = isinstance(value, int) and abs(value) >= _LARGEST
-            note = " (integers have 64 bits)" if large else suggestion and "." + suggestion
+            note = _note_on_size(value, hint) or (suggestion and "." + suggestion)
             raise PartArgumentError(
-                f"{what}: {name}={_short_repr(value)} must be {describe_annotation(hint)}{note}"
+                f"{what}: {name}={short_repr(value)} must be {describe_annotation(hint)}{note}"
             )
     return converted
 
 
-def _short_repr(value: Any) -> str:
+def _note_on_size(value: Any, hint: Any) -> str:
+    """Return a note for a number that is too large, where the description of the annotation does not say so."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) > LARGEST_COUNT:
+        return ""
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        return " (integers have 64 bits)"
+    bounds = [bound for bound in _upper_bounds(hint) if bound in _UNSHOWN and abs(value) > bound]
+    return f" (at most {_format_bound(max(bounds))})" if bounds else ""
+
+
+def _upper_bounds(hint: Any) -> list[Any]:
+    if get_origin(hint) is Annotated:
+        inner, *metadata = get_args(hint)
+        return [
+            part.le for part in _flatten_constraints(tuple(metadata)) if isinstance(part, Le)
+        ] + _upper_bounds(inner)
+    if get_origin(hint) in (Union, types.UnionType):
+        return [bound for argument in get_args(hint) for bound in _upper_bounds(argument)]
+    return []
+
+
+def short_repr(value: Any) -> str:
+    """Format a value for a message: at most some sixty characters of each of its texts."""
     try:
         return _SHORT.repr(value)
     except ValueError:  # an integer with more digits than Python converts to text
@@ -418,6 +446,10 @@ def _describe_bounds(constraints: list[Any]) -> str:
     suffix = ""
     for constraint in constraints:
         match constraint:
+            case Le(le=bound) if bound in _UNSHOWN:
+                pass
+            case Ge(ge=bound) if bound == -LARGEST_NUMBER:
+                pass
             case Ge(ge=bound) | Gt(gt=bound) | Le(le=bound) | Lt(lt=bound):
                 bounds[type(constraint).__name__] = _format_bound(bound)
             case MultipleOf(multiple_of=step):

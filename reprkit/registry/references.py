@@ -14,12 +14,20 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from reprkit.errors import ReferenceSyntaxError
+from reprkit.registry.constraints import short_repr
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_HALF_NUMBER = re.compile(r"\s*(?:\d+\.?\d*|\.\d+)[eE]")  # the text before the sign of an exponent
+_NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_HALF_NUMBER = re.compile(r"\s*(?:\d+(?:\.\d*)?|\.\d+)[eE]")  # the text before the sign of an exponent
 _OPEN, _CLOSE = "([{", ")]}"
+# Bounds of a reference, which may come from anywhere: texts in it may be long, such as the vocabulary of a tokenizer.
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|"(?:[^"\\]|\\.)*+(?:"|\\?\Z)""", re.DOTALL)
+_MAX_LENGTH = 2**22
+_MAX_UNQUOTED = 2**16
+_MAX_DEPTH = 32
+_MAX_INTEGER = 2**63
+_MAX_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,9 @@ def parse(text: str) -> Reference:
     """
     if not isinstance(text, str):
         raise ReferenceSyntaxError(
-            f"a reference is a string such as 'vq(codes=512)', not {type(text).__name__} {text!r}"
+            f"a reference is a string such as 'vq(codes=512)', not {type(text).__name__} {short_repr(text)}"
         )
+    _check_bounds(text)
     head, bracket, rest = text.partition("(")
     distribution, slash, name = head.strip().rpartition("/")
     if not NAME.fullmatch(name):
@@ -72,9 +81,27 @@ def parse_sum(text: str) -> list[tuple[float, Reference]]:
     """
     if not isinstance(text, str):
         raise ReferenceSyntaxError(
-            f"a sum is a string such as 'reconstruction + 0.1 * sparse', not {type(text).__name__} {text!r}"
+            f"a sum is a string such as 'reconstruction + 0.1 * sparse', not {type(text).__name__} {short_repr(text)}"
         )
+    _check_bounds(text)
     return [_parse_term(text, piece) for piece in _split(text, "+")]
+
+
+def _check_bounds(text: str) -> None:
+    """Refuse a text that is too long, or has brackets nested too deeply, before it is parsed."""
+    if len(text) > _MAX_LENGTH:
+        _refuse(text, f"it has {len(text):,} characters, and at most {_MAX_LENGTH:,} are read")
+    unquoted = _QUOTED.sub("", text)
+    if len(unquoted) > _MAX_UNQUOTED:
+        _refuse(
+            text,
+            f"it has {len(unquoted):,} characters outside of quotes, and at most {_MAX_UNQUOTED:,} are read",
+        )
+    depth = 0
+    for char in unquoted:
+        depth += (char in _OPEN) - (char in _CLOSE)
+        if depth > _MAX_DEPTH:
+            _refuse(text, f"its brackets are nested more than {_MAX_DEPTH} deep")
 
 
 def _parse_term(whole: str, piece: str) -> tuple[float, Reference]:
@@ -143,7 +170,7 @@ def _parse_arguments(text: str, call: str) -> dict[str, Any]:
         node = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
-        raise _error(text, f"{call.strip()!r} cannot be read ({reason})") from None
+        raise _error(text, f"{_shorten(call.strip())!r} cannot be read ({reason})") from None
     entire = ast.get_source_segment(source, node) == source  # otherwise the rest is a comment
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and entire):
         _refuse(text, f"{call.strip()!r} is more than one pair of brackets with key=value in it")
@@ -172,11 +199,13 @@ def _literal_value(text: str, source: str, node: ast.expr) -> Any:
     match node:
         case ast.Constant(value=bool() | str() | None as value):
             return value
+        case ast.Constant(value=int() as value) if value >= _MAX_INTEGER:
+            _refuse(text, "an integer in it has more than 64 bits")
         case ast.Constant(value=int() | float() as value) if math.isfinite(value):
             return value
         case ast.UnaryOp(
             op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant(value=int() | float() as value)
-        ) if not isinstance(value, bool) and math.isfinite(value):
+        ) if not isinstance(value, bool) and value < _MAX_INTEGER and math.isfinite(value):
             return -value if isinstance(sign, ast.USub) else value
         case ast.Tuple(elts=elements):
             return tuple(value_of(element) for element in elements)
@@ -204,13 +233,16 @@ def _refuse_name(text: str, name: str) -> NoReturn:
 
 
 def _error(text: str, reason: str) -> ReferenceSyntaxError:
-    shown = text if len(text) <= 200 else f"{text[:200]}..."
     return ReferenceSyntaxError(
-        f"cannot read the reference {shown!r}: {reason}\n"
+        f"cannot read the reference {_shorten(text)!r}: {_shorten(reason, 2 * _MAX_SHOWN)}\n"
         "  a reference is a name and literal keyword arguments: numbers, strings, True, False, None,\n"
         "  tuples, lists, dicts of these\n"
         "  for example: vq(codes=512, dim=64)"
     )
+
+
+def _shorten(text: str, length: int = _MAX_SHOWN) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def _refuse(text: str, reason: str) -> NoReturn:

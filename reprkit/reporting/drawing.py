@@ -54,6 +54,7 @@ def chart(width: float = 3.4, height: float = 2.2, *, frame: bool = True) -> Ite
         "svg.fonttype": "none",
         "svg.hashsalt": "reprkit",
         "svg.image_inline": True,
+        "text.parse_math": False,  # names from data may contain $
         "font.size": 8.5,
         "text.color": _INK,
         "axes.edgecolor": _FAINT,
@@ -85,7 +86,7 @@ def chart(width: float = 3.4, height: float = 2.2, *, frame: bool = True) -> Ite
 def _to_inline_svg(svg: str) -> str:
     """Convert an SVG document to an element of a page: without URLs, with unique ids and the page's colors and font."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.S)  # page.css has the rules of <style>
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r"\s*font: [^;\"]*?(\d+(?:\.\d+)?)px [^;\"]*", r" font-size: \1px", svg)
     prefix = f"f{zlib.crc32(svg.encode()):08x}-"

@@ -28,7 +28,10 @@ class Figure(Protocol):
     wide: bool
 
     def html(self) -> str:
-        """The figure's HTML element, without title and caption."""
+        """The figure's HTML element, without title and caption.
+
+        The page keeps text, tables, inline SVG, and pictures and sounds in data URLs; scripts, styles and links are removed.
+        """
 
 
 @dataclass(kw_only=True)

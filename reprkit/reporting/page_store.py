@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +16,56 @@ from typing import Any
 
 import numpy as np
 
-from reprkit.data.signature import Signature
-from reprkit.errors import ReprkitError, TrainingError
+from reprkit.data.signature import Field, Signature
+from reprkit.errors import TrainingError
 from reprkit.reporting.page import Raw, Section
+from reprkit.reporting.sanitize import sanitize_html
 from reprkit.runs.filenames import FIGURES
 from reprkit.runs.metrics import to_json_value
 from reprkit.runs.results import Gallery, Results
+from reprkit.utils.array_archive import read_arrays
 from reprkit.utils.atomic_files import write_bytes
+from reprkit.utils.json_shape import Each, Items, Needed, check_shape
+from reprkit.utils.untrusted_json import parse_json
 
 FORMAT = 1
+_FIELD = {
+    "kind": Needed(str),
+    "shape": Needed(Items(int)),
+    "range": Items(Needed(float), length=2),
+    "vocab": int,
+}
+_GALLERY = {
+    "field": Needed({"x": Needed(_FIELD)}),
+    "traversals": Needed(Items(Needed(str))),
+    "notes": Needed(Items(Needed(str))),
+}
+_FIGURE = {"text": Needed(str), "title": str, "caption": str, "wide": bool, "detail": bool}
+_ABOUT = {
+    "parts": Each(Needed({"reference": Needed(str), "parameters": Needed(int)})),
+    "parameters": int,
+    "data": {"name": str, "signature": Each(Needed(_FIELD))},
+}
+_PAGE = {
+    "title": str,
+    "verdict": str,
+    "baselines": Each(Needed(Each(Needed(dict)))),
+    "sections": Items(Needed({"title": Needed(str), "text": str, "html": Needed(str)})),
+    "runs": Needed(
+        Each(
+            Needed(
+                {
+                    "about": Needed(_ABOUT),
+                    "folder": str,
+                    "figures": Needed(Each(Needed(Each(Needed(_FIGURE))))),
+                    "gallery": _GALLERY,
+                    "galleries": Each(Needed(_GALLERY)),
+                }
+            )
+        )
+    ),
+}
+_MAX_EXAMPLES, _MAX_VALUES = 4096, 2**25
 _ARRAYS = ("inputs", "outputs", "lengths", "samples")
 
 
@@ -61,7 +101,11 @@ def render_figures(results: Results) -> Results:
     figures = {
         evaluator: {
             name: RenderedFigure(
-                figure.html(), figure.title, figure.caption, figure.wide, getattr(figure, "detail", False)
+                sanitize_html(figure.html()),
+                figure.title,
+                figure.caption,
+                figure.wide,
+                getattr(figure, "detail", False),
             )
             for name, figure in group.items()
         }
@@ -75,7 +119,7 @@ def render_figures(results: Results) -> Results:
 
 def render_section(section: Section) -> Section:
     """The section with its blocks as one block of rendered HTML."""
-    return Section(section.title, [Raw(section.html())], section.text)
+    return Section(section.title, [Raw(sanitize_html(section.html()))], section.text)
 
 
 def write_page_store(out: Path, content: PageContent) -> Path:
@@ -140,6 +184,8 @@ def _gallery_to_json(gallery: Gallery, prefix: str, arrays: dict[str, np.ndarray
 def read_page_store(out: Path) -> PageContent | None:
     """Read the content of an earlier page, without numbers, which are in ``results.json``; None if there is no page store.
 
+    HTML in the file is reduced to what figures consist of, and arrays must be what the gallery says that they are.
+
     Raises:
         TrainingError: the file is damaged, or of a newer format.
     """
@@ -147,42 +193,95 @@ def read_page_store(out: Path) -> PageContent | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["page"]))
-            if about["format"] > FORMAT:
-                raise TrainingError(f"{path} was written by a newer reprkit")
-            runs = {
-                name: _run_from_json(record, f"{index}/", arrays, out)
-                for index, (name, record) in enumerate(about["runs"].items())
-            }
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        if isinstance(error, ReprkitError):
+        arrays = read_arrays(path)
+        about = parse_json(str(arrays["page"]))
+        check_shape(about, {"format": Needed(int)})
+        if about["format"] > FORMAT:
+            raise TrainingError(f"{path} was written by a newer reprkit")
+        check_shape(about, _PAGE)
+        _check_columns(about.get("columns"))
+        runs = {
+            name: _run_from_json(record, f"{index}/", arrays, out)
+            for index, (name, record) in enumerate(about["runs"].items())
+        }
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, TrainingError):
             raise
         raise TrainingError(f"{path} is damaged: {error}") from error
     sections = [
-        Section(section["title"], [Raw(section["html"])], section["text"]) for section in about["sections"]
+        Section(section["title"], [Raw(sanitize_html(section["html"]))], section.get("text") or "")
+        for section in about.get("sections") or ()
     ]
-    return PageContent(runs, about["title"], about["verdict"], about["columns"], about["baselines"], sections)
+    return PageContent(
+        runs,
+        about.get("title"),
+        about.get("verdict") or "",
+        about.get("columns"),
+        about.get("baselines") or {},
+        sections,
+    )
 
 
-def _gallery_from_json(stored: Mapping[str, Any], prefix: str, arrays: Any) -> Gallery:
+def _check_columns(columns: Any) -> None:
+    check_shape(columns, Each(Needed(str)) if isinstance(columns, dict) else Items(Needed(str)), "columns")
+
+
+def _gallery_from_json(stored: Mapping[str, Any], prefix: str, arrays: Mapping[str, np.ndarray]) -> Gallery:
+    field = Signature.from_json(stored["field"])["x"]
     examples = {name: arrays[prefix + name] for name in _ARRAYS if prefix + name in arrays}
+    if not {"inputs", "outputs"} <= examples.keys():
+        raise ValueError("a gallery has no inputs and outputs")
     traversals = {
         name: arrays[f"{prefix}traversal/{index}"] for index, name in enumerate(stored["traversals"])
     }
-    field = Signature.from_json(stored["field"])["x"]
+    for name, values in (*examples.items(), *traversals.items()):
+        _check_array(name, values, field)
+    counts = [len(examples[name]) for name in ("inputs", "outputs", "lengths") if name in examples]
+    if len(set(counts)) > 1 or len({len(values) for values in traversals.values()}) > 1:
+        raise ValueError("its galleries have rows of different lengths")
     return Gallery(field=field, traversals=traversals, notes=stored["notes"], **examples)
 
 
-def _run_from_json(record: Mapping[str, Any], prefix: str, arrays: Any, out: Path) -> Results:
+def _check_array(name: str, values: np.ndarray, field: Field) -> None:
+    """Require that a gallery's array holds examples of the field: (m ...), or their lengths (m,)."""
+    shape: tuple[int | None, ...] = () if name == "lengths" else field.shape
+    kinds = "iu" if name == "lengths" or field.discrete else "biuf"
+    if values.dtype.kind not in kinds or values.ndim != 1 + len(shape) or not values.size:
+        raise ValueError(f"{name} is no array of examples")
+    if len(values) > _MAX_EXAMPLES or values.size > _MAX_VALUES:
+        raise ValueError(f"{name} has {len(values):,} examples, too many for a page")
+    if any(size not in (None, own) for size, own in zip(shape, values.shape[1:], strict=True)):
+        raise ValueError(f"{name} has examples of {values.shape[1:]}, and the field is {shape}")
+    if name == "lengths" and values.min() < 0:
+        raise ValueError("a length is negative")
+
+
+def _run_from_json(
+    record: Mapping[str, Any], prefix: str, arrays: Mapping[str, np.ndarray], out: Path
+) -> Results:
     figures = {
-        evaluator: {name: RenderedFigure(**figure) for name, figure in group.items()}
+        evaluator: {
+            name: RenderedFigure(
+                sanitize_html(figure["text"]),
+                figure.get("title") or "",
+                figure.get("caption") or "",
+                bool(figure.get("wide")),
+                bool(figure.get("detail")),
+            )
+            for name, figure in group.items()
+        }
         for evaluator, group in record["figures"].items()
     }
     results = Results(figures=figures, about=record["about"])
     if record.get("gallery") is not None:
         results.galleries[""] = _gallery_from_json(record["gallery"], prefix, arrays)
-    for output, stored in record.get("galleries", {}).items():
+    for output, stored in (record.get("galleries") or {}).items():
         results.galleries[output] = _gallery_from_json(stored, f"{prefix}{output}/", arrays)
-    results.folder = None if record["folder"] is None else out / record["folder"]
+    results.folder = None if record.get("folder") is None else _beside(out, record["folder"])
     return results
+
+
+def _beside(out: Path, folder: str) -> Path | None:
+    """Return the folder of a compared run, which is below the page's folder or beside it; None for any other."""
+    path = (out / folder).resolve()
+    return path if path.is_relative_to(out.resolve().parent) else None

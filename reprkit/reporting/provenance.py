@@ -24,12 +24,12 @@ def parts_section(runs: Mapping[str, Results]) -> Section | None:
     if len(described) == 1:
         about = next(iter(described.values()))
         rows = {role: [part["reference"], part["parameters"]] for role, part in about["parts"].items()}
-        rows["whole model"] = ["", about["parameters"]]
+        rows["whole model"] = ["", about.get("parameters")]
         return Section("Parts and parameters", [Table(["reference", "parameters"], rows, corner="part")])
     roles = list(dict.fromkeys(role for about in described.values() for role in about["parts"]))
     roles = [role for role in roles if role != "adapters"]
     rows = {
-        name: [*(_short(about["parts"].get(role)) for role in roles), about["parameters"]]
+        name: [*(_short(about["parts"].get(role)) for role in roles), about.get("parameters")]
         for name, about in described.items()
     }
     return Section("Parts and parameters", [Table([*roles, "parameters"], rows)])

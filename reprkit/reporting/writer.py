@@ -204,12 +204,13 @@ def _default_title(out: Path, runs: Mapping[str, Results]) -> str:
     """The latent and the data if they are known, else the folder's name."""
     if list(runs) == [""]:
         about = runs[""].about
-        parts = about.get("parts", {})
+        parts = about.get("parts") or {}
+        data = (about.get("data") or {}).get("name")
         latents = [
             part["reference"].removeprefix("reprkit/")
             for role, part in parts.items()
             if role.startswith("latent")
         ]
         if latents:
-            return f"{' and '.join(latents)} on {about['data']['name']}"
+            return f"{' and '.join(latents)} on {data}" if data else " and ".join(latents)
     return out.resolve().name.replace("_", " ").replace("-", " ")

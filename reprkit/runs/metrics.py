@@ -94,4 +94,6 @@ def _convert(value: Any) -> Any:
     value = to_python_scalar(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, int) and abs(value) >= 2**63:  # more than JSON readers and charts take
+        return None
     return value if value is None or isinstance(value, bool | str | int | float) else _OMITTED

@@ -6,7 +6,6 @@ No other module opens these files.  ``read_run`` never fails: missing files give
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import socket
@@ -18,6 +17,8 @@ from typing import Any
 from reprkit.errors import ReprkitError, TrainingError
 from reprkit.runs.filenames import BEST, FIGURES, METRICS, MODEL, RECORD, RESULTS, STATE
 from reprkit.runs.metrics import finite_metrics, flatten_metrics
+from reprkit.runs.record_check import check_record, check_results
+from reprkit.utils.untrusted_json import MAX_BYTES, parse_json, read_json
 
 FILES = (RECORD, METRICS, RESULTS, FIGURES)  # a folder with any of them can be reported
 _SUBFOLDERS = {MODEL, STATE, BEST}  # of a run; not searched for other runs
@@ -83,7 +84,7 @@ class StoredRun:
         command = self.record.get("command")
         if not command:
             return None
-        resumed = str(command) if "--resume" in shlex.split(str(command)) else f"{command} --resume"
+        resumed = str(command) if "--resume" in str(command).split() else f"{command} --resume"
         home = self.record.get("folder")
         return resumed if not home or home == os.getcwd() else f"cd {shlex.quote(str(home))} && {resumed}"
 
@@ -162,7 +163,7 @@ def read_record(out: str | Path) -> dict[str, Any]:
     Raises:
         TrainingError: it is damaged.
     """
-    return _read_object(Path(out) / RECORD)
+    return _read_object(Path(out) / RECORD, check_record)
 
 
 def read_results(out: str | Path) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def read_results(out: str | Path) -> dict[str, Any]:
     Raises:
         TrainingError: it is damaged.
     """
-    return _read_object(Path(out) / RESULTS)
+    return _read_object(Path(out) / RESULTS, check_results)
 
 
 def read_metrics(out: str | Path) -> list[dict[str, Any]]:
@@ -235,11 +236,14 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], lis
     """Return (steps, values) of every finite logged number, by name; nested names are joined by dots."""
     result: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:
-        for name, value in finite_metrics(line).items():
-            if name != "step":
-                steps, values = result.setdefault(name, ([], []))
-                steps.append(int(line.get("step", 0)))
-                values.append(float(value))
+        numbers = finite_metrics(line)
+        step = numbers.pop("step", 0)
+        if abs(step) >= 2**63:
+            continue
+        for name, value in numbers.items():
+            steps, values = result.setdefault(name, ([], []))
+            steps.append(int(step))
+            values.append(float(value))
     return result
 
 
@@ -259,25 +263,29 @@ def _contains_any(folder: Path, names: Sequence[str]) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path, check: Callable[[Any], None]) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (ValueError, OSError) as error:
         raise TrainingError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise TrainingError(f"{path} is damaged: it holds a {type(content).__name__}, not an object")
+    try:
+        check(content)
+    except ValueError as error:
+        raise TrainingError(f"{path} is damaged: {error}") from error
     return content
 
 
 def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     """Return the intact lines and the numbers of damaged ones; a truncated last line counts as neither."""
     lines, damaged = list[dict[str, Any]](), list[int]()
-    if not path.exists():
+    if not path.is_file():
         return lines, damaged
     with path.open("rb") as file:
-        for number, text in enumerate(file, 1):
+        for number, text in enumerate(iter(lambda: file.readline(MAX_BYTES + 1), b""), 1):
             line = _parse_line(text)
             if line is not None:
                 lines.append(line)
@@ -289,8 +297,8 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 def _parse_line(text: bytes) -> dict[str, Any] | None:
     """Parse a line's object; None if it is damaged, or incomplete at its beginning or end."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+        content = parse_json(text)
+    except ValueError:
         return None
     return content if isinstance(content, dict) else None
 
@@ -305,7 +313,7 @@ def _is_alive(pid: Any) -> bool:
         return True
     try:
         os.kill(int(pid), 0)
-    except (ProcessLookupError, TypeError, ValueError):
+    except (ProcessLookupError, TypeError, ValueError, OverflowError):
         return False
     except PermissionError:
         return True

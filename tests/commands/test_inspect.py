@@ -144,7 +144,7 @@ def test_a_plugin_that_is_not_installed(site, run, digits, tmp_path):
     code, out, _ = run(folder)
     assert code == 0
     assert "not offered by any installed plugin: acme-latents/plain" in out
-    assert "plugin acme-latents 0.3.1: not installed; pip install 'acme-latents==0.3.1'" in out
+    assert "plugin acme-latents 0.3.1: not installed; pip install acme-latents==0.3.1" in out
     with using_registry(Registry()), pytest.raises(rk.ReprkitError):
         rk.load(folder)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -218,3 +219,19 @@ def test_writing_a_page_during_training_does_not_change_the_run(tmp_path, capsys
     quiet, watched = ([line["loss"] for line in Run(out).metrics] for out in outs)
     assert quiet == watched
     assert (outs[1] / "report.html").exists()
+
+
+def test_a_damaged_record_hides_no_other_run(tmp_path, capsys):
+    for name, record in {
+        "a": {"stages": {"main": {"seconds": "x"}}},
+        "b": {"status": "finished", "stages": {"main": {"status": "finished", "step": 3, "steps": 3}}},
+        "c": {"status": "stopped", "command": "python 'x.py", "stages": {"main": {"step": 1, "steps": 3}}},
+        "d": {"status": "running", "pid": 2**62, "host": socket.gethostname()},
+    }.items():
+        write(tmp_path / name, record)
+        (tmp_path / name / "metrics.jsonl").write_text('{"step": 1, "loss": "x"}\n')
+    assert run("runs", tmp_path) == 0
+    out = capsys.readouterr().out
+    for name, state in {"a": "damaged", "b": "finished", "c": "stopped", "d": "killed"}.items():
+        assert re.search(rf"^{name} +{state}", out, flags=re.MULTILINE), out
+    assert "stages.main.seconds must be a number" in out

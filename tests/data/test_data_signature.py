@@ -1,7 +1,9 @@
 import json
 
 import pytest
+import torch
 
+import reprkit as rk
 from reprkit.data import Field, Signature
 from reprkit.errors import DataError
 
@@ -49,3 +51,10 @@ def test_axes_and_examples():
         "x_mask": (2, 5),
         "label": (2,),
     }
+
+
+@pytest.mark.parametrize(("values", "kind"), [([[2**40, 0]], "tokens"), ([2**40, 0], "label")])
+def test_an_id_is_no_symbol(values, kind):
+    with pytest.raises(DataError, match=f"a vocabulary of {kind} data has at most"):
+        rk.dataset({"x": torch.zeros(len(values), 2), "y": torch.tensor(values)})
+    Field(kind=kind, shape=(None,) if kind == "tokens" else (), vocab=2**20)

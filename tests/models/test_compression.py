@@ -1,5 +1,7 @@
+import random
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 import reprkit as rk
 from reprkit.data import CodesOf, Field, Signature, Tensors
 from reprkit.errors import BuildError, CompressionError, DataError, PartArgumentError
+from reprkit.models.code_header import close_string, encode_varint
 from reprkit.models.coding_prior import CodingPrior
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.priors import code_to_batch, log_prob
@@ -307,3 +310,54 @@ def test_a_checkpoint_and_a_state_without_tables_still_load(digits, fitted, tmp_
     fitted_copy.load_state_dict(loaded.state_dict())
     assert fitted_copy.latent().frequencies() is None
     assert loaded.latent().codebook.table.equal(fitted.latent().codebook.table)
+
+
+# ------------------------------------------------------------------ crafted strings: right checksum and fingerprint, wrong claims
+
+
+def crafted(model, body):
+    return close_string(fingerprint(model) + body)
+
+
+CLAIMS = {
+    "many tokens": b"\x00" + encode_varint(2**40) + b"\x00",
+    "tokens beyond its bytes": b"\x00" + encode_varint(2**28) + b"\x00",
+    "many masked tokens": b"\x03" + encode_varint(2**30) + b"\x01\x00",
+    "mask beyond its end": b"\x01" + encode_varint(2**16) + b"\x00",
+    "another grid": b"\x04" + encode_varint(16) + b"\x02\x02\x02\x00",
+    "a large grid": b"\x04" + encode_varint(16) + b"\x02" + encode_varint(2**60) * 2 + b"\x00",
+    "many axes": b"\x04" + encode_varint(16) + encode_varint(2**50) + b"\x00",
+    "positions beyond its end": b"\x08" + encode_varint(2**16) + b"\x00",
+    "a large position": b"\x08\x01" + encode_varint(2**62) + b"\x00",
+    "a large length": b"\x10\x04" + encode_varint(2**62) + b"\x00",
+    "a number without end": b"\x00" + b"\xff" * 5000,
+    "a payload beyond its end": b"\x00\x04" + encode_varint(2**60),
+    "too many symbols": b"\x00\x01" + encode_varint(4000) + b"\xff" * 4000,
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_claims_of_a_crafted_string_are_bounded(fitted, claim):
+    began = time.perf_counter()
+    with pytest.raises(CompressionError):
+        fitted.decompress([crafted(fitted, CLAIMS[claim])])
+    assert time.perf_counter() - began < 2
+
+
+def test_any_bytes_after_the_fingerprint_end_in_one_sentence(fitted):
+    rng = random.Random(0)
+    string = fitted.compress(rk.dataset("digits").batch(range(1)))[0]
+    fitted.decompress([crafted(fitted, string[9:])])
+    for number in range(40):
+        body = bytearray(string[9:])
+        at = rng.randrange(6 if number % 2 else len(body))
+        body[at] ^= rng.randrange(1, 256)
+        with pytest.raises((CompressionError, DataError)):
+            fitted.decompress([crafted(fitted, bytes(body))])
+
+
+def test_a_batch_of_codes_is_bounded(fitted):
+    claim = crafted(fitted, b"\x03" + encode_varint(2**18) + b"\x00\x00")
+    with pytest.raises(DataError, match="decompress fewer at a time"):
+        fitted.decompress([claim] * 100)

@@ -115,8 +115,8 @@ def test_default_views_fit_the_data(field, names):
 
 def test_invalid_arguments_are_refused():
     for options, says in [
-        ({"temperature": 0.0}, "temperature=.* must be a number of at least 0.005"),
-        ({"temperature": "low"}, "temperature=.* must be a number of at least 0.005"),
+        ({"temperature": 0.0}, "temperature=.* must be a number from 0.005 to 1000"),
+        ({"temperature": "low"}, "temperature=.* must be a number from 0.005 to 1000"),
         ({"dim": 0}, "dim=0 must be an integer"),
         ({"hidden": 1.5}, "hidden=1.5 must be an integer"),
         ({"views": ()}, "at least 1 long"),

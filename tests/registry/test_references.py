@@ -1,5 +1,7 @@
 """References and sums of references: parsing, rejected input, and round trips."""
 
+import time
+
 import pytest
 
 from reprkit.errors import ReferenceSyntaxError
@@ -171,3 +173,51 @@ def test_invalid_sums_are_rejected(text: str, message: str) -> None:
     with pytest.raises(ReferenceSyntaxError) as caught:
         parse_sum(text)
     assert message in str(caught.value)
+
+
+HOSTILE = {
+    "brackets": "[" * 100_000,
+    "brackets in an argument": f"vq(codes={'[' * 5_000}{']' * 5_000})",
+    "braces": f"vq(codes={'{1:' * 200}1{'}' * 200})",
+    "a large integer": f"vq(codes={10**400})",
+    "a larger integer": f"vq(codes={'9' * 100_000})",
+    "a small integer": f"vq(codes=-{2**64})",
+    "signs": f"vq(codes={'-' * 50_000}1)",
+    "negations": f"vq(codes={'not ' * 10_000}1)",
+    "attributes": f"vq(codes=a{'.a' * 30_000})",
+    "sums": f"vq(codes={'1+' * 30_000}1)",
+    "half a number": "9" * 10_000 + "e+",
+    "half numbers": "9e+" * 10_000,
+    "spaces": "1" + " " * 50_000 + "+ x",
+    "digits and a space": "9" * 50_000 + " x",
+    "names": "a" * 100_000 + "(",
+    "a long text": "vq(codes='" + "x" * 2**22 + "')",
+    "many numbers": f"vq(codes=[{'1,' * 100_000}])",
+    "half of a surrogate pair": "vq(codes='\ud800', x=\ud800)",
+    "a null": "vq(\x00)",
+}
+
+
+@pytest.mark.parametrize("parser", [parse, parse_sum])
+@pytest.mark.parametrize("title", HOSTILE)
+def test_hostile_text_is_refused_at_once(title, parser):
+    began = time.perf_counter()
+    with pytest.raises(ReferenceSyntaxError) as caught:
+        parser(HOSTILE[title])
+    assert time.perf_counter() - began < 2
+    assert len(str(caught.value)) < 2000
+
+
+def test_bounds_hold_for_what_is_used():
+    text = "x" * 2**20
+    assert parse(f"vq(packed='{text}')").arguments == {"packed": text}
+    assert parse(f"vq(codes={2**63 - 1}, low={-(2**63) + 1})").arguments == {
+        "codes": 2**63 - 1,
+        "low": 1 - 2**63,
+    }
+    deep = "[" * 31 + "]" * 31
+    assert str(parse(f"vq(codes={deep})")) == f"vq(codes={deep})"
+    for wrong in (10**400, 10**5000, ["x"] * 10**6):
+        with pytest.raises(ReferenceSyntaxError) as caught:
+            parse(wrong)
+        assert len(str(caught.value)) < 500

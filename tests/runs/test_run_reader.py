@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 
 import pytest
@@ -93,8 +94,8 @@ def test_damaged_files_are_noted_and_others_read(tmp_path):
 
 
 def test_duplicate_metric_names_are_a_fault_of_the_file(tmp_path):
-    run = read_run(write_run(tmp_path, results={"a.b": 1, "a": {"b": 2}}))
-    assert "two metrics are called 'a.b'" in run.faults["results.json"]
+    run = read_run(write_run(tmp_path, results={"e": {"a.b": 1, "a": {"b": 2}}}))
+    assert "two metrics are called 'e.a.b'" in run.faults["results.json"]
     assert run.metrics == {}
 
 
@@ -156,3 +157,46 @@ def test_curves_flatten_logged_lines():
         "terms.kl": ([1], [1.0]),
         "results.knn.accuracy": ([5], [0.5]),
     }
+
+
+@pytest.mark.parametrize(
+    ("record", "where"),
+    [
+        ({"stages": {"main": {"seconds": "x"}}}, "stages.main.seconds must be a number"),
+        ({"stages": {"main": {"best": {"metric": "loss"}}}}, "stages.main.best.value is missing"),
+        ({"stages": []}, "stages must be an object"),
+        ({"versions": {"torch": 2}}, "versions.torch must be a text"),
+        ({"warnings": ["x"]}, "must be an object"),
+        ({"data": {"signature": {"x": {"kind": "image"}}}}, "data.signature.x.shape is missing"),
+        ({"pid": "1"}, "pid must be an integer"),
+        ({"pid": 10**400}, "64 bits"),
+    ],
+)
+def test_entries_of_wrong_types_are_a_fault_of_the_record(record, where, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    run = read_run(tmp_path)
+    assert run.record == {}
+    assert where in run.faults["run.json"]
+    with pytest.raises(TrainingError, match=re.escape(where)):
+        read_record(tmp_path)
+
+
+def test_numbers_that_no_chart_takes_are_no_metrics(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    lines = [
+        '{"step": 1e300, "loss": 1}',
+        '{"step": "x", "loss": 2}',
+        '{"step": 3, "loss": 1e999}',
+        '{"step": 4, "loss": 3}',
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert read_run(tmp_path).curves() == {"loss": ([0, 4], [2.0, 3.0])}
+
+
+def test_links_to_devices_are_not_read(tmp_path):
+    for name in ("run.json", "metrics.jsonl", "results.json"):
+        (tmp_path / name).symlink_to("/dev/zero")
+    run = read_run(tmp_path)
+    assert run.curves() == {}
+    assert set(run.faults) == {"run.json", "results.json"}
+    assert "no regular file" in run.faults["run.json"]

@@ -10,6 +10,8 @@ LIBRARIES = ("torch", "accelerate")
 ALLOWED = {
     # torch's public get_total_norm sorts by device and type first, which doubles the time of what every step does.
     ("engine.py", "torch._foreach_norm"),
+    # Dispatch modes are documented, and have no public name.
+    ("allocation_limit.py", "torch.utils._python_dispatch.TorchDispatchMode"),
     # torch has no public pytree.
     ("non_finite.py", "torch.utils._pytree"),
     ("non_finite.py", "torch.utils._pytree.tree_leaves"),

@@ -15,9 +15,10 @@ from reprkit.data.field_inference import UNSTATED, infer_field, to_tensor
 from reprkit.data.formats.table_arrays import read_table
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.padding import broadcast_mask
+from reprkit.data.regular_files import check_regular
 from reprkit.data.signature import Column, Kind, Signature
 from reprkit.errors import DataError, nearest
-from reprkit.registry.constraints import Count
+from reprkit.registry.constraints import Count, Real
 
 _NO_X = "the file has {}, none of them called 'x'\n  specify fields={{'x': ..., 'label': ...}}"
 
@@ -68,7 +69,7 @@ class Arrays(Tensors):
         path: str | os.PathLike[str] | Mapping[str, Any] | Any,
         *,
         kinds: Mapping[str, Kind] | None = None,
-        ranges: Mapping[str, tuple[float, float] | None] | None = None,
+        ranges: Mapping[str, tuple[Real, Real] | None] | None = None,
         vocabs: Mapping[str, Count] | None = None,
         columns: Mapping[str, Sequence[str | Column]] | None = None,
         fields: Mapping[str, str] | None = None,
@@ -180,10 +181,10 @@ def _rename_fields(raw: Mapping[str, Any], fields: Mapping[str, str] | None) -> 
 
 
 def _read(file: Path, mmap: bool) -> dict[str, Any]:
-    if not file.exists():
+    if not check_regular(file).exists():
         raise DataError(f"no file {str(file)!r} (looked in {Path.cwd()})")
     if file.is_dir():
-        arrays = {path.stem: _load(path, mmap) for path in sorted(file.glob("*.npy"))}
+        arrays = {path.stem: _load(check_regular(path), mmap) for path in sorted(file.glob("*.npy"))}
         if not arrays:
             raise DataError(f"the folder {str(file)!r} holds no .npy files")
         return arrays

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from reprkit.data import sound
 from reprkit.data.formats.image_files import read_image
 from reprkit.data.formats.value_readers import ValueReader
+from reprkit.data.regular_files import check_regular
 from reprkit.data.signature import Field
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Width
@@ -78,5 +80,6 @@ def _open(value: Mapping[str, Any]) -> BinaryIO:
     import fsspec
 
     # A local path, or one in an archive of the hub.
+    check_regular(Path(value["path"]))
     opened: BinaryIO = fsspec.open(value["path"], "rb").open()
     return opened

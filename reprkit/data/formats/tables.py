@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from reprkit.data.regular_files import check_regular
 from reprkit.errors import DataError, nearest
 
 _MODULES = {
@@ -26,7 +27,7 @@ def open_tables(
     """
     import datasets
 
-    local = Path(path).expanduser()
+    local = check_regular(Path(path).expanduser())
     options: dict[str, Any] = {"streaming": streaming}
     try:
         if local.is_dir() and any((local / name).exists() for name in ("state.json", "dataset_dict.json")):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from reprkit.data.corrupt_files import CorruptFiles, find_files
+from reprkit.data.regular_files import check_regular
 from reprkit.errors import DataError
 
 _MAX_OPEN = 64  # files that are mapped at the same time
@@ -36,7 +37,7 @@ class TextFiles:
     """
 
     def __init__(self, path: str | os.PathLike[str], suffixes: Collection[str], what: str) -> None:
-        self.path = Path(path).expanduser()
+        self.path = check_regular(Path(path).expanduser())
         if not self.path.exists():
             raise DataError(f"no file {str(self.path)!r} (looked in {Path.cwd()})")
         self.names = [self.path.name]

@@ -116,7 +116,7 @@ class Monitor:
         self._loop.train_state.value_monitor.load_state_dict(state.get("norms", {}))
         for name, (low, warned) in state.get("ranks", {}).items():
             if name in self._ranks:
-                self._ranks[name].low, self._ranks[name].warned = low, warned
+                self._ranks[name].low, self._ranks[name].warned = int(low), bool(warned)
 
     def _warn_once(self, now: int, key: str, text: str, *, step: int | None = None) -> None:
         if (

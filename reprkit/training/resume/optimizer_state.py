@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
+from reprkit.training.resume import optimizer_check
 from reprkit.utils.sharded_tensors import gather, is_sharded, shard_like
 
 
@@ -30,11 +31,13 @@ def restore(optimizer: Optimizer, saved: Mapping[str, Any], model: nn.Module, tu
 
     Raises:
         TrainingError: the state is of another optimizer, or of other parameters.
+        ValueError: it is damaged.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    names, saved_names = _names(optimizer, model), list(saved.get("names", ()))
-    state, groups = dict(saved["state"]), saved["param_groups"]
+    names, saved_names = _names(optimizer, model), [str(name) for name in saved.get("names", ())]
+    state = dict(saved["state"])
     own_groups = optimizer.state_dict()["param_groups"]
+    groups = saved["param_groups"]
     regrouped = saved_names != names or [len(group["params"]) for group in groups] != [
         len(group["params"]) for group in own_groups
     ]
@@ -44,6 +47,9 @@ def restore(optimizer: Optimizer, saved: Mapping[str, Any], model: nn.Module, tu
             index: state[positions[name]] for index, name in enumerate(names) if positions[name] in state
         }
         groups = own_groups
+    else:
+        groups = optimizer_check.check_groups(groups, own_groups)
+    optimizer_check.check_state(optimizer, state, weights)
     for index, entries in state.items():
         if index < len(weights) and is_sharded(weights[index]):
             state[index] = {key: _shard_moment(value, weights[index]) for key, value in entries.items()}

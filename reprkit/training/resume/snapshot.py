@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
@@ -62,8 +62,50 @@ def restore(
     """Restore a captured state, under any strategy and number of processes.
 
     Raises:
-        TrainingError: the state is of another model, optimizer or set of extras.
+        TrainingError: the state is of another model, optimizer or set of extras, or damaged.
     """
+    try:
+        check_tensors(saved)
+        _restore(saved, model, optimizers, ema, extras, device)
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, OverflowError) as error:
+        raise TrainingError(
+            f"the saved state is damaged, or was written by another program: {str(error) or type(error).__name__}\n"
+            "  start again: resume=False or another out="
+        ) from error
+
+
+def check_tensors(saved: Any) -> None:
+    """Require that every tensor of a state owns the memory of all its values; an expanded one can stand for any number of them.
+
+    Raises:
+        ValueError: one does not, or is sparse or without values.
+    """
+    level = [saved]
+    while level:
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, Tensor):
+                if value.layout != torch.strided or value.device.type != "cpu":
+                    raise ValueError("a tensor in it is sparse or without values")
+                if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                    raise ValueError("a tensor in it has more values than it stores")
+            elif isinstance(value, Mapping):
+                inner += value.values()
+            elif isinstance(value, list | tuple):
+                inner += value
+        level = inner
+
+
+def _restore(
+    saved: Mapping[str, Any],
+    model: Model,
+    optimizers: Mapping[str, Optimizer],
+    ema: EMA | None,
+    extras: Mapping[str, Any],
+    device: torch.device,
+) -> None:
     state.restore(model, saved["model"])
     for turn, optimizer in optimizers.items():
         if turn not in saved["optimisers"]:

@@ -23,13 +23,35 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
+from reprkit.runs.record_check import BEST
 from reprkit.utils.added_state import added_state
 from reprkit.utils.atomic_files import explain_os_error, replace_folder
+from reprkit.utils.json_shape import Each, Items, Needed, check_shape
 from reprkit.utils.sharded_tensors import gather, shard_like
+from reprkit.utils.untrusted_json import read_json
 
 FORMAT = 1
 _PLAIN = bool | int | float | str
 _META, _TENSORS = "state.json", "tensors.pt"
+_METADATA = {
+    "step": Needed(int),
+    "seconds": Needed(float),
+    "waited": Each(Needed(float)),
+    "metrics_size": int,
+    "options": Needed({"data": dict}),
+    "watch": {
+        "norms": Each(
+            Needed(
+                {
+                    "norms": Needed(Items(Needed(float))),
+                    **{"limit": float, "high": Needed(int), "seen": Needed(int), "told": Needed(bool)},
+                }
+            )
+        ),
+        "ranks": Each(Needed(Items(Needed(object), length=2))),
+    },
+    "best": BEST,
+}
 
 Scalars = dict[str, dict[str, Any]]
 
@@ -166,13 +188,18 @@ def _set_scalar(module: nn.Module, name: str, key: str, value: Any) -> None:
         key = getattr(type(module), table, {}).get(key, key)
     before = inspect.getattr_static(module, key, None)
     registered = key in module._parameters or key in module._buffers or key in module._modules
-    plain = isinstance(value, _PLAIN) and (before is None or isinstance(before, _PLAIN))
+    plain = isinstance(value, _PLAIN) and (before is None or _is_alike(before, value))
     if not plain or registered or key.startswith("__"):
         raise TrainingError(
             f"the saved state sets {key!r} of {name or 'the model'}, which is not a plain number, flag or string there\n"
             "  the state is damaged or of another model; start again: resume=False or another out="
         )
     object.__setattr__(module, key, value)
+
+
+def _is_alike(before: Any, value: Any) -> bool:
+    """Whether both are strings, or both are numbers or flags."""
+    return isinstance(before, _PLAIN) and isinstance(before, str) == isinstance(value, str)
 
 
 # ------------------------------------------------------------------ on disk
@@ -213,6 +240,15 @@ def list_saved(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: path.name, reverse=True)
 
 
+def _check_metadata(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Raise ValueError if ``state.json`` cannot be of the state in this folder."""
+    check_shape(metadata, _METADATA)
+    if path.name != f"step-{metadata['step']:09d}":
+        raise ValueError(f"its step is {metadata['step']}")
+    if (metadata.get("metrics_size") or 0) < 0:
+        raise ValueError("the size of its metrics is negative")
+
+
 def load_newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Load the newest readable state, as (metadata, state); None if there are no states.
 
@@ -222,14 +258,18 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     errors = []
     for path in list_saved(folder):
         try:
-            metadata = json.loads((path / _META).read_text(encoding="utf-8"))
+            metadata = read_json(path / _META)
+            check_shape(metadata, {"format": Needed(int)})
             if metadata["format"] > FORMAT:
                 raise TrainingError(
                     f"{path} was written by a newer reprkit: upgrade this one to resume from it"
                 )
+            _check_metadata(path, metadata)
             state = torch.load(path / _TENSORS, map_location="cpu", weights_only=True)
         except (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            errors.append(f"{path}: {error}")
+            # torch's message on a forbidden pickle advises to load it nevertheless
+            unsafe = isinstance(error, pickle.UnpicklingError)
+            errors.append(f"{path}: {'it is no file of plain tensors and numbers' if unsafe else error}")
             continue
         if errors:
             warnings.warn(f"resuming from {path}, since a newer state is damaged ({errors[0]})", stacklevel=4)

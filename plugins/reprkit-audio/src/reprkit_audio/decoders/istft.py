@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reprkit import Decoded, Decoder, Features, Likelihood, Signature, create
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.layers.resample_tokens import ResampleTokens, resampled_mask
-from reprkit.registry.constraints import DepthOrZero, Positive, Width, odd
+from reprkit.registry.constraints import DepthOrZero, Kernel, Positive, Width, odd
 from reprkit.utils.precision import without_autocast
 from reprkit_audio.layers.convnext import Blocks
 
@@ -50,7 +50,7 @@ class ISTFTDecoder(Decoder):
         width: Width = 512,
         *,
         depth: DepthOrZero = 8,
-        kernel: Annotated[int, Ge(1), Predicate(odd)] = 7,
+        kernel: Annotated[Kernel, Predicate(odd)] = 7,
         n_fft: Annotated[int, Ge(2), Le(2**20)] = 1024,
         hop: Width = 256,
         scale: Positive = 0.1,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge, Predicate
+from annotated_types import Predicate
 from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Encoder, Features, Signature
 from reprkit.errors import BuildError
 from reprkit.layers.value_embedding import Rescale
-from reprkit.registry.constraints import DepthOrZero, Width, odd
+from reprkit.registry.constraints import DepthOrZero, Kernel, Width, odd
 from reprkit.types import Batch
 from reprkit_audio.layers.convnext import Blocks, TimeConvolution
 
@@ -39,7 +39,7 @@ class ConvNeXtEncoder(Encoder):
         width: Width = 256,
         *,
         depth: DepthOrZero = 4,
-        kernel: Annotated[int, Ge(1), Predicate(odd)] = 7,
+        kernel: Annotated[Kernel, Predicate(odd)] = 7,
         data: Signature,
     ) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 
 from reprkit import Dataset, Evaluator, Model
@@ -74,7 +74,7 @@ class Leakage(Evaluator):
         speaker: str = "speaker",
         label: str = "speaker",
         said: str | None = None,
-        limit: Annotated[int, Ge(4)] = 2000,
+        limit: Annotated[int, Ge(4), Le(10**7)] = 2000,
         seed: Seed = 0,
     ) -> None:
         super().__init__()

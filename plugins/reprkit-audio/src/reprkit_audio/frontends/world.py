@@ -42,7 +42,7 @@ class World(FrontEnd):
 
     name: ClassVar[str] = "world"
     shape: ClassVar[slice | None] = slice(1, None)
-    rate: Annotated[int, Ge(12000)] = 16000  # below, the coding of aperiodicity has no band
+    rate: Annotated[int, Ge(12000), Le(10**6)] = 16000  # below, the coding of aperiodicity has no band
     hop: Count = 160
     coefficients: Annotated[int, Ge(2), Le(256)] = 40
 

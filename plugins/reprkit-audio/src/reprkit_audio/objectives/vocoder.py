@@ -14,7 +14,7 @@ from reprkit import Objective
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Term
 from reprkit.models.grid import from_tokens
-from reprkit.registry.constraints import Count, NonNegative, Width
+from reprkit.registry.constraints import Kernel, NonNegative, Width
 from reprkit.types import Batch
 from reprkit_audio.frontends import frontend
 from reprkit_audio.frontends.log_mel import LogMel
@@ -68,7 +68,7 @@ class VocoderObjective(Objective):
         adversarial: NonNegative = 1.0,
         matching: NonNegative = 1.0,
         windows: Annotated[tuple[Annotated[int, Ge(4), Le(2**20)], ...], MinLen(1)] = (512, 1024, 2048),
-        periods: Annotated[tuple[Count, ...], MinLen(1)] = (2, 3, 5, 7, 11),
+        periods: Annotated[tuple[Kernel, ...], MinLen(1)] = (2, 3, 5, 7, 11),
         width: Width = 32,
     ) -> None:
         super().__init__()

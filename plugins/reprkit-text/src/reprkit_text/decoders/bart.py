@@ -52,7 +52,7 @@ class BartDecoder(TransformersCrossAttentionDecoder):
         *,
         depth: Depth | None = None,
         heads: Count | None = None,
-        positions: Count | None = None,
+        positions: Width | None = None,
         dropout: BelowOne = 0.0,
         folder: str | None = None,
         config: dict[str, Any] | None = None,

@@ -55,7 +55,7 @@ class BertDecoder(SequenceDecoder):
         *,
         depth: DepthOrZero = 0,
         heads: Count = 4,
-        positions: Count = 512,
+        positions: Width = 512,
         dropout: BelowOne = 0.0,
         folder: str | None = None,
         config: dict[str, Any] | None = None,

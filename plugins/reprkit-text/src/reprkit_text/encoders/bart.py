@@ -45,7 +45,7 @@ class BartEncoder(TransformersEncoder):
         *,
         depth: Depth | None = None,
         heads: Count | None = None,
-        positions: Count | None = None,
+        positions: Width | None = None,
         dropout: BelowOne = 0.0,
         folder: str | None = None,
         freeze: Literal["none", "all"] | CountOrZero = "none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from reprkit import Evaluator, Field
 from reprkit.errors import DataError
@@ -40,7 +40,7 @@ class TfIdf(Evaluator):
         ngrams: Count = 1,
         field: str = "x",
         label: str = "label",
-        labels: Annotated[int, Ge(2)] | None = None,
+        labels: Annotated[int, Ge(2), Le(10**9)] | None = None,
         seed: Seed = 0,
     ) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.models.factor import resolve_factor
 from reprkit.objectives.wasserstein import critic_loss
-from reprkit.registry.constraints import Count, Depth, NonNegative, Width
+from reprkit.registry.constraints import Depth, Kernel, NonNegative, Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
 from reprkit.utils.modes import eval_mode
@@ -89,7 +89,7 @@ class Critic(Objective):
         factor: str | None = None,
         width: Width = 128,
         depth: Depth = 3,
-        kernel: Count = 3,
+        kernel: Kernel = 3,
         penalty: NonNegative = 10.0,
     ) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from reprkit import Encoder, Features, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
-from reprkit.registry.constraints import Count, CountOrZero
+from reprkit.registry.constraints import Count, CountOrZero, Positive, Real
 from reprkit.registry.create import is_restoring
 from reprkit.types import Batch
 from reprkit_vision.encoders import extraction
@@ -54,8 +54,8 @@ class Torchvision(Encoder):
         weights: str | None = None,
         freeze: Literal["none", "all"] | CountOrZero = "none",
         resize: Count | None = None,
-        mean: tuple[float, float, float] | None = None,
-        std: tuple[float, float, float] | None = None,
+        mean: tuple[Real, Real, Real] | None = None,
+        std: tuple[Positive, Positive, Positive] | None = None,
         data: Signature,
     ) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ class Blur(View):
             Predicate(ascending),
         ] = (0.1, 2.0),
         *,
-        kernel: Annotated[int, Ge(3), Predicate(odd)] | None = None,
+        kernel: Annotated[int, Ge(3), Le(1023), Predicate(odd)] | None = None,
         p: Share = 0.5,
         data: Signature | None = None,
     ) -> None:
