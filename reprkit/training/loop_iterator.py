@@ -12,6 +12,7 @@ from typing import Any
 from reprkit.data.loading.order import loader
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
+from reprkit.runs.filenames import RECORD
 from reprkit.runs.metrics import finite_metrics
 from reprkit.runs.model_summary import model_summary, warn_of_changes
 from reprkit.runs.records import average_losses, metrics_line
@@ -140,8 +141,12 @@ class Loop:
         """Start or resume the run; return the first step."""
         options, train_state, writer = self.options, self.train_state, self.writer
         folder = writer.state_folder
-        newest = state.load_newest(folder) if options.resume and folder is not None else None
-        self._check_same_start(0 if newest is None else int(newest[0]["step"]))
+        self._lock_run()
+        metadata: dict[str, Any] | None = None
+        if options.resume and folder is not None:
+            metadata, _ = state.load_newest(folder, self._restore) or (None, None)
+        self._check_same_start(0 if metadata is None else metadata["step"])
+        self._check_finite_weights()  # before an earlier run is moved aside
         facts = {
             **options.to_json(),
             "ranks": train_state.engine.ranks,
@@ -154,18 +159,21 @@ class Loop:
         if options.best is not None and writer.best_folder is not None:
             self._best = BestModel(options.best, writer.best_folder, self.model)
         past: dict[str, Any] = {}
-        if newest is None:
+        if metadata is None:
             if not options.resume:
                 writer.move_earlier_run_aside()
+            elif writer.stage_record().get("saved"):
+                warnings.warn(
+                    f"{options.out} has no state, although its {RECORD} says that the one of step "
+                    f"{writer.stage_record()['saved']} was saved: training starts at step 0",
+                    stacklevel=4,
+                )
             start = 0
         else:
-            metadata, saved = newest
             start = self._monitor.saved = int(metadata["step"])
-            train_state.restore(saved, start)
             if start >= options.steps and writer.stage_record().get("status") == "finished":
                 return start
             warn_of_changes(metadata["options"], facts)
-            self._monitor.load_state_dict(metadata.get("watch", {}))
             past = {
                 "seconds": metadata["seconds"],
                 "size": metadata["metrics_size"],
@@ -179,6 +187,32 @@ class Loop:
         train_state.engine.start_tracking(options.trackers, options.folder, facts)
         self._bar.begin(start)
         return start
+
+    def _lock_run(self) -> None:
+        """Make rank 0 the owner of the run; all ranks fail if it cannot be, and none reads a state before."""
+        refused: TrainingError | None = None
+        try:
+            self.writer.lock()
+        except TrainingError as error:
+            refused = error
+        if self._votes.exchange_now(int(refused is not None), 0, 0)[0]:
+            raise refused or TrainingError(
+                f"process 0 cannot train into {self.options.out}: see its message; another process may be training into it"
+            )
+
+    def _check_finite_weights(self) -> None:
+        """Refuse to train a model that an earlier, diverged run has left with values that are not finite."""
+        bad = self.train_state.non_finite_tensors()
+        if bad:
+            raise TrainingError(
+                f"{len(bad)} of the model's weights and buffers are not finite before the first step: {', '.join(bad[:4])}"
+                f"{' ...' if len(bad) > 4 else ''}\n"
+                "  an earlier run has left them so, or they were loaded so; build the model again, or load an earlier checkpoint"
+            )
+
+    def _restore(self, metadata: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+        self.train_state.restore(saved, metadata["step"])
+        self._monitor.load_state_dict(metadata.get("watch") or {})
 
     def _check_same_start(self, start: int) -> None:
         """Check that all ranks start from the same step."""
