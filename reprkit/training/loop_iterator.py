@@ -21,6 +21,7 @@ from reprkit.training.best import BestModel
 from reprkit.training.monitor import monitor, non_finite
 from reprkit.training.monitor.monitor import Monitor
 from reprkit.training.options import Options
+from reprkit.training.rank_failures import describe
 from reprkit.training.rank_vote import RankVote, Signals
 from reprkit.training.resume import state
 from reprkit.training.step import Step
@@ -98,7 +99,7 @@ class Loop:
         options, writer = self.options, self.writer
         state.seed_everything(options.seed)
         self._train_state = train_state = TrainState(
-            self.model, self.data, options, self._monitor.on_non_finite
+            self.model, self.data, options, self._monitor.on_non_finite, self._on_rank_failure
         )
         writer.writes = writer.writes and train_state.engine.rank == 0
         signals, finished = Signals(), False
@@ -115,7 +116,14 @@ class Loop:
                     self._best.finish()
             finished = True
         except Exception as error:
-            writer.close(train_state.position, "failed", f"{type(error).__name__}: {error}")
+            cause = train_state.failures.explain(error)
+            if cause is not None:
+                raise cause from error
+            writer.close(train_state.position, "failed", describe(error))
+            train_state.failures.publish(error)
+            raise
+        except GeneratorExit:
+            train_state.failures.leave(train_state.position)
             raise
         finally:
             if hasattr(self.data, "describe"):
@@ -126,6 +134,10 @@ class Loop:
             self._votes.close()
             train_state.close(finished=finished)
             self._train_state = None
+
+    def _on_rank_failure(self, text: str) -> None:
+        """Record the message of another rank that failed, which ends this one."""
+        self.writer.close(self.train_state.position, "failed", text)
 
     def _title(self) -> str:
         """Return the progress bar's title: the stage, the run's folder, or else the latents that are trained."""
@@ -233,7 +245,11 @@ class Loop:
             train_state.begin(index)
             last = index + 1 == options.steps
             began = time.perf_counter()
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except Exception as error:
+                self._save_completed(index, error)
+                raise
             self.writer.waited["data"] += time.perf_counter() - began
             for piece in train_state.split_batch(batch):
                 last_piece = train_state.last_piece
@@ -248,6 +264,21 @@ class Loop:
                 )
             self._after_step(index, last, signals)
         self._save(options.steps, urgent=True)
+
+    def _save_completed(self, position: int, error: Exception) -> None:
+        """Save the steps that are done, when the next batch cannot be loaded; ranks, of which one fails, keep their last state."""
+        if (
+            self.writer.state_folder is None
+            or self.train_state.engine.ranks > 1
+            or position <= self._monitor.saved
+        ):
+            return
+        try:
+            self._save(position, urgent=True)
+        except TrainingError as failed:
+            error.add_note(f"  and the {position} steps that are done could not be saved: {failed}")
+        else:
+            error.add_note(f"  the state of step {position} is saved: resume=True continues from there")
 
     def _after_step(self, index: int, last: bool, signals: Signals) -> None:
         """Log, check, and save or stop if due, after the body has finished a step."""
