@@ -94,7 +94,7 @@ def _numpy() -> Any:
 
 def _numerical(torch: Any) -> list[_Setting]:
     settings = [
-        _Setting("the working directory", _working_directory, lambda path: path and os.chdir(path)),
+        _Setting("the working directory", _working_directory, _change_directory),
         _Setting("the locale", lambda: locale.setlocale(locale.LC_ALL), _set_locale),
         _Setting("the random state of Python", random.getstate, random.setstate),
     ]
@@ -202,6 +202,11 @@ def _working_directory() -> str | None:
         return None
 
 
+def _change_directory(path: str | None) -> None:
+    if path is not None:
+        os.chdir(path)
+
+
 def _set_locale(value: str) -> None:
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_ALL, value)
@@ -283,7 +288,7 @@ def _output_to_stderr(effects: SideEffects) -> Iterator[None]:
         saved = os.dup(1)
         os.dup2(2, 1)
     replacement = _ToStderr(effects)
-    sys.stdout = replacement  # type: ignore[assignment]
+    sys.stdout = replacement
     try:
         yield
     finally:

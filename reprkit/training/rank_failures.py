@@ -69,8 +69,15 @@ class RankFailures:
             return
 
     def leave(self, step: int) -> None:
-        """Tell the other ranks that the body of the loop has ended early, by a break or an error; which is known at exit."""
+        """Tell the other ranks that the body of the loop has ended early, by a break or an error; which is known at exit.
+
+        If another rank has failed, that is the reason, and it is recorded.
+        """
         if self._store is None:
+            return
+        failed = self._read(_FAILED)
+        if failed is not None and failed[0] != self._rank:
+            self._record(f"process {failed[0]} failed first: {failed[1]}")
             return
         error = self._noted
         if error is not None:

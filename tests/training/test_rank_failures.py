@@ -86,6 +86,14 @@ def test_error_of_a_call_in_the_body_is_the_reason_for_leaving(pair):
     assert str(first.explain(BROKEN)) == "process 1 failed first: KeyError: 'mask'"
 
 
+def test_body_that_ends_after_another_rank_has_failed_records_its_message(pair):
+    """As by a broken connection in an evaluation, which no call of the loop sees."""
+    (first, second), (recorded, _) = pair
+    second.publish(ValueError("x"))
+    first.leave(7)
+    assert recorded == ["process 1 failed first: ValueError: x"]
+
+
 def test_one_process_has_no_side_channel():
     alone = RankFailures(0, 1, pytest.fail)
     alone.publish(ValueError("x"))
