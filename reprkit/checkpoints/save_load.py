@@ -40,6 +40,10 @@ class PluginVersionWarning(UserWarning):
     """A checkpoint was written with a different version of a plugin than the installed one."""
 
 
+class NonFiniteWeightsWarning(UserWarning):
+    """A checkpoint holds weights that are not finite."""
+
+
 def save(model: Model, folder: str | Path) -> Path:
     """Save a model to a folder; with several processes all must call it, and rank 0 writes.
 
@@ -212,9 +216,60 @@ def _load_weights(model: Model, stored: StoredCheckpoint, *, resized: bool) -> N
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     tensors.update({name: tensors[source] for name, source in stored.tied.items()})
+    _check_types(tensors, initial, stored)
+    _warn_of_non_finite(tensors, initial, stored)
     if any(tensors[name].dtype == torch.float64 for name, _ in model.named_parameters() if name in tensors):
         model.double()
     model.load_state_dict({name: initial[name] for name in added & initial.keys()} | tensors)
+
+
+def _check_types(
+    tensors: Mapping[str, torch.Tensor], initial: Mapping[str, torch.Tensor], stored: StoredCheckpoint
+) -> None:
+    """Refuse values of another kind (integers for real numbers): the bytes would be taken for other numbers.
+
+    A model may be saved in another precision, so real types may differ from those of a new model; but two real types of one size
+    in place of one mean that the header was changed.
+    """
+    faults, read = [], dict[tuple[torch.dtype, int], torch.dtype]()
+    for name, value in tensors.items():
+        if name not in initial:
+            continue
+        expected = initial[name].dtype
+        real = value.dtype.is_floating_point and expected.is_floating_point
+        first = read.setdefault((expected, value.dtype.itemsize), value.dtype) if real else expected
+        if value.dtype != first:
+            faults.append(f"{name} (file {_type_name(value.dtype)}, expected {_type_name(first)})")
+    if faults:
+        more = f" and {len(faults) - 6} more" if len(faults) > 6 else ""
+        raise CheckpointError(
+            f"{stored.weights} is damaged: it holds tensors of another type: {', '.join(faults[:6])}{more}"
+        )
+
+
+def _warn_of_non_finite(
+    tensors: Mapping[str, torch.Tensor], initial: Mapping[str, torch.Tensor], stored: StoredCheckpoint
+) -> None:
+    """Name the tensors with values that are not finite, unless a new model has such values there too."""
+    faults = []
+    for name, value in tensors.items():
+        if not value.is_floating_point() or (name in initial and not bool(initial[name].isfinite().all())):
+            continue
+        count = value.numel() - int(value.isfinite().sum())
+        if count:
+            faults.append(f"{name} ({count:,} of {value.numel():,} values)")
+    if faults:
+        more = f" and {len(faults) - 6} more" if len(faults) > 6 else ""
+        warnings.warn(
+            f"{len(faults)} of {len(tensors)} tensors in {stored.weights} are not finite: {', '.join(faults[:6])}{more}\n"
+            "  the model's outputs will not be finite either; the training diverged before it was saved, or the file was changed",
+            NonFiniteWeightsWarning,
+            stacklevel=4,
+        )
+
+
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _describe_sizes(

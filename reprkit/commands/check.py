@@ -13,8 +13,8 @@ import typer
 from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, emit_table
 from reprkit.errors import PluginError, ReferenceSyntaxError, ReprkitError, UnknownPartError, nearest
-from reprkit.registry.discovery import normalize
 from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.installed import normalize
 from reprkit.registry.lookup import FoundPart
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry

@@ -8,16 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from reprkit.commands.options import JsonOption
-from reprkit.commands.output import emit_json, emit_table
+from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import UnknownPartError, nearest
-from reprkit.registry.discovery import InstalledPlugin, normalize
+from reprkit.registry.discovery import InstalledPlugin
+from reprkit.registry.installed import Installation, find_installations, normalize, plain
 from reprkit.registry.registry import Registry, default_registry
 
 
 def command(
     json: JsonOption = False,
     why: Annotated[
-        str, typer.Option(metavar="NAME", help="Show one plugin in detail, with its traceback.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Explain one plugin: what was found, which record is used, how long it took, what failed.",
+        ),
     ] = "",
 ) -> None:
     """List the plugins: version, status, what each offers, what went wrong.
@@ -48,19 +53,51 @@ def _explain(registry: Registry, why: str, json: bool) -> None:
     rows = [row for row in registry.plugins if wanted in (row.distribution, normalize(row.name))]
     if not rows:
         known = sorted({row.distribution for row in registry.plugins})
+        left = [each for records in find_installations() for each in records if each.distribution == wanted]
+        remains = "".join(f"\n  {each.path} was skipped: {_STATES[each.state]}" for each in left)
         raise UnknownPartError(
-            f"no plugin named {why!r} is installed.{nearest(wanted, known)}\n  known: {', '.join(known)}\n"
+            f"no plugin named {why!r} is installed.{nearest(wanted, known)}\n  known: {', '.join(known)}{remains}\n"
             "  a plugin is found by its entry point in group 'reprkit'; after changing that, reinstall it"
         )
     if json:
-        emit_json([{**_plain(row), "details": row.details} for row in rows])
+        emit_json([{**_plain(row), "details": row.details, **_origin(row)} for row in rows])
         return
     for row in rows:
-        print(f"{_title(row)} {row.version}: {row.status}{f' ({row.reason})' if row.reason else ''}")
+        print(
+            printable(f"{_title(row)} {row.version}: {row.status}{f' ({row.reason})' if row.reason else ''}")
+        )
+        for installation in row.installations:
+            print(printable(f"  found: {_describe(installation)}"))
+        if row.target:
+            print(printable(f"  entry point: {row.name} = {row.target}"))
+            if row.status != "disabled":
+                print(f"  import: {row.seconds:.3f} s")
         for kind, names in row.offers.items():
             print(f"  {kind}s: {', '.join(names) or 'none'}")
         if row.details:
-            print(f"\n{row.details.rstrip()}")
+            print()
+            print("\n".join(map(printable, row.details.rstrip().split("\n"))))
+
+
+_STATES = {
+    "used": "used",
+    "stale": "stale, beside the one that is used",
+    "hidden": "hidden by the one that is used, which is earlier on sys.path",
+    "leftover": "left by an interrupted uninstallation; remove it",
+}
+
+
+def _describe(installation: Installation) -> str:
+    metadata = "" if installation.complete else ", METADATA is missing or incomplete"
+    return f"{installation.path or 'a record without a folder'} ({_STATES[installation.state]}{metadata})"
+
+
+def _origin(row: InstalledPlugin) -> dict[str, Any]:
+    return {
+        "entry_point": row.target,
+        "seconds": round(row.seconds, 4),
+        "found": [plain(installation) for installation in row.installations],
+    }
 
 
 def _title(row: InstalledPlugin) -> str:

@@ -55,9 +55,14 @@ def build(
         freeze: names of parts that are not trained: see ``Model.freeze``.
 
     Raises:
-        BuildError: parts that do not fit each other, the data, or ``start``.
+        BuildError: parts that do not fit each other, the data, or ``start``; or a default dtype other than float32.
         UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
     """
+    if torch.get_default_dtype() != torch.float32:
+        raise BuildError(
+            f"torch's default dtype is {str(torch.get_default_dtype()).removeprefix('torch.')}, and models are built in float32: "
+            "call torch.set_default_dtype(torch.float32) first; precision='fp64' of the loop trains in float64"
+        )
     if factors is not None and encoder is not None:
         raise BuildError("give either encoder= and latent=, or factors=, not both")
     if isinstance(decoder, Mapping) and output != "x":

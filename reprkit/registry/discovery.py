@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
 import sys
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any, Literal
 
@@ -21,8 +20,15 @@ import pluggy
 from reprkit.errors import PluginError, nearest
 from reprkit.registry import hookspecs
 from reprkit.registry.hookspecs import API, KINDS, PROJECT, Spec
+from reprkit.registry.installed import (
+    UNKNOWN,
+    Installation,
+    describe_stale,
+    find_installations,
+)
+from reprkit.registry.isolation import undo_side_effects
 
-GROUP = "reprkit"
+SLOW = 1.0  # seconds; a longer import of a plugin is named
 
 Status = Literal["ok", "broken", "incompatible", "disabled"]
 
@@ -37,8 +43,11 @@ class InstalledPlugin:
         version: of the distribution.
         status: "ok", "broken", "incompatible" (another API number) or "disabled" (by REPRKIT_PLUGINS).
         specs: the Specs it offers, by kind; empty unless the status is "ok".
-        reason: one line on why the status is not "ok"; a remark if it is.
+        reason: one line on why the status is not "ok"; remarks if it is.
         details: the traceback, if any.
+        seconds: how long the import took.
+        target: the module or object that its entry point names.
+        installations: the records of the distribution that were found, the one in use first.
     """
 
     name: str
@@ -48,6 +57,9 @@ class InstalledPlugin:
     specs: Mapping[str, tuple[Spec, ...]] = field(default_factory=dict)
     reason: str = ""
     details: str = ""
+    seconds: float = 0.0
+    target: str = ""
+    installations: tuple[Installation, ...] = ()
 
     @property
     def offers(self) -> dict[str, tuple[str, ...]]:
@@ -69,11 +81,7 @@ class Candidate:
     version: str
     entry_point: metadata.EntryPoint | None
     fault: str = ""
-
-
-def normalize(name: str) -> str:
-    """Normalize a distribution's name for comparison: lower case, dashes only."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    installations: tuple[Installation, ...] = ()
 
 
 def own_version() -> str:
@@ -93,64 +101,58 @@ def create_plugin_manager() -> pluggy.PluginManager:
 
 def find_candidates() -> list[Candidate]:
     """Find the entry points of group ``reprkit``, sorted by distribution; imports nothing and raises nothing."""
-    by_distribution: dict[str, list[Candidate]] = {}
-    for distribution in metadata.distributions():
-        try:
-            text = distribution.read_text("entry_points.txt") or ""
-        except (OSError, UnicodeError):
-            continue  # unreadable, so it is unknown whether it is a plugin
-        if f"[{GROUP}]" not in text:
-            continue
-        name, version = _identity(distribution)
-        by_distribution.setdefault(
-            name, list(_candidates_of(distribution, name, version))
-        )  # as for imports, the first on sys.path wins
-    return sorted(
-        (candidate for group in by_distribution.values() for candidate in group),
-        key=lambda candidate: (candidate.distribution, candidate.name),
-    )
+    return [candidate for records in find_installations() for candidate in _candidates_of(records)]
 
 
-def _candidates_of(distribution: metadata.Distribution, name: str, version: str) -> Iterator[Candidate]:
-    try:
-        points = list(distribution.entry_points.select(group=GROUP))
-    except Exception as error:
-        yield Candidate(name, name, version, None, f"its entry_points.txt cannot be read ({error})")
-        return
-    for point in points:
-        yield Candidate(point.name, name, version, point)
-
-
-def _identity(distribution: metadata.Distribution) -> tuple[str, str]:
-    """Read name and version from the head of METADATA; the e-mail parser behind ``.version`` is slow."""
-    try:
-        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-    except (OSError, UnicodeError):
-        text = ""
-    head = dict(re.findall(r"^(Name|Version): *(.+?) *$", text.partition("\n\n")[0], flags=re.MULTILINE))
-    return normalize(head.get("Name", "unnamed")), head.get("Version", "unknown")
+def _candidates_of(records: list[Installation]) -> list[Candidate]:
+    used = records[0]
+    if used.state != "used":
+        return []  # only leftovers
+    identity, found = (used.distribution, used.version), tuple(records)
+    if used.fault:
+        return [Candidate(used.distribution, *identity, None, used.fault, found)]
+    points = sorted(used.entry_points, key=lambda point: point.name)
+    return [Candidate(point.name, *identity, point, installations=found) for point in points]
 
 
 def load_plugin(
     candidate: Candidate, pm: pluggy.PluginManager, taken: Collection[tuple[str, str]] = ()
 ) -> InstalledPlugin:
-    """Import an installed plugin and examine it; all errors except KeyboardInterrupt are caught."""
+    """Import an installed plugin and examine it; everything that it raises except KeyboardInterrupt is caught.
+
+    What its import changes in the process is put back and named in the remarks.
+    """
     identity = (candidate.name, candidate.distribution, candidate.version)
     torch_before = "torch" in sys.modules
-    try:
-        if candidate.entry_point is None:
-            raise PluginError(candidate.fault)
-        plugin = candidate.entry_point.load()
-    except (Exception, SystemExit) as error:
-        return InstalledPlugin(
-            *identity, "broken", reason=explain_error(error), details=_format_traceback(error)
-        )
-    result = examine_plugin(plugin, *identity, pm=pm, taken=taken)
-    if result.status == "ok" and not torch_before and "torch" in sys.modules:
-        return InstalledPlugin(
-            *identity, "ok", result.specs, "its plugin module imports torch, which slows every command down"
-        )
-    return result
+    with undo_side_effects() as effects:
+        try:
+            if candidate.entry_point is None:
+                raise PluginError(candidate.fault)
+            plugin = candidate.entry_point.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a panic of a native extension is no Exception
+            result = _broken(identity, error)
+        else:
+            result = examine_plugin(plugin, *identity, pm=pm, taken=taken)
+    remarks = [describe_stale(candidate.installations)]
+    if candidate.version == UNKNOWN:
+        remarks.append(f"its METADATA is missing: pip install --force-reinstall {candidate.distribution}")
+    if effects.changed:
+        remarks.append(f"its import changes {', '.join(effects.changed)}, which was put back")
+    if effects.seconds >= SLOW:
+        remarks.append(f"its import takes {effects.seconds:.1f} s, in every command")
+    if not torch_before and "torch" in sys.modules:
+        remarks.append("its plugin module imports torch, which slows every command down")
+    reason = "; ".join(remark for remark in (result.reason, *remarks) if remark)
+    point = candidate.entry_point
+    return replace(
+        result,
+        reason=reason,
+        seconds=effects.seconds,
+        target="" if point is None else point.value,
+        installations=candidate.installations,
+    )
 
 
 def examine_plugin(
@@ -175,15 +177,22 @@ def examine_plugin(
                 f"upgrade {'reprkit' if newer else distribution}",
             )
         return InstalledPlugin(*identity, "ok", _collect_specs(plugin, pm, taken))
-    except (Exception, SystemExit) as error:
-        return InstalledPlugin(
-            *identity, "broken", reason=explain_error(error), details=_format_traceback(error)
-        )
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return _broken(identity, error)
+
+
+def _broken(identity: tuple[str, str, str], error: BaseException) -> InstalledPlugin:
+    return InstalledPlugin(*identity, "broken", reason=explain_error(error), details=_format_traceback(error))
 
 
 def explain_error(error: BaseException) -> str:
     """Format an error in one line; the type is omitted for reprkit's own errors."""
-    message = " ".join(str(error).split())
+    try:
+        message = " ".join(str(error).split())
+    except Exception:
+        message = "its message cannot be printed"
     if isinstance(error, PluginError):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reprkit.errors import UnknownPartError, nearest
-from reprkit.registry.discovery import InstalledPlugin, normalize
+from reprkit.registry.discovery import InstalledPlugin
 from reprkit.registry.hookspecs import KINDS, Spec
+from reprkit.registry.installed import normalize
 from reprkit.registry.references import Reference
 from reprkit.registry.sources import locate
 

@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,10 +25,11 @@ from reprkit.registry.discovery import (
     explain_error,
     find_candidates,
     load_plugin,
-    normalize,
     own_version,
 )
 from reprkit.registry.hookspecs import KINDS, PROJECT, Spec
+from reprkit.registry.installed import normalize
+from reprkit.registry.isolation import undo_side_effects
 from reprkit.registry.lookup import FoundPart, parse_kind, unknown_part_message
 from reprkit.registry.references import Reference, parse
 
@@ -121,8 +123,10 @@ class Registry:
         found = self.find(kind, name)
         module_name, _, target = found.spec.build.partition(":")
         try:
-            target_object: Any = importlib.import_module(module_name)
-        except (Exception, SystemExit) as error:
+            target_object = _import_quietly(module_name, found)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a panic of a native extension is no Exception
             lines = [f"{found} cannot be imported from {module_name}", f"{explain_error(error)}"]
             if found.missing:
                 lines.append(
@@ -190,7 +194,13 @@ class Registry:
                 reason = "REPRKIT_PLUGINS does not name it"
                 plugins.append(
                     InstalledPlugin(
-                        candidate.name, candidate.distribution, candidate.version, "disabled", reason=reason
+                        candidate.name,
+                        candidate.distribution,
+                        candidate.version,
+                        "disabled",
+                        reason=reason,
+                        target="" if candidate.entry_point is None else candidate.entry_point.value,
+                        installations=candidate.installations,
                     )
                 )
                 continue
@@ -199,6 +209,21 @@ class Registry:
                 (kind, name) for plugin in siblings for kind, names in plugin.offers.items() for name in names
             }
             plugins.append(_raise_if_requested(load_plugin(candidate, self._manager, taken)))
+
+
+def _import_quietly(module: str, found: FoundPart) -> Any:
+    """Import the module of a part; what a plugin's module changes of the program's results is put back, with a warning."""
+    if module in sys.modules or found.distribution == PROJECT:
+        return importlib.import_module(module)
+    with undo_side_effects(everything=False) as effects:
+        imported = importlib.import_module(module)
+    if effects.changed:
+        warnings.warn(
+            f"the import of {module} ({found.distribution} {found.version}) changes {', '.join(effects.changed)}, which was put "
+            "back: tell its authors",
+            stacklevel=4,
+        )
+    return imported
 
 
 def _allowed() -> set[str] | None:

@@ -4,5 +4,6 @@ MANIFEST, WEIGHTS = "reprkit.json", "model.safetensors"
 FORMAT = 1  # of the manifest; increased when older versions of reprkit cannot read the new one
 RECORD, METRICS, RESULTS, PAGE = "run.json", "metrics.jsonl", "results.json", "report.html"
 MODEL, STATE, BEST = "model", "state", "best"
+LOCK = ".lock"  # held by the process that writes the run
 FIGURES = "figures.npz"  # the report's figures, so that it can be rendered again
 CARD = "README.md"  # the model card, as shown by model hubs

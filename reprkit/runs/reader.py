@@ -16,6 +16,7 @@ from typing import Any
 
 from reprkit.errors import ReprkitError, TrainingError
 from reprkit.runs.filenames import BEST, FIGURES, METRICS, MODEL, RECORD, RESULTS, STATE
+from reprkit.runs.lock import is_locked
 from reprkit.runs.metrics import finite_metrics, flatten_metrics
 from reprkit.runs.record_check import check_record, check_results
 from reprkit.utils.untrusted_json import MAX_BYTES, parse_json, read_json
@@ -55,7 +56,7 @@ class StoredRun:
     @property
     def status(self) -> str:
         """See ``status_of``."""
-        return status_of(self.record)
+        return status_of(self.record, self.folder)
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
@@ -199,15 +200,16 @@ def read_last_line(out: str | Path) -> dict[str, Any]:
 # ------------------------------------------------------------------ derived values
 
 
-def status_of(record: Mapping[str, Any]) -> str:
-    """Return the recorded status, or "killed" if it is "running" but its process (on this machine) is gone."""
+def status_of(record: Mapping[str, Any], folder: str | Path | None = None) -> str:
+    """Return the recorded status, or "killed" if it is "running" but no process of this machine trains into the folder.
+
+    The lock of the folder tells; the process id does where there is none, as for runs of earlier versions.
+    """
     status = str(record.get("status", "unknown"))
-    if (
-        status == "running"
-        and record.get("host") == socket.gethostname()
-        and not _is_alive(record.get("pid"))
-    ):
-        return "killed"
+    if status == "running" and record.get("host") == socket.gethostname():
+        locked = None if folder is None else is_locked(folder)
+        alive = _is_alive(record.get("pid")) if locked is None else locked
+        return status if alive else "killed"
     return status
 
 

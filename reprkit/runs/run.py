@@ -84,7 +84,7 @@ class Run:
     def status(self) -> str:
         """Status: "running", "finished", "failed", "stopped", or "killed" if its process ended without recording a status."""
         record = self.record
-        return "finished" if not record else status_of(record)
+        return "finished" if not record else status_of(record, self.out)
 
     @property
     def best(self) -> dict[str, Any] | None:

@@ -9,7 +9,8 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from reprkit.errors import TrainingError
 from reprkit.runs import filenames
 from reprkit.runs.environment import command, now, versions
 from reprkit.runs.json_lines import JsonLinesFile
-from reprkit.runs.reader import FILES, read_record, status_of
+from reprkit.runs.lock import RunLock
+from reprkit.runs.reader import FILES, read_record
 from reprkit.runs.run import write_record
 from reprkit.utils.atomic_files import explain_os_error
 
@@ -48,7 +50,8 @@ class RunWriter:
         self.waited = dict.fromkeys(WAITS, 0.0)
         self._record: dict[str, Any] = {}
         self._file = None if self.out is None else JsonLinesFile(self.out / filenames.METRICS)
-        self._warned = False
+        self._lock: RunLock | None = None
+        self._keeps_lock = self._stopped = self._warned = False
         self._seconds_before, self._started, self._last_update = 0.0, time.monotonic(), 0.0
 
     @property
@@ -81,6 +84,30 @@ class RunWriter:
         record = {} if self.out is None else read_record(self.out)
         return record.get("stages", {}).get(self.name, {})
 
+    def lock(self) -> None:
+        """Make this process the owner of the run; nothing in its folder is read for resuming, or changed, before.
+
+        Raises:
+            TrainingError: another process owns it.
+        """
+        if self.writes and self.out is not None:
+            self._lock = RunLock(self.out)
+            self._lock.acquire()
+
+    @contextmanager
+    def keep_lock(self) -> Iterator[None]:
+        """Context in which the run is owned also after its training has ended: while it is evaluated and reported."""
+        self._keeps_lock = True
+        try:
+            yield
+        finally:
+            self._keeps_lock = False
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None and not self._keeps_lock:
+            self._lock.release()
+
     def move_earlier_run_aside(self) -> None:
         """Move the files of an earlier run to ``OUT/.replaced`` before a new run starts.
 
@@ -92,7 +119,6 @@ class RunWriter:
         record = read_record(self.out)
         if record.get("session") == SESSION and self.name not in record.get("stages", {}):
             return
-        self._refuse_concurrent_run(record)
         names = (*FILES, filenames.PAGE, filenames.MODEL, filenames.BEST, filenames.STATE)
         existing = [self.out / name for name in names if (self.out / name).exists()]
         if not existing:
@@ -140,7 +166,6 @@ class RunWriter:
         assert self._file is not None
         self._file.begin(size)
         earlier = read_record(self.out)
-        self._refuse_concurrent_run(earlier)
         moment, resumed = now(), list(earlier.get("resumed", []))
         if position:
             resumed.append({"at": moment, "step": position})
@@ -259,12 +284,14 @@ class RunWriter:
         error: str | None = None,
         failure: Mapping[str, Any] | None = None,
     ) -> None:
-        """End the run with status "finished", "failed" or "stopped", and record the details of a failure."""
-        if self.open:
+        """End the run with status "finished", "failed" or "stopped", record the details of a failure, and release the run."""
+        if self.open and not (status == "stopped" and self._stopped):
+            self._stopped = status == "stopped"
             self.update(step, status, error=error, force=True, failure=failure)
             if status != "stopped":
                 self.open = False
                 atexit.unregister(self._at_exit)
+        self._unlock()
 
     def _warn_once(self, name: str, error: OSError) -> None:
         """Warn once that a file cannot be written; the data is written later, when there is space again."""
@@ -275,15 +302,17 @@ class RunWriter:
                 stacklevel=5,
             )
 
-    def _refuse_concurrent_run(self, record: Mapping[str, Any]) -> None:
-        same_host = record.get("host") == socket.gethostname() and record.get("session") != SESSION
-        if same_host and status_of(record) == "running":
-            raise TrainingError(
-                f"process {record.get('pid')} is training into {self.out} right now: choose another out=, or stop that process"
-            )
-
     def _at_exit(self) -> None:
         error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-        if self.open and isinstance(error, Exception):
+        if self.open and isinstance(error, Exception) and self._is_still_own():
             self.update(self.position, "failed", error=f"{type(error).__name__}: {error}")
         self.open = False
+
+    def _is_still_own(self) -> bool:
+        """Lock the run again; return whether no other process has continued or replaced it since it was stopped."""
+        assert self.out is not None
+        try:
+            self.lock()
+            return read_record(self.out).get("session") == SESSION
+        except TrainingError:
+            return False

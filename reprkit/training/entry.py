@@ -68,19 +68,20 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
         describe(model)  # fail now, not after hours
     valid, evaluators = options.valid, options.evaluators
     steps = Loop(model, train, options)
-    for step in steps:
-        for turn in model.objective.turns:
-            losses = step.update(turn, closure=functools.partial(_compute_losses, step, turn))
-        if valid is not None and options.evaluate_every and step.every(options.evaluate_every):
-            with step.averaged():
-                step.log(losses, _evaluate(model, valid, train, evaluators, examples=0))
-    results = {} if valid is None else _evaluate(model, valid, train, evaluators)
-    if options.folder is not None:
-        model.save(options.folder / MODEL)
-        if collectives.rank() == 0:
-            from reprkit.reporting import report
+    with steps.writer.keep_lock():
+        for step in steps:
+            for turn in model.objective.turns:
+                losses = step.update(turn, closure=functools.partial(_compute_losses, step, turn))
+            if valid is not None and options.evaluate_every and step.every(options.evaluate_every):
+                with step.averaged():
+                    step.log(losses, _evaluate(model, valid, train, evaluators, examples=0))
+        results = {} if valid is None else _evaluate(model, valid, train, evaluators)
+        if options.folder is not None:
+            model.save(options.folder / MODEL)
+            if collectives.rank() == 0:
+                from reprkit.reporting import report
 
-            report(options.folder, results)
+                report(options.folder, results)
     return Run(options.folder, model, steps.writer.lines, results)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from reprkit.data.loading.order import loader
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
+from reprkit.runs.filenames import RECORD
 from reprkit.runs.metrics import finite_metrics
 from reprkit.runs.model_summary import model_summary, warn_of_changes
 from reprkit.runs.records import average_losses, metrics_line
@@ -20,6 +21,7 @@ from reprkit.training.best import BestModel
 from reprkit.training.monitor import monitor, non_finite
 from reprkit.training.monitor.monitor import Monitor
 from reprkit.training.options import Options
+from reprkit.training.rank_failures import describe
 from reprkit.training.rank_vote import RankVote, Signals
 from reprkit.training.resume import state
 from reprkit.training.step import Step
@@ -97,7 +99,7 @@ class Loop:
         options, writer = self.options, self.writer
         state.seed_everything(options.seed)
         self._train_state = train_state = TrainState(
-            self.model, self.data, options, self._monitor.on_non_finite
+            self.model, self.data, options, self._monitor.on_non_finite, self._on_rank_failure
         )
         writer.writes = writer.writes and train_state.engine.rank == 0
         signals, finished = Signals(), False
@@ -114,7 +116,14 @@ class Loop:
                     self._best.finish()
             finished = True
         except Exception as error:
-            writer.close(train_state.position, "failed", f"{type(error).__name__}: {error}")
+            cause = train_state.failures.explain(error)
+            if cause is not None:
+                raise cause from error
+            writer.close(train_state.position, "failed", describe(error))
+            train_state.failures.publish(error)
+            raise
+        except GeneratorExit:
+            train_state.failures.leave(train_state.position)
             raise
         finally:
             if hasattr(self.data, "describe"):
@@ -125,6 +134,10 @@ class Loop:
             self._votes.close()
             train_state.close(finished=finished)
             self._train_state = None
+
+    def _on_rank_failure(self, text: str) -> None:
+        """Record the message of another rank that failed, which ends this one."""
+        self.writer.close(self.train_state.position, "failed", text)
 
     def _title(self) -> str:
         """Return the progress bar's title: the stage, the run's folder, or else the latents that are trained."""
@@ -140,8 +153,12 @@ class Loop:
         """Start or resume the run; return the first step."""
         options, train_state, writer = self.options, self.train_state, self.writer
         folder = writer.state_folder
-        newest = state.load_newest(folder) if options.resume and folder is not None else None
-        self._check_same_start(0 if newest is None else int(newest[0]["step"]))
+        self._lock_run()
+        metadata: dict[str, Any] | None = None
+        if options.resume and folder is not None:
+            metadata, _ = state.load_newest(folder, self._restore) or (None, None)
+        self._check_same_start(0 if metadata is None else metadata["step"])
+        self._check_finite_weights()  # before an earlier run is moved aside
         facts = {
             **options.to_json(),
             "ranks": train_state.engine.ranks,
@@ -156,18 +173,21 @@ class Loop:
         if options.best is not None and writer.best_folder is not None:
             self._best = BestModel(options.best, writer.best_folder, self.model)
         past: dict[str, Any] = {}
-        if newest is None:
+        if metadata is None:
             if not options.resume:
                 writer.move_earlier_run_aside()
+            elif writer.stage_record().get("saved"):
+                warnings.warn(
+                    f"{options.out} has no state, although its {RECORD} says that the one of step "
+                    f"{writer.stage_record()['saved']} was saved: training starts at step 0",
+                    stacklevel=4,
+                )
             start = 0
         else:
-            metadata, saved = newest
             start = self._monitor.saved = int(metadata["step"])
-            train_state.restore(saved, start)
             if start >= options.steps and writer.stage_record().get("status") == "finished":
                 return start
             warn_of_changes(metadata["options"], facts)
-            self._monitor.load_state_dict(metadata.get("watch", {}))
             past = {
                 "seconds": metadata["seconds"],
                 "size": metadata["metrics_size"],
@@ -181,6 +201,32 @@ class Loop:
         train_state.engine.start_tracking(options.trackers, options.folder, facts)
         self._bar.begin(start)
         return start
+
+    def _lock_run(self) -> None:
+        """Make rank 0 the owner of the run; all ranks fail if it cannot be, and none reads a state before."""
+        refused: TrainingError | None = None
+        try:
+            self.writer.lock()
+        except TrainingError as error:
+            refused = error
+        if self._votes.exchange_now(int(refused is not None), 0, 0)[0]:
+            raise refused or TrainingError(
+                f"process 0 cannot train into {self.options.out}: see its message; another process may be training into it"
+            )
+
+    def _check_finite_weights(self) -> None:
+        """Refuse to train a model that an earlier, diverged run has left with values that are not finite."""
+        bad = self.train_state.non_finite_tensors()
+        if bad:
+            raise TrainingError(
+                f"{len(bad)} of the model's weights and buffers are not finite before the first step: {', '.join(bad[:4])}"
+                f"{' ...' if len(bad) > 4 else ''}\n"
+                "  an earlier run has left them so, or they were loaded so; build the model again, or load an earlier checkpoint"
+            )
+
+    def _restore(self, metadata: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+        self.train_state.restore(saved, metadata["step"])
+        self._monitor.load_state_dict(metadata.get("watch") or {})
 
     def _check_same_start(self, start: int) -> None:
         """Check that all ranks start from the same step."""
@@ -205,8 +251,12 @@ class Loop:
             train_state.begin(index)
             last = index + 1 == options.steps
             began = time.perf_counter()
-            batch = next(batches)
-            extra = {name: next(each) for name, each in further.items()}
+            try:
+                batch = next(batches)
+                extra = {name: next(each) for name, each in further.items()}
+            except Exception as error:
+                self._save_completed(index, error)
+                raise
             self.writer.waited["data"] += time.perf_counter() - began
             for piece in train_state.split_batch(batch):
                 last_piece = train_state.last_piece
@@ -222,6 +272,21 @@ class Loop:
                 )
             self._after_step(index, last, signals)
         self._save(options.steps, urgent=True)
+
+    def _save_completed(self, position: int, error: Exception) -> None:
+        """Save the steps that are done, when the next batch cannot be loaded; ranks, of which one fails, keep their last state."""
+        if (
+            self.writer.state_folder is None
+            or self.train_state.engine.ranks > 1
+            or position <= self._monitor.saved
+        ):
+            return
+        try:
+            self._save(position, urgent=True)
+        except TrainingError as failed:
+            error.add_note(f"  and the {position} steps that are done could not be saved: {failed}")
+        else:
+            error.add_note(f"  the state of step {position} is saved: resume=True continues from there")
 
     def _after_step(self, index: int, last: bool, signals: Signals) -> None:
         """Log, check, and save or stop if due, after the body has finished a step."""

@@ -24,6 +24,7 @@ from reprkit.training.forward_state import ForwardState, random_states, set_rand
 from reprkit.training.monitor import non_finite
 from reprkit.training.optimizers import check_closure_options, needs_closure, optimizers_from
 from reprkit.training.options import Options
+from reprkit.training.rank_failures import RankFailures
 from reprkit.training.resume import snapshot, state
 from reprkit.training.sparse_gradients import sparse_weights
 from reprkit.types import Batch, Losses
@@ -65,8 +66,10 @@ class TrainState:
         data: the data set to train on; it determines the order of examples.
         options: the loop's options.
         on_non_finite: called with a non-finite loss or gradient, and the batch; may raise.
+        on_rank_failure: called with the message of another rank that failed, which ends this one.
 
     Attributes:
+        failures: the failures of the ranks, shared between them.
         module: the module called in training: the model, or its DDP wrapper.
         extra: the further data sets, by name.
         last_piece: whether the current piece is the last one of its step.
@@ -82,6 +85,7 @@ class TrainState:
         data: Dataset,
         options: Options,
         on_non_finite: Callable[[non_finite.NonFinite, Batch], None],
+        on_rank_failure: Callable[[str], Any] = print,
     ) -> None:
         turns = tuple(model.objective.turns)
         if options.accumulate > 1 and len(turns) > 1:
@@ -192,6 +196,7 @@ class TrainState:
         self._compiled = self._compile() if options.compile else []
         _open_states[model] = self
         self.clear_gradients()
+        self.failures = RankFailures(self.engine.rank, self.engine.ranks, on_rank_failure)
 
     @property
     def lr(self) -> float:
@@ -202,6 +207,7 @@ class TrainState:
     def begin(self, index: int) -> None:
         """Start a step and set its learning rates."""
         self.position = index
+        self.failures.note(None)
         self.pieces, self.norm, self._totals, self._coupled_step = [], None, [], None
         self.updated.clear()
         factor = self._schedule_factor(index)
@@ -259,7 +265,7 @@ class TrainState:
             with nullcontext() if self.last_piece else self.engine.no_sync(self.module):
                 losses = self._compute_losses(batch, turn)
         except Exception as error:
-            self._raise_memory_advice(error)
+            self._raise_explained(error)
             raise
         if isinstance(losses, Losses) and not self.repeating:
             self.pieces.append(losses)
@@ -323,7 +329,7 @@ class TrainState:
             share = total if self.options.accumulate == 1 else total / self.options.accumulate
             self.engine.backward(share, last_piece=self.last_piece, **options)
         except Exception as error:
-            self._raise_memory_advice(error)
+            self._raise_explained(error)
             raise
 
     def update(self, turn: str, batch: Batch, closure: Callable[[], T] | None = None) -> T | None:
@@ -359,7 +365,7 @@ class TrainState:
             else:
                 optimizer.step()
         except Exception as error:
-            self._raise_memory_advice(error)
+            self._raise_explained(error)
             raise
         self.clear_gradients()
         if turn == "main":
@@ -433,6 +439,7 @@ class TrainState:
     def close(self, *, finished: bool) -> None:
         """Unwrap the model and put it into evaluation mode; if finished, make it whole, with averaged weights."""
         _open_states.pop(self.model, None)
+        self.failures.close()
         for part in self._compiled:
             part._compiled_call_impl = None
         self.clear_gradients()
@@ -464,15 +471,21 @@ class TrainState:
         if self.closed:
             raise TrainingError(NOT_RUNNING)
 
-    def _raise_memory_advice(self, error: Exception) -> None:
-        """Replace an out-of-memory error by one that says what to lower."""
+    def _raise_explained(self, error: Exception) -> None:
+        """Replace an out-of-memory error by one that says what to lower, and a broken connection by its cause on another rank."""
         if non_finite.is_out_of_memory(error):
             lines = non_finite.memory_advice(
                 self.position, self.options.batch, self.piece, self.options.precision, self.options.accumulate
             )
-            raise TrainingError(
+            advice = TrainingError(
                 f"{lines}\n  ({str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__})"
-            ) from error
+            )
+            self.failures.note(advice)
+            raise advice from error
+        cause = self.failures.explain(error)
+        if cause is not None:
+            raise cause from error
+        self.failures.note(error)
 
 
 def _describe_value(value: Any) -> str:

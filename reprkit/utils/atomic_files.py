@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+_ATTEMPTS = 5  # at replacing a folder by two renames
 _STALE = 3600.0  # seconds after which a temporary sibling is assumed to be left by a killed process
 
 
@@ -124,9 +125,15 @@ def _swap(fresh: Path, target: Path) -> None:
         fresh.rename(target)
     elif not _exchange(fresh, target):
         old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-        fresh.rename(target)
+        for attempt in range(_ATTEMPTS):
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+            try:
+                fresh.rename(target)
+                break
+            except OSError:  # a reader has found the folder missing, and restored it
+                if attempt + 1 == _ATTEMPTS or not target.exists():
+                    raise
         shutil.rmtree(old, ignore_errors=True)
     _sync(target.parent)
 

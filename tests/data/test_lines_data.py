@@ -70,7 +70,7 @@ def test_number_of_open_files_is_bounded(tmp_path):
     data = Lines(tmp_path)
     for _ in range(2):
         assert read(data) == [str(number) for number in range(90)]
-    assert len(data._files._maps) == 64
+    assert len(data._files._open) == 64
 
 
 def test_length_truncates_lines(tmp_path):

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -138,8 +139,83 @@ def test_unpicklable_data_set_raises(method):
 
 
 def test_killed_worker_raises():
-    with pytest.raises(DataError, match="a worker process that prepares batches of killed ended"):
+    with pytest.raises(
+        DataError,
+        match="a worker process that prepares batches of killed ended: process .* was killed by SIGKILL",
+    ):
         list(loader(Killed(), Order(8, 4), 0, 1, stop=2))
+
+
+def test_killed_worker_raises_in_the_next_request_and_nowhere_else():
+    """torch's handler of SIGCHLD would raise a RuntimeError in whatever line runs when the worker dies."""
+    before = set(multiprocessing.active_children())
+    batches = loader(Digits(), Order(1797, 64), 0, 1)
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - before
+    os.kill(worker.pid, signal.SIGKILL)
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        sum(range(1000))  # Python code in which a handler would run
+    with pytest.raises(DataError, match=f"process {worker.pid} was killed by SIGKILL"):
+        list(batches)
+
+
+@pytest.mark.slow
+def test_run_whose_worker_is_killed_in_the_body_has_a_reason_and_a_state(tmp_path):
+    data = Digits()
+    model = rk.build(
+        data=data, encoder="mlp(widths=(8,))", latent="gaussian(dim=2)", decoder="mlp(widths=(8,))"
+    )
+    before = set(multiprocessing.active_children())
+
+    def train():
+        for step in rk.loop(model, data, steps=100, batch=32, workers=1, out=tmp_path, device="cpu"):
+            step.backward(step.model(step.batch).total)
+            step.update()
+            if step.index == 3:
+                (worker,) = set(multiprocessing.active_children()) - before
+                os.kill(worker.pid, signal.SIGKILL)
+
+    with pytest.raises(DataError, match="was killed by SIGKILL") as raised:
+        train()
+    record = read_record(tmp_path)
+    assert record["status"] == "failed"
+    assert "was killed by SIGKILL" in record["error"]
+    (saved,) = state.list_saved(tmp_path / "state")
+    done = int(saved.name.removeprefix("step-"))
+    assert done >= 4
+    assert raised.value.__notes__ == [
+        f"  the state of step {done} is saved: resume=True continues from there"
+    ]
+
+
+class Panicking(Broken):
+    """Data set whose example 5 raises what a panic of a native extension is: no Exception."""
+
+    error: type[BaseException] = type("PanicException", (BaseException,), {})
+
+    def fail(self):
+        raise self.error("rust")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_base_exception_of_a_data_set_names_its_example(workers):
+    with pytest.raises(
+        DataError,
+        match=r"^example 5 \(in the batch of step \d\) of panicking cannot be loaded: PanicException: rust",
+    ):
+        list(loader(Panicking(), Order(8, 4), 0, workers, stop=2))
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_data_set_that_exits_in_a_worker_is_an_error(error, monkeypatch):
+    monkeypatch.setattr(Panicking, "error", error)
+    with pytest.raises(
+        DataError, match=f"the batch of step . of panicking cannot be loaded: {error.__name__}: rust"
+    ):
+        list(loader(Panicking(), Order(8, 4), 0, 1, stop=2))
+    with pytest.raises(error):  # in this process it may be the user's
+        list(loader(Panicking(), Order(8, 4), 0, 0, stop=2))
 
 
 def test_workers_end_with_the_iteration():

@@ -258,3 +258,14 @@ def test_a_batch_that_does_not_fit_the_signature_raises_at_the_first_step():
         model({**good, "x": good["x"] * 16})
     with pytest.raises(DataError, match="x"):
         rk.build(data=DIGITS, **MLP)({**good, "x": good["x"].squeeze(-1)})
+
+
+def test_another_default_dtype_is_one_sentence(tmp_path):
+    rk.build(data=DIGITS, **MLP).save(tmp_path)
+    torch.set_default_dtype(torch.float64)
+    try:
+        for build_it in (lambda: rk.build(data=DIGITS, **MLP), lambda: rk.load(tmp_path)):
+            with pytest.raises(BuildError, match="torch's default dtype is float64, and models are built in"):
+                build_it()
+    finally:
+        torch.set_default_dtype(torch.float32)

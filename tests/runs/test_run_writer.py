@@ -1,7 +1,6 @@
 """Writing a run's folder: its contents, reading it back, and handling an earlier run."""
 
 import json
-import os
 import re
 import shlex
 import sys
@@ -149,17 +148,6 @@ def test_replacing_an_unfinished_run_warns(digits, tmp_path):
     ):
         fit(make(digits), digits, out=tmp_path)
     assert (tmp_path / ".replaced" / "state" / "step-000000003").exists()
-
-
-def test_folder_in_use_by_another_process_is_rejected(digits, tmp_path):
-    fit(make(digits), digits, out=tmp_path)
-    record = read_record(tmp_path)
-    other = {**record, "status": "running", "session": "another", "pid": os.getppid()}
-    (tmp_path / "run.json").write_text(json.dumps(other))
-    for resume in (False, True):
-        with pytest.raises(TrainingError, match="is training into .* right now"):
-            fit(make(digits), digits, out=tmp_path, resume=resume, steps=8)
-    assert (tmp_path / "metrics.jsonl").exists()
 
 
 def test_results_keep_json_values_only(tmp_path):

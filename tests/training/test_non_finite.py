@@ -170,3 +170,26 @@ def test_the_log_is_valid_json_if_a_metric_is_not_finite(digits, tmp_path):
     text = (tmp_path / "metrics.jsonl").read_text()
     assert "NaN" not in text
     assert json.loads(text.splitlines()[0])["metrics"]["odd"] is None
+
+
+def test_the_model_of_a_diverged_run_is_refused_before_the_first_step(digits, tmp_path):
+    model = make(digits)
+    with pytest.raises(TrainingError, match="the loss is nan at step 4"):
+        train(model, digits, spoil=_spoil_weights)
+    (tmp_path / "run.json").write_text('{"status": "finished"}')
+    with pytest.raises(TrainingError) as raised:
+        train(model, digits, out=tmp_path)
+    first, second = str(raised.value).splitlines()
+    assert (
+        first
+        == "1 of the model's weights and buffers are not finite before the first step: adapters.code.weight"
+    )
+    assert "build the model again, or load an earlier checkpoint" in second
+    assert "lr=" not in str(raised.value)
+    assert (tmp_path / "run.json").exists(), "the earlier run is not moved aside for it"
+
+
+def _spoil_weights(model, step, losses):
+    with torch.no_grad():
+        model.adapters["code"].weight[0, 0] = float("nan")
+    return step.model(step.batch)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,23 @@ def test_files_are_written_atomically(tmp_path, monkeypatch):
         write_text(path, "two")
     assert path.read_text() == "one"
     assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_reader_that_restores_the_folder_between_two_renames_does_not_stop_the_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic_files, "_exchange", lambda *_: False)
+    place, rename, restored = tmp_path / "b", Path.rename, []
+    place.mkdir()
+    (place / "old").write_text("old")
+
+    def read_in_between(self, target):
+        result = rename(self, target)
+        if Path(target).name == ".b.old" and not restored:
+            restored.append(recover_folder(place))
+        return result
+
+    monkeypatch.setattr(Path, "rename", read_in_between)
+    with replace_folder(place, own_files=("old",)) as fresh:
+        (fresh / "file").write_text("new")
+    assert restored == [place]
+    assert [path.name for path in place.iterdir()] == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]

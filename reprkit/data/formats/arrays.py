@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.field_inference import UNSTATED, infer_field, to_tensor
+from reprkit.data.formats.positional_file import RowFile
 from reprkit.data.formats.table_arrays import read_table
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.padding import broadcast_mask
@@ -57,7 +59,7 @@ class Arrays(Tensors):
             value, as is False in ``NAME_mask`` (n d).
         fields: field -> its name in the file, where that differs; only these are read then.
         mmap: memory-map .npy files instead of reading them: only what a batch needs is read, and values are
-            not checked in advance.  A worker process maps the files itself.
+            not checked in advance.  A worker process opens the files itself.
 
     Raises:
         DataError: no such file, pickled objects, no examples, or values that do not fit; see
@@ -129,12 +131,28 @@ class Arrays(Tensors):
                 divisors[field] = divisor
         super().__init__(tensors, Signature(signature), divisors=divisors, name=name, check=not mmap)
         self._mapped = {field: str(raw[field].filename) for field in tensors} if mmap else {}
+        self._rows = {
+            field: rows
+            for field in self._mapped
+            if (rows := _rows_of(raw[field], self._values[field])) is not None
+        }
+
+    def lengths(self) -> Mapping[str, Int[Tensor, " n"]]:
+        """Return the lengths of the fields that vary, up to the last valid step of their masks."""
+        for rows in self._rows.values():
+            rows.check_size()  # the masks are read from their mapping
+        return super().lengths()
+
+    def _select(self, key: str, value: Tensor, index: Tensor) -> Tensor:
+        if key not in self._rows:
+            return super()._select(key, value, index)
+        return self._to_batch_dtype(key, self._rows[key].read(index.cpu()))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for another process, without the contents of mapped files."""
         values = {field: value for field, value in self._values.items() if field not in self._mapped}
         shapes = {field: self._values[field].shape for field in self._mapped}
-        return {**self.__dict__, "_values": values, "_mapped": (self._mapped, shapes)}
+        return {**self.__dict__, "_values": values, "_mapped": (self._mapped, shapes), "_rows": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state and map the files again.
@@ -145,12 +163,23 @@ class Arrays(Tensors):
         self.__dict__.update(state)
         self._mapped, shapes = state["_mapped"]
         for field, file in self._mapped.items():
-            value, _ = to_tensor(field, _load(Path(file), True))
+            array = _load(Path(file), True)
+            value, _ = to_tensor(field, array)
             if value.numel() != shapes[field].numel():
                 raise DataError(
                     f"{file!r} has changed since the data set was constructed; construct it again"
                 )
             self._values[field] = value.reshape(shapes[field])
+            rows = _rows_of(array, self._values[field])
+            if rows is not None:
+                self._rows[field] = rows
+
+
+def _rows_of(array: Any, value: Tensor) -> RowFile | None:
+    """Return what reads a field's rows from its file; None where the tensor is a copy in memory, of another type."""
+    if value.data_ptr() != array.ctypes.data or value.element_size() != array.itemsize or not value.ndim:
+        return None
+    return RowFile(Path(array.filename), array.offset, value.shape[1:], value.dtype)
 
 
 def _is_mask(name: str, tensors: Mapping[str, Tensor]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from reprkit.data.base import Dataset
 from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles, find_files, labels_from_folders
 from reprkit.data.formats.image_files import SUFFIXES, Fit, read_image
+from reprkit.data.formats.positional_file import RowFile
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Share, Width
@@ -41,7 +43,7 @@ class Images(Dataset):
         labels: whether the first folder level is the class.
         gray: one channel, else three.
         fit: "crop" crops the center to the aspect ratio of ``size``, "pad" adds black borders, "stretch" distorts.
-        cache: folder for the decoded images; they are memory-mapped from there, and later runs reuse them
+        cache: folder for the decoded images; they are read from there, and later runs reuse them
             unless the name, size or modification time of a file differs.
         max_corrupt: largest share of unreadable files that may be skipped; more is an error.
 
@@ -67,7 +69,7 @@ class Images(Dataset):
         self._root, paths = find_files(root, SUFFIXES, "images")
         self._size, self._fit, self._gray = (height, width), fit, gray
         shape = (height, width, 1 if gray else 3)
-        self._store: np.ndarray | None = None
+        self._store: np.ndarray | RowFile | None = None
         self._file: Path | None = None
         if cache is not None:
             stem = Path(cache).expanduser() / f"images-{self._cache_key(paths)}"
@@ -110,7 +112,8 @@ class Images(Dataset):
         if self._store is None and self._file is not None:
             self._store = self._open_cache(self._file)
         if self._store is not None:
-            pixels = self._store[index.numpy()]
+            stored = self._store
+            pixels = stored.read(index).numpy() if isinstance(stored, RowFile) else stored[index.numpy()]
         else:
             pixels = np.stack([self._read_again(self.files[position]) for position in index.tolist()])
         batch = {"x": torch.from_numpy(pixels).float().div_(255)}
@@ -122,7 +125,7 @@ class Images(Dataset):
         return self._root.resolve().name
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for a worker process, which maps the cache itself instead of copying it."""
+        """Return the state for a worker process, which opens the cache itself instead of copying it."""
         return {**self.__dict__, "_store": None if self._file is not None else self._store}
 
     def _read(self, name: str) -> np.ndarray:
@@ -137,9 +140,10 @@ class Images(Dataset):
             ) from error
 
     @staticmethod
-    def _open_cache(file: Path) -> np.ndarray:
+    def _open_cache(file: Path) -> RowFile:
         try:
-            return np.load(file, mmap_mode="r")
+            array = np.load(file, mmap_mode="r")
+            return RowFile(file, array.offset, array.shape[1:], torch.uint8)
         except (OSError, ValueError) as error:
             raise DataError(f"the cache {str(file)!r} was removed or damaged: {error}") from error
 
@@ -156,12 +160,16 @@ class Images(Dataset):
         part = stem.with_suffix(f".{uuid.uuid4().hex}.part")  # unique for every rank, also on other machines
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
-            store = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(paths), *shape))
             names: list[str] = []
-            for name, pixels in corrupt.iter_readable(paths, self._read):
-                store[len(names)] = pixels
-                names.append(name)
-            store.flush()
+            # Not written through a mapping: a disk that is full would end the process without an error.
+            with part.open("wb") as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+                start = file.tell()
+                for name, pixels in corrupt.iter_readable(paths, self._read):
+                    file.write(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
+                    names.append(name)
+                file.truncate(start + len(paths) * math.prod(shape))
             os.replace(part, stem.with_suffix(".npy"))
             record = {"files": names, "count": corrupt.count, "named": corrupt.named}
             part.write_text(json.dumps(record), encoding="utf-8")

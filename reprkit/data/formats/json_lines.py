@@ -52,7 +52,7 @@ class JsonLines(Dataset):
     field of another name than "label").
 
     A line that is no JSON object, lacks a field, or has a field of another type or size is skipped, counted and
-    named.  Files are memory-mapped, not read: 16 bytes per line are kept in memory.
+    named.  Files are not kept in memory, only 16 bytes per line.
 
     Args:
         path: a file (any suffix), or a folder of .jsonl and .ndjson files at any depth.

@@ -25,7 +25,7 @@ class Lines(Dataset):
 
     Field: ``x`` tokens (t,) of varying length.  With ``units="bytes"`` they are the line's UTF-8 bytes (vocab
     256); with "characters" they are indices into ``alphabet``, the sorted characters of the text.  Line ends
-    (LF or CRLF) are removed and blank lines are ignored.  Files are memory-mapped, not read: only the position
+    (LF or CRLF) are removed and blank lines are ignored.  Files are not kept in memory: only the position
     of each line is kept in memory (16 bytes per line).
 
     A line that is not valid UTF-8 is skipped, counted and named.

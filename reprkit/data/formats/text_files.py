@@ -1,8 +1,7 @@
-"""Memory-mapped lines of text files: only the position of each line is kept in memory."""
+"""Lines of text files: only the position of each line is kept in memory."""
 
 from __future__ import annotations
 
-import mmap
 import os
 from array import array
 from collections.abc import Callable, Collection, Iterator
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor
 
 from reprkit.data.corrupt_files import CorruptFiles, find_files
+from reprkit.data.formats.positional_file import PositionalFile
 from reprkit.data.regular_files import check_regular
 from reprkit.errors import DataError
 
-_MAX_OPEN = 64  # files that are mapped at the same time
+_MAX_OPEN = 64  # files that are open at the same time
 _BOM = b"\xef\xbb\xbf"  # byte-order mark, which some editors write first
 
 
@@ -46,7 +46,7 @@ class TextFiles:
             self._folder, self.names = find_files(self.path, suffixes, what)
         self._spans = torch.empty((0, 2), dtype=torch.int64)
         self._ends, self._sizes = np.zeros(0, np.int64), list[int]()
-        self._maps: dict[int, mmap.mmap] = {}
+        self._open: dict[int, PositionalFile] = {}
 
     def index(self, check: Callable[[bytes], Any], corrupt: CorruptFiles) -> None:
         """Index all lines; those for which ``check`` raises are skipped, and recorded as ``file:line``.
@@ -100,7 +100,7 @@ class TextFiles:
         """
         position = range(len(self))[index]
         start, stop = self._spans[position].tolist()
-        return self._map(int(np.searchsorted(self._ends, position, side="right")))[start:stop]
+        return self._file(int(np.searchsorted(self._ends, position, side="right"))).read(start, stop)
 
     @property
     def lengths(self) -> Tensor:
@@ -114,8 +114,8 @@ class TextFiles:
         return path.name if path.is_dir() else path.stem
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for a worker process, which maps the files itself."""
-        return {**self.__dict__, "_maps": {}}
+        """Return the state for a worker process, which opens the files itself."""
+        return {**self.__dict__, "_open": {}}
 
     def _lines(self, name: str) -> Iterator[tuple[int, int, bytes]]:
         """Yield (number from 1, first byte, content) of each line that is not blank."""
@@ -131,24 +131,12 @@ class TextFiles:
         except OSError as error:
             raise DataError(f"{str(self._folder / name)!r} cannot be read: {error}") from error
 
-    def _map(self, file: int) -> mmap.mmap:
-        if file not in self._maps:
-            path = self._folder / self.names[file]
-            if len(self._maps) >= _MAX_OPEN:
-                self._maps.pop(next(iter(self._maps))).close()
-            try:
-                with path.open("rb") as opened:
-                    mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:
-                raise DataError(
-                    f"{str(path)!r} was readable when the data set was constructed, and no longer is: {error}"
-                ) from error
-            if len(mapped) != self._sizes[file]:
-                raise DataError(
-                    f"{str(path)!r} has changed since the data set was constructed; construct it again"
-                )
-            self._maps[file] = mapped
-        return self._maps[file]
+    def _file(self, number: int) -> PositionalFile:
+        if number not in self._open:
+            if len(self._open) >= _MAX_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[number] = PositionalFile(self._folder / self.names[number], self._sizes[number])
+        return self._open[number]
 
 
 def byte_tokens(text: str | bytes, length: int | None = None) -> Tensor:

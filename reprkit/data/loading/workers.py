@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from reprkit.data.loading.buckets import fit_to_longest
 from reprkit.errors import DataError, ReprkitError
 from reprkit.utils.spawning import keep_safe_path_local, safe_path
 
+_INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # not errors of a data set
 _WORKERS = 0x776F726B  # salt: workers and the sample order have the same seed
 
 # A step, its indices, and the length of each field of varying length in the global batch, over all processes (None: not needed).
@@ -35,11 +37,19 @@ def make_batch(dataset: Dataset, task: Task) -> dict[str, Tensor]:
         DataError: the batch cannot be loaded; names the first example that cannot.
     """
     step, indices, longest = task
-    if not isinstance(indices, Tensor):  # a stream pads its own share and names unreadable records itself
-        return dataset.batch(indices)
     try:
+        if not isinstance(indices, Tensor):  # a stream pads its own share and names unreadable records itself
+            return dataset.batch(indices)
         return fit_to_longest(dataset.batch(indices), dataset.signature, longest)
-    except Exception as error:
+    except _INTERRUPTS:
+        raise
+    except BaseException as error:  # a panic of a native extension is no Exception
+        if not isinstance(indices, Tensor):
+            if isinstance(error, Exception):
+                raise
+            raise DataError(
+                f"the batch of step {step} of {dataset.name} cannot be loaded: {_with_location(error)}"
+            ) from error
         raise _example_error(dataset, indices, step, error) from error
 
 
@@ -72,14 +82,19 @@ def prefetch(
             f"{dataset.name} cannot be sent to a worker process: {type(error).__name__}: {error}\n"
             f"  define {type(dataset).__name__} (and functions that it holds) at the top of a module, or use workers=0"
         ) from error
+    if workers:
+        _disarm(batches)
     while True:
         try:
             batch: Any = next(batches, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (
+            Exception
+        ) as error:  # a dying worker breaks its queue, its shared memory, or the check of torch
+            ended = _ended_worker(batches)
+            if ended is None:
                 raise
             raise DataError(
-                f"a worker process that prepares batches of {dataset.name} ended: {error}\n"
+                f"a worker process that prepares batches of {dataset.name} ended: {ended}\n"
                 "  if memory is short (also /dev/shm), use fewer workers; workers=0 loads batches in this process"
             ) from error
         if batch is None:
@@ -87,6 +102,28 @@ def prefetch(
         if isinstance(batch, _Failure):
             raise DataError(batch.text)
         yield batch
+
+
+def _disarm(batches: Any) -> None:
+    """Keep torch's handler of SIGCHLD from raising a RuntimeError for our workers, which may hit any line of the program.
+
+    The next request for a batch finds that a worker has ended, after five seconds at most.
+    """
+    torch.utils.data._utils.signal_handling._remove_worker_pids(id(batches))
+    batches._worker_pids_set = False
+
+
+def _ended_worker(batches: Any) -> str | None:
+    """Describe the end of a worker; None if all are alive."""
+    for _ in range(20):  # its queue may break some time before the process is gone
+        for worker in getattr(batches, "_workers", ()):
+            if not worker.is_alive():
+                code = worker.exitcode
+                if code is None or code >= 0:
+                    return f"process {worker.pid} left with code {code}"
+                return f"process {worker.pid} was killed by {signal.Signals(-code).name}"
+        time.sleep(0.05)
+    return None
 
 
 @dataclass(frozen=True)
@@ -111,6 +148,10 @@ class _Seeded(torch.utils.data.Dataset[Any]):
             return make_batch(self.dataset, task)
         except DataError as error:
             return _Failure(str(error))
+        except _INTERRUPTS as error:  # raised by the data set: signals do not reach a worker
+            return _Failure(
+                f"the batch of step {task[0]} of {self.dataset.name} cannot be loaded: {_with_location(error)}"
+            )
 
 
 def _init_worker(worker: int) -> None:
@@ -135,20 +176,22 @@ def _identity(batch: Any) -> Any:
     return batch
 
 
-def _example_error(dataset: Dataset, indices: Tensor, step: int, error: Exception) -> DataError:
+def _example_error(dataset: Dataset, indices: Tensor, step: int, error: BaseException) -> DataError:
     """Return the error for a batch that cannot be loaded, with its first failing example."""
     where = f"the batch of step {step}"
     for index in indices.tolist():
         try:
             dataset.batch(torch.tensor([index]))
-        except Exception as example_error:
+        except _INTERRUPTS:
+            raise
+        except BaseException as example_error:
             error, where = example_error, f"example {index} (in the batch of step {step})"
             break
     reason = str(error) if isinstance(error, ReprkitError) else _with_location(error)
     return DataError(f"{where} of {dataset.name} cannot be loaded: {reason}")
 
 
-def _with_location(error: Exception) -> str:
+def _with_location(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     location = f"\n  in {frames[-1].name}, {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}: {error}{location}"

@@ -2,19 +2,19 @@
 
 ::
 
-    OUT/state/step-000001200/state.json     position, seed, size of the metrics, ...: small and readable
+    OUT/state/step-000001200/state.json     position, seed, size of the metrics, ..., and the digest of both files
     OUT/state/step-000001200/tensors.pt     tensors and numbers only (read with weights_only=True: no code is run)
 """
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
-import pickle
 import random
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from reprkit.errors import TrainingError
 from reprkit.runs.record_check import BEST
 from reprkit.utils.added_state import added_state
-from reprkit.utils.atomic_files import explain_os_error, replace_folder
+from reprkit.utils.atomic_files import explain_os_error, recover_folder, replace_folder
 from reprkit.utils.json_shape import Each, Items, Needed, check_shape
 from reprkit.utils.sharded_tensors import gather, shard_like
 from reprkit.utils.untrusted_json import read_json
 
 FORMAT = 1
 _PLAIN = bool | int | float | str
-_META, _TENSORS = "state.json", "tensors.pt"
+_META, _TENSORS, _DIGEST = "state.json", "tensors.pt", "sha256"
 _METADATA = {
     "step": Needed(int),
     "seconds": Needed(float),
@@ -208,18 +208,18 @@ def _is_alike(before: Any, value: Any) -> bool:
 def save(
     folder: Path, step: int, metadata: Mapping[str, Any], state: Mapping[str, Any], keep: int = 1
 ) -> Path:
-    """Write a state atomically, then remove all but the newest ``keep``.
+    """Write a state and its digest atomically, then remove all but the newest ``keep``.
 
     Raises:
         TrainingError: it cannot be written; the older states are unchanged.
     """
     path = folder / f"step-{step:09d}"
+    record = {"format": FORMAT, "step": step, **metadata}
     try:
         with replace_folder(path) as fresh:
             torch.save(dict(state), fresh / _TENSORS)
-            (fresh / _META).write_text(
-                json.dumps({"format": FORMAT, "step": step, **metadata}, indent=1) + "\n", encoding="utf-8"
-            )
+            record[_DIGEST] = _digest(record, fresh / _TENSORS)
+            (fresh / _META).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise TrainingError(
             f"cannot save the state at step {step} to {path}: {explain_os_error(error)}; older states are untouched"
@@ -231,49 +231,117 @@ def save(
 
 
 def list_saved(folder: Path) -> list[Path]:
-    """Return the folders of complete states, newest first."""
+    """Return the folders of complete states, newest first, after undoing a replacement that a kill interrupted."""
     if not folder.is_dir():
         return []
+    for old in folder.glob(".step-*.old"):
+        recover_folder(folder / old.name.removeprefix(".").removesuffix(".old"))
     paths = [
         path for path in folder.glob("step-*") if (path / _META).is_file() and (path / _TENSORS).is_file()
     ]
     return sorted(paths, key=lambda path: path.name, reverse=True)
 
 
-def _check_metadata(path: Path, metadata: Mapping[str, Any]) -> None:
-    """Raise ValueError if ``state.json`` cannot be of the state in this folder."""
-    check_shape(metadata, _METADATA)
-    if path.name != f"step-{metadata['step']:09d}":
-        raise ValueError(f"its step is {metadata['step']}")
-    if (metadata.get("metrics_size") or 0) < 0:
-        raise ValueError("the size of its metrics is negative")
+def load_newest(
+    folder: Path, restore: Callable[[dict[str, Any], dict[str, Any]], None] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Load the newest state that is not damaged, as (metadata, state), and warn of those that are; None if there are no states.
 
-
-def load_newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Load the newest readable state, as (metadata, state); None if there are no states.
+    Args:
+        folder: of the states.
+        restore: called with the metadata and the state; a state that it cannot use is damaged.
 
     Raises:
-        TrainingError: there are states, but none can be read.
+        TrainingError: there are states and all are damaged; one was written by a newer reprkit; or what ``restore`` raises on
+            purpose, such as for the state of another model.
     """
-    errors = []
+    damaged: list[str] = []
     for path in list_saved(folder):
         try:
-            metadata = read_json(path / _META)
-            check_shape(metadata, {"format": Needed(int)})
-            if metadata["format"] > FORMAT:
-                raise TrainingError(
-                    f"{path} was written by a newer reprkit: upgrade this one to resume from it"
-                )
-            _check_metadata(path, metadata)
-            state = torch.load(path / _TENSORS, map_location="cpu", weights_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            # torch's message on a forbidden pickle advises to load it nevertheless
-            unsafe = isinstance(error, pickle.UnpicklingError)
-            errors.append(f"{path}: {'it is no file of plain tensors and numbers' if unsafe else error}")
+            metadata, saved = read_state(path)
+            try:
+                if restore is not None:
+                    restore(metadata, saved)
+            except (TrainingError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except (
+                Exception
+            ) as error:  # wrong structure, as of a state that was edited: each has its own error
+                raise DamagedStateError(_describe(error)) from error
+        except DamagedStateError as error:
+            damaged.append(f"{path}: {error}")
             continue
-        if errors:
-            warnings.warn(f"resuming from {path}, since a newer state is damaged ({errors[0]})", stacklevel=4)
-        return metadata, state
-    if errors:
-        raise TrainingError(f"no saved state can be read: {'; '.join(errors)}\n  start again: resume=False")
+        if damaged:
+            warnings.warn(
+                f"resuming from {path}, since a newer state is damaged ({'; '.join(damaged)})", stacklevel=5
+            )
+        return metadata, saved
+    if damaged:
+        raise TrainingError(f"no saved state can be read: {'; '.join(damaged)}\n  start again: resume=False")
     return None
+
+
+class DamagedStateError(TrainingError):
+    """A saved state is not what was written."""
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a state, as (metadata, state).
+
+    Raises:
+        DamagedStateError: it does not match its digest, or is not a state.
+        TrainingError: it was written by a newer reprkit.
+    """
+    try:
+        metadata = read_json(path / _META)
+        _check_metadata(metadata, path)
+        digest = metadata.pop(_DIGEST, None)  # earlier versions wrote none
+        if digest is not None and digest != _digest(metadata, path / _TENSORS):
+            raise DamagedStateError("its digest does not match: it was changed after it was written")
+        state = torch.load(path / _TENSORS, map_location="cpu", weights_only=True)
+    except TrainingError:
+        raise
+    except Exception as error:  # zip, pickle, JSON and torch raise many kinds for damaged bytes
+        raise DamagedStateError(_describe(error)) from error
+    if not isinstance(state, dict) or not _PARTS.keys() <= state.keys():
+        raise DamagedStateError("it is not a state of training")
+    for name, kind in _PARTS.items():
+        if not isinstance(state[name], kind):
+            raise DamagedStateError(f"{name!r} is of type {type(state[name]).__name__}")
+    return metadata, state
+
+
+_PARTS: dict[str, tuple[type, ...]] = {
+    "model": (dict,),
+    "optimisers": (dict,),
+    "average": (dict, type(None)),
+    "extras": (dict,),
+    "random": (dict,),
+}
+
+
+def _check_metadata(metadata: Any, path: Path) -> None:
+    version = metadata.get("format") if isinstance(metadata, dict) else None
+    if type(version) is not int:
+        raise DamagedStateError("it states no format number")
+    if version > FORMAT:
+        raise TrainingError(f"{path} was written by a newer reprkit: upgrade this one to resume from it")
+    check_shape(metadata, _METADATA)
+    if path.name != f"step-{metadata['step']:09d}":
+        raise DamagedStateError(f"it states step {metadata['step']}")
+    if (metadata.get("metrics_size") or 0) < 0:
+        raise DamagedStateError("the size of its metrics is negative")
+
+
+def _digest(metadata: Mapping[str, Any], tensors: Path) -> str:
+    """Return the SHA-256 of a state's metadata, without the digest itself, and tensors."""
+    plain = json.loads(json.dumps({key: value for key, value in metadata.items() if key != _DIGEST}))
+    with tensors.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps(plain, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _describe(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
