@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,13 @@ import typer
 
 from reprkit.commands.options import CheckpointArgument, DeviceOption, JsonOption
 from reprkit.commands.output import emit_json, printable
-from reprkit.errors import DataError
+
+
+class Pool(StrEnum):
+    """How the tokens of an example become one vector."""
+
+    mean = "mean"
+    flatten = "flatten"
 
 
 def command(
@@ -22,7 +29,7 @@ def command(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .npy, .csv or .parquet.")],
     factor: Annotated[str | None, typer.Option(help="This factor only; all by default.")] = None,
-    pool: Annotated[str, typer.Option(help="Pooling of an example's tokens: mean or flatten.")] = "mean",
+    pool: Annotated[Pool, typer.Option(help="Pooling of an example's tokens: mean or flatten.")] = Pool.mean,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Examples per batch.")] = 256,
     device: DeviceOption = None,
@@ -32,12 +39,12 @@ def command(
 
     An interrupted call goes on where it stopped.
     """
+    import torch
+
     import reprkit as rk
 
-    model = rk.load(folder, device=device) if device else rk.load(folder)
-    if pool not in ("mean", "flatten"):
-        raise DataError(f"no pooling {pool!r}: mean or flatten")
-    found = rk.embed(model, data, factor=factor, pool=pool, out=out, overwrite=overwrite, batch=batch)
+    model = rk.load(folder, map_location=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    found = rk.embed(model, data, factor=factor, pool=pool.value, out=out, overwrite=overwrite, batch=batch)
     rows, width = found.shape
     if json:
         emit_json({"file": str(out), "examples": rows, "width": width})

@@ -99,7 +99,7 @@ def _from_frame(frame: Any, name: str, field: Field) -> dict[str, Tensor]:
 
 
 def _from_pictures(items: Sequence[Any], field: Field) -> Tensor:
-    from reprkit.data.formats.image_files import read_image
+    from reprkit.data.formats.image_files import Fit, read_image
     from reprkit.registry.references import parse
 
     height, width, channels = field.shape
@@ -107,9 +107,8 @@ def _from_pictures(items: Sequence[Any], field: Field) -> Tensor:
         raise DataError(
             f"pictures have 1 or 3 channels and a size, and the model reads images of {field.axes}"
         )
-    fit = (
-        parse(field.form).arguments.get("fit", "crop") if (field.form or "").startswith("image(") else "crop"
-    )
+    form = field.form or "image"
+    fit: Fit = parse(form).arguments.get("fit", "crop") if form.startswith("image") else "crop"
     pixels = [read_image(item, (height, width), fit=fit, gray=channels == 1) for item in items]
     return _from_pixels(torch.from_numpy(np.stack(pixels)), field)
 

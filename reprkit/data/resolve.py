@@ -60,7 +60,8 @@ def dataset(source: Any, *, registry: Registry | None = None, **options: Any) ->
         path = _as_path(source, registry)
         if path is not None:
             return _announce(_create(_with_options(_reference_for(path), options), None), options)
-        return _create(_with_options(parse(source) if isinstance(source, str) else source, options), registry)
+        reference = source if isinstance(source, Reference) else parse(str(source))
+        return _create(_with_options(reference, options), registry)
     if isinstance(source, Dataset):
         if options:
             raise DataError(

@@ -63,13 +63,13 @@ def infer_kinds(
         if name in declared:
             kinds[name] = declared[name]
             continue
-        kind = _infer(name, frame[name], may_be_label=not labels)
-        if kind is None:
+        inferred = _infer(name, frame[name], may_be_label=not labels)
+        if inferred is None:
             undecided.append(name)
-        elif kind.startswith("drop"):
-            kinds[name], reasons[name] = "drop", kind.removeprefix("drop: ")
+        elif inferred.startswith("drop"):
+            kinds[name], reasons[name] = "drop", inferred.removeprefix("drop: ")
         else:
-            kinds[name] = kind
+            kinds[name] = inferred
     found = [name for name, kind in kinds.items() if kind == "label"]
     if len(found) > 1:
         call = ", ".join(f"{name!r}: 'category'" for name in found[1:])

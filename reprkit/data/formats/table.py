@@ -75,7 +75,8 @@ class Table(Tensors):
         encoding: str = "utf-8",
     ) -> None:
         name, frame = read_frame(path, separator, missing, encoding)
-        learned = None if like is None else getattr(like, "signature", like)["x"].columns
+        fields = like.signature if isinstance(like, Dataset) else like
+        learned = None if fields is None else fields["x"].columns
         declared = {**(columns or {}), **_kinds_of(learned or (), frame)}
         if group is not None:
             if group not in frame.columns:
