@@ -156,13 +156,10 @@ class Anomaly(Evaluator):
                 found.append(torch.stack(draws).mean(0))
                 continue
             codes = model.encode(batch) if model.factors else None
-            found.append(
-                _errors(model, batch, codes)
-                if self.score == "error"
-                else sum(
-                    to_float64(model.score(batch, codes, output=name).per_example) for name in _outputs(model)
-                )
-            )
+            if self.score == "error":
+                found.append(_errors(model, batch, codes))
+            else:
+                found.append(_nats(model, batch, codes))
         return torch.cat(found).cpu().numpy()
 
     def _distances(self, model: Model, data: Dataset, fit_on: Dataset | None) -> Float[np.ndarray, " n"]:
@@ -226,6 +223,12 @@ class _Prior:
 
 def _outputs(model: Model) -> list[str | None]:
     return list(model.outputs) or [None]  # None: score raises the error that says there is none
+
+
+def _nats(model: Model, batch: Batch, codes: Codes | None) -> Float[Tensor, " b"]:
+    """Return the nats of each example, summed over all outputs."""
+    each = [to_float64(model.score(batch, codes, output=name).per_example) for name in _outputs(model)]
+    return torch.stack(each).sum(0)
 
 
 def _errors(model: Model, batch: Batch, codes: Codes | None) -> Float[Tensor, " b"]:

@@ -46,8 +46,11 @@ class ReconstructionError(Evaluator):
         seed: Seed = 0,
     ) -> None:
         super().__init__()
-        single = isinstance(corruption, str | Corruption)
-        self.corruptions: tuple[str | Corruption, ...] = (corruption,) if single else tuple(corruption or ())
+        self.corruptions: tuple[str | Corruption, ...] = ()
+        if corruption is not None:
+            self.corruptions = (
+                (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
+            )
         self.seed = seed
 
     @torch.no_grad()
