@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from annotated_types import MinLen
 
+from reprkit.corruptions.pipeline import CorruptionPipeline
+from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, to_float64
-from reprkit.interfaces import Evaluator
+from reprkit.interfaces import Corruption, Evaluator
+from reprkit.registry.constraints import Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -29,17 +33,49 @@ class ReconstructionError(Evaluator):
     example; if the latent has a loss ``kl``, ``kl`` and ``negative_elbo`` = nll + kl, nats per example
     (Kingma and Welling 2014, arXiv 1312.6114, equation 3; with the mean code instead of a draw, therefore a
     little below the bound).  Of several outputs each metric has the output's name, ``ab.error``; ``nll`` is also their sum.
+
+    Args:
+        corruption: encode a corrupted copy of each example and compare the output with the clean one (Vincent et al. 2008, ICML): a
+            reference, an instance, or several that are applied in order.  None encodes the clean example.
+        seed: of the corruption.
     """
+
+    def __init__(
+        self,
+        corruption: str | Corruption | Annotated[tuple[str | Corruption, ...], MinLen(1)] | None = None,
+        *,
+        seed: Seed = 0,
+    ) -> None:
+        super().__init__()
+        self.corruptions: tuple[str | Corruption, ...] = ()
+        if corruption is not None:
+            self.corruptions = (
+                (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
+            )
+        self.seed = seed
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """Return the metrics above.  Raises BuildError if the model has no decoder."""
+        """Return the metrics above.
+
+        Raises:
+            BuildError: the model has no decoder; or with a corruption no encoder, or one whose data it does not fit.
+        """
         names: list[str | None] = list(model.outputs) or [None]  # None: score raises the error
         total: dict[str | None, dict[str, float]] = {name: {} for name in names}
         symbols: dict[str | None, bool] = {}
         elements, examples = dict.fromkeys(names, 0.0), 0
+        corrupt = None
+        if self.corruptions:
+            if not model.factors:
+                raise BuildError(
+                    "reconstruction(corruption=...) corrupts what encoders read, and this model has none"
+                )
+            corrupt = CorruptionPipeline(self.corruptions)
+            corrupt.bind(model)
+            generator = torch.Generator().manual_seed(self.seed)
         for batch in batches(data, "reconstructing"):
-            codes = model.encode(batch)
+            codes = model.encode(batch if corrupt is None else corrupt.eval()(batch, generator)[0])
             for name in names:
                 scored = model.score(batch, codes, output=name)
                 size = scored.target.shape[0]

@@ -365,6 +365,39 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "Singular values of the Jacobian, and the effective local dimension (Rifai et al. 2011)",
     )
     yield Spec(
+        "sparsity",
+        "reprkit.evaluation.sparsity:Sparsity",
+        "Share of active units, Hoyer's sparsity, dead units (Hoyer 2004)",
+    )
+    yield Spec(
+        "manifold",
+        "reprkit.evaluation.manifold:Manifold",
+        "Trustworthiness, continuity and local dimension of the code (Venna and Kaski 2001)",
+        ("sklearn",),
+    )
+    yield Spec(
+        "disentanglement",
+        "reprkit.evaluation.disentanglement:Disentanglement",
+        "MIG, SAP, DCI, FactorVAE score and IRS (Locatello et al. 2019)",
+        ("sklearn",),
+    )
+    yield Spec(
+        "retrieval",
+        "reprkit.evaluation.retrieval:Retrieval",
+        "Recall at k and median rank between the codes of two factors",
+    )
+    yield Spec(
+        "anomaly",
+        "reprkit.evaluation.anomaly:Anomaly",
+        "Detection of anomalies by likelihood, error, or distance in the code",
+        ("sklearn",),
+    )
+    yield Spec(
+        "rate",
+        "reprkit.evaluation.rate:Rate",
+        "Size of discrete codes in bits, under their tables and as bytes",
+    )
+    yield Spec(
         "likelihood",
         "reprkit.evaluation.likelihood:Likelihood",
         "Likelihood of held-out data, by importance sampling (Burda et al. 2016)",

@@ -17,6 +17,7 @@ from unittest import SkipTest
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError, PartArgumentError, nearest
@@ -269,6 +270,39 @@ class PartConformance(Conformance):
         first = model.score(batch).nats
         torch.manual_seed(1)
         expect_close(loaded.score(batch).nats, first, "the likelihood of a batch, after loading")
+
+    def test_repeated_evaluation_is_equal(self) -> None:
+        """Evaluated again from the state of the first time, as by a closure, a training forward has equal outputs."""
+        from reprkit.training.forward_state import ForwardState, random_states, set_random_states
+
+        part = self.fresh()
+        outputs: list[Tensor] = []
+
+        def collect(_: nn.Module, __: Any, output: Any) -> None:
+            outputs.extend(leaf.detach().clone() for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+
+        handle, device = part.register_forward_hook(collect), torch.device("cpu")
+        before, random = ForwardState(part), random_states(part, device)
+        weights = [(value, value.detach().clone()) for value in part.parameters()]
+        self.exercise(part)
+        first, outputs = outputs, []
+        before.restore()
+        set_random_states(part, random, device)
+        with torch.no_grad():
+            for value, copied in weights:
+                value.copy_(copied)
+        self.exercise(part)
+        handle.remove()
+        if not first:
+            raise SkipTest("its forward is not called in training")
+        expect(len(first) == len(outputs), f"it returned {len(first)} tensors, and then {len(outputs)}")
+        for one, again in zip(first, outputs, strict=True):
+            expect_close(
+                again,
+                one,
+                "an output, evaluated again after buffers, attributes and random states were restored "
+                "(is there state in other objects, or randomness from other generators?)",
+            )
 
     def exercise(self, part: Any) -> None:
         """Use the part as training does, so that its buffers change; defined by each kind."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, DataError, ReprkitError
 from reprkit.interfaces import Evaluator
 from reprkit.runs.metrics import flatten_metrics, iterate_leaves
@@ -19,6 +20,9 @@ _SEQUENCE = ("gru(width=8)", "transformer(width=8, depth=1, heads=1)")
 
 class EvaluatorConformance(PartConformance):
     """Conformance of an evaluator: ``class TestMine(EvaluatorConformance): part = "acme/mine(k=5)"``.
+
+    The models have one factor, and the data one label.  An evaluator that refuses all of them is checked on models of two factors
+    and data with two labels.
 
     Attributes:
         latents: the latents of the models on which the evaluator runs.
@@ -43,40 +47,67 @@ class EvaluatorConformance(PartConformance):
         """Build a small model with each latent, in evaluation mode."""
         from reprkit.models.build import build
 
-        encoder, decoder = _SEQUENCE if None in self.data["x"].shape else _MLP
+        encoder, decoder = self._networks()
         for latent in self.latents:
             yield latent, build(data=train, encoder=encoder, latent=latent, decoder=decoder).eval()
 
-    def accepted_models(self) -> Iterator[tuple[str, Any, Any, Any, Any]]:
-        """Iterate over latent, evaluator, model, train and test for every model that the evaluator does not refuse.
+    def _networks(self) -> tuple[str, str]:
+        return _SEQUENCE if None in self.data["x"].shape else _MLP
 
-        A refusal is a BuildError or a DataError, which says what the model lacks.
+    def _cases(self) -> Iterator[tuple[Any, Any, Iterator[tuple[str, Any]]]]:
+        """Yield train, test and models; then the same with two labels and two equal factors."""
+        from reprkit.data.formats.tensors import Tensors
+        from reprkit.models.build import build
+        from reprkit.models.factor import factor
+
+        train, test = self.sets()
+        yield train, test, self.models(train)
+        signature = Signature({**self.data, "parity": Field(kind="label", shape=(), vocab=2)})
+        train, test = Tensors({**self.batch(60), "parity": torch.arange(60) % 2}, signature).split()
+        encoder, decoder = self._networks()
+        pairs = (
+            (latent, {name: factor(encoder, latent) for name in ("one", "other")}) for latent in self.latents
+        )
+        yield (
+            train,
+            test,
+            ((latent, build(data=train, factors=pair, decoder=decoder).eval()) for latent, pair in pairs),
+        )
+
+    def accepted_models(self) -> Iterator[tuple[str, Any, Any, Callable[[], dict[str, Any]]]]:
+        """Iterate over the models that the evaluator does not refuse: latent, model, a run's results, a function to repeat it.
+
+        Each run starts from the same random state.  A refusal is a BuildError or a DataError, which says what the model lacks.
 
         Raises:
             ReprkitError: the evaluator refuses every model on this kind of data; the error is the first refusal.
         """
         evaluator = self.fresh()
         expect_instance(evaluator, Evaluator)
-        train, test = self.sets()
         refused: list[ReprkitError] = []
-        for latent, model in self.models(train):
-            before = {name: value.clone() for name, value in model.state_dict().items()}
-            try:
-                with torch.no_grad():
-                    evaluator(model, test, fit_on=train)
-            except (BuildError, DataError) as error:
-                refused.append(error)
-                continue
-            model.load_state_dict(before)
-            yield latent, evaluator, model.eval(), train, test
-        if len(refused) == len(self.latents):
-            raise refused[0]
+        tried = 0
+        for train, test, models in self._cases():
+            for latent, model in models:
+                tried += 1
+
+                def run(model: Any = model, train: Any = train, test: Any = test) -> dict[str, Any]:
+                    torch.manual_seed(1)
+                    with torch.no_grad():
+                        return evaluator(model, test, fit_on=train)
+
+                try:
+                    results = run()
+                except (BuildError, DataError) as error:
+                    refused.append(error)
+                    continue
+                yield latent, model, results, run
+            if len(refused) < tried:
+                return
+        raise refused[0]
 
     def test_returns_numbers_for_any_latent(self) -> None:
         """It returns numbers by name for a model with any latent that it does not refuse."""
-        for latent, evaluator, model, train, test in self.accepted_models():
-            with torch.no_grad():
-                results = evaluator(model, test, fit_on=train)
+        for latent, _, results, _ in self.accepted_models():
             expect(
                 isinstance(results, dict), f"with {latent} it returned a {type(results).__name__}, not a dict"
             )
@@ -88,23 +119,19 @@ class EvaluatorConformance(PartConformance):
 
     def test_evaluation_is_deterministic(self) -> None:
         """Two runs with equal random states return equal numbers."""
-        for latent, evaluator, model, train, test in self.accepted_models():
-            runs = []
-            for _ in range(2):
-                torch.manual_seed(1)
-                with torch.no_grad():
-                    runs.append(flatten_metrics(evaluator(model, test, fit_on=train)))
-            for name, value in runs[0].items():
-                again = runs[1].get(name)
+        for latent, _, results, run in self.accepted_models():
+            repeated = flatten_metrics(run())
+            for name, value in flatten_metrics(results).items():
+                again = repeated.get(name)
                 same = value == again or (_is_nan(value) and _is_nan(again))
                 expect(same, f"with {latent}, {name} was {value} and then {again}")
 
     def test_model_is_not_modified(self) -> None:
         """It changes neither weights nor buffers nor the training mode of the model."""
-        for latent, evaluator, model, train, test in self.accepted_models():
+        for latent, model, _, run in self.accepted_models():
+            model.eval()
             before = {name: value.clone() for name, value in model.state_dict().items()}
-            with torch.no_grad():
-                evaluator(model, test, fit_on=train)
+            run()
             expect(not model.training, f"with {latent} it left the model in training mode")
             for name, value in model.state_dict().items():
                 expect_close(value, before[name], f"with {latent}, the model's {name}", 0.0)

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 import reprkit as rk
 from reprkit.data import Tensors
 from reprkit.errors import BuildError
+from reprkit.evaluation.reconstruction import ReconstructionError
 from reprkit.types import Code, Decoded
 
 
@@ -124,3 +125,46 @@ def test_a_model_without_decoder_is_refused(reader, table):
     data = table(torch.rand(4, 2))
     with pytest.raises(BuildError, match="no decoder"):
         rk.evaluate(reader(data), data, "reconstruction")
+
+
+class Halved(rk.Corruption):
+    """Every element is halved."""
+
+    def forward(self, batch, generator=None):
+        return {**batch, "x": batch["x"] / 2}, torch.ones_like(batch["x"], dtype=torch.bool)
+
+
+def test_a_corrupted_copy_is_compared_with_the_clean_example(reader, table):
+    x = torch.rand(5, 3)
+    data = table(x)
+    model = rk.build(data=data, encoder=reader.Reads(3), latent=reader.Plain(3), decoder=Says(3))
+
+    def measured(*corruption):
+        evaluator = ReconstructionError(*corruption)
+        return rk.evaluate(model, data, evaluator, batch=2, examples=0)[evaluator.reference.name]
+
+    assert measured()["error"] == 0
+    assert measured(Halved())["error"] == pytest.approx(float((x / 2).square().sum(1).mean()))
+    assert measured((Halved(), Halved()))["error"] == pytest.approx(float((x * 0.75).square().sum(1).mean()))
+
+
+def test_the_corruption_depends_on_its_seed_only(digits):
+    train, test = digits
+    found = [
+        rk.evaluate(
+            "pca(dim=8)",
+            test,
+            f"reconstruction(corruption='gaussian-noise', seed={seed})",
+            fit_on=train,
+            seed=other,
+        )
+        for seed, other in ((0, 0), (0, 1), (1, 0))
+    ]
+    assert found[0]["reconstruction"] == found[1]["reconstruction"] != found[2]["reconstruction"]
+
+
+def test_corruption_of_a_model_without_encoder_is_refused(digits):
+    train, test = digits
+    model = rk.build(data=train, decoder="gru(width=8)", objective="autoregressive")
+    with pytest.raises(BuildError, match="corrupts what encoders read, and this model has none"):
+        rk.evaluate(model, test, "reconstruction(corruption='gaussian-noise')")

@@ -1,5 +1,6 @@
 """For each check of an encoder, a wrong encoder that fails this check only."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from reprkit.interfaces import Encoder
 from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import to_tokens
+from reprkit.registry.create import is_restoring
 from reprkit.testing import EncoderConformance
 from reprkit.testing.kit import failed_checks
 from reprkit.testing.sample_data import IMAGES, SEQUENCES
@@ -153,6 +155,43 @@ class BatchNormalized(Good):
         return self.norm(x.flatten(0, 1)).view_as(x)
 
 
+class Sum(nn.Module):
+    """The sum of two linear maps."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(16, 5), nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.one(x) + self.other(x)
+
+
+class TiedMaps(Good):
+    def __init__(self, data=None):
+        super().__init__()
+        self.linear = Sum()
+
+    def bind(self, model):
+        self.linear.other.weight = self.linear.one.weight
+
+
+class TiesAtFirstOnly(TiedMaps):
+    def bind(self, model):
+        if not is_restoring():
+            super().bind(model)
+
+
+class CountsForwards(Good):
+    """Its count of forwards is in an object that is neither a buffer nor an attribute."""
+
+    def __init__(self, data=None):
+        super().__init__()
+        self.seen = itertools.count()
+
+    def finish(self, x):
+        return x / (1 + next(self.seen)) if self.training and len(x) == 3 else x
+
+
 class Case(EncoderConformance):
     wrong = "Good"
 
@@ -195,10 +234,30 @@ def case(name, data):
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("Good", IMAGES), ("Named", IMAGES), ("WithCondition", IMAGES), ("Frames", SEQUENCES)]
+    ("name", "data"),
+    [
+        ("Good", IMAGES),
+        ("Named", IMAGES),
+        ("WithCondition", IMAGES),
+        ("TiedMaps", IMAGES),
+        ("Frames", SEQUENCES),
+    ],
 )
 def test_correct_encoders_pass_every_check(name, data):
     assert failed_checks(case(name, data)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "reason"),
+    [
+        ("TiesAtFirstOnly", "ties survive a checkpoint", "after loading: nothing"),
+        ("CountsForwards", "repeated evaluation is equal", "is there state in other objects"),
+    ],
+)
+def test_a_check_of_all_kinds_catches_an_encoder(name, check, reason):
+    found = failed_checks(case(name, IMAGES))
+    assert set(found) == {check}, found
+    assert reason in found[check]
 
 
 @pytest.mark.parametrize("check", WRONG)

@@ -1,5 +1,6 @@
 """For each check of a latent, a wrong latent that fails this check only."""
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -281,6 +282,17 @@ class LosesTheTree(Good):
         return replace(super().forward(features), parents=None)
 
 
+class CountsForwards(Good):
+    """Its count of forwards is in an object that is neither a buffer nor an attribute."""
+
+    def __init__(self, scale: Any = 1.0, precision: str = "float32"):
+        super().__init__(scale, precision)
+        self.passes = itertools.count()
+
+    def finish(self, z, features):
+        return z if not self.training or next(self.passes) < 2 else z / 2
+
+
 class Case(LatentConformance):
     wrong = "Good"
     options: dict = {}
@@ -314,6 +326,7 @@ class RenamedToNothing(Good):
 
 
 WRONG = {
+    "repeated evaluation is equal": ("CountsForwards", {}, "is there state in other objects"),
     "parts in arguments are annotated": (
         "UnannotatedPart",
         {"inner": create("latent", "continuous(dim=3)")},

@@ -18,6 +18,9 @@ SMALL_EVALUATORS = {
     "likelihood": "likelihood(samples=2)",
     "projection": "projection(limit=12, tsne=False)",
     "few-labels": "few-labels(labels=(20,), measures=('knn(k=3)',))",
+    "anomaly": "anomaly(normal=(1,))",
+    "disentanglement": "disentanglement(trees=1, votes=20)",
+    "manifold": "manifold(k=3)",
 }
 
 # Parts with options that change their behavior, checked in addition to the defaults.
@@ -56,14 +59,22 @@ VARIANTS = [
     ("objective", "denoising(corruption=('mask-elements(ratio=0.2)',), on='hit')"),
     ("objective", "masked(ratio=0.5, on='all')"),
     ("evaluator", "masking(ratio=0.5)"),
+    ("evaluator", "anomaly(score='code-nll', normal=(1,))"),
+    ("evaluator", "reconstruction(corruption='mask-elements(ratio=0.2)')"),
 ]
 
 # Evaluators whose full work takes many seconds on every kind of data and with every latent.
 SLOW_VARIANTS = [
     ("evaluator", "finetune(steps=2, labels=20, start='probe')"),
     ("evaluator", "projection(limit=40)"),
+    ("evaluator", "manifold(k=4, tangents=2, examples=5)"),
+    ("evaluator", "anomaly(score='error-under-noise', draws=2, normal=(1,))"),
+    ("evaluator", "anomaly(score='neighbors', normal=(1,))"),
     ("evaluator", "few-labels(labels=(20, 99), measures=('knn(k=3)', 'finetune(steps=1)'))"),
 ]
+
+# Parts whose checks fit many classifiers.
+SLOW_PARTS = ("disentanglement",)
 
 # Further kinds of data, on which encoders and decoders are checked too.
 MORE_DATA = {
@@ -97,6 +108,7 @@ REFUSES = {
     ("objective", "diffusion"): {"tokens"},
     ("objective", "rbm"): {"sequences", "tokens"},
     ("evaluator", "jacobian"): {"tokens"},
+    ("evaluator", "manifold"): {"sequences", "tokens"},
     ("corruption", "gaussian-noise"): {"tokens"},
     ("corruption", "dropout"): {"tokens"},
     ("corruption", "salt-and-pepper"): {"vectors", "tokens"},
@@ -117,6 +129,10 @@ PARTS = [
 ]
 
 
+def is_slow(case):
+    return case[1].partition("(")[0] in SLOW_PARTS
+
+
 def id_of(value):
     return str(value)
 
@@ -133,7 +149,11 @@ def failures(kind, part):
 
 @pytest.mark.parametrize(
     ("kind", "part"),
-    [*PARTS, *VARIANTS, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_VARIANTS)],
+    [
+        *(case for case in PARTS if not is_slow(case)),
+        *VARIANTS,
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [*filter(is_slow, PARTS), *SLOW_VARIANTS]),
+    ],
     ids=id_of,
 )
 def test_the_part_passes(kind, part):

@@ -1,0 +1,267 @@
+"""Anomaly: how well a score of an example separates unusual examples from normal ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Gt, Lt, MinLen
+from jaxtyping import Float
+from torch import Tensor
+
+from reprkit.corruptions.pipeline import CorruptionPipeline
+from reprkit.errors import BuildError, DataError
+from reprkit.evaluation.encoding import batches, check_label, encoded, to_float64
+from reprkit.interfaces import Corruption, Evaluator, require
+from reprkit.registry.constraints import Count, Seed
+
+if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
+    from reprkit.models.model import Model
+    from reprkit.types import Batch, Codes
+
+Score = Literal["nll", "error", "code-nll", "error-under-noise", "neighbors"]
+
+
+class Anomaly(Evaluator):
+    """Detection of anomalies, which are the examples whose label is not in ``normal``, by a score that is larger for them.
+
+    Scores of an example:
+
+    - "nll": -log p(x | z) of all outputs, nats (reconstruction probability: An and Cho 2015);
+    - "error": squared error of all outputs; not for symbols;
+    - "code-nll": -log p(z) under the latent's prior, or under ``prior``;
+    - "error-under-noise": mean squared error of the clean example's reconstruction from ``draws`` copies under ``corruption``;
+    - "neighbors": mean Euclidean distance in ``model.represent`` to the ``k`` nearest normal examples of ``fit_on``.
+
+    ``roc_auc`` and ``average_precision`` need no threshold (scikit-learn's definitions); ``precision_at_k`` is the share of
+    anomalies among the k examples of the largest scores (``at``).  The ``threshold`` is a quantile of the scores of normal
+    examples that were held out: a share of the data's own normal examples, drawn by ``seed``, which count in no other metric.
+    (Scores of training examples are too small for that.)  Above it lie ``recall`` of the anomalies and ``false_positive_rate`` of
+    the other normal examples.
+
+    Args:
+        score: see above.
+        label: the label field.
+        normal: the labels of normal examples.
+        quantile: share of the held-out normal examples below the threshold.
+        held_out: share of the data's normal examples that set the threshold.
+        at: k of ``precision_at_k``; None is the number of anomalies.
+        k: number of neighbors.
+        factor: of "neighbors", this factor's code only; of ``prior``, the factor whose codes it models.
+        prior: of "code-nll", folder of a model trained on ``codes(model=..., data=...)``, or that model.
+        corruption: of "error-under-noise": a reference, an instance, or several that are applied in order.
+        draws: of "error-under-noise", copies of each example.
+        seed: of the examples held out and of the corruption.
+
+    Raises:
+        PartArgumentError: a value is out of its range, or an argument of another score is given.
+    """
+
+    def __init__(
+        self,
+        score: Score = "nll",
+        *,
+        label: str = "label",
+        normal: Annotated[tuple[int, ...], MinLen(1)] = (0,),
+        quantile: Annotated[float, Gt(0), Lt(1)] = 0.95,
+        held_out: Annotated[float, Gt(0), Lt(1)] = 0.5,
+        at: Count | None = None,
+        k: Count = 5,
+        factor: str | None = None,
+        prior: str | Model | None = None,
+        corruption: str | Corruption | Annotated[tuple[str | Corruption, ...], MinLen(1)] = "gaussian-noise",
+        draws: Count = 4,
+        seed: Seed = 0,
+    ) -> None:
+        super().__init__()
+        require(prior is None or score == "code-nll", "anomaly takes prior= with score='code-nll' only")
+        require(
+            factor is None or score == "neighbors" or prior is not None,
+            "anomaly takes factor= with score='neighbors', or with a prior",
+        )
+        self.score, self.label, self.normal, self.quantile = score, label, normal, quantile
+        self.held_out, self.at, self.k, self.factor, self.prior = held_out, at, k, factor, prior
+        self.corruptions = (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
+        self.draws, self.seed = draws, seed
+
+    @torch.no_grad()
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """Return the metrics above, the numbers of examples, and a histogram of the scores.
+
+        Raises:
+            DataError: no such label, fewer than two normal examples or no anomaly in the data, or "neighbors" without ``fit_on`` or
+                with fewer than k normal examples there.
+            BuildError: the model cannot compute this score.
+        """
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
+        check_label(data, self.label, "anomaly")
+        labels = _labels(data, self.label)
+        usual = np.isin(labels, self.normal)
+        if usual.sum() < 2 or usual.all():
+            raise DataError(
+                f"anomaly needs two normal examples (label {self.label!r} in {self.normal}) and one other; the data has "
+                f"{int(usual.sum())} and {int((~usual).sum())}.  Which labels are normal is said by normal=(...)"
+            )
+        scores = self._scores(model, data, fit_on)
+        if not np.isfinite(scores).all():
+            raise DataError(
+                f"anomaly: the score of example {int(np.argmin(np.isfinite(scores)))} is not finite"
+            )
+        order = np.random.default_rng(self.seed).permutation(np.flatnonzero(usual))
+        count = min(max(1, round(self.held_out * len(order))), len(order) - 1)
+        threshold = float(np.quantile(scores[order[:count]], self.quantile))
+        kept = np.ones(len(scores), bool)
+        kept[order[:count]] = False
+        scores, anomalous = scores[kept], ~usual[kept]
+        at = min(self.at or int(anomalous.sum()), len(scores))
+        highest = np.argsort(-scores, kind="stable")[:at]
+        above = scores > threshold
+        return {
+            "roc_auc": float(roc_auc_score(anomalous, scores)),
+            "average_precision": float(average_precision_score(anomalous, scores)),
+            "precision_at_k": float(anomalous[highest].mean()),
+            "threshold": threshold,
+            "recall": float(above[anomalous].mean()),
+            "false_positive_rate": float(above[~anomalous].mean()),
+            "anomalies": int(anomalous.sum()),
+            "normal": int((~anomalous).sum()),
+            "held_out": count,
+            "figures": {"scores": _figure(scores, anomalous, threshold, self.score)},
+        }
+
+    def _scores(self, model: Model, data: Dataset, fit_on: Dataset | None) -> Float[np.ndarray, " n"]:
+        if self.score == "neighbors":
+            return self._distances(model, data, fit_on)
+        if self.score == "code-nll":
+            return _Prior(model, self.prior, self.factor, data).nats(data)
+        if self.score == "error-under-noise":
+            if not model.factors:
+                raise BuildError(
+                    "anomaly(score='error-under-noise') corrupts what encoders read, and this model has none"
+                )
+            pipeline = CorruptionPipeline(self.corruptions)
+            pipeline.bind(model)
+            pipeline.eval()
+            generator = torch.Generator().manual_seed(self.seed)
+        found = []
+        for batch in batches(data, "scoring"):
+            if self.score == "error-under-noise":
+                draws = [
+                    _errors(model, batch, model.encode(pipeline(batch, generator)[0]))
+                    for _ in range(self.draws)
+                ]
+                found.append(torch.stack(draws).mean(0))
+                continue
+            codes = model.encode(batch) if model.factors else None
+            if self.score == "error":
+                found.append(_errors(model, batch, codes))
+            else:
+                found.append(_nats(model, batch, codes))
+        return torch.cat(found).cpu().numpy()
+
+    def _distances(self, model: Model, data: Dataset, fit_on: Dataset | None) -> Float[np.ndarray, " n"]:
+        from sklearn.neighbors import NearestNeighbors
+
+        if fit_on is None:
+            raise DataError(
+                "anomaly(score='neighbors') has neighbors among fit_on: pass evaluate(..., fit_on=train)"
+            )
+        check_label(fit_on, self.label, "anomaly")
+        known = encoded(model, fit_on, factor=self.factor)
+        normal = known.x[np.isin(known.labels[self.label], self.normal)].astype(np.float64)
+        if len(normal) < self.k:
+            raise DataError(
+                f"anomaly needs {self.k} neighbors, but fit_on has {len(normal)} normal examples "
+                f"(label {self.label!r} in {self.normal})"
+            )
+        search = NearestNeighbors(n_neighbors=self.k).fit(normal)
+        rows = encoded(model, data, factor=self.factor).x.astype(np.float64)
+        return search.kneighbors(rows)[0].mean(1)
+
+
+class _Prior:
+    """-log p(z) of each example's codes, under the latents' own priors or a second model's."""
+
+    def __init__(self, model: Model, prior: str | Model | None, factor: str | None, data: Dataset) -> None:
+        from reprkit.models.factor import resolve_factor
+        from reprkit.models.priors import check_fit, load_prior
+
+        if not model.factors:
+            raise BuildError("this model has no encoder, so it has no code to score")
+        self.model, self.prior, self.factor = model, None, ""
+        if prior is not None:
+            self.factor = resolve_factor(model.factors, factor, "anomaly")
+            self.prior = load_prior(prior, model.device).eval()
+            first = data.batch([0])
+            tokens = None if "x_mask" in first else model.encode(first)[self.factor].z.shape[1]
+            check_fit(self.prior, model.latent(self.factor), tokens)
+            return
+        for name, each in model.factors.items():
+            if not each.latent.has_prior:
+                raise BuildError(
+                    f"latent {each.latent.qualified or type(each.latent).__name__} of factor {name} has no prior: train one on "
+                    "codes(model=DIR, data=...), and pass its folder, anomaly(score='code-nll', prior=DIR)"
+                )
+
+    def nats(self, data: Dataset) -> Float[np.ndarray, " n"]:
+        from reprkit.models.priors import code_to_batch, log_prob
+
+        found = []
+        for batch in batches(data, "scoring"):
+            codes = self.model.encode(batch)
+            if self.prior is not None:
+                of = code_to_batch(codes[self.factor], self.model.latent(self.factor))
+                found.append(-to_float64(log_prob(self.prior, of)))
+                continue
+            each = [self.model.latent(name).log_prior(code) for name, code in codes.items()]
+            found.append(-sum((to_float64(one).sum(1) for one in each), torch.zeros((), dtype=torch.float64)))
+        return torch.cat(found).cpu().numpy()
+
+
+def _outputs(model: Model) -> list[str | None]:
+    return list(model.outputs) or [None]  # None: score raises the error that says there is none
+
+
+def _nats(model: Model, batch: Batch, codes: Codes | None) -> Float[Tensor, " b"]:
+    """Return the nats of each example, summed over all outputs."""
+    each = [to_float64(model.score(batch, codes, output=name).per_example) for name in _outputs(model)]
+    return torch.stack(each).sum(0)
+
+
+def _errors(model: Model, batch: Batch, codes: Codes | None) -> Float[Tensor, " b"]:
+    """Return the squared error of each example, summed over the elements of all outputs that count."""
+    total: Tensor | float = 0.0
+    for name in _outputs(model):
+        scored = model.score(batch, codes, output=name)
+        if scored.decoded.likelihood.discrete:
+            raise BuildError("symbols have no squared error: use anomaly(score='nll')")
+        squares = to_float64(scored.decoded.x - scored.target).square() * to_float64(scored.full_weight)
+        total = total + squares.flatten(1).sum(1)
+    assert isinstance(total, Tensor)
+    return total
+
+
+def _labels(data: Dataset, label: str) -> np.ndarray:
+    return np.concatenate([batch[label].cpu().numpy() for batch in batches(data, "reading labels")])
+
+
+def _figure(scores: np.ndarray, anomalous: np.ndarray, threshold: float, score: str) -> Any:
+    from reprkit.reporting.figures import Curves
+
+    edges = np.histogram_bin_edges(scores, bins=40)
+    middle = ((edges[1:] + edges[:-1]) / 2).tolist()
+    lines = {
+        name: (middle, (np.histogram(scores[rows], edges)[0] / max(rows.sum(), 1)).tolist())
+        for name, rows in (("normal", ~anomalous), ("anomalies", anomalous))
+    }
+    return Curves(
+        title="Scores of normal examples and of anomalies",
+        lines=lines,
+        xlabel=score,
+        ylabel="share of the examples",
+        log=False,
+        caption=f"The threshold is {threshold:.4g}.",
+    )
