@@ -137,6 +137,10 @@ def main(
     results = rk.evaluate(model, test, "reconstruction", judge, "leakage", fit_on=train)
     page = rk.report(out, results)
     if rank() == 0:
+        from reprkit_audio.converter import Converter
+        from reprkit_audio.learned_voices import describe_voices
+
+        describe_voices(Converter(model), train, results.get("voice")).save(f"{out}/model")
         print(compare({preset: results}))
         print(f"\nthe page: {page}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -37,15 +39,26 @@ def convert(
             help="Scale the envelope to the target's standard deviation, since decoded envelopes are too smooth."
         ),
     ] = True,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="Language of the source, such as it: compared with the model's.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Convert a recording to the voice of another.
+
+    Warns if a recording differs from what the model learned (language, level, bandwidth, voice, sound), and if the model's own
+    word errors or speaker scores are poor, where the model's folder holds them (recipes/voice_conversion.py stores them).
 
     WAV, FLAC, Ogg, Opus, MP3 or AIFF of any rate, depth and number of channels; only the first minute of each
     target is used.  Long sources are read and written block by block.
     """
     from reprkit_audio.conversion import convert_file
 
-    seconds = convert_file(model, source, target, out, vocoder=vocoder, spread=spread)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        seconds = convert_file(model, source, target, out, vocoder=vocoder, spread=spread, language=language)
     print(f"{out}: {seconds:.1f} s")
 
 
