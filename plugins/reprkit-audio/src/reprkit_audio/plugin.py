@@ -57,6 +57,11 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "Codes against phones and speakers, beside k-means (arXiv 1901.08810)",
     )
     yield Spec(
+        "abx",
+        "reprkit_audio.evaluators.abx_task:ABX",
+        "ABX discrimination of phones within and across speakers, beside k-means (Schatz et al. 2013)",
+    )
+    yield Spec(
         "copy-synthesis",
         "reprkit_audio.evaluators.copy_synthesis:CopySynthesis",
         "Vocoder copies against recordings: spectrum, pitch, voicing; Griffin-Lim as baseline",
