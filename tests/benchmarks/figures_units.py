@@ -20,6 +20,7 @@ from typing import Annotated
 import typer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "speech_units.py"
+HOPS = [320, 640]
 LATENTS = ["vq(codes=128, dim=64)", "gaussian(dim=16)", "binary(bits=7)"]
 
 
@@ -66,10 +67,9 @@ def show(record):
 
 
 def main(
-    hop: Annotated[list[int], typer.Option(help="samples of a frame at 16 kHz; say it again for more")] = [
-        320,
-        640,
-    ],  # noqa: B006
+    hop: Annotated[
+        list[int], typer.Option(help="samples of a frame at 16 kHz; say it again for more")
+    ] = HOPS,
     latent: Annotated[list[str], typer.Option(help="say it again for more")] = LATENTS,
     seed: Annotated[list[int], typer.Option(help="say it again for more")] = [0],  # noqa: B006
     steps: int = 1_200,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -57,9 +57,21 @@ def convert(
     from reprkit_audio.conversion import convert_file
 
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        warnings.showwarning = _print_warning
         seconds = convert_file(model, source, target, out, vocoder=vocoder, spread=spread, language=language)
     print(f"{out}: {seconds:.1f} s")
+
+
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning without the line of code that it comes from."""
+    print(f"warning: {message}", file=file or sys.stderr)
 
 
 @voice.command()
@@ -67,7 +79,8 @@ def fetch(
     what: Annotated[
         str,
         typer.Argument(
-            help="asterisk (11 MB a language) or fillets (110 MB): recordings from Debian's packages."
+            help="asterisk (11 MB a language), fillets (110 MB), tuxpaint (161 MB), hedgewars (145 MB), prompts (21 MB); "
+            "voices: all of them."
         ),
     ],
     language: Annotated[
@@ -82,11 +95,16 @@ def fetch(
 ) -> None:
     """Fetch speech into the cache, without root rights.
 
-    Asterisk: the same sentences in en, es, fr, it and ru.  Fillets: dialogues in cs and nl.  Downloaded with apt-get,
+    Asterisk: the same sentences in en, es, fr, it and ru.  Fillets: dialogues in cs and nl.  Tuxpaint: single words in nine
+    languages.  Hedgewars: exclamations by 14 voices.  Prompts: telephone prompts in es, fr and it.  Downloaded with apt-get,
     unpacked next to the cache, with their licenses.  The cache is $REPRKIT_CACHE, or the platform's folder for caches.
     """
     from reprkit_audio.fetching import SOURCES, fetch
 
-    for each, (folder, clips) in fetch(what, language or None, debs).items():
-        print(f"{folder}: {clips} recordings ({each})")
-    print(f"  use them: {SOURCES[what].example}")
+    for corpus in SOURCES if what == "voices" else (what,):
+        wanted = language or None
+        if wanted and what == "voices":
+            wanted = [each for each in wanted if each in SOURCES[corpus].languages]
+        for each, (folder, clips) in fetch(corpus, wanted, debs).items():
+            print(f"{folder}: {clips} recordings ({each})")
+    print(f"  use them: {'voices' if what == 'voices' else SOURCES[what].example}")

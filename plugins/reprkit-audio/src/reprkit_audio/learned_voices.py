@@ -160,7 +160,7 @@ class LearnedVoices:
         return name, 1 - cosines[name]
 
     def _supports_unseen(self) -> bool:
-        return self.figures.get("unseen", {}).get("nearest", 0.0) >= _UNSEEN
+        return bool(self.figures.get("unseen", {}).get("nearest", 0.0) >= _UNSEEN)
 
 
 def describe_voices(
