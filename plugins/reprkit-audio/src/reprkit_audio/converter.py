@@ -68,7 +68,7 @@ class Converter:
     ) -> None:
         self.learned: LearnedVoices | None = None
         if not isinstance(model, Model):
-            self.learned = read_learned_voices(model)
+            self.learned = read_learned_voices(os.fspath(model))
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
             model = load(os.fspath(model)).to(device)
         self.model, self.front = model, _front_end_of(model)
