@@ -4,15 +4,16 @@ An encoder with a receptive field of a few frames assigns a code to each frame. 
 and the speaker's name, so the codes need not carry the speaker; an adversarial critic that classifies the speaker from them removes
 what is left.  Random jitter in time replaces a code by a neighbor's: a code must hold for a while, as a phone does, and neighboring
 codes cannot split information between them, which would make each less like a phone.
-The codes are compared with the phones that the speech synthesizer reports (purity, mutual information, ABX) and with the speaker,
-beside k-means with as many clusters on the same frames.
+The codes are compared with the phones that the speech synthesizer reports (purity, mutual information, ABX within and across
+speakers) and with the speaker, beside k-means with as many clusters on the same frames.  A token is a frame: the front end's hop
+sets the rate of the units, 20 or 40 ms in the last two examples.
 
 Paper: Chorowski et al. 2019, "Unsupervised speech representation learning using WaveNet autoencoders", arXiv 1901.08810
 (25 to 50 codes a second, decoder conditioned on the speaker, random time jitter of the codes); the decoder here predicts
 spectral envelopes, not samples.
 Data: the same sentences by several synthetic voices, with their phones (reprkit-audio's parallel-speech; needs flite).
-Expected (seed 0, one core, about five minutes): purity 0.525, k-means 0.483, untrained 0.141; ABX across speakers 0.19, k-means
-0.26; docs/results/voice.md.
+Expected (seed 0, one core, about five minutes): purity 0.525, k-means 0.483, untrained 0.141; docs/results/voice.md.  ABX at 20
+and 40 ms: docs/results/contracts/units.md.
 
     python recipes/speech_units.py
     python recipes/speech_units.py --latent "binary(bits=7)"
@@ -20,6 +21,8 @@ Expected (seed 0, one core, about five minutes): purity 0.525, k-means 0.483, un
     python recipes/speech_units.py --objective reconstruction
     python recipes/speech_units.py --latent "vq(codes=128, dim=32)" --encoder "instance-norm(width=128, stride=2)" \
 --decoder "adain(width=128, depth=3, stride=2, norm=False, condition_dim=32)"
+    python recipes/speech_units.py --data "parallel-speech(frontend='log-mel(hop=320)', frames=32)"
+    python recipes/speech_units.py --data "parallel-speech(frontend='log-mel(hop=640)', frames=16)"
 """
 
 from typing import Annotated
@@ -57,8 +60,8 @@ def main(
         "speaker": rk.factor(speaker, "continuous(dim=16)", input="speaker", pool=True),
     }
     model = rk.build(data=train, factors=factors, decoder=decoder, objective=objective, seed=seed)
-    speech_units = rk.create("evaluator", "speech-units")
-    untrained = rk.evaluate(model, test, speech_units, fit_on=train, examples=0)
+    speech_units = rk.create("evaluator", "speech-units(triples=0)")
+    untrained = rk.evaluate(model, test, speech_units, "abx", fit_on=train, examples=0)
     critics = {turn: f"adam(lr={critic_lr})" for turn in model.objective.turns[1:]}
     options = {"batch": batch, "lr": lr, "seed": seed, "out": out, "resume": resume, **launch}
     for step in rk.loop(model, train, steps=steps, optimizers=critics, **options):
@@ -69,12 +72,19 @@ def main(
         if step.every(500):
             step.log(losses, rk.evaluate(model, valid, "reconstruction", examples=0))
     model.save(f"{out}/model")
-    results = rk.evaluate(model, test, "reconstruction", "codebook", speech_units, fit_on=train)
-    metrics = ("purity", "pnmi", "speaker", "speaker-frame", "abx-within", "abx-across")
-    columns = {f"speech-units.{metric}": metric for metric in metrics}
-    kmeans = {metric: results["speech-units"].get(f"kmeans.{metric}") for metric in metrics[:4]}
-    kmeans |= {metric: results["speech-units"].get(f"frames.{metric}") for metric in metrics[4:]}
-    table = {latent: results, "untrained": untrained, "k-means": {"speech-units": kmeans}}
+    results = rk.evaluate(model, test, "reconstruction", "codebook", speech_units, "abx", fit_on=train)
+    names = {"speech-units": ("purity", "pnmi", "speaker", "speaker-frame"), "abx": ("within", "across")}
+    columns = {
+        f"{judge}.{metric}": metric if judge == "speech-units" else f"ABX {metric}"
+        for judge, metrics in names.items()
+        for metric in metrics
+    }
+    table = {latent: results, "untrained": untrained}
+    for row, prefix in (("k-means", "kmeans."), ("frames", "frames.")):
+        table[row] = {
+            judge: {metric: results[judge].get(f"{prefix}{metric}") for metric in metrics}
+            for judge, metrics in names.items()
+        }
     page = rk.report(out, table, title="Speech units", columns=columns)
     if rank() == 0:
         print(compare(table, columns))

@@ -24,6 +24,9 @@ error rate 0.95 by Whisper-base, natural speech 0.05.  No preset is known to kee
     python recipes/voice_conversion.py --preset multi-target --data asterisk --steps 3000
     python recipes/voice_conversion.py --preset grouped --data "asterisk(frames=128)" --width 128 --steps 6000 --batch 16 \
 --lr 1e-3 --critic-lr 1e-3
+    python recipes/voice_conversion.py --preset grouped --data "voices(frames=128)" --hold-out-speakers 8
+    python recipes/voice_conversion.py --preset grouped --data "asterisk(frames=128)" --judge "voice(targets='allison', \
+languages=('it', 'fr', 'ru'), clips=8)"     # cross-lingual: three languages in the voice of a speaker of English and Spanish
     python recipes/voice_conversion.py --content "vq(codes=128, dim=32)" --data "speech(root='VCTK')"
 
 Use the model: ``reprkit voice convert OUT/model source.wav target.wav -o out.wav``, or
@@ -88,6 +91,12 @@ def main(
         str,
         typer.Option(help="evaluator of the conversions, such as voice(clips=14, languages=('en', 'es'))"),
     ] = "voice",
+    hold_out_speakers: Annotated[
+        int,
+        typer.Option(
+            help="speakers, drawn at random, that are not trained on; conversions among them are judged, too"
+        ),
+    ] = 0,
     seed: int = 0,
     out: str = "runs/voice_conversion",
     resume: bool = False,
@@ -100,7 +109,10 @@ def main(
     config = PRESETS[preset] | {name: value for name, value in flags.items() if value is not None}
     sizes = {"width": width, "neck": neck or config["neck"], "stride": stride or config["stride"]}
     parts = {name: text.format(**sizes) for name, text in config.items() if isinstance(text, str)}
-    train, test = rk.dataset(data).split(seed=seed)
+    speech, unseen = rk.dataset(data), None
+    if hold_out_speakers:
+        speech, unseen = speech.hold_out_speakers(hold_out_speakers, seed=seed)
+    train, test = speech.split(seed=seed)
     shared = {"data": train.whole(), "seed": seed}  # trained on windows, converts utterances of any length
     factors = {
         "content": rk.factor(parts["encoder"], parts["latent"], condition=config["condition"]),
@@ -135,9 +147,18 @@ def main(
         model = train_stage(model, "after", after, lr / 4)
     model.save(f"{out}/model")
     results = rk.evaluate(model, test, "reconstruction", judge, "leakage", fit_on=train)
-    page = rk.report(out, results)
+    table = {preset: results}
+    if unseen is not None:
+        enrolled, spoken = unseen.split(seed=seed)
+        table["unseen speakers"] = rk.evaluate(model, spoken, judge, fit_on=enrolled)
+    page = rk.report(out, table if unseen is not None else results)
     if rank() == 0:
-        print(compare({preset: results}))
+        from reprkit_audio.converter import Converter
+        from reprkit_audio.learned_voices import describe_voices
+
+        others = table.get("unseen speakers", {}).get("voice")
+        describe_voices(Converter(model), train, results.get("voice"), others).save(f"{out}/model")
+        print(compare(table))
         print(f"\nthe page: {page}")
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,3 +225,66 @@ def test_flite_reports_phone_timings():
     assert ends[-1] == pytest.approx(len(wave) / sound.RATE, abs=0.1)
     silent = wave[: int(0.8 * ends[0] * sound.RATE)].abs().max()
     assert silent < 0.1 * wave.abs().max()
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+def test_voices_of_several_packages_have_one_level_and_band(cache):
+    import io
+
+    import soundfile
+    from reprkit_audio.waveforms import active_level
+
+    (cache / "debs").mkdir()
+
+    def coded(gain, rate, seed, **format):
+        noise = np.random.default_rng(seed).standard_normal(rate)
+        file = io.BytesIO()
+        soundfile.write(file, gain * noise, rate, **format)
+        return file.getvalue()
+
+    ogg = {"format": "OGG"}
+    stamps = "usr/share/tuxpaint/stamps/animals"
+    files = {f"{stamps}/{name}_desc_fr.ogg": coded(0.2, 44100, n, **ogg) for n, name in enumerate("abcde")}
+    text = b"A cat.\nfr.utf8=Un chat.\nes.utf8=Un gato.\n"
+    package(cache, "tuxpaint-stamps-default", files | {f"{stamps}/a.txt": text})
+    voices = "usr/share/games/hedgewars/Data/Sounds/voices"
+    files = {f"{voices}/Default_es/{n}.ogg": coded(0.01, 22050, n, **ogg) for n in range(5)}
+    package(cache, "hedgewars-data", files)
+    raw = {"format": "RAW", "subtype": "GSM610"}
+    files = {f"usr/share/asterisk/sounds/fr/{n}.gsm": coded(0.1, 8000, n, **raw) for n in range(4)}
+    package(cache, "asterisk-prompt-fr-armelle", files)
+    assert fetch("tuxpaint", ("fr",), cache / "debs")["fr"][1] == 5
+    assert fetch("hedgewars", ("es",), cache / "debs")["es"][1] == 5
+    assert fetch("prompts", ("fr",), cache / "debs")["fr"][1] == 4
+    assert [clip.text for clip in read_index(corpus_folder("tuxpaint", "fr"))] == ["Un chat."] + 4 * [None]
+    with pytest.raises(DataError, match="tuxpaint in 'ru' is not in .*\n.*fetch it"):
+        rk.dataset("reprkit-audio/voices(corpora='tuxpaint')")
+    with pytest.raises(PartArgumentError, match=r"prompts were recorded at 8 kHz, so band=7000"):
+        rk.dataset("reprkit-audio/voices(corpora='prompts')")
+    with pytest.raises(DataError, match="no corpus 'tux'"):
+        rk.dataset("reprkit-audio/voices(corpora='tux')")
+
+    clips = [*read_index(corpus_folder("tuxpaint", "fr")), *read_index(corpus_folder("hedgewars", "es"))]
+    for clip in clips:
+        plain = clip.wave(sound.RATE, trim=True)
+        wave = replace(clip, loudness=-26.0, band=3000.0).wave(sound.RATE, trim=True)
+        assert active_level(wave, sound.RATE) == pytest.approx(-26, abs=1)
+        power = torch.fft.rfft(wave[:8000] * torch.hann_window(8000)).abs().square()  # 2 Hz a bin
+        assert power[1800:].mean() < 1e-4 * power[100:1400].mean()
+        assert torch.fft.rfft(plain[:8000]).abs().square()[1800:3000].mean() > 1e-3
+
+
+def test_speakers_are_held_out_with_labels_of_their_own():
+    data = rk.dataset("reprkit-audio/sample-speech(frames=64)")
+    seen, unseen = data.hold_out_speakers(2, seed=1)
+    assert sorted(seen.speakers + unseen.speakers) == data.speakers
+    assert len(seen.speakers) == len(unseen.speakers) == 2
+    assert len(seen) + len(unseen) == len(data)
+    for part in (seen, unseen):
+        assert part.signature["speaker"].vocab == 2
+        assert {clip.speaker for clip in part.clips} == set(part.speakers)
+        assert len(part.split(seed=0)) == 2
+    assert data.hold_out_speakers(2, seed=1)[1].speakers == unseen.speakers
+    assert len({tuple(data.hold_out_speakers(2, seed=seed)[1].speakers) for seed in range(8)}) > 1
+    with pytest.raises(DataError, match="cannot hold out 3 of the 4 speakers"):
+        data.hold_out_speakers(3)

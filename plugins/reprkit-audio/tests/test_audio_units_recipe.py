@@ -35,7 +35,9 @@ def test_units_are_compared_with_k_means(latent, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "run/results.json").read_text())
-    assert set(found) == {latent, "untrained", "k-means"}
+    assert set(found) == {latent, "untrained", "k-means", "frames"}
     assert 0 < found[latent]["speech-units"]["purity"] <= 1
     assert found["k-means"]["speech-units"]["purity"] > found["untrained"]["speech-units"]["purity"]
-    assert "abx-across" in done.stdout
+    assert 0 <= found["k-means"]["abx"]["across"] <= 1
+    assert found[latent]["abx"]["milliseconds"] == 20
+    assert "ABX across" in done.stdout

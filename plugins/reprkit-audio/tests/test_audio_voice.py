@@ -8,7 +8,7 @@ import soundfile
 import torch
 from reprkit_audio.converter import Converter
 from reprkit_audio.evaluators.conversion_pairs import ConversionPair, conversion_pairs, spoken_pairs
-from reprkit_audio.evaluators.scores import speaker_scores
+from reprkit_audio.evaluators.scores import paired_scores, speaker_scores
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.recognition import speaker_verification, speech_quality, speech_recognition
 from reprkit_audio.recognition.word_errors import character_error_rate, word_error_rate
@@ -188,6 +188,16 @@ def test_speaker_scores():
     assert original["similarity"] == found["similarity_source"]
 
 
+def test_paired_scores_are_the_sign_test():
+    centroids = {0: torch.tensor([1.0, 0]), 1: torch.tensor([0.0, 1])}
+    chosen = [ConversionPair(source=0, speaker=0, target=1, prompts=(1,))] * 6
+    one = torch.tensor([[0.0, 0.9]] * 5 + [[0.0, 0.1]])
+    found = paired_scores(one, torch.tensor([[0.9, 0.5]] * 6), chosen, centroids)
+    assert found["better"] == 5 / 6
+    assert found["p"] == pytest.approx(2 * (6 + 1) / 2**6)
+    assert paired_scores(one, one, chosen, centroids) == {"better": 0.0, "p": 1.0}
+
+
 def test_spoken_pairs_are_balanced_over_languages(tmp_path, monkeypatch):
     data = synthetic_corpus(tmp_path, ("ann", "bob", "cyd"), takes=5)
     clips = [
@@ -210,6 +220,10 @@ def test_spoken_pairs_are_balanced_over_languages(tmp_path, monkeypatch):
     english = spoken_pairs(data, 9, ("en",), 1, 0, 0.3)
     assert [clips[each.source].language for each in english] == ["en"] * 4  # one of five has no words
     assert spoken_pairs(data, 9, ("xx",), 1, 0, 0.3) == []
+    to_bob = spoken_pairs(data, 9, ("en", "it"), 1, 0, 0.3, ("bob",))
+    assert to_bob
+    assert {data.speakers[each.target] for each in to_bob} == {"bob"}
+    assert "bob" not in {data.speakers[each.speaker] for each in to_bob}
 
 
 @resemblyzer
@@ -289,6 +303,13 @@ def test_conversion_pairs_are_spread_and_prefer_the_same_words(tmp_path):
             assert each.parallel not in each.prompts
         else:
             assert each.parallel is None
+    to_bob = conversion_pairs(data, 12, 1, 0, 0.3, ("bob",))
+    assert {(data.speakers[each.speaker], data.speakers[each.target]) for each in to_bob} == {
+        ("ann", "bob"),
+        ("cyd", "bob"),
+    }
+    with pytest.raises(DataError, match="targets: no speaker 'bop'.*'bob'"):
+        conversion_pairs(data, 12, 1, 0, 0.3, ("bop",))
     with pytest.raises(DataError, match="fewer than two speakers"):
         conversion_pairs(data, 12, 2, 0, 5.0)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -37,16 +39,39 @@ def convert(
             help="Scale the envelope to the target's standard deviation, since decoded envelopes are too smooth."
         ),
     ] = True,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="Language of the source, such as it: compared with the model's.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Convert a recording to the voice of another.
+
+    Warns if a recording differs from what the model learned (language, level, bandwidth, voice, sound), and if the model's own
+    word errors or speaker scores are poor, where the model's folder holds them (recipes/voice_conversion.py stores them).
 
     WAV, FLAC, Ogg, Opus, MP3 or AIFF of any rate, depth and number of channels; only the first minute of each
     target is used.  Long sources are read and written block by block.
     """
     from reprkit_audio.conversion import convert_file
 
-    seconds = convert_file(model, source, target, out, vocoder=vocoder, spread=spread)
+    with warnings.catch_warnings():
+        warnings.showwarning = _print_warning
+        seconds = convert_file(model, source, target, out, vocoder=vocoder, spread=spread, language=language)
     print(f"{out}: {seconds:.1f} s")
+
+
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning without the line of code that it comes from."""
+    print(f"warning: {message}", file=file or sys.stderr)
 
 
 @voice.command()
@@ -54,7 +79,8 @@ def fetch(
     what: Annotated[
         str,
         typer.Argument(
-            help="asterisk (11 MB a language) or fillets (110 MB): recordings from Debian's packages."
+            help="asterisk (11 MB a language), fillets (110 MB), tuxpaint (161 MB), hedgewars (145 MB), prompts (21 MB); "
+            "voices: all of them."
         ),
     ],
     language: Annotated[
@@ -69,11 +95,16 @@ def fetch(
 ) -> None:
     """Fetch speech into the cache, without root rights.
 
-    Asterisk: the same sentences in en, es, fr, it and ru.  Fillets: dialogues in cs and nl.  Downloaded with apt-get,
+    Asterisk: the same sentences in en, es, fr, it and ru.  Fillets: dialogues in cs and nl.  Tuxpaint: single words in nine
+    languages.  Hedgewars: exclamations by 14 voices.  Prompts: telephone prompts in es, fr and it.  Downloaded with apt-get,
     unpacked next to the cache, with their licenses.  The cache is $REPRKIT_CACHE, or the platform's folder for caches.
     """
     from reprkit_audio.fetching import SOURCES, fetch
 
-    for each, (folder, clips) in fetch(what, language or None, debs).items():
-        print(f"{folder}: {clips} recordings ({each})")
-    print(f"  use them: {SOURCES[what].example}")
+    for corpus in SOURCES if what == "voices" else (what,):
+        wanted = language or None
+        if wanted and what == "voices":
+            wanted = [each for each in wanted if each in SOURCES[corpus].languages]
+        for each, (folder, clips) in fetch(corpus, wanted, debs).items():
+            print(f"{folder}: {clips} recordings ({each})")
+    print(f"  use them: {'voices' if what == 'voices' else SOURCES[what].example}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from reprkit.errors import DataError
 from reprkit_audio.converter import TARGET_SECONDS, Converter, Voice
 from reprkit_audio.data.features import MIN_SECONDS
 from reprkit_audio.frontends.base import check_waveform
+from reprkit_audio.learned_voices import OutsideTrainingWarning
 from reprkit_audio.streaming import Wave
 from reprkit_audio.vocoders import Vocoder
 from reprkit_audio.waveforms import is_silent, trim_silence
@@ -31,6 +33,7 @@ def convert(
     *,
     vocoder: str | Vocoder | None = None,
     spread: bool = True,
+    language: str | None = None,
 ) -> tuple[Wave, int]:
     """Convert ``source`` to the voice of ``target``: a waveform (samples,), as long as the source, and its rate in Hz.
 
@@ -43,6 +46,11 @@ def convert(
         target: the same, or several of them, whose voices are averaged.  Only the first minute of each is used.
         vocoder: a reference; if None, the one for the model's frames that needs no training.
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
+        language: of the source, such as "it"; compared with the model's languages.
+
+    Warns:
+        OutsideTrainingWarning: a recording differs from what the model learned, or the model's own figures are poor, where its
+            folder holds what it learned (``reprkit_audio.learned_voices``).
 
     Raises:
         BuildError: the model cannot convert.
@@ -50,8 +58,10 @@ def convert(
         PartArgumentError: a vocoder that does not fit the model's frames.
     """
     converter = Converter(model, vocoder=vocoder, spread=spread)
-    voice = extract_voice(converter, target)
+    targets = _read_targets(converter, target)
     wave = _read_recording(source, converter.rate, "the source")
+    _warn_outside_training(converter, wave, targets, language)
+    voice = _voice_of(converter, targets)
     return torch.cat(list(converter.stream([wave], voice, converter.pitch(wave)))), converter.rate
 
 
@@ -63,17 +73,18 @@ def convert_file(
     *,
     vocoder: str | Vocoder | None = None,
     spread: bool = True,
+    language: str | None = None,
 ) -> float:
     """Convert a file to a file, block by block, so that neither has to fit into memory; returns the seconds written.
 
     Blocks of 30 s overlap by 1 s, and are crossfaded where that second is quietest.  The file appears under its name only
-    when it is complete.
+    when it is complete.  The arguments and warnings are those of ``convert``; a long source is compared by its first minute.
 
     Raises:
         as ``convert``; and DataError: an ending that is no kind of sound file, or a file that cannot be written.
     """
     converter = Converter(model, vocoder=vocoder, spread=spread)
-    voice = extract_voice(converter, target)
+    targets = _read_targets(converter, target)
     if sound.duration(source) <= TARGET_SECONDS:
         wave = _read_recording(source, converter.rate, "the source")
         pieces: Iterable[Wave] = [wave]
@@ -83,6 +94,8 @@ def convert_file(
         if audible is None:
             raise DataError(f"the source {Path(source).name!r} is silent")
         wave, pieces = audible, sound.blocks(source, converter.rate)
+    _warn_outside_training(converter, wave, targets, language)
+    voice = _voice_of(converter, targets)
     with sound.open_writer(out, converter.rate) as put:
         total = sum(put(block) for block in converter.stream(pieces, voice, converter.pitch(wave)))
     return total / converter.rate
@@ -94,10 +107,33 @@ def extract_voice(converter: Converter, target: Recording | Sequence[Recording])
     Raises:
         DataError: no recording, silence, less than 0.1 s, or no voiced frame where the front end extracts the pitch.
     """
+    return _voice_of(converter, _read_targets(converter, target))
+
+
+def _read_targets(converter: Converter, target: Recording | Sequence[Recording]) -> list[Wave]:
     waves = [_read_recording(each, converter.rate, "the target", target=True) for each in _as_list(target)]
     if not waves:
         raise DataError("no target recording was given: voice conversion needs at least one")
-    return converter.voice([converter.front.analyze(wave) for wave in waves])
+    return waves
+
+
+def _voice_of(converter: Converter, targets: Sequence[Wave]) -> Voice:
+    return converter.voice([converter.front.analyze(wave) for wave in targets])
+
+
+def _warn_outside_training(
+    converter: Converter, source: Wave, targets: Sequence[Wave], language: str | None
+) -> None:
+    """Warn, from the line that converts, of recordings that are unlike the training speech, and of poor figures."""
+    learned = converter.learned
+    if learned is None:
+        return
+    trimmed = trim_silence(source[: round(TARGET_SECONDS * converter.rate)], converter.rate)
+    messages = [*learned.own_warnings(), *learned.warnings(trimmed, converter, "the source", language)]
+    for wave in targets:
+        messages += learned.warnings(wave, converter, "the target")
+    for message in dict.fromkeys(messages):
+        warnings.warn(message, OutsideTrainingWarning, stacklevel=3)
 
 
 def _as_list(target: Recording | Sequence[Recording]) -> list[Recording]:

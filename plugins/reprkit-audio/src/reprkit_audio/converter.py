@@ -16,6 +16,7 @@ from reprkit.utils.modes import eval_mode
 from reprkit_audio import vocoders
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 from reprkit_audio.global_variance import envelope_deviation, restore_deviation
+from reprkit_audio.learned_voices import LearnedVoices, read_learned_voices
 from reprkit_audio.prosody import PitchStatistics, convert_pitch, pitch_statistics
 from reprkit_audio.streaming import Wave, crossfade, windows
 from reprkit_audio.vocoders import Vocoder
@@ -43,6 +44,9 @@ class Voice:
 class Converter:
     """A model and a vocoder, ready to convert one recording after another.
 
+    Attributes:
+        learned: what the model has learned, where its folder says so (``reprkit_audio.learned_voices``); else None.
+
     Args:
         model: a model with a factor ``speaker`` and another one, or the folder of one.
         vocoder: a reference; if None, the one for the model's frames that needs no training.
@@ -62,7 +66,9 @@ class Converter:
         spread: bool = True,
         device: str | None = None,
     ) -> None:
+        self.learned: LearnedVoices | None = None
         if not isinstance(model, Model):
+            self.learned = read_learned_voices(os.fspath(model))
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
             model = load(os.fspath(model)).to(device)
         self.model, self.front = model, _front_end_of(model)

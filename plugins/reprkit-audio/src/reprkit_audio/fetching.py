@@ -16,6 +16,14 @@ from typing import Any
 from reprkit import ReprkitError
 from reprkit.errors import nearest
 from reprkit_audio.data.corpus_cache import corpus_folder, write_index
+from reprkit_audio.gathering import (
+    HEDGEHOGS,
+    PROMPTS,
+    STAMPS,
+    gather_hedgehogs,
+    gather_prompts,
+    gather_stamps,
+)
 
 # Language -> the folder of its voice, and the voice's name.  Allison reads English and Spanish.
 ASTERISK = {
@@ -62,7 +70,7 @@ def fetch(
     """Fetch speech into the cache, one language after another; an older copy is replaced when the new one is complete.
 
     Args:
-        what: "asterisk" or "fillets".
+        what: a name in ``SOURCES``: "asterisk", "fillets", "tuxpaint", "hedgewars" or "prompts".
         languages: which languages; all if None.
         debs: a folder of package files that were fetched elsewhere; then nothing is downloaded.
 
@@ -85,39 +93,47 @@ def fetch(
                 f"{what} is not in {language!r}.{nearest(language, source.languages)}\n"
                 f"  known: {', '.join(source.languages)}"
             )
-    return {language: _fetch_language(what, source, language, debs) for language in wanted}
-
-
-def _fetch_language(what: str, source: Source, language: str, debs: Path | None) -> tuple[Path, int]:
-    target = corpus_folder(what, language)
+    home = corpus_folder(what, wanted[0]).parent if wanted else None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:
-            work = Path(folder)
-            packages = source.packages(language)
-            for package in packages:
-                _run(package, work, "dpkg-deb", "-x", str(_find_package(package, work, debs)), "unpacked")
-            fresh = work / "fresh"
-            fresh.mkdir()
-            rows = list(source.gather(work / "unpacked", language, fresh))
-            if not rows:
-                raise ReprkitError(
-                    f"{' and '.join(packages)} hold no speech in the expected folders: are they a newer version?"
-                )
-            for number, file in enumerate(sorted((work / "unpacked").rglob("copyright"))):
-                shutil.copy(file, fresh / ("copyright" if not number else f"copyright-{number}"))
-            write_index(fresh, rows)
-            if target.exists():
-                target.rename(work / "old")
-            fresh.rename(target)
+        if home is None:
+            return {}
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home, prefix=".fetching-") as folder:
+            return {
+                language: _fetch_language(what, source, language, debs, Path(folder)) for language in wanted
+            }
     except OSError as error:
-        raise ReprkitError(f"cannot write {target}: {error}") from error
+        raise ReprkitError(f"cannot write {home}: {error}") from error
+
+
+def _fetch_language(
+    what: str, source: Source, language: str, debs: Path | None, work: Path
+) -> tuple[Path, int]:
+    """Fetch one language; packages that languages share are fetched and unpacked once, in ``work``."""
+    target, packages = corpus_folder(what, language), source.packages(language)
+    unpacked = work / "+".join(packages)
+    if not unpacked.exists():
+        for package in packages:
+            _run(package, work, "dpkg-deb", "-x", str(_find_package(package, work, debs)), unpacked.name)
+    fresh = work / f"fresh-{language}"
+    fresh.mkdir()
+    rows = list(source.gather(unpacked, language, fresh))
+    if not rows:
+        raise ReprkitError(
+            f"{' and '.join(packages)} hold no speech in the expected folders: are they a newer version?"
+        )
+    for number, file in enumerate(sorted(unpacked.rglob("copyright"))):
+        shutil.copy(file, fresh / ("copyright" if not number else f"copyright-{number}"))
+    write_index(fresh, rows)
+    if target.exists():
+        target.rename(work / f"old-{language}")
+    fresh.rename(target)
     return target, len(rows)
 
 
 def _find_package(package: str, folder: Path, debs: Path | None) -> Path:
     """Path of the package file; it is downloaded unless ``debs`` is given."""
-    if debs is None:
+    if debs is None and not list(folder.glob(f"{package}_*.deb")):
         _run(package, folder, "apt-get", "download", package)
     files = sorted((debs or folder).glob(f"{package}_*.deb"))
     if not files:
@@ -229,5 +245,26 @@ SOURCES = {
         size=110,
         gather=_gather_fillets,
         example="fillets(languages=('cs',))",
+    ),
+    "tuxpaint": Source(
+        languages=STAMPS,
+        packages=lambda language: ("tuxpaint-stamps-default",),
+        size=161,
+        gather=gather_stamps,
+        example="voices(corpora='tuxpaint')",
+    ),
+    "hedgewars": Source(
+        languages=tuple(HEDGEHOGS),
+        packages=lambda language: ("hedgewars-data",),
+        size=145,
+        gather=gather_hedgehogs,
+        example="voices(corpora='hedgewars')",
+    ),
+    "prompts": Source(
+        languages=tuple(PROMPTS),
+        packages=lambda language: (PROMPTS[language][0],),
+        size=19,
+        gather=gather_prompts,
+        example="voices(corpora=('asterisk', 'prompts'), band=3600)",
     ),
 }

@@ -29,6 +29,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("soundfile",),
     )
     yield Spec(
+        "voices",
+        "reprkit_audio.data.voices:Voices",
+        "31 speakers of four fetched corpora, brought to one loudness and band",
+        ("soundfile",),
+    )
+    yield Spec(
         "sample-speech",
         "reprkit_audio.data.sample_speech:SampleSpeech",
         "Nine minutes of real speech by four speakers in five languages, included in the plugin",
@@ -38,6 +44,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         "parallel-speech",
         "reprkit_audio.data.parallel_speech:ParallelSpeech",
         "The same sentences in several synthetic voices, with their phones (flite, festival, espeak-ng)",
+        ("soundfile",),
+    )
+    yield Spec(
+        "aligned-speech",
+        "reprkit_audio.data.aligned_speech:AlignedSpeech",
+        "Parallel utterances, frame by frame: source and target speaker of the same words",
         ("soundfile",),
     )
     yield Spec(
@@ -55,6 +67,11 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "speech-units",
         "reprkit_audio.evaluators.speech_units:SpeechUnits",
         "Codes against phones and speakers, beside k-means (arXiv 1901.08810)",
+    )
+    yield Spec(
+        "abx",
+        "reprkit_audio.evaluators.abx_task:ABX",
+        "ABX discrimination of phones within and across speakers, beside k-means (Schatz et al. 2013)",
     )
     yield Spec(
         "copy-synthesis",
@@ -151,6 +168,11 @@ def reprkit_objectives() -> Iterator[Spec]:
         "jittered",
         "reprkit_audio.objectives.jittered:Jittered",
         "Reconstruction with random jitter in time of a code (arXiv 1901.08810)",
+    )
+    yield Spec(
+        "parallel",
+        "reprkit_audio.objectives.parallel:Parallel",
+        "Regression to the aligned frames of another speaker (parallel data)",
     )
     yield Spec(
         "gan-refine",

@@ -1,4 +1,4 @@
-"""Silence and clipping in waveforms (samples,), float32 in [-1, 1]."""
+"""Silence, clipping, level and band of waveforms (samples,), float32 in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -41,6 +41,30 @@ def trim_silence(
     first = max(0, int(loud[0]) * hop - extra)
     last = min(len(wave), (int(loud[-1]) + 2) * hop + extra)
     return wave[first:last]
+
+
+def active_level(wave: Float[Tensor, " samples"], rate: int = RATE, *, floor: float = 30.0) -> float:
+    """Level over the frames of 20 ms that are at most ``floor`` dB below the loudest one, so without pauses, dB of full scale."""
+    hop = max(1, rate // 50)
+    squares = torch.nn.functional.pad(wave.double().square(), (0, -len(wave) % hop)).reshape(-1, hop).mean(1)
+    return float(10 * squares[squares >= squares.max() * 10 ** (-floor / 10)].mean().clamp(min=1e-20).log10())
+
+
+def set_level(wave: Float[Tensor, " samples"], rate: int, target: float) -> Float[Tensor, " samples"]:
+    """Scale a waveform to an active level in dB of full scale, less where its largest value would exceed 1."""
+    gain = 10 ** ((target - active_level(wave, rate)) / 20)
+    return wave * min(gain, 1 / float(wave.abs().max()))
+
+
+def limit_band(wave: Float[Tensor, " samples"], rate: int, highest: float) -> Float[Tensor, " samples"]:
+    """Remove frequencies above ``highest`` Hz: a Butterworth filter of order 10, forward and backward, so without delay."""
+    from scipy.signal import butter, sosfiltfilt
+
+    if highest >= 0.49 * rate:
+        return wave
+    sections = butter(10, highest, fs=rate, output="sos")
+    padding = min(len(wave) - 1, 3 * (2 * len(sections) + 1))
+    return torch.from_numpy(sosfiltfilt(sections, wave.double().numpy(), padlen=padding).copy()).float()
 
 
 def clipped_share(wave: Float[Tensor, " samples"]) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.data import sound
 from reprkit.errors import DataError, nearest
-from reprkit_audio.waveforms import trim_silence
+from reprkit_audio.waveforms import is_silent, limit_band, set_level, trim_silence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class Clip:
         language: such as "en"; None if unknown.
         start: second of the file at which it begins.
         stop: second of the file at which it ends; None: the end of the file.
+        loudness: active level that the waveform is scaled to, dB of full scale; None: as recorded.
+        band: highest frequency that is kept, Hz; None: all.
     """
 
     path: Path
@@ -35,6 +37,8 @@ class Clip:
     language: str | None = None
     start: float = 0.0
     stop: float | None = None
+    loudness: float | None = None
+    band: float | None = None
 
     @property
     def name(self) -> str:
@@ -48,6 +52,10 @@ class Clip:
             DataError: it cannot be read, or is silent.
         """
         whole = sound.read(self.path, rate, start=self.start, stop=self.stop)
+        if self.band is not None and not is_silent(whole):
+            whole = limit_band(whole, rate, self.band)
+        if self.loudness is not None and not is_silent(whole):
+            whole = set_level(whole, rate, self.loudness)
         trimmed = trim_silence(whole, rate)  # raises on digital silence, also without ``trim``
         return trimmed if trim else whole
 

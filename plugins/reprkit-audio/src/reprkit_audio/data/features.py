@@ -51,6 +51,7 @@ def cache_path(clip: Clip, front: FrontEnd, trim: bool) -> Path:
         clip.stop,
         trim,
         front.form,
+        *([] if clip.loudness is None and clip.band is None else [clip.loudness, clip.band]),
     )
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
     return cache_folder("audio") / "features" / front.name / name[:2] / f"{name}.npz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,6 +111,45 @@ class UtteranceDataset(Dataset):
             own.store, self._numbers, frames=None, name=self.name, names=own.names, facts=own.facts
         )
 
+    def hold_out_speakers(
+        self, count: int, seed: int = 0, *, least: int = 10
+    ) -> tuple[Recordings, Recordings]:
+        """Hold out some speakers, drawn at random: the data of the others, and theirs, each with labels of its own.
+
+        Args:
+            count: how many.
+            seed: of the draw.
+            least: speakers with fewer utterances are not drawn.
+
+        Raises:
+            DataError: too few speakers with enough utterances, or fewer than two would be left.
+        """
+        own = self.recordings
+        counts = Counter(clip.speaker for clip in self.clips)
+        able = sorted(name for name, number in counts.items() if number >= least)
+        if not 0 < count <= len(able) or len(counts) - count < 2:
+            raise DataError(
+                f"cannot hold out {count} of the {len(counts)} speakers of {self.name}: {len(able)} have {least} utterances or "
+                "more, and two must be left"
+            )
+        order = torch.randperm(len(able), generator=torch.Generator().manual_seed(derive_seed(seed, 2)))
+        drawn = {able[place] for place in order[:count].tolist()}
+        parts = []
+        for inside, name in ((False, self.name), (True, f"{self.name} (held-out speakers)")):
+            numbers = [n for n in self._numbers if (own.store.clips[n].speaker in drawn) == inside]
+            speakers = sorted(name for name in counts if (name in drawn) == inside)
+            parts.append(
+                Recordings(
+                    own.store,
+                    numbers,
+                    frames=own._steps,
+                    stride=own._stride,
+                    name=name,
+                    facts={**own.facts, "speakers": speakers},
+                )
+            )
+        return parts[0], parts[1]
+
     def subset(self, indices: Int[Tensor, " m"] | Iterable[int], part: str = "subset") -> Part:
         """Select the examples of these indices (m,) as a part."""
         return Part(self, indices, part=part)
@@ -184,6 +224,7 @@ class Recordings(UtteranceDataset):
                 "  use fewer frames, or frames=None for whole utterances"
             )
         self.owner, self._first, self._steps = torch.tensor(owners), torch.tensor(firsts), frames
+        self._stride = stride
         self.names = sorted({clip.speaker for clip in self.clips}) if names is None else list(names)
         label_of = {speaker: number for number, speaker in enumerate(self.names)}
         self._labels = torch.tensor([label_of[clip.speaker] for clip in self.clips])

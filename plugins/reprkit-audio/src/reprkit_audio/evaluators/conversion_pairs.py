@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprkit import Dataset
 from reprkit.errors import DataError
-from reprkit_audio.data.clips import Clip
+from reprkit_audio.data.clips import Clip, check_speakers
 from reprkit_audio.data.recordings import UtteranceDataset, check_several_speakers
 from reprkit_audio.distortion import SpeechFeatures
 from reprkit_audio.recognition.word_errors import normalize_text
@@ -91,13 +91,14 @@ def conversion_pairs(
     prompts: int,
     seed: int,
     seconds: float,
+    targets: Sequence[str] | None = None,
 ) -> list[ConversionPair]:
     """Choose at most ``pairs`` conversions, spread over all ordered pairs of speakers, of utterances of ``seconds`` or longer.
 
-    Sources whose words the target speaker also says come first.
+    Sources whose words the target speaker also says come first.  With ``targets`` only pairs with these target speakers count.
 
     Raises:
-        DataError: fewer than two speakers with utterances that are long enough.
+        DataError: fewer than two speakers with utterances that are long enough, or no such target.
     """
     usable = utterances_by_speaker(data, seconds)
     known = {label: numbers for label, numbers in usable.items() if len(numbers) > 1}
@@ -115,7 +116,8 @@ def conversion_pairs(
         for number in numbers
         if texts[number] is not None
     }
-    ordered = list(itertools.permutations(shuffled, 2))
+    wanted = _target_labels(data, known, targets)
+    ordered = [pair for pair in itertools.permutations(shuffled, 2) if pair[1] in wanted]
     queues = {}
     for one, two in ordered:
         twins = {number: by_text.get((two, texts[number])) for number in shuffled[one]}
@@ -145,6 +147,7 @@ def spoken_pairs(
     prompts: int,
     seed: int,
     seconds: float,
+    targets: Sequence[str] | None = None,
 ) -> list[ConversionPair]:
     """Choose conversions whose words are recognized: at most ``clips`` utterances with a known text in each language.
 
@@ -157,9 +160,14 @@ def spoken_pairs(
         prompts: utterances of the target.
         seed: of the choice.
         seconds: shorter utterances are left out.
+        targets: names of the only target speakers; all others if None.
+
+    Raises:
+        DataError: an unknown target, or one without two utterances that are long enough.
     """
     usable = utterances_by_speaker(data, seconds)
     known = {label: numbers for label, numbers in sorted(usable.items()) if len(numbers) > 1}
+    wanted = _target_labels(data, known, targets)
     generator = np.random.default_rng(seed)
     by_language: dict[str | None, list[tuple[int, int]]] = {}
     for label, numbers in known.items():
@@ -172,7 +180,7 @@ def spoken_pairs(
         rows = by_language[language]
         for turn, row in enumerate(generator.permutation(len(rows))[:clips]):
             speaker, source = rows[row]
-            others = [label for label in known if label != speaker]
+            others = [label for label in wanted if label != speaker]
             if others:
                 target = others[turn % len(others)]
                 chosen.append(
@@ -185,6 +193,18 @@ def spoken_pairs(
                     )
                 )
     return chosen
+
+
+def _target_labels(data: UtteranceDataset, known: Iterable[int], targets: Sequence[str] | None) -> list[int]:
+    """Labels of the target speakers, in the order of ``known``.
+
+    Raises:
+        DataError: one that has no two utterances that are long enough.
+    """
+    available = {data.speakers[label]: label for label in known}
+    if targets is not None:
+        check_speakers(targets, available, "targets")
+    return [label for name, label in available.items() if targets is None or name in targets]
 
 
 def _draw_prompts(

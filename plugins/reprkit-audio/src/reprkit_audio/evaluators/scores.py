@@ -45,6 +45,25 @@ def speaker_scores(
     }
 
 
+def paired_scores(
+    embeddings: Float[Tensor, "n d"],
+    baseline: Float[Tensor, "n d"],
+    chosen: Sequence[ConversionPair],
+    centroids: Mapping[int, Tensor],
+) -> dict[str, float]:
+    """Compare two versions of the same conversions by their cosine to the target's centroid, pair by pair.
+
+    Returns:
+        ``better``: share of pairs in which the first is nearer to the target; ``p``: of the two-sided sign test that neither is.
+    """
+    from scipy.stats import binomtest
+
+    target = torch.stack([centroids[each.target] for each in chosen])
+    difference = (embeddings * target).sum(1) - (baseline * target).sum(1)
+    wins, pairs = int((difference > 0).sum()), int((difference != 0).sum())
+    return {"better": wins / len(chosen), "p": float(binomtest(wins, pairs).pvalue) if pairs else 1.0}
+
+
 def add_scores(results: dict[str, Any], name: str, scores: Mapping[str, Any]) -> None:
     """Store scores under the version's name; the model's conversions have no prefix."""
     section = (

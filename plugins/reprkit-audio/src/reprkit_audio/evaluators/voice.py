@@ -29,7 +29,7 @@ from reprkit_audio.evaluators.conversion_pairs import (
     spoken_pairs,
     utterances_by_speaker,
 )
-from reprkit_audio.evaluators.scores import add_scores, nan_mean, speaker_scores
+from reprkit_audio.evaluators.scores import add_scores, nan_mean, paired_scores, speaker_scores
 from reprkit_audio.evaluators.spoken_words import SpokenClip, error_rates, rates_by_language, recognize
 from reprkit_audio.formants import formant_ratio, shift_voice
 from reprkit_audio.frontends import Sound
@@ -65,7 +65,8 @@ class Voice(Evaluator):
 
     ``copy.NAME`` is the source through front end and vocoder alone, ``natural.NAME`` the recording: for both, ``identified``
     is the share whose own speaker is nearest.  ``shift.NAME`` is the baseline: the source's formants scaled by the ratio
-    of the two voices and its pitch converted, by WORLD (``reprkit_audio.formants``).
+    of the two voices and its pitch converted, by WORLD (``reprkit_audio.formants``).  ``paired.better`` is the share of conversions
+    nearer to the target than the baseline's, ``paired.p`` that of the sign test.
 
     Attributes:
         recognizer: what recognizes the words, a callable (waveform of 16 kHz, language) -> text; Whisper-base if None.  Assign
@@ -80,6 +81,8 @@ class Voice(Evaluator):
             warning.
         clips: the most utterances of a language whose words are recognized, five seconds a version of each on one core.
         languages: of these utterances; all if None.
+        targets: the only speakers that are converted to; all if None.  ``languages=('it', 'ru'), targets='allison'`` is
+            cross-lingual, as Allison speaks neither.
         seconds: shorter utterances are left out, since they do not identify a speaker.
         enroll: the most real utterances of a speaker for the centroid.
         order: mel-cepstral coefficients of the distortion.
@@ -102,6 +105,7 @@ class Voice(Evaluator):
         words: bool | None = None,
         clips: Count = 4,
         languages: str | tuple[str, ...] | None = None,
+        targets: str | tuple[str, ...] | None = None,
         seconds: Positive = 1.0,
         enroll: Count = 20,
         order: Count = 24,
@@ -112,6 +116,7 @@ class Voice(Evaluator):
         self.pairs, self.prompts, self.enroll, self.order = pairs, prompts, enroll, order
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.clips, self.languages = clips, (languages,) if isinstance(languages, str) else languages
+        self.targets = (targets,) if isinstance(targets, str) else targets
         self.examples, self.seed = examples, seed
         self.recognizer: speech_recognition.Recognizer | None = None
 
@@ -121,7 +126,7 @@ class Voice(Evaluator):
 
         Raises:
             BuildError: the model cannot convert.
-            DataError: data that is not speech of at least two speakers, or has another front end than the model.
+            DataError: data that is not speech of at least two speakers, or has another front end than the model; unknown targets.
             ReprkitError: Resemblyzer is not installed, or with ``words=True`` Whisper.
         """
         converter = Converter(model, vocoder=self.vocoder, spread=self.spread)
@@ -132,17 +137,18 @@ class Voice(Evaluator):
             )
         embed = speaker_verifier()
         recognizer, rate = self._recognizer(), self._quality()
-        chosen = conversion_pairs(speech, self.pairs, self.prompts, self.seed, self.seconds)
+        chosen = conversion_pairs(speech, self.pairs, self.prompts, self.seed, self.seconds, self.targets)
         enrolled = self._enroll(speech, fit_on)
         clouds = {label: embed([_read_wave(*each) for each in enrolled[label]]) for label in sorted(enrolled)}
         centroids = {label: speaker_centroid(cloud) for label, cloud in clouds.items()}
         conversions = self._convert(converter, speech, chosen, enrolled)
         results: dict[str, Any] = {"chance": 1 / len(centroids), "n": len(conversions)}
+        embeddings = {}
         for name in ("source", *_GENERATED):
-            embeddings = embed([each.waves[name] for each in conversions])
-            add_scores(
-                results, name, speaker_scores(embeddings, chosen, centroids, own=name in ("source", "copy"))
-            )
+            embeddings[name] = embed([each.waves[name] for each in conversions])
+            own = name in ("source", "copy")
+            add_scores(results, name, speaker_scores(embeddings[name], chosen, centroids, own=own))
+        results["paired"] = paired_scores(embeddings["converted"], embeddings["shift"], chosen, centroids)
         self._measure_signals(results, conversions)
         if rate is not None:
             for name in ("source", *_GENERATED):
@@ -150,7 +156,9 @@ class Voice(Evaluator):
                 add_scores(results, name, {"dnsmos": float(np.mean(scores))})
         spoken: list[Conversion] = []
         if recognizer is not None:
-            pairs = spoken_pairs(speech, self.clips, self.languages, self.prompts, self.seed, self.seconds)
+            pairs = spoken_pairs(
+                speech, self.clips, self.languages, self.prompts, self.seed, self.seconds, self.targets
+            )
             if not pairs and self.words:
                 raise DataError(f"voice: {speech.name} has no texts, so no word errors: set words=False")
             spoken = self._convert(converter, speech, pairs, enrolled)

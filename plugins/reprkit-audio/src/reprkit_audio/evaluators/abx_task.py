@@ -1,0 +1,196 @@
+"""Evaluation of codes by ABX discrimination of phones, within and across speakers."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Le
+
+from reprkit import Dataset, Evaluator, Model
+from reprkit.errors import BuildError, DataError
+from reprkit.evaluation.encoding import batches, check_label
+from reprkit.models.factor import resolve_factor
+from reprkit.registry.constraints import Count, Seed
+from reprkit_audio.evaluators.phone_items import Array, FrameCosts, Item, abx_error, angular, mismatch
+from reprkit_audio.evaluators.speech_units import SILENCE
+from reprkit_audio.frontends import frontend
+
+_FITTED = 50_000  # rows at most that k-means is fitted on
+
+
+class ABX(Evaluator):
+    """ABX discrimination of phones by a code, within and across speakers, beside k-means and the frames (zero-resource measure).
+
+    Items are the occurrences of phones, without silence and without those at an example's ends, which may be cut off; an item is
+    the tokens of the code whose centers lie within it, at least the one at its middle.  Two items are compared by dynamic time
+    warping, and errors are averaged over contexts, speakers and pairs of phones (``reprkit_audio.evaluators.phone_items``; Schatz
+    et al. 2013; Kahn et al. 2020, arXiv 1912.07875, section 4.1).
+
+    ``within``, ``across``: error with the angle between the vectors of the code, in [0, 1], chance 0.5.  ``units.within``,
+    ``units.across``: with the share of indices that differ, where the code is discrete.  ``frames.NAME``: of the frames that a
+    token covers, one after the other as one vector.  ``kmeans.NAME`` and ``kmeans.units.NAME``: of the centers and of the numbers
+    of as many clusters of these vectors as the code has values (``units`` where it has none or more than that), fitted on
+    ``fit_on``.  ``milliseconds``: the time of a token.  ``items``: number of occurrences.
+
+    Args:
+        phone: the tokens field of each frame's phone; its names are ``facts["symbols"][phone]`` of the data.
+        speaker: the label field of the speaker.
+        factor: the factor to evaluate; by default "content", or else the only one.
+        context: "any": phones in any context are compared; "same": only those between the same phones (minimal pairs).
+        group: at most so many items of a phone, a speaker and a context.
+        units: the most clusters of k-means.
+        seed: of k-means and of the draw of items.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        phone: str = "phone",
+        speaker: str = "speaker",
+        factor: str | None = None,
+        context: Literal["any", "same"] = "any",
+        group: Count = 4,
+        units: Annotated[int, Ge(2), Le(2**16)] = 128,
+        seed: Seed = 0,
+    ) -> None:
+        super().__init__()
+        self.phone, self.speaker, self.factor = phone, speaker, factor
+        self.context, self.group, self.units, self.seed = context, group, units, seed
+
+    @torch.no_grad()
+    def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
+        """Return the metrics above on ``data``.
+
+        Raises:
+            BuildError: no such factor, or one of a single token an example.
+            DataError: no ``fit_on``, no field of phones, or no two phones to compare.
+        """
+        if fit_on is None:
+            raise DataError("abx fits k-means: give evaluate(..., fit_on=train)")
+        usual = "content" if "content" in model.factors else None
+        factor = resolve_factor(model.factors, self.factor or usual, "abx")
+        for each in (fit_on, data):
+            self._check(each)
+        rows, items = self._collect(model, data, factor)
+        vocab = model.latent(factor).vocab
+        size = self.units if vocab is None else min(int(np.prod(vocab, dtype=float)), self.units)
+        centers, numbers = self._cluster(
+            self._collect(model, fit_on, factor)[0]["frames"], rows["frames"], size
+        )
+        kinds: dict[str, tuple[Array, FrameCosts]] = {
+            "": (rows["code"], angular),
+            **({"units.": (rows["indices"], mismatch)} if "indices" in rows else {}),
+            "frames.": (rows["frames"], angular),
+            "kmeans.": (centers[numbers], angular),
+            "kmeans.units.": (numbers[:, None], mismatch),
+        }
+        results: dict[str, Any] = {"items": len(items)}
+        for prefix, (values, costs) in kinds.items():
+            for across in (False, True):
+                error = abx_error(
+                    values,
+                    items,
+                    costs,
+                    across=across,
+                    same_context=self.context == "same",
+                    group=self.group,
+                    seed=self.seed,
+                )
+                if error is not None:
+                    results[f"{prefix}{'across' if across else 'within'}"] = error
+        if "within" not in results and "across" not in results:
+            raise DataError(
+                f"abx: {data.name} has no two phones to compare in {self.context} context: give more data, or context='any'"
+            )
+        form = data.signature[model.factors[factor].input].form
+        if form is not None:
+            front = frontend(form)
+            results["milliseconds"] = 1000 * front.hop / front.rate * self._frames_per_token
+        return results
+
+    def _check(self, data: Dataset) -> None:
+        check_label(data, self.speaker, "abx")
+        field = dict(data.signature).get(self.phone)
+        if field is None or field.kind != "tokens":
+            raise DataError(
+                f"abx needs each frame's phone, and {data.name} has no tokens field {self.phone!r}; its fields: "
+                f"{', '.join(data.signature)}\n  parallel-speech has one, for synthesizers that report phone timings"
+            )
+
+    def _collect(self, model: Model, data: Dataset, factor: str) -> tuple[dict[str, Array], list[Item]]:
+        """Rows of all tokens one after the other ("code", "frames", "indices" where there are any), and the items in them."""
+        silent = self._silent(data)
+        found: dict[str, list[Array]] = {"code": [], "frames": [], "indices": []}
+        items: list[Item] = []
+        total = 0
+        for batch in batches(data, "aligning"):
+            code = model.encode(batch, factors=(factor,))[factor]
+            x, phones = batch[model.factors[factor].input], batch[self.phone]
+            count, length = code.z.shape[1], phones.shape[1]
+            if count == 1 and length > 1:
+                raise BuildError(
+                    f"abx: factor {factor} has one token per example, and phones change within it"
+                )
+            per = self._frames_per_token = -(-length // count)
+            places = (np.arange(count)[:, None] * per + np.arange(per)).clip(max=length - 1)
+            ends = batch.get(f"{self.phone}_mask", torch.ones_like(phones, dtype=torch.bool)).sum(1).tolist()
+            found["code"].append(code.point.float().cpu().numpy().reshape(-1, code.point.shape[-1]))
+            found["frames"].append(x.numpy()[:, places].reshape(len(x) * count, -1))
+            if code.indices is not None:
+                found["indices"].append(code.indices.cpu().numpy().reshape(len(x) * count, -1))
+            for row, (own, end) in enumerate(zip(phones.numpy(), ends, strict=True)):
+                speaker, first = int(batch[self.speaker][row]), total + row * count
+                items += phone_items(own[:end], speaker, per, count, first, silent)
+            total += len(x) * count
+        return {name: np.concatenate(parts) for name, parts in found.items() if parts}, items
+
+    def _cluster(self, fit: Array, frames: Array, size: int) -> tuple[Array, Array]:
+        """Centers of k-means (k d), and the cluster of each of ``frames`` (t,)."""
+        from sklearn.cluster import KMeans
+
+        generator = np.random.default_rng(self.seed)
+        some = fit if len(fit) <= _FITTED else fit[generator.choice(len(fit), _FITTED, replace=False)]
+        means = KMeans(min(size, len(np.unique(some, axis=0))), n_init=1, random_state=self.seed).fit(some)
+        return means.cluster_centers_, means.predict(frames.astype(some.dtype, copy=False))
+
+    def _silent(self, data: Dataset) -> frozenset[int]:
+        vocab = data.signature[self.phone].vocab or 0
+        names = data.facts.get("symbols", {}).get(self.phone, map(str, range(vocab)))
+        return frozenset(number for number, name in enumerate(names) if name in SILENCE)
+
+
+def phone_items(
+    phones: np.ndarray, speaker: int, per: int, count: int, first: int, silent: frozenset[int]
+) -> list[Item]:
+    """Items of an example: runs of equal phones (t,), without the first and the last run and without silence.
+
+    Args:
+        phones: of the frames.
+        speaker: label.
+        per: frames of a token.
+        count: tokens of the example.
+        first: row of its first token.
+        silent: phones that are silence.
+    """
+    edges = (np.flatnonzero(np.diff(phones)) + 1).tolist()
+    items = []
+    for start, stop in itertools.pairwise(edges):
+        phone = int(phones[start])
+        if phone in silent:
+            continue
+        centers = np.arange(count) * per + (per - 1) / 2
+        inside = np.flatnonzero((centers >= start - 0.5) & (centers < stop - 0.5))
+        low, high = (
+            (inside[0], inside[-1] + 1)
+            if len(inside)
+            else ((middle := min((start + stop - 1) // 2 // per, count - 1)), middle + 1)
+        )
+        context = int(phones[start - 1]), int(phones[stop])
+        items.append(Item(phone, speaker, context, range(first + int(low), first + int(high))))
+    return items
