@@ -1,8 +1,10 @@
 """Voice conversion: content and speaker as two factors; to convert a voice, exchange the speaker's code.
 
-Three papers are three presets that differ in parts only; a fourth combines two of them.  Each removes the speaker from the content
+Three papers are three presets that differ in parts only; two more combine their parts.  Each removes the speaker from the content
 in its own way:
 
+- perturbed: the content's encoder reads frames of a randomly perturbed voice, the decoder must make the true one, and the speaker's
+  code comes from another utterance of the same speaker (after Choi et al. 2021, NANSY, arXiv 2110.14513).
 - adain: instance normalization removes every channel's mean and scale; the decoder gets them from the speaker's code (one-shot).
 - autovc: the content's bottleneck is too narrow for the speaker; the speaker encoder is trained first (GE2E) and frozen.
 - multi-target: an adversarial critic classifies the speaker from the content until it cannot; then a GAN refines the decoder.
@@ -43,8 +45,14 @@ from reprkit.utils.collectives import rank
 NORM = "instance-norm(width={width}, depth=3, stride={stride})"
 VOICE = "voice(width={width}, depth=3)"
 ADAIN = "adain(width={width}, depth=3, stride={stride})"
+CODES = "vq(codes=256, dim=16, codebooks=4)"
 # The parts of each preset; "before" and "after" are the objectives of stages before and after the main one.
 PRESETS = {
+    "perturbed": {
+        "encoder": NORM, "latent": CODES, "condition": None, "speaker": VOICE, "decoder": ADAIN,
+        "before": None, "neck": 8, "stride": 2, "after": None,
+        "objective": "grouped(factor='speaker', label='speaker', corruption='vocal-tract(ratio=1.2, knots=3)')",
+    },
     "adain": {
         "encoder": NORM, "latent": "gaussian(dim={neck})", "condition": None, "speaker": VOICE, "decoder": ADAIN,
         "before": None, "objective": "reconstruction", "after": None, "neck": 8, "stride": 8,
