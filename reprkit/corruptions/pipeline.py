@@ -78,5 +78,10 @@ class CorruptionPipeline(nn.Module):
         return nn.ModuleList(corruptions)
 
 
+def as_corruptions(corruption: str | Corruption | Sequence[str | Corruption]) -> tuple[str | Corruption, ...]:
+    """Return one corruption, or several, as a tuple."""
+    return (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
+
+
 def _corruptions(chain: nn.Module) -> list[Corruption]:
     return [child for child in chain.children() if isinstance(child, Corruption)]

@@ -8,7 +8,7 @@ from annotated_types import MinLen
 from jaxtyping import Int
 from torch import Tensor
 
-from reprkit.corruptions.pipeline import CorruptionPipeline
+from reprkit.corruptions.pipeline import CorruptionPipeline, as_corruptions
 from reprkit.errors import BuildError
 from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.types import Batch
@@ -48,9 +48,8 @@ class Denoising(Objective):
         on: Literal["all", "hit"] = "all",
     ) -> None:
         super().__init__()
-        corruptions = (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
         self.on = on
-        self.damage = CorruptionPipeline(corruptions)
+        self.damage = CorruptionPipeline(as_corruptions(corruption))
 
     def bind(self, model: Model) -> None:
         """Create the corruptions of each input field."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from annotated_types import MinLen
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit.interfaces import Objective, Term
+from reprkit.corruptions.pipeline import CorruptionPipeline, as_corruptions
+from reprkit.errors import BuildError
+from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.models.factor import resolve_factor
 from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.types import Batch, Codes
@@ -25,6 +28,9 @@ class Grouped(Objective):
     This factor can then only encode what the examples of a group share (a voice, a style); everything else must be encoded by
     the other factors.  This is group supervision, as in the multi-level variational autoencoder (Bouchacourt et al. 2018, arXiv
     1705.08841).  Its group code combines all members; here it is the code of a single member, as in one-shot use.
+    With ``corruption``, the other factors read a corrupted copy of their input in training, while the target and the input of the
+    exchanged factor stay clean: what the corruption changes can only be had from the exchanged code.  A corruption that changes the
+    voice so keeps the voice out of the content (NANSY, Choi et al. 2021, arXiv 2110.14513, section 3.1).
     The other member is drawn from the joined batch of all ranks; an example without another member keeps its own code.
 
     Loss ``reconstruction``: nats, summed over an example's valid tokens and elements, averaged over examples.
@@ -34,29 +40,54 @@ class Grouped(Objective):
     Args:
         factor: the factor whose code is exchanged, usually of one token (``pool=True``); None means the only factor.
         label: the label field that defines the groups.
+        corruption: a reference, an instance, or several that are applied in order to the input of the other factors; none if None.
 
     Raises:
-        BuildError: the factor or the label field does not exist.
+        PartArgumentError: no corruption in a tuple.
+        BuildError: the factor or the label field does not exist, a corruption does not fit the data, or there is one and no other
+            factor.
     """
 
     needs = frozenset({"encoder", "decoder"})
     distributes = "gather"
 
-    def __init__(self, *, factor: str | None = None, label: str = "label") -> None:
+    def __init__(
+        self,
+        *,
+        factor: str | None = None,
+        label: str = "label",
+        corruption: str | Corruption | Annotated[tuple[str | Corruption, ...], MinLen(1)] | None = None,
+    ) -> None:
         super().__init__()
         self.factor, self.label = factor, label
+        self.damage = None if corruption is None else CorruptionPipeline(as_corruptions(corruption))
 
     def bind(self, model: Model) -> None:
-        """Check that the factor and the label field exist."""
-        resolve_factor(model.factors, self.factor, "objective grouped")
+        """Check that the factor and the label field exist, and create the corruptions."""
+        name = resolve_factor(model.factors, self.factor, "objective grouped")
         count_classes(model, self.label, "grouped")
+        if self.damage is not None:
+            if len(model.factors) < 2:
+                raise BuildError(
+                    f"grouped(corruption=) corrupts the input of the factors other than {name}, and there are none: "
+                    "add a factor, or remove corruption="
+                )
+            self.damage.bind(model)
 
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """Return the loss of one batch; the batches of all ranks must have equal sizes."""
-        label, codes = get_labels(batch, self.label, "grouped"), model.encode(batch)
+        label, codes = get_labels(batch, self.label, "grouped"), self._encode(model, batch)
         scored = model.score(batch, self._exchange(model, codes, label))
         model.record(**scored.metrics)
         return {"reconstruction": scored.loss}
+
+    def _encode(self, model: Model, batch: Batch) -> Codes:
+        """Encode the clean batch, or with a corruption, in training, all factors but the exchanged one from a corrupted batch."""
+        if self.damage is None or not model.training:
+            return model.encode(batch)
+        own = resolve_factor(model.factors, self.factor, "objective grouped")
+        others = tuple(name for name in model.factors if name != own)
+        return model.encode(self.damage(batch)[0], factors=others) | model.encode(batch, factors=(own,))
 
     def _exchange(self, model: Model, codes: Codes, label: Int[Tensor, " b"]) -> Codes:
         """Return the codes, with the factor's code taken from another member of the group."""

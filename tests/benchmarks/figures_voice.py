@@ -24,7 +24,7 @@ import typer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "voice_conversion.py"
 JUDGE = "voice(clips=14, languages=('en', 'es'))"
-PRESETS = ("adain", "autovc", "multi-target", "grouped")
+PRESETS = ("perturbed", "adain", "autovc", "multi-target", "grouped")
 # A preset and the same without what it keeps the speaker out of the content with; AutoVC's are the ends of the sweep.
 MECHANISMS = {
     "adain": {"preset": "adain"},

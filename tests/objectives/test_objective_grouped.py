@@ -3,7 +3,7 @@ import torch
 from learning import digits
 
 import reprkit as rk
-from reprkit.errors import BuildError, DataError
+from reprkit.errors import BuildError, DataError, PartArgumentError, UnknownPartError
 from reprkit.objectives.grouped import draw_partners
 from reprkit.testing import ObjectiveConformance
 
@@ -15,6 +15,20 @@ FACTORS = {
 
 class TestGrouped(ObjectiveConformance):
     part = "grouped"
+
+
+MASKED = "grouped(factor='shared', corruption='mask-elements(ratio=1.0)')"
+
+
+class TestGroupedCorrupted(ObjectiveConformance):
+    part = "grouped(factor='shared', corruption=('gaussian-noise(std=0.3)', 'mask-elements'))"
+
+    def model(self, outputs=()):
+        decoders = {name: rk.output("mlp(width=16)", field="x") for name in outputs}
+        objective = self.fresh()
+        return rk.build(
+            data=self.data, factors=FACTORS, decoder=decoders or "mlp(width=16)", objective=objective
+        )
 
 
 def grouped(objective="grouped(factor='shared')", **more):
@@ -44,6 +58,25 @@ def test_the_loss_is_that_of_the_exchanged_codes():
         expected = decoded.nll(model.target(batch, decoded), None).sum() / 30
     torch.testing.assert_close(losses.terms["reconstruction"], expected)
     assert losses.metrics["mates"] == (rows != torch.arange(30)).float().mean()
+
+
+def test_only_the_other_factors_read_the_corrupted_input_and_only_in_training():
+    """With everything masked, the factor ``own`` encodes zeros; the shared code and the target stay those of the data."""
+    model, batch = grouped(MASKED), digits()[0].batch(range(30))
+    label = torch.arange(30)  # nobody has a partner, so every shared code is the example's own
+    batch = {**batch, "label": label % 10}
+    batch = {name: value[:10] for name, value in batch.items()}
+    losses = model(batch)
+    with torch.no_grad():
+        codes = model.encode(batch) | model.encode(
+            {**batch, "x": torch.zeros_like(batch["x"])}, factors=("own",)
+        )
+        expected = model.score(batch, codes)
+    torch.testing.assert_close(losses.terms["reconstruction"], expected.total / 10)
+    plain = grouped()
+    plain.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(batch).total, plain.eval()(batch).total, rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -77,3 +110,15 @@ def test_invalid_arguments_are_refused():
         grouped("grouped(factor='own', label='who')")
     with pytest.raises(DataError, match="grouped reads field 'label'"):
         grouped()({"x": torch.rand(4, 8, 8, 1)})
+    with pytest.raises(BuildError, match="there are none: add a factor"):
+        rk.build(
+            data=digits()[0],
+            encoder="mlp(width=8)",
+            latent="continuous(dim=4)",
+            decoder="mlp(width=8)",
+            objective="grouped(corruption='mask-elements')",
+        )
+    with pytest.raises(PartArgumentError, match="corruption"):
+        rk.create("objective", "grouped(corruption=())")
+    with pytest.raises(UnknownPartError, match="mask-element"):
+        grouped("grouped(factor='shared', corruption='mask-element')")

@@ -13,7 +13,7 @@ from reprkit.testing.small import small_references
 RECIPE = Path(__file__).parents[3] / "recipes" / "voice_conversion.py"
 DATA = Signature(
     {
-        "x": Field(kind="sequence", shape=(None, 5)),
+        "x": Field(kind="sequence", shape=(None, 5), form="world(coefficients=5)"),
         "speaker": Field(kind="label", shape=(), vocab=3),
     }
 )
@@ -39,7 +39,7 @@ def built(plan, content, stage):
 
 
 @pytest.mark.parametrize("content", CONTENTS)
-@pytest.mark.parametrize("name", ["adain", "autovc", "multi-target", "grouped"])
+@pytest.mark.parametrize("name", ["perturbed", "adain", "autovc", "multi-target", "grouped"])
 def test_every_preset_trains_with_any_content_and_converts(presets, name, content):
     plan = presets[name]
     data = {"x": torch.randn(4, 13, 5), "speaker": torch.arange(4) % 3}

@@ -285,6 +285,26 @@ def test_models_that_are_not_installed_are_named(tmp_path, monkeypatch):
         rk.evaluate(model, data, f"voice({arguments}, words=True)", examples=0)
 
 
+@resemblyzer
+def test_the_quality_of_only_some_conversions_is_rated(tmp_path, monkeypatch):
+    """DNSMOS takes over a second a clip, so it rates the first of them."""
+    sizes = []
+
+    def rate(waves):
+        sizes.append(len(waves))
+        return [speech_quality.Quality(overall=1.0 + len(sizes), signal=0.0, background=0.0) for _ in waves]
+
+    monkeypatch.setattr(speech_quality, "is_installed", lambda: True)
+    monkeypatch.setattr(speech_quality, "speech_quality", lambda: rate)
+    data = synthetic_corpus(tmp_path)
+    evaluator = judge(data, "pairs=3, rated=2, clips=1, seconds=0.3, enroll=2, examples=0")
+    found = rk.evaluate(built(data), data, evaluator, examples=0)["voice"]
+    assert found["n"] == 3
+    assert sizes == [2, 2, 2, 2]
+    scores = found["natural"]["dnsmos"], found["dnsmos"], found["copy"]["dnsmos"], found["shift"]["dnsmos"]
+    assert scores == (2, 3, 4, 5)
+
+
 def test_conversion_pairs_are_spread_and_prefer_the_same_words(tmp_path):
     data = synthetic_corpus(tmp_path, ("ann", "bob", "cyd"))
     found = conversion_pairs(data, 12, 2, 0, 0.3)

@@ -182,6 +182,16 @@ def reprkit_objectives() -> Iterator[Spec]:
 
 
 @hookimpl
+def reprkit_corruptions() -> Iterator[Spec]:
+    """Corruptions of speech."""
+    yield Spec(
+        "vocal-tract",
+        "reprkit_audio.corruptions.vocal_tract:VocalTract",
+        "Random stretch of the frequency axis and random filter: another voice (VTLP; arXiv 2110.14513)",
+    )
+
+
+@hookimpl
 def reprkit_commands() -> Iterator[Spec]:
     """The command ``reprkit voice``."""
     yield Spec("voice", "reprkit_audio.commands:voice", "Convert voices, fetch speech", ("soundfile",))

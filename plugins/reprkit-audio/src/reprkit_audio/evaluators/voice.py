@@ -58,7 +58,7 @@ class Voice(Evaluator):
     ``cer``, word and character error rate of the conversions to another speaker (``reprkit_audio.recognition.word_errors``);
     ``wer_rise``, the rise over copy synthesis (``copy.wer``); ``self.wer``: of conversions to the own speaker, with the voice of
     another utterance; ``languages``: the rates of each version in each language.
-    By DNSMOS: ``dnsmos``, the predicted mean opinion score of the conversions, 1 to 5.
+    By DNSMOS: ``dnsmos``, the predicted mean opinion score of up to ``rated`` of the conversions, 1 to 5.
     By WORLD: ``pitch_correlation`` of the log-pitch with the source's; and if the target speaker says the same words,
     ``parallel.mcd``: mel-cepstral distortion to that utterance, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``,
     and ``parallel.unconverted``: the source's own distortion.
@@ -83,6 +83,7 @@ class Voice(Evaluator):
         languages: of these utterances; all if None.
         targets: the only speakers that are converted to; all if None.  ``languages=('it', 'ru'), targets='allison'`` is
             cross-lingual, as Allison speaks neither.
+        rated: the most conversions whose quality is rated, one and a half seconds a version of each on one core.
         seconds: shorter utterances are left out, since they do not identify a speaker.
         enroll: the most real utterances of a speaker for the centroid.
         order: mel-cepstral coefficients of the distortion.
@@ -106,6 +107,7 @@ class Voice(Evaluator):
         clips: Count = 4,
         languages: str | tuple[str, ...] | None = None,
         targets: str | tuple[str, ...] | None = None,
+        rated: Count = 12,
         seconds: Positive = 1.0,
         enroll: Count = 20,
         order: Count = 24,
@@ -117,7 +119,7 @@ class Voice(Evaluator):
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.clips, self.languages = clips, (languages,) if isinstance(languages, str) else languages
         self.targets = (targets,) if isinstance(targets, str) else targets
-        self.examples, self.seed = examples, seed
+        self.rated, self.examples, self.seed = rated, examples, seed
         self.recognizer: speech_recognition.Recognizer | None = None
 
     @torch.no_grad()
@@ -151,8 +153,11 @@ class Voice(Evaluator):
         results["paired"] = paired_scores(embeddings["converted"], embeddings["shift"], chosen, centroids)
         self._measure_signals(results, conversions)
         if rate is not None:
-            for name in ("source", *_GENERATED):
-                scores = [each.overall for each in rate([each.waves[name] for each in conversions])]
+            rated = conversions[: self.rated]
+            for name in track_progress(
+                ("source", *_GENERATED), progress_title("rating"), show=session().progress
+            ):
+                scores = [each.overall for each in rate([each.waves[name] for each in rated])]
                 add_scores(results, name, {"dnsmos": float(np.mean(scores))})
         spoken: list[Conversion] = []
         if recognizer is not None:

@@ -80,6 +80,18 @@ class FrontEnd:
         """
         raise NotImplementedError
 
+    def band_frequencies(self) -> Float[Tensor, " m"]:
+        """Frequencies of the bands of ``to_levels``, in Hz, ascending."""
+        raise NotImplementedError
+
+    def to_levels(self, frames: Float[Tensor, "*n c"]) -> Float[Tensor, "*n m"]:
+        """Convert frames to the spectral envelope: natural logarithms of the magnitude in each band."""
+        raise NotImplementedError
+
+    def from_levels(self, levels: Float[Tensor, "*n m"]) -> Float[Tensor, "*n c"]:
+        """Convert the spectral envelope to frames: the inverse of ``to_levels``."""
+        raise NotImplementedError
+
 
 def check_waveform(wave: Tensor) -> Float[Tensor, " samples"]:
     """Check a waveform, and return it as float32 on its device.

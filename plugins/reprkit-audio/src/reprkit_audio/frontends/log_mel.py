@@ -90,9 +90,32 @@ class LogMel(FrontEnd):
         """Convert frames to levels of the magnitudes in mel bands, dB."""
         return 20 / math.log(10) * self.denormalize(frames).log()
 
+    def band_frequencies(self) -> Float[Tensor, " m"]:
+        """The filters' centers."""
+        bands = torch.arange(1, self.bands + 1, dtype=torch.float64) / (self.bands + 1)
+        return _from_slaney(bands * _to_slaney(self.rate / 2)).float()
+
+    def to_levels(self, frames: Float[Tensor, "*n c"]) -> Float[Tensor, "*n m"]:
+        """Convert frames to the natural logarithms of the magnitude in each band."""
+        return frames * SCALE + MEAN
+
+    def from_levels(self, levels: Float[Tensor, "*n m"]) -> Float[Tensor, "*n c"]:
+        """Convert the logarithms to frames: the inverse of ``to_levels``."""
+        return (levels - MEAN) / SCALE
+
     def mel_filters(self, device: torch.device | str = "cpu") -> Float[Tensor, "f c"]:
         """The mel filters, columns (n_fft / 2 + 1, bands)."""
         return _mel_filters(self.n_fft // 2 + 1, self.bands, self.rate, str(device))
+
+
+def _to_slaney(hertz: float) -> float:
+    """Slaney's mel scale: linear up to 1 kHz, logarithmic above."""
+    return hertz * 3 / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
+
+
+def _from_slaney(mel: Tensor) -> Tensor:
+    """The inverse of ``_to_slaney``."""
+    return torch.where(mel < 15, mel * 200 / 3, 1000 * ((mel - 15) * (math.log(6.4) / 27)).exp())
 
 
 @functools.lru_cache(maxsize=16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.machinery
 import importlib.util
+import math
 import types
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -23,6 +24,7 @@ from reprkit_audio.frontends.base import FrontEnd, Sound, check_waveform
 # a power of the coefficient's index.  Fitted on four speakers of fillets-ng, within a fifth of each measured deviation.
 _MEANS = (-10.4, 4.1)
 _LEVEL, _FIRST, _POWER = 4.3, 1.9, -0.75
+_LOWEST = 40.0  # Hz, where WORLD's mel axis begins
 _SILENCE = -24.0  # smallest coefficient 0, inaudible; digital silence would be -37, far from all speech
 
 
@@ -99,6 +101,32 @@ class World(FrontEnd):
         coded[:, 0] = np.maximum(coded[:, 0], _SILENCE)
         means, scales = self._affine()
         return torch.from_numpy(((coded - means) / scales).astype(np.float32))
+
+    def band_frequencies(self) -> Float[Tensor, " m"]:
+        """Two bands a coefficient, evenly spaced on the mel scale between 40 Hz and half the rate."""
+        low, high = (math.log1p(hertz / 700) for hertz in (_LOWEST, self.rate / 2))
+        return 700 * torch.expm1(low + (high - low) * self._band_positions()).float()
+
+    def to_levels(self, frames: Float[Tensor, "*n c"]) -> Float[Tensor, "*n m"]:
+        """Convert frames to the spectral envelope: natural logarithms of the magnitude in each band."""
+        means, scales = (torch.from_numpy(each).to(frames) for each in self._affine())
+        return (frames * scales + means).matmul(self._cosines().to(frames)) / 2  # of the power
+
+    def from_levels(self, levels: Float[Tensor, "*n m"]) -> Float[Tensor, "*n c"]:
+        """Convert the spectral envelope to frames: the inverse of ``to_levels``."""
+        means, scales = (torch.from_numpy(each).to(levels) for each in self._affine())
+        bands = levels.shape[-1]
+        return ((2 * levels).matmul(self._cosines().T.to(levels)) / bands - means) / scales
+
+    def _band_positions(self) -> Float[Tensor, " m"]:
+        """Positions of the bands on the mel axis of the coded envelope, in (0, 1)."""
+        bands = 2 * self.coefficients
+        return (torch.arange(bands, dtype=torch.float64) + 0.5) / bands
+
+    def _cosines(self) -> Float[Tensor, "c m"]:
+        """Level of each band for each coefficient, log-power: the transposed discrete cosine transform (DCT-II)."""
+        order = torch.arange(self.coefficients, dtype=torch.float64).unsqueeze(1)
+        return (math.pi * order * self._band_positions()).cos() * torch.where(order > 0, math.sqrt(2), 1.0)
 
     def _affine(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Mean and standard deviation of each coefficient."""

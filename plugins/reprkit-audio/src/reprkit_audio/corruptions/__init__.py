@@ -1,0 +1,1 @@
+"""Corruptions of sound, one per file, found through the registry."""
