@@ -35,7 +35,7 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Embed a data set: one vector per example, in its order.
+    """Write one vector per example of a data set to a file.
 
     An interrupted call goes on where it stopped.
     """

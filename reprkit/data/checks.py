@@ -13,6 +13,7 @@ from reprkit.data.signature import LAYOUTS, Field, Signature
 from reprkit.errors import DataError
 
 _SLACK = 1e-4  # tolerance as a share of the range's width, for rounding when data was rescaled
+_SCALE = 8.0  # widths by which noise and outputs may leave a range; 0..255 for 0..1 leaves it by 254
 _CHUNK = 1 << 24  # elements checked at a time, to bound memory
 _REAL = (torch.float32, torch.float16, torch.bfloat16)
 _MODEL = "the model and the losses are float32"
@@ -36,7 +37,7 @@ def check_batch(
         signature: the expected fields.
         dtype: of the model; real fields may have this type, float32, float16 or bfloat16.
         values: also check the values (finite, range, vocabulary).  "scale" is for a batch that may be corrupted or decoded, whose
-            values may leave the range by its width and which may hold the mask symbol; False checks no value.
+            values may leave the range somewhat and which may hold the mask symbol; False checks no value.
 
     Raises:
         DataError: an empty batch, or a field of the wrong shape, type or range, or with non-finite values.
@@ -149,7 +150,7 @@ def _check_scale(name: str, field: Field, value: Tensor) -> None:
     lowest, highest = _limits(field)
     if field.kind == "label" or not highest < float("inf"):
         return
-    slack = 0.0 if field.discrete else highest - lowest
+    slack = 0.0 if field.discrete else _SCALE * (highest - lowest)
     highest += 1 if field.discrete else slack  # the symbol after the vocabulary is the mask symbol
     low, high = (float(bound) for bound in torch.aminmax(value))
     if lowest - slack <= low and high <= highest:

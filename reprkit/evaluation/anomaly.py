@@ -14,7 +14,7 @@ from reprkit.corruptions.pipeline import CorruptionPipeline
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import batches, check_label, encoded, to_float64
 from reprkit.interfaces import Corruption, Evaluator, require
-from reprkit.registry.constraints import Count, Seed
+from reprkit.registry.constraints import Count, CountOrZero, Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -64,7 +64,7 @@ class Anomaly(Evaluator):
         score: Score = "nll",
         *,
         label: str = "label",
-        normal: Annotated[tuple[int, ...], MinLen(1)] = (0,),
+        normal: Annotated[tuple[CountOrZero, ...], MinLen(1)] = (0,),
         quantile: Annotated[float, Gt(0), Lt(1)] = 0.95,
         held_out: Annotated[float, Gt(0), Lt(1)] = 0.5,
         at: Count | None = None,

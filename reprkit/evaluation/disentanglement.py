@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float, Int
 
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, encoded
 from reprkit.interfaces import Evaluator
-from reprkit.registry.constraints import Count, CountOrZero, Positive, Seed
+from reprkit.registry.constraints import LARGEST_COUNT, Count, CountOrZero, Positive, Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -53,10 +53,10 @@ class Disentanglement(Evaluator):
         self,
         labels: Annotated[tuple[str, ...], MinLen(2)] | None = None,
         *,
-        bins: Annotated[int, Ge(2)] = 20,
+        bins: Annotated[int, Ge(2), Le(LARGEST_COUNT)] = 20,
         trees: CountOrZero = 100,
         votes: Count = 5_000,
-        batch: Annotated[int, Ge(2)] = 64,
+        batch: Annotated[int, Ge(2), Le(LARGEST_COUNT)] = 64,
         C: Positive = 0.01,
         pool: Pool = "mean",
         factor: str | None = None,

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from jaxtyping import Float
 
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import Pool, batches, encoded
 from reprkit.interfaces import Evaluator, require
-from reprkit.registry.constraints import Count, CountOrZero, Seed
+from reprkit.registry.constraints import LARGEST_COUNT, Count, CountOrZero, Seed
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -51,11 +51,11 @@ class Manifold(Evaluator):
 
     def __init__(
         self,
-        k: Annotated[int, Ge(2)] = 10,
+        k: Annotated[int, Ge(2), Le(LARGEST_COUNT)] = 10,
         *,
         tangents: CountOrZero = 0,
         examples: Count = 64,
-        limit: Annotated[int, Ge(8)] = 1000,
+        limit: Annotated[int, Ge(8), Le(LARGEST_COUNT)] = 1000,
         factor: str | None = None,
         pool: Pool = "flatten",
         seed: Seed = 0,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
 from reprkit.kernels.ntxent import LOWEST
 from reprkit.models.factor import factor, masked_mean, resolve_factor
-from reprkit.registry.constraints import Width
+from reprkit.registry.constraints import LARGEST_NUMBER, Width
 from reprkit.types import Batch, Code
 from reprkit.utils import collectives
 from reprkit.utils.precision import at_least_float32
@@ -57,7 +57,7 @@ class Across(Objective):
         factors: Annotated[tuple[str, ...], MinLen(2)] | None = None,
         *,
         dim: Width = 128,
-        temperature: Annotated[float, Ge(LOWEST)] = 0.07,
+        temperature: Annotated[float, Ge(LOWEST), Le(LARGEST_NUMBER)] = 0.07,
         learned: bool = True,
     ) -> None:
         super().__init__()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term, require
 from reprkit.models.factor import resolve_factor
+from reprkit.registry.constraints import Count
 from reprkit.types import Batch, Codes
 from reprkit.utils.modes import eval_mode
 
@@ -47,7 +47,7 @@ class Policy(Objective):
     def __init__(
         self,
         *,
-        samples: Annotated[int, Ge(1)] = 2,
+        samples: Count = 2,
         baseline: Literal["others", "greedy", "none"] = "others",
         factor: str | None = None,
     ) -> None:

@@ -32,6 +32,14 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Either:
+    """One of two shapes, such as an entry's in an earlier version and in this one."""
+
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True)
 class Needed:
     """An entry that may be neither missing nor null."""
 
@@ -44,7 +52,7 @@ def check_shape(value: Any, shape: Any, where: str = "") -> None:
     Args:
         value: the JSON.
         shape: a type (``float`` includes integers, ``object`` is anything); a dict, name -> shape, where other names hold anything;
-            ``Each`` or ``Items``.  Every entry may be missing or null unless it is ``Needed``.
+            ``Each``, ``Items`` or ``Either``.  Every entry may be missing or null unless it is ``Needed``.
         where: the position of the value, for the message.
 
     Raises:
@@ -56,7 +64,12 @@ def check_shape(value: Any, shape: Any, where: str = "") -> None:
         shape = shape.shape
     if value is None or shape is object:
         return
-    if isinstance(shape, Mapping | Each):
+    if isinstance(shape, Either):
+        try:
+            check_shape(value, shape.first, where)
+        except ValueError:
+            check_shape(value, shape.second, where)
+    elif isinstance(shape, Mapping | Each):
         _require(isinstance(value, dict), where, "an object")
         entries = value if isinstance(shape, Each) else shape
         for name in entries:

@@ -67,7 +67,7 @@ def test_a_flag_takes_a_type_of_its_option():
         choices = typing.get_args(hints[name])  # of a union types, of a Literal values
         assert kind == hints[name] or kind in choices or {kind} == set(map(type, choices)), name
     only_the_recipes = {"model", "data", "steps", "batch", "lr", "out", "resume", "seed", "stage"}
-    no_text = {"optimizers", "extras", "log_every", "progress"}
+    no_text = {"optimizers", "extras", "extra", "groups", "mates", "log_every", "progress"}
     assert set(options) - set(FLAGS) == only_the_recipes | no_text
 
 

@@ -286,5 +286,5 @@ def test_models_without_waveform_output_raise():
         rk.build(data=SMALL, encoder=ENCODER, decoder="istft(width=8, n_fft=96, hop=48)", output="wave")
     with pytest.raises(PartArgumentError, match="multiple of hop"):
         rk.create("decoder", "istft(n_fft=100, hop=64)", data=_waveform(128))
-    with pytest.raises(PartArgumentError, match="kernel=4 must be an integer of at least 1, odd"):
+    with pytest.raises(PartArgumentError, match="kernel=4 must be an integer from 1 to 1023, odd"):
         rk.create("encoder", "convnext(kernel=4)", data=SEQUENCES)

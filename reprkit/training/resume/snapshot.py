@@ -62,7 +62,8 @@ def restore(
     """Restore a captured state, under any strategy and number of processes.
 
     Raises:
-        TrainingError: the state is of another model, optimizer or set of extras, or damaged.
+        TrainingError: the state is of another model, optimizer or set of extras.
+        DamagedStateError: it is damaged.
     """
     try:
         check_tensors(saved)
@@ -70,9 +71,8 @@ def restore(
     except torch.OutOfMemoryError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, OverflowError) as error:
-        raise TrainingError(
-            f"the saved state is damaged, or was written by another program: {str(error) or type(error).__name__}\n"
-            "  start again: resume=False or another out="
+        raise state.DamagedStateError(
+            f"it is damaged, or was written by another program: {str(error) or type(error).__name__}"
         ) from error
 
 

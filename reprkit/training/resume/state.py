@@ -26,7 +26,7 @@ from reprkit.errors import TrainingError
 from reprkit.runs.record_check import BEST
 from reprkit.utils.added_state import added_state
 from reprkit.utils.atomic_files import explain_os_error, recover_folder, replace_folder
-from reprkit.utils.json_shape import Each, Items, Needed, check_shape
+from reprkit.utils.json_shape import Each, Either, Items, Needed, check_shape
 from reprkit.utils.sharded_tensors import gather, shard_like
 from reprkit.utils.untrusted_json import read_json
 
@@ -44,7 +44,12 @@ _METADATA = {
             Needed(
                 {
                     "norms": Needed(Items(Needed(float))),
-                    **{"limit": float, "high": Needed(int), "seen": Needed(int), "told": Needed(bool)},
+                    **{
+                        "limit": float,
+                        "high": Needed(Either(int, Items(Needed(float)))),
+                        "seen": Needed(int),
+                        "told": Needed(bool),
+                    },
                 }
             )
         ),
