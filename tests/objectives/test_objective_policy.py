@@ -111,6 +111,7 @@ class TestOthers(ObjectiveConformance):
     part = "policy(samples=3)"
 
 
+@pytest.mark.slow
 def test_the_adversary_removes_the_label():
     """A code of two numbers, of which one is the label: the adversary's encoder tells less of it than a plain one's."""
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ from reprkit.errors import BuildError
 MLP = {"encoder": "mlp(width=64)", "latent": "continuous(dim=8)", "decoder": "mlp(width=64)"}
 
 
+@pytest.mark.slow
 def test_it_beats_pca_and_a_frozen_encoder():
     learned = evaluate_on_test(fit(rk.build(data=digits()[0], **MLP), 500, lr=4e-3))
     without = evaluate_on_test(fit(freeze_encoder(rk.build(data=digits()[0], **MLP)), 500, lr=4e-3))

@@ -274,6 +274,7 @@ def test_voices_of_several_packages_have_one_level_and_band(cache):
         assert torch.fft.rfft(plain[:8000]).abs().square()[1800:3000].mean() > 1e-3
 
 
+@pytest.mark.slow
 def test_speakers_are_held_out_with_labels_of_their_own():
     data = rk.dataset("reprkit-audio/sample-speech(frames=64)")
     seen, unseen = data.hold_out_speakers(2, seed=1)
