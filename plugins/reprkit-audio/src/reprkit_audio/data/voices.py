@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated
 
-from annotated_types import Le, MinLen
+from annotated_types import Ge, Le, MinLen
 
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.registry.constraints import Count, Positive
@@ -67,7 +67,7 @@ class Voices(Corpus):
         ),
         frontend: str = "world",
         *,
-        loudness: Annotated[float, Le(0)] = -26.0,
+        loudness: Annotated[float, Ge(-100), Le(0)] = -26.0,
         band: Positive = 7000.0,
         frames: Count | None = 128,
         stride: Count | None = None,
