@@ -105,6 +105,16 @@ class TrainState:
             device=options.device, precision=options.precision, strategy=options.strategy, turns=turns
         )
         self.device = self.engine.device
+        try:
+            self._set_up(model, data, options, on_rank_failure)
+        except BaseException:
+            self.engine.release(model)  # options that are refused on all ranks leave no trace
+            raise
+
+    def _set_up(
+        self, model: Model, data: Dataset, options: Options, on_rank_failure: Callable[[str], Any]
+    ) -> None:
+        """Set up what a step needs, and check the options that depend on model, data or ranks."""
         sharding = {"ranks": self.engine.ranks, "rank": self.engine.rank}
         mates: dict[str, Any] = (
             {} if options.groups is None else {"groups": options.groups, "mates": options.mates}
@@ -141,7 +151,6 @@ class TrainState:
             )
         self.module: nn.Module = self.engine.prepare(model)
         if "second-order" in model.objective.needs and self.engine.shards is not None:
-            self.engine.release(model)
             raise TrainingError(
                 f"objective {model.objective.title} needs a second derivative, which sharded weights do not support: use "
                 "strategy='ddp'"

@@ -19,11 +19,22 @@ LATENTS = [
     *small_references("latent"),
     *(VQ, SPLIT_VQ, "vq(codes=16, dim=4, cosine=True)", "continuous(dim=6, l1=0.1)"),
 ]
+
+
+def accepts(objective, latent):
+    """Whether the objective accepts the latent: contractive no discrete code, and policy one with the probability of its draw."""
+    part = rk.create("latent", latent)
+    if objective == "contractive":
+        return part.vocab is None
+    if objective == "policy":
+        return "log_prob" in part.provides
+    return objective != "rbm"  # it has three weights, and no use for a latent's
+
+
 CASES = [
     (latent, found.name)
     for latent, found in itertools.product(LATENTS, Registry(installed=False).specs("objective"))
-    # The derivative of a discrete code is zero, so contractive refuses it; rbm has three weights, and no use for a latent's.
-    if found.name != "rbm" and (found.name != "contractive" or rk.create("latent", latent).vocab is None)
+    if accepts(found.name, latent)
 ]
 QUICK = {
     ("gaussian(dim=3)", "masked"),
@@ -41,6 +52,8 @@ SUMMANDS = {
     "gradient of factors.code.latent.codebook.table": 4.0,
     "gradient of factors.code.latent.entropy.weights.3": 4.0,
     "gradient of factors.code.latent.entropy.biases.3": 4.0,
+    "gradient of factors.one.latent.entropy.weights.3": 4.0,
+    "terms policy": 64.0,  # the advantage of a draw is a difference of the nats of 64 pixels
 }
 
 
@@ -72,6 +85,8 @@ def trained(rank, latent, objective, out=None, forwards=1):
     seen: dict[str, Tensor] = {}
     given = {
         "optimizer": "sgd(momentum=0.9)",
+        # Adam divides a gradient by its size, so that one near 0 is all rounding.
+        "optimizers": {turn: "sgd(momentum=0.9)" for turn in model.objective.turns if turn != "main"},
         "lr": 1e-3,
         "clip": 5.0,
         "log_every": 1,

@@ -52,7 +52,7 @@ def resolve_config(
     if folder is not None:
         if own_sizes:
             raise PartArgumentError(
-                f"the checkpoint in {folder!r} sets the size of the network: remove {', '.join(own_sizes)}\n"
+                f"folder={folder!r}: the checkpoint sets the size of the network: remove {', '.join(own_sizes)}\n"
                 "  override single settings of transformers with config={'num_hidden_layers': 3}"
             )
         saved = {} if is_restoring() else _read_config(Path(folder), cls)
