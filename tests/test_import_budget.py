@@ -161,6 +161,7 @@ for name in names:
         ("errors.DataError", "type"),
     ],
 )
+@pytest.mark.slow
 def test_sub_packages_resolve_in_a_fresh_process(name, kind):
     done = run_python(f"import reprkit as rk; print(type(rk.{name}).__name__)")
     assert done.stdout.split() == [kind], done.stderr
@@ -198,6 +199,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_eager_imports_work():
     """lazy_loader's environment variable for finding errors in modules that are not used yet."""
     done = run_python(

@@ -65,6 +65,7 @@ print(json.dumps([ask("hub:ada/digits"), ask("ada/digits", hub=True, revision="v
 """
 
 
+@pytest.mark.slow
 def test_hub_model_is_loaded_from_the_cache(models, tmp_path):
     write_hub_cache(tmp_path, "ada/digits", {"main": models[0], "v1": models[1]})
     (tmp_path / "else").mkdir()

@@ -15,7 +15,13 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/how-to/tables.md", pytest.param("docs/tutorial.md", marks=pytest.mark.slow)],
+    [
+        "README.md",
+        *(
+            pytest.param(page, marks=pytest.mark.slow)
+            for page in ("docs/how-to/tables.md", "docs/tutorial.md")
+        ),
+    ],
 )
 def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -74,7 +74,7 @@ SLOW_VARIANTS = [
 ]
 
 # Parts whose checks fit many classifiers.
-SLOW_PARTS = ("disentanglement",)
+SLOW_PARTS = ("disentanglement", "contractive", "across", "adversary", "diffusion")
 
 # Further kinds of data, on which encoders and decoders are checked too.
 MORE_DATA = {

@@ -252,6 +252,7 @@ def test_the_body_passes_each_piece_once_and_as_it_is(digits, twice):
         step.model(step.batch)
     with pytest.raises(TrainingError, match=r"call step.model\(step.batch\) once for each piece"):
         step.model(step.batch if twice else dict(step.batch))
+    steps.close()
 
 
 # ------------------------------------------------------------------ several processes
