@@ -73,6 +73,7 @@ def images(digits):
 
 
 @pytest.mark.parametrize(("encoder", "latent"), SOME)
+@pytest.mark.slow
 def test_every_encoder_and_every_latent(digits, encoder, latent):
     model = only_encoding(digits.signature, encoder, latent)
     check(rk.export(model), model, images(digits))

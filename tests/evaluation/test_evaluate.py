@@ -198,6 +198,7 @@ def _everywhere(rank):
 
 
 @pytest.mark.ranks
+@pytest.mark.slow
 def test_every_rank_gets_the_results_of_one_process():
     alone = _everywhere(0)
     for each in together(2, _everywhere):

@@ -182,6 +182,7 @@ def step(rank, latent):
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("latent", ["continuous(dim=4)", "gaussian(dim=4)"])
+@pytest.mark.slow
 def test_two_ranks_equal_one_process(latent):
     total, gradients = step(0, latent)
     for seen, found in together(2, step, latent):

@@ -176,6 +176,7 @@ def test_a_sharded_model_is_saved_whole(tmp_path):
     assert_states_close(saved.state_dict(), {name: alone[name] for name in saved.state_dict()})
 
 
+@pytest.mark.slow
 def test_a_non_finite_loss_stops_all_ranks(tmp_path):
     first, second = pair(LATENTS[0], tmp_path, action="nan", clip=None)
     assert first[1].startswith(
