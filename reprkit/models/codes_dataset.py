@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset, Subset
+from reprkit.data.formats.table_columns import number_column
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.padding import pad_to_length
-from reprkit.data.signature import Column, Field, Signature
+from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, DataError, nearest
 from reprkit.registry.constraints import Count
 from reprkit.utils.modes import eval_mode
@@ -168,9 +169,7 @@ class CodesOf(Tensors):
             mask = self._values.get(f"{name}_mask")
             code = self._values[name][rows].double()
             code = code.flatten(0, 1) if mask is None else code[mask[rows]]
-            std, mean = torch.std_mean(code, 0, correction=0)
-            pairs = zip(mean.tolist(), std.tolist(), strict=True)
-            columns = tuple(Column(f"{number}", mean=m, std=s or 1.0) for number, (m, s) in enumerate(pairs))
+            columns = tuple(number_column(f"{number}", each.numpy()) for number, each in enumerate(code.T))
             fields[name] = replace(fields[name], columns=columns)
         return Signature(fields)
 

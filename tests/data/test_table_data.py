@@ -215,3 +215,11 @@ def test_new_rows_are_read_with_the_learned_columns():
     assert data[1]["x_mask"].tolist() == [False, False, False, True, True, True]
     with pytest.raises(DataError, match="lacks 'age'"):
         Table(new.drop(columns="age"), columns={"note": "drop"}, like=learned)
+
+
+def test_a_constant_number_has_the_deviation_1():
+    """0.1 seven times: the mean is rounded, and the computed deviation is 1e-17."""
+    frame = pd.DataFrame({"a": [0.1] * 7, "b": np.arange(7.0)})
+    assert Table(frame).signature["x"].columns[0].std == 1.0
+    arrays = rk.data.Arrays(frame.to_numpy(), columns={"x": ["a", "b"]})
+    assert arrays.signature["x"].columns[0].std == 1.0

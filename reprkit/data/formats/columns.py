@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from reprkit.data.formats.media_readers import AudioReader, ImageReader, Size
+from reprkit.data.formats.table_columns import column_names
 from reprkit.data.formats.table_reader import TableReader
 from reprkit.data.formats.value_readers import LabelReader, ValueReader, class_facts, make_reader
 from reprkit.data.signature import Column, Signature
@@ -118,9 +119,10 @@ class Columns:
         return example
 
     def observe(self, row: Mapping[str, Any]) -> None:
-        """Take account of a row that is kept."""
+        """Take account of the labels and tables of a row that ``read_row`` has read."""
         for name, reader in self._readers.items():
-            reader.observe(self._value(name, row))
+            if isinstance(reader, _WITH_CLASSES):
+                reader.observe(reader.validate(self._value(name, row)))
 
     def number_classes(self) -> None:
         """Number the classes; rows with other classes are refused from now on."""
@@ -251,15 +253,9 @@ def _is_ready(reader: ValueReader) -> bool:
 def _convert(name: str, reader: ValueReader, value: Any) -> dict[str, Tensor]:
     """Return a value as a tensor, and the mask of a table's row."""
     if isinstance(reader, TableReader) and (reader.missing or not reader.finished):
-        return {name: reader(value), f"{name}_mask": reader.mask(value)}
+        x, known = reader.encode(value)
+        return {name: x, f"{name}_mask": known}
     return {name: reader(value)}
-
-
-def column_names(source: str | Sequence[str | Column]) -> list[str]:
-    """Return the names of a field's columns."""
-    if isinstance(source, str):
-        return [source]
-    return [column.name if isinstance(column, Column) else column for column in source]
 
 
 def _table_reader(

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from reprkit.data.signature import Column
+from reprkit.data.formats.table_columns import encode_columns, number_column
+from reprkit.data.signature import Column, Field
 from reprkit.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -130,11 +131,22 @@ def fit_columns(frame: pd.DataFrame, kinds: Mapping[str, str]) -> tuple[Column, 
             columns.append(Column(name, "category", classes=tuple(classes)))
         elif kind in ("number", "date"):
             values = _numbers(name, frame[name], kind)
-            known = values[~np.isnan(values)]
-            std = float(known.std()) if len(known) else 0.0
-            mean = float(known.mean()) if len(known) else 0.0
-            columns.append(Column(name, mean=mean, std=std or 1.0, unit=DAYS if kind == "date" else ""))
+            columns.append(number_column(name, values[~np.isnan(values)], DAYS if kind == "date" else ""))
     return tuple(columns)
+
+
+def require_columns(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """Check that the frame has these columns.
+
+    Raises:
+        DataError: it lacks one.
+    """
+    missing = [column.name for column in columns if column.name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"the table has no column {', '.join(map(repr, missing))}.{nearest(missing[0], list(frame.columns))}\n"
+            f"  its columns: {', '.join(map(str, frame.columns))}"
+        )
 
 
 def encode_rows(
@@ -148,32 +160,21 @@ def encode_rows(
     Raises:
         DataError: a column is missing in the frame, or holds what is no number.
     """
-    missing = [column.name for column in columns if column.name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"the table has no column {', '.join(map(repr, missing))}.{nearest(missing[0], list(frame.columns))}\n"
-            f"  its columns: {', '.join(map(str, frame.columns))}"
-        )
-    values = np.zeros((len(frame), sum(column.width for column in columns)), dtype=np.float32)
-    known = np.ones(values.shape, dtype=bool)
+    require_columns(frame, columns)
+    values = np.empty((len(frame), len(columns)))
     unseen: dict[str, int] = {}
-    end = 0
-    for column in columns:
-        start, end = end, end + column.width
+    for index, column in enumerate(columns):
         if column.kind == "number":
-            numbers = _numbers(column.name, frame[column.name], "date" if column.unit == DAYS else "number")
-            known[:, start] = ~np.isnan(numbers)
-            values[:, start] = np.nan_to_num(numbers)
+            kind = "date" if column.unit == DAYS else "number"
+            values[:, index] = _numbers(column.name, frame[column.name], kind)
             continue
         texts = _texts(frame[column.name])
-        indices = texts.map({each: index for index, each in enumerate(column.classes)}).to_numpy(dtype=float)
-        present = ~np.isnan(indices)
-        known[:, start:end] = present[:, None]
-        rows = np.flatnonzero(present)
-        values[rows, start + indices[rows].astype(int)] = 1.0
-        if others := int(texts.notna().sum() - present.sum()):
+        numbers = {each: number for number, each in enumerate(column.classes)}
+        values[:, index] = texts.map(numbers).to_numpy(dtype=float)
+        if others := int(texts.notna().sum() - (~np.isnan(values[:, index])).sum()):
             unseen[column.name] = others
-    return torch.from_numpy(values), torch.from_numpy(known), unseen
+    x, known = encode_columns(torch.from_numpy(values), columns)
+    return x, known, unseen
 
 
 def decode_rows(
@@ -191,20 +192,18 @@ def decode_rows(
     rows = x.detach().cpu().double().numpy()
     present = None if known is None else known.cpu().numpy()
     found: dict[str, Any] = {}
-    end = 0
-    for column in columns:
-        start, end = end, end + column.width
-        gone = np.zeros(len(rows), bool) if present is None else ~present[:, start]
+    for column, elements in Field(kind="vector", shape=(x.shape[1],), columns=tuple(columns)).column_slices:
+        missing = np.zeros(len(rows), bool) if present is None else ~present[:, elements.start]
         if column.kind == "number":
-            numbers = np.where(gone, np.nan, rows[:, start])
+            numbers = np.where(missing, np.nan, rows[:, elements.start])
             found[column.name] = (
                 pd.Timestamp("1970-01-01") + pd.to_timedelta(numbers, unit="D")
                 if column.unit == DAYS
                 else numbers
             )
         else:
-            classes = np.array(column.classes, dtype=object)[rows[:, start:end].argmax(1)]
-            found[column.name] = np.where(gone, None, classes)
+            classes = np.array(column.classes, dtype=object)[rows[:, elements].argmax(1)]
+            found[column.name] = np.where(missing, None, classes)
     return pd.DataFrame(found)
 
 

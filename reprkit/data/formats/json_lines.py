@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.corrupt_files import CorruptFiles
-from reprkit.data.formats.columns import column_names
+from reprkit.data.formats.table_columns import column_names
 from reprkit.data.formats.table_reader import TableReader
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.data.formats.value_readers import (
@@ -147,8 +147,8 @@ class JsonLines(Dataset):
         for name, reader in self._readers.items():
             if isinstance(reader, TableReader):
                 row = reader.validate([record.get(key) for key in self._fields[name]])
-                example[name] = reader(row)
-                example |= {f"{name}_mask": reader.mask(row)} if reader.missing else {}
+                example[name], known = reader.encode(row)
+                example |= {f"{name}_mask": known} if reader.missing else {}
             else:
                 example[name] = reader(record[self._fields[name]])
         return example
@@ -176,9 +176,7 @@ class JsonLines(Dataset):
                 raise DataError(f"it has no {key!r}")
             try:
                 raw = record[key] if isinstance(key, str) else [record.get(column) for column in key]
-                value = reader.validate(raw)
-                # A table's reader validates again what it observes.
-                values.append((name, reader, raw if isinstance(reader, TableReader) else value))
+                values.append((name, reader, reader.validate(raw)))
             except DataError as error:
                 raise DataError(f"{key!r} {error}") from error
         for name, reader, value in values:

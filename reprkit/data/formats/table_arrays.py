@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reprkit.data.formats.table_columns import encode_columns, number_column
 from reprkit.data.signature import Column, Field
 from reprkit.errors import DataError
 
@@ -32,9 +33,7 @@ def read_table(
         raise DataError(
             f"columns of field {name!r}: a table is (n d), and the array has shape {tuple(value.shape)}"
         )
-    declared = [column if isinstance(column, Column) else None for column in columns]
-    names = [column.name if isinstance(column, Column) else column for column in columns]
-    widths = [1 if column is None else column.width for column in declared]
+    widths = [column.width if isinstance(column, Column) else 1 for column in columns]
     raw = value.shape[1] == len(columns)
     if not raw and value.shape[1] != sum(widths):
         raise DataError(
@@ -49,33 +48,27 @@ def read_table(
                 f"field {name + '_mask'!r} must be Bool of the shape {tuple(value.shape)}, that of {name!r}"
             )
         present &= mask
-    value = value.masked_fill(~present, 0.0)
-    parts, masks, found, start = [], [], [], 0
-    for column_name, column, width in zip(names, declared, widths, strict=True):
-        taken = 1 if raw else width
-        part, here = value[:, start : start + taken], present[:, start : start + taken]
-        start += taken
-        if column is None:
-            known = part[here].double()
-            std = float(known.std(correction=0)) if len(known) else 0.0
-            column = Column(column_name, mean=float(known.mean()) if len(known) else 0.0, std=std or 1.0)
+    starts = range(len(columns)) if raw else [0, *itertools.accumulate(widths)][:-1]
+    found = []
+    for column, start in zip(columns, starts, strict=True):
+        known = value[:, start][present[:, start]]
+        if not isinstance(column, Column):
+            column = number_column(column, known.cpu().numpy())
         elif column.kind == "category" and raw:
-            part = _one_hot(name, column, part[:, 0], here[:, 0])
-            here = here.expand(-1, width)
-        parts.append(part)
-        masks.append(here)
+            _check_classes(name, column, known)
         found.append(column)
-    rows, whole = torch.cat(parts, 1).float(), torch.cat(masks, 1)
+    if raw:
+        rows, whole = encode_columns(value.masked_fill(~present, torch.nan), found)
+    else:
+        rows, whole = value.masked_fill(~present, 0.0).float(), present
     field = Field(kind="vector", shape=(rows.shape[1],), columns=tuple(found))
     return rows, None if bool(whole.all()) else whole, field
 
 
-def _one_hot(name: str, column: Column, numbers: Tensor, present: Tensor) -> Tensor:
-    known = numbers[present]
+def _check_classes(name: str, column: Column, known: Tensor) -> None:
     wrong = (known != known.round()) | (known < 0) | (known >= column.width)
     if wrong.any():
         raise DataError(
             f"field {name!r}, column {column.name!r} holds {float(known[wrong][0]):g}: the number of a class is from 0 to "
             f"{column.width - 1}"
         )
-    return F.one_hot(numbers.long(), column.width).to(numbers.dtype) * present.unsqueeze(1)

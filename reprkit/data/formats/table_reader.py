@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reprkit.data.formats.table_columns import encode_columns
 from reprkit.data.formats.value_readers import ValueReader, type_name
 from reprkit.data.signature import Column, Field
 from reprkit.errors import DataError
@@ -48,17 +49,17 @@ class TableReader(ValueReader):
         self._columns: tuple[Column, ...] = ()
         self.missing = masked  # whether a value of the observed rows is
         self.finished = False  # whether all rows were observed
-        if self._declared.keys() >= set(self.names):
+        if not self.categories - self._declared.keys():  # else the classes are not known yet
             self._columns = self._describe()
 
     @property
     def ready(self) -> bool:
         """Whether rows can be converted: the classes of all categories are known."""
-        return bool(self._columns) or not self.categories
+        return bool(self._columns)
 
     def field(self) -> Field:
         """Return the vector with its columns."""
-        if not self._columns:
+        if not self.finished:
             self.finish()
         width = sum(column.width for column in self._columns)
         return Field(kind="vector", shape=(width,), columns=self._columns)
@@ -114,8 +115,8 @@ class TableReader(ValueReader):
         return float(value)
 
     def observe(self, value: Any) -> None:
-        """Count the values of a row that is kept."""
-        for name, item in zip(self.names, self.validate(value), strict=True):
+        """Take account of a validated row."""
+        for name, item in zip(self.names, value, strict=True):
             if item is None:
                 self.missing = True
             elif name in self.categories:
@@ -125,20 +126,15 @@ class TableReader(ValueReader):
                 step = (item - mean) / (count + 1)
                 self._moments[name] = (count + 1, mean + step, squares + (item - mean) * (item - mean - step))
 
-    def __call__(self, value: Any) -> Float[Tensor, " d"]:
-        """Convert a row; missing values are 0, see ``mask``."""
-        elements: list[float] = []
-        for index, item in enumerate(value):
-            if self.names[index] in self.categories:
-                elements += [float(item == known) for known in self._columns[index].classes]
-            else:
-                elements.append(item or 0.0)
-        return torch.tensor(elements)
-
-    def mask(self, value: Any) -> Bool[Tensor, " d"]:
-        """Return False at the elements of missing values."""
-        widths = [
-            len(self._columns[index].classes) if name in self.categories else 1
-            for index, name in enumerate(self.names)
+    def encode(self, value: Any) -> tuple[Float[Tensor, " d"], Bool[Tensor, " d"]]:
+        """Convert a validated row: its elements, 0 where a value is missing, and False at these elements."""
+        row = [
+            math.nan if item is None else column.classes.index(item) if column.classes else item
+            for column, item in zip(self._columns, value, strict=True)
         ]
-        return torch.tensor([item is not None for item in value]).repeat_interleave(torch.tensor(widths))
+        x, known = encode_columns(torch.tensor([row], dtype=torch.float64), self._columns)
+        return x[0], known[0]
+
+    def __call__(self, value: Any) -> Float[Tensor, " d"]:
+        """Return the elements of a validated row."""
+        return self.encode(value)[0]

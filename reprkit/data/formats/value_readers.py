@@ -29,7 +29,7 @@ class ValueReader:
         raise NotImplementedError
 
     def observe(self, value: Any) -> None:
-        """Take account of the value of a record that is kept."""
+        """Take account of a validated value."""
 
     def size(self, value: Any) -> int:
         """Return the value's length, where lengths vary."""
