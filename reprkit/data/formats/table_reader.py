@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from reprkit.data.formats.table_columns import encode_columns
 from reprkit.data.formats.value_readers import ValueReader, type_name
 from reprkit.data.signature import Column, Field
 from reprkit.errors import DataError
@@ -128,12 +127,12 @@ class TableReader(ValueReader):
 
     def encode(self, value: Any) -> tuple[Float[Tensor, " d"], Bool[Tensor, " d"]]:
         """Convert a validated row: its elements, 0 where a value is missing, and False at these elements."""
-        row = [
-            math.nan if item is None else column.classes.index(item) if column.classes else item
-            for column, item in zip(self._columns, value, strict=True)
-        ]
-        x, known = encode_columns(torch.tensor([row], dtype=torch.float64), self._columns)
-        return x[0], known[0]
+        elements: list[float] = []
+        known: list[bool] = []
+        for column, item in zip(self._columns, value, strict=True):  # plain Python: fast for one row
+            elements += [float(item == each) for each in column.classes] or [item or 0.0]
+            known += [item is not None] * column.width
+        return torch.tensor(elements), torch.tensor(known)
 
     def __call__(self, value: Any) -> Float[Tensor, " d"]:
         """Return the elements of a validated row."""
