@@ -91,11 +91,16 @@ def _from_frame(frame: Any, name: str, field: Field) -> dict[str, Tensor]:
         )
     x, known, unseen = encode_rows(frame, field.columns)
     if unseen:
-        listed = ", ".join(f"{column!r} ({count} rows)" for column, count in unseen.items())
-        raise DataError(
-            f"the table holds classes that the model did not learn, in {listed}\n  set them to None to treat them as missing values"
-        )
+        raise not_learned(unseen)
     return {name: x} if known.all() else {name: x, f"{name}_mask": known}
+
+
+def not_learned(unseen: Mapping[str, int]) -> DataError:
+    """Return the error for rows with classes that a model did not learn: column -> number of rows."""
+    listed = ", ".join(f"{column!r} ({count} rows)" for column, count in unseen.items())
+    return DataError(
+        f"the table holds classes that the model did not learn, in {listed}\n  set them to None to treat them as missing values"
+    )
 
 
 def _from_pictures(items: Sequence[Any], field: Field) -> Tensor:

@@ -6,30 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.loading.buckets import lengths_for_buckets
 from reprkit.errors import DataError
+from reprkit.models.embedding import Encoded, Pool, encode_batch, join
 from reprkit.utils.progress import track_progress
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
-
-Pool = Literal["mean", "flatten"]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Representation of a data set (n d), float32 on the CPU, and its label fields (n,), int64."""
-
-    x: Float[np.ndarray, "n d"]
-    labels: dict[str, Int[np.ndarray, " n"]]
 
 
 @dataclass
@@ -117,21 +108,12 @@ def encoded(model: Model, data: Dataset, *, factor: str | None = None, pool: Poo
         return current.cache[key][1]
     names = data.signature.label_fields()
     indices: list[Tensor] = []
-    rows: list[np.ndarray] = []
-    labels: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    pieces: list[Encoded] = []
     for examples, batch in by_length(data, "encoding"):
         indices.append(examples)
-        rows.append(model.represent(batch, factor, pool).float().cpu().numpy())
-        for name in names:
-            labels[name].append(batch[name].cpu().numpy())
-    if len({row.shape[1] for row in rows}) > 1:
-        raise DataError(
-            "examples have different lengths, so pool='flatten' gives vectors of different widths; use pool='mean'"
-        )
-    order = torch.cat(indices).argsort().numpy()
-    result = Encoded(
-        np.concatenate(rows)[order], {name: np.concatenate(parts)[order] for name, parts in labels.items()}
-    )
+        pieces.append(encode_batch(model, batch, names, factor, pool))
+    found, order = join(pieces), torch.cat(indices).argsort().numpy()
+    result = Encoded(found.x[order], {name: values[order] for name, values in found.labels.items()})
     if not np.isfinite(result.x).all():
         example = int(np.argwhere(~np.isfinite(result.x))[0, 0])
         raise DataError(

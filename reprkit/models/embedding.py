@@ -6,15 +6,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 
 from reprkit.data.compatibility import require_same_fields
-from reprkit.data.raw_input import as_batch
+from reprkit.data.formats.value_readers import class_names
+from reprkit.data.raw_input import as_batch, not_learned
 from reprkit.errors import DataError, PartArgumentError, nearest
 from reprkit.models.fingerprints import module_fingerprint
 from reprkit.models.isolation import isolate, unwrap
@@ -26,7 +29,45 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 SUFFIXES = (".npy", ".csv", ".parquet")
+_LABEL = (
+    "label "  # before the names of label fields in a stored batch, none of which is then called "x" or "file"
+)
 Form = Literal["numpy", "torch", "pandas"]
+Pool = Literal["mean", "flatten"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Representation of a data set (n d), float32 on the CPU, and its label fields (n,), int64."""
+
+    x: Float[np.ndarray, "n d"]
+    labels: dict[str, Int[np.ndarray, " n"]]
+
+
+def encode_batch(
+    model: Model, batch: Mapping[str, torch.Tensor], labels: Iterable[str], factor: str | None, pool: Pool
+) -> Encoded:
+    """Return ``model.represent`` of a batch, and its label fields; those that the batch lacks are left out."""
+    vectors = model.represent(batch, factor, pool).float().cpu().numpy()
+    return Encoded(vectors, {name: batch[name].cpu().numpy() for name in labels if name in batch})
+
+
+def join(pieces: Iterable[Encoded]) -> Encoded:
+    """Return the batches as one.
+
+    Raises:
+        DataError: vectors of different widths.
+    """
+    listed = list(pieces)
+    if len({piece.x.shape[1] for piece in listed}) > 1:
+        raise DataError(
+            "examples have different lengths, so pool='flatten' gives vectors of different widths; use pool='mean'"
+        )
+    names = listed[0].labels
+    return Encoded(
+        np.concatenate([piece.x for piece in listed]),
+        {name: np.concatenate([piece.labels[name] for piece in listed]) for name in names},
+    )
 
 
 def embed(
@@ -34,7 +75,7 @@ def embed(
     data: Any,
     *,
     factor: str | None = None,
-    pool: Literal["mean", "flatten"] = "mean",
+    pool: Pool = "mean",
     to: Form = "numpy",
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -44,17 +85,19 @@ def embed(
 ) -> Any:
     """Encode a data set: one vector per example, in its order.
 
-    Runs without gradients and in evaluation mode, and restores mode and random state.  With ``out`` each batch is kept in the
-    folder ``OUT.partial`` until the file is complete: the same call after an interruption goes on where it stopped.
+    Runs without gradients and in evaluation mode, and restores mode and random state.  With ``out`` each batch is stored in
+    the folder ``OUT.partial`` until the file is complete: the same call after an interruption continues with the next batch.
 
     Args:
         model: a model with an encoder.
         data: a data set, what ``rk.dataset`` takes, or what ``model.encode`` takes: a DataFrame with the model's columns, an array,
-            pictures or their files.
+            pictures or their files.  A new table with a class that the model did not learn, or with a row without any value, is
+            refused.
         factor: this factor only; None concatenates the vectors of all factors.
         pool: "mean" over tokens, or "flatten", which requires examples of one length.
         to: "numpy" float32 (n d), "torch" (n d), or "pandas", a DataFrame with the columns 0 to d - 1 and the data's labels.
-        out: a file that is written too: .npy (n d), or .csv or .parquet with the columns of ``to="pandas"``.
+        out: a file that is written too: .csv or .parquet with the columns of ``to="pandas"``, or .npy, which holds the vectors
+            (n d) alone, without the labels.
         overwrite: whether ``out`` may be replaced if it exists.
         batch: examples per batch.
         seed: of random draws, where a latent draws in evaluation.
@@ -78,35 +121,34 @@ def embed(
     settings = {"factor": factor, "pool": pool, "batch": batch, "seed": seed}
     done = 0 if store is None else store.begin(_describe(model, source, settings))
     starts = range(done * batch, len(source), batch)
-    pieces: list[dict[str, np.ndarray]] = []
+    labels = source.signature.label_fields()
+    pieces: list[Encoded] = []
     with torch.no_grad(), isolate(model, seed) as reseed:
         for number, start in enumerate(track_progress(starts, "embedding", show=progress), done):
             reseed()  # so that a batch's draws do not depend on where the call began
             indices = torch.arange(start, min(start + batch, len(source)))
-            piece = _embed_batch(model, source, indices, factor, pool)
+            piece = encode_batch(model, source.batch(indices), labels, factor, pool)
             if store is None:
                 pieces.append(piece)
             else:
                 store.write(number, piece)
-    found = _join(pieces if store is None else store.pieces())
-    names = _class_names(source)
+    found = join(pieces if store is None else store.pieces())
+    names = class_names(source.facts, labels)
     if store is not None:
         store.finish(found, names)
     if to == "pandas":
         return to_frame(found, names)
-    return torch.from_numpy(found["vectors"]) if to == "torch" else found["vectors"]
+    return torch.from_numpy(found.x) if to == "torch" else found.x
 
 
-def to_frame(found: dict[str, np.ndarray], names: dict[str, list[Any]]) -> Any:
+def to_frame(found: Encoded, names: dict[str, list[Any]]) -> Any:
     """Return vectors and labels as a DataFrame: columns "0" to "d - 1", and labels by the names of their classes."""
     import pandas as pd
 
-    vectors = found["vectors"]
-    frame = pd.DataFrame(vectors, columns=[str(index) for index in range(vectors.shape[1])])
-    for name, values in found.items():
-        if name != "vectors":
-            classes = names.get(name)
-            frame[name] = values if classes is None else [classes[int(index)] for index in values]
+    frame = pd.DataFrame(found.x, columns=[str(index) for index in range(found.x.shape[1])])
+    for name, values in found.labels.items():
+        classes = names.get(name)
+        frame[name] = values if classes is None else [classes[int(index)] for index in values]
     return frame
 
 
@@ -129,6 +171,12 @@ def _source(model: Model, data: Any) -> Dataset:
     )
     if learned and (is_table or is_frame(data)):
         found: Dataset = Table(data, like=model.signature)
+        if unseen := found.facts.get("classes not learned"):
+            raise not_learned(unseen)
+        if count := found.facts.get("rows left out"):
+            raise DataError(
+                f"{count} rows of the table have no value in any of the model's columns: leave them out (DataFrame.dropna)"
+            )
     elif isinstance(data, Dataset | str | os.PathLike):
         found = dataset(data)
     else:
@@ -137,37 +185,6 @@ def _source(model: Model, data: Any) -> Dataset:
         found = Tensors(values, Signature(fields), name=type(data).__name__, check=False)
     require_same_fields(found, model.signature)
     return found
-
-
-def _embed_batch(
-    model: Model, data: Dataset, indices: torch.Tensor, factor: str | None, pool: Any
-) -> dict[str, np.ndarray]:
-    batch = data.batch(indices)
-    vectors = model.represent(batch, factor, pool).float().cpu().numpy()
-    labels = {name: batch[name].cpu().numpy() for name in data.signature.label_fields() if name in batch}
-    return {"vectors": vectors, **labels}
-
-
-def _join(pieces: Any) -> dict[str, np.ndarray]:
-    """Return all batches as one.
-
-    Raises:
-        DataError: vectors of different widths.
-    """
-    listed = list(pieces)
-    if len({piece["vectors"].shape[1] for piece in listed}) > 1:
-        raise DataError(
-            "examples have different lengths, so pool='flatten' gives vectors of different widths; use pool='mean'"
-        )
-    return {name: np.concatenate([piece[name] for piece in listed]) for name in listed[0]}
-
-
-def _class_names(data: Dataset) -> dict[str, list[Any]]:
-    """Return the names of the classes of each label field that states them."""
-    keys = {
-        name: "classes" if name == "label" else f"{name}_classes" for name in data.signature.label_fields()
-    }
-    return {name: list(data.facts[key]) for name, key in keys.items() if key in data.facts}
 
 
 def _describe(model: Model, data: Dataset, settings: dict[str, Any]) -> str:
@@ -182,7 +199,7 @@ def _describe(model: Model, data: Dataset, settings: dict[str, Any]) -> str:
 
 
 class _Store:
-    """The file that is written, and the folder of finished batches beside it."""
+    """The file that is written, and the folder of finished batches in the same folder."""
 
     def __init__(self, out: Path, overwrite: bool) -> None:
         self.out, self.overwrite = out.expanduser(), overwrite
@@ -224,24 +241,28 @@ class _Store:
             done += 1
         return done
 
-    def write(self, number: int, piece: dict[str, np.ndarray]) -> None:
+    def write(self, number: int, piece: Encoded) -> None:
         """Store a batch."""
+        labels = {_LABEL + name: values for name, values in piece.labels.items()}
         with replace_file(self._piece(number)) as file:
-            np.savez(file, **piece)  # type: ignore[arg-type]
+            np.savez(file, x=piece.x, **labels)  # type: ignore[arg-type]
 
-    def pieces(self) -> Iterator[dict[str, np.ndarray]]:
+    def pieces(self) -> Iterator[Encoded]:
         """Yield the batches in order."""
         number = 0
         while self._piece(number).exists():
             with np.load(self._piece(number), allow_pickle=False) as piece:
-                yield dict(piece)
+                labels = {
+                    key.removeprefix(_LABEL): piece[key] for key in piece.files if key.startswith(_LABEL)
+                }
+                yield Encoded(piece["x"], labels)
             number += 1
 
-    def finish(self, found: dict[str, np.ndarray], names: dict[str, list[Any]]) -> None:
+    def finish(self, found: Encoded, names: dict[str, list[Any]]) -> None:
         """Write the file and remove the folder."""
         with replace_file(self.out) as file:
             if self.out.suffix.lower() == ".npy":
-                np.save(file, found["vectors"])
+                np.save(file, found.x)
             elif self.out.suffix.lower() == ".csv":
                 file.write(to_frame(found, names).to_csv(index=False).encode())
             else:

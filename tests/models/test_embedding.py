@@ -59,7 +59,7 @@ def test_mode_and_random_state_are_restored(table_model):
 
 
 @pytest.mark.parametrize("source", ["frame", "other order", "csv", "array"])
-def test_rows_as_a_user_holds_them(table_model, tmp_path, source):
+def test_tables_of_every_form(table_model, tmp_path, source):
     wanted = rk.embed(table_model, Table(FRAME))
     if source == "array":
         data, rows = Table(FRAME).batch(range(30))["x"].double().numpy(), np.arange(30) != 3
@@ -75,7 +75,7 @@ def test_rows_as_a_user_holds_them(table_model, tmp_path, source):
         np.testing.assert_allclose(found[rows], wanted[rows], rtol=1e-5, atol=1e-6)
 
 
-def test_pictures_as_a_user_holds_them(image_model, tmp_path):
+def test_pictures_of_every_form(image_model, tmp_path):
     model, pixels = image_model
     wanted = rk.embed(model, Arrays(pixels))
     images = [Image.fromarray(each) for each in pixels]
@@ -137,7 +137,7 @@ def test_files(table_model, tmp_path, suffix):
     rk.embed(table_model, FRAME[:5], out=out, overwrite=True)
 
 
-def test_an_interrupted_call_goes_on_where_it_stopped(tmp_path, monkeypatch):
+def test_an_interrupted_call_continues_with_the_next_batch(tmp_path, monkeypatch):
     model = small(Table(FRAME), objective="reconstruction")
     wanted = rk.embed(model, FRAME, batch=8)
     real, calls = type(model).represent, []
@@ -159,3 +159,22 @@ def test_an_interrupted_call_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(calls) == 2
     np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(np.load(tmp_path / "c.npy"), wanted)
+
+
+def test_new_tables_with_unknown_classes_or_empty_rows_are_refused(table_model):
+    with pytest.raises(DataError, match=r"classes that the model did not learn, in 'b' \(30 rows\)"):
+        rk.embed(table_model, FRAME.assign(a=1.0, b="x"))
+    empty = FRAME[["a", "b"]].copy()
+    empty.loc[5] = None
+    with pytest.raises(DataError, match="1 rows of the table have no value"):
+        rk.embed(table_model, empty)
+
+
+def test_a_label_field_may_have_any_name(tmp_path):
+    names = ("file", "x2", "vectors")
+    fields = {name: rk.Field(kind="label", shape=(), vocab=6) for name in names}
+    signature = rk.data.Signature({"x": rk.Field(kind="vector", shape=(4,)), **fields})
+    data = rk.data.Tensors({"x": torch.rand(6, 4), **dict.fromkeys(names, torch.arange(6))}, signature)
+    frame = rk.embed(small(data), data, to="pandas", out=tmp_path / "c.csv", batch=4)
+    assert list(frame) == ["0", "1", "2", *names]
+    assert pd.read_csv(tmp_path / "c.csv")["file"].tolist() == list(range(6))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -177,7 +177,16 @@ class LabelReader(ValueReader):
 
 def class_facts(classes: Mapping[str, list[Any]]) -> dict[str, Any]:
     """Return the entries for ``describe`` of each label field's classes: "classes" for "label", else "NAME_classes"."""
-    return {"classes" if name == "label" else f"{name}_classes": values for name, values in classes.items()}
+    return {_classes_key(name): values for name, values in classes.items()}
+
+
+def class_names(facts: Mapping[str, Any], fields: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the classes of those label fields that ``facts`` states, the inverse of ``class_facts``."""
+    return {name: list(facts[_classes_key(name)]) for name in fields if _classes_key(name) in facts}
+
+
+def _classes_key(name: str) -> str:
+    return "classes" if name == "label" else f"{name}_classes"
 
 
 _NAMES = {
