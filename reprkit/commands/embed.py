@@ -27,7 +27,10 @@ def command(
             help="A data set, or a file or folder of data; a table is read with the model's columns."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .npy, .csv or .parquet.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The file to write: .csv or .parquet with labels, or .npy without."),
+    ],
     factor: Annotated[str | None, typer.Option(help="This factor only; all by default.")] = None,
     pool: Annotated[Pool, typer.Option(help="Pooling of an example's tokens: mean or flatten.")] = Pool.mean,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
@@ -37,7 +40,7 @@ def command(
 ) -> None:
     """Write one vector per example of a data set to a file.
 
-    An interrupted call goes on where it stopped.
+    An interrupted call continues with the next batch.
     """
     import torch
 

@@ -67,7 +67,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     def count_symbols(self, *fields: str) -> Self:
         """Count how often each symbol of ``fields`` (default: ``x``) occurs, in ``signature[...].counts``; return the data set.
 
-        Padding does not count.  Call it on the training data, before ``rk.build(data=...)``: a part is told the signature.
+        Padding does not count.  Call it on the training data, before ``rk.build(data=...)``: parts get the signature.
 
         Raises:
             DataError: a field that does not hold symbols.

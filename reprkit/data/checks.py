@@ -181,7 +181,7 @@ def _check_categories(
             row = int(wrong.nonzero()[0])
             raise DataError(
                 f"field {name!r}, column {column.name!r}: example {start + row} of {whole} holds {part[row].tolist()}; "
-                "a category is 1 at one of its classes and 0 at the others, or it is missing as a whole ({name}_mask)"
+                f"a category is 1 at one of its classes and 0 at the others, or it is missing as a whole ({name}_mask)"
             )
 
 

@@ -15,7 +15,7 @@ from reprkit.data.signature import LAYOUTS, Field, Kind
 from reprkit.errors import DataError
 
 UNSTATED: Any = object()  # as opposed to None, which declares that there is no range
-_PLAIN_VOCAB = 1024  # an integer matrix without larger values is taken for symbols
+_PLAIN_VOCAB = 1024  # an integer matrix without larger values is read as symbols
 _SAMPLE = 1000  # examples that decide whether real values are integers
 
 

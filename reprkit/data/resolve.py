@@ -30,7 +30,7 @@ _SOURCES = "a reference such as 'digits', a file or folder of data, arrays, a Da
 def dataset(source: Any, *, registry: Registry | None = None, **options: Any) -> Dataset:
     """Make a data set from a reference, a path, arrays, a table or a data set.
 
-    The content of a path decides which data set reads it.  What was taken for what is printed in one line on standard error, where
+    The content of a path decides which data set reads it.  How it was read is printed in one line on standard error, where
     nothing was declared (``Dataset.summary``).
 
     ===================================  ============
@@ -83,7 +83,7 @@ def _with_options(reference: Reference, options: Mapping[str, Any]) -> Reference
 
 
 def _announce(data: Dataset, options: Mapping[str, Any]) -> Dataset:
-    """Print what the data was taken for, where the user declared nothing."""
+    """Print how the data was read, where the user declared nothing."""
     if not options and rank() == 0:
         print(data.summary(), file=sys.stderr)
     return data
@@ -146,7 +146,7 @@ def _reference_for(path: Path) -> Reference:
         **dict.fromkeys(image_files.SUFFIXES, "images"),
         **dict.fromkeys(sound.SUFFIXES, "audio"),
     }
-    for suffix in (".npz", *table.SUFFIXES):  # a table beside pictures describes them
+    for suffix in (".npz", *table.SUFFIXES):  # a table in a folder of pictures describes them
         del folders[suffix]
     if not path.is_dir():
         name = files.get(path.suffix.lower())

@@ -43,7 +43,7 @@ class CodesOf(Tensors):
         model: the folder of a checkpoint, or a model.
         data: a data set, or a reference to one.
         factor: the factor whose codes are used, or several; by default the only one.
-        keep: names of further fields of ``data`` that are kept, such as captions.
+        keep: names of further fields of ``data`` that are copied, such as captions.
         standardize: for continuous codes: put mean and standard deviation of every dimension in the signature, as ``columns``, so
             that encoders standardize the codes, and decoders return codes in their own units.  They are those of these examples,
             after ``split`` those of the train part.  Or another ``CodesOf``, whose mean and standard deviation are taken: that of
@@ -55,8 +55,8 @@ class CodesOf(Tensors):
     Raises:
         BuildError: several factors and none named, slots of different vocabularies, or ``grid`` for a code without one.
         CheckpointError: no such checkpoint.
-        DataError: data that the model cannot read, a kept field that does not exist or has the name of a code, or ``standardize``
-            for symbols.
+        DataError: data that the model cannot read, a field of ``keep`` that does not exist or has the name of a code, or
+            ``standardize`` for symbols.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class CodesOf(Tensors):
         self.factors = {"x" if single else name: name for name in resolved}
         self._keep, self._grid, self._batch = tuple(keep), grid, batch
         self._standardize = standardize
-        self._check_kept()
+        self._check_copied_fields()
         values, grids = self._encode()
         signature = {field: self._code_field(field, values, grids.get(field)) for field in self.factors} | {
-            name: self.source.signature[name] for name in self._others()
+            name: self.source.signature[name] for name in self._copied_fields()
         }
         super().__init__(values, Signature(signature), name=f"codes of {self.source.name}")
         if isinstance(standardize, CodesOf):
@@ -129,18 +129,18 @@ class CodesOf(Tensors):
                 encoded.append(codes)
         return tuple(encoded)
 
-    def _others(self) -> list[str]:
-        """The fields that are kept beside the codes: labels, and those that were named."""
+    def _copied_fields(self) -> list[str]:
+        """The fields of the data that are copied: its labels, and those of ``keep``."""
         return list(dict.fromkeys([*self.source.signature.label_fields(), *self._keep]))
 
-    def _check_kept(self) -> None:
+    def _check_copied_fields(self) -> None:
         for name in self._keep:
             if name not in self.source.signature:
                 known = list(self.source.signature)
                 raise DataError(
                     f"keep: the data has no field {name!r}.{nearest(name, known)}\n  its fields: {', '.join(known)}"
                 )
-        for name in self._others():
+        for name in self._copied_fields():
             if name in self.factors:
                 raise DataError(
                     f"field {name!r} of the data has the name of a code: the codes are {', '.join(self.factors)}; rename the factor"
@@ -185,8 +185,8 @@ class CodesOf(Tensors):
                 codes = self.model.encode(batch, factors=list(self.factors.values()))
                 fields = {
                     name: batch[name]
-                    for kept in self._others()
-                    for name in (kept, f"{kept}_mask")
+                    for copied in self._copied_fields()
+                    for name in (copied, f"{copied}_mask")
                     if name in batch
                 }
                 for field, factor in self.factors.items():

@@ -220,7 +220,8 @@ class Model(nn.Module):
 
         Args:
             batch: what the data set yields; or an array, a DataFrame, pictures or their files, see
-                ``reprkit.data.raw_input.as_batch``.
+                ``reprkit.data.raw_input.as_batch``.  Values may leave the field's range by up to 8 times its width, as noise and
+                outputs do; beyond that they have another scale (0 to 255 instead of 0 to 1) and are refused.
             keep: indices of the tokens to read (b k); the encoders must provide "keep".
             factors: names of the factors to encode; all by default.
             any_length: accept sequences longer or shorter than those of the signature, if the encoders can read them.

@@ -108,13 +108,13 @@ def two_factors(data):
 
 
 def named(digits):
-    """The digits with a field of their own beside x and label."""
+    """The digits with a further field."""
     values = digits.batch(range(60))
     fields = {**digits.signature, "rows": rk.Field(kind="vector", shape=(8,))}
     return rk.data.Tensors({**values, "rows": values["x"].sum((2, 3))}, rk.data.Signature(fields))
 
 
-def test_several_factors_give_a_field_each_and_named_fields_are_kept(digits):
+def test_several_factors_give_a_field_each_and_keep_copies_fields(digits):
     data = named(digits)
     model = two_factors(data)
     codes = CodesOf(model, data, factor=["content", "style"], keep=("rows",))
@@ -136,7 +136,7 @@ def test_several_factors_give_a_field_each_and_named_fields_are_kept(digits):
     assert torch.isfinite(second(batch).total)
 
 
-def test_a_kept_field_must_exist_and_not_replace_a_code(digits):
+def test_keep_refuses_unknown_fields_and_names_of_codes(digits):
     data = named(digits)
     with pytest.raises(DataError, match="keep: the data has no field 'row'.*'rows'"):
         CodesOf(two_factors(data), data, factor="style", keep=("row",))

@@ -1,4 +1,4 @@
-"""Tables: what each column is taken for, gaps, statistics of the training part, groups, and the ways in."""
+"""Tables: the kind of each column, gaps, statistics of the training part, groups, and the ways in."""
 
 import numpy as np
 import pandas as pd
@@ -164,7 +164,7 @@ def test_wrong_declarations(columns, text):
         (b"a,b\n1,2\n1,2,3,4\n", "cannot be read as a table"),
         (b"name,a\n" + b"".join(b"n%d,1\n" % i for i in range(60)), r"columns=\{'name': 'drop'\}"),
         (b"a,label\n1,x\n2,\n", "1 of 2 rows have no label"),
-        (b"a,b\n", "x|rows"),
+        (b"a,b\n", "has no column for x"),
     ],
 )
 def test_files_that_are_no_plain_table(tmp_path, content, text):
@@ -182,7 +182,7 @@ def test_other_encodings_and_marks_of_missing_values(tmp_path):
         Table(tmp_path / "t.csv", encoding="latin-1", missing="?")
 
 
-def test_what_is_left_out_is_said(tmp_path):
+def test_facts_name_dropped_columns_and_rows(tmp_path):
     (tmp_path / "t.csv").write_text(",a,empty,same\n0,1,,k\n1,,,\n2,3,,k\n")
     facts = rk.dataset(tmp_path / "t.csv").facts
     assert facts["dropped"] == {
@@ -213,8 +213,15 @@ def test_new_rows_are_read_with_the_learned_columns():
     assert data.facts["classes not learned"] == {"city": 1}
     assert data[0]["x"].tolist() == learned[0]["x"].tolist()
     assert data[1]["x_mask"].tolist() == [False, False, False, True, True, True]
-    with pytest.raises(DataError, match="lacks 'age'"):
+    with pytest.raises(DataError, match="no column 'age'"):
         Table(new.drop(columns="age"), columns={"note": "drop"}, like=learned)
+
+
+def test_split_keeps_the_learned_columns():
+    learned = Table(customers())
+    new = Table(customers(20).assign(city="Oslo"), like=learned)
+    for part in new.split():
+        assert part.signature["x"] == learned.signature["x"]
 
 
 def test_a_constant_number_has_the_deviation_1():

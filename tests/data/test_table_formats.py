@@ -90,6 +90,8 @@ def test_wrong_names_of_json_columns_are_refused(tmp_path):
         JsonLines(path, fields={"x": ["agee", "trade"]})
     with pytest.raises(DataError, match="categories: 'trades' is none of the columns"):
         JsonLines(path, fields={"x": NAMES}, categories=["trades"])
+    with pytest.raises(DataError, match="categories: 'age' is none of the columns"):
+        JsonLines(path, fields={"x": "trade"}, categories=["age"])
     with pytest.raises(DataError, match="field 'x' is a table"):
         JsonLines(path, fields={"x": NAMES}, kinds={"x": "vector"})
 

@@ -158,7 +158,7 @@ class Arrays(Tensors):
         """Restore the state and map the files again.
 
         Raises:
-            DataError: a file is gone, or has changed.
+            DataError: a file was removed, or has changed.
         """
         self.__dict__.update(state)
         self._mapped, shapes = state["_mapped"]

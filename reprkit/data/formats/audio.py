@@ -129,6 +129,12 @@ class Audio(Dataset):
             batch["label"] = self._labels[torch.from_numpy(self._owner)[index]]
         return batch
 
+    def label_values(self, field: str) -> Tensor:
+        """Return the label of every window or file (n,); reads no file."""
+        if field != "label" or self._labels is None:
+            return super().label_values(field)
+        return self._labels[torch.from_numpy(self._owner)]
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a worker process, which reads files itself, without the windows in memory."""
         return {**self.__dict__, "_store": None, "_loaded": np.zeros_like(self._loaded)}

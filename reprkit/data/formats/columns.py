@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reprkit.data.formats.media_readers import AudioReader, ImageReader, Size
 from reprkit.data.formats.table_columns import column_names
-from reprkit.data.formats.table_reader import TableReader
+from reprkit.data.formats.table_reader import TableReader, check_categories
 from reprkit.data.formats.value_readers import LabelReader, ValueReader, class_facts, make_reader
 from reprkit.data.signature import Column, Signature
 from reprkit.errors import DataError, nearest
@@ -43,7 +43,7 @@ class Columns:
         size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
         rate: sampling rate of audio, in Hz.
         where: name of the data in messages.
-        categories: columns that several columns of one field hold as categories, besides texts, booleans and ClassLabels; None
+        categories: columns of tables that are categories, besides texts, booleans and ClassLabels; None
             reads several columns as plain numbers, unless they are described.
         stream: whether rows cannot be read in advance, so that all columns of a table must be described.
 
@@ -79,6 +79,7 @@ class Columns:
             self._sources[name], self._readers[name] = self._make_reader(
                 name, source, features, head, size, rate
             )
+        check_categories(categories or (), self._readers.values())
         self.columns = sorted(
             {
                 column
@@ -266,11 +267,6 @@ def _table_reader(
     masked: bool,
 ) -> TableReader:
     """Create the reader of several columns: texts, booleans, ClassLabels and those named are categories."""
-    for column in categories:
-        if column not in source:
-            raise DataError(
-                f"categories: {column!r} is none of the columns of a table.{nearest(column, source)}"
-            )
     found, classes = [], {}
     for column in source:
         feature = features[column]

@@ -124,6 +124,10 @@ class Images(Dataset):
         """Name of the folder."""
         return self._root.resolve().name
 
+    def label_values(self, field: str) -> Tensor:
+        """Return the label of every image (n,); reads no file."""
+        return super().label_values(field) if field != "label" or self._labels is None else self._labels
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a worker process, which opens the cache itself instead of copying it."""
         return {**self.__dict__, "_store": None if self._file is not None else self._store}

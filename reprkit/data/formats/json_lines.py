@@ -15,7 +15,7 @@ from torch import Tensor
 from reprkit.data.base import Dataset
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.table_columns import column_names
-from reprkit.data.formats.table_reader import TableReader
+from reprkit.data.formats.table_reader import TableReader, check_categories
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.data.formats.value_readers import (
     LabelReader,
@@ -122,6 +122,7 @@ class JsonLines(Dataset):
                 classes=list(classes[name]) if classes and name in classes else None,
                 vocab=(vocabs or {}).get(name),
             )
+        check_categories(categories, self._readers.values())
         self._lengths = {
             name: array("q")
             for name, reader in self._readers.items()
@@ -210,12 +211,7 @@ def _table_reader(
 ) -> TableReader:
     """Create the reader of a table's columns; those whose first values are mostly texts or booleans are categories."""
     names = column_names(columns)
-    for column in categories:
-        if column not in names:
-            raise DataError(
-                f"categories: {column!r} is none of the columns of a table.{nearest(column, names)}"
-            )
-    found = list(categories)
+    found = [column for column in categories if column in names]
     for column in names:
         values = [record[column] for record in head if record.get(column) is not None]
         if 2 * sum(isinstance(value, str | bool) for value in values) > len(values):

@@ -36,7 +36,7 @@ class PositionalFile:
         """Return a file descriptor.
 
         Raises:
-            DataError: the file is gone, or has another size.
+            DataError: the file was removed, or has another size.
         """
         if self._handle is None:
             try:
@@ -55,7 +55,7 @@ class PositionalFile:
         """Return the bytes from ``start`` up to ``stop``.
 
         Raises:
-            DataError: the file is gone, cannot be read, or was cut short.
+            DataError: the file was removed, cannot be read, or was cut short.
         """
         buffer = bytearray(stop - start)
         self.read_into(memoryview(buffer), start)
@@ -65,7 +65,7 @@ class PositionalFile:
         """Fill a buffer of bytes from ``start`` on.
 
         Raises:
-            DataError: the file is gone, cannot be read, or was cut short.
+            DataError: the file was removed, cannot be read, or was cut short.
         """
         handle, done = self.open(), 0
         while done < len(view):

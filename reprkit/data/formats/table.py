@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections import Counter
@@ -13,7 +14,14 @@ import numpy as np
 import torch
 
 from reprkit.data.base import Dataset, Subset, held_out_share, split_settings
-from reprkit.data.formats.frame_columns import DAYS, LABELS, encode_rows, fit_columns, infer_kinds
+from reprkit.data.formats.frame_columns import (
+    DAYS,
+    LABELS,
+    encode_rows,
+    fit_columns,
+    infer_kinds,
+    require_columns,
+)
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.formats.value_readers import class_facts
 from reprkit.data.signature import Column, Field, Signature
@@ -45,7 +53,7 @@ class Table(Tensors):
     A gap is a missing value, False in ``x_mask`` (b d); a row without any value is left out (``facts["rows left out"]``).
 
     The signature holds the mean and standard deviation of each number and the classes of each category.  Encoders standardize by
-    them and outputs start there (``reprkit.data.Column``).  ``split`` fits them to its training part alone; a class that stands
+    them and outputs start there (``reprkit.data.Column``).  ``split`` fits them to its training part alone; a class that occurs
     only in another part is a missing value there (``facts["classes not learned"]``).
 
     Args:
@@ -53,8 +61,8 @@ class Table(Tensors):
         columns: column -> "number", "category", "date", "label" or "drop".
         group: a column whose rows of equal value stay in one part of ``split``, such as the patient.  The part follows from a hash
             of the value and the seed, so more rows change no earlier one's part.  It is no part of ``x``.
-        like: the data set or signature whose columns, statistics and classes hold here too, for new rows of a learned table.  Its
-            other columns and ``columns`` are not looked at.
+        like: the data set or signature whose columns, statistics and classes hold here too, for new rows of a learned table.  Other
+            columns of the table are dropped.
         separator: between the columns of a text file; by default a comma, and a tab in a .tsv file.
         missing: texts that stand for a missing value, besides pandas' own (an empty field, NA, NaN, null, ...).
         encoding: of a text file.
@@ -76,7 +84,7 @@ class Table(Tensors):
     ) -> None:
         name, frame = read_frame(path, separator, missing, encoding)
         fields = like.signature if isinstance(like, Dataset) else like
-        learned = None if fields is None else fields["x"].columns
+        learned = self._learned = None if fields is None else fields["x"].columns
         declared = {**(columns or {}), **_kinds_of(learned or (), frame)}
         if group is not None:
             if group not in frame.columns:
@@ -100,18 +108,16 @@ class Table(Tensors):
         self._label = next((column for column, kind in kinds.items() if kind == "label"), None)
         self._groups = None if group is None else self._frame[group].astype(str).to_numpy()
         self._labels, self._classes = self._number_labels(name)
-        facts: dict[str, Any] = {"columns": self._describe_columns()}
-        facts |= {"dropped": dropped} if dropped else {}
-        facts |= {"rows left out": int(empty.sum())} if empty.any() else {}
-        facts |= class_facts({"label": self._classes}) if self._classes else {}
-        self.facts = facts
-        if unseen := self._fill(learned or fit_columns(self._frame, self._kinds), name):
-            facts["classes not learned"] = unseen
+        self.facts: dict[str, Any] = {"columns": self._describe_columns()}
+        self.facts |= {"dropped": dropped} if dropped else {}
+        self.facts |= {"rows left out": int(empty.sum())} if empty.any() else {}
+        self.facts |= class_facts({"label": self._classes}) if self._classes else {}
+        self._fill(learned or fit_columns(self._frame, self._kinds), name)
 
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
     ) -> tuple[Dataset, ...]:
-        """Split at random, or by ``group``; the columns' statistics and classes are those of the training part.
+        """Split at random, or by ``group``; the columns' statistics and classes are those of the training part, or of ``like``.
 
         Raises:
             DataError: see ``Dataset.split``; too few groups, so that a part would be empty.
@@ -121,25 +127,23 @@ class Table(Tensors):
             rows = {part.part: part.indices for part in parts}  # type: ignore[attr-defined]
         else:
             rows = _split_groups(self._groups, seed, valid, test_share, valid_share)
-        train = self._frame.iloc[rows["train"].numpy()]
-        fitted = self._fitted(fit_columns(train, self._kinds))
-        subsets = tuple(Subset(fitted, index, part=part) for part, index in rows.items())
+        whole = self
+        if self._learned is None:
+            whole = self._fitted(fit_columns(self._frame.iloc[rows["train"].numpy()], self._kinds))
+        subsets = tuple(Subset(whole, index, part=part) for part, index in rows.items())
         for subset in subsets:
             subset.origin.update(split_settings(seed, valid, test_share, valid_share))
         return subsets
 
     def _fitted(self, columns: tuple[Column, ...]) -> Table:
         """Return the same rows with other statistics and classes."""
-        copy = object.__new__(Table)
-        copy.__dict__.update(self.__dict__)
-        copy.facts = dict(self.facts)
-        unseen = copy._fill(columns, self._name)
-        if unseen:
-            copy.facts["classes not learned"] = unseen
-        return copy
+        fitted = copy.copy(self)
+        fitted.facts = dict(self.facts)
+        fitted._fill(columns, self._name)
+        return fitted
 
-    def _fill(self, columns: tuple[Column, ...], name: str) -> dict[str, int]:
-        """Set signature and values; return the number of rows with a class that ``columns`` do not list, by column."""
+    def _fill(self, columns: tuple[Column, ...], name: str) -> None:
+        """Set signature and values; record the number of rows with a class that ``columns`` do not list."""
         x, known, unseen = encode_rows(self._frame, columns)
         fields = {"x": Field(kind="vector", shape=(x.shape[1],), columns=columns)}
         values = {"x": x}
@@ -149,7 +153,8 @@ class Table(Tensors):
             fields["label"] = Field(kind="label", shape=(), vocab=len(self._classes))
             values["label"] = self._labels
         Tensors.__init__(self, values, Signature(fields), name=name)
-        return unseen
+        if unseen:
+            self.facts["classes not learned"] = unseen
 
     def _number_labels(self, name: str) -> tuple[torch.Tensor | None, list[Any]]:
         """Return the class of each row and the classes, in sorted order; numbers are sorted as numbers."""
@@ -303,12 +308,7 @@ def _kinds_of(learned: Sequence[Column], frame: pd.DataFrame) -> dict[str, str]:
     Raises:
         DataError: the frame lacks one.
     """
-    missing = [column.name for column in learned if column.name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"the table lacks {', '.join(map(repr, missing))} of the columns of like=.{nearest(missing[0], list(frame.columns))}\n"
-            f"  its columns: {', '.join(map(str, frame.columns))}"
-        )
+    require_columns(frame, learned)
     return {column.name: "date" if column.unit == DAYS else column.kind for column in learned}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,21 @@ from torch import Tensor
 
 from reprkit.data.formats.value_readers import ValueReader, type_name
 from reprkit.data.signature import Column, Field
-from reprkit.errors import DataError
+from reprkit.errors import DataError, nearest
+
+
+def check_categories(categories: Iterable[str], readers: Iterable[ValueReader]) -> None:
+    """Check that each column of ``categories=`` belongs to a table.
+
+    Raises:
+        DataError: one does not.
+    """
+    names = [name for reader in readers if isinstance(reader, TableReader) for name in reader.names]
+    for column in categories:
+        if column not in names:
+            raise DataError(
+                f"categories: {column!r} is none of the columns of a table.{nearest(column, names)}"
+            )
 
 
 class TableReader(ValueReader):

@@ -96,7 +96,7 @@ class TextFiles:
         """Return one line; a negative index counts from the end.
 
         Raises:
-            DataError: its file is gone or has changed.
+            DataError: its file was removed or has changed.
         """
         position = range(len(self))[index]
         start, stop = self._spans[position].tolist()

@@ -31,8 +31,8 @@ def order_mates(
 ) -> Int[Tensor, " n"]:
     """Reorder an epoch so that each ``mates`` examples in a row are of one group.
 
-    The members of a group are dealt in the shuffled order, so mates change from epoch to epoch.  A group's last members, fewer than
-    ``mates``, stand beside those of other groups: an epoch has every example once.
+    The members of a group are taken in the shuffled order, so mates change from epoch to epoch.  A group's last members, fewer than
+    ``mates``, share rows with those of other groups: an epoch has every example once.
 
     Args:
         shuffled: the order of an epoch (n,).
