@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reprkit.errors import PartArgumentError
-from reprkit.registry.constraints import wrap_constructor
+from reprkit.registry.constructors import wrap_constructor
 from reprkit.registry.references import Reference
 from reprkit.registry.sources import BUILD_CONTEXT
 from reprkit.types import Batch, Code, Decoded, Features

@@ -17,7 +17,7 @@ def printable(text: str) -> str:
 def emit_json(value: Any) -> None:
     """Print plain data as JSON, with control characters escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    print("\n".join(re.sub(r"[^\x20-\x7e]", _escape_unprintable, line) for line in text.split("\n")))
+    print(re.sub(r"[^\n\x20-\x7e]", _escape_unprintable, text))
 
 
 def _escape_unprintable(match: re.Match[str]) -> str:

@@ -11,7 +11,7 @@ from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import UnknownPartError, nearest
 from reprkit.registry.discovery import InstalledPlugin
-from reprkit.registry.installed import Installation, find_installations, normalize, plain
+from reprkit.registry.installed import Installation, find_installations, normalize
 from reprkit.registry.registry import Registry, default_registry
 
 
@@ -96,7 +96,7 @@ def _origin(row: InstalledPlugin) -> dict[str, Any]:
     return {
         "entry_point": row.target,
         "seconds": round(row.seconds, 4),
-        "found": [plain(installation) for installation in row.installations],
+        "found": [installation.to_json() for installation in row.installations],
     }
 
 

@@ -16,7 +16,7 @@ from reprkit.data.collation import collate, to_index
 from reprkit.data.signature import Signature
 from reprkit.data.summary import summarize
 from reprkit.errors import DataError
-from reprkit.registry.constraints import wrap_constructor
+from reprkit.registry.constructors import wrap_constructor
 
 if TYPE_CHECKING:
     from reprkit.data.loading.order import Order

@@ -10,7 +10,8 @@ from typing import Any
 
 from reprkit.errors import PartArgumentError, nearest
 from reprkit.interfaces import BUILD_CONTEXT, Part
-from reprkit.registry.constraints import apply_renamed_arguments, check_arguments, named_in_errors
+from reprkit.registry.constraints import check_arguments
+from reprkit.registry.constructors import apply_renamed_arguments, named_in_errors
 from reprkit.registry.hookspecs import PROJECT
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry

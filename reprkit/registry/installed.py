@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ class Installation:
         entry_points: of group ``reprkit``.
         fault: why the entry points cannot be read.
         complete: whether it has METADATA with a name and a version.
-        state: "used", "stale" (beside the used one), "hidden" (by the used one, which is earlier on ``sys.path``), or "leftover"
-            (of an interrupted uninstallation; its name begins with ~).
+        state: "used", "stale" (in the same folder as the used one, or incomplete), "hidden" (by the used one, which is earlier on
+            ``sys.path``), or "leftover" (of an interrupted uninstallation; its name begins with ~).
     """
 
     distribution: str
@@ -43,9 +43,10 @@ class Installation:
     complete: bool = True
     state: str = "used"
 
-    def with_state(self, state: str) -> Installation:
-        """Return a copy in another state."""
-        return Installation(**{**vars(self), "state": state})
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data: path, version, state."""
+        path = "" if self.path is None else str(self.path)
+        return {"path": path, "version": self.version, "state": self.state}
 
 
 def normalize(name: str) -> str:
@@ -77,7 +78,7 @@ def find_installations() -> list[list[Installation]]:
 
 
 def describe_stale(installations: Sequence[Installation]) -> str:
-    """Return a remark on records that an interrupted installation left beside the used one; empty if there are none."""
+    """Return a remark on records that an interrupted installation left next to the used one; empty if there are none."""
     stale = [each.path.name for each in installations if each.state == "stale" and each.path is not None]
     used = installations[0]
     if not stale or used.path is None:
@@ -114,7 +115,6 @@ def _choose(records: list[Installation]) -> list[Installation]:
     leftovers = [each for each in records if each.state == "leftover"]
     rest = [each for each in records if each.state != "leftover"]
     if len(rest) > 1:
-        order = {id(each): index for index, each in enumerate(rest)}
         parents = [each.path and each.path.parent for each in rest]
         rest.sort(
             key=lambda each: (
@@ -122,18 +122,17 @@ def _choose(records: list[Installation]) -> list[Installation]:
                 -_evidence(each),
                 parents.index(each.path and each.path.parent),
                 -_modified(each),
-                order[id(each)],
             )
         )
         first = rest[0]
         rest[1:] = [
-            each.with_state("stale" if _beside(first, each) or not each.complete else "hidden")
+            replace(each, state="stale" if _in_same_folder(first, each) or not each.complete else "hidden")
             for each in rest[1:]
         ]
     return rest + leftovers
 
 
-def _beside(one: Installation, other: Installation) -> bool:
+def _in_same_folder(one: Installation, other: Installation) -> bool:
     return one.path is not None and other.path is not None and one.path.parent == other.path.parent
 
 
@@ -188,9 +187,3 @@ def _modified(installation: Installation) -> float:
         return 0.0 if installation.path is None else installation.path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def plain(installation: Installation) -> dict[str, Any]:
-    """Return a record as plain data: path, version, state."""
-    path = "" if installation.path is None else str(installation.path)
-    return {"path": path, "version": installation.version, "state": installation.state}

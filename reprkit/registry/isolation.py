@@ -7,6 +7,7 @@ Does not import torch, and reads its state only where it is already imported.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import locale
 import os
@@ -19,8 +20,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-_TORCH_SEED = 67280421310721  # torch's own, of a process in which nothing was seeded
 
 
 @dataclass
@@ -111,14 +110,7 @@ def _numerical(torch: Any) -> list[_Setting]:
         )
     if torch is not None:
         settings += [
-            _Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
-            _Setting("torch's default device", torch.get_default_device, lambda it: _set_device(torch, it)),
-            _Setting("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
-            _Setting(
-                "torch's deterministic algorithms",
-                torch.are_deterministic_algorithms_enabled,
-                torch.use_deterministic_algorithms,
-            ),
+            *(setting for setting, _ in _torch_defaults(torch)),
             _Setting("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
             _Setting(
                 "the random state of torch",
@@ -129,24 +121,29 @@ def _numerical(torch: Any) -> list[_Setting]:
     return settings
 
 
-def _reset_torch(torch: Any, effects: SideEffects) -> None:
-    """Undo what was set in a torch that the block itself has imported: its defaults are known."""
-    cpu = torch.device("cpu")
-    for name, now, default, write in (
-        ("torch's default dtype", torch.get_default_dtype(), torch.float32, torch.set_default_dtype),
-        ("torch's default device", torch.get_default_device(), cpu, lambda it: _set_device(torch, it)),
-        ("torch's gradient mode", torch.is_grad_enabled(), True, torch.set_grad_enabled),
+def _torch_defaults(torch: Any) -> list[tuple[_Setting, Any]]:
+    """Return settings of torch, each with its value in a process that has not changed it."""
+    set_device = functools.partial(_set_device, torch)
+    return [
+        (_Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype), torch.float32),
+        (_Setting("torch's default device", torch.get_default_device, set_device), torch.device("cpu")),
+        (_Setting("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled), True),
         (
-            "torch's deterministic algorithms",
-            torch.are_deterministic_algorithms_enabled(),
+            _Setting(
+                "torch's deterministic algorithms",
+                torch.are_deterministic_algorithms_enabled,
+                torch.use_deterministic_algorithms,
+            ),
             False,
-            torch.use_deterministic_algorithms,
         ),
-        ("the random state of torch", torch.initial_seed(), _TORCH_SEED, torch.manual_seed),
-    ):
-        if now != default:
-            effects.changed.append(name)
-            write(default)
+    ]
+
+
+def _reset_torch(torch: Any, effects: SideEffects) -> None:
+    """Undo what was set in a torch that the block itself has imported."""
+    seed = _Setting("the random state of torch", torch.initial_seed, torch.manual_seed)
+    for setting, default in (*_torch_defaults(torch), (seed, torch.Generator().initial_seed())):
+        setting.restore(default, effects)
 
 
 def _set_device(torch: Any, device: Any) -> None:
@@ -256,7 +253,7 @@ def _restore_environment(before: dict[str, str], effects: SideEffects) -> None:
 
 
 class _ToStderr:
-    """Standard output during a plugin's import; also afterwards, where the plugin has kept it, such as for a log."""
+    """Standard output during a plugin's import; also afterwards, where the plugin holds a reference to it, such as for a log."""
 
     def __init__(self, effects: SideEffects) -> None:
         self._effects = effects

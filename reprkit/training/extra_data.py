@@ -1,4 +1,4 @@
-"""Further data sets beside the one that is trained on: a batch of each in every step, ``rk.loop(..., extra={...})``."""
+"""Further data sets of a loop: a batch of each in every step, ``rk.loop(..., extra={...})``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from reprkit.data.base import Dataset, derive_seed
 from reprkit.data.loading.order import loader
 from reprkit.errors import DataError, TrainingError
+from reprkit.training.option_checks import piece_size
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,11 @@ def create_extra(
             raise TrainingError(
                 f"extra={{{name!r}: ...}} takes a data set, or (data set, examples a step), not {type(value).__name__}"
             )
-        share = size // ranks
-        if share % accumulate:
-            raise TrainingError(
-                f"extra data {name!r}: {share} examples a process cannot be split into accumulate={accumulate} equal pieces"
-            )
+        piece = piece_size(size, ranks=ranks, accumulate=accumulate, what=f"extra data {name!r}")
         try:
             order = data.order(size, derive_seed(seed, zlib.crc32(name.encode())), ranks=ranks, rank=rank)
         except DataError as error:
             error.add_note(f"in extra data {name!r}; say how many examples a step has: ({name}, 16)")
             raise
-        found[name] = ExtraData(data, order, share // accumulate)
+        found[name] = ExtraData(data, order, piece)
     return found

@@ -23,10 +23,10 @@ from reprkit.training.extra_data import create_extra
 from reprkit.training.forward_state import ForwardState, random_states, set_random_states
 from reprkit.training.monitor import non_finite
 from reprkit.training.optimizers import check_closure_options, needs_closure, optimizers_from
+from reprkit.training.option_checks import check_objective, check_strategy, piece_size
 from reprkit.training.options import Options
 from reprkit.training.rank_failures import RankFailures
 from reprkit.training.resume import snapshot, state
-from reprkit.training.sparse_gradients import sparse_weights
 from reprkit.types import Batch, Losses
 from reprkit.utils import collectives
 
@@ -85,24 +85,18 @@ class TrainState:
         data: Dataset,
         options: Options,
         on_non_finite: Callable[[non_finite.NonFinite, Batch], None],
-        on_rank_failure: Callable[[str], Any] = print,
+        on_rank_failure: Callable[[str], Any],
     ) -> None:
-        turns = tuple(model.objective.turns)
-        if options.accumulate > 1 and len(turns) > 1:
-            raise TrainingError(
-                f"accumulate={options.accumulate} cannot be used with an objective of several turns ({', '.join(turns)})"
-            )
-        if "second-order" in model.objective.needs and options.compile:
-            raise TrainingError(
-                f"objective {model.objective.title} needs a second derivative, which torch.compile does not "
-                "support: use compile=False"
-            )
+        check_objective(model, options)
         earlier = _open_states.pop(model, None)
         if earlier is not None:  # an exception left it open (its traceback still holds it)
             earlier.close(finished=False)
         self.model, self.options, self._on_non_finite = model, options, on_non_finite
         self.engine = Engine(
-            device=options.device, precision=options.precision, strategy=options.strategy, turns=turns
+            device=options.device,
+            precision=options.precision,
+            strategy=options.strategy,
+            turns=model.objective.turns,
         )
         self.device = self.engine.device
         try:
@@ -127,13 +121,12 @@ class TrainState:
             accumulate=options.accumulate,
             **sharding,
         )
-        share = options.batch // self.engine.ranks
-        if share % options.accumulate:
-            raise TrainingError(
-                f"{share} examples a process (batch={options.batch}, {self.engine.ranks} processes) cannot be split into "
-                f"accumulate={options.accumulate} equal pieces"
-            )
-        self.piece = share // options.accumulate
+        self.piece = piece_size(
+            options.batch,
+            ranks=self.engine.ranks,
+            accumulate=options.accumulate,
+            what=f"batch={options.batch}",
+        )
         if options.freeze is not None:
             model.freeze(*((options.freeze,) if isinstance(options.freeze, str) else options.freeze))
         model.train()
@@ -143,18 +136,8 @@ class TrainState:
         self._coupled_step: CoupledStep | None = None
         self._batches: list[dict[str, Tensor]] = []  # the pieces of the present step, if it is coupled
         self._checked = False
-        rows = sparse_weights(model)
-        if rows and options.strategy == "fsdp":
-            raise TrainingError(
-                f"the gradients of {', '.join(rows.values())} are sparse, which sharded weights do not support: use "
-                "strategy='ddp', or sparse=False"
-            )
+        check_strategy(model, options, self.engine.ranks)
         self.module: nn.Module = self.engine.prepare(model)
-        if "second-order" in model.objective.needs and self.engine.shards is not None:
-            raise TrainingError(
-                f"objective {model.objective.title} needs a second derivative, which sharded weights do not support: use "
-                "strategy='ddp'"
-            )
         self.extras = dict(options.extras or {})
         for extra in self.extras.values():
             if isinstance(extra, nn.Module):
@@ -192,12 +175,10 @@ class TrainState:
         self.position, self._piece_index, self.last_piece = 0, 0, True
         self.pieces: list[Losses] = []
         self.last_batch: dict[str, Tensor] | None = None
-        self._whole: Mapping[str, Tensor] | None = (
-            None  # the batch of a step in pieces, before its first forward
-        )
-        self.repeating = (
-            False  # whether a closure is evaluated again: such losses are neither logged nor checked
-        )
+        # The batch of a step in pieces, before its first forward.
+        self._whole: Mapping[str, Tensor] | None = None
+        # Whether a closure is evaluated again: such losses are neither logged nor checked.
+        self.repeating = False
         self._totals: list[Tensor] = []  # the losses of the current evaluation of a closure
         self.updated: set[str] = set()
         self.closed = False

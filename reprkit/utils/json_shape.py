@@ -1,4 +1,4 @@
-"""Check the structure of parsed JSON against a description, as in ``{"stages": Each({"step": int})}``."""
+"""Check the structure of parsed JSON, or of other plain data, against a description, as in ``{"stages": Each({"step": int})}``."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def test_wrong_values_of_every_part(kind, tmp_path):
             assert found == isolated.SUCCESS, details
 
 
-def test_values_that_were_taken_for_others():
+def test_values_that_were_misread():
     for text in (
         "vq(cosine='no')",
         "vq(codes='4')",

@@ -200,11 +200,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("parser", [parse, parse_sum])
 @pytest.mark.parametrize("title", HOSTILE)
-def test_hostile_text_is_refused_at_once(title, parser):
-    began = time.perf_counter()
+def test_hostile_text_is_refused_in_little_time(title, parser):
+    began = time.process_time()
     with pytest.raises(ReferenceSyntaxError) as caught:
         parser(HOSTILE[title])
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert len(str(caught.value)) < 2000
 
 

@@ -61,19 +61,29 @@ def restore(
 ) -> None:
     """Restore a captured state, under any strategy and number of processes.
 
+    A damaged state raises errors of many kinds, and ``state.load_newest`` turns them into a ``DamagedStateError``.
+
     Raises:
         TrainingError: the state is of another model, optimizer or set of extras.
-        DamagedStateError: it is damaged.
     """
-    try:
-        check_tensors(saved)
-        _restore(saved, model, optimizers, ema, extras, device)
-    except torch.OutOfMemoryError:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, OverflowError) as error:
-        raise state.DamagedStateError(
-            f"it is damaged, or was written by another program: {str(error) or type(error).__name__}"
-        ) from error
+    check_tensors(saved)
+    state.restore(model, saved["model"])
+    for turn, optimizer in optimizers.items():
+        if turn not in saved["optimisers"]:
+            raise TrainingError(f"the saved state has no optimizer for turn {turn!r}")
+        optimizer_state.restore(optimizer, saved["optimisers"][turn], model, turn)
+    if ema is not None and saved["average"] is not None:
+        ema.load_state_dict(saved["average"])
+    for name, extra in extras.items():
+        if name not in saved["extras"]:
+            raise TrainingError(
+                f"the saved state has no extra {name!r}; it has {', '.join(saved['extras']) or 'none'}"
+            )
+        if isinstance(extra, nn.Module):
+            state.restore(extra, saved["extras"][name])
+        else:
+            extra.load_state_dict(saved["extras"][name])
+    state.set_random_states(saved["random"], device)
 
 
 def check_tensors(saved: Any) -> None:
@@ -96,30 +106,3 @@ def check_tensors(saved: Any) -> None:
             elif isinstance(value, list | tuple):
                 inner += value
         level = inner
-
-
-def _restore(
-    saved: Mapping[str, Any],
-    model: Model,
-    optimizers: Mapping[str, Optimizer],
-    ema: EMA | None,
-    extras: Mapping[str, Any],
-    device: torch.device,
-) -> None:
-    state.restore(model, saved["model"])
-    for turn, optimizer in optimizers.items():
-        if turn not in saved["optimisers"]:
-            raise TrainingError(f"the saved state has no optimizer for turn {turn!r}")
-        optimizer_state.restore(optimizer, saved["optimisers"][turn], model, turn)
-    if ema is not None and saved["average"] is not None:
-        ema.load_state_dict(saved["average"])
-    for name, extra in extras.items():
-        if name not in saved["extras"]:
-            raise TrainingError(
-                f"the saved state has no extra {name!r}; it has {', '.join(saved['extras']) or 'none'}"
-            )
-        if isinstance(extra, nn.Module):
-            state.restore(extra, saved["extras"][name])
-        else:
-            extra.load_state_dict(saved["extras"][name])
-    state.set_random_states(saved["random"], device)

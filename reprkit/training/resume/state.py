@@ -33,6 +33,13 @@ from reprkit.utils.untrusted_json import read_json
 FORMAT = 1
 _PLAIN = bool | int | float | str
 _META, _TENSORS, _DIGEST = "state.json", "tensors.pt", "sha256"
+_NORM_MONITOR = {
+    "norms": Needed(Items(Needed(float))),
+    "limit": float,
+    "high": Needed(Either(int, Items(Needed(float)))),
+    "seen": Needed(int),
+    "told": Needed(bool),
+}
 _METADATA = {
     "step": Needed(int),
     "seconds": Needed(float),
@@ -40,23 +47,20 @@ _METADATA = {
     "metrics_size": int,
     "options": Needed({"data": dict}),
     "watch": {
-        "norms": Each(
-            Needed(
-                {
-                    "norms": Needed(Items(Needed(float))),
-                    **{
-                        "limit": float,
-                        "high": Needed(Either(int, Items(Needed(float)))),
-                        "seen": Needed(int),
-                        "told": Needed(bool),
-                    },
-                }
-            )
-        ),
+        "norms": Each(Needed(_NORM_MONITOR)),
         "ranks": Each(Needed(Items(Needed(object), length=2))),
     },
     "best": BEST,
 }
+_STATE = Needed(
+    {
+        "model": Needed(dict),
+        "optimisers": Needed(dict),
+        "average": dict,
+        "extras": Needed(dict),
+        "random": Needed(dict),
+    }
+)
 
 Scalars = dict[str, dict[str, Any]]
 
@@ -269,9 +273,7 @@ def load_newest(
                     restore(metadata, saved)
             except (TrainingError, MemoryError, torch.OutOfMemoryError):
                 raise
-            except (
-                Exception
-            ) as error:  # wrong structure, as of a state that was edited: each has its own error
+            except Exception as error:  # edited states raise many kinds
                 raise DamagedStateError(_describe(error)) from error
         except DamagedStateError as error:
             damaged.append(f"{path}: {error}")
@@ -304,25 +306,12 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if digest is not None and digest != _digest(metadata, path / _TENSORS):
             raise DamagedStateError("its digest does not match: it was changed after it was written")
         state = torch.load(path / _TENSORS, map_location="cpu", weights_only=True)
+        check_shape(state, _STATE)
     except TrainingError:
         raise
     except Exception as error:  # zip, pickle, JSON and torch raise many kinds for damaged bytes
         raise DamagedStateError(_describe(error)) from error
-    if not isinstance(state, dict) or not _PARTS.keys() <= state.keys():
-        raise DamagedStateError("it is not a state of training")
-    for name, kind in _PARTS.items():
-        if not isinstance(state[name], kind):
-            raise DamagedStateError(f"{name!r} is of type {type(state[name]).__name__}")
     return metadata, state
-
-
-_PARTS: dict[str, tuple[type, ...]] = {
-    "model": (dict,),
-    "optimisers": (dict,),
-    "average": (dict, type(None)),
-    "extras": (dict,),
-    "random": (dict,),
-}
 
 
 def _check_metadata(metadata: Any, path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Checks of a loop's options that depend on the model or on the number of processes."""
+
+from __future__ import annotations
+
+from reprkit.errors import TrainingError
+from reprkit.models.model import Model
+from reprkit.training.options import Options
+from reprkit.training.sparse_gradients import sparse_weights
+
+
+def check_objective(model: Model, options: Options) -> None:
+    """Check the options against the model's objective.
+
+    Raises:
+        TrainingError: the objective has several turns or a second derivative, which an option does not support.
+    """
+    turns = model.objective.turns
+    if options.accumulate > 1 and len(turns) > 1:
+        raise TrainingError(
+            f"accumulate={options.accumulate} cannot be used with an objective of several turns ({', '.join(turns)})"
+        )
+    if "second-order" in model.objective.needs and options.compile:
+        raise TrainingError(
+            f"objective {model.objective.title} needs a second derivative, which torch.compile does not "
+            "support: use compile=False"
+        )
+
+
+def check_strategy(model: Model, options: Options, ranks: int) -> None:
+    """Check the strategy against the weights that are trained and the objective.
+
+    Raises:
+        TrainingError: the model needs sparse gradients or a second derivative, which sharded weights do not support.
+    """
+    if options.strategy != "fsdp":
+        return
+    rows = sparse_weights(model)
+    if rows:
+        raise TrainingError(
+            f"the gradients of {', '.join(rows.values())} are sparse, which sharded weights do not support: use "
+            "strategy='ddp', or sparse=False"
+        )
+    if "second-order" in model.objective.needs and ranks > 1:
+        raise TrainingError(
+            f"objective {model.objective.title} needs a second derivative, which sharded weights do not support: use "
+            "strategy='ddp'"
+        )
+
+
+def piece_size(examples: int, *, ranks: int, accumulate: int, what: str) -> int:
+    """Return how many of a step's examples are in one piece, on one process; ``what`` names them in the message.
+
+    Raises:
+        TrainingError: they do not divide into equal pieces.
+    """
+    share = examples // ranks
+    if share % accumulate:
+        raise TrainingError(
+            f"{share} examples a process ({what}, {ranks} processes) cannot be split into accumulate={accumulate} equal pieces"
+        )
+    return share // accumulate
