@@ -10,7 +10,7 @@ from annotated_types import Gt, Lt, MinLen
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.corruptions.pipeline import CorruptionPipeline
+from reprkit.corruptions.pipeline import CorruptionPipeline, as_corruptions
 from reprkit.errors import BuildError, DataError
 from reprkit.evaluation.encoding import batches, check_label, encoded, to_float64
 from reprkit.interfaces import Corruption, Evaluator, require
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from reprkit.types import Batch, Codes
 
 Score = Literal["nll", "error", "code-nll", "error-under-noise", "neighbors"]
+# Arguments of one score only.
+_OWN_ARGUMENTS = {
+    "k": "neighbors",
+    "prior": "code-nll",
+    "corruption": "error-under-noise",
+    "draws": "error-under-noise",
+}
 
 
 class Anomaly(Evaluator):
@@ -48,7 +55,7 @@ class Anomaly(Evaluator):
         quantile: share of the held-out normal examples below the threshold.
         held_out: share of the data's normal examples that set the threshold.
         at: k of ``precision_at_k``; None is the number of anomalies.
-        k: number of neighbors.
+        k: of "neighbors", their number.
         factor: of "neighbors", this factor's code only; of ``prior``, the factor whose codes it models.
         prior: of "code-nll", folder of a model trained on ``codes(model=..., data=...)``, or that model.
         corruption: of "error-under-noise": a reference, an instance, or several that are applied in order.
@@ -76,15 +83,16 @@ class Anomaly(Evaluator):
         seed: Seed = 0,
     ) -> None:
         super().__init__()
-        require(prior is None or score == "code-nll", "anomaly takes prior= with score='code-nll' only")
+        for name, own in _OWN_ARGUMENTS.items():
+            ignored = score != own and self.arguments.get(name) is not None
+            require(not ignored, f"anomaly takes {name}= with score={own!r} only")
         require(
             factor is None or score == "neighbors" or prior is not None,
             "anomaly takes factor= with score='neighbors', or with a prior",
         )
         self.score, self.label, self.normal, self.quantile = score, label, normal, quantile
         self.held_out, self.at, self.k, self.factor, self.prior = held_out, at, k, factor, prior
-        self.corruptions = (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
-        self.draws, self.seed = draws, seed
+        self.corruptions, self.draws, self.seed = as_corruptions(corruption), draws, seed
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
@@ -103,7 +111,7 @@ class Anomaly(Evaluator):
         if usual.sum() < 2 or usual.all():
             raise DataError(
                 f"anomaly needs two normal examples (label {self.label!r} in {self.normal}) and one other; the data has "
-                f"{int(usual.sum())} and {int((~usual).sum())}.  Which labels are normal is said by normal=(...)"
+                f"{int(usual.sum())} and {int((~usual).sum())}.  Set the labels of normal examples: normal=(...)"
             )
         scores = self._scores(model, data, fit_on)
         if not np.isfinite(scores).all():
@@ -112,10 +120,9 @@ class Anomaly(Evaluator):
             )
         order = np.random.default_rng(self.seed).permutation(np.flatnonzero(usual))
         count = min(max(1, round(self.held_out * len(order))), len(order) - 1)
-        threshold = float(np.quantile(scores[order[:count]], self.quantile))
-        kept = np.ones(len(scores), bool)
-        kept[order[:count]] = False
-        scores, anomalous = scores[kept], ~usual[kept]
+        held_out = order[:count]
+        threshold = float(np.quantile(scores[held_out], self.quantile))
+        scores, anomalous = np.delete(scores, held_out), np.delete(~usual, held_out)
         at = min(self.at or int(anomalous.sum()), len(scores))
         highest = np.argsort(-scores, kind="stable")[:at]
         above = scores > threshold
@@ -136,7 +143,7 @@ class Anomaly(Evaluator):
         if self.score == "neighbors":
             return self._distances(model, data, fit_on)
         if self.score == "code-nll":
-            return _Prior(model, self.prior, self.factor, data).nats(data)
+            return _code_nats(model, data, self.prior, self.factor)
         if self.score == "error-under-noise":
             if not model.factors:
                 raise BuildError(
@@ -182,43 +189,34 @@ class Anomaly(Evaluator):
         return search.kneighbors(rows)[0].mean(1)
 
 
-class _Prior:
-    """-log p(z) of each example's codes, under the latents' own priors or a second model's."""
+def _code_nats(
+    model: Model, data: Dataset, prior: str | Model | None, factor: str | None
+) -> Float[np.ndarray, " n"]:
+    """Return -log p(z) of each example's codes, under the latents' own priors or a second model."""
+    from reprkit.models.factor import resolve_factor
+    from reprkit.models.priors import code_to_batch, log_prob, prior_of_codes
 
-    def __init__(self, model: Model, prior: str | Model | None, factor: str | None, data: Dataset) -> None:
-        from reprkit.models.factor import resolve_factor
-        from reprkit.models.priors import check_fit, load_prior
+    if not model.factors:
+        raise BuildError("this model has no encoder, so it has no code to score")
+    if prior is not None:
+        name = resolve_factor(model.factors, factor, "anomaly")
+        learned, latent = prior_of_codes(model, name, prior).eval(), model.latent(name)
 
-        if not model.factors:
-            raise BuildError("this model has no encoder, so it has no code to score")
-        self.model, self.prior, self.factor = model, None, ""
-        if prior is not None:
-            self.factor = resolve_factor(model.factors, factor, "anomaly")
-            self.prior = load_prior(prior, model.device).eval()
-            first = data.batch([0])
-            tokens = None if "x_mask" in first else model.encode(first)[self.factor].z.shape[1]
-            check_fit(self.prior, model.latent(self.factor), tokens)
-            return
-        for name, each in model.factors.items():
-            if not each.latent.has_prior:
+        def log_priors(codes: Codes) -> list[Tensor]:
+            return [to_float64(log_prob(learned, code_to_batch(codes[name], latent)))]
+    else:
+        for each, part in model.factors.items():
+            if not part.latent.has_prior:
                 raise BuildError(
-                    f"latent {each.latent.qualified or type(each.latent).__name__} of factor {name} has no prior: train one on "
+                    f"latent {part.latent.qualified or type(part.latent).__name__} of factor {each} has no prior: train one on "
                     "codes(model=DIR, data=...), and pass its folder, anomaly(score='code-nll', prior=DIR)"
                 )
 
-    def nats(self, data: Dataset) -> Float[np.ndarray, " n"]:
-        from reprkit.models.priors import code_to_batch, log_prob
+        def log_priors(codes: Codes) -> list[Tensor]:
+            return [to_float64(model.latent(each).log_prior(code)).sum(1) for each, code in codes.items()]
 
-        found = []
-        for batch in batches(data, "scoring"):
-            codes = self.model.encode(batch)
-            if self.prior is not None:
-                of = code_to_batch(codes[self.factor], self.model.latent(self.factor))
-                found.append(-to_float64(log_prob(self.prior, of)))
-                continue
-            each = [self.model.latent(name).log_prior(code) for name, code in codes.items()]
-            found.append(-sum((to_float64(one).sum(1) for one in each), torch.zeros((), dtype=torch.float64)))
-        return torch.cat(found).cpu().numpy()
+    found = [-torch.stack(log_priors(model.encode(batch))).sum(0) for batch in batches(data, "scoring")]
+    return torch.cat(found).cpu().numpy()
 
 
 def _outputs(model: Model) -> list[str | None]:

@@ -68,14 +68,12 @@ class Likelihood(Evaluator):
                 trained on other codes.
         """
         from reprkit.models.factor import resolve_factor
-        from reprkit.models.priors import check_fit, load_prior
+        from reprkit.models.priors import prior_of_codes
 
         priors: dict[str, Model] = {}
         if self.prior is not None:
             name = resolve_factor(model.factors, self.factor, "likelihood")
-            priors[name] = load_prior(self.prior, model.device).eval()
-            tokens = None if "x_mask" in data.batch([0]) else model.encode(data.batch([0]))[name].z.shape[1]
-            check_fit(priors[name], model.latent(name), tokens)
+            priors[name] = prior_of_codes(model, name, self.prior).eval()
         totals = {"nll": 0.0, "negative_elbo": 0.0, "code": 0.0}
         examples, elements, draws = 0, 0.0, 0
         with collectives.local_only():

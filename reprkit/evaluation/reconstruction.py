@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from annotated_types import MinLen
 
-from reprkit.corruptions.pipeline import CorruptionPipeline
+from reprkit.corruptions.pipeline import CorruptionPipeline, as_corruptions
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.interfaces import Corruption, Evaluator
@@ -47,11 +47,7 @@ class ReconstructionError(Evaluator):
         seed: Seed = 0,
     ) -> None:
         super().__init__()
-        self.corruptions: tuple[str | Corruption, ...] = ()
-        if corruption is not None:
-            self.corruptions = (
-                (corruption,) if isinstance(corruption, str | Corruption) else tuple(corruption)
-            )
+        self.corruptions = () if corruption is None else as_corruptions(corruption)
         self.seed = seed
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprkit.errors import CompressionError
 from reprkit.models.fingerprints import module_fingerprint
-from reprkit.models.priors import check_causal, check_fit, code_length, load_prior
+from reprkit.models.priors import prior_of_codes
 from reprkit.types import Code
 from reprkit.utils.modes import eval_mode
 from reprkit.utils.symbol_coder import Coder, to_edges
@@ -41,11 +41,9 @@ class CodingPrior:
     """
 
     def __init__(self, model: Model, factor: str, prior: Model | str) -> None:
-        self.model = load_prior(prior, model.device)
+        self.model = prior_of_codes(model, factor, prior)
         self.latent = model.latent(factor)
         self.fingerprint = module_fingerprint(self.model)
-        check_causal(self.model)
-        check_fit(self.model, self.latent, code_length(model, factor))
 
     @torch.no_grad()
     def write(self, code: Code) -> list[bytes]:

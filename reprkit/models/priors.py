@@ -119,6 +119,19 @@ def check_fit(prior: Model, latent: Latent, tokens: int | None) -> None:
         )
 
 
+def prior_of_codes(model: Model, factor: str, prior: Model | str) -> Model:
+    """Load a prior, see ``load_prior``, and check that it gives the codes of this factor a probability.
+
+    Raises:
+        BuildError: it is not a causal decoder without an encoder, it was trained on other codes, or the model was built without
+            data.
+    """
+    loaded = load_prior(prior, model.device)
+    check_causal(loaded)
+    check_fit(loaded, model.latent(factor), code_length(model, factor))
+    return loaded
+
+
 def load_prior(prior: Model | str, device: torch.device) -> Model:
     """Load a prior from its folder, unless it is a model already, and move it to a device."""
     if isinstance(prior, str):

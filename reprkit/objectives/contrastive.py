@@ -9,7 +9,7 @@ from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit.corruptions.pipeline import CorruptionPipeline
+from reprkit.corruptions.pipeline import CorruptionPipeline, as_corruptions
 from reprkit.data.signature import Field
 from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.kernels.ntxent import LOWEST, ntxent_and_accuracy
@@ -60,9 +60,8 @@ class Contrastive(Objective):
         hidden: Width | None = None,
     ) -> None:
         super().__init__()
-        corruptions = (views,) if isinstance(views, str | Corruption) else views
         self.temperature, self.dim, self.hidden = float(temperature), dim, hidden
-        self.damage = CorruptionPipeline(default_views if corruptions is None else tuple(corruptions))
+        self.damage = CorruptionPipeline(default_views if views is None else as_corruptions(views))
         self.head: nn.Module = nn.Identity()
 
     def bind(self, model: Model) -> None:

@@ -60,8 +60,8 @@ def error(x):
     return np.square(x.astype(np.float64) - x.clip(-1, 1)).sum(1)
 
 
-def kept_rows(labels, seed, held_out):
-    """The rows that are not held out, and those that are."""
+def split_rows(labels, seed, held_out):
+    """The rows that are evaluated, and those that are held out."""
     order = np.random.default_rng(seed).permutation(np.flatnonzero(labels == 0))
     held = order[: round(held_out * len(order))]
     return np.setdiff1d(np.arange(len(labels)), held), held
@@ -69,9 +69,9 @@ def kept_rows(labels, seed, held_out):
 
 def reference(scores, labels, *, quantile=0.95, held_out=0.5, seed=0, at=None):
     """Every metric by its definition: pairs, sums over the ranking, shares."""
-    kept, held = kept_rows(labels, seed, held_out)
+    evaluated, held = split_rows(labels, seed, held_out)
     threshold = np.quantile(scores[held], quantile)
-    s, y = scores[kept], labels[kept] == 1
+    s, y = scores[evaluated], labels[evaluated] == 1
     pairs = (s[y][:, None] > s[~y][None]).mean() + 0.5 * (s[y][:, None] == s[~y][None]).mean()
     precision, recall, area = [], [0.0], 0.0
     for value in np.unique(s)[::-1]:
@@ -173,8 +173,15 @@ def test_errors_say_what_is_missing(clipped, reader, table, digits):
         rk.evaluate(reader(data), data, "anomaly(score='code-nll')")
     with pytest.raises(BuildError, match="no decoder"):
         rk.evaluate(reader(data), data, "anomaly")
-    with pytest.raises(PartArgumentError, match="takes prior= with score='code-nll' only"):
-        rk.create("evaluator", "anomaly(score='nll', prior='folder')")
+    for argument, score in (
+        ("prior='folder'", "code-nll"),
+        ("k=3", "neighbors"),
+        ("draws=2", "error-under-noise"),
+        ("corruption='dropout'", "error-under-noise"),
+    ):
+        name = argument.partition("=")[0]
+        with pytest.raises(PartArgumentError, match=f"takes {name}= with score='{score}' only"):
+            rk.create("evaluator", f"anomaly(score='nll', {argument})")
 
 
 @pytest.mark.slow

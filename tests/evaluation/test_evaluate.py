@@ -103,7 +103,7 @@ def test_results_are_plain_and_named_after_their_evaluator(reader, table):
     assert results.about["parameters"] == sum(each.numel() for each in reader(data).parameters())
 
 
-def test_evaluators_of_one_name_are_told_apart():
+def test_evaluators_of_one_name_have_distinct_names():
     texts = [
         "knn",
         "knn(k=3, seed=0)",

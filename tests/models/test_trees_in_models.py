@@ -91,7 +91,7 @@ class TreesPlugin:
         yield Spec("tree", f"{__name__}:Tree")
 
 
-def test_latents_are_told_the_data_also_after_loading(tmp_path):
+def test_latents_receive_the_signature_of_the_data_also_after_loading(tmp_path):
     registry = Registry()
     registry.register(TreesPlugin(), name="trees", version="1.0")
     fields = {"x": Field(kind="vector", shape=(3,)), "y": Field(kind="vector", shape=(6,))}
