@@ -27,7 +27,7 @@ from reprkit_audio.frontends import frontend
 
 
 class ABX(Evaluator):
-    """ABX discrimination of phones by a code, within and across speakers, beside k-means and the frames (zero-resource measure).
+    """ABX discrimination of phones by a code, within and across speakers; k-means and the frames are baselines.
 
     Items are the occurrences of phones, without silence and without those at an example's ends, which may be cut off; an item is
     the tokens of the code whose centers lie within it, at least the one at its middle.  Two items are compared by dynamic time
