@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from reprkit_audio import conversion
 from reprkit_audio.conversion import convert
 from reprkit_audio.converter import Converter
 from reprkit_audio.learned_voices import (
@@ -143,6 +144,12 @@ def test_the_command_prints_warnings_and_converts(folder, tmp_path, capsys):
         convert(folder / "model", noisy(1, 95.0), 0.1 * noisy(2, 180.0))
     assert any("the target has a level of" in str(each.message) for each in caught)
     assert caught[0].filename == __file__
+
+
+def test_a_source_may_begin_with_a_minute_of_silence(folder, monkeypatch):
+    monkeypatch.setattr(conversion, "TARGET_SECONDS", 0.5)
+    wave = torch.cat([torch.zeros(RATE), noisy(1, 95.0)])
+    assert convert(folder / "model", wave, noisy(2, 180.0))[0].shape == wave.shape
 
 
 def test_measures():

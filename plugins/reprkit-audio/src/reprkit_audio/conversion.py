@@ -125,7 +125,7 @@ def _warn_outside_training(
     learned = converter.learned
     if learned is None:
         return
-    trimmed = trim_silence(source[: round(TARGET_SECONDS * converter.rate)], converter.rate)
+    trimmed = trim_silence(source, converter.rate)[: round(TARGET_SECONDS * converter.rate)]
     messages = [*learned.own_warnings(), *learned.warnings(trimmed, converter, "the source", language)]
     for wave, analyzed in targets:
         messages += learned.warnings(wave, converter, "the target", frames=analyzed.frames)
