@@ -40,13 +40,11 @@ LATENTS = [
 MEASURES = ["reconstruction", "linear-probe", "knn", "codebook", "projection"]
 NEED_LABELS = ("linear-probe", "knn")
 # Encoder and decoder of each kind of data.
+DENSE = ("mlp(widths=(256, 128))", "mlp(widths=(128, 256))")
+RECURRENT = ("gru(width=128)", "gru(width=128, causal=False)")
 NETWORKS = {
-    "image": ("mlp(widths=(256, 128))", "mlp(widths=(128, 256))"),
-    "vector": ("mlp(widths=(256, 128))", "mlp(widths=(128, 256))"),
-    "label": ("mlp(widths=(256, 128))", "mlp(widths=(128, 256))"),
-    "sequence": ("gru(width=128)", "gru(width=128, causal=False)"),
-    "tokens": ("gru(width=128)", "gru(width=128, causal=False)"),
-}
+    "image": DENSE, "map": DENSE, "vector": DENSE, "label": DENSE, "sequence": RECURRENT, "tokens": RECURRENT
+}  # fmt: skip
 
 
 def main(
@@ -80,9 +78,10 @@ def main(
             measures = [name for name in MEASURES if name not in NEED_LABELS]
             print(f"the data has no labels: without {' and '.join(NEED_LABELS)}")
     table = {}
-    if x.discrete or None in x.shape:
+    if width and (x.discrete or None in x.shape):
         print(f"PCA is left out: it reads real values of one shape, and the data is {x.kind}")
-    elif width := min(width, math.prod(x.shape), len(train)):
+    elif width:
+        width = min(width, math.prod(x.shape), len(train))
         table[f"PCA, {width} dimensions"] = rk.evaluate(f"pca(dim={width})", test, *measures, fit_on=train)
 
     for latent in latents:

@@ -5,7 +5,7 @@ and the speaker's name, so the codes need not carry the speaker; an adversarial 
 what is left.  Random jitter in time replaces a code by a neighbor's: a code must hold for a while, as a phone does, and neighboring
 codes cannot split information between them, which would make each less like a phone.
 The codes are compared with the phones that the speech synthesizer reports (purity, mutual information, ABX within and across
-speakers) and with the speaker, beside k-means with as many clusters on the same frames.  A token is a frame: the front end's hop
+speakers) and with the speaker; k-means on the same frames is the baseline.  A token is a frame: the front end's hop
 sets the rate of the units, 20 or 40 ms in the last two examples.
 
 Paper: Chorowski et al. 2019, "Unsupervised speech representation learning using WaveNet autoencoders", arXiv 1901.08810

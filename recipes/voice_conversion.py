@@ -3,8 +3,8 @@
 Three papers are three presets that differ in parts only; two more combine their parts.  Each removes the speaker from the content
 in its own way:
 
-- perturbed: the content's encoder reads frames of a randomly perturbed voice, the decoder must make the true one, and the speaker's
-  code comes from another utterance of the same speaker (after Choi et al. 2021, NANSY, arXiv 2110.14513).
+- perturbed: the content's encoder reads frames of a randomly perturbed voice, the decoder reconstructs the true one, and the
+  speaker's code comes from another utterance of the same speaker (after Choi et al. 2021, NANSY, arXiv 2110.14513).
 - adain: instance normalization removes every channel's mean and scale; the decoder gets them from the speaker's code (one-shot).
 - autovc: the content's bottleneck is too narrow for the speaker; the speaker encoder is trained first (GE2E) and frozen.
 - multi-target: an adversarial critic classifies the speaker from the content until it cannot; then a GAN refines the decoder.
@@ -93,7 +93,9 @@ def main(
     encoder: Annotated[str | None, typer.Option(help="of the content, instead of the preset's")] = None,
     decoder: Annotated[str | None, typer.Option(help="instead of the preset's")] = None,
     objective: Annotated[str | None, typer.Option(help="of the main stage, instead of the preset's")] = None,
-    neck: Annotated[int | None, typer.Option(help="width of the content's code")] = None,
+    neck: Annotated[
+        int | None, typer.Option(help="width of the content's code, where the preset's parts have one")
+    ] = None,
     stride: Annotated[int | None, typer.Option(help="frames of a token of the content")] = None,
     width: Annotated[int, typer.Option(help="channels of all networks")] = 64,
     steps: int = 3_000,
@@ -122,6 +124,12 @@ def main(
         raise PartArgumentError(f"no preset {preset!r}.{nearest(preset, PRESETS)}\n  known: {known}")
     flags = {"encoder": encoder, "decoder": decoder, "objective": objective, "latent": content}
     config = PRESETS[preset] | {name: value for name, value in flags.items() if value is not None}
+    texts = " ".join(part for part in config.values() if isinstance(part, str))
+    for name, size in {"neck": neck, "stride": stride}.items():
+        if size is not None and f"{{{name}}}" not in texts:
+            raise PartArgumentError(
+                f"--{name} {size}: no part has this size; set it in --content or --encoder"
+            )
     sizes = {"width": width, "neck": neck or config["neck"], "stride": stride or config["stride"]}
     parts = {name: text.format(**sizes) for name, text in config.items() if isinstance(text, str)}
     speech, unseen = rk.dataset(data), None

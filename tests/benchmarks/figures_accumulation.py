@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+import typer
 
 import reprkit as rk
 
@@ -107,4 +108,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         measure(int(sys.argv[1]), int(sys.argv[2]))
     else:
-        main()
+        typer.run(main)

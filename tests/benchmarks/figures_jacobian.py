@@ -11,6 +11,7 @@ import time
 from functools import partial
 
 import torch
+import typer
 from torch.func import functional_call, jacrev, vmap
 
 import reprkit as rk
@@ -96,4 +97,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,7 +1,8 @@
 """The figures of docs/results/contracts/one_hot.md: why a single one-hot variable collapsed, and what it learns now.
 
     python tests/benchmarks/figures_one_hot.py --only cause      each suspect alone, without the loss "entropy"
-    python tests/benchmarks/figures_one_hot.py --only defaults   10, 64 and 512 classes, five seeds, beside k-means
+    python tests/benchmarks/figures_one_hot.py --only defaults   10, 64 and 512 classes, five seeds, and k-means
+    python tests/benchmarks/figures_one_hot.py --only defaults --data digits --classes 10 --first 0 --options "beta=0"
     python tests/benchmarks/figures_one_hot.py --only recipes    the nets of four recipes with latent one-hot, one seed, short
 
 Protocol: split by seed into train, valid and test (70/10/20 % of the digits, 80/10/10 % of MNIST-5k); trained on train, reported on
@@ -175,6 +176,8 @@ def main(
     data: Annotated[list[str], typer.Option()] = ["digits", "mnist"],  # noqa: B006 (typer's way)
     classes: Annotated[list[int], typer.Option()] = [10, 64, 512],  # noqa: B006
     seeds: int = 5,
+    first: Annotated[int, typer.Option(help="first seed of the defaults")] = 10,
+    options: Annotated[str, typer.Option(help="further arguments of one-hot, such as beta=0")] = "",
     steps: int = 1_500,
     out: str = "runs/figures/one_hot.json",
 ) -> None:
@@ -194,12 +197,13 @@ def main(
     if only in ("", "defaults"):
         for source in data:
             for count in classes:
-                rows = {f"{source}, k-means of {count}": [], f"{source}, `one-hot(classes={count})`": []}
-                for seed in range(10, 10 + seeds):
+                latent = f"one-hot(classes={count}{', ' * bool(options)}{options})"
+                rows = {f"{source}, k-means of {count}": [], f"{source}, `{latent}`": []}
+                for seed in range(first, first + seeds):
                     train_part, _, test = rk.dataset(source).split(seed=seed, valid=True)
                     means, ours = rows.values()
                     means.append(kmeans(count, seed, train_part, test))
-                    model = train(train_part, f"one-hot(classes={count})", seed=seed, steps=steps)
+                    model = train(train_part, latent, seed=seed, steps=steps)
                     ours.append(measure(model, train_part, test))
                 for name, runs in rows.items():
                     show(name, runs)

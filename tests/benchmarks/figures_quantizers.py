@@ -1,4 +1,4 @@
-"""The figures of docs/results/contracts/quantizers.md: quantizers at equal bits, and their speed beside vector-quantize-pytorch.
+"""The figures of docs/results/contracts/quantizers.md: quantizers at equal bits; speed against vector-quantize-pytorch.
 
     python tests/benchmarks/figures_quantizers.py --only table     reconstruction, usage, probe and speed; three seeds
     python tests/benchmarks/figures_quantizers.py --only speed     one training step beside the library's
@@ -7,7 +7,7 @@ Protocol of the table: scikit-learn's digits, split by seed into train, valid an
 on test.  One convolutional network with 16 tokens an image and 9 bits a token: 144 bits an image.  ``rounded`` has no fixed rate:
 its bits are those of its entropy model, at two weights ``beta``.  ``top-k`` and
 ``continuous`` have no finite rate; they are there for comparison.  The probe is logistic regression on the mean of the tokens,
-beside the same network untrained.  No settings were searched.  "library" is the quantizer of vector-quantize-pytorch with its own
+as of the same network untrained.  No settings were searched.  "library" is the quantizer of vector-quantize-pytorch with its own
 defaults in the same model, where it has one; equal outputs of fsq, lfq and sim-vq are tested in tests/latents.
 
 Protocol of the speed: forward and backward, one thread, float32, alternating sides, medians of milliseconds.
@@ -92,8 +92,8 @@ def measure(model, train_part, test):
     return {name: found.get(evaluator, {}).get(key) for name, (evaluator, key) in kept.items()}
 
 
-def table(latents, seeds, steps, batch, beside):
-    rows, others = {}, library() if beside else {}
+def table(latents, seeds, steps, batch, with_library):
+    rows, others = {}, library() if with_library else {}
     for latent in [*latents, *others]:
         for seed in seeds:
             train_part, _, test = rk.dataset("digits").split(seed=seed, valid=True)
@@ -173,7 +173,7 @@ def main(
     first: int = 10,
     steps: int = 400,
     batch: int = 64,
-    beside: Annotated[bool, typer.Option("--library/--no-library", help="rows of the library")] = True,
+    with_library: Annotated[bool, typer.Option("--library/--no-library", help="rows of the library")] = True,
     tokens: int = 4_096,
     repeats: int = 11,
     out: str = "runs/figures/quantizers.json",
@@ -188,7 +188,7 @@ def main(
             + "|---" * 8
             + "|"
         )
-        record["table"] = table(latents, range(first, first + seeds), steps, batch, beside)
+        record["table"] = table(latents, range(first, first + seeds), steps, batch, with_library)
     if only in ("", "speed"):
         print("| step | vector-quantize-pytorch, ms | ours, ms | ratio |\n|---|---|---|---|")
         record["speed"] = speed(tokens, repeats)

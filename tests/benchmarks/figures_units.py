@@ -1,7 +1,7 @@
-"""The figures of docs/results/contracts/units.md: speech units at 20 and 40 ms by ABX, beside k-means on the same frames.
+"""The figures of docs/results/contracts/units.md: speech units at 20 and 40 ms by ABX, compared with k-means on the same frames.
 
     python tests/benchmarks/figures_units.py [--hop 320 --hop 640] [--latent "vq(codes=128, dim=64)"] [--seed 0] [--steps 1200]
-    python tests/benchmarks/figures_units.py --table             the rows of what is there, and nothing is run
+    python tests/benchmarks/figures_units.py --table             the rows of the file; nothing is run
 
 Every run is ``recipes/speech_units.py`` on log-mel frames of that hop (16 samples are 1 ms), in a process of its own; windows have
 640 ms whatever the hop.  A run that is in the file already is not run again.
@@ -10,32 +10,14 @@ Needs: reprkit-audio and flite.
 """
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from recipe_runs import run_recipe
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "speech_units.py"
 HOPS = [320, 640]
 LATENTS = ["vq(codes=128, dim=64)", "gaussian(dim=16)", "binary(bits=7)"]
-
-
-def run(flags, folder):
-    given = [f"--{name}={value}" for name, value in flags.items()]
-    start = time.time()
-    command = [sys.executable, str(RECIPE), *given, f"--out={folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-    return {
-        "flags": flags,
-        "seconds": round(time.time() - start),
-        "results": json.loads((folder / "results.json").read_text()),
-    }
 
 
 def number(value):
@@ -68,12 +50,12 @@ def show(record):
 
 def main(
     hop: Annotated[
-        list[int], typer.Option(help="samples of a frame at 16 kHz; say it again for more")
+        list[int], typer.Option(help="samples of a frame at 16 kHz; repeat the flag for more")
     ] = HOPS,
-    latent: Annotated[list[str], typer.Option(help="say it again for more")] = LATENTS,
-    seed: Annotated[list[int], typer.Option(help="say it again for more")] = [0],  # noqa: B006
+    latent: Annotated[list[str], typer.Option(help="repeat the flag for more")] = LATENTS,
+    seed: Annotated[list[int], typer.Option(help="repeat the flag for more")] = [0],  # noqa: B006
     steps: int = 1_200,
-    table: Annotated[bool, typer.Option("--table", help="only show what there is")] = False,
+    table: Annotated[bool, typer.Option("--table", help="only show the rows of the file")] = False,
     out: Path = Path("runs/figures/units.json"),
 ) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +67,7 @@ def main(
                 flags = {"data": data, "latent": name, "steps": steps, "seed": each}
                 key = json.dumps(flags)
                 if key not in record and not table:
-                    record[key] = run(flags, out.parent / f"units-{len(record)}")
+                    record[key] = run_recipe("speech_units", flags, out.parent / f"units-{len(record)}")
                     out.write_text(json.dumps(record, indent=1))
                     print(f"{key}: {record[key]['seconds']} s", flush=True)
     show(record)

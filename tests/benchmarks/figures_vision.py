@@ -127,7 +127,7 @@ def shown(record):
 
 def main(
     only: Annotated[str, typer.Option(help="mae or simclr")] = "",
-    seeds: Annotated[list[int], typer.Option(help="which; say it again for more")] = SEEDS,
+    seeds: Annotated[list[int], typer.Option(help="which; repeat the flag for more")] = SEEDS,
     threads: int = 1,
     table: Annotated[bool, typer.Option("--table", help="only show what there is")] = False,
     out: Path = Path("runs/figures/vision.json"),

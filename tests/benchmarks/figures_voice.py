@@ -13,16 +13,12 @@ Needs: reprkit-audio with its evaluation models, and the corpus in the cache (re
 """
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from recipe_runs import run_recipe
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "voice_conversion.py"
 JUDGE = "voice(clips=14, languages=('en', 'es'))"
 PRESETS = ("perturbed", "adain", "autovc", "multi-target", "grouped")
 # A preset and the same without what it keeps the speaker out of the content with; AutoVC's are the ends of the sweep.
@@ -56,18 +52,6 @@ COLUMNS = {
     "leak, token": "leakage.content.frame",
     "error": "reconstruction.error",
 }
-
-
-def run(flags, folder):
-    """The results of one run of the recipe."""
-    given = [f"--{name}={value}" for name, value in flags.items()]
-    command = [sys.executable, str(RECIPE), *given, f"--judge={JUDGE}", f"--out={folder}"]
-    start = time.time()
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-    found = json.loads((folder / "results.json").read_text())
-    return {"flags": flags, "seconds": round(time.time() - start), "results": found}
 
 
 def at(found, path):
@@ -104,8 +88,8 @@ def main(
     only: Annotated[
         str, typer.Option(help="presets, mechanisms, contents or sweep; all when not given")
     ] = "",
-    data: Annotated[list[str], typer.Option(help="corpora; say it again for more")] = ["asterisk(frames=64)"],  # noqa: B006
-    necks: Annotated[list[int], typer.Option(help="widths; say it again for more")] = NECKS,
+    data: Annotated[list[str], typer.Option(help="corpora; repeatable")] = ["asterisk(frames=64)"],  # noqa: B006
+    necks: Annotated[list[int], typer.Option(help="widths; repeat the flag for more")] = NECKS,
     width: Annotated[int, typer.Option(help="channels of all networks")] = 64,
     steps: Annotated[int, typer.Option(help="of a preset's main stage")] = 3_000,
     short: Annotated[int, typer.Option(help="steps of the other runs")] = 1_500,
@@ -140,7 +124,8 @@ def main(
     record = json.loads(out.read_text()) if out.exists() else {}
     for name, flags in wanted.items():
         if name not in record and not table:
-            record[name] = run(flags, out.parent / f"voice-{len(record)}")
+            folder = out.parent / f"voice-{len(record)}"
+            record[name] = run_recipe("voice_conversion", flags, folder, f"--judge={JUDGE}")
             out.write_text(json.dumps(record, indent=1))
             print(f"{name}: {record[name]['seconds']} s", flush=True)
     shown(record)

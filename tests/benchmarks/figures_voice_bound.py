@@ -53,7 +53,7 @@ def spread(frames, like):
 
 def main(
     data: str = "asterisk(frames=64)",
-    neighbours: Annotated[list[int], typer.Option(help="of each frame; say it again for more")] = [4, 32],  # noqa: B006
+    neighbours: Annotated[list[int], typer.Option(help="of each frame; repeat the flag for more")] = [4, 32],  # noqa: B006
     pairs: int = 48,
     enrol: int = 20,
     seed: int = 0,

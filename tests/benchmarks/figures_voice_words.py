@@ -52,8 +52,8 @@ def nearest(test, pair, there):
 def main(
     data: str = "asterisk(frames=128)",
     clips: Annotated[int, typer.Option(help="utterances of each language")] = 8,
-    language: Annotated[list[str], typer.Option(help="say it again for more")] = ["en", "es"],  # noqa: B006
-    only: Annotated[list[str], typer.Option(help="rows; say it again for more")] = list(ROWS),  # noqa: B006
+    language: Annotated[list[str], typer.Option(help="repeat the flag for more")] = ["en", "es"],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="rows; repeat the flag for more")] = list(ROWS),  # noqa: B006
     seed: Annotated[int, typer.Option(help="of the division")] = 10,
     out: Path = Path("runs/figures/voice_words.json"),
 ) -> None:

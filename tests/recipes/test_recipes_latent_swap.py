@@ -56,6 +56,13 @@ def test_symbols_have_a_network_and_no_pca(swap, tmp_path, capsys):
     )
 
 
+def test_maps_have_a_network(swap, tmp_path):
+    np.savez(tmp_path / "map.npz", x=np.random.default_rng(0).integers(0, 5, size=(60, 4, 4)))
+    data = f"arrays(path={str(tmp_path / 'map.npz')!r}, kinds={{'x': 'map'}})"
+    table = swap(data, measures=["reconstruction"], width=0)
+    assert set(table[LATENT]["reconstruction"]) >= {"accuracy"}
+
+
 @pytest.mark.slow
 def test_sequences_and_labels(swap, tmp_path):
     random = np.random.default_rng(0)

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 from reprkit_audio.distortion import dtw_path
-from reprkit_audio.evaluators.abx_task import phone_items
-from reprkit_audio.evaluators.phone_items import Item, abx_error, angular, mismatch, warped_distances
+from reprkit_audio.evaluators.phone_items import (
+    Item,
+    abx_error,
+    angular,
+    mismatch,
+    phone_items,
+    warped_distances,
+)
 from test_audio_speech_units import DATA, models, speech
 
 import reprkit as rk
@@ -87,7 +93,7 @@ def test_distances_of_units_count_indices_and_ties_count_half():
 def test_items_are_whole_runs_and_cover_at_least_one_token():
     phones = np.array([1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 3, 4, 4, 4, 4, 4])
     found = phone_items(phones, 7, 4, 5, 100, frozenset({0}))
-    # phone 2 has frames 4 to 9: the centre of token 1 (5.5) is inside, that of token 2 (9.5) is not
+    # phone 2 has frames 4 to 9: the center of token 1 (5.5) is inside, that of token 2 (9.5) is not
     assert found == [
         Item(2, 7, (1, 0), range(101, 102)),
         Item(3, 7, (0, 4), range(103, 104)),
@@ -96,7 +102,7 @@ def test_items_are_whole_runs_and_cover_at_least_one_token():
     assert fine.tokens == range(4, 10)
 
 
-def test_a_code_of_phones_has_no_errors_and_k_means_is_beside_it(monkeypatch):
+def test_a_code_of_phones_has_no_errors_unlike_the_k_means_baseline(monkeypatch):
     train, test = speech(), speech(seed=1)
     model = rk.build(data=train, encoder="gru(width=8)", latent="vq(codes=6, dim=4)", decoder="gru(width=8)")
 

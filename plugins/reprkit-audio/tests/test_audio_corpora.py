@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reprkit_audio import g722
+from reprkit_audio import fetching, g722
 from reprkit_audio.data import parallel_speech
 from reprkit_audio.data.corpus_cache import corpus_folder, read_index
 from reprkit_audio.data.division import assign_parts
@@ -274,6 +274,15 @@ def test_voices_of_several_packages_have_one_level_and_band(cache):
         assert torch.fft.rfft(plain[:8000]).abs().square()[1800:3000].mean() > 1e-3
 
 
+def test_every_corpus_is_fetched_in_the_languages_that_it_has(monkeypatch):
+    monkeypatch.setattr(fetching, "fetch", lambda corpus, own, debs: {each: (corpus, 1) for each in own})
+    found = [(corpus, language) for corpus, language, _, _ in fetching.fetch_voices(("it", "uk"))]
+    assert found == [("asterisk", "it"), ("hedgewars", "uk"), ("prompts", "it")]
+    assert len({language for _, language, _, _ in fetching.fetch_voices()}) == 15
+    with pytest.raises(ReprkitError, match="no corpus is in 'xx'"):
+        list(fetching.fetch_voices(("it", "xx")))
+
+
 @pytest.mark.slow
 def test_speakers_are_held_out_with_labels_of_their_own():
     data = rk.dataset("reprkit-audio/sample-speech(frames=64)")
@@ -284,6 +293,7 @@ def test_speakers_are_held_out_with_labels_of_their_own():
     for part in (seen, unseen):
         assert part.signature["speaker"].vocab == 2
         assert {clip.speaker for clip in part.clips} == set(part.speakers)
+        assert set(part.facts["minutes"]) == set(part.facts["languages"]) == set(part.speakers)
         assert len(part.split(seed=0)) == 2
     assert data.hold_out_speakers(2, seed=1)[1].speakers == unseen.speakers
     assert len({tuple(data.hold_out_speakers(2, seed=seed)[1].speakers) for seed in range(8)}) > 1

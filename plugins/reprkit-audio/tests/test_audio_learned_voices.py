@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from reprkit_audio import conversion
 from reprkit_audio.conversion import convert
 from reprkit_audio.converter import Converter
 from reprkit_audio.learned_voices import (
@@ -32,7 +33,7 @@ def noisy(take, low):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder of an untrained model of two voices that says what they are."""
+    """The folder of an untrained model of two voices, with their statistics."""
     root = tmp_path_factory.mktemp("voices")
     for speaker, low in (("ann", 180.0), ("bob", 95.0)):
         for take in range(6):
@@ -60,7 +61,7 @@ def converter(folder):
 
 @pytest.fixture
 def messages(folder, converter):
-    """What the folder's file says on a waveform as the source, and on the model itself."""
+    """The messages on a waveform as the source, and on the model itself, by the folder's file."""
 
     def found(wave, language=None):
         learned = read_learned_voices(folder / "model")
@@ -85,7 +86,7 @@ def test_training_speech_gives_no_warning_and_the_model_learned_its_speakers(fol
     assert messages(noisy(2, 180.0)) == messages(noisy(3, 95.0)) == []
 
 
-def test_what_differs_is_named(messages):
+def test_each_difference_has_a_message(messages):
     wave = noisy(2, 180.0)
     assert any("the source has a level of" in each for each in messages(0.1 * wave))
     narrow = resample(resample(wave, RATE, 8000), 8000, RATE)
@@ -143,6 +144,12 @@ def test_the_command_prints_warnings_and_converts(folder, tmp_path, capsys):
         convert(folder / "model", noisy(1, 95.0), 0.1 * noisy(2, 180.0))
     assert any("the target has a level of" in str(each.message) for each in caught)
     assert caught[0].filename == __file__
+
+
+def test_a_source_may_begin_with_a_minute_of_silence(folder, monkeypatch):
+    monkeypatch.setattr(conversion, "TARGET_SECONDS", 0.5)
+    wave = torch.cat([torch.zeros(RATE), noisy(1, 95.0)])
+    assert convert(folder / "model", wave, noisy(2, 180.0))[0].shape == wave.shape
 
 
 def test_measures():

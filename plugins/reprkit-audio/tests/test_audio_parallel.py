@@ -1,11 +1,6 @@
 """Parallel data: utterances aligned by time warping, and the regression that learns from them."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +14,6 @@ from reprkit.errors import BuildError, DataError
 from reprkit.testing import ObjectiveConformance
 from reprkit.testing.kit import failed_checks, make_case
 
-ROOT = Path(__file__).parents[3]
 SEQUENCE = Field(kind="sequence", shape=(12, 4))
 DATA = Signature(
     {
@@ -124,7 +118,7 @@ def test_invalid_data_raises(synthesized):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
-def test_the_recipe_trains_and_is_judged(tmp_path):
+def test_the_recipe_trains_and_is_evaluated(run_recipe):
     numbers = [
         "one",
         "two",
@@ -142,17 +136,9 @@ def test_the_recipe_trains_and_is_judged(tmp_path):
     texts = tuple(f"Please note that sentence number {number} is short." for number in numbers)
     given = {
         "data": f"parallel-speech(voices=('rms', 'slt'), sentences={texts!r}, frames=32)",
-        "frames": "32", "steps": "10", "batch": "8", "out": "run",
+        "frames": "32", "steps": "10", "batch": "8",
         "judge": "voice(pairs=2, enroll=2, examples=0, words=False)",
     }  # fmt: skip
-    command = [
-        sys.executable,
-        str(ROOT / "recipes/parallel_conversion.py"),
-        *(f"--{n}={v}" for n, v in given.items()),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((tmp_path / "run/results.json").read_text())
+    found, _ = run_recipe("parallel_conversion", given)
     assert found["voice"]["parallel"]["n"] == 2
     assert found["voice"]["parallel"]["mcd"] > 0

@@ -8,6 +8,7 @@ import torch
 
 import reprkit as rk
 from reprkit.data import Field, Signature
+from reprkit.errors import PartArgumentError
 from reprkit.testing.small import small_references
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "voice_conversion.py"
@@ -21,11 +22,16 @@ CONTENTS = [None, *small_references("latent")]
 
 
 @pytest.fixture(scope="module")
-def presets():
+def recipe():
     spec = importlib.util.spec_from_file_location("voice_conversion_recipe", RECIPE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.PRESETS
+    return module
+
+
+@pytest.fixture(scope="module")
+def presets(recipe):
+    return recipe.PRESETS
 
 
 def built(plan, content, stage):
@@ -36,6 +42,14 @@ def built(plan, content, stage):
         "speaker": rk.factor(parts["speaker"], "continuous(dim=64)", pool=True),
     }
     return rk.build(data=DATA, factors=factors, decoder=parts["decoder"], objective=parts[stage])
+
+
+@pytest.mark.parametrize(
+    "options", [{"neck": 4}, {"preset": "adain", "content": "vq(codes=8, dim=4)", "neck": 4}]
+)
+def test_a_size_that_no_part_has_is_refused(recipe, options):
+    with pytest.raises(PartArgumentError, match="--neck 4: no part has this size"):
+        recipe.main(**options)
 
 
 @pytest.mark.parametrize("content", CONTENTS)

@@ -42,14 +42,15 @@ def convert(
     language: Annotated[
         str | None,
         typer.Option(
-            help="Language of the source, such as it: compared with the model's.", show_default=False
+            help="Language of the source, such as 'it': compared with those of the training data.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
     """Convert a recording to the voice of another.
 
-    Warns if a recording differs from what the model learned (language, level, bandwidth, voice, sound), and if the model's own
-    word errors or speaker scores are poor, where the model's folder holds them (recipes/voice_conversion.py stores them).
+    Warns of recordings that differ from the training speech (language, level, bandwidth, voice, sound), and of a model with poor
+    word error rate or speaker scores, where the model's folder has voices.json (recipes/voice_conversion.py writes it).
 
     WAV, FLAC, Ogg, Opus, MP3 or AIFF of any rate, depth and number of channels; only the first minute of each
     target is used.  Long sources are read and written block by block.
@@ -99,12 +100,12 @@ def fetch(
     languages.  Hedgewars: exclamations by 14 voices.  Prompts: telephone prompts in es, fr and it.  Downloaded with apt-get,
     unpacked next to the cache, with their licenses.  The cache is $REPRKIT_CACHE, or the platform's folder for caches.
     """
-    from reprkit_audio.fetching import SOURCES, fetch
+    from reprkit_audio.fetching import SOURCES, fetch, fetch_voices
 
-    for corpus in SOURCES if what == "voices" else (what,):
-        wanted = language or None
-        if wanted and what == "voices":
-            wanted = [each for each in wanted if each in SOURCES[corpus].languages]
-        for each, (folder, clips) in fetch(corpus, wanted, debs).items():
+    if what == "voices":
+        for corpus, each, folder, clips in fetch_voices(language or None, debs):
+            print(f"{folder}: {clips} recordings ({corpus}, {each})")
+    else:
+        for each, (folder, clips) in fetch(what, language or None, debs).items():
             print(f"{folder}: {clips} recordings ({each})")
     print(f"  use them: {'voices' if what == 'voices' else SOURCES[what].example}")

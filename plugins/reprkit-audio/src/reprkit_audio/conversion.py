@@ -16,7 +16,7 @@ from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit_audio.converter import TARGET_SECONDS, Converter, Voice
 from reprkit_audio.data.features import MIN_SECONDS
-from reprkit_audio.frontends.base import check_waveform
+from reprkit_audio.frontends.base import Sound, check_waveform
 from reprkit_audio.learned_voices import OutsideTrainingWarning
 from reprkit_audio.streaming import Wave
 from reprkit_audio.vocoders import Vocoder
@@ -49,8 +49,8 @@ def convert(
         language: of the source, such as "it"; compared with the model's languages.
 
     Warns:
-        OutsideTrainingWarning: a recording differs from what the model learned, or the model's own figures are poor, where its
-            folder holds what it learned (``reprkit_audio.learned_voices``).
+        OutsideTrainingWarning: a recording differs from the training speech, or the model's own figures are poor, where its
+            folder has ``voices.json`` (``reprkit_audio.learned_voices``).
 
     Raises:
         BuildError: the model cannot convert.
@@ -61,7 +61,7 @@ def convert(
     targets = _read_targets(converter, target)
     wave = _read_recording(source, converter.rate, "the source")
     _warn_outside_training(converter, wave, targets, language)
-    voice = _voice_of(converter, targets)
+    voice = converter.voice([analyzed for _, analyzed in targets])
     return torch.cat(list(converter.stream([wave], voice, converter.pitch(wave)))), converter.rate
 
 
@@ -95,7 +95,7 @@ def convert_file(
             raise DataError(f"the source {Path(source).name!r} is silent")
         wave, pieces = audible, sound.blocks(source, converter.rate)
     _warn_outside_training(converter, wave, targets, language)
-    voice = _voice_of(converter, targets)
+    voice = converter.voice([analyzed for _, analyzed in targets])
     with sound.open_writer(out, converter.rate) as put:
         total = sum(put(block) for block in converter.stream(pieces, voice, converter.pitch(wave)))
     return total / converter.rate
@@ -107,31 +107,28 @@ def extract_voice(converter: Converter, target: Recording | Sequence[Recording])
     Raises:
         DataError: no recording, silence, less than 0.1 s, or no voiced frame where the front end extracts the pitch.
     """
-    return _voice_of(converter, _read_targets(converter, target))
+    return converter.voice([analyzed for _, analyzed in _read_targets(converter, target)])
 
 
-def _read_targets(converter: Converter, target: Recording | Sequence[Recording]) -> list[Wave]:
+def _read_targets(converter: Converter, target: Recording | Sequence[Recording]) -> list[tuple[Wave, Sound]]:
+    """Waveforms of the target, with the front end's analysis of each."""
     waves = [_read_recording(each, converter.rate, "the target", target=True) for each in _as_list(target)]
     if not waves:
         raise DataError("no target recording was given: voice conversion needs at least one")
-    return waves
-
-
-def _voice_of(converter: Converter, targets: Sequence[Wave]) -> Voice:
-    return converter.voice([converter.front.analyze(wave) for wave in targets])
+    return [(wave, converter.front.analyze(wave)) for wave in waves]
 
 
 def _warn_outside_training(
-    converter: Converter, source: Wave, targets: Sequence[Wave], language: str | None
+    converter: Converter, source: Wave, targets: Sequence[tuple[Wave, Sound]], language: str | None
 ) -> None:
-    """Warn, from the line that converts, of recordings that are unlike the training speech, and of poor figures."""
+    """Warn of recordings that are unlike the training speech, and of poor figures; the warning names the caller's line."""
     learned = converter.learned
     if learned is None:
         return
-    trimmed = trim_silence(source[: round(TARGET_SECONDS * converter.rate)], converter.rate)
+    trimmed = trim_silence(source, converter.rate)[: round(TARGET_SECONDS * converter.rate)]
     messages = [*learned.own_warnings(), *learned.warnings(trimmed, converter, "the source", language)]
-    for wave in targets:
-        messages += learned.warnings(wave, converter, "the target")
+    for wave, analyzed in targets:
+        messages += learned.warnings(wave, converter, "the target", frames=analyzed.frames)
     for message in dict.fromkeys(messages):
         warnings.warn(message, OutsideTrainingWarning, stacklevel=3)
 

@@ -45,7 +45,7 @@ class Converter:
     """A model and a vocoder, ready to convert one recording after another.
 
     Attributes:
-        learned: what the model has learned, where its folder says so (``reprkit_audio.learned_voices``); else None.
+        learned: statistics of the training speech (``reprkit_audio.learned_voices``); None where the model's folder has none.
 
     Args:
         model: a model with a factor ``speaker`` and another one, or the folder of one.

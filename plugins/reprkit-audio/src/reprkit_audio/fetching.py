@@ -93,10 +93,10 @@ def fetch(
                 f"{what} is not in {language!r}.{nearest(language, source.languages)}\n"
                 f"  known: {', '.join(source.languages)}"
             )
-    home = corpus_folder(what, wanted[0]).parent if wanted else None
+    if not wanted:
+        return {}
+    home = corpus_folder(what, wanted[0]).parent
     try:
-        if home is None:
-            return {}
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home, prefix=".fetching-") as folder:
             return {
@@ -104,6 +104,27 @@ def fetch(
             }
     except OSError as error:
         raise ReprkitError(f"cannot write {home}: {error}") from error
+
+
+def fetch_voices(
+    languages: Iterable[str] | None = None, debs: Path | None = None
+) -> Iterator[tuple[str, str, Path, int]]:
+    """Fetch every corpus, each in those of the languages that it has: yields corpus, language, its folder and number of clips.
+
+    Raises:
+        ReprkitError: as ``fetch``; a language that no corpus has.
+    """
+    known = sorted({language for source in SOURCES.values() for language in source.languages})
+    wanted = known if languages is None else list(languages)
+    for language in wanted:
+        if language not in known:
+            raise ReprkitError(
+                f"no corpus is in {language!r}.{nearest(language, known)}\n  known: {', '.join(known)}"
+            )
+    for corpus, source in SOURCES.items():
+        own = [language for language in source.languages if language in wanted]
+        for language, (folder, clips) in fetch(corpus, own, debs).items():
+            yield corpus, language, folder, clips
 
 
 def _fetch_language(

@@ -1,4 +1,4 @@
-"""What a voice converter has learned, stored beside the model: an input that differs from it gives warnings."""
+"""Statistics of a voice converter's training speech, stored with the model: recordings that differ from it give warnings."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _QUANTILE = 0.99  # of the training utterances lie within a limit before its mar
 _LEVEL_MARGIN, _BAND_MARGIN = 6.0, 0.75  # dB; share of the smallest bandwidth
 _FRAMES_MARGIN, _CODE_MARGIN = 1.25, 1.25  # factors of the limits
 _BAND_FLOOR = 50.0  # dB below the strongest frequency at which the band ends
-_LOST_WORDS = 0.3  # rise of the word error rate from which on what is said is not understood
-_UNSEEN = 0.4  # share of nearest conversions from which on unseen speakers count as supported
+_LOST_WORDS = 0.3  # a larger rise of the word error rate counts as unintelligible
+_UNSEEN = 0.4  # with at least this share of nearest conversions, unseen speakers count as supported
 _NEAREST = 0.5  # share of nearest conversions below which the target's voice is not reached
 
 _FIGURES = ("wer", "wer_rise", "nearer", "nearest", "chance")  # of evaluator voice
@@ -82,7 +82,13 @@ class LearnedVoices:
         return path
 
     def warnings(
-        self, wave: Float[Tensor, " samples"], converter: Converter, role: str, language: str | None = None
+        self,
+        wave: Float[Tensor, " samples"],
+        converter: Converter,
+        role: str,
+        language: str | None = None,
+        *,
+        frames: Float[Tensor, "t c"] | None = None,
     ) -> list[str]:
         """Compare a recording with the training utterances; empty if it is like them, or shorter than one second.
 
@@ -90,7 +96,8 @@ class LearnedVoices:
             wave: without the silence at its ends, at the converter's rate.
             converter: of the model.
             role: of the recording in the messages: "the source" or "the target".
-            language: of what is said, such as "it"; None if unknown.
+            language: of the recording, such as "it"; None if unknown.
+            frames: the front end's, where they are already computed.
         """
         found = []
         if language is not None and self.languages and language not in self.languages:
@@ -111,7 +118,7 @@ class LearnedVoices:
                 f"{role} holds no sound above {band / 1000:.1f} kHz (a telephone, a low sampling rate?), and training "
                 f"speech reached {self.bandwidth / 1000:.1f} kHz"
             )
-        frames = converter.front.analyze(wave).frames
+        frames = converter.front.analyze(wave).frames if frames is None else frames
         distance = self.distance(frames)
         if distance > _FRAMES_MARGIN * self.frames_limit:
             found.append(
@@ -132,7 +139,7 @@ class LearnedVoices:
         return found
 
     def own_warnings(self) -> list[str]:
-        """Messages on what the model itself fails at, by its own figures."""
+        """Messages on poor word error rates or speaker scores of the model itself."""
         found = []
         wer, copy = self.figures.get("wer"), self.figures.get("copy", {}).get("wer")
         if wer is not None and copy is not None and wer - copy > _LOST_WORDS:

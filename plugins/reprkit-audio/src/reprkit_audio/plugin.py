@@ -66,12 +66,12 @@ def reprkit_evaluators() -> Iterator[Spec]:
     yield Spec(
         "speech-units",
         "reprkit_audio.evaluators.speech_units:SpeechUnits",
-        "Codes against phones and speakers, beside k-means (arXiv 1901.08810)",
+        "Codes against phones and speakers, with k-means as baseline (arXiv 1901.08810)",
     )
     yield Spec(
         "abx",
         "reprkit_audio.evaluators.abx_task:ABX",
-        "ABX discrimination of phones within and across speakers, beside k-means (Schatz et al. 2013)",
+        "ABX discrimination of phones within and across speakers, with k-means as baseline (Schatz et al. 2013)",
     )
     yield Spec(
         "copy-synthesis",

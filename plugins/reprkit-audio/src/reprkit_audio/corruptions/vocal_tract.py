@@ -23,8 +23,8 @@ _GAINS = 6  # frequencies at which the gain of the filter is drawn
 class VocalTract(ElementCorruption):
     """Perturb the voice of each example: stretch the frequency axis of its spectral envelope, and filter it.
 
-    Formants are moved by a random factor, which stays the same over the utterance: what a code of the perturbed frames says of the
-    formants' positions is then not the speaker's own.  Vocal tract length perturbation (Jaitly and Hinton 2013, ICML workshop
+    Formants are moved by a random factor, which stays the same over the utterance: the formants' positions in a code of the
+    perturbed frames are then not the speaker's own.  Vocal tract length perturbation (Jaitly and Hinton 2013, ICML workshop
     WDLASL) has one factor; formant shift and random equalizer before the content encoder: NANSY (Choi et al. 2021, arXiv
     2110.14513, section 3.1).
 

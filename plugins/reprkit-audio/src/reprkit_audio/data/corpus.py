@@ -12,7 +12,7 @@ from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, check_speakers, select_clips, split_clip
 from reprkit_audio.data.features import load_frames
-from reprkit_audio.data.recordings import Recordings, Store
+from reprkit_audio.data.recordings import Recordings, Store, speech_facts
 from reprkit_audio.frontends import frontend as front_end
 
 CLIPPED = 1e-3  # recordings with a larger share of clipped samples are counted in the facts
@@ -91,7 +91,7 @@ class Corpus(Recordings):
         seen = [number for number, clip in enumerate(clips_read) if clip.speaker not in held_out]
         if not seen:
             raise DataError(f"speakers_held_out names every speaker of {name}, so no training data is left")
-        known = {**(facts or {}), **_facts(store, seen), **skips.facts()}
+        known = {**(facts or {}), **speech_facts(store, seen), **skips.facts()}
         if clipped:
             known["clipped_count"] = clipped
         super().__init__(store, seen, frames=frames, stride=stride, name=name, facts=known)
@@ -103,7 +103,7 @@ class Corpus(Recordings):
                 frames=frames,
                 stride=stride,
                 name=f"{name} (unseen)",
-                facts=_facts(store, unseen),
+                facts=speech_facts(store, unseen),
             )
             if unseen
             else None
@@ -122,20 +122,3 @@ class Corpus(Recordings):
                 f"{self.name} holds out no speaker\n  pass speakers_held_out=({some.split(', ')[0]},); its speakers: {some}, ..."
             )
         return self._unseen
-
-
-def _facts(store: Store, numbers: Sequence[int]) -> dict[str, Any]:
-    """Speakers, their minutes of speech, and their languages."""
-    seconds: dict[str, float] = {}
-    languages: dict[str, set[str]] = {}
-    for number in numbers:
-        clip = store.clips[number]
-        count = int(store.ends[number + 1] - store.ends[number])
-        seconds[clip.speaker] = seconds.get(clip.speaker, 0.0) + count * store.front.hop / store.front.rate
-        if clip.language is not None:
-            languages.setdefault(clip.speaker, set()).add(clip.language)
-    minutes = {speaker: round(amount / 60, 1) for speaker, amount in sorted(seconds.items())}
-    facts: dict[str, Any] = {"speakers": list(minutes), "minutes": minutes}
-    if languages:
-        facts["languages"] = {speaker: sorted(names) for speaker, names in sorted(languages.items())}
-    return facts

@@ -137,7 +137,6 @@ class UtteranceDataset(Dataset):
         parts = []
         for inside, name in ((False, self.name), (True, f"{self.name} (held-out speakers)")):
             numbers = [n for n in self._numbers if (own.store.clips[n].speaker in drawn) == inside]
-            speakers = sorted(name for name in counts if (name in drawn) == inside)
             parts.append(
                 Recordings(
                     own.store,
@@ -145,7 +144,7 @@ class UtteranceDataset(Dataset):
                     frames=own._steps,
                     stride=own._stride,
                     name=name,
-                    facts={**own.facts, "speakers": speakers},
+                    facts={**own.facts, **speech_facts(own.store, numbers)},
                 )
             )
         return parts[0], parts[1]
@@ -175,6 +174,23 @@ class UtteranceDataset(Dataset):
                 subsets.append(self.subset(order[part_of == index], part=name))
                 subsets[-1].origin.update(settings)
         return tuple(subsets)
+
+
+def speech_facts(store: Store, numbers: Sequence[int]) -> dict[str, Any]:
+    """Speakers, their minutes of speech, and their languages."""
+    seconds: dict[str, float] = {}
+    languages: dict[str, set[str]] = {}
+    for number in numbers:
+        clip = store.clips[number]
+        count = int(store.ends[number + 1] - store.ends[number])
+        seconds[clip.speaker] = seconds.get(clip.speaker, 0.0) + count * store.front.hop / store.front.rate
+        if clip.language is not None:
+            languages.setdefault(clip.speaker, set()).add(clip.language)
+    minutes = {speaker: round(amount / 60, 1) for speaker, amount in sorted(seconds.items())}
+    facts: dict[str, Any] = {"speakers": list(minutes), "minutes": minutes}
+    if languages:
+        facts["languages"] = {speaker: sorted(names) for speaker, names in sorted(languages.items())}
+    return facts
 
 
 class Recordings(UtteranceDataset):

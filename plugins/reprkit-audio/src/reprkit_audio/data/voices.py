@@ -8,7 +8,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le, MinLen
 
-from reprkit.errors import DataError, PartArgumentError
+from reprkit.errors import DataError, PartArgumentError, nearest
 from reprkit.registry.constraints import Count, Positive
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus
@@ -21,7 +21,7 @@ _TELEPHONE = 3600.0  # Hz, the band of recordings at 8 kHz
 class Voices(Corpus):
     """31 speakers in fifteen languages by default: Asterisk, Fish Fillets, Tux Paint's stamps and Hedgewars together.
 
-    Speech of such different sources differs in level and bandwidth, from which a model could tell speakers apart.  Every recording
+    Speech of such different sources differs in level and bandwidth, by which a model could identify the speaker.  Every recording
     is therefore scaled to one active level and low-pass filtered to one band.
 
     ========== ======== ==================================================== ==========================================
@@ -34,7 +34,7 @@ class Voices(Corpus):
     prompts    3        sentences, es fr it, 8 kHz                           GPL-2, BSD-like, CC BY-SA 3.0 (Italian)
     ========== ======== ==================================================== ==========================================
 
-    "prompts" holds nothing above 4 kHz, so it needs ``band=3600`` or less.  ``reprkit voice fetch voices`` fetches all of them (610
+    "prompts" holds nothing above 4 kHz, so it needs ``band=3600`` or less.  ``reprkit voice fetch voices`` fetches all of them (525
     MB of packages, no root rights); each one's license is stored with it in the cache.  That one person reads all stamps of a
     language is not stated for every language.
 
@@ -99,8 +99,10 @@ def _load(corpora: Iterable[str]) -> list[Clip]:
     clips: list[Clip] = []
     for corpus in corpora:
         if corpus not in SOURCES:
-            raise DataError(f"voices: no corpus {corpus!r}; known: {', '.join(SOURCES)}")
-        # Keys tell texts apart within a corpus; Asterisk's and the prompts' are the same texts.
+            raise DataError(
+                f"voices: no corpus {corpus!r}.{nearest(corpus, SOURCES)}\n  known: {', '.join(SOURCES)}"
+            )
+        # Keys name texts within a corpus; Asterisk and the prompts have the same keys for the same texts.
         prefix = "asterisk" if corpus == "prompts" else corpus
         clips += [
             clip if clip.key is None else replace(clip, key=f"{prefix}/{clip.key}")

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from reprkit_audio.distortion import dtw_path
+from reprkit_audio.evaluators.phone_items import angular
 
 MAX_FRAMES = 40  # at most this many frames of a segment are compared
 
@@ -50,9 +51,7 @@ def distance(one: Float[np.ndarray, "n d"], two: Float[np.ndarray, "m d"]) -> fl
 
     Schatz et al. 2013 (Interspeech, "Evaluating speech features with the minimal-pair ABX task"), section 2.2.
     """
-    lengths = np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(two, axis=1)[None]
-    cosine = np.divide(one @ two.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    costs = np.arccos(cosine.clip(-1, 1)) / np.pi
+    costs = angular(one[None], two[None])[0]
     path = dtw_path(costs)
     return float(costs[path[:, 0], path[:, 1]].mean())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,18 +11,23 @@ from annotated_types import Ge, Le
 
 from reprkit import Dataset, Evaluator, Model
 from reprkit.errors import BuildError, DataError
-from reprkit.evaluation.encoding import batches, check_label
-from reprkit.models.factor import resolve_factor
+from reprkit.evaluation.encoding import batches
 from reprkit.registry.constraints import Count, Seed
-from reprkit_audio.evaluators.phone_items import Array, FrameCosts, Item, abx_error, angular, mismatch
-from reprkit_audio.evaluators.speech_units import SILENCE
+from reprkit_audio.evaluators.phone_items import (
+    Array,
+    FrameCosts,
+    Item,
+    abx_error,
+    angular,
+    mismatch,
+    phone_items,
+)
+from reprkit_audio.evaluators.speech_units import check_phones, content_factor, fit_kmeans, silent_phones
 from reprkit_audio.frontends import frontend
-
-_FITTED = 50_000  # rows at most that k-means is fitted on
 
 
 class ABX(Evaluator):
-    """ABX discrimination of phones by a code, within and across speakers, beside k-means and the frames (zero-resource measure).
+    """ABX discrimination of phones by a code, within and across speakers; k-means and the frames are baselines.
 
     Items are the occurrences of phones, without silence and without those at an example's ends, which may be cut off; an item is
     the tokens of the code whose centers lie within it, at least the one at its middle.  Two items are compared by dynamic time
@@ -73,21 +78,21 @@ class ABX(Evaluator):
         """
         if fit_on is None:
             raise DataError("abx fits k-means: give evaluate(..., fit_on=train)")
-        usual = "content" if "content" in model.factors else None
-        factor = resolve_factor(model.factors, self.factor or usual, "abx")
+        factor = content_factor(model, self.factor, "abx")
         for each in (fit_on, data):
-            self._check(each)
-        rows, items = self._collect(model, data, factor)
+            check_phones(each, self.phone, self.speaker, "abx")
+        rows, items, per = self._collect(model, data, factor)
+        fit, _, _ = self._collect(model, fit_on, factor)
         vocab = model.latent(factor).vocab
-        size = self.units if vocab is None else min(int(np.prod(vocab, dtype=float)), self.units)
-        centers, numbers = self._cluster(
-            self._collect(model, fit_on, factor)[0]["frames"], rows["frames"], size
+        means = fit_kmeans(
+            fit["frames"], self.units if vocab is None else min(math.prod(vocab), self.units), self.seed
         )
+        numbers = means.predict(rows["frames"])
         kinds: dict[str, tuple[Array, FrameCosts]] = {
             "": (rows["code"], angular),
             **({"units.": (rows["indices"], mismatch)} if "indices" in rows else {}),
             "frames.": (rows["frames"], angular),
-            "kmeans.": (centers[numbers], angular),
+            "kmeans.": (means.cluster_centers_[numbers], angular),
             "kmeans.units.": (numbers[:, None], mismatch),
         }
         results: dict[str, Any] = {"items": len(items)}
@@ -111,24 +116,15 @@ class ABX(Evaluator):
         form = data.signature[model.factors[factor].input].form
         if form is not None:
             front = frontend(form)
-            results["milliseconds"] = 1000 * front.hop / front.rate * self._frames_per_token
+            results["milliseconds"] = 1000 * front.hop / front.rate * per
         return results
 
-    def _check(self, data: Dataset) -> None:
-        check_label(data, self.speaker, "abx")
-        field = dict(data.signature).get(self.phone)
-        if field is None or field.kind != "tokens":
-            raise DataError(
-                f"abx needs each frame's phone, and {data.name} has no tokens field {self.phone!r}; its fields: "
-                f"{', '.join(data.signature)}\n  parallel-speech has one, for synthesizers that report phone timings"
-            )
-
-    def _collect(self, model: Model, data: Dataset, factor: str) -> tuple[dict[str, Array], list[Item]]:
-        """Rows of all tokens one after the other ("code", "frames", "indices" where there are any), and the items in them."""
-        silent = self._silent(data)
+    def _collect(self, model: Model, data: Dataset, factor: str) -> tuple[dict[str, Array], list[Item], int]:
+        """Rows of all tokens one after the other ("code", "frames", "indices" where there are any), their items, frames a token."""
+        silent = silent_phones(data, self.phone)
         found: dict[str, list[Array]] = {"code": [], "frames": [], "indices": []}
         items: list[Item] = []
-        total = 0
+        total, per = 0, 1
         for batch in batches(data, "aligning"):
             code = model.encode(batch, factors=(factor,))[factor]
             x, phones = batch[model.factors[factor].input], batch[self.phone]
@@ -137,7 +133,7 @@ class ABX(Evaluator):
                 raise BuildError(
                     f"abx: factor {factor} has one token per example, and phones change within it"
                 )
-            per = self._frames_per_token = -(-length // count)
+            per = -(-length // count)
             places = (np.arange(count)[:, None] * per + np.arange(per)).clip(max=length - 1)
             ends = batch.get(f"{self.phone}_mask", torch.ones_like(phones, dtype=torch.bool)).sum(1).tolist()
             found["code"].append(code.point.float().cpu().numpy().reshape(-1, code.point.shape[-1]))
@@ -148,49 +144,4 @@ class ABX(Evaluator):
                 speaker, first = int(batch[self.speaker][row]), total + row * count
                 items += phone_items(own[:end], speaker, per, count, first, silent)
             total += len(x) * count
-        return {name: np.concatenate(parts) for name, parts in found.items() if parts}, items
-
-    def _cluster(self, fit: Array, frames: Array, size: int) -> tuple[Array, Array]:
-        """Centers of k-means (k d), and the cluster of each of ``frames`` (t,)."""
-        from sklearn.cluster import KMeans
-
-        generator = np.random.default_rng(self.seed)
-        some = fit if len(fit) <= _FITTED else fit[generator.choice(len(fit), _FITTED, replace=False)]
-        means = KMeans(min(size, len(np.unique(some, axis=0))), n_init=1, random_state=self.seed).fit(some)
-        return means.cluster_centers_, means.predict(frames.astype(some.dtype, copy=False))
-
-    def _silent(self, data: Dataset) -> frozenset[int]:
-        vocab = data.signature[self.phone].vocab or 0
-        names = data.facts.get("symbols", {}).get(self.phone, map(str, range(vocab)))
-        return frozenset(number for number, name in enumerate(names) if name in SILENCE)
-
-
-def phone_items(
-    phones: np.ndarray, speaker: int, per: int, count: int, first: int, silent: frozenset[int]
-) -> list[Item]:
-    """Items of an example: runs of equal phones (t,), without the first and the last run and without silence.
-
-    Args:
-        phones: of the frames.
-        speaker: label.
-        per: frames of a token.
-        count: tokens of the example.
-        first: row of its first token.
-        silent: phones that are silence.
-    """
-    edges = (np.flatnonzero(np.diff(phones)) + 1).tolist()
-    items = []
-    for start, stop in itertools.pairwise(edges):
-        phone = int(phones[start])
-        if phone in silent:
-            continue
-        centers = np.arange(count) * per + (per - 1) / 2
-        inside = np.flatnonzero((centers >= start - 0.5) & (centers < stop - 0.5))
-        low, high = (
-            (inside[0], inside[-1] + 1)
-            if len(inside)
-            else ((middle := min((start + stop - 1) // 2 // per, count - 1)), middle + 1)
-        )
-        context = int(phones[start - 1]), int(phones[stop])
-        items.append(Item(phone, speaker, context, range(first + int(low), first + int(high))))
-    return items
+        return {name: np.concatenate(parts) for name, parts in found.items() if parts}, items, per

@@ -32,6 +32,37 @@ class Item:
     tokens: range
 
 
+def phone_items(
+    phones: Int[Array, " t"], speaker: int, per: int, count: int, first: int, silent: frozenset[int]
+) -> list[Item]:
+    """Items of an example: runs of equal phones (t,), without the first and the last run and without silence.
+
+    Args:
+        phones: of the frames.
+        speaker: label.
+        per: frames of a token.
+        count: tokens of the example.
+        first: row of its first token.
+        silent: phones that are silence.
+    """
+    edges = (np.flatnonzero(np.diff(phones)) + 1).tolist()
+    items = []
+    for start, stop in itertools.pairwise(edges):
+        phone = int(phones[start])
+        if phone in silent:
+            continue
+        centers = np.arange(count) * per + (per - 1) / 2
+        inside = np.flatnonzero((centers >= start - 0.5) & (centers < stop - 0.5))
+        low, high = (
+            (inside[0], inside[-1] + 1)
+            if len(inside)
+            else ((middle := min((start + stop - 1) // 2 // per, count - 1)), middle + 1)
+        )
+        context = int(phones[start - 1]), int(phones[stop])
+        items.append(Item(phone, speaker, context, range(first + int(low), first + int(high))))
+    return items
+
+
 def angular(one: Float[Array, "p n d"], two: Float[Array, "p m d"]) -> Float[Array, "p n m"]:
     """Angle between frames over pi, in [0, 1]; a zero vector is at 1/2 of all (Schatz et al. 2013, section 2.2)."""
     lengths = np.linalg.norm(one, axis=2)[:, :, None] * np.linalg.norm(two, axis=2)[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from reprkit.evaluation.encoding import batches, check_label
 from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import CountOrZero, Seed
 from reprkit_audio.evaluators.abx import Segment, abx, segments
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
 SILENCE = ("pau", "sil", "sp", "h#", "_", "")  # names of silence in phone sets
 _MAX_CLUSTERS = 4096  # more k-means clusters would take too long
@@ -98,10 +101,10 @@ class SpeechUnits(Evaluator):
         """
         if fit_on is None:
             raise DataError("speech-units fits k-means and a probe: give evaluate(..., fit_on=train)")
-        factor = self._factor(model)
+        factor = content_factor(model, self.factor, "speech-units")
         for each in (fit_on, data):
-            self._check(each)
-        silent = self._silent(data)
+            check_phones(each, self.phone, self.speaker, "speech-units")
+        silent = silent_phones(data, self.phone)
         train, test = (align(model, each, factor, self.phone, self.speaker) for each in (fit_on, data))
         if not test.is_speech(silent).any():
             raise DataError(f"speech-units: every frame of {data.name} is silence")
@@ -150,32 +153,12 @@ class SpeechUnits(Evaluator):
         }
         return {name: error for name, error in errors.items() if error is not None}
 
-    def _factor(self, model: Model) -> str:
-        usual = "content" if "content" in model.factors else None
-        return resolve_factor(model.factors, self.factor or usual, "speech-units")
-
-    def _check(self, data: Dataset) -> None:
-        check_label(data, self.speaker, "speech-units")
-        field = dict(data.signature).get(self.phone)
-        if field is None or field.kind != "tokens":
-            raise DataError(
-                f"speech-units needs each frame's phone, and {data.name} has no tokens field {self.phone!r}; "
-                f"its fields: {', '.join(data.signature)}\n  parallel-speech has one, for synthesizers that report phone timings"
-            )
-
-    def _silent(self, data: Dataset) -> frozenset[int]:
-        return frozenset(number for number, name in enumerate(self._names(data)) if name in SILENCE)
-
-    def _names(self, data: Dataset) -> list[str]:
-        vocab = data.signature[self.phone].vocab or 0
-        return list(data.facts.get("symbols", {}).get(self.phone, map(str, range(vocab))))
-
     def _figure(self, data: Dataset, test: AlignedFrames, units: np.ndarray, silent: frozenset[int]) -> Any:
         """Matrix of the 60 most frequent units by phones, ordered by each unit's most frequent phone."""
         from reprkit.reporting.figures import Matrix
 
         speech = test.is_speech(silent)
-        names = self._names(data)
+        names = phone_names(data, self.phone)
         present = np.unique(test.phones[speech])
         table = contingency_table(units[speech], test.phones[speech])[1][:, present]
         order = np.argsort(-table.sum(1))[:60]
@@ -187,6 +170,42 @@ class SpeechUnits(Evaluator):
             ylabel=" ".join(names[each] for each in present),
             caption="Share of a unit's frames; units are ordered by their most frequent phone.",
         )
+
+
+def content_factor(model: Model, factor: str | None, evaluator: str) -> str:
+    """The factor to evaluate: the given one, or "content", or else the only one.
+
+    Raises:
+        BuildError: no such factor, or several of other names.
+    """
+    usual = "content" if "content" in model.factors else None
+    return resolve_factor(model.factors, factor or usual, evaluator)
+
+
+def check_phones(data: Dataset, phone: str, speaker: str, evaluator: str) -> None:
+    """Check that the data has each frame's phone, and the speaker's label.
+
+    Raises:
+        DataError: one of the fields is missing or of another kind.
+    """
+    check_label(data, speaker, evaluator)
+    field = dict(data.signature).get(phone)
+    if field is None or field.kind != "tokens":
+        raise DataError(
+            f"{evaluator} needs each frame's phone, and {data.name} has no tokens field {phone!r}; its fields: "
+            f"{', '.join(data.signature)}\n  parallel-speech has one, for synthesizers that report phone timings"
+        )
+
+
+def phone_names(data: Dataset, phone: str) -> list[str]:
+    """Names of the phones; their numbers where the data has no names."""
+    vocab = data.signature[phone].vocab or 0
+    return list(data.facts.get("symbols", {}).get(phone, map(str, range(vocab))))
+
+
+def silent_phones(data: Dataset, phone: str) -> frozenset[int]:
+    """Phones that are silence."""
+    return frozenset(number for number, name in enumerate(phone_names(data, phone)) if name in SILENCE)
 
 
 @torch.no_grad()
@@ -235,13 +254,18 @@ def _units(code: Code, vocab: tuple[int, ...] | None) -> np.ndarray:
 def kmeans_units(
     fit: np.ndarray, frames: Sequence[np.ndarray], size: int, seed: int
 ) -> list[Int[np.ndarray, " t"]]:
-    """Fit k-means with ``size`` clusters on at most 50,000 frames of ``fit``; returns the clusters of all ``frames``."""
+    """Fit k-means (``fit_kmeans``); returns the clusters of all ``frames``."""
+    means = fit_kmeans(fit, size, seed)
+    return [means.predict(each.astype(fit.dtype, copy=False)) for each in frames]
+
+
+def fit_kmeans(fit: Float[np.ndarray, "t d"], size: int, seed: int) -> KMeans:
+    """Fit k-means with ``size`` clusters, or as many as there are different rows, on at most 50,000 rows of ``fit``."""
     from sklearn.cluster import KMeans
 
     generator = np.random.default_rng(seed)
     some = fit if len(fit) <= 50_000 else fit[generator.choice(len(fit), 50_000, replace=False)]
-    means = KMeans(min(size, len(np.unique(some, axis=0))), n_init=1, random_state=seed).fit(some)
-    return [means.predict(each.astype(some.dtype, copy=False)) for each in frames]
+    return KMeans(min(size, len(np.unique(some, axis=0))), n_init=1, random_state=seed).fit(some)
 
 
 def contingency_table(units: np.ndarray, phones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

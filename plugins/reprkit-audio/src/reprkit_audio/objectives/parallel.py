@@ -1,4 +1,4 @@
-"""Regression on parallel data: the frames of another speaker who says the same."""
+"""Regression on parallel data: the frames of another speaker's utterance of the same words."""
 
 from __future__ import annotations
 
