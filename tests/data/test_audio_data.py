@@ -105,6 +105,7 @@ def test_labels_are_the_folders(folder):
     assert data.batch(range(5))["label"].tolist() == [0, 0, 0, 1, 1]
     assert data.signature["label"].vocab == 2
     windows = Audio(folder, seconds=0.5, labels=True)
+    assert windows.label_values("label").tolist() == windows.batch(range(len(windows)))["label"].tolist()
     assert windows.batch(range(len(windows)))["label"].bincount().tolist() == [7, 4]
 
 

@@ -40,6 +40,13 @@ def test_folder_conforms_in_order_with_classes(folder, tmp_path, cached):
     assert np.array_equal(data[13]["x"].numpy(), direct)
 
 
+def test_labels_are_known_without_reading_images(folder, monkeypatch):
+    data = Images(folder, 8, labels=True)
+    monkeypatch.setattr(Images, "batch", lambda *_: pytest.fail("read an image"))
+    assert data.label_values("label").tolist() == [0] * 10 + [1] * 10
+    assert data.subset([3, 15]).label_values("label").tolist() == [0, 1]
+
+
 def test_images_beyond_memory_are_decoded_again_identically(folder, monkeypatch):
     kept = Images(folder, 8).batch(range(20))["x"]
     monkeypatch.setattr("reprkit.data.formats.images.MEMORY", 0)
