@@ -22,6 +22,7 @@ from reprkit.reporting.page import Raw, Section
 from reprkit.reporting.sanitize import sanitize_html
 from reprkit.runs.filenames import FIGURES
 from reprkit.runs.metrics import to_json_value
+from reprkit.runs.record_check import FIELD
 from reprkit.runs.results import Gallery, Results
 from reprkit.utils.array_archive import read_arrays
 from reprkit.utils.atomic_files import write_bytes
@@ -29,14 +30,8 @@ from reprkit.utils.json_shape import Each, Items, Needed, check_shape
 from reprkit.utils.untrusted_json import parse_json
 
 FORMAT = 1
-_FIELD = {
-    "kind": Needed(str),
-    "shape": Needed(Items(int)),
-    "range": Items(Needed(float), length=2),
-    "vocab": int,
-}
 _GALLERY = {
-    "field": Needed({"x": Needed(_FIELD)}),
+    "field": Needed({"x": Needed(FIELD)}),
     "traversals": Needed(Items(Needed(str))),
     "notes": Needed(Items(Needed(str))),
 }
@@ -44,7 +39,7 @@ _FIGURE = {"text": Needed(str), "title": str, "caption": str, "wide": bool, "det
 _ABOUT = {
     "parts": Each(Needed({"reference": Needed(str), "parameters": Needed(int)})),
     "parameters": int,
-    "data": {"name": str, "signature": Each(Needed(_FIELD))},
+    "data": {"name": str, "signature": Each(Needed(FIELD))},
 }
 _PAGE = {
     "title": str,
@@ -277,11 +272,11 @@ def _run_from_json(
         results.galleries[""] = _gallery_from_json(record["gallery"], prefix, arrays)
     for output, stored in (record.get("galleries") or {}).items():
         results.galleries[output] = _gallery_from_json(stored, f"{prefix}{output}/", arrays)
-    results.folder = None if record.get("folder") is None else _beside(out, record["folder"])
+    results.folder = None if record.get("folder") is None else _folder_of_run(out, record["folder"])
     return results
 
 
-def _beside(out: Path, folder: str) -> Path | None:
+def _folder_of_run(out: Path, folder: str) -> Path | None:
     """Return the folder of a compared run, which is below the page's folder or beside it; None for any other."""
     path = (out / folder).resolve()
     return path if path.is_relative_to(out.resolve().parent) else None

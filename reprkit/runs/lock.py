@@ -24,8 +24,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 # A folder may be hostile: no link is followed, and a pipe is not waited for.
-_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_PATIENCE = 1.0  # seconds: a reader that asks whether a run is alive holds the lock for an instant
+_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_TIMEOUT = 1.0  # seconds: a reader that asks whether a run is alive holds the lock for an instant
 
 
 @dataclass
@@ -37,7 +37,7 @@ class _Held:
 
 
 _held: dict[str, _Held] = {}
-_unsupported: set[str] = set()  # folders whose file system has no locks, each said once
+_unsupported: set[str] = set()  # folders whose file system has no locks, each warned of once
 
 
 class RunLock:
@@ -81,7 +81,7 @@ class RunLock:
         path = self._folder / LOCK
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o666)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o666)
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 os.close(handle)
                 raise OSError(errno.EINVAL, "it is not a plain file")
@@ -123,7 +123,7 @@ def is_locked(folder: str | Path) -> bool | None:
     if fcntl is None:
         return None
     try:
-        handle = os.open(Path(folder) / LOCK, os.O_RDONLY | _SAFELY)
+        handle = os.open(Path(folder) / LOCK, os.O_RDONLY | _OPEN_FLAGS)
     except OSError:
         return None
     try:
@@ -138,7 +138,7 @@ def is_locked(folder: str | Path) -> bool | None:
 
 
 def _lock(handle: int) -> bool:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

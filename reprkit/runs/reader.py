@@ -203,7 +203,7 @@ def read_last_line(out: str | Path) -> dict[str, Any]:
 def status_of(record: Mapping[str, Any], folder: str | Path | None = None) -> str:
     """Return the recorded status, or "killed" if it is "running" but no process of this machine trains into the folder.
 
-    The lock of the folder tells; the process id does where there is none, as for runs of earlier versions.
+    The lock of the folder decides; where there is none, as in runs of earlier versions, the process id does.
     """
     status = str(record.get("status", "unknown"))
     if status == "running" and record.get("host") == socket.gethostname():
@@ -270,13 +270,10 @@ def _read_object(path: Path, check: Callable[[Any], None]) -> dict[str, Any]:
         return {}
     try:
         content = read_json(path)
-    except (ValueError, OSError) as error:
-        raise TrainingError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise TrainingError(f"{path} is damaged: it holds a {type(content).__name__}, not an object")
-    try:
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, not an object")
         check(content)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise TrainingError(f"{path} is damaged: {error}") from error
     return content
 

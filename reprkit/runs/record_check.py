@@ -7,30 +7,37 @@ from typing import Any
 from reprkit.utils.json_shape import Each, Items, Needed, check_shape
 
 BEST = {"metric": Needed(str), "end": str, "value": Needed(float), "step": Needed(int)}
-_FIELD = {
+FIELD = {
     "kind": Needed(str),
     "shape": Needed(Items(int)),
     "range": Items(Needed(float), length=2),
     "vocab": int,
 }
 _STAGE = {
-    **{
-        "status": str,
-        "step": int,
-        "steps": int,
-        "saved": int,
-        "seconds": float,
-        "started": str,
-        "ranks": int,
-    },
+    "status": str,
+    "step": int,
+    "steps": int,
+    "saved": int,
+    "seconds": float,
+    "started": str,
+    "ranks": int,
     "waiting": Each(Needed(float)),
     "best": BEST,
 }
 _RECORD = {
-    **{"command": str, "folder": str, "status": str, "error": str, "started": str, "ended": str},
-    **{"host": str, "session": str, "pid": int, "seed": int, "failure": dict},
+    "command": str,
+    "folder": str,
+    "status": str,
+    "error": str,
+    "started": str,
+    "ended": str,
+    "host": str,
+    "session": str,
+    "pid": int,
+    "seed": int,
+    "failure": dict,
     "versions": Each(str),
-    "data": {"name": str, "reference": str, "signature": Each(Needed(_FIELD))},
+    "data": {"name": str, "reference": str, "signature": Each(Needed(FIELD))},
     "warnings": Items(Needed({"step": int, "stage": str, "about": str, "text": str})),
     "resumed": list,
     "stages": Each(Needed(_STAGE)),

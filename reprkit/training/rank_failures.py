@@ -1,4 +1,4 @@
-"""When one rank fails, the others end with its message: over the store of the process group, beside the collectives.
+"""When one rank fails, the others end with its message, which they get through the store of the process group.
 
 The other ranks learn of a failure by a broken connection, which says nothing of the cause, or not at all, while they wait in a
 collective.
@@ -23,7 +23,7 @@ from reprkit.errors import ReprkitError, TrainingError
 
 POLL = 0.5  # seconds between two looks at the store
 GRACE = 15.0  # seconds that a rank has to end by itself after another one has failed
-PATIENCE = 5.0  # seconds to wait for the cause of a broken connection, and for the others to read ours
+TIMEOUT = 5.0  # seconds to wait for the cause of a broken connection, and for the others to read ours
 _FAILED, _LEFT, _SEEN = "failed", "left", "seen"
 _BROKEN = re.compile(r"gloo|nccl|process ?group", re.IGNORECASE)  # in messages of broken collectives
 
@@ -62,15 +62,16 @@ class RankFailures:
             own = json.dumps([self._rank, describe(error)])
             if self._store.compare_set(_FAILED, "", own).decode() != own:
                 return  # another one was first
-            end = time.monotonic() + PATIENCE
+            end = time.monotonic() + TIMEOUT
             while time.monotonic() < end and self._store.add(_SEEN, 0) < self._ranks - 1:
                 time.sleep(0.05)
-        except Exception:  # the store is gone with the process that held it
+        except Exception:  # the process that hosts the store has ended
             return
 
     def leave(self, step: int) -> None:
-        """Tell the other ranks that the body of the loop has ended early, by a break or an error; which is known at exit.
+        """Tell the other ranks that the body of the loop has ended early, by a break or an error.
 
+        Which of the two it was is known only when the program exits.
         If another rank has failed, that is the reason, and it is recorded.
         """
         if self._store is None:
@@ -95,7 +96,7 @@ class RankFailures:
         if self._store is None or isinstance(error, ReprkitError):
             return None
         broken = isinstance(error, dist.DistError) or bool(_BROKEN.search(str(error)))
-        first = self._first(PATIENCE if broken else 0.0)
+        first = self._first(TIMEOUT if broken else 0.0)
         if first is None and not broken:
             return None
         if first is None:
@@ -110,9 +111,9 @@ class RankFailures:
         """Stop watching: this rank leaves the loop."""
         self._closed.set()
 
-    def _first(self, patience: float) -> tuple[int, str] | None:
+    def _first(self, timeout: float) -> tuple[int, str] | None:
         """Return rank and message of the first failure of another rank, or of one that left."""
-        end = time.monotonic() + patience
+        end = time.monotonic() + timeout
         while (found := self._read(_FAILED)) is None and time.monotonic() < end:
             time.sleep(0.05)
         found = found or self._read(_LEFT)
@@ -123,7 +124,7 @@ class RankFailures:
             if not self._store.check([key]):
                 return None
             rank, text = json.loads(self._store.get(key))
-        except Exception:  # the store is gone with the process that held it
+        except Exception:  # the process that hosts the store has ended
             return None
         return int(rank), str(text)
 
@@ -133,7 +134,7 @@ class RankFailures:
                 return
         if found[0] == self._rank:
             return
-        with contextlib.suppress(Exception):  # the store is gone with the process that held it
+        with contextlib.suppress(Exception):  # the process that hosts the store has ended
             self._store.add(_SEEN, 1)
         if self._closed.wait(GRACE):
             return

@@ -82,7 +82,7 @@ def test_weights_that_are_not_finite_are_named(folder, bad):
     assert f"factors.code.adapter.bias (1 of {tensors['factors.code.adapter.bias'].numel()} values)" in text
 
 
-def test_other_precisions_load_without_a_word(digits, tmp_path):
+def test_other_precisions_load_without_a_warning(digits, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for number, convert in enumerate((lambda m: m, lambda m: m.double(), lambda m: m.bfloat16())):

@@ -99,7 +99,7 @@ def test_each_fault_is_seen(fault, tmp_path):
     assert not canary.exists()
 
 
-def test_success_and_a_sentence_are_told_apart(tmp_path):
+def test_right_outcomes_are_recognized(tmp_path):
     assert isolated.outcome(lambda: (tmp_path / "x").write_text("own"), tmp_path)[0] == isolated.SUCCESS
     assert isolated.outcome(lambda: _refuse("no such thing"), tmp_path) == (
         isolated.SENTENCE,

@@ -155,7 +155,7 @@ def test_writers_of_one_process_share_the_lock(tmp_path):
     assert is_locked(tmp_path) is False
 
 
-def test_file_system_without_locks_is_said_once(tmp_path, monkeypatch, recwarn):
+def test_file_system_without_locks_raises_one_warning(tmp_path, monkeypatch, recwarn):
     def unsupported(*_):
         raise OSError(95, "Operation not supported")
 

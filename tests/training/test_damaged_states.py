@@ -70,7 +70,7 @@ def test_every_flipped_bit_is_found(run):
     assert state.load_newest(run / "state")[0]["step"] == 4
 
 
-def test_flipped_bit_resumes_from_the_state_before_aloud(digits, run):
+def test_flipped_bit_resumes_from_the_state_before_with_a_warning(digits, run):
     path = newest(run) / "tensors.pt"
     bad = bytearray(path.read_bytes())
     bad[len(bad) // 2] ^= 1
@@ -168,7 +168,7 @@ def test_kill_between_two_renames_leaves_a_state_that_is_found(run, monkeypatch)
     assert (found["step"], found["seconds"]) == (4, metadata["seconds"])
 
 
-def test_states_that_are_gone_are_said(digits, run):
+def test_missing_states_raise_a_warning(digits, run):
     shutil.rmtree(run / "state")
     with pytest.warns(UserWarning, match=r"has no state, although its run.json says that the one of step 4"):
         assert train(digits, run, resume=True) == 4

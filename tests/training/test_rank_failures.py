@@ -25,7 +25,7 @@ BROKEN = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by pee
 def pair(monkeypatch):
     """The side channel of two ranks, in one process, and what each recorded."""
     monkeypatch.setattr(rank_failures, "POLL", 0.01)
-    monkeypatch.setattr(rank_failures, "PATIENCE", 0.5)
+    monkeypatch.setattr(rank_failures, "TIMEOUT", 0.5)
     store, recorded = dist.HashStore(), ([], [])
     both = [RankFailures(rank, 2, recorded[rank].append, store) for rank in (0, 1)]
     yield both, recorded
@@ -60,7 +60,7 @@ def test_first_failure_counts(pair):
     assert "another process ended without a message" in str(first.explain(BROKEN))
 
 
-def test_own_errors_are_not_explained_away(pair):
+def test_own_errors_are_raised_unchanged(pair):
     (first, second), _ = pair
     assert first.explain(ValueError("shapes do not fit")) is None
     second.publish(ValueError("x"))

@@ -26,8 +26,8 @@ LOST = 0.05  # effective rank below this share of its maximum counts as lost
 LOWEST = 1.5  # or below this, if there are few dimensions
 LOOKS = 3  # consecutive checks
 ROWS = 512  # tokens per check
-KEPT = 0.5  # codes with this share of the effective rank of their input have lost nothing
-SYMBOLS = 256  # of fields with more symbols the rank is not computed
+INPUT_SHARE = 0.5  # codes with this share of the effective rank of their input raise no warning
+MAX_SYMBOLS = 256  # fields with more symbols have no rank of their input
 
 
 class TrainingHealthWarning(UserWarning):
@@ -112,7 +112,7 @@ def effective_rank_of_field(x: Tensor, field: Field, grid: tuple[int, ...], mask
         mask: (b t) where lengths vary, (b d) for missing values.
     """
     if field.discrete:
-        if field.vocab is None or field.vocab > SYMBOLS:
+        if field.vocab is None or field.vocab > MAX_SYMBOLS:
             return math.inf
         one_hot = torch.nn.functional.one_hot(x.clamp(0, field.vocab - 1), field.vocab).float()
     else:
@@ -156,7 +156,7 @@ class RankMonitor:
         rank = centered_effective_rank(rows)
         low = rank < max(LOWEST, LOST * most)
         if low and input_rank is not None:
-            low = rank < KEPT * input_rank()
+            low = rank < INPUT_SHARE * input_rank()
         self.low = self.low + 1 if low else 0
         self.warned = self.low >= LOOKS
         return (rank, rows.shape[1]) if self.warned else None
