@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches
@@ -40,16 +41,14 @@ def activations(
     """
     name = resolve_factor(model.factors, factor, "activations")
     path = model.factors[name]
+    layers = path.encoder.named_layers()
     rows: dict[str, list[np.ndarray]] = {}
-    with eval_mode(model):
+    with eval_mode(model), recorded_outputs({**layers, "features": path.encoder}) as seen:
         for batch in batches(data, "reading activations"):
-            seen: dict[str, Any] = {}
-            with ExitStack() as hooks:
-                for layer, module in {**path.encoder.named_layers(), "features": path.encoder}.items():
-                    hooks.callback(module.register_forward_hook(_recorder(layer, seen)).remove)
-                code = model.encode(batch, factors=[name])[name]
-            features = seen.pop("features")
-            for layer in path.encoder.named_layers():
+            seen.clear()
+            code = model.encode(batch, factors=[name])[name]
+            features = seen["features"]
+            for layer in layers:
                 if layer not in seen:
                     raise BuildError(
                         f"{path.encoder.qualified or type(path.encoder).__name__} did not call its layer {layer!r}: named_layers() "
@@ -61,11 +60,21 @@ def activations(
     return {layer: np.concatenate(parts) for layer, parts in rows.items()}
 
 
-def _recorder(layer: str, seen: dict[str, Any]) -> Any:
-    def record(module: Any, inputs: Any, output: Any) -> None:
-        seen[layer] = output[0] if isinstance(output, tuple) else output
+@contextmanager
+def recorded_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
+    """Context whose value holds the latest output of each layer that was called, of several the first, by the layer's name."""
+    outputs: dict[str, Any] = {}
 
-    return record
+    def recorder(layer: str) -> Any:
+        def record(module: Any, inputs: Any, output: Any) -> None:
+            outputs[layer] = output[0] if isinstance(output, tuple) else output
+
+        return record
+
+    with ExitStack() as hooks:
+        for layer, module in layers.items():
+            hooks.callback(module.register_forward_hook(recorder(layer)).remove)
+        yield outputs
 
 
 def pool_tokens(x: Tensor, mask: Tensor | None) -> Float[np.ndarray, "b d"]:

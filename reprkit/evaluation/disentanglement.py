@@ -178,7 +178,7 @@ class Disentanglement(Evaluator):
 
 
 def mutual_information_gap(x: Float[np.ndarray, "n d"], y: Int[np.ndarray, "n k"], bins: int) -> float:
-    """Return the gap between the two dimensions that tell most of a label, over its entropy, a mean over labels."""
+    """Return the gap between the two dimensions of largest mutual information with a label, over its entropy, averaged."""
     from sklearn.metrics import mutual_info_score
 
     binned = np.stack([np.digitize(column, np.histogram(column, bins)[1][:-1]) for column in x.T], 1)

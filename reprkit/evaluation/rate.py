@@ -8,12 +8,14 @@ import torch
 
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches
-from reprkit.interfaces import Evaluator, Latent
+from reprkit.interfaces import Evaluator
+from reprkit.models.compression import count_symbols, fixed_bits, join_payloads, no_symbols, table_bits
+from reprkit.models.fingerprints import fingerprint
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
-    from reprkit.types import Batch, Code
+    from reprkit.types import Batch
 
 
 class Rate(Evaluator):
@@ -39,38 +41,27 @@ class Rate(Evaluator):
                     f"latent {factor.latent.qualified or type(factor.latent).__name__} of factor {name} is continuous, and only "
                     "discrete codes have a rate; of a Gaussian, evaluator reconstruction measures kl"
                 )
-        totals = dict.fromkeys(("fixed", "table", "payload", "string"), 0.0)
-        examples, elements = 0, 0
+        latents = {name: factor.latent for name, factor in model.factors.items()}
+        counts = {name: no_symbols(latent) for name, latent in latents.items()}
+        totals = {"payload": 0.0, "string": 0.0}
+        examples, elements, start = 0, 0, fingerprint(model)
         for batch in batches(data, "compressing"):
             codes = model.encode(batch)
-            for name, code in codes.items():
-                latent = model.latent(name)
-                fixed, table = _symbol_bits(latent, code)
-                totals["fixed"] += fixed
-                totals["table"] += table
-                totals["payload"] += 8 * sum(map(len, latent.write(code)))
-            strings = model.compress(codes)
+            payloads = {name: latent.write(codes[name]) for name, latent in latents.items()}
+            strings = join_payloads(codes, payloads, start)
+            totals["payload"] += 8 * sum(len(each) for written in payloads.values() for each in written)
             totals["string"] += 8 * sum(map(len, strings))
+            for name, code in codes.items():
+                count_symbols(code, counts[name])
             examples += len(strings)
             elements += _count_elements(model, batch)
+        totals["fixed"] = sum(fixed_bits(latent, counts[name]) for name, latent in latents.items())
+        totals["table"] = sum(table_bits(latent, counts[name]) for name, latent in latents.items())
         return {
-            **{f"{name}_bits": total / examples for name, total in totals.items()},
+            **{f"{name}_bits": totals[name] / examples for name in ("fixed", "table", "payload", "string")},
             "bits_per_dim": totals["payload"] / elements,
             "table_bits_per_dim": totals["table"] / elements,
         }
-
-
-def _symbol_bits(latent: Latent, code: Code) -> tuple[float, float]:
-    """Return the bits of all symbols of valid tokens at a fixed rate, and under the latent's tables."""
-    assert code.indices is not None
-    assert latent.vocab is not None
-    symbols = (code.indices.flatten(0, 1) if code.mask is None else code.indices[code.mask]).cpu()
-    fixed = len(symbols) * float(torch.tensor(latent.vocab).double().log2().sum())
-    tables = latent.frequencies()
-    if tables is None:
-        return fixed, fixed
-    shares = tables.cpu().gather(1, symbols.T)  # of 2^16
-    return fixed, float((16 - shares.double().log2()).sum())
 
 
 def _count_elements(model: Model, batch: Batch) -> int:

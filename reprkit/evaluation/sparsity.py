@@ -81,13 +81,12 @@ class _Counter:
         self.active += active.sum(0)
         self.tokens += len(z)
         self.silent += int((~active.any(1)).sum())
-        z = z / z.abs().amax(
-            1, keepdim=True
-        )  # squares of tiny values would underflow; rows of zeros become NaN
-        kept = z[z.isfinite().all(1)]
-        self.nonzero += len(kept)
+        # Without the division, squares of tiny values would underflow; rows of zeros become NaN.
+        z = z / z.abs().amax(1, keepdim=True)
+        nonzero = z[z.isfinite().all(1)]
+        self.nonzero += len(nonzero)
         if width > 1:
-            ratio = kept.abs().sum(1) / kept.square().sum(1).sqrt()
+            ratio = nonzero.abs().sum(1) / nonzero.square().sum(1).sqrt()
             self.hoyer += float(((math.sqrt(width) - ratio) / (math.sqrt(width) - 1)).sum())
 
     def metrics(self) -> dict[str, float]:

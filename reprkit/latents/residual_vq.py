@@ -161,21 +161,17 @@ def search_codes(x: Float[Tensor, "m d"], tables: Float[Tensor, "l k d"], beam: 
     In each layer the ``beam`` sums with the smallest squared distance remain, of all that end in one of its codes.
     """
     rows = max(1, CHUNK // (beam * tables.shape[1]))
-    return (
-        torch.cat([_search_chunk(part, tables, beam) for part in x.split(rows)])
-        if len(x)
-        else x.new_zeros((0, len(tables)), dtype=torch.int64)
-    )
+    return torch.cat([_search_chunk(part, tables, beam) for part in x.split(rows)])
 
 
 def _search_chunk(x: Tensor, tables: Tensor, beam: int) -> Int[Tensor, "m l"]:
     sums, greedy_sum = x.new_zeros(len(x), 1, x.shape[1]), torch.zeros_like(x)
-    rows, greedy = (torch.zeros(len(x), width, 0, dtype=torch.int64, device=x.device) for width in (1, 1))
+    rows = greedy = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)
     for table in tables:
         squares = table.square().sum(-1)
         residual = x.unsqueeze(1) - sums
         costs = residual.square().sum(-1, keepdim=True) - 2 * residual @ table.T + squares
-        best = costs.flatten(1).topk(min(beam, costs[0].numel()), largest=False).indices
+        best = costs.flatten(1).topk(min(beam, costs.shape[1] * costs.shape[2]), largest=False).indices
         parent, code = best // len(table), best % len(table)
         sums = sums.gather(1, parent.unsqueeze(-1).expand(-1, -1, x.shape[1])) + table[code]
         rows = torch.cat(

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from reprkit.models.factor import masked_mean
+
 
 class SequenceClassifier(nn.Module):
     """Convolutions over tokens or frames, mean over them, and a linear map: (b n d) to a logit per class (b k)."""
@@ -24,7 +26,4 @@ class SequenceClassifier(nn.Module):
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = x if padding is None else x.masked_fill(padding, 0.0)
             x = F.leaky_relu(norm(layer(x.mT).mT), 0.2)
-        if mask is None:
-            return self.last(x.mean(1))
-        weight = mask.unsqueeze(-1).to(x.dtype)
-        return self.last((x * weight).sum(1) / weight.sum(1).clamp(min=1))
+        return self.last(masked_mean(x, mask))

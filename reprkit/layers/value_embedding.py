@@ -31,6 +31,14 @@ def column_scales(field: Field) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"
     return torch.tensor(center), torch.tensor(scale)
 
 
+def element_scales(field: Field) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+    """Return center and scale of a field's values: of each element where it has columns, else of all elements (1,)."""
+    if field.columns:
+        return column_scales(field)
+    center, radius = center_and_radius(field)
+    return torch.tensor([center]), torch.tensor([radius])
+
+
 def count_symbols(field: Field) -> int:
     """Return the number of symbols that an encoder embeds: the vocabulary and the mask symbol after it.
 

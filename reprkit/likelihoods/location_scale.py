@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Likelihood, require
-from reprkit.layers.value_embedding import center_and_radius, column_scales
+from reprkit.layers.value_embedding import element_scales
 from reprkit.registry.constraints import Positive
 from reprkit.utils.precision import at_least_float32
 
@@ -57,15 +57,11 @@ class LocationScale(Likelihood):
         super().__init__()
         require_real(data, self.name)
         self.scale = scale
-        center, radius = (0.0, 1.0) if data is None else center_and_radius(data["x"])
-        if data is not None and data["x"].columns:
-            table = column_scales(data["x"])
-        else:
-            table = (torch.tensor([center]), torch.tensor([radius]))
+        center, radius = (torch.zeros(1), torch.ones(1)) if data is None else element_scales(data["x"])
         # In the units of the data: of one element, or of every element of a table's row or of a frame.
-        self.register_buffer("center", table[0], persistent=False)
-        self.register_buffer("radius", table[1], persistent=False)
-        self.register_buffer("log_radius", table[1].double().log().float(), persistent=False)
+        self.register_buffer("center", center, persistent=False)
+        self.register_buffer("radius", radius, persistent=False)
+        self.register_buffer("log_radius", radius.double().log().float(), persistent=False)
 
     def standard_nll(self, value: Tensor) -> Tensor:
         """Return the negative log-density of the standard distribution."""

@@ -142,9 +142,8 @@ def _with_computed_fields(signature: Signature | None, objective: Objective) -> 
     with objective.error_context():
         computed = objective.fields(signature)
     for name, field in computed.items():
-        if (
-            name in signature and signature[name] != field
-        ):  # equal: it is the signature of a model, from its checkpoint
+        # The signature of a loaded model already has the field.
+        if name in signature and signature[name] != field:
             raise BuildError(
                 f"objective {objective.title} computes a field {name!r}, and the data has another one of that name: "
                 "rename the data's"

@@ -33,6 +33,7 @@ from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
+    from reprkit.interfaces import Latent
     from reprkit.models.model import Model
 
 
@@ -65,14 +66,26 @@ def compress(model: Model, batch: Batch | Codes, *, priors: Priors = None) -> li
             raise BuildError(
                 f"the codes have the factors {', '.join(codes) or 'none'}, and the model {', '.join(model.factors)}"
             )
-        start = fingerprint(model)
-        bodies: list[bytearray] = [bytearray(start) for _ in range(len(next(iter(codes.values())).z))]
-        for name, factor in model.factors.items():
-            code, prior = codes[name], coding.get(name)
-            payloads = factor.latent.write(code) if prior is None else prior.write(code)
-            for row, (body, payload) in enumerate(zip(bodies, payloads, strict=True)):
-                body += layout_to_bytes(code, row, prior)
-                body += encode_varint(len(payload)) + payload
+        payloads = {
+            name: (coding.get(name) or factor.latent).write(codes[name])
+            for name, factor in model.factors.items()
+        }
+        return join_payloads(codes, payloads, fingerprint(model), coding)
+
+
+def join_payloads(
+    codes: Codes,
+    payloads: Mapping[str, Sequence[bytes]],
+    model_fingerprint: bytes,
+    coding: Mapping[str, CodingPrior] | None = None,
+) -> list[bytes]:
+    """Return the strings of codes whose payloads are written, by factor in the order of the model's."""
+    bodies = [bytearray(model_fingerprint) for _ in next(iter(payloads.values()))]
+    for name, written in payloads.items():
+        prior = (coding or {}).get(name)
+        for row, (body, payload) in enumerate(zip(bodies, written, strict=True)):
+            body += layout_to_bytes(codes[name], row, prior)
+            body += encode_varint(len(payload)) + payload
     return [close_string(body) for body in bodies]
 
 
@@ -141,23 +154,18 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
         raise PartArgumentError(
             "fit_frequencies: the model has no discrete latent, so there are no symbols to count"
         )
-    counts = {
-        name: torch.zeros(len(factor.latent.vocab or ()), max(factor.latent.vocab or ()), dtype=torch.int64)
-        for name, factor in discrete.items()
-    }
+    counts = {name: no_symbols(factor.latent) for name, factor in discrete.items()}
     examples = 0
     with eval_mode(model):
         for rows in dataset(data).batches(batch):
             codes = model.encode(rows, factors=tuple(discrete))
             examples += len(next(iter(codes.values())).z)
             for name, code in codes.items():
-                _count_symbols(code, counts[name])
+                count_symbols(code, counts[name])
     bits = {}
     for name, factor in discrete.items():
         factor.latent.set_frequencies(counts[name])
-        bits[name] = (
-            _table_bits(factor.latent.frequencies(), counts[name], factor.latent.vocab or ()) / examples
-        )
+        bits[name] = table_bits(factor.latent, counts[name]) / examples
     return bits
 
 
@@ -186,7 +194,13 @@ def _load_priors(model: Model, priors: Priors) -> dict[str, CodingPrior]:
     return coding
 
 
-def _count_symbols(code: Code, counts: Tensor) -> None:
+def no_symbols(latent: Latent) -> Tensor:
+    """Return counts (q v) of zero for each slot's symbols."""
+    vocab = latent.vocab or ()
+    return torch.zeros(len(vocab), max(vocab), dtype=torch.int64)
+
+
+def count_symbols(code: Code, counts: Tensor) -> None:
     """Add the symbols of the valid tokens to counts (q v)."""
     assert code.indices is not None
     symbols = code.indices.flatten(0, 1) if code.mask is None else code.indices[code.mask]
@@ -194,8 +208,14 @@ def _count_symbols(code: Code, counts: Tensor) -> None:
         counts[slot] += column.bincount(minlength=counts.shape[1])
 
 
-def _table_bits(tables: Tensor | None, counts: Tensor, vocab: Sequence[int]) -> float:
-    """Return the bits of all counted symbols under the tables."""
+def fixed_bits(latent: Latent, counts: Tensor) -> float:
+    """Return the bits of all counted symbols at log2 of the vocabulary each."""
+    return float((counts.sum(1).double() * torch.tensor(latent.vocab).double().log2()).sum())
+
+
+def table_bits(latent: Latent, counts: Tensor) -> float:
+    """Return the bits of all counted symbols under the latent's tables; without tables, ``fixed_bits``."""
+    tables = latent.frequencies()
     if tables is None:
-        return float((counts.sum(1).double() * torch.tensor(vocab).log2()).sum())
+        return fixed_bits(latent, counts)
     return float((counts * (16 - tables.clamp(min=1).cpu().double().log2())).sum())

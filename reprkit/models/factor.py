@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
-from reprkit.layers.value_embedding import center_and_radius, column_scales
+from reprkit.layers.value_embedding import element_scales
 from reprkit.models.draws import repeat_batch, repeat_features
 from reprkit.models.usage import Usage
 from reprkit.types import Batch, Code, Features
@@ -229,10 +229,7 @@ class Factor(nn.Module):
 def _missing_values(encoder: Encoder) -> Tensor:
     """Return what an encoder reads at missing elements of a vector: (d,) for a table, else the middle of the range (1,)."""
     data = encoder.build_context.get("data")
-    field = None if data is None else data["x"]
-    if field is not None and field.columns:
-        return column_scales(field)[0]
-    return torch.tensor([0.0 if field is None else center_and_radius(field)[0]])
+    return torch.zeros(1) if data is None else element_scales(data["x"])[0]
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:

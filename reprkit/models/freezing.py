@@ -60,3 +60,22 @@ def find_frozen_modules(model: Model, names: Iterable[str]) -> list[nn.Module]:
             )
         found += known[name]
     return found
+
+
+def freeze_weights(model: Model, names: Iterable[str], before: frozenset[str]) -> frozenset[str]:
+    """Let the weights of these parts need no gradient, and those frozen before need one again; return the names of the former.
+
+    Weights that need no gradient for another reason are not among them, and stay as they are.
+
+    Raises:
+        BuildError: see ``find_frozen_modules``.
+    """
+    modules = find_frozen_modules(model, names)
+    weights = dict(model.named_parameters())
+    for name in weights.keys() & before:
+        weights[name].requires_grad_(True)
+    frozen = {id(parameter) for module in modules for parameter in module.parameters()}
+    chosen = frozenset(name for name, each in weights.items() if id(each) in frozen and each.requires_grad)
+    for name in chosen:
+        weights[name].requires_grad_(False)
+    return chosen

@@ -34,7 +34,7 @@ from reprkit.models.forward_cache import (
     make_unique_name,
     normalize_over_ranks,
 )
-from reprkit.models.freezing import find_frozen_modules
+from reprkit.models.freezing import find_frozen_modules, freeze_weights
 from reprkit.models.grid import from_tokens, fuse, row_grid, to_tokens
 from reprkit.models.loss_weights import parse_weights
 from reprkit.models.output import Output, field_of, missing_output
@@ -91,9 +91,8 @@ class Model(nn.Module):
         self._forward_cache: ForwardCache | None = None
         self._seen_data = self._named_losses = False
         self.frozen: tuple[str, ...] = ()
-        self._frozen_weights: set[str] = (
-            set()
-        )  # names of the parameters that freeze has set to need no gradient
+        # Names of the parameters that freeze has set to need no gradient.
+        self._frozen_weights: frozenset[str] = frozenset()
         self.objective = objective
         self.computed_fields = frozenset() if signature is None else frozenset(objective.fields(signature))
 
@@ -530,19 +529,7 @@ class Model(nn.Module):
         Raises:
             BuildError: the model has no such part.
         """
-        modules = find_frozen_modules(self, names)
-        for name, parameter in self.named_parameters():
-            if name in self._frozen_weights:
-                parameter.requires_grad_(True)
-        frozen = {id(parameter) for module in modules for parameter in module.parameters()}
-        self._frozen_weights = {
-            name
-            for name, parameter in self.named_parameters()
-            if id(parameter) in frozen and parameter.requires_grad
-        }
-        for name, parameter in self.named_parameters():
-            if name in self._frozen_weights:
-                parameter.requires_grad_(False)
+        self._frozen_weights = freeze_weights(self, names, self._frozen_weights)
         self.frozen = tuple(names)
         self.train(self.training)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reprkit.data.signature import LAYOUTS, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
+from reprkit.interfaces import require
 from reprkit.models.grid import row_grid, step_grid, to_tokens
 from reprkit.models.token_sampler import TokenSampler
 from reprkit.types import Code, Codes, Decoded
@@ -49,12 +50,19 @@ def sample(
         options: of the objective's sampler; none otherwise.
 
     Raises:
-        PartArgumentError: a latent has no prior of its own and ``prior`` was not given.
+        PartArgumentError: a latent has no prior of its own and ``prior`` was not given, or an argument that this way of sampling
+            does not have.
         BuildError: the prior was trained on other codes, the model was built without data, or there is no such output.
     """
     _require_signature(model)
     generating = [member for member in model.objective.members if member.generates]
     if generating and prior is None:
+        given = {"factor": factor, "temperature": None if temperature == 1 else temperature, "output": output}
+        ignored = ", ".join(f"{name}=" for name, value in given.items() if value is not None)
+        require(
+            not ignored,
+            f"objective {model.objective.title} has a sampler of its own, which takes no {ignored}",
+        )
         return generating[0].sample(model, size, generator, **options)
     if options:
         raise PartArgumentError(

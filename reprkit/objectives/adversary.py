@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -15,6 +16,7 @@ from reprkit.models.factor import resolve_factor
 from reprkit.objectives.labels import count_classes, get_labels
 from reprkit.registry.constraints import Depth, Width
 from reprkit.types import Batch, Code
+from reprkit.utils.precision import at_least_float32
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -33,7 +35,7 @@ class Adversary(Objective):
     Args:
         goal: "wrong": minus the classifier's cross-entropy, the paper's, which is unbounded; "uniform": the divergence of its
             prediction from the uniform distribution, which is 0 without information.
-        label: the label field that the code should not tell.
+        label: the label field about which the code should hold no information.
         factor: the factor without that information; the only one if None.
         width: channels of the critic.
         depth: convolutions of the critic.
@@ -83,9 +85,8 @@ class Adversary(Objective):
         if self.goal == "wrong":
             return {"adversary": (-F.cross_entropy(logits, label, reduction="sum"), len(label))}
         log_probs = F.log_softmax(logits, -1)
-        divergence = -log_probs.mean(-1) - torch.tensor(float(log_probs.shape[-1])).log().to(log_probs)
+        divergence = -log_probs.mean(-1) - math.log(log_probs.shape[-1])
         return {"adversary": (divergence.sum(), len(label))}
 
     def _classify(self, code: Code) -> Float[Tensor, "b k"]:
-        logits: Float[Tensor, "b k"] = self.critic(code.z, code.mask)
-        return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        return at_least_float32(self.critic(code.z, code.mask))

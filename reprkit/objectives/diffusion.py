@@ -16,7 +16,7 @@ from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Objective, Term, require
 from reprkit.layers.positions import sinusoidal_positions
-from reprkit.layers.value_embedding import center_and_radius, column_scales
+from reprkit.layers.value_embedding import element_scales
 from reprkit.models.factor import factor
 from reprkit.models.grid import from_tokens
 from reprkit.objectives.noise_schedule import (
@@ -142,11 +142,7 @@ class Diffusion(Objective):
                     f"diffusion(drop={self.drop}) drops the code of {each.condition!r}, which conditions the encoder of factor "
                     f"{name}: let the decoder read it instead"
                 )
-        center, radius = (
-            column_scales(field)
-            if field.columns
-            else map(torch.tensor, ([c] for c in center_and_radius(field)))
-        )
+        center, radius = element_scales(field)
         self.center, self.radius = center.to(self.center), radius.to(self.radius)
         widths = {name: model.latent(name).out_dim for name in conditions} if self.drop else {}
         self.absent = nn.ParameterDict(
@@ -159,28 +155,31 @@ class Diffusion(Objective):
         x = batch[model.output]
         step = (draw_uniform((len(x),), x, generator) * self.steps).long().clamp(max=self.steps - 1)
         share = self.shares[step].to(x).reshape(-1, *[1] * (x.ndim - 1))
-        data, noise = (x - self.center.to(x)) / self.radius.to(x), draw_normal(x, generator)
+        data, noise = self._to_units(x), draw_normal(x, generator)
         codes = model.encode(self._view(model, batch, add_noise(data, noise, share), step))
         if self.drop and model.training:
             codes = self._drop_conditions(codes, draw_uniform((len(x),), x, generator) < self.drop)
-        elif self.drop:
-            codes = self._drop_conditions(codes, torch.zeros(len(x), dtype=torch.bool, device=x.device))
         scored = model.score(batch, codes, teacher_forcing=False)
         if not scored.decoded.likelihood.density:
             raise BuildError(
                 f"objective diffusion predicts any real value, and likelihood {scored.decoded.likelihood.reference} does not allow "
                 "it: give the decoder likelihood='gaussian'"
             )
-        target = self.center.to(x) + self.radius.to(x) * prediction_target(
-            self.prediction, data, noise, share
-        )
+        target = self._to_data(prediction_target(self.prediction, data, noise, share))
         scored = replace(scored, target=model.as_tokens(target, scored.decoded))
         model.record(**scored.metrics)
         return {"diffusion": scored.loss}
 
     def _view(self, model: Model, batch: Batch, noised: Tensor, step: Tensor) -> dict[str, Tensor]:
-        x = self.center.to(noised) + self.radius.to(noised) * noised
-        return {**batch, model.output: x, "time": self.embed(step).to(noised)}
+        return {**batch, model.output: self._to_data(noised), "time": self.embed(step).to(noised)}
+
+    def _to_units(self, x: Tensor) -> Tensor:
+        """Rescale data to [-1, 1], or standardize its columns."""
+        return (x - self.center.to(x)) / self.radius.to(x)
+
+    def _to_data(self, x: Tensor) -> Tensor:
+        """Invert ``_to_units``."""
+        return self.center.to(x) + self.radius.to(x) * x
 
     def _drop_conditions(self, codes: Codes, dropped: Tensor) -> Codes:
         """Replace the conditions of some examples (b,) by the learned vectors."""
@@ -255,7 +254,7 @@ class Diffusion(Objective):
                     else torch.randn(x.shape, generator=generator, device=x.device).to(x)
                 )
                 x = previous_step(x, data, share, earlier, 0.0 if last else eta, noise)
-        return replace(decoded, x=model.as_tokens(self.center.to(x) + self.radius.to(x) * x, decoded))
+        return replace(decoded, x=model.as_tokens(self._to_data(x), decoded))
 
     def _blank_batch(self, model: Model, size: int, like: Batch | None) -> dict[str, Tensor]:
         """Return a batch with the conditions, and any values in the output's field."""
@@ -290,5 +289,4 @@ class Diffusion(Objective):
         return predicted, decoded
 
     def _rescaled(self, model: Model, decoded: Decoded) -> Tensor:
-        x = from_tokens(decoded.x, decoded.grid or (1,), model.output_field)
-        return (x - self.center.to(x)) / self.radius.to(x)
+        return self._to_units(from_tokens(decoded.x, decoded.grid or (1,), model.output_field))

@@ -106,7 +106,7 @@ class Policy(Objective):
 
     @torch.no_grad()
     def _greedy(self, model: Model, name: str, batch: Batch, codes: Codes) -> Float[Tensor, " s"]:
-        """Return the nats of each sample's example given the code of evaluation mode, beside the sampled codes of other factors."""
+        """Return the nats of each sample's example given the code of evaluation mode, with the sampled codes of other factors."""
         factor = model.factors[name]
         alone = len(codes) == 1
         draws = 1 if alone else self.samples

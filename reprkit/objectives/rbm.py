@@ -14,7 +14,7 @@ from reprkit.corruptions.base import draw_normal, draw_uniform
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
-from reprkit.layers.value_embedding import center_and_radius, column_scales
+from reprkit.layers.value_embedding import element_scales
 from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import Count
 from reprkit.types import Batch
@@ -95,11 +95,7 @@ class RBM(Objective):
                 "use 'gaussian'"
             )
         self.name, self.shape = name, tuple(int(size or 0) for size in field.shape)
-        center, radius = (
-            column_scales(field)
-            if field.columns
-            else map(torch.tensor, ([each] for each in center_and_radius(field)))
-        )
+        center, radius = element_scales(field)
         self.center, self.radius = center.to(self.bias), radius.to(self.bias)
         self.bias = nn.Parameter(torch.zeros(factor.encoder.out_dim))
 
@@ -128,9 +124,7 @@ class RBM(Objective):
 
     def hidden_inputs(self, factor: Factor, x: Float[Tensor, "b p"]) -> Float[Tensor, "b h"]:
         """Return c + W v of every hidden unit."""
-        return factor.features({"x": x.unflatten(1, self.shape), factor.input: x.unflatten(1, self.shape)}).x[
-            :, 0
-        ]
+        return factor.features({factor.input: x.unflatten(1, self.shape)}).x[:, 0]
 
     def gibbs_step(
         self, factor: Factor, x: Float[Tensor, "b p"], generator: torch.Generator | None = None

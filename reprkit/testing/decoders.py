@@ -316,15 +316,13 @@ def _point_or_nats(decoded: Decoded, target: Tensor) -> Tensor:
 
 def _left_branching(count: int) -> Tensor:
     """Return the parents (n,) of a left-branching binary tree; of an even number of tokens the first has a parent of its own."""
-    odd = count % 2 == 0
-    index = torch.arange(count - odd)
-    parents = torch.where(index % 2 == 0, index + 2, index + 1).clamp(max=count - odd - 1)
+    if count % 2 == 0:
+        rest = _left_branching(count - 1)
+        return torch.cat([torch.ones(1, dtype=torch.int64), torch.where(rest < 0, -1, rest + 1)])
+    index = torch.arange(count)
+    parents = torch.where(index % 2 == 0, index + 2, index + 1).clamp(max=count - 1)
     parents[-1] = -1
-    return (
-        torch.cat([torch.ones(1, dtype=torch.int64), torch.where(parents < 0, -1, parents + 1)])
-        if odd
-        else parents
-    )
+    return parents
 
 
 def _train_step(rank: int, case: DecoderConformance) -> dict[str, Tensor]:

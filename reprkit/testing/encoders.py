@@ -9,6 +9,7 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
+from reprkit.evaluation.activations import recorded_outputs
 from reprkit.interfaces import Encoder
 from reprkit.models.grid import from_tokens, to_tokens
 from reprkit.testing.base import (
@@ -139,20 +140,11 @@ class EncoderConformance(PartConformance):
     def test_named_layers_are_called(self) -> None:
         """Every one of ``named_layers()`` is called by ``forward`` and gives (b d), (b n d) or (b d h w), of each example."""
         encoder = self.fresh().eval()
-        layers, seen = encoder.named_layers(), {}
+        layers = encoder.named_layers()
         if not layers:
             raise SkipTest("it names no layers")
-
-        def record(name: str) -> Any:
-            def hook(module: Any, inputs: Any, output: Any) -> None:
-                seen[name] = output[0] if isinstance(output, tuple) else output
-
-            return hook
-
-        hooks = [module.register_forward_hook(record(name)) for name, module in layers.items()]
-        self.encode(encoder, self.batch(3))
-        for handle in hooks:
-            handle.remove()
+        with recorded_outputs(layers) as seen:
+            self.encode(encoder, self.batch(3))
         missing = [name for name in layers if name not in seen]
         expect(not missing, f"forward did not call its layers {', '.join(missing)}: override named_layers()")
         for name, output in seen.items():

@@ -146,9 +146,9 @@ class LatentConformance(PartConformance):
                 if given is not None:
                     if latent.count(5) != 5 or code.grid == ():
                         raise SkipTest("its code has tokens of its own")
-                    kept = code.parents is not None and torch.equal(code.parents, given)
+                    same = code.parents is not None and torch.equal(code.parents, given)
                     expect(
-                        kept,
+                        same,
                         "the code does not have the features' tree: create it with Code.of(features, ...)",
                     )
                 if own:

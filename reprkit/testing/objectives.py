@@ -208,10 +208,10 @@ class ObjectiveConformance(PartConformance):
             check_batch({name: filled[name] for name in own}, own)
         except DataError as error:
             raise AssertionError(f"fill makes values that fields() does not declare: {error}") from error
-        kept = {**filled, **{name: torch.zeros_like(filled[name]) for name in own}}
+        given = {**filled, **{name: torch.zeros_like(filled[name]) for name in own}}
         for name in own:
             expect_close(
-                model.objective.fill(kept)[name], kept[name], f"fill replaces the batch's {name}", 0.0
+                model.objective.fill(given)[name], given[name], f"fill replaces the batch's {name}", 0.0
             )
 
     def test_samples_fit_the_data(self) -> None:

@@ -235,6 +235,7 @@ def test_sampling_options_are_checked():
         ({"eta": 2}, "eta must be from 0 to 1"),
         ({"guidance": 2.0}, r"needs a model trained with diffusion\(drop=\)"),
         ({"speed": 1}, "diffusion samples without speed="),
+        ({"temperature": 0.5}, "has a sampler of its own, which takes no temperature="),
     ]:
         with pytest.raises(PartArgumentError, match=message):
             model.sample(2, **options)
