@@ -1,6 +1,5 @@
 import itertools
 import random
-import time
 
 import numpy as np
 import pytest
@@ -133,27 +132,6 @@ def test_order_of_another_size_raises_at_once():
         loader(Digits(), Order(50, 8))
     with pytest.raises(DataError, match="number of processes"):
         loader(Noisy(), Order(12, 4), workers=-1)
-
-
-def _fastest(function, repeats=7, calls=300):
-    """Return microseconds per call, the minimum of several runs, because other processes only slow a run down."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        for _ in range(calls):
-            function()
-        best = min(best, (time.perf_counter() - start) / calls)
-    return best * 1e6
-
-
-def test_batch_overhead_is_small():
-    train, _ = Digits().split()
-    order = Order(len(train), 128)
-    batches = iter(loader(train, order))
-    x, label = torch.rand(1438, 8, 8, 1), torch.zeros(1438, dtype=torch.int64)
-    index = order.at(0)
-    bare = _fastest(lambda: (x.index_select(0, index), label.index_select(0, index)))
-    assert _fastest(lambda: next(batches)) < bare + 100
 
 
 def test_batches_of_data_in_memory_are_copies():
