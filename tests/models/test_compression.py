@@ -339,10 +339,10 @@ CLAIMS = {
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_claims_of_a_crafted_string_are_bounded(fitted, claim):
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(CompressionError):
         fitted.decompress([crafted(fitted, CLAIMS[claim])])
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_any_bytes_after_the_fingerprint_end_in_one_sentence(fitted):
