@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from reprkit.data.base import Dataset
+from reprkit.data.folders import count_suffixes
 from reprkit.data.formats.arrays import Arrays
 from reprkit.data.formats.table import Table, is_frame
 from reprkit.data.regular_files import check_regular
@@ -143,8 +143,8 @@ def _reference_for(path: Path) -> Reference:
     files = _file_suffixes()
     folders = {
         **files,
-        **dict.fromkeys(image_files.SUFFIXES, "images"),
-        **dict.fromkeys(sound.SUFFIXES, "audio"),
+        **dict.fromkeys((*image_files.suffixes(), *image_files.undecoded()), "images"),
+        **dict.fromkeys((*sound.SUFFIXES, *sound.UNDECODED), "audio"),
     }
     for suffix in (".npz", *table.SUFFIXES):  # a table in a folder of pictures describes them
         del folders[suffix]
@@ -161,30 +161,22 @@ def _reference_for(path: Path) -> Reference:
                 )
             )
         return _reference(name, path)
-    suffixes = _count_suffixes(path)
+    suffixes = count_suffixes(path)
     matches = {folders[suffix] for suffix in suffixes if suffix in folders}
     if "arrays" in matches and not any(path.glob("*.npy")):
         matches.discard("arrays")  # its files must lie directly in the folder, one per field
     if len(matches) == 1:
         return _reference(matches.pop(), path)
-    amounts = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(10)) or "no files"
+    amounts = ", ".join(
+        f"{count:,} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(10)
+    )
     raise DataError(
-        f"the folder {str(path)!r} holds {amounts}: "
+        f"the folder {str(path)!r} holds {amounts or 'no files'}: "
         + (
             f"several data sets could read it\n  choose: {' or '.join(_format_reference(name, path) for name in sorted(matches))}"
             if matches
             else f"no data set reads these\n{_list_suffixes(folders)}"
         )
-    )
-
-
-def _count_suffixes(folder: Path) -> Counter[str]:
-    """Count the files of each suffix, at any depth; hidden files are ignored."""
-    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return Counter(
-        file.suffix.lower() or "without a suffix"
-        for file in files
-        if not any(part.startswith(".") for part in file.parts)
     )
 
 

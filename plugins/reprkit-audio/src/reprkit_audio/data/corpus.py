@@ -37,6 +37,7 @@ class Corpus(Recordings):
         utterances: at most this many of each speaker.
         max_corrupt: the largest share of unreadable files that may be left out; a larger one is an error.
         facts: for ``describe``.
+        unreadable: (name, reason) of files that were found unreadable before they were opened.
         tracks: name -> function that gives the symbols of a clip's frames, and the symbols' names.
 
     Raises:
@@ -59,11 +60,13 @@ class Corpus(Recordings):
         utterances: int | None = None,
         max_corrupt: float = 0.01,
         facts: Mapping[str, Any] | None = None,
+        unreadable: Iterable[tuple[str, str]] = (),
         tracks: Mapping[str, Track] | None = None,
     ) -> None:
         front, skips = front_end(frontend), CorruptFiles("sound files", max_corrupt)
         wanted = select_clips(clips, speakers, utterances)
-        total = len(wanted)
+        skips.add_entries(unreadable)
+        total = len(wanted) + skips.count
         if seconds is not None:
             by_name = {clip.name: clip for clip in wanted}
             cut = skips.iter_readable(by_name, lambda each: split_clip(by_name[each], seconds))
