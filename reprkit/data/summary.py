@@ -42,6 +42,8 @@ def _field(field: Field) -> str:
     if field.kind == "label":
         return f"{field.vocab} classes"
     text = f"{field.kind} ({field.axes})"
+    if field.form is not None and field.kind in ("sequence", "image"):
+        text += f", {field.form}"
     if field.discrete:
         return f"{text} of {field.vocab:,} symbols"
     if field.vocab == 2:

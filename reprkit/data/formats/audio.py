@@ -153,6 +153,10 @@ class Audio(Dataset):
         """Return the number of samples of every file; {} for windows, which have one length."""
         return {"x": self._lengths} if self._steps is None else {}
 
+    def summary(self) -> str:
+        """Return what was read, in one line."""
+        return f"{super().summary()}; raw samples of {self._rate:,} Hz (as log-mel frames: data set recordings, in reprkit-audio)"
+
     @property
     def name(self) -> str:
         """Name of the folder."""
