@@ -38,7 +38,7 @@ def dataset(source: Any, *, registry: Registry | None = None, **options: Any) ->
     ===================================  ============
     .npy, .npz, a folder of .npy         arrays
     a folder of images                   images
-    a folder of sound files              recordings (log-mel frames) with reprkit-audio, else audio (waveforms)
+    a folder of sound files              sound-folder (log-mel frames) with reprkit-audio, else audio (waveforms)
     .jsonl, .ndjson, or a folder         json-lines
     .txt, or a folder                    lines
     .csv, .tsv, .parquet                 table

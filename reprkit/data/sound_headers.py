@@ -35,7 +35,7 @@ _BITRATES = (
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
-def with_true_length(file: Path | BinaryIO) -> Path | BinaryIO:
+def with_true_length(file: Path | BinaryIO) -> Path | BinaryIO | View:
     """Return the file itself, or a view of it whose header states its true length."""
     if isinstance(file, Path):
         with file.open("rb") as opened:

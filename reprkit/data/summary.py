@@ -24,7 +24,7 @@ def _left_out(facts: Mapping[str, Any]) -> list[str]:
     """Return what is not in the data, and what was reduced: ``2 unreadable; ignored: 3 .csv, 1 hidden``."""
     texts = list[str]()
     if isinstance(count := facts.get("skipped_count"), int) and count:
-        first = next(iter(facts.get("skipped") or []), {})
+        first: dict[str, str] = next(iter(facts.get("skipped") or []), {})
         texts.append(f"unreadable: {count:,}" + (f" ({first['name']}: {first['why']})" if first else ""))
     if isinstance(rules := facts.get("ignored"), Mapping) and rules:
         listed = [f"{entry['count']:,} {describe_rule(rule)}" for rule, entry in list(rules.items())[:5]]

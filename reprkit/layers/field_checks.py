@@ -25,7 +25,7 @@ def check_attention(tokens: int, part: str) -> None:
         raise BuildError(
             f"{part}: attention over {tokens:,} tokens computes {tokens:,} x {tokens:,} weights; the limit is {MAX_ATTENTION:,}\n"
             "  of sound, train on log-mel frames, 62 a second: rk.dataset('recordings/') with reprkit-audio\n"
-            "  else cut shorter windows: audio(root, seconds=0.1), length=; or use conv or gru"
+            "  else cut shorter windows: audio(root, seconds=0.1), length=; or use gru"
         )
 
 

@@ -7,7 +7,7 @@
 - pictures: JPEG files of 500 x 375 in 10 classes, decoded to 64 x 64 by one process: reprkit's data set ``images`` (each file read
   at every access, and once more when the data set is made), torchvision's ImageFolder with the same crop and size, and the
   ``imagefolder`` of datasets with the same transform.
-- recordings: WAV files of 5 s, 16 bits, 16 kHz: reprkit's ``audio``, torchaudio's front ends of ``recordings``, and soundfile.
+- recordings: WAV files of 5 s, 16 bits, 16 kHz: reprkit's ``audio``, the log-mel frames of ``sound-folder``, and soundfile.
 """
 
 from __future__ import annotations
@@ -150,10 +150,10 @@ def bench_recordings(root: Path, count: int) -> None:
     again, _ = timed(lambda: rk.dataset(root, frames=None))
     rows: dict[str, Callable[[], Any]] = {
         "reprkit audio": lambda: [data[place] for place in range(count)],
-        "reprkit recordings (in memory)": lambda: [frames[place] for place in range(count)],
+        "reprkit sound-folder (frames in memory)": lambda: [frames[place] for place in range(count)],
         "soundfile.read": lambda: [soundfile.read(root / name, dtype="float32")[0] for name in data.files],
     }
-    print(f"making: audio {made:.2f} s, recordings {first:.2f} s, again from its cache {again:.2f} s")
+    print(f"making: audio {made:.2f} s, sound-folder {first:.2f} s, again from its cache {again:.2f} s")
     for name, call in rows.items():
         seconds = min(timed(call)[0] for _ in range(3))
         print(f"{name}: {seconds_of_sound / seconds:,.0f} seconds of sound a second", flush=True)

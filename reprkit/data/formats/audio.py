@@ -155,7 +155,7 @@ class Audio(Dataset):
 
     def summary(self) -> str:
         """Return what was read, in one line."""
-        return f"{super().summary()}; raw samples of {self._rate:,} Hz (as log-mel frames: data set recordings, in reprkit-audio)"
+        return f"{super().summary()}; raw samples of {self._rate:,} Hz (as log-mel frames: data set sound-folder, in reprkit-audio)"
 
     @property
     def name(self) -> str:

@@ -17,8 +17,8 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("soundfile",),
     )
     yield Spec(
-        "recordings",
-        "reprkit_audio.data.recording_folder:RecordingFolder",
+        "sound-folder",
+        "reprkit_audio.data.sound_folder:SoundFolder",
         "A folder of sound files as log-mel frames",
         ("soundfile",),
         opens="audio",

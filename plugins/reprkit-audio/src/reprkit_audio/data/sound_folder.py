@@ -16,7 +16,7 @@ from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus
 
 
-class RecordingFolder(Corpus):
+class SoundFolder(Corpus):
     """All sound files below a folder, as frames of a front end: what ``rk.dataset("recordings/")`` gives.
 
     Fields: ``x`` sequence (frames c), its front end in ``form``; ``label`` (names: ``classes``), the folder of the first level, if

@@ -1,4 +1,4 @@
-"""Data set recordings: what ``rk.dataset(PATH)`` gives of a folder of sounds, its labels, parts and refusals."""
+"""data set sound-folder: what ``rk.dataset(PATH)`` gives of a folder of sounds, its labels, parts and refusals."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def cache(tmp_path_factory, monkeypatch):
 
 def test_a_folder_of_sounds_becomes_frames(folder, capsys):
     data = rk.dataset(folder)
-    assert data.reference == f"reprkit-audio/recordings(root={str(folder)!r})"
+    assert data.reference == f"reprkit-audio/sound-folder(root={str(folder)!r})"
     assert data.signature["x"].shape == (128, 80)
     printed = capsys.readouterr().err
     assert "x: sequence (t=128 c=80), log-mel(" in printed
@@ -49,7 +49,7 @@ def test_a_folder_of_sounds_becomes_frames(folder, capsys):
 
 def test_it_conforms(folder):
     case = DatasetConformance()
-    case.part = f"recordings(root={str(folder)!r}, frames=16)"
+    case.part = f"sound-folder(root={str(folder)!r}, frames=16)"
     assert case.opens() == "audio"
     from reprkit.testing.kit import failed_checks
 
