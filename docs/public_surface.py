@@ -67,8 +67,10 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     "Data sets": {
         "reprkit.data.base": ("Subset", "derive_seed", "held_out_share", "split_settings", "split_sizes"),
         "reprkit.data.collation": ("to_index",),
-        "reprkit.data.corrupt_files": ("CorruptFiles", "find_files"),
+        "reprkit.data.corrupt_files": ("CorruptFiles",),
+        "reprkit.data.folders": ("FolderFiles", "find_files"),
         "reprkit.data.formats.images": ("Images",),
+        "reprkit.data.formats.text_encoding": ("read_text",),
         "reprkit.data.formats.text_files": ("TextFiles",),
         "reprkit.data.padding": ("length_mask", "pad", "pad_to_length"),
         "reprkit.data.resampling": ("resample",),

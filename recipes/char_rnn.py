@@ -8,7 +8,7 @@ compressing the rest, and, with --dynamic, with the same network when it keeps l
 Sources: Karpathy 2015, "The unreasonable effectiveness of recurrent neural networks"; Graves 2013, "Generating sequences with
 recurrent neural networks", arXiv 1308.0850; top-p sampling: Holtzman et al. 2020, arXiv 1904.09751; dynamic evaluation: Krause et
 al. 2018, arXiv 1709.07432.
-Data: any UTF-8 text; by default the Python language reference that Python ships (pydoc_data.topics), each paragraph once.
+Data: any text; by default the Python language reference that Python ships (pydoc_data.topics), each paragraph once.
 Expected: figures on a larger text: docs/results/text.md.  The defaults take about ten minutes of one core.
 
     python recipes/char_rnn.py
@@ -28,27 +28,28 @@ import torch
 import typer
 
 import reprkit as rk
+from reprkit.data.formats import text_encoding
 from reprkit.errors import DataError
 from reprkit.evaluation.sequential.dynamic_evaluation import dynamic_evaluation
 from reprkit.evaluation.sequential.next_step import one_step_ahead
 from reprkit.utils.collectives import rank
 
 
-def read_text(path: str | None) -> str:
-    """Read a UTF-8 file, or Python's language reference when no path is given."""
+def read_text(path: str | None, encoding: str | None) -> str:
+    """Read a text file, or Python's language reference when no path is given."""
     if path is None:
         from pydoc_data.topics import topics
 
         paragraphs = (paragraph for name in sorted(topics) for paragraph in topics[name].split("\n\n"))
         return "\n\n".join(dict.fromkeys(paragraphs))
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--text {path!r} cannot be read as UTF-8 text: {error}") from error
+    return text_encoding.read_text(path, encoding)
 
 
 def main(
-    text: Annotated[str | None, typer.Option(help="a UTF-8 file; Python's reference if not given")] = None,
+    text: Annotated[str | None, typer.Option(help="a text file; Python's reference if not given")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="of a text without a byte-order mark, such as latin-1; else UTF-8")
+    ] = None,
     decoder: str = "lstm(width=256, depth=2, dropout=0.1)",
     window: Annotated[int, typer.Option(help="characters of a training example, an even number")] = 128,
     prime: Annotated[str, typer.Option(help="text that samples continue")] = "",
@@ -68,7 +69,7 @@ def main(
     resume: bool = False,
     launch: rk.Launch = rk.Launch(schedule="cosine", clip=1.0),
 ) -> None:
-    corpus = read_text(text)
+    corpus = read_text(text, encoding)
     alphabet = "".join(sorted(set(corpus)))  # of all splits: a test character must have an index, too
     index = {character: i for i, character in enumerate(alphabet)}
     if unknown := sorted(set(prime) - set(alphabet)):

@@ -15,13 +15,13 @@ Expected (seed 0, one core, a minute): mean squared error on test 376.4, AR(9) 3
 """
 
 import math
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
 import reprkit as rk
+from reprkit.data.formats.text_encoding import read_text
 from reprkit.errors import DataError
 from reprkit.evaluation.sequential.next_step import one_step_ahead
 from reprkit.utils.collectives import rank
@@ -34,8 +34,8 @@ def read_series(path: str) -> torch.Tensor:
 
         return torch.tensor(sunspots.load_pandas().data["SUNACTIVITY"].to_numpy())
     try:
-        return torch.tensor([float(number) for number in Path(path).read_text().split()], dtype=torch.float64)
-    except (OSError, ValueError) as error:
+        return torch.tensor([float(number) for number in read_text(path).split()], dtype=torch.float64)
+    except ValueError as error:
         raise DataError(f"--series {path!r} is not a file of numbers, one a line: {error}") from error
 
 

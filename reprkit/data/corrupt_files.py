@@ -1,4 +1,4 @@
-"""Find the files of a data set in a fixed order, read each once, and skip and report the unreadable ones.
+"""Read each file of a data set once, and skip and report the unreadable ones.
 
 All files are read once when the data set is constructed.  An unreadable file never gets an index, so it changes neither the
 order of the others nor a resumed run, and every rank skips the same files.
@@ -6,7 +6,7 @@ order of the others nor a resumed run, and every rank skips the same files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,31 +20,6 @@ NAMED = 20  # skipped items that are named; all are counted
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-
-
-def find_files(root: Any, suffixes: Collection[str], what: str) -> tuple[Path, list[str]]:
-    """Find the files with these suffixes below a folder, at any depth: the folder, and sorted relative paths with ``/``.
-
-    Hidden files and folders (whose name starts with a dot) are ignored.
-
-    Raises:
-        DataError: no such folder, ``root`` is a file, or no file with these suffixes below it.
-    """
-    folder = Path(root).expanduser()
-    if not folder.exists():
-        raise DataError(f"no folder {str(folder)!r} (looked in {Path.cwd()})")
-    if not folder.is_dir():
-        raise DataError(f"{str(folder)!r} is a file; root= is the folder that holds the {what}")
-    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    visible = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
-    names = sorted(path.as_posix() for path in visible if path.suffix.lower() in suffixes)
-    if not names:
-        others = sorted({path.suffix.lower() or path.name for path in visible})
-        raise DataError(
-            f"the folder {str(folder)!r} holds no {what} ({', '.join(sorted(suffixes))}) at any depth\n"
-            f"  it holds: {', '.join(others[:10]) or 'no files at all'}"
-        )
-    return folder, names
 
 
 def labels_from_folders(names: Iterable[str], root: Path) -> tuple[Tensor, Field, list[str]]:
@@ -85,6 +60,16 @@ class CorruptFiles:
         self.count += 1
         if len(self.named) < NAMED:
             self.named.append({"name": name, "why": why})
+
+    def add_entries(self, unreadable: Iterable[tuple[str, str]]) -> None:
+        """Count entries of a folder that cannot be read: (name, reason)."""
+        for name, why in unreadable:
+            self.add(name, why)
+
+    def add_all(self, other: CorruptFiles) -> None:
+        """Count the items of another record, too."""
+        self.add_entries((each["name"], each["why"]) for each in other.named)
+        self.count += other.count - len(other.named)
 
     def iter_readable(
         self, items: Iterable[Item], read: Callable[[Item], Value]

@@ -113,9 +113,14 @@ def _from_pictures(items: Sequence[Any], field: Field) -> Tensor:
             f"pictures have 1 or 3 channels and a size, and the model reads images of {field.axes}"
         )
     form = field.form or "image"
-    fit: Fit = parse(form).arguments.get("fit", "crop") if form.startswith("image") else "crop"
-    pixels = [read_image(item, (height, width), fit=fit, gray=channels == 1) for item in items]
-    return _from_pixels(torch.from_numpy(np.stack(pixels)), field)
+    settings = parse(form).arguments if form.startswith("image") else {}
+    fit: Fit = settings.get("fit", "crop")
+    levels = settings.get("range")
+    pixels = [read_image(item, (height, width), fit=fit, gray=channels == 1, range=levels) for item in items]
+    stacked = np.stack(pixels)
+    if levels is not None:  # uint16, which torch hardly computes with
+        return torch.from_numpy(stacked.astype(np.float32) / 65535)
+    return _from_pixels(torch.from_numpy(stacked), field)
 
 
 def _is_picture(item: Any) -> bool:

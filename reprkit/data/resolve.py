@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from reprkit.data.base import Dataset
+from reprkit.data.folders import count_suffixes
 from reprkit.data.formats.arrays import Arrays
 from reprkit.data.formats.table import Table, is_frame
 from reprkit.data.regular_files import check_regular
@@ -38,7 +38,7 @@ def dataset(source: Any, *, registry: Registry | None = None, **options: Any) ->
     ===================================  ============
     .npy, .npz, a folder of .npy         arrays
     a folder of images                   images
-    a folder of sound files              audio
+    a folder of sound files              sound-folder (log-mel frames) with reprkit-audio, else audio (waveforms)
     .jsonl, .ndjson, or a folder         json-lines
     .txt, or a folder                    lines
     .csv, .tsv, .parquet                 table
@@ -59,7 +59,9 @@ def dataset(source: Any, *, registry: Registry | None = None, **options: Any) ->
     if isinstance(source, str | Path | Reference):
         path = _as_path(source, registry)
         if path is not None:
-            return _announce(_create(_with_options(_reference_for(path), options), None), options)
+            return _announce(
+                _create(_with_options(_reference_for(path, registry), options), registry), options
+            )
         reference = source if isinstance(source, Reference) else parse(str(source))
         return _create(_with_options(reference, options), registry)
     if isinstance(source, Dataset):
@@ -133,7 +135,7 @@ def _file_suffixes() -> dict[str, str]:
     }
 
 
-def _reference_for(path: Path) -> Reference:
+def _reference_for(path: Path, registry: Registry | None) -> Reference:
     """Return a reference to the data set that reads a file or folder."""
     from reprkit.data import sound
     from reprkit.data.formats import image_files, table
@@ -143,8 +145,8 @@ def _reference_for(path: Path) -> Reference:
     files = _file_suffixes()
     folders = {
         **files,
-        **dict.fromkeys(image_files.SUFFIXES, "images"),
-        **dict.fromkeys(sound.SUFFIXES, "audio"),
+        **dict.fromkeys((*image_files.suffixes(), *image_files.undecoded()), "images"),
+        **dict.fromkeys((*sound.SUFFIXES, *sound.UNDECODED), "audio"),
     }
     for suffix in (".npz", *table.SUFFIXES):  # a table in a folder of pictures describes them
         del folders[suffix]
@@ -155,46 +157,60 @@ def _reference_for(path: Path) -> Reference:
             raise DataError(
                 f"{str(path)!r} is a single file that no data set reads\n"
                 + (
-                    f"  give the folder of such files: {_format_reference(folder_name, path.parent)}"
+                    f"  give the folder of such files: {_format_reference(folder_name, path.parent, registry)}"
                     if folder_name
                     else _list_suffixes(files)
                 )
             )
         return _reference(name, path)
-    suffixes = _count_suffixes(path)
+    suffixes = count_suffixes(path)
     matches = {folders[suffix] for suffix in suffixes if suffix in folders}
     if "arrays" in matches and not any(path.glob("*.npy")):
         matches.discard("arrays")  # its files must lie directly in the folder, one per field
     if len(matches) == 1:
-        return _reference(matches.pop(), path)
-    amounts = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(10)) or "no files"
+        return _preferred(matches.pop(), path, registry)
+    amounts = ", ".join(
+        f"{count:,} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(10)
+    )
+    choices = [_format_reference(name, path, registry) for name in sorted(matches)]
     raise DataError(
-        f"the folder {str(path)!r} holds {amounts}: "
+        f"the folder {str(path)!r} holds {amounts or 'no files'}: "
         + (
-            f"several data sets could read it\n  choose: {' or '.join(_format_reference(name, path) for name in sorted(matches))}"
+            f"several data sets could read it\n  choose: {' or '.join(choices)}"
             if matches
             else f"no data set reads these\n{_list_suffixes(folders)}"
         )
     )
 
 
-def _count_suffixes(folder: Path) -> Counter[str]:
-    """Count the files of each suffix, at any depth; hidden files are ignored."""
-    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return Counter(
-        file.suffix.lower() or "without a suffix"
-        for file in files
-        if not any(part.startswith(".") for part in file.parts)
-    )
+def _preferred(name: str, path: Path, registry: Registry | None) -> Reference:
+    """Return a reference to the installed data set that opens such folders, else to reprkit's own.
+
+    Raises:
+        DataError: several open them.
+    """
+    openers = [
+        part
+        for part in (registry or default_registry()).specs("dataset")
+        if part.spec.opens == name and not part.missing
+    ]
+    if len(openers) > 1:
+        choices = [str(Reference(part.name, {"root": str(path)}, part.distribution)) for part in openers]
+        raise DataError(
+            f"several data sets open a folder such as {str(path)!r}\n  choose: {' or '.join(map(repr, choices))}"
+        )
+    if not openers:
+        return _reference(name, path)
+    return Reference(openers[0].name, {"root": str(path)}, openers[0].distribution)
 
 
 def _reference(name: str, path: Path) -> Reference:
     return Reference(name, {"root" if name in ("images", "audio") else "path": str(path)}, "reprkit")
 
 
-def _format_reference(name: str, path: Path) -> str:
-    reference = _reference(name, path)
-    return f'"{Reference(name, reference.arguments)}"'
+def _format_reference(name: str, path: Path, registry: Registry | None) -> str:
+    reference = _preferred(name, path, registry)
+    return f'"{Reference(reference.name, reference.arguments)}"'
 
 
 def _list_suffixes(by_suffix: Mapping[str, str]) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import math
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from reprkit.data.regular_files import check_regular
+from reprkit.data.sound_headers import View, with_true_length
 from reprkit.errors import DataError, PartImportError, nearest
 
 if TYPE_CHECKING:
@@ -22,7 +25,24 @@ if TYPE_CHECKING:
 File = str | os.PathLike[str] | BinaryIO
 
 RATE = 16000  # Hz, the default
-SUFFIXES = frozenset((".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"))
+# Suffixes of the formats that libsndfile reads by their content.
+SUFFIXES = frozenset(
+    (".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav", ".wave")
+)  # fmt: skip
+_ADVICE = "libsndfile does not decode {kind}: convert it, as by ffmpeg -i NAME{suffix} NAME.flac"
+# Sound that libsndfile does not decode: suffix -> what to do.
+UNDECODED = {
+    suffix: _ADVICE.format(kind=kind, suffix=suffix)
+    for kind, suffixes in {
+        "AAC": (".aac", ".m4a", ".m4b"), "WMA": (".wma",), "AMR": (".amr", ".3ga"), "Monkey's Audio": (".ape",),
+        "WavPack": (".wv",), "Musepack": (".mpc",), "Matroska": (".mka", ".weba"), "DSD": (".dsf", ".dff"),
+    }.items()
+    for suffix in suffixes
+}  # fmt: skip
+_CANCELS = (
+    0.01  # power of the mean of the channels, as a share of theirs, below which they are in opposite phase
+)
+_PROBES = 16  # places of a file at which its channels are compared
 _MAX_PEAK = 8.0  # float files slightly above 1 are clipped; far above it they have another scale
 _MIN_RATE, _MAX_RATE = 1_000, 1_000_000  # Hz; sound lies far inside
 _MP3_LEAD = 16 * 1152  # 16 frames of MP3
@@ -41,7 +61,8 @@ def read(
 ) -> Float[Tensor, " samples"]:
     """Read a sound file, or its seconds from ``start`` to ``stop``: (samples,), float32.
 
-    Channels are averaged, other rates are resampled (polyphase filter), and any bit depth is converted.
+    Channels are averaged, other rates are resampled (polyphase filter), and any bit depth is converted.  Of channels that cancel
+    each other (opposite phase) the loudest is taken.
 
     Args:
         path: WAV, FLAC, Ogg Vorbis or Opus, MP3, AIFF; or an open binary file.
@@ -109,45 +130,133 @@ def blocks(
         raise DataError(f"{_name(path)} holds no sound" + (f" from second {start:g} on" if start else ""))
 
 
-def check_file(file: File) -> tuple[int, int]:
-    """Decode a sound file to its end, in blocks, and return (rate, frames).
+@dataclass(frozen=True)
+class Checked:
+    """A sound file that was decoded to its end.
+
+    Attributes:
+        rate: samples a second.
+        frames: number of samples of a channel that were decoded.
+        channel: the channel that is read, where their mean would cancel; None for the mean.
+    """
+
+    rate: int
+    frames: int
+    channel: int | None
+
+
+def check_file(file: File) -> Checked:
+    """Decode a sound file to its end, in blocks.
 
     Raises:
         DataError: the file is truncated, holds no sound, or values that are not finite.
         PartImportError: soundfile is not installed.
         Exception: any exception of soundfile for a file that it cannot decode.
     """
-    with _soundfile().SoundFile(file) as opened:
-        _check_rate(opened, "it")
+    with OpenSound(file, "it") as opened:
         frames = 0
-        while len(block := opened.read(_BLOCK, dtype="float32")):
+        while len(block := opened.raw.read(_BLOCK, dtype="float32")):
             if not np.isfinite(block).all():
                 raise DataError("it holds values that are not finite")
             frames += len(block)
-        if not frames or (opened.frames > 0 and frames < opened.frames):
+        if not frames or frames < opened.frames:
             raise DataError(f"{frames} of its {opened.frames} frames can be read")
-        return int(opened.samplerate), frames
+        return Checked(opened.samplerate, frames, opened.channel)
 
 
-def read_frames(opened: Any, start: int, count: int) -> np.ndarray:
-    """Read up to ``count`` frames of an open file from frame ``start`` on, averaged over channels: (t,), float32."""
-    # An MP3 frame uses bits left over by earlier ones, and every read ends with a seek, which discards them: begin earlier,
-    # and read everything at once.
-    begin = max(0, start - _MP3_LEAD) if opened.format == "MP3" else start
-    if opened.tell() != begin:
-        opened.seek(begin)
-    wave = opened.read(start - begin + count, dtype="float32", always_2d=True)
-    return np.ascontiguousarray(wave[start - begin :].mean(axis=1))
+class OpenSound:
+    """An open sound file, read as one channel.
+
+    Attributes:
+        raw: the ``soundfile.SoundFile``.
+        samplerate: samples a second.
+        frames: number of samples of a channel.
+    """
+
+    def __init__(self, file: File, name: str) -> None:
+        soundfile = _soundfile()
+        source: Any = with_true_length(Path(file) if isinstance(file, str | os.PathLike) else file)
+        self._view = source if isinstance(source, View) else None
+        self._file = file
+        try:
+            self.raw = soundfile.SoundFile(source)
+        except BaseException:
+            self._close_view()
+            raise
+        self.samplerate, self.frames = int(self.raw.samplerate), int(self.raw.frames)
+        try:
+            _check_rate(self.raw, name)
+        except DataError:
+            self.close()
+            raise
+
+    @functools.cached_property
+    def channel(self) -> int | None:
+        """The channel that is read, where the mean of all would cancel; None for the mean."""
+        if self.raw.channels == 1:
+            return None
+        if not isinstance(self._file, str | os.PathLike):
+            return _choose_channel(self.raw)
+        status = os.stat(self._file)
+        key = (os.path.abspath(self._file), status.st_size, status.st_mtime_ns)
+        if key not in _channels:
+            if len(_channels) >= _MAX_CHANNELS:
+                _channels.clear()
+            _channels[key] = _choose_channel(self.raw)
+        return _channels[key]
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Read up to ``count`` frames from frame ``start`` on, as one channel: (t,), float32."""
+        channel = self.channel
+        # An MP3 frame uses bits left over by earlier ones, and every read ends with a seek, which discards them: begin earlier,
+        # and read everything at once.
+        begin = max(0, start - _MP3_LEAD) if self.raw.format == "MP3" else start
+        if self.raw.tell() != begin:
+            self.raw.seek(begin)
+        wave = self.raw.read(start - begin + count, dtype="float32", always_2d=True)[start - begin :]
+        return np.ascontiguousarray(wave.mean(axis=1) if channel is None else wave[:, channel])
+
+    def close(self) -> None:
+        """Close the file, if it was opened here."""
+        self.raw.close()
+        self._close_view()
+
+    def __enter__(self) -> OpenSound:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _close_view(self) -> None:
+        if self._view is not None:
+            self._view.close()
+
+
+_channels: dict[tuple[str, int, int], int | None] = {}  # (path, size, time) -> the channel that is read
+_MAX_CHANNELS = 1 << 16
+
+
+def _choose_channel(opened: Any) -> int | None:
+    """Compare the channels at some places of a file: the loudest one if their mean nearly vanishes, else None."""
+    size, frames = max(1, opened.samplerate // 4), int(opened.frames)
+    mean, power = 0.0, np.zeros(opened.channels)
+    for place in sorted({max(0, (frames - size) * probe // (_PROBES - 1)) for probe in range(_PROBES)}):
+        opened.seek(place)
+        piece = opened.read(size, dtype="float64", always_2d=True)
+        mean += float(np.square(piece.mean(axis=1)).sum())
+        power += np.square(piece).sum(axis=0)
+    opened.seek(0)
+    return int(power.argmax()) if mean < _CANCELS * float(power.mean()) else None
 
 
 def duration(path: File) -> float:
-    """Return the duration of a sound file in seconds, from its header alone.
+    """Return the duration of a sound file in seconds, without decoding it.
 
     Raises:
         DataError: no such file, or a file without sound.
     """
     with open_file(path) as opened:
-        return float(opened.frames / opened.samplerate)
+        return opened.frames / opened.samplerate
 
 
 def write(path: str | os.PathLike[str], wave: Float[Tensor, " samples"], rate: int = RATE) -> None:
@@ -232,14 +341,14 @@ def _soundfile() -> Any:
     return soundfile
 
 
-def open_file(path: File) -> Any:
-    """Open a file as ``soundfile.SoundFile``, for ``read_frames``.
+def open_file(path: File) -> OpenSound:
+    """Open a file, to read parts of it.
 
     Raises:
         DataError: no such file, or not a sound file.
         PartImportError: soundfile is not installed.
     """
-    soundfile = _soundfile()
+    _soundfile()
     file: Any = Path(path).expanduser() if isinstance(path, str | os.PathLike) else path
     if isinstance(file, Path) and (file.is_dir() or not file.exists()):
         what = "a folder, not a sound file" if file.is_dir() else f"not there (looked in {Path.cwd()})"
@@ -247,17 +356,13 @@ def open_file(path: File) -> Any:
     if isinstance(file, Path):
         check_regular(file)
     try:
-        opened = soundfile.SoundFile(file)
+        opened = OpenSound(file, _name(path))
     except (OSError, RuntimeError, TypeError) as error:  # TypeError: a raw file, whose rate is unknown
         content = _describe_content(file) if isinstance(file, Path) else ""
         raise DataError(f"{_name(path)} is not a sound file: {content or _reason(error)}") from error
-    try:
-        if not opened.frames:
-            raise DataError(f"{_name(path)} holds no sound")
-        _check_rate(opened, _name(path))
-    except DataError:
+    if not opened.frames:
         opened.close()
-        raise
+        raise DataError(f"{_name(path)} holds no sound")
     return opened
 
 
@@ -287,11 +392,11 @@ def _describe_content(file: Path) -> str:
 
 
 def _read_mono(
-    opened: Any, path: File, first: int, size: int, left: float, limit: bool
+    opened: OpenSound, path: File, first: int, size: int, left: float, limit: bool
 ) -> Iterator[np.ndarray]:
-    """Yield the mean of the channels from frame ``first`` on, ``size`` native samples at a time."""
+    """Yield the sound as one channel from frame ``first`` on, ``size`` native samples at a time."""
     first = min(first, opened.frames)
-    while left > 0 and len(wave := read_frames(opened, first, int(min(size, left)))):
+    while left > 0 and len(wave := opened.read(first, int(min(size, left)))):
         first, left = first + len(wave), left - len(wave)
         peak = float(np.abs(wave).max())
         if limit and not peak < _MAX_PEAK:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reprkit.data.folders import describe_rule
 from reprkit.data.signature import Field, Signature
 
 
@@ -16,13 +17,33 @@ def summarize(signature: Signature, count: int, facts: Mapping[str, Any]) -> str
     if isinstance(facts.get("columns"), str):
         return str(facts["columns"])
     parts = [f"{name}: {_field(field)}" for name, field in signature.items()]
-    return "; ".join([f"{parts[0]}, {count:,} examples", *parts[1:]])
+    return "; ".join([f"{parts[0]}, {count:,} examples", *parts[1:], *_left_out(facts)])
+
+
+def _left_out(facts: Mapping[str, Any]) -> list[str]:
+    """Return what is not in the data, and what was reduced: ``2 unreadable; ignored: 3 .csv, 1 hidden``."""
+    texts = list[str]()
+    if isinstance(count := facts.get("skipped_count"), int) and count:
+        first: dict[str, str] = next(iter(facts.get("skipped") or []), {})
+        texts.append(f"unreadable: {count:,}" + (f" ({first['name']}: {first['why']})" if first else ""))
+    if isinstance(rules := facts.get("ignored"), Mapping) and rules:
+        listed = [f"{entry['count']:,} {describe_rule(rule)}" for rule, entry in list(rules.items())[:5]]
+        texts.append(f"ignored: {', '.join([*listed, *(['...'] if len(rules) > 5 else [])])}")
+    if count := facts.get("short_count"):
+        texts.append(f"too short: {count:,}")
+    if count := facts.get("reduced_count"):
+        texts.append(f"{count:,} pictures of 16 bits are read as 8 bits (range=(0, 65535) keeps gray levels)")
+    if count := facts.get("antiphase_count"):
+        texts.append(f"{count:,} with channels in opposite phase, of which one is read")
+    return texts
 
 
 def _field(field: Field) -> str:
     if field.kind == "label":
         return f"{field.vocab} classes"
     text = f"{field.kind} ({field.axes})"
+    if field.form is not None and field.kind in ("sequence", "image"):
+        text += f", {field.form}"
     if field.discrete:
         return f"{text} of {field.vocab:,} symbols"
     if field.vocab == 2:

@@ -9,6 +9,7 @@ from reprkit.decoders.head import Scale
 from reprkit.decoders.sequence import SequenceDecoder
 from reprkit.interfaces import Likelihood
 from reprkit.layers.attention import Blocks
+from reprkit.layers.field_checks import check_attention
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
 
 
@@ -33,7 +34,7 @@ class TransformerDecoder(SequenceDecoder):
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: symbols without a vocabulary.
+        BuildError: symbols without a vocabulary, or more steps than attention is practical for.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TransformerDecoder(SequenceDecoder):
         data: Signature,
         tokens: int | None = None,
     ) -> None:
+        check_attention(int(data["x"].shape[0] or 0) if data["x"].shape else 0, "decoder transformer")
         blocks = Blocks(width, depth=depth, heads=heads, causal=causal, dropout=dropout)
         super().__init__(
             width,

@@ -8,6 +8,7 @@ from torch import Tensor
 from reprkit.data.signature import Signature
 from reprkit.interfaces import Encoder
 from reprkit.layers.attention import Blocks
+from reprkit.layers.field_checks import check_attention
 from reprkit.layers.positions import sinusoidal_positions
 from reprkit.layers.sequence_input import SequenceInput
 from reprkit.registry.constraints import BelowOne, Count, Depth, Width
@@ -30,7 +31,7 @@ class TransformerEncoder(Encoder):
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: symbols without a vocabulary.
+        BuildError: symbols without a vocabulary, or more steps than attention is practical for.
     """
 
     provides = frozenset({"keep"})
@@ -45,6 +46,7 @@ class TransformerEncoder(Encoder):
         dropout: BelowOne = 0.0,
         data: Signature,
     ) -> None:
+        check_attention(int(data["x"].shape[0] or 0) if data["x"].shape else 0, "encoder transformer")
         super().__init__()
         self.blocks = Blocks(width, depth=depth, heads=heads, causal=causal, dropout=dropout)
         self.reader = SequenceInput(data["x"], width)

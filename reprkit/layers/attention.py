@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reprkit.errors import BuildError
 from reprkit.layers.dropout import Dropout
-from reprkit.layers.field_checks import check_heads
+from reprkit.layers.field_checks import check_attention, check_heads
 from reprkit.layers.gather_rows import gather_rows, gather_tokens
 
 
@@ -168,8 +168,10 @@ class Blocks(nn.Module):
                 often it occurs in the batch.
 
         Raises:
-            BuildError: ``queries`` of causal blocks.
+            BuildError: ``queries`` of causal blocks, or more tokens than attention is practical for.
         """
+        if index is None:
+            check_attention(x.shape[1], "transformer")
         if queries is not None and self.causal:
             raise BuildError(
                 "queries= selects the output of some tokens, and causal blocks do not support that"

@@ -12,6 +12,23 @@ def check_heads(heads: int, width: int) -> None:
     require(width % heads == 0, f"heads must divide width: {heads} heads do not divide a width of {width}")
 
 
+MAX_ATTENTION = 2**15  # tokens; the attention of so many has 2**30 weights a head
+
+
+def check_attention(tokens: int, part: str) -> None:
+    """Raise unless attention over so many tokens is practical: its cost grows with their square.
+
+    Raises:
+        BuildError: more than ``MAX_ATTENTION`` tokens.
+    """
+    if tokens > MAX_ATTENTION:
+        raise BuildError(
+            f"{part}: attention over {tokens:,} tokens computes {tokens:,} x {tokens:,} weights; the limit is {MAX_ATTENTION:,}\n"
+            "  of sound, train on log-mel frames, 62 a second: rk.dataset('recordings/') with reprkit-audio\n"
+            "  else cut shorter windows: audio(root, seconds=0.1), length=; or use gru"
+        )
+
+
 def image_shape(field: Field, part: str) -> tuple[int, int, int]:
     """Return height, width and channels of an image field; of a map of symbols, 1 channel.
 

@@ -52,6 +52,8 @@ class Spec:
         build: ``"module:Class"``; imported when the part is first built.
         summary: one line, with the paper if there is one.
         requires: import names (``"torchaudio"``) that the part needs; searched for, never imported.
+        opens: of a data set: reprkit's data set (``"audio"``) whose folders ``rk.dataset(PATH)`` reads by this one instead, with
+            ``root`` as its only argument.
 
     Raises:
         PluginError: an argument is not of this form.
@@ -61,9 +63,10 @@ class Spec:
     build: str
     summary: str = ""
     requires: tuple[str, ...] = ()
+    opens: str = ""
 
     def __post_init__(self) -> None:
-        """Check the four fields, so that the error points to the line of the Spec."""
+        """Check the fields, so that the error points to the line of the Spec."""
         if not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
             raise PluginError(f"Spec name {self.name!r} is not made of lower-case letters, digits and dashes")
         module, colon, target = self.build.partition(":") if isinstance(self.build, str) else ("", "", "")
@@ -71,6 +74,8 @@ class Spec:
             raise PluginError(
                 f"Spec {self.name!r}: build {self.build!r} is not of the form 'package.module:Class'"
             )
+        if not isinstance(self.opens, str) or (self.opens and not _NAME.fullmatch(self.opens)):
+            raise PluginError(f"Spec {self.name!r}: opens must be the name of a data set, not {self.opens!r}")
         if not isinstance(self.summary, str) or "\n" in self.summary:
             raise PluginError(
                 f"Spec {self.name!r}: the summary must be one line of text, not {self.summary!r}"

@@ -12,7 +12,13 @@ from reprkit.runs.reader import describe_field
 from reprkit.runs.results import Results
 
 # Headings of the entries of a data set's record.
-_HEADINGS = {"size": "examples", "of": "of", "seed": "split's seed", "skipped_count": "left out"}
+_HEADINGS = {
+    "size": "examples",
+    "of": "of",
+    "seed": "split's seed",
+    "skipped_count": "left out",
+    "ignored_count": "ignored",
+}
 _LONG = 300  # characters of a text, such as an alphabet, above which it is not shown
 
 
@@ -57,7 +63,7 @@ def data_section(runs: Mapping[str, Results], folders: Mapping[str, RunHistory])
     for index, fields in enumerate(signatures):
         if fields not in signatures[:index]:
             blocks.append(Table(["kind", "shape", "range", "symbols"], fields, corner="field"))
-    return Section("Data", [*blocks, *_skipped_tables(records)])
+    return Section("Data", [*blocks, *_skipped_tables(records), *_ignored_tables(records)])
 
 
 def _skipped_tables(records: list[dict[str, Any]]) -> list[Block]:
@@ -74,6 +80,26 @@ def _skipped_tables(records: list[dict[str, Any]]) -> list[Block]:
         caption = f"Left out of the data, because they could not be read: {count:,}{more}."
         tables.append(Table(["why"], rows, corner="left out", caption=caption))
     return tables
+
+
+def _ignored_tables(records: list[dict[str, Any]]) -> list[Block]:
+    """A table of the files that no rule reads, for each data set that has some."""
+    tables, seen = list[Block](), list[Any]()
+    for data in records:
+        rules = data.get("ignored")
+        if not isinstance(rules, dict) or not rules or rules in seen:
+            continue
+        seen.append(rules)
+        entries = {str(rule): entry for rule, entry in rules.items() if isinstance(entry, dict)}
+        rows = {rule: [entry.get("count"), _first_names(entry)] for rule, entry in entries.items()}
+        caption = "Files of the folder that are no data of this kind, by rule."
+        tables.append(Table(["files", "such as"], rows, corner="ignored", caption=caption))
+    return tables
+
+
+def _first_names(entry: Mapping[str, Any]) -> str:
+    names = entry.get("names")
+    return ", ".join(map(str, names)) if isinstance(names, list) else ""
 
 
 def _is_shown(name: str, value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections import Counter
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from reprkit.data import Dataset, Signature, Stream
 from reprkit.errors import DataError
+from reprkit.registry.registry import default_registry
 from reprkit.testing.base import Conformance, expect, expect_close
 
 MAX_EXAMPLES = 2000  # examples that are compared one by one
@@ -76,6 +78,24 @@ class DatasetConformance(Conformance):
                     expect_close(mask, torch.cat([real, padding]), f"the mask of {where} in a batch")
                     batched = batched[: len(value)]
                 expect_close(batched, value, f"{where} in a batch", 0.0)
+
+    def opens(self) -> str:
+        """Return the ``opens`` of the part's Spec; empty for a data set that is not registered."""
+        return "" if self.part is None else default_registry().find(self.kind, self.part).spec.opens
+
+    def test_a_folder_is_opened_by_root_alone(self) -> None:
+        """A data set whose Spec says ``opens`` needs no argument besides ``root``."""
+        if not self.opens():
+            return
+        data = self.fresh()
+        parameters = inspect.signature(type(data).__init__).parameters
+        needed = [
+            name
+            for name, parameter in list(parameters.items())[1:]
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        expect(needed == ["root"], f"its Spec says opens={self.opens()!r}, and it needs {', '.join(needed)}")
 
     def test_split_is_disjoint_and_complete(self) -> None:
         """``split`` depends on its seed only; its parts are disjoint and together contain all examples."""

@@ -154,7 +154,7 @@ def test_invalid_arguments_raise(tmp_path, file):
     (tmp_path / "blank.txt").write_text("\n \n")
     with pytest.raises(DataError, match="holds only blank lines"):
         Lines(tmp_path / "blank.txt")
-    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\n\xff")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfd\n\xff")
     with pytest.raises(DataError, match="none of the 2 lines"):
         Lines(tmp_path / "binary.txt", max_corrupt=1)
     (tmp_path / "empty").mkdir()

@@ -4,7 +4,8 @@ import torch
 
 import reprkit.data
 from reprkit.data import Arrays, Dataset, Digits, Field, Signature, dataset
-from reprkit.errors import DataError, PartArgumentError, ReferenceSyntaxError, UnknownPartError
+from reprkit.errors import DataError, PartArgumentError, PluginError, ReferenceSyntaxError, UnknownPartError
+from reprkit.registry.hookspecs import Spec, hookimpl
 from reprkit.registry.registry import Registry
 
 
@@ -87,8 +88,9 @@ def fill(folder, *names):
 )
 def test_folder_is_read_by_its_content(tmp_path, names, part):
     folder = fill(tmp_path / "of mine", *names)
+    alone = Registry(installed=False)
     for source in (folder, str(folder)):
-        made = dataset(source)
+        made = dataset(source, registry=alone)
         assert made.reference.startswith(f"reprkit/{part}(")
         again = dataset(made.reference)
         assert (again.describe(), type(again)) == (made.describe(), type(made))
@@ -225,3 +227,32 @@ def test_an_integer_matrix_that_may_hold_numbers_is_refused(values):
     with pytest.raises(DataError, match=r"symbols or numbers\?\n  symbols: kinds=\{'x': 'tokens'\}"):
         dataset({"x": values})
     assert dataset({"x": values}, kinds={"x": "tokens"}).signature["x"].kind == "tokens"
+
+
+class Openers:
+    """A plugin with data sets that open folders of sound."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    @hookimpl
+    def reprkit_datasets(self):
+        for name in self.names:
+            yield Spec(name, "reprkit.data.formats.audio:Audio", opens="audio")
+        yield Spec(
+            "unusable", "reprkit.data.formats.audio:Audio", requires=("no_such_library",), opens="audio"
+        )
+
+
+def test_a_plugin_opens_folders_of_sound(tmp_path):
+    folder = fill(tmp_path / "sounds", "1.wav")
+    registry = Registry(installed=False)
+    assert dataset(folder, registry=registry).reference.startswith("reprkit/audio(")
+    registry.register(Openers("frames"), name="acme-sound")
+    assert dataset(folder, registry=registry).reference == f"acme-sound/frames(root={str(folder)!r})"
+    assert dataset(folder, registry=registry, rate=8000).facts["rate"] == 8000
+    registry.register(Openers("frames", "spectra"), name="acme-sound")
+    with pytest.raises(DataError, match=r"several data sets open a folder(?s:.*)acme-sound/spectra\(root="):
+        dataset(folder, registry=registry)
+    with pytest.raises(PluginError, match="opens must be the name of a data set"):
+        Spec("frames", "a:B", opens="Sound files")

@@ -19,7 +19,13 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
         "README.md",
         *(
             pytest.param(page, marks=pytest.mark.slow)
-            for page in ("docs/how-to/tables.md", "docs/tutorial.md")
+            for page in (
+                "docs/how-to/pictures.md",
+                "docs/how-to/sound.md",
+                "docs/how-to/tables.md",
+                "docs/how-to/text.md",
+                "docs/tutorial.md",
+            )
         ),
     ],
 )

@@ -132,3 +132,19 @@ def test_skipped_examples_are_listed(tmp_path):
     assert "a<b>.png" in text
     assert "<oops> & more" in text
     assert "xyz" not in text
+
+
+def test_ignored_files_are_listed(tmp_path):
+    from PIL import Image
+
+    from reprkit.reporting.provenance import data_section
+
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "list.csv").write_text("")
+    (tmp_path / ".cache").write_text("")
+    data = rk.dataset(f"images(root={str(tmp_path)!r}, size=8)")
+    section = data_section({"one": Results({}, about={"data": data.describe()})}, {})
+    table = section.blocks[-1]
+    assert table.rows == {"hidden": [1, ".cache"], "suffix .csv": [1, "list.csv"]}
+    assert section.blocks[0].columns[-1] == "ignored"

@@ -7,6 +7,7 @@ from catching import titles
 
 from reprkit.data import Field, Signature, Tensors
 from reprkit.interfaces import Corruption
+from reprkit.registry.constraints import Count
 from reprkit.testing import CorruptionConformance, DatasetConformance
 from reprkit.testing.kit import failed_checks
 from reprkit.testing.sample_data import SEQUENCES
@@ -138,7 +139,18 @@ class Overlapping(Squares):
         return train, test.subset(range(2)), test
 
 
+class NeedsTwo(Squares):
+    def __init__(self, root: str, rate: Count):
+        super().__init__()
+
+
+class Opener(DatasetConformance):
+    def opens(self):
+        return "audio"
+
+
 WRONG_SETS = {
+    "a folder is opened by root alone": (NeedsTwo, "its Spec says opens='audio', and it needs root, rate"),
     "signature round trips through json": (NumpyRange, "is not JSON serializable"),
     "examples fit the signature": (OutOfRange, "x of example 10 has values from 1.05263"),
     "examples are reproducible": (WrapsAround, "data[20] is past the end and raised no error"),
@@ -151,8 +163,8 @@ WRONG_SETS = {
 
 
 def dataset(cls):
-    made = DatasetConformance()
-    made.make = cls
+    made = Opener() if cls is NeedsTwo else DatasetConformance()
+    made.make = (lambda: cls("folder", 8)) if cls is NeedsTwo else cls
     return made
 
 

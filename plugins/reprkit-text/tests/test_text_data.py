@@ -177,3 +177,26 @@ def test_the_sample_is_small_and_its_paragraphs_are_distinct():
     assert len({normalize_text(row["paragraphs"].partition("\n\n")[0]) for row in rows}) == len(rows) == 1500
     assert "bookworm" in about["release"]
     assert rk.dataset("debian").describe()["release"] == about["release"]
+
+
+@pytest.mark.parametrize("by", ["lines", "windows"])
+def test_line_ends_and_encodings_give_one_text(tmp_path, by):
+    text = "".join(f"größer, line {number}\n" for number in range(40))
+    symbols = []
+    for name, content in {
+        "unix": text.encode(),
+        "windows": text.replace("\n", "\r\n").encode("utf-8-sig"),
+        "marked": text.replace("\n", "\r\n").encode("utf-16"),
+        "latin": text.encode("latin-1"),
+    }.items():
+        (tmp_path / f"{name}.txt").write_bytes(content)
+        options = {"encoding": "latin-1"} if name == "latin" else {}
+        data = TextData(tmp_path / f"{name}.txt", "characters", by=by, length=32, **options)
+        symbols.append([example["x"].tolist() for example in data])
+        assert data.facts.get("encoding") == {"marked": "utf-16-le", "latin": "iso8859-1"}.get(name)
+    assert all(each == symbols[0] for each in symbols[1:])
+    with pytest.raises(DataError, match="not valid UTF-8"):
+        TextData(tmp_path / "latin.txt", "characters", by=by, length=32)
+    (tmp_path / "plain.txt").write_bytes(text.encode("utf-16-le"))
+    with pytest.raises(DataError, match="has NUL characters, as UTF-16-LE"):
+        TextData(tmp_path / "plain.txt", "characters", by=by, length=32)

@@ -1,5 +1,6 @@
 """Summarizing documents with a saved model: the function, the command, and unusual input."""
 
+import io
 import subprocess
 import sys
 
@@ -104,6 +105,23 @@ def test_the_command_names_a_line_that_is_not_utf8(saved):
     assert result.stdout == run_command(saved, b"a tool\n").stdout, "lines before the error are not lost"
     assert run_command(saved, b"").stdout == ""
     assert run_command(saved, "\ufeffa tool\n".encode()).stdout == run_command(saved, b"a tool\n").stdout
+
+
+def test_the_command_reads_the_encoding_that_is_marked_or_named():
+    from reprkit_text.commands import _decode_lines
+
+    lines = ["größer", "", "ēnd Ċ"]
+    text = "\r\n".join(lines) + "\r\n"
+    for codec in ("utf-8-sig", "utf-16", "utf-32"):
+        assert list(_decode_lines(io.BytesIO(text.encode(codec)))) == lines
+    assert list(_decode_lines(io.BytesIO("größer\n".encode("latin-1")), "latin-1")) == ["größer"]
+    assert list(_decode_lines(io.BytesIO(text.encode("utf-16-be")), "utf-16-be")) == lines
+    with pytest.raises(DataError, match="(?s)line 1: it has NUL characters, as UTF-16-LE.*--encoding NAME"):
+        list(_decode_lines(io.BytesIO("Two tools.\nAn editor.\n".encode("utf-16-le"))))
+    with pytest.raises(DataError, match="(?s)line 1 is not valid UTF-8.*--encoding latin-1"):
+        list(_decode_lines(io.BytesIO("größer\n".encode("latin-1"))))
+    with pytest.raises(DataError, match="line 2 has NUL characters"):
+        list(_decode_lines(io.BytesIO(b"one\n\0\n")))
 
 
 @pytest.mark.slow

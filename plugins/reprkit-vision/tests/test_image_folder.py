@@ -163,3 +163,23 @@ def test_a_patch_that_does_not_divide_the_images_raises(tmp_path):
         rk.ReprkitError, match=r"patch=5 does not divide images of 16 x 16; these do: 1, 2, 4"
     ):
         rk.build(data=data, encoder="vit(patch=5)", objective="contrastive")
+
+
+def test_files_of_all_parts_are_accounted_for(tmp_path):
+    levels = np.linspace(0, 4095, 256).astype(np.uint16).reshape(16, 16)
+    for part in ("train", "test"):
+        for kind in ("a", "b"):
+            (tmp_path / part / kind).mkdir(parents=True)
+            Image.fromarray(levels).save(tmp_path / part / kind / "1.png")
+        (tmp_path / part / "list.csv").write_text("")
+    (tmp_path / "README.md").write_text("")
+    (tmp_path / ".cache").mkdir()
+    data = rk.dataset(f"image-folder(root={str(tmp_path)!r}, size=16, range=(0, 4095))")
+    assert len(data[0]["x"][..., 0].unique()) == 256
+    assert data.facts["ignored"] == {
+        "hidden": {"count": 1, "names": [".cache"]},
+        "beside the official parts": {"count": 1, "names": ["README.md"]},
+        "suffix .csv": {"count": 2, "names": ["train/list.csv", "test/list.csv"]},
+    }
+    assert data.facts["ignored_count"] == 4
+    assert data.split()[0].facts["classes"] == ["a", "b"]

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.field_inference import UNSTATED, infer_field, to_tensor
+from reprkit.data.folders import find_others
 from reprkit.data.formats.positional_file import RowFile
 from reprkit.data.formats.table_arrays import read_table
 from reprkit.data.formats.tensors import Tensors
@@ -130,6 +131,9 @@ class Arrays(Tensors):
             if divisor is not None:
                 divisors[field] = divisor
         super().__init__(tensors, Signature(signature), divisors=divisors, name=name, check=not mmap)
+        if isinstance(path, str | os.PathLike) and file.is_dir():
+            others = find_others(file, [each.name for each in file.glob("*.npy")])
+            self.facts = {**self.facts, **others.facts()}
         self._mapped = {field: str(raw[field].filename) for field in tensors} if mmap else {}
         self._rows = {
             field: rows

@@ -14,7 +14,8 @@ from torch import Tensor
 from reprkit.data import sound
 from reprkit.data.base import Dataset
 from reprkit.data.collation import to_index
-from reprkit.data.corrupt_files import CorruptFiles, find_files, labels_from_folders
+from reprkit.data.corrupt_files import CorruptFiles, labels_from_folders
+from reprkit.data.folders import find_files
 from reprkit.data.resampling import lowpass, polyphase
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
@@ -29,13 +30,15 @@ class Audio(Dataset):
 
     Field: ``x`` sequence (t 1), float32, the mean of the channels; with ``labels`` also ``label``, the folder
     of the first level (the names are ``classes``).  Files of another rate are resampled (polyphase filter,
-    ``scipy.signal.resample_poly``).  Only the frames that an example needs are read, by seeking.
+    ``scipy.signal.resample_poly``).  Only the frames that an example needs are read, by seeking.  Of channels that cancel each
+    other the loudest is taken; ``facts`` counts such files (``antiphase_count``).
 
     With ``seconds`` each file is cut into consecutive windows of that length without overlap; the rest at its
-    end, and files shorter than one window, are dropped.  Otherwise each file is one example.  Windows stay in
-    memory after they were read, if 1 GiB holds all of them.
+    end is dropped, and files shorter than one window are left out and counted (``short_count``).  Otherwise each file is one
+    example.  Windows stay in memory after they were read, if 1 GiB holds all of them.
 
-    Every file is decoded once when the data set is constructed, to skip unreadable ones.
+    Every file is decoded once when the data set is constructed, to skip unreadable ones.  ``facts`` says which files were
+    ignored, by which rule, and which could not be read.  Links are followed.
 
     Args:
         root: the folder; files may lie at any depth.
@@ -63,18 +66,23 @@ class Audio(Dataset):
             f"dataset audio: rate={rate}, seconds={seconds}: a window must hold at least one sample",
         )
         corrupt = CorruptFiles("sound files", max_corrupt)
-        self._root, names = find_files(root, sound.SUFFIXES, "sound files")
+        found = find_files(root, sound.SUFFIXES, "sound files", undecoded=sound.UNDECODED)
+        self._root = found.folder
         self._rate = rate
         self._steps = None if seconds is None else round(seconds * rate)
         self.files, self._rates, counts, lengths = list[str](), list[int](), list[int](), list[int]()
-        for name, (native, frames) in corrupt.iter_readable(names, self._check_file):
+        antiphase = 0
+        for name, checked in corrupt.iter_readable(found.names, self._check_file):
+            native, frames = checked.rate, checked.frames
+            antiphase += checked.channel is not None
             self.files.append(name)
             self._rates.append(native)
             # For a whole file the resampling filter rounds the number of samples up.
             length = -(-frames * rate // native) if self._steps is None else frames * rate // native
             counts.append(1 if self._steps is None else length // self._steps)
             lengths.append(length)
-        corrupt.check_share(len(names), str(self._root))
+        corrupt.add_entries(found.unreadable)
+        corrupt.check_share(len(found.names) + len(found.unreadable), str(self._root))
         for native in {native for native in self._rates if native != rate}:
             lowpass(max(rate, native) // math.gcd(rate, native))  # cached now rather than in the first step
         self._lengths = torch.tensor(lengths)
@@ -86,7 +94,9 @@ class Audio(Dataset):
         self._store: np.ndarray | None = None
         self._loaded = np.zeros(len(self._owner), bool)
         fields = {"x": Field(kind="sequence", shape=(self._steps, 1))}
-        self.facts: dict[str, Any] = {"rate": rate, **corrupt.facts()}
+        self.facts: dict[str, Any] = {"rate": rate, **corrupt.facts(), **found.facts()}
+        self.facts |= {"short_count": counts.count(0)} if counts.count(0) else {}
+        self.facts |= {"antiphase_count": antiphase} if antiphase else {}
         self._labels: Tensor | None = None
         if labels:
             self._labels, fields["label"], self.facts["classes"] = labels_from_folders(self.files, self._root)
@@ -143,13 +153,17 @@ class Audio(Dataset):
         """Return the number of samples of every file; {} for windows, which have one length."""
         return {"x": self._lengths} if self._steps is None else {}
 
+    def summary(self) -> str:
+        """Return what was read, in one line."""
+        return f"{super().summary()}; raw samples of {self._rate:,} Hz (as log-mel frames: data set sound-folder, in reprkit-audio)"
+
     @property
     def name(self) -> str:
         """Name of the folder."""
         return self._root.resolve().name
 
-    def _check_file(self, name: str) -> tuple[int, int]:
-        """Decode a file to its end and return (rate, frames)."""
+    def _check_file(self, name: str) -> sound.Checked:
+        """Decode a file to its end."""
         return sound.check_file(self._root / name)
 
     def _read_windows(self, owner: int, windows: range) -> Iterator[np.ndarray]:
@@ -171,16 +185,16 @@ class Audio(Dataset):
                 f"{str(file)!r} was readable when the data set was constructed, and no longer is: {error}"
             ) from error
 
-    def _read_window(self, opened: Any, native: int, start: int, steps: int) -> np.ndarray:
+    def _read_window(self, opened: sound.OpenSound, native: int, start: int, steps: int) -> np.ndarray:
         shared = math.gcd(native, self._rate)
         up, down = self._rate // shared, native // shared
         if up == down:
-            return _require_length(sound.read_frames(opened, start, steps), steps)
+            return _require_length(opened.read(start, steps), steps)
         # Begin at a frame that is also a sample of the new rate, with context for the filter (10 * max(up, down) taps a side).
         context = 10 * max(up, down) // up + 1
         begin = max(0, (start * down // up - context) // down * down)
         until = math.ceil((start + steps) * down / up) + context
-        wave = sound.read_frames(opened, begin, until - begin)
+        wave = opened.read(begin, until - begin)
         skip = start - begin // down * up
         return _require_length(polyphase(wave, up, down)[skip : skip + steps], steps)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -18,12 +19,15 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.collation import to_index
-from reprkit.data.corrupt_files import CorruptFiles, find_files, labels_from_folders
-from reprkit.data.formats.image_files import SUFFIXES, Fit, read_image
+from reprkit.data.corrupt_files import CorruptFiles, labels_from_folders
+from reprkit.data.folders import find_files
+from reprkit.data.formats.image_files import Depths, Fit, read_image, suffixes, undecoded
 from reprkit.data.formats.positional_file import RowFile
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
-from reprkit.registry.constraints import Share, Width
+from reprkit.interfaces import require
+from reprkit.registry.constraints import Real, Share, Width
+from reprkit.registry.references import Reference
 
 MEMORY = 1 << 30  # bytes of decoded images that are kept in memory
 
@@ -34,21 +38,28 @@ class Images(Dataset):
     Fields: ``x`` image (h w c), float32 in [0, 1]; with ``labels`` also ``label``, the folder of the first
     level (the names are ``classes``).  ``reprkit.data.formats.image_files.read_image`` decodes and resizes them.
 
-    Every image is decoded once when the data set is constructed.  Up to 1 GiB of them (h · w · c bytes each) stay
-    in memory.  Beyond that they are decoded again for each batch, unless there is a ``cache``.
+    Files are found by their suffix, which may be any that Pillow decodes (HEIC with pillow-heif).  ``facts`` says which files
+    were ignored, by which rule, and which could not be read.  Links are followed.
+
+    Every image is decoded once when the data set is constructed.  Up to 1 GiB of them (h · w · c bytes each, two times that
+    with ``range``) stay in memory.  Beyond that they are decoded again for each batch, unless there is a ``cache``.
 
     Args:
         root: the folder; images may lie at any depth.
         size: (h, w), or one number for both.
         labels: whether the first folder level is the class.
         gray: one channel, else three.
+        range: the values in the files that become 0 and 1, which keeps the levels of 16-bit pictures: (0, 4095) for 12
+            bits, (0, 65535) for 16; also for floating-point pictures.  None: 0 to 255.  16-bit grayscale is then
+            reduced to 8 bits, which ``facts`` says; if its values use less than a quarter of 16 bits, it is refused.
         fit: "crop" crops the center to the aspect ratio of ``size``, "pad" adds black borders, "stretch" distorts.
         cache: folder for the decoded images; they are read from there, and later runs reuse them
             unless the name, size or modification time of a file differs.
         max_corrupt: largest share of unreadable files that may be skipped; more is an error.
 
     Raises:
-        DataError: no such folder, no images in it, or too many unreadable ones.
+        PartArgumentError: a range whose ends are not in order.
+        DataError: no such folder, no images in it, too many unreadable ones, or 16-bit pictures of a small range.
     """
 
     renamed_arguments = {"grey": "gray"}  # noqa: RUF012
@@ -60,23 +71,29 @@ class Images(Dataset):
         *,
         labels: bool = False,
         gray: bool = False,
+        range: tuple[Real, Real] | None = None,
         fit: Fit = "crop",
         cache: str | os.PathLike[str] | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
+        require(range is None or range[0] < range[1], f"dataset images: range={range} must rise")
         height, width = (size, size) if isinstance(size, int) else size
-        corrupt = CorruptFiles("images", max_corrupt)
-        self._root, paths = find_files(root, SUFFIXES, "images")
-        self._size, self._fit, self._gray = (height, width), fit, gray
+        corrupt, self._depths = CorruptFiles("images", max_corrupt), Depths()
+        found = find_files(root, suffixes(), "images", undecoded=undecoded())
+        self._root, paths = found.folder, found.names
+        self._size, self._fit, self._gray, self._range = (height, width), fit, gray, range
+        self._dtype = np.dtype(np.uint8 if range is None else "<u2")
         shape = (height, width, 1 if gray else 3)
         self._store: np.ndarray | RowFile | None = None
         self._file: Path | None = None
         if cache is not None:
             stem = Path(cache).expanduser() / f"images-{self._cache_key(paths)}"
             self._file = stem.with_suffix(".npy")
-            self.files = _load_cache(stem, corrupt) or self._write_cache(stem, paths, shape, corrupt)
-        elif len(paths) * int(np.prod(shape)) <= MEMORY:
-            store = np.empty((len(paths), *shape), np.uint8)
+            self.files = _load_cache(stem, corrupt, self._depths) or self._write_cache(
+                stem, paths, shape, corrupt
+            )
+        elif len(paths) * int(np.prod(shape)) * self._dtype.itemsize <= MEMORY:
+            store = np.empty((len(paths), *shape), self._dtype)
             self.files = []
             for name, pixels in corrupt.iter_readable(paths, self._read):
                 store[len(self.files)] = pixels
@@ -84,10 +101,14 @@ class Images(Dataset):
             self._store = store[: len(self.files)]
         else:
             self.files = [name for name, _ in corrupt.iter_readable(paths, self._read)]
-        corrupt.check_share(len(paths), str(self._root))
-        form = None if fit == "crop" else f"image(fit={fit!r})"
+        self._depths.check(self._root)
+        corrupt.add_entries(found.unreadable)
+        corrupt.check_share(len(paths) + len(found.unreadable), str(self._root))
+        settings: dict[str, Any] = {"fit": fit} if fit != "crop" else {}
+        settings |= {} if range is None else {"range": range}
+        form = str(Reference("image", settings)) if settings else None
         fields = {"x": Field(kind="image", shape=shape, range=(0.0, 1.0), form=form)}
-        self.facts: dict[str, Any] = corrupt.facts()
+        self.facts: dict[str, Any] = {**corrupt.facts(), **found.facts(), **self._depths.facts()}
         self._labels: Tensor | None = None
         if labels:
             self._labels, fields["label"], self.facts["classes"] = labels_from_folders(self.files, self._root)
@@ -116,7 +137,8 @@ class Images(Dataset):
             pixels = stored.read(index).numpy() if isinstance(stored, RowFile) else stored[index.numpy()]
         else:
             pixels = np.stack([self._read_again(self.files[position]) for position in index.tolist()])
-        batch = {"x": torch.from_numpy(pixels).float().div_(255)}
+        scale = 255 if self._range is None else 65535
+        batch = {"x": torch.from_numpy(pixels.astype(np.float32)).div_(scale)}
         return batch if self._labels is None else {**batch, "label": self._labels[index]}
 
     @property
@@ -133,7 +155,14 @@ class Images(Dataset):
         return {**self.__dict__, "_store": None if self._file is not None else self._store}
 
     def _read(self, name: str) -> np.ndarray:
-        return read_image(self._root / name, self._size, fit=self._fit, gray=self._gray)
+        return read_image(
+            self._root / name,
+            self._size,
+            fit=self._fit,
+            gray=self._gray,
+            range=self._range,
+            depths=self._depths,
+        )
 
     def _read_again(self, name: str) -> np.ndarray:
         try:
@@ -147,14 +176,16 @@ class Images(Dataset):
     def _open_cache(file: Path) -> RowFile:
         try:
             array = np.load(file, mmap_mode="r")
-            return RowFile(file, array.offset, array.shape[1:], torch.uint8)
+            dtype = torch.uint8 if array.dtype == np.uint8 else torch.uint16
+            return RowFile(file, array.offset, array.shape[1:], dtype)
         except (OSError, ValueError) as error:
             raise DataError(f"the cache {str(file)!r} was removed or damaged: {error}") from error
 
     def _cache_key(self, names: list[str]) -> str:
         stats = [(name, (self._root / name).stat()) for name in names]
         files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-        text = json.dumps([str(self._root.resolve()), self._size, self._fit, self._gray, files])
+        settings = [self._size, self._fit, self._gray, *([] if self._range is None else [self._range])]
+        text = json.dumps([str(self._root.resolve()), *settings, files])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _write_cache(
@@ -167,15 +198,20 @@ class Images(Dataset):
             names: list[str] = []
             # Not written through a mapping: a disk that is full would end the process without an error.
             with part.open("wb") as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *shape)}
+                header = {"descr": self._dtype.str, "fortran_order": False, "shape": (len(paths), *shape)}
                 np.lib.format.write_array_header_1_0(file, header)
                 start = file.tell()
                 for name, pixels in corrupt.iter_readable(paths, self._read):
-                    file.write(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
+                    file.write(np.ascontiguousarray(pixels, dtype=self._dtype).tobytes())
                     names.append(name)
-                file.truncate(start + len(paths) * math.prod(shape))
+                file.truncate(start + len(paths) * math.prod(shape) * self._dtype.itemsize)
             os.replace(part, stem.with_suffix(".npy"))
-            record = {"files": names, "count": corrupt.count, "named": corrupt.named}
+            record = {
+                "files": names,
+                "count": corrupt.count,
+                "named": corrupt.named,
+                "depths": dataclasses.asdict(self._depths),
+            }
             part.write_text(json.dumps(record), encoding="utf-8")
             os.replace(part, stem.with_suffix(".json"))
         except OSError as error:
@@ -186,13 +222,15 @@ class Images(Dataset):
         return names
 
 
-def _load_cache(stem: Path, corrupt: CorruptFiles) -> list[str] | None:
+def _load_cache(stem: Path, corrupt: CorruptFiles, depths: Depths) -> list[str] | None:
     """Return the file names of an earlier run's cache, if it exists and is complete."""
     try:
         record = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         np.load(stem.with_suffix(".npy"), mmap_mode="r")  # raises for a truncated file
         files, count, named = list(record["files"]), record["count"], record["named"]
+        found = Depths(**record.get("depths", {}))  # caches of earlier versions lack them
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
     corrupt.count, corrupt.named = count, named
+    depths.gray, depths.peak, depths.colors = found.gray, found.peak, found.colors
     return files

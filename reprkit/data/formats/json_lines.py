@@ -66,6 +66,7 @@ class JsonLines(Dataset):
             some); a record with another value is skipped.
         vocabs: field -> number of symbols of lists of integers, for the same reason.
         length: maximum number of tokens or steps of fields of varying length; the rest is cut off.  None: all.
+        encoding: of files without a byte-order mark; UTF-8 by default.
         max_corrupt: largest share of corrupt records that may be skipped; more is an error.
 
     Raises:
@@ -82,10 +83,11 @@ class JsonLines(Dataset):
         classes: Mapping[str, Iterable[Any]] | None = None,
         vocabs: Mapping[str, Count] | None = None,
         length: Count | None = None,
+        encoding: str | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
         corrupt = CorruptFiles("records", max_corrupt)
-        self._files = TextFiles(path, SUFFIXES, "JSON Lines files")
+        self._files = TextFiles(path, SUFFIXES, "JSON Lines files", encoding)
         lines = self._files.head(_HEAD)
         if not lines:
             raise DataError(f"{str(self._files.path)!r} holds no records: it is empty")
@@ -134,7 +136,11 @@ class JsonLines(Dataset):
         for reader in self._readers.values():
             if isinstance(reader, TableReader):
                 reader.finish()
-        self.facts: dict[str, Any] = {**corrupt.facts(), **class_facts(numbered)}
+        self.facts: dict[str, Any] = {
+            **corrupt.facts(),
+            **self._files.facts(),
+            **class_facts(numbered),
+        }
         self.signature = Signature({name: reader.field() for name, reader in self._readers.items()})
 
     def __len__(self) -> int:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.corrupt_files import CorruptFiles
+from reprkit.data.formats.text_encoding import wrong_encoding
 from reprkit.data.formats.text_files import TextFiles, byte_tokens
 from reprkit.data.signature import Field, Signature
-from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
 
 Units = Literal["bytes", "characters"]
@@ -28,16 +28,19 @@ class Lines(Dataset):
     (LF or CRLF) are removed and blank lines are ignored.  Files are not kept in memory: only the position
     of each line is kept in memory (16 bytes per line).
 
-    A line that is not valid UTF-8 is skipped, counted and named.
+    A file with a byte-order mark has the encoding that it names (UTF-8, UTF-16, UTF-32), any other ``encoding``.  A line that is
+    not of its encoding is skipped, counted and named; a file with NUL characters is not read.  ``facts`` says which files of a
+    folder were ignored.  Links are followed.
 
     Args:
         path: a file (any suffix), or a folder of .txt files at any depth.
         units: "bytes" or "characters".
         length: maximum number of tokens of a line; the rest is cut off.  None: all.
-        max_corrupt: largest share of unreadable lines that may be skipped; more is an error.
+        encoding: of files without a byte-order mark, such as "latin-1"; UTF-8 by default.
+        max_corrupt: largest share of unreadable lines (and of files) that may be skipped; more is an error.
 
     Raises:
-        DataError: no such file, no lines in it, or too many lines that are not UTF-8.
+        DataError: no such file, no lines in it, or too many lines that are not of their encoding.
     """
 
     def __init__(
@@ -46,17 +49,18 @@ class Lines(Dataset):
         units: Units = "bytes",
         *,
         length: Count | None = None,
+        encoding: str | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
         self._units, self._length = units, length
         corrupt, seen, counts = CorruptFiles("lines", max_corrupt), set[str](), array("q")
-        self._files = TextFiles(path, SUFFIXES, "text files")
+        self._files = TextFiles(path, SUFFIXES, "text files", encoding)
 
         def check(line: bytes) -> None:
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise DataError(f"not valid UTF-8: {error.reason} at byte {error.start}") from error
+                raise wrong_encoding(error) from error
             if units == "characters":
                 seen.update(text)
                 counts.append(len(text))
@@ -64,7 +68,7 @@ class Lines(Dataset):
         self._files.index(check, corrupt)
         lengths = torch.tensor(counts) if units == "characters" else self._files.lengths
         self._lengths = lengths if length is None else lengths.clamp(max=length)
-        self.facts: dict[str, Any] = corrupt.facts()
+        self.facts: dict[str, Any] = {**corrupt.facts(), **self._files.facts()}
         self.alphabet = "".join(sorted(seen))
         vocab = 256
         if units == "characters":

@@ -17,6 +17,13 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("soundfile",),
     )
     yield Spec(
+        "sound-folder",
+        "reprkit_audio.data.sound_folder:SoundFolder",
+        "A folder of sound files as log-mel frames",
+        ("soundfile",),
+        opens="audio",
+    )
+    yield Spec(
         "asterisk",
         "reprkit_audio.data.asterisk:Asterisk",
         "The same sentences in five languages by four voices: Asterisk's sounds from Debian's packages",

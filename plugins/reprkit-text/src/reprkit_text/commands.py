@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -56,17 +56,23 @@ def summarize(
     model: Annotated[Path, typer.Argument(help="The folder of a model with a latent of words.")],
     batch: Annotated[int, typer.Option(help="Number of documents read at a time.", min=1)] = 64,
     length: Annotated[int, typer.Option(help="Largest number of symbols read of a document.", min=1)] = 256,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoding of the input without a byte-order mark, such as latin-1.", show_default="utf-8"
+        ),
+    ] = None,
 ) -> None:
-    """Summarize documents: one per line of standard input, in UTF-8; one summary per line of standard output.
+    """Summarize documents: one per line of standard input; one summary per line of standard output.
 
-    An empty line gives an empty line, so that line numbers agree.  A line that is not UTF-8 ends the command with an error that
-    names it.
+    The input is UTF-8, what its byte-order mark says, or --encoding.  An empty line gives an empty line, so that line numbers
+    agree.  A line that is not of its encoding ends the command with an error that names it.
     """
     import reprkit
     from reprkit_text.data.records import strip_text
     from reprkit_text.summarizing import summarize
 
-    loaded, lines = reprkit.load(str(model)), _decode_lines(sys.stdin.buffer)
+    loaded, lines = reprkit.load(str(model)), _decode_lines(sys.stdin.buffer, encoding)
     for chunk, error in _read_chunks(lines, batch):
         documents = [line for line in chunk if strip_text(line)]
         summaries = iter(summarize(loaded, documents, batch=batch, length=length))
@@ -93,19 +99,30 @@ def _read_chunks(lines: Iterator[str], size: int) -> Iterator[tuple[list[str], D
         yield chunk, None
 
 
-def _decode_lines(raw: Iterable[bytes]) -> Iterator[str]:
-    """Decode the lines of a binary file.
+def _decode_lines(raw: BinaryIO, encoding: str | None = None) -> Iterator[str]:
+    """Decode the lines of a binary file, one at a time; UTF-16 and UTF-32 all at once.
 
     Raises:
-        DataError: a line is not valid UTF-8; it is named.
+        DataError: a line is not of the file's encoding, or has NUL characters; it is named.
+        PartArgumentError: no such encoding.
     """
+    from reprkit.data.formats.text_encoding import decode_text, detect_encoding, wrong_encoding
     from reprkit.errors import DataError
 
-    for number, line in enumerate(raw, 1):
+    first = raw.readline()
+    try:
+        codec, mark = detect_encoding(first, encoding)
+        if codec.startswith(("utf-16", "utf-32")):
+            yield from decode_text(first + raw.read(), encoding).removesuffix("\n").split("\n")
+            return
+    except DataError as error:
+        raise DataError(f"line 1: {error}\n  on the command line: --encoding NAME") from error
+    for number, line in enumerate(itertools.chain([first[mark:]] if first else [], raw), 1):
+        if b"\0" in line:
+            raise DataError(f"line {number} has NUL characters, so it is no text")
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            yield line.decode(codec).rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"line {number} is not valid UTF-8: {error.reason} at byte {error.start} of the line\n"
-                "  convert it first: iconv -f latin1 -t utf-8"
+                f"line {number} is {wrong_encoding(error)}\n  on the command line: --encoding latin-1"
             ) from error

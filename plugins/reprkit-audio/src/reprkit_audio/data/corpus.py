@@ -37,6 +37,8 @@ class Corpus(Recordings):
         utterances: at most this many of each speaker.
         max_corrupt: the largest share of unreadable files that may be left out; a larger one is an error.
         facts: for ``describe``.
+        unreadable: (name, reason) of files that were found unreadable before they were opened.
+        label: name of the field of the speakers (or other classes); None for no such field.
         tracks: name -> function that gives the symbols of a clip's frames, and the symbols' names.
 
     Raises:
@@ -59,11 +61,14 @@ class Corpus(Recordings):
         utterances: int | None = None,
         max_corrupt: float = 0.01,
         facts: Mapping[str, Any] | None = None,
+        unreadable: Iterable[tuple[str, str]] = (),
+        label: str | None = "speaker",
         tracks: Mapping[str, Track] | None = None,
     ) -> None:
         front, skips = front_end(frontend), CorruptFiles("sound files", max_corrupt)
         wanted = select_clips(clips, speakers, utterances)
-        total = len(wanted)
+        skips.add_entries(unreadable)
+        total = len(wanted) + skips.count
         if seconds is not None:
             by_name = {clip.name: clip for clip in wanted}
             cut = skips.iter_readable(by_name, lambda each: split_clip(by_name[each], seconds))
@@ -78,6 +83,7 @@ class Corpus(Recordings):
             ends=counts.cumsum(0),
             front=front,
             trim=trim,
+            label=label,
             tracks={
                 track: (torch.cat([label(clip, len(values)) for clip, values, _ in rows]), symbols)
                 for track, (label, symbols) in (tracks or {}).items()

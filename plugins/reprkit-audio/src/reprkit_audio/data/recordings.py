@@ -33,6 +33,7 @@ class Store:
         front: the front end of the frames.
         trim: whether silence at the ends was cut.
         tracks: name -> one symbol per frame (T,), such as phones, and the symbols' names.
+        label: name of the field of the speakers (or other classes); None for no such field.
     """
 
     clips: Sequence[Clip]
@@ -41,6 +42,7 @@ class Store:
     front: FrontEnd
     trim: bool
     tracks: Mapping[str, tuple[Int[Tensor, " t"], Sequence[str]]] = field(default_factory=dict)
+    label: str | None = "speaker"
 
 
 class UtteranceDataset(Dataset):
@@ -163,7 +165,7 @@ class UtteranceDataset(Dataset):
         Raises:
             DataError: shares out of range, or a speaker with too few utterances.
         """
-        of_clip = assign_parts(self.clips, seed, valid, test_share, valid_share)
+        of_clip = self.recordings.divide(self.clips, seed, valid, test_share, valid_share)
         generator = torch.Generator().manual_seed(derive_seed(seed, 1))
         order = torch.randperm(len(self), generator=generator)  # reports show the first examples
         part_of = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
@@ -187,6 +189,9 @@ def speech_facts(store: Store, numbers: Sequence[int]) -> dict[str, Any]:
         if clip.language is not None:
             languages.setdefault(clip.speaker, set()).add(clip.language)
     minutes = {speaker: round(amount / 60, 1) for speaker, amount in sorted(seconds.items())}
+    if store.label != "speaker":
+        classes = {} if store.label is None else {"classes": list(minutes)}
+        return {**classes, "minutes": round(sum(seconds.values()) / 60, 1)}
     facts: dict[str, Any] = {"speakers": list(minutes), "minutes": minutes}
     if languages:
         facts["languages"] = {speaker: sorted(names) for speaker, names in sorted(languages.items())}
@@ -247,14 +252,21 @@ class Recordings(UtteranceDataset):
         self._lengths = torch.tensor([counted[number] for number in self._numbers])
         fields = {
             "x": Field(kind="sequence", shape=(frames, store.frames.shape[1]), form=store.front.form),
-            "speaker": Field(kind="label", shape=(), vocab=len(self.names)),
         }
+        if store.label is not None:
+            fields[store.label] = Field(kind="label", shape=(), vocab=len(self.names))
         for track, (_, symbols) in store.tracks.items():
             fields[track] = Field(kind="tokens", shape=(frames,), vocab=len(symbols))
         self.signature = Signature(fields)
         self.facts = dict(facts or {})
         if len(numbers) > len(self._numbers):
             self.facts["short_count"] = len(numbers) - len(self._numbers)
+
+    def divide(
+        self, clips: Sequence[Clip], seed: int, valid: bool, test_share: float, valid_share: float
+    ) -> list[str]:
+        """Assign every clip to "train", "valid" or "test", for ``split``: see ``assign_parts``."""
+        return assign_parts(clips, seed, valid, test_share, valid_share)
 
     def __len__(self) -> int:
         """Number of windows, or of utterances."""
@@ -265,7 +277,9 @@ class Recordings(UtteranceDataset):
         position = range(len(self))[index]
         first, owner = int(self._first[position]), int(self.owner[position])
         rows = slice(first, first + (self._steps or int(self._lengths[owner])))
-        example = {"x": self.store.frames[rows], "speaker": self._labels[owner]}
+        example = {"x": self.store.frames[rows]}
+        if self.store.label is not None:
+            example[self.store.label] = self._labels[owner]
         return example | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
@@ -274,7 +288,9 @@ class Recordings(UtteranceDataset):
         if self._steps is None:
             return super().batch(index)
         rows = self._first[index].unsqueeze(1) + torch.arange(self._steps)
-        example = {"x": self.store.frames[rows], "speaker": self._labels[self.owner[index]]}
+        example = {"x": self.store.frames[rows]}
+        if self.store.label is not None:
+            example[self.store.label] = self._labels[self.owner[index]]
         return example | {track: symbols[rows] for track, (symbols, _) in self.store.tracks.items()}
 
     def lengths(self) -> dict[str, Int[Tensor, " n"]]:

@@ -13,8 +13,8 @@ class Speech(Corpus):
     Fields: ``x`` sequence (frames c), its front end in ``form``; ``speaker`` label (names: ``speakers``).
     Any rate, depth and number of channels is read as one channel of 16 kHz, and silence at the ends is cut off.  Texts are
     read from files beside the recordings, if there are any.  A file that cannot be read, is silent or shorter than 0.1 s is
-    left out, counted and named in ``facts``.  ``split`` divides by utterance, with equal shares for each speaker.
-    Frames are cached by file and front end.
+    left out, counted and named in ``facts``, which also says which files were ignored.  Links are followed.  ``split`` divides
+    by utterance, with equal shares for each speaker.  Frames are cached by file and front end.
 
     Args:
         root: the folder.
@@ -27,6 +27,7 @@ class Speech(Corpus):
         speakers: use only these speakers.
         speakers_held_out: speakers that are left out; ``unseen`` is a data set of them.
         utterances: at most this many of each speaker.
+        encoding: of transcripts without a byte-order mark; UTF-8 by default.  One that cannot be read is named in ``facts``.
         max_corrupt: the largest share of unreadable files that may be left out; a larger one is an error.
 
     Raises:
@@ -45,12 +46,13 @@ class Speech(Corpus):
         speakers: str | tuple[str, ...] | None = None,
         speakers_held_out: str | tuple[str, ...] = (),
         utterances: Count | None = None,
+        encoding: str | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
-        folder, clips = clips_below(root)
+        found = clips_below(root, encoding)
         super().__init__(
-            clips,
-            folder.resolve().name,
+            found.clips,
+            found.files.folder.resolve().name,
             frontend=frontend,
             frames=frames,
             stride=stride,
@@ -59,4 +61,6 @@ class Speech(Corpus):
             speakers_held_out=speakers_held_out,
             utterances=utterances,
             max_corrupt=max_corrupt,
+            facts=found.facts(),
+            unreadable=found.files.unreadable,
         )

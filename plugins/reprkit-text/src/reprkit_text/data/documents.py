@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reprkit.data.corrupt_files import CorruptFiles
+from reprkit.data.formats.text_encoding import wrong_encoding
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
@@ -39,6 +40,7 @@ class Documents(InMemoryDocuments):
         length: largest number of symbols of a document; the rest is cut off and counted (``cut_count``).  None: no limit.
         summary_length: the same for a summary.
         paired: show each document with its own summary, for a supervised model.
+        encoding: of files without a byte-order mark; UTF-8 by default.
         max_corrupt: largest share of broken lines that may be left out; more raise an error.
 
     Raises:
@@ -57,9 +59,11 @@ class Documents(InMemoryDocuments):
         length: Count | None = 512,
         summary_length: Count | None = 64,
         paired: bool = False,
+        encoding: str | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
-        skips, files = CorruptFiles("documents", max_corrupt), TextFiles(path, SUFFIXES, "JSON Lines files")
+        skips = CorruptFiles("documents", max_corrupt)
+        files = TextFiles(path, SUFFIXES, "JSON Lines files", encoding)
         self._document, self._summary_key, self._label = document, summary, label
         self._keys: dict[str, None] = {}
         records: list[Record] = []
@@ -72,7 +76,7 @@ class Documents(InMemoryDocuments):
             length=length,
             summary_length=summary_length,
             paired=paired,
-            facts=skips.facts(),
+            facts={**skips.facts(), **files.facts()},
             no_summaries=(
                 " (summary=None)"
                 if summary is None
@@ -86,7 +90,7 @@ class Documents(InMemoryDocuments):
         try:
             values = json.loads(line)
         except UnicodeDecodeError as error:
-            raise DataError(f"not valid UTF-8: {error.reason} at byte {error.start}") from error
+            raise wrong_encoding(error) from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"not JSON: {error}") from error
         if not isinstance(values, dict):

@@ -6,7 +6,6 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,6 +17,7 @@ from reprkit.data import Subset
 from reprkit.data.base import split_settings, split_sizes
 from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles
+from reprkit.data.formats.text_encoding import wrong_encoding
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
@@ -38,8 +38,9 @@ class TextData(Dataset):
       each file, cut into windows; what remains at the end is left out.  ``split`` takes the beginning for training and the end
       for testing, whatever the seed, so that no page is in two parts.  For books and language models.
 
-    ``form`` of the field is the whole vocabulary.  Lines without printable characters are left out; one that is not valid
-    UTF-8 is counted and named.  Files are read twice and memory-mapped; symbols take four bytes each in memory.
+    ``form`` of the field is the whole vocabulary.  A byte-order mark says which encoding a file has, else it is ``encoding``; line
+    ends become LF.  Lines without printable characters are left out; one that is not of its encoding is counted and named.
+    ``facts`` says which files of a folder were ignored.  Files are read twice; symbols take four bytes each in memory.
 
     Args:
         path: a file (any suffix), or a folder.
@@ -47,10 +48,11 @@ class TextData(Dataset):
             (all parts of it).
         by: "lines" or "windows".
         length: largest number of symbols of a line, the rest is cut off and counted (``cut_count``); or the symbols of a window.
-        max_corrupt: largest share of lines that are not UTF-8; more raise an error.
+        encoding: of files without a byte-order mark, such as "latin-1"; UTF-8 by default.
+        max_corrupt: largest share of lines (and of files) that are not of their encoding; more raise an error.
 
     Raises:
-        DataError: no such file, no text in it, less than a window, or too many lines that are not UTF-8.
+        DataError: no such file, no text in it, less than a window, or too many lines that are not of their encoding.
         PartArgumentError: an argument out of its range.
     """
 
@@ -61,15 +63,17 @@ class TextData(Dataset):
         *,
         by: Literal["lines", "windows"] = "lines",
         length: Count = 256,
+        encoding: str | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
         skips, self._by = CorruptFiles("lines", max_corrupt), by
-        self._files = TextFiles(path, SUFFIXES, "text files")
+        self._files = TextFiles(path, SUFFIXES, "text files", encoding)
         self._symbols, self._group, first = (self._read_lines if by == "lines" else self._read_windows)(
             skips, tokenizer, length
         )
         self.facts: dict[str, Any] = {
             **skips.facts(),
+            **self._files.facts(),
             "tokenizer": self.vocabulary.source,
             **check_symbols(self._symbols, self.vocabulary, self.name, first),
         }
@@ -153,12 +157,7 @@ class TextData(Dataset):
         self, skips: CorruptFiles, tokenizer: str | Vocabulary, length: int
     ) -> tuple[Symbols, Tensor, str]:
         """Return the symbols of the windows, their numbers, and the first file."""
-        folder = self._files.path if self._files.path.is_dir() else self._files.path.parent
-        texts = [
-            text
-            for text in (_read_valid_lines(folder / name, name, skips) for name in self._files.names)
-            if text
-        ]
+        texts = self._files.read_all(skips)
         if not texts:
             raise DataError(f"{str(self._files.path)!r} holds no text")
         self.vocabulary = vocabulary(tokenizer, texts)
@@ -174,26 +173,6 @@ class TextData(Dataset):
         return windows, torch.arange(len(windows)), texts[0]
 
 
-def _read_valid_lines(path: Path, name: str, skips: CorruptFiles) -> str:
-    """Read a file's lines that are valid UTF-8; the others are counted, and named ``file:line``.
-
-    Raises:
-        DataError: the file cannot be read, or too many of its lines are not UTF-8.
-    """
-    try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read: {error}") from error
-    valid_lines = list[str]()
-    for number, line in enumerate(lines, 1):
-        try:
-            valid_lines.append(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            skips.add(f"{name}:{number}", f"not valid UTF-8: {error.reason} at byte {error.start}")
-    skips.check_share(max(1, len(lines)), str(path))
-    return "".join(valid_lines)
-
-
 def _line_hash(line: bytes) -> int:
     """Hash a line, so that lines of equal text have one number.
 
@@ -203,7 +182,7 @@ def _line_hash(line: bytes) -> int:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"not valid UTF-8: {error.reason} at byte {error.start}") from error
+        raise wrong_encoding(error) from error
     if not strip_text(text):
         raise DataError("it has no printable characters")
     return int.from_bytes(

@@ -13,7 +13,7 @@ from reprkit import Dataset, Field, Signature
 from reprkit.data.collation import to_index
 from reprkit.data.formats.images import Images
 from reprkit.errors import DataError
-from reprkit.registry.constraints import Share, Width
+from reprkit.registry.constraints import Real, Share, Width
 from reprkit_vision.data.official import official_parts
 
 _TRAIN, _TEST, _VALID = "train", ("test", "val", "valid"), ("val", "valid")
@@ -32,6 +32,7 @@ class ImageFolder(Dataset):
         root: the folder.
         size: (h, w) in pixels, or one number for both; each image is center-cropped to that shape and resized.
         gray: read images with one channel, otherwise with three.
+        range: the values in the files that become 0 and 1, for pictures of 16 bits; see ``images``.
         cache: a folder for the decoded images; see ``images``.
         max_corrupt: the largest share of unreadable files that is skipped; more is an error.
 
@@ -48,6 +49,7 @@ class ImageFolder(Dataset):
         size: Width | tuple[Width, Width] = 64,
         *,
         gray: bool = False,
+        range: tuple[Real, Real] | None = None,
         cache: str | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
@@ -55,7 +57,7 @@ class ImageFolder(Dataset):
         self.parts: dict[str, Images] = {}
         for name, folder in _part_folders(self.root).items():
             self.parts[name] = Images(
-                folder, size, labels=True, gray=gray, cache=cache, max_corrupt=max_corrupt
+                folder, size, labels=True, gray=gray, range=range, cache=cache, max_corrupt=max_corrupt
             )
         first, *others = self.parts.values()
         self.classes: list[str] = first.facts["classes"]
@@ -65,7 +67,7 @@ class ImageFolder(Dataset):
                 raise DataError(
                     f"{self.root / name} and its train part differ in classes: {', '.join(different)}"
                 )
-        self.facts = _merge_facts(self.parts)
+        self.facts = _merge_facts(self.parts, _beside_parts(self.root, self.parts))
         self.signature = Signature(
             {"x": first.signature["x"], "label": Field(kind="label", shape=(), vocab=len(self.classes))}
         )
@@ -155,15 +157,36 @@ def _part_folders(root: Path) -> dict[str, Path]:
     return {name: root / name for name in (_TRAIN, *valid, others[0])}
 
 
-def _merge_facts(parts: dict[str, Images]) -> dict[str, Any]:
-    """The classes, and the skipped files of all parts."""
-    facts = dict(next(iter(parts.values())).facts)
-    skipped = [
-        {**file, "name": f"{name}/{file['name']}".lstrip("/")}
-        for name, part in parts.items()
-        for file in part.facts.get("skipped", [])
-    ]
-    if skipped:
-        facts["skipped"] = skipped
-        facts["skipped_count"] = sum(part.facts.get("skipped_count", 0) for part in parts.values())
+def _merge_facts(parts: dict[str, Images], left: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The classes, and the files of all parts that were skipped, ignored or reduced; and what lies beside the parts."""
+    facts: dict[str, Any] = {"classes": next(iter(parts.values())).facts["classes"]}
+    skipped, ignored = list[dict[str, str]](), {rule: dict(entry) for rule, entry in left.items()}
+    for name, part in parts.items():
+        skipped += [
+            {**file, "name": f"{name}/{file['name']}".lstrip("/")} for file in part.facts.get("skipped", [])
+        ]
+        for rule, entry in part.facts.get("ignored", {}).items():
+            mine = ignored.setdefault(rule, {"count": 0, "names": []})
+            mine["count"] += entry["count"]
+            mine["names"] = [*mine["names"], *(f"{name}/{file}".lstrip("/") for file in entry["names"])][:5]
+        for key in ("skipped_count", "reduced_count"):
+            if count := part.facts.get(key):
+                facts[key] = facts.get(key, 0) + count
+    facts |= {"skipped": skipped} if skipped else {}
+    if ignored:
+        facts |= {"ignored_count": sum(entry["count"] for entry in ignored.values()), "ignored": ignored}
     return facts
+
+
+def _beside_parts(root: Path, parts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What lies in the root beside the official parts: rule -> count and names."""
+    if list(parts) == [""]:
+        return {}
+    left: dict[str, dict[str, Any]] = {}
+    for entry in sorted(root.iterdir()):
+        if entry.name not in parts:
+            rule = "hidden" if entry.name.startswith(".") else "beside the official parts"
+            found = left.setdefault(rule, {"count": 0, "names": []})
+            found["count"] += 1
+            found["names"] = [*found["names"], entry.name][:5]
+    return left
