@@ -147,8 +147,8 @@ def _pairs(before: Any, now: Any) -> Iterator[tuple[str, Mapping[str, Any], Mapp
 
 def _compare_optimizers(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     if "settings" not in before:  # of an earlier version, which recorded the option alone
-        old, new = (str(facts.get("optimizer")).partition("(")[0].lower() for facts in (before, now))
-        yield from _compare("the optimizer", old if "optimizer" in before else None, new)
+        was, is_now = (str(facts.get("optimizer")).partition("(")[0].lower() for facts in (before, now))
+        yield from _compare("the optimizer", was if "optimizer" in before else None, is_now)
     for turn, old, new in _pairs(before.get("settings"), now.get("settings")):
         if old.get("name") != new["name"]:
             yield f"the optimizer of turn {turn}", old.get("name"), new["name"]
@@ -169,7 +169,7 @@ def _compare_data(
             yield f"{name} of {what}", before[name], now[name]
             return
     if same is False:
-        yield what, before.get("fingerprint"), now.get("fingerprint")
+        yield f"fingerprint of {what}", before.get("fingerprint"), now.get("fingerprint")
 
 
 def _show(value: Any, other: Any) -> str:

@@ -197,6 +197,8 @@ class RunWriter:
         assert self._file is not None
         self._file.begin(size)
         earlier = read_record(self.out)
+        if not position and self.name in earlier.get("stages", {}):  # it ended before anything was saved
+            self._file.drop(lambda line: line.get("stage") == self.stage)
         moment, resumed = now(), list(earlier.get("resumed", []))
         if position:
             resumed.append(

@@ -71,8 +71,12 @@ class Muon(AdamW):
 
     def _update_matrix(self, weight: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
         state, momentum, lr = self.state[weight], group["momentum"], float(group["lr"])
-        if "momentum_buffer" not in state:
+        if not state:
+            state["step"] = torch.zeros(
+                (), dtype=torch.float32
+            )  # AdamW expects it of every weight when it loads a state
             state["momentum_buffer"] = torch.zeros_like(weight)
+        state["step"] += 1
         mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
         update = orthogonalize(
             gradient.lerp(mean, momentum) if group["nesterov"] else mean, steps=group["ns_steps"]

@@ -66,10 +66,9 @@ def test_a_run_is_made_again_with_equal_results(tmp_path):
     ]
     assert losses[0] == losses[1]
     (tmp_path / "mine.py").write_text(RECIPE.replace("(8,)", "(4,)"))
-    kept = call(tmp_path, "-m", "reprkit", "run", "--again", "runs/mine", "--trust-source", "--out", "third")
-    assert kept.returncode == 0, kept.stderr
-    assert kept.stderr.count("equal results") == 2, "the kept source is run, not the changed one"
-    assert (tmp_path / "third" / "ga" / "run.json").exists()
+    kept = Again(run, tmp_path / "third", trust_source=True)
+    assert kept.path == run / "source" / "mine.py", "the kept source, not the changed one"
+    assert kept.arguments == ["--steps", "15", "--clip", "1.0", "--out", str(tmp_path / "third")]
 
 
 def write_run(folder, recipe, **record):

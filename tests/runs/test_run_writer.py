@@ -236,3 +236,19 @@ def test_progress_bar_is_shown_only_for_long_runs(digits, capsys, monkeypatch):
     assert re.search(r"\d/s .*left \d:\d\d:\d\d", shown), "rate and time left"
     fit(make(digits), digits)
     assert capsys.readouterr().out == "", "not a terminal"
+
+
+def test_a_resume_of_a_run_that_saved_nothing_starts_its_metrics_anew(digits, tmp_path):
+    for stage in ("first", "second"):
+        for step in rk.loop(
+            make(digits), digits[0], steps=6, batch=32, out=tmp_path, stage=stage, log_every=1
+        ):
+            step.backward(step.model(step.batch).total)
+            step.update()
+            if stage == "second" and step.index == 4:
+                break
+    assert [line["stage"] for line in read_metrics(tmp_path)].count("second") == 4
+    fit(make(digits), digits, out=tmp_path, stage="second", resume=True)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines if line["stage"] == "second"] == [2, 4, 6]
+    assert [line["step"] for line in lines if line["stage"] == "first"] == [1, 2, 3, 4, 5, 6]
