@@ -179,6 +179,7 @@ class Loop:
         if options.best is not None and writer.best_folder is not None:
             self._best = BestModel(options.best, writer.best_folder, self.model)
         past: dict[str, Any] = {}
+        warning = warning_about(self._changes)
         if metadata is None:
             if not options.resume:
                 writer.move_earlier_run_aside()
@@ -187,7 +188,6 @@ class Loop:
             start = self._monitor.saved = int(metadata["step"])
             if start >= options.steps and writer.stage_record().get("status") == "finished":
                 return start
-            warning = warning_about(self._changes)
             if warning:
                 warnings.warn(warning, stacklevel=4)
             past = {
@@ -200,6 +200,8 @@ class Loop:
                 self._best.restore(metadata.get("best"), writer.stage_record().get("best"))
                 past["best"] = self._best.current
         writer.begin(steps=options.steps, facts=facts, position=start, **past)
+        if warning:
+            writer.record_warning(start, f"resume at step {start}", warning)
         train_state.engine.start_tracking(options.trackers, options.folder, facts)
         self._bar.begin(start)
         return start

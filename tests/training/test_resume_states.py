@@ -131,6 +131,7 @@ def test_what_may_change_is_obeyed_and_recorded_with_its_step(digits, tmp_path):
     assert "betas [0.9, 0.99] → [0.5, 0.99]" in message
     assert {group["weight_decay"] for group in groups} == {0.2, 0.0}
     assert all(tuple(group["betas"]) == (0.5, 0.99) and group["lr"] == 1e-3 for group in groups)
+    assert [entry["text"] for entry in read_record(tmp_path)["warnings"]] == [message], "for the page"
     stage = read_record(tmp_path)["stages"]["main"]
     found = {change["setting"]: (change["step"], change["from"], change["to"]) for change in stage["changes"]}
     assert found["lr"] == (5, 0.01, 0.001)
