@@ -162,6 +162,7 @@ def test_folders_that_only_have_the_name_are_left_alone(digits, tmp_path):
         for step in rk.loop(
             make(digits), digits[0], steps=2, batch=32, out=tmp_path, log_every=1, overwrite=True
         ):
+            step.backward(step.model(step.batch).total)
             step.update()
     for name in ("model", "best"):
         assert (tmp_path / name / "mine.py").read_text() == "x = 1"

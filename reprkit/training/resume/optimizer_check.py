@@ -32,15 +32,16 @@ def check_groups(saved: Any, own: Sequence[Mapping[str, Any]]) -> list[dict[str,
     for group, mine in zip(saved, own, strict=True):
         if not isinstance(group, dict) or not _is_list_of_integers(group.get("params")):
             raise ValueError("a group of parameters is no list of their numbers")
+        for name, value in mine.items():
+            ours = name in ("params", INITIAL, *_OF_THE_MACHINE)
+            if name in group and not ours and not _is_alike(group[name], value):
+                raise ValueError(
+                    f"the setting {name!r} of the optimizer was {ascii(group[name])[:60]} and is {value!r}"
+                )
         own = [
             INITIAL,
             *(name for name in mine if name in _OF_THE_MACHINE or _was_changed(group, mine, name)),
         ]
-        for name, value in mine.items():
-            if name in group and name not in ("params", *own) and not _is_alike(group[name], value):
-                raise ValueError(
-                    f"the setting {name!r} of the optimizer was {ascii(group[name])[:60]} and is {value!r}"
-                )
         groups.append({**mine, **group, **{name: mine[name] for name in own if name in mine}})
     return groups
 
