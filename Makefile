@@ -54,7 +54,7 @@ gpu:
 	$(GPU_PYTHON) tests/benchmarks/bench_vq.py --device cuda
 	$(GPU_PYTHON) tests/benchmarks/bench_ntxent.py --device cuda
 	$(GPU_PYTHON) tests/benchmarks/bench_mae.py --device cuda
-	$(GPU_PYTHON) recipes/latent_swap.py --out runs/gpu/latent_swap
+	$(GPU_PYTHON) recipes/latent_swap.py --out runs/gpu/latent_swap --overwrite
 
 clean:
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache

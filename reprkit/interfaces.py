@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.data.signature import Field, Signature
     from reprkit.models.model import Model
+    from reprkit.models.scoring import Scored
 
 # A loss: a scalar, or a pair (sum, count) whose quotient is the loss.
 Term = Tensor | tuple[Tensor, Tensor | float]
@@ -550,6 +551,14 @@ class Objective(Part):
         ``Model.encode`` calls it, so that a trained model encodes plain data, always in the same way.
         """
         return batch
+
+    def in_data_units(self, scored: Scored) -> Scored:
+        """Return an output that was scored outside of training, with likelihood and point estimate in units of the data.
+
+        An objective that trains the decoder on transformed targets, such as normalized patches, overrides it; ``scored.decoded`` is
+        what the decoder returned, and target and weight stay as they are.
+        """
+        return scored
 
     def example(self, data: Signature) -> Mapping[str, Any]:
         """Return arguments of ``rk.build`` for a small model with this objective, on which the conformance kit checks it.

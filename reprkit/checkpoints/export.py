@@ -60,7 +60,12 @@ def _encode(factor: Any, batch: Mapping[str, Tensor]) -> Code:
 
 
 def export(
-    model: Model, path: str | Path | None = None, *, batch: Batch | None = None, length: int = 64
+    model: Model,
+    path: str | Path | None = None,
+    *,
+    batch: Batch | None = None,
+    length: int = 64,
+    overwrite: bool = False,
 ) -> ExportedProgram:
     """Export the encoder, adapters and latents of a model as a ``torch.export`` program, in evaluation mode.
 
@@ -83,12 +88,15 @@ def export(
             outputs and versions.  None writes no file.
         batch: examples for tracing, at least two; required only for a model built without ``data=``.
         length: length of the traced examples, at least 2, for variable-length data.
+        overwrite: whether to replace the file if it exists.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        CheckpointError: the file exists and is not to be replaced, or cannot be written.
         BuildError: the model has no encoder, a batch is needed, or a part's computation depends on the values of the data.
         PartArgumentError: ``length`` is below 2, or the batch has only one example.
     """
+    if path is not None and Path(path).exists() and not overwrite:
+        raise CheckpointError(f"{path} exists already: give another file, or overwrite=True to replace it")
     if not model.factors:
         raise BuildError("this model has no encoder, so there is nothing to export")
     require(length >= 2, f"length must be at least 2, not {length}")

@@ -64,16 +64,10 @@ def save(model: Model, folder: str | Path) -> Path:
     """
     path = Path(folder)
     manifest = describe(model)
-    weights = FullStateDict(model)
+    weights = FullStateDict(model, separate_views=True)
     if collectives.rank() != 0:
         return path
-    if path.exists() and not path.is_dir():
-        raise CheckpointError(f"{path} is a file: a checkpoint is a folder")
-    if path.is_dir() and any(map(_is_foreign, path.iterdir())) and not holds_checkpoint(path):
-        raise CheckpointError(
-            f"{path} is not empty and holds no {MANIFEST}, so it is not a checkpoint that could be replaced\n"
-            f"  use a separate folder: model.save({str(path / 'model')!r})"
-        )
+    check_replaceable(path)
     try:
         with replace_folder(path, own_files=(MANIFEST, WEIGHTS)) as fresh:
             save_model(weights, str(fresh / WEIGHTS), metadata={"format": "pt"})  # type: ignore[arg-type]  # only state_dict() is used
@@ -86,6 +80,21 @@ def save(model: Model, folder: str | Path) -> Path:
             f"cannot write {path}: {explain_os_error(error)}\n  an older checkpoint there is untouched"
         ) from error
     return path
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that a checkpoint can be written to a folder without replacing anything else.
+
+    Raises:
+        CheckpointError: it is a file, or a folder that holds something else.
+    """
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"{path} is a file: a checkpoint is a folder")
+    if path.is_dir() and any(map(_is_foreign, path.iterdir())) and not holds_checkpoint(path):
+        raise CheckpointError(
+            f"{path} is not empty and holds no {MANIFEST}, so it is not a checkpoint that could be replaced\n"
+            f"  use a separate folder: model.save({str(path / 'model')!r})"
+        )
 
 
 def load(

@@ -45,6 +45,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save the fine-tuned model here.", show_default=False)
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in --out.")] = False,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -56,7 +57,7 @@ def command(
     rates = positive_values(lr, "--lr")
     if start not in ("zeros", "probe"):
         raise ReprkitError(f"--start must be zeros or probe, not {start!r}")
-    _check_out(out)
+    _check_out(out, overwrite)
     from reprkit.evaluation.finetune import fine_tune, predict
     from reprkit.evaluation.label_subset import label_subset
 
@@ -105,10 +106,12 @@ def command(
         print(f"\nsaved: {out}")
 
 
-def _check_out(out: Path | None) -> None:
-    """Raise before training if no checkpoint can be written to ``out``."""
+def _check_out(out: Path | None, overwrite: bool) -> None:
+    """Raise before training if no checkpoint can be written to ``out``, or one would be replaced unasked."""
     if out is None:
         return
+    if holds_checkpoint(out) and not overwrite:
+        raise CheckpointError(f"--out {out} holds a model: give another folder, or --overwrite to replace it")
     taken = out.is_dir() and any(out.iterdir()) and not holds_checkpoint(out)
     if taken or (out.exists() and not out.is_dir()):
         raise CheckpointError(f"--out {out} exists and is no checkpoint; give a new or empty folder")

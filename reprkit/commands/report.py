@@ -7,9 +7,6 @@ from typing import Annotated
 
 import typer
 
-from reprkit.errors import TrainingError, nearest
-from reprkit.runs.reader import FILES, find_runs, is_run
-
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a comparison of runs.")],
@@ -18,13 +15,6 @@ def command(
 
     Writes DIR/report.html; the other files of the run are only read.
     """
-    if not folder.is_dir():
-        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise TrainingError(f"there is no folder {folder}.{nearest(folder.name, siblings)}")
-    if not is_run(folder):
-        runs = [str(run) for run in find_runs(folder)][:5]
-        below = f"\n  runs below it: {', '.join(runs)}" if runs else "\n  to list runs: reprkit runs FOLDER"
-        raise TrainingError(f"{folder} is not a run: it has none of {', '.join(FILES)}{below}")
     from reprkit.reporting.writer import report
 
     print(report(folder))

@@ -31,7 +31,7 @@ class Row:
         best: metric, value and step of the best saved model.
         warnings: number of warnings.
         error: the first line of the error that ended a failed run.
-        resume: the command that resumes a killed, stopped or failed run; None otherwise.
+        resume: what resumes a killed, stopped or failed run, a command or a sentence; None otherwise.
     """
 
     name: str
@@ -118,7 +118,7 @@ def _row(top: Path, folder: Path) -> Row:
         best=run.best,
         warnings=len(run.record.get("warnings") or ()),
         error=str(error).splitlines()[0] if error else None,
-        resume=run.resume_command if state in ("killed", "stopped", "failed") else None,
+        resume=run.resume_advice if state in ("killed", "stopped", "failed") else None,
     )
 
 

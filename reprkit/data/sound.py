@@ -7,6 +7,7 @@ import functools
 import io
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ _CANCELS = (
     0.01  # power of the mean of the channels, as a share of theirs, below which they are in opposite phase
 )
 _PROBES = 16  # places of a file at which its channels are compared
+_FULL_SCALE = 1.001  # largest value that is written without a warning: rounding exceeds 1 a little
 _MAX_PEAK = 8.0  # float files slightly above 1 are clipped; far above it they have another scale
 _MIN_RATE, _MAX_RATE = 1_000, 1_000_000  # Hz; sound lies far inside
 _MP3_LEAD = 16 * 1152  # 16 frames of MP3
@@ -262,7 +264,7 @@ def duration(path: File) -> float:
 def write(path: str | os.PathLike[str], wave: Float[Tensor, " samples"], rate: int = RATE) -> None:
     """Write a waveform (samples,) as WAV or FLAC (16 bits), Ogg Vorbis or Opus, by the file's suffix; create its folder.
 
-    Values are clipped to [-1, 1].
+    Values are clipped to [-1, 1], with a warning if one lies outside.
 
     Raises:
         DataError: another suffix, a waveform that is not 1-D or not finite, or no space left.
@@ -288,11 +290,19 @@ def open_writer(path: str | os.PathLike[str], rate: int = RATE) -> Iterator[Call
         )
     kind, subtype = _WRITE_FORMATS[target.suffix.lower()]
     temporary = target.with_name(f".{target.name}-{os.getpid()}")
+    told: list[bool] = []
 
     def append(wave: Tensor) -> int:
         if wave.ndim != 1 or not len(wave) or not bool(wave.isfinite().all()):
             raise DataError(
                 f"a waveform is a 1-D tensor of finite numbers, at least one, not shape {tuple(wave.shape)}"
+            )
+        peak = float(wave.abs().max())
+        if peak > _FULL_SCALE and not told:
+            told.append(True)
+            warnings.warn(
+                f"{target.name}: values up to {peak:.3g} are clipped to [-1, 1]; divide the waveform by its largest value instead",
+                stacklevel=3,
             )
         _append(opened, wave.detach().cpu().float().clamp(-1, 1).numpy())
         return len(wave)

@@ -14,7 +14,7 @@ from reprkit.evaluation.encoding import batches, to_float64
 from reprkit.interfaces import Evaluator
 from reprkit.layers.value_embedding import center_and_radius
 from reprkit.models.grid import from_tokens
-from reprkit.objectives.masked import Masked, hidden_weight, token_moments
+from reprkit.objectives.masked import Masked, hidden_weight
 from reprkit.registry.constraints import CountOrZero
 from reprkit.registry.create import create
 from reprkit.reporting.gallery import fit_for_page
@@ -61,9 +61,6 @@ class Masking(Evaluator):
             scored = _predict_hidden(model, batch, ratio)
             decoded, target, weight = scored.decoded, scored.target, scored.full_weight
             x = decoded.x
-            if trained is not None and trained.normalize:
-                mean, _, deviation = token_moments(target)
-                x = x * deviation + mean
             if decoded.likelihood.discrete:
                 values = {"correct": (x == target).float()}
             else:

@@ -364,7 +364,8 @@ class Model(nn.Module):
             target = to_tokens(x, grid, field.kind)
         weight = valid_weight(to, batch, decoded, grid, queries, target.shape[-1])
         target = target if queries is None else gather_tokens(target, queries)
-        return Scored(decoded=decoded, target=target, weight=weight)
+        scored = Scored(decoded=decoded, target=target, weight=weight)
+        return self.objective.in_data_units(scored) if self._forward_cache is None else scored
 
     def require_decoded_data(self) -> None:
         """Check that the decoder returns the data.

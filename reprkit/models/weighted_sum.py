@@ -12,6 +12,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
 from reprkit.models.forward_cache import make_unique_name
 from reprkit.models.model import Model
+from reprkit.models.scoring import Scored
 from reprkit.registry.constraints import NonNegative
 from reprkit.registry.create import create
 from reprkit.registry.references import parse_sum
@@ -82,6 +83,12 @@ class WeightedSum(Objective):
         for objective in self.members:
             batch = objective.fill(batch)
         return batch
+
+    def in_data_units(self, scored: Scored) -> Scored:
+        """Return the output in units of the data, as the objectives define it."""
+        for objective in self.members:
+            scored = objective.in_data_units(scored)
+        return scored
 
     def update(self) -> None:
         """Update every objective."""

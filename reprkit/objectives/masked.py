@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
 from reprkit.models.factor import Factor
 from reprkit.models.grid import to_tokens, upsample
+from reprkit.models.scoring import Scored
 from reprkit.types import Batch, Codes, Decoded
 
 if TYPE_CHECKING:
@@ -107,6 +109,20 @@ class Masked(Objective):
         model.record(**scored.metrics)
         return {"masked": scored.loss}
 
+    def in_data_units(self, scored: Scored) -> Scored:
+        """Return the output with ``normalize`` undone, by each target token's own mean and deviation."""
+        decoded = scored.decoded
+        if not self.normalize or not decoded.likelihood.density or scored.target.shape[-1] < 2:
+            return scored
+        mean, _, deviation = token_moments(scored.target)
+        fields = {
+            each.name: getattr(decoded, each.name) for each in dataclasses.fields(decoded) if each.name != "x"
+        }
+        units = NormalizedTokens(
+            **fields, x=lambda: decoded.x * deviation + mean, mean=mean, deviation=deviation
+        )
+        return replace(scored, decoded=units)
+
     def hide(self, model: Model, batch: Batch) -> tuple[Codes, list[Hidden]]:
         """Encode the kept tokens; return the codes, and the hidden tokens of the output field by group of encoders."""
         codes, hidden = Codes({}), []
@@ -126,6 +142,30 @@ class Masked(Objective):
         count = _require_several(factor.encoder.count(view), factor)
         noise = draw_uniform((len(x), count), x, torch.Generator().manual_seed(0) if fixed else None)
         return select_tokens(noise, _valid_tokens(view, factor.encoder.grid(view)), self.ratio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizedTokens(Decoded):
+    """The output of a decoder of normalized tokens, in units of the data.
+
+    Attributes:
+        mean: of each token's values (b n 1).
+        deviation: of each token's values (b n 1); the density of a value is that of the normalized one, divided by it.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def nll(self, target: Tensor, weight: Tensor | None = None) -> Float[Tensor, "b n"]:
+        """Return the negative log-likelihood of ``target`` (b n p), nats a token."""
+        elements = (
+            self.likelihood.nll(self.params, (target - self.mean) / self.deviation) + self.deviation.log()
+        )
+        return (elements if weight is None else elements * weight).sum(-1)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Sample from the likelihood (b n p)."""
+        return super().sample(generator) * self.deviation + self.mean
 
 
 def _queries(model: Model, batch: Batch, hidden: list[Hidden]) -> Int[Tensor, "b m"] | None:

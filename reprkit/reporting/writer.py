@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -23,9 +24,10 @@ from reprkit.reporting.page_store import (
     write_page_store,
 )
 from reprkit.reporting.run_history import RunHistory, describe_process, read_or_note, read_run_history
-from reprkit.runs.filenames import METRICS, MODEL, PAGE
-from reprkit.runs.reader import read_results
+from reprkit.runs.filenames import FIGURES, METRICS, MODEL, PAGE, RESULTS
+from reprkit.runs.reader import read_results, require_run
 from reprkit.runs.results import Results
+from reprkit.runs.run import results_text, write_results
 from reprkit.utils.atomic_files import explain_os_error
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ def report(
     something is missing.  The page has no links to other files or to the network.  The model card of ``OUT/model``
     is updated.  With several ranks only rank 0 writes.
 
+    Other results that an earlier process wrote are kept: as ``results-1.json``, ``figures-1.npz``, ``report-1.html``, which a
+    warning says.
+
     Args:
         out: the run's folder; created if missing.
         results: the result of ``rk.evaluate``; or name -> results, for one page about several runs, whose folders are
@@ -66,14 +71,14 @@ def report(
         data: see ``model``.
 
     Raises:
-        TrainingError: the page cannot be written; an older page is unchanged.
+        TrainingError: the page cannot be written; an older page is unchanged.  Or without results: ``out`` is not a run.
     """
     out = Path(out)
     page = out / PAGE
+    if results is None and model is None:
+        require_run(out)
     if not _is_first_rank():
         return page
-    from reprkit.runs.run import write_results
-
     notes: list[str] = []
     before = None if results is not None else read_or_note(lambda: read_page_store(out), notes)
     runs = _name_runs(read_or_note(lambda: read_results(out), notes) if results is None else results)
@@ -93,6 +98,8 @@ def report(
     document = _build_page(out, content, notes)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if results is not None:
+            _keep_other_results(out, runs[""] if list(runs) == [""] else runs)
         if results is not None or model is not None:
             write_page_store(out, content)
         if results is not None:
@@ -107,6 +114,28 @@ def report(
         if not name:
             run.folder = out
     return page
+
+
+def _keep_other_results(out: Path, results: Mapping[str, Any]) -> None:
+    """Rename results that an earlier process wrote, with their page and figures, if those to be written differ."""
+    key = str(out.resolve())
+    known, _own_results[key] = _own_results.get(key), results_text(results)
+    try:
+        before = (out / RESULTS).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return
+    if before in (known, results_text(results)):
+        return
+    number = next(n for n in itertools.count(1) if not (out / f"results-{n}.json").exists())
+    kept = []
+    for name in (RESULTS, FIGURES, PAGE):
+        path = out / name
+        if path.is_file():
+            kept.append(path.rename(path.with_stem(f"{path.stem}-{number}")).name)
+    warnings.warn(f"{out} held other results; they are kept as {', '.join(kept)}", stacklevel=4)
+
+
+_own_results: dict[str, str] = {}  # folder -> the results that this process wrote there
 
 
 def _build_page(out: Path, content: PageContent, notes: Sequence[str]) -> Page:

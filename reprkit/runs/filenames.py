@@ -5,5 +5,6 @@ FORMAT = 1  # of the manifest; increased when older versions of reprkit cannot r
 RECORD, METRICS, RESULTS, PAGE = "run.json", "metrics.jsonl", "results.json", "report.html"
 MODEL, STATE, BEST = "model", "state", "best"
 LOCK = ".lock"  # held by the process that writes the run
+SOURCE, PACKAGES = "source", "packages.txt"  # what made the run: the recipe, and the packages
 FIGURES = "figures.npz"  # the report's figures, so that it can be rendered again
 CARD = "README.md"  # the model card, as shown by model hubs

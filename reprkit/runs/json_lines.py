@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from reprkit.errors import TrainingError
+from reprkit.utils.atomic_files import write_text
 
 
 class JsonLinesFile:
@@ -31,6 +32,20 @@ class JsonLinesFile:
                 )
             os.truncate(self.path, size)
         self.path.touch()
+
+    def drop(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Drop the lines for which ``unwanted`` is true, and those that are damaged; the file is replaced atomically."""
+        if not self.path.exists():
+            return
+        kept = []
+        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and not unwanted(line):
+                kept.append(text + "\n")
+        write_text(self.path, "".join(kept))
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Append a line.

@@ -1,9 +1,7 @@
-"""The model summary in ``run.json``, and a warning when a run is resumed with changed settings."""
+"""The model summary in ``run.json``."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from typing import Any
 
 
@@ -39,20 +37,3 @@ def _decoders(model: Any) -> dict[str, Any]:
             for output in outputs
         }
     }
-
-
-def warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Warn if a run is resumed with changed data, batch size or seed: that is allowed, but the order of examples changes."""
-    changes = [
-        f"{name} {before.get(name)} → {now.get(name)}"
-        for name in ("batch", "seed", "buckets", "groups", "mates")
-        if (before.get(name) or False) != (now.get(name) or False)
-    ]
-    sizes = [(settings.get("data") or {}).get("size") for settings in (before, now)]
-    if sizes[0] != sizes[1]:
-        changes.append(f"data of {sizes[0]} → {sizes[1]} examples")
-    if changes:
-        warnings.warn(
-            f"resumed with another {', '.join(changes)}: from here on the order of examples differs",
-            stacklevel=4,
-        )

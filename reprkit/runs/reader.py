@@ -7,14 +7,16 @@ No other module opens these files.  ``read_run`` never fails: missing files give
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from reprkit.errors import ReprkitError, TrainingError
+from reprkit.errors import ReprkitError, TrainingError, nearest
 from reprkit.runs.filenames import BEST, FIGURES, METRICS, MODEL, RECORD, RESULTS, STATE
 from reprkit.runs.lock import is_locked
 from reprkit.runs.metrics import finite_metrics, flatten_metrics
@@ -81,13 +83,36 @@ class StoredRun:
 
     @property
     def resume_command(self) -> str | None:
-        """The run's command with ``--resume``, preceded by ``cd`` to its folder if needed; None if no command is recorded."""
-        command = self.record.get("command")
+        """The run's command with ``--out`` and ``--resume``, after ``cd`` to its folder if needed; None if it has no such flags."""
+        command, recipe = self.record.get("command"), self.recipe
         if not command:
             return None
-        resumed = str(command) if "--resume" in str(command).split() else f"{command} --resume"
+        words = str(command).split()
+        missing = [] if "--resume" in words else ["--resume"]
+        if missing and not recipe.get("resumable"):
+            return None
+        if recipe.get("out") and not any(word == "--out" or word.startswith("--out=") for word in words):
+            missing.insert(0, f"--out {shlex.quote(str(recipe['out']))}")
+        if "--overwrite" in words:
+            command = re.sub(r" --overwrite(?= |$)", "", str(command))
         home = self.record.get("folder")
+        resumed = " ".join([str(command), *missing])
         return resumed if not home or home == os.getcwd() else f"cd {shlex.quote(str(home))} && {resumed}"
+
+    @property
+    def resume_advice(self) -> str:
+        """What to do to resume the run: its command, or a sentence."""
+        command = self.resume_command
+        if command is not None:
+            return command
+        started = self.record.get("command")
+        by = f" (it was started by: {started})" if started else ""
+        return f"pass resume=True and the same out= to its rk.loop or rk.fit{by}"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe that made the run, as ``run.json`` records it; empty if that is not known."""
+        return (self.record.get("source") or {}).get("recipe") or {}
 
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
         """Return all logged numbers over the steps; see ``curves``."""
@@ -140,6 +165,22 @@ def run_of(checkpoint: Path) -> StoredRun:
 def is_run(folder: str | Path) -> bool:
     """Whether a folder contains any file of a run, or of a comparison of runs."""
     return _contains_any(Path(folder), FILES)
+
+
+def require_run(folder: str | Path) -> None:
+    """Check that a folder is that of a run, or of a comparison of runs.
+
+    Raises:
+        TrainingError: there is no such folder, or it has no file of a run; the message names near ones.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise TrainingError(f"there is no folder {path}.{nearest(path.name, siblings)}")
+    if not is_run(path):
+        runs = [str(run) for run in islice(find_runs(path), 5)]
+        below = f"\n  runs below it: {', '.join(runs)}" if runs else "\n  to list runs: reprkit runs FOLDER"
+        raise TrainingError(f"{path} is not a run: it has none of {', '.join(FILES)}{below}")
 
 
 def find_runs(folder: str | Path) -> Iterator[Path]:

@@ -23,6 +23,7 @@ _STAGE = {
     "ranks": int,
     "waiting": Each(Needed(float)),
     "best": BEST,
+    "changes": Items(Needed({"step": Needed(int), "at": str, "setting": Needed(str)})),
 }
 _RECORD = {
     "command": str,
@@ -40,6 +41,20 @@ _RECORD = {
     "data": {"name": str, "reference": str, "signature": Each(Needed(FIELD))},
     "warnings": Items(Needed({"step": int, "stage": str, "about": str, "text": str})),
     "resumed": list,
+    "source": {
+        "recipe": {
+            "name": str,
+            "path": str,
+            "sha256": str,
+            "arguments": Items(Needed(str)),
+            "out": str,
+            "has_flags": bool,
+            "resumable": bool,
+            "file": str,
+        },
+        "git": {"commit": Needed(str), "changed": bool},
+        "packages": str,
+    },
     "stages": Each(Needed(_STAGE)),
 }
 

@@ -103,7 +103,12 @@ def write_results(out: str | Path, results: Mapping[str, Any]) -> Path:
     """Write ``results.json``: the numbers and strings of (nested) results, without arrays and figures."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    return write_text(folder / RESULTS, json.dumps(to_json_value(results), indent=1) + "\n")
+    return write_text(folder / RESULTS, results_text(results))
+
+
+def results_text(results: Mapping[str, Any]) -> str:
+    """Return the content of ``results.json``."""
+    return json.dumps(to_json_value(results), indent=1) + "\n"
 
 
 def write_record(out: str | Path, record: Mapping[str, Any]) -> Path:

@@ -9,17 +9,19 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from reprkit.errors import TrainingError
 from reprkit.runs import filenames
+from reprkit.runs.contents import describe_content, files_of_run, has_content
 from reprkit.runs.environment import command, now, versions
 from reprkit.runs.json_lines import JsonLinesFile
 from reprkit.runs.lock import RunLock
-from reprkit.runs.reader import FILES, read_record
+from reprkit.runs.origin import record_origin
+from reprkit.runs.reader import read_record
 from reprkit.runs.run import write_record
 from reprkit.utils.atomic_files import explain_os_error
 
@@ -108,6 +110,41 @@ class RunWriter:
         if self._lock is not None and not self._keeps_lock:
             self._lock.release()
 
+    def require_free(self, *, resume: bool, overwrite: bool) -> None:
+        """Check that starting at step 0 replaces nothing that was not given up.
+
+        That is so where the folder holds no run; where this process has started the run and this is a further stage of it; and on
+        resuming, where nothing of this stage was saved.
+
+        Raises:
+            TrainingError: the folder holds a run, and neither ``overwrite`` nor ``resume`` says what to do; or the saved state of
+                the run to resume is gone.
+        """
+        if not self.writes or self.out is None or overwrite or not has_content(self.out):
+            return
+        record = read_record(self.out)
+        stages = record.get("stages", {})
+        if record.get("session") == SESSION and self.name not in stages:
+            return
+        about = f"{self.out}{f', stage {self.stage},' if self.stage else ''}"
+        if not resume:
+            raise TrainingError(
+                f"{self.out} holds a run: {describe_content(self.out)}\n"
+                "  choose another out=, or resume=True to continue it, or overwrite=True to replace it"
+            )
+        saved = stages.get(self.name, {}).get("saved")
+        if record and not saved:
+            return
+        found = (
+            f"its {filenames.RECORD} says that the one of step {saved} was saved"
+            if record
+            else "it holds a run"
+        )
+        raise TrainingError(
+            f"{about} has no state to resume from, although {found}: {describe_content(self.out)}\n"
+            "  choose another out=, or overwrite=True to start at step 0 and replace it"
+        )
+
     def move_earlier_run_aside(self) -> None:
         """Move the files of an earlier run to ``OUT/.replaced`` before a new run starts.
 
@@ -119,8 +156,7 @@ class RunWriter:
         record = read_record(self.out)
         if record.get("session") == SESSION and self.name not in record.get("stages", {}):
             return
-        names = (*FILES, filenames.PAGE, filenames.MODEL, filenames.BEST, filenames.STATE)
-        existing = [self.out / name for name in names if (self.out / name).exists()]
+        existing = files_of_run(self.out)
         if not existing:
             return
         replaced = self.out / REPLACED
@@ -128,13 +164,6 @@ class RunWriter:
         replaced.mkdir()
         for path in existing:
             path.rename(replaced / path.name)
-        stage = record.get("stages", {}).get(self.name, {})
-        if stage.get("status") not in (None, "finished") and stage.get("saved"):
-            warnings.warn(
-                f"{self.out} held a run saved at step {stage['saved']} of {stage.get('steps')}; it was moved to {replaced} "
-                "and is kept until the next start. resume=True would have gone on with it.",
-                stacklevel=4,
-            )
 
     def begin(
         self,
@@ -146,6 +175,7 @@ class RunWriter:
         size: int | None = None,
         waited: Mapping[str, float] | None = None,
         best: Mapping[str, Any] | None = None,
+        changes: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Start the run, truncating the metrics to their size when the state was saved.
 
@@ -157,6 +187,7 @@ class RunWriter:
             size: of ``metrics.jsonl`` when the state was saved, in bytes.
             waited: the part of that time spent waiting, in seconds.
             best: the best model so far.
+            changes: of the settings since the state was saved; they hold from ``position`` on.
         """
         self._seconds_before, self._started = seconds, time.monotonic()
         self.waited = {name: float((waited or {}).get(name, 0.0)) for name in WAITS}
@@ -166,14 +197,28 @@ class RunWriter:
         assert self._file is not None
         self._file.begin(size)
         earlier = read_record(self.out)
+        if not position and self.name in earlier.get("stages", {}):  # it ended before anything was saved
+            self._file.drop(lambda line: line.get("stage") == self.stage)
         moment, resumed = now(), list(earlier.get("resumed", []))
         if position:
-            resumed.append({"at": moment, "step": position})
+            resumed.append(
+                {
+                    "at": moment,
+                    "step": position,
+                    **({"stage": self.stage} if self.stage else {}),
+                    "command": command(),
+                }
+            )
         stages = dict(earlier.get("stages", {}))
         before = stages.get(self.name, {})
+        history = [
+            change for change in before.get("changes") or () if change["step"] <= position and position
+        ]
+        history += [{"step": position, "at": moment, **change} for change in changes]
         stages[self.name] = {
-            **{key: value for key, value in facts.items() if key != "data"},
+            **{key: value for key, value in facts.items() if key not in ("data", "recipe")},
             "steps": steps,
+            **({"changes": history} if history else {}),
             "started": before.get("started", moment),
             "saved": position or None,
             **({"best": dict(best)} if best else {}),
@@ -183,8 +228,9 @@ class RunWriter:
             "folder": os.getcwd(),
             "status": "running",
             "started": earlier.get("started", moment),
-            **({"resumed": resumed} if position else {}),
+            **({"resumed": resumed} if resumed else {}),
             "versions": versions(),
+            **self._origin(earlier),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "session": SESSION,
@@ -196,6 +242,17 @@ class RunWriter:
         self.update(position, "running", force=True)
         # An error in the loop's body looks like a ``break`` to the loop; the end of the process shows which it was.
         atexit.register(self._at_exit)
+
+    def _origin(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """Record what made the run; the stages of one run share it."""
+        assert self.out is not None
+        if earlier.get("session") == SESSION and "source" in earlier:
+            return {"source": earlier["source"]}
+        try:
+            return {"source": record_origin(self.out)}
+        except OSError as error:
+            self._warn_once(filenames.SOURCE, error)
+            return {}
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append one line of metrics."""

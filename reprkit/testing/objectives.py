@@ -214,6 +214,27 @@ class ObjectiveConformance(PartConformance):
                 model.objective.fill(given)[name], given[name], f"fill replaces the batch's {name}", 0.0
             )
 
+    def test_scores_are_in_units_of_the_data(self) -> None:
+        """Outside of training ``Model.score`` keeps the data as its target, and nats and point estimate are finite."""
+        model = self.model().eval()
+        names = [name for name in model.outputs if model.objective.decodes == "the data"]
+        if not names:
+            raise SkipTest("its decoder does not return the data, or there is none")
+        batch = self.batch(4)
+        for name in names:
+            scored = model.score(batch, output=name)
+            target = model.target(batch, scored.decoded, name)
+            expect_close(scored.target, target, "in_data_units must not change the target")
+            expect(
+                bool(scored.nats.isfinite().all()), "nats of an output in units of the data must be finite"
+            )
+            if scored.decoded.has_point:
+                x = scored.decoded.x
+                expect(
+                    x.shape == target.shape,
+                    f"the output {tuple(x.shape)} must have the shape of the data {tuple(target.shape)}",
+                )
+
     def test_samples_fit_the_data(self) -> None:
         """If it ``generates``, samples have the layout of the data, are finite, and depend on the generator alone."""
         model = self.model().eval()

@@ -15,6 +15,7 @@ from reprkit.training.options import FitOptions, Options
 from reprkit.training.step import Step
 from reprkit.types import Losses
 from reprkit.utils import collectives
+from reprkit.utils.process_state import unchanged_process
 
 
 @with_options(Options)
@@ -64,11 +65,13 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
     """
     if options.folder is not None:
         from reprkit.checkpoints.manifest import describe
+        from reprkit.checkpoints.save_load import check_replaceable
 
         describe(model)  # fail now, not after hours
+        check_replaceable(options.folder / MODEL)
     valid, evaluators = options.valid, options.evaluators
     steps = Loop(model, train, options)
-    with steps.writer.keep_lock():
+    with unchanged_process(), steps.writer.keep_lock():
         for step in steps:
             for turn in model.objective.turns:
                 losses = step.update(turn, closure=functools.partial(_compute_losses, step, turn))

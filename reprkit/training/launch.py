@@ -19,18 +19,23 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
 from reprkit.errors import PartArgumentError, ReprkitError, nearest
+from reprkit.runs import origin
 from reprkit.training.option_signatures import expand_options, keyword_parameters
 from reprkit.training.options import Options, declaration_of, option_fields, option_types
+from reprkit.training.recipe_folder import recipe_folder
 
 # Option of rk.loop -> the type of its flag, and its help text; the loop itself checks the values.
 _FIELDS = [field for field in option_fields(Options) if declaration_of(field).flag is not None]
 FLAGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
     {field.name: (declaration_of(field).flag, declaration_of(field).help) for field in _FIELDS}
 )
+
+_CONTEXT = "typer_context"
 
 
 class Launch(Mapping[str, Any]):
@@ -91,7 +96,8 @@ def recipe(main: Callable[..., Any]) -> None:
     """Run a recipe's ``main`` with the command line as its arguments, as ``typer.run`` does, and flags for its ``Launch``.
 
     A parameter ``launch: rk.Launch = rk.Launch(...)`` becomes one flag for each option of ``FLAGS``, with defaults from the given
-    ``Launch``; typer handles every other parameter.  An error of reprkit is printed and ends the process with code 1.
+    ``Launch``; typer handles every other parameter.  A parameter ``out`` is the folder that the recipe writes to: where it holds
+    runs, see ``recipe_folder``.  An error of reprkit is printed and ends the process with code 1.
     """
     import typer
 
@@ -110,6 +116,8 @@ def add_flags(main: Callable[..., Any]) -> Callable[..., Any]:
     Raises:
         PartArgumentError: a ``Launch`` without a default, more than one, or a parameter with the name of a flag.
     """
+    import typer
+
     signature = inspect.signature(main)
     hints = typing.get_type_hints(main, include_extras=True)
     own = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()]
@@ -136,11 +144,33 @@ def add_flags(main: Callable[..., Any]) -> Callable[..., Any]:
         options = {
             name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if v not in (None, [])
         }
-        return main(**arguments, **{launch.name: launch.default | options})
+        chosen = launch.default | options
+        context = arguments.pop(_CONTEXT, None)
+        with origin.use_recipe(main) as recipe:
+            if isinstance(arguments.get("out"), str | os.PathLike) and arguments["out"]:
+                given = context is None or context.get_parameter_source("out").name != "DEFAULT"
+                recipe.out = _choose_folder(arguments, given, overwrite=bool(chosen.get("overwrite")))
+            return main(**arguments, **{launch.name: chosen})
 
-    call.__signature__ = signature.replace(parameters=[*rest, *flags])  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in (*rest, *flags)}
+    # Typer passes its context, which knows whether an argument was given.
+    context = inspect.Parameter(
+        _CONTEXT, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=typer.Context
+    )
+    parameters = [*rest, *flags, context]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
     return call
+
+
+def _choose_folder(arguments: dict[str, Any], given: bool, *, overwrite: bool) -> str:
+    """Choose the folder that a recipe writes to, and put it into the argument ``out``."""
+    asked = arguments["out"]
+    folder = recipe_folder(
+        Path(asked), given=given, resume=bool(arguments.get("resume")), overwrite=overwrite
+    )
+    if folder != Path(asked):
+        arguments["out"] = type(asked)(str(folder))
+    return str(folder)
 
 
 def _parameter(name: str, defaults: Launch) -> inspect.Parameter:

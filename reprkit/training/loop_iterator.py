@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from reprkit.data.fingerprint import fingerprint, is_same
 from reprkit.data.loading.order import loader
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
-from reprkit.runs.filenames import RECORD
+from reprkit.runs.changes import compare_runs, warning_about
 from reprkit.runs.metrics import finite_metrics
-from reprkit.runs.model_summary import model_summary, warn_of_changes
+from reprkit.runs.model_summary import model_summary
+from reprkit.runs.origin import find_recipe
 from reprkit.runs.records import average_losses, metrics_line
 from reprkit.runs.writer import RunWriter
 from reprkit.training.best import BestModel
@@ -27,6 +31,7 @@ from reprkit.training.resume import state
 from reprkit.training.step import Step
 from reprkit.training.train_state import NOT_RUNNING, ModelProxy, TrainState
 from reprkit.types import Losses
+from reprkit.utils.process_state import ProcessState, unchanged_process
 from reprkit.utils.progress import ProgressBar
 
 SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, a shell's exit code of a process ended by SIGTERM
@@ -47,6 +52,9 @@ class Loop:
         self._logged = -1
         self._monitor = Monitor(self)
         self._best: BestModel | None = None
+        self._fingerprint: dict[str, Any] = {}
+        self._facts: dict[str, Any] = {}
+        self._changes: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
         """Return the number of steps of the whole run."""
@@ -97,10 +105,15 @@ class Loop:
 
     def _run(self) -> Iterator[Step]:
         options, writer = self.options, self.writer
-        state.seed_everything(options.seed)
-        self._train_state = train_state = TrainState(
-            self.model, self.data, options, self._monitor.on_non_finite, self._on_rank_failure
-        )
+        process = ProcessState()
+        try:
+            state.seed_everything(options.seed)
+            self._train_state = train_state = TrainState(
+                self.model, self.data, options, self._monitor.on_non_finite, self._on_rank_failure
+            )
+        except BaseException:
+            process.restore()
+            raise
         writer.writes = writer.writes and train_state.engine.rank == 0
         signals, finished = Signals(), False
         self._votes = RankVote(flags=3)
@@ -127,13 +140,14 @@ class Loop:
             raise
         finally:
             if hasattr(self.data, "describe"):
-                writer.update_data(self.data.describe())
+                writer.update_data({**self.data.describe(), **self._fingerprint})
             # A body that breaks or raises closes this generator; the run writer learns which of the two when the process ends.
             writer.close(train_state.position, "finished" if finished else "stopped")
             self._bar.close(train_state.position if finished else None)
             self._votes.close()
             train_state.close(finished=finished)
             self._train_state = None
+            process.restore()
 
     def _on_rank_failure(self, text: str) -> None:
         """Record the message of another rank that failed, which ends this one."""
@@ -153,66 +167,54 @@ class Loop:
         """Start or resume the run; return the first step."""
         options, train_state, writer = self.options, self.train_state, self.writer
         folder = writer.state_folder
-        self._lock_run()
+        self._on_rank_0(writer.lock)
+        self._facts = facts = self._describe()
         metadata: dict[str, Any] | None = None
         if options.resume and folder is not None:
             metadata, _ = state.load_newest(folder, self._restore) or (None, None)
         self._check_same_start(0 if metadata is None else metadata["step"])
         self._check_finite_weights()  # before an earlier run is moved aside
-        facts = {
-            **options.to_json(),
-            "ranks": train_state.engine.ranks,
-            "strategy": options.strategy,
-            "device": str(train_state.device),
-            "model": model_summary(self.model),
-        }
-        if hasattr(self.data, "describe"):
-            facts["data"] = self.data.describe()
-        if train_state.extra:
-            facts["extra"] = {name: each.data.describe() for name, each in train_state.extra.items()}
+        if metadata is None:
+            self._on_rank_0(lambda: writer.require_free(resume=options.resume, overwrite=options.overwrite))
         if options.best is not None and writer.best_folder is not None:
             self._best = BestModel(options.best, writer.best_folder, self.model)
         past: dict[str, Any] = {}
+        warning = warning_about(self._changes)
         if metadata is None:
             if not options.resume:
                 writer.move_earlier_run_aside()
-            elif writer.stage_record().get("saved"):
-                warnings.warn(
-                    f"{options.out} has no state, although its {RECORD} says that the one of step "
-                    f"{writer.stage_record()['saved']} was saved: training starts at step 0",
-                    stacklevel=4,
-                )
             start = 0
         else:
             start = self._monitor.saved = int(metadata["step"])
             if start >= options.steps and writer.stage_record().get("status") == "finished":
                 return start
-            warn_of_changes(metadata["options"], facts)
+            if warning:
+                warnings.warn(warning, stacklevel=4)
             past = {
                 "seconds": metadata["seconds"],
                 "size": metadata["metrics_size"],
                 "waited": metadata.get("waited"),
+                "changes": self._changes,
             }
             if self._best is not None:
                 self._best.restore(metadata.get("best"), writer.stage_record().get("best"))
                 past["best"] = self._best.current
-        self._facts = facts
         writer.begin(steps=options.steps, facts=facts, position=start, **past)
+        if warning:
+            writer.record_warning(start, f"resume at step {start}", warning)
         train_state.engine.start_tracking(options.trackers, options.folder, facts)
         self._bar.begin(start)
         return start
 
-    def _lock_run(self) -> None:
-        """Make rank 0 the owner of the run; all ranks fail if it cannot be, and none reads a state before."""
+    def _on_rank_0(self, action: Callable[[], None]) -> None:
+        """Do what only rank 0 can do or check in the run's folder; all ranks fail if it fails there."""
         refused: TrainingError | None = None
         try:
-            self.writer.lock()
+            action()
         except TrainingError as error:
             refused = error
         if self._votes.exchange_now(int(refused is not None), 0, 0)[0]:
-            raise refused or TrainingError(
-                f"process 0 cannot train into {self.options.out}: see its message; another process may be training into it"
-            )
+            raise refused or TrainingError(f"process 0 cannot train into {self.options.out}: see its message")
 
     def _check_finite_weights(self) -> None:
         """Refuse to train a model that an earlier, diverged run has left with values that are not finite."""
@@ -224,7 +226,39 @@ class Loop:
                 "  an earlier run has left them so, or they were loaded so; build the model again, or load an earlier checkpoint"
             )
 
+    def _describe(self) -> dict[str, Any]:
+        """Describe all that makes the run, as plain JSON: for ``run.json``, and to compare it with its resumption."""
+        options, train_state = self.options, self.train_state
+        facts: dict[str, Any] = {
+            **options.to_json(),
+            "steps": options.steps,
+            "ranks": train_state.engine.ranks,
+            "strategy": options.strategy,
+            "device": str(train_state.device),
+            "model": model_summary(self.model),
+            "settings": train_state.optimizer_settings(),
+        }
+        if hasattr(self.data, "describe"):
+            facts["data"] = self.data.describe()
+        if train_state.extra:
+            facts["extra"] = {name: each.data.describe() for name, each in train_state.extra.items()}
+        if options.out is not None:
+            recipe = find_recipe()
+            if recipe is not None:
+                facts["recipe"] = hashlib.sha256(recipe.file.read_bytes()).hexdigest()
+            with unchanged_process():
+                found = fingerprint(self.data)
+            if found is not None and "data" in facts:
+                self._fingerprint = {"fingerprint": found}
+                facts["data"].update(self._fingerprint)
+        plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+        return plain
+
     def _restore(self, metadata: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+        before, now = metadata["options"], self._facts
+        prints = [(facts.get("data") or {}).get("fingerprint") for facts in (before, now)]
+        same = is_same(*prints) if all(isinstance(each, dict) for each in prints) else None
+        self._changes = compare_runs(before, now, _renamed_arguments(self.model), same)
         self.train_state.restore(saved, metadata["step"])
         self._monitor.load_state_dict(metadata.get("watch") or {})
 
@@ -359,3 +393,11 @@ class Loop:
                 writer.waited["saves"] += time.perf_counter() - began
                 writer.update(position, "running", saved=True)
         self._next_save = time.monotonic() + (options.save_every or float("inf"))
+
+
+def _renamed_arguments(model: Model) -> dict[str, str]:
+    """Return former -> present name of the arguments of the model's parts."""
+    renamed: dict[str, str] = {}
+    for module in model.modules():
+        renamed.update(getattr(type(module), "renamed_arguments", {}))
+    return renamed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 from reprkit.errors import BuildError, PartArgumentError, TrainingError, nearest
 from reprkit.models.model import Model
 from reprkit.registry.references import parse
+from reprkit.training.muon import Muon
 from reprkit.training.sparse_gradients import SparseAdam, sparse_weights
 from reprkit.utils.sharded_tensors import is_sharded
 
@@ -70,6 +72,41 @@ def optimizers_from(
     return optimizers
 
 
+def check_trained_weights(
+    model: Model, optimizers: Mapping[str, Optimizer], others: Iterable[nn.Parameter] = ()
+) -> None:
+    """Check that the optimizers hold the model's trainable weights; a part that no optimizer holds is warned of.
+
+    Args:
+        model: the model.
+        optimizers: turn -> optimizer.
+        others: further weights that an optimizer may hold, such as those of extras.
+
+    Raises:
+        BuildError: an optimizer holds none of these weights, so it would train another model.
+    """
+    trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+    known = trainable.keys() | {id(parameter) for parameter in others}
+    held: set[int] = set()
+    for turn, optimizer in optimizers.items():
+        own = {id(parameter) for parameter in _parameters_of(optimizer)}
+        if not own & known:
+            raise BuildError(
+                f"the optimizer of turn {turn!r} ({type(optimizer).__name__}, {len(own)} weights) holds none of the model's "
+                "trainable weights, so it would train nothing\n"
+                "  create it from this model, torch.optim.Adam(model.parameters()), or name it: optimizer='adam'"
+            )
+        held |= own
+    missing = [name for weight, name in trainable.items() if weight not in held]
+    if missing:
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        warnings.warn(
+            f"no optimizer holds {len(missing)} of the model's {len(trainable)} trainable weights, so they stay as they are: "
+            f"{', '.join(missing[:4])}{more}; if that is meant, say so by freeze=",
+            stacklevel=5,
+        )
+
+
 def create_optimizer(
     text: str,
     parameters: Iterable[nn.Parameter],
@@ -81,7 +118,8 @@ def create_optimizer(
     """Create one of torch's optimizers: ``"adamw"``, ``"sgd(momentum=0.9)"``, ``"adam(lr=1e-4, betas=(0.5, 0.9))"``.
 
     Vectors and scalars (biases, norms, scales) have no weight decay, nor have weights with sparse gradients.  Fused kernels are
-    used where torch has them.  ``"sparse-adam"`` is Adam, for weights with dense gradients too.
+    used where torch has them.  ``"sparse-adam"`` is Adam, for weights with dense gradients too; ``"muon"`` trains 2-d weights by
+    Muon and all others by AdamW.
 
     Args:
         text: the name and its options.
@@ -120,6 +158,10 @@ def create_optimizer(
     if rows:
         _check_sparse(reference.name, options, [sparse[parameter] for parameter in rows])
     sharded = any(is_sharded(parameter) for parameter in trained)
+    if sharded and cls is Muon:
+        raise PartArgumentError(
+            "optimizer muon orthogonalizes whole weight matrices, and strategy='fsdp' shards them: use strategy='ddp', or 'adamw'"
+        )
     if (
         "fused" in accepted
         and not rows
@@ -201,7 +243,7 @@ def _known_optimizers() -> dict[str, type[Optimizer]]:
         cls = getattr(torch.optim, name)
         if inspect.isclass(cls) and issubclass(cls, Optimizer) and cls is not Optimizer:
             optimizers[name.lower()] = cls
-    return {**optimizers, "sparseadam": SparseAdam}
+    return {**optimizers, "sparseadam": SparseAdam, "muon": Muon}
 
 
 def _supports_fused(parameters: list[nn.Parameter]) -> bool:

@@ -103,15 +103,23 @@ class Options:
     out: str | Path | None = option(
         "the run's folder: ``run.json``, ``metrics.jsonl``, ``state/``",
         default=None,
-        more="None saves nothing.  Files of an earlier run are moved to ``OUT/.replaced``.",
+        more=(
+            "None saves nothing.  A folder that holds a run is refused, unless ``resume`` or ``overwrite`` says what to do with it."
+        ),
     )
     resume: bool = option(
         "continue from the state saved in ``out``; start if there is none, return at once if the run is finished",
         default=False,
     )
+    overwrite: bool = option(
+        "replace the run that the folder holds",
+        default=False,
+        more="Its files are moved to ``OUT/.replaced`` and kept there until the next replacement.",
+        flag=bool,
+    )
     seed: Seed = option("seed of the order of examples and of all random draws", default=0, recorded=True)
     optimizer: str | Optimizer = option(
-        "one of torch's optimizers: adamw, 'sgd(momentum=0.9)'",
+        "one of torch's optimizers: adamw, muon, 'sgd(momentum=0.9)'",
         default="adamw",
         more=(
             "Or an instance.  One that evaluates the loss several times a step, such as "
@@ -279,6 +287,10 @@ class Options:
             object.__setattr__(self, name, value)
         if self.resume and self.out is None:
             raise TrainingError("resume=True needs out=, the folder of the run to resume")
+        if self.resume and self.overwrite:
+            raise TrainingError(
+                "resume=True continues the run in out=, overwrite=True replaces it: pass one of them"
+            )
         if self.best is not None:
             from reprkit.training.best import Goal
 

@@ -22,11 +22,17 @@ from reprkit.training.evaluations import Evaluations
 from reprkit.training.extra_data import create_extra
 from reprkit.training.forward_state import ForwardState, random_states, set_random_states
 from reprkit.training.monitor import non_finite
-from reprkit.training.optimizers import check_closure_options, needs_closure, optimizers_from
+from reprkit.training.optimizers import (
+    check_closure_options,
+    check_trained_weights,
+    needs_closure,
+    optimizers_from,
+)
 from reprkit.training.option_checks import check_objective, check_strategy, piece_size
 from reprkit.training.options import Options
 from reprkit.training.rank_failures import RankFailures
 from reprkit.training.resume import snapshot, state
+from reprkit.training.resume.optimizer_check import INITIAL, note_settings
 from reprkit.types import Batch, Losses
 from reprkit.utils import collectives
 
@@ -151,6 +157,8 @@ class TrainState:
         )
         if self.engine.shards is not None:
             self.engine.shards.check(self.optimizers.values())
+        modules = [extra for extra in self.extras.values() if isinstance(extra, nn.Module)]
+        check_trained_weights(model, self.optimizers, [p for module in modules for p in module.parameters()])
         for turn, optimizer in self.optimizers.items():
             check_closure_options(
                 optimizer,
@@ -164,6 +172,7 @@ class TrainState:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
+            note_settings(optimizer)
         self._rates = {turn: [g["initial_lr"] for g in o.param_groups] for turn, o in self.optimizers.items()}
         self.ema = None if options.ema is None else EMA(model, options.ema)
         self.value_monitor = non_finite.ValueMonitor(self.device)
@@ -187,6 +196,13 @@ class TrainState:
         _open_states[model] = self
         self.clear_gradients()
         self.failures = RankFailures(self.engine.rank, self.engine.ranks, on_rank_failure)
+
+    def optimizer_settings(self) -> dict[str, dict[str, Any]]:
+        """Return turn -> the optimizer's name and the settings of its first group, as plain JSON."""
+        return {
+            turn: {"name": type(optimizer).__name__, **optimizer.param_groups[0][INITIAL]}
+            for turn, optimizer in self.optimizers.items()
+        }
 
     @property
     def lr(self) -> float:

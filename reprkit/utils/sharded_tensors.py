@@ -37,11 +37,33 @@ def shard_like(whole: Tensor, like: Tensor) -> Tensor:
 
 
 class FullStateDict:
-    """A module's ``state_dict`` with whole tensors, on rank 0; must be created on all ranks."""
+    """A module's ``state_dict`` with whole tensors, on rank 0; must be created on all ranks.
 
-    def __init__(self, module: nn.Module) -> None:
+    Args:
+        module: the module.
+        separate_views: copy tensors that share memory with another one without being equal to it, such as the two halves of a
+            buffer; a file of weights stores each tensor by itself.
+    """
+
+    def __init__(self, module: nn.Module, *, separate_views: bool = False) -> None:
         self._tensors = {name: gather(tensor) for name, tensor in module.state_dict().items()}
+        if separate_views:
+            self._separate_views()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the module's own ``state_dict`` would be if it were whole."""
         return dict(self._tensors)
+
+    def _separate_views(self) -> None:
+        by_storage: dict[int, list[str]] = {}
+        for name, tensor in self._tensors.items():
+            if tensor.numel():
+                by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append(name)
+        for names in by_storage.values():
+            views = {
+                (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+                for tensor in map(self._tensors.__getitem__, names)
+            }
+            if len(views) > 1:
+                for name in names:
+                    self._tensors[name] = self._tensors[name].clone()

@@ -175,3 +175,37 @@ def test_fine_tuning_keeps_a_shared_encoder_one(digits):
     first, one, second, two = parts_of(tuned)
     assert first is second
     assert one is two
+
+
+class Halves(rk.Latent):
+    """Two buffers and a weight that are views of one storage, beside the whole."""
+
+    def __init__(self) -> None:
+        super().__init__(in_dim=2, out_dim=2)
+        whole = torch.arange(8.0)
+        self.register_buffer("whole", whole)
+        self.register_buffer("first", whole[:4])
+        self.register_buffer("last", whole[3:])
+        self.register_buffer("square", whole.view(2, 4))
+
+    def forward(self, features):
+        return rk.Code.of(features, z=features.x)
+
+
+def test_views_of_one_storage_are_saved_and_loaded(tmp_path, monkeypatch):
+    """safetensors refused some of them, and read others with the shape of the whole."""
+    from safetensors.torch import load_file, save_model
+
+    from reprkit.utils.sharded_tensors import FullStateDict
+
+    one, two = Halves(), Halves()
+    one.whole.add_(10)
+    save_model(FullStateDict(one, separate_views=True), str(tmp_path / "file"))
+    two.load_state_dict(load_file(tmp_path / "file"))
+    for name, value in one.state_dict().items():
+        assert torch.equal(two.state_dict()[name], value), name
+    assert two.first.data_ptr() == two.whole.data_ptr(), "they go on sharing"
+    tied = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2)})
+    tied["b"].weight = tied["a"].weight
+    save_model(FullStateDict(tied, separate_views=True), str(tmp_path / "tied"))
+    assert len(load_file(tmp_path / "tied")) == 3, "equal tensors are stored once"

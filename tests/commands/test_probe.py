@@ -126,6 +126,10 @@ def test_wrong_usage_raises_before_training(run, folder, tmp_path):
         (("finetune", folder, "--start", "middle"), "--start must be zeros or probe, not 'middle'"),
         (("finetune", folder, "--out", tmp_path / "taken"), "exists and is no checkpoint"),
         (
+            ("finetune", folder, "--out", folder / "model"),
+            "holds a model: give another folder, or --overwrite",
+        ),
+        (
             ("probe", folder),
             "names the data set reprkit/digits, which is built only on request: give --trust-data",
         ),

@@ -45,6 +45,7 @@ def folder(tmp_path_factory):
         "pid": 2**22 + 1,
         "command": "python mine.py",
         "folder": "/elsewhere/of mine",
+        "source": {"recipe": {"resumable": True}},
     }
     write(top / "deep" / "killed", {**killed, "stages": {"main": stage}})
     with (top / "deep" / "killed" / "metrics.jsonl").open("w") as file:

@@ -213,3 +213,13 @@ def test_missing_soundfile_is_named(tmp_path, monkeypatch):
     ):
         with pytest.raises(PartImportError, match=r"package soundfile(?s:.*)pip install 'reprkit\[audio\]'"):
             call()
+
+
+def test_values_beyond_full_scale_are_clipped_with_a_warning(tmp_path, recwarn):
+    wave = torch.linspace(-1, 1, 800)
+    sound.write(tmp_path / "full.wav", wave)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"loud.wav: values up to 2.1 are clipped to \[-1, 1\]") as warned:
+        sound.write(tmp_path / "loud.wav", 2.1 * wave)
+    assert len(warned) == 1
+    assert float(sound.read(tmp_path / "loud.wav").abs().max()) == pytest.approx(1.0, abs=1e-3)

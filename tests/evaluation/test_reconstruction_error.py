@@ -10,6 +10,7 @@ import reprkit as rk
 from reprkit.data import Tensors
 from reprkit.errors import BuildError
 from reprkit.evaluation.reconstruction import ReconstructionError
+from reprkit.models.grid import to_tokens
 from reprkit.types import Code, Decoded
 
 
@@ -168,3 +169,33 @@ def test_corruption_of_a_model_without_encoder_is_refused(digits):
     model = rk.build(data=train, decoder="gru(width=8)", objective="autoregressive")
     with pytest.raises(BuildError, match="corrupts what encoders read, and this model has none"):
         rk.evaluate(model, test, "reconstruction(corruption='gaussian-noise')")
+
+
+def test_a_model_of_normalized_patches_is_judged_in_units_of_the_data():
+    """Error and nats of ``masked(normalize=True)``, by an independent computation from the decoder's own output."""
+    train, test = rk.dataset("digits").split()
+    vit = "vit(patch=2, width=16, depth=1, heads=2)"
+    model = rk.build(
+        data=train, encoder=vit, latent="continuous(dim=8)", decoder=vit, objective="masked(normalize=True)"
+    ).eval()
+    test = test.subset(range(50))
+    batch = test.batch(range(50))
+    with torch.no_grad():
+        decoded = model.decode(model.encode(batch))
+    target = to_tokens(batch["x"], (4, 4), "image").double()
+    mean, deviation = target.mean(-1, keepdim=True), (target.var(-1, keepdim=True) + 1e-6).sqrt()
+    x = decoded.x.double() * deviation + mean
+    scale = decoded.params["log_scale"].double().exp()
+    density = torch.distributions.Normal(x, (scale * deviation).expand_as(x))
+    found = rk.evaluate(model, test, "reconstruction", examples=4)
+    assert found["reconstruction"]["mse"] == pytest.approx(float((x - target).square().mean()), rel=1e-5)
+    assert found["reconstruction"]["nll"] == pytest.approx(
+        float(-density.log_prob(target).sum() / 50), rel=1e-5
+    )
+    codes, hidden = model.objective.hide(model, batch)
+    with torch.no_grad():
+        normalized = model.decode(codes).nll(((target - mean) / deviation).float())
+        loss = float(model(batch).total)
+    assert loss == pytest.approx(float((normalized * hidden[0].hit).sum() / 50), rel=1e-4), (
+        "training stays in normalized units"
+    )

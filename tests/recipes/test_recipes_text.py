@@ -74,7 +74,7 @@ def test_next_value_on_sunspots(tmp_path):
     assert ours[0] < found["last value"][0]
     assert "80 % intervals of 200 samples" in done.stdout
     (tmp_path / "words.txt").write_text("1 2 three")
-    done = run_recipe("next_value.py", tmp_path, "--series", tmp_path / "words.txt")
+    done = run_recipe("next_value.py", tmp_path, "--series", tmp_path / "words.txt", "--overwrite")
     assert done.returncode != 0
     assert "not a file of numbers" in done.stdout + done.stderr
 

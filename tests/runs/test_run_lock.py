@@ -79,7 +79,7 @@ def test_nothing_of_the_owner_is_touched_and_its_death_releases_the_run(digits, 
     other_process.kill()
     other_process.wait()
     assert is_locked(tmp_path) is False
-    train(digits, tmp_path)
+    train(digits, tmp_path, overwrite=True)
     assert read_record(tmp_path)["status"] == "finished"
 
 

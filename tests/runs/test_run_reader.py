@@ -53,8 +53,29 @@ def test_run_with_all_files(tmp_path):
     assert run.metrics["knn.odd"] != run.metrics["knn.odd"], "NaN"
     assert run.last_line == lines[1]
     assert (run.stage, run.seconds, run.best) == ("gan", 3.5, RECORD["stages"]["ae"]["best"])
-    assert run.resume_command == "cd '/elsewhere/of mine' && python mine.py --resume"
+    assert run.resume_command is None, "nobody knows whether this script has such a flag"
+    assert (
+        run.resume_advice
+        == "pass resume=True and the same out= to its rk.loop or rk.fit (it was started by: python mine.py)"
+    )
     assert run.curves() == {"loss": ([1, 9], [3.0, 2.0]), "terms.kl": ([9], [1.0])}
+
+
+@pytest.mark.parametrize(
+    ("command", "resumed"),
+    [
+        ("python mine.py", "python mine.py --out 'runs/x 2' --resume"),
+        ("python mine.py --overwrite --steps 3", "python mine.py --steps 3 --out 'runs/x 2' --resume"),
+        ("python mine.py --out y --resume", "python mine.py --out y --resume"),
+    ],
+)
+def test_a_recipe_is_resumed_by_its_command(tmp_path, monkeypatch, command, resumed):
+    recipe = {"out": "runs/x 2", "resumable": True}
+    record = {"command": command, "folder": os.getcwd(), "source": {"recipe": recipe}}
+    run = read_run(write_run(tmp_path, record))
+    assert run.resume_command == run.resume_advice == resumed
+    monkeypatch.chdir(tmp_path)
+    assert run.resume_command == f"cd {record['folder']} && {resumed}"
 
 
 def test_without_results_metrics_are_the_last_line(tmp_path):

@@ -122,11 +122,30 @@ def test_sum_of_objectives_is_recorded_as_written(digits, tmp_path):
     )
 
 
-def test_earlier_run_is_moved_aside(digits, tmp_path):
+def test_a_folder_that_holds_a_run_is_refused(digits, tmp_path):
+    fit(make(digits), digits, out=tmp_path, valid=digits[1])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(TrainingError) as refused:
+        fit(make(digits), digits, out=tmp_path)
+    message = str(refused.value)
+    assert re.search(
+        r"holds a run: gaussian\(dim=3\) on digits \(train\), 6 steps, finished, \d{4}-\d\d-\d\d \d\d:\d\d, reconstruction",
+        message,
+    )
+    assert all(
+        words in message for words in ("another out=", "resume=True to continue", "overwrite=True to replace")
+    )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert fit(make(digits), digits, out=tmp_path, resume=True).status == "finished"
+    with pytest.raises(TrainingError, match="pass one of them"):
+        fit(make(digits), digits, out=tmp_path, resume=True, overwrite=True)
+
+
+def test_overwrite_moves_the_earlier_run_aside(digits, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     fit(make(digits), digits, out=tmp_path, lr=1e-2)
     before = (tmp_path / "metrics.jsonl").read_text()
-    fit(make(digits), digits, out=tmp_path, lr=1e-3)
+    fit(make(digits), digits, out=tmp_path, lr=1e-3, overwrite=True)
     assert len(read_metrics(tmp_path)) == 3
     assert (tmp_path / ".replaced" / "metrics.jsonl").read_text() == before
     assert (tmp_path / ".replaced" / "model" / "reprkit.json").exists()
@@ -134,20 +153,52 @@ def test_earlier_run_is_moved_aside(digits, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_replacing_an_unfinished_run_warns(digits, tmp_path):
-    loop = rk.loop(make(digits), digits[0], steps=6, batch=32, out=tmp_path, save_every=1e-9)
-    for step in loop:
+def test_folders_that_only_have_the_name_are_left_alone(digits, tmp_path):
+    """``out`` may be a project of one's own with a package called model."""
+    for name in ("model", "best"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text("x = 1")
+    for _ in range(2):
+        for step in rk.loop(
+            make(digits), digits[0], steps=2, batch=32, out=tmp_path, log_every=1, overwrite=True
+        ):
+            step.backward(step.model(step.batch).total)
+            step.update()
+    for name in ("model", "best"):
+        assert (tmp_path / name / "mine.py").read_text() == "x = 1"
+    with pytest.raises(CheckpointError, match="is not a checkpoint that could be replaced"):
+        fit(make(digits), digits, out=tmp_path, overwrite=True)
+    assert len(read_metrics(tmp_path)) == 2, "refused before anything is replaced"
+
+
+def test_a_model_without_a_record_is_not_replaced(digits, tmp_path):
+    make(digits).save(tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    for options in ({}, {"resume": True}):
+        with pytest.raises(TrainingError, match="model"):
+            fit(make(digits, seed=1), digits, out=tmp_path, **options)
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_that_ended_before_it_logged_anything_is_no_obstacle(digits, tmp_path):
+    for _ in range(2):
+        for step in rk.loop(make(digits), digits[0], steps=6, batch=32, out=tmp_path):
+            step.update()
+            if step.index == 2:
+                break
+    assert Run(tmp_path).status == "stopped"
+
+
+def test_a_stopped_run_is_refused_with_its_steps(digits, tmp_path):
+    for step in rk.loop(make(digits), digits[0], steps=6, batch=32, out=tmp_path, save_every=1e-9):
         step.backward(step.model(step.batch).total)
         step.update()
         if step.index == 3:
             break
     assert Run(tmp_path).status == "stopped"
-    with pytest.warns(
-        UserWarning,
-        match=r"held a run saved at step 3 of 6; it was moved to .*resume=True would have gone on",
-    ):
+    with pytest.raises(TrainingError, match=r"3 of 6 steps, stopped"):
         fit(make(digits), digits, out=tmp_path)
-    assert (tmp_path / ".replaced" / "state" / "step-000000003").exists()
+    assert (tmp_path / "state" / "step-000000003").exists()
 
 
 def test_results_keep_json_values_only(tmp_path):
@@ -186,3 +237,19 @@ def test_progress_bar_is_shown_only_for_long_runs(digits, capsys, monkeypatch):
     assert re.search(r"\d/s .*left \d:\d\d:\d\d", shown), "rate and time left"
     fit(make(digits), digits)
     assert capsys.readouterr().out == "", "not a terminal"
+
+
+def test_a_resume_of_a_run_that_saved_nothing_starts_its_metrics_anew(digits, tmp_path):
+    for stage in ("first", "second"):
+        for step in rk.loop(
+            make(digits), digits[0], steps=6, batch=32, out=tmp_path, stage=stage, log_every=1
+        ):
+            step.backward(step.model(step.batch).total)
+            step.update()
+            if stage == "second" and step.index == 4:
+                break
+    assert [line["stage"] for line in read_metrics(tmp_path)].count("second") == 4
+    fit(make(digits), digits, out=tmp_path, stage="second", resume=True)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines if line["stage"] == "second"] == [2, 4, 6]
+    assert [line["step"] for line in lines if line["stage"] == "first"] == [1, 2, 3, 4, 5, 6]

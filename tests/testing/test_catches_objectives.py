@@ -109,6 +109,13 @@ class FillsAnotherField(Good):
         return {"time": torch.zeros(len(batch["x"]), 2), **batch}
 
 
+class ScoresAnotherTarget(Good):
+    """Compares with normalized data outside of training, instead of bringing the output into the data's units."""
+
+    def in_data_units(self, scored):
+        return replace(scored, target=scored.target - scored.target.mean())
+
+
 class SamplesWithoutGenerator(Good):
     """Decodes random codes, and draws them from torch's own generator."""
 
@@ -159,6 +166,7 @@ WRONG = {
         "the loss of turn main, computed again before update",
     ),
     "its own fields are filled": ("FillsAnotherField", "fill makes values that fields() does not declare"),
+    "scores are in units of the data": ("ScoresAnotherTarget", "in_data_units must not change the target"),
     "samples fit the data": ("SamplesWithoutGenerator", "two draws under one generator: differs"),
     "batch is not modified": ("ModifiesTheBatch", "the input batch's x: differs"),
     "loss can be minimized": ("WrongSign", "in 40 steps on one batch"),

@@ -84,7 +84,7 @@ def test_a_worse_value_after_a_resume_is_not_the_best(digits, tmp_path):
     train(digits, tmp_path, resume=True, values=[2.0] * 8)
     assert Run(tmp_path).best["step"] == 2
     assert (tmp_path / "best" / "model.safetensors").read_bytes() == kept
-    train(digits, tmp_path, values=[2.0] * 8)
+    train(digits, tmp_path, overwrite=True, values=[2.0] * 8)
     assert Run(tmp_path).best["value"] == 2.0, "a new run starts anew"
     assert (tmp_path / ".replaced" / "best" / "model.safetensors").read_bytes() == kept
 

@@ -168,7 +168,12 @@ def test_kill_between_two_renames_leaves_a_state_that_is_found(run, monkeypatch)
     assert (found["step"], found["seconds"]) == (4, metadata["seconds"])
 
 
-def test_missing_states_raise_a_warning(digits, run):
+def test_a_run_whose_states_are_gone_is_not_replaced_by_a_resume(digits, run):
     shutil.rmtree(run / "state")
-    with pytest.warns(UserWarning, match=r"has no state, although its run.json says that the one of step 4"):
-        assert train(digits, run, resume=True) == 4
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(
+        TrainingError, match=r"has no state to resume from, although its run.json says that the one of step 4"
+    ):
+        train(digits, run, resume=True)
+    assert (run / "metrics.jsonl").read_bytes() == before
+    assert train(digits, run, overwrite=True) == 4

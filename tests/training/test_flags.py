@@ -136,6 +136,7 @@ def test_flags_override_the_recipe_s_defaults(run):
         "adapters",
         "--freeze",
         "code.encoder",
+        "--overwrite",
     )
     code, out, _ = run(*said, "--steps", "5", "--latents", "binary", "--latents", "continuous")
     assert code == 0
@@ -143,7 +144,7 @@ def test_flags_override_the_recipe_s_defaults(run):
         "device": "cpu", "precision": "bf16", "strategy": "fsdp", "accumulate": 4, "clip": 1.5, "compile": False, "ema": 0.99,
         "optimizer": "sgd(momentum=0.9)", "schedule": "linear", "warmup": 10, "weight_decay": 0.0, "workers": 2, "buckets": True,
         "save_every": 30.0, "keep": 3, "best": "min loss", "track": ["wandb", "tensorboard"],
-        "freeze": ["adapters", "code.encoder"],
+        "freeze": ["adapters", "code.encoder"], "overwrite": True,
     }  # fmt: skip
     assert set(launched(out)) == set(FLAGS)
     assert '"steps": 5' in out
@@ -211,7 +212,7 @@ def test_string_annotations_are_resolved():
     scope = {"__name__": "mine"}
     exec(compile(source, "mine.py", "exec"), scope)
     made = inspect.signature(add_flags(scope["main"]))
-    assert list(made.parameters) == ["latents", "steps", *FLAGS]
+    assert list(made.parameters) == ["latents", "steps", *FLAGS, "typer_context"]
     assert all(each.default is None for name, each in made.parameters.items() if name in FLAGS)
 
 
@@ -235,3 +236,25 @@ def no_sync():
     import os
 
     return {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
+
+
+def test_a_recipe_writes_to_a_further_folder_by_default(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "results.json").write_text('{"knn": {"accuracy": 0.5}}')
+
+    def main(out: str = "runs/x", resume: bool = False, launch: rk.Launch = rk.Launch()) -> None:
+        print(out)
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["mine.py", *args])
+        with pytest.raises(SystemExit) as stopped:
+            rk.recipe(main)
+        return stopped.value.code or 0, capsys.readouterr()
+
+    assert call()[1].out.strip() == "runs/x-2"
+    assert call("--overwrite")[1].out.strip() == "runs/x"
+    code, printed = call("--out", "runs/x")
+    assert (code, printed.out) == (1, "")
+    assert "runs/x holds runs" in printed.err
+    assert call("--out", "runs/x", "--resume")[1].out.strip() == "runs/x"

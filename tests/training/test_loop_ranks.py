@@ -35,7 +35,7 @@ def train(rank, latent, out, steps=8, action=None, **options):
         "log_every": 1,
         "device": "cpu",
     }
-    ended = "end"
+    ended, drawn = "end", None
     try:
         for step in rk.loop(model, data, **{**given, "steps": steps, **options}):
             losses = step.model(step.batch)
@@ -46,10 +46,12 @@ def train(rank, latent, out, steps=8, action=None, **options):
             step.update()
             if step.index == 3 and rank == 1 and action == "term":
                 os.kill(os.getpid(), signal.SIGTERM)
+            if step.last:
+                drawn = torch.rand(3)
     except (TrainingError, SystemExit) as error:
         ended = f"{type(error).__name__}: {error}"
     usage = model.factors["code"].usage
-    return model.state_dict(), ended, float(usage.value()), torch.rand(3)
+    return model.state_dict(), ended, float(usage.value()), drawn
 
 
 def losses_of(out):
@@ -89,6 +91,22 @@ def test_another_number_of_processes_resumes_exactly(latent, tmp_path):
     for weights, *_ in together(2, resumed, latent, tmp_path / "out"):
         assert_states_close(weights, whole)
     assert [line["step"] for line in read_metrics(tmp_path / "out")] == list(range(1, 9))
+
+
+def test_both_processes_refuse_a_folder_that_holds_a_run(tmp_path):
+    train(0, LATENTS[0], tmp_path, steps=3)
+    before = read_record(tmp_path)
+    first, second = (ended for _, ended, *_ in together(2, train, LATENTS[0], tmp_path))
+    assert "holds a run: gaussian(dim=4)" in first
+    assert "process 0 cannot train into" in second
+    assert read_record(tmp_path) == before
+    for _, ended, *_ in together(2, overwriting, LATENTS[0], tmp_path):
+        assert ended == "end"
+    assert read_record(tmp_path)["stages"]["main"]["ranks"] == 2
+
+
+def overwriting(rank, latent, out):
+    return train(rank, latent, out, overwrite=True)
 
 
 def resumed(rank, latent, out):

@@ -101,17 +101,94 @@ def test_a_state_of_another_model_is_refused(digits, tmp_path):
     stopped(make(digits), digits, tmp_path, 5)
     with pytest.raises(
         TrainingError,
-        match=r"state is of another model: factors.code.adapter.* was \(6, 16\) and is \(8, 16\)",
+        match=r"not the run that was saved:\n  latent of factor code was .*gaussian\(dim=3\) and is .*gaussian\(dim=4\)",
     ):
         train(make(digits, "gaussian(dim=4)"), digits, tmp_path, resume=True)
     with pytest.raises(TrainingError, match="has no extra 'teacher'"):
         train(make(digits), digits, tmp_path, resume=True, extras={"teacher": torch.nn.Linear(1, 1)})
 
 
-def test_another_batch_or_seed_is_warned_of(digits, tmp_path):
-    stopped(make(digits), digits, tmp_path, 5)
-    with pytest.warns(UserWarning, match="resumed with another batch 32 → 64, seed 0 → 1"):
-        train(make(digits), digits, tmp_path, resume=True, batch=64, seed=1)
+def train_and_look(loop):
+    """Train; return the optimizer's groups at the last step."""
+    for step in loop:
+        groups = [dict(group) for group in loop.train_state.optimizers["main"].param_groups]
+        step.backward(step.model(step.batch).total)
+        step.update()
+    return groups
+
+
+def test_what_may_change_is_obeyed_and_recorded_with_its_step(digits, tmp_path):
+    options = {"optimizer": "adamw(betas=(0.9, 0.99))", "weight_decay": 0.1}
+    stopped(make(digits), digits, tmp_path, 5, **options)
+    loop = rk.loop(
+        make(digits), digits, steps=8, batch=64, lr=1e-3, out=tmp_path, resume=True,
+        optimizer="adamw(betas=(0.5, 0.99))", weight_decay=0.2,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="resumed with another") as warned:
+        groups = train_and_look(loop)
+    message = str(warned[0].message)
+    assert message.startswith("resumed with another lr 0.01 → 0.001, weight_decay 0.1 → 0.2, batch 32 → 64, ")
+    assert "betas [0.9, 0.99] → [0.5, 0.99]" in message
+    assert {group["weight_decay"] for group in groups} == {0.2, 0.0}
+    assert all(tuple(group["betas"]) == (0.5, 0.99) and group["lr"] == 1e-3 for group in groups)
+    assert [entry["text"] for entry in read_record(tmp_path)["warnings"]] == [message], "for the page"
+    stage = read_record(tmp_path)["stages"]["main"]
+    found = {change["setting"]: (change["step"], change["from"], change["to"]) for change in stage["changes"]}
+    assert found["lr"] == (5, 0.01, 0.001)
+    assert found["steps"] == (5, 10, 8)
+    assert found["batch"] == (5, 32, 64)
+    assert found["optimizer, turn main: betas"] == (5, [0.9, 0.99], [0.5, 0.99])
+    train(make(digits), digits, tmp_path, resume=True, steps=10, batch=64, lr=1e-3, **options)
+    later = read_record(tmp_path)["stages"]["main"]["changes"]
+    assert later[: len(stage["changes"])] == stage["changes"], "the history is kept"
+    assert {change["step"] for change in later} == {5, 8}
+
+
+def test_settings_that_training_itself_changed_are_put_back(digits, tmp_path):
+    def warmed(**options):
+        loop = rk.loop(make(digits), digits, batch=32, optimizer="sgd(momentum=0.5)", out=tmp_path, **options)
+        for step in loop:
+            group = loop.train_state.optimizers["main"].param_groups[0]
+            if step.index == 2:
+                group["momentum"] = 0.9
+            step.backward(step.model(step.batch).total)
+            step.update()
+        return group["momentum"]
+
+    assert warmed(steps=4) == 0.9
+    assert warmed(steps=6, resume=True) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"optimizer": "sgd"}, "the optimizer of turn main was AdamW and is SGD"),
+        ({"optimizer": "adamw(amsgrad=True)"}, "amsgrad of the optimizer of turn main was False and is True"),
+    ],
+)
+def test_options_that_make_another_run_are_refused(digits, tmp_path, change, message):
+    stopped(make(digits), digits, tmp_path, 3)
+    before = read_record(tmp_path)
+    with pytest.raises(TrainingError, match=f"not the run that was saved:\n  {message}"):
+        train(make(digits), digits, tmp_path, resume=True, **change)
+    assert read_record(tmp_path) == before
+
+
+def test_other_data_and_another_objective_are_refused(digits, tmp_path):
+    stopped(make(digits), digits, tmp_path, 3)
+    x = digits.batch(range(len(digits)))["x"]
+    other = rk.dataset({"x": 1 - x})
+    same = rk.dataset({"x": x.clone()})
+    stopped(make(same), same, tmp_path / "own", 3)
+    with pytest.raises(TrainingError, match=r"the data was .*sha256.* and is .*sha256"):
+        train(make(other), other, tmp_path / "own", resume=True)
+    assert len(train(make(same), same, tmp_path / "own", resume=True)) == 7
+    few = digits.subset(range(100))
+    with pytest.raises(TrainingError, match=r"size of the data was \d+ and is 100"):
+        train(make(few), few, tmp_path, resume=True)
+    with pytest.raises(TrainingError, match="objective was reprkit/reconstruction and is .*denoising"):
+        train(make(digits, objective="denoising"), digits, tmp_path, resume=True)
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(digits, tmp_path):

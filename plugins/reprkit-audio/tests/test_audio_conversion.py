@@ -14,6 +14,7 @@ from reprkit_audio.frontends import frontend
 from reprkit_audio.global_variance import envelope_deviation, restore_deviation
 from reprkit_audio.streaming import crossfade, windows
 from reprkit_audio.vocoders import vocoder
+from reprkit_audio.waveforms import LevelMeter, active_level, matching_gain
 from synthetic_voices import RATE, voice
 
 import reprkit as rk
@@ -54,6 +55,14 @@ def built(root, parts=ADAIN, front="world", **options):
     return rk.build(data=data, objective="reconstruction", **{**parts, **options})
 
 
+def assert_level_of_source(made, source, tolerance=0.1):
+    """The level of the source in dB, or as much of it as full scale allows."""
+    peak = float(made.abs().max())
+    missing = active_level(source, RATE) - active_level(made, RATE)
+    assert peak <= 1.0
+    assert abs(missing) < tolerance or (missing > 0 and peak == pytest.approx(1.0, abs=1e-3))
+
+
 @pytest.mark.parametrize(
     ("parts", "front"), [(ADAIN, "world"), (NECK, "world"), (ADAIN, "log-mel(bands=20)")]
 )
@@ -82,7 +91,9 @@ def test_conversion_merges_codes(root, parts, front):
         )
     made = type(analyzed)(frames=frames, pitch=pitch, aperiodicity=analyzed.aperiodicity)
     expected = vocoder(form=frontend(front)).synthesize(made)[: len(wave)]
-    assert torch.allclose(wave[: len(expected)], expected, atol=1e-4)
+    gain = float(wave[: len(expected)].dot(expected) / expected.dot(expected))
+    assert torch.allclose(wave[: len(expected)], gain * expected, atol=1e-4)
+    assert_level_of_source(wave, whole.utterance(source).wave)
     assert model.training  # as it was
 
 
@@ -191,7 +202,7 @@ def test_long_files_are_converted_in_pieces(root, tmp_path, monkeypatch):
     made, rate = soundfile.read(tmp_path / "out" / "made.wav", dtype="float32")
     assert (rate, len(made)) == (RATE, len(wave))
     assert seconds == pytest.approx(9.0)
-    assert [args[0] for args in calls].count(tmp_path / "long.flac") == 2, "for the pitch, and to convert"
+    assert [args[0] for args in calls].count(tmp_path / "long.flac") == 3, "for peak, pitch, conversion"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["made.wav"]
     # Of a model that leaves frames as they are, what is made in pieces is what is made at once, over the seams too.
     assert np.abs(made - whole.numpy()).max() > 0
@@ -204,6 +215,76 @@ def test_long_files_are_converted_in_pieces(root, tmp_path, monkeypatch):
         for each in (torch.from_numpy(made), whole)
     ]
     assert stats[0] == pytest.approx(stats[1], abs=0.03)
+
+
+def test_all_blocks_of_a_file_have_one_gain_and_the_level_of_the_source(root, tmp_path, monkeypatch):
+    """Each block used to be divided by its own peak: loud words then changed the level of the block around them."""
+    model = built(root)
+    monkeypatch.setattr(converter, "WINDOW_SECONDS", 2.5)
+    monkeypatch.setattr(conversion, "TARGET_SECONDS", 4.0)
+    # A vocoder whose output is far above full scale in one block only.
+    raw = [torch.full((RATE * 3,), 0.1), torch.full((RATE * 3,), 4.0), torch.full((RATE * 3,), 0.1)]
+    raw = [each * torch.sin(torch.arange(RATE * 3) * 0.3) for each in raw]
+    monkeypatch.setattr(
+        Converter,
+        "synthesize",
+        lambda self, _, count, *, limit: raw[min(len(made), 2)][:count].clone().div_(1 if not limit else 4),
+    )
+    made = []
+    real = Converter._convert_block
+    monkeypatch.setattr(
+        Converter, "_convert_block", lambda self, *args: made.append(real(self, *args)) or made[-1]
+    )
+    source = torch.cat([voice(1.0, 150, 180)[0] * 0.05 for _ in range(7)])
+    soundfile.write(tmp_path / "source.wav", source.numpy(), RATE)
+    convert_file(model, tmp_path / "source.wav", root / "bob" / "2.wav", tmp_path / "out.wav")
+    found = torch.from_numpy(soundfile.read(tmp_path / "out.wav", dtype="float32")[0])
+    inside = [found[first : first + RATE // 2] for first in (RATE // 2, 5 * RATE // 2)]
+    ratio = float(inside[1].square().mean().sqrt() / inside[0].square().mean().sqrt())
+    assert ratio == pytest.approx(40, rel=0.1), "blocks keep their relation"
+    assert_level_of_source(found, source, tolerance=0.3)
+
+
+@pytest.mark.parametrize("level", [2e-4, 0.3])
+def test_a_quiet_recording_stays_quiet(root, level):
+    wave = voice(0.8, 150, 180)[0]
+    wave = wave * level / wave.abs().max()
+    made, _ = convert(built(root), wave, root / "bob" / "2.wav")
+    assert_level_of_source(made, wave)
+
+
+def test_a_file_of_floats_above_full_scale_is_not_clipped(root, tmp_path):
+    wave = voice(0.8, 150, 180)[0]
+    wave = wave / wave.abs().max()
+    for name, factor in {"one": 1.0, "loud": 2.1, "units": 30000.0}.items():
+        soundfile.write(tmp_path / f"{name}.wav", (wave * factor).numpy(), RATE, subtype="FLOAT")
+    model, target = built(root), root / "bob" / "2.wav"
+    plain, loud = (convert(model, tmp_path / f"{name}.wav", target)[0] for name in ("one", "loud"))
+    torch.testing.assert_close(plain, loud, rtol=1e-3, atol=1e-3)
+    with pytest.raises(DataError, match=r"'units.wav' holds values up to 30000, and sound lies in \[-1, 1\]"):
+        convert(model, tmp_path / "units.wav", target)
+
+
+def test_a_level_meter_measures_pieces_as_a_whole():
+    wave = voice(1.3, 150, 180)[0]
+    meter = LevelMeter(RATE)
+    for piece in wave.split(777):
+        assert meter.add(piece) is piece
+    assert meter.level() == pytest.approx(active_level(wave, RATE), abs=1e-6)
+    assert meter.peak == float(wave.abs().max())
+    nothing = LevelMeter(RATE)
+    nothing.add(torch.zeros(RATE))
+    assert matching_gain(nothing, meter) == 1.0
+
+
+def test_an_existing_file_is_not_replaced_unasked(root, tmp_path, capsys):
+    model, source, target = built(root), root / "ann" / "0.wav", root / "bob" / "0.wav"
+    (tmp_path / "mine.wav").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"mine.wav' exists already: .*overwrite=True \(--overwrite\)"):
+        convert_file(model, source, target, tmp_path / "mine.wav")
+    assert (tmp_path / "mine.wav").read_bytes() == b"mine"
+    convert_file(model, source, target, tmp_path / "mine.wav", overwrite=True)
+    assert sound.duration(tmp_path / "mine.wav") == pytest.approx(0.6)
 
 
 def test_unusable_recordings_raise(root, tmp_path):

@@ -14,10 +14,14 @@ from torch.optim import Optimizer
 
 # Settings of how a step is computed, which depend on the machine and not on the run.
 _OF_THE_MACHINE = ("foreach", "fused", "capturable", "differentiable")
+INITIAL = "initial_settings"  # in each group, beside "initial_lr"
 
 
 def check_groups(saved: Any, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the saved groups of parameters with the settings of the machine from the optimizer's own.
+
+    A setting that the caller has changed since the run began, such as weight decay, is the optimizer's own; one that training
+    changed is the saved one.
 
     Raises:
         ValueError: they are other groups, or a setting is not of the type that the optimizer's own has.
@@ -29,16 +33,45 @@ def check_groups(saved: Any, own: Sequence[Mapping[str, Any]]) -> list[dict[str,
         if not isinstance(group, dict) or not _is_list_of_integers(group.get("params")):
             raise ValueError("a group of parameters is no list of their numbers")
         for name, value in mine.items():
-            if (
-                name in group
-                and name not in ("params", *_OF_THE_MACHINE)
-                and not _is_alike(group[name], value)
-            ):
+            ours = name in ("params", INITIAL, *_OF_THE_MACHINE)
+            if name in group and not ours and not _is_alike(group[name], value):
                 raise ValueError(
                     f"the setting {name!r} of the optimizer was {ascii(group[name])[:60]} and is {value!r}"
                 )
-        groups.append({**mine, **group, **{name: mine[name] for name in _OF_THE_MACHINE if name in mine}})
+        own = [
+            INITIAL,
+            *(name for name in mine if name in _OF_THE_MACHINE or _was_changed(group, mine, name)),
+        ]
+        groups.append({**mine, **group, **{name: mine[name] for name in own if name in mine}})
     return groups
+
+
+def note_settings(optimizer: Optimizer) -> None:
+    """Note each group's settings at the start, so that a resume can tell the caller's changes from those of training."""
+    for group in optimizer.param_groups:
+        group[INITIAL] = plain_settings(group)
+
+
+def plain_settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's settings that are plain values, without those of the machine, as JSON has them."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in group.items()
+        if name not in ("params", "lr", "initial_lr", INITIAL, *_OF_THE_MACHINE)
+        and all(
+            item is None or isinstance(item, bool | int | float | str)
+            for item in (value if isinstance(value, list | tuple) else [value])
+        )
+    }
+
+
+def _was_changed(saved: Mapping[str, Any], own: Mapping[str, Any], name: str) -> bool:
+    """Whether the caller has changed a setting since the run began; states of earlier versions do not say what it was."""
+    now = plain_settings(own)
+    if name not in now:
+        return False
+    before = saved.get(INITIAL, plain_settings(saved))
+    return isinstance(before, Mapping) and name in before and bool(before[name] != now[name])
 
 
 def check_state(optimizer: Optimizer, state: Mapping[Any, Any], weights: Sequence[Tensor]) -> None:

@@ -39,6 +39,7 @@ def convert(
             help="Scale the envelope to the target's standard deviation, since decoded envelopes are too smooth."
         ),
     ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     language: Annotated[
         str | None,
         typer.Option(
@@ -59,7 +60,9 @@ def convert(
 
     with warnings.catch_warnings():
         warnings.showwarning = _print_warning
-        seconds = convert_file(model, source, target, out, vocoder=vocoder, spread=spread, language=language)
+        seconds = convert_file(
+            model, source, target, out, vocoder=vocoder, spread=spread, language=language, overwrite=overwrite
+        )
     print(f"{out}: {seconds:.1f} s")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +22,10 @@ from reprkit_audio.frontends.base import Sound, check_waveform
 from reprkit_audio.learned_voices import OutsideTrainingWarning
 from reprkit_audio.streaming import Wave
 from reprkit_audio.vocoders import Vocoder
-from reprkit_audio.waveforms import is_silent, trim_silence
+from reprkit_audio.waveforms import LevelMeter, is_silent, matching_gain, trim_silence
+
+_MAX_PEAK = 8.0  # as in reprkit.data.sound
+_SAMPLES = 1 << 20  # read at a time from the temporary file
 
 # A file, a waveform at the model's rate, or a waveform and its rate.
 Recording = str | os.PathLike[str] | Tensor | tuple[Tensor, int]
@@ -37,6 +42,7 @@ def convert(
 ) -> tuple[Wave, int]:
     """Convert ``source`` to the voice of ``target``: a waveform (samples,), as long as the source, and its rate in Hz.
 
+    The result has the level of the source's speech, or less where its peak would exceed full scale; nothing is clipped.
     Decodes ``codes(source) | {"speaker": codes(target)["speaker"]}``; where the front end extracts the pitch (``world``), the
     pitch gets the mean and standard deviation of the target's.
 
@@ -62,7 +68,10 @@ def convert(
     wave = _read_recording(source, converter.rate, "the source")
     _warn_outside_training(converter, wave, targets, language)
     voice = converter.voice([analyzed for _, analyzed in targets])
-    return torch.cat(list(converter.stream([wave], voice, converter.pitch(wave)))), converter.rate
+    source_level, level = LevelMeter(converter.rate), LevelMeter(converter.rate)
+    source_level.add(wave)
+    made = torch.cat([level.add(block) for block in converter.stream([wave], voice, converter.pitch(wave))])
+    return made * matching_gain(level, source_level), converter.rate
 
 
 def convert_file(
@@ -74,31 +83,81 @@ def convert_file(
     vocoder: str | Vocoder | None = None,
     spread: bool = True,
     language: str | None = None,
+    overwrite: bool = False,
 ) -> float:
     """Convert a file to a file, block by block, so that neither has to fit into memory; returns the seconds written.
 
-    Blocks of 30 s overlap by 1 s, and are crossfaded where that second is quietest.  The file appears under its name only
-    when it is complete.  The arguments and warnings are those of ``convert``; a long source is compared by its first minute.
+    Blocks of 30 s overlap by 1 s, and are crossfaded where that second is quietest.  All have one gain, as in ``convert``; they
+    are kept in a temporary file until it is known.  The file appears under its name only when it is complete.  The arguments and
+    warnings are those of ``convert``; a long source is compared by its first minute.
+
+    Args:
+        model: see ``convert``, as all that are not named here.
+        source: see ``convert``.
+        target: see ``convert``.
+        out: the file to write.
+        vocoder: see ``convert``.
+        spread: see ``convert``.
+        language: see ``convert``.
+        overwrite: whether to replace ``out`` if it exists.
 
     Raises:
-        as ``convert``; and DataError: an ending that is no kind of sound file, or a file that cannot be written.
+        as ``convert``; and DataError: ``out`` exists and is not to be replaced, an ending that is no kind of sound file, or a
+            file that cannot be written.
     """
+    if Path(out).expanduser().exists() and not overwrite:
+        raise DataError(
+            f"{os.fspath(out)!r} exists already: give another file, or overwrite=True (--overwrite) to replace it"
+        )
     converter = Converter(model, vocoder=vocoder, spread=spread)
     targets = _read_targets(converter, target)
     if sound.duration(source) <= TARGET_SECONDS:
         wave = _read_recording(source, converter.rate, "the source")
         pieces: Iterable[Wave] = [wave]
     else:
-        parts = sound.blocks(source, converter.rate, seconds=TARGET_SECONDS)
+        peak = max(float(part.abs().max()) for part in _checked_blocks(source, converter.rate))
+        scale = 1 / max(1.0, peak)
+        parts = (part * scale for part in _checked_blocks(source, converter.rate, TARGET_SECONDS))
         audible = next((part for part in parts if not is_silent(part)), None)
         if audible is None:
             raise DataError(f"the source {Path(source).name!r} is silent")
-        wave, pieces = audible, sound.blocks(source, converter.rate)
+        wave, pieces = audible, (part * scale for part in _checked_blocks(source, converter.rate))
     _warn_outside_training(converter, wave, targets, language)
     voice = converter.voice([analyzed for _, analyzed in targets])
-    with sound.open_writer(out, converter.rate) as put:
-        total = sum(put(block) for block in converter.stream(pieces, voice, converter.pitch(wave)))
+    source_level, level = LevelMeter(converter.rate), LevelMeter(converter.rate)
+    metered = (source_level.add(piece) for piece in pieces)
+    with (
+        sound.open_writer(out, converter.rate) as put,
+        tempfile.TemporaryFile(dir=Path(out).expanduser().parent) as kept,
+    ):
+        for block in converter.stream(metered, voice, converter.pitch(wave)):
+            level.add(block).numpy().astype(np.float32).tofile(kept)
+        kept.seek(0)
+        gain = matching_gain(level, source_level)
+        total = 0
+        while len(samples := np.fromfile(kept, np.float32, _SAMPLES)):
+            total += put(torch.from_numpy(samples) * gain)
     return total / converter.rate
+
+
+def _checked_blocks(source: str | os.PathLike[str], rate: int, seconds: float = 30.0) -> Iterator[Wave]:
+    """Read a file in pieces, unclipped.
+
+    Raises:
+        DataError: its values are far above full scale, so they have another unit.
+    """
+    for part in sound.blocks(source, rate, seconds=seconds, limit=False):
+        _check_scale(part, f"the source {Path(source).name!r}")
+        yield part
+
+
+def _check_scale(wave: Wave, name: str) -> None:
+    peak = float(wave.abs().max())
+    if not peak < _MAX_PEAK:
+        raise DataError(
+            f"{name} holds values up to {peak:g}, and sound lies in [-1, 1]: divide it by the largest possible value "
+            "(32768 for 16 bits)"
+        )
 
 
 def extract_voice(converter: Converter, target: Recording | Sequence[Recording]) -> Voice:
@@ -150,7 +209,11 @@ def _read_recording(recording: Recording, rate: int, role: str, *, target: bool 
     name = role
     if isinstance(recording, str | os.PathLike):
         name = f"{role} {Path(recording).name!r}"
-        wave = sound.read(recording, rate, stop=TARGET_SECONDS if target else None)
+        wave = sound.read(recording, rate, stop=TARGET_SECONDS if target else None, limit=False)
+        _check_scale(wave, name)
+        wave = wave / max(
+            1.0, float(wave.abs().max())
+        )  # a file of floats may exceed full scale; it is not clipped
     else:
         wave, own_rate = recording if isinstance(recording, tuple) else (recording, rate)
         wave = resample(_check_recording(wave, role), own_rate, rate)

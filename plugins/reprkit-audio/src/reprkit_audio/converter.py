@@ -103,6 +103,8 @@ class Converter:
     def stream(self, pieces: Iterable[Wave], voice: Voice, source: PitchStatistics | None) -> Iterator[Wave]:
         """Convert a waveform given in pieces of any lengths; yields as many samples, in pieces.
 
+        The pieces have the model's own level, which may exceed full scale: ``waveforms.matching_gain`` gives one gain for all.
+
         Args:
             pieces: of the source, in order.
             voice: the target's.
@@ -162,16 +164,16 @@ class Converter:
             )
         return frames.float().cpu()
 
-    def synthesize(self, converted: Sound, samples: int) -> Wave:
-        """Synthesize a waveform, cut or zero-padded to ``samples`` samples."""
-        wave = self.vocoder.synthesize(converted)[:samples]
+    def synthesize(self, converted: Sound, samples: int, *, limit: bool = True) -> Wave:
+        """Synthesize a waveform, cut or zero-padded to ``samples`` samples; ``limit`` as for ``Vocoder.synthesize``."""
+        wave = self.vocoder.synthesize(converted, limit=limit)[:samples]
         return torch.nn.functional.pad(wave, (0, samples - len(wave)))
 
     def _convert_block(self, wave: Wave, voice: Voice, source: PitchStatistics | None) -> Wave:
         if is_silent(wave):
             return torch.zeros_like(wave)
         analyzed = self.front.analyze(wave)
-        return self.synthesize(self.convert(analyzed, voice, source), len(wave))
+        return self.synthesize(self.convert(analyzed, voice, source), len(wave), limit=False)
 
 
 def _front_end_of(model: Model) -> FrontEnd:

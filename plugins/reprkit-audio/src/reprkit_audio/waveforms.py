@@ -56,6 +56,42 @@ def set_level(wave: Float[Tensor, " samples"], rate: int, target: float) -> Floa
     return wave * min(gain, 1 / float(wave.abs().max()))
 
 
+class LevelMeter:
+    """Active level (see ``active_level``) and peak of a waveform that comes in pieces.
+
+    Attributes:
+        peak: the largest value so far.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._hop, self.peak = max(1, rate // 50), 0.0
+        self._energies: list[Tensor] = []
+        self._rest = torch.zeros(0)
+
+    def add(self, piece: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
+        """Measure the next piece, and return it."""
+        joined = torch.cat([self._rest, piece.float()])
+        whole = len(joined) - len(joined) % self._hop
+        self._energies.append(joined[:whole].double().square().reshape(-1, self._hop).mean(1))
+        self._rest = joined[whole:]
+        self.peak = max(self.peak, float(piece.abs().max()) if len(piece) else 0.0)
+        return piece
+
+    def level(self, *, floor: float = 30.0) -> float:
+        """The active level of all pieces, dB of full scale."""
+        rest = torch.nn.functional.pad(self._rest.double().square(), (0, -len(self._rest) % self._hop))
+        energies = torch.cat([*self._energies, rest.reshape(-1, self._hop).mean(1)])
+        active = energies[energies >= energies.max() * 10 ** (-floor / 10)]
+        return float(10 * active.mean().clamp(min=1e-20).log10())
+
+
+def matching_gain(made: LevelMeter, source: LevelMeter) -> float:
+    """The gain that brings a waveform to the active level of its source, or less, so that its peak does not exceed 1."""
+    if made.peak == 0:
+        return 1.0
+    return min(float(10 ** ((source.level() - made.level()) / 20)), 1 / made.peak)
+
+
 def limit_band(wave: Float[Tensor, " samples"], rate: int, highest: float) -> Float[Tensor, " samples"]:
     """Remove frequencies above ``highest`` Hz: a Butterworth filter of order 10, forward and backward, so without delay."""
     from scipy.signal import butter, sosfiltfilt

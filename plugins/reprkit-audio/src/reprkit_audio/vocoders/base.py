@@ -36,10 +36,13 @@ class Vocoder:
         """The form of the frames it reads."""
         return self.front.form
 
-    def synthesize(self, sound: Sound) -> Float[Tensor, " samples"]:
-        """Synthesize the waveform in [-1, 1], float32 on the CPU; deterministic.
+    def synthesize(self, sound: Sound, *, limit: bool = True) -> Float[Tensor, " samples"]:
+        """Synthesize the waveform, float32 on the CPU; deterministic.
 
-        A waveform that exceeds full scale is scaled down as a whole, so nothing is clipped.
+        Args:
+            sound: the frames, and what else the vocoder needs.
+            limit: scale a waveform that exceeds full scale down as a whole, into [-1, 1], so nothing is clipped; False leaves it,
+                for a caller who synthesizes in pieces and needs one gain for all.
 
         Raises:
             DataError: frames that are not its front end's, or a sound that lacks what else it needs.
@@ -51,7 +54,7 @@ class Vocoder:
                 f"not {tuple(frames.shape)}"
             )
         wave = self.generate(sound).float().cpu()
-        return wave / max(1.0, float(wave.abs().max()))
+        return wave / max(1.0, float(wave.abs().max())) if limit else wave
 
     def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
         """Synthesize the waveform of a checked sound."""

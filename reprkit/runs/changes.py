@@ -1,0 +1,185 @@
+"""What differs between a run and its resumption: what may change, and what makes it another run.  Does not import torch."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reprkit.errors import TrainingError
+
+# What may change; the new value holds from the step of the resumption.
+_ORDER = ("batch", "buckets", "groups", "mates")  # the order of examples depends on these
+_FREE = (
+    *(
+        "steps",
+        "lr",
+        "weight_decay",
+        "schedule",
+        "warmup",
+        "clip",
+        "accumulate",
+        "precision",
+        "freeze",
+        "ema",
+    ),
+    *("ranks", "strategy", "device"),
+)
+_QUIET = (
+    "steps",
+    "ranks",
+    "strategy",
+    "device",
+)  # recorded without a warning: nobody changes them by accident
+_LENGTH = 60  # of a value in a message
+
+
+def compare_runs(
+    before: Mapping[str, Any], now: Mapping[str, Any], renamed: Mapping[str, str], same_data: bool | None
+) -> list[dict[str, Any]]:
+    """Compare the facts of a run, as its state has them, with those of its resumption.
+
+    A fact that the state lacks, since an earlier version wrote it, is not compared.
+
+    Args:
+        before: of the saved state.
+        now: of the resumption.
+        renamed: former -> present name of arguments of the model's parts.
+        same_data: whether the fingerprints of the data agree; None where one of them is missing.
+
+    Returns:
+        The changes, ``{"setting", "from", "to"}``.
+
+    Raises:
+        TrainingError: it is another run: another seed, model, objective, data set or kind of optimizer.
+    """
+    refused = [
+        *_compare("seed", before.get("seed"), now.get("seed")),
+        *_compare_models(before.get("model"), now.get("model"), renamed),
+        *_compare_optimizers(before, now),
+        *_compare_data(before.get("data"), now.get("data"), same_data),
+    ]
+    for name, extra in (now.get("extra") or {}).items():
+        refused += _compare_data((before.get("extra") or {}).get(name), extra, None, f"extra data {name!r}")
+    if refused:
+        raise TrainingError(
+            "this is not the run that was saved:\n  "
+            + "\n  ".join(
+                f"{name} was {_show(old, new)} and is {_show(new, old)}" for name, old, new in refused
+            )
+            + "\n  resume with what it was made of, or start another run: another out="
+        )
+    changes = [
+        {"setting": name, "from": before.get(name), "to": now.get(name)}
+        for name in (*_FREE, *_ORDER)
+        if (name in before or name in (*_ORDER, "freeze"))
+        and (before.get(name) or None) != (now.get(name) or None)
+    ]
+    changes += [
+        {"setting": f"optimizer, turn {turn}: {name}", "from": old[name], "to": new[name]}
+        for turn, old, new in _pairs(before.get("settings"), now.get("settings"))
+        for name in new
+        if name in old and old[name] != new[name] and name != "weight_decay"
+    ]
+    if before.get("recipe") and now.get("recipe") and before["recipe"] != now["recipe"]:
+        changes.append({"setting": "source of the recipe", "from": before["recipe"], "to": now["recipe"]})
+    return changes
+
+
+def warning_about(changes: list[dict[str, Any]]) -> str:
+    """Return the warning about changed settings of a resumed run; empty if there is nothing to say."""
+    shown = [
+        "source of the recipe"
+        if change["setting"].startswith("source")
+        else f"{change['setting']} {change['from']} → {change['to']}"
+        for change in changes
+        if change["setting"] not in _QUIET
+    ]
+    if not shown:
+        return ""
+    order = any(change["setting"] in _ORDER for change in changes)
+    return f"resumed with another {', '.join(shown)}" + (
+        ": from here on the order of examples differs" if order else ""
+    )
+
+
+def _compare(name: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    if before is not None and before != now:
+        yield name, before, now
+
+
+def _compare_models(before: Any, now: Any, renamed: Mapping[str, str]) -> Iterator[tuple[str, Any, Any]]:
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+        return
+    for name in ("decoder", "objective", "weights"):
+        old = _with_present_names(before.get(name), renamed)
+        if name in before and (old or None) != (now.get(name) or None):
+            yield name, old, now.get(name)
+    for kind in ("factors", "outputs"):
+        ours, theirs = now.get(kind) or {}, before.get(kind) or {}
+        for name in dict.fromkeys((*theirs, *ours)):
+            old, new = theirs.get(name), ours.get(name)
+            if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+                yield f"{kind[:-1]} {name}", old, new
+                continue
+            for key in new:
+                value = _with_present_names(old.get(key), renamed)
+                if key in old and value != new[key]:
+                    yield f"{key} of {kind[:-1]} {name}", value, new[key]
+
+
+def _with_present_names(value: Any, renamed: Mapping[str, str]) -> Any:
+    """Replace former names of arguments in the references of a state."""
+    if not isinstance(value, str):
+        return value
+    for former, present in renamed.items():
+        value = re.sub(rf"\b{re.escape(former)}=", f"{present}=", value)
+    return value
+
+
+def _pairs(before: Any, now: Any) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    for turn, new in (now or {}).items():
+        old = before.get(turn) if isinstance(before, Mapping) else None
+        if isinstance(old, Mapping):
+            yield turn, old, new
+
+
+def _compare_optimizers(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    if "settings" not in before:  # of an earlier version, which recorded the option alone
+        was, is_now = (str(facts.get("optimizer")).partition("(")[0].lower() for facts in (before, now))
+        yield from _compare("the optimizer", was if "optimizer" in before else None, is_now)
+    for turn, old, new in _pairs(before.get("settings"), now.get("settings")):
+        if old.get("name") != new["name"]:
+            yield f"the optimizer of turn {turn}", old.get("name"), new["name"]
+            continue
+        for name, value in new.items():
+            fixed = isinstance(value, bool | str) or isinstance(old.get(name), bool | str)
+            if name in old and old[name] != value and fixed:
+                yield f"{name} of the optimizer of turn {turn}", old[name], value
+
+
+def _compare_data(
+    before: Any, now: Any, same: bool | None, what: str = "the data"
+) -> Iterator[tuple[str, Any, Any]]:
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+        return
+    for name in ("signature", "size"):
+        if name in before and name in now and before[name] != now[name]:
+            yield f"{name} of {what}", before[name], now[name]
+            return
+    if same is False:
+        yield f"fingerprint of {what}", before.get("fingerprint"), now.get("fingerprint")
+
+
+def _show(value: Any, other: Any) -> str:
+    """Show a value, of a long one the piece where it differs from the other one."""
+    text = str(value)
+    if len(text) <= _LENGTH:
+        return text
+    same = sum(
+        1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text, str(other), strict=False))
+    )
+    start = max(0, same - 10)
+    piece = text[start : start + _LENGTH]
+    return f"{'...' if start else ''}{piece}{'...' if start + _LENGTH < len(text) else ''}"
