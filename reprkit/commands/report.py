@@ -12,12 +12,21 @@ from reprkit.runs.reader import FILES, find_runs, is_run
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a comparison of runs.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs, or comparisons of runs.")],
 ) -> None:
     """Write a run's page again from its folder, also while it trains.
 
-    Writes DIR/report.html; the other files of the run are only read.
+    Writes DIR/report.html of each; the other files of the run are only read. One page of several runs: reprkit compare.
     """
+    for folder in folders:
+        _check(folder)
+    from reprkit.reporting.writer import report
+
+    for folder in folders:
+        print(report(folder))
+
+
+def _check(folder: Path) -> None:
     if not folder.is_dir():
         siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise TrainingError(f"there is no folder {folder}.{nearest(folder.name, siblings)}")
@@ -25,6 +34,3 @@ def command(
         runs = [str(run) for run in find_runs(folder)][:5]
         below = f"\n  runs below it: {', '.join(runs)}" if runs else "\n  to list runs: reprkit runs FOLDER"
         raise TrainingError(f"{folder} is not a run: it has none of {', '.join(FILES)}{below}")
-    from reprkit.reporting.writer import report
-
-    print(report(folder))

@@ -19,10 +19,16 @@ from typing import Any, Literal
 
 from reprkit.reporting.figures import Figure, legend_html
 from reprkit.runs.metrics import finite_metrics, to_python_scalar
+from reprkit.runs.spread import Spread
 
 
 def format_number(value: Any) -> str:
-    """Format a value for reading: 0.941, 1,797, 3.2e-05; an en dash for None and NaN."""
+    """Format a value for reading: 0.941, 1,797, 3.2e-05, 0.941 ± 0.003; an en dash for None and NaN."""
+    if isinstance(value, Spread):
+        if math.isnan(value):
+            return "–"
+        deviation = f"{value.deviation:.2g}" if value.deviation < 100 else format_number(value.deviation)
+        return f"{format_number(float(value))} ± {deviation}"
     value = to_python_scalar(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"

@@ -104,38 +104,50 @@ def warnings_section(histories: Mapping[str, RunHistory]) -> Section | None:
     return Section("Warnings", notes) if notes else None
 
 
-def curves_section(histories: Mapping[str, RunHistory]) -> Section | None:
-    """A small chart for each logged number, with a line per run; dashed lines for evaluations."""
+def curves_section(
+    histories: Mapping[str, RunHistory], groups: Mapping[str, str] | None = None
+) -> Section | None:
+    """A small chart for each logged number, with a line per run; dashed lines for evaluations.
+
+    Args:
+        histories: by run.
+        groups: run -> the group whose color its lines have; by default each run has its own.
+    """
     if not histories:
         return None
-    charts = _make_charts(histories)
+    groups = groups or {name: name for name in histories}
+    charts = _make_charts(histories, groups)
     blocks: list[Block] = [*list(charts.values())[:_MAX_CHARTS]]
     notes = list(dict.fromkeys(note for history in histories.values() for note in history.notes))
     if len(charts) > _MAX_CHARTS:
         notes.append(f"More series are in {METRICS}: {', '.join(list(charts)[_MAX_CHARTS:])}.")
     if len(histories) > 1 and blocks:
-        blocks.insert(0, Legend(list(histories)))
+        blocks.insert(0, Legend(list(dict.fromkeys(groups.values()))))
     dashed = any(color >= DASHED for chart in charts.values() for color in chart.colours or ())
     text = "Solid: training batches. Dashed: evaluations during training." if dashed else ""
     return Section("Training", [*blocks, *map(Note, notes)], text)
 
 
-def _make_charts(histories: Mapping[str, RunHistory]) -> dict[str, Curves]:
+def _make_charts(histories: Mapping[str, RunHistory], groups: Mapping[str, str]) -> dict[str, Curves]:
     """One chart per number; ``metrics.error`` and ``results.reconstruction.error`` share one."""
     names = sorted(
         {name: None for history in histories.values() for name in history.curves}, key=_series_order
     )
+    colors = {group: index for index, group in enumerate(dict.fromkeys(groups.values()))}
     charts: dict[str, Curves] = {}
     for name in names:
         head, title = name.partition(".")[0], _chart_title(name, names)
-        for index, (label, history) in enumerate(histories.items()):
+        for label, history in histories.items():
             if name not in history.curves or (name == "lr" and _is_constant(history.curves[name])):
                 continue
             log = False if name == "lr" else None
             empty = Curves(title=title, lines={}, xlabel="step", log=log, legend=False, colours=[])
             chart = charts.setdefault(title, empty)
             chart.lines = {**chart.lines, f"{label} {name}": history.curves[name]}
-            chart.colours = [*(chart.colours or ()), index + (DASHED if head == "results" else 0)]
+            chart.colours = [
+                *(chart.colours or ()),
+                colors[groups[label]] + (DASHED if head == "results" else 0),
+            ]
     return {
         title: chart for title, chart in charts.items() if title.rpartition(" ")[2] not in _HIDDEN_METRICS
     }

@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,14 @@ def report(
         if not name:
             run.folder = out
     return page
+
+
+def current_page(out: Path) -> Page:
+    """Return the page of a run from its folder as it is now, without writing anything, also while it trains."""
+    notes: list[str] = []
+    stored = read_or_note(lambda: read_page_store(out), notes) or PageContent()
+    runs = _restore_figures(_name_runs(read_or_note(lambda: read_results(out), notes)), stored.runs)
+    return _build_page(out, replace(stored, runs=runs), notes)
 
 
 def _build_page(out: Path, content: PageContent, notes: Sequence[str]) -> Page:

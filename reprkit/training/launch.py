@@ -19,6 +19,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -91,17 +92,32 @@ def recipe(main: Callable[..., Any]) -> None:
     """Run a recipe's ``main`` with the command line as its arguments, as ``typer.run`` does, and flags for its ``Launch``.
 
     A parameter ``launch: rk.Launch = rk.Launch(...)`` becomes one flag for each option of ``FLAGS``, with defaults from the given
-    ``Launch``; typer handles every other parameter.  An error of reprkit is printed and ends the process with code 1.
+    ``Launch``; typer handles every other parameter.  A flag of one value that is given several times runs every combination and
+    compares the runs, see ``reprkit.training.sweep``.  An error of reprkit is printed and ends the process with code 1.
     """
     import typer
 
+    from reprkit.training.sweep import sweep_flags
+
     try:
-        typer.run(add_flags(main))
+        typer.run(_announced(sweep_flags(add_flags(main))))
     except ReprkitError as error:
         if os.environ.get("REPRKIT_PLUGIN_ERRORS") == "raise":
             raise
         print("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         sys.exit(1)
+
+
+def _announced(main: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``main`` with a line on standard error before it starts, since imports and data may take long."""
+
+    @functools.wraps(main)
+    def call(**arguments: Any) -> Any:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{Path(sys.argv[0]).stem}: reading the data", file=sys.stderr, flush=True)
+        return main(**arguments)
+
+    return call
 
 
 def add_flags(main: Callable[..., Any]) -> Callable[..., Any]:
