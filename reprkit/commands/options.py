@@ -61,21 +61,12 @@ def load_model(folder: Path, device: str | None) -> Model:
 
     Raises:
         CheckpointError: there is no model, or a damaged one.
-        ReprkitError: there is no such device.
+        PartArgumentError: there is no such device.
     """
-    import torch
-
     import reprkit as rk
+    from reprkit.utils.devices import find_device
 
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).splitlines()[0]
-        raise ReprkitError(
-            f"--device {chosen} cannot be used here: {first}\n  known everywhere: cpu"
-        ) from error
-    return rk.load(folder, map_location=chosen).eval()
+    return rk.load(folder, map_location=find_device(device))
 
 
 def require_free(path: Path, overwrite: bool) -> None:

@@ -37,7 +37,9 @@ class PictureFiles(Dataset):
         self.files, self._learned = tuple(files), signature
         self.signature = Signature({name: signature[name]})
         stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
-        self.facts = {"files": hashlib.sha256(repr(stats).encode()).hexdigest()}  # what a resumed rk.embed compares
+        self.facts = {
+            "files": hashlib.sha256(repr(stats).encode()).hexdigest()
+        }  # what a resumed rk.embed compares
 
     def __len__(self) -> int:
         """Return the number of files."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from reprkit.errors import BuildError, DataError
 from reprkit.models.model import Model
+from reprkit.registry.references import Reference
 from reprkit.runs.filenames import MODEL
 from reprkit.runs.run import Run
 from reprkit.training.loop_iterator import Loop
@@ -43,7 +46,7 @@ def loop(model: Model, data: Any, options: Options) -> Loop:
             memory.
         DataError: the batch is larger than the data set, or not divisible by the number of processes.
     """
-    return Loop(model, data, options)
+    return Loop(*_check_order(model, data, "rk.loop"), options)
 
 
 @with_options(FitOptions)
@@ -62,6 +65,7 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
         CheckpointError: at the start, if ``out`` is given and the model cannot be saved.
         TrainingError: as for ``rk.loop``; or ``best`` is an evaluator's metric and nothing is evaluated during training.
     """
+    model, train = _check_order(model, train, "rk.fit")
     if options.folder is not None:
         from reprkit.checkpoints.manifest import describe
 
@@ -83,6 +87,27 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
 
                 report(options.folder, results)
     return Run(options.folder, model, steps.writer.lines, results)
+
+
+def _check_order(model: Any, data: Any, function: str) -> tuple[Model, Any]:
+    """Return model and data, if they are what they are called.
+
+    Raises:
+        BuildError: the first is no model.
+        DataError: the second is no data set and no reference to one.
+    """
+    if not hasattr(model, "factors"):
+        raise BuildError(
+            f"{function}(model, data): the first argument is a {type(model).__name__}, and must be a model from rk.build or rk.load"
+        )
+    if not (hasattr(data, "signature") and hasattr(data, "order")) and not isinstance(
+        data, str | Path | Reference
+    ):
+        raise DataError(
+            f"{function}(model, data): the second argument is a {type(data).__name__}, and must be a data set: rk.dataset makes "
+            "one from arrays, a DataFrame, a file or a folder"
+        )
+    return model, data
 
 
 def _compute_losses(step: Step, turn: str) -> Losses:
