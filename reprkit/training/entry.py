@@ -8,6 +8,7 @@ from typing import Any
 
 from reprkit.models.model import Model
 from reprkit.runs.filenames import MODEL
+from reprkit.runs.results import Results
 from reprkit.runs.run import Run
 from reprkit.training.loop_iterator import Loop
 from reprkit.training.option_signatures import with_options
@@ -77,12 +78,29 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
                     step.log(losses, _evaluate(model, valid, train, evaluators, examples=0))
         results = {} if valid is None else _evaluate(model, valid, train, evaluators)
         if options.folder is not None:
+            page = _describe(model, steps.data) if valid is None else results
             model.save(options.folder / MODEL)
             if collectives.rank() == 0:
                 from reprkit.reporting import report
 
-                report(options.folder, results)
+                report(options.folder, page)
     return Run(options.folder, model, steps.writer.lines, results)
+
+
+def _describe(model: Model, train: Any) -> Results:
+    """Return results without numbers for the page of a run that evaluates nothing: parts, and pictures of training data."""
+    from reprkit.data.streams import Stream
+    from reprkit.reporting.describe_model import describe_model
+    from reprkit.reporting.gallery import add_gallery
+
+    results = Results()
+    if isinstance(train, Stream):  # it has no first examples
+        results.about = describe_model(model, train)
+        return results
+    add_gallery(results, model, train)
+    for each in results.galleries.values():
+        each.notes.append("The examples are of the training data: no other data was given.")
+    return results
 
 
 def _compute_losses(step: Step, turn: str) -> Losses:
