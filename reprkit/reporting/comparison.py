@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ from reprkit.reporting import provenance
 from reprkit.reporting import sections as parts
 from reprkit.reporting.page import Note, Page, Section, Table
 from reprkit.reporting.page_store import read_page_store
-from reprkit.reporting.run_history import format_duration, read_or_note, read_run_history
+from reprkit.reporting.run_history import (
+    RunHistory,
+    average_histories,
+    format_duration,
+    read_or_note,
+    read_run_history,
+)
 from reprkit.runs.comparison import ComparedRun, RunGroup
-from reprkit.runs.metric_direction import better_direction
 from reprkit.runs.results import Results
 from reprkit.runs.spread import Spread
 from reprkit.utils.atomic_files import explain_os_error
-
-_MAX_COLUMNS = 8  # of metrics, where none of the usual ones was measured
 
 
 def comparison_table(
@@ -32,65 +36,59 @@ def comparison_table(
     Args:
         groups: from ``reprkit.runs.comparison.read_groups``.
         columns: metrics by path, or path -> heading; by default those of the runs' own pages, else the usual ones that were
-            measured, else the first eight.
+            measured.
     """
-    metrics = {group.name: group.metrics for group in groups}
-    columns = columns or _own_columns(groups)
-    if not columns:
-        measured = list(dict.fromkeys(path for values in metrics.values() for path in values))
-        headings = {path: title for path, title in parts.HEADLINES.items() if path in measured}
-        headings = headings or {path: path for path in measured[:_MAX_COLUMNS]}
-    else:
-        headings = dict(columns) if isinstance(columns, Mapping) else {path: path for path in columns}
-    best = {title: better_direction(path) for path, title in headings.items()}
-    cost = ["seeds", "time", "parameters", "state"]
-    rows = {
+    table = parts.compare(_results_by_name(groups), columns or _own_columns(groups) or None)
+    cost = {
         group.name: [
-            *(metrics[group.name].get(path) for path in headings),
             len(group.seeds) or None,
-            None if group.seconds is None else format_duration(float(group.seconds)),
+            None if group.seconds is None else format_duration(group.seconds),
             group.parameters,
             ", ".join(group.states) or None,
         ]
         for group in groups
     }
-    names = [*headings.values(), *cost]
-    used = [index for index in range(len(names)) if any(row[index] is not None for row in rows.values())]
-    several = any(isinstance(value, Spread) for values in metrics.values() for value in values.values())
-    return Table(
-        [names[index] for index in used],
-        {name: [row[index] for index in used] for name, row in rows.items()},
-        best={name: end for name, end in best.items() if end is not None},
-        caption="Mean ± standard deviation over seeds." if several else "",
+    used = [index for index in range(4) if any(row[index] is not None for row in cost.values())]
+    return replace(
+        table,
+        columns=[*table.columns, *(("seeds", "time", "parameters", "state")[index] for index in used)],
+        rows={name: [*row, *(cost[name][index] for index in used)] for name, row in table.rows.items()},
     )
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A run's curves: the group whose color they have, and the folder, which several rows may share."""
-
-    group: str
-    folder: Path
-
-
 def comparison_page(groups: Sequence[RunGroup], title: str = "Comparison of runs") -> Page:
-    """Return the page: the table, all metrics, curves with a color for each group, and the first seed's pictures and figures."""
+    """Return the page: the table, all metrics, curves over each other (means over seeds), the first seed's pictures and figures."""
     notes: list[str] = []
-    histories, colors = {}, {}
+    every: dict[str, Results] = {}
+    members: dict[str, list[str]] = {}
+    histories: dict[str, RunHistory] = {}
+    curves: dict[str, RunHistory] = {}
+    drawn: set[Path] = set()
     for group in groups:
+        own = []
         for run in group.runs:
-            if run.run is not None and all(run.folder != known.folder for known in colors.values()):
-                histories[label := _label(group, run)] = read_run_history(run.folder)
-                colors[label] = _Line(group.name, run.folder)
-    shown = {group.name: _results(group.runs[0], notes) for group in groups if group.runs[0].run is not None}
+            label = group.name if len(group.runs) == 1 else f"{group.name}, seed {run.seed}"
+            every[label] = _results(run, notes)
+            members.setdefault(group.name, []).append(label)
+            if run.run is not None and run.folder not in drawn:  # several rows may be of one run
+                drawn.add(run.folder)
+                histories[label] = read_run_history(run.folder)
+                own.append(histories[label])
+        if own:
+            curves[group.name] = own[0] if len(own) == 1 else average_histories(own)
+    shown = {group.name: every[members[group.name][0]] for group in groups if group.runs[0].run is not None}
+    several = {name: labels for name, labels in members.items() if len(labels) > 1}
+    results = parts.results_section(every, {}, _own_columns(groups) or None, several)
+    results.blocks = [
+        comparison_table(groups),
+        *list(results.blocks)[1 if len(groups) > 1 or several else 0 :],
+    ]
     return Page(
         title=title,
         sections=[
-            Section("Results", [comparison_table(groups), _all_metrics(groups)]),
-            *_present(
-                parts.warnings_section(histories),
-                parts.curves_section(histories, {label: line.group for label, line in colors.items()}),
-            ),
+            results,
+            *_present(parts.warnings_section(histories)),
+            *parts.curves_sections(curves),
             *(parts.gallery_sections(shown) if shown else []),
             *parts.figure_sections(shown),
             *_present(provenance.parts_section(shown), provenance.data_section(shown, histories)),
@@ -99,6 +97,14 @@ def comparison_page(groups: Sequence[RunGroup], title: str = "Comparison of runs
         ],
         made=f"Made by reprkit, {time.strftime('%Y-%m-%d %H:%M')}.",
     )
+
+
+def _results_by_name(groups: Sequence[RunGroup]) -> dict[str, Any]:
+    """Return what ``compare`` takes: results by name, or a list of those of several seeds."""
+    return {
+        group.name: group.runs[0].results if len(group.runs) == 1 else [run.results for run in group.runs]
+        for group in groups
+    }
 
 
 def write_comparison(
@@ -133,7 +139,7 @@ def to_json(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
             "seeds": group.seeds,
             "runs": [str(run.folder) for run in group.runs],
             "metrics": {path: _spread_to_json(value) for path, value in group.metrics.items()},
-            "seconds": None if group.seconds is None else round(float(group.seconds), 3),
+            "seconds": None if group.seconds is None else round(group.seconds, 3),
             "parameters": group.parameters,
             "unfinished": group.states,
         }
@@ -141,13 +147,11 @@ def to_json(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
     ]
 
 
-def _spread_to_json(value: float) -> dict[str, Any]:
-    finite = value == value
-    several = isinstance(value, Spread)
+def _spread_to_json(value: Spread) -> dict[str, Any]:
     return {
-        "mean": float(value) if finite else None,
-        "deviation": value.deviation if isinstance(value, Spread) and finite else None,
-        "count": value.count if several and isinstance(value, Spread) else 1,
+        "mean": value.mean if math.isfinite(value.mean) else None,
+        "deviation": value.deviation if math.isfinite(value.deviation) else None,
+        "count": value.count,
     }
 
 
@@ -161,13 +165,6 @@ def _own_columns(groups: Sequence[RunGroup]) -> dict[str, str]:
     return found
 
 
-def _all_metrics(groups: Sequence[RunGroup]) -> Table:
-    metrics = {group.name: group.metrics for group in groups}
-    paths = list(dict.fromkeys(path for values in metrics.values() for path in values))
-    rows = {path: [values.get(path) for values in metrics.values()] for path in paths}
-    return Table(list(metrics), rows, corner="metric", folded=True)
-
-
 def _results(run: ComparedRun, notes: list[str]) -> Results:
     """Return a run's results with the figures and pictures of its own page."""
     results = Results(run.results)
@@ -177,10 +174,6 @@ def _results(run: ComparedRun, notes: list[str]) -> Results:
         results.figures, results.galleries, results.about = own.figures, own.galleries, own.about
     results.folder = run.folder
     return results
-
-
-def _label(group: RunGroup, run: ComparedRun) -> str:
-    return group.name if len(group.runs) == 1 else f"{group.name}, seed {run.seed}"
 
 
 def _present(*sections: Section | None) -> list[Section]:

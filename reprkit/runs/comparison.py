@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +12,8 @@ from reprkit.checkpoints.reader import holds_checkpoint, read
 from reprkit.errors import ReprkitError, TrainingError, nearest
 from reprkit.registry.registry import default_registry
 from reprkit.runs.filenames import MODEL, RECORD, RESULTS
-from reprkit.runs.metrics import flatten_metrics
 from reprkit.runs.reader import StoredRun, find_runs, read_results, read_run
-from reprkit.runs.spread import summarize
+from reprkit.runs.spread import Spread, spread_metrics, spread_of
 
 # Recorded options of a stage that make the run; the seed and where it ran do not.
 _OPTIONS = (
@@ -62,16 +62,15 @@ class RunGroup:
         return [run.seed for run in self.runs if run.seed is not None]
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics by flat name: the only run's, or ``Spread`` of those that all runs have."""
-        flat = [flatten_metrics(run.results) for run in self.runs]
-        shared = [name for name in flat[0] if all(name in each for each in flat)]
-        return {name: float_or_nan(summarize([each[name] for each in flat])) for name in shared}
+    def metrics(self) -> dict[str, Spread]:
+        """Metrics by flat name over the runs; the deviation of an only run is NaN."""
+        return spread_metrics(run.results for run in self.runs)
 
     @property
     def seconds(self) -> float | None:
-        """Time of training: of the only run, or the mean; None where none is recorded."""
-        return summarize([run.run.seconds for run in self.runs if run.run is not None and run.run.seconds])
+        """Mean time of training; None where none is recorded."""
+        times = [run.run.seconds for run in self.runs if run.run is not None and run.run.seconds]
+        return spread_of(times).mean if times else None
 
     @property
     def parameters(self) -> int | None:
@@ -92,11 +91,6 @@ class RunGroup:
             if each.run is not None and each.run.status != "finished":
                 found.append(f"{'' if each.seed is None else f'seed {each.seed} '}{each.run.status}")
         return found
-
-
-def float_or_nan(value: float | None) -> float:
-    """Return the value, or NaN for None."""
-    return float("nan") if value is None else value
 
 
 def read_groups(folders: Iterable[str | Path]) -> list[RunGroup]:
@@ -150,26 +144,23 @@ def sort_groups(groups: Sequence[RunGroup], by: str) -> list[RunGroup]:
         TrainingError: no group has it.
     """
     name = by.removeprefix("-")
-    values: list[float | None] = []
-    for group in groups:
-        known = {**group.metrics, "seconds": group.seconds, "parameters": group.parameters}
-        value = known.get(name)
-        values.append(None if value is None or value != value else float(value))
-    if all(value is None for value in values):
-        known_names = [
-            *dict.fromkeys(path for group in groups for path in group.metrics),
-            "seconds",
-            "parameters",
-        ]
-        raise TrainingError(
-            f"no run has {name!r}.{nearest(name, known_names)}\n  known: {', '.join(known_names)}"
-        )
-    sign = -1 if by.startswith("-") else 1
+    values = [_sort_value(group, name) for group in groups]
+    if not any(map(math.isfinite, values)):
+        known = [*dict.fromkeys(path for group in groups for path in group.metrics), "seconds", "parameters"]
+        raise TrainingError(f"no run has {name!r}.{nearest(name, known)}\n  known: {', '.join(known)}")
+    sign = 1 if name == by else -1
     order = sorted(
-        range(len(groups)),
-        key=lambda i: (values[i] is None, sign * float_or_nan(values[i]) if values[i] is not None else 0),
+        range(len(groups)), key=lambda i: (0, sign * values[i]) if math.isfinite(values[i]) else (1, 0.0)
     )
     return [groups[index] for index in order]
+
+
+def _sort_value(group: RunGroup, name: str) -> float:
+    """Return a metric's mean, "seconds" or "parameters" of a group; NaN without one."""
+    if name in group.metrics:
+        return group.metrics[name].mean
+    value = {"seconds": group.seconds, "parameters": group.parameters}.get(name)
+    return math.nan if value is None else float(value)
 
 
 def _join_equal_rows(groups: Sequence[list[ComparedRun]]) -> list[list[ComparedRun]]:

@@ -1,34 +1,35 @@
-"""A mean of several runs with its deviation: it is read and compared as the mean, and shown as "0.941 ± 0.003"."""
+"""A metric over several runs that differ in their seed: mean and standard deviation.  Does not import torch."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reprkit.runs.metrics import finite_metrics
 
 
-class Spread(float):
-    """The mean of some values.
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (n − 1) of ``count`` values; the deviation of a single value is NaN."""
 
-    Attributes:
-        deviation: standard deviation of the values (n - 1 in the denominator), not of the mean.
-        count: number of values, at least two.
-    """
-
+    mean: float
     deviation: float
     count: int
 
-    def __new__(cls, values: Sequence[float]) -> Spread:
-        """Compute mean and deviation; both are NaN if a value is not finite."""
-        finite = all(map(math.isfinite, values))
-        spread = super().__new__(cls, statistics.fmean(values) if finite else math.nan)
-        spread.deviation = statistics.stdev(values) if finite else math.nan
-        spread.count = len(values)
-        return spread
+
+def spread_of(values: Iterable[float]) -> Spread:
+    """Return mean, deviation and number of finite values; NaN where there are none."""
+    finite = [float(value) for value in values if math.isfinite(value)]
+    mean = statistics.fmean(finite) if finite else math.nan
+    return Spread(mean, statistics.stdev(finite) if len(finite) > 1 else math.nan, len(finite))
 
 
-def summarize(values: Sequence[float]) -> float | None:
-    """Return the mean of values as a ``Spread``, the value itself if it is the only one, and None if there is none."""
-    if not values:
-        return None
-    return values[0] if len(values) == 1 else Spread(values)
+def spread_metrics(runs: Iterable[Mapping[str, object]]) -> dict[str, Spread]:
+    """Return the spread of every number over the runs' results, by flat name such as ``"knn.accuracy"``."""
+    values: dict[str, list[float]] = {}
+    for run in runs:
+        for path, value in finite_metrics(run).items():
+            values.setdefault(path, []).append(value)
+    return {path: spread_of(each) for path, each in values.items()}

@@ -11,6 +11,7 @@ from reprkit.errors import BuildError, DataError
 from reprkit.models.model import Model
 from reprkit.registry.references import Reference
 from reprkit.runs.filenames import MODEL
+from reprkit.runs.results import Results
 from reprkit.runs.run import Run
 from reprkit.training.loop_iterator import Loop
 from reprkit.training.option_signatures import with_options
@@ -81,11 +82,12 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
                     step.log(losses, _evaluate(model, valid, train, evaluators, examples=0))
         results = {} if valid is None else _evaluate(model, valid, train, evaluators)
         if options.folder is not None:
+            page = _describe(model, steps.data) if valid is None else results
             model.save(options.folder / MODEL)
             if collectives.rank() == 0:
                 from reprkit.reporting import report
 
-                report(options.folder, results)
+                report(options.folder, page)
     return Run(options.folder, model, steps.writer.lines, results)
 
 
@@ -108,6 +110,22 @@ def _check_order(model: Any, data: Any, function: str) -> tuple[Model, Any]:
             "one from arrays, a DataFrame, a file or a folder"
         )
     return model, data
+
+
+def _describe(model: Model, train: Any) -> Results:
+    """Return results without numbers for the page of a run that evaluates nothing: parts, and pictures of training data."""
+    from reprkit.data.streams import Stream
+    from reprkit.reporting.describe_model import describe_model
+    from reprkit.reporting.gallery import add_gallery
+
+    results = Results()
+    if isinstance(train, Stream):  # it has no first examples
+        results.about = describe_model(model, train)
+        return results
+    add_gallery(results, model, train)
+    for each in results.galleries.values():
+        each.notes.append("The examples are of the training data: no other data was given.")
+    return results
 
 
 def _compute_losses(step: Step, turn: str) -> Losses:

@@ -8,9 +8,7 @@ import pytest
 
 from reprkit.errors import TrainingError
 from reprkit.reporting.comparison import comparison_table, to_json, write_comparison
-from reprkit.reporting.page import format_number
 from reprkit.runs.comparison import read_groups, sort_groups
-from reprkit.runs.spread import Spread, summarize
 
 
 @pytest.fixture
@@ -49,13 +47,13 @@ def test_seeds_become_a_mean_with_its_deviation(write, tmp_path):
     groups = {group.name: group for group in read_groups([tmp_path / "runs"])}
     assert list(groups) == ["binary", "vq"]
     found = groups["vq"].metrics["knn.accuracy"]
-    assert float(found) == pytest.approx(statistics.fmean(values))
+    assert found.mean == pytest.approx(statistics.fmean(values))
     assert found.deviation == pytest.approx(statistics.stdev(values))
-    assert (found.count, groups["vq"].seeds, float(groups["vq"].seconds)) == (3, [0, 1, 2], 2.0)
-    assert not isinstance(groups["binary"].metrics["knn.accuracy"], Spread)
+    assert (found.count, groups["vq"].seeds, groups["vq"].seconds) == (3, [0, 1, 2], 2.0)
+    assert math.isnan(groups["binary"].metrics["knn.accuracy"].deviation)
     text = str(comparison_table(list(groups.values())))
     assert "0.650 ± 0.13" in text
-    assert "Mean ± standard deviation over seeds." in comparison_table(list(groups.values())).html()
+    assert "Mean ± standard deviation of 3 seeds." in comparison_table(list(groups.values())).html()
     exported = to_json(list(groups.values()))[1]["metrics"]["knn.accuracy"]
     assert exported == {"mean": pytest.approx(0.65), "deviation": pytest.approx(0.1322876), "count": 3}
 
@@ -75,7 +73,7 @@ def test_runs_with_equal_settings_and_seed_are_not_averaged(write, tmp_path):
     first, second = write("a", 0.5), write("b", 0.6)
     groups = read_groups([first, second, first])
     assert [group.name for group in groups] == [f"vq ({first})", f"vq ({second})"]
-    assert [group.metrics["knn.accuracy"] for group in groups] == [0.5, 0.6]
+    assert [group.metrics["knn.accuracy"].mean for group in groups] == [0.5, 0.6]
 
 
 def test_rows_without_a_run_are_baselines_and_equal_ones_are_joined(write, tmp_path):
@@ -90,7 +88,7 @@ def test_rows_without_a_run_are_baselines_and_equal_ones_are_joined(write, tmp_p
             }
             (folder / "results.json").write_text(json.dumps(rows))
     found = {group.name: group.metrics["knn.accuracy"] for group in read_groups([tmp_path / "runs"])}
-    assert {name: round(float(value), 6) for name, value in found.items()} == {
+    assert {name: round(value.mean, 6) for name, value in found.items()} == {
         "raw": 0.25, "untrained, vq": 0.35, "untrained, binary": 0.45, "vq": 0.55, "binary": 0.55,
     }  # fmt: skip
     assert {value.count for value in found.values()} == {2}
@@ -134,11 +132,3 @@ def test_the_page_is_not_replaced_unasked(write, tmp_path):
     with pytest.raises(TrainingError, match="exists already"):
         write_comparison(groups, page)
     assert write_comparison(groups, page, overwrite=True) == page
-
-
-def test_a_spread_reads_as_its_mean():
-    spread = Spread([1.0, 2.0, 3.0])
-    assert (float(spread), spread.deviation, format_number(spread)) == (2.0, 1.0, "2.000 ± 1")
-    assert math.isnan(Spread([1.0, math.nan]))
-    assert format_number(Spread([1.0, math.nan])) == "–"
-    assert [summarize([]), summarize([4.0])] == [None, 4.0]
