@@ -74,6 +74,7 @@ def train(
         )
     print("train: reading the data", file=sys.stderr, flush=True)  # importing torch and reading take long
     import reprkit as rk
+    from reprkit.models.weighted_sum import objective_from, with_reconstruction
     from reprkit.utils.collectives import rank
 
     for reference in measure or ():
@@ -81,7 +82,11 @@ def train(
     parts, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     kind = parts.signature["x"].kind if "x" in parts.signature else "vector"
     usual = _NETWORKS.get(kind, _DENSE)
-    if decoder is None and "decoder" in rk.create("objective", objective).needs:
+    signature = parts.signature
+    if (
+        decoder is None
+        and "decoder" in with_reconstruction(objective_from(objective, signature), signature).needs
+    ):
         decoder = usual[1]
     model = rk.build(
         data=parts,

@@ -191,10 +191,10 @@ def _names(firsts: Sequence[ComparedRun]) -> list[str]:
         more = [key for key in differing if key in run.settings and (run.row or key != "latent")]
         pieces = [run.settings[key] if key in _PLAIN else f"{key}={run.settings[key]}" for key in more]
         names.append(", ".join([*head, *pieces]))
-    for index, run in enumerate(firsts):
-        if names.count(names[index]) > 1:
-            names[index] += f" ({run.folder.as_posix()})"
-    return names
+    return [
+        f"{name} ({run.folder.as_posix()})" if names.count(name) > 1 else name
+        for name, run in zip(names, firsts, strict=True)
+    ]
 
 
 def _read(folder: Path) -> list[ComparedRun]:

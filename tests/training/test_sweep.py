@@ -109,7 +109,7 @@ def test_wrong_sweeps_are_refused_before_anything_runs(calls):
         calls("--seed", "1", "--seed", "1")
     with pytest.raises(PartArgumentError, match="--seed: several values .* give --out"):
         run_sweep(lambda seed: pytest.fail("it ran"), {"seed": 0}, {"seed": [0, 1]})
-    with pytest.raises(Exception, match="'one' is not a valid int"):
+    with pytest.raises(Exception, match="valid integer"):
         calls("--seed", "one", "--seed", "two")
 
 
@@ -142,13 +142,13 @@ def test_a_sweep_gives_one_table_with_deviations_and_one_page(tmp_path, monkeypa
     assert not exited.value.code
     found = json.loads(capsys.readouterr().out)
     assert [(group["name"], group["seeds"]) for group in found["groups"]] == [
-        ("continuous(dim=4)", [0, 1]),
         ("vq(codes=8)", [0, 1]),
+        ("continuous(dim=4)", [0, 1]),
     ]
     single = [
         rk.training.Run(f"runs/s/latent-vq-codes-8/seed-{seed}").results["knn"]["accuracy"] for seed in (0, 1)
     ]
-    assert found["groups"][1]["metrics"]["knn.accuracy"]["mean"] == pytest.approx(sum(single) / 2)
+    assert found["groups"][0]["metrics"]["knn.accuracy"]["mean"] == pytest.approx(sum(single) / 2)
     page = Path("runs/s/comparison.html").read_text()
     assert " ± " in page
     assert page.count("<img") >= 2
