@@ -126,4 +126,4 @@ def train(
     print(printable(f"page: {page}"))
 
 
-command = sweep_flags(add_flags(train))
+command = sweep_flags(add_flags(train), emit_json)

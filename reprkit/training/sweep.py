@@ -39,11 +39,15 @@ HELP = (
 _SIMPLE = (str, int, float)
 
 
-def sweep_flags(main: Callable[..., Any]) -> Callable[..., Any]:
+def sweep_flags(main: Callable[..., Any], emit: Callable[[Any], None] | None = None) -> Callable[..., Any]:
     """Return ``main`` with flags that may be repeated: all parameters of one text, integer or number but ``out``.
 
     A call with at most one value of each passes them on.  Otherwise it runs ``main`` for every combination and compares the runs.
     ``main`` must have a parameter ``out``, the folder of its runs.
+
+    Args:
+        main: function of a command line.
+        emit: prints plain data as JSON, for a ``main`` with a flag ``json``.
 
     Raises:
         PartArgumentError: from the returned function: a value is repeated, or ``main`` has no ``out``.
@@ -64,7 +68,7 @@ def sweep_flags(main: Callable[..., Any]) -> Callable[..., Any]:
                 arguments[name] = values[0] if values else parameter.default
                 if len(values) > 1:
                     axes[name] = values
-        return run_sweep(main, arguments, axes) if axes else main(**arguments)
+        return run_sweep(main, arguments, axes, emit) if axes else main(**arguments)
 
     parameters = [_several(p) if p.name in repeatable else p for p in own]
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -74,7 +78,12 @@ def sweep_flags(main: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def run_sweep(main: Callable[..., Any], arguments: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> None:
+def run_sweep(
+    main: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    axes: Mapping[str, list[Any]],
+    emit: Callable[[Any], None] | None = None,
+) -> None:
     """Run ``main`` for every combination of the values of ``axes``, then print and write the comparison.
 
     A combination that fails is reported, and the others run.
@@ -87,7 +96,7 @@ def run_sweep(main: Callable[..., Any], arguments: Mapping[str, Any], axes: Mapp
     if arguments.get("out") is None:
         raise PartArgumentError(
             f"{' and '.join(f'--{name}' for name in axes)}: several values make several runs, which are compared from their "
-            "folders: give --out FOLDER"
+            f"folders: {'give --out FOLDER' if 'out' in arguments else 'this recipe has no --out, so run it once for each value'}"
         )
     for name, values in axes.items():
         if len(set(values)) < len(values):
@@ -97,7 +106,7 @@ def run_sweep(main: Callable[..., Any], arguments: Mapping[str, Any], axes: Mapp
         if name in KINDS:
             for value in values:
                 default_registry().find(name, value)
-    out, json = Path(arguments["out"]), arguments.get("json") is True
+    out, emit = Path(arguments["out"]), emit if arguments.get("json") is True else None
     # Without typer's context each combination's folder counts as given, since it was chosen here.
     arguments = {name: value for name, value in arguments.items() if not isinstance(value, click.Context)}
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
@@ -110,7 +119,7 @@ def run_sweep(main: Callable[..., Any], arguments: Mapping[str, Any], axes: Mapp
         try:
             with (
                 _own_command_line(main, given),
-                contextlib.redirect_stdout(sys.stderr if json else sys.stdout),
+                contextlib.redirect_stdout(sys.stderr if emit else sys.stdout),
             ):
                 main(**{**arguments, **given})
             folders.append(folder)
@@ -118,7 +127,7 @@ def run_sweep(main: Callable[..., Any], arguments: Mapping[str, Any], axes: Mapp
             _say(f"[{number}/{len(combinations)}] failed: {error}")
             failures[title] = str(error).splitlines()[0]
     if folders and _is_first():
-        _compare(folders, out, json=json)
+        _compare(folders, out, emit)
     if failures:
         listed = "\n".join(f"  {title}: {reason}" for title, reason in failures.items())
         raise TrainingError(f"{len(failures)} of {len(combinations)} combinations failed\n{listed}")
@@ -164,15 +173,14 @@ def folder_name(name: str, value: Any) -> str:
     return text[:100]
 
 
-def _compare(folders: list[Path], out: Path, *, json: bool) -> None:
-    from reprkit.commands.output import emit_json
+def _compare(folders: list[Path], out: Path, emit: Callable[[Any], None] | None) -> None:
     from reprkit.reporting.comparison import comparison_table, to_json, write_comparison
     from reprkit.runs.comparison import read_groups
 
     groups = read_groups(folders)
     page = write_comparison(groups, out / PAGE, title=out.resolve().name.replace("_", " "), overwrite=True)
-    if json:
-        emit_json({"page": str(page), "groups": to_json(groups)})
+    if emit:
+        emit({"page": str(page), "groups": to_json(groups)})
         return
     print(f"\n{comparison_table(groups)}\n\nthe comparison: {page}")
 

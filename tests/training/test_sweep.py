@@ -41,7 +41,7 @@ def calls(monkeypatch, tmp_path):
         if latent == "binary" and seed == 1:
             raise ReprkitError("it diverged\nat step 3")
 
-    monkeypatch.setattr(sweep, "_compare", lambda folders, out, json: compared.append((folders, out)))
+    monkeypatch.setattr(sweep, "_compare", lambda folders, out, emit: compared.append((folders, out)))
 
     def call(*args):
         monkeypatch.setattr(sys, "argv", ["mine.py", *args])
@@ -107,7 +107,7 @@ def test_wrong_sweeps_are_refused_before_anything_runs(calls):
         calls("--latent", "fsq", "--latent", "vqq")
     with pytest.raises(PartArgumentError, match="--seed has one value twice: 1, 1"):
         calls("--seed", "1", "--seed", "1")
-    with pytest.raises(PartArgumentError, match="--seed: several values .* give --out"):
+    with pytest.raises(PartArgumentError, match="--seed: several values .* this recipe has no --out"):
         run_sweep(lambda seed: pytest.fail("it ran"), {"seed": 0}, {"seed": [0, 1]})
     with pytest.raises(Exception, match="valid integer"):
         calls("--seed", "one", "--seed", "two")
