@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
+import typer
 
 from reprkit.errors import PartArgumentError, ReprkitError, TrainingError
 from reprkit.registry.hookspecs import KINDS
@@ -108,7 +108,12 @@ def run_sweep(
                 default_registry().find(name, value)
     out, emit = Path(arguments["out"]), emit if arguments.get("json") is True else None
     # Without typer's context each combination's folder counts as given, since it was chosen here.
-    arguments = {name: value for name, value in arguments.items() if not isinstance(value, click.Context)}
+    annotations = {
+        parameter.name: parameter.annotation for parameter in inspect.signature(main).parameters.values()
+    }
+    arguments = {
+        name: value for name, value in arguments.items() if annotations.get(name) is not typer.Context
+    }
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     folders, failures = [], {}
     for number, chosen in enumerate(combinations, 1):

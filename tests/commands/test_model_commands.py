@@ -11,6 +11,8 @@ from PIL import Image
 import reprkit as rk
 from reprkit.data.formats.table import Table
 
+pytestmark = pytest.mark.slow  # together over two seconds on an idle core
+
 
 @pytest.fixture
 def digits(tmp_path):
@@ -181,7 +183,6 @@ def test_compressed_examples_decode_to_the_reconstructions(run, models, pictures
     assert [path.name for path in sorted((tmp_path / "back").iterdir())] == ["a.png", "b.png", "c.png"]
 
 
-@pytest.mark.slow
 def test_exports_run_elsewhere_and_other_suffixes_are_refused(run, models, digits, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

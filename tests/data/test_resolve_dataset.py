@@ -225,3 +225,10 @@ def test_an_integer_matrix_that_may_hold_numbers_is_refused(values):
     with pytest.raises(DataError, match=r"symbols or numbers\?\n  symbols: kinds=\{'x': 'tokens'\}"):
         dataset({"x": values})
     assert dataset({"x": values}, kinds={"x": "tokens"}).signature["x"].kind == "tokens"
+
+
+def test_a_tuple_of_arrays_is_asked_for_names():
+    with pytest.raises(
+        DataError, match=r"a tuple of arrays, \(4, 3\), \(4,\), has no names of fields: give a dict"
+    ):
+        dataset((np.zeros((4, 3)), np.zeros(4)))

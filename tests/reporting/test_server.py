@@ -30,6 +30,7 @@ def get(server, path, host=None, method="GET"):
     return answer.status, answer.read().decode(), dict(answer.getheaders())
 
 
+@pytest.mark.slow
 def test_a_folder_of_runs_has_an_index_and_a_page_for_each(tmp_path):
     write_run(tmp_path / "runs/a b/c")
     write_run(tmp_path / "runs/d", status="running")
@@ -56,6 +57,7 @@ def test_a_folder_of_runs_has_an_index_and_a_page_for_each(tmp_path):
     assert not (tmp_path / "runs/d/report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_page_follows_its_run(tmp_path):
     folder = write_run(tmp_path / "run", status="finished", name="vq")
     with RunServer(folder).running() as server:
