@@ -79,7 +79,6 @@ def export_onnx(model: Model, path: str | Path, *, batch: Batch | None = None, l
 
 def _convert(program: Any, inputs: list[str], outputs: list[str]) -> bytes:
     """Return the ONNX graph; the exporter's own messages are not shown."""
-    buffer = io.BytesIO()
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
@@ -91,7 +90,7 @@ def _convert(program: Any, inputs: list[str], outputs: list[str]) -> bytes:
                 program, (), dynamo=True, input_names=inputs, output_names=outputs, verbose=False
             )
             assert converted is not None
-            converted.save(buffer)
+            content: bytes = converted.model_proto.SerializeToString()
     except Exception as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise BuildError(
@@ -101,7 +100,7 @@ def _convert(program: Any, inputs: list[str], outputs: list[str]) -> bytes:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-    return buffer.getvalue()
+    return content
 
 
 def _compare(content: bytes, example: dict[str, Tensor], outputs: dict[str, Tensor]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,9 +103,7 @@ def _steps(mask: Tensor, length: int) -> list[int]:
     return [min(length, int(count) * per_token) for count in mask.sum(1).tolist()]
 
 
-def decode_codes(
-    model: Model, codes: Codes | Mapping[str, Any], length: int | None = None, output: str | None = None
-) -> Decoded:
+def decode_codes(model: Model, codes: Codes, length: int | None = None, output: str | None = None) -> Decoded:
     """Decode codes; a causal decoder generates the most likely values step by step."""
     if "causal" in model.get_decoder(output).provides:
         return model.generate(codes, length=length, temperature=0.0, output=output)

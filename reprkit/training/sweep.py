@@ -7,6 +7,7 @@ another, each into a folder of its own below ``--out``; one table and one page c
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import itertools
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
 
 from reprkit.errors import PartArgumentError, ReprkitError, TrainingError
 from reprkit.registry.hookspecs import KINDS
@@ -37,6 +39,7 @@ HELP = (
     "table and one page compare them."
 )
 _SIMPLE = (str, int, float)
+_METAVARS = {str: "TEXT", int: "INTEGER", float: "FLOAT"}  # instead of "<list[str]>"
 
 
 def sweep_flags(main: Callable[..., Any], emit: Callable[[Any], None] | None = None) -> Callable[..., Any]:
@@ -206,8 +209,11 @@ def _several(parameter: inspect.Parameter) -> inspect.Parameter:
     inner = next((each for each in typing.get_args(kind) if each is not type(None)), kind)
     default = parameter.default
     several = list[inner] | None  # type: ignore[valid-type]
+    option = next((copy.copy(mark) for mark in marks if isinstance(mark, OptionInfo)), typer.Option())
+    option.metavar = option.metavar or _METAVARS[inner]
+    others = [mark for mark in marks if not isinstance(mark, OptionInfo)]
     return parameter.replace(
-        annotation=Annotated[several, *marks] if marks else several,
+        annotation=Annotated[several, *others, option],
         default=default if default in (None, inspect.Parameter.empty) else [default],
     )
 
