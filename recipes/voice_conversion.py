@@ -174,14 +174,21 @@ def main(
     if unseen is not None:
         enrolled, spoken = unseen.split(seed=seed)
         table["unseen speakers"] = rk.evaluate(model, spoken, judge, fit_on=enrolled)
-    page = rk.report(out, table if unseen is not None else results)
+    columns = {
+        "voice.wer": "words wrong",
+        "voice.nearer": "nearer to the target",
+        "voice.nearest": "nearest to the target",
+        "leakage.content.pooled": "speaker read from the content",
+        "reconstruction.error": "reconstruction error",
+    }
+    page = rk.report(out, table if unseen is not None else results, columns=columns)
     if rank() == 0:
         from reprkit_audio.converter import Converter
         from reprkit_audio.learned_voices import describe_voices
 
         others = table.get("unseen speakers", {}).get("voice")
         describe_voices(Converter(model), train, results.get("voice"), others).save(f"{out}/model")
-        print(compare(table))
+        print(compare(table, columns))
         print(f"\nthe page: {page}")
 
 

@@ -255,7 +255,10 @@ class Latent(Part):
         Raises:
             PartArgumentError: the latent has no prior of its own.
         """
-        raise PartArgumentError(f"{type(self).__name__} has no prior of its own; learn one over its codes")
+        raise PartArgumentError(
+            f"{type(self).__name__} has no prior of its own; learn one over its codes: train a model on "
+            "codes(model=DIR, data=...), and pass its folder, prior=DIR"
+        )
 
     def log_prior(self, code: Code) -> Float[Tensor, "b n"]:
         """Return the log-probability of a code under ``prior``, nats a token; 0 at padded tokens.
@@ -263,7 +266,10 @@ class Latent(Part):
         Raises:
             PartArgumentError: the latent has no prior of its own.
         """
-        raise PartArgumentError(f"{type(self).__name__} has no prior of its own; learn one over its codes")
+        raise PartArgumentError(
+            f"{type(self).__name__} has no prior of its own; learn one over its codes: train a model on "
+            "codes(model=DIR, data=...), and pass its folder, prior=DIR"
+        )
 
     def frequencies(self) -> Int[Tensor, "q v"] | None:
         """Return how often each symbol of each slot occurs, of 2^16; rows of smaller vocabularies end in zeros.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
     from reprkit.types import Batch, Code
 
+SUFFIX = ".pt2"
 ABOUT = "about.json"  # the extra file inside the exported program
 _SIZE = 3  # batch size for tracing; a size of 1 would become a constant
 _FIELDS = ("z", "indices", "mask")  # of a Code, if not None
@@ -84,19 +85,35 @@ def export(
 
     Args:
         model: the model to export; it is not changed.
-        path: file to write the program to with ``torch.export.save``, usually ``.pt2``; ``about.json`` inside it lists inputs,
-            outputs and versions.  None writes no file.
+        path: file to write the program to with ``torch.export.save``, ``.pt2``; ``about.json`` inside it lists inputs, outputs
+            and versions.  None writes no file.
         batch: examples for tracing, at least two; required only for a model built without ``data=``.
         length: length of the traced examples, at least 2, for variable-length data.
         overwrite: whether to replace the file if it exists.
 
     Raises:
-        CheckpointError: the file exists and is not to be replaced, or cannot be written.
+        CheckpointError: the file exists and is not to be replaced, or cannot be written, or has another suffix; ONNX is written by
+            ``reprkit.checkpoints.onnx_export.export_onnx``.
         BuildError: the model has no encoder, a batch is needed, or a part's computation depends on the values of the data.
         PartArgumentError: ``length`` is below 2, or the batch has only one example.
     """
+    if path is not None and Path(path).suffix.lower() != SUFFIX:
+        raise CheckpointError(
+            f"a torch.export program is written to {SUFFIX}, not to {str(path)!r}\n"
+            "  ONNX: reprkit export MODEL FILE.onnx, or reprkit.checkpoints.onnx_export.export_onnx"
+        )
     if path is not None and Path(path).exists() and not overwrite:
         raise CheckpointError(f"{path} exists already: give another file, or overwrite=True to replace it")
+    program, outputs, _ = trace_encoder(model, batch=batch, length=length)
+    if path is not None:
+        _write(program, Path(path), _about(program, outputs))
+    return program
+
+
+def trace_encoder(
+    model: Model, *, batch: Batch | None = None, length: int = 64
+) -> tuple[ExportedProgram, dict[str, Tensor], dict[str, Tensor]]:
+    """Return the program of ``export``, its outputs for the traced examples, and these examples; errors as there."""
     if not model.factors:
         raise BuildError("this model has no encoder, so there is nothing to export")
     require(length >= 2, f"length must be at least 2, not {length}")
@@ -117,9 +134,7 @@ def export(
             program = torch.export.export(encoding, (example,), dynamic_shapes=(free,))
     except Exception as error:
         raise BuildError(_explain_failure(error)) from error
-    if path is not None:
-        _write(program, Path(path), _about(program, outputs))
-    return program
+    return program, outputs, example
 
 
 def _example(model: Model, batch: Batch | None, length: int) -> dict[str, Tensor]:

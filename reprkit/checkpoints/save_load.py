@@ -30,6 +30,7 @@ from reprkit.runs.filenames import CARD, MANIFEST, WEIGHTS
 from reprkit.utils import collectives
 from reprkit.utils.added_state import added_state
 from reprkit.utils.atomic_files import explain_os_error, recover_folder, replace_folder
+from reprkit.utils.devices import find_device
 from reprkit.utils.sharded_tensors import FullStateDict
 
 if TYPE_CHECKING:
@@ -121,9 +122,11 @@ def load(
         CheckpointError: files are missing or damaged, there is no such name here or on the hub, the format is newer, a plugin is
             not installed, the manifest names something that is not a part or not accepted there, or the weights do not fit; or
             ``data`` differs in more than size, or in the size of a part that depends on it.
+        PartArgumentError: there is no such device here.
     """
     from reprkit.models.build import get_signature
 
+    device = find_device(map_location)
     stored = read(_find(folder, hub, revision))
     path, manifest = stored.folder, stored.manifest
     _check_plugins(manifest, stored.parts, path)
@@ -140,7 +143,7 @@ def load(
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{path / MANIFEST} is damaged: {type(error).__name__} {error}") from error
     _load_weights(model, stored, resized=data is not None)
-    return model.to(map_location).eval()
+    return model.to(device).eval()
 
 
 def _is_foreign(path: Path) -> bool:

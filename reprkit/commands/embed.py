@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reprkit.commands.options import CheckpointArgument, DeviceOption, JsonOption
+from reprkit.commands.options import CheckpointArgument, DeviceOption, JsonOption, load_model
 from reprkit.commands.output import emit_json, printable
 
 
@@ -42,12 +42,19 @@ def command(
 
     An interrupted call continues with the next batch.
     """
-    import torch
-
     import reprkit as rk
+    from reprkit.models.model_input import model_input
 
-    model = rk.load(folder, map_location=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    found = rk.embed(model, data, factor=factor, pool=pool.value, out=out, overwrite=overwrite, batch=batch)
+    model = load_model(folder, device)
+    found = rk.embed(
+        model,
+        model_input(model, [data]),
+        factor=factor,
+        pool=pool.value,
+        out=out,
+        overwrite=overwrite,
+        batch=batch,
+    )
     rows, width = found.shape
     if json:
         emit_json({"file": str(out), "examples": rows, "width": width})

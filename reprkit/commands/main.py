@@ -29,6 +29,11 @@ COMMANDS = {
     ),
     "list": ("reprkit.commands.list", "List the parts that can be named in a recipe"),
     "show": ("reprkit.commands.show", "Show one part: its arguments, paper and provider"),
+    "train": ("reprkit.commands.train", "Train a model from parts by name, evaluate it and write its page"),
+    "compare": (
+        "reprkit.commands.compare",
+        "Compare runs in one table and on one page, with means over seeds",
+    ),
     "inspect": (
         "reprkit.commands.inspect",
         "Inspect a checkpoint: parts, widths, parameters, metrics, plugins",
@@ -38,12 +43,29 @@ COMMANDS = {
         "Probe a saved model: linear classifier and k-NN on its representation",
     ),
     "embed": ("reprkit.commands.embed", "Write one vector per example of a data set to a file"),
+    "reconstruct": (
+        "reprkit.commands.reconstruct",
+        "Encode and decode data with a saved model, and write the outputs",
+    ),
+    "sample": ("reprkit.commands.sample", "Sample new examples from a saved model"),
+    "score": ("reprkit.commands.score", "Score each example: larger for unusual ones"),
+    "search": ("reprkit.commands.search", "Find the examples of a data set that are nearest to a file"),
+    "compress": (
+        "reprkit.commands.compress",
+        "Compress data to a small file by a model with a discrete latent",
+    ),
+    "decompress": ("reprkit.commands.decompress", "Decode a file of reprkit compress"),
+    "export": ("reprkit.commands.export", "Export the encoder as a torch.export program or as ONNX"),
     "finetune": ("reprkit.commands.finetune", "Fine-tune a saved model with labels"),
     "new": ("reprkit.commands.new", "Write a new plugin: a working part, its tests and a README"),
     "check": ("reprkit.commands.check", "Check the parts of an installed plugin against the conformance kit"),
     "recipes": ("reprkit.commands.recipes", "List the recipes, or copy one to a file of your own"),
     "run": ("reprkit.commands.run", "Run a recipe, by name or file, with its own flags"),
-    "runs": ("reprkit.commands.runs", "List the runs below a folder: state, steps, loss, how to resume"),
+    "runs": (
+        "reprkit.commands.runs",
+        "List the runs below a folder: latent, data, state, results, how to resume",
+    ),
+    "serve": ("reprkit.commands.serve", "Show a run's page in the browser while it trains"),
     "report": ("reprkit.commands.report", "Write a run's page again from its folder, also while it trains"),
 }
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from reprkit.errors import ReprkitError
+
+if TYPE_CHECKING:
+    from reprkit.models.model import Model
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CheckpointArgument = Annotated[
@@ -31,3 +36,46 @@ DeviceOption = Annotated[
     str | None,
     typer.Option(help="Such as cpu or cuda; by default a GPU if there is one.", show_default=False),
 ]
+
+# Of the commands that use a saved model on data.
+InputsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA...",
+        help="A data set, a file or folder of data, or several picture files; read with the model's columns and sizes.",
+    ),
+]
+OutputOption = Annotated[
+    str | None, typer.Option("--output", help="This output, where the model has several.", show_default=False)
+]
+FactorOption = Annotated[
+    str | None, typer.Option("--factor", help="This factor only; all by default.", show_default=False)
+]
+BatchOption = Annotated[int, typer.Option(min=1, help="Examples per batch.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of random draws.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists there.")]
+
+
+def load_model(folder: Path, device: str | None) -> Model:
+    """Load a model in evaluation mode on a device, by default a GPU if there is one.
+
+    Raises:
+        CheckpointError: there is no model, or a damaged one.
+        PartArgumentError: there is no such device.
+    """
+    import reprkit as rk
+    from reprkit.utils.devices import find_device
+
+    return rk.load(folder, map_location=find_device(device))
+
+
+def require_free(path: Path, overwrite: bool) -> None:
+    """Refuse a file that exists, before anything is computed.
+
+    Raises:
+        ReprkitError: it exists and is not to be replaced, or is a folder.
+    """
+    if path.is_dir():
+        raise ReprkitError(f"{path} is a folder, and a file is to be written")
+    if path.exists() and not overwrite:
+        raise ReprkitError(f"{path} exists already; nothing was written. To replace it: --overwrite")

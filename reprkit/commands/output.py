@@ -6,12 +6,21 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
 def printable(text: str) -> str:
     """Escape control characters, so that text from a file cannot control the terminal."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def describe_files(out: Path, files: Sequence[Path], examples: int) -> str:
+    """Describe the files that were written: ``out.csv: 200 examples``, ``out: 200 files, 0.png to 199.png``."""
+    if len(files) == 1 and files[0] == out:
+        return f"{out}: {examples:,} example{'s' if examples != 1 else ''}"
+    listed = files[0].name if len(files) == 1 else f"{files[0].name} to {files[-1].name}"
+    return f"{out}: {len(files):,} file{'s' if len(files) != 1 else ''}, {listed}"
 
 
 def emit_json(value: Any) -> None:

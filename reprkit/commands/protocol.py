@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reprkit.commands.options import load_model
 from reprkit.commands.output import printable
 from reprkit.errors import DataError, ReprkitError
 
@@ -78,7 +79,6 @@ def prepare_protocol(
             labels.
     """
     import numpy as np
-    import torch
 
     import reprkit as rk
     from reprkit.checkpoints.reader import read
@@ -94,8 +94,7 @@ def prepare_protocol(
     train, valid, test = whole.split(seed=chosen_seed, valid=True, **shares)
     values = labels_of(label_subset(train, labels, label=label, seed=seed), label, "this")
     counts = np.unique(values, return_counts=True)[1]
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = rk.load(folder, map_location=device)
+    model = load_model(folder, device)
     parts = [f"{factor.encoder.reference} → {factor.latent.reference}" for factor in model.factors.values()]
     facts = {
         "folder": str(stored.folder),

@@ -9,12 +9,16 @@ import typer
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a comparison of runs.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs, or comparisons of runs.")],
 ) -> None:
     """Write a run's page again from its folder, also while it trains.
 
-    Writes DIR/report.html; the other files of the run are only read.
+    Writes DIR/report.html of each; the other files of the run are only read. One page of several runs: reprkit compare.
     """
     from reprkit.reporting.writer import report
+    from reprkit.runs.reader import require_run
 
-    print(report(folder))
+    for folder in folders:
+        require_run(folder)
+    for folder in folders:
+        print(report(folder))

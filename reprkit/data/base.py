@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -43,8 +44,10 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     renamed_arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})  # as in reprkit.interfaces.Part
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Wrap the constructor so that it validates its arguments."""
+        """Wrap the constructor so that it validates its arguments, and indexing so that it takes slices."""
         super().__init_subclass__(**kwargs)
+        if "__getitem__" in cls.__dict__:
+            cls.__getitem__ = _with_slices(cls.__getitem__)  # type: ignore[method-assign]
         if "__init__" in cls.__dict__:
             cls.__init__ = wrap_constructor(cls.__init__)  # type: ignore[method-assign]
 
@@ -53,7 +56,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         raise NotImplementedError(f"{type(self).__name__} must define __len__")
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return one example: field -> tensor, without a batch axis; IndexError past the end."""
+        """Return one example: field -> tensor, without a batch axis; IndexError past the end.  A slice gives a ``subset``."""
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__")
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -224,6 +227,23 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}: {field.kind} {field.shape}" for name, field in self.signature.items())
         return f"{type(self).__name__}({self.name}: {len(self)} examples, {fields})"
+
+
+def _with_slices(getitem: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a ``__getitem__`` that gives a subset for a slice."""
+
+    @functools.wraps(getitem)
+    def get(self: Dataset, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.subset(range(*index.indices(len(self))))
+        if not hasattr(index, "__index__"):
+            raise DataError(
+                f"an example is data[number], and some are data[start:stop] or data.subset(numbers), not "
+                f"data[{type(index).__name__}]"
+            )
+        return getitem(self, index)
+
+    return get
 
 
 class Subset(Dataset):

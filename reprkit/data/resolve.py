@@ -72,6 +72,11 @@ def dataset(source: Any, *, registry: Registry | None = None, **options: Any) ->
         return _check(source, type(source).__name__)
     if is_frame(source):
         return _announce(Table(source, **options), options)
+    if isinstance(source, tuple) and source and all(isinstance(each, np.ndarray | Tensor) for each in source):
+        given = ", ".join(str(tuple(each.shape)) for each in source)
+        raise DataError(
+            f"a tuple of arrays, {given}, has no names of fields: give a dict, {{'x': x, 'label': labels}}"
+        )
     if isinstance(source, Mapping | np.ndarray | Tensor | list | tuple):
         return _announce(Arrays(source, **options), options)
     raise DataError(

@@ -8,18 +8,29 @@ from reprkit.utils.lazy import attach
 
 if TYPE_CHECKING:
     from reprkit.evaluation.activations import activations
+    from reprkit.evaluation.anomaly import anomaly_scores
     from reprkit.evaluation.baselines import baseline
     from reprkit.evaluation.encoding import encoded, session
     from reprkit.evaluation.harness import evaluate
     from reprkit.runs.results import Gallery, Results
 
-__all__ = ["Gallery", "Results", "activations", "baseline", "encoded", "evaluate", "session"]
+__all__ = [
+    "Gallery",
+    "Results",
+    "activations",
+    "anomaly_scores",
+    "baseline",
+    "encoded",
+    "evaluate",
+    "session",
+]
 
 # Lazy imports: importing one evaluator's module through this package must not import the others.
 __getattr__, __dir__ = attach(
     __name__,
     submod_attrs={
         "activations": ["activations"],
+        "anomaly": ["anomaly_scores"],
         "baselines": ["baseline"],
         "encoding": ["encoded", "session"],
         "harness": ["evaluate"],

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from reprkit.corruptions.pipeline import CorruptionPipeline, as_corruptions
 from reprkit.errors import BuildError, DataError
-from reprkit.evaluation.encoding import batches, check_label, encoded, to_float64
+from reprkit.evaluation.encoding import Session, batches, check_label, encoded, to_float64, use_session
 from reprkit.interfaces import Corruption, Evaluator, require
+from reprkit.models.isolation import isolate
 from reprkit.registry.constraints import Count, CountOrZero, Seed
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Anomaly(Evaluator):
     - "error": squared error of all outputs; not for symbols;
     - "code-nll": -log p(z) under the latent's prior, or under ``prior``;
     - "error-under-noise": mean squared error of the clean example's reconstruction from ``draws`` copies under ``corruption``;
-    - "neighbors": mean Euclidean distance in ``model.represent`` to the ``k`` nearest normal examples of ``fit_on``.
+    - "neighbors": mean Euclidean distance in ``model.represent`` to the ``k`` nearest normal examples of ``fit_on``; where that has
+      no such label, all its examples are normal.
 
     ``roc_auc`` and ``average_precision`` need no threshold (scikit-learn's definitions); ``precision_at_k`` is the share of
     anomalies among the k examples of the largest scores (``at``).  The ``threshold`` is a quantile of the scores of normal
@@ -113,7 +115,7 @@ class Anomaly(Evaluator):
                 f"anomaly needs two normal examples (label {self.label!r} in {self.normal}) and one other; the data has "
                 f"{int(usual.sum())} and {int((~usual).sum())}.  Set the labels of normal examples: normal=(...)"
             )
-        scores = self._scores(model, data, fit_on)
+        scores = self.scores(model, data, fit_on)
         if not np.isfinite(scores).all():
             raise DataError(
                 f"anomaly: the score of example {int(np.argmin(np.isfinite(scores)))} is not finite"
@@ -139,7 +141,13 @@ class Anomaly(Evaluator):
             "figures": {"scores": _figure(scores, anomalous, threshold, self.score)},
         }
 
-    def _scores(self, model: Model, data: Dataset, fit_on: Dataset | None) -> Float[np.ndarray, " n"]:
+    def scores(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> Float[np.ndarray, " n"]:
+        """Return the score of each example, larger for unusual ones; the data needs no labels.
+
+        Raises:
+            DataError: "neighbors" without ``fit_on``, or with fewer than k normal examples there.
+            BuildError: the model cannot compute this score.
+        """
         if self.score == "neighbors":
             return self._distances(model, data, fit_on)
         if self.score == "code-nll":
@@ -176,9 +184,9 @@ class Anomaly(Evaluator):
             raise DataError(
                 "anomaly(score='neighbors') has neighbors among fit_on: pass evaluate(..., fit_on=train)"
             )
-        check_label(fit_on, self.label, "anomaly")
         known = encoded(model, fit_on, factor=self.factor)
-        normal = known.x[np.isin(known.labels[self.label], self.normal)].astype(np.float64)
+        usual = np.isin(known.labels[self.label], self.normal) if self.label in known.labels else slice(None)
+        normal = known.x[usual].astype(np.float64)
         if len(normal) < self.k:
             raise DataError(
                 f"anomaly needs {self.k} neighbors, but fit_on has {len(normal)} normal examples "
@@ -187,6 +195,42 @@ class Anomaly(Evaluator):
         search = NearestNeighbors(n_neighbors=self.k).fit(normal)
         rows = encoded(model, data, factor=self.factor).x.astype(np.float64)
         return search.kneighbors(rows)[0].mean(1)
+
+
+@torch.no_grad()
+def anomaly_scores(
+    model: Model,
+    data: Dataset,
+    score: Score = "nll",
+    *,
+    fit_on: Dataset | None = None,
+    batch: int = 256,
+    seed: int = 0,
+    progress: bool | None = None,
+    **arguments: Any,
+) -> Float[np.ndarray, " n"]:
+    """Return a score of each example that is larger for unusual ones, as the evaluator ``anomaly`` computes it; no labels needed.
+
+    Args:
+        model: a trained model.
+        data: the examples to score.
+        score: "nll", "error", "code-nll", "error-under-noise" or "neighbors": see ``Anomaly``.
+        fit_on: of "neighbors", the normal examples.
+        batch: examples at a time.
+        seed: of random draws.
+        progress: as in ``rk.evaluate``.
+        arguments: of ``Anomaly``, such as ``k=`` and ``prior=``.
+
+    Raises:
+        DataError, BuildError: as ``Anomaly.scores``; or a score is not finite.
+        PartArgumentError: an unknown score, or a wrong argument.
+    """
+    evaluator = Anomaly(score, seed=seed, **arguments)
+    with isolate(model, seed), use_session(Session(batch, progress, "anomaly")):
+        found = evaluator.scores(model, data, fit_on)
+    if not np.isfinite(found).all():
+        raise DataError(f"the score of example {int(np.argmin(np.isfinite(found)))} is not finite")
+    return found
 
 
 def _code_nats(

@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError, DataError, UnknownPartError, nearest
@@ -30,23 +30,19 @@ if TYPE_CHECKING:
 BASELINES = ("pca", "raw")
 
 
-class LinearEncoder(Encoder):
-    """Linear encoder, (x − mean) @ components: one token per example."""
+class CenteredEncoder(Encoder):
+    """The values less their mean: one token per example.  The core's adapter after it projects them."""
 
-    mean: Tensor
-    components: Tensor
-
-    def __init__(self, mean: Tensor, components: Tensor) -> None:
+    def __init__(self, mean: Tensor) -> None:
         super().__init__()
         self.arguments = {}  # tensors are not literals; the baseline's own reference is used instead
-        self.out_dim = components.shape[1]
-        self.register_buffer("mean", mean)
-        self.register_buffer("components", components)
+        self.out_dim = len(mean)
+        self.mean = nn.Parameter(mean)
 
     def forward(self, batch: Batch, *, keep: Tensor | None = None) -> Features:
-        """Return features (b 1 d)."""
-        z = (batch["x"].flatten(1).to(self.mean.dtype) - self.mean) @ self.components
-        return Features(x=z.unsqueeze(1), grid=(1,), length=1)
+        """Return features (b 1 p)."""
+        x = batch["x"].flatten(1).to(self.mean.dtype) - self.mean
+        return Features(x=x.unsqueeze(1), grid=(1,), length=1)
 
     def count(self, batch: Batch) -> int:
         """One token."""
@@ -58,21 +54,21 @@ class LinearEncoder(Encoder):
 
 
 class LinearDecoder(Decoder):
-    """Linear decoder, mean + z @ components^T, with a Gaussian likelihood of one scale, as in probabilistic PCA."""
+    """Linear decoder, mean + z @ components, with a Gaussian likelihood of one scale, as in probabilistic PCA.
 
-    mean: Tensor
-    components: Tensor
-    log_scale: Tensor
+    Mean and components are those of the encoder and of the adapter after it, so they count once among the model's parameters.
+    """
 
-    def __init__(self, mean: Tensor, components: Tensor, scale: float, grid: tuple[int, ...]) -> None:
+    needs_adapter = False
+
+    def __init__(self, mean: nn.Parameter, dim: int, scale: float, grid: tuple[int, ...]) -> None:
         super().__init__()
         self.arguments = {}
-        self.in_dim = components.shape[1]
+        self.in_dim = dim
         self.out_grid = grid
         self.likelihood = Gaussian()
-        self.register_buffer("mean", mean)
-        self.register_buffer("components", components)
-        self.register_buffer("log_scale", torch.full((1, 1, 1), math.log(scale)))
+        self.mean, self.components = mean, nn.Parameter(torch.zeros(dim, len(mean)))
+        self.log_scale = nn.Parameter(torch.full((1, 1, 1), math.log(scale)))
 
     def forward(
         self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
@@ -80,7 +76,7 @@ class LinearDecoder(Decoder):
         """Return the likelihood of the data given the code (b 1 d)."""
         if features is None:
             raise BuildError("a linear baseline decodes codes, but got none")
-        x = features.x @ self.components.T + self.mean
+        x = features.x @ self.components + self.mean
         return Decoded(
             x=x,
             likelihood=self.likelihood,
@@ -151,9 +147,14 @@ def _build_model(mean: Tensor, components: Tensor, scale: float, signature: Sign
     field = signature["x"]
     grid = tuple(1 for _ in field.space)
     assert to_tokens(signature.example(1)["x"], grid, field.kind).shape[-1] == len(mean)
-    encoder = LinearEncoder(mean, components)
-    decoder = LinearDecoder(mean, components, scale, grid)
-    encoder.qualified = decoder.qualified = name
     width = components.shape[1]
+    encoder = CenteredEncoder(mean)
+    decoder = LinearDecoder(encoder.mean, width, scale, grid)
+    encoder.qualified = decoder.qualified = name
     model = build(data=signature, encoder=encoder, latent=f"continuous(dim={width})", decoder=decoder)
+    adapter = cast("nn.Linear", next(iter(model.factors.values())).adapter)
+    with torch.no_grad():
+        adapter.weight.copy_(components.T)
+        adapter.bias = None  # the mean is subtracted before
+    decoder.components = adapter.weight
     return model.eval().requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from reprkit.data.compatibility import match_classes, require_same_fields
-from reprkit.errors import BuildError, PartArgumentError
+from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.evaluation.baselines import baseline
 from reprkit.evaluation.encoding import Session, use_session
 from reprkit.interfaces import Evaluator
@@ -19,6 +20,7 @@ from reprkit.registry.references import Reference
 from reprkit.reporting.describe_model import describe_model
 from reprkit.reporting.gallery import galleries
 from reprkit.runs.results import Results
+from reprkit.utils.collectives import rank
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -34,6 +36,7 @@ def evaluate(
     examples: int = 16,
     seed: int = 0,
     progress: bool | None = None,
+    leave_out: bool = False,
 ) -> Results:
     """Measure a model: ``evaluate(model, test, "reconstruction", "knn", fit_on=train)["knn"]["accuracy"]``.
 
@@ -53,6 +56,8 @@ def evaluate(
         seed: of all random draws of the evaluators.
         progress: show a progress bar; None shows it on a terminal if it takes over a second, and elsewhere prints
             a line now and then.
+        leave_out: leave out evaluators that model or data do not suit (no labels, no decoder, a continuous code), with a line on
+            standard error each, instead of raising; ``results.left_out`` has the reasons.
 
     Raises:
         DataError: no examples, missing labels that an evaluator needs, values that are not finite, a field of another range or
@@ -77,12 +82,23 @@ def evaluate(
         for name, evaluator in instances.items():
             current.evaluator = name
             reseed()  # so that an evaluator's draws do not depend on earlier ones
-            with evaluator.error_context():
-                result = dict(evaluator(model, data, fit_on=fit_on))
+            try:
+                with evaluator.error_context():
+                    result = dict(evaluator(model, data, fit_on=fit_on))
+            except (BuildError, DataError) as error:
+                if not leave_out:
+                    raise
+                results.left_out[name] = str(error).splitlines()[0]
+                if rank() == 0:
+                    print(f"{name} is left out: {results.left_out[name]}", file=sys.stderr)
+                continue
             figures = result.pop("figures", None)
             results[name] = result
             if figures:
                 results.figures[name] = dict(figures)
+        if results.left_out and not results:
+            reasons = "".join(f"\n  {name}: {reason}" for name, reason in results.left_out.items())
+            raise DataError(f"none of the evaluators suits this model and data{reasons}")
         current.evaluator = ""
         reseed()
         results.galleries = galleries(model, data, examples, seed=seed) if examples else {}

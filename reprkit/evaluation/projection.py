@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le
 
+from reprkit.data.formats.value_readers import class_names
 from reprkit.evaluation.encoding import Pool, encoded
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Seed
@@ -62,6 +63,7 @@ class Projection(Evaluator):
             data = data.subset(torch.from_numpy(np.sort(chosen)), part=f"{self.limit} of {len(data)}")
         encoding = encoded(model, data, **self.options)
         labels = encoding.labels.get(self.label)
+        names = dict(enumerate(class_names(data.facts, [self.label]).get(self.label, ())))
         x = encoding.x.astype(np.float64)
         plane, explained = _principal(x)
         size = f"{len(x):,} examples."
@@ -70,6 +72,7 @@ class Projection(Evaluator):
                 title="Principal components",
                 points=plane,
                 labels=labels,
+                names=names,
                 caption=f"{size} They explain {explained:.0%} of the variance.",
             )
         }
@@ -81,6 +84,7 @@ class Projection(Evaluator):
                 title="t-SNE",
                 points=points,
                 labels=labels,
+                names=names,
                 caption=f"{size} Distances between clusters mean little.",
             )
         return {**metrics, "figures": figures}

@@ -116,7 +116,7 @@ def embed(
     if batch < 1:
         raise PartArgumentError(f"embed takes a batch of at least 1, not {batch}")
     model = unwrap(model)
-    source = _source(model, data)
+    source = as_dataset(model, data)
     store = None if out is None else _Store(Path(out), overwrite)
     settings = {"factor": factor, "pool": pool, "batch": batch, "seed": seed}
     done = 0 if store is None else store.begin(_describe(model, source, settings))
@@ -152,7 +152,7 @@ def to_frame(found: Encoded, names: dict[str, list[Any]]) -> Any:
     return frame
 
 
-def _source(model: Model, data: Any) -> Dataset:
+def as_dataset(model: Model, data: Any) -> Dataset:
     """Return the data as a data set.
 
     Raises:

@@ -275,6 +275,8 @@ def prime_to_tokens(
         )
     if not value.isfinite().all():
         raise DataError("prime= holds values that are not finite")
+    if value.shape[1] == 0 or not len(value):
+        raise DataError("prime= is empty: give at least one time step, or leave it out")
     tokens = to_tokens(value, row_grid(field, value), field.kind)
     if tokens.shape[1] >= length:
         raise DataError(

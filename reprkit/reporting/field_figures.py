@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reprkit.data.signature import Field
+from reprkit.reporting.drawing import is_signed
 from reprkit.reporting.figures import Curves, Figure, Images, Matrix, Symbols
 
 if TYPE_CHECKING:
@@ -59,11 +60,26 @@ def exhibit(
         ]
     if field.kind in ("tokens", "label"):
         return [
-            Symbols(title=title, rows={k: _symbols(v, lengths) for k, v in rows.items()}, caption=caption)
+            Symbols(
+                title=title,
+                rows={k: _symbols(v, lengths) for k, v in rows.items()},
+                caption=_join_sentences(caption, _cut_text(rows, lengths)),
+            )
         ]
     if field.channels > _MAX_CURVES:
         maps = {label: _frames_to_images(row[:_FEW], lengths) for label, row in rows.items()}
-        return [Images(title=title, rows=maps, span=field.range, colours="viridis", caption=caption, cell=11)]
+        span = field.range or _first_row_range(maps)
+        return [
+            Images(
+                title=title,
+                rows=maps,
+                span=span,
+                colours="signed" if is_signed(*span) else "viridis",
+                caption=_join_sentences(caption, _shown_text(rows, _FEW)),
+                cell=11,
+            )
+        ]
+    caption = _join_sentences(caption, _shown_text(rows, _FEW))
     return _curves(title, field, rows, names, lengths, caption)
 
 
@@ -135,4 +151,22 @@ def _join_title(title: str, part: str) -> str:
 def _first_row_range(rows: Mapping[str, np.ndarray]) -> tuple[float, float]:
     """Lowest and highest value of the first row, the targets, which set the scale of all rows."""
     first = next(iter(rows.values()))
-    return float(first.min()), float(first.max())
+    finite = first[np.isfinite(first)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def _shown_text(rows: Mapping[str, np.ndarray], shown: int) -> str:
+    """A sentence if fewer examples are drawn than there are."""
+    count = max(map(len, rows.values()), default=0)
+    return f"The first {shown} of {count} examples." if count > shown else ""
+
+
+def _cut_text(rows: Mapping[str, np.ndarray], lengths: np.ndarray | None) -> str:
+    """A sentence if texts are cut."""
+    longest = max((row.shape[1] for row in rows.values() if row.ndim > 1), default=0)
+    longest = longest if lengths is None or not len(lengths) else min(longest, int(lengths.max()))
+    return f"The first {_MAX_SYMBOLS} of up to {longest:,} symbols." if longest > _MAX_SYMBOLS else ""
+
+
+def _join_sentences(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)

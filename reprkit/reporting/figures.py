@@ -7,16 +7,29 @@ An evaluator returns them under ``"figures"``; a recipe or a plugin puts them in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from reprkit.reporting.drawing import PALETTE_SIZE, chart, downsample_line, encode_image, series_color
+from reprkit.reporting.drawing import (
+    DIVERGING,
+    INK,
+    PALETTE_SIZE,
+    chart,
+    describe_svg,
+    downsample_line,
+    encode_image,
+    is_signed,
+    series_color,
+    symmetric,
+    tint,
+)
 
 DASHED = 1000  # added to the index of a line's color: the same color, dashed
 _MAX_BARS = 200  # more bars are drawn as one outline
+_MAX_DESCRIBED = 20  # lines, bars or classes that the text alternative of a chart lists
 
 
 @runtime_checkable
@@ -41,7 +54,8 @@ class Images:
     Attributes:
         rows: label -> images (n h w c), real values.
         span: the values shown black and white; the lowest and highest of all rows when None.
-        colours: matplotlib's color map for images of one channel.
+        colours: matplotlib's color map for images of one channel; "signed" colors negative values orange and positive ones blue,
+            on a scale around zero.
         cell: largest width of an image, in rem.
     """
 
@@ -55,17 +69,20 @@ class Images:
 
     def html(self) -> str:
         """A grid of images with the labels at the left."""
-        span = self.span or _finite_range(list(self.rows.values()))
+        span, colors = self.span or _finite_range(list(self.rows.values())), self.colours
+        if colors == "signed":
+            span, colors = symmetric(*span), DIVERGING
         cells = []
         for label, row in self.rows.items():
             cells.append(f'<span class="label">{escape(label)}</span>')
             for number, image in enumerate(row, 1):
-                source = encode_image(image, span, self.colours)
+                source = encode_image(image, span, colors)
                 cells.append(f'<img alt="{escape(label)} {number}" src="{source}">')
         columns = max((len(row) for row in self.rows.values()), default=0)
-        return (
+        grid = (
             f'<div class="images" style="--columns:{columns};--cell:{self.cell:g}rem">{"".join(cells)}</div>'
         )
+        return grid if self.colours == "gray" else grid + _scale_html(span, signed=colors == DIVERGING)
 
 
 @dataclass(kw_only=True)
@@ -77,6 +94,7 @@ class Curves:
         log: whether the y axis is logarithmic; None decides by the values (all positive, over two decades).
         legend: whether to name the lines below the chart.
         colours: index of each line's color in the page's palette, plus DASHED for a dashed line; in order when None.
+        bands: name of a line -> half the height of the band around it, (n,), such as the standard deviation over seeds.
     """
 
     title: str
@@ -89,6 +107,7 @@ class Curves:
     caption: str = ""
     wide: bool = False
     size: tuple[float, float] = (3.4, 2.1)
+    bands: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def html(self) -> str:
         """A line chart."""
@@ -98,7 +117,14 @@ class Curves:
         wide_range = low > 0 and high > 100 * low and values.min() > 0
         colors = range(len(self.lines)) if self.colours is None else self.colours
         with chart(*self.size) as drawing:
-            for number, (x, y) in zip(colors, map(downsample_line, self.lines.values()), strict=True):
+            for number, (name, line) in zip(colors, self.lines.items(), strict=True):
+                x, y = downsample_line(line)
+                if name in self.bands:
+                    middle, half = np.asarray(line[1], np.float64), np.asarray(self.bands[name], np.float64)
+                    color = series_color(number % DASHED)
+                    drawing.axes.fill_between(
+                        line[0], middle - half, middle + half, color=color, alpha=0.2, linewidth=0
+                    )
                 marker, style = "o" if len(x) < 2 else None, "--" if number >= DASHED else "-"
                 drawing.axes.plot(
                     x, y, color=series_color(number % DASHED), linestyle=style, marker=marker, markersize=3.5
@@ -109,7 +135,26 @@ class Curves:
             drawing.axes.set_ylabel(self.ylabel)
             drawing.axes.margins(x=0.02)
         names = list(self.lines)
-        return drawing.svg + (legend_html(names) if self.legend and len(names) > 1 else "")
+        svg = describe_svg(drawing.svg, self._description())
+        return svg + (legend_html(names) if self.legend and len(names) > 1 else "")
+
+    def _description(self) -> str:
+        """The chart in words: of each line its ends, lowest and highest value."""
+        texts = []
+        for name, (x, y) in list(self.lines.items())[:_MAX_DESCRIBED]:
+            values = np.asarray(y, np.float64)
+            finite = np.flatnonzero(np.isfinite(values))
+            if not len(finite):
+                texts.append(f"{name}: no values")
+                continue
+            first, last = finite[0], finite[-1]
+            texts.append(
+                f"{name}: {values[first]:.4g} at {x[first]:g} to {values[last]:.4g} at {x[last]:g}, "
+                f"between {values[finite].min():.4g} and {values[finite].max():.4g}"
+            )
+        more = len(self.lines) - len(texts)
+        texts += [f"and {more} more lines"] if more > 0 else []
+        return f"Line chart{_axes_text(self.xlabel, self.ylabel)}. {'; '.join(texts)}."
 
 
 @dataclass(kw_only=True)
@@ -142,12 +187,26 @@ class Scatter:
                 }
                 drawing.axes.plot(members[:, 0], members[:, 1], linestyle="", color=color, **style)
         names = [str((self.names or {}).get(int(label), int(label))) for label in classes]
-        return drawing.svg + (legend_html(names) if self.labels is not None and few else "")
+        text = f"Scatter plot of {len(points):,} points"
+        if self.labels is not None:
+            counts = ", ".join(
+                f"{name}: {int((labels == label).sum()):,}"
+                for name, label in zip(names, classes, strict=True)
+            )
+            text += f" of {len(classes)} classes" + (f" ({counts})" if few else "")
+        svg = describe_svg(drawing.svg, f"{text}.")
+        return svg + (legend_html(names) if self.labels is not None and few else "")
 
 
 @dataclass(kw_only=True)
 class Bars:
-    """One bar per value (n,), such as the frequency of each code or the variance of each dimension."""
+    """One bar per value (n,), such as the frequency of each code or the variance of each dimension.
+
+    Attributes:
+        level: a value drawn as a dashed horizontal line.
+        names: of the bars, below them; numbers from 0 when None.
+        errors: half the length of the error bar of each value (n,), such as the standard deviation over seeds.
+    """
 
     title: str
     values: np.ndarray
@@ -156,30 +215,60 @@ class Bars:
     level: float | None = None
     caption: str = ""
     wide: bool = False
+    names: Sequence[str] | None = None
+    errors: np.ndarray | None = None
 
     def html(self) -> str:
-        """A bar chart, or its outline if there are too many bars; ``level`` is drawn as a dashed horizontal line."""
+        """A bar chart, or its outline if there are too many bars."""
         from matplotlib.ticker import MaxNLocator
 
         values = np.asarray(self.values, np.float64)
-        with chart() as drawing:
+        with chart(height=2.2 if self.names is None else 2.9) as drawing:
             if len(values) <= _MAX_BARS:
                 drawing.axes.bar(np.arange(len(values)), values, width=0.85, color=series_color(0))
+                if self.errors is not None:
+                    drawing.axes.errorbar(
+                        np.arange(len(values)), values, yerr=self.errors, linestyle="", color=INK, capsize=3
+                    )
             else:
                 drawing.axes.stairs(values, fill=True, color=series_color(0))
             if self.level is not None:
                 drawing.axes.axhline(self.level, color=series_color(1), linestyle="--", linewidth=1)
             drawing.axes.grid(False, axis="x")
-            drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if self.names is None:
+                drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            else:
+                drawing.axes.set_xticks(range(len(self.names)), self.names, rotation=30, ha="right")
             drawing.axes.set_xlabel(self.xlabel)
             drawing.axes.set_ylabel(self.ylabel)
             drawing.axes.margins(x=0.01)
-        return drawing.svg
+        return describe_svg(drawing.svg, self._description(values))
+
+    def _description(self, values: np.ndarray) -> str:
+        """The chart in words: each bar where there are few, else the lowest and highest."""
+        axes = _axes_text(self.xlabel, self.ylabel)
+        names = [str(number) for number in range(len(values))] if self.names is None else list(self.names)
+        if len(values) <= _MAX_DESCRIBED:
+            errors = [""] * len(values) if self.errors is None else [f" ± {each:.3g}" for each in self.errors]
+            bars = (
+                f"{name}: {value:.4g}{error}"
+                for name, value, error in zip(names, values, errors, strict=True)
+            )
+            text = f"Bar chart{axes}. {', '.join(bars)}."
+        else:
+            high, low = int(np.nanargmax(values)), int(np.nanargmin(values))
+            text = (
+                f"Bar chart of {len(values):,} values{axes}. Highest {values[high]:.4g} at {names[high]}, "
+                f"lowest {values[low]:.4g} at {names[low]}."
+            )
+        return text if self.level is None else f"{text} A dashed line is at {self.level:.4g}."
 
 
 @dataclass(kw_only=True)
 class Matrix:
     """A matrix of values (rows columns) as a heat map; NaN is left empty.
+
+    Where values have both signs, zero is transparent, negative values are orange and positive ones blue.
 
     Attributes:
         ticks: names of the rows and columns of a square matrix.
@@ -202,10 +291,13 @@ class Matrix:
 
         values = np.asarray(self.values, np.float64)
         low, high = self.span or _finite_range([values])
+        signed = is_signed(low, high)
+        if signed:
+            low, high = symmetric(low, high)
         with chart(4.4, 3.2) as drawing:
             image = drawing.axes.imshow(
                 values,
-                cmap=_transparent_colormap(),
+                cmap=tint(diverging=signed),
                 vmin=low,
                 vmax=high,
                 aspect="auto",
@@ -224,7 +316,21 @@ class Matrix:
             else:
                 drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
                 drawing.axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        return drawing.svg
+        return describe_svg(drawing.svg, self._description(values))
+
+    def _description(self, values: np.ndarray) -> str:
+        """The matrix in words: its size, lowest and highest value, and the diagonal of a small square one with names."""
+        axes = _axes_text(self.xlabel, self.ylabel)
+        low, high = _finite_range([values])
+        text = f"Heat map of {values.shape[0]:,} × {values.shape[1]:,} values{axes}, from {low:.4g} to {high:.4g}."
+        if (
+            self.ticks is not None
+            and len(self.ticks) <= _MAX_DESCRIBED
+            and values.shape == (len(self.ticks),) * 2
+        ):
+            diagonal = zip(self.ticks, np.diag(values), strict=True)
+            text += f" Diagonal: {', '.join(f'{name}: {value:.3g}' for name, value in diagonal)}."
+        return text
 
 
 @dataclass(kw_only=True)
@@ -282,12 +388,16 @@ def _finite_range(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
     )
 
 
-def _transparent_colormap() -> Any:
-    """A color map from transparent to the page's first color, for heat maps on dark and light pages."""
-    from matplotlib.colors import LinearSegmentedColormap
+def _axes_text(xlabel: str, ylabel: str) -> str:
+    """The labels of the axes in words: " of nats over step"."""
+    return (f" of {ylabel}" if ylabel else "") + (f" over {xlabel}" if xlabel else "")
 
-    blue = (0.29, 0.45, 0.87)
-    return LinearSegmentedColormap.from_list("tint", [(*blue, 0.03), (*blue, 0.5), (*blue, 1.0)])
+
+def _scale_html(span: tuple[float, float], *, signed: bool) -> str:
+    """What the colors of images of one channel mean."""
+    low, high = (f"{end:.3g}" for end in span)
+    text = f"orange {low}, white 0, blue {high}" if signed else f"dark {low}, light {high}"
+    return f'<div class="legend">Colors: {text}.</div>'
 
 
 def _hue_color(share: float) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEVIATION_EXAMPLES = 256  # examples for the standard deviations of a traversal
 DIMENSIONS = 8  # maximum number of traversed dimensions, those that vary most
+_STILL = 1e-6  # standard deviation up to which a dimension counts as constant
 STEPS = 9  # of a traversal, from -2 to 2 standard deviations
 LARGEST = 160  # pixels of an image's longer side
 LONGEST = 128  # maximum number of tokens generated one by one for a sample
@@ -122,8 +123,12 @@ def _traverse(result: Gallery, model: Model, output: Output, data: Dataset) -> N
         z = codes[name].point
         valid = z.flatten(0, 1) if codes[name].mask is None else z[codes[name].mask]
         deviation = valid.std(0, correction=0)
+        width, alive = len(deviation), int((deviation > _STILL).sum())
+        if alive > DIMENSIONS:
+            of = f" of {name}" if len(model.factors) > 1 else ""
+            result.notes.append(f"Traversals: the {DIMENSIONS} of {width} dimensions{of} that vary most.")
         for dimension in deviation.argsort(descending=True)[:DIMENSIONS].sort().values.tolist():
-            if deviation[dimension] <= 1e-6:
+            if deviation[dimension] <= _STILL:
                 continue
             move = torch.zeros(STEPS, 1, z.shape[-1], device=z.device, dtype=z.dtype)
             move[:, 0, dimension] = scale * deviation[dimension]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -19,10 +20,18 @@ from typing import Any, Literal
 
 from reprkit.reporting.figures import Figure, legend_html
 from reprkit.runs.metrics import finite_metrics, to_python_scalar
+from reprkit.runs.spread import Spread
+
+_SORTED = 24  # columns of a table by which it can be sorted
+_ARROWS = {"min": "↓", "max": "↑"}
+_DIRECTIONS = {"min": "lower is better", "max": "higher is better"}
 
 
 def format_number(value: Any) -> str:
-    """Format a value for reading: 0.941, 1,797, 3.2e-05; an en dash for None and NaN."""
+    """Format a value for reading: 0.941, 1,797, 3.2e-05, 0.43 ± 0.012; an en dash for None and NaN."""
+    if isinstance(value, Spread):
+        mean = format_number(value.mean)
+        return mean if math.isnan(value.deviation) else f"{mean} ± {value.deviation:.2g}"
     value = to_python_scalar(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
@@ -47,10 +56,14 @@ class Table:
     Attributes:
         columns: heading of each column.
         rows: name -> values, as many as columns.
-        best: column -> whether its lowest ("min") or highest ("max") value is marked as the best.
+        best: column -> whether its lowest ("min") or highest ("max") value is marked as the best; an arrow says which.
+        units: column -> its unit, in small letters below the heading.
         corner: heading of the column of names.
         caption: a line under the table.
+        notes: name of a row -> a line below it, in small letters.
         folded: whether the table is collapsed under the heading "All metrics".
+        sortable: whether a click on a heading sorts the rows by that column, the best (or lowest) value first.  It is done by
+            the page's style sheet, without a script.
     """
 
     columns: Sequence[str]
@@ -59,6 +72,9 @@ class Table:
     corner: str = ""
     caption: str = ""
     folded: bool = False
+    units: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    sortable: bool = False
 
     def __post_init__(self) -> None:
         """Check that every row has a value for every column."""
@@ -69,26 +85,67 @@ class Table:
     def html(self) -> str:
         """The table with its best values in bold."""
         best = self._best_cells()
-        heads = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in [self.corner, *self.columns])
+        orders = self._sort_orders() if self.sortable and len(self.rows) > 1 else {}
+        group = f"t{zlib.crc32(repr((self.columns, self.rows)).encode()):08x}"
+        heads = [self._heading(0, self.corner, group if orders else "")]
+        for index, column in enumerate(self.columns, 1):
+            heads.append(self._heading(index, column, group if index in orders else ""))
+        role = _roles if orders else _no_roles
         body = []
-        for name, row in self.rows.items():
+        for number, (name, row) in enumerate(self.rows.items()):
             cells = []
             for column, value in zip(self.columns, row, strict=True):
-                kind = "num" if isinstance(to_python_scalar(value), int | float) or value is None else "text"
+                is_number = isinstance(to_python_scalar(value), int | float | Spread) or value is None
+                kind = "num" if is_number else "text"
                 kind += " best" if (name, column) in best else ""
-                cells.append(f'<td class="{kind}">{escape(format_number(value))}</td>')
-            body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
-        caption = f"<p class='caption'>{escape(self.caption)}</p>" if self.caption else ""
+                cells.append(f'<td{role("cell")} class="{kind}">{escape(format_number(value))}</td>')
+            places = ";".join(f"--o{index}:{order[number]}" for index, order in orders.items())
+            style = f' style="{places}"' if orders else ""
+            note = f"<small>{escape(self.notes[name])}</small>" if self.notes.get(name) else ""
+            head = f'<th{role("rowheader")} scope="row">{escape(name)}{note}</th>'
+            body.append(f"<tr{role('row')}{style}>{head}{''.join(cells)}</tr>")
+        kind = f' class="sortable" style="--columns:{len(self.columns) + 1}"' if orders else ""
+        hint = "Click on a heading to sort." if orders else ""
+        text = " ".join(part for part in (self.caption, hint) if part)
+        caption = f"<p class='caption'>{escape(text)}</p>" if text else ""
         html = (
-            f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
-            f"<tbody>{''.join(body)}</tbody></table></div>{caption}"
+            f'<div class="scroll"><table{role("table")}{kind}><thead{role("rowgroup")}>'
+            f"<tr{role('row')}>{''.join(heads)}</tr></thead>"
+            f"<tbody{role('rowgroup')}>{''.join(body)}</tbody></table></div>{caption}"
         )
         return f"<details><summary>All metrics</summary>{html}</details>" if self.folded else html
 
+    def _heading(self, index: int, text: str, group: str) -> str:
+        """A heading: name, direction and unit; with a group's name also the button that sorts by the column."""
+        html = escape(text)
+        if text in self.best and index:
+            arrow, direction = _ARROWS[self.best[text]], _DIRECTIONS[self.best[text]]
+            html += f' <span class="better" title="{direction}" aria-label="{direction}">{arrow}</span>'
+        if index and self.units.get(text):
+            html += f"<small>{escape(self.units[text])}</small>"
+        if group:
+            chosen = "" if index else " checked"
+            label = escape(f"sort by {text}" if index else "order as given", quote=True)
+            button = f'<input type="radio" name="{group}" aria-label="{label}"{chosen}>'
+            html = f'<label title="{label}">{button}{html or "as given"}</label>'
+        role = _roles("columnheader") if self.sortable and len(self.rows) > 1 else ""
+        return f'<th{role} scope="col">{html}</th>'
+
+    def _sort_orders(self) -> dict[int, list[int]]:
+        """Column -> place of each row if sorted by it, the best value first and missing ones last."""
+        orders = {}
+        for index, column in enumerate(self.columns[:_SORTED], 1):
+            values = [_sort_key(row[index - 1], self.best.get(column) == "max") for row in self.rows.values()]
+            if len(set(values)) > 1:
+                places = sorted(range(len(values)), key=lambda number: values[number])
+                orders[index] = [places.index(number) for number in range(len(values))]
+        return orders
+
     def __str__(self) -> str:
-        """The table in plain text, for a terminal."""
+        """The table in plain text, for a terminal; an arrow says which direction is better."""
+        heads = [f"{name} {_ARROWS[self.best[name]]}" if name in self.best else name for name in self.columns]
         lines = [
-            [self.corner, *self.columns],
+            [self.corner, *heads],
             *([name, *map(format_number, row)] for name, row in self.rows.items()),
         ]
         widths = [max(len(line[index]) for line in lines) for index in range(len(self.columns) + 1)]
@@ -104,7 +161,7 @@ class Table:
         for index, column in enumerate(self.columns):
             if column not in self.best:
                 continue
-            values = finite_metrics({name: row[index] for name, row in self.rows.items()})
+            values = finite_metrics({name: _mean(row[index]) for name, row in self.rows.items()})
             if len(values) > 1 and len(set(values.values())) > 1:
                 best = min(values.values()) if self.best[column] == "min" else max(values.values())
                 cells |= {(name, column) for name, value in values.items() if value == best}
@@ -113,14 +170,21 @@ class Table:
 
 @dataclass
 class Tiles:
-    """A few important numbers in large type: name -> value."""
+    """A few important numbers in large type: name -> value.
+
+    Attributes:
+        notes: name -> a line below it, such as the unit and which direction is better.
+    """
 
     values: Mapping[str, Any]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def html(self) -> str:
         """A row of numbers."""
         tiles = (
-            f'<div class="tile"><b>{escape(format_number(value))}</b><span>{escape(name)}</span></div>'
+            f'<div class="tile"><b>{escape(format_number(value))}</b><span>{escape(name)}</span>'
+            + (f"<small>{escape(self.notes[name])}</small>" if self.notes.get(name) else "")
+            + "</div>"
             for name, value in self.values.items()
         )
         return f'<div class="tiles">{"".join(tiles)}</div>'
@@ -202,12 +266,16 @@ class Section:
 
 @dataclass
 class Page:
-    """A report: a title, a one-sentence verdict, sections, and a last line (``made``) that says when it was written."""
+    """A report: a title, a one-sentence verdict, sections, and a last line (``made``) that says when it was written.
+
+    ``facts`` is a line below the verdict: the data, the number of parameters, the steps.
+    """
 
     title: str
     sections: Sequence[Section]
     verdict: str = ""
     made: str = ""
+    facts: str = ""
 
     def html(self) -> str:
         """The whole page, without links to other files or to the network."""
@@ -217,7 +285,7 @@ class Page:
         package = files("reprkit.reporting")
         template = environment.from_string(package.joinpath("page.html").read_text(encoding="utf-8"))
         style = package.joinpath("page.css").read_text(encoding="utf-8")
-        return template.render(page=self, style=style)
+        return template.render(page=self, style=style + _sort_rules())
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the page atomically; missing folders are created."""
@@ -235,7 +303,42 @@ def _figure_html(figure: Figure) -> str:
     label = escape(f"{figure.title}. {figure.caption}".strip(". "), quote=True)
     heading = f"<figcaption>{title}{caption}</figcaption>" if title or caption else ""
     attribute = f' aria-label="{label}"' if label else ""
-    return f'<figure class="{kind}"{attribute}>{heading}{figure.html()}</figure>'
+    content = figure.html()
+    zoom = ""
+    if "<svg" in content or "<img" in content:
+        zoom = f'<input type="checkbox" class="zoom" title="enlarge" aria-label="enlarge {label}">'
+    return f'<figure class="{kind}"{attribute}>{zoom}{heading}{content}</figure>'
+
+
+def _roles(name: str) -> str:
+    """The role of an element of a table that is laid out as a grid, by which browsers lose its meaning."""
+    return f' role="{name}"'
+
+
+def _no_roles(name: str) -> str:
+    return ""
+
+
+def _mean(value: Any) -> Any:
+    return value.mean if isinstance(value, Spread) else value
+
+
+def _sort_key(value: Any, highest_first: bool) -> tuple[int, float, str]:
+    """Key by which a column is sorted: numbers, then texts, then missing values."""
+    value = to_python_scalar(_mean(value))
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return (2, 0.0, "")
+    if isinstance(value, int | float):
+        return (0, -value if highest_first else value, "")
+    return (1, 0.0, str(value))
+
+
+def _sort_rules() -> str:
+    """Rules by which the checked heading of a sortable table orders its rows."""
+    return "".join(
+        f"table.sortable:has(th:nth-child({index + 1}) input:checked) tbody tr {{ order: var(--o{index}, 0); }}\n"
+        for index in range(1, _SORTED + 1)
+    )
 
 
 def _figure_row(figures: list[str]) -> str:

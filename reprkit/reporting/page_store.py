@@ -45,6 +45,7 @@ _PAGE = {
     "title": str,
     "verdict": str,
     "baselines": Each(Needed(Each(Needed(dict)))),
+    "groups": Each(Needed(Items(Needed(str)))),
     "sections": Items(Needed({"title": Needed(str), "text": str, "html": Needed(str)})),
     "runs": Needed(
         Each(
@@ -89,6 +90,9 @@ class PageContent:
     columns: Mapping[str, str] | Sequence[str] | None = None
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sections: Sequence[Section] = ()
+    groups: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # runs that differ in their seed: name -> runs
 
 
 def render_figures(results: Results) -> Results:
@@ -130,6 +134,7 @@ def write_page_store(out: Path, content: PageContent) -> Path:
         "verdict": content.verdict,
         "columns": content.columns,
         "baselines": to_json_value(content.baselines),
+        "groups": {name: list(members) for name, members in content.groups.items()},
         "sections": [
             {"title": section.title, "text": section.text, "html": section.html()}
             for section in content.sections
@@ -214,6 +219,7 @@ def read_page_store(out: Path) -> PageContent | None:
         about.get("columns"),
         about.get("baselines") or {},
         sections,
+        about.get("groups") or {},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reprkit.reporting.page import Block, Listing, Section, Table
@@ -19,6 +19,8 @@ _HEADINGS = {
     "skipped_count": "left out",
     "ignored_count": "ignored",
 }
+_CLASSES = 20  # names of classes that are shown
+_FIELDS = 4  # fields that the line below the title names
 _LONG = 300  # characters of a text, such as an alphabet, above which it is not shown
 
 
@@ -38,7 +40,7 @@ def parts_section(runs: Mapping[str, Results]) -> Section | None:
         name: [*(_short(about["parts"].get(role)) for role in roles), about.get("parameters")]
         for name, about in described.items()
     }
-    return Section("Parts and parameters", [Table([*roles, "parameters"], rows)])
+    return Section("Parts and parameters", [Table([*roles, "parameters"], rows, sortable=True)])
 
 
 def _short(part: Mapping[str, Any] | None) -> str | None:
@@ -59,10 +61,13 @@ def data_section(runs: Mapping[str, Results], folders: Mapping[str, RunHistory])
         rows = {name: [data.get(column) for column in columns] for name, data in sets.items()}
         headings = [_HEADINGS.get(column, column.replace("_", " ")) for column in columns]
         blocks.append(Table(headings, rows, corner="data set"))
-    signatures = [_field_rows(data["signature"]) for data in records]
+    signatures = [_field_rows(data) for data in records]
     for index, fields in enumerate(signatures):
         if fields not in signatures[:index]:
-            blocks.append(Table(["kind", "shape", "range", "symbols"], fields, corner="field"))
+            columns = ["kind", "shape", "range", "symbols"]
+            named = any(row[-1] for row in fields.values())
+            rows = fields if named else {name: row[:-1] for name, row in fields.items()}
+            blocks.append(Table([*columns, "classes"] if named else columns, rows, corner="field"))
     return Section("Data", [*blocks, *_skipped_tables(records), *_ignored_tables(records)])
 
 
@@ -108,8 +113,64 @@ def _is_shown(name: str, value: Any) -> bool:
     return name not in ("name", "part") and isinstance(to_python_scalar(value), str | int | float)
 
 
-def _field_rows(signature: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {name: list(describe_field(field)) for name, field in signature.items()}
+def _field_rows(data: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Field -> kind, shape, range, symbols and names of classes."""
+    return {
+        name: [*describe_field(field), _class_text(data, name)] for name, field in data["signature"].items()
+    }
+
+
+def _class_text(data: Mapping[str, Any], name: str) -> str:
+    """The names of a label field's classes; "" where the record has none."""
+    classes = data.get("classes" if name == "label" else f"{name}_classes")
+    if not isinstance(classes, list) or data["signature"][name]["kind"] != "label":
+        return ""
+    more = f" and {len(classes) - _CLASSES} more" if len(classes) > _CLASSES else ""
+    return ", ".join(map(str, classes[:_CLASSES])) + more
+
+
+def facts_line(runs: Mapping[str, Results], folders: Mapping[str, RunHistory]) -> str:
+    """A line on the data, the model's size and the training: what a reader asks first."""
+    facts = []
+    trained = _distinct(run.record.get("data") for run in folders.values())
+    evaluated = _distinct(results.about.get("data") for results in runs.values() if results)
+    if len(trained) == 1:
+        facts.append(f"trained on {_data_text(trained[0])}")
+    if len(evaluated) == 1:
+        facts.append(f"evaluated on {_data_text(evaluated[0])}")
+    described = (trained or evaluated)[:1]
+    for data in described:
+        kinds = []
+        for name, field in data["signature"].items():
+            kind, shape, span, symbols = describe_field(field)
+            size = (
+                f"{symbols} classes"
+                if kind == "label"
+                else ", ".join([f"{kind} {shape}", *([span] if span else [])])
+            )
+            kinds.append(f"{name}: {size}")
+        facts.append(
+            "; ".join(kinds[:_FIELDS]) + (f"; {len(kinds) - _FIELDS} more" if len(kinds) > _FIELDS else "")
+        )
+    parameters = {results.about.get("parameters") for results in runs.values()} - {None}
+    if len(runs) == 1 and parameters:
+        facts.append(f"{parameters.pop():,} parameters")
+    return " · ".join(facts)
+
+
+def _distinct(records: Iterable[Any]) -> list[dict[str, Any]]:
+    """The different data sets among records of data, without those that have no signature."""
+    found: list[dict[str, Any]] = []
+    for data in records:
+        if isinstance(data, dict) and isinstance(data.get("signature"), dict):
+            known = [(each.get("name"), each.get("size")) for each in found]
+            found += [data] if (data.get("name"), data.get("size")) not in known else []
+    return found
+
+
+def _data_text(data: Mapping[str, Any]) -> str:
+    size = data.get("size")
+    return f"{data.get('name')}" + (f", {size:,} examples" if isinstance(size, int) else "")
 
 
 def run_section(folders: Mapping[str, RunHistory], fallback: Mapping[str, Any]) -> Section:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from reprkit.errors import TrainingError
 from reprkit.runs import environment
 from reprkit.runs.filenames import METRICS, RESULTS
 from reprkit.runs.reader import describe_steps, read_run
+from reprkit.runs.spread import spread_of
 
 _MAX_POINTS = 400  # of a curve; longer ones are averaged in groups
 _NO_CURVES = ("seconds", "epoch", "data_wait")  # numbers of a log line about time, which are not drawn
@@ -24,11 +25,13 @@ class RunHistory:
     Attributes:
         record: ``run.json``; empty without one.
         curves: series -> (steps, values), such as "loss", "terms.kl", "results.knn.accuracy".
+        deviations: series -> standard deviation over seeds at each step, where the curves are means of several runs.
         notes: sentences about what is missing or could not be read.
     """
 
     record: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    deviations: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -40,13 +43,29 @@ def read_run_history(folder: Path) -> RunHistory:
         if name not in _NO_CURVES:
             history.curves[name] = _downsample(sorted(dict(zip(steps, values, strict=True)).items()))
     history.notes += [f"{fault}." for name, fault in run.faults.items() if name != RESULTS]
-    total = history.curves.get("loss")
-    for name in [name for name in history.curves if name.startswith("terms.")]:
-        if history.curves[name] == total:  # the only term equals the loss
-            del history.curves[name]
     if not history.curves:
         history.notes.append(f"No curves: nothing was logged (no {METRICS} in the run's folder).")
     return history
+
+
+def average_histories(histories: Sequence[RunHistory]) -> RunHistory:
+    """Mean and standard deviation of the curves of runs that differ in their seed, at the steps that all have."""
+    result = RunHistory(
+        dict(histories[0].record),
+        notes=list(dict.fromkeys(note for each in histories for note in each.notes)),
+    )
+    for name in histories[0].curves:
+        if not all(name in each.curves for each in histories):
+            continue
+        found = [dict(zip(*each.curves[name], strict=True)) for each in histories]
+        steps = [step for step in found[0] if all(step in each for each in found)]
+        if steps:
+            spreads = [spread_of(each[step] for each in found) for step in steps]
+            result.curves[name] = (steps, [spread.mean for spread in spreads])
+            result.deviations[name] = [
+                0.0 if math.isnan(spread.deviation) else spread.deviation for spread in spreads
+            ]
+    return result
 
 
 def read_or_note(read: Callable[[], Any], notes: list[str]) -> Any:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from reprkit.reporting.field_figures import exhibit, traversal_figures
-from reprkit.reporting.figures import DASHED, Curves
+from reprkit.reporting.figures import DASHED, Bars, Curves
 from reprkit.reporting.page import Block, Legend, Note, Section, Table, Tiles
 from reprkit.reporting.run_history import RunHistory
 from reprkit.runs.filenames import METRICS
 from reprkit.runs.metric_direction import better_direction
+from reprkit.runs.metric_units import unit_of
 from reprkit.runs.metrics import flatten_metrics
 from reprkit.runs.results import Results
+from reprkit.runs.spread import Spread, spread_metrics, spread_of
 
 Runs = Mapping[str, Results]
 
@@ -24,30 +27,33 @@ HEADLINES = {
     "reconstruction.error": "reconstruction error",
     "reconstruction.accuracy": "symbols right",
     "reconstruction.perplexity": "perplexity",
-    "reconstruction.bits": "bits an example",
-    "likelihood.nll": "−log p(x), nats",
-    "likelihood.bits_per_dim": "bits per dimension",
+    "reconstruction.bits": "rate",
+    "likelihood.nll": "−log p(x)",
+    "likelihood.bits_per_dim": "−log p(x) per dimension",
     "samples.novelty": "novelty",
     "linear-probe.accuracy": "linear probe",
     "knn.accuracy": "k-NN",
-    "codebook.usage": "usage",
+    "codebook.usage": "usage (evaluated)",
 }
+_OWN_LOSSES = "These are not in all models, or sums of different losses: their values cannot be compared."
 _TITLES = {"projection": "Projections", "codebook": "How the latent is used"}
 _MAX_CHARTS = 12
 _HIDDEN_METRICS = ("mse", "n")  # proportional to the error, and a count
 
 
 def compare(
-    runs: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None = None
+    runs: Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+    columns: Mapping[str, str] | Sequence[str] | None = None,
 ) -> Table:
     """A table with one row per run: ``print(compare({"vq": results}))`` in a terminal, ``html()`` on a page.
 
     Args:
-        runs: name -> results (evaluator -> metric -> number).
+        runs: name -> results (evaluator -> metric -> number), or name -> results of several seeds, which give mean ± standard
+            deviation.
         columns: paths such as ``"knn.accuracy"``, or path -> heading; when None, the default columns that were
             measured, or all metrics if there are none of these.
     """
-    flat = {name: flatten_metrics(results) for name, results in runs.items()}
+    flat = {name: _flatten(results) for name, results in runs.items()}
     if columns is None:
         columns = {
             path: title for path, title in HEADLINES.items() if any(path in run for run in flat.values())
@@ -55,42 +61,89 @@ def compare(
         if not columns:
             columns = list(dict.fromkeys(path for run in flat.values() for path in run))
     headings = dict(columns) if isinstance(columns, Mapping) else {path: path for path in columns}
-    best = {title: better_direction(path) for path, title in headings.items()}
+    best = {title: direction for path, title in headings.items() if (direction := better_direction(path))}
     rows = {name: [values.get(path) for path in headings] for name, values in flat.items()}
-    return Table(list(headings.values()), rows, best={k: v for k, v in best.items() if v is not None})
+    units = {title: unit_of(path) for path, title in headings.items()}
+    counts = sorted({len(run) for run in runs.values() if not isinstance(run, Mapping)})
+    caption = f"Mean ± standard deviation of {' or '.join(map(str, counts))} seeds." if counts else ""
+    return Table(list(headings.values()), rows, best, units=units, sortable=True, caption=caption)
+
+
+def _flatten(results: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Numbers by name of one run, or their spread over several."""
+    return dict(flatten_metrics(results)) if isinstance(results, Mapping) else dict(spread_metrics(results))
 
 
 def results_section(
-    runs: Runs, baselines: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None
+    runs: Runs,
+    baselines: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[str, str] | Sequence[str] | None,
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Section:
-    """The metrics: tiles for one run, a table with one row per run for several, and a full list."""
-    measured = {name: results for name, results in runs.items() if results}
+    """The metrics: tiles for one run, a table with one row per run for several, and a full list.
+
+    ``groups`` are runs that differ in their seed: name -> names of its runs, which have one row together.
+    """
+    measured: dict[str, Any] = {name: results for name, results in runs.items() if results}
     if not measured:
-        return Section("Results", [Note("Nothing was measured: give report(out, rk.evaluate(...)).")])
+        hint = "pass valid= to rk.fit, or write the page by rk.report(out, rk.evaluate(...))."
+        return Section("Results", [Note(f"Nothing was measured: {hint}")])
+    for name, members in groups.items():
+        found = [measured.pop(member) for member in members if member in measured]
+        measured |= {name: found} if found else {}
     blocks: list[Block] = []
     compared = {**measured, **baselines}
-    if len(compared) > 1:
-        blocks.append(compare(compared, columns))
+    if len(compared) > 1 or groups:
+        table = compare(compared, columns)
+        blocks += [table, *_spread_charts(table)]
     else:
         flat = flatten_metrics(next(iter(measured.values())))
-        headlines = {title: flat[path] for path, title in HEADLINES.items() if path in flat}
-        if headlines:
-            blocks.append(Tiles(headlines))
+        chosen = HEADLINES if columns is None else columns
+        headings = dict(chosen) if isinstance(chosen, Mapping) else {path: path for path in chosen}
+        shown = {title: path for path, title in headings.items() if path in flat}
+        if shown:
+            notes = {title: _describe_metric(path) for title, path in shown.items()}
+            blocks.append(Tiles({title: flat[path] for title, path in shown.items()}, notes))
     blocks.append(_all_metrics(compared))
     return Section("Results", blocks)
 
 
-def _all_metrics(runs: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A table of all metrics, one per row."""
-    flat = {name: flatten_metrics(results) for name, results in runs.items()}
+def _describe_metric(path: str) -> str:
+    """Unit of a metric and which direction is better, as far as they are known."""
+    direction = {"min": "lower is better", "max": "higher is better", None: ""}[better_direction(path)]
+    return ", ".join(text for text in (unit_of(path), direction) if text)
+
+
+def _spread_charts(table: Table) -> list[Bars]:
+    """A bar chart of each column with a spread: means with the standard deviation over seeds."""
+    charts = []
+    for index, column in enumerate(table.columns):
+        values = {name: row[index] for name, row in table.rows.items() if row[index] is not None}
+        if not any(isinstance(value, Spread) for value in values.values()):
+            continue
+        spreads = [value if isinstance(value, Spread) else spread_of([value]) for value in values.values()]
+        errors = np.nan_to_num([spread.deviation for spread in spreads])
+        charts.append(
+            Bars(
+                title=column,
+                values=np.array([spread.mean for spread in spreads]),
+                errors=errors,
+                names=list(values),
+                ylabel=table.units.get(column, ""),
+                caption="Bars: mean. Lines: standard deviation over seeds.",
+            )
+        )
+    return charts
+
+
+def _all_metrics(runs: Mapping[str, Any]) -> Table:
+    """A table of all metrics, one per row, with unit and direction."""
+    flat = {name: _flatten(results) for name, results in runs.items()}
     paths = list(dict.fromkeys(path for run in flat.values() for path in run))
     names = [name or "value" for name in flat]
-    return Table(
-        names,
-        {path: [run.get(path) for run in flat.values()] for path in paths},
-        corner="metric",
-        folded=True,
-    )
+    rows = {path: [run.get(path) for run in flat.values()] for path in paths}
+    notes = {path: _describe_metric(path) for path in paths}
+    return Table(names, rows, corner="metric", folded=True, notes=notes)
 
 
 def warnings_section(histories: Mapping[str, RunHistory]) -> Section | None:
@@ -104,53 +157,116 @@ def warnings_section(histories: Mapping[str, RunHistory]) -> Section | None:
     return Section("Warnings", notes) if notes else None
 
 
-def curves_section(histories: Mapping[str, RunHistory]) -> Section | None:
-    """A small chart for each logged number, with a line per run; dashed lines for evaluations."""
+def curves_sections(histories: Mapping[str, RunHistory]) -> list[Section]:
+    """A small chart for each logged number, with a line per run; dashed lines for evaluations.
+
+    Of several runs, the numbers that all of them logged come first.  The losses that only some have, and totals of different
+    losses, are apart, since they cannot be compared.
+    """
     if not histories:
-        return None
-    charts = _make_charts(histories)
-    blocks: list[Block] = [*list(charts.values())[:_MAX_CHARTS]]
+        return []
+    charts, own = _make_charts(histories)
     notes = list(dict.fromkeys(note for history in histories.values() for note in history.notes))
-    if len(charts) > _MAX_CHARTS:
-        notes.append(f"More series are in {METRICS}: {', '.join(list(charts)[_MAX_CHARTS:])}.")
-    if len(histories) > 1 and blocks:
-        blocks.insert(0, Legend(list(histories)))
+    legend = [Legend(list(histories))] if len(histories) > 1 else []
     dashed = any(color >= DASHED for chart in charts.values() for color in chart.colours or ())
     text = "Solid: training batches. Dashed: evaluations during training." if dashed else ""
-    return Section("Training", [*blocks, *map(Note, notes)], text)
+    if any(chart.bands for chart in charts.values()):
+        text = f"{text} Bands: standard deviation over seeds.".strip()
+    shared = {title: chart for title, chart in charts.items() if title not in own}
+    sections = []
+    for title, group, about in (
+        ("Training", shared, text),
+        ("Losses of single models", {name: charts[name] for name in own}, _OWN_LOSSES),
+    ):
+        blocks: list[Block] = list(group.values())[:_MAX_CHARTS]
+        if len(group) > _MAX_CHARTS:
+            notes.append(f"More series are in {METRICS}: {', '.join(list(group)[_MAX_CHARTS:])}.")
+        if blocks:
+            blocks = [*legend, *blocks]
+        if blocks or title == "Training":
+            sections.append(Section(title, blocks, about))
+    sections[0].blocks = [*sections[0].blocks, *map(Note, notes)]
+    return sections
 
 
-def _make_charts(histories: Mapping[str, RunHistory]) -> dict[str, Curves]:
-    """One chart per number; ``metrics.error`` and ``results.reconstruction.error`` share one."""
-    names = sorted(
-        {name: None for history in histories.values() for name in history.curves}, key=_series_order
-    )
+def _make_charts(histories: Mapping[str, RunHistory]) -> tuple[dict[str, Curves], list[str]]:
+    """One chart per number, and the titles of those that cannot be compared between the runs.
+
+    ``metrics.error`` and ``results.reconstruction.error`` share a chart.
+    """
+    drawn = {name: history.curves for name, history in histories.items() if history.curves}
+    names = sorted({name: None for curves in drawn.values() for name in curves}, key=_series_order)
+    only_term = _only_term(drawn)
+    names = [name for name in names if name != only_term]
+    losses = {frozenset(name for name in curves if name.startswith("terms.")) for curves in drawn.values()}
     charts: dict[str, Curves] = {}
+    own: list[str] = []
     for name in names:
         head, title = name.partition(".")[0], _chart_title(name, names)
         for index, (label, history) in enumerate(histories.items()):
             if name not in history.curves or (name == "lr" and _is_constant(history.curves[name])):
                 continue
             log = False if name == "lr" else None
-            empty = Curves(title=title, lines={}, xlabel="step", log=log, legend=False, colours=[])
+            unit = unit_of(only_term) if name == "loss" and only_term else unit_of(name)
+            caption = {"min": "lower is better", "max": "higher is better", None: ""}[better_direction(name)]
+            if name == "loss" and only_term:
+                caption = f"its only term: {_chart_title(only_term, names)}"
+            empty = Curves(
+                title=title,
+                lines={},
+                xlabel="step",
+                ylabel=unit,
+                log=log,
+                legend=False,
+                colours=[],
+                caption=caption,
+            )
             chart = charts.setdefault(title, empty)
-            chart.lines = {**chart.lines, f"{label} {name}": history.curves[name]}
+            line = f"{label} {name}"
+            chart.lines = {**chart.lines, line: history.curves[name]}
             chart.colours = [*(chart.colours or ()), index + (DASHED if head == "results" else 0)]
-    return {
-        title: chart for title, chart in charts.items() if title.rpartition(" ")[2] not in _HIDDEN_METRICS
-    }
+            if name in history.deviations:
+                chart.bands = {**chart.bands, line: history.deviations[name]}
+        apart = head == "terms" and any(name not in curves for curves in drawn.values())
+        if title in charts and title not in own and (apart or (name == "loss" and len(losses) > 1)):
+            own.append(title)
+            charts[title].caption = ""
+    hidden = [title for title in charts if title.rpartition(" ")[2] in _HIDDEN_METRICS]
+    return {title: chart for title, chart in charts.items() if title not in hidden}, own
+
+
+def _only_term(drawn: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The term of the loss that equals the total in all runs; it is not drawn twice."""
+    terms = {name for curves in drawn.values() for name in curves if name.startswith("terms.")}
+    equal = [
+        name
+        for name in terms
+        if all(name in curves and curves[name] == curves.get("loss") for curves in drawn.values())
+    ]
+    return equal[0] if len(terms) == 1 and equal else None
 
 
 def _chart_title(name: str, names: Sequence[str]) -> str:
-    """A chart's title; an evaluated metric has the training metric's title if that was logged, too."""
+    """A chart's title; an evaluated metric has the training metric's title if that was logged, too.
+
+    Usage is not the same in both: training looks at a window of batches, ``codebook`` at the evaluated data.
+    """
     head, _, rest = name.partition(".")
     if head in ("terms", "metrics"):
-        return rest
+        return f"{rest} (training)" if _is_usage(rest) else rest.replace("_", " ")
     if head == "results":
         metric = rest.partition(".")[2]
+        if rest == "reconstruction.nll" and "terms.reconstruction" in names:
+            return "reconstruction"
+        if _is_usage(metric):
+            return f"{metric} (evaluated)"
         in_training = any(f"{kind}.{metric}" in names for kind in ("terms", "metrics"))
-        return metric if in_training else rest.replace(".", " ").replace("_", " ")
+        return metric.replace("_", " ") if in_training else rest.replace(".", " ").replace("_", " ")
     return {"loss": "total loss", "lr": "learning rate"}.get(name, name)
+
+
+def _is_usage(metric: str) -> bool:
+    return metric.rpartition(".")[2] == "usage"
 
 
 def _is_constant(curve: tuple[Sequence[float], Sequence[float]]) -> bool:
@@ -212,7 +328,8 @@ def gallery_sections(runs: Runs) -> list[Section]:
         for note in gallery.notes:
             runs_of_note.setdefault(note, []).append(name)
     notes = [
-        Note(f"{', '.join(names)}: {note}" if names != [""] else note) for note, names in runs_of_note.items()
+        Note(f"{', '.join(names)}: {note}" if any(names) and len(names) < len(galleries) else note)
+        for note, names in runs_of_note.items()
     ]
     sections[-1].blocks = [*sections[-1].blocks, *notes]
     return sections

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,15 @@ from reprkit.reporting.page_store import (
     render_section,
     write_page_store,
 )
-from reprkit.reporting.run_history import RunHistory, describe_process, read_or_note, read_run_history
+from reprkit.reporting.run_history import (
+    RunHistory,
+    average_histories,
+    describe_process,
+    read_or_note,
+    read_run_history,
+)
 from reprkit.runs.filenames import FIGURES, METRICS, MODEL, PAGE, RESULTS
-from reprkit.runs.reader import read_results, require_run
+from reprkit.runs.reader import read_results, read_run, require_run
 from reprkit.runs.results import Results
 from reprkit.runs.run import results_text, write_results
 from reprkit.utils.atomic_files import explain_os_error
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
 
 def report(
     out: str | os.PathLike[str],
-    results: Results | Mapping[str, Mapping[str, Any]] | None = None,
+    results: Results | Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]] | None = None,
     *,
     title: str | None = None,
     verdict: str = "",
@@ -60,7 +67,8 @@ def report(
     Args:
         out: the run's folder; created if missing.
         results: the result of ``rk.evaluate``; or name -> results, for one page about several runs, whose folders are
-            those of their own reports, or ``OUT/NAME``; or None to write the page again from ``OUT/results.json`` and
+            those of their own reports, or ``OUT/NAME``; a list of results under one name are runs that differ in their seed, shown
+            as mean and standard deviation; or None to write the page again from ``OUT/results.json`` and
             ``OUT/figures.npz``, also while a run trains.
         title: the page's heading.
         verdict: a sentence under the heading.
@@ -81,7 +89,8 @@ def report(
         return page
     notes: list[str] = []
     before = None if results is not None else read_or_note(lambda: read_page_store(out), notes)
-    runs = _name_runs(read_or_note(lambda: read_results(out), notes) if results is None else results)
+    groups: dict[str, list[str]] = {}
+    runs = _name_runs(read_or_note(lambda: read_results(out), notes) if results is None else results, groups)
     if before is not None:
         runs = _restore_figures(runs, before.runs)
     if model is not None and data is not None:
@@ -94,6 +103,7 @@ def report(
         columns=columns or before.columns,
         baselines=baselines or before.baselines,
         sections=[render_section(section) for section in sections] or before.sections,
+        groups=groups or before.groups,
     )
     document = _build_page(out, content, notes)
     try:
@@ -138,27 +148,53 @@ def _keep_other_results(out: Path, results: Mapping[str, Any]) -> None:
 _own_results: dict[str, str] = {}  # folder -> the results that this process wrote there
 
 
+def current_page(out: Path) -> Page:
+    """Return the page of a run from its folder as it is now, without writing anything, also while it trains."""
+    notes: list[str] = []
+    stored = read_or_note(lambda: read_page_store(out), notes) or PageContent()
+    runs = _restore_figures(_name_runs(read_or_note(lambda: read_results(out), notes), {}), stored.runs)
+    return _build_page(out, replace(stored, runs=runs), notes)
+
+
 def _build_page(out: Path, content: PageContent, notes: Sequence[str]) -> Page:
-    runs = content.runs
-    histories = _read_histories(out, runs)
+    every, groups = content.runs, content.groups
+    every_history = _read_histories(out, every)
+    runs, histories = _show_groups(every, every_history, groups)
     origin = [provenance.parts_section(runs), provenance.data_section(runs, histories)]
     has_record = any(history.record for history in histories.values())
-    training = (parts.warnings_section(histories), parts.curves_section(histories))
+    warned = parts.warnings_section(every_history)
     return Page(
         title=content.title or _default_title(out, runs),
         verdict=content.verdict,
+        facts=provenance.facts_line(runs, histories),
         sections=[
-            parts.results_section(runs, content.baselines, content.columns),
-            *(section for section in training if section is not None),
+            parts.results_section(every, content.baselines, content.columns, groups),
+            *([warned] if warned is not None else []),
+            *parts.curves_sections(histories),
             *parts.gallery_sections(runs),
             *parts.figure_sections(runs),
             *content.sections,
             *(section for section in origin if section is not None),
-            provenance.run_section(histories, {} if has_record else describe_process()),
+            provenance.run_section(every_history, {} if has_record else describe_process()),
             *([Section("Left out", [Note(note) for note in notes])] if notes else []),
         ],
         made=f"Made by reprkit, {time.strftime('%Y-%m-%d %H:%M')}.",
     )
+
+
+def _show_groups(
+    runs: Mapping[str, Results], histories: Mapping[str, RunHistory], groups: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Results], dict[str, RunHistory]]:
+    """Of runs that differ in their seed, the first one's pictures and the mean of their curves, under the group's name."""
+    group_of = {member: name for name, members in groups.items() for member in members}
+    shown: dict[str, Results] = {}
+    curves: dict[str, list[RunHistory]] = {}
+    for name, results in runs.items():
+        shown.setdefault(group_of.get(name, name), results)
+    for name, history in histories.items():
+        curves.setdefault(group_of.get(name, name), []).append(history)
+    averaged = {name: each[0] if len(each) == 1 else average_histories(each) for name, each in curves.items()}
+    return shown, averaged
 
 
 def _is_first_rank() -> bool:
@@ -195,16 +231,36 @@ def _renew_card(out: Path) -> None:
             warnings.warn(f"the card of {out / MODEL} could not be renewed: {error}", stacklevel=3)
 
 
-def _name_runs(results: Any) -> dict[str, Results]:
-    """Name -> Results; a single run without a name is called ""."""
+def _name_runs(results: Any, groups: dict[str, list[str]]) -> dict[str, Results]:
+    """Name -> Results; a single run without a name is called "".  Runs of several seeds are added to ``groups``."""
     if not results:
         return {"": results if isinstance(results, Results) else Results()}
     several = not isinstance(results, Results) and all(
-        isinstance(run, Mapping) and run and all(isinstance(metrics, Mapping) for metrics in run.values())
+        (isinstance(run, Mapping) and run and all(isinstance(metrics, Mapping) for metrics in run.values()))
+        or (isinstance(run, Sequence) and run and all(isinstance(seed, Mapping) for seed in run))
         for run in results.values()
     )
-    named = dict(results) if several else {"": results}
-    return {name: run if isinstance(run, Results) else Results(run) for name, run in named.items()}
+    if not several:
+        return {"": results if isinstance(results, Results) else Results(results)}
+    named: dict[str, Results] = {}
+    for name, run in results.items():
+        if isinstance(run, Mapping):
+            named[name] = run if isinstance(run, Results) else Results(run)
+            continue
+        groups[name] = []
+        for number, each in enumerate(run, 1):
+            member = f"{name}, {_seed_name(each) or f'run {number}'}"
+            member = f"{name}, run {number}" if member in named else member
+            named[member] = each if isinstance(each, Results) else Results(each)
+            groups[name].append(member)
+    return named
+
+
+def _seed_name(results: Mapping[str, Any]) -> str:
+    """Return ``seed 3`` for results whose run's folder is known; else ""."""
+    folder = getattr(results, "folder", None)
+    seed = None if folder is None else read_run(folder).record.get("seed")
+    return "" if seed is None else f"seed {seed}"
 
 
 def _add_pictures(runs: dict[str, Results], model: Model, data: Dataset) -> None:

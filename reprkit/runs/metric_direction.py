@@ -6,10 +6,13 @@ from typing import Literal
 
 # Direction by the last piece of a metric's name; metrics without a direction are absent.
 BETTER: dict[str, Literal["min", "max"]] = {
-    **dict.fromkeys(("error", "mse", "nll", "negative_elbo", "perplexity", "bits_per_dim", "loss"), "min"),
+    **dict.fromkeys(
+        ("error", "mse", "nll", "negative_elbo", "perplexity", "bits_per_dim", "loss", "wer", "cer"), "min"
+    ),
     **dict.fromkeys(("accuracy", "usage", "trustworthiness"), "max"),
 }
-NEUTRAL = ("codebook.perplexity",)  # perplexity of codebook usage, not of a prediction: higher is not worse
+# Perplexity of the use of codes, not of a prediction: higher is not worse.
+NEUTRAL = ("codebook.perplexity", "metrics.perplexity")
 
 
 def better_direction(path: str) -> Literal["min", "max"] | None:

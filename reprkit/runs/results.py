@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reprkit.runs.metrics import flatten_metrics
+from reprkit.runs.metrics import flatten_metrics, to_json_value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,7 @@ class Results(dict[str, dict[str, Any]]):
             is "" for a model with one output.
         about: the model's parts and parameters, the data's signature, and the duration of the evaluation.
         folder: the run's folder, once a report was written there.
+        left_out: evaluator -> why it was left out (``rk.evaluate(leave_out=True)``).
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Results(dict[str, dict[str, Any]]):
         self.galleries: dict[str, Gallery] = {} if gallery is None else {"": gallery}
         self.about = dict(about or {})
         self.folder: Path | None = None
+        self.left_out: dict[str, str] = {}
 
     @property
     def gallery(self) -> Gallery | None:
@@ -74,3 +76,7 @@ class Results(dict[str, dict[str, Any]]):
     def flat(self) -> dict[str, float]:
         """All numbers by flat name, ``{"knn.accuracy": 0.97, ...}``; see ``reprkit.runs.metrics.flatten_metrics``."""
         return flatten_metrics(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metrics as plain JSON, without figures; numbers that are not finite become None."""
+        return dict(to_json_value(self))

@@ -21,12 +21,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
-from reprkit.interfaces import require
 from reprkit.models.model import Model
 from reprkit.runs.filenames import METRICS
 from reprkit.training import fsdp
 from reprkit.training.sparse_gradients import gradient_values, merge_rows
 from reprkit.utils import collectives, sharded_tensors
+from reprkit.utils.devices import find_device
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}  # the option's value -> Accelerate's
 
@@ -61,7 +61,7 @@ class Engine:
         turns: Iterable[str] = ("main",),
     ) -> None:
         self.strategy, self._dtype = strategy, torch.float64 if precision == "fp64" else torch.float32
-        chosen = _device(device)
+        chosen = find_device(device)
         several = len(tuple(turns)) > 1
         self._accelerator = _accelerator(chosen, PRECISIONS[precision], several)
         _open_engines.add(self)
@@ -212,25 +212,6 @@ class Engine:
         if _owns_state and not _open_engines:
             _reset()
             _owns_state = False
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        require(False, f"device={device!r} is not a device known to torch: {str(error).splitlines()[0]}")
-        raise
-    if chosen.type == "cuda":
-        count = torch.cuda.device_count()
-        require(
-            count > 0, f"device={device!r}: torch sees no CUDA device here; leave device= out, or give 'cpu'"
-        )
-        require(
-            (chosen.index or 0) < count, f"device={device!r}: there are {count} CUDA devices, numbered from 0"
-        )
-    return chosen
 
 
 def _accelerator(device: torch.device, precision: str, several_turns: bool) -> Any:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from reprkit.errors import BuildError, DataError
 from reprkit.models.model import Model
+from reprkit.registry.references import Reference
 from reprkit.runs.filenames import MODEL
+from reprkit.runs.results import Results
 from reprkit.runs.run import Run
 from reprkit.training.loop_iterator import Loop
 from reprkit.training.option_signatures import with_options
@@ -44,7 +48,7 @@ def loop(model: Model, data: Any, options: Options) -> Loop:
             memory.
         DataError: the batch is larger than the data set, or not divisible by the number of processes.
     """
-    return Loop(model, data, options)
+    return Loop(*_check_order(model, data, "rk.loop"), options)
 
 
 @with_options(FitOptions)
@@ -63,6 +67,7 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
         CheckpointError: at the start, if ``out`` is given and the model cannot be saved.
         TrainingError: as for ``rk.loop``; or ``best`` is an evaluator's metric and nothing is evaluated during training.
     """
+    model, train = _check_order(model, train, "rk.fit")
     if options.folder is not None:
         from reprkit.checkpoints.manifest import describe
         from reprkit.checkpoints.save_load import check_replaceable
@@ -80,12 +85,50 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
                     step.log(losses, _evaluate(model, valid, train, evaluators, examples=0))
         results = {} if valid is None else _evaluate(model, valid, train, evaluators)
         if options.folder is not None:
+            page = _describe(model, steps.data) if valid is None else results
             model.save(options.folder / MODEL)
             if collectives.rank() == 0:
                 from reprkit.reporting import report
 
-                report(options.folder, results)
+                report(options.folder, page)
     return Run(options.folder, model, steps.writer.lines, results)
+
+
+def _check_order(model: Any, data: Any, function: str) -> tuple[Model, Any]:
+    """Return model and data, if they are what they are called.
+
+    Raises:
+        BuildError: the first is no model.
+        DataError: the second is no data set and no reference to one.
+    """
+    if not hasattr(model, "factors"):
+        raise BuildError(
+            f"{function}(model, data): the first argument is a {type(model).__name__}, and must be a model from rk.build or rk.load"
+        )
+    if not (hasattr(data, "signature") and hasattr(data, "order")) and not isinstance(
+        data, str | Path | Reference
+    ):
+        raise DataError(
+            f"{function}(model, data): the second argument is a {type(data).__name__}, and must be a data set: rk.dataset makes "
+            "one from arrays, a DataFrame, a file or a folder"
+        )
+    return model, data
+
+
+def _describe(model: Model, train: Any) -> Results:
+    """Return results without numbers for the page of a run that evaluates nothing: parts, and pictures of training data."""
+    from reprkit.data.streams import Stream
+    from reprkit.reporting.describe_model import describe_model
+    from reprkit.reporting.gallery import add_gallery
+
+    results = Results()
+    if isinstance(train, Stream):  # it has no first examples
+        results.about = describe_model(model, train)
+        return results
+    add_gallery(results, model, train)
+    for each in results.galleries.values():
+        each.notes.append("The examples are of the training data: no other data was given.")
+    return results
 
 
 def _compute_losses(step: Step, turn: str) -> Losses:

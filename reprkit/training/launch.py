@@ -97,17 +97,32 @@ def recipe(main: Callable[..., Any]) -> None:
 
     A parameter ``launch: rk.Launch = rk.Launch(...)`` becomes one flag for each option of ``FLAGS``, with defaults from the given
     ``Launch``; typer handles every other parameter.  A parameter ``out`` is the folder that the recipe writes to: where it holds
-    runs, see ``recipe_folder``.  An error of reprkit is printed and ends the process with code 1.
+    runs, see ``recipe_folder``.  A flag of one value that is given several times runs every combination and compares the runs, see
+    ``reprkit.training.sweep``.  An error of reprkit is printed and ends the process with code 1.
     """
     import typer
 
+    from reprkit.training.sweep import sweep_flags
+
     try:
-        typer.run(add_flags(main))
+        typer.run(_announced(sweep_flags(add_flags(main))))
     except ReprkitError as error:
         if os.environ.get("REPRKIT_PLUGIN_ERRORS") == "raise":
             raise
         print("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         sys.exit(1)
+
+
+def _announced(main: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``main`` with a line on standard error before it starts, since imports and data may take long."""
+
+    @functools.wraps(main)
+    def call(**arguments: Any) -> Any:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{Path(sys.argv[0]).stem}: reading the data", file=sys.stderr, flush=True)
+        return main(**arguments)
+
+    return call
 
 
 def add_flags(main: Callable[..., Any]) -> Callable[..., Any]:

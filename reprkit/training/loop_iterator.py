@@ -34,7 +34,13 @@ from reprkit.types import Losses
 from reprkit.utils.process_state import ProcessState, unchanged_process
 from reprkit.utils.progress import ProgressBar
 
+_LOG_EVERY, _POINTS = 50, 20
 SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, a shell's exit code of a process ended by SIGTERM
+
+
+def default_log_every(steps: int) -> int:
+    """Return the steps between two logged lines where none were given: 50, or fewer for a curve of 20 points."""
+    return max(1, min(_LOG_EVERY, steps // _POINTS))
 
 
 class Loop:
@@ -50,6 +56,7 @@ class Loop:
         self._train_state: TrainState | None = None
         self._used = False
         self._logged = -1
+        self._log_every = default_log_every(options.steps) if options.log_every is None else options.log_every
         self._monitor = Monitor(self)
         self._best: BestModel | None = None
         self._fingerprint: dict[str, Any] = {}
@@ -331,10 +338,10 @@ class Loop:
                 "the first step ended without step.update(), so no weights were updated", stacklevel=4
             )
         if (
-            options.log_every
+            self._log_every
             and train_state.pieces
             and self._logged != index
-            and (last or (index + 1) % options.log_every == 0)
+            and (last or (index + 1) % self._log_every == 0)
         ):
             self.log(index, average_losses(train_state.pieces), None, {})
         if last or (index + 1) % monitor.LOOK_EVERY == 0:

@@ -258,9 +258,10 @@ class Options:
         ),
         flag=str,
     )
-    log_every: CountOrZero = option(
+    log_every: CountOrZero | None = option(
         "steps between two lines of metrics that the loop logs itself; 0 logs by ``step.log`` only",
-        default=50,
+        default=None,
+        more="None is 50, or fewer in runs of under 1,000 steps, so that a curve has 20 points.",
     )
     progress: bool | None = option(
         "show a progress bar; None shows it on a terminal, and elsewhere prints a line every 30 seconds",

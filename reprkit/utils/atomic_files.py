@@ -52,6 +52,8 @@ def replace_folder(folder: str | Path, own_files: Collection[str] = ()) -> Itera
 def recover_folder(folder: str | Path) -> Path:
     """Return the folder's path, after undoing a replacement that was interrupted between its two renames."""
     path = Path(folder)
+    if path.name in ("", ".."):  # "." has no name that could be changed
+        path = path.resolve()
     old = path.with_name(f".{path.name}.old")
     if path.name and not path.exists() and old.is_dir():
         with suppress(FileNotFoundError):  # another process was faster

@@ -19,8 +19,8 @@ _last_line = time.monotonic()
 class ProgressBar:
     """Progress bar over ``total`` steps.
 
-    On a terminal it is a bar on standard output, with rate and remaining time.  Elsewhere (a pipe, a batch system's log) it is
-    a line on standard error every 30 seconds over all bars together, so that standard output can be parsed.
+    It is on standard error, so that standard output can be parsed: on a terminal a bar with rate and remaining time, elsewhere (a
+    pipe, a batch system's log) a line every 30 seconds over all bars together.
 
     Args:
         title: name of the operation; each kind of operation has its own.
@@ -34,7 +34,7 @@ class ProgressBar:
     ) -> None:
         self.title, self.total, self.transient = title, total, transient
         self._shown = show is not False
-        self._lines = show is None and not sys.stdout.isatty()
+        self._lines = show is None and not sys.stderr.isatty()
         self._began = time.monotonic()
         self._next = self._began + PATIENCE
         self._start, self._before = 0, (self._began, 0)
@@ -96,6 +96,7 @@ class ProgressBar:
 
     def _open(self) -> bool:
         from rich import progress
+        from rich.console import Console
         from rich.errors import LiveError
         from rich.table import Column
 
@@ -109,6 +110,7 @@ class ProgressBar:
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
             progress.TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
             auto_refresh=False,
             transient=self.transient,
         )

@@ -132,3 +132,16 @@ def test_description_is_json(digits):
 def test_torch_can_load_it():
     made = torch.utils.data.DataLoader(Words(6), batch_size=None)
     assert [len(item["x"]) for item in made] == [1, 2, 3, 4, 1, 2]
+
+
+def test_a_slice_is_a_subset_and_other_indices_are_explained():
+    data = Digits()
+    part = data[2:10:3]
+    assert [int(part[index]["label"]) for index in range(3)] == [
+        int(data[index]["label"]) for index in (2, 5, 8)
+    ]
+    assert len(part) == 3
+    assert len(part[:2][-1:]) == 1
+    assert len(data[-4:]) == 4
+    with pytest.raises(DataError, match=r"data\[start:stop\] or data.subset\(numbers\), not data\[list\]"):
+        data[[1, 2]]

@@ -256,3 +256,10 @@ def test_a_plugin_opens_folders_of_sound(tmp_path):
         dataset(folder, registry=registry)
     with pytest.raises(PluginError, match="opens must be the name of a data set"):
         Spec("frames", "a:B", opens="Sound files")
+
+
+def test_a_tuple_of_arrays_is_asked_for_names():
+    with pytest.raises(
+        DataError, match=r"a tuple of arrays, \(4, 3\), \(4,\), has no names of fields: give a dict"
+    ):
+        dataset((np.zeros((4, 3)), np.zeros(4)))

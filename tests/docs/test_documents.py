@@ -1,6 +1,7 @@
 """Code blocks of the README and the documents run as they stand, top to bottom, in an empty folder."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,34 @@ def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
     for block in blocks:
         line = text[: text.index(block)].count("\n")
         exec(compile("\n" * line + block, str(ROOT / page), "exec"), names)
+
+
+@pytest.mark.slow
+def test_commands_and_code_of_the_page_on_commands_run(tmp_path, monkeypatch, capsys):
+    from reprkit.commands.main import main
+
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/how-to/commands.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert {kind for kind, _ in blocks} == {"sh", "python"}
+    for kind, block in blocks:
+        if kind == "python":
+            exec(compile(block, "commands.md", "exec"), {"__name__": "__main__"})
+            continue
+        for line in block.splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "reprkit"
+            with pytest.raises(SystemExit) as exited:
+                main(arguments)
+            assert not exited.value.code, f"{line}\n{capsys.readouterr().err}"
+
+
+def test_every_command_is_in_the_readme():
+    from reprkit.commands.main import COMMANDS
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in COMMANDS if f"`{name}`" not in text]
+    assert not missing
 
 
 def test_links_between_documents_lead_somewhere():

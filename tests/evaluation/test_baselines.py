@@ -14,6 +14,8 @@ def test_pca_is_a_regular_model(digits):
     assert codes.z.shape == (7, 1, 5)
     assert model.to_batch(model.decode(codes))["x"].shape == (7, 8, 8, 1)
     assert not any(each.requires_grad for each in model.parameters())
+    # Mean, components and scale, once; nothing is counted for maps that change nothing.
+    assert sum(each.numel() for each in model.parameters()) == 64 + 5 * 64 + 1
 
 
 def test_raw_reproduces_its_input(digits):

@@ -204,3 +204,22 @@ def test_every_rank_gets_the_results_of_one_process():
     for each in together(2, _everywhere):
         assert each["knn"] == alone["knn"]
         assert each["reconstruction"] == pytest.approx(alone["reconstruction"], rel=1e-5)
+
+
+def test_measures_that_do_not_suit_are_left_out_with_a_word(capsys):
+    data = rk.dataset(
+        rk.dataset("digits").batch(range(40))["x"].numpy(), kinds={"x": "image"}, ranges={"x": (0, 1)}
+    )
+    model = rk.build(data=data, encoder="mlp(width=4)", latent="continuous(dim=2)", decoder="mlp(width=4)")
+    with pytest.raises(rk.ReprkitError, match="knn needs labels"):
+        rk.evaluate(model, data, "reconstruction", "knn", fit_on=data)
+    found = rk.evaluate(model, data, "reconstruction", "knn", fit_on=data, leave_out=True)
+    assert list(found) == ["reconstruction"]
+    assert found.left_out["knn"].startswith("knn needs labels")
+    assert "knn is left out: knn needs labels" in capsys.readouterr().err
+    with pytest.raises(
+        rk.ReprkitError, match="none of the evaluators suits this model and data\n  knn: knn needs"
+    ):
+        rk.evaluate(model, data, "knn", fit_on=data, leave_out=True)
+    with pytest.raises(rk.ReprkitError, match="no evaluator named 'knnn'"):
+        rk.evaluate(model, data, "reconstruction", "knnn", leave_out=True)

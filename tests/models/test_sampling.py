@@ -203,6 +203,12 @@ def test_prime_conditions_the_continuation():
     assert_distribution(count_sequences(found), expected.flatten() / expected.sum())
 
 
+@pytest.mark.parametrize("prime", [torch.zeros(0, dtype=torch.int64), torch.zeros(2, 0, dtype=torch.int64)])
+def test_an_empty_prime_is_refused(prime):
+    with pytest.raises(DataError, match="prime= is empty"):
+        make_model(TEXT).generate(prime=prime)
+
+
 def test_an_image_is_completed_from_its_first_rows():
     data = rk.Signature({"x": rk.Field(kind="image", shape=(6, 4, 1), range=(0, 1))})
     model = rk.build(data=data, decoder="gru(width=8)", objective="autoregressive").eval()

@@ -10,6 +10,7 @@ from PIL import Image
 from reprkit.reporting import Bars, Curves, Figure, Images, Matrix, Scatter, Sounds, Symbols
 from reprkit.reporting.drawing import downsample_line, encode_image
 from reprkit.reporting.figures import DASHED
+from reprkit.reporting.sanitize import sanitize_html
 
 
 def decode_png(source):
@@ -156,3 +157,60 @@ def test_sounds_are_embedded_in_the_page(installed, monkeypatch):
         assert found == pytest.approx([0, 0.5, -0.25, 1, -1, 0][:length], abs=1e-4)
     with pytest.raises(ValueError, match="one row of samples"):
         Sounds(title="", rows={"a": {"in": np.zeros((2, 3))}}).html()
+
+
+TEXTS = {
+    "curves": (
+        Curves(title="", lines={"a": ([0, 9], [1, 0.5])}, xlabel="step"),
+        "over step. a: 1 at 0 to 0.5 at 9",
+    ),
+    "bars": (Bars(title="", values=np.array([1.0, 2.5]), level=2), "0: 1, 1: 2.5. A dashed line is at 2."),
+    "many bars": (
+        Bars(title="", values=np.arange(50)),
+        "Bar chart of 50 values. Highest 49 at 49, lowest 0 at 0.",
+    ),
+    "errors": (
+        Bars(title="", values=np.ones(2), names=["a", "b"], errors=np.array([0.1, 0])),
+        "a: 1 ± 0.1, b: 1 ± 0",
+    ),
+    "matrix": (
+        Matrix(title="", values=np.eye(2), ticks=["cat", "dog"]),
+        "from 0 to 1. Diagonal: cat: 1, dog: 1.",
+    ),
+    "scatter": (
+        Scatter(title="", points=np.zeros((3, 2)), labels=np.array([0, 1, 1])),
+        "3 points of 2 classes (0: 1, 1: 2)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_charts_have_a_text_alternative(name):
+    figure, text = TEXTS[name]
+    label = re.search(r'<svg role="img" aria-label="([^"]*)"', sanitize_html(figure.html()))
+    assert label is not None
+    assert text in label[1]
+
+
+def test_signed_values_have_a_diverging_scale():
+    """Zero is transparent (white in pictures), negative values are orange and positive ones blue."""
+    for values, signed in (([[-2.0, 0, 1]], True), ([[0.0, 1, 2]], False), ([[-0.01, 1, 2]], False)):
+        image = re.search(r"base64,([^\"]*)", Matrix(title="", values=np.array(values)).html())[1]
+        colors = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGBA")).reshape(-1, 4)
+        orange = (colors[:, 0] > colors[:, 2]) & (colors[:, 3] > 200)
+        assert orange.any() == signed
+    html = Images(title="", rows={"a": np.array([-4.0, 0, 4]).reshape(1, 1, 3)}, colours="signed").html()
+    (picture,) = [decode_png(source) for source in sources(html)]
+    assert picture[0, 0, 0] > picture[0, 0, 2]
+    assert (picture[0, 1] > 240).all()
+    assert picture[0, 2, 0] < picture[0, 2, 2]
+    assert "orange -4, white 0, blue 4" in html
+
+
+def test_large_photos_are_compressed():
+    rng = np.random.default_rng(0)
+    photo = rng.random((10, 10, 3)).repeat(16, 0).repeat(16, 1)
+    assert encode_image(photo, (0, 1)).startswith("data:image/webp;base64,")
+    assert encode_image(photo[:40, :40], (0, 1)).startswith("data:image/png;base64,")
+    assert encode_image(photo[..., 0], (0, 1)).startswith("data:image/png;base64,")
+    assert len(encode_image(photo + rng.random(photo.shape) * 0.1, (0, 1.1))) < 20_000

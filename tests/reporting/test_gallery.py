@@ -122,3 +122,11 @@ def test_large_images_are_downsampled():
     assert result.inputs.shape == result.outputs.shape == (2, 67, 110, 1)
     assert result.inputs[0, 1, 2, 0] == pytest.approx(float(x[0, 3:6, 6:9, 0].mean()))
     assert result.traversals["dimension 0"].shape == (STEPS, 67, 110, 1)
+
+
+@pytest.mark.parametrize(("dim", "said"), [(12, True), (8, False)])
+def test_a_selection_of_dimensions_is_said(dim, said, digits):
+    _, test = digits
+    result = gallery(built(test, f"continuous(dim={dim})").eval(), test, 4)
+    assert len(result.traversals) == 8
+    assert ("Traversals: the 8 of 12 dimensions that vary most." in result.notes) == said

@@ -200,7 +200,7 @@ data = rk.dataset("digits").split()[0]
 model = rk.build(data=data, encoder="mlp(widths=(8,))", latent="continuous(dim=2)", decoder="mlp(widths=(8,))")
 print("ready", flush=True)
 sys.stdin.readline()
-for step in rk.loop(model, data, steps=20, batch=8, out=sys.argv[1], progress=False):
+for step in rk.loop(model, data, steps=20, batch=8, out=sys.argv[1], progress=False, log_every=20):
     step.backward(step.model(step.batch).total)
     step.update()
     time.sleep(0.1)

@@ -14,6 +14,7 @@ from reprkit.errors import CheckpointError, TrainingError
 from reprkit.runs.metrics import to_json_value
 from reprkit.runs.reader import read_metrics, read_record
 from reprkit.runs.run import Run, write_results
+from reprkit.training.loop_iterator import default_log_every
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +254,22 @@ def test_a_resume_of_a_run_that_saved_nothing_starts_its_metrics_anew(digits, tm
     lines = read_metrics(tmp_path)
     assert [line["step"] for line in lines if line["stage"] == "second"] == [2, 4, 6]
     assert [line["step"] for line in lines if line["stage"] == "first"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_page_of_a_fit_without_other_data_shows_the_model(digits, tmp_path):
+    """Parts, the latent's name and reconstructions of training data, which is said; a short run has a curve, not a point."""
+    run = rk.fit(make(digits), digits[0], steps=40, batch=32, out=tmp_path)
+    assert run.results == {}
+    assert [line["step"] for line in run.metrics] == list(range(2, 41, 2))
+    text = (tmp_path / "report.html").read_text()
+    assert "<h1>gaussian(dim=3) on digits (train)</h1>" in text
+    assert "pass valid= to rk.fit" in text
+    assert "The examples are of the training data" in text
+    assert text.count('alt="reconstruction ') == 16
+    assert "reprkit/gaussian(dim=3)" in text
+    assert "parameters</p>" in text
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (19, 1), (100, 5), (999, 49), (1000, 50), (10**6, 50)])
+def test_default_interval_of_the_log(steps, every):
+    assert default_log_every(steps) == every

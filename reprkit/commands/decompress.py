@@ -1,0 +1,51 @@
+"""``reprkit decompress MODEL IN.rk -o OUT``: decode the codes that ``reprkit compress`` wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reprkit.commands.options import (
+    BatchOption,
+    CheckpointArgument,
+    DeviceOption,
+    JsonOption,
+    OutputOption,
+    OverwriteOption,
+    load_model,
+)
+from reprkit.commands.output import describe_files, emit_json, printable
+
+
+def command(
+    model: CheckpointArgument,
+    file: Annotated[Path, typer.Argument(metavar="IN.rk", help="A file of reprkit compress.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="A file (.npy, .png, .csv, .parquet), or a folder for one file an example."
+        ),
+    ],
+    output: OutputOption = None,
+    overwrite: OverwriteOption = False,
+    batch: BatchOption = 256,
+    device: DeviceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Decode a file of reprkit compress with the model that wrote it."""
+    from reprkit.data.formats.example_files import check_target, write_examples
+    from reprkit.models.code_file import read_code_file
+    from reprkit.models.whole_outputs import decompress_examples
+
+    strings, names = read_code_file(file)
+    loaded = load_model(model, device)
+    field = loaded.get_output(output).field
+    check_target(out, field, overwrite=overwrite)
+    examples = decompress_examples(loaded, strings, output=output, batch=batch)
+    files = write_examples(out, examples, field, names=names if all(names) else None, overwrite=overwrite)
+    if json:
+        emit_json({"files": [str(each) for each in files], "examples": len(examples)})
+    else:
+        print(printable(describe_files(out, files, len(examples))))

@@ -1,0 +1,136 @@
+"""``reprkit score MODEL DATA...``: a score for each example that is larger for unusual ones."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reprkit.commands.options import (
+    BatchOption,
+    CheckpointArgument,
+    DeviceOption,
+    InputsArgument,
+    JsonOption,
+    OverwriteOption,
+    SeedOption,
+    load_model,
+    require_free,
+)
+from reprkit.commands.output import emit_json, emit_table, printable
+from reprkit.errors import ReprkitError
+
+
+class Score(StrEnum):
+    """The scores of the evaluator ``anomaly``."""
+
+    nll = "nll"
+    error = "error"
+    code_nll = "code-nll"
+    error_under_noise = "error-under-noise"
+    neighbors = "neighbors"
+
+
+def command(
+    model: CheckpointArgument,
+    data: InputsArgument,
+    score: Annotated[
+        Score, typer.Option(help="The score; reprkit show evaluator anomaly describes them.")
+    ] = Score.nll,
+    fit_on: Annotated[
+        str | None,
+        typer.Option(
+            help="Of neighbors: the normal examples, such as the training data.", show_default=False
+        ),
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Of neighbors: their number.", show_default=False)
+    ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Of code-nll: a model of the codes.", show_default=False),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Show this many of the most unusual examples.")] = 20,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Write all scores in the data's order: .csv or .npy.", show_default=False
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    batch: BatchOption = 256,
+    seed: SeedOption = 0,
+    device: DeviceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Score each example of a data set: larger for unusual ones. Shows the most unusual, and writes all with --out.
+
+    The scores are those of the evaluator anomaly. No labels are needed.
+    """
+    if out is not None:
+        if out.suffix.lower() not in (".csv", ".npy"):
+            raise ReprkitError(f"--out {out}: scores are written to .csv or .npy")
+        require_free(out, overwrite)
+    import numpy as np
+
+    from reprkit.evaluation.anomaly import anomaly_scores
+    from reprkit.models.model_input import input_names, model_input
+
+    loaded = load_model(model, device)
+    inputs = model_input(loaded, data)
+    known = None if fit_on is None else model_input(loaded, [fit_on])
+    arguments: dict[str, Any] = {} if k is None else {"k": k}
+    arguments |= {} if prior is None else {"prior": str(prior)}
+    found = anomaly_scores(loaded, inputs, score.value, fit_on=known, batch=batch, seed=seed, **arguments)
+    names = input_names(inputs) or [str(index) for index in range(len(found))]
+    if out is not None:
+        _write(out, found, names)
+    order = np.argsort(-found, kind="stable")[:top]
+    if json:
+        ranked = [
+            {"index": int(index), "name": names[index], "score": float(found[index])} for index in order
+        ]
+        quantiles = {f"{share:g}": float(np.quantile(found, share)) for share in (0.5, 0.9, 0.99)}
+        file = None if out is None else str(out)
+        emit_json(
+            {
+                "score": score.value,
+                "examples": len(found),
+                "quantiles": quantiles,
+                "top": ranked,
+                "file": file,
+            }
+        )
+        return
+    emit_table(
+        ("example", "index", score.value),
+        [
+            (names[index] if names[index] != str(index) else "", str(index), f"{found[index]:.6g}")
+            for index in order
+        ],
+    )
+    print(
+        f"\n{len(found):,} examples: median {np.median(found):.6g}, 99 % are below {np.quantile(found, 0.99):.6g}"
+    )
+    if out is not None:
+        print(printable(f"all scores: {out}"))
+
+
+def _write(out: Path, scores: Any, names: list[str]) -> None:
+    import numpy as np
+    import pandas as pd
+
+    from reprkit.utils.atomic_files import explain_os_error, replace_file
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(out) as file:
+            if out.suffix.lower() == ".npy":
+                np.save(file, scores)
+            else:
+                frame = pd.DataFrame({"example": names, "score": scores})
+                file.write(frame.to_csv(index=False).encode())
+    except OSError as error:
+        raise ReprkitError(f"cannot write {out}: {explain_os_error(error)}") from error

@@ -1,0 +1,227 @@
+"""Sweeps of a recipe: a flag that is given several times, ``--latent A --latent B --seed 0 --seed 1``, runs every combination.
+
+It works for each flag of a recipe that takes one text or number, without code in the recipe.  Combinations are run one after
+another, each into a folder of its own below ``--out``; one table and one page compare them afterwards, with means over seeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+import itertools
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.models import OptionInfo
+
+from reprkit.errors import PartArgumentError, ReprkitError, TrainingError
+from reprkit.registry.hookspecs import KINDS
+from reprkit.registry.registry import default_registry
+
+PAGE = "comparison.html"
+_ONE_VALUE = (
+    "out",
+    "to",
+    "page",
+    "device",
+    "strategy",
+)  # what names a place, and where it runs, is not compared
+HELP = (
+    "A flag of one value may be given several times, --latent A --latent B --seed 0 --seed 1: every combination is run, and one "
+    "table and one page compare them."
+)
+_SIMPLE = (str, int, float)
+_METAVARS = {str: "TEXT", int: "INTEGER", float: "FLOAT"}  # instead of "<list[str]>"
+
+
+def sweep_flags(main: Callable[..., Any], emit: Callable[[Any], None] | None = None) -> Callable[..., Any]:
+    """Return ``main`` with flags that may be repeated: all parameters of one text, integer or number but ``out``.
+
+    A call with at most one value of each passes them on.  Otherwise it runs ``main`` for every combination and compares the runs.
+    ``main`` must have a parameter ``out``, the folder of its runs.
+
+    Args:
+        main: function of a command line.
+        emit: prints plain data as JSON, for a ``main`` with a flag ``json``.
+
+    Raises:
+        PartArgumentError: from the returned function: a value is repeated, or ``main`` has no ``out``.
+        UnknownPartError: from the returned function, before anything runs: no such part.
+        TrainingError: from the returned function, at the end: combinations that failed.
+    """
+    signature = inspect.signature(main)
+    hints = typing.get_type_hints(main, include_extras=True)
+    own = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()]
+    repeatable = {p.name: p for p in own if p.name not in _ONE_VALUE and _is_simple(p)}
+
+    @functools.wraps(main)
+    def call(**arguments: Any) -> Any:
+        axes: dict[str, list[Any]] = {}
+        for name, parameter in repeatable.items():
+            values = arguments[name]
+            if isinstance(values, list):
+                arguments[name] = values[0] if values else parameter.default
+                if len(values) > 1:
+                    axes[name] = values
+        return run_sweep(main, arguments, axes, emit) if axes else main(**arguments)
+
+    parameters = [_several(p) if p.name in repeatable else p for p in own]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    if "out" in signature.parameters:
+        call.__doc__ = "\n\n".join(filter(None, (inspect.getdoc(main), HELP)))
+    return call
+
+
+def run_sweep(
+    main: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    axes: Mapping[str, list[Any]],
+    emit: Callable[[Any], None] | None = None,
+) -> None:
+    """Run ``main`` for every combination of the values of ``axes``, then print and write the comparison.
+
+    A combination that fails is reported, and the others run.
+
+    Raises:
+        PartArgumentError: a repeated value, or no ``out`` in ``arguments``.
+        UnknownPartError: no such part.
+        TrainingError: combinations failed.
+    """
+    if arguments.get("out") is None:
+        raise PartArgumentError(
+            f"{' and '.join(f'--{name}' for name in axes)}: several values make several runs, which are compared from their "
+            f"folders: {'give --out FOLDER' if 'out' in arguments else 'this recipe has no --out, so run it once for each value'}"
+        )
+    for name, values in axes.items():
+        if len(set(values)) < len(values):
+            raise PartArgumentError(
+                f"--{name.replace('_', '-')} has one value twice: {', '.join(map(str, values))}"
+            )
+        if name in KINDS:
+            for value in values:
+                default_registry().find(name, value)
+    out, emit = Path(arguments["out"]), emit if arguments.get("json") is True else None
+    # Without typer's context each combination's folder counts as given, since it was chosen here.
+    annotations = {
+        parameter.name: parameter.annotation for parameter in inspect.signature(main).parameters.values()
+    }
+    arguments = {
+        name: value for name, value in arguments.items() if annotations.get(name) is not typer.Context
+    }
+    combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    folders, failures = [], {}
+    for number, chosen in enumerate(combinations, 1):
+        title = ", ".join(f"{name}={value}" for name, value in chosen.items())
+        _say(f"[{number}/{len(combinations)}] {title}")
+        folder = out.joinpath(*(folder_name(name, value) for name, value in chosen.items()))
+        given = chosen | {"out": type(arguments["out"])(folder)}
+        try:
+            with (
+                _own_command_line(main, given),
+                contextlib.redirect_stdout(sys.stderr if emit else sys.stdout),
+            ):
+                main(**{**arguments, **given})
+            folders.append(folder)
+        except ReprkitError as error:
+            _say(f"[{number}/{len(combinations)}] failed: {error}")
+            failures[title] = str(error).splitlines()[0]
+    if folders and _is_first():
+        _compare(folders, out, emit)
+    if failures:
+        listed = "\n".join(f"  {title}: {reason}" for title, reason in failures.items())
+        raise TrainingError(f"{len(failures)} of {len(combinations)} combinations failed\n{listed}")
+
+
+@contextlib.contextmanager
+def _own_command_line(main: Callable[..., Any], given: Mapping[str, Any]) -> Iterator[None]:
+    """Context in which ``sys.argv`` is the command line of one combination, so that a run records what makes it alone."""
+    parameters = inspect.signature(main).parameters
+    names = {flag: name for name in given for flag in _flags(parameters[name])}
+    kept, words = list[str](), iter(sys.argv)
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        if flag not in names:
+            kept.append(word)
+        elif not equals:
+            next(words, None)
+    for name, value in given.items():
+        kept += [_flags(parameters[name])[0], str(value)]
+    before, sys.argv = sys.argv, kept
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _flags(parameter: inspect.Parameter) -> list[str]:
+    """Return the flags of a parameter, ``--lr``, as typer names them."""
+    marks = (
+        typing.get_args(parameter.annotation)[1:]
+        if typing.get_origin(parameter.annotation) is Annotated
+        else ()
+    )
+    declared = [
+        flag for mark in marks for flag in getattr(mark, "param_decls", None) or () if flag.startswith("-")
+    ]
+    return declared or [f"--{parameter.name.replace('_', '-')}"]
+
+
+def folder_name(name: str, value: Any) -> str:
+    """Return a folder's name for a value of a flag: ``latent-vq-codes-64``."""
+    text = re.sub(r"[^\w.+-]+", "-", f"{name}-{value}").strip("-.")
+    return text[:100]
+
+
+def _compare(folders: list[Path], out: Path, emit: Callable[[Any], None] | None) -> None:
+    from reprkit.reporting.comparison import comparison_table, to_json, write_comparison
+    from reprkit.runs.comparison import read_groups
+
+    groups = read_groups(folders)
+    page = write_comparison(groups, out / PAGE, title=out.resolve().name.replace("_", " "), overwrite=True)
+    if emit:
+        emit({"page": str(page), "groups": to_json(groups)})
+        return
+    print(f"\n{comparison_table(groups)}\n\nthe comparison: {page}")
+
+
+def _is_simple(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter takes one text or number, or None."""
+    kind = parameter.annotation
+    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    members = [each for each in (typing.get_args(kind) or (kind,)) if each is not type(None)]
+    return len(members) == 1 and members[0] in _SIMPLE and typing.get_origin(kind) is not list
+
+
+def _several(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return the parameter as one that collects all values of its flag."""
+    kind, *marks = [parameter.annotation]
+    if typing.get_origin(kind) is Annotated:
+        kind, *marks = typing.get_args(kind)
+    inner = next((each for each in typing.get_args(kind) if each is not type(None)), kind)
+    default = parameter.default
+    several = list[inner] | None  # type: ignore[valid-type]
+    option = next((copy.copy(mark) for mark in marks if isinstance(mark, OptionInfo)), typer.Option())
+    option.metavar = option.metavar or _METAVARS[inner]
+    others = [mark for mark in marks if not isinstance(mark, OptionInfo)]
+    return parameter.replace(
+        annotation=Annotated[several, *others, option],
+        default=default if default in (None, inspect.Parameter.empty) else [default],
+    )
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _say(text: str) -> None:
+    if _is_first():
+        print(text, file=sys.stderr, flush=True)
