@@ -128,7 +128,11 @@ def test_every_bar_has_its_own_title(monkeypatch, tmp_path):
         for step in rk.loop(model, data, steps=1, device="cpu", **options):
             step.backward(step.model(step.batch).total)
             step.update()
-    assert titles == ["training gaussian(dim=2)", "training gaussian(dim=2)", "training gaussian(dim=2), prior"]
+    assert titles == [
+        "training gaussian(dim=2)",
+        "training gaussian(dim=2)",
+        "training gaussian(dim=2), prior",
+    ]
     titles.clear()
     rk.evaluate(model, data, "reconstruction", "knn", fit_on=data, examples=0)
     assert titles
