@@ -40,7 +40,7 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/generate.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/zensical build --clean --strict
 
 # Side by side with the peers, in one process, same threads and dtype: prints tables, writes runs/bench/*.json.
 bench: install
@@ -57,4 +57,4 @@ gpu:
 	$(GPU_PYTHON) recipes/latent_swap.py --out runs/gpu/latent_swap --overwrite
 
 clean:
-	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist site .cache .pytest_cache .mypy_cache .ruff_cache

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reprkit.data.collation import collate, to_index
 from reprkit.data.signature import Signature
-from reprkit.data.summary import summarize
+from reprkit.data.summary import dataset_html, summarize
 from reprkit.errors import DataError
 from reprkit.registry.constructors import wrap_constructor
 
@@ -223,6 +223,14 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
             "signature": self.signature.to_json(),
             **self.facts,
         }
+
+    def _repr_html_(self) -> str:
+        """Return a table of the fields, for a notebook."""
+        return dataset_html(self.name, self._count(), self.signature, self.facts)
+
+    def _count(self) -> int | None:
+        """Return the number of examples; None for a stream."""
+        return len(self)
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}: {field.kind} {field.shape}" for name, field in self.signature.items())

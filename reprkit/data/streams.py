@@ -101,6 +101,9 @@ class Stream(Dataset):
         """Iterate over the readable examples in stored order."""
         return self._decode_all(self.numbered_records())
 
+    def _count(self) -> None:
+        """There is no number of examples."""
+
     def __bool__(self) -> bool:
         """Return whether there is any record."""
         return next(self.numbered_records(), None) is not None

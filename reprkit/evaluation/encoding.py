@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """One call of ``evaluate``: its settings, the current evaluator, and the representations encoded so far."""
+    """One call of ``evaluate``: its settings, the names of model and current evaluator, and the representations encoded so far."""
 
     batch: int = 256
     progress: bool | None = None
     evaluator: str = ""
+    subject: str = ""
     cache: dict[tuple[Any, ...], tuple[Any, Encoded]] = field(default_factory=dict)
 
 
@@ -42,8 +43,9 @@ def session() -> Session:
 
 
 def progress_title(what: str) -> str:
-    """Return the title of a progress bar: the current evaluator, and what it does."""
-    name = session().evaluator
+    """Return the title of a progress bar: the model's latent, the current evaluator, and what it does."""
+    current = session()
+    name = " ".join(text for text in (current.evaluator, current.subject and f"of {current.subject}") if text)
     return f"{name}: {what}" if name else what
 
 

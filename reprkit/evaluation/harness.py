@@ -15,6 +15,7 @@ from reprkit.evaluation.baselines import baseline
 from reprkit.evaluation.encoding import Session, use_session
 from reprkit.interfaces import Evaluator
 from reprkit.models.isolation import isolate, unwrap
+from reprkit.models.part_table import latent_names
 from reprkit.registry.create import create
 from reprkit.registry.references import Reference
 from reprkit.reporting.describe_model import describe_model
@@ -70,15 +71,21 @@ def evaluate(
         )
     data, fit_on = _dataset(data), None if fit_on is None else _dataset(fit_on)
     instances = _evaluators(evaluators)
+    subject = model if isinstance(model, str) else ""
     if isinstance(model, str):
         model = baseline(model, fit_on)
     model = unwrap(model)
+    subject = subject or latent_names(model)
     for each in filter(None, (data, fit_on)):
         require_same_fields(each, model.signature)
     data = data if fit_on is None else match_classes(data, fit_on)
     started = time.monotonic()
     results = Results()
-    with torch.no_grad(), isolate(model, seed) as reseed, use_session(Session(batch, progress)) as current:
+    with (
+        torch.no_grad(),
+        isolate(model, seed) as reseed,
+        use_session(Session(batch, progress, subject=subject)) as current,
+    ):
         for name, evaluator in instances.items():
             current.evaluator = name
             reseed()  # so that an evaluator's draws do not depend on earlier ones

@@ -38,6 +38,7 @@ from reprkit.models.freezing import find_frozen_modules, freeze_weights
 from reprkit.models.grid import from_tokens, fuse, row_grid, to_tokens
 from reprkit.models.loss_weights import parse_weights
 from reprkit.models.output import Output, field_of, missing_output
+from reprkit.models.part_table import model_html, model_text
 from reprkit.models.scoring import Scored, valid_weight
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 from reprkit.utils.collectives import pieces_apart
@@ -95,6 +96,14 @@ class Model(nn.Module):
         self._frozen_weights: frozenset[str] = frozenset()
         self.objective = objective
         self.computed_fields = frozenset() if signature is None else frozenset(objective.fields(signature))
+
+    def __repr__(self) -> str:
+        """Return a table of the parts with their widths and parameters; ``print(model.factors)`` shows modules."""
+        return model_text(self)
+
+    def _repr_html_(self) -> str:
+        """Return the table of the parts, for a notebook."""
+        return model_html(self)
 
     # ------------------------------------------------------------------ using a model
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from reprkit.reporting.figures import Figure, legend_html
 from reprkit.runs.metrics import finite_metrics, to_python_scalar
 from reprkit.runs.spread import Spread
+from reprkit.utils.plain_table import text_table
 
 _SORTED = 24  # columns of a table by which it can be sorted
 _ARROWS = {"min": "↓", "max": "↑"}
@@ -144,17 +145,8 @@ class Table:
     def __str__(self) -> str:
         """The table in plain text, for a terminal; an arrow says which direction is better."""
         heads = [f"{name} {_ARROWS[self.best[name]]}" if name in self.best else name for name in self.columns]
-        lines = [
-            [self.corner, *heads],
-            *([name, *map(format_number, row)] for name, row in self.rows.items()),
-        ]
-        widths = [max(len(line[index]) for line in lines) for index in range(len(self.columns) + 1)]
-        texts = []
-        for line in lines:
-            first, *rest = line
-            aligned = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-            texts.append("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
-        return "\n".join([texts[0], "─" * sum(widths, 2 * len(self.columns)), *texts[1:]])
+        rows = [[name, *map(format_number, row)] for name, row in self.rows.items()]
+        return text_table([self.corner, *heads], rows)
 
     def _best_cells(self) -> set[tuple[str, str]]:
         cells = set()

@@ -37,7 +37,7 @@ _GALLERY = {
 }
 _FIGURE = {"text": Needed(str), "title": str, "caption": str, "wide": bool, "detail": bool}
 _ABOUT = {
-    "parts": Each(Needed({"reference": Needed(str), "parameters": Needed(int)})),
+    "parts": Each(Needed({"reference": Needed(str), "width": str, "parameters": Needed(int)})),
     "parameters": int,
     "data": {"name": str, "signature": Each(Needed(FIELD))},
 }

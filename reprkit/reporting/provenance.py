@@ -31,9 +31,14 @@ def parts_section(runs: Mapping[str, Results]) -> Section | None:
         return None
     if len(described) == 1:
         about = next(iter(described.values()))
-        rows = {role: [part["reference"], part["parameters"]] for role, part in about["parts"].items()}
-        rows["whole model"] = ["", about.get("parameters")]
-        return Section("Parts and parameters", [Table(["reference", "parameters"], rows, corner="part")])
+        rows = {
+            role: [part["reference"], part.get("width") or "", part["parameters"]]
+            for role, part in about["parts"].items()
+        }
+        rows["whole model"] = ["", "", about.get("parameters")]
+        return Section(
+            "Parts and parameters", [Table(["reference", "width", "parameters"], rows, corner="part")]
+        )
     roles = list(dict.fromkeys(role for about in described.values() for role in about["parts"]))
     roles = [role for role in roles if role != "adapters"]
     rows = {

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reprkit.runs.metrics import flatten_metrics, to_json_value
+from reprkit.runs.metric_direction import better_direction
+from reprkit.runs.metric_units import unit_of
+from reprkit.runs.metrics import flatten_metrics, format_significant, to_json_value
+from reprkit.utils.plain_table import html_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from reprkit.data.signature import Field
+
+_DIRECTIONS = {"min": "lower", "max": "higher", None: ""}
 
 
 @dataclass
@@ -66,6 +71,14 @@ class Results(dict[str, dict[str, Any]]):
         self.about = dict(about or {})
         self.folder: Path | None = None
         self.left_out: dict[str, str] = {}
+
+    def _repr_html_(self) -> str:
+        """Return a table of all numbers with their units, for a notebook."""
+        rows = [
+            [path, format_significant(value), unit_of(path), _DIRECTIONS[better_direction(path)]]
+            for path, value in self.flat.items()
+        ]
+        return html_table(["metric", "value", "unit", "better"], rows)
 
     @property
     def gallery(self) -> Gallery | None:

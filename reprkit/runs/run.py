@@ -20,9 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import TrainingError
 from reprkit.runs.filenames import MODEL, RECORD, RESULTS
-from reprkit.runs.metrics import to_json_value
-from reprkit.runs.reader import best_of, curves, read_metrics, read_record, read_results, status_of
+from reprkit.runs.metrics import finite_metrics, format_significant, to_json_value
+from reprkit.runs.reader import (
+    best_of,
+    curves,
+    describe_steps,
+    read_metrics,
+    read_record,
+    read_results,
+    status_of,
+)
+from reprkit.runs.results import Results
 from reprkit.utils.atomic_files import write_text
+from reprkit.utils.plain_table import html_table
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -94,6 +104,24 @@ class Run:
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
         """All logged numbers over the steps: ``curves()["loss"]``, ``["terms.kl"]``, ``["results.knn.accuracy"]``."""
         return curves(self.metrics)
+
+    def _repr_html_(self) -> str:
+        """Return status, folder, steps and the last logged numbers, for a notebook; then the results."""
+        record, lines = self.record, self.metrics
+        stages = record.get("stages") or {}
+        steps = ", ".join(text for stage in stages.values() if (text := describe_steps(stage)))
+        facts = {
+            "folder": "in memory" if self.out is None else str(self.out),
+            "status": self.status,
+            "started": record.get("started"),
+            "steps": steps or (lines[-1].get("step") if lines else None),
+        }
+        rows = [[name, str(value)] for name, value in facts.items() if value]
+        if lines:
+            last = {**finite_metrics(lines[-1])}
+            rows += [[f"last {name}", format_significant(last[name])] for name in last if name != "step"]
+        table = html_table(["run", ""], rows)
+        return table + (Results(self.results)._repr_html_() if self.results else "")
 
     def __repr__(self) -> str:
         return f"Run({str(self.out)!r}, {self.status})" if self.out else "Run(in memory)"

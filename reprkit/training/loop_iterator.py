@@ -15,6 +15,7 @@ from reprkit.data.fingerprint import fingerprint, is_same
 from reprkit.data.loading.order import loader
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
+from reprkit.models.part_table import latent_names
 from reprkit.runs.changes import compare_runs, warning_about
 from reprkit.runs.metrics import finite_metrics
 from reprkit.runs.model_summary import model_summary
@@ -161,14 +162,9 @@ class Loop:
         self.writer.close(self.train_state.position, "failed", text)
 
     def _title(self) -> str:
-        """Return the progress bar's title: the stage, the run's folder, or else the latents that are trained."""
-        out = self.writer.out
-        if self.options.stage:
-            return f"training {self.options.stage}"
-        if out is not None:
-            return f"training {out.resolve().name}"
-        factors = self.model.factors.values()
-        return f"training {', '.join(factor.latent.reference.name for factor in factors)}"
+        """Return the progress bar's title: the latents that are trained, and the stage."""
+        title = f"training {latent_names(self.model)}"
+        return f"{title}, {self.options.stage}" if self.options.stage else title
 
     def _start_or_resume(self) -> int:
         """Start or resume the run; return the first step."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 PATIENCE = 1.0  # seconds before a bar appears
-TITLE = 24  # maximum width of a title on a terminal, in columns
+TITLE = 40  # maximum width of a title on a terminal, in columns
 PERIOD = 0.2  # seconds between two redraws
 LINE_PERIOD = 30.0  # seconds between two lines of all bars together, without a terminal
 

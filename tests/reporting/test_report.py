@@ -63,7 +63,7 @@ def test_a_run_on_one_page(trained, tmp_path):
     assert "secret" not in text
     assert "4242" not in text
     assert "mse, " not in text
-    assert text.count("8 × 8 × 1") == 2  # below the title and in the table of data
+    assert text.count("8 × 8 × 1") == 3  # below the title, of the decoder, in the table of data
     assert "trained on digits (train), 240 examples · evaluated on digits (test), 60 examples" in text
     pictures = [source for source in page.sources if source.startswith("data:image/png")]
     assert len(pictures) >= 16 * 3 + 4 * 9

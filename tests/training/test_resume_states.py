@@ -38,7 +38,7 @@ def stopped(model, digits, out, until, **options):
 
 def test_resume_starts_a_missing_run_and_returns_at_a_finished_one(digits, tmp_path):
     one, other = make(digits), make(digits)
-    assert len(train(one, digits, tmp_path, resume=True)) == 10
+    assert len(train(one, digits, tmp_path, resume=True, log_every=50)) == 10
     before = read_record(tmp_path)
     assert train(other, digits, tmp_path, resume=True) == []
     assert read_record(tmp_path) == before
@@ -46,7 +46,9 @@ def test_resume_starts_a_missing_run_and_returns_at_a_finished_one(digits, tmp_p
         torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     )
     assert not other.training
-    assert len(train(other, digits, tmp_path, resume=True, steps=14)) == 4, "and may be prolonged"
+    assert len(train(other, digits, tmp_path, resume=True, steps=14, log_every=50)) == 4, (
+        "and may be prolonged"
+    )
     assert [line["step"] for line in Run(tmp_path, other).metrics] == [10, 14]
 
 
@@ -240,8 +242,8 @@ def test_a_full_disk_stops_neither_the_run_nor_older_states(digits, tmp_path, mo
 
 def test_stages_have_separate_states(digits, tmp_path):
     model = make(digits)
-    first = train(model, digits, tmp_path, stage="first")
-    second = train(model, digits, tmp_path, stage="second", lr=1e-3)
+    first = train(model, digits, tmp_path, stage="first", log_every=50)
+    second = train(model, digits, tmp_path, stage="second", lr=1e-3, log_every=50)
     assert {place.name for place in (tmp_path / "state").iterdir()} == {"first", "second"}
     record = read_record(tmp_path)
     assert {name: each["lr"] for name, each in record["stages"].items()} == {"first": 1e-2, "second": 1e-3}

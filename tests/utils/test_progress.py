@@ -128,9 +128,13 @@ def test_every_bar_has_its_own_title(monkeypatch, tmp_path):
         for step in rk.loop(model, data, steps=1, device="cpu", **options):
             step.backward(step.model(step.batch).total)
             step.update()
-    assert titles == ["training gaussian", "training first", "training prior"]
+    assert titles == [
+        "training gaussian(dim=2)",
+        "training gaussian(dim=2)",
+        "training gaussian(dim=2), prior",
+    ]
     titles.clear()
     rk.evaluate(model, data, "reconstruction", "knn", fit_on=data, examples=0)
     assert titles
-    assert all(re.fullmatch(r"(reconstruction|knn): \w+", title) for title in titles)
-    assert {title.partition(":")[0] for title in titles} == {"reconstruction", "knn"}
+    assert all(re.fullmatch(r"(reconstruction|knn) of gaussian\(dim=2\): \w+", title) for title in titles)
+    assert {title.partition(" ")[0] for title in titles} == {"reconstruction", "knn"}
