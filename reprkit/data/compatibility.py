@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -110,6 +110,14 @@ class Relabeled(Dataset):
         """Return the examples at ``indices`` (b,)."""
         batch = self._data.batch(to_index(indices))
         return {**batch, "label": self._numbers[batch["label"].cpu()].to(batch["label"].device)}
+
+    def identities(self) -> Sequence[str] | None:
+        """Return what each example is."""
+        return self._data.identities()
+
+    def split_level(self) -> int:
+        """Return how many splits lie between the whole data set and this one."""
+        return self._data.split_level()
 
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]] | None:
         """Return the lengths of the examples."""

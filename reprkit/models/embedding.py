@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from reprkit.data.compatibility import require_same_fields
 from reprkit.data.formats.value_readers import class_names
 from reprkit.data.raw_input import as_batch, not_learned
 from reprkit.errors import DataError, PartArgumentError, nearest
+from reprkit.models.exchange import Form, require_form
 from reprkit.models.fingerprints import module_fingerprint
 from reprkit.models.isolation import isolate, unwrap
 from reprkit.utils.atomic_files import replace_file, write_text
@@ -32,7 +33,6 @@ SUFFIXES = (".npy", ".csv", ".parquet")
 _LABEL = (
     "label "  # before the names of label fields in a stored batch, none of which is then called "x" or "file"
 )
-Form = Literal["numpy", "torch", "pandas"]
 Pool = Literal["mean", "flatten"]
 
 
@@ -108,11 +108,11 @@ def embed(
         PartArgumentError: an unknown ``to`` or ``pool``, or a batch below 1.
         BuildError: the model has no encoder, or no such factor.
     """
-    for name, value, known in (("to", to, ("numpy", "torch", "pandas")), ("pool", pool, ("mean", "flatten"))):
-        if value not in known:
-            raise PartArgumentError(
-                f"embed: no {name}={value!r}.{nearest(str(value), known)}\n  known: {', '.join(known)}"
-            )
+    require_form(to, "embed")
+    if pool not in get_args(Pool):
+        raise PartArgumentError(
+            f"embed: no pool={pool!r}.{nearest(str(pool), get_args(Pool))}\n  known: {', '.join(get_args(Pool))}"
+        )
     if batch < 1:
         raise PartArgumentError(f"embed takes a batch of at least 1, not {batch}")
     model = unwrap(model)

@@ -138,6 +138,11 @@ class Overlapping(Squares):
         return train, test.subset(range(2)), test
 
 
+class OtherNames(Squares):
+    def identities(self):
+        return [f"{id(self)}/{index}" for index in range(len(self))]
+
+
 WRONG_SETS = {
     "signature round trips through json": (NumpyRange, "is not JSON serializable"),
     "examples fit the signature": (OutOfRange, "x of example 10 has values from 1.05263"),
@@ -147,6 +152,7 @@ WRONG_SETS = {
         Overlapping,
         "the parts together do not contain the examples of the whole",
     ),
+    "identities tell what examples are": (OtherNames, "made again, it has other identities"),
 }
 
 
