@@ -66,8 +66,9 @@ class LinearProbe(Evaluator):
         guess = probe.predict(test_x.astype(np.float64))
         metrics: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
         classes = np.union1d(y, test_y)
+        names = data.signature[self.label].classes
         if len(classes) <= _SHOWN:
-            metrics["figures"] = {"confusion": _confusion(test_y, guess, classes)}
+            metrics["figures"] = {"confusion": _confusion(test_y, guess, classes, names)}
         return metrics
 
 
@@ -89,7 +90,7 @@ def fit_probe(
     return probe.fit(x.astype(np.float64), y)
 
 
-def _confusion(truth: np.ndarray, guess: np.ndarray, classes: np.ndarray) -> Any:
+def _confusion(truth: np.ndarray, guess: np.ndarray, classes: np.ndarray, names: tuple[str, ...]) -> Any:
     from sklearn.metrics import confusion_matrix
 
     from reprkit.reporting.figures import Matrix
@@ -102,7 +103,7 @@ def _confusion(truth: np.ndarray, guess: np.ndarray, classes: np.ndarray) -> Any
         xlabel="predicted",
         ylabel="label",
         span=(0.0, 1.0),
-        ticks=[str(value) for value in classes],
+        ticks=[names[value] if value < len(names) else str(value) for value in classes],
         detail=True,
         caption="Share of each label's examples.",
     )

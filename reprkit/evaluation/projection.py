@@ -62,6 +62,7 @@ class Projection(Evaluator):
             data = data.subset(torch.from_numpy(np.sort(chosen)), part=f"{self.limit} of {len(data)}")
         encoding = encoded(model, data, **self.options)
         labels = encoding.labels.get(self.label)
+        names = dict(enumerate(data.signature[self.label].classes)) if labels is not None else None
         x = encoding.x.astype(np.float64)
         plane, explained = _principal(x)
         size = f"{len(x):,} examples."
@@ -70,6 +71,7 @@ class Projection(Evaluator):
                 title="Principal components",
                 points=plane,
                 labels=labels,
+                names=names,
                 caption=f"{size} They explain {explained:.0%} of the variance.",
             )
         }
@@ -81,6 +83,7 @@ class Projection(Evaluator):
                 title="t-SNE",
                 points=points,
                 labels=labels,
+                names=names,
                 caption=f"{size} Distances between clusters mean little.",
             )
         return {**metrics, "figures": figures}

@@ -158,18 +158,18 @@ def _source(model: Model, data: Any) -> Dataset:
     Raises:
         DataError: it is none, or does not fit the model.
     """
-    from reprkit.data.base import Dataset
     from reprkit.data.formats.table import SUFFIXES as TABLES
     from reprkit.data.formats.table import Table, is_frame
+    from reprkit.data.formats.tables import is_table
     from reprkit.data.formats.tensors import Tensors
     from reprkit.data.resolve import dataset
     from reprkit.data.signature import Signature
 
     learned = () if model.signature is None or "x" not in model.signature else model.signature["x"].columns
-    is_table = (
+    is_file = (
         isinstance(data, str | os.PathLike) and Path(data).suffix.lower() in TABLES and os.path.isfile(data)
     )
-    if learned and (is_table or is_frame(data)):
+    if learned and (is_file or is_frame(data)):
         found: Dataset = Table(data, like=model.signature)
         if unseen := found.facts.get("classes not learned"):
             raise not_learned(unseen)
@@ -177,7 +177,7 @@ def _source(model: Model, data: Any) -> Dataset:
             raise DataError(
                 f"{count} rows of the table have no value in any of the model's columns: leave them out (DataFrame.dropna)"
             )
-    elif isinstance(data, Dataset | str | os.PathLike):
+    elif isinstance(data, str | os.PathLike | torch.utils.data.Dataset) or is_table(data):
         found = dataset(data)
     else:
         values = as_batch(data, model.signature)

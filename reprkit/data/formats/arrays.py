@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from reprkit.data.signature import Column, Kind, Signature
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Real
 
+_ROWS = 10_000  # examples that are looked at for the scales of a vector's elements
+_SCALES = 100  # ratio of standard deviations above which a warning says so
 _NO_X = "the file has {}, none of them called 'x'\n  specify fields={{'x': ..., 'label': ...}}"
 
 
@@ -133,6 +136,8 @@ class Arrays(Tensors):
             )
             if divisor is not None:
                 divisors[field] = divisor
+            if signature[field].kind == "vector" and signature[field].range is None and not mmap:
+                _warn_of_scales(field, tensors[field])
         super().__init__(tensors, Signature(signature), divisors=divisors, name=name, check=not mmap)
         if self._groups is not None and len(self._groups) != len(self):
             raise DataError(
@@ -202,6 +207,21 @@ def _take_groups(raw: dict[str, Any], group: str) -> list[str]:
     if array.ndim != 1:
         raise DataError(f"group={group!r} is one value an example (n,), not of shape {array.shape}")
     return list(map(str, array.tolist()))
+
+
+def _warn_of_scales(name: str, value: Tensor) -> None:
+    """Warn of a vector whose elements have so different scales that losses and distances are those of the largest alone."""
+    deviations = value[:_ROWS].double().std(0, correction=0)
+    means = value[:_ROWS].double().mean(0).abs()
+    used = deviations[deviations > 1e-6 * means]  # constant elements have no scale, only rounding errors
+    if not len(used) or used.max() <= _SCALES * used.min():
+        return
+    warnings.warn(
+        f"the elements of {name} have standard deviations from {float(used.min()):.3g} to {float(used.max()):.3g}, so the largest "
+        f"decide losses and distances almost alone; to standardize them inside of the model: rk.dataset({{'{name}': ...}}, "
+        f"columns={{'{name}': [...]}}) with a name for each, or a DataFrame",
+        stacklevel=4,
+    )
 
 
 def _rows_of(array: Any, value: Tensor) -> RowFile | None:

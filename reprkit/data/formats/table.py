@@ -150,7 +150,8 @@ class Table(Tensors):
         if not known.all():
             values["x_mask"] = known
         if self._labels is not None:
-            fields["label"] = Field(kind="label", shape=(), vocab=len(self._classes))
+            names = tuple(map(str, self._classes))
+            fields["label"] = Field(kind="label", shape=(), vocab=len(names), classes=names)
             values["label"] = self._labels
         Tensors.__init__(self, values, Signature(fields), name=name)
         if unseen:

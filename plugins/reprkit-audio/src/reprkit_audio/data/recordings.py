@@ -247,7 +247,7 @@ class Recordings(UtteranceDataset):
         self._lengths = torch.tensor([counted[number] for number in self._numbers])
         fields = {
             "x": Field(kind="sequence", shape=(frames, store.frames.shape[1]), form=store.front.form),
-            "speaker": Field(kind="label", shape=(), vocab=len(self.names)),
+            "speaker": Field(kind="label", shape=(), vocab=len(self.names), classes=tuple(self.names)),
         }
         for track, (_, symbols) in store.tracks.items():
             fields[track] = Field(kind="tokens", shape=(frames,), vocab=len(symbols))

@@ -79,7 +79,7 @@ class Photos(Tensors):
             Signature(
                 {
                     "x": Field(kind="image", shape=(size, size, 3), range=(0.0, 1.0)),
-                    "photo": Field(kind="label", shape=(), vocab=len(self.names)),
+                    "photo": Field(kind="label", shape=(), vocab=len(self.names), classes=tuple(self.names)),
                 }
             ),
             divisors={"x": 255.0},
