@@ -19,7 +19,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
         "README.md",
         *(
             pytest.param(page, marks=pytest.mark.slow)
-            for page in ("docs/how-to/tables.md", "docs/tutorial.md")
+            for page in ("docs/how-to/embedding.md", "docs/how-to/tables.md", "docs/tutorial.md")
         ),
     ],
 )
