@@ -30,7 +30,8 @@ def open_tables(
     import datasets
 
     if is_table(path):
-        parts = dict(path) if isinstance(path, Mapping) else {str(path.split or "train"): path}
+        source: Any = path
+        parts = dict(source) if isinstance(source, Mapping) else {str(source.split or "train"): source}
         if streaming or not any(isinstance(part, datasets.IterableDataset) for part in parts.values()):
             return {
                 key: part.to_iterable_dataset() if streaming and isinstance(part, datasets.Dataset) else part
@@ -106,7 +107,7 @@ def choose_part(parts: Mapping[str, Any], part: str | None, where: str) -> str:
 def short_name(path: str | os.PathLike[str] | Any) -> str:
     """Return a short name: the name on the hub, or the file's without its suffix."""
     if is_table(path):
-        first = next(iter(path.values())) if isinstance(path, Mapping) else path
+        first: Any = next(iter(path.values())) if isinstance(path, Mapping) else path
         return str(first.info.dataset_name or "datasets")
     local = Path(path).expanduser()
     return local.resolve().stem if local.exists() else str(path)
