@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import reprkit as rk
-from reprkit.sklearn import Representation
+from reprkit.sklearn import OutlierDetector, Representation
 
 SMALL = {"encoder": "mlp(widths=(64,))", "decoder": "mlp(widths=(64,))"}
 
@@ -153,3 +153,83 @@ def test_importing_reprkit_does_not_import_scikit_learn():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("sklearn <function clone")
+
+
+def customers(count=120):
+    import pandas as pd
+
+    rng = np.random.default_rng(1)
+    plan = rng.choice(["basic", "pro"], count)
+    frame = pd.DataFrame(
+        {
+            "income": np.where(plan == "pro", 90_000.0, 30_000.0) + rng.normal(0, 2_000, count),
+            "plan": plan,
+            "since": pd.date_range("2020-01-01", periods=count),
+            "class": rng.integers(1, 4, count),
+        }
+    )
+    frame.loc[3, "income"] = None
+    return frame
+
+
+def test_frames_with_categories_dates_and_gaps():
+    frame = customers()
+    model = Representation("continuous(dim=3)", **SMALL, steps=60, lr=1e-2, random_state=0)
+    model.set_output(transform="pandas")
+    codes = model.fit(frame).transform(frame)
+    assert list(codes.columns) == list(model.get_feature_names_out())
+    assert codes.index.equals(frame.index)
+    assert list(model.feature_names_in_) == list(frame)
+    again = model.inverse_transform(codes)
+    assert list(again) == list(frame)
+    assert (again["plan"] == frame["plan"]).mean() > 0.9
+    assert not again.isna().any(axis=None)
+    assert 0.3 < model.score(frame) < 1
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(loaded.transform(frame[:5]), codes[:5])
+    with pytest.raises(rk.ReprkitError, match="classes that the model did not learn, in 'plan'"):
+        model.transform(frame.assign(plan="gold"))
+    with pytest.raises(
+        ValueError, match="was fitted on a DataFrame with the columns income, plan, since, class"
+    ):
+        model.transform(np.zeros((2, 4)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", ["nll", "error"])
+def test_scikit_learn_s_checks_of_outlier_detectors_pass(measure):
+    found = check_estimator(OutlierDetector(**SMALL, steps=10, measure=measure), on_fail=None)
+    assert [(each["check_name"], each["exception"]) for each in found if each["status"] == "failed"] == []
+    assert sum(each["status"] == "passed" for each in found) > 40
+
+
+@pytest.mark.slow
+def test_outliers_are_found_beyond_the_quantile():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(600, 2)) @ rng.normal(size=(2, 10)) + 0.05 * rng.normal(size=(600, 10))).astype(
+        np.float32
+    )
+    detector = OutlierDetector("continuous(dim=2)", **SMALL, steps=400, quantile=0.9, random_state=0).fit(x)
+    assert len(detector.held_out_) == 120
+    held = detector.predict(x[detector.held_out_])
+    assert (held == -1).mean() == pytest.approx(0.1, abs=0.01)
+    far = x + rng.normal(size=x.shape).astype(np.float32)
+    assert (detector.predict(far) == -1).mean() > 0.95
+    np.testing.assert_allclose(detector.decision_function(x), detector.score_samples(x) - detector.offset_)
+    frame = customers()
+    mixed = OutlierDetector("continuous(dim=2)", **SMALL, steps=100, random_state=0).fit(frame)
+    assert mixed.score_samples(frame.assign(income=1e6)).max() < mixed.offset_
+    loaded = pickle.loads(pickle.dumps(mixed))
+    np.testing.assert_array_equal(loaded.predict(frame), mixed.predict(frame))
+
+
+def test_wrong_settings_of_outlier_detectors():
+    rows = np.zeros((5, 2))
+    for settings, text in (
+        ({"quantile": 1.0}, "quantile lies between 0 and 1"),
+        ({"measure": "distance"}, "measure is 'nll' or 'error'"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            OutlierDetector(**settings).fit(rows)
+    with pytest.raises(ValueError, match="needs 3 rows"):
+        OutlierDetector().fit(rows[:2])

@@ -20,7 +20,7 @@ from reprkit.errors import UnknownPartError
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.runs.filenames import CARD, RESULTS
 from reprkit.runs.metrics import format_significant
-from reprkit.runs.reader import StoredRun, describe_field, describe_steps, run_of
+from reprkit.runs.reader import StoredRun, describe_classes, describe_field, describe_steps, run_of
 from reprkit.training.options import Options, declaration_of, option_fields
 from reprkit.utils.atomic_files import write_text
 
@@ -154,7 +154,8 @@ def _data(stored: StoredCheckpoint, run: StoredRun) -> list[str]:
         for name, field in signature.items()
     ]
     table = [_table(["field", "kind", "shape", "range", "symbols"], rows)] if rows else []
-    return ["## Data", *notes, *table]
+    classes = [f"Classes of {_escape(line)}." for line in describe_classes(signature)]
+    return ["## Data", *notes, *table, *classes]
 
 
 def _training(stored: StoredCheckpoint, run: StoredRun) -> list[str]:

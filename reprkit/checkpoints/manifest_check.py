@@ -28,7 +28,7 @@ _OPTIONAL_KEYS = {"frozen", "computed", _OUTPUTS}
 _OUTPUT_KEYS = {"decoder", "field", "reads"}
 _FACTOR_KEYS = {"encoder", "latent", "input", "pool", "condition"}
 _PART_KEYS = {"id", "arguments", "data", "tokens", SHARED}
-_FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns", "counts"}
+_FIELD_KEYS = {"kind", "shape", "range", "vocab", "form", "columns", "counts", "classes"}
 _COLUMN_KEYS = {"name", "kind", "mean", "std", "classes", "unit"}
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9-]*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -294,6 +294,9 @@ def _check_signature(value: Any, where: str) -> set[str]:
         counts = stated.get("counts", [])
         numbers = isinstance(counts, list) and all(type(count) is int for count in counts)
         _require(numbers, f"{entry_path}.counts", "a list of whole numbers")
+        classes = stated.get("classes", [])
+        texts = isinstance(classes, list) and all(isinstance(each, str) for each in classes)
+        _require(texts, f"{entry_path}.classes", "a list of texts")
         columns = stated.get("columns", [])
         _require(isinstance(columns, list), f"{entry_path}.columns", "a list")
         for index, column in enumerate(columns):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.collation import collate, to_index
+from reprkit.data.identity import split_by_identity
 from reprkit.data.signature import Signature
 from reprkit.data.summary import dataset_html, summarize
 from reprkit.errors import DataError
@@ -127,7 +128,8 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Split at random into train and test, or train, valid and test: disjoint and complete.
 
         The test part depends on ``seed`` and ``test_share`` only: a validation part is taken from the training
-        part.
+        part.  Where ``identities`` tells what each example is, a hash of it decides the part: added or removed examples change no
+        other's part, equal identities stay together, and the shares hold on average.  Otherwise positions are drawn.
 
         Args:
             seed: seed of the split.
@@ -138,20 +140,38 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         Raises:
             DataError: a share out of range, or too few examples, so that a part would be empty.
         """
-        test, held_out = split_sizes(len(self), valid, test_share, valid_share)
-        generator = torch.Generator().manual_seed(derive_seed(seed, _SPLIT))
-        shuffled = torch.randperm(len(self), generator=generator)
-        parts = {
-            "train": shuffled[test + held_out :],
-            "valid": shuffled[test : test + held_out],
-            "test": shuffled[:test],
-        }
+        identities = self.identities()
+        derived = derive_seed(seed, _SPLIT)  # refuses what is no seed
+        if identities is not None:
+            held_out_share(valid, test_share, valid_share)
+            shares = (valid, test_share, valid_share)
+            parts = split_by_identity(identities, seed, *shares, level=self.split_level())
+        else:
+            test, held_out = split_sizes(len(self), valid, test_share, valid_share)
+            shuffled = torch.randperm(len(self), generator=torch.Generator().manual_seed(derived))
+            parts = {
+                "train": shuffled[test + held_out :],
+                "valid": shuffled[test : test + held_out],
+                "test": shuffled[:test],
+            }
         subsets = tuple(
             Subset(self, index, part=name) for name, index in parts.items() if valid or name != "valid"
         )
         for subset in subsets:
             subset.origin.update(split_settings(seed, valid, test_share, valid_share))
         return subsets
+
+    def identities(self) -> Sequence[str] | None:
+        """Return what each example is (n,), such as its path or its patient, by which ``split`` divides; None: its position.
+
+        The same example has the same text in every version of the data set, whatever else is in it and however it is read.
+        Examples of equal identity stay in one part.
+        """
+        return None
+
+    def split_level(self) -> int:
+        """Return how many splits or selections lie between the whole data set and this one."""
+        return 0
 
     def label_values(self, field: str) -> Int[Tensor, " n"]:
         """Return a label field of all examples (n,), int64.
@@ -293,6 +313,18 @@ class Subset(Dataset):
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """Return the examples at ``indices``, which are positions within the subset."""
         return self.data.batch(self.indices.index_select(0, to_index(indices)))
+
+    def identities(self) -> Sequence[str] | None:
+        """Return what each example is (m,), as the whole data set says."""
+        whole = self.data.identities()
+        return None if whole is None else [whole[index] for index in self.indices.tolist()]
+
+    def split_level(self) -> int:
+        """Return how many splits or selections lie between the whole data set and this one."""
+        level, origin = 1 + self.data.split_level(), self.origin
+        while "within" in origin:
+            level, origin = level + 1, origin["within"]
+        return level
 
     def label_values(self, field: str) -> Int[Tensor, " m"]:
         """Return a label field of the subset's examples (m,)."""

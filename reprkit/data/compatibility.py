@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Int
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.collation import to_index
+from reprkit.data.formats.value_readers import class_facts, class_names
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
 
@@ -62,40 +62,77 @@ def _difference(field: Field, learned: Field) -> str:
     return ""
 
 
-def match_classes(data: Dataset, reference: Dataset) -> Dataset:
-    """Return the data set with its labels numbered as the reference numbers the same names.
+def match_classes(data: Dataset, reference: Dataset | Signature) -> Dataset:
+    """Return the data set with its labels numbered as the reference numbers the classes of the same names.
 
-    Where one of both states no names (``facts["classes"]``), labels stay as they are.
+    Where one of both states no names (``Field.classes``), labels stay as they are.
 
     Raises:
         DataError: a class whose name the reference does not have.
     """
-    names, known = (list(each.facts.get("classes", ())) for each in (data, reference))
-    if not names or not known or names == known or "label" not in data.signature:
+    known_by = _class_names(reference)
+    numbers, classes = {}, {}
+    for field, names in _class_names(data).items():
+        known = known_by.get(field, [])
+        if not known or names == known:
+            continue
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise DataError(
+                f"{data.name} has the class{'es' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown[:5]))}, and "
+                f"{reference.name if isinstance(reference, Dataset) else 'the model'} does not: "
+                f"{', '.join(map(repr, known[:10]))}{' ...' if len(known) > 10 else ''}"
+            )
+        numbers[field], classes[field] = [known.index(name) for name in names], known
+    return Relabeled(data, numbers, classes) if numbers else data
+
+
+def match_model(data: Dataset, learned: Signature | None, reads: Container[str]) -> Dataset:
+    """Return the data set with its labels numbered as the model learned them, where it learned the classes of these names.
+
+    Labels that the model does not read (``reads``) may have other classes, which then keep their numbers.
+
+    Raises:
+        DataError: a class that the model did not learn, of a label that it reads.
+    """
+    if learned is None:
         return data
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise DataError(
-            f"{data.name} has the class{'es' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown[:5]))}, and "
-            f"{reference.name} does not: {', '.join(map(repr, known[:10]))}{' ...' if len(known) > 10 else ''}"
-        )
-    return Relabeled(data, [known.index(name) for name in names], known)
+    own, known = _class_names(data), _class_names(learned)
+    fields = {
+        name: learned[name] for name in known if name in reads or set(own.get(name, ())) <= set(known[name])
+    }
+    return match_classes(data, Signature(fields)) if fields else data
+
+
+def _class_names(data: Dataset | Signature) -> dict[str, list[str]]:
+    """Return the names of the classes of each label that states them, in its field or in ``facts``."""
+    signature = data.signature if isinstance(data, Dataset) else data
+    labels = signature.label_fields()
+    stated = class_names(data.facts, labels) if isinstance(data, Dataset) else {}
+    found = {name: list(signature[name].classes) or list(map(str, stated.get(name, ()))) for name in labels}
+    return {name: names for name, names in found.items() if names}
 
 
 class Relabeled(Dataset):
-    """A data set with its classes renumbered.
+    """A data set with the classes of its labels renumbered.
 
     Args:
-        data: has the field ``label``.
-        numbers: old number -> new number.
-        classes: names of the new classes, in order.
+        data: has these label fields.
+        numbers: field -> old number -> new number.
+        classes: field -> names of the new classes, in order.
     """
 
-    def __init__(self, data: Dataset, numbers: list[int], classes: list[Any]) -> None:
-        self._data, self._numbers = data, torch.tensor(numbers)
-        field = Field(kind="label", shape=(), vocab=len(classes))
-        self.signature = Signature({**data.signature, "label": field})
-        self.reference, self.facts = data.reference, {**data.facts, "classes": list(classes)}
+    def __init__(
+        self, data: Dataset, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]
+    ) -> None:
+        self._data = data
+        self._numbers = {name: torch.tensor(values) for name, values in numbers.items()}
+        fields = {
+            name: Field(kind="label", shape=(), vocab=len(names), classes=tuple(names))
+            for name, names in classes.items()
+        }
+        self.signature = Signature({**data.signature, **fields})
+        self.reference, self.facts = data.reference, {**data.facts, **class_facts(dict(classes))}
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -103,13 +140,25 @@ class Relabeled(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return one example."""
-        example = self._data[index]
-        return {**example, "label": self._numbers[example["label"]]}
+        return self._renumber(self._data[index])
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """Return the examples at ``indices`` (b,)."""
-        batch = self._data.batch(to_index(indices))
-        return {**batch, "label": self._numbers[batch["label"].cpu()].to(batch["label"].device)}
+        return self._renumber(self._data.batch(to_index(indices)))
+
+    def _renumber(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        renumbered = {
+            name: numbers[batch[name].cpu()].to(batch[name].device) for name, numbers in self._numbers.items()
+        }
+        return {**batch, **renumbered}
+
+    def identities(self) -> Sequence[str] | None:
+        """Return what each example is."""
+        return self._data.identities()
+
+    def split_level(self) -> int:
+        """Return how many splits lie between the whole data set and this one."""
+        return self._data.split_level()
 
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]] | None:
         """Return the lengths of the examples."""

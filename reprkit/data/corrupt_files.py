@@ -40,7 +40,7 @@ def labels_from_folders(names: Iterable[str], root: Path) -> tuple[Tensor, Field
     classes = sorted(set(firsts))
     indices = {name: index for index, name in enumerate(classes)}
     labels = torch.tensor([indices[name] for name in firsts])
-    return labels, Field(kind="label", shape=(), vocab=len(classes)), classes
+    return labels, Field(kind="label", shape=(), vocab=len(classes), classes=tuple(classes)), classes
 
 
 class CorruptFiles:

@@ -170,7 +170,8 @@ def _with_axes(name: str, value: Tensor, kind: Kind) -> Tensor:
     if kind == "image" and value.shape[1] in (1, 3, 4) and min(value.shape[2:]) > 4:
         raise DataError(
             f"field {name!r} has shape {tuple(value.shape)}: that looks like channels first (n c h w), but "
-            "images are (n h w c)\n  use x.transpose(0, 2, 3, 1) (NumPy) or x.permute(0, 2, 3, 1) (torch)"
+            "images are (n h w c)\n  use x.transpose(0, 2, 3, 1) (NumPy), x.permute(0, 2, 3, 1) (torch), or for a torch data set "
+            "rk.dataset(data, channels='first')"
         )
     return value
 

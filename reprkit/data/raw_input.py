@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.data.collation import collate
+from reprkit.data.regular_files import check_regular
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
 
@@ -23,14 +25,18 @@ def as_batch(source: Any, signature: Signature | None) -> dict[str, Tensor]:
     ==========================================  =====================================================================
     a batch: field -> tensor or array           each field, converted to its type
     an array or tensor (b ...)                  ``x``; uint8 pixels are rescaled from 0..255 to the field's range
-    a DataFrame of pandas or polars             the columns of a table, by name; gaps become False in ``x_mask``
+    a list of examples: dicts, arrays, numbers  collated; sequences of different lengths get ``x_mask``
+    a DataFrame of pandas or polars, or one     the columns of a table, by name; gaps become False in ``x_mask``
+    row, column -> value
+    a .csv, .tsv or .parquet file               its columns, as those of a DataFrame
+    a .npy file                                 its array
     a picture (PIL) or its file, or a list      read, cropped and resized to (h w c) as the data set ``images`` does
     ==========================================  =====================================================================
 
     Raises:
         DataError: none of these, no signature, or content that does not fit the field.
     """
-    if isinstance(source, Mapping):
+    if isinstance(source, Mapping) and not _is_row(source, signature):
         return {name: _convert(name, value, signature) for name, value in source.items()}
     if signature is None:
         raise DataError(
@@ -40,14 +46,95 @@ def as_batch(source: Any, signature: Signature | None) -> dict[str, Tensor]:
     field = signature[name]
     if isinstance(source, np.ndarray | Tensor):
         return {name: _convert(name, source, signature)}
-    from reprkit.data.formats.table import is_frame, read_frame
+    from reprkit.data.formats import table
 
-    if is_frame(source):
-        return _from_frame(read_frame(source)[1], name, field)
+    if isinstance(source, Mapping):
+        import pandas as pd
+
+        return _from_frame(pd.DataFrame([dict(source)]), name, field)
+    if table.is_frame(source) or (field.columns and _is_file(source, table.SUFFIXES)):
+        return _from_frame(table.read_frame(source)[1], name, field)
+    if _is_file(source, (".npy",)):
+        return {name: _convert(name, _load(source), signature)}
     items = list(source) if isinstance(source, list | tuple) else [source]
     if items and field.kind == "image" and all(map(_is_picture, items)):
         return {name: _from_pictures(items, field)}
-    raise DataError(
+    if isinstance(source, list | tuple) and items:
+        return _from_examples(items, name, signature, source)
+    raise _no_input(source, name, field)
+
+
+def _is_row(source: Mapping[Any, Any], signature: Signature | None) -> bool:
+    """Whether a mapping is a row of the table that the model learned, rather than a batch."""
+    field = None if signature is None or "x" not in signature else signature["x"]
+    if field is None or not field.columns or set(source) & set(signature or ()):
+        return False
+    return {column.name for column in field.columns} <= set(source)
+
+
+def _from_examples(items: list[Any], name: str, signature: Signature, source: Any) -> dict[str, Tensor]:
+    """Return the batch of a list of examples: dicts of fields, or values of the field ``name`` alone."""
+    field = signature[name]
+    if all(isinstance(item, Mapping) for item in items):
+        if all(_is_row(item, signature) for item in items):
+            import pandas as pd
+
+            return _from_frame(pd.DataFrame(items), name, field)
+        if len({frozenset(item) for item in items}) > 1 or name not in items[0]:
+            raise DataError(
+                f"a list of examples holds dicts with the same fields, {name} among them, not {', '.join(map(str, items[0]))}"
+            )
+        examples = [{key: _to_example(value) for key, value in item.items()} for item in items]
+    else:
+        examples = [{name: _to_example(item)} for item in items]
+    if not all(isinstance(value, Tensor) for example in examples for value in example.values()) or any(
+        example[name].ndim != len(field.shape) for example in examples
+    ):
+        raise _no_input(source, name, field)
+    shapes = {
+        tuple(example[name].shape[1:] if None in field.shape else example[name].shape) for example in examples
+    }
+    if len(shapes) > 1:
+        listed = ", ".join(map(str, sorted(shapes)))
+        raise DataError(f"the examples of {name} ({field.kind} {field.axes}) have different shapes: {listed}")
+    known = Signature({key: signature[key] for key in examples[0] if key in signature})
+    converted = [
+        {
+            key: value[0]
+            for key, value in as_batch({k: v[None] for k, v in example.items()}, signature).items()
+        }
+        for example in examples
+    ]
+    return collate(converted, known)
+
+
+def _to_example(value: Any) -> Any:
+    """Return one value as a tensor; unchanged where it is no number and no array."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged
+        return value
+    return torch.from_numpy(np.ascontiguousarray(array)) if array.dtype.kind in "biuf" else value
+
+
+def _load(source: str | Path) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(check_regular(Path(source)), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"{str(source)!r} cannot be read as an array: {error}") from error
+    return array
+
+
+def _is_file(source: Any, suffixes: Collection[str]) -> bool:
+    return (
+        isinstance(source, str | Path) and Path(source).suffix.lower() in suffixes and os.path.isfile(source)
+    )
+
+
+def _no_input(source: Any, name: str, field: Field) -> DataError:
+    return DataError(
         f"{_describe(source)} is no input of {name} ({field.kind} {field.axes})\n  {_advice(field)}"
     )
 
@@ -130,6 +217,10 @@ def _is_picture(item: Any) -> bool:
 
 
 def _describe(source: Any) -> str:
+    from reprkit.data.base import Dataset
+
+    if isinstance(source, Dataset):
+        return f"a whole data set ({source.name}; use rk.embed, or data.batch(indices))"
     if isinstance(source, str | Path):
         return (
             f"{str(source)[:80]!r} ({'a file' if os.path.isfile(source) else 'no file of this name exists'})"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
 from reprkit.data.folders import count_suffixes
 from reprkit.data.formats.arrays import Arrays
+from reprkit.data.formats.examples import Examples
 from reprkit.data.formats.table import Table, is_frame
+from reprkit.data.formats.tables import is_stream, is_table
 from reprkit.data.regular_files import check_regular
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError, ReferenceSyntaxError, UnknownPartError
@@ -24,7 +27,10 @@ from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
 from reprkit.utils.collectives import rank
 
-_SOURCES = "a reference such as 'digits', a file or folder of data, arrays, a DataFrame, or an rk.Dataset"
+_SOURCES = (
+    "a reference such as 'digits', a file or folder of data, arrays, a DataFrame, a data set of torch or of datasets, an iterable "
+    "of examples, or an rk.Dataset"
+)
 
 
 def dataset(source: Any, *, registry: Registry | None = None, **options: Any) -> Dataset:
@@ -46,8 +52,9 @@ def dataset(source: Any, *, registry: Registry | None = None, **options: Any) ->
 
     Args:
         source: a reference (``"digits"``, ``"arrays(path='x.npz')"``), a path (``"./digits"`` for the folder where a data set
-            has this name), an array or tensor (n ...), a dict of them, a DataFrame or Bunch, or a data set, which is returned
-            unchanged.
+            has this name), an array or tensor (n ...), a dict of them, a DataFrame or Bunch, a data set of torch, a list or an
+            iterable of examples (``reprkit.data.formats.examples.Examples``), a data set of the library ``datasets`` (``hub``), or
+            an rk.Dataset, which is returned unchanged.
         registry: where references are looked up; by default the process-wide one.
         options: arguments of the data set that reads the source: ``rk.dataset("pets", size=32, labels=True)``,
             ``rk.dataset(frame, columns={"id": "drop"})``, ``rk.dataset(x, kinds={"x": "image"})``.
@@ -72,17 +79,56 @@ def dataset(source: Any, *, registry: Registry | None = None, **options: Any) ->
         return _check(source, type(source).__name__)
     if is_frame(source):
         return _announce(Table(source, **options), options)
+    if is_table(source):
+        from reprkit.data.formats.hub import Hub
+        from reprkit.data.formats.hub_stream import HubStream
+
+        return _announce((HubStream if is_stream(source) else Hub)(source, **options), options)
     if isinstance(source, tuple) and source and all(isinstance(each, np.ndarray | Tensor) for each in source):
         given = ", ".join(str(tuple(each.shape)) for each in source)
         raise DataError(
             f"a tuple of arrays, {given}, has no names of fields: give a dict, {{'x': x, 'label': labels}}"
         )
-    if isinstance(source, Mapping | np.ndarray | Tensor | list | tuple):
-        return _announce(Arrays(source, **options), options)
+    if isinstance(source, Mapping | np.ndarray | Tensor) or (
+        isinstance(source, list | tuple) and not _is_list_of_examples(source)
+    ):
+        return _announce(_arrays(source, options), options)
+    if isinstance(source, torch.utils.data.DataLoader):
+        raise DataError(
+            "a DataLoader yields batches, and reprkit makes its own: give its data set, rk.dataset(loader.dataset)"
+        )
+    if isinstance(source, torch.utils.data.Dataset | Iterable):
+        return _announce(Examples(source, **options), options)
     raise DataError(
         f"a data set is {_SOURCES}, not {type(source).__name__}\n"
         "  write a class for it: subclass rk.Dataset, set signature, define __len__ and __getitem__"
     )
+
+
+def is_source(source: Any) -> bool:
+    """Whether an object that is no rk.Dataset stands for a whole data set: a reference, a path, a table, a foreign data set."""
+    return isinstance(source, str | Path | torch.utils.data.Dataset) or is_frame(source) or is_table(source)
+
+
+def _is_list_of_examples(source: Sequence[Any]) -> bool:
+    """Whether a list holds dicts, (x, label) pairs or pictures, rather than the rows of an array."""
+    first = source[0] if len(source) and isinstance(source, list) else None
+    values = first if isinstance(first, tuple) else ()
+    return (
+        isinstance(first, Mapping)
+        or any(np.ndim(each) or not np.isscalar(each) for each in values if not isinstance(each, Tensor))
+        or any(each.ndim for each in values if isinstance(each, Tensor))
+        or type(first).__module__.partition(".")[0] == "PIL"
+    )
+
+
+def _arrays(source: Any, options: Mapping[str, Any]) -> Dataset:
+    if isinstance(source, tuple) and len(source) == 2 and all(np.ndim(each) for each in source):
+        raise DataError(
+            "a tuple of two arrays has no names of fields: give rk.dataset({'x': first, 'label': second}), or "
+            "rk.dataset(np.stack(...)) for examples of one array"
+        )
+    return Arrays(source, **options)
 
 
 def _with_options(reference: Reference, options: Mapping[str, Any]) -> Reference:

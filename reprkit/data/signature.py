@@ -92,10 +92,12 @@ class Field:
             standard deviation each.
         counts: of tokens and labels, how often each symbol occurs in the training data, so that a part can sample symbols by their
             frequency (``Dataset.count_symbols``); None where it was not counted.
+        classes: of a label, the names of its classes in the order of their numbers; () where the data states none.  Fields that
+            differ in them alone are equal: data sets with the same classes in another order are matched by name.
 
     Raises:
         DataError: an unknown kind, columns that do not fill the vector, a shape that does not fit the kind, an empty range, tokens
-            without a vocabulary.
+            without a vocabulary, names of classes that are not one a class.
     """
 
     kind: Kind
@@ -105,6 +107,7 @@ class Field:
     form: str | None = None
     columns: tuple[Column, ...] = ()
     counts: tuple[int, ...] | None = field(default=None, repr=False)
+    classes: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Validate the field."""
@@ -141,6 +144,17 @@ class Field:
             )
         if self.columns:
             self._check_columns()
+        if self.classes:
+            object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+            if (
+                self.kind != "label"
+                or len(self.classes) != self.vocab
+                or len(set(self.classes)) != self.vocab
+            ):
+                raise DataError(
+                    f"classes are a different name for each of the {self.vocab} classes of a label, not {len(self.classes)} of "
+                    f"{self.kind} data"
+                )
         if self.counts is not None:
             object.__setattr__(self, "counts", tuple(self.counts))
             if not self.discrete or len(self.counts) != self.vocab or min(self.counts) < 0:
@@ -290,6 +304,7 @@ class Signature(Mapping[str, Field]):
                 vocab=value.get("vocab"),
                 counts=None if value.get("counts") is None else tuple(value["counts"]),
                 form=value.get("form"),
+                classes=tuple(value.get("classes", ())),
                 columns=tuple(
                     Column(**{**column, "classes": tuple(column.get("classes", ()))})
                     for column in value.get("columns", ())
@@ -311,7 +326,7 @@ class Signature(Mapping[str, Field]):
 
 
 def _field_to_json(field: Field) -> dict[str, Any]:
-    """Return a field as JSON; ``form``, ``columns`` and ``counts`` are left out where there are none, as in earlier versions."""
+    """Return a field as JSON; form, columns, counts and classes are left out where there are none, as in earlier versions."""
     record = asdict(field)
     if record["counts"] is None:
         del record["counts"]
@@ -319,6 +334,10 @@ def _field_to_json(field: Field) -> dict[str, Any]:
         record["counts"] = list(record["counts"])
     if record["form"] is None:
         del record["form"]
+    if record["classes"]:
+        record["classes"] = list(record["classes"])
+    else:
+        del record["classes"]
     if not record["columns"]:
         del record["columns"]
     else:

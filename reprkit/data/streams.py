@@ -16,6 +16,7 @@ from reprkit.data.base import Dataset, derive_seed, held_out_share
 from reprkit.data.collation import collate
 from reprkit.data.formats.in_memory import InMemory
 from reprkit.data.loading.stream_sampler import SPARES, RankShare, StreamSampler
+from reprkit.data.summary import summarize
 from reprkit.errors import DataError, ReprkitError
 
 _STREAM, _PART = 0x73747265616D, 0x7374727061727473  # salts: shuffling and splits may have the same seed
@@ -188,6 +189,10 @@ class Stream(Dataset):
         self._check_share()
         batch = collate(examples, self.signature)
         return {name: value[: share.own] for name, value in batch.items()} if share.decode_all else batch
+
+    def summary(self) -> str:
+        """Return what was read, in one line."""
+        return summarize(self.signature, None, self.facts)
 
     def describe(self) -> dict[str, Any]:
         """Return the description that ``run.json`` stores; it has no size."""

@@ -13,15 +13,17 @@ from reprkit.utils.plain_table import html_table
 _NAMES = 12  # names of classes that are shown
 
 
-def summarize(signature: Signature, count: int, facts: Mapping[str, Any]) -> str:
+def summarize(signature: Signature, count: int | None, facts: Mapping[str, Any]) -> str:
     """Return ``x: image (h=8 w=8 c=1) in 0 to 1, 1,797 examples; label: 10 classes``.
 
-    A data set that has more to say of a field states ``facts["columns"]``, which is returned instead.
+    A data set that has more to say of a field states ``facts["columns"]``, which is returned instead.  ``count`` is None for a
+    stream.
     """
     if isinstance(facts.get("columns"), str):
         return str(facts["columns"])
     parts = [f"{name}: {_field(field)}" for name, field in signature.items()]
-    return "; ".join([f"{parts[0]}, {count:,} examples", *parts[1:], *_left_out(facts)])
+    examples = "a stream" if count is None else f"{count:,} examples"
+    return "; ".join([f"{parts[0]}, {examples}", *parts[1:], *_left_out(facts)])
 
 
 def _left_out(facts: Mapping[str, Any]) -> list[str]:

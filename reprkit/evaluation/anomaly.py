@@ -165,16 +165,16 @@ class Anomaly(Evaluator):
         for batch in batches(data, "scoring"):
             if self.score == "error-under-noise":
                 draws = [
-                    _errors(model, batch, model.encode(pipeline(batch, generator)[0]))
+                    example_errors(model, batch, model.encode(pipeline(batch, generator)[0]))
                     for _ in range(self.draws)
                 ]
                 found.append(torch.stack(draws).mean(0))
                 continue
             codes = model.encode(batch) if model.factors else None
             if self.score == "error":
-                found.append(_errors(model, batch, codes))
+                found.append(example_errors(model, batch, codes))
             else:
-                found.append(_nats(model, batch, codes))
+                found.append(example_nats(model, batch, codes))
         return torch.cat(found).cpu().numpy()
 
     def _distances(self, model: Model, data: Dataset, fit_on: Dataset | None) -> Float[np.ndarray, " n"]:
@@ -267,13 +267,13 @@ def _outputs(model: Model) -> list[str | None]:
     return list(model.outputs) or [None]  # None: score raises the error that says there is none
 
 
-def _nats(model: Model, batch: Batch, codes: Codes | None) -> Float[Tensor, " b"]:
+def example_nats(model: Model, batch: Batch, codes: Codes | None) -> Float[Tensor, " b"]:
     """Return the nats of each example, summed over all outputs."""
     each = [to_float64(model.score(batch, codes, output=name).per_example) for name in _outputs(model)]
     return torch.stack(each).sum(0)
 
 
-def _errors(model: Model, batch: Batch, codes: Codes | None) -> Float[Tensor, " b"]:
+def example_errors(model: Model, batch: Batch, codes: Codes | None) -> Float[Tensor, " b"]:
     """Return the squared error of each example, summed over the elements of all outputs that count."""
     total: Tensor | float = 0.0
     for name in _outputs(model):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reprkit.data.compatibility import match_classes, require_same_fields
+from reprkit.data.compatibility import match_classes, match_model, require_same_fields
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.evaluation.baselines import baseline
 from reprkit.evaluation.encoding import Session, use_session
@@ -78,7 +78,14 @@ def evaluate(
     subject = subject or latent_names(model)
     for each in filter(None, (data, fit_on)):
         require_same_fields(each, model.signature)
-    data = data if fit_on is None else match_classes(data, fit_on)
+    reads = {
+        *(factor.input for factor in model.factors.values()),
+        *(each.field_name for each in model.outputs.values()),
+    }
+    data = match_model(data, model.signature, reads)
+    if fit_on is not None:
+        fit_on = match_model(fit_on, model.signature, reads)
+        data = match_classes(data, fit_on)
     started = time.monotonic()
     results = Results()
     with (
@@ -114,9 +121,9 @@ def evaluate(
 
 
 def _dataset(data: Any) -> Dataset:
-    from reprkit.data import dataset
+    from reprkit.data.resolve import dataset, is_source
 
-    if isinstance(data, str):
+    if not hasattr(data, "signature") and is_source(data):
         return dataset(data)
     if not hasattr(data, "signature"):
         raise BuildError(f"evaluate takes a data set, not {type(data).__name__}; create one by rk.dataset")

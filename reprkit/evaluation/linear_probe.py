@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
 
-from reprkit.data.formats.value_readers import class_names
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import Pool, encode_labeled
 from reprkit.evaluation.label_subset import label_subset
@@ -68,8 +66,8 @@ class LinearProbe(Evaluator):
         guess = probe.predict(test_x.astype(np.float64))
         metrics: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
         classes = np.union1d(y, test_y)
+        names = data.signature[self.label].classes
         if len(classes) <= _SHOWN:
-            names = class_names(data.facts, [self.label]).get(self.label, ())
             metrics["figures"] = {"confusion": _confusion(test_y, guess, classes, names)}
         return metrics
 
@@ -92,7 +90,7 @@ def fit_probe(
     return probe.fit(x.astype(np.float64), y)
 
 
-def _confusion(truth: np.ndarray, guess: np.ndarray, classes: np.ndarray, names: Sequence[Any]) -> Any:
+def _confusion(truth: np.ndarray, guess: np.ndarray, classes: np.ndarray, names: tuple[str, ...]) -> Any:
     from sklearn.metrics import confusion_matrix
 
     from reprkit.reporting.figures import Matrix
@@ -105,7 +103,7 @@ def _confusion(truth: np.ndarray, guess: np.ndarray, classes: np.ndarray, names:
         xlabel="predicted",
         ylabel="label",
         span=(0.0, 1.0),
-        ticks=[str(names[value]) if 0 <= value < len(names) else str(value) for value in classes],
+        ticks=[names[value] if 0 <= value < len(names) else str(value) for value in classes],
         detail=True,
         caption="Share of each label's examples.",
     )

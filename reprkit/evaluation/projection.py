@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le
 
-from reprkit.data.formats.value_readers import class_names
 from reprkit.evaluation.encoding import Pool, encoded
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Seed
@@ -63,7 +62,7 @@ class Projection(Evaluator):
             data = data.subset(torch.from_numpy(np.sort(chosen)), part=f"{self.limit} of {len(data)}")
         encoding = encoded(model, data, **self.options)
         labels = encoding.labels.get(self.label)
-        names = dict(enumerate(class_names(data.facts, [self.label]).get(self.label, ())))
+        names = dict(enumerate(data.signature[self.label].classes)) if labels is not None else None
         x = encoding.x.astype(np.float64)
         plane, explained = _principal(x)
         size = f"{len(x):,} examples."

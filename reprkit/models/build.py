@@ -120,10 +120,10 @@ def get_signature(data: Any) -> Signature | None:
     """
     if data is None or isinstance(data, Signature):
         return data
-    if isinstance(data, str):
-        from reprkit.data.resolve import dataset
+    if not hasattr(data, "signature"):
+        from reprkit.data.resolve import dataset, is_source
 
-        data = dataset(data)
+        data = dataset(data) if is_source(data) else data
     if not hasattr(data, "signature"):
         raise BuildError(
             f"data= takes a data set or its signature, not {type(data).__name__}; see rk.dataset"

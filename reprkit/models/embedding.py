@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from reprkit.data.compatibility import require_same_fields
 from reprkit.data.formats.value_readers import class_names
 from reprkit.data.raw_input import as_batch, not_learned
 from reprkit.errors import DataError, PartArgumentError, nearest
+from reprkit.models.exchange import Form, require_form
 from reprkit.models.fingerprints import module_fingerprint
 from reprkit.models.isolation import isolate, unwrap
 from reprkit.utils.atomic_files import replace_file, write_text
@@ -32,7 +33,6 @@ SUFFIXES = (".npy", ".csv", ".parquet")
 _LABEL = (
     "label "  # before the names of label fields in a stored batch, none of which is then called "x" or "file"
 )
-Form = Literal["numpy", "torch", "pandas"]
 Pool = Literal["mean", "flatten"]
 
 
@@ -108,11 +108,11 @@ def embed(
         PartArgumentError: an unknown ``to`` or ``pool``, or a batch below 1.
         BuildError: the model has no encoder, or no such factor.
     """
-    for name, value, known in (("to", to, ("numpy", "torch", "pandas")), ("pool", pool, ("mean", "flatten"))):
-        if value not in known:
-            raise PartArgumentError(
-                f"embed: no {name}={value!r}.{nearest(str(value), known)}\n  known: {', '.join(known)}"
-            )
+    require_form(to, "embed")
+    if pool not in get_args(Pool):
+        raise PartArgumentError(
+            f"embed: no pool={pool!r}.{nearest(str(pool), get_args(Pool))}\n  known: {', '.join(get_args(Pool))}"
+        )
     if batch < 1:
         raise PartArgumentError(f"embed takes a batch of at least 1, not {batch}")
     model = unwrap(model)
@@ -158,18 +158,18 @@ def as_dataset(model: Model, data: Any) -> Dataset:
     Raises:
         DataError: it is none, or does not fit the model.
     """
-    from reprkit.data.base import Dataset
     from reprkit.data.formats.table import SUFFIXES as TABLES
     from reprkit.data.formats.table import Table, is_frame
+    from reprkit.data.formats.tables import is_table
     from reprkit.data.formats.tensors import Tensors
     from reprkit.data.resolve import dataset
     from reprkit.data.signature import Signature
 
     learned = () if model.signature is None or "x" not in model.signature else model.signature["x"].columns
-    is_table = (
+    is_file = (
         isinstance(data, str | os.PathLike) and Path(data).suffix.lower() in TABLES and os.path.isfile(data)
     )
-    if learned and (is_table or is_frame(data)):
+    if learned and (is_file or is_frame(data)):
         found: Dataset = Table(data, like=model.signature)
         if unseen := found.facts.get("classes not learned"):
             raise not_learned(unseen)
@@ -177,7 +177,7 @@ def as_dataset(model: Model, data: Any) -> Dataset:
             raise DataError(
                 f"{count} rows of the table have no value in any of the model's columns: leave them out (DataFrame.dropna)"
             )
-    elif isinstance(data, Dataset | str | os.PathLike):
+    elif isinstance(data, str | os.PathLike | torch.utils.data.Dataset) or is_table(data):
         found = dataset(data)
     else:
         values = as_batch(data, model.signature)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Latent, Objective, require
 from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.draws import repeat_batch
+from reprkit.models.exchange import Form, as_codes, codes_to, decoded_to, require_form, values_to, vectors_to
 from reprkit.models.factor import (
     Factor,
     Factors,
@@ -36,6 +37,7 @@ from reprkit.models.forward_cache import (
 )
 from reprkit.models.freezing import find_frozen_modules, freeze_weights
 from reprkit.models.grid import from_tokens, fuse, row_grid, to_tokens
+from reprkit.models.isolation import isolate
 from reprkit.models.loss_weights import parse_weights
 from reprkit.models.output import Output, field_of, missing_output
 from reprkit.models.part_table import model_html, model_text
@@ -53,7 +55,9 @@ class Model(nn.Module):
     """Encoder → latent → decoder, with one or more factors, trained by an objective.  Created by ``rk.build`` or ``rk.load``.
 
     Training calls only ``forward``, so that DDP and FSDP see every use of the weights; a trained model is used through
-    ``encode``, ``decode``, ``represent``, ``sample`` and ``generate``.
+    ``encode``, ``decode``, ``represent``, ``reconstruct``, ``sample`` and ``generate``.  With ``to="numpy"``, ``"torch"`` or
+    ``"pandas"`` the first four return plain values without gradients, in evaluation mode and in the data's own units; without
+    ``to`` they return what training needs.
 
     Attributes:
         computed_fields: names of the signature's fields that the objective computes: batches of the data lack them.
@@ -215,6 +219,7 @@ class Model(nn.Module):
         """
         return field_of(self.signature, self.output)
 
+    @overload
     def encode(
         self,
         batch: Batch,
@@ -223,7 +228,31 @@ class Model(nn.Module):
         factors: Sequence[str] | None = None,
         any_length: bool = False,
         draws: int = 1,
-    ) -> Codes:
+        to: None = None,
+    ) -> Codes: ...
+
+    @overload
+    def encode(
+        self,
+        batch: Any,
+        *,
+        keep: Tensor | None = None,
+        factors: Sequence[str] | None = None,
+        any_length: bool = False,
+        draws: int = 1,
+        to: Literal["numpy", "torch"],
+    ) -> dict[str, Any]: ...
+
+    def encode(
+        self,
+        batch: Any,
+        *,
+        keep: Tensor | None = None,
+        factors: Sequence[str] | None = None,
+        any_length: bool = False,
+        draws: int = 1,
+        to: Literal["numpy", "torch"] | None = None,
+    ) -> Codes | dict[str, Any]:
         """Encode a batch: return its codes by factor.  The batch is moved to the model's device.
 
         Args:
@@ -235,12 +264,18 @@ class Model(nn.Module):
             any_length: accept sequences longer or shorter than those of the signature, if the encoders can read them.
             draws: codes of each example, k: the code has b*k rows, an example's in a row, of independent draws of a random
                 latent in training; in evaluation they are equal.  Encoders run once, unless another factor conditions them.
+            to: "numpy" or "torch": plain arrays by factor, without gradients and in evaluation mode: indices (b n q) of a discrete
+                latent, else vectors (b n d).  ``decode`` reads them.
 
         Raises:
             DataError: the batch does not have the shapes and types of the signature.
-            PartArgumentError: fewer than one draw.
+            PartArgumentError: fewer than one draw, or an unknown ``to``.
         """
         require(draws >= 1, f"encode takes draws of at least 1, not {draws}")
+        if to is not None:
+            with torch.no_grad(), isolate(self, 0):
+                codes = self.encode(batch, keep=keep, factors=factors, any_length=any_length, draws=draws)
+            return codes_to(codes, to)
         names = tuple(self.factors) if factors is None else tuple(factors)
         cache = self._forward_cache
         if cache is None:
@@ -259,27 +294,95 @@ class Model(nn.Module):
             cache.views.append(Codes({name: code for name, code in known.items() if name not in before}))
         return Codes({name: known[name] for name in names})
 
+    @overload
     def decode(
         self,
-        codes: Codes | Mapping[str, Code] | None = None,
+        codes: Any = None,
         *,
         teacher: Tensor | None = None,
         length: int | None = None,
         output: str | None = None,
+        to: None = None,
         **options: Any,
-    ) -> Decoded:
+    ) -> Decoded: ...
+
+    @overload
+    def decode(
+        self,
+        codes: Any = None,
+        *,
+        teacher: Tensor | None = None,
+        length: int | None = None,
+        output: str | None = None,
+        to: Form,
+        **options: Any,
+    ) -> Any: ...
+
+    def decode(
+        self,
+        codes: Any = None,
+        *,
+        teacher: Tensor | None = None,
+        length: int | None = None,
+        output: str | None = None,
+        to: Form | None = None,
+        **options: Any,
+    ) -> Any:
         """Decode codes: return the likelihood of the data.  A causal decoder also reads ``teacher`` (b n p), the target.
 
-        ``queries=`` (b m) restricts the output to those tokens, if the decoder provides "queries"; ``output=`` names the output,
-        where there are several.
+        Args:
+            codes: ``Codes``, a mapping of factor to ``Code``, or arrays: those of ``encode(to=)``, or vectors (b d) of one
+                token, for a model of one factor also without its name.
+            teacher: the target, of causal decoders.
+            length: number of tokens, where it varies.
+            output: name of the output, where there are several.
+            to: "numpy", "torch" or "pandas": the point estimate in the data's layout and units, without gradients and in evaluation
+                mode: pixels within their range, a table with its columns, classes and dates
+                (``reprkit.models.exchange.values_to``).
+            options: of the decoder, such as ``queries=`` (b m), which restricts the output to those tokens.
 
         Raises:
             BuildError: see ``get_output``.
+            DataError: arrays that do not fit the latents, or pandas for data that is no vector.
+            PartArgumentError: an unknown ``to``.
         """
+        if to is not None:
+            require_form(to, "decode")
+            with torch.no_grad(), isolate(self, 0):
+                decoded = self.decode(codes, teacher=teacher, length=length, output=output, **options)
+            return decoded_to(self, decoded, to, output)
         decoder = self.get_decoder(output)
-        features, condition = self.merge(codes or {}, output), self.condition(codes or {}, output)
+        read = {} if codes is None else as_codes(self, codes)
+        features, condition = self.merge(read, output), self.condition(read, output)
         with decoder.error_context():
             return decoder(features, teacher=teacher, length=length, **condition, **options)
+
+    def reconstruct(self, batch: Any, to: Form = "torch", *, output: str | None = None) -> Any:
+        """Encode and decode: return the data as the model reconstructs it, in its own layout and units.
+
+        Missing values of a table are filled in.  A causal decoder sees the codes only.
+
+        Args:
+            batch: as for ``encode``.
+            to: "torch", "numpy" or "pandas", as for ``decode``.
+            output: name of the output, where there are several.
+
+        Raises:
+            BuildError: no encoder, no decoder, no such output, or a decoder that returns something else than the data.
+            DataError: data that does not fit the model, or pandas for data that is no vector.
+            PartArgumentError: an unknown ``to``.
+        """
+        require_form(to, "reconstruct")
+        self._require_encoder()
+        self.require_decoded_data()
+        target = self.get_output(output)
+        field = target.field
+        with torch.no_grad(), isolate(self, 0):
+            read = as_batch(batch, self.signature)
+            length = target.length(read) if target.field_name in read else None
+            decoded = self.decode(self.encode(read, factors=target.reads), length=length, output=output)
+            values = self.to_batch(decoded, output=output)[target.field_name]
+        return values_to(values, field, to, "reconstruct")
 
     def merge(self, codes: Mapping[str, Code], output: str | None = None) -> Features | None:
         """Combine the codes that the decoder reads as tokens: adapted, aligned to the code with the most tokens, summed (b n d)."""
@@ -396,21 +499,47 @@ class Model(nn.Module):
         values = from_tokens(decoded.x, decoded.grid or (1,), to.field)
         return {**(batch or {}), to.field_name: values}
 
+    @overload
     def represent(
-        self, batch: Batch, factor: str | None = None, pool: Literal["mean", "flatten"] = "mean"
-    ) -> Tensor:
+        self,
+        batch: Batch,
+        factor: str | None = None,
+        pool: Literal["mean", "flatten"] = "mean",
+        to: None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def represent(
+        self,
+        batch: Any,
+        factor: str | None = None,
+        pool: Literal["mean", "flatten"] = "mean",
+        *,
+        to: Form,
+    ) -> Any: ...
+
+    def represent(
+        self,
+        batch: Any,
+        factor: str | None = None,
+        pool: Literal["mean", "flatten"] = "mean",
+        to: Form | None = None,
+    ) -> Any:
         """Return one vector per example (b d), for probes.  ``batch`` is as for ``encode``.
 
         It is the masked mean over tokens, or with ``pool="flatten"`` all tokens concatenated.  Without ``factor``, the vectors
-        of all factors are concatenated.
+        of all factors are concatenated.  With ``to``, it is a NumPy array, a tensor or a DataFrame with the columns "0" to
+        "d - 1", without gradients and in evaluation mode; without, a tensor through which a probe can train the model.
 
         Raises:
             BuildError: the model has no encoder, or no such factor.
+            PartArgumentError: an unknown ``to``.
         """
-        if not self.factors:
-            raise BuildError(
-                "this model has no encoder, so it has no representation: build it with encoder= or factors="
-            )
+        self._require_encoder()
+        if to is not None:
+            require_form(to, "represent")
+            with torch.no_grad(), isolate(self, 0):
+                return vectors_to(self.represent(batch, factor, pool), to)
         names = tuple(self.factors) if factor is None else (factor,)
         vectors = []
         for code in self.encode(batch, factors=names).values():
@@ -419,6 +548,12 @@ class Model(nn.Module):
                 z = z * code.mask.unsqueeze(-1)
             vectors.append(z.flatten(1) if pool == "flatten" else masked_mean(z, code.mask))
         return torch.cat(vectors, -1)
+
+    def _require_encoder(self) -> None:
+        if not self.factors:
+            raise BuildError(
+                "this model has no encoder, so it has no representation: build it with encoder= or factors="
+            )
 
     def jacobian(
         self,

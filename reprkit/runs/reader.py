@@ -275,6 +275,19 @@ def describe_field(field: Mapping[str, Any]) -> tuple[str, str, str | None, int 
     return field["kind"], shape, span, field.get("vocab")
 
 
+def describe_classes(signature: Mapping[str, Any], most: int = 20) -> list[str]:
+    """Return a line for each label of a recorded signature with named classes: ``label: 0 cat, 1 dog``."""
+    lines = []
+    for name, record in signature.items():
+        classes = record.get("classes") or ()
+        shown = ", ".join(f"{number} {each}" for number, each in enumerate(classes[:most]))
+        if classes:
+            lines.append(
+                f"{name}: {shown}" + (f" and {len(classes) - most} more" if len(classes) > most else "")
+            )
+    return lines
+
+
 def curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[float]]]:
     """Return (steps, values) of every finite logged number, by name; nested names are joined by dots."""
     result: dict[str, tuple[list[int], list[float]]] = {}

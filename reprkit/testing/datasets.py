@@ -124,6 +124,18 @@ class DatasetConformance(Conformance):
                 "the parts together do not contain the examples of the whole",
             )
 
+    def test_identities_tell_what_examples_are(self) -> None:
+        """``identities`` is None, or one text an example, equal when the data set is made again, and in one part of a split."""
+        data = self.fresh()
+        names = data.identities()
+        if names is None:
+            return
+        expect(len(names) == len(data), f"{len(names)} identities for {len(data)} examples")
+        expect(all(isinstance(name, str) for name in names), "an identity is not a text")
+        expect(list(names) == list(self.fresh().identities()), "made again, it has other identities")
+        parts = [set(part.identities()) for part in data.split(seed=3, valid=True)]
+        expect(sum(map(len, parts)) == len(set(names)), "examples of equal identity are in several parts")
+
 
 def _materialize(data: Any) -> Any:
     return data.take(MAX_EXAMPLES) if isinstance(data, Stream) else data

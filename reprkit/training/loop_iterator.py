@@ -48,10 +48,10 @@ class Loop:
     """An iterator over a run's steps; see ``loop``.  It can be used once."""
 
     def __init__(self, model: Model, data: Any, options: Options) -> None:
-        if isinstance(data, str):
-            from reprkit.data import dataset
+        if not hasattr(data, "signature"):
+            from reprkit.data.resolve import dataset, is_source
 
-            data = dataset(data)
+            data = dataset(data) if is_source(data) else data
         self.model, self.data, self.options = model, data, options
         self.writer = RunWriter(options.folder, stage=options.stage)
         self._train_state: TrainState | None = None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import reprkit as rk
 from reprkit.data import Arrays, Field
 from reprkit.errors import DataError, PartArgumentError
 
@@ -261,3 +262,14 @@ def test_unreadable_files_raise(tmp_path):
     assert Arrays(tmp_path / "tokens.npy", mmap=True, vocabs={"x": 5}).batch([0])["x"].tolist() == [
         [1, 1, 1, 1]
     ]
+
+
+def test_elements_of_very_different_scales_are_said():
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * [1, 0, 5e4]
+    with pytest.warns(UserWarning, match=r"standard deviations from .* to .*columns=\{'x': \[...\]\}"):
+        rk.dataset({"x": x})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rk.dataset({"x": x[:, :2]})  # a constant has no scale
+        data = rk.dataset({"x": x}, columns={"x": ["a", "b", "c"]})
+    assert data.signature["x"].columns[2].std > 1e4

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.data.compatibility import match_classes
+from reprkit.data import Field
+from reprkit.data.compatibility import match_classes, match_model
 from reprkit.data.formats.arrays import Arrays
 from reprkit.data.formats.table import Table
 from reprkit.errors import DataError
@@ -84,3 +85,38 @@ def test_a_probe_uses_the_names_of_the_classes():
     assert test.batch([0])["label"].item() == 0
     found = rk.evaluate("raw", test, "knn", fit_on=train)
     assert found["knn"]["accuracy"] > 0.95
+
+
+def test_names_of_classes_travel_with_the_model(tmp_path):
+    train = Table(pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "label": ["p", "q", "r", "r"]}))
+    model = rk.build(
+        data=train,
+        encoder="mlp(width=8)",
+        latent="continuous(dim=2)",
+        objective="reconstruction",
+        decoder="mlp(width=8)",
+    )
+    loaded = rk.load(model.save(tmp_path / "model"))
+    assert loaded.signature["label"].classes == ("p", "q", "r")
+    assert "label: 0 p, 1 q, 2 r" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_labels_are_numbered_as_the_model_learned_them():
+    train = Table(pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "label": ["p", "q", "r", "r"]}))
+    new = Table(pd.DataFrame({"a": [1.0, 2.0, 3.0], "label": ["r", "q", "r"]}))
+    other = Table(pd.DataFrame({"a": [1.0, 2.0], "label": ["x", "y"]}))
+    matched = match_model(new, train.signature, ())
+    assert matched.batch(range(3))["label"].tolist() == [2, 1, 2]
+    assert match_model(other, train.signature, ()) is other
+    with pytest.raises(DataError, match="has the classes 'x', 'y', and the model does not: 'p', 'q', 'r'"):
+        match_model(other, train.signature, {"label"})
+    with pytest.raises(DataError, match="classes are a different name for each of the 3 classes"):
+        Field(kind="label", shape=(), vocab=3, classes=("a", "b"))
+
+
+def test_maps_and_confusions_name_the_classes():
+    frame = pd.DataFrame({"a": RNG.normal(size=40), "b": RNG.normal(size=40), "label": ["no", "yes"] * 20})
+    data = Table(frame)
+    found = rk.evaluate("raw", data, "linear-probe", "projection(tsne=False)", fit_on=data)
+    assert found.figures["linear-probe"]["confusion"].ticks == ["no", "yes"]
+    assert dict(found.figures["projection"]["pca"].names) == {0: "no", 1: "yes"}

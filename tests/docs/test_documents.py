@@ -23,6 +23,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
             for page in (
                 "docs/how-to/pictures.md",
                 "docs/how-to/sound.md",
+                "docs/how-to/embedding.md",
                 "docs/how-to/tables.md",
                 "docs/how-to/text.md",
                 "docs/tutorial.md",

@@ -149,6 +149,11 @@ class Opener(DatasetConformance):
         return "audio"
 
 
+class OtherNames(Squares):
+    def identities(self):
+        return [f"{id(self)}/{index}" for index in range(len(self))]
+
+
 WRONG_SETS = {
     "a folder is opened by root alone": (NeedsTwo, "its Spec says opens='audio', and it needs root, rate"),
     "signature round trips through json": (NumpyRange, "is not JSON serializable"),
@@ -159,6 +164,7 @@ WRONG_SETS = {
         Overlapping,
         "the parts together do not contain the examples of the whole",
     ),
+    "identities tell what examples are": (OtherNames, "made again, it has other identities"),
 }
 
 

@@ -176,3 +176,29 @@ def test_invalid_settings_raise(root, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(DataError, match="holds no sound files"):
         speech(tmp_path)
+
+
+def test_equal_transcripts_are_in_one_part():
+    from pathlib import Path
+
+    from reprkit_audio.data.clips import Clip
+    from reprkit_audio.data.division import assign_parts
+
+    def clips(text):
+        return [
+            Clip(path=Path(f"{speaker}/{take}.wav"), speaker=speaker, text=text(speaker, take))
+            for speaker in ("ann", "bob")
+            for take in range(20)
+        ]
+
+    between = clips(lambda speaker, take: f"Sentence {take}." if speaker == "ann" else f"sentence  {take}")
+    within = clips(lambda speaker, take: f"{speaker} says {take // 2}")
+    for spoken in (between, within):
+        parts_of = {}
+        for seed in range(3):
+            parts = assign_parts(spoken, seed, True, 0.2, 0.1)
+            for clip, part in zip(spoken, parts, strict=True):
+                parts_of.setdefault((seed, clip.text.lower().replace(" ", "").rstrip(".")), set()).add(part)
+        assert all(len(each) == 1 for each in parts_of.values())
+    unique = clips(lambda speaker, take: f"{speaker} says {take}")
+    assert assign_parts(unique, 0, True, 0.2, 0.1) == assign_parts(clips(lambda *_: None), 0, True, 0.2, 0.1)

@@ -238,3 +238,19 @@ def test_a_patch_that_does_not_divide_photos_raises():
         rk.ReprkitError, match=r"patch=4 does not divide images of 30 x 30; these do: 1, 2, 3"
     ):
         rk.build(data=data, encoder="vit(patch=4)", objective="contrastive")
+
+
+def test_photographs_keep_their_part_at_other_sizes():
+    def parts(reference, seed):
+        data = rk.dataset(reference)
+        return [
+            {data.names[owner] for owner in part.batch(range(len(part)))["photo"]}
+            for part in data.split(seed)
+        ]
+
+    for seed in range(4):
+        small, large = (parts(f"photos(size={size}, crops=1, side=1000000)", seed) for size in (64, 410))
+        assert len(set.union(*large)) < len(set.union(*small))  # some are too small
+        assert large[0] < small[0] or large[1] < small[1]
+        assert large[0] <= small[0]
+        assert large[1] <= small[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from reprkit.data.signature import Column, Kind, Signature
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Real
 
+_ROWS = 10_000  # examples that are looked at for the scales of a vector's elements
+_SCALES = 100  # ratio of standard deviations above which a warning says so
 _NO_X = "the file has {}, none of them called 'x'\n  specify fields={{'x': ..., 'label': ...}}"
 
 
@@ -58,6 +61,8 @@ class Arrays(Tensors):
         columns: field -> the columns of a table (n d), in order: a name (a number, whose mean and standard deviation are
             those of the array) or an ``rk.Column``.  A category is the number of its class, or one-hot.  NaN is a missing
             value, as is False in ``NAME_mask`` (n d).
+        group: name of an array (n,) of numbers or texts, such as "patient": examples of equal value stay in one part of
+            ``split``, which follows from a hash of the value and the seed.  It is no field.
         fields: field -> its name in the file, where that differs; only these are read then.
         mmap: memory-map .npy files instead of reading them: only what a batch needs is read, and values are
             not checked in advance.  A worker process opens the files itself.
@@ -75,6 +80,7 @@ class Arrays(Tensors):
         ranges: Mapping[str, tuple[Real, Real] | None] | None = None,
         vocabs: Mapping[str, Count] | None = None,
         columns: Mapping[str, Sequence[str | Column]] | None = None,
+        group: str | None = None,
         fields: Mapping[str, str] | None = None,
         mmap: bool = False,
     ) -> None:
@@ -85,6 +91,7 @@ class Arrays(Tensors):
             raw, name = dict(path) if isinstance(path, Mapping) else {"x": path}, "arrays"
             if mmap:
                 raise DataError("mmap=True is for .npy files, and these arrays are already in memory")
+        self._groups = None if group is None else _take_groups(raw, group)
         raw = _rename_fields(raw, fields)
         converted = {field: to_tensor(field, value) for field, value in raw.items()}
         masks = {f"{field}_mask": mask for field, (_, mask) in converted.items() if mask is not None}
@@ -130,16 +137,26 @@ class Arrays(Tensors):
             )
             if divisor is not None:
                 divisors[field] = divisor
+            if signature[field].kind == "vector" and signature[field].range is None and not mmap:
+                _warn_of_scales(field, tensors[field])
         super().__init__(tensors, Signature(signature), divisors=divisors, name=name, check=not mmap)
         if isinstance(path, str | os.PathLike) and file.is_dir():
             others = find_others(file, [each.name for each in file.glob("*.npy")])
             self.facts = {**self.facts, **others.facts()}
+        if self._groups is not None and len(self._groups) != len(self):
+            raise DataError(
+                f"group={group!r} has {len(self._groups)} values, and there are {len(self)} examples"
+            )
         self._mapped = {field: str(raw[field].filename) for field in tensors} if mmap else {}
         self._rows = {
             field: rows
             for field in self._mapped
             if (rows := _rows_of(raw[field], self._values[field])) is not None
         }
+
+    def identities(self) -> Sequence[str] | None:
+        """Return the value of ``group`` of each example; None without it."""
+        return self._groups
 
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]]:
         """Return the lengths of the fields that vary, up to the last valid step of their masks."""
@@ -177,6 +194,38 @@ class Arrays(Tensors):
             rows = _rows_of(array, self._values[field])
             if rows is not None:
                 self._rows[field] = rows
+
+
+def _take_groups(raw: dict[str, Any], group: str) -> list[str]:
+    """Take the array that groups examples out of the others.
+
+    Raises:
+        DataError: there is none of this name, or it is not one value an example.
+    """
+    if group not in raw:
+        raise DataError(
+            f"there is no array {group!r} for group=.{nearest(group, raw)}\n  the arrays are: {', '.join(raw) or 'none'}"
+        )
+    values = raw.pop(group)
+    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    if array.ndim != 1:
+        raise DataError(f"group={group!r} is one value an example (n,), not of shape {array.shape}")
+    return list(map(str, array.tolist()))
+
+
+def _warn_of_scales(name: str, value: Tensor) -> None:
+    """Warn of a vector whose elements have so different scales that losses and distances are those of the largest alone."""
+    deviations = value[:_ROWS].double().std(0, correction=0)
+    means = value[:_ROWS].double().mean(0).abs()
+    used = deviations[deviations > 1e-6 * means]  # constant elements have no scale, only rounding errors
+    if not len(used) or used.max() <= _SCALES * used.min():
+        return
+    warnings.warn(
+        f"the elements of {name} have standard deviations from {float(used.min()):.3g} to {float(used.max()):.3g}, so the largest "
+        f"decide losses and distances almost alone; to standardize them inside of the model: rk.dataset({{'{name}': ...}}, "
+        f"columns={{'{name}': [...]}}) with a name for each, or a DataFrame",
+        stacklevel=4,
+    )
 
 
 def _rows_of(array: Any, value: Tensor) -> RowFile | None:

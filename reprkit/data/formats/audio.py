@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,11 @@ class Audio(Dataset):
         if self._labels is not None:
             batch["label"] = self._labels[torch.from_numpy(self._owner)[index]]
         return batch
+
+    def identities(self) -> list[str]:
+        """Return the path of each example's file below the folder: the windows of a file stay in one part."""
+        paths = [Path(name).as_posix() for name in self.files]
+        return [paths[owner] for owner in self._owner.tolist()]
 
     def label_values(self, field: str) -> Tensor:
         """Return the label of every window or file (n,); reads no file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -173,7 +174,11 @@ class Columns:
 
     def signature(self) -> Signature:
         """Return the signature, once the classes are numbered."""
-        return Signature({name: reader.field() for name, reader in self._readers.items()})
+        fields = {name: reader.field() for name, reader in self._readers.items()}
+        for name, classes in self.class_names.items():
+            if fields[name].vocab == len(classes):
+                fields[name] = replace(fields[name], classes=tuple(map(str, classes)))
+        return Signature(fields)
 
     def facts(self) -> dict[str, Any]:
         """Return the entries for ``describe``: names of classes."""

@@ -57,7 +57,7 @@ class Hub(Dataset):
     With ``part``, or without a test part, the data set holds one part and ``split`` divides it at random.
 
     Args:
-        path: a folder, a file, or a name on the hub (``"user/name"``).
+        path: a folder, a file, a name on the hub (``"user/name"``), or an object of ``datasets``.
         name: configuration, where there are several.
         part: "train", "test" or another; by default those that ``split`` returns, or "train", or the only one.
         columns: field -> column, or a list of columns, a table, each a name or an ``rk.Column`` with its mean and standard
@@ -75,7 +75,7 @@ class Hub(Dataset):
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Any,
         name: str | None = None,
         *,
         part: str | None = None,

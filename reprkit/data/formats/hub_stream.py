@@ -26,7 +26,7 @@ class HubStream(Stream):
     see ``reprkit.data.Stream``: for data sorted by class use a ``buffer`` larger than a class.
 
     Args:
-        path: a folder, a file, or a name on the hub (``"user/name"``).
+        path: a folder, a file, a name on the hub (``"user/name"``), or an object of ``datasets``.
         name: configuration, where there are several.
         part: "train", "test" or another; by default "train", or the only one.
         columns: field -> column, or a list of numeric columns; or a table: a list of ``rk.Column``, with mean and standard
@@ -44,7 +44,7 @@ class HubStream(Stream):
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Any,
         name: str | None = None,
         *,
         part: str | None = None,
@@ -55,7 +55,7 @@ class HubStream(Stream):
         max_corrupt: Share = 0.01,
     ) -> None:
         parts = open_tables(path, name, streaming=True)
-        chosen = choose_part(parts, part, str(path))
+        chosen = choose_part(parts, part, short_name(path))
         self._name = f"{short_name(path)} ({chosen})"
         table, head = _read_head(parts[chosen], self._name)
         self._columns = Columns(table.features, head, columns, size, rate, self._name, stream=True)

@@ -146,6 +146,10 @@ class Images(Dataset):
         """Name of the folder."""
         return self._root.resolve().name
 
+    def identities(self) -> list[str]:
+        """Return the path of each image below the folder."""
+        return [Path(name).as_posix() for name in self.files]
+
     def label_values(self, field: str) -> Tensor:
         """Return the label of every image (n,); reads no file."""
         return super().label_values(field) if field != "label" or self._labels is None else self._labels

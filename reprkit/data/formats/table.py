@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from reprkit.data.base import Dataset, Subset, held_out_share, split_settings
+from reprkit.data.base import Dataset, Subset, split_settings
 from reprkit.data.formats.frame_columns import (
     DAYS,
     LABELS,
@@ -106,7 +105,7 @@ class Table(Tensors):
             raise DataError(f"{name} holds no rows")
         self._kinds = {column: kinds[column] for column in used}
         self._label = next((column for column, kind in kinds.items() if kind == "label"), None)
-        self._groups = None if group is None else self._frame[group].astype(str).to_numpy()
+        self._groups = None if group is None else self._frame[group].astype(str).tolist()
         self._labels, self._classes = self._number_labels(name)
         self.facts: dict[str, Any] = {"columns": self._describe_columns()}
         self.facts |= {"dropped": dropped} if dropped else {}
@@ -122,11 +121,8 @@ class Table(Tensors):
         Raises:
             DataError: see ``Dataset.split``; too few groups, so that a part would be empty.
         """
-        if self._groups is None:
-            parts = super().split(seed, valid=valid, test_share=test_share, valid_share=valid_share)
-            rows = {part.part: part.indices for part in parts}  # type: ignore[attr-defined]
-        else:
-            rows = _split_groups(self._groups, seed, valid, test_share, valid_share)
+        parts = super().split(seed, valid=valid, test_share=test_share, valid_share=valid_share)
+        rows = {part.part: part.indices for part in parts}  # type: ignore[attr-defined]
         whole = self
         if self._learned is None:
             whole = self._fitted(fit_columns(self._frame.iloc[rows["train"].numpy()], self._kinds))
@@ -134,6 +130,10 @@ class Table(Tensors):
         for subset in subsets:
             subset.origin.update(split_settings(seed, valid, test_share, valid_share))
         return subsets
+
+    def identities(self) -> Sequence[str] | None:
+        """Return the value of ``group`` in each row; None without it."""
+        return self._groups
 
     def _fitted(self, columns: tuple[Column, ...]) -> Table:
         """Return the same rows with other statistics and classes."""
@@ -150,7 +150,8 @@ class Table(Tensors):
         if not known.all():
             values["x_mask"] = known
         if self._labels is not None:
-            fields["label"] = Field(kind="label", shape=(), vocab=len(self._classes))
+            names = tuple(map(str, self._classes))
+            fields["label"] = Field(kind="label", shape=(), vocab=len(names), classes=names)
             values["label"] = self._labels
         Tensors.__init__(self, values, Signature(fields), name=name)
         if unseen:
@@ -310,30 +311,6 @@ def _kinds_of(learned: Sequence[Column], frame: pd.DataFrame) -> dict[str, str]:
     """
     require_columns(frame, learned)
     return {column.name: "date" if column.unit == DAYS else column.kind for column in learned}
-
-
-def _split_groups(
-    groups: np.ndarray, seed: int, valid: bool, test_share: float, valid_share: float
-) -> dict[str, torch.Tensor]:
-    """Return the rows of each part; all rows of a group are in the part that the hash of its value and the seed gives."""
-    held_out_share(valid, test_share, valid_share)
-    places = {group: _hash(seed, group) for group in np.unique(groups)}
-    place = np.array([places[group] for group in groups])
-    test = place < test_share
-    held_out = ~test & (place < test_share + valid_share) & valid
-    parts = {"train": ~test & ~held_out, **({"valid": held_out} if valid else {}), "test": test}
-    for part, rows in parts.items():
-        if not rows.any():
-            raise DataError(
-                f"{len(places)} groups are too few: the hash of their values puts none into {part}; use another seed or share"
-            )
-    return {part: torch.from_numpy(np.flatnonzero(rows)) for part, rows in parts.items()}
-
-
-def _hash(seed: int, value: str) -> float:
-    """Return a number in [0, 1) that depends on seed and value alone."""
-    digest = hashlib.blake2b(f"{seed}\0{value}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
 
 
 def _list_kinds(kinds: Mapping[str, str]) -> str:

@@ -18,15 +18,28 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def open_tables(
-    path: str | os.PathLike[str], name: str | None = None, *, streaming: bool = False
+    path: str | os.PathLike[str] | Any, name: str | None = None, *, streaming: bool = False
 ) -> dict[str, Any]:
-    """Open a folder, a file or a name on the hub: part -> table; with ``streaming`` a ``datasets.IterableDataset``.
+    """Open a folder, a file, a name on the hub or an object of ``datasets``: part -> table.
+
+    With ``streaming`` a table is a ``datasets.IterableDataset``.
 
     Raises:
         DataError: nothing of that name, an unknown format, no network, or unreadable data.
     """
     import datasets
 
+    if is_table(path):
+        source: Any = path
+        parts = dict(source) if isinstance(source, Mapping) else {str(source.split or "train"): source}
+        if streaming or not any(isinstance(part, datasets.IterableDataset) for part in parts.values()):
+            return {
+                key: part.to_iterable_dataset() if streaming and isinstance(part, datasets.Dataset) else part
+                for key, part in parts.items()
+            }
+        raise DataError(
+            "a datasets.IterableDataset has no length: it is read during training, by the data set hub-stream (rk.dataset(data))"
+        )
     local = check_regular(Path(path).expanduser())
     options: dict[str, Any] = {"streaming": streaming}
     try:
@@ -63,6 +76,20 @@ def open_tables(
         ) from error
 
 
+def is_table(source: Any) -> bool:
+    """Whether the source is a Dataset, IterableDataset or a dict of parts of the library ``datasets``; does not import it."""
+    names = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict")
+    return any(
+        each.__module__.partition(".")[0] == "datasets" and each.__name__ in names
+        for each in type(source).__mro__
+    )
+
+
+def is_stream(source: Any) -> bool:
+    """Whether it is an IterableDataset of ``datasets``, or a dict of them."""
+    return is_table(source) and type(source).__name__.startswith("Iterable")
+
+
 def choose_part(parts: Mapping[str, Any], part: str | None, where: str) -> str:
     """Return the name of the part to read: ``part``, else "train", else the only one.
 
@@ -77,8 +104,11 @@ def choose_part(parts: Mapping[str, Any], part: str | None, where: str) -> str:
     return name
 
 
-def short_name(path: str | os.PathLike[str]) -> str:
+def short_name(path: str | os.PathLike[str] | Any) -> str:
     """Return a short name: the name on the hub, or the file's without its suffix."""
+    if is_table(path):
+        first: Any = next(iter(path.values())) if isinstance(path, Mapping) else path
+        return str(first.info.dataset_name or "datasets")
     local = Path(path).expanduser()
     return local.resolve().stem if local.exists() else str(path)
 

@@ -150,7 +150,8 @@ class LabelReader(ValueReader):
 
     def field(self) -> Field:
         """Return a label field, after the classes were numbered."""
-        return Field(kind="label", shape=(), vocab=max(1, len(self.class_indices)))
+        names = tuple(map(str, self.class_indices))
+        return Field(kind="label", shape=(), vocab=max(1, len(names)), classes=names)
 
     def validate(self, value: Any) -> Any:
         """Check that the value has the type of the others and is one of the classes."""

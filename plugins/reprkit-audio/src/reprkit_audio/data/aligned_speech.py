@@ -84,7 +84,7 @@ class AlignedSpeech(Dataset):
         self._prompts = [self._next_prompt(spoken[int(self._speaker[two])], two) for _, two in self._pairs]
         field = source.signature["x"]
         sequence = Field(kind="sequence", shape=(frames, *field.shape[1:]), form=field.form)
-        label = Field(kind="label", shape=(), vocab=len(names))
+        label = Field(kind="label", shape=(), vocab=len(names), classes=tuple(names))
         self.signature = Signature(
             {"x": sequence, "y": sequence, "prompt": sequence, "speaker": label, "target": label}
         )

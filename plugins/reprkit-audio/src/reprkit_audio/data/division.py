@@ -20,22 +20,28 @@ def assign_parts(
 ) -> list[str]:
     """Assign every clip to "train", "valid" or "test"; each speaker has clips in every part.
 
-    Where speakers share texts, the shares are of texts, and all clips of a text are in one part: no test sentence was in
-    training in another voice, and the test part has the same sentence in several voices.  Otherwise the shares are of each
-    speaker's utterances.  The test part does not depend on ``valid``.
+    Clips say the same if they have the same ``key``, or without one the same transcript, whatever its case, spaces and punctuation.
+    All clips of a text are in one part.  Where speakers share texts, the shares are of texts: no test sentence was in training in
+    another voice, and the test part has the same sentence in several voices.  Otherwise the shares are of each speaker's texts.
+    The test part does not depend on ``valid``.
 
     Raises:
         DataError: shares out of range, or a speaker with too few utterances.
     """
     held_out_share(valid, test_share, valid_share)
     counts = Counter(clip.key for clip in clips if clip.key is not None)
-    shared = any(count > 1 for count in counts.values())
+    names = _text_names(clips)
+    first = {name: number for number, name in reversed(list(enumerate(names)))}
+    speakers: dict[str, set[str]] = {}
+    for name, clip in zip(names, clips, strict=True):
+        speakers.setdefault(name, set()).add(clip.speaker)
+    shared = any(count > 1 for count in counts.values()) or any(len(each) > 1 for each in speakers.values())
     groups: dict[str | None, list[int]] = {}
     for number, clip in enumerate(clips):
         groups.setdefault(None if shared else clip.speaker, []).append(number)
     parts = ["train"] * len(clips)
     for index, (speaker, numbers) in enumerate(sorted(groups.items(), key=lambda pair: str(pair[0]))):
-        texts = [_text_id(clips[number], number) if shared else str(number) for number in numbers]
+        texts = [names[number] if shared else str(first[names[number]]) for number in numbers]
         kinds = sorted(set(texts))
         generator = torch.Generator().manual_seed(derive_seed(seed, _SPEECH, index))
         order = [kinds[at] for at in torch.randperm(len(kinds), generator=generator).tolist()]
@@ -48,8 +54,18 @@ def assign_parts(
     return parts
 
 
-def _text_id(clip: Clip, number: int) -> str:
-    return f"key {clip.key}" if clip.key is not None else f"clip {number}"
+def _text_names(clips: Sequence[Clip]) -> list[str]:
+    """Return a name for the text of each clip, its key or the number of the first clip that says it: "key K" or "clip N"."""
+    first: dict[str, int] = {}
+    names = []
+    for number, clip in enumerate(clips):
+        text = "".join(filter(str.isalnum, clip.text.casefold())) if clip.text else ""
+        names.append(
+            f"key {clip.key}"
+            if clip.key is not None
+            else f"clip {first.setdefault(text, number) if text else number}"
+        )
+    return names
 
 
 def _check_every_speaker(clips: Sequence[Clip], parts: Sequence[str], valid: bool) -> None:

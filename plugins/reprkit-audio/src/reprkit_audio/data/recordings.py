@@ -254,7 +254,9 @@ class Recordings(UtteranceDataset):
             "x": Field(kind="sequence", shape=(frames, store.frames.shape[1]), form=store.front.form),
         }
         if store.label is not None:
-            fields[store.label] = Field(kind="label", shape=(), vocab=len(self.names))
+            fields[store.label] = Field(
+                kind="label", shape=(), vocab=len(self.names), classes=tuple(self.names)
+            )
         for track, (_, symbols) in store.tracks.items():
             fields[track] = Field(kind="tokens", shape=(frames,), vocab=len(symbols))
         self.signature = Signature(fields)

@@ -90,7 +90,7 @@ class Waves(Dataset):
             {
                 "x": Field(kind="sequence", shape=(frames, front.channels), form=front.form),
                 "wave": Field(kind="sequence", shape=(frames * front.hop, 1), range=(-1.0, 1.0)),
-                "speaker": Field(kind="label", shape=(), vocab=len(names)),
+                "speaker": Field(kind="label", shape=(), vocab=len(names), classes=tuple(names)),
             }
         )
         short = len(labels) - len(set(owners))

@@ -179,7 +179,7 @@ class InMemoryDocuments(DocumentDataset):
             order = list(classes) if classes is not None else names
             class_index = {label: index for index, label in enumerate(order)}
             self._labels: Tensor | None = torch.tensor([class_index[str(record.label)] for record in records])
-            fields["label"] = Field(kind="label", shape=(), vocab=len(order))
+            fields["label"] = Field(kind="label", shape=(), vocab=len(order), classes=tuple(order))
             self.facts["classes"] = order
         else:
             self._labels = None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprkit import Dataset, Field, Signature
+from reprkit import Dataset, Signature
 from reprkit.data.collation import to_index
 from reprkit.data.formats.images import Images
 from reprkit.errors import DataError
@@ -68,9 +68,7 @@ class ImageFolder(Dataset):
                     f"{self.root / name} and its train part differ in classes: {', '.join(different)}"
                 )
         self.facts = _merge_facts(self.parts, _beside_parts(self.root, self.parts))
-        self.signature = Signature(
-            {"x": first.signature["x"], "label": Field(kind="label", shape=(), vocab=len(self.classes))}
-        )
+        self.signature = Signature({name: first.signature[name] for name in ("x", "label")})
         ends = torch.tensor([len(part) for part in self.parts.values()]).cumsum(0)
         self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
 

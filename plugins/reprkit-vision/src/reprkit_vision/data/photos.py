@@ -59,6 +59,9 @@ class Photos(Tensors):
         crops_of: list[np.ndarray] = []
         owners: list[Tensor] = []
         self.names: list[str] = []
+        self._numbers: list[
+            int
+        ] = []  # place of each photograph among all, also those that are too small here
         for number, (name, photo) in enumerate(_photographs(fetched)):
             pixels = _downscale(photo, side)
             if min(pixels.shape[:2]) < size:
@@ -67,6 +70,8 @@ class Photos(Tensors):
             crops_of.append(squares)
             owners.append(torch.full((len(squares),), len(self.names)))
             self.names.append(name)
+            self._numbers.append(number)
+        self._all = number + 1
         if not crops_of:
             raise DataError(f"no photograph is large enough for crops of {size} pixels")
         super().__init__(
@@ -74,7 +79,7 @@ class Photos(Tensors):
             Signature(
                 {
                     "x": Field(kind="image", shape=(size, size, 3), range=(0.0, 1.0)),
-                    "photo": Field(kind="label", shape=(), vocab=len(self.names)),
+                    "photo": Field(kind="label", shape=(), vocab=len(self.names), classes=tuple(self.names)),
                 }
             ),
             divisors={"x": 255.0},
@@ -84,15 +89,18 @@ class Photos(Tensors):
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
     ) -> tuple[Dataset, ...]:
-        """Split into train and test, or train, valid and test; shares are of photographs, at least one a part.
+        """Split into train and test, or train, valid and test; shares are of all photographs, at least one a part.
+
+        The part of a photograph does not depend on ``size``: where some are too small for a crop, the others keep their parts.
 
         Raises:
             DataError: shares out of range, or too few photographs.
         """
-        rank = torch.empty(len(self.names), dtype=torch.int64)
-        rank[shuffle_indices(len(self.names), seed)] = torch.arange(len(self.names))
+        rank = torch.empty(self._all, dtype=torch.int64)
+        rank[shuffle_indices(self._all, seed)] = torch.arange(self._all)
+        rank = rank[torch.tensor(self._numbers)]
         shares = (valid, test_share, valid_share)
-        return split_by_rank(self, rank[self.owners], len(self.names), seed, *shares, what="photographs")
+        return split_by_rank(self, rank[self.owners], self._all, seed, *shares, what="photographs")
 
     @property
     def owners(self) -> Tensor:

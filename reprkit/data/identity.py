@@ -1,0 +1,73 @@
+"""Splits by what each example is: a hash of its identity decides its part, whatever other examples there are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from reprkit.errors import DataError
+
+
+def split_by_identity(
+    identities: Sequence[str],
+    seed: int,
+    valid: bool,
+    test_share: float,
+    valid_share: float,
+    *,
+    level: int = 0,
+) -> dict[str, Int[Tensor, " m"]]:
+    """Return part -> indices of its examples; examples of equal identity are in one part.
+
+    Each identity has a place in [0, 1) that depends on it, ``seed`` and ``level`` alone: the places below ``test_share`` are
+    test, the next ``valid_share`` valid, the others train.  So added or removed examples change no other's part, and the
+    shares hold on average.  Where a part would be empty, the identity of the nearest place goes there.  A part is in the
+    order of the places of another hash, since reports show the first examples.
+
+    Args:
+        identities: of the examples (n,).
+        seed: of the split.
+        valid: whether there is a validation part; if not, its places are train.
+        test_share: share of test.
+        valid_share: share of valid.
+        level: how often the examples were split before, so that the split of a part is not that of the whole.
+
+    Raises:
+        DataError: fewer identities than parts.
+    """
+    names, member = np.unique(np.asarray(identities, dtype=object).astype(str), return_inverse=True)
+    parts = ("train", "valid", "test") if valid else ("train", "test")
+    if len(names) < len(parts):
+        what = (
+            "examples"
+            if len(names) == len(member)
+            else f"groups that stay together (of {len(member)} examples)"
+        )
+        raise DataError(
+            f"{len(names)} {what} are too few for {', '.join(parts)}\n"
+            "  add data, or choose the parts yourself: data.subset(indices)"
+        )
+    salt = str(seed) if level == 0 else f"{seed}/{level}"
+    place = np.array([_place(salt, name) for name in names])
+    part_of = np.where(
+        place < test_share, "test", np.where((place < test_share + valid_share) & valid, "valid", "train")
+    )
+    nearest_first = np.argsort(place)
+    for rank, part in enumerate(part for part in ("test", "valid") if part in parts):
+        if not (part_of == part).any():
+            part_of[nearest_first[rank]] = part
+    if not (part_of == "train").any():
+        part_of[nearest_first[-1]] = "train"
+    order = np.argsort(np.array([_place(f"{salt}/order", name) for name in names])[member], kind="stable")
+    return {part: torch.from_numpy(order[part_of[member[order]] == part]) for part in parts}
+
+
+def _place(salt: str, name: str) -> float:
+    """Return a number in [0, 1) that depends on salt and name alone."""
+    digest = hashlib.blake2b(f"{salt}\0{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
