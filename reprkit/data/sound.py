@@ -79,7 +79,8 @@ def read(
     """
     import torch
 
-    return torch.cat(list(blocks(path, rate, start=start, stop=stop, limit=limit)))
+    pieces = list(blocks(path, rate, start=start, stop=stop, limit=limit))
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 def blocks(
@@ -216,7 +217,9 @@ class OpenSound:
         if self.raw.tell() != begin:
             self.raw.seek(begin)
         wave = self.raw.read(start - begin + count, dtype="float32", always_2d=True)[start - begin :]
-        return np.ascontiguousarray(wave.mean(axis=1) if channel is None else wave[:, channel])
+        if channel is None and wave.shape[1] > 1:
+            return np.ascontiguousarray(wave.mean(axis=1))
+        return np.ascontiguousarray(wave[:, channel or 0])
 
     def close(self) -> None:
         """Close the file, if it was opened here."""
@@ -408,7 +411,7 @@ def _read_mono(
     first = min(first, opened.frames)
     while left > 0 and len(wave := opened.read(first, int(min(size, left)))):
         first, left = first + len(wave), left - len(wave)
-        peak = float(np.abs(wave).max())
+        peak = float(np.abs(wave).max()) if limit else 0.0
         if limit and not peak < _MAX_PEAK:
             raise DataError(
                 f"{_name(path)} holds values that are not finite"

@@ -113,17 +113,19 @@ class View(io.RawIOBase):
 
 def _streamed_wav(file: BinaryIO) -> tuple[bytes, int] | None:
     """Return a header with the true size of the sound, and the size of the old one, if a WAV file claims no sound and has some."""
-    file.seek(0)
-    head, place = file.read(_MAX_HEADER), 12
-    size = file.seek(0, os.SEEK_END)
-    while place + 8 <= len(head):
-        name, length = head[place : place + 4], struct.unpack_from("<I", head, place + 4)[0]
+    size, place = file.seek(0, os.SEEK_END), 12
+    while place < min(size, _MAX_HEADER):
+        file.seek(place)
+        chunk = file.read(8)
+        if len(chunk) < 8:
+            return None
+        name, length = chunk[:4], struct.unpack("<I", chunk[4:])[0]
         if name == b"data":
             start = place + 8
-            after = head[start : start + 8]
-            if length or size == start or _is_chunk(after, size - start):
+            if length or size == start or _is_chunk(file.read(8), size - start):
                 return None
-            return _wav_header(head, place, size - start), start
+            file.seek(0)
+            return _wav_header(file.read(start), place, size - start), start
         place += 8 + length + length % 2
     return None
 
