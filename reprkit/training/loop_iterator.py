@@ -259,8 +259,8 @@ class Loop:
 
     def _restore(self, metadata: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         before, now = metadata["options"], self._facts
-        prints = [(facts.get("data") or {}).get("fingerprint") for facts in (before, now)]
-        same = is_same(*prints) if all(isinstance(each, dict) for each in prints) else None
+        one, other = ((facts.get("data") or {}).get("fingerprint") for facts in (before, now))
+        same = is_same(one, other) if isinstance(one, dict) and isinstance(other, dict) else None
         self._changes = compare_runs(before, now, _renamed_arguments(self.model), same)
         self.train_state.restore(saved, metadata["step"])
         self._monitor.load_state_dict(metadata.get("watch") or {})

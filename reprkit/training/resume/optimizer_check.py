@@ -38,11 +38,11 @@ def check_groups(saved: Any, own: Sequence[Mapping[str, Any]]) -> list[dict[str,
                 raise ValueError(
                     f"the setting {name!r} of the optimizer was {ascii(group[name])[:60]} and is {value!r}"
                 )
-        own = [
+        kept = {
             INITIAL,
             *(name for name in mine if name in _OF_THE_MACHINE or _was_changed(group, mine, name)),
-        ]
-        groups.append({**mine, **group, **{name: mine[name] for name in own if name in mine}})
+        }
+        groups.append({**mine, **group, **{name: mine[name] for name in kept if name in mine}})
     return groups
 
 
