@@ -53,7 +53,10 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the examples of a data set whose codes are nearest to those of a file, nearest first."""
+    """Find the examples of a data set that are nearest to a file.
+
+    Distances are those of their codes; the nearest is first.
+    """
     from reprkit.data.formats.value_readers import class_names
     from reprkit.models.model_input import input_names, model_input
     from reprkit.models.nearest import find_nearest
