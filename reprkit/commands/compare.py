@@ -31,9 +31,10 @@ def command(
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Compare runs: latents, results as mean and deviation over seeds, cost; curves, pictures and figures on one page.
+    """Compare runs in one table and on one page, with means over seeds.
 
-    Runs that differ in the seed alone become one row. A row is named by what differs from the others.
+    The table has results and cost, the page also curves, pictures and figures.
+    Runs that differ in the seed alone become one row, which is named by what differs from the others.
     """
     from reprkit.reporting.comparison import comparison_table, to_json, write_comparison
     from reprkit.runs.comparison import read_groups, sort_groups

@@ -32,9 +32,10 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compress data to a small file by a model with a discrete latent; decompress gives the model's outputs, not the data.
+    """Compress data to a small file by a model with a discrete latent.
 
-    Symbols cost what the model's tables say: call model.fit_frequencies(train) and save it before, else each symbol costs the same.
+    What decompress gives back are the model's outputs, not the data. Symbols cost what the model's tables say:
+    call model.fit_frequencies(train) and save it before, else each symbol costs the same.
     """
     if out.suffix.lower() != SUFFIX:
         raise ReprkitError(f"--out {out}: compressed examples are written to {SUFFIX}")

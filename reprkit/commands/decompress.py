@@ -34,7 +34,10 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Decode a file of reprkit compress with the model that wrote it."""
+    """Decode a file of reprkit compress.
+
+    Only the model that wrote it reads it.
+    """
     from reprkit.data.formats.example_files import check_target, write_examples
     from reprkit.models.code_file import read_code_file
     from reprkit.models.whole_outputs import decompress_examples

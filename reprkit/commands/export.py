@@ -25,9 +25,10 @@ def command(
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Export encoder, adapters and latents as a graph that runs without reprkit.
+    """Export the encoder as a torch.export program or as ONNX.
 
-    An ONNX graph is compared with the model in onnxruntime, where that is installed.
+    The graph holds encoder, adapters and latents, and runs without reprkit. An ONNX graph is compared
+    with the model in onnxruntime, where that is installed.
     """
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:

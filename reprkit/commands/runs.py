@@ -90,7 +90,7 @@ def command(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the runs below a folder: latent, data, state, steps, date, results, how to resume.
+    """List the runs below a folder: latent, data, state, results, how to resume.
 
     Losses of different latents or objectives have different terms; compare results instead.
     """

@@ -49,7 +49,10 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Sample new examples from a saved model: from the latent's prior, a learned one, or the objective's own sampler."""
+    """Sample new examples from a saved model.
+
+    They come from the latent's prior, a learned one, or the objective's own sampler.
+    """
     from reprkit.data.formats.example_files import check_target, write_examples
     from reprkit.models.whole_outputs import sample_arrays
 

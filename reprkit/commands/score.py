@@ -65,9 +65,9 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Score each example of a data set: larger for unusual ones. Shows the most unusual, and writes all with --out.
+    """Score each example: larger for unusual ones.
 
-    The scores are those of the evaluator anomaly. No labels are needed.
+    Shows the most unusual, and writes all with --out. The scores are those of the evaluator anomaly. No labels are needed.
     """
     if out is not None:
         if out.suffix.lower() not in (".csv", ".npy"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,7 +53,10 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the examples of a data set whose codes are nearest to those of a file, nearest first."""
+    """Find the examples of a data set that are nearest to a file.
+
+    Distances are those of their codes; the nearest is first.
+    """
     from reprkit.data.formats.value_readers import class_names
     from reprkit.models.model_input import input_names, model_input
     from reprkit.models.nearest import find_nearest
@@ -73,9 +76,9 @@ def command(
     )
     names, queries = input_names(known), input_names(asked) or [str(index) for index in range(len(asked))]
     classes = class_names(known.facts, list(found.labels))
-    results = []
+    results: list[dict[str, Any]] = []
     for row, name in enumerate(queries):
-        neighbors = []
+        neighbors: list[dict[str, Any]] = []
         for place, index in enumerate(found.indices[row].tolist()):
             labels = {
                 field: classes[field][int(values[row, place])]
@@ -83,7 +86,7 @@ def command(
                 else int(values[row, place])
                 for field, values in found.labels.items()
             }
-            neighbor = {"index": index, "name": None if names is None else names[index]}
+            neighbor: dict[str, Any] = {"index": index, "name": None if names is None else names[index]}
             neighbors.append({**neighbor, "distance": float(found.distances[row, place]), "labels": labels})
         results.append({"query": name, "neighbors": neighbors})
     if json:

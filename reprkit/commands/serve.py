@@ -21,9 +21,9 @@ def command(
     ] = 5,
     json: JsonOption = False,
 ) -> None:
-    """Show the page of a run in the browser, anew while it trains, until Ctrl-C.
+    """Show a run's page in the browser while it trains.
 
-    Only this machine can open it. Nothing is written; pages written by a run show the same.
+    It ends with Ctrl-C. Only this machine can open it. Nothing is written; pages written by a run show the same.
     """
     import sys
 

@@ -64,7 +64,7 @@ def train(
     json: JsonOption = False,
     launch: Launch = Launch(schedule="cosine"),  # noqa: B008 (read only)
 ) -> None:
-    """Train a model: data, encoder, latent, decoder and objective by name; evaluate it, save it and write its page.
+    """Train a model from parts by name, evaluate it and write its page.
 
     The same as rk.build and rk.fit. The data is split by the seed into train, valid and test; measures are taken on test.
     """

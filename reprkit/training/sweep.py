@@ -208,7 +208,7 @@ def _several(parameter: inspect.Parameter) -> inspect.Parameter:
         kind, *marks = typing.get_args(kind)
     inner = next((each for each in typing.get_args(kind) if each is not type(None)), kind)
     default = parameter.default
-    several = list[inner] | None  # type: ignore[valid-type]
+    several = list[inner] | None
     option = next((copy.copy(mark) for mark in marks if isinstance(mark, OptionInfo)), typer.Option())
     option.metavar = option.metavar or _METAVARS[inner]
     others = [mark for mark in marks if not isinstance(mark, OptionInfo)]
