@@ -150,7 +150,7 @@ def facts_line(runs: Mapping[str, Results], folders: Mapping[str, RunHistory]) -
             kind, shape, span, symbols = describe_field(field)
             size = (
                 f"{symbols} classes"
-                if kind == "label"
+                if kind == "label" and symbols
                 else ", ".join([f"{kind} {shape}", *([span] if span else [])])
             )
             kinds.append(f"{name}: {size}")

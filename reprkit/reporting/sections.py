@@ -176,9 +176,9 @@ def curves_sections(histories: Mapping[str, RunHistory]) -> list[Section]:
     sections = []
     for title, group, about in (
         ("Training", shared, text),
-        ("Losses of single models", {name: charts[name] for name in own}, _OWN_LOSSES),
+        ("Losses of single models", {name: charts[name] for name in own if name in charts}, _OWN_LOSSES),
     ):
-        blocks: list[Block] = list(group.values())[:_MAX_CHARTS]
+        blocks: list[Block] = [*list(group.values())[:_MAX_CHARTS]]
         if len(group) > _MAX_CHARTS:
             notes.append(f"More series are in {METRICS}: {', '.join(list(group)[_MAX_CHARTS:])}.")
         if blocks:
