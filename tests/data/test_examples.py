@@ -120,3 +120,9 @@ def test_data_sets_of_the_library_datasets():
     assert [len(part) for part in parts.split()] == [12, 4]
     stream = rk.dataset(table.class_encode_column("label").to_iterable_dataset())
     assert len(stream.take(20)) == 12
+
+
+def test_objects_that_are_no_data_set_of_the_hub():
+    for part in (rk.data.Hub, rk.data.HubStream):
+        with pytest.raises(DataError, match="an object of datasets, not int"):
+            part(3)

@@ -40,6 +40,7 @@ def open_tables(
         raise DataError(
             "a datasets.IterableDataset has no length: it is read during training, by the data set hub-stream (rk.dataset(data))"
         )
+    short_name(path)  # refuses what is no path
     local = check_regular(Path(path).expanduser())
     options: dict[str, Any] = {"streaming": streaming}
     try:
@@ -109,6 +110,10 @@ def short_name(path: str | os.PathLike[str] | Any) -> str:
     if is_table(path):
         first: Any = next(iter(path.values())) if isinstance(path, Mapping) else path
         return str(first.info.dataset_name or "datasets")
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(
+            f"a data set of the hub is a folder, a file, a name or an object of datasets, not {type(path).__name__}"
+        )
     local = Path(path).expanduser()
     return local.resolve().stem if local.exists() else str(path)
 
