@@ -102,10 +102,11 @@ def input_names(data: Dataset) -> list[str] | None:
 
 def _picture_files(sources: Sequence[Any]) -> list[Path]:
     """Return the pictures, if all sources are picture files or the only one is a folder that holds pictures alone; else none."""
-    from reprkit.data.formats.image_files import SUFFIXES
+    from reprkit.data.formats.image_files import suffixes
 
     if not all(isinstance(source, str | os.PathLike) for source in sources):
         return []
+    known = suffixes()
     paths = [Path(source).expanduser() for source in sources]
     if len(paths) == 1 and paths[0].is_dir():
         inside = sorted(
@@ -113,9 +114,9 @@ def _picture_files(sources: Sequence[Any]) -> list[Path]:
             for path in paths[0].rglob("*")
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(paths[0]).parts)
         )
-        pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
+        pictures = [path for path in inside if path.suffix.lower() in known]
         return pictures if len(pictures) == len(inside) else []
-    if not all(path.suffix.lower() in SUFFIXES for path in paths):
+    if not all(path.suffix.lower() in known for path in paths):
         return []
     for path in paths:
         if not check_regular(path).is_file():
