@@ -17,7 +17,9 @@ def summarize(signature: Signature, count: int, facts: Mapping[str, Any]) -> str
     if isinstance(facts.get("columns"), str):
         return str(facts["columns"])
     parts = [f"{name}: {_field(field)}" for name, field in signature.items()]
-    return "; ".join([f"{parts[0]}, {count:,} examples", *parts[1:], *_left_out(facts)])
+    line = "; ".join([f"{parts[0]}, {count:,} examples", *parts[1:], *_left_out(facts)])
+    # Names of files are others' texts, and the line ends on a terminal.
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def _left_out(facts: Mapping[str, Any]) -> list[str]:
