@@ -23,7 +23,9 @@ def summarize(signature: Signature, count: int | None, facts: Mapping[str, Any])
         return str(facts["columns"])
     parts = [f"{name}: {_field(field)}" for name, field in signature.items()]
     examples = "a stream" if count is None else f"{count:,} examples"
-    return "; ".join([f"{parts[0]}, {examples}", *parts[1:], *_left_out(facts)])
+    line = "; ".join([f"{parts[0]}, {examples}", *parts[1:], *_left_out(facts)])
+    # Names of files are others' texts, and the line ends on a terminal.
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def _left_out(facts: Mapping[str, Any]) -> list[str]:

@@ -127,3 +127,14 @@ def test_lines_account_for_files_that_cannot_be_read(tmp_path):
     data = rk.dataset(tmp_path, max_corrupt=0.5)
     assert data.facts["skipped"] == [{"name": "c.txt", "why": "it is a link to a file that does not exist"}]
     assert data.facts["ignored"] == {"suffix .md": {"count": 1, "names": ["b.md"]}}
+
+
+def test_names_of_files_do_not_control_the_terminal(tmp_path, capsys):
+    write_png(tmp_path / "1.png")
+    (tmp_path / "a\x1b[31m.png").write_bytes(b"no picture")
+    (tmp_path / os.fsdecode(b"caf\xe9.cs\x1b")).write_bytes(b"")
+    data = rk.dataset(tmp_path, max_corrupt=0.5)
+    json.dumps(data.describe())
+    assert r"unreadable: 1 (a\x1b[31m.png" in data.summary()
+    assert r"ignored: 1 .cs\x1b" in data.summary()
+    assert data.summary().isprintable()
