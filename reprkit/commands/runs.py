@@ -110,10 +110,10 @@ def command(
     emit_table(
         (
             "run",
+            "state",
             "latent",
             "data",
             "seed",
-            "state",
             "step",
             "date",
             "time",
@@ -125,10 +125,10 @@ def command(
         [
             (
                 row.name,
+                row.state,
                 row.latent,
                 row.data,
                 "" if row.seed is None else str(row.seed),
-                row.state,
                 _progress(row),
                 (row.started or "")[:16].replace("T", " "),
                 format_duration(row.seconds) if row.seconds else "",
