@@ -155,6 +155,6 @@ def _build_model(mean: Tensor, components: Tensor, scale: float, signature: Sign
     adapter = cast("nn.Linear", next(iter(model.factors.values())).adapter)
     with torch.no_grad():
         adapter.weight.copy_(components.T)
-        adapter.bias = None  # the mean is subtracted before
-    decoder.components = adapter.weight
+        adapter.register_parameter("bias", None)  # the mean is subtracted before
+    decoder.components = cast("nn.Parameter", adapter.weight)
     return model.eval().requires_grad_(False)
