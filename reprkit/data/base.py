@@ -173,6 +173,19 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Return how many splits or selections lie between the whole data set and this one."""
         return 0
 
+    def renumber_classes(self, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]) -> Dataset:
+        """Return the data set with the classes of label fields renumbered, as a model or another data set numbers them.
+
+        A subclass whose evaluators need its own class overrides it.
+
+        Args:
+            numbers: field -> old number -> new number.
+            classes: field -> names of the new classes, in order.
+        """
+        from reprkit.data.relabeled import Relabeled
+
+        return Relabeled(self, numbers, classes)
+
     def label_values(self, field: str) -> Int[Tensor, " n"]:
         """Return a label field of all examples (n,), int64.
 

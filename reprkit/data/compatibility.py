@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-
-import torch
-from jaxtyping import Int
-from torch import Tensor
+from collections.abc import Container
 
 from reprkit.data.base import Dataset
-from reprkit.data.collation import to_index
-from reprkit.data.formats.value_readers import class_facts, class_names
+from reprkit.data.formats.value_readers import class_names
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
 
@@ -84,7 +79,7 @@ def match_classes(data: Dataset, reference: Dataset | Signature) -> Dataset:
                 f"{', '.join(map(repr, known[:10]))}{' ...' if len(known) > 10 else ''}"
             )
         numbers[field], classes[field] = [known.index(name) for name in names], known
-    return Relabeled(data, numbers, classes) if numbers else data
+    return data.renumber_classes(numbers, classes) if numbers else data
 
 
 def match_model(data: Dataset, learned: Signature | None, reads: Container[str]) -> Dataset:
@@ -111,60 +106,3 @@ def _class_names(data: Dataset | Signature) -> dict[str, list[str]]:
     stated = class_names(data.facts, labels) if isinstance(data, Dataset) else {}
     found = {name: list(signature[name].classes) or list(map(str, stated.get(name, ()))) for name in labels}
     return {name: names for name, names in found.items() if names}
-
-
-class Relabeled(Dataset):
-    """A data set with the classes of its labels renumbered.
-
-    Args:
-        data: has these label fields.
-        numbers: field -> old number -> new number.
-        classes: field -> names of the new classes, in order.
-    """
-
-    def __init__(
-        self, data: Dataset, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]
-    ) -> None:
-        self._data = data
-        self._numbers = {name: torch.tensor(values) for name, values in numbers.items()}
-        fields = {
-            name: Field(kind="label", shape=(), vocab=len(names), classes=tuple(names))
-            for name, names in classes.items()
-        }
-        self.signature = Signature({**data.signature, **fields})
-        self.reference, self.facts = data.reference, {**data.facts, **class_facts(dict(classes))}
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self._data)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return one example."""
-        return self._renumber(self._data[index])
-
-    def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
-        """Return the examples at ``indices`` (b,)."""
-        return self._renumber(self._data.batch(to_index(indices)))
-
-    def _renumber(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        renumbered = {
-            name: numbers[batch[name].cpu()].to(batch[name].device) for name, numbers in self._numbers.items()
-        }
-        return {**batch, **renumbered}
-
-    def identities(self) -> Sequence[str] | None:
-        """Return what each example is."""
-        return self._data.identities()
-
-    def split_level(self) -> int:
-        """Return how many splits lie between the whole data set and this one."""
-        return self._data.split_level()
-
-    def lengths(self) -> Mapping[str, Int[Tensor, " n"]] | None:
-        """Return the lengths of the examples."""
-        return self._data.lengths()
-
-    @property
-    def name(self) -> str:
-        """Name of the data set."""
-        return self._data.name

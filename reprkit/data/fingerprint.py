@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset, Subset
 from reprkit.data.formats.tensors import Tensors
+from reprkit.data.streams import Stream
 from reprkit.errors import ReprkitError
 
 _SAMPLES = 16  # examples that are read of data that is not in memory
@@ -27,7 +28,7 @@ def fingerprint(data: Any) -> dict[str, Any] | None:
     Values in memory are hashed.  Of other data the means of a few examples are kept, without fields whose values are drawn at
     random whenever they are read.  Global random states must be put back by the caller.
     """
-    if not isinstance(data, Dataset) or not len(data):
+    if not isinstance(data, Dataset) or isinstance(data, Stream) or not len(data):
         return None
     count = len(data)
     try:

@@ -123,11 +123,6 @@ def _is_list_of_examples(source: Sequence[Any]) -> bool:
 
 
 def _arrays(source: Any, options: Mapping[str, Any]) -> Dataset:
-    if isinstance(source, tuple) and len(source) == 2 and all(np.ndim(each) for each in source):
-        raise DataError(
-            "a tuple of two arrays has no names of fields: give rk.dataset({'x': first, 'label': second}), or "
-            "rk.dataset(np.stack(...)) for examples of one array"
-        )
     return Arrays(source, **options)
 
 

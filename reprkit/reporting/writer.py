@@ -83,7 +83,7 @@ def report(
     """
     out = Path(out)
     page = out / PAGE
-    if results is None and model is None:
+    if results is None and model is None and not sections:
         require_run(out)
     if not _is_first_rank():
         return page

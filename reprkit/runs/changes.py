@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from reprkit.errors import TrainingError
+from reprkit.errors import ReprkitError, TrainingError
+from reprkit.registry.references import parse
 
 # What may change; the new value holds from the step of the resumption.
 _ORDER = ("batch", "buckets", "groups", "mates")  # the order of examples depends on these
@@ -36,7 +38,11 @@ _LENGTH = 60  # of a value in a message
 
 
 def compare_runs(
-    before: Mapping[str, Any], now: Mapping[str, Any], renamed: Mapping[str, str], same_data: bool | None
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    renamed: Mapping[str, str],
+    same_data: bool | None,
+    former: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Compare the facts of a run, as its state has them, with those of its resumption.
 
@@ -47,6 +53,7 @@ def compare_runs(
         now: of the resumption.
         renamed: former -> present name of arguments of the model's parts.
         same_data: whether the fingerprints of the data agree; None where one of them is missing.
+        former: part -> its arguments whose default was another one in earlier versions, with that default.
 
     Returns:
         The changes, ``{"setting", "from", "to"}``.
@@ -56,7 +63,7 @@ def compare_runs(
     """
     refused = [
         *_compare("seed", before.get("seed"), now.get("seed")),
-        *_compare_models(before.get("model"), now.get("model"), renamed),
+        *_compare_models(_present_model(before, renamed, former or {}), now.get("model")),
         *_compare_optimizers(before, now),
         *_compare_data(before.get("data"), now.get("data"), same_data),
     ]
@@ -109,11 +116,44 @@ def _compare(name: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]
         yield name, before, now
 
 
-def _compare_models(before: Any, now: Any, renamed: Mapping[str, str]) -> Iterator[tuple[str, Any, Any]]:
+def _present_model(
+    before: Mapping[str, Any], renamed: Mapping[str, str], former: Mapping[str, Mapping[str, Any]]
+) -> Any:
+    """Return the model's facts of a state in terms of this version: names of arguments, and defaults that have changed since."""
+    model = before.get("model")
+    if not isinstance(model, Mapping):
+        return model
+    earlier = "settings" not in before  # a state of version 0.1
+
+    def present(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: present(each) for name, each in value.items()}
+        value = _with_present_names(value, renamed)
+        return _with_former_defaults(value, former) if earlier else value
+
+    found = {name: present(value) for name, value in model.items()}
+    if earlier:  # the weights of a sum held for all turns; which weights say that now cannot be read from it
+        found.pop("weights", None)
+    return found
+
+
+def _with_former_defaults(value: Any, former: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Add the arguments to a reference that it leaves to a default of its version."""
+    if not isinstance(value, str):
+        return value
+    try:
+        reference = parse(value)
+    except ReprkitError:
+        return value
+    added = {name: v for name, v in former.get(reference.name, {}).items() if name not in reference.arguments}
+    return str(replace(reference, arguments={**reference.arguments, **added})) if added else value
+
+
+def _compare_models(before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
     if not isinstance(before, Mapping) or not isinstance(now, Mapping):
         return
     for name in ("decoder", "objective", "weights"):
-        old = _with_present_names(before.get(name), renamed)
+        old = before.get(name)
         if name in before and (old or None) != (now.get(name) or None):
             yield name, old, now.get(name)
     for kind in ("factors", "outputs"):
@@ -124,7 +164,7 @@ def _compare_models(before: Any, now: Any, renamed: Mapping[str, str]) -> Iterat
                 yield f"{kind[:-1]} {name}", old, new
                 continue
             for key in new:
-                value = _with_present_names(old.get(key), renamed)
+                value = old.get(key)
                 if key in old and value != new[key]:
                     yield f"{key} of {kind[:-1]} {name}", value, new[key]
 

@@ -74,11 +74,7 @@ class Results(dict[str, dict[str, Any]]):
 
     def _repr_html_(self) -> str:
         """Return a table of all numbers with their units, for a notebook."""
-        rows = [
-            [path, format_significant(value), unit_of(path), _DIRECTIONS[better_direction(path)]]
-            for path, value in self.flat.items()
-        ]
-        return html_table(["metric", "value", "unit", "better"], rows)
+        return results_html(self)
 
     @property
     def gallery(self) -> Gallery | None:
@@ -93,3 +89,12 @@ class Results(dict[str, dict[str, Any]]):
     def to_json(self) -> dict[str, Any]:
         """Return the metrics as plain JSON, without figures; numbers that are not finite become None."""
         return dict(to_json_value(self))
+
+
+def results_html(results: Mapping[str, Any]) -> str:
+    """Return a table of all numbers of results with their units, for a notebook."""
+    rows = [
+        [path, format_significant(value), unit_of(path), _DIRECTIONS[better_direction(path)]]
+        for path, value in flatten_metrics(results).items()
+    ]
+    return html_table(["metric", "value", "unit", "better"], rows)

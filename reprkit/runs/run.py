@@ -30,7 +30,7 @@ from reprkit.runs.reader import (
     read_results,
     status_of,
 )
-from reprkit.runs.results import Results
+from reprkit.runs.results import results_html
 from reprkit.utils.atomic_files import write_text
 from reprkit.utils.plain_table import html_table
 
@@ -121,7 +121,7 @@ class Run:
             last = {**finite_metrics(lines[-1])}
             rows += [[f"last {name}", format_significant(last[name])] for name in last if name != "step"]
         table = html_table(["run", ""], rows)
-        return table + (Results(self.results)._repr_html_() if self.results else "")
+        return table + (results_html(self.results) if self.results else "")
 
     def __repr__(self) -> str:
         return f"Run({str(self.out)!r}, {self.status})" if self.out else "Run(in memory)"

@@ -14,6 +14,7 @@ from typing import Any
 from reprkit.data.fingerprint import fingerprint, is_same
 from reprkit.data.loading.order import loader
 from reprkit.errors import TrainingError
+from reprkit.interfaces import Part
 from reprkit.models.model import Model
 from reprkit.models.part_table import latent_names
 from reprkit.runs.changes import compare_runs, warning_about
@@ -261,7 +262,9 @@ class Loop:
         before, now = metadata["options"], self._facts
         one, other = ((facts.get("data") or {}).get("fingerprint") for facts in (before, now))
         same = is_same(one, other) if isinstance(one, dict) and isinstance(other, dict) else None
-        self._changes = compare_runs(before, now, _renamed_arguments(self.model), same)
+        self._changes = compare_runs(
+            before, now, _renamed_arguments(self.model), same, _former_defaults(self.model)
+        )
         self.train_state.restore(saved, metadata["step"])
         self._monitor.load_state_dict(metadata.get("watch") or {})
 
@@ -404,3 +407,12 @@ def _renamed_arguments(model: Model) -> dict[str, str]:
     for module in model.modules():
         renamed.update(getattr(type(module), "renamed_arguments", {}))
     return renamed
+
+
+def _former_defaults(model: Model) -> dict[str, Mapping[str, Any]]:
+    """Return part -> its arguments whose default was another one in earlier versions, with that default."""
+    return {
+        part.qualified.rpartition("/")[2]: part.former_defaults
+        for part in model.modules()
+        if isinstance(part, Part) and part.qualified and part.former_defaults
+    }

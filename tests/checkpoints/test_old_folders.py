@@ -207,11 +207,9 @@ def test_finished_run_has_results_figures_and_model(copy, command):
 
 def test_finished_run_is_not_trained_again(copy):
     out = copy("finished")
-    model = rk.load(out)
+    model, train = rk.load(out), rk.dataset("digits").split(seed=4, valid=True)[0]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.random.fork_rng():
-        taken = list(
-            rk.loop(model, "digits", steps=60, batch=64, lr=5e-3, out=out, resume=True, progress=False)
-        )
+        taken = list(rk.loop(model, train, steps=60, batch=64, lr=5e-3, out=out, resume=True, progress=False))
     assert not taken
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -92,7 +92,10 @@ def test_fit_evaluate_and_embed_take_them():
         ([([1.0], 0, 1)], "tuple of 3 values; its fields are x, label\n.*fields="),
         (iter(()), "is empty"),
         (torch.utils.data.DataLoader(Pairs()), "rk.dataset\\(loader.dataset\\)"),
-        ((np.zeros((3, 2)), np.zeros(3, int)), r"rk.dataset\(\{'x': first, 'label': second\}\)"),
+        (
+            (np.zeros((3, 2)), np.zeros(3, int)),
+            r"no names of fields: give a dict, \{'x': x, 'label': labels\}",
+        ),
         (3, "a data set is .* a data set of torch"),
     ],
 )

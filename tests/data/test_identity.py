@@ -85,7 +85,7 @@ def test_pictures_keep_their_part_when_files_are_added(tmp_path):
 def test_windows_of_a_recording_stay_in_one_part(tmp_path):
     for number in range(6):
         soundfile.write(tmp_path / f"{number}.wav", 0.1 * np.sin(np.arange(4000) / 5), 8000)
-    data = rk.dataset(tmp_path, rate=8000, seconds=0.1)
+    data = rk.dataset(f"audio(root={str(tmp_path)!r}, rate=8000, seconds=0.1)")
     train, test = (set(part.identities()) for part in data.split())
     assert not train & test
     assert len(data) == 30

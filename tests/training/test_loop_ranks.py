@@ -47,7 +47,8 @@ def train(rank, latent, out, steps=8, action=None, **options):
             if step.index == 3 and rank == 1 and action == "term":
                 os.kill(os.getpid(), signal.SIGTERM)
             if step.last:
-                drawn = torch.rand(3)
+                with torch.random.fork_rng(devices=()):  # the saved random state stays that of the step
+                    drawn = torch.rand(3)
     except (TrainingError, SystemExit) as error:
         ended = f"{type(error).__name__}: {error}"
     usage = model.factors["code"].usage

@@ -26,13 +26,10 @@ def calls(monkeypatch, tmp_path):
         decoder: str | None = None,
         seed: int = 0,
         flag: bool = False,
-        context: typer.Context = None,  # type: ignore[assignment]
         out: str = str(tmp_path / "runs"),
         launch: rk.Launch = rk.Launch(schedule="cosine"),
     ) -> None:
-        chosen = context is None or context.get_parameter_source("out").name != "DEFAULT"
         given = {
-            "chosen": chosen,
             "latent": latent,
             "labels": labels,
             "decoder": decoder,
@@ -63,7 +60,10 @@ def test_one_value_of_each_flag_is_a_plain_call(calls, tmp_path):
     assert only["out"] == str(tmp_path / "runs")
     assert only["launch"] == {"schedule": "cosine", "clip": 2.0}
     assert compared == []
-    assert not only["chosen"]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "metrics.jsonl").write_text('{"step": 1}\n')
+    noted, _ = calls("--latent", "fsq")
+    assert noted[-1]["out"] == str(tmp_path / "runs-2")  # the default folder holds a run
 
 
 def test_every_combination_runs_in_its_own_folder(calls, tmp_path, capsys):
@@ -84,7 +84,7 @@ def test_every_combination_runs_in_its_own_folder(calls, tmp_path, capsys):
     assert [(each["latent"], each["seed"], each["launch"]["clip"]) for each in noted] == [
         (latent, seed, clip) for latent in ("vq(codes=8)", "fsq") for seed in (0, 3) for clip in (1.0, 2.0)
     ]
-    assert all(each["flag"] and each["chosen"] for each in noted)  # the folder is no default
+    assert all(each["flag"] for each in noted)
     folders = [Path(each["out"]) for each in noted]
     assert folders[0] == tmp_path / "runs" / "latent-vq-codes-8" / "seed-0" / "clip-1.0"
     assert len(set(folders)) == 8

@@ -151,6 +151,26 @@ class UtteranceDataset(Dataset):
             )
         return parts[0], parts[1]
 
+    def renumber_classes(self, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]) -> Dataset:
+        """Return the data set with the speakers in the order of ``classes``, which may have more of them."""
+        own = self.recordings
+        if set(classes) != {own.store.label}:
+            return super().renumber_classes(numbers, classes)
+        renumbered = Recordings(
+            own.store,
+            own._numbers,
+            frames=own._steps,
+            stride=own._stride,
+            name=own.name,
+            names=classes[own.store.label],
+            facts=own.facts,
+        )
+        if not isinstance(self, Part):
+            return renumbered
+        part = renumbered.subset(self.indices, part=self.part)
+        part.origin.update(self.origin)
+        return part
+
     def subset(self, indices: Int[Tensor, " m"] | Iterable[int], part: str = "subset") -> Part:
         """Select the examples of these indices (m,) as a part."""
         return Part(self, indices, part=part)
@@ -328,9 +348,10 @@ def check_several_speakers(data: UtteranceDataset, least: int = 2) -> list[str]:
     Raises:
         DataError: fewer speakers.
     """
-    if len(data.speakers) < least:
+    present = sorted({clip.speaker for clip in data.clips})
+    if len(present) < least:
         raise DataError(
-            f"{data.name} holds {len(data.speakers)} speaker ({', '.join(data.speakers)}); voice conversion needs at least "
+            f"{data.name} holds {len(present)} speaker ({', '.join(present)}); voice conversion needs at least "
             f"{least}\n  put each speaker's files into a separate folder below root"
         )
     return data.speakers

@@ -1,0 +1,71 @@
+"""A data set with the classes of its labels renumbered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from reprkit.data.base import Dataset
+from reprkit.data.collation import to_index
+from reprkit.data.formats.value_readers import class_facts
+from reprkit.data.signature import Field, Signature
+
+
+class Relabeled(Dataset):
+    """A data set with the classes of its labels renumbered.
+
+    Args:
+        data: has these label fields.
+        numbers: field -> old number -> new number.
+        classes: field -> names of the new classes, in order.
+    """
+
+    def __init__(
+        self, data: Dataset, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]
+    ) -> None:
+        self._data = data
+        self._numbers = {name: torch.tensor(values) for name, values in numbers.items()}
+        fields = {
+            name: Field(kind="label", shape=(), vocab=len(names), classes=tuple(names))
+            for name, names in classes.items()
+        }
+        self.signature = Signature({**data.signature, **fields})
+        self.reference, self.facts = data.reference, {**data.facts, **class_facts(dict(classes))}
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return one example."""
+        return self._renumber(self._data[index])
+
+    def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
+        """Return the examples at ``indices`` (b,)."""
+        return self._renumber(self._data.batch(to_index(indices)))
+
+    def _renumber(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        renumbered = {
+            name: numbers[batch[name].cpu()].to(batch[name].device) for name, numbers in self._numbers.items()
+        }
+        return {**batch, **renumbered}
+
+    def identities(self) -> Sequence[str] | None:
+        """Return what each example is."""
+        return self._data.identities()
+
+    def split_level(self) -> int:
+        """Return how many splits lie between the whole data set and this one."""
+        return self._data.split_level()
+
+    def lengths(self) -> Mapping[str, Int[Tensor, " n"]] | None:
+        """Return the lengths of the examples."""
+        return self._data.lengths()
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self._data.name
