@@ -236,6 +236,7 @@ def test_progress_bar_is_shown_only_for_long_runs(digits, capsys, monkeypatch):
     assert "training" in shown
     assert "6/6" in shown
     assert re.search(r"\d/s .*left \d:\d\d:\d\d", shown), "rate and time left"
+    monkeypatch.setattr("reprkit.utils.progress.LINE_PERIOD", float("inf"))
     fit(make(digits), digits)
     assert capsys.readouterr().err == "", "not a terminal"
 
