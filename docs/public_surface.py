@@ -70,7 +70,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.data.corrupt_files": ("CorruptFiles",),
         "reprkit.data.folders": ("FolderFiles", "find_files"),
         "reprkit.data.formats.images": ("Images",),
-        "reprkit.data.formats.text_encoding": ("read_text",),
+        "reprkit.data.formats.text_encoding": ("codec_name", "read_text"),
         "reprkit.data.formats.text_files": ("TextFiles",),
         "reprkit.data.padding": ("length_mask", "pad", "pad_to_length"),
         "reprkit.data.resampling": ("resample",),
@@ -90,6 +90,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.reporting.sounds": ("Sounds",),
     },
     "Utilities": {
+        "reprkit.utils.atomic_files": ("require_absent",),
         "reprkit.utils.cache": ("cache_folder", "write_cached"),
         "reprkit.utils.collectives": (
             "gather", "gather_with_gradient", "global_draw", "local_only", "max_over_ranks", "rank", "sum_over_ranks", "world_size",
