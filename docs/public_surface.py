@@ -70,12 +70,14 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.data.corrupt_files": ("CorruptFiles",),
         "reprkit.data.folders": ("FolderFiles", "find_files"),
         "reprkit.data.formats.images": ("Images",),
-        "reprkit.data.formats.text_encoding": ("codec_name", "read_text"),
+        "reprkit.data.formats.text_encoding": (
+            "codec_name", "decode_text", "detect_encoding", "read_text", "wrong_encoding",
+        ),
         "reprkit.data.formats.text_files": ("TextFiles",),
         "reprkit.data.padding": ("length_mask", "pad", "pad_to_length"),
         "reprkit.data.resampling": ("resample",),
         "reprkit.data.signature": ("Column", "Field"),
-        "reprkit.data.sound": ("RATE", "SUFFIXES", "blocks", "duration", "encode", "open_writer", "read", "write"),
+        "reprkit.data.sound": ("RATE", "SUFFIXES", "UNDECODED", "blocks", "duration", "encode", "open_writer", "read", "write"),
     },
     "Evaluators": {
         "reprkit.evaluation.encoding": ("batches", "by_length", "check_label", "progress_title", "session", "to_float64"),
