@@ -138,7 +138,9 @@ def page() -> str:
 
 
 def summary(value: object) -> str:
-    """The first sentence of a docstring; the value itself where it is a type alias or a constant."""
+    """The first sentence of a docstring; the value itself of a type alias or a constant, of a mapping the keys."""
+    if isinstance(value, dict):
+        return f"A mapping with the keys `{sorted(value)}`"
     own = (
         inspect.getdoc(value)
         if inspect.isclass(value) or callable(value) or inspect.ismodule(value)
