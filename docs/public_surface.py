@@ -70,7 +70,9 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.data.corrupt_files": ("CorruptFiles",),
         "reprkit.data.folders": ("FolderFiles", "find_files"),
         "reprkit.data.formats.images": ("Images",),
-        "reprkit.data.formats.text_encoding": ("codec_name", "decode_text", "detect_encoding", "read_text", "wrong_encoding"),
+        "reprkit.data.formats.text_encoding": (
+            "codec_name", "decode_text", "detect_encoding", "read_text", "wrong_encoding",
+        ),
         "reprkit.data.formats.text_files": ("TextFiles",),
         "reprkit.data.padding": ("length_mask", "pad", "pad_to_length"),
         "reprkit.data.resampling": ("resample",),
@@ -90,6 +92,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.reporting.sounds": ("Sounds",),
     },
     "Utilities": {
+        "reprkit.utils.atomic_files": ("require_absent",),
         "reprkit.utils.cache": ("cache_folder", "write_cached"),
         "reprkit.utils.collectives": (
             "gather", "gather_with_gradient", "global_draw", "local_only", "max_over_ranks", "rank", "sum_over_ranks", "world_size",
@@ -135,7 +138,9 @@ def page() -> str:
 
 
 def summary(value: object) -> str:
-    """The first sentence of a docstring; the value itself where it is a type alias or a constant."""
+    """The first sentence of a docstring; the value itself of a type alias or a constant, of a mapping the keys."""
+    if isinstance(value, dict):
+        return f"A mapping with the keys `{sorted(value)}`"
     own = (
         inspect.getdoc(value)
         if inspect.isclass(value) or callable(value) or inspect.ismodule(value)

@@ -16,7 +16,7 @@ from reprkit.errors import BuildError, CheckpointError
 from reprkit.interfaces import require
 from reprkit.models.factor import masked_mean
 from reprkit.registry.discovery import own_version
-from reprkit.utils.atomic_files import explain_os_error, replace_file
+from reprkit.utils.atomic_files import explain_os_error, replace_file, require_absent
 from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def export(
             f"a torch.export program is written to {SUFFIX}, not to {str(path)!r}\n"
             "  ONNX: reprkit export MODEL FILE.onnx, or reprkit.checkpoints.onnx_export.export_onnx"
         )
-    if path is not None and Path(path).exists() and not overwrite:
-        raise CheckpointError(f"{path} exists already: give another file, or overwrite=True to replace it")
+    if path is not None:
+        require_absent(path, overwrite, CheckpointError)
     program, outputs, _ = trace_encoder(model, batch=batch, length=length)
     if path is not None:
         _write(program, Path(path), _about(program, outputs))

@@ -15,7 +15,7 @@ import torch
 
 from reprkit.checkpoints.export import trace_encoder
 from reprkit.errors import BuildError, CheckpointError
-from reprkit.utils.atomic_files import explain_os_error, write_bytes
+from reprkit.utils.atomic_files import explain_os_error, require_absent, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,14 @@ class OnnxFile:
     largest_difference: float | None
 
 
-def export_onnx(model: Model, path: str | Path, *, batch: Batch | None = None, length: int = 64) -> OnnxFile:
+def export_onnx(
+    model: Model,
+    path: str | Path,
+    *,
+    batch: Batch | None = None,
+    length: int = 64,
+    overwrite: bool = False,
+) -> OnnxFile:
     """Write encoder, adapters and latents as ONNX, and compare with torch in onnxruntime where it is installed.
 
     The inputs are the fields that the encoders read; the size of a batch is dynamic.  See ``rk.export`` for outputs and lengths.
@@ -53,14 +60,17 @@ def export_onnx(model: Model, path: str | Path, *, batch: Batch | None = None, l
         path: the file, ``.onnx``.
         batch: examples for tracing, at least two; required only for a model built without ``data=``.
         length: length of the traced examples, for variable-length data.
+        overwrite: whether to replace the file if it exists.
 
     Raises:
-        CheckpointError: another suffix, onnxscript is not installed, the file cannot be written, or the graph's outputs differ.
+        CheckpointError: another suffix, the file exists and is not to be replaced or cannot be written, onnxscript is not
+            installed, or the graph's outputs differ.
         BuildError: as for ``rk.export``, or an operation that ONNX does not have.
     """
     path = Path(path)
     if path.suffix.lower() != SUFFIX:
         raise CheckpointError(f"an ONNX graph is written to {SUFFIX}, not to {str(path)!r}")
+    require_absent(path, overwrite, CheckpointError)
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:

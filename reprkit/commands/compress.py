@@ -15,10 +15,10 @@ from reprkit.commands.options import (
     JsonOption,
     OverwriteOption,
     load_model,
-    require_free,
 )
 from reprkit.commands.output import emit_json, printable
 from reprkit.errors import ReprkitError
+from reprkit.utils.atomic_files import require_absent
 
 SUFFIX = ".rk"
 
@@ -39,7 +39,7 @@ def command(
     """
     if out.suffix.lower() != SUFFIX:
         raise ReprkitError(f"--out {out}: compressed examples are written to {SUFFIX}")
-    require_free(out, overwrite)
+    require_absent(out, overwrite, ReprkitError)
     from reprkit.models.code_file import write_code_file
     from reprkit.models.model_input import input_names, model_input
     from reprkit.utils.progress import track_progress

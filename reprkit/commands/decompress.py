@@ -11,23 +11,19 @@ from reprkit.commands.options import (
     BatchOption,
     CheckpointArgument,
     DeviceOption,
+    ExamplesOption,
     JsonOption,
     OutputOption,
     OverwriteOption,
     load_model,
 )
-from reprkit.commands.output import describe_files, emit_json, printable
+from reprkit.commands.output import emit_files
 
 
 def command(
     model: CheckpointArgument,
     file: Annotated[Path, typer.Argument(metavar="IN.rk", help="A file of reprkit compress.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="A file (.npy, .png, .csv, .parquet), or a folder for one file an example."
-        ),
-    ],
+    out: ExamplesOption,
     output: OutputOption = None,
     overwrite: OverwriteOption = False,
     batch: BatchOption = 256,
@@ -48,7 +44,4 @@ def command(
     check_target(out, field, overwrite=overwrite)
     examples = decompress_examples(loaded, strings, output=output, batch=batch)
     files = write_examples(out, examples, field, names=names if all(names) else None, overwrite=overwrite)
-    if json:
-        emit_json({"files": [str(each) for each in files], "examples": len(examples)})
-    else:
-        print(printable(describe_files(out, files, len(examples))))
+    emit_files(out, files, len(examples), json=json)

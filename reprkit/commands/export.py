@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from reprkit.commands.options import CheckpointArgument, JsonOption, OverwriteOption, load_model, require_free
+from reprkit.commands.options import CheckpointArgument, JsonOption, OverwriteOption, load_model
 from reprkit.commands.output import emit_json, printable
-from reprkit.errors import ReprkitError, nearest
+from reprkit.errors import CheckpointError, ReprkitError, nearest
+from reprkit.utils.atomic_files import require_absent
 
 SUFFIXES = (".pt2", ".onnx")
 
@@ -36,12 +37,12 @@ def command(
             f"{out} has an unknown suffix.{nearest(suffix, SUFFIXES)}\n"
             "  known: .pt2 (a torch.export program), .onnx (an ONNX graph)"
         )
-    require_free(out, overwrite)
+    require_absent(out, overwrite, CheckpointError)  # before the model is loaded
     loaded = load_model(model, "cpu")
     if suffix == ".onnx":
         from reprkit.checkpoints.onnx_export import export_onnx
 
-        written = export_onnx(loaded, out, length=length)
+        written = export_onnx(loaded, out, length=length, overwrite=overwrite)
         difference = written.largest_difference
         inputs, outputs = written.inputs, written.outputs
         checked = (
@@ -52,7 +53,7 @@ def command(
     else:
         import reprkit as rk
 
-        program = rk.export(loaded, out, length=length)
+        program = rk.export(loaded, out, length=length, overwrite=overwrite)
         difference, checked = None, "it was traced in evaluation mode; load it by torch.export.load"
         inputs = tuple(name.removeprefix("batch_") for name in program.graph_signature.user_inputs)
         outputs = ()

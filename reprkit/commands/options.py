@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reprkit.errors import ReprkitError
-
 if TYPE_CHECKING:
     from reprkit.models.model import Model
 
@@ -53,6 +51,12 @@ FactorOption = Annotated[
 ]
 BatchOption = Annotated[int, typer.Option(min=1, help="Examples per batch.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of random draws.")]
+ExamplesOption = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", help="A file (.npy, .png, .csv, .parquet), or a folder for one file an example."
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists there.")]
 
 
@@ -67,15 +71,3 @@ def load_model(folder: Path, device: str | None) -> Model:
     from reprkit.utils.devices import find_device
 
     return rk.load(folder, map_location=find_device(device))
-
-
-def require_free(path: Path, overwrite: bool) -> None:
-    """Refuse a file that exists, before anything is computed.
-
-    Raises:
-        ReprkitError: it exists and is not to be replaced, or is a folder.
-    """
-    if path.is_dir():
-        raise ReprkitError(f"{path} is a folder, and a file is to be written")
-    if path.exists() and not overwrite:
-        raise ReprkitError(f"{path} exists already; nothing was written. To replace it: --overwrite")

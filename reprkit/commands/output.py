@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import json as json_text
 import re
 import sys
 from collections.abc import Sequence
@@ -23,14 +23,22 @@ def describe_files(out: Path, files: Sequence[Path], examples: int) -> str:
     return f"{out}: {len(files):,} file{'s' if len(files) != 1 else ''}, {listed}"
 
 
+def emit_files(out: Path, files: Sequence[Path], examples: int, *, json: bool, **more: Any) -> None:
+    """Print which files were written, as a sentence or, with ``more``, as JSON."""
+    if json:
+        emit_json({"files": [str(file) for file in files], "examples": examples, **more})
+    else:
+        print(printable(describe_files(out, files, examples)))
+
+
 def emit_json(value: Any) -> None:
     """Print plain data as JSON, with control characters escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json_text.dumps(value, indent=2, ensure_ascii=False)
     print(re.sub(r"[^\n\x20-\x7e]", _escape_unprintable, text))
 
 
 def _escape_unprintable(match: re.Match[str]) -> str:
-    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
+    return match[0] if match[0].isprintable() else json_text.dumps(match[0])[1:-1]
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

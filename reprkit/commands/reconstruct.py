@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from reprkit.commands.options import (
     BatchOption,
     CheckpointArgument,
     DeviceOption,
+    ExamplesOption,
     InputsArgument,
     JsonOption,
     OutputOption,
@@ -18,18 +14,13 @@ from reprkit.commands.options import (
     SeedOption,
     load_model,
 )
-from reprkit.commands.output import describe_files, emit_json, printable
+from reprkit.commands.output import emit_files
 
 
 def command(
     model: CheckpointArgument,
     data: InputsArgument,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="A file (.npy, .png, .csv, .parquet), or a folder for one file an example."
-        ),
-    ],
+    out: ExamplesOption,
     output: OutputOption = None,
     overwrite: OverwriteOption = False,
     batch: BatchOption = 256,
@@ -51,7 +42,4 @@ def command(
     inputs = model_input(loaded, data)
     examples = reconstruct_dataset(loaded, inputs, output=output, batch=batch, seed=seed)
     files = write_examples(out, examples, field, names=input_names(inputs), overwrite=overwrite)
-    if json:
-        emit_json({"files": [str(file) for file in files], "examples": len(examples)})
-    else:
-        print(printable(describe_files(out, files, len(examples))))
+    emit_files(out, files, len(examples), json=json)

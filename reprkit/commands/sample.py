@@ -11,6 +11,7 @@ from reprkit.commands.options import (
     BatchOption,
     CheckpointArgument,
     DeviceOption,
+    ExamplesOption,
     FactorOption,
     JsonOption,
     OutputOption,
@@ -18,17 +19,12 @@ from reprkit.commands.options import (
     SeedOption,
     load_model,
 )
-from reprkit.commands.output import describe_files, emit_json, printable
+from reprkit.commands.output import emit_files
 
 
 def command(
     model: CheckpointArgument,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="A file (.npy, .png, .csv, .parquet), or a folder for one file an example."
-        ),
-    ],
+    out: ExamplesOption,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of examples.")] = 16,
     prior: Annotated[
         Path | None,
@@ -64,7 +60,4 @@ def command(
     options |= {} if factor is None else {"factor": factor}
     examples = sample_arrays(loaded, count, seed=seed, output=output, batch=batch, **options)
     files = write_examples(out, examples, field, overwrite=overwrite)
-    if json:
-        emit_json({"files": [str(file) for file in files], "examples": len(examples), "seed": seed})
-    else:
-        print(printable(describe_files(out, files, len(examples))))
+    emit_files(out, files, len(examples), json=json, seed=seed)

@@ -17,10 +17,10 @@ from reprkit.commands.options import (
     OverwriteOption,
     SeedOption,
     load_model,
-    require_free,
 )
 from reprkit.commands.output import emit_json, emit_table, printable
 from reprkit.errors import ReprkitError
+from reprkit.utils.atomic_files import require_absent
 
 
 class Score(StrEnum):
@@ -72,7 +72,7 @@ def command(
     if out is not None:
         if out.suffix.lower() not in (".csv", ".npy"):
             raise ReprkitError(f"--out {out}: scores are written to .csv or .npy")
-        require_free(out, overwrite)
+        require_absent(out, overwrite, ReprkitError)
     import numpy as np
 
     from reprkit.evaluation.anomaly import anomaly_scores
@@ -122,15 +122,15 @@ def _write(out: Path, scores: Any, names: list[str]) -> None:
     import numpy as np
     import pandas as pd
 
+    from reprkit.data.formats.frame_writer import write_frame
     from reprkit.utils.atomic_files import explain_os_error, replace_file
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(out) as file:
-            if out.suffix.lower() == ".npy":
+        if out.suffix.lower() == ".npy":
+            with replace_file(out) as file:
                 np.save(file, scores)
-            else:
-                frame = pd.DataFrame({"example": names, "score": scores})
-                file.write(frame.to_csv(index=False).encode())
+        else:
+            write_frame(out, pd.DataFrame({"example": names, "score": scores}))
     except OSError as error:
         raise ReprkitError(f"cannot write {out}: {explain_os_error(error)}") from error

@@ -42,7 +42,7 @@ def fingerprint(data: Any) -> dict[str, Any] | None:
 
 
 def is_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two fingerprints are of equal values, as far as can be told."""
+    """Whether two fingerprints are of equal values, as far as they show."""
     if "sha256" in before and "sha256" in now:
         return bool(before["sha256"] == now["sha256"])
     one, other = before.get("means"), now.get("means")

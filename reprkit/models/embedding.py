@@ -16,13 +16,14 @@ import torch
 from jaxtyping import Float, Int
 
 from reprkit.data.compatibility import require_same_fields
+from reprkit.data.formats.frame_writer import require_parquet_writer, write_frame
 from reprkit.data.formats.value_readers import class_names
 from reprkit.data.raw_input import as_batch, not_learned
 from reprkit.errors import DataError, PartArgumentError, nearest
 from reprkit.models.exchange import Form, require_form
 from reprkit.models.fingerprints import module_fingerprint
 from reprkit.models.isolation import isolate, unwrap
-from reprkit.utils.atomic_files import replace_file, write_text
+from reprkit.utils.atomic_files import replace_file, require_absent, write_text
 from reprkit.utils.progress import track_progress
 
 if TYPE_CHECKING:
@@ -143,9 +144,9 @@ def embed(
 
 def to_frame(found: Encoded, names: dict[str, list[Any]]) -> Any:
     """Return vectors and labels as a DataFrame: columns "0" to "d - 1", and labels by the names of their classes."""
-    import pandas as pd
+    from reprkit.data.formats.frame_columns import numbered_frame
 
-    frame = pd.DataFrame(found.x, columns=[str(index) for index in range(found.x.shape[1])])
+    frame = numbered_frame(found.x)
     for name, values in found.labels.items():
         classes = names.get(name)
         frame[name] = values if classes is None else [classes[int(index)] for index in values]
@@ -208,15 +209,8 @@ class _Store:
             raise DataError(
                 f"out={str(out)!r} has an unknown suffix.{nearest(self.out.suffix, SUFFIXES)}\n  known: {', '.join(SUFFIXES)}"
             )
-        if self.out.exists() and not overwrite:
-            raise DataError(f"{str(out)!r} exists already; it is replaced with overwrite=True (--overwrite)")
-        if self.out.suffix.lower() == ".parquet":
-            try:
-                import pyarrow  # noqa: F401
-            except ImportError as error:
-                raise DataError(
-                    "Parquet is written by pyarrow: pip install pyarrow, or write .csv or .npy"
-                ) from error
+        require_absent(self.out, overwrite, DataError)
+        require_parquet_writer(self.out)
 
     def begin(self, digest: str) -> int:
         """Open the folder; return the number of batches that are finished.
@@ -260,13 +254,11 @@ class _Store:
 
     def finish(self, found: Encoded, names: dict[str, list[Any]]) -> None:
         """Write the file and remove the folder."""
-        with replace_file(self.out) as file:
-            if self.out.suffix.lower() == ".npy":
+        if self.out.suffix.lower() == ".npy":
+            with replace_file(self.out) as file:
                 np.save(file, found.x)
-            elif self.out.suffix.lower() == ".csv":
-                file.write(to_frame(found, names).to_csv(index=False).encode())
-            else:
-                to_frame(found, names).to_parquet(file, index=False)
+        else:
+            write_frame(self.out, to_frame(found, names))
         shutil.rmtree(self.folder)
 
     def _piece(self, number: int) -> Path:

@@ -49,9 +49,9 @@ def vectors_to(vectors: Tensor, to: Form, caller: str = "represent") -> Any:
     array = vectors.cpu().numpy()
     if to == "numpy":
         return array
-    import pandas as pd
+    from reprkit.data.formats.frame_columns import numbered_frame
 
-    return pd.DataFrame(array, columns=[str(index) for index in range(array.shape[1])])
+    return numbered_frame(array)
 
 
 def values_to(values: Tensor, field: Field, to: Form, caller: str = "decode") -> Any:

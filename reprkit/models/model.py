@@ -16,8 +16,6 @@ from reprkit.data.raw_input import as_batch
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Decoder, Latent, Objective, require
-from reprkit.layers.gather_rows import gather_tokens
-from reprkit.models.draws import repeat_batch
 from reprkit.models.exchange import Form, as_codes, codes_to, decoded_to, require_form, values_to, vectors_to
 from reprkit.models.factor import (
     Factor,
@@ -36,12 +34,12 @@ from reprkit.models.forward_cache import (
     normalize_over_ranks,
 )
 from reprkit.models.freezing import find_frozen_modules, freeze_weights
-from reprkit.models.grid import from_tokens, fuse, row_grid, to_tokens
+from reprkit.models.grid import from_tokens, fuse, to_tokens
 from reprkit.models.isolation import isolate
 from reprkit.models.loss_weights import parse_weights
 from reprkit.models.output import Output, field_of, missing_output
 from reprkit.models.part_table import model_html, model_text
-from reprkit.models.scoring import Scored, valid_weight
+from reprkit.models.scoring import Scored, score_output
 from reprkit.types import Batch, Code, Codes, Decoded, Features, Losses
 from reprkit.utils.collectives import pieces_apart
 
@@ -451,33 +449,21 @@ class Model(nn.Module):
             BuildError: no decoder, no such output, a model built without ``data=``, ``queries`` for a decoder that does not
                 provide them, or, outside of training, a decoder that returns something else than the data.
         """
-        to = self.get_output(output)
-        decoder, field = to.decoder, to.field
-        if self._forward_cache is None:
+        training = self._forward_cache is not None
+        if not training:
+            self.get_output(output)  # no such output is the more helpful error
             self.require_decoded_data()
-        if queries is not None and "queries" not in decoder.provides:
-            raise BuildError(
-                f"decoder {decoder.qualified or type(decoder).__name__} can only decode all its tokens, and queries= selects some: "
-                'use a decoder that provides "queries", such as vit, or omit queries='
-            )
-        if codes is None and len(self.factors):
-            codes = self.encode(batch if view is None else view, factors=to.reads, draws=draws)
-        batch = repeat_batch(self.to_device(batch), draws)
-        x = batch[to.field_name]
-        options: dict[str, Any] = {} if output is None else {"output": output}
-        options |= {} if queries is None else {"queries": queries}
-        if teacher_forcing and "causal" in decoder.provides:
-            target = to_tokens(x, row_grid(field, x), field.kind)
-            decoded = self.decode(codes, teacher=target, **options)
-            grid = decoded.grid or (1,)
-        else:
-            decoded = self.decode(codes, length=to.length(batch), **options)
-            grid = decoded.grid or (1,) if queries is None else decoder.cells or row_grid(field, x)
-            target = to_tokens(x, grid, field.kind)
-        weight = valid_weight(to, batch, decoded, grid, queries, target.shape[-1])
-        target = target if queries is None else gather_tokens(target, queries)
-        scored = Scored(decoded=decoded, target=target, weight=weight)
-        return self.objective.in_data_units(scored) if self._forward_cache is None else scored
+        scored = score_output(
+            self,
+            batch,
+            codes,
+            view=view,
+            queries=queries,
+            teacher_forcing=teacher_forcing,
+            output=output,
+            draws=draws,
+        )
+        return scored if training else self.objective.in_data_units(scored)
 
     def require_decoded_data(self) -> None:
         """Check that the decoder returns the data.

@@ -1,21 +1,25 @@
-"""The record that ``Model.score`` returns: an output with its target, loss and metrics."""
+"""``Model.score`` and the record that it returns: an output with its target, loss and metrics."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from reprkit.errors import BuildError
 from reprkit.layers.gather_rows import gather_tokens
-from reprkit.models.grid import to_tokens
-from reprkit.types import Batch, Decoded
+from reprkit.models.draws import repeat_batch
+from reprkit.models.grid import row_grid, to_tokens
+from reprkit.types import Batch, Code, Codes, Decoded
 
 if TYPE_CHECKING:
+    from reprkit.models.model import Model
     from reprkit.models.output import Output
 
 
@@ -94,6 +98,48 @@ class Scored:
         if weight is None:
             return self
         return replace(self, weight=weight if self.weight is None else self.weight * weight)
+
+
+def score_output(
+    model: Model,
+    batch: Batch,
+    codes: Codes | Mapping[str, Code] | None,
+    *,
+    view: Batch | None,
+    queries: Tensor | None,
+    teacher_forcing: bool,
+    output: str | None,
+    draws: int,
+) -> Scored:
+    """Decode codes and compare with the target, in the units in which the decoder is trained; arguments as of ``Model.score``.
+
+    Raises:
+        BuildError: no such output, or ``queries`` for a decoder that does not provide them.
+    """
+    to = model.get_output(output)
+    decoder, field = to.decoder, to.field
+    if queries is not None and "queries" not in decoder.provides:
+        raise BuildError(
+            f"decoder {decoder.qualified or type(decoder).__name__} can only decode all its tokens, and queries= selects some: "
+            'use a decoder that provides "queries", such as vit, or omit queries='
+        )
+    if codes is None and len(model.factors):
+        codes = model.encode(batch if view is None else view, factors=to.reads, draws=draws)
+    batch = repeat_batch(model.to_device(batch), draws)
+    x = batch[to.field_name]
+    options: dict[str, Any] = {} if output is None else {"output": output}
+    options |= {} if queries is None else {"queries": queries}
+    if teacher_forcing and "causal" in decoder.provides:
+        target = to_tokens(x, row_grid(field, x), field.kind)
+        decoded = model.decode(codes, teacher=target, **options)
+        grid = decoded.grid or (1,)
+    else:
+        decoded = model.decode(codes, length=to.length(batch), **options)
+        grid = decoded.grid or (1,) if queries is None else decoder.cells or row_grid(field, x)
+        target = to_tokens(x, grid, field.kind)
+    weight = valid_weight(to, batch, decoded, grid, queries, target.shape[-1])
+    target = target if queries is None else gather_tokens(target, queries)
+    return Scored(decoded=decoded, target=target, weight=weight)
 
 
 def valid_weight(

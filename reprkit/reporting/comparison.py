@@ -25,7 +25,7 @@ from reprkit.reporting.run_history import (
 from reprkit.runs.comparison import ComparedRun, RunGroup
 from reprkit.runs.results import Results
 from reprkit.runs.spread import Spread
-from reprkit.utils.atomic_files import explain_os_error
+from reprkit.utils.atomic_files import explain_os_error, require_absent
 
 
 def comparison_table(
@@ -120,10 +120,7 @@ def write_comparison(
         TrainingError: the file exists and is not to be replaced, or it cannot be written.
     """
     page = Path(path)
-    if page.exists() and not overwrite:
-        raise TrainingError(
-            f"{page} exists already; nothing was written. To replace it: overwrite=True (--overwrite)"
-        )
+    require_absent(page, overwrite, TrainingError)
     try:
         return comparison_page(groups, title).write(page)
     except OSError as error:

@@ -116,9 +116,9 @@ def read_groups(folders: Iterable[str | Path]) -> list[RunGroup]:
 
 
 def group_runs(runs: Sequence[ComparedRun]) -> list[RunGroup]:
-    """Group runs by their settings; those that have a seed in common with one of their group are told apart by their folders.
+    """Group runs by their settings; runs of equal settings and equal seed become groups of their own.
 
-    Rows of one name with equal results, such as the same baseline beside each of several models, become one.
+    Rows of one name with equal results, such as the same baseline of several comparisons, become one.
     """
     grouped: dict[tuple[str, tuple[tuple[str, str], ...]], list[ComparedRun]] = {}
     for run in runs:

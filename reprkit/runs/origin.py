@@ -87,8 +87,8 @@ def find_recipe() -> Recipe | None:
 def record_origin(out: Path) -> dict[str, Any]:
     """Write the source and the list of packages to ``OUT/source``, and return what ``run.json`` says of them.
 
-    Source that an earlier process of the run had is kept beside it.  A folder of this name that reprkit has not made is left alone:
-    then only the digest is recorded.
+    Source that an earlier process of the run had is kept in the same folder.  A folder of this name that reprkit has not made is
+    not changed: then only the digest is recorded.
 
     Raises:
         OSError: they cannot be written.

@@ -66,18 +66,20 @@ class OutlierDetector(OutlierMixin, RowModel):
         device: str | None = "cpu",
         random_state: Any = None,
     ) -> None:
-        self.latent = latent
-        self.encoder = encoder
-        self.decoder = decoder
-        self.objective = objective
+        super().__init__(
+            latent,
+            encoder=encoder,
+            decoder=decoder,
+            objective=objective,
+            steps=steps,
+            batch=batch,
+            lr=lr,
+            device=device,
+            random_state=random_state,
+        )
         self.measure = measure
         self.quantile = quantile
         self.held_out = held_out
-        self.steps = steps
-        self.batch = batch
-        self.lr = lr
-        self.device = device
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> OutlierDetector:
         """Fit the model to most rows (b d), and the threshold to the others; labels are ignored.

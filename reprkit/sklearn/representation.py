@@ -28,7 +28,7 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RowModel
 
     Rows are standardized internally (each feature to mean 0 and standard deviation 1, constant ones to 0), so that the same
     steps and learning rate suit many tables.  A DataFrame may hold numbers, texts of few values, booleans, dates and gaps,
-    which are told apart by the rules of the data set ``table``; ``inverse_transform`` then returns a DataFrame with the same
+    which the rules of the data set ``table`` distinguish; ``inverse_transform`` then returns a DataFrame with the same
     columns, without gaps.
 
     Fits with equal ``random_state`` are equal; torch's global random state is neither used nor changed.  Pickles hold the model
@@ -54,29 +54,6 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RowModel
         n_features_in_: number of features.
         feature_names_in_: their names, if the rows had names.
     """
-
-    def __init__(
-        self,
-        latent: str = "continuous(dim=8)",
-        *,
-        encoder: str = "mlp",
-        decoder: str = "mlp",
-        objective: str = "reconstruction",
-        steps: int = 500,
-        batch: int = 128,
-        lr: float = 2e-3,
-        device: str | None = "cpu",
-        random_state: Any = None,
-    ) -> None:
-        self.latent = latent
-        self.encoder = encoder
-        self.decoder = decoder
-        self.objective = objective
-        self.steps = steps
-        self.batch = batch
-        self.lr = lr
-        self.device = device
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Representation:
         """Fit the model to rows (b d); labels are ignored.

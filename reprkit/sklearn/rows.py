@@ -28,23 +28,37 @@ CHUNK_ROWS = 256  # rows per forward pass, the last one padded to it, so that a 
 class RowModel(BaseEstimator):
     """A model of the rows of an array, or of a DataFrame with numbers, categories, dates and gaps.
 
-    Subclasses define the constructor with the settings that ``train`` reads: latent, encoder, decoder, objective, steps, batch,
-    lr and device.
+    ``train`` reads the settings of the constructor.
     """
 
-    latent: str
-    encoder: str
-    decoder: str
-    objective: str
-    steps: int
-    batch: int
-    lr: float
-    device: str | None
     columns_: tuple[Column, ...]
     mean_: NDArray[np.float64]
     scale_: NDArray[np.float64]
     model_: Model
     loss_: float
+
+    def __init__(
+        self,
+        latent: str = "continuous(dim=8)",
+        *,
+        encoder: str = "mlp",
+        decoder: str = "mlp",
+        objective: str = "reconstruction",
+        steps: int = 500,
+        batch: int = 128,
+        lr: float = 2e-3,
+        device: str | None = "cpu",
+        random_state: Any = None,
+    ) -> None:
+        self.latent = latent
+        self.encoder = encoder
+        self.decoder = decoder
+        self.objective = objective
+        self.steps = steps
+        self.batch = batch
+        self.lr = lr
+        self.device = device
+        self.random_state = random_state
 
     def learn_rows(self, X: Any, train: NDArray[np.intp] | None = None) -> Dataset:
         """Learn columns, means and scales of rows (b d), of the indices ``train`` only, and return these as a data set.

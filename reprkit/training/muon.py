@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from reprkit.training.own_updates import OwnUpdates
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration; Jordan et al.
 _EPS = 1e-7
 
 
-class Muon(AdamW):
+class Muon(OwnUpdates, AdamW):
     """Orthogonalized momentum for 2-d weights (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), AdamW for the rest.
 
     The update of a matrix has the root mean square of an AdamW update (Liu et al. 2025, arXiv 2502.16982), so learning rate and
@@ -50,26 +51,12 @@ class Muon(AdamW):
             for name, value in (("momentum", momentum), ("nesterov", nesterov), ("ns_steps", ns_steps)):
                 group.setdefault(name, value)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        kept = []
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None and weight.ndim == 2:
-                    self._update_matrix(weight, weight.grad, group)
-                    kept.append((weight, weight.grad))
-                    weight.grad = None
-        super().step()
-        for weight, gradient in kept:
-            weight.grad = gradient
-        return loss
+    def is_own(self, gradient: Tensor) -> bool:
+        """Whether the weight is a matrix."""
+        return gradient.ndim == 2
 
-    def _update_matrix(self, weight: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+    def update_own(self, weight: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Take a step of orthogonalized momentum."""
         state, momentum, lr = self.state[weight], group["momentum"], float(group["lr"])
         if not state:
             state["step"] = torch.zeros(

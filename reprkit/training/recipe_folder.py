@@ -14,9 +14,9 @@ from reprkit.runs.contents import describe_contents, find_content
 def recipe_folder(out: Path, *, given: bool, resume: bool, overwrite: bool) -> Path:
     """Return the folder to write to; where it is another one than ``out``, say so on stderr.
 
-    A folder that the user gave and that holds runs is refused.  The recipe's own default was nobody's choice: a new run then goes
-    to ``OUT-2``, ``OUT-3``, ..., and a resume continues the newest of these.  With several processes the loop alone checks, since
-    one of them may have begun to write.
+    A folder that the user gave and that holds runs is refused.  The recipe's own default was not chosen by the user: a new run
+    then goes to ``OUT-2``, ``OUT-3``, ..., and a resume continues the newest of these.  With several processes the loop alone
+    checks, since one of them may have begun to write.
 
     Args:
         out: the folder, given or by default.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
+
+from reprkit.training.own_updates import OwnUpdates
 
 
 def sparse_weights(module: nn.Module) -> dict[nn.Parameter, str]:
@@ -32,37 +33,22 @@ def merge_rows(parameters: list[nn.Parameter]) -> None:
             parameter.grad = parameter.grad.coalesce()
 
 
-class SparseAdam(Adam):
+class SparseAdam(OwnUpdates, Adam):
     """Adam for weights of both kinds: dense gradients as torch's Adam, sparse ones as torch's SparseAdam.
 
     Moments and weights of rows without a gradient do not change, so an embedding of many symbols costs what its batch holds.
     """
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        kept = []
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.is_sparse:
-                    self._update_rows(parameter, parameter.grad, group)
-                    kept.append((parameter, parameter.grad))
-                    parameter.grad = None
-        super().step()
-        for parameter, gradient in kept:
-            parameter.grad = gradient
-        return loss
+    def is_own(self, gradient: Tensor) -> bool:
+        """Whether the gradient is sparse."""
+        return gradient.is_sparse
 
-    def _update_rows(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+    def update_own(self, weight: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
         """Update the rows of a weight that have a gradient, as torch's SparseAdam does."""
-        state = self.state[parameter]
+        state = self.state[weight]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
         state["step"] += 1
         gradient = gradient.coalesce()
         rows, values = gradient.indices()[0], gradient.values()
@@ -73,4 +59,4 @@ class SparseAdam(Adam):
         state["exp_avg"].index_copy_(0, rows, mean)
         state["exp_avg_sq"].index_copy_(0, rows, square)
         rate = float(group["lr"]) * math.sqrt(1 - beta2**step) / (1 - beta1**step)
-        parameter.index_add_(0, rows, mean / (square.sqrt() + group["eps"]), alpha=-rate)
+        weight.index_add_(0, rows, mean / (square.sqrt() + group["eps"]), alpha=-rate)

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from reprkit.errors import ReprkitError
+
 _ATTEMPTS = 5  # at replacing a folder by two renames
 _STALE = 3600.0  # seconds after which a temporary sibling is assumed to be left by a killed process
 
@@ -59,6 +61,21 @@ def recover_folder(folder: str | Path) -> Path:
         with suppress(FileNotFoundError):  # another process was faster
             old.rename(path)
     return path
+
+
+def require_absent(path: str | Path, overwrite: bool, error: type[ReprkitError]) -> None:
+    """Check that a file may be written, before its content is computed.
+
+    Raises:
+        error: the file exists and is not to be replaced, or the path is a folder.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise error(f"{str(path)!r} is a folder, and a file is to be written")
+    if target.exists() and not overwrite:
+        raise error(
+            f"{str(path)!r} exists already; nothing was written. To replace it: overwrite=True (--overwrite)"
+        )
 
 
 def write_text(path: str | Path, text: str) -> Path:

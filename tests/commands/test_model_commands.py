@@ -193,7 +193,9 @@ def test_exports_run_elsewhere_and_other_suffixes_are_refused(run, models, digit
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
     (found, *_) = session.run(None, {"x": digits[1]})
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert run("export", models["gaussian"], tmp_path / "a.pt2")[0] == 0
+    (tmp_path / "a.pt2").write_text("of an earlier export")
+    assert run("export", models["gaussian"], tmp_path / "a.pt2")[0] == 1
+    assert run("export", models["gaussian"], tmp_path / "a.pt2", "--overwrite")[0] == 0
     program = torch.export.load(tmp_path / "a.pt2").module()
     np.testing.assert_allclose(
         program({"x": torch.from_numpy(digits[1])})["representation"].detach(), expected, atol=1e-5

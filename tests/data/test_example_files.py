@@ -1,5 +1,7 @@
 """Examples as files: each format holds the values, nothing is replaced unasked, wrong targets are refused."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,6 +41,13 @@ def test_rows_have_the_table_s_columns(tmp_path, suffix):
     (file,) = write_examples(tmp_path / f"a{suffix}", rows, TABLE)
     found = pd.read_csv(file) if suffix == ".csv" else pd.read_parquet(file)
     assert found.to_dict("list") == {"age": [4.5, 1.0], "city": ["Rome", "Oslo"]}
+
+
+def test_parquet_without_pyarrow_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match="pip install pyarrow"):
+        check_target(tmp_path / "a.parquet", TABLE)
+    check_target(tmp_path / "a.csv", TABLE)
 
 
 def test_targets_that_cannot_be_meant_are_refused(tmp_path):

@@ -238,7 +238,8 @@ def private_names():
         for each in ast.walk(cls)
         if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == "self"
     }
-    return {name for name in methods | own if name.startswith("_") and not name.startswith("__")}
+    # ``_repr_html_`` is a method that notebooks call on any object.
+    return {name for name in methods | own if name.startswith("_") and not name.endswith("_")}
 
 
 def find_uses(source, names):

@@ -47,6 +47,6 @@ def test_an_export_replaces_no_file_unasked(tmp_path):
         data="digits", encoder="mlp(widths=(4,))", latent="continuous(dim=2)", decoder="mlp(widths=(4,))"
     )
     (tmp_path / "encoder.pt2").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"encoder.pt2 exists already: .*overwrite=True"):
+    with pytest.raises(CheckpointError, match=r"encoder.pt2' exists already; .*overwrite=True"):
         rk.export(model, tmp_path / "encoder.pt2")
     assert (tmp_path / "encoder.pt2").read_text() == "mine"

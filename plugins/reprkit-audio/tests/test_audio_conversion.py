@@ -280,7 +280,7 @@ def test_a_level_meter_measures_pieces_as_a_whole():
 def test_an_existing_file_is_not_replaced_unasked(root, tmp_path, capsys):
     model, source, target = built(root), root / "ann" / "0.wav", root / "bob" / "0.wav"
     (tmp_path / "mine.wav").write_bytes(b"mine")
-    with pytest.raises(DataError, match=r"mine.wav' exists already: .*overwrite=True \(--overwrite\)"):
+    with pytest.raises(DataError, match=r"mine.wav' exists already; .*overwrite=True \(--overwrite\)"):
         convert_file(model, source, target, tmp_path / "mine.wav")
     assert (tmp_path / "mine.wav").read_bytes() == b"mine"
     convert_file(model, source, target, tmp_path / "mine.wav", overwrite=True)

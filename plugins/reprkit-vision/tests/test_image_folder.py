@@ -178,7 +178,7 @@ def test_files_of_all_parts_are_accounted_for(tmp_path):
     assert len(data[0]["x"][..., 0].unique()) == 256
     assert data.facts["ignored"] == {
         "hidden": {"count": 1, "names": [".cache"]},
-        "beside the official parts": {"count": 1, "names": ["README.md"]},
+        "outside of the official parts": {"count": 1, "names": ["README.md"]},
         "suffix .csv": {"count": 2, "names": ["train/list.csv", "test/list.csv"]},
     }
     assert data.facts["ignored_count"] == 4

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reprkit.data.formats import frame_writer
 from reprkit.data.signature import Field
 from reprkit.errors import DataError, nearest
-from reprkit.utils.atomic_files import explain_os_error, replace_file
-
-_TABLES = (".csv", ".parquet")
+from reprkit.utils.atomic_files import explain_os_error, replace_file, require_absent
 
 
 def check_target(out: Path, field: Field, *, overwrite: bool = False) -> None:
     """Check that ``write_examples`` can write there, before anything is computed.
 
     Raises:
-        DataError: a suffix that does not fit the field, or a file, or a folder with content, that exists.
+        DataError: a suffix that does not fit the field, a file, or a folder with content, that exists, or Parquet without
+            pyarrow.
     """
     known = _known_suffixes(field)
     suffix = out.suffix.lower()
@@ -28,13 +28,16 @@ def check_target(out: Path, field: Field, *, overwrite: bool = False) -> None:
             f"out={str(out)!r} has a suffix that {field.kind} data is not written to.{nearest(suffix, known)}\n"
             f"  known: {', '.join(known)}, or a folder, without a suffix: one file an example"
         )
-    if out.is_dir() if suffix else out.is_file():
+    if suffix:
+        frame_writer.require_parquet_writer(out)
+        require_absent(out, overwrite, DataError)
+        return
+    if out.is_file():
+        raise DataError(f"{str(out)!r} is a file, and a folder is to be written")
+    if out.exists() and not overwrite and any(out.iterdir()):
         raise DataError(
-            f"{str(out)!r} is a {'folder' if suffix else 'file'}, and a {'file' if suffix else 'folder'} is to be written"
+            f"{str(out)!r} holds files already; nothing was written. To replace them: overwrite=True (--overwrite)"
         )
-    if out.exists() and not overwrite and (suffix or any(out.iterdir())):
-        what = "exists already" if suffix else "holds files already"
-        raise DataError(f"{str(out)!r} {what}; nothing was written. To replace: overwrite=True (--overwrite)")
 
 
 def write_examples(
@@ -75,7 +78,7 @@ def write_examples(
         out.parent.mkdir(parents=True, exist_ok=True)
         if suffix == ".png":
             _write_picture(out, np.concatenate([_pixels(example, field) for example in examples]))
-        elif suffix in _TABLES:
+        elif suffix in frame_writer.SUFFIXES:
             _write_table(out, _stack(examples), field)
         else:
             with replace_file(out) as file:
@@ -86,7 +89,7 @@ def write_examples(
 
 
 def _known_suffixes(field: Field) -> tuple[str, ...]:
-    own = {"image": (".png",), "vector": _TABLES}.get(field.kind, ())
+    own = {"image": (".png",), "vector": frame_writer.SUFFIXES}.get(field.kind, ())
     return (".npy", *own)
 
 
@@ -136,16 +139,7 @@ def _write_picture(file: Path, pixels: np.ndarray) -> None:
 
 
 def _write_table(out: Path, rows: np.ndarray, field: Field) -> None:
-    import pandas as pd
+    from reprkit.data.formats.frame_columns import decode_rows, numbered_frame
 
-    if field.columns:
-        from reprkit.data.formats.frame_columns import decode_rows
-
-        frame = decode_rows(torch.from_numpy(rows), field.columns)
-    else:
-        frame = pd.DataFrame(rows, columns=[str(index) for index in range(rows.shape[1])])
-    with replace_file(out) as file:
-        if out.suffix.lower() == ".csv":
-            file.write(frame.to_csv(index=False).encode())
-        else:
-            frame.to_parquet(file, index=False)
+    frame = decode_rows(torch.from_numpy(rows), field.columns) if field.columns else numbered_frame(rows)
+    frame_writer.write_frame(out, frame)

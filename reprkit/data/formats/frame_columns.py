@@ -177,6 +177,13 @@ def encode_rows(
     return x, known, unseen
 
 
+def numbered_frame(rows: np.ndarray) -> pd.DataFrame:
+    """Return rows (n d) without names of columns as a DataFrame with the columns "0" to "d - 1"."""
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=[str(index) for index in range(rows.shape[1])])
+
+
 def decode_rows(
     x: Float[Tensor, "n d"], columns: Sequence[Column], known: Bool[Tensor, "n d"] | None = None
 ) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from reprkit import Model
 from reprkit.data import sound
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
+from reprkit.utils.atomic_files import require_absent
 from reprkit_audio.converter import TARGET_SECONDS, Converter, Voice
 from reprkit_audio.data.features import MIN_SECONDS
 from reprkit_audio.frontends.base import Sound, check_waveform
@@ -105,10 +106,7 @@ def convert_file(
         as ``convert``; and DataError: ``out`` exists and is not to be replaced, an ending that is no kind of sound file, or a
             file that cannot be written.
     """
-    if Path(out).expanduser().exists() and not overwrite:
-        raise DataError(
-            f"{os.fspath(out)!r} exists already: give another file, or overwrite=True (--overwrite) to replace it"
-        )
+    require_absent(Path(out).expanduser(), overwrite, DataError)
     converter = Converter(model, vocoder=vocoder, spread=spread)
     targets = _read_targets(converter, target)
     if sound.duration(source) <= TARGET_SECONDS:

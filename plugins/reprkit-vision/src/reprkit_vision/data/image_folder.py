@@ -67,7 +67,7 @@ class ImageFolder(Dataset):
                 raise DataError(
                     f"{self.root / name} and its train part differ in classes: {', '.join(different)}"
                 )
-        self.facts = _merge_facts(self.parts, _beside_parts(self.root, self.parts))
+        self.facts = _merge_facts(self.parts, _other_entries(self.root, self.parts))
         self.signature = Signature({name: first.signature[name] for name in ("x", "label")})
         ends = torch.tensor([len(part) for part in self.parts.values()]).cumsum(0)
         self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
@@ -156,7 +156,7 @@ def _part_folders(root: Path) -> dict[str, Path]:
 
 
 def _merge_facts(parts: dict[str, Images], left: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The classes, and the files of all parts that were skipped, ignored or reduced; and what lies beside the parts."""
+    """The classes, and the files of all parts that were skipped, ignored or reduced; and entries outside of the parts."""
     facts: dict[str, Any] = {"classes": next(iter(parts.values())).facts["classes"]}
     skipped, ignored = list[dict[str, str]](), {rule: dict(entry) for rule, entry in left.items()}
     for name, part in parts.items():
@@ -176,14 +176,14 @@ def _merge_facts(parts: dict[str, Images], left: dict[str, dict[str, Any]]) -> d
     return facts
 
 
-def _beside_parts(root: Path, parts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What lies in the root beside the official parts: rule -> count and names."""
+def _other_entries(root: Path, parts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Entries of the root outside of the official parts: rule -> count and names."""
     if list(parts) == [""]:
         return {}
     left: dict[str, dict[str, Any]] = {}
     for entry in sorted(root.iterdir()):
         if entry.name not in parts:
-            rule = "hidden" if entry.name.startswith(".") else "beside the official parts"
+            rule = "hidden" if entry.name.startswith(".") else "outside of the official parts"
             found = left.setdefault(rule, {"count": 0, "names": []})
             found["count"] += 1
             found["names"] = [*found["names"], entry.name][:5]
