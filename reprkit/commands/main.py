@@ -60,7 +60,10 @@ COMMANDS = {
     "new": ("reprkit.commands.new", "Write a new plugin: a working part, its tests and a README"),
     "check": ("reprkit.commands.check", "Check the parts of an installed plugin against the conformance kit"),
     "recipes": ("reprkit.commands.recipes", "List the recipes, or copy one to a file of your own"),
-    "run": ("reprkit.commands.run", "Run a recipe, by name or file, with its own flags"),
+    "run": (
+        "reprkit.commands.run",
+        "Run a recipe, by name or file, with its own flags; or make a recorded run again",
+    ),
     "runs": (
         "reprkit.commands.runs",
         "List the runs below a folder: latent, data, state, results, how to resume",
