@@ -46,7 +46,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run a recipe, by name or file, with its own flags; or make a recorded run again.
+    """Run a recipe by name or file, with its own flags; or make a run again.
 
     The exit code is the recipe's.  On several GPUs: torchrun --nproc-per-node 8 --no-python reprkit run RECIPE FLAGS
     """
