@@ -22,6 +22,7 @@ from reprkit.runs.origin import installed_packages, read_packages
 from reprkit.runs.reader import StoredRun, find_runs, read_run
 from reprkit.training.recipe_folder import next_folder
 
+_COMMAND = "train"  # the command whose runs can be made again
 _SHOWN = 8  # packages, or differing metrics, in a line
 
 
@@ -34,38 +35,36 @@ class Again:
         trust_source: whether source that is not a recipe of this installation may be run.
 
     Attributes:
-        path: the source to run.
-        arguments: its command line.
-        out: the folder that it writes to; None if the source alone decides.
+        path: the source to run; None for a run of ``reprkit train``.
+        arguments: its command line; that of reprkit, if there is no source.
+        out: the folder that it writes to.
 
     Raises:
         TrainingError: no such run; one whose source is not known, not to be trusted, or not what was recorded; or a script that
-            takes no ``--out``.
+            takes no ``--out``, and so would write to the folder of the run.
     """
 
     def __init__(self, folder: Path, out: Path | None, *, trust_source: bool) -> None:
         self.run = _find_run(folder)
         assert self.run.folder is not None
         recipe = self.run.recipe
-        if not recipe.get("name") or not recipe.get("sha256"):
-            raise TrainingError(
-                f"{self.run.folder / RECORD} names no source that made the run: it was made in a notebook, by a command, or by an "
-                "earlier version"
-            )
-        self.path = _find_source(self.run.folder, recipe, trust_source=trust_source)
         arguments = [str(argument) for argument in recipe.get("arguments") or ()]
-        self.top, self.out = _top_folder(self.run.folder, recipe), None
-        if recipe.get("out"):
-            arguments = _without_folder(arguments)
-            self.out = (next_folder(self.top) if out is None else out).absolute()
-            arguments += ["--out", str(self.out)]
-        elif out is not None:
-            raise TrainingError(f"{recipe['name']} takes no --out: it chooses its folder itself")
-        self.arguments = arguments
+        self.path = None
+        if recipe.get("command") == _COMMAND and "arguments" in recipe:
+            arguments = [_COMMAND, *arguments]
+        elif not recipe.get("name") or not recipe.get("sha256"):
+            raise TrainingError(_explain_unknown(self.run))
+        else:
+            _require_out(self.run, recipe, arguments)
+            self.path = _find_source(self.run.folder, recipe, trust_source=trust_source)
+        self.top = _top_folder(self.run.folder, recipe)
+        self.out = (next_folder(self.top) if out is None else out).absolute()
+        self.arguments = [*_without_folder(arguments), "--out", str(self.out)]
 
     def describe(self) -> list[str]:
         """Describe what is run, and what differs from then, in lines of text."""
-        lines = [f"running {shlex.join([str(self.path), *self.arguments])}"]
+        program = "reprkit" if self.path is None else str(self.path)
+        lines = [f"running {shlex.join([program, *self.arguments])}"]
         changes = [
             str(change["setting"])
             for stage in self.run.stages.values()
@@ -100,8 +99,6 @@ class Again:
 
     def compare(self) -> list[str]:
         """Say of each run whether its results equal those of the first time."""
-        if self.out is None:
-            return []
         lines = []
         for run in find_runs(self.top):
             again = self.out / run.relative_to(self.top)
@@ -128,6 +125,28 @@ def _find_run(folder: Path) -> StoredRun:
     if RECORD in run.faults:
         raise TrainingError(run.faults[RECORD])
     return run
+
+
+def _explain_unknown(run: StoredRun) -> str:
+    """Say why a run without recorded source cannot be made again."""
+    record, started = f"{run.folder / RECORD}" if run.folder else RECORD, run.record.get("command")
+    by = f"it was started by: {started}" if started else "it was made in a notebook, or by an earlier version"
+    return (
+        f"{record} names no source that made the run, so it cannot be made again: {by}. Runs of recipes (rk.recipe) and of "
+        f"reprkit {_COMMAND} can be"
+    )
+
+
+def _require_out(run: StoredRun, recipe: dict[str, Any], arguments: list[str]) -> None:
+    """Refuse a script that would write to the folder of the run itself."""
+    if recipe.get("out"):
+        return
+    home, script = run.record.get("folder"), str(recipe.get("path") or recipe["name"])
+    by_hand = f"python {shlex.join([script, *arguments])}"
+    raise TrainingError(
+        f"{run.folder} was made by {script}, which takes no --out of rk.recipe: made again, it would write to the folder of this "
+        f"run. Run it yourself with another out=: {f'cd {shlex.quote(str(home))} && ' if home else ''}{by_hand}"
+    )
 
 
 def _find_source(folder: Path, recipe: dict[str, Any], *, trust_source: bool) -> Path:

@@ -62,7 +62,7 @@ COMMANDS = {
     "recipes": ("reprkit.commands.recipes", "List the recipes, or copy one to a file of your own"),
     "run": (
         "reprkit.commands.run",
-        "Run a recipe, by name or file, with its own flags; or make a recorded run again",
+        "Run a recipe by name or file, with its own flags; or make a run again",
     ),
     "runs": (
         "reprkit.commands.runs",

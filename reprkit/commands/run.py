@@ -46,7 +46,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run a recipe, by name or file, with its own flags; or make a recorded run again.
+    """Run a recipe by name or file, with its own flags; or make a run again.
 
     The exit code is the recipe's.  On several GPUs: torchrun --nproc-per-node 8 --no-python reprkit run RECIPE FLAGS
     """
@@ -63,7 +63,10 @@ def run(
     made = Again(again, out, trust_source=trust_source)
     print_lines(made.describe())
     with made.in_its_folder():
-        code = execute(made.path, made.arguments, keep_exit=True)
+        if made.path is None:
+            code = call(made.arguments)
+        else:
+            code = execute(made.path, made.arguments, keep_exit=True)
     if code:
         raise typer.Exit(code)
     print_lines(made.compare())
@@ -82,6 +85,20 @@ def execute(path: Path, arguments: list[str], *, keep_exit: bool = False) -> int
         return int(ended.code or 0)
     finally:
         sys.argv, sys.path[:] = before
+    return 0
+
+
+def call(arguments: list[str]) -> int:
+    """Call reprkit itself with another command line, and return its exit code."""
+    from reprkit.commands.main import main
+
+    before, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        sys.argv = before
     return 0
 
 

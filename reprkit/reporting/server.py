@@ -33,56 +33,23 @@ _STYLE = (
 )
 
 
-class RunServer:
-    """Serves the page of a run, or of all runs below a folder, made anew when their files change.
+class RunPages:
+    """The pages of a run, or of all runs below a folder, made anew when their files change.
 
     Args:
         folder: a run, or a folder with runs below it.
-        port: 0 chooses a free one.
         refresh: seconds after which a browser loads the page of an unfinished run again.
 
-    Attributes:
-        url: where it listens.
-
     Raises:
-        ReprkitError: the folder does not exist, or the port is taken.
+        ReprkitError: the folder does not exist.
     """
 
-    def __init__(self, folder: Path, port: int = 0, refresh: int = 5) -> None:
+    def __init__(self, folder: Path, refresh: int = 5) -> None:
         if not folder.is_dir():
             raise ReprkitError(f"there is no folder {folder}")
         self.folder, self.refresh = folder, refresh
         self._pages: dict[Path, tuple[object, str]] = {}
         self._lock = threading.Lock()
-        try:
-            self._server = ThreadingHTTPServer((HOST, port), _handler(self))
-        except (OSError, OverflowError) as error:
-            reason = explain_os_error(error) if isinstance(error, OSError) else str(error)
-            raise ReprkitError(
-                f"cannot listen on port {port}: {reason}\n  give another --port, or 0 for a free one"
-            ) from error
-        self._server.daemon_threads = True
-        self.url = f"http://{HOST}:{self._server.server_address[1]}/"
-
-    def serve(self) -> None:
-        """Answer requests until ``close`` is called or the process is interrupted."""
-        self._server.serve_forever(poll_interval=0.2)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
-
-    @contextmanager
-    def running(self) -> Iterator[RunServer]:
-        """Context in which a thread serves."""
-        thread = threading.Thread(target=self.serve, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.close()
-            thread.join()
 
     def runs(self) -> dict[str, Path]:
         """Return the runs by their path below the folder; a run itself is called "."."""
@@ -134,6 +101,54 @@ class RunServer:
         )
 
 
+class RunServer:
+    """Serves the page of a run, or of all runs below a folder.
+
+    Args:
+        folder: a run, or a folder with runs below it.
+        port: 0 chooses a free one.
+        refresh: seconds after which a browser loads the page of an unfinished run again.
+
+    Attributes:
+        url: where it listens.
+
+    Raises:
+        ReprkitError: the folder does not exist, or the port is taken.
+    """
+
+    def __init__(self, folder: Path, port: int = 0, refresh: int = 5) -> None:
+        pages = RunPages(folder, refresh)
+        try:
+            self._server = ThreadingHTTPServer((HOST, port), _handler(pages))
+        except (OSError, OverflowError) as error:
+            reason = explain_os_error(error) if isinstance(error, OSError) else str(error)
+            raise ReprkitError(
+                f"cannot listen on port {port}: {reason}\n  give another --port, or 0 for a free one"
+            ) from error
+        self._server.daemon_threads = True
+        self.url = f"http://{HOST}:{self._server.server_address[1]}/"
+
+    def serve(self) -> None:
+        """Answer requests until ``close`` is called or the process is interrupted."""
+        self._server.serve_forever(poll_interval=0.2)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextmanager
+    def running(self) -> Iterator[RunServer]:
+        """Context in which a thread serves."""
+        thread = threading.Thread(target=self.serve, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.close()
+            thread.join()
+
+
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
@@ -142,7 +157,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-def _handler(server: RunServer) -> type[BaseHTTPRequestHandler]:
+def _handler(pages: RunPages) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "reprkit", ""
 
@@ -152,7 +167,7 @@ def _handler(server: RunServer) -> type[BaseHTTPRequestHandler]:
                 self.send_error(HTTPStatus.FORBIDDEN, "this page is for this machine only")
                 return
             try:
-                page = server.page(self.path.partition("?")[0])
+                page = pages.page(self.path.partition("?")[0])
             except ReprkitError as error:
                 self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"<pre>{escape(str(error))}</pre>")
                 return

@@ -142,7 +142,7 @@ def _keep_other_results(out: Path, results: Mapping[str, Any]) -> None:
         path = out / name
         if path.is_file():
             kept.append(path.rename(path.with_stem(f"{path.stem}-{number}")).name)
-    warnings.warn(f"{out} held other results; they are kept as {', '.join(kept)}", stacklevel=4)
+    warnings.warn(f"{out} held other results; they are kept as {', '.join(kept)}", stacklevel=3)
 
 
 _own_results: dict[str, str] = {}  # folder -> the results that this process wrote there

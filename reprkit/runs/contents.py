@@ -42,6 +42,9 @@ def find_content(folder: Path) -> Iterator[Path]:
 def describe_content(out: Path) -> str:
     """Describe a run in one line: its latents and data, steps, status, date and results."""
     run = read_run(out)
+    if not run.record and run.results:  # of a page that compares runs
+        more = ", ..." if len(run.results) > _SHOWN else ""
+        return f"results of {len(run.results)}: {', '.join(list(run.results)[:_SHOWN])}{more}"
     stage = run.stages.get(run.stage or "", {})
     steps = describe_steps(stage)
     parts = [

@@ -32,6 +32,7 @@ from reprkit.utils.atomic_files import write_bytes, write_text
 
 _MAX_SOURCE = 1 << 20  # bytes; a longer script is recorded by its hash alone
 _TIMEOUT = 10  # seconds for git
+_COMMANDS = "reprkit.commands"
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Recipe:
         out: the folder that it writes to, if it has such a parameter.
         has_flags: whether it is run by ``rk.recipe``, which gives it flags such as ``--overwrite``.
         resumable: whether it has a flag ``--resume``.
+        command: the name of the reprkit command that it is, ``train``; None for a recipe or script.
     """
 
     file: Path
@@ -51,6 +53,7 @@ class Recipe:
     out: str | None = None
     has_flags: bool = False
     resumable: bool = False
+    command: str | None = None
 
 
 _current: ContextVar[Recipe | None] = ContextVar("recipe", default=None)
@@ -65,6 +68,9 @@ def use_recipe(main: Callable[..., Any]) -> Iterator[Recipe]:
         file = Path()
     resumable = "resume" in inspect.signature(main).parameters
     recipe = Recipe(file, sys.argv[1:], has_flags=True, resumable=resumable)
+    package, _, module = inspect.unwrap(main).__module__.rpartition(".")
+    if package == _COMMANDS:
+        recipe.command = module
     token = _current.set(recipe)
     try:
         yield recipe
@@ -101,16 +107,16 @@ def record_origin(out: Path) -> dict[str, Any]:
         write_text(folder / PACKAGES, "".join(f"{name}=={version}\n" for name, version in packages.items()))
     recipe = find_recipe()
     described: dict[str, Any] = {}
-    if recipe is not None:
+    if recipe is not None and recipe.command is not None:
+        described = _describe_command(recipe)
+    elif recipe is not None:
         content = recipe.file.read_bytes()
         described = {
             "name": recipe.file.stem,
             "path": str(recipe.file.resolve()),
             "sha256": hashlib.sha256(content).hexdigest(),
             "arguments": recipe.arguments,
-            **({"out": recipe.out} if recipe.out is not None else {}),
-            "has_flags": recipe.has_flags,
-            "resumable": recipe.resumable,
+            **_describe_flags(recipe),
         }
         if is_own and len(content) <= _MAX_SOURCE:
             described["file"] = f"{SOURCE}/{_write_source(folder, recipe.file, content)}"
@@ -123,6 +129,26 @@ def record_origin(out: Path) -> dict[str, Any]:
         **({"recipe": described} if described else {}),
         **({"git": commit} if commit else {}),
         **({"packages": f"{SOURCE}/{PACKAGES}"} if is_own else {}),
+    }
+
+
+def _describe_command(recipe: Recipe) -> dict[str, Any]:
+    """Describe a run of a reprkit command, whose source is that of the installed package."""
+    # Within another program the process's command line is not that of the command.
+    known = recipe.arguments[:1] == [recipe.command]
+    return {
+        "name": f"reprkit {recipe.command}",
+        "command": recipe.command,
+        **({"arguments": recipe.arguments[1:]} if known else {}),
+        **_describe_flags(recipe),
+    }
+
+
+def _describe_flags(recipe: Recipe) -> dict[str, Any]:
+    return {
+        **({"out": recipe.out} if recipe.out is not None else {}),
+        "has_flags": recipe.has_flags,
+        "resumable": recipe.resumable,
     }
 
 

@@ -44,6 +44,7 @@ _RECORD = {
     "source": {
         "recipe": {
             "name": str,
+            "command": str,
             "path": str,
             "sha256": str,
             "arguments": Items(Needed(str)),

@@ -152,6 +152,7 @@ def add_flags(main: Callable[..., Any]) -> Callable[..., Any]:
                 f"default by rk.Launch({parameter.name}={parameter.default!r})"
             )
     flags = [_parameter(name, launch.default) for name in FLAGS]
+    own_context = next((p.name for p in rest if p.annotation is typer.Context), None)
 
     @functools.wraps(main)
     def call(**arguments: Any) -> Any:
@@ -160,18 +161,18 @@ def add_flags(main: Callable[..., Any]) -> Callable[..., Any]:
             name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if v not in (None, [])
         }
         chosen = launch.default | options
-        context = arguments.pop(_CONTEXT, None)
+        context = arguments.get(own_context) if own_context else arguments.pop(_CONTEXT, None)
         with origin.use_recipe(main) as recipe:
             if isinstance(arguments.get("out"), str | os.PathLike) and arguments["out"]:
                 given = context is None or context.get_parameter_source("out").name != "DEFAULT"
                 recipe.out = _choose_folder(arguments, given, overwrite=bool(chosen.get("overwrite")))
             return main(**arguments, **{launch.name: chosen})
 
-    # Typer passes its context, which knows whether an argument was given.
+    # Typer passes its context, which knows whether an argument was given, to one parameter only.
     context = inspect.Parameter(
         _CONTEXT, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=typer.Context
     )
-    parameters = [*rest, *flags, context]
+    parameters = [*rest, *flags, *([] if own_context else [context])]
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in parameters}
     return call

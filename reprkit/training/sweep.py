@@ -25,6 +25,7 @@ from typer.models import OptionInfo
 from reprkit.errors import PartArgumentError, ReprkitError, TrainingError
 from reprkit.registry.hookspecs import KINDS
 from reprkit.registry.registry import default_registry
+from reprkit.training.recipe_folder import recipe_folder
 
 PAGE = "comparison.html"
 _ONE_VALUE = (
@@ -94,7 +95,7 @@ def run_sweep(
     Raises:
         PartArgumentError: a repeated value, or no ``out`` in ``arguments``.
         UnknownPartError: no such part.
-        TrainingError: combinations failed.
+        TrainingError: combinations failed; or, before anything runs, a folder holds runs, see ``recipe_folder``.
     """
     if arguments.get("out") is None:
         raise PartArgumentError(
@@ -109,20 +110,20 @@ def run_sweep(
         if name in KINDS:
             for value in values:
                 default_registry().find(name, value)
-    out, emit = Path(arguments["out"]), emit if arguments.get("json") is True else None
+    emit = emit if arguments.get("json") is True else None
     # Without typer's context each combination's folder counts as given, since it was chosen here.
-    annotations = {
-        parameter.name: parameter.annotation for parameter in inspect.signature(main).parameters.values()
-    }
-    arguments = {
-        name: value for name, value in arguments.items() if annotations.get(name) is not typer.Context
-    }
+    parameters = inspect.signature(main).parameters
+    contexts = [name for name, parameter in parameters.items() if parameter.annotation is typer.Context]
+    context = next((arguments[name] for name in contexts if name in arguments), None)
+    arguments = {name: value for name, value in arguments.items() if name not in contexts}
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    names = [Path(*(folder_name(name, value) for name, value in each.items())) for each in combinations]
+    out = _choose_folder(arguments, context, names)
     folders, failures = [], {}
-    for number, chosen in enumerate(combinations, 1):
+    for number, (chosen, name) in enumerate(zip(combinations, names, strict=True), 1):
         title = ", ".join(f"{name}={value}" for name, value in chosen.items())
         _say(f"[{number}/{len(combinations)}] {title}")
-        folder = out.joinpath(*(folder_name(name, value) for name, value in chosen.items()))
+        folder = out / name
         given = chosen | {"out": type(arguments["out"])(folder)}
         try:
             with (
@@ -139,6 +140,23 @@ def run_sweep(
     if failures:
         listed = "\n".join(f"  {title}: {reason}" for title, reason in failures.items())
         raise TrainingError(f"{len(failures)} of {len(combinations)} combinations failed\n{listed}")
+
+
+def _choose_folder(arguments: Mapping[str, Any], context: Any, names: list[Path]) -> Path:
+    """Return the folder of all combinations, as a recipe chooses that of one run; see ``recipe_folder``.
+
+    Raises:
+        TrainingError: it was given, and a combination's folder holds runs that are neither to be resumed nor to be overwritten.
+    """
+    out = Path(arguments["out"])
+    if "overwrite" not in arguments:  # without a Launch the loop alone checks
+        return out
+    how = {"resume": bool(arguments.get("resume")), "overwrite": bool(arguments["overwrite"])}
+    if context is not None and context.get_parameter_source("out").name == "DEFAULT":
+        return recipe_folder(out, given=False, **how)
+    for name in names:
+        recipe_folder(out / name, given=True, **how)
+    return out
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ def test_a_run_is_made_again_with_equal_results(tmp_path):
     assert kept.arguments == ["--steps", "15", "--clip", "1.0", "--out", str(tmp_path / "third")]
 
 
-def write_run(folder, recipe, **record):
+def write_run(folder, recipe, /, **record):
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"source": {"recipe": recipe}, **record}))
     return folder
@@ -96,7 +96,7 @@ def test_a_recipe_of_the_installation_needs_no_trust(tmp_path):
 
 
 def test_source_that_is_not_what_was_recorded_is_refused(tmp_path):
-    recipe = {"name": "mine", "sha256": "0" * 64, "path": str(tmp_path / "mine.py")}
+    recipe = {"name": "mine", "sha256": "0" * 64, "path": str(tmp_path / "mine.py"), "out": "run"}
     run = write_run(tmp_path / "run", recipe)
     (tmp_path / "mine.py").write_text("print(1)")
     (run / "source").mkdir()
@@ -120,3 +120,48 @@ def test_runs_without_source_are_refused(tmp_path):
 def test_flags_of_the_folder_are_replaced():
     given = ["--out", "a", "--steps", "3", "--resume", "--out=b", "--no-overwrite", "--outer", "x"]
     assert _without_folder(given) == ["--steps", "3", "--outer", "x"]
+
+
+def test_a_run_of_reprkit_train_is_made_again_by_its_arguments(tmp_path):
+    recipe = {
+        "name": "reprkit train", "command": "train", "out": "runs/a", "path": "/tmp/other.py", "sha256": "0" * 64,
+        "arguments": ["--data", "digits", "--out", "runs/a", "--resume"],
+    }  # fmt: skip
+    run = write_run(tmp_path / "runs" / "a", recipe)
+    (run / "metrics.jsonl").write_text('{"step": 3, "loss": 1.0}\n')
+    again = Again(run, None, trust_source=False)
+    assert again.path is None
+    assert again.arguments == ["train", "--data", "digits", "--out", str(tmp_path / "runs" / "a-2")]
+    assert again.describe() == [f"running reprkit train --data digits --out {tmp_path / 'runs' / 'a-2'}"]
+
+
+@pytest.mark.parametrize("recipe", [{"command": "train"}, {"command": "plugins", "arguments": []}])
+def test_other_commands_and_unknown_arguments_are_refused(tmp_path, recipe):
+    run = write_run(tmp_path / "run", {"name": "reprkit", **recipe}, command="python -m reprkit X")
+    with pytest.raises(TrainingError, match="cannot be made again: it was started by: python -m reprkit X"):
+        Again(run, None, trust_source=True)
+
+
+def test_a_script_without_out_is_refused_with_its_command(tmp_path):
+    run = write_run(
+        tmp_path / "run",
+        {"name": "mine", "sha256": "0" * 64, "path": "/a b/mine.py", "arguments": ["3"]},
+        folder="/tmp",
+    )
+    with pytest.raises(
+        TrainingError, match=r"would write to the folder of this run.*python '/a b/mine.py' 3"
+    ):
+        Again(run, None, trust_source=True)
+
+
+@pytest.mark.slow
+def test_one_combination_of_a_sweep_of_train_is_made_again(tmp_path):
+    flags = ("--data", "digits", "--steps", "3", "--measure", "codebook", "--latent", "vq(codes=8)")
+    first = call(tmp_path, "-m", "reprkit", "train", *flags, "--seed", "0", "--seed", "1", "--out", "runs/a")
+    assert first.returncode == 0, first.stderr
+    again = call(tmp_path, "-m", "reprkit", "run", "--again", "runs/a/seed-1")
+    assert again.returncode == 0, again.stderr
+    assert "equal results" in again.stderr
+    made = tmp_path / "runs" / "a" / "seed-1-2"
+    assert read_record(made)["seed"] == 1
+    assert read_record(made)["source"]["recipe"]["arguments"][-2:] == ["--out", str(made)]

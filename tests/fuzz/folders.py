@@ -12,6 +12,7 @@ import torch
 
 import reprkit as rk
 from reprkit.commands import main
+from reprkit.reporting.server import RunPages
 from reprkit.runs.filenames import FIGURES, MANIFEST, METRICS, RECORD, RESULTS, WEIGHTS
 
 _OLD = Path(__file__).parents[1] / "checkpoints" / "fixtures" / "a4c3b9a"
@@ -61,8 +62,9 @@ def make_run(out):
 def warm_up(run, copy):
     """Call everything once on an unchanged copy, so that the forked processes import nothing."""
     shutil.copytree(run, copy)
-    for called in (load, INSPECT, REPORT, RUNS, PROBE, FINETUNE, resume):
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    for called in (load, INSPECT, REPORT, RUNS, COMPARE, serve, PROBE, FINETUNE, resume):
+        silent = contextlib.redirect_stdout(io.StringIO())
+        with silent, contextlib.chdir(copy.parent), contextlib.suppress(SystemExit):
             called(copy)
 
 
@@ -84,6 +86,13 @@ def resume(folder):
         train(build(data), data, folder, resume=True, steps=STEPS + 1)
 
 
+def serve(folder):
+    """Make the pages that ``reprkit serve`` answers with, but for the requests."""
+    for pages in (RunPages(folder), RunPages(folder.parent)):
+        assert pages.page("/")
+        assert pages.page("/run/run/") or pages.page("/run/./")
+
+
 def command(*arguments):
     """Return a function that calls a command on a folder."""
 
@@ -96,6 +105,7 @@ def command(*arguments):
 
 INSPECT, INSPECT_JSON = command("inspect"), command("inspect", "--json")
 REPORT, RUNS, RUNS_JSON = command("report"), command("runs"), command("runs", "--json")
+COMPARE = command("compare", "--out", "comparison.html")
 PROBE = command("probe", "--data", "digits", "--labels", "20")
 FINETUNE = command("finetune", "--data", "digits", "--labels", "20", "--steps", "1", "--lr", "1e-3")
 
@@ -116,13 +126,14 @@ class Kind:
 
 
 _OF_A_MODEL = (load, load, load, INSPECT, INSPECT_JSON)
+_OF_A_RECORD = (RUNS, RUNS_JSON, INSPECT, INSPECT_JSON, RUNS, INSPECT)
 KINDS = {
     "manifest": Kind(f"model/{MANIFEST}", mutations.mutate_json, (*_OF_A_MODEL, *_OF_A_MODEL, PROBE, FINETUNE, REPORT)),
     "weights": Kind(f"model/{WEIGHTS}", mutations.mutate_weights, (*_OF_A_MODEL, PROBE)),
-    "record": Kind(RECORD, mutations.mutate_json, (RUNS, RUNS_JSON, INSPECT, INSPECT_JSON, RUNS, INSPECT, REPORT, PROBE, resume)),
-    "results": Kind(RESULTS, mutations.mutate_json, (REPORT, INSPECT)),
-    "figures": Kind(FIGURES, mutations.mutate_figures, (REPORT,)),
-    "metrics": Kind(METRICS, mutations.mutate_lines, (REPORT, RUNS, INSPECT, resume)),
+    "record": Kind(RECORD, mutations.mutate_json, (*_OF_A_RECORD, REPORT, COMPARE, serve, PROBE, resume)),
+    "results": Kind(RESULTS, mutations.mutate_json, (REPORT, INSPECT, COMPARE, serve)),
+    "figures": Kind(FIGURES, mutations.mutate_figures, (REPORT, COMPARE, serve)),
+    "metrics": Kind(METRICS, mutations.mutate_lines, (REPORT, RUNS, INSPECT, COMPARE, serve, resume)),
     "position": Kind("state/step-*/state.json", mutations.mutate_json, (resume,)),
     "state": Kind("state/step-*/tensors.pt", mutations.mutate_state, (resume,)),
 }  # fmt: skip

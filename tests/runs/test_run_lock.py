@@ -192,7 +192,7 @@ def test_status_without_a_lock_file_goes_by_the_process(tmp_path):
 
 
 START = """
-import sys, time
+import sys
 import torch
 import reprkit as rk
 torch.set_num_threads(1)
@@ -201,9 +201,11 @@ model = rk.build(data=data, encoder="mlp(widths=(8,))", latent="continuous(dim=2
 print("ready", flush=True)
 sys.stdin.readline()
 for step in rk.loop(model, data, steps=20, batch=8, out=sys.argv[1], progress=False, log_every=20):
+    if step.index == 0:
+        print("training", flush=True)
+        sys.stdin.readline()
     step.backward(step.model(step.batch).total)
     step.update()
-    time.sleep(0.1)
 """
 
 
@@ -220,8 +222,10 @@ def test_of_fresh_starts_at_once_exactly_one_trains(tmp_path):
     for process in started:
         process.stdin.write("go\n")
         process.stdin.flush()
-    ended = [(process.communicate(timeout=120)[1], process.returncode) for process in started]
-    assert sorted(code for _, code in ended) == [0, 1, 1]
+    said = [process.stdout.readline() for process in started]  # the one that trains waits; the others end
+    assert sorted(said) == ["", "", "training\n"]
+    ended = [(process.communicate("on\n", timeout=120)[1], process.returncode) for process in started]
+    assert [code for _, code in ended] == [0 if line else 1 for line in said]
     assert all("is training into" in text for text, code in ended if code)
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
     assert not (tmp_path / "run" / ".replaced").exists()

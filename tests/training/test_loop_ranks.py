@@ -46,9 +46,9 @@ def train(rank, latent, out, steps=8, action=None, **options):
             step.update()
             if step.index == 3 and rank == 1 and action == "term":
                 os.kill(os.getpid(), signal.SIGTERM)
-            if step.last:
+            if step.last:  # what torch would draw next; a draw of its own would be in the saved state
                 with torch.random.fork_rng(devices=()):  # the saved random state stays that of the step
-                    drawn = torch.rand(3)
+                    drawn = torch.rand(3, generator=torch.Generator().set_state(torch.get_rng_state()))
     except (TrainingError, SystemExit) as error:
         ended = f"{type(error).__name__}: {error}"
     usage = model.factors["code"].usage

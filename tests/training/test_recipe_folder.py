@@ -53,6 +53,14 @@ def test_a_given_folder_with_runs_is_refused(tmp_path):
     assert choose(out, given=True, resume=True) == choose(out, given=True, overwrite=True) == out
 
 
+def test_a_comparison_is_described_by_what_it_compares(tmp_path):
+    results = {name: {"knn": {"accuracy": 0.5}} for name in ("PCA, 2 dimensions", "vq", "fsq", "binary")}
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "results.json").write_text(json.dumps(results))
+    with pytest.raises(TrainingError, match=r"x: results of 4: PCA, 2 dimensions, vq, fsq, \.\.\.\n"):
+        choose(tmp_path / "x", given=True)
+
+
 def test_of_many_runs_the_first_are_named(tmp_path):
     for number in range(12):
         write_run(tmp_path / "x" / f"run-{number:02}")

@@ -117,6 +117,24 @@ def test_wrong_sweeps_are_refused_before_anything_runs(calls):
         calls("--seed", "one", "--seed", "two")
 
 
+def test_no_run_of_an_earlier_sweep_is_replaced(calls, tmp_path, capsys):
+    held = tmp_path / "runs" / "seed-1"
+    held.mkdir(parents=True)
+    for name, text in {"run.json": '{"stages": {"main": {}}}', "metrics.jsonl": '{"step": 1}\n'}.items():
+        (held / name).write_text(text)
+    with pytest.raises(TrainingError, match=r"seed-1 holds runs:(.|\n)*--resume to continue .* --overwrite"):
+        calls("--seed", "0", "--seed", "1", "--out", str(tmp_path / "runs"))
+    noted, compared = calls("--seed", "0", "--seed", "1")
+    assert len(noted) == 2, "none of the refused sweep"
+    assert compared == [
+        ([tmp_path / "runs-2" / "seed-0", tmp_path / "runs-2" / "seed-1"], tmp_path / "runs-2")
+    ]
+    assert "so this one is written to" in capsys.readouterr().err
+    calls("--seed", "0", "--seed", "1", "--overwrite", "--out", str(tmp_path / "runs"))
+    calls("--seed", "2", "--seed", "3", "--out", str(tmp_path / "runs"))  # further seeds beside them
+    assert [Path(each["out"]).parent.name for each in noted[2:]] == ["runs"] * 4
+
+
 def test_names_of_folders():
     assert folder_name("latent", "vq(codes=8, dim=2)") == "latent-vq-codes-8-dim-2"
     assert folder_name("lr", 1e-3) == "lr-0.001"

@@ -22,6 +22,7 @@ from reprkit_audio.recognition.word_errors import character_error_rate, word_err
 if TYPE_CHECKING:
     from reprkit_audio.evaluators.conversion_pairs import Conversion
 
+_HEARD = " Beneath a player: what Whisper-base heard, with word and character error rate."
 _MAX_POINTS = 200  # utterances
 _MAX_SECONDS = 3.0  # seconds of a spectrogram
 # Column of the players -> the version of a conversion; None: the prompt.
@@ -77,8 +78,8 @@ def figures(
             notes=notes,
             rate=RATE,
             caption="The target's voice is another sentence of that speaker. Copy synthesis is the source through the vocoder "
-            "alone; shifted pitch and formants are the baseline without learning. Beneath a player: what Whisper-base heard, with "
-            "word and character error rate.",
+            "alone; shifted pitch and formants are the baseline without learning."
+            + (_HEARD if any(notes.values()) else ""),
         ),
         "spectrograms": Images(
             title="Spectrograms",
