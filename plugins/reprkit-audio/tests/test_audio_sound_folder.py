@@ -59,6 +59,7 @@ def test_it_conforms(folder):
     assert failed_checks(case) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("front", ["log-mel(hop=200, n_fft=800)", "world(hop=80)"])
 def test_files_are_read_by_the_front_end_of_the_form(folder, front):
     file = folder / "cat/1.wav"
@@ -74,6 +75,7 @@ def test_files_are_read_by_the_front_end_of_the_form(folder, front):
         as_batch("hello", rk.Signature({"x": field}))
 
 
+@pytest.mark.slow
 def test_a_model_reads_files_and_refuses_other_frames(folder):
     data = rk.dataset(folder, frames=16, frontend="log-mel(hop=200, n_fft=800)")
     model = rk.build(data=data, encoder="mlp(width=8)", latent="continuous(dim=2)", decoder="mlp(width=8)")

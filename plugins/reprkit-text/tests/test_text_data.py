@@ -47,6 +47,7 @@ class TestWindows(TestDocuments):
         return TextData(self.folder / "book.txt", WORDS, by="windows", length=9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["", ", by='windows', length=9"])
 def test_texts_and_files_are_read_by_the_vocabulary(folder, options, tmp_path):
     case = DatasetConformance()
@@ -54,6 +55,7 @@ def test_texts_and_files_are_read_by_the_vocabulary(folder, options, tmp_path):
     assert failed_checks(case) == {}
 
 
+@pytest.mark.slow
 def test_a_model_reads_texts_and_text_files(folder, tmp_path):
     data = TextData(folder / "book.txt", "byte-pair(vocab=300)")
     (tmp_path / "new.md").write_text("Line 1 of a book.\n\nA book.\n")
