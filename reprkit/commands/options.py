@@ -40,7 +40,7 @@ InputsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="DATA...",
-        help="A data set, a file or folder of data, or several picture files; read with the model's columns and sizes.",
+        help="A data set, a file or folder of data, or several files of pictures, sound or text; read as the model was trained.",
     ),
 ]
 OutputOption = Annotated[

@@ -39,7 +39,8 @@ def command(
     query: Annotated[
         list[str],
         typer.Argument(
-            metavar="QUERY...", help="A file of examples, or picture files; each example is a query."
+            metavar="QUERY...",
+            help="A file of examples, or files of pictures, sound or text; each example is a query.",
         ),
     ],
     k: Annotated[int, typer.Option("--count", "-k", min=1, help="Neighbors of each query.")] = 10,
@@ -75,7 +76,7 @@ def command(
         seed=seed,
     )
     names, queries = input_names(known), input_names(asked) or [str(index) for index in range(len(asked))]
-    classes = class_names(known.facts, list(found.labels))
+    classes = class_names(known.signature, known.facts)
     results: list[dict[str, Any]] = []
     for row, name in enumerate(queries):
         neighbors: list[dict[str, Any]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from reprkit.data.collation import collate, to_index
 from reprkit.data.identity import split_by_identity
-from reprkit.data.signature import Signature
+from reprkit.data.signature import Field, Signature
 from reprkit.data.summary import dataset_html, summarize
 from reprkit.errors import DataError
 from reprkit.registry.constructors import wrap_constructor
@@ -37,12 +38,14 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         signature: kind, shape, range and vocabulary of each field.
         reference: the qualified reference it was created from; None for an instance made in code.
         facts: further entries for ``describe``, as plain JSON, such as class names and skipped files.
+        raw_suffixes: suffixes of the files that ``read_raw`` reads, in lower case with their dot.
     """
 
     signature: Signature
     reference: str | None = None
     facts: Mapping[str, Any] = MappingProxyType({})
     renamed_arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})  # as in reprkit.interfaces.Part
+    raw_suffixes: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the constructor so that it validates its arguments, and indexing so that it takes slices."""
@@ -185,6 +188,26 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         from reprkit.data.relabeled import Relabeled
 
         return Relabeled(self, numbers, classes)
+
+    @classmethod
+    def read_raw(cls, value: str | Path, field: Field) -> list[Tensor]:
+        """Return the examples that a file or a raw text holds, for a field whose form this class declares (``Spec(forms=...)``).
+
+        Called for a trained model, whose signature holds the field: its ``form`` has all settings.  An example has the shape of
+        the field; where its length is fixed, a longer value gives several.
+
+        Args:
+            value: a file, as a Path; or a text, as a str.
+            field: the model's.
+
+        Raises:
+            DataError: a file that cannot be read, or a value that holds no example.
+        """
+        raise DataError(f"{cls.__name__} reads no files for a trained model (it does not define read_raw)")
+
+    def raw(self, index: int) -> str | Path | None:
+        """Return what ``read_raw`` reads the example from: its text or the path of its file; None where there is no such value."""
+        return None
 
     def label_values(self, field: str) -> Int[Tensor, " n"]:
         """Return a label field of all examples (n,), int64.

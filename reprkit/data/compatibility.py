@@ -40,6 +40,15 @@ def _difference(field: Field, learned: Field) -> str:
         )
     if field.discrete and field.vocab and learned.vocab and field.vocab > learned.vocab:
         return f"it has {field.vocab} symbols, the model knows {learned.vocab}"
+    if field.form and learned.form and field.kind != "image" and field.form != learned.form:
+        return (
+            (
+                "its symbols stand for other texts than the model's: it has another vocabulary"
+                if field.discrete
+                else f"its form is {field.form}, the model's is {learned.form}"
+            )
+            + "\n  give the files themselves, which are read by the model's form, or a data set with these settings"
+        )
     if not field.columns or not learned.columns:
         return ""
     names, known = ([column.name for column in each.columns] for each in (field, learned))
@@ -102,7 +111,5 @@ def match_model(data: Dataset, learned: Signature | None, reads: Container[str])
 def _class_names(data: Dataset | Signature) -> dict[str, list[str]]:
     """Return the names of the classes of each label that states them, in its field or in ``facts``."""
     signature = data.signature if isinstance(data, Dataset) else data
-    labels = signature.label_fields()
-    stated = class_names(data.facts, labels) if isinstance(data, Dataset) else {}
-    found = {name: list(signature[name].classes) or list(map(str, stated.get(name, ()))) for name in labels}
-    return {name: names for name, names in found.items() if names}
+    facts = data.facts if isinstance(data, Dataset) else None
+    return {name: list(map(str, classes)) for name, classes in class_names(signature, facts).items()}

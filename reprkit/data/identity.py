@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.errors import DataError
+
+_UNSIGNED = 2**64 - 1
 
 
 def split_by_identity(
@@ -65,6 +67,16 @@ def split_by_identity(
         part_of[nearest_first[-1]] = "train"
     order = np.argsort(np.array([_place(f"{salt}/order", name) for name in names])[member], kind="stable")
     return {part: torch.from_numpy(order[part_of[member[order]] == part]) for part in parts}
+
+
+def content_hash(content: bytes) -> int:
+    """Return a hash of an example's content, a signed number of 8 bytes."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
+
+
+def hash_names(hashes: Iterable[int]) -> list[str]:
+    """Return hashes as identities."""
+    return [f"{value & _UNSIGNED:016x}" for value in hashes]
 
 
 def _place(salt: str, name: str) -> float:

@@ -31,6 +31,8 @@ def as_batch(source: Any, signature: Signature | None) -> dict[str, Tensor]:
     a .csv, .tsv or .parquet file               its columns, as those of a DataFrame
     a .npy file                                 its array
     a picture (PIL) or its file, or a list      read, cropped and resized to (h w c) as the data set ``images`` does
+    a text, a sound or text file, or a list     what the data set that declares ``Field.form`` reads: a text, each line of a
+                                                file, or each window of a sound, through the model's vocabulary or front end
     ==========================================  =====================================================================
 
     Raises:
@@ -59,6 +61,12 @@ def as_batch(source: Any, signature: Signature | None) -> dict[str, Tensor]:
     items = list(source) if isinstance(source, list | tuple) else [source]
     if items and field.kind == "image" and all(map(_is_picture, items)):
         return {name: _from_pictures(items, field)}
+    if items and all(isinstance(item, str | Path) for item in items):
+        from reprkit.data.raw_files import form_reader, read_examples
+
+        if (reader := form_reader(field)) is not None:
+            examples = [{name: one} for value in read_examples(items, field, reader) for one in value]
+            return collate(examples, Signature({name: field}))
     if isinstance(source, list | tuple) and items:
         return _from_examples(items, name, signature, source)
     raise _no_input(source, name, field)
@@ -236,4 +244,7 @@ def _advice(field: Field) -> str:
         return "give a DataFrame with the model's columns, or an array (b d) in their order"
     if field.kind == "tokens":
         return "texts become symbols by their data set: give rk.dataset(...).batch(indices)"
+    if field.form is not None:
+        form = field.form.partition("(")[0]
+        return f"no installed plugin reads files of the form {form}: give an array, or rk.dataset(...).batch(indices)"
     return "give an array, or a batch of a data set: rk.dataset(...).batch(indices)"

@@ -61,7 +61,7 @@ def _field(field: Field) -> str:
 
 def dataset_html(name: str, count: int | None, signature: Signature, facts: Mapping[str, Any]) -> str:
     """Return a table of a data set's fields, for a notebook: kind, shape, range or symbols, and names of classes."""
-    classes = class_names(facts, signature.label_fields())
+    classes = class_names(signature, facts)
     rows = []
     for key, field in signature.items():
         shape = " × ".join("any" if size is None else str(size) for size in field.shape) or "one number"

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from reprkit.data.compatibility import require_same_fields
 from reprkit.data.formats.frame_writer import require_parquet_writer, write_frame
 from reprkit.data.formats.value_readers import class_names
+from reprkit.data.raw_files import raw_files
 from reprkit.data.raw_input import as_batch, not_learned
 from reprkit.errors import DataError, PartArgumentError, nearest
 from reprkit.models.exchange import Form, require_form
@@ -92,8 +93,8 @@ def embed(
     Args:
         model: a model with an encoder.
         data: a data set, what ``rk.dataset`` takes, or what ``model.encode`` takes: a DataFrame with the model's columns, an array,
-            pictures or their files.  A new table with a class that the model did not learn, or with a row without any value, is
-            refused.
+            pictures or their files, texts, text or sound files.  A new table with a class that the model did not learn, or with
+            a row without any value, is refused.
         factor: this factor only; None concatenates the vectors of all factors.
         pool: "mean" over tokens, or "flatten", which requires examples of one length.
         to: "numpy" float32 (n d), "torch" (n d), or "pandas", a DataFrame with the columns 0 to d - 1 and the data's labels.
@@ -134,7 +135,7 @@ def embed(
             else:
                 store.write(number, piece)
     found = join(pieces if store is None else store.pieces())
-    names = class_names(source.facts, labels)
+    names = class_names(source.signature, source.facts)
     if store is not None:
         store.finish(found, names)
     if to == "pandas":
@@ -178,6 +179,8 @@ def as_dataset(model: Model, data: Any) -> Dataset:
             raise DataError(
                 f"{count} rows of the table have no value in any of the model's columns: leave them out (DataFrame.dropna)"
             )
+    elif isinstance(data, str | os.PathLike) and (files := raw_files([data], model.signature)) is not None:
+        found = files
     elif isinstance(data, str | os.PathLike | torch.utils.data.Dataset) or is_table(data):
         found = dataset(data)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from reprkit.data.base import Dataset
+from reprkit.data.raw_files import list_files, raw_files
 from reprkit.data.raw_input import as_batch
-from reprkit.data.regular_files import check_regular
 from reprkit.data.signature import Signature
 from reprkit.errors import DataError
 from reprkit.models.embedding import as_dataset
@@ -66,22 +65,28 @@ def model_input(model: Model, sources: Sequence[Any]) -> Dataset:
 
     Args:
         model: a model; the data is checked against its signature.
-        sources: one data set, reference, table, array or folder, as for ``rk.embed``; or several picture files.  Pictures and
-            folders of pictures are read in the model's size and channels (``PictureFiles``).
+        sources: one data set, reference, table, array or folder, as for ``rk.embed``; or several files.  Pictures are
+            read in the model's size and channels (``PictureFiles``), sound and text files through its front end or vocabulary
+            (``RawFiles``); so are folders of such files alone.
 
     Raises:
         DataError: nothing is given, several that are no picture files, a file that does not exist, or data that does not fit.
     """
+    from reprkit.data.formats.image_files import suffixes
+
     if not sources:
         raise DataError("no data is given: name a data set, or files")
     signature = model.signature
     if signature is not None and "x" in signature and signature["x"].kind == "image":
-        files = _picture_files(sources)
+        files = list_files(sources, suffixes())
         if files:
             return PictureFiles(files, signature)
+    found = raw_files(sources, signature)
+    if found is not None:
+        return found
     if len(sources) > 1:
         raise DataError(
-            f"{len(sources)} inputs are given, and several at once are read as picture files only\n"
+            f"{len(sources)} inputs are given, and several at once are files that the model reads: pictures, sound or text\n"
             "  give one data set, one table, or one folder"
         )
     return as_dataset(model, sources[0])
@@ -98,27 +103,3 @@ def input_names(data: Dataset) -> list[str] | None:
         if len(set(names)) == len(names)
         else [f"{index:05d}-{name}" for index, name in enumerate(names)]
     )
-
-
-def _picture_files(sources: Sequence[Any]) -> list[Path]:
-    """Return the pictures, if all sources are picture files or the only one is a folder that holds pictures alone; else none."""
-    from reprkit.data.formats.image_files import suffixes
-
-    if not all(isinstance(source, str | os.PathLike) for source in sources):
-        return []
-    known = suffixes()
-    paths = [Path(source).expanduser() for source in sources]
-    if len(paths) == 1 and paths[0].is_dir():
-        inside = sorted(
-            path
-            for path in paths[0].rglob("*")
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(paths[0]).parts)
-        )
-        pictures = [path for path in inside if path.suffix.lower() in known]
-        return pictures if len(pictures) == len(inside) else []
-    if not all(path.suffix.lower() in known for path in paths):
-        return []
-    for path in paths:
-        if not check_regular(path).is_file():
-            raise DataError(f"no file {str(path)!r} (looked in {Path.cwd()})")
-    return paths

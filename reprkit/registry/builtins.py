@@ -309,7 +309,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         "The codes of a data set under a saved model, for learning a prior",
     )
     yield Spec("images", "reprkit.data.formats.images:Images", "A folder of images of one size", ("PIL",))
-    yield Spec("lines", "reprkit.data.formats.lines:Lines", "Lines of text files, as bytes or characters")
+    yield Spec(
+        "lines",
+        "reprkit.data.formats.lines:Lines",
+        "Lines of text files, as bytes or characters",
+        forms=("lines",),
+    )
     yield Spec(
         "json-lines",
         "reprkit.data.formats.json_lines:JsonLines",

@@ -54,6 +54,8 @@ class Spec:
         requires: import names (``"torchaudio"``) that the part needs; searched for, never imported.
         opens: of a data set: reprkit's data set (``"audio"``) whose folders ``rk.dataset(PATH)`` reads by this one instead, with
             ``root`` as its only argument.
+        forms: of a data set: names of the forms (``Field.form``, ``("log-mel",)``) whose files and raw values its class reads for
+            a trained model, by ``read_raw``.
 
     Raises:
         PluginError: an argument is not of this form.
@@ -64,6 +66,7 @@ class Spec:
     summary: str = ""
     requires: tuple[str, ...] = ()
     opens: str = ""
+    forms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the fields, so that the error points to the line of the Spec."""
@@ -76,6 +79,13 @@ class Spec:
             )
         if not isinstance(self.opens, str) or (self.opens and not _NAME.fullmatch(self.opens)):
             raise PluginError(f"Spec {self.name!r}: opens must be the name of a data set, not {self.opens!r}")
+        if isinstance(self.forms, str) or not all(
+            isinstance(form, str) and _NAME.fullmatch(form) for form in self.forms
+        ):
+            raise PluginError(
+                f'Spec {self.name!r}: forms is a tuple of names of forms, such as ("log-mel",), not {self.forms!r}'
+            )
+        object.__setattr__(self, "forms", tuple(self.forms))
         if not isinstance(self.summary, str) or "\n" in self.summary:
             raise PluginError(
                 f"Spec {self.name!r}: the summary must be one line of text, not {self.summary!r}"

@@ -205,11 +205,25 @@ def _compare_data(
     if not isinstance(before, Mapping) or not isinstance(now, Mapping):
         return
     for name in ("signature", "size"):
-        if name in before and name in now and before[name] != now[name]:
+        if name in before and name in now and _differ(before[name], now[name]):
             yield f"{name} of {what}", before[name], now[name]
             return
     if same is False:
         yield f"fingerprint of {what}", before.get("fingerprint"), now.get("fingerprint")
+
+
+def _differ(before: Any, now: Any) -> bool:
+    """Whether two values differ; keys of a field that an earlier version did not write are not compared."""
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+        return bool(before != now)
+    if before.keys() != now.keys():
+        return True
+    return any(
+        any(now[name].get(key) != value for key, value in old.items())
+        if isinstance(old, Mapping) and isinstance(now[name], Mapping)
+        else old != now[name]
+        for name, old in before.items()
+    )
 
 
 def _show(value: Any, other: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from reprkit.errors import DataError
 from reprkit.registry.registry import default_registry
 from reprkit.testing.base import Conformance, expect, expect_close
 
+MAX_RAW = 50  # examples whose files are asked for
 MAX_EXAMPLES = 2000  # examples that are compared one by one
 
 
@@ -96,6 +98,39 @@ class DatasetConformance(Conformance):
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         ]
         expect(needed == ["root"], f"its Spec says opens={self.opens()!r}, and it needs {', '.join(needed)}")
+
+    def forms(self) -> tuple[str, ...]:
+        """Return the ``forms`` of the part's Spec; empty for a data set that is not registered."""
+        return () if self.part is None else default_registry().find(self.kind, self.part).spec.forms
+
+    def test_raw_values_are_read_as_the_examples(self) -> None:
+        """A data set whose Spec says ``forms`` reads the files and texts of its examples (``raw``) by ``read_raw``."""
+        if not self.forms():
+            return
+        data = self.fresh()
+        fields = {
+            name: field
+            for name, field in data.signature.items()
+            if field.form is not None and field.form.partition("(")[0] in self.forms()
+        }
+        expect(
+            bool(fields), f"its Spec says forms={self.forms()}, and no field of its signature has such a form"
+        )
+        name, field = next(iter(fields.items()))
+        raws = {index: data.raw(index) for index in range(min(len(data), MAX_RAW))}
+        compared = [index for index, raw in raws.items() if raw is not None]
+        expect(bool(compared), "raw(index) is None for all of its first examples: nothing can be read again")
+        for index in (compared[0], compared[-1]):
+            read, value = type(data).read_raw(raws[index], field), data[index][name]
+            expect(
+                any(one.shape == value.shape and torch.allclose(one, value, atol=1e-5) for one in read),
+                f"read_raw of what example {index} was read from does not give its {name}",
+            )
+        try:
+            type(data).read_raw(Path("no-such-folder") / "nothing", field)
+        except DataError:
+            return
+        raise AssertionError("read_raw of a file that does not exist raised no DataError")
 
     def test_split_is_disjoint_and_complete(self) -> None:
         """``split`` depends on its seed only; its parts are disjoint and together contain all examples."""

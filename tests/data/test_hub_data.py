@@ -267,3 +267,22 @@ def test_a_table_without_missing_values_has_no_mask(tmp_path):
     assert set(data.batch([0])) == {"x"}
     assert [column.name for column in data.signature["x"].columns] == ["a", "b"]
     assert data.signature["x"].likelihood == "gaussian"
+
+
+def test_parts_follow_from_a_group(tmp_path):
+    def parts(first):
+        rows = {
+            "x": [[float(n), 1.0] for n in range(first, 60)],
+            "patient": [n // 2 for n in range(first, 60)],
+        }
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "a.parquet")
+        data = Hub(tmp_path / "a.parquet", columns={"x": "x"}, group="patient")
+        return [
+            {int(value) // 2 for value in part.batch(range(len(part)))["x"][:, 0]} for part in data.split(3)
+        ]
+
+    before = parts(0)
+    assert sum(map(len, before)) == 30
+    assert [part - {0} for part in before] == parts(2)
+    with pytest.raises(DataError, match="no column 'patent' for group=.*patient"):
+        Hub(tmp_path / "a.parquet", columns={"x": "x"}, group="patent")

@@ -234,3 +234,27 @@ def test_probe_reads_labels_by_reference(tmp_path):
     model = rk.build(data=train, encoder="mlp", latent="continuous(dim=4)", decoder="mlp")
     results = rk.evaluate(model, test, "knn", fit_on=train)
     assert results["knn"]["accuracy"] > 0.9
+
+
+def test_parts_follow_from_the_records_or_a_group(tmp_path):
+    def parts(records, **options):
+        (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+        data = JsonLines(tmp_path / "a.jsonl", **options)
+        split = data.split(seed=1, valid=True)
+        return [{data.record(int(index))["patient"] for index in part.indices} for part in split]
+
+    records = [{"x": [number, 1.5], "patient": f"p{number // 2}"} for number in range(60)]
+    fields = {"fields": {"x": "x"}}
+    before = parts(records, group="patient", **fields)
+    assert sum(map(len, before)) == 30
+    after = parts([{"x": [0.5, 0.5], "patient": "new"}, *records], group="patient", **fields)
+    assert [part - {"new"} for part in after] == before
+    assert sum(map(len, parts(records, **fields))) > 30  # without a group, a patient is in several parts
+    with pytest.raises(DataError, match="no record has 'patent', the name of group=.*patient"):
+        parts(records, group="patent", **fields)
+    with pytest.raises(DataError, match="it has no 'patient'"):
+        parts(
+            [{**record, "patient": 1} for record in records[:30]] + [{"x": [1, 2.5]}] * 30,
+            group="patient",
+            **fields,
+        )

@@ -172,3 +172,28 @@ def test_model_trains_on_lines_by_reference(file):
         losses.append(float(loss.detach()))
         step.update()
     assert losses[-1] < losses[0]
+
+
+def test_parts_follow_from_the_lines(tmp_path):
+    file = tmp_path / "a.txt"
+    lines = [f"line {number % 40}" for number in range(50)]
+    file.write_text("\n".join(lines))
+
+    def parts():
+        data = Lines(file)
+        return [
+            {bytes(each["x"].tolist()).decode() for each in part} for part in data.split(seed=2, valid=True)
+        ]
+
+    before = parts()
+    assert sum(map(len, before)) == 40  # equal lines are in one part
+    file.write_text("\n".join(["another", *lines, "more", "and more"]))
+    for old, new in zip(before, parts(), strict=True):
+        assert new - {"another", "more", "and more"} == old
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
+def test_a_carriage_return_alone_ends_a_line(tmp_path, encoding):
+    (tmp_path / "a.txt").write_bytes("one\rtwö\r\rthree\r\nfour\r".encode(encoding))
+    data = Lines(tmp_path / "a.txt", encoding=encoding)
+    assert read(data) == ["one", "twö", "three", "four"]

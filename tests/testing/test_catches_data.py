@@ -104,8 +104,10 @@ def test_every_check_has_a_wrong_corruption():
 class Squares(Tensors):
     """Twenty images, each of a single gray value."""
 
+    form = None
+
     def __init__(self):
-        field = Field(kind="image", shape=(2, 2, 1), range=self.span())
+        field = Field(kind="image", shape=(2, 2, 1), range=self.span(), form=self.form)
         gray = torch.linspace(0, 1, 20).view(20, 1, 1, 1).expand(20, 2, 2, 1)
         super().__init__({"x": gray}, Signature({"x": field}))
 
@@ -149,6 +151,22 @@ class Opener(DatasetConformance):
         return "audio"
 
 
+class ReadsOtherwise(Squares):
+    form = "squares"
+
+    @classmethod
+    def read_raw(cls, value, field):
+        return [torch.full(field.shape, 2.0)]
+
+    def raw(self, index):
+        return str(index)
+
+
+class Reader(DatasetConformance):
+    def forms(self):
+        return ("squares",)
+
+
 class OtherNames(Squares):
     def identities(self):
         return [f"{id(self)}/{index}" for index in range(len(self))]
@@ -164,12 +182,13 @@ WRONG_SETS = {
         Overlapping,
         "the parts together do not contain the examples of the whole",
     ),
+    "raw values are read as the examples": (ReadsOtherwise, "does not give its x"),
     "identities tell what examples are": (OtherNames, "made again, it has other identities"),
 }
 
 
 def dataset(cls):
-    made = Opener() if cls is NeedsTwo else DatasetConformance()
+    made = {NeedsTwo: Opener, ReadsOtherwise: Reader}.get(cls, DatasetConformance)()
     made.make = (lambda: cls("folder", 8)) if cls is NeedsTwo else cls
     return made
 

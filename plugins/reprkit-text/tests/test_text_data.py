@@ -10,8 +10,10 @@ from reprkit_text.data.text import TextData
 from story_files import WORDS, stories, write_lines
 
 import reprkit as rk
+from reprkit.data.raw_input import as_batch
 from reprkit.errors import DataError
 from reprkit.testing import DatasetConformance
+from reprkit.testing.kit import failed_checks
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,37 @@ class TestLines(TestDocuments):
 class TestWindows(TestDocuments):
     def make(self):
         return TextData(self.folder / "book.txt", WORDS, by="windows", length=9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", ["", ", by='windows', length=9"])
+def test_texts_and_files_are_read_by_the_vocabulary(folder, options, tmp_path):
+    case = DatasetConformance()
+    case.part = f"text(path={str(folder / 'book.txt')!r}, tokenizer={str(WORDS)!r}{options})"
+    assert failed_checks(case) == {}
+
+
+@pytest.mark.slow
+def test_a_model_reads_texts_and_text_files(folder, tmp_path):
+    data = TextData(folder / "book.txt", "byte-pair(vocab=300)")
+    (tmp_path / "new.md").write_text("Line 1 of a book.\n\nA book.\n")
+    read = as_batch(["Line 1 of a book.", tmp_path / "new.md"], data.signature)
+    ids = data.vocabulary.encode("Line 1 of a book.")
+    assert [read["x"][row][read["x_mask"][row]].tolist() for row in (0, 1)] == [ids, ids]
+    assert read["x"][2][read["x_mask"][2]].tolist() == data.vocabulary.encode("A book.")
+    model = rk.build(
+        data=data,
+        encoder="transformer(width=8, depth=1, heads=2)",
+        latent="continuous(dim=2)",
+        decoder="transformer(width=8, depth=1, heads=2)",
+    )
+    vectors = rk.embed(model, ["Line 1 of a book.", "A book."])
+    assert rk.embed(model, tmp_path / "new.md") == pytest.approx(vectors, abs=1e-5)
+    with pytest.raises(DataError, match="it has another vocabulary"):
+        rk.embed(model, TextData(folder / "book.txt", "characters"))
+    windows = TextData(folder / "book.txt", "byte-pair(vocab=300)", by="windows", length=9)
+    with pytest.raises(DataError, match=r"'A': it has \d symbols, and the model reads windows of 9"):
+        as_batch("A", windows.signature)
 
 
 # ------------------------------------------------------------------ unpaired

@@ -19,7 +19,7 @@ from reprkit.data.formats.media_readers import Size
 from reprkit.data.formats.tables import choose_part, iter_rows, open_tables, short_name, without_decoding
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.signature import Column
-from reprkit.errors import DataError
+from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
 
 _VALID = ("validation", "valid", "val", "dev")
@@ -54,7 +54,8 @@ class Hub(Dataset):
 
     Where there are a train and a test part, the data set holds both, and ``split`` keeps them: it returns the official test part,
     whatever ``seed`` and ``test_share``.  An official validation part is returned for ``valid=True``, and else belongs to train.
-    With ``part``, or without a test part, the data set holds one part and ``split`` divides it at random.
+    With ``part``, or without a test part, the data set holds one part and ``split`` divides it, at random or
+    by ``group``.
 
     Args:
         path: a folder, a file, a name on the hub (``"user/name"``), or an object of ``datasets``.
@@ -64,6 +65,8 @@ class Hub(Dataset):
             deviation or classes; by default the column "label" (or the only ClassLabel) is
             ``label``, and ``x`` the only other one.
         categories: columns of a table that hold numbers of classes.
+        group: a column whose rows of equal value stay in one part of ``split`` where that divides, such as the patient or the row's
+            key.  A hash of the value decides the part, so that it stays when rows are added.
         size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
         rate: sampling rate of audio, in Hz.
         max_corrupt: largest share of unreadable rows that may be skipped; more is an error.
@@ -81,6 +84,7 @@ class Hub(Dataset):
         part: str | None = None,
         columns: Mapping[str, str | Sequence[str | Column]] | None = None,
         categories: Sequence[str] = (),
+        group: str | None = None,
         size: Size = None,
         rate: Count = 16000,
         max_corrupt: Share = 0.01,
@@ -104,6 +108,7 @@ class Hub(Dataset):
         if not len(table):
             raise DataError(f"{self._name} holds no rows")
         corrupt.check_share(len(table), self._name)
+        self._groups = None if group is None else self._read_groups(table, group)
         self._columns.number_classes()
         self.signature = self._columns.signature()
         self.facts: dict[str, Any] = {"parts": list(self._ends), **self._columns.facts(), **corrupt.facts()}
@@ -146,6 +151,10 @@ class Hub(Dataset):
     def name(self) -> str:
         """Name on the hub, or of the file."""
         return self._name
+
+    def identities(self) -> list[str] | None:
+        """Return the value of ``group`` in each row; None without it."""
+        return self._groups
 
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
@@ -208,6 +217,23 @@ class Hub(Dataset):
                 decoded = None
         self._rows, self._decoded = torch.tensor(numbers, dtype=torch.int64), decoded
         self._lengths = {name: torch.tensor(values) for name, values in lengths.items()}
+
+    def _read_groups(self, table: Any, group: str) -> list[str]:
+        """Return the value of the column in each readable row.
+
+        Raises:
+            DataError: no such column, or a row without a value.
+        """
+        if group not in table.column_names:
+            raise DataError(
+                f"{self._name} has no column {group!r} for group=.{nearest(group, table.column_names)}\n"
+                f"  the columns are: {', '.join(table.column_names)}"
+            )
+        values = list(table.select_columns([group])[group])
+        chosen = [values[number] for number in self._rows.tolist()]
+        if missing := sum(value is None for value in chosen):
+            raise DataError(f"{missing} rows of {self._name} have no {group!r}, the column of group=")
+        return [str(value) for value in chosen]
 
     def _finish_rows(self) -> None:
         """Keep the lengths of varying fields, add labels whose classes are known now, and stack fields of fixed shape."""

@@ -25,6 +25,7 @@ from reprkit.data.formats.value_readers import (
     make_reader,
     type_name,
 )
+from reprkit.data.identity import content_hash, hash_names
 from reprkit.data.signature import Column, Signature
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
@@ -52,7 +53,8 @@ class JsonLines(Dataset):
     field of another name than "label").
 
     A line that is no JSON object, lacks a field, or has a field of another type or size is skipped, counted and
-    named.  Files are not kept in memory, only 16 bytes per line.
+    named.  Files are not kept in memory, only 24 bytes per line.  ``split`` divides by a hash of each line, or of ``group``: a
+    record stays in its part when others are added.
 
     Args:
         path: a file (any suffix), or a folder of .jsonl and .ndjson files at any depth.
@@ -65,6 +67,8 @@ class JsonLines(Dataset):
         classes: field -> values of a label, where they must not depend on the file (a test file may lack
             some); a record with another value is skipped.
         vocabs: field -> number of symbols of lists of integers, for the same reason.
+        group: name in the records: those of equal value stay in one part of ``split``, such as "patient".  By default equal lines
+            do.
         length: maximum number of tokens or steps of fields of varying length; the rest is cut off.  None: all.
         encoding: of files without a byte-order mark; UTF-8 by default.
         max_corrupt: largest share of corrupt records that may be skipped; more is an error.
@@ -82,6 +86,7 @@ class JsonLines(Dataset):
         kinds: Mapping[str, RecordKind] | None = None,
         classes: Mapping[str, Iterable[Any]] | None = None,
         vocabs: Mapping[str, Count] | None = None,
+        group: str | None = None,
         length: Count | None = None,
         encoding: str | None = None,
         max_corrupt: Share = 0.01,
@@ -124,6 +129,12 @@ class JsonLines(Dataset):
                 classes=list(classes[name]) if classes and name in classes else None,
                 vocab=(vocabs or {}).get(name),
             )
+        self._group, self._hashes = group, array("q")
+        if group is not None and not any(group in record for record in head):
+            names = sorted({name for record in head for name in record})
+            raise DataError(
+                f"no record has {group!r}, the name of group=.{nearest(group, names)}\n  known: {', '.join(names[:30])}"
+            )
         check_categories(categories, self._readers.values())
         self._lengths = {
             name: array("q")
@@ -164,6 +175,10 @@ class JsonLines(Dataset):
         """Return the number of steps or symbols of every record (n,), for each field whose length varies."""
         return {name: torch.tensor(counts) for name, counts in self._lengths.items()}
 
+    def identities(self) -> list[str]:
+        """Return a hash of each record, or of its value of ``group``."""
+        return hash_names(self._hashes)
+
     def record(self, index: int) -> dict[str, Any]:
         """Return the whole record, as it is in the file."""
         return dict(json.loads(self._files[index]))
@@ -176,6 +191,8 @@ class JsonLines(Dataset):
     def _index_line(self, line: bytes) -> None:
         """Validate a line's record, and take account of it only if all of its fields are valid."""
         record = _parse_object(line)
+        if self._group is not None and self._group not in record:
+            raise DataError(f"it has no {self._group!r}, the name of group=")
         values = []
         for name, reader in self._readers.items():
             key = self._fields[name]
@@ -190,6 +207,8 @@ class JsonLines(Dataset):
             reader.observe(value)
             if name in self._lengths:
                 self._lengths[name].append(reader.size(value))
+        same = line if self._group is None else json.dumps(record[self._group], sort_keys=True).encode()
+        self._hashes.append(content_hash(same))
 
 
 def _parse_object(line: bytes) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from reprkit.data.formats.text_encoding import codec_name, decode_text, detect_e
 from reprkit.data.regular_files import check_regular
 from reprkit.errors import DataError
 
+BYTES_FORM = "lines(units='bytes')"  # of a field of UTF-8 bytes, ``Field.form``
 _MAX_OPEN = 64  # files that are open at the same time
 _CHUNK = 1 << 20  # bytes read at a time
 
@@ -26,9 +27,9 @@ _CHUNK = 1 << 20  # bytes read at a time
 class TextFiles:
     """Lines of one file, or of all files with given suffixes below a folder, in the order of their paths.
 
-    Line ends (LF or CRLF) and a byte-order mark are removed, and blank lines are ignored.  A byte-order mark says which encoding
-    a file has; without one it is ``encoding``.  All lines are given as UTF-8.  16 bytes per line are kept in memory (24 where a
-    file has another encoding); a line itself is read on access.
+    Line ends (LF, CRLF or CR) and a byte-order mark are removed, and blank lines are ignored.  A byte-order mark says which
+    encoding a file has; without one it is ``encoding``.  All lines are given as UTF-8.  16 bytes per line are kept in memory
+    (24 where a file has another encoding); a line itself is read on access.
 
     Args:
         path: a file (any suffix), or a folder.
@@ -214,25 +215,32 @@ class TextFiles:
             opened.seek(mark)
             if codec != "utf-8":
                 self._codecs[index] = codec
-            for number, (start, line) in enumerate(_split(opened, mark, "\n".encode(codec)), 1):
+            number = 0
+            for start, line in _split(opened, mark, "\n".encode(codec)):
                 if codec == "utf-8":
-                    content = line.rstrip(b"\r\n")
-                    if content.strip():
-                        nul = b"\0" in content
-                        yield (
-                            number,
-                            start,
-                            len(content),
-                            DataError("it has NUL characters") if nul else content,
-                        )
+                    for content in line.rstrip(b"\r\n").split(b"\r"):  # CR alone ends lines, too
+                        number += 1
+                        if content.strip():
+                            nul = b"\0" in content
+                            yield (
+                                number,
+                                start,
+                                len(content),
+                                DataError("it has NUL characters") if nul else content,
+                            )
+                        start += len(content) + 1
                     continue
                 try:
-                    text = line.decode(codec).rstrip("\r\n")
+                    pieces = line.decode(codec).rstrip("\r\n").split("\r")
                 except UnicodeDecodeError as error:
+                    number += 1
                     yield number, start, len(line), wrong_encoding(error)
                     continue
-                if text.strip():
-                    yield number, start, len(text.encode(codec)), text.encode("utf-8")
+                for text in pieces:
+                    number, size = number + 1, len(text.encode(codec))
+                    if text.strip():
+                        yield number, start, size, text.encode("utf-8")
+                    start += size + len("\r".encode(codec))
 
     def _file(self, number: int) -> PositionalFile:
         if number not in self._open:
@@ -240,6 +248,17 @@ class TextFiles:
                 self._open.pop(next(iter(self._open))).close()
             self._open[number] = PositionalFile(self._folder / self.names[number], self._sizes[number])
         return self._open[number]
+
+
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a text file that are not blank; it is UTF-8, or has a byte-order mark.
+
+    Raises:
+        DataError: a line is not of this encoding, or all are blank.
+    """
+    found = TextFiles(file, (), "text files")
+    found.index(lambda line: line.decode("utf-8"), CorruptFiles("lines", 0.0))
+    return [found[index].decode("utf-8") for index in range(len(found))]
 
 
 def byte_tokens(text: str | bytes, length: int | None = None) -> Tensor:

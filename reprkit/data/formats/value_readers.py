@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reprkit.data.formats.text_files import byte_tokens
-from reprkit.data.signature import Field
+from reprkit.data.formats.text_files import BYTES_FORM, byte_tokens
+from reprkit.data.signature import Field, Signature
 from reprkit.errors import DataError
 
 RecordKind = Literal["tokens", "vector", "sequence", "label"]
@@ -48,7 +48,7 @@ class TextReader(ValueReader):
 
     def field(self) -> Field:
         """Return a tokens field of varying length."""
-        return Field(kind="tokens", shape=(None,), vocab=256)
+        return Field(kind="tokens", shape=(None,), vocab=256, form=BYTES_FORM)
 
     def validate(self, value: Any) -> Any:
         """Check that the value is a text, not empty and encodable."""
@@ -181,9 +181,17 @@ def class_facts(classes: Mapping[str, list[Any]]) -> dict[str, Any]:
     return {_classes_key(name): values for name, values in classes.items()}
 
 
-def class_names(facts: Mapping[str, Any], fields: Iterable[str]) -> dict[str, list[Any]]:
-    """Return the classes of those label fields that ``facts`` states, the inverse of ``class_facts``."""
-    return {name: list(facts[_classes_key(name)]) for name in fields if _classes_key(name) in facts}
+def class_names(signature: Signature, facts: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+    """Return the classes of each label field that states them, in the field (``Field.classes``) or in ``facts``.
+
+    Where both state the same names, these are the values of ``facts``, which may be numbers.
+    """
+    found: dict[str, list[Any]] = {}
+    for name in signature.label_fields():
+        stated = list((facts or {}).get(_classes_key(name), ()))
+        own = list(signature[name].classes)
+        found[name] = stated if not own or list(map(str, stated)) == own else own
+    return {name: classes for name, classes in found.items() if classes}
 
 
 def _classes_key(name: str) -> str:

@@ -22,6 +22,7 @@ def reprkit_datasets() -> Iterator[Spec]:
         "A folder of sound files as log-mel frames",
         ("soundfile",),
         opens="audio",
+        forms=("log-mel", "world"),
     )
     yield Spec(
         "asterisk",

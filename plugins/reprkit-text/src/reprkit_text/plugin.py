@@ -15,6 +15,7 @@ def reprkit_datasets() -> Iterator[Spec]:
         "reprkit_text.data.text:TextData",
         "Text files by lines, or one long text in windows, as symbols of a vocabulary trained on them",
         ("tokenizers",),
+        forms=("vocabulary",),
     )
     yield Spec(
         "documents",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -52,6 +54,19 @@ def assign_parts(
             parts[number] = part.get(text, "train")
     _check_every_speaker(clips, parts, valid)
     return parts
+
+
+def text_identity(clip: Clip, root: Path) -> str:
+    """Return what a clip says, its key or its transcript; without one its path below the root, and where in the file it begins."""
+    text = "".join(filter(str.isalnum, clip.text.casefold())) if clip.text else ""
+    if clip.key is not None or text:
+        return f"key {clip.key}" if clip.key is not None else f"text {text}"
+    return file_identity(clip, root) + (f" from {clip.start:g}" if clip.start else "")
+
+
+def file_identity(clip: Clip, root: Path) -> str:
+    """Return a clip's path below the root."""
+    return Path(os.path.relpath(clip.path, root)).as_posix()
 
 
 def _text_names(clips: Sequence[Clip]) -> list[str]:

@@ -185,7 +185,8 @@ class UtteranceDataset(Dataset):
         Raises:
             DataError: shares out of range, or a speaker with too few utterances.
         """
-        of_clip = self.recordings.divide(self.clips, seed, valid, test_share, valid_share)
+        shares = (valid, test_share, valid_share)
+        of_clip = self.recordings.divide(self.clips, seed, *shares, level=self.split_level())
         generator = torch.Generator().manual_seed(derive_seed(seed, 1))
         order = torch.randperm(len(self), generator=generator)  # reports show the first examples
         part_of = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
@@ -285,9 +286,19 @@ class Recordings(UtteranceDataset):
             self.facts["short_count"] = len(numbers) - len(self._numbers)
 
     def divide(
-        self, clips: Sequence[Clip], seed: int, valid: bool, test_share: float, valid_share: float
+        self,
+        clips: Sequence[Clip],
+        seed: int,
+        valid: bool,
+        test_share: float,
+        valid_share: float,
+        *,
+        level: int = 0,
     ) -> list[str]:
-        """Assign every clip to "train", "valid" or "test", for ``split``: see ``assign_parts``."""
+        """Assign every clip to "train", "valid" or "test", for ``split``: see ``assign_parts``.
+
+        ``level`` is how often the clips were split before; positions drawn from ``seed`` do not depend on it.
+        """
         return assign_parts(clips, seed, valid, test_share, valid_share)
 
     def __len__(self) -> int:

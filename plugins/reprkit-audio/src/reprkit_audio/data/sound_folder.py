@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
 
-import torch
+from torch import Tensor
 
-from reprkit.data.base import derive_seed, split_sizes
+from reprkit import Field
+from reprkit.data.base import held_out_share
 from reprkit.data.folders import find_files
+from reprkit.data.identity import split_by_identity
 from reprkit.data.sound import SUFFIXES, UNDECODED
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Positive, Share
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus
+from reprkit_audio.data.division import PARTS, file_identity, text_identity
+from reprkit_audio.data.features import load_or_analyze
+from reprkit_audio.data.recordings import window_starts
+from reprkit_audio.frontends import frontend
 
 
 class SoundFolder(Corpus):
@@ -24,8 +32,8 @@ class SoundFolder(Corpus):
     of 16 kHz.  For voices there is ``speech``, which also reads transcripts and cuts silence off; for waveforms ``audio``.
 
     A file that cannot be read, is silent or shorter than 0.1 s is left out, counted and named in ``facts``, which also says which
-    files were ignored.  Links are followed.  ``split`` keeps the windows of a file in one part; with fewer files than parts need,
-    those of each piece (``seconds``) of a file.  Frames are cached by file and front end.
+    files were ignored.  Links are followed.  ``split`` divides by a hash of each file's path, so that a file keeps its part when
+    others are added; with fewer files than parts, by the pieces (``seconds``) of files.  Frames are cached by file and front end.
 
     Args:
         root: the folder.
@@ -41,6 +49,8 @@ class SoundFolder(Corpus):
         PartArgumentError: a setting out of its range.
     """
 
+    raw_suffixes: ClassVar[frozenset[str]] = frozenset(SUFFIXES)
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -51,6 +61,7 @@ class SoundFolder(Corpus):
         seconds: Positive = 20.0,
         max_corrupt: Share = 0.01,
     ) -> None:
+        self._root = Path(root).expanduser()
         found = find_files(root, SUFFIXES, "sound files", undecoded=UNDECODED)
         firsts = [name.partition("/")[0] if "/" in name else "" for name in found.names]
         labeled = "" not in firsts and len(set(firsts)) > 1
@@ -71,22 +82,63 @@ class SoundFolder(Corpus):
             label="label" if labeled else None,
         )
 
+    @classmethod
+    def read_raw(cls, value: str | Path, field: Field) -> list[Tensor]:
+        """Return the frames of a sound file, by the front end that the field's form names: whole, or in windows.
+
+        Windows of a fixed length do not overlap, but for the last one, which ends with the sound.  Silence at the ends is kept.
+
+        Raises:
+            DataError: a file that cannot be read, is silent, shorter than 0.1 s or than a window, or a text.
+        """
+        if isinstance(value, str):
+            raise DataError(f"it is no name of a sound file ({', '.join(sorted(SUFFIXES))})")
+        if field.form is None:
+            raise DataError("the field names no front end (Field.form)")
+        if not value.is_file():
+            raise DataError(f"no file {str(value)!r}")
+        clip = Clip(path=value, speaker="")
+        frames = load_or_analyze(clip, frontend(field.form), trim=False)[0].frames
+        window = field.shape[0]
+        if window is None:
+            return [frames]
+        starts = window_starts(len(frames), window, window)
+        if not starts:
+            raise DataError(f"it has {len(frames)} frames, and the model reads windows of {window}")
+        return [frames[start : start + window] for start in starts]
+
+    def raw(self, index: int) -> Path | None:
+        """Return the example's file; None for a window of a piece of a file, or one that overlaps others."""
+        clip = self.clips[int(self.owner[range(len(self))[index]])]
+        whole = not clip.start and clip.stop is None
+        return clip.path if whole and self._stride in (None, self._steps) else None
+
+    def identities(self) -> list[str]:
+        """Return the path of each example's file, or of its piece where there are fewer than three files."""
+        names = self._names(self.clips)
+        return [names[owner] for owner in self.owner.tolist()]
+
+    def _names(self, clips: Sequence[Clip]) -> list[str]:
+        names = [file_identity(clip, self._root) for clip in clips]
+        return names if len(set(names)) >= len(PARTS) else [text_identity(clip, self._root) for clip in clips]
+
     def divide(
-        self, clips: Sequence[Clip], seed: int, valid: bool, test_share: float, valid_share: float
+        self,
+        clips: Sequence[Clip],
+        seed: int,
+        valid: bool,
+        test_share: float,
+        valid_share: float,
+        *,
+        level: int = 0,
     ) -> list[str]:
         """Assign every clip to "train", "valid" or "test": the clips of a file together, where there are enough files.
 
         Raises:
             DataError: shares out of range, or too few clips.
         """
-        groups = [str(clip.path) for clip in clips]
-        try:
-            test, held = split_sizes(len(set(groups)), valid, test_share, valid_share, what="files")
-        except DataError:
-            groups = [clip.name for clip in clips]
-            test, held = split_sizes(len(set(groups)), valid, test_share, valid_share, what="pieces of files")
-        names = sorted(set(groups))
-        generator = torch.Generator().manual_seed(derive_seed(seed, 3))
-        order = [names[place] for place in torch.randperm(len(names), generator=generator).tolist()]
-        part = dict.fromkeys(order[:test], "test") | dict.fromkeys(order[test : test + held], "valid")
-        return [part.get(group, "train") for group in groups]
+        held_out_share(valid, test_share, valid_share)
+        names = self._names(clips)
+        parts = split_by_identity(names, seed, valid, test_share, valid_share, level=level)
+        part_of = {at: part for part, indices in parts.items() for at in indices.tolist()}
+        return [part_of[at] for at in range(len(clips))]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Int
@@ -17,12 +17,12 @@ from reprkit.data import Subset
 from reprkit.data.base import split_settings, split_sizes
 from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles
-from reprkit.data.formats.text_encoding import wrong_encoding
-from reprkit.data.formats.text_files import TextFiles
+from reprkit.data.formats.text_encoding import decode_text, wrong_encoding
+from reprkit.data.formats.text_files import TextFiles, read_lines
+from reprkit.data.identity import content_hash, hash_names
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
 from reprkit_text.data.records import normalize_text, strip_text
-from reprkit_text.data.splits import split_groups
 from reprkit_text.data.symbols import Symbols, check_symbols
 from reprkit_text.vocabulary import Vocabulary, vocabulary
 
@@ -32,8 +32,8 @@ SUFFIXES = frozenset((".txt", ".text", ".md", ".rst"))
 class TextData(Dataset):
     """A text file, or all .txt, .text, .md and .rst files below a folder: by lines, or as one long text in windows.
 
-    - ``by="lines"``: field ``x`` tokens (t,) of varying length, one line each.  ``split`` is random and keeps equal lines in
-      one part.
+    - ``by="lines"``: field ``x`` tokens (t,) of varying length, one line each.  ``split`` divides by a hash of each
+      line: equal lines stay in one part, and a line stays in its part when others are added.
     - ``by="windows"``: field ``x`` tokens (length,): the lines of all files in the order of their paths, an end symbol after
       each file, cut into windows; what remains at the end is left out.  ``split`` takes the beginning for training and the end
       for testing, whatever the seed, so that no page is in two parts.  For books and language models.
@@ -56,6 +56,8 @@ class TextData(Dataset):
         PartArgumentError: an argument out of its range.
     """
 
+    raw_suffixes: ClassVar[frozenset[str]] = SUFFIXES
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -66,7 +68,7 @@ class TextData(Dataset):
         encoding: str | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
-        skips, self._by = CorruptFiles("lines", max_corrupt), by
+        skips, self._by, self._length = CorruptFiles("lines", max_corrupt), by, length
         self._files = TextFiles(path, SUFFIXES, "text files", encoding)
         self._symbols, self._group, first = (self._read_lines if by == "lines" else self._read_windows)(
             skips, tokenizer, length
@@ -109,10 +111,52 @@ class TextData(Dataset):
             return self._files[index].decode()
         return self.vocabulary.decode(self._symbols[index])
 
+    def identities(self) -> list[str] | None:
+        """Return a hash of each line; None for windows."""
+        return hash_names(self._group.tolist()) if self._by == "lines" else None
+
+    @classmethod
+    def read_raw(cls, value: str | Path, field: Field) -> list[Tensor]:
+        """Return the symbols of a text, or of each line of a file that is not blank, by the vocabulary that is the field's form.
+
+        For a field of one length, the symbols of the whole text or file, with the end symbol, in windows of that length; the last
+        one ends with the text, and overlaps the one before it.
+
+        Raises:
+            DataError: a text or file that cannot be encoded, has no symbols, or less than a window.
+        """
+        if field.form is None:
+            raise DataError("the field names no vocabulary (Field.form)")
+        words, window = vocabulary(field.form), field.shape[0]
+        if window is None:
+            texts = read_lines(value) if isinstance(value, Path) else [value]
+            rows = [torch.tensor(ids) for ids in words.encode_all(texts)]
+            if not all(len(row) for row in rows):
+                raise DataError("a text without symbols is no example")
+            return rows
+        if isinstance(value, Path) and not value.is_file():
+            raise DataError(f"no file {str(value)!r}")
+        whole = decode_text(value.read_bytes()) if isinstance(value, Path) else value
+        end = [] if words.end is None or words.marks_count else [words.end]
+        symbols = torch.tensor([*words.encode(whole), *end])
+        if len(symbols) < window:
+            raise DataError(f"it has {len(symbols)} symbols, and the model reads windows of {window}")
+        starts = list(range(0, len(symbols) - window + 1, window))
+        if starts[-1] + window < len(symbols):
+            starts.append(len(symbols) - window)
+        return [symbols[start : start + window] for start in starts]
+
+    def raw(self, index: int) -> str | Path | None:
+        """Return the line, or None where it may be cut; the file of a window, where there is only one."""
+        index = range(len(self))[index]
+        if self._by == "lines":
+            return self.text(index) if int(self._symbols.lengths[index]) < self._length else None
+        return None if self._files.path.is_dir() else self._files.path
+
     def split(
         self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
-    ) -> tuple[Subset, ...]:
-        """Split into train and test, or train, valid and test: lines at random, windows from beginning to end.
+    ) -> tuple[Dataset, ...]:
+        """Split into train and test, or train, valid and test: lines by their hash, windows from beginning to end.
 
         The test part does not depend on ``valid``.
 
@@ -121,15 +165,12 @@ class TextData(Dataset):
         """
         shares = (valid, test_share, valid_share)
         if self._by == "lines":
-            parts = split_groups(self._group, seed, *shares)
-        else:
-            size = len(self)
-            test, valid_count = split_sizes(size, *shares, what="windows")
-            sizes = {"train": size - test - valid_count, "valid": valid_count, "test": test}
-            pieces = torch.arange(size).split(list(sizes.values()))
-            parts = {
-                name: piece for name, piece in zip(sizes, pieces, strict=True) if valid or name != "valid"
-            }
+            return super().split(seed, valid=valid, test_share=test_share, valid_share=valid_share)
+        size = len(self)
+        test, valid_count = split_sizes(size, *shares, what="windows")
+        sizes = {"train": size - test - valid_count, "valid": valid_count, "test": test}
+        pieces = torch.arange(size).split(list(sizes.values()))
+        parts = {name: piece for name, piece in zip(sizes, pieces, strict=True) if valid or name != "valid"}
         subsets = tuple(Subset(self, indices, part=name) for name, indices in parts.items())
         for subset in subsets:
             subset.origin.update(split_settings(seed, *shares))
@@ -185,6 +226,4 @@ def _line_hash(line: bytes) -> int:
         raise wrong_encoding(error) from error
     if not strip_text(text):
         raise DataError("it has no printable characters")
-    return int.from_bytes(
-        hashlib.blake2b(normalize_text(text).encode(), digest_size=8).digest(), "big", signed=True
-    )
+    return content_hash(normalize_text(text).encode())
