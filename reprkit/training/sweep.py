@@ -120,10 +120,10 @@ def run_sweep(
     names = [Path(*(folder_name(name, value) for name, value in each.items())) for each in combinations]
     out = _choose_folder(arguments, context, names)
     folders, failures = [], {}
-    for number, (chosen, name) in enumerate(zip(combinations, names, strict=True), 1):
+    for number, (chosen, inner) in enumerate(zip(combinations, names, strict=True), 1):
         title = ", ".join(f"{name}={value}" for name, value in chosen.items())
         _say(f"[{number}/{len(combinations)}] {title}")
-        folder = out / name
+        folder = out / inner
         given = chosen | {"out": type(arguments["out"])(folder)}
         try:
             with (

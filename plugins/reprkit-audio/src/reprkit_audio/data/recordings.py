@@ -154,7 +154,7 @@ class UtteranceDataset(Dataset):
     def renumber_classes(self, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]) -> Dataset:
         """Return the data set with the speakers in the order of ``classes``, which may have more of them."""
         own = self.recordings
-        if set(classes) != {own.store.label}:
+        if own.store.label is None or set(classes) != {own.store.label}:
             return super().renumber_classes(numbers, classes)
         renumbered = Recordings(
             own.store,
