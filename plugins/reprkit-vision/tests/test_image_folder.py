@@ -183,3 +183,18 @@ def test_files_of_all_parts_are_accounted_for(tmp_path):
     }
     assert data.facts["ignored_count"] == 4
     assert data.split()[0].facts["classes"] == ["a", "b"]
+
+
+def test_further_images_change_no_others_part(tmp_path):
+    def parts(root):
+        data = folder(root)
+        return [
+            {data.identities()[index] for index in part.indices.tolist()}
+            for part in data.split(seed=5, valid=True)
+        ]
+
+    before = parts(fill_folder(tmp_path))
+    save_image(tmp_path / "cat" / "0.png")
+    save_image(tmp_path / "dog" / "another.png")
+    assert [part - {"cat/0.png", "dog/another.png"} for part in parts(tmp_path)] == before
+    assert sum(map(len, before)) == 21

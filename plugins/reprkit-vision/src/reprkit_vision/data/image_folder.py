@@ -23,7 +23,8 @@ class ImageFolder(Dataset):
     """Images in folders named after their classes, with the official split where there is one.
 
     ``ROOT/train/CLASS/*.jpg`` and ``ROOT/test/CLASS`` (or ``val``) are the official parts; with both ``val``
-    and ``test`` the first is the validation part.  ``ROOT/CLASS/*.jpg`` has none and is split at random.
+    and ``test`` the first is the validation part.  ``ROOT/CLASS/*.jpg`` has none and is split
+    by a hash of each image's path: it stays in its part when others are added.
 
     Fields: ``x`` image (h w c), float32 in [0, 1]; ``label``, the index of the class in alphabetical order
     (``classes``).  Reading, caching and skipping of files is that of reprkit's ``images(labels=True)``.
@@ -100,6 +101,14 @@ class ImageFolder(Dataset):
                 for name, value in part.batch(index[rows] - self._starts[number]).items():
                     images[name][rows] = value
         return images
+
+    def identities(self) -> list[str]:
+        """Return the path of each image below the folder."""
+        return [
+            f"{name}/{path}" if name else path
+            for name, part in self.parts.items()
+            for path in part.identities()
+        ]
 
     def split(
         self,
