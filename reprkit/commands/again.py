@@ -49,7 +49,7 @@ class Again:
         assert self.run.folder is not None
         recipe = self.run.recipe
         arguments = [str(argument) for argument in recipe.get("arguments") or ()]
-        self.path = None
+        self.path: Path | None = None
         if recipe.get("command") == _COMMAND and "arguments" in recipe:
             arguments = [_COMMAND, *arguments]
         elif not recipe.get("name") or not recipe.get("sha256"):

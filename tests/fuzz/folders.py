@@ -88,9 +88,8 @@ def resume(folder):
 
 def serve(folder):
     """Make the pages that ``reprkit serve`` answers with, but for the requests."""
-    for pages in (RunPages(folder), RunPages(folder.parent)):
-        assert pages.page("/")
-        assert pages.page("/run/run/") or pages.page("/run/./")
+    assert RunPages(folder).page("/")
+    assert RunPages(folder.parent).page("/")
 
 
 def command(*arguments):
