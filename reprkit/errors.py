@@ -6,6 +6,13 @@ import difflib
 from collections.abc import Iterable
 
 
+def printable(text: str, allowed: str = "") -> str:
+    """Escape control characters except ``allowed``, so that text from a file cannot control the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in allowed else ascii(char)[1:-1] for char in text)
+
+
 class ReprkitError(Exception):
     """Base class of all errors that reprkit raises on purpose.
 
@@ -14,10 +21,7 @@ class ReprkitError(Exception):
 
     def __str__(self) -> str:
         """Return the message, with control characters escaped."""
-        text = super().__str__()
-        if text.isprintable():
-            return text
-        return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+        return printable(super().__str__(), allowed="\n\t")
 
 
 class ReferenceSyntaxError(ReprkitError, ValueError):

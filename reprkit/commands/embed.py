@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from reprkit.commands.options import CheckpointArgument, DeviceOption, JsonOption, load_model
+from reprkit.commands.options import (
+    BatchOption,
+    CheckpointArgument,
+    DeviceOption,
+    FactorOption,
+    JsonOption,
+    OverwriteOption,
+    Pool,
+    PoolOption,
+    load_model,
+)
 from reprkit.commands.output import emit_json, printable
-
-
-class Pool(StrEnum):
-    """How the tokens of an example become one vector."""
-
-    mean = "mean"
-    flatten = "flatten"
 
 
 def command(
@@ -31,10 +33,10 @@ def command(
         Path,
         typer.Option("--out", "-o", help="The file to write: .csv or .parquet with labels, or .npy without."),
     ],
-    factor: Annotated[str | None, typer.Option(help="This factor only; all by default.")] = None,
-    pool: Annotated[Pool, typer.Option(help="Pooling of an example's tokens: mean or flatten.")] = Pool.mean,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Examples per batch.")] = 256,
+    factor: FactorOption = None,
+    pool: PoolOption = Pool.mean,
+    overwrite: OverwriteOption = False,
+    batch: BatchOption = 256,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,14 @@ import typer
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
+
+
+class Pool(StrEnum):
+    """How the tokens of an example become one vector."""
+
+    mean = "mean"
+    flatten = "flatten"
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CheckpointArgument = Annotated[
@@ -49,6 +58,7 @@ OutputOption = Annotated[
 FactorOption = Annotated[
     str | None, typer.Option("--factor", help="This factor only; all by default.", show_default=False)
 ]
+PoolOption = Annotated[Pool, typer.Option(help="Pooling of an example's tokens: mean or flatten.")]
 BatchOption = Annotated[int, typer.Option(min=1, help="Examples per batch.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of random draws.")]
 ExamplesOption = Annotated[

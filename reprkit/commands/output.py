@@ -9,10 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-
-def printable(text: str) -> str:
-    """Escape control characters, so that text from a file cannot control the terminal."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+from reprkit.errors import printable as printable  # for all commands
 
 
 def describe_files(out: Path, files: Sequence[Path], examples: int) -> str:

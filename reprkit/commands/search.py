@@ -13,6 +13,8 @@ from reprkit.commands.options import (
     DeviceOption,
     FactorOption,
     JsonOption,
+    Pool,
+    PoolOption,
     SeedOption,
     load_model,
 )
@@ -24,13 +26,6 @@ class Distance(StrEnum):
 
     cosine = "cosine"
     euclidean = "euclidean"
-
-
-class Pool(StrEnum):
-    """How the tokens of an example become one vector."""
-
-    mean = "mean"
-    flatten = "flatten"
 
 
 def command(
@@ -48,7 +43,7 @@ def command(
         Distance, typer.Option(help="cosine (1 - cosine, 0 to 2) or euclidean.")
     ] = Distance.cosine,
     factor: FactorOption = None,
-    pool: Annotated[Pool, typer.Option(help="Pooling of an example's tokens: mean or flatten.")] = Pool.mean,
+    pool: PoolOption = Pool.mean,
     batch: BatchOption = 256,
     seed: SeedOption = 0,
     device: DeviceOption = None,

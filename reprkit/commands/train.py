@@ -70,7 +70,8 @@ def train(
     """
     if is_run(out) and not (resume or launch.get("overwrite")):
         raise TrainingError(
-            f"{out} holds a run already; nothing was written. Give another --out, or --resume to continue it"
+            f"{out} holds a run already; nothing was written. Give another --out, --resume to continue it, or --overwrite to "
+            "replace it"
         )
     print("train: reading the data", file=sys.stderr, flush=True)  # importing torch and reading take long
     import reprkit as rk

@@ -293,16 +293,17 @@ def open_writer(path: str | os.PathLike[str], rate: int = RATE) -> Iterator[Call
         )
     kind, subtype = _WRITE_FORMATS[target.suffix.lower()]
     temporary = target.with_name(f".{target.name}-{os.getpid()}")
-    told: list[bool] = []
+    warned = False
 
     def append(wave: Tensor) -> int:
+        nonlocal warned
         if wave.ndim != 1 or not len(wave) or not bool(wave.isfinite().all()):
             raise DataError(
                 f"a waveform is a 1-D tensor of finite numbers, at least one, not shape {tuple(wave.shape)}"
             )
         peak = float(wave.abs().max())
-        if peak > _FULL_SCALE and not told:
-            told.append(True)
+        if peak > _FULL_SCALE and not warned:
+            warned = True
             warnings.warn(
                 f"{target.name}: values up to {peak:.3g} are clipped to [-1, 1]; divide the waveform by its largest value instead",
                 stacklevel=3,

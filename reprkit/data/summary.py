@@ -8,6 +8,7 @@ from typing import Any
 from reprkit.data.folders import describe_rule
 from reprkit.data.formats.value_readers import class_names
 from reprkit.data.signature import Field, Signature
+from reprkit.errors import printable
 from reprkit.utils.plain_table import html_table
 
 _NAMES = 12  # names of classes that are shown
@@ -23,9 +24,7 @@ def summarize(signature: Signature, count: int | None, facts: Mapping[str, Any])
         return str(facts["columns"])
     parts = [f"{name}: {_field(field)}" for name, field in signature.items()]
     examples = "a stream" if count is None else f"{count:,} examples"
-    line = "; ".join([f"{parts[0]}, {examples}", *parts[1:], *_left_out(facts)])
-    # Names of files are others' texts, and the line ends on a terminal.
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return printable("; ".join([f"{parts[0]}, {examples}", *parts[1:], *_left_out(facts)]))
 
 
 def _left_out(facts: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 import reprkit as rk
-from reprkit.commands import main
 from reprkit.data.formats.table import Table
 
 FRAME = pd.DataFrame({"a": np.arange(20.0), "b": ["u", "v"] * 10})
@@ -19,16 +18,6 @@ def folder(tmp_path_factory):
         data=Table(FRAME), encoder="mlp(width=8)", latent="continuous(dim=3)", decoder="mlp(width=8)"
     )
     return model.save(tmp_path_factory.mktemp("embed") / "model")
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*args):
-        with pytest.raises(SystemExit) as exited:
-            main.main(list(map(str, args)))
-        return exited.value.code or 0, *capsys.readouterr()
-
-    return call
 
 
 def test_a_table_becomes_a_file_of_vectors(run, folder, tmp_path):

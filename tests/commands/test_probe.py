@@ -5,21 +5,9 @@ import json
 import pytest
 
 import reprkit as rk
-from reprkit.commands import main
 from reprkit.evaluation.finetune import predict
 
 SPLIT = 4
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*args):
-        with pytest.raises(SystemExit) as exited:
-            main.main(list(map(str, args)))
-        out, err = capsys.readouterr()
-        return exited.value.code or 0, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -34,17 +34,6 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def run(capsys):
-    def call(*args):
-        with pytest.raises(SystemExit) as exited:
-            main.main(list(map(str, args)))
-        out, err = capsys.readouterr()
-        return exited.value.code or 0, out, err
-
-    return call
-
-
-@pytest.fixture
 def mine(tmp_path):
     (tmp_path / "beside.py").write_text("VALUE = 7")
     path = tmp_path / "mine.py"
