@@ -28,8 +28,8 @@ def split_by_identity(
 
     Each identity has a place in [0, 1) that depends on it, ``seed`` and ``level`` alone: the places below ``test_share`` are
     test, the next ``valid_share`` valid, the others train.  So added or removed examples change no other's part, and the
-    shares hold on average.  Where a part would be empty, the identity of the nearest place goes there.  A part is in the
-    order of the places of another hash, since reports show the first examples.
+    shares hold on average.  Where a part would be empty, the identity of the nearest place goes there; the test part does not
+    depend on ``valid``.  A part is in the order of the places of another hash, since reports show the first examples.
 
     Args:
         identities: of the examples (n,).
@@ -56,15 +56,15 @@ def split_by_identity(
         )
     salt = str(seed) if level == 0 else f"{seed}/{level}"
     place = np.array([_place(salt, name) for name in names])
-    part_of = np.where(
-        place < test_share, "test", np.where((place < test_share + valid_share) & valid, "valid", "train")
-    )
+    # In the order of the places test comes first, then valid, then train.
+    count = len(names)
+    test = int(np.clip((place < test_share).sum(), 1, max(1, count - 2)))
+    held_out = int((place < test_share + valid_share).sum()) - test
+    held_out = int(np.clip(held_out, 1, count - test - 1)) if valid else 0
+    part_of = np.full(count, "train", dtype=object)
     nearest_first = np.argsort(place)
-    for rank, part in enumerate(part for part in ("test", "valid") if part in parts):
-        if not (part_of == part).any():
-            part_of[nearest_first[rank]] = part
-    if not (part_of == "train").any():
-        part_of[nearest_first[-1]] = "train"
+    part_of[nearest_first[:test]] = "test"
+    part_of[nearest_first[test : test + held_out]] = "valid"
     order = np.argsort(np.array([_place(f"{salt}/order", name) for name in names])[member], kind="stable")
     return {part: torch.from_numpy(order[part_of[member[order]] == part]) for part in parts}
 

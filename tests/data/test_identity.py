@@ -110,3 +110,14 @@ def test_groups_of_arrays_stay_together(values):
         rk.dataset(arrays, group="patent")
     with pytest.raises(DataError, match="group='patient' has 60 values, and there are 59 examples"):
         rk.dataset({**arrays, "x": arrays["x"][1:]}, group="patient")
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 8])
+def test_few_examples_fill_every_part_and_valid_does_not_change_test(count):
+    for seed in range(60):
+        names = [f"{seed}-{number}" for number in range(count)]
+        two = split_by_identity(names, seed, False, 0.2, 0.1)
+        three = split_by_identity(names, seed, True, 0.2, 0.1)
+        assert all(len(part) for part in (*two.values(), *three.values()))
+        assert sorted(two["test"].tolist()) == sorted(three["test"].tolist())
+        assert sorted(index for part in three.values() for index in part.tolist()) == list(range(count))
