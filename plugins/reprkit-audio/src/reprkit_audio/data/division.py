@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from reprkit.data.base import derive_seed, held_out_share, split_sizes
+from reprkit.data.identity import split_by_identity
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
 
@@ -54,6 +55,49 @@ def assign_parts(
             parts[number] = part.get(text, "train")
     _check_every_speaker(clips, parts, valid)
     return parts
+
+
+def assign_by_identity(
+    clips: Sequence[Clip],
+    identities: Sequence[str],
+    seed: int,
+    valid: bool,
+    test_share: float,
+    valid_share: float,
+    *,
+    level: int = 0,
+) -> list[str]:
+    """Assign every clip to "train", "valid" or "test" by a hash of its identity, so that further clips change no other's part.
+
+    Clips of equal identity (of one text) are in one part.  Each speaker has clips in every part, so that the nearest of a
+    speaker's own clips go where there would be none.
+
+    Raises:
+        DataError: shares out of range, or a speaker with too few utterances.
+    """
+    held_out_share(valid, test_share, valid_share)
+    speakers: dict[str, set[str]] = {}
+    for name, clip in zip(identities, clips, strict=True):
+        speakers.setdefault(name, set()).add(clip.speaker)
+    groups: dict[str, list[str]] = {}  # speaker -> identities; "" for those that speakers share
+    sharing = set[str]()
+    for name in sorted(speakers):
+        several = len(speakers[name]) > 1
+        sharing |= speakers[name] if several else set()
+        groups.setdefault("" if several else next(iter(speakers[name])), []).append(name)
+    part_of: dict[str, str] = {}
+    for speaker, names in groups.items():
+        if len(names) < 2 + valid and (not speaker or speaker in sharing):
+            part_of |= dict.fromkeys(names, "train")
+            continue
+        try:
+            parts = split_by_identity(names, seed, valid, test_share, valid_share, level=level)
+        except DataError as error:
+            raise DataError(f"speaker {speaker!r}: {error}" if speaker else str(error)) from error
+        part_of |= {names[at]: part for part, indices in parts.items() for at in indices.tolist()}
+    assigned = [part_of[name] for name in identities]
+    _check_every_speaker(clips, assigned, valid)
+    return assigned
 
 
 def text_identity(clip: Clip, root: Path) -> str:

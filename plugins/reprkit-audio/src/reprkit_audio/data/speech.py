@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reprkit.registry.constraints import Count, Positive, Share
+from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpora import clips_below
 from reprkit_audio.data.corpus import Corpus
+from reprkit_audio.data.division import assign_by_identity, text_identity
 
 
 class Speech(Corpus):
@@ -14,7 +18,8 @@ class Speech(Corpus):
     Any rate, depth and number of channels is read as one channel of 16 kHz, and silence at the ends is cut off.  Texts are
     read from files beside the recordings, if there are any.  A file that cannot be read, is silent or shorter than 0.1 s is
     left out, counted and named in ``facts``, which also says which files were ignored.  Links are followed.  ``split`` divides
-    by utterance, with equal shares for each speaker.  Frames are cached by file and front end.
+    by a hash of what is said, or of the path where that is unknown: an utterance stays in its part when others are added, and a
+    text is in one part.  Frames are cached by file and front end.
 
     Args:
         root: the folder.
@@ -50,6 +55,7 @@ class Speech(Corpus):
         max_corrupt: Share = 0.01,
     ) -> None:
         found = clips_below(root, encoding)
+        self._root = found.files.folder
         super().__init__(
             found.clips,
             found.files.folder.resolve().name,
@@ -64,3 +70,22 @@ class Speech(Corpus):
             facts=found.facts(),
             unreadable=found.files.unreadable,
         )
+
+    def identities(self) -> list[str]:
+        """Return what is said in each example, or the path of its file where that is unknown."""
+        names = [text_identity(clip, self._root) for clip in self.clips]
+        return [names[owner] for owner in self.owner.tolist()]
+
+    def divide(
+        self,
+        clips: Sequence[Clip],
+        seed: int,
+        valid: bool,
+        test_share: float,
+        valid_share: float,
+        *,
+        level: int = 0,
+    ) -> list[str]:
+        """Assign every clip to "train", "valid" or "test" by its identity: see ``assign_by_identity``."""
+        names = [text_identity(clip, self._root) for clip in clips]
+        return assign_by_identity(clips, names, seed, valid, test_share, valid_share, level=level)
