@@ -14,19 +14,19 @@ from reprkit.registry.references import parse
 # What may change; the new value holds from the step of the resumption.
 _ORDER = ("batch", "buckets", "groups", "mates")  # the order of examples depends on these
 _FREE = (
-    *(
-        "steps",
-        "lr",
-        "weight_decay",
-        "schedule",
-        "warmup",
-        "clip",
-        "accumulate",
-        "precision",
-        "freeze",
-        "ema",
-    ),
-    *("ranks", "strategy", "device"),
+    "steps",
+    "lr",
+    "weight_decay",
+    "schedule",
+    "warmup",
+    "clip",
+    "accumulate",
+    "precision",
+    "freeze",
+    "ema",
+    "ranks",
+    "strategy",
+    "device",
 )
 _QUIET = (
     "steps",
