@@ -131,8 +131,8 @@ def _with_options(reference: Reference, options: Mapping[str, Any]) -> Reference
 
 
 def _announce(data: Dataset, options: Mapping[str, Any]) -> Dataset:
-    """Print how the data was read, where the user declared nothing."""
-    if not options and rank() == 0:
+    """Print how the data was read, unless the user declared the kinds of its fields."""
+    if "kinds" not in options and rank() == 0:
         print(data.summary(), file=sys.stderr)
     return data
 

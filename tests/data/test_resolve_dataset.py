@@ -215,6 +215,9 @@ def test_what_was_inferred_is_printed_once(tmp_path, capsys):
     assert capsys.readouterr().err == "x: vector (d=3), 20 examples; label: 4 classes\n"
     dataset({"x": np.arange(20).reshape(10, 2)})
     assert capsys.readouterr().err == "x: tokens (t=2) of 20 symbols, 10 examples\n"
+    (tmp_path / "few.csv").write_text("age,city\n31,Rome\n44,Oslo\n27,Rome\n")
+    dataset(tmp_path / "few.csv", columns={"age": "drop"})
+    assert capsys.readouterr().err == "x: table of 1 column (1 category), 3 rows\n"
     dataset("digits")
     dataset(np.zeros((2, 3)), kinds={"x": "vector"})
     assert capsys.readouterr().err == ""
