@@ -69,11 +69,12 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.data.collation": ("to_index",),
         "reprkit.data.corrupt_files": ("CorruptFiles",),
         "reprkit.data.folders": ("FolderFiles", "find_files"),
+        "reprkit.data.identity": ("content_hash", "hash_names", "split_by_identity"),
         "reprkit.data.formats.images": ("Images",),
         "reprkit.data.formats.text_encoding": (
             "codec_name", "decode_text", "detect_encoding", "read_text", "wrong_encoding",
         ),
-        "reprkit.data.formats.text_files": ("TextFiles",),
+        "reprkit.data.formats.text_files": ("TextFiles", "read_lines"),
         "reprkit.data.padding": ("length_mask", "pad", "pad_to_length"),
         "reprkit.data.resampling": ("resample",),
         "reprkit.data.signature": ("Column", "Field"),

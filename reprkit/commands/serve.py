@@ -30,12 +30,12 @@ def command(
     from reprkit.reporting.server import RunServer
 
     server = RunServer(folder, port, refresh)
-    if json:
-        emit_json({"url": server.url, "folder": str(folder)})
-    else:
-        print(f"{server.url}  (Ctrl-C ends it)")
-    sys.stdout.flush()
     try:
+        if json:
+            emit_json({"url": server.url, "folder": str(folder)})
+        else:
+            print(f"{server.url}  (Ctrl-C ends it)")
+        sys.stdout.flush()
         server.serve()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from reprkit.data.resolve import is_source
 from reprkit.errors import BuildError, DataError
 from reprkit.models.model import Model
 from reprkit.registry.references import Reference
@@ -105,9 +105,8 @@ def _check_order(model: Any, data: Any, function: str) -> tuple[Model, Any]:
         raise BuildError(
             f"{function}(model, data): the first argument is a {type(model).__name__}, and must be a model from rk.build or rk.load"
         )
-    if not (hasattr(data, "signature") and hasattr(data, "order")) and not isinstance(
-        data, str | Path | Reference
-    ):
+    is_data_set = hasattr(data, "signature") and hasattr(data, "order")
+    if not is_data_set and not isinstance(data, Reference) and not is_source(data):
         raise DataError(
             f"{function}(model, data): the second argument is a {type(data).__name__}, and must be a data set: rk.dataset makes "
             "one from arrays, a DataFrame, a file or a folder"

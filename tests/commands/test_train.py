@@ -42,7 +42,7 @@ def test_a_model_is_trained_measured_and_saved(run, rows):
     again = rk.evaluate(rk.load("runs/a"), test, "reconstruction", fit_on=train)
     assert again["reconstruction"]["error"] == pytest.approx(found["results"]["reconstruction"]["error"])
     code, _, err = run("train", *flags, "--out", "runs/a")
-    assert (code, "holds a run already" in err) == (1, True)
+    assert (code, "runs/a holds runs" in err) == (1, True)
     code, printed, _ = run("train", *flags, "--out", "runs/a", "--resume")
     assert (code, "page: runs/a/report.html" in printed) == (0, True)
 

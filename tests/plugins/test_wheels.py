@@ -42,12 +42,14 @@ def python(wheels, tmp_path_factory):
     done = run([sys.executable, "-m", "venv", "--without-pip", folder])
     assert done.returncode == 0, done.stderr
     (site,) = folder.glob("lib/python*/site-packages")
-    borrowed = [path for path in sys.path if Path(path).name == "site-packages"]
-    (site / "borrowed.pth").write_text("".join(f"{path}\n" for path in borrowed))
+    # No PYTHONPATH, and what is borrowed afterwards: pip would take the sources of the same version for the wheel's.
     installed = run(
-        [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", *OFFLINE, *wheels]
+        [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", *OFFLINE, *wheels],
+        PYTHONPATH="",
     )
     assert installed.returncode == 0, installed.stdout + installed.stderr
+    borrowed = [path for path in sys.path if Path(path).name == "site-packages"]
+    (site / "borrowed.pth").write_text("".join(f"{path}\n" for path in borrowed))
     return folder / "bin" / "python"
 
 

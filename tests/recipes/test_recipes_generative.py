@@ -59,7 +59,7 @@ def test_vq_vae_with_any_discrete_latent(latent, tmp_path):
     assert 0 < likelihood["code_bits"] < found["reconstruction"]["bits"]
     assert 0 < likelihood["bits_per_dim"] < math.log2(17)
     assert "Samples" in page
-    assert "bits per dimension" in printed
+    assert "−log p(x) per dimension" in printed
     prior_model = rk.load(tmp_path / "run" / "prior")
     model = rk.load(tmp_path / "run" / "model")
     assert model.sample(2, prior=prior_model).x.shape[0] == 2

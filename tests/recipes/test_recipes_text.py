@@ -55,7 +55,7 @@ def test_char_rnn_on_the_default_text_and_its_errors(tmp_path):
         (("--text", tmp_path / "short.txt"), "too short"),
         (("--prime", "\u2603"), "the text does not"),
     ):
-        done = run_recipe("char_rnn.py", tmp_path, *args)
+        done = run_recipe("char_rnn.py", tmp_path, *args, "--overwrite")
         assert done.returncode != 0
         assert word in done.stdout + done.stderr
 

@@ -348,7 +348,7 @@ def test_invalid_models_and_data_raise(tmp_path):
     digits = rk.dataset("digits")
     for given, message in (
         (alone, "holds 1 speaker"),
-        (other, "converts frames of world.*holds frames of log-mel"),
+        (other, "its form is log-mel.*the model's is world"),
         (digits, "needs whole utterances with speakers"),
     ):
         with pytest.raises(DataError, match=message):
