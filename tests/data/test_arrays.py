@@ -264,7 +264,7 @@ def test_unreadable_files_raise(tmp_path):
     ]
 
 
-def test_elements_of_very_different_scales_are_said():
+def test_elements_of_very_different_scales_raise_a_warning():
     x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * [1, 0, 5e4]
     with pytest.warns(UserWarning, match=r"standard deviations from .* to .*columns=\{'x': \[...\]\}"):
         rk.dataset({"x": x})

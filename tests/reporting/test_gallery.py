@@ -125,7 +125,7 @@ def test_large_images_are_downsampled():
 
 
 @pytest.mark.parametrize(("dim", "said"), [(12, True), (8, False)])
-def test_a_selection_of_dimensions_is_said(dim, said, digits):
+def test_a_caption_names_the_dimensions_that_are_drawn(dim, said, digits):
     _, test = digits
     result = gallery(built(test, f"continuous(dim={dim})").eval(), test, 4)
     assert len(result.traversals) == 8

@@ -21,7 +21,7 @@ def test_a_mistyped_folder_is_not_made(tmp_path):
     assert rk.report(tmp_path / "first").exists()
 
 
-def test_results_of_an_earlier_process_are_kept(tmp_path, monkeypatch, recwarn):
+def test_results_of_an_earlier_process_are_renamed_and_not_replaced(tmp_path, monkeypatch, recwarn):
     def accuracy(name="results.json"):
         return json.loads((tmp_path / name).read_text())["knn"]["accuracy"]
 

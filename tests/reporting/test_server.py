@@ -78,7 +78,7 @@ def test_other_hosts_and_methods_are_refused(tmp_path):
             assert get(server, "/", method=method)[0] == 501
 
 
-def test_a_taken_port_and_a_missing_folder_are_errors(tmp_path):
+def test_a_port_in_use_and_a_missing_folder_are_errors(tmp_path):
     with (
         RunServer(write_run(tmp_path / "run")).running() as server,
         pytest.raises(ReprkitError, match="cannot listen on port"),

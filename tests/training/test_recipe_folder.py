@@ -20,7 +20,7 @@ def choose(out, *, given=False, resume=False, overwrite=False):
     return recipe_folder(out, given=given, resume=resume, overwrite=overwrite)
 
 
-def test_an_unused_folder_is_taken(tmp_path):
+def test_a_folder_without_runs_is_used(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "notes.txt").write_text("mine")
     for out in (tmp_path / "x", tmp_path / "new" / "x"):
