@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +18,22 @@ from reprkit.runs.spread import Spread, spread_metrics, spread_of
 
 # Recorded options of a stage that make the run; the seed and where it ran do not.
 _OPTIONS = (
-    *("steps", "batch", "lr", "optimizer", "optimizers", "weight_decay", "schedule", "warmup", "clip"),
-    *("accumulate", "precision", "freeze", "ema", "buckets", "groups", "mates"),
+    "steps",
+    "batch",
+    "lr",
+    "optimizer",
+    "optimizers",
+    "weight_decay",
+    "schedule",
+    "warmup",
+    "clip",
+    "accumulate",
+    "precision",
+    "freeze",
+    "ema",
+    "buckets",
+    "groups",
+    "mates",
 )
 _PLAIN = ("latent", "encoder", "decoder", "objective", "data")  # named by their value alone
 
@@ -299,8 +314,9 @@ def _rows_without_runs(top: Path, found: Mapping[Path, Sequence[ComparedRun]]) -
             continue
         try:
             named = _named_results(read_results(folder))
-        except ReprkitError:
-            continue  # reprkit report says what is damaged
+        except ReprkitError as error:
+            warnings.warn(f"its baselines are left out of the comparison: {error}", stacklevel=4)
+            continue
         own = [row for path, run in found.items() if path.is_relative_to(folder) for row in run]
         first = own[0].settings.items() if own else ()
         shared = dict(item for item in first if all(item in run.settings.items() for run in own))

@@ -125,6 +125,16 @@ def test_what_is_no_run_is_refused_and_damaged_files_are_not_fatal(write, tmp_pa
     assert len(read_groups([folder])) == 1
 
 
+def test_damaged_results_of_a_comparison_raise_a_warning(write, tmp_path):
+    write("vq/trained", 0.5)
+    (tmp_path / "runs" / "vq" / "results.json").write_text("{")
+    with pytest.warns(
+        UserWarning, match=r"baselines are left out of the comparison: .*results.json is damaged"
+    ):
+        (group,) = read_groups([tmp_path / "runs"])
+    assert group.metrics["knn.accuracy"].mean == 0.5
+
+
 def test_the_page_is_not_replaced_unasked(write, tmp_path):
     write("a", 0.5)
     groups = read_groups([tmp_path / "runs"])
