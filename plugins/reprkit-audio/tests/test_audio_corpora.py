@@ -11,7 +11,7 @@ import torch
 from reprkit_audio import fetching, g722
 from reprkit_audio.data import parallel_speech
 from reprkit_audio.data.corpus_cache import corpus_folder, read_index
-from reprkit_audio.data.division import assign_parts
+from reprkit_audio.data.division import Division, assign_parts
 from reprkit_audio.data.engines import VOICES, synthesize
 from reprkit_audio.data.parallel_speech import phones_at_frames
 from reprkit_audio.data.sample_speech import FOLDER, english_texts
@@ -48,7 +48,7 @@ def test_the_sample_is_small_licensed_and_parallel():
 
 def test_a_sentence_is_in_the_same_part_in_every_language():
     clips = list(read_index(FOLDER))
-    parts = assign_parts(clips, 0, valid=True, test_share=0.2, valid_share=0.1)
+    parts = assign_parts(clips, Division(0, valid=True, test_share=0.2, valid_share=0.1))
     of_text = {
         clip.key: {p for c, p in zip(clips, parts, strict=True) if c.key == clip.key} for clip in clips
     }

@@ -182,7 +182,7 @@ def test_equal_transcripts_are_in_one_part():
     from pathlib import Path
 
     from reprkit_audio.data.clips import Clip
-    from reprkit_audio.data.division import assign_parts
+    from reprkit_audio.data.division import Division, assign_parts
 
     def clips(text):
         return [
@@ -196,18 +196,20 @@ def test_equal_transcripts_are_in_one_part():
     for spoken in (between, within):
         parts_of = {}
         for seed in range(3):
-            parts = assign_parts(spoken, seed, True, 0.2, 0.1)
+            parts = assign_parts(spoken, Division(seed, True, 0.2, 0.1))
             for clip, part in zip(spoken, parts, strict=True):
                 parts_of.setdefault((seed, clip.text.lower().replace(" ", "").rstrip(".")), set()).add(part)
         assert all(len(each) == 1 for each in parts_of.values())
     unique = clips(lambda speaker, take: f"{speaker} says {take}")
-    assert assign_parts(unique, 0, True, 0.2, 0.1) == assign_parts(clips(lambda *_: None), 0, True, 0.2, 0.1)
+    assert assign_parts(unique, Division(0, True, 0.2, 0.1)) == assign_parts(
+        clips(lambda *_: None), Division(0, True, 0.2, 0.1)
+    )
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_further_clips_change_no_others_part(shared, tmp_path):
     from reprkit_audio.data.clips import Clip
-    from reprkit_audio.data.division import assign_by_identity, text_identity
+    from reprkit_audio.data.division import Division, assign_by_identity, text_identity
 
     def clips(count):
         return [
@@ -223,7 +225,7 @@ def test_further_clips_change_no_others_part(shared, tmp_path):
     def parts(count):
         found = clips(count)
         names = [text_identity(clip, tmp_path) for clip in found]
-        assigned = assign_by_identity(found, names, 4, True, 0.2, 0.1)
+        assigned = assign_by_identity(found, names, Division(4, True, 0.2, 0.1))
         return dict(zip(((clip.speaker, clip.path.stem) for clip in found), assigned, strict=True))
 
     before, after = parts(40), parts(60)
@@ -235,4 +237,4 @@ def test_further_clips_change_no_others_part(shared, tmp_path):
     if shared:
         assert all(after["ann", str(number)] == after["bob", str(number)] for number in range(60))
     with pytest.raises(DataError, match="speaker 'ann': 2 examples are too few"):
-        parts(2) if not shared else assign_by_identity(clips(2)[:2], ["a", "b"], 0, True, 0.2, 0.1)
+        parts(2) if not shared else assign_by_identity(clips(2)[:2], ["a", "b"], Division(0, True, 0.2, 0.1))

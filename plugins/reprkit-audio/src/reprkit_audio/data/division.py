@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from reprkit.data.base import derive_seed, held_out_share, split_sizes
 from reprkit.data.identity import split_by_identity
@@ -15,12 +17,31 @@ from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip
 
 PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Division:
+    """Settings of a split.
+
+    Attributes:
+        seed: of the split.
+        valid: whether there is a validation part.
+        test_share: share of test.
+        valid_share: share of valid.
+        level: how often the clips were split before; splits by position do not depend on it.
+    """
+
+    seed: int
+    valid: bool
+    test_share: float
+    valid_share: float
+    level: int = 0
+
+
 _SPEECH = 0x73706B  # separates this random stream from others of the same seed
 
 
-def assign_parts(
-    clips: Sequence[Clip], seed: int, valid: bool, test_share: float, valid_share: float
-) -> list[str]:
+def assign_parts(clips: Sequence[Clip], division: Division) -> list[str]:
     """Assign every clip to "train", "valid" or "test"; each speaker has clips in every part.
 
     Clips say the same if they have the same ``key``, or without one the same transcript, whatever its case, spaces and punctuation.
@@ -31,6 +52,8 @@ def assign_parts(
     Raises:
         DataError: shares out of range, or a speaker with too few utterances.
     """
+    seed, valid = division.seed, division.valid
+    test_share, valid_share = division.test_share, division.valid_share
     held_out_share(valid, test_share, valid_share)
     counts = Counter(clip.key for clip in clips if clip.key is not None)
     names = _text_names(clips)
@@ -57,16 +80,7 @@ def assign_parts(
     return parts
 
 
-def assign_by_identity(
-    clips: Sequence[Clip],
-    identities: Sequence[str],
-    seed: int,
-    valid: bool,
-    test_share: float,
-    valid_share: float,
-    *,
-    level: int = 0,
-) -> list[str]:
+def assign_by_identity(clips: Sequence[Clip], identities: Sequence[str], division: Division) -> list[str]:
     """Assign every clip to "train", "valid" or "test" by a hash of its identity, so that further clips change no other's part.
 
     Clips of equal identity (of one text) are in one part.  Each speaker has clips in every part, so that the nearest of a
@@ -75,7 +89,8 @@ def assign_by_identity(
     Raises:
         DataError: shares out of range, or a speaker with too few utterances.
     """
-    held_out_share(valid, test_share, valid_share)
+    valid = division.valid
+    held_out_share(valid, division.test_share, division.valid_share)
     speakers: dict[str, set[str]] = {}
     for name, clip in zip(identities, clips, strict=True):
         speakers.setdefault(name, set()).add(clip.speaker)
@@ -91,13 +106,20 @@ def assign_by_identity(
             part_of |= dict.fromkeys(names, "train")
             continue
         try:
-            parts = split_by_identity(names, seed, valid, test_share, valid_share, level=level)
+            parts = split_identities(names, division)
         except DataError as error:
             raise DataError(f"speaker {speaker!r}: {error}" if speaker else str(error)) from error
         part_of |= {names[at]: part for part, indices in parts.items() for at in indices.tolist()}
     assigned = [part_of[name] for name in identities]
     _check_every_speaker(clips, assigned, valid)
     return assigned
+
+
+def split_identities(names: Sequence[str], division: Division) -> dict[str, Tensor]:
+    """Return part -> indices of the names: see ``reprkit.data.identity.split_by_identity``."""
+    return split_by_identity(
+        names, division.seed, division.valid, division.test_share, division.valid_share, level=division.level
+    )
 
 
 def text_identity(clip: Clip, root: Path) -> str:

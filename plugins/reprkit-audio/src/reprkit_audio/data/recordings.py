@@ -17,7 +17,7 @@ from reprkit.data.base import derive_seed, split_settings
 from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit_audio.data.clips import Clip, Utterance
-from reprkit_audio.data.division import PARTS, assign_parts
+from reprkit_audio.data.division import PARTS, Division, assign_by_identity, assign_parts
 from reprkit_audio.data.features import load_or_analyze
 from reprkit_audio.frontends import FrontEnd, Sound
 
@@ -185,8 +185,8 @@ class UtteranceDataset(Dataset):
         Raises:
             DataError: shares out of range, or a speaker with too few utterances.
         """
-        shares = (valid, test_share, valid_share)
-        of_clip = self.recordings.divide(self.clips, seed, *shares, level=self.split_level())
+        division = Division(seed, valid, test_share, valid_share, self.split_level())
+        of_clip = self.recordings.divide(self.clips, division)
         generator = torch.Generator().manual_seed(derive_seed(seed, 1))
         order = torch.randperm(len(self), generator=generator)  # reports show the first examples
         part_of = torch.tensor([PARTS.index(name) for name in of_clip])[self.owner[order]]
@@ -285,21 +285,22 @@ class Recordings(UtteranceDataset):
         if len(numbers) > len(self._numbers):
             self.facts["short_count"] = len(numbers) - len(self._numbers)
 
-    def divide(
-        self,
-        clips: Sequence[Clip],
-        seed: int,
-        valid: bool,
-        test_share: float,
-        valid_share: float,
-        *,
-        level: int = 0,
-    ) -> list[str]:
-        """Assign every clip to "train", "valid" or "test", for ``split``: see ``assign_parts``.
+    def clip_identities(self, clips: Sequence[Clip]) -> list[str] | None:
+        """Return what each clip is, by which ``divide`` assigns it; None: its position."""
+        return None
 
-        ``level`` is how often the clips were split before; positions drawn from ``seed`` do not depend on it.
+    def identities(self) -> list[str] | None:
+        """Return what the clip of each example is; None where clips are divided by position."""
+        names = self.clip_identities(self.clips)
+        return None if names is None else [names[owner] for owner in self.owner.tolist()]
+
+    def divide(self, clips: Sequence[Clip], division: Division) -> list[str]:
+        """Assign every clip to "train", "valid" or "test", for ``split``.
+
+        By identity where clips have one, see ``assign_by_identity``; else by position, see ``assign_parts``.
         """
-        return assign_parts(clips, seed, valid, test_share, valid_share)
+        names = self.clip_identities(clips)
+        return assign_parts(clips, division) if names is None else assign_by_identity(clips, names, division)
 
     def __len__(self) -> int:
         """Number of windows, or of utterances."""

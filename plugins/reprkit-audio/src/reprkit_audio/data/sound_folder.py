@@ -12,13 +12,12 @@ from torch import Tensor
 from reprkit import Field
 from reprkit.data.base import held_out_share
 from reprkit.data.folders import find_files
-from reprkit.data.identity import split_by_identity
 from reprkit.data.sound import SUFFIXES, UNDECODED
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Positive, Share
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpus import Corpus
-from reprkit_audio.data.division import PARTS, file_identity, text_identity
+from reprkit_audio.data.division import PARTS, Division, file_identity, split_identities, text_identity
 from reprkit_audio.data.features import load_or_analyze
 from reprkit_audio.data.recordings import window_starts
 from reprkit_audio.frontends import frontend
@@ -113,32 +112,18 @@ class SoundFolder(Corpus):
         whole = not clip.start and clip.stop is None
         return clip.path if whole and self._stride in (None, self._steps) else None
 
-    def identities(self) -> list[str]:
-        """Return the path of each example's file, or of its piece where there are fewer than three files."""
-        names = self._names(self.clips)
-        return [names[owner] for owner in self.owner.tolist()]
-
-    def _names(self, clips: Sequence[Clip]) -> list[str]:
+    def clip_identities(self, clips: Sequence[Clip]) -> list[str]:
+        """Return the path of each clip's file, or of its piece where there are fewer than three files."""
         names = [file_identity(clip, self._root) for clip in clips]
         return names if len(set(names)) >= len(PARTS) else [text_identity(clip, self._root) for clip in clips]
 
-    def divide(
-        self,
-        clips: Sequence[Clip],
-        seed: int,
-        valid: bool,
-        test_share: float,
-        valid_share: float,
-        *,
-        level: int = 0,
-    ) -> list[str]:
+    def divide(self, clips: Sequence[Clip], division: Division) -> list[str]:
         """Assign every clip to "train", "valid" or "test": the clips of a file together, where there are enough files.
 
         Raises:
             DataError: shares out of range, or too few clips.
         """
-        held_out_share(valid, test_share, valid_share)
-        names = self._names(clips)
-        parts = split_by_identity(names, seed, valid, test_share, valid_share, level=level)
+        held_out_share(division.valid, division.test_share, division.valid_share)
+        parts = split_identities(self.clip_identities(clips), division)
         part_of = {at: part for part, indices in parts.items() for at in indices.tolist()}
         return [part_of[at] for at in range(len(clips))]

@@ -8,7 +8,7 @@ from reprkit.registry.constraints import Count, Positive, Share
 from reprkit_audio.data.clips import Clip
 from reprkit_audio.data.corpora import clips_below
 from reprkit_audio.data.corpus import Corpus
-from reprkit_audio.data.division import assign_by_identity, text_identity
+from reprkit_audio.data.division import text_identity
 
 
 class Speech(Corpus):
@@ -71,21 +71,6 @@ class Speech(Corpus):
             unreadable=found.files.unreadable,
         )
 
-    def identities(self) -> list[str]:
-        """Return what is said in each example, or the path of its file where that is unknown."""
-        names = [text_identity(clip, self._root) for clip in self.clips]
-        return [names[owner] for owner in self.owner.tolist()]
-
-    def divide(
-        self,
-        clips: Sequence[Clip],
-        seed: int,
-        valid: bool,
-        test_share: float,
-        valid_share: float,
-        *,
-        level: int = 0,
-    ) -> list[str]:
-        """Assign every clip to "train", "valid" or "test" by its identity: see ``assign_by_identity``."""
-        names = [text_identity(clip, self._root) for clip in clips]
-        return assign_by_identity(clips, names, seed, valid, test_share, valid_share, level=level)
+    def clip_identities(self, clips: Sequence[Clip]) -> list[str]:
+        """Return what is said in each clip, or the path of its file where that is unknown."""
+        return [text_identity(clip, self._root) for clip in clips]
