@@ -10,8 +10,6 @@ import typer
 
 from reprkit.commands.options import JsonOption
 from reprkit.commands.output import emit_json, printable
-from reprkit.errors import TrainingError
-from reprkit.runs.reader import is_run
 from reprkit.training.launch import Launch, add_flags
 from reprkit.training.sweep import sweep_flags
 
@@ -68,11 +66,6 @@ def train(
 
     The same as rk.build and rk.fit. The data is split by the seed into train, valid and test; measures are taken on test.
     """
-    if is_run(out) and not (resume or launch.get("overwrite")):
-        raise TrainingError(
-            f"{out} holds a run already; nothing was written. Give another --out, --resume to continue it, or --overwrite to "
-            "replace it"
-        )
     print("train: reading the data", file=sys.stderr, flush=True)  # importing torch and reading take long
     import reprkit as rk
     from reprkit.models.weighted_sum import objective_from, with_reconstruction
