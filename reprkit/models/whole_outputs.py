@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from reprkit.errors import BuildError
-from reprkit.models.grid import from_tokens
+from reprkit.models.exchange import decoded_to
 from reprkit.models.isolation import isolate
 from reprkit.utils.progress import track_progress
 
@@ -113,20 +113,16 @@ def decode_codes(model: Model, codes: Codes, length: int | None = None, output: 
 def examples_of(
     model: Model, decoded: Decoded, output: str | None = None, lengths: list[int] | None = None
 ) -> list[np.ndarray]:
-    """Return one array for each example, in the field's layout, cut to ``lengths`` steps and to the field's range.
+    """Return one array for each example, in the field's layout and range (see ``values_to``), cut to ``lengths`` steps.
 
     Raises:
         BuildError: the decoder has no point estimate.
     """
-    field = model.get_output(output).field
     if not decoded.has_point:
         raise BuildError(
             "this decoder gives a likelihood without a point estimate, so there are no values to write"
         )
-    values = from_tokens(decoded.x, decoded.grid or (1,), field)
-    if field.range is not None and values.is_floating_point():
-        values = values.clamp(*field.range)
-    rows = values.cpu().numpy()
+    rows = decoded_to(model, decoded, "numpy", output)
     return [row[: None if lengths is None else lengths[index]] for index, row in enumerate(rows)]
 
 

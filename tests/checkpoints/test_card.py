@@ -84,6 +84,7 @@ def test_code_example_of_the_card_runs(run, monkeypatch):
     assert torch.equal(names["vectors"], done.model.represent(test.batch(range(5))))
 
 
+@pytest.mark.slow
 def test_report_updates_the_card_deterministically(run, tmp_path):
     out, done, _ = run
     place = out / "model" / CARD

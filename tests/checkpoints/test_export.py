@@ -107,6 +107,7 @@ def test_recurrence_exports_with_fixed_length(encoder):
         program.module()(padded(4, 7))
 
 
+@pytest.mark.slow
 def test_outputs_of_several_factors_are_named(digits):
     factors = {
         "shape": rk.factor("mlp(widths=(8,))", "continuous(dim=3)"),

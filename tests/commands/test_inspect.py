@@ -57,6 +57,7 @@ def build_model(train, latent="vq(codes=8, dim=3)", objective="reconstruction + 
     )
 
 
+@pytest.mark.slow
 def test_a_run(run, digits, tmp_path):
     train, _ = digits
     model = build_model(train)
@@ -92,6 +93,7 @@ def test_a_run(run, digits, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_without_results_the_last_logged_line_is_shown(run, digits, tmp_path):
     train, _ = digits
     model = build_model(train)

@@ -122,6 +122,7 @@ def test_a_folder_without_runs(tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_page_is_written_again_unchanged(folder, capsys):
     page = folder / "done" / "report.html"
     before = re.sub("Made by .*", "", page.read_text())

@@ -92,6 +92,7 @@ def test_several_factors_need_a_name(digits):
     assert model.sample(2, prior=prior, factor="a").x.shape[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", ["vq(codes=8, dim=4, codebooks=2)", "continuous(dim=3)"])
 def test_conformance(digits, tmp_path, latent):
     vq(digits, latent=latent).save(tmp_path)

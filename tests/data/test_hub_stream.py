@@ -106,6 +106,7 @@ def test_resumed_run_is_identical(folder, tmp_path):
     assert read_record(out)["data"]["stream"] is True
 
 
+@pytest.mark.slow
 def test_fit_and_evaluate(folder, tmp_path):
     data, test = HubStream(folder, columns={"x": "vector"}, buffer=20).split()
     model = rk.build(

@@ -51,6 +51,7 @@ def test_epoch_has_each_record_once_in_its_own_order():
     assert [int(each["x"]) for each in Counting(buffer=1).stream()] == list(range(50))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_cut_the_epochs_and_do_not_depend_on_the_start(workers):
     data = Counting()
@@ -173,6 +174,7 @@ def test_conformance_detects_a_changing_stream():
         case.test_split_is_disjoint_and_complete()
 
 
+@pytest.mark.slow
 def test_run_record_lists_skipped_records(tmp_path):
     data = Counting(size=60, bad={7, 8})
     model = rk.build(

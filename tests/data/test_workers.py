@@ -146,6 +146,7 @@ def test_killed_worker_raises():
         list(loader(Killed(), Order(8, 4), 0, 1, stop=2))
 
 
+@pytest.mark.slow
 def test_killed_worker_raises_in_the_next_request_and_nowhere_else():
     """torch's handler of SIGCHLD would raise a RuntimeError in whatever line runs when the worker dies."""
     before = set(multiprocessing.active_children())

@@ -40,6 +40,7 @@ def test_the_error_is_of_the_hidden_part_in_the_data_s_units(normalize, digits):
     assert np.array_equal(rows["original"], batch["x"][:4].numpy())
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_also_with_a_latent(digits):
     train, test = digits
     model = rk.build(

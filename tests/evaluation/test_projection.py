@@ -21,6 +21,7 @@ def test_principal_components_match_scikit_learn(digits):
     assert (drawn.labels == test.batch(range(len(test)))["label"].numpy()).all()
 
 
+@pytest.mark.slow
 def test_maps_depend_on_the_seed_only(digits):
     train, test = digits
     first, again, other = (

@@ -173,6 +173,7 @@ def train(rank, update, accumulate):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("update", ["ema", "gradient"])

@@ -246,6 +246,7 @@ def with_prior():
     return model, data, prior
 
 
+@pytest.mark.slow
 def test_a_causal_prior_codes_within_two_percent_of_its_likelihood(with_prior):
     model, data, prior = with_prior
     with torch.no_grad():

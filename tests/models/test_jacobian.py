@@ -258,6 +258,7 @@ def on_rank(rank, strategy):
     return model.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 def test_two_processes_train_as_one():
     whole = on_rank(0, "ddp")

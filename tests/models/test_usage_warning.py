@@ -158,6 +158,7 @@ def both_kinds(rank):
     return values, heard
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 def test_two_ranks_equal_one_process_and_one_of_them_warns():
     (first, heard), (second, silence) = together(2, both_kinds)

@@ -76,6 +76,7 @@ def test_it_learns_a_rule_that_depends_on_the_previous_token(decoder):
     assert float((steps == 1).float().mean()) > 0.9
 
 
+@pytest.mark.slow
 def test_it_learns_rows_from_the_rows_above():
     model = fit(rk.build(data=digits()[0], decoder=GRU, objective="autoregressive"), 250, lr=6e-3)
     learned = evaluate_on_test(model)["autoregressive"]

@@ -38,6 +38,7 @@ def kinds_of_data():
     yield "color", Tensors({"x": torch.rand(12, 8, 8, 3, generator=generator)}, color), flat
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "parts"),
     list(kinds_of_data()),

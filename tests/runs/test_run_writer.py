@@ -142,6 +142,7 @@ def test_a_folder_that_holds_a_run_is_refused(digits, tmp_path):
         fit(make(digits), digits, out=tmp_path, resume=True, overwrite=True)
 
 
+@pytest.mark.slow
 def test_overwrite_moves_the_earlier_run_aside(digits, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     fit(make(digits), digits, out=tmp_path, lr=1e-2)
@@ -240,6 +241,7 @@ def test_progress_bar_is_shown_only_for_long_runs(digits, capsys, monkeypatch):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_resume_of_a_run_that_saved_nothing_starts_its_metrics_anew(digits, tmp_path):
     for stage in ("first", "second"):
         for step in rk.loop(
@@ -256,6 +258,7 @@ def test_a_resume_of_a_run_that_saved_nothing_starts_its_metrics_anew(digits, tm
     assert [line["step"] for line in lines if line["stage"] == "first"] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_the_page_of_a_fit_without_other_data_shows_the_model(digits, tmp_path):
     """Parts, the latent's name and reconstructions of training data, which is said; a short run has a curve, not a point."""
     run = rk.fit(make(digits), digits[0], steps=40, batch=32, out=tmp_path)

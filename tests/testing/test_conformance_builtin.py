@@ -73,8 +73,11 @@ SLOW_VARIANTS = [
     ("evaluator", "few-labels(labels=(20, 99), measures=('knn(k=3)', 'finetune(steps=1)'))"),
 ]
 
-# Parts whose checks fit many classifiers.
-SLOW_PARTS = ("disentanglement", "contractive", "across", "adversary", "diffusion")
+# Parts whose checks train for long or fit many classifiers.
+SLOW_PARTS = (
+    *("disentanglement", "contractive", "across", "adversary", "diffusion", "policy", "grouped"),
+    *("finetune", "masking", "jacobian", "manifold", "retrieval", "few-labels", "anomaly", "interpolation"),
+)
 
 # Further kinds of data, on which encoders and decoders are checked too.
 MORE_DATA = {
@@ -130,7 +133,12 @@ PARTS = [
 
 
 def is_slow(case):
-    return case[1].partition("(")[0] in SLOW_PARTS
+    variant = case in VARIANTS and case[0] in ("decoder", "objective", "evaluator")
+    return variant or case[1].partition("(")[0] in SLOW_PARTS
+
+
+def marked(cases):
+    return [pytest.param(*case, marks=pytest.mark.slow) if is_slow(case) else case for case in cases]
 
 
 def id_of(value):
@@ -150,9 +158,8 @@ def failures(kind, part):
 @pytest.mark.parametrize(
     ("kind", "part"),
     [
-        *(case for case in PARTS if not is_slow(case)),
-        *VARIANTS,
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in [*filter(is_slow, PARTS), *SLOW_VARIANTS]),
+        *marked(PARTS + VARIANTS),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_VARIANTS),
     ],
     ids=id_of,
 )
@@ -173,7 +180,9 @@ class DecoderOnMoreData(DecoderConformance):
 
 
 @pytest.mark.parametrize(
-    ("kind", "part"), [case for case in PARTS + VARIANTS if case[0] in ("encoder", "decoder")], ids=id_of
+    ("kind", "part"),
+    marked(case for case in PARTS + VARIANTS if case[0] in ("encoder", "decoder")),
+    ids=id_of,
 )
 def test_the_part_passes_on_more_data(kind, part):
     found, accepted = [], set()
@@ -195,7 +204,9 @@ def test_the_part_passes_on_more_data(kind, part):
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("kind", ["encoder", "latent", "decoder", "objective", "corruption"])
+@pytest.mark.parametrize(
+    "kind", ["encoder", "latent", "decoder", pytest.param("objective", marks=pytest.mark.slow), "corruption"]
+)
 def test_two_ranks_equal_one_process(kind):
     found = []
     for each, part in PARTS + VARIANTS:

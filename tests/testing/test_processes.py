@@ -41,6 +41,7 @@ def one_dies(rank: int) -> None:
         os._exit(3)
 
 
+@pytest.mark.slow
 def test_results_are_in_rank_order():
     first, second = ranks(2, scaled_sum, torch.tensor([1.0, 2.0]), 1.0)
     assert (first["rank"], second["rank"]) == (0, 1)
@@ -49,6 +50,7 @@ def test_results_are_in_rank_order():
     assert torch.equal(first["draw"], second["draw"]), "all ranks start from the same random state"
 
 
+@pytest.mark.slow
 def test_a_single_process():
     assert ranks(1, scaled_sum, torch.ones(1), 5.0)[0]["total"].tolist() == [5.0]
     with pytest.raises(ValueError, match="at least one process, not 0"):

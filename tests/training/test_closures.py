@@ -80,6 +80,7 @@ def test_only_the_first_evaluation_counts(digits, latent, tmp_path):
         assert mine == theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", ["gaussian(dim=3)", "vq(codes=8, dim=3)"])
 def test_break_and_resume_are_bit_equal(digits, latent, tmp_path):
     whole = train(make(digits, latent), digits)
@@ -135,6 +136,7 @@ def on_ranks(rank):
     return weights(train(make(data, "continuous(dim=3)"), data, steps=3, precision="fp64"))
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 def test_two_processes_take_the_steps_of_one():
     alone, (first, second) = on_ranks(0), together(2, on_ranks)

@@ -88,6 +88,7 @@ def test_statistics_of_latents_and_usage_count_once(digits, latent):
     assert_states_close(others, buffers, 1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_bit_equal(digits, tmp_path):
     parts = {"objective": "contrastive + reconstruction", "latent": "vq(codes=8, dim=4)"}
     whole = make(digits, **parts)

@@ -154,6 +154,7 @@ def test_an_exploding_norm_is_warned_of_once(digits, tmp_path):
     assert "step 62: the gradient&#x27;s norm has exploded" in page
 
 
+@pytest.mark.slow
 def test_low_rank_codes_are_warned_of_once(digits, tmp_path):
     model = make(digits)
     weight = model.factors["code"].adapter.weight

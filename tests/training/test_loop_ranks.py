@@ -94,6 +94,7 @@ def test_another_number_of_processes_resumes_exactly(latent, tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path / "out")] == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_both_processes_refuse_a_folder_that_holds_a_run(tmp_path):
     train(0, LATENTS[0], tmp_path, steps=3)
     before = read_record(tmp_path)
@@ -118,6 +119,7 @@ def apart(rank, out):
     return resumed(rank, LATENTS[0], out / str(rank))[1]
 
 
+@pytest.mark.slow
 def test_processes_that_find_different_states_are_refused(tmp_path):
     """As on two machines without a shared disk."""
     train(0, LATENTS[0], tmp_path / "0", steps=3)
@@ -164,6 +166,7 @@ def spoiled(rank, out):
     return train(rank, LATENTS[0], out, action="nan", clip=None)
 
 
+@pytest.mark.slow
 def test_a_non_finite_loss_on_one_rank_stops_all(tmp_path):
     first, second = together(2, spoiled, tmp_path)
     assert first[1].startswith("TrainingError: the gradient's norm is nan at step 3"), (

@@ -102,6 +102,7 @@ def test_new_processes_import_nothing_from_the_current_folder(route, trap):
     assert trapped_modules(trap) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("recipes",), ("run", "latent_swap", "--help"), ("plugins",)])
 def test_command_imports_nothing_from_the_current_folder(arguments, trap):
     command = Path(sysconfig.get_path("scripts")) / "reprkit"

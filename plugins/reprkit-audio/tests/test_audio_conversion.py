@@ -179,6 +179,7 @@ def test_windows_are_crossfaded_where_it_is_quiet():
     assert made[-1] == pytest.approx(-0.5)
 
 
+@pytest.mark.slow
 def test_long_files_are_converted_in_pieces(root, tmp_path, monkeypatch):
     model = built(root)
     wave = torch.cat([voice(1.0, 150 + 10 * n, 180)[0] for n in range(9)])

@@ -25,6 +25,7 @@ def models(data, latents):
         yield latent, rk.build(data=data, factors=factors, decoder="gru(width=8)").eval()
 
 
+@pytest.mark.slow
 class TestLeakage(EvaluatorConformance):
     part = "reprkit-audio/leakage"
     data = DATA

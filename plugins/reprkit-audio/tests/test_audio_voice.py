@@ -95,6 +95,7 @@ def spoken(tmp_path_factory):
     return rk.dataset(f"reprkit-audio/speech(root={str(folder)!r}, frames=32)")
 
 
+@pytest.mark.slow
 @resemblyzer
 class TestVoiceConforms(EvaluatorConformance):
     part = "reprkit-audio/voice(pairs=2, seconds=0.3, enroll=2, examples=1, words=False)"
@@ -339,6 +340,7 @@ def test_the_former_name_of_an_argument_warns():
         assert rk.create("evaluator", "voice(enrol=3)").enroll == 3
 
 
+@pytest.mark.slow
 @resemblyzer
 def test_invalid_models_and_data_raise(tmp_path):
     data = synthetic_corpus(tmp_path / "two")

@@ -124,6 +124,7 @@ def test_least_length_and_never_are_respected():
         assert torch.isfinite(code.losses["entropy"])
 
 
+@pytest.mark.slow
 def test_a_goal_controls_the_number_of_words():
     words = {}
     for goal in (1.0, 4.0):
@@ -139,6 +140,7 @@ def test_a_goal_controls_the_number_of_words():
     assert abs(words[4.0] - 4) < 0.6, words
 
 
+@pytest.mark.slow
 def test_it_learns_to_copy_the_words_in_the_features():
     torch.manual_seed(0)
     latent = text(vocab=12, length=5, width=32)

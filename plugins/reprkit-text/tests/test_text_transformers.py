@@ -244,6 +244,7 @@ def test_predicting_only_hit_symbols_gives_the_same_loss(monkeypatch):
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_exported(tmp_path):
     model = rk.build(
         data=FIELDS, encoder=f"bert({SMALL})", latent="continuous(dim=8)", decoder="bert(width=8)",
