@@ -226,12 +226,12 @@ class PartConformance(Conformance):
             parts["decoder"] = "gru(width=8)"
         parts[part.kind] = part
         causal = "causal" in getattr(parts["decoder"], "provides", ()) or parts["decoder"] == "gru(width=8)"
+        parts.setdefault("objective", "autoregressive" if causal else "reconstruction")
         last: BuildError | None = None
         for encoder in self.hosts:
             try:
                 return build(
                     **{"data": self.data, "encoder": encoder, **parts},
-                    objective="autoregressive" if causal else "reconstruction",
                     seed=torch.initial_seed() % 2**31,
                 )
             except BuildError as error:
@@ -303,6 +303,29 @@ class PartConformance(Conformance):
                 "an output, evaluated again after buffers, attributes and random states were restored "
                 "(is there state in other objects, or randomness from other generators?)",
             )
+
+    def model_with_part(self) -> Model:
+        """Build a small model with a new part in it."""
+        return self.host(self.make())
+
+    def test_follows_the_model_to_a_gpu(self) -> None:
+        """Moved to a GPU after use on the CPU, a training forward has all its tensors there (no GPU is needed)."""
+        from reprkit.testing.fake_device import forward_on_gpu
+
+        torch.manual_seed(0)
+        batch = self.batch(4)
+        try:
+            model = self.model_with_part()
+            total = model.train()(batch).total
+        except Exception as error:  # which other checks report
+            raise SkipTest(f"a model with it fails on the CPU: {error}") from None
+        if total.requires_grad:
+            total.backward()
+        model.update()
+        model.zero_grad()
+        with torch.no_grad():
+            model.eval()(batch)
+        forward_on_gpu(model.train(), batch)
 
     def exercise(self, part: Any) -> None:
         """Use the part as training does, so that its buffers change; defined by each kind."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,11 +13,20 @@ from reprkit.testing.base import PartConformance, expect, expect_close, expect_i
 from reprkit.testing.pool import together
 from reprkit.utils.collectives import gather, world_size
 
+if TYPE_CHECKING:
+    from reprkit.models.model import Model
+
 
 class CorruptionConformance(PartConformance):
     """Conformance of a corruption: ``class TestMine(CorruptionConformance): part = "acme/mine(ratio=0.2)"``."""
 
     kind = "corruption"
+
+    def model_with_part(self) -> Model:
+        """Build a small model that denoises what a new corruption changes."""
+        from reprkit.objectives.denoising import Denoising
+
+        return self.host(Denoising(self.make()))
 
     def exercise(self, part: Any) -> None:
         """Corrupt two batches."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
 import torch
@@ -14,7 +14,11 @@ from torch.distributions import Distribution
 
 from reprkit.interfaces import Likelihood
 from reprkit.models.grid import row_grid, to_tokens
+from reprkit.registry.create import create
 from reprkit.testing.base import PartConformance, expect, expect_close, expect_instance
+
+if TYPE_CHECKING:
+    from reprkit.models.model import Model
 
 _DRAWS = 4000
 
@@ -63,6 +67,15 @@ class LikelihoodConformance(PartConformance):
             name: value.expand(_DRAWS, 1, elements, *value.shape[3:]).contiguous()
             for name, value in params.items()
         }
+
+    def model_with_part(self) -> Model:
+        """Build a small model whose decoder has a new likelihood."""
+        likelihood = self.make()
+        if None in self.data["x"].shape:
+            return self.host(create("decoder", "gru(width=8)", data=self.data, likelihood=likelihood))
+        return self.host(
+            create("decoder", "mlp(widths=(8,))", data=self.data, tokens=1, likelihood=likelihood)
+        )
 
     def exercise(self, part: Any) -> None:
         """Compute the loss of two batches."""

@@ -90,6 +90,10 @@ class ObjectiveConformance(PartConformance):
             output="x" if outputs else field,
         )
 
+    def model_with_part(self) -> Any:
+        """Build a small model with a new objective."""
+        return self.model()
+
     def batch(self, size: int, *, seed: int = 0, length: int = 6) -> dict[str, Tensor]:
         """Generate a random batch that fits the data of the objective's ``example``, by default ``data``."""
         with torch.random.fork_rng(devices=[]):

@@ -21,14 +21,16 @@ class Good(Corruption):
 
     def forward(self, batch, generator=None):
         x = batch["x"]
-        frames = self.draw(x.shape[:2], generator) < 0.5
+        frames = self.draw(x, generator) < 0.5
         if "x_mask" in batch:
             frames = frames & batch["x_mask"]
         hit = frames.view(*frames.shape, *[1] * (x.ndim - 2)).expand(x.shape)
         return self.finish(batch, torch.where(hit, self.filler(x), x), hit)
 
-    def draw(self, shape, generator):
-        return global_draw(lambda each: torch.rand(each, generator=generator), tuple(shape))
+    def draw(self, x, generator):
+        return global_draw(
+            lambda each: torch.rand(each, generator=generator, device=x.device), tuple(x.shape[:2])
+        )
 
     def filler(self, x):
         return torch.zeros_like(x)
@@ -53,13 +55,13 @@ class ChangesNothing(Good):
 
 
 class IgnoresTheGenerator(Good):
-    def draw(self, shape, generator):
-        return super().draw(shape, None)
+    def draw(self, x, generator):
+        return super().draw(x, None)
 
 
 class DrawsPerRank(Good):
-    def draw(self, shape, generator):
-        return torch.rand(shape, generator=generator)
+    def draw(self, x, generator):
+        return torch.rand(x.shape[:2], generator=generator, device=x.device)
 
 
 class Case(CorruptionConformance):

@@ -78,7 +78,9 @@ class StructureOnly(Tree):
 
     def first(self, x, features):
         parents = tree_of(features)
-        return (parents - torch.arange(parents.shape[1])).clamp(min=0).unsqueeze(-1) + 0.0 * x
+        return (parents - torch.arange(parents.shape[1], device=parents.device)).clamp(min=0).unsqueeze(
+            -1
+        ) + 0.0 * x
 
 
 class Generates(Good):

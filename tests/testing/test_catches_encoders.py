@@ -13,7 +13,7 @@ from reprkit.layers.gather_rows import gather_tokens
 from reprkit.models.grid import to_tokens
 from reprkit.registry.create import is_restoring
 from reprkit.testing import EncoderConformance
-from reprkit.testing.kit import failed_checks
+from reprkit.testing.kit import failed_checks, run_checks
 from reprkit.testing.sample_data import IMAGES, SEQUENCES
 from reprkit.types import Features
 
@@ -192,6 +192,18 @@ class CountsForwards(Good):
         return x / (1 + next(self.seen)) if self.training and len(x) == 3 else x
 
 
+class CreatesTensorsOnTheCPU(Good):
+    def finish(self, x):
+        return torch.zeros(5) + x * torch.ones(5)
+
+
+class RanksTokensByValue(Good):
+    """Its forward depends on values, so that it cannot be checked without a device."""
+
+    def finish(self, x):
+        return x if bool((x > -99).all()) else -x
+
+
 class Case(EncoderConformance):
     wrong = "Good"
 
@@ -252,6 +264,7 @@ def test_correct_encoders_pass_every_check(name, data):
     [
         ("TiesAtFirstOnly", "ties survive a checkpoint", "after loading: nothing"),
         ("CountsForwards", "repeated evaluation is equal", "is there state in other objects"),
+        ("CreatesTensorsOnTheCPU", "follows the model to a gpu", "cuda:0, cpu"),
     ],
 )
 def test_a_check_of_all_kinds_catches_an_encoder(name, check, reason):
@@ -270,3 +283,12 @@ def test_a_wrong_encoder_fails_one_check(check):
 
 def test_every_check_has_a_wrong_encoder():
     assert set(WRONG) == titles(EncoderConformance)
+
+
+def test_a_forward_that_depends_on_values_is_not_checked_on_a_gpu():
+    status = {
+        each.check: (each.status, each.reason)
+        for each in run_checks(case("RanksTokensByValue", IMAGES), ranks=False)
+    }
+    assert status["follows the model to a gpu"][0] == "skipped"
+    assert "depends on values" in status["follows the model to a gpu"][1]

@@ -25,6 +25,7 @@ class Case(LatentConformance):
 
 WRONG = {
     "repeated evaluation is equal": ("CountsForwards", {}, "is there state in other objects"),
+    "follows the model to a gpu": ("KeepsTensors", {}, "a tensor stays on the CPU"),
     "parts in arguments are annotated": (
         "UnannotatedPart",
         {"inner": create("latent", "continuous(dim=3)")},

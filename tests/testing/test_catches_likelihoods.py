@@ -45,7 +45,9 @@ class Good(Likelihood):
 
     def sample(self, params, generator=None):
         normal = self.normal(params)
-        return normal.loc + normal.scale * torch.randn(normal.loc.shape, generator=generator)
+        return normal.loc + normal.scale * torch.randn(
+            normal.loc.shape, generator=generator, device=normal.loc.device
+        )
 
     def temper(self, params, temperature):
         return {**params, "log_scale": params["log_scale"] + torch.tensor(float(temperature)).log()}
@@ -74,7 +76,10 @@ class Shifted(Good):
     """Another distribution than its reference, and consistent otherwise."""
 
     def params(self, outputs, constants):
-        return {**super().params(outputs, constants), "by": torch.full((1, 1, 1), 0.5)}
+        return {
+            **super().params(outputs, constants),
+            "by": torch.full((1, 1, 1), 0.5, device=outputs["linear"].device),
+        }
 
     def normal(self, params):
         return super().normal(

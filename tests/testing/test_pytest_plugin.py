@@ -59,7 +59,7 @@ def folder_of_tests(tmp_path):
 def test_the_tests_of_a_plugin_run(folder_of_tests):
     done = run(folder_of_tests)
     assert done.returncode == 0, done.stdout
-    assert "20 passed, 8 skipped" in done.stdout
+    assert "21 passed, 8 skipped" in done.stdout
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ class BitsPerToken(Good):
 class UndeclaredLogProb(Good):
     def forward(self, features):
         code = super().forward(features)
-        return replace(code, log_prob=torch.zeros(code.z.shape[:2]))
+        return replace(code, log_prob=torch.zeros_like(code.z[..., 0]))
 
 
 class CountsPadding(Good):
@@ -134,7 +134,7 @@ class RandomInEvaluation(Good):
         code = super().forward(features)
         if self.training:
             return code
-        indices = code.indices ^ (torch.rand(code.indices.shape) < 0.5)
+        indices = code.indices ^ (torch.rand_like(code.z) < 0.5)
         return replace(code, indices=indices, z=self.embed(indices) + 0 * code.z)
 
 
@@ -228,7 +228,7 @@ class Policy(Good):
 
     def forward(self, features):
         code = super().forward(features)
-        mask = torch.ones(code.z.shape[:2]) if features.mask is None else features.mask
+        mask = torch.ones_like(code.z[..., 0]) if features.mask is None else features.mask
         logits = self.linear(features.x)
         chosen = self.draw(logits) if self.training else logits > 0
         log_prob = F.logsigmoid(torch.where(chosen, logits, -logits)).sum(-1) * mask
@@ -248,7 +248,7 @@ class LogProbWithoutGradient(Policy):
 
 class DrawsOfOneRank(Policy):
     def draw(self, logits):
-        return torch.rand(logits.shape) < logits.sigmoid()
+        return torch.rand_like(logits) < logits.sigmoid()
 
 
 class Tree(Good):
@@ -258,7 +258,7 @@ class Tree(Good):
 
     def forward(self, features):
         code = super().forward(features)
-        mask = torch.ones(code.z.shape[:2], dtype=torch.bool) if features.mask is None else features.mask
+        mask = torch.ones_like(code.z[..., 0], dtype=torch.bool) if features.mask is None else features.mask
         return replace(code, parents=self.parents(mask))
 
     def parents(self, mask):
@@ -284,6 +284,17 @@ class CountsForwards(Good):
 
     def finish(self, z, features):
         return z if not self.training or next(self.passes) < 2 else z / 2
+
+
+class KeepsTensors(Good):
+    """Its offset is an attribute and no buffer, so that it stays on the CPU."""
+
+    def __init__(self, scale: Any = 1.0, precision: str = "float32"):
+        super().__init__(scale, precision)
+        self.offset = torch.zeros(3)
+
+    def finish(self, z, features):
+        return z + self.offset
 
 
 class UnannotatedPart(Good):
