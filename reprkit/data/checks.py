@@ -75,9 +75,9 @@ def check_batch_values(
         DataError: an invalid value.
     """
     if values == "scale":
-        _check_scale(name, field, value)
+        _check_scale(name, field, value.detach())
     elif values:
-        check_values(name, field, value, mask=mask, whole="the batch")
+        check_values(name, field, value.detach(), mask=mask, whole="the batch")
 
 
 def check_layout(name: str, field: Field, value: Tensor, *, dtype: torch.dtype = torch.float32) -> None:
@@ -190,7 +190,7 @@ def _check_categories(
         return
     # All columns at once, since ``encode`` checks every batch.
     places, owner = (tensor.to(value.device) for tensor in found)
-    part = value.detach().index_select(1, places).float()
+    part = value.index_select(1, places).float()
     wrong = part @ owner != 1
     if not torch.equal(part.square(), part):
         wrong |= (part.square() != part).float() @ owner > 0
